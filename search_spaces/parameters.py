@@ -1,0 +1,271 @@
+"""The parameters a search space is made of.
+
+A parameter knows its range, its scale, its customary value and when it exists. Everything it does is on
+plain Python values; arrays appear only in `space.py`. A parameter maps its value to the unit interval
+(`to_unit`, after the logarithm where `log`) so that one distance serves all of them; a nominal choice has no
+order, so its unit value is the index of the choice and `nominal` is True.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+Value = bool | int | float | str
+Config = dict[str, Value]
+"""A configuration: the active parameters alone, by name."""
+
+_ROUNDING = 1e-9
+"""Slack, in units of the unit interval, for values that a float round trip moves past a bound."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameter(ABC):
+    """One dimension of a search space.
+
+    Args:
+        name: unique in its space; a family's own knobs are called `family.knob`.
+        when: the parameter exists only where every named parameter exists and has one of the given values.
+        default: the customary value, which the first trials include.
+    """
+
+    name: str
+    when: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
+    default: Any = None
+
+    nominal = False
+    """True where the values have no order."""
+
+    def active(self, config: Mapping[str, Value]) -> bool:
+        """Whether the parameter exists, given the values of the parameters it depends on."""
+        return all(config.get(parent) in values for parent, values in self.when.items())
+
+    def renamed(self, name: str, when: Mapping[str, tuple[Value, ...]] | None = None) -> Parameter:
+        """The same parameter under another name, with further conditions."""
+        return replace(self, name=name, when={**self.when, **(when or {})})
+
+    @abstractmethod
+    def distribution(self) -> BaseDistribution:
+        """The optuna distribution with the same range."""
+
+    @abstractmethod
+    def to_unit(self, value: Value) -> float:
+        """The value as a number: in [0, 1] if ordered, the index of the choice if nominal."""
+
+    @abstractmethod
+    def from_unit(self, unit: float) -> Value:
+        """The nearest valid value to a number as `to_unit` gives it; numbers outside [0, 1] are clipped."""
+
+    @abstractmethod
+    def problem(self, value: object) -> str | None:
+        """What is wrong with a value, in words, or None."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Float(Parameter):
+    """A real number in [low, high], uniform, or log-uniform where `log`, on a grid of `step` if given."""
+
+    low: float
+    high: float
+    log: bool = False
+    step: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_range(self.name, self.low, self.high, self.log)
+        if self.default is None:
+            object.__setattr__(self, "default", self.from_unit(0.5))
+        _check_default(self)
+
+    def distribution(self) -> FloatDistribution:
+        return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
+
+    def to_unit(self, value: Value) -> float:
+        return _to_unit(float(value), self.low, self.high, self.log)
+
+    def from_unit(self, unit: float) -> float:
+        value = _from_unit(unit, self.low, self.high, self.log)
+        if self.step is not None:
+            value = self.low + round((value - self.low) / self.step) * self.step
+        return min(max(float(value), self.low), self.high)
+
+    def problem(self, value: object) -> str | None:
+        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+            return f"{value!r} is not a number"
+        return _outside(value, self.low, self.high)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Int(Parameter):
+    """A whole number in [low, high], in steps of `step`, or log-uniform where `log` (then step is 1)."""
+
+    low: int
+    high: int
+    log: bool = False
+    step: int = 1
+
+    def __post_init__(self) -> None:
+        _check_range(self.name, self.low, self.high, self.log)
+        if self.default is None:
+            object.__setattr__(self, "default", self.from_unit(0.5))
+        _check_default(self)
+
+    def distribution(self) -> IntDistribution:
+        return IntDistribution(self.low, self.high, log=self.log, step=self.step)
+
+    def to_unit(self, value: Value) -> float:
+        return _to_unit(float(value), self.low, self.high, self.log)
+
+    def from_unit(self, unit: float) -> int:
+        value = _from_unit(unit, self.low, self.high, self.log)
+        steps = round((value - self.low) / self.step)
+        last = (self.high - self.low) // self.step
+        return self.low + self.step * min(max(steps, 0), last)
+
+    def problem(self, value: object) -> str | None:
+        if not isinstance(value, int) or isinstance(value, bool):
+            return f"{value!r} is not a whole number"
+        if (value - self.low) % self.step:
+            return f"{value} is not {self.low} plus a multiple of {self.step}"
+        return _outside(value, self.low, self.high)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Categorical(Parameter):
+    """One of the given choices; `ordered` where their order means something (batch sizes, say)."""
+
+    choices: tuple[Value, ...]
+    ordered: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.choices:
+            raise ValueError(f"{self.name}: no choices; give at least one")
+        if len(set(map(repr, self.choices))) < len(self.choices):
+            raise ValueError(f"{self.name}: a choice appears twice in {list(self.choices)}")
+        if self.default is None:
+            object.__setattr__(self, "default", self.choices[0])
+        _check_default(self)
+
+    @property
+    def nominal(self) -> bool:  # type: ignore[override]
+        return not self.ordered
+
+    def distribution(self) -> CategoricalDistribution:
+        return CategoricalDistribution(self.choices)
+
+    def to_unit(self, value: Value) -> float:
+        index = self.choices.index(value)
+        return index / max(len(self.choices) - 1, 1) if self.ordered else float(index)
+
+    def from_unit(self, unit: float) -> Value:
+        last = len(self.choices) - 1
+        index = round(unit * last) if self.ordered else round(unit)
+        return self.choices[min(max(index, 0), last)]
+
+    def problem(self, value: object) -> str | None:
+        if any(value == choice and type(value) is type(choice) for choice in self.choices):
+            return None
+        return f"{value!r} is not one of {list(self.choices)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopLayers(Parameter):
+    """How many layers, counted from the output, are adapted; becomes an `Int` once the depth is known.
+
+    The default is all of them. Layers near the output come first because they usually deserve capacity
+    most and because training stops going backwards at the lowest adapted layer.
+    """
+
+    def bind(self, depth: int) -> tuple[Parameter, ...]:
+        """The concrete parameter for a model of `depth` layers."""
+        default = depth if self.default is None else min(int(self.default), depth)
+        return (Int(name=self.name, when=self.when, low=1, high=depth, default=default),)
+
+    def distribution(self) -> BaseDistribution:
+        raise _unbound(self)
+
+    def to_unit(self, value: Value) -> float:
+        raise _unbound(self)
+
+    def from_unit(self, unit: float) -> Value:
+        raise _unbound(self)
+
+    def problem(self, value: object) -> str | None:
+        raise _unbound(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerMask(TopLayers):
+    """One switch a layer; becomes a boolean `Categorical` a layer, named `name.0`, `name.1`, …
+
+    A mask with every switch off is not a configuration (`SearchSpace.problems` says so).
+    """
+
+    def bind(self, depth: int) -> tuple[Parameter, ...]:
+        return tuple(
+            Categorical(name=f"{self.name}.{layer}", when=self.when, choices=(False, True), default=True)
+            for layer in range(depth)
+        )
+
+
+def adapted_layers(config: Mapping[str, Value], name: str, depth: int) -> tuple[int, ...]:
+    """The indices of the layers that a bound `TopLayers` or `LayerMask` called `name` selects.
+
+    Layer 0 is next to the input. Where the configuration says nothing, every layer is adapted.
+    """
+    if name in config:
+        count = int(config[name])
+        return tuple(range(depth - count, depth))
+    if f"{name}.0" in config:
+        return tuple(layer for layer in range(depth) if config.get(f"{name}.{layer}"))
+    return tuple(range(depth))
+
+
+def _unbound(parameter: Parameter) -> ValueError:
+    return ValueError(f"{parameter.name}: depends on the model's depth; call SearchSpace.bind(depth) first")
+
+
+def _check_range(name: str, low: float, high: float, log: bool) -> None:
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ValueError(f"{name}: the range {low} to {high} is not finite")
+    if low > high:
+        raise ValueError(f"{name}: low {low} is above high {high}; swap them")
+    if log and low <= 0:
+        raise ValueError(f"{name}: a logarithmic range needs low above 0, not {low}; raise low or drop log")
+
+
+def _check_default(parameter: Parameter) -> None:
+    problem = parameter.problem(parameter.default)
+    if problem:
+        raise ValueError(f"{parameter.name}: default {problem}")
+
+
+def _outside(value: float, low: float, high: float) -> str | None:
+    slack = _ROUNDING * max(abs(low), abs(high), high - low)
+    if low - slack <= value <= high + slack:
+        return None
+    return f"{value} is outside {low} to {high}"
+
+
+def _to_unit(value: float, low: float, high: float, log: bool) -> float:
+    if high == low:
+        return 0.5
+    if log:
+        value, low, high = math.log(value), math.log(low), math.log(high)
+    return (value - low) / (high - low)
+
+
+def _from_unit(unit: float, low: float, high: float, log: bool) -> float:
+    unit = min(max(unit, 0.0), 1.0)
+    if log:
+        return math.exp(math.log(low) + unit * (math.log(high) - math.log(low)))
+    return low + unit * (high - low)

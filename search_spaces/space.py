@@ -1,0 +1,280 @@
+"""A search space: parameters in order, conditions between them, and the encoding the surrogates see.
+
+Encoded configurations are float arrays of shape [n, d], one column a parameter in the order of
+`SearchSpace.parameters`: ordered parameters in [0, 1], nominal ones as the index of their choice, and NaN
+where the parameter is inactive.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from search_spaces.parameters import (
+    Categorical,
+    Config,
+    Float,
+    Int,
+    LayerMask,
+    Parameter,
+    TopLayers,
+    Value,
+)
+
+
+class SuggestingTrial(Protocol):
+    """The part of `optuna.Trial` that a space needs."""
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float: ...
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int: ...
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any: ...
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """An ordered set of parameters, parents before children.
+
+    Args:
+        parameters: a parameter's conditions may name only parameters before it.
+        masks: names of the layer masks that `bind` has spelt out, each needing one switch that is on.
+
+    Raises:
+        ValueError: a name appears twice, or a condition names an unknown or later parameter, or a value
+            that its parent cannot take.
+    """
+
+    parameters: tuple[Parameter, ...]
+    masks: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        seen: dict[str, Parameter] = {}
+        for parameter in self.parameters:
+            if parameter.name in seen:
+                raise ValueError(f"{parameter.name}: the name appears twice in the space")
+            for parent, values in parameter.when.items():
+                if parent not in seen:
+                    raise ValueError(
+                        f"{parameter.name}: its condition names {parent!r}, which is not a parameter before it"
+                    )
+                for value in values:
+                    problem = seen[parent].problem(value)
+                    if problem:
+                        raise ValueError(f"{parameter.name}: its condition on {parent}: {problem}")
+            seen[parameter.name] = parameter
+
+    @classmethod
+    def from_distributions(cls, distributions: Mapping[str, BaseDistribution]) -> SearchSpace:
+        """An unconditional space from optuna distributions (categorical ones are nominal)."""
+        return cls(tuple(_from_distribution(name, d) for name, d in distributions.items()))
+
+    def __getitem__(self, name: str) -> Parameter:
+        return self._by_name[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._by_name
+
+    def __len__(self) -> int:
+        return len(self.parameters)
+
+    @cached_property
+    def _by_name(self) -> dict[str, Parameter]:
+        return {parameter.name: parameter for parameter in self.parameters}
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._by_name)
+
+    @cached_property
+    def nominal(self) -> NDArray[np.bool_]:
+        """Shape [d]: which columns of an encoded configuration have no order."""
+        return np.array([parameter.nominal for parameter in self.parameters], dtype=bool)
+
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """Every parameter's optuna distribution, active or not."""
+        return {parameter.name: parameter.distribution() for parameter in self.parameters}
+
+    def bind(self, depth: int) -> SearchSpace:
+        """The space for a model of `depth` layers: layer parameters become concrete ones."""
+        concrete: list[Parameter] = []
+        masks = list(self.masks)
+        for parameter in self.parameters:
+            if isinstance(parameter, TopLayers):
+                concrete.extend(parameter.bind(depth))
+                if isinstance(parameter, LayerMask):
+                    masks.append(parameter.name)
+            else:
+                concrete.append(parameter)
+        return replace(self, parameters=tuple(concrete), masks=tuple(masks))
+
+    def suggest(self, trial: SuggestingTrial) -> Config:
+        """Ask an optuna trial for every active parameter, parents first."""
+        config: Config = {}
+        for parameter in self.parameters:
+            if not parameter.active(config):
+                continue
+            match parameter:
+                case Float():
+                    value: Value = trial.suggest_float(
+                        parameter.name, parameter.low, parameter.high, step=parameter.step, log=parameter.log
+                    )
+                case Int():
+                    value = trial.suggest_int(
+                        parameter.name, parameter.low, parameter.high, step=parameter.step, log=parameter.log
+                    )
+                case Categorical():
+                    value = trial.suggest_categorical(parameter.name, list(parameter.choices))
+                case _:
+                    raise ValueError(f"{parameter.name}: call SearchSpace.bind(depth) before suggesting")
+            config[parameter.name] = value
+        return config
+
+    def problems(self, config: Mapping[str, Value]) -> list[str]:
+        """Everything that keeps `config` from being a configuration of this space, in words."""
+        found = []
+        for parameter in self.parameters:
+            name, active = parameter.name, parameter.active(config)
+            if active and name not in config:
+                found.append(f"{name}: missing")
+            elif not active and name in config:
+                found.append(f"{name}: has no meaning here ({_condition(parameter)})")
+            elif active:
+                problem = parameter.problem(config[name])
+                if problem:
+                    found.append(f"{name}: {problem}")
+        found.extend(f"{name}: not a parameter of this space" for name in config if name not in self)
+        for mask in self.masks:
+            switches = [on for name, on in config.items() if name.startswith(f"{mask}.")]
+            if switches and not any(switches):
+                found.append(f"{mask}: every layer is off; switch one on")
+        return found
+
+    def validate(self, config: Mapping[str, Value]) -> None:
+        """Raise ValueError with every problem of `config`, if there is one."""
+        problems = self.problems(config)
+        if problems:
+            raise ValueError("not a configuration of the space:\n  " + "\n  ".join(problems))
+
+    def sample(self, rng: np.random.Generator) -> Config:
+        """One configuration, uniform in the encoded space (a mask that came out empty is drawn again)."""
+        while True:
+            config: Config = {}
+            for parameter in self.parameters:
+                if parameter.active(config):
+                    config[parameter.name] = _draw(parameter, rng)
+            if not self.problems(config):
+                return config
+
+    def from_units(self, units: Sequence[float]) -> Config:
+        """The configuration at a point of the unit cube, one coordinate a parameter.
+
+        Nominal parameters divide their coordinate into equal shares; coordinates of inactive parameters
+        are ignored. It spreads a low-discrepancy sequence over the space.
+        """
+        config: Config = {}
+        for parameter, unit in zip(self.parameters, units, strict=True):
+            if not parameter.active(config):
+                continue
+            if isinstance(parameter, Categorical):
+                index = min(int(unit * len(parameter.choices)), len(parameter.choices) - 1)
+                config[parameter.name] = parameter.choices[index]
+            else:
+                config[parameter.name] = parameter.from_unit(unit)
+        return config
+
+    def default(self, **fixed: Value) -> Config:
+        """The customary configuration, with some values fixed."""
+        config: Config = {}
+        for parameter in self.parameters:
+            if parameter.active(config):
+                config[parameter.name] = fixed.get(parameter.name, parameter.default)
+        return config
+
+    def defaults(self) -> list[Config]:
+        """The customary configuration of each family, or the one default of a space without families."""
+        family = self._by_name.get("family")
+        if not isinstance(family, Categorical):
+            return [self.default()]
+        return [self.default(family=choice) for choice in family.choices]
+
+    def encode(self, configs: Iterable[Mapping[str, Value]]) -> NDArray[np.float64]:
+        """Shape [n, d]; see the top of this file. Values are not checked."""
+        rows = [
+            [
+                parameter.to_unit(config[parameter.name]) if parameter.name in config else np.nan
+                for parameter in self.parameters
+            ]
+            for config in configs
+        ]
+        return np.array(rows, dtype=float).reshape(len(rows), len(self.parameters))
+
+    def decode(self, encoded: NDArray[np.float64]) -> list[Config]:
+        """The nearest configurations to rows of shape [n, d]; conditions decide what is active.
+
+        An active parameter whose column is NaN takes its default.
+        """
+        configs = []
+        for row in np.atleast_2d(encoded):
+            config: Config = {}
+            for parameter, unit in zip(self.parameters, row, strict=True):
+                if parameter.active(config):
+                    missing = bool(np.isnan(unit))
+                    config[parameter.name] = parameter.default if missing else parameter.from_unit(float(unit))
+            configs.append(config)
+        return configs
+
+
+def config_key(config: Mapping[str, Value]) -> str:
+    """A string equal for equal configurations, whatever their order; floats to 12 significant digits."""
+    return json.dumps(
+        {name: float(f"{v:.12g}") if isinstance(v, float) else v for name, v in sorted(config.items())}
+    )
+
+
+def _draw(parameter: Parameter, rng: np.random.Generator) -> Value:
+    if isinstance(parameter, Categorical):
+        return parameter.choices[int(rng.integers(len(parameter.choices)))]
+    return parameter.from_unit(float(rng.random()))
+
+
+def _condition(parameter: Parameter) -> str:
+    return "needs " + " and ".join(f"{p} in {list(values)}" for p, values in parameter.when.items())
+
+
+def _from_distribution(name: str, distribution: BaseDistribution) -> Parameter:
+    match distribution:
+        case FloatDistribution():
+            return Float(
+                name=name,
+                low=distribution.low,
+                high=distribution.high,
+                log=distribution.log,
+                step=distribution.step,
+            )
+        case IntDistribution():
+            return Int(
+                name=name,
+                low=distribution.low,
+                high=distribution.high,
+                log=distribution.log,
+                step=distribution.step,
+            )
+        case CategoricalDistribution():
+            return Categorical(name=name, choices=tuple(distribution.choices))  # type: ignore[arg-type]
+        case _:
+            raise ValueError(f"{name}: {type(distribution).__name__} is not a distribution optuna still has")

@@ -1,0 +1,1 @@
+"""What is believed about configurations that have not been run yet."""

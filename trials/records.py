@@ -1,0 +1,106 @@
+"""A trial is data: a frozen spec goes in, a frozen result comes out. Both survive a JSON round trip."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from search_spaces.parameters import Config
+
+
+class TrialStatus(StrEnum):
+    """How a trial ended.
+
+    `failed` is the configuration's own doing (out of memory, a loss that is not finite) and teaches the
+    search to stay away; `lost` is not (a killed worker, an interrupt), and the trial runs again.
+    """
+
+    COMPLETE = "complete"
+    PRUNED = "pruned"
+    FAILED = "failed"
+    LOST = "lost"
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """How much of the full job a trial does.
+
+    Args:
+        train_samples: training examples per epoch, at most; None for all of them.
+        eval_samples: validation examples, at most; None for all of them.
+        evaluations: points on the validation curve, spread evenly over the steps.
+    """
+
+    train_samples: int | None = None
+    eval_samples: int | None = None
+    evaluations: int = 4
+
+
+@dataclass(frozen=True)
+class TrialSpec:
+    """One training run.
+
+    Args:
+        config: the active parameters, as a `SearchSpace` gives them.
+        seed: fixes the adapter's and head's initial values, the order of the data and dropout.
+        fidelity: see `Fidelity`.
+        score_test: whether to score the test split at the end as well; never during the search.
+    """
+
+    config: Config
+    seed: int = 0
+    fidelity: Fidelity = field(default_factory=Fidelity)
+    score_test: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> TrialSpec:
+        return cls(**{**data, "fidelity": Fidelity(**data["fidelity"])})
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """The validation split's scores after `step` optimiser steps and `samples` training examples."""
+
+    step: int
+    samples: int
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """What a training run brought.
+
+    Args:
+        status: see `TrialStatus`.
+        metrics: the last scores on the validation split, `eval_loss` among them; empty unless complete.
+        test_metrics: the same on the test split, where the spec asked for it.
+        curve: validation scores during training, first to last.
+        train_seconds: wall time of the training steps alone, evaluation apart.
+        seconds: wall time of the whole trial.
+        peak_memory: bytes: of the device where it can say, else the growth of this process's resident set.
+        trainable_params: counted on the model that was trained: adapter and head together.
+        error: what went wrong, for people; None if nothing did.
+    """
+
+    status: TrialStatus
+    metrics: dict[str, float] = field(default_factory=dict)
+    test_metrics: dict[str, float] = field(default_factory=dict)
+    curve: tuple[CurvePoint, ...] = ()
+    train_seconds: float = 0.0
+    seconds: float = 0.0
+    peak_memory: int = 0
+    trainable_params: int = 0
+    error: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "status": str(self.status), "curve": [asdict(point) for point in self.curve]}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> TrialResult:
+        curve = tuple(CurvePoint(**point) for point in data["curve"])
+        return cls(**{**data, "status": TrialStatus(data["status"]), "curve": curve})

@@ -1,0 +1,133 @@
+"""What is trained on what: the `model` and `task` parts of a sweep file, validated on load."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from search_spaces.families.base import TaskType
+from trials.metrics import METRICS, default_metric, metrics_for
+
+DOCSTRINGS = "builtin:docstrings"
+"""The name of the embedded data set (`trials.pocket`)."""
+POCKET = "builtin:pocket"
+"""The name of the embedded base model (`trials.pocket`)."""
+
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+class ModelSpec(BaseModel):
+    """The frozen base.
+
+    Args:
+        name: a hub id, a local folder, or `builtin:pocket`.
+        revision: a branch, tag or commit of the hub repository.
+        trust_remote_code: run code that comes with the model; only for models you trust.
+        precision: of the forward and backward pass; `auto` is bf16 where the hardware has it. Adapters and
+            the optimiser's state stay in fp32.
+        device: `auto` (CUDA, then Apple's GPU, then the CPU) or a torch device.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(min_length=1)
+    revision: str | None = None
+    trust_remote_code: bool = False
+    precision: Precision = "auto"
+    device: str = "auto"
+
+
+class TaskSpec(BaseModel):
+    """What the model has to learn, from which columns of which data, and how it is scored.
+
+    The data are local files (`train`, `validation`, `test` are paths to csv, tsv, json, jsonl or parquet)
+    or, where `dataset` is given, a hub data set or local folder (then they are names of its splits). A
+    missing validation or test split is carved out of the training split.
+
+    Args:
+        type: the kind of task.
+        text: one text column, or two that go in as a pair; for causal-lm the column of plain text.
+        label: the column to predict (classification: any values; regression: numbers).
+        prompt, completion: causal-lm on pairs: only the completion is learned.
+        messages: causal-lm on chats: a column of [{role, content}, …] put through the tokenizer's chat
+            template; only the assistant's turns are learned.
+        metric: the score that trials are compared by; see `trials.metrics`.
+        max_length: tokens after which an example is cut.
+        carve: share of the training split that becomes a missing validation or test split.
+        split_seed: fixes what is carved out.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    type: TaskType = "sequence-classification"
+    dataset: str | None = None
+    dataset_config: str | None = None
+    train: str = "train"
+    validation: str | None = None
+    test: str | None = None
+    text: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = ()
+    label: str | None = None
+    prompt: str | None = None
+    completion: str | None = None
+    messages: str | None = None
+    metric: str = ""
+    max_length: int = Field(default=128, ge=2)
+    carve: float = Field(default=0.15, gt=0, lt=0.5)
+    split_seed: int = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_metric(cls, data: object) -> object:
+        if isinstance(data, dict) and not data.get("metric"):
+            return {**data, "metric": default_metric(data.get("type", "sequence-classification"))}
+        return data
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TaskSpec:
+        problems = list(self._column_problems())
+        if self.metric not in metrics_for(self.type):
+            known = self.metric in METRICS
+            problems.append(
+                f"metric {self.metric!r} "
+                + (f"does not score {self.type}" if known else "is unknown")
+                + f"; use one of {', '.join(metrics_for(self.type))}"
+            )
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _column_problems(self) -> list[str]:
+        problems = []
+        if self.type == "causal-lm":
+            forms = [bool(self.text), bool(self.prompt or self.completion), bool(self.messages)]
+            if sum(forms) != 1:
+                problems.append(
+                    "causal-lm needs exactly one of: text (plain text), prompt with completion, messages"
+                )
+            if bool(self.prompt) != bool(self.completion):
+                problems.append("prompt and completion go together; name both columns")
+            if len(self.text) > 1:
+                problems.append("causal-lm takes one text column")
+            if self.label:
+                problems.append("causal-lm has no label column; remove label")
+            return problems
+        if not self.text:
+            problems.append(f"{self.type} needs text: the name of one text column, or a list of two")
+        if len(self.text) > 2:
+            problems.append(f"text names {len(self.text)} columns; at most two can go in as a pair")
+        if not self.label:
+            problems.append(f"{self.type} needs label: the name of the column to predict")
+        if self.prompt or self.completion or self.messages:
+            problems.append("prompt, completion and messages are for causal-lm; remove them or set type")
+        return problems
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every column that the task reads."""
+        named = (*self.text, self.label, self.prompt, self.completion, self.messages)
+        return tuple(column for column in named if column)
