@@ -7,16 +7,16 @@ where it is maximised, after a logarithm where its scale is `log`. Lower is bett
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict
 
+from search_spaces.costs import KNOWN_COSTS
 from trials.metrics import METRICS, Direction, metric_direction
 
-KNOWN_COSTS = ("trainable_params", "stored_bytes", "train_flops", "inference_flops")
-"""Costs that follow from the configuration and the model's shape; never modelled."""
 MEASURED_COSTS = ("train_seconds", "peak_memory")
 """Costs that only a run can tell."""
 OBJECTIVE_NAMES = (*METRICS, "eval_loss", *KNOWN_COSTS, *MEASURED_COSTS)
@@ -55,7 +55,8 @@ class Objective(BaseModel):
     @property
     def limits(self) -> tuple[float, float]:
         """The hard limits as numbers, infinite where there is none."""
-        low, high = (-math.inf if self.min is None else self.min), (math.inf if self.max is None else self.max)
+        low = -math.inf if self.min is None else self.min
+        high = math.inf if self.max is None else self.max
         assert not isinstance(low, str), "percentages are resolved when the sweep starts"
         assert not isinstance(high, str), "percentages are resolved when the sweep starts"
         return low, high
@@ -72,6 +73,36 @@ class Objective(BaseModel):
         if self.scale == "log":
             values = np.log(np.maximum(values, self.floor or 1.0))
         return -values if self.direction == "maximize" else values
+
+
+def box(
+    objectives: Sequence[Objective], values: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The ideal and reference points in loss coordinates, shape [m] each, for values of shape [n, m].
+
+    Where an objective leaves them open (measured costs, unbounded metrics) the best and worst observed
+    values stand in; the box never has an empty side.
+    """
+    ideal, reference = np.zeros(len(objectives)), np.ones(len(objectives))
+    for j, objective in enumerate(objectives):
+        losses = objective.loss(values[:, j])
+        losses = losses[np.isfinite(losses)]
+        low, high = (losses.min(), losses.max()) if losses.size else (0.0, 1.0)
+        ideal[j] = low if objective.ideal is None else objective.loss(objective.ideal)
+        reference[j] = high if objective.reference is None else objective.loss(objective.reference)
+        if not ideal[j] < reference[j]:
+            reference[j] = ideal[j] + 1.0
+    return ideal, reference
+
+
+def unit_losses(objectives: Sequence[Objective], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Loss coordinates scaled so that the ideal is 0 and the reference 1, shape [n, m].
+
+    Better than the ideal counts as ideal, so that hypervolume stays within [0, 1].
+    """
+    ideal, reference = box(objectives, values)
+    losses = np.column_stack([o.loss(values[:, j]) for j, o in enumerate(objectives)])
+    return np.maximum((losses - ideal) / (reference - ideal), 0.0)
 
 
 def objective_defaults(name: str) -> dict[str, Any]:

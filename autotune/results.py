@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from optuna.trial import FrozenTrial
 
-from autotune.objectives import Objective
+from autotune.front import hypervolume, non_dominated
+from autotune.ledger import read_ledger, read_sweep, trial_result
+from autotune.objectives import MEASURED_COSTS, Objective, unit_losses
 from autotune.sweep import Sweep
+from search_spaces.parameters import Config
+from trials.records import TrialStatus
 
 
 @dataclass(frozen=True)
@@ -19,16 +26,16 @@ class SweepResults:
 
     Args:
         folder: the sweep's folder.
-        sweep: the resolved sweep; its objectives have references, ideals and floors.
+        sweep: the resolved sweep; its objectives have references, ideals and floors where they are known.
         trials: one row a trial, in order: `trial` (number), `status` (complete, pruned, failed, lost,
             running), `started` and `finished` (timestamps), `seconds`, `seed`, `error`, `feasible`,
             `on_front`, one column an objective under its name (NaN unless complete), `param.NAME` for every
             parameter (missing where inactive), `metric.NAME` for every validation score, `cost.NAME` for
             every known and measured cost, `cost.head_params` among them.
         curves: one row a point of a validation curve: `trial`, `step`, `samples`, `metric.NAME`.
-        confirmations: one row a confirmation run: `trial` (whose configuration it repeats), `seed`,
-            `seconds`, `metric.NAME` on validation and `test.NAME` on the test split; empty before.
-        baselines: what needs no adapter, by name (`majority class`): the metric's value on validation.
+        confirmations: one row a confirmation run that is complete: `trial` (whose configuration it repeats),
+            `seed`, `seconds`, `metric.NAME` on validation and `test.NAME` on the test split.
+        baselines: the metric on validation of what needs no adapter, by name.
     """
 
     folder: Path
@@ -44,10 +51,131 @@ class SweepResults:
 
     @property
     def front(self) -> pd.DataFrame:
-        """The rows of `trials` on the front, by the second objective (the first cost), ascending."""
+        """The rows of `trials` on the front, by the second objective, ascending."""
         rows = self.trials[self.trials["on_front"]]
         return rows.sort_values(self.objectives[1].name)
+
+    @property
+    def hypervolume(self) -> float:
+        """Share of the box between ideal and reference that the feasible trials dominate, in [0, 1]."""
+        return share_dominated(self.objectives, self.values(self.trials[self.trials["feasible"]]))
+
+    def values(self, rows: pd.DataFrame) -> NDArray[np.float64]:
+        """The objectives of rows of `trials`, shape [n, objectives]."""
+        return rows[[objective.name for objective in self.objectives]].to_numpy(dtype=float)
 
     def losses(self, rows: pd.DataFrame) -> NDArray[np.float64]:
         """Loss coordinates of rows of `trials`, shape [n, objectives]; lower is better."""
         return np.column_stack([objective.loss(rows[objective.name]) for objective in self.objectives])
+
+    def config(self, trial: int) -> Config:
+        """The configuration of a trial."""
+        row = self.trials.set_index("trial").loc[trial]
+        return dict(row["config"])
+
+
+def load_results(folder: str | Path) -> SweepResults:
+    """Read a sweep's folder, finished or not; nothing is changed.
+
+    Raises:
+        InvalidInputError: the folder holds no sweep.
+    """
+    folder = Path(folder)
+    sweep = read_sweep(folder)
+    search = read_ledger(folder, sweep)
+    confirm = read_ledger(folder, sweep, confirm=True)
+    return SweepResults(
+        folder=folder,
+        sweep=sweep,
+        trials=_trials(search, sweep.objectives),
+        curves=_curves(search),
+        confirmations=_confirmations(confirm),
+        baselines=next((t.user_attrs["baselines"] for t in search if "baselines" in t.user_attrs), {}),
+    )
+
+
+def share_dominated(objectives: Sequence[Objective], values: NDArray[np.float64]) -> float:
+    """Normalised hypervolume of values of shape [n, m]; rows with NaN count for nothing."""
+    values = values[np.isfinite(values).all(axis=1)]
+    if not len(values):
+        return 0.0
+    return hypervolume(unit_losses(objectives, values), np.ones(len(objectives)))
+
+
+def on_front(objectives: Sequence[Objective], values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which rows of values, shape [n, m], keep every limit and are dominated by none that does."""
+    feasible = feasible_rows(objectives, values)
+    losses = np.column_stack([o.loss(values[:, j]) for j, o in enumerate(objectives)])
+    losses[~feasible] = np.nan
+    return non_dominated(losses)
+
+
+def feasible_rows(objectives: Sequence[Objective], values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which rows of values, shape [n, m], are numbers within every hard limit."""
+    keep = np.isfinite(values).all(axis=1)
+    for j, objective in enumerate(objectives):
+        keep &= objective.feasible(values[:, j])
+    return keep
+
+
+def _trials(trials: Sequence[FrozenTrial], objectives: Sequence[Objective]) -> pd.DataFrame:
+    rows = [_trial_row(trial, objectives) for trial in trials]
+    names = [objective.name for objective in objectives]
+    columns = ["trial", "status", "started", "finished", "seconds", "seed", "error", "config", *names]
+    table = pd.DataFrame(rows, columns=None if rows else columns)
+    values = table[names].to_numpy(dtype=float)
+    table["feasible"] = feasible_rows(objectives, values)
+    table["on_front"] = on_front(objectives, values) if len(table) else table["feasible"]
+    return table
+
+
+def _trial_row(trial: FrozenTrial, objectives: Sequence[Objective]) -> dict[str, Any]:
+    result = trial_result(trial)
+    values = trial.user_attrs.get("values") or [np.nan] * len(objectives)
+    row: dict[str, Any] = {
+        "trial": trial.number,
+        "status": "running" if result is None else str(result.status),
+        "started": trial.datetime_start,
+        "finished": trial.datetime_complete,
+        "seconds": np.nan if result is None else result.seconds,
+        "seed": trial.user_attrs.get("seed"),
+        "error": None if result is None else result.error,
+        "config": dict(trial.params),
+        **{objective.name: value for objective, value in zip(objectives, values, strict=True)},
+        **{f"param.{name}": value for name, value in trial.params.items()},
+        **{f"cost.{name}": value for name, value in trial.user_attrs.get("costs", {}).items()},
+    }
+    if result is not None:
+        row |= {f"metric.{name}": value for name, value in result.metrics.items()}
+        row |= {f"cost.{name}": float(getattr(result, name)) for name in MEASURED_COSTS}
+    return row
+
+
+def _curves(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
+    rows = [
+        {
+            "trial": trial.number,
+            "step": point.step,
+            "samples": point.samples,
+            **{f"metric.{name}": value for name, value in point.metrics.items()},
+        }
+        for trial in trials
+        if (result := trial_result(trial)) is not None
+        for point in result.curve
+    ]
+    return pd.DataFrame(rows, columns=None if rows else ["trial", "step", "samples"])
+
+
+def _confirmations(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
+    rows = [
+        {
+            "trial": trial.user_attrs["trial"],
+            "seed": trial.user_attrs["seed"],
+            "seconds": result.seconds,
+            **{f"metric.{name}": value for name, value in result.metrics.items()},
+            **{f"test.{name}": value for name, value in result.test_metrics.items()},
+        }
+        for trial in trials
+        if (result := trial_result(trial)) is not None and result.status == TrialStatus.COMPLETE
+    ]
+    return pd.DataFrame(rows, columns=None if rows else ["trial", "seed", "seconds"])

@@ -130,6 +130,4 @@ def metric_direction(name: str) -> Direction:
 
 def compute_metrics(task_type: str, *outputs: object) -> dict[str, float]:
     """Every metric of the task, from the outputs that its evaluation gives."""
-    return {
-        name: metric.compute(*outputs) for name, metric in METRICS.items() if task_type in metric.tasks
-    }
+    return {name: metric.compute(*outputs) for name, metric in METRICS.items() if task_type in metric.tasks}

@@ -1,0 +1,333 @@
+"""The command line. Heavy imports happen inside the commands, so that help is there at once."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from autotune.sweep import Sweep
+
+app = typer.Typer(
+    name="autotune",
+    help="Find out which adapter, where, how large and with which learning rate, for your model and data.",
+    epilog="Begin with:  autotune run quickstart",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_NOISE = {
+    "TRANSFORMERS_VERBOSITY": "error",
+    "DATASETS_VERBOSITY": "error",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+}
+"""What keeps other libraries' bars and remarks out of the display; workers inherit it."""
+
+_verbose = False
+"""Set by the option that holds for every command."""
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's folder, such as sweeps/quickstart.")]
+Trials = Annotated[int | None, typer.Option(min=1, help="Trials in all, instead of the sweep's own number.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but the result.")]
+
+
+class TaskName(StrEnum):
+    """The task types that `init` can be told."""
+
+    CLASSIFICATION = "sequence-classification"
+    REGRESSION = "regression"
+    CAUSAL_LM = "causal-lm"
+
+
+def main() -> None:
+    """The entry point of the command `autotune`."""
+    # The tokenizers' threads do not survive the forks of data loaders and workers.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    app()
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"autotune {version('autotune')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Show other libraries' messages, and where an error came from.")
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Options that hold for every command."""
+    global _verbose
+    _verbose = verbose
+    if not verbose:
+        for name, value in _NOISE.items():
+            os.environ.setdefault(name, value)
+        warnings.simplefilter("ignore")
+
+
+@app.command()
+def run(
+    sweep: Annotated[str, typer.Argument(metavar="SWEEP", help="A YAML file, or a built-in sweep's name.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The folder for everything; sweeps/NAME by default.", metavar="DIR")
+    ] = None,
+    trials: Trials = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Instead of the sweep's own seed.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Search: from a model and data to a front, a report and training runs.
+
+    Ctrl-C stops tidily at any time, and [bold]autotune resume[/] goes on.
+
+    \b[dim]$[/] autotune run quickstart
+    [dim]$[/] autotune run reviews.yaml --trials 60 --out sweeps/reviews-2
+    """
+    with _polite():
+        from autotune.sweep import load_sweep
+
+        loaded = _changed(load_sweep(sweep), trials, seed)
+    _search(loaded, out or Path("sweeps") / loaded.name, quiet, again=f"autotune run {shlex.quote(sweep)}")
+
+
+@app.command()
+def resume(folder: Folder, trials: Trials = None, quiet: Quiet = False) -> None:
+    """Go on with a sweep that was stopped, or give a finished one more trials.
+
+    Nothing is lost and nothing is repeated: a trial that was under way runs again with the same seed.
+
+    \b[dim]$[/] autotune resume sweeps/quickstart
+    [dim]$[/] autotune resume sweeps/quickstart --trials 60
+    """
+    with _polite():
+        from autotune.ledger import read_sweep
+
+        loaded = _changed(read_sweep(folder), trials, None)
+    _search(loaded, folder, quiet, resume=True)
+
+
+@app.command()
+def status(
+    folder: Folder,
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON, for scripts.")] = False,
+) -> None:
+    """Show where a sweep stands: trials, budget, front, and what to do next. It may be running.
+
+    \b[dim]$[/] autotune status sweeps/quickstart
+    [dim]$[/] autotune status sweeps/quickstart --json | jq .front
+    """
+    with _polite():
+        import json
+
+        from autotune.overview import overview, overview_json
+        from autotune.results import load_results
+
+        results = load_results(folder)
+        if as_json:
+            typer.echo(json.dumps(overview_json(results), indent=2))
+        else:
+            _console().print(overview(results))
+
+
+@app.command()
+def report(folder: Folder) -> None:
+    """Write report.html, front.csv and trials.parquet anew from what the folder holds.
+
+    \b[dim]$[/] autotune report sweeps/quickstart
+    """
+    with _polite():
+        from autotune.report import write_report
+        from autotune.results import load_results
+        from autotune.tables import write_tables
+
+        results = load_results(folder)
+        for path in (*write_tables(results), write_report(results)):
+            typer.echo(path)
+
+
+@app.command()
+def export(
+    folder: Folder,
+    to: Annotated[Path, typer.Option(metavar="RUN", help="The folder to write; it must be new or empty.")],
+    pick: Annotated[
+        str, typer.Option(metavar="POINT", help="knee, best, smallest, or the number of a trial.")
+    ] = "knee",
+    where: Annotated[
+        list[str] | None, typer.Option(metavar="EXPR", help="A condition, such as 'trainable_params<=1%'.")
+    ] = None,
+) -> None:
+    """Write a training run of one point: adapter_config.json, training arguments, a short train.py.
+
+    The knee is where more cost stops paying; best is the best score; smallest has the fewest parameters.
+
+    \b[dim]$[/] autotune export sweeps/quickstart --to runs/knee
+    [dim]$[/] autotune export sweeps/quickstart --pick best --where 'trainable_params<=1%' --to runs/best
+    [dim]$[/] autotune export sweeps/quickstart --pick 17 --to runs/17
+    """
+    with _polite():
+        from autotune.export import export_run
+        from autotune.results import load_results
+
+        written = export_run(load_results(folder), pick, where or [], to)
+        typer.echo(f"{written}\nTrain it with: autotune train {shlex.quote(str(written))}")
+
+
+@app.command()
+def train(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A folder that autotune export wrote.")],
+) -> None:
+    """Train an exported run at full budget, score it and save the adapter.
+
+    The adapter loads with peft's PeftModel.from_pretrained. The same as running RUN/train.py.
+
+    \b[dim]$[/] autotune train runs/knee
+    """
+    with _polite():
+        from autotune.export import train_run
+
+        try:
+            found = train_run(folder)
+        except RuntimeError as error:  # train.py's own output has said why
+            _print_error(error)
+            raise typer.Exit(1) from None
+        for split, scores in found.items():
+            typer.echo(f"{split}: " + ", ".join(f"{name} {value:.4g}" for name, value in scores.items()))
+
+
+@app.command()
+def init(
+    model: Annotated[str, typer.Option(help="A hub id, or a model's folder.")],
+    data: Annotated[
+        Path, typer.Option(metavar="FILE", help="The training data: csv, tsv, json, jsonl or parquet.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The sweep file to write.")] = Path("sweep.yaml"),
+    task: Annotated[
+        TaskName | None, typer.Option(help="The kind of task, if it should not be guessed.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+) -> None:
+    """Write a commented sweep for a model and a data file, after looking at both.
+
+    \b[dim]$[/] autotune init --model roberta-base --data data/train.tsv
+    [dim]$[/] autotune init --model ./gpt2 --data chats.jsonl --task causal-lm --out chats.yaml
+    """
+    with _polite():
+        from autotune.scaffold import write_scaffold
+
+        scaffold = write_scaffold(model, data, out, task=task.value if task else None, force=force)
+        for note in scaffold.notes:
+            typer.echo(f"· {note}")
+        typer.echo(f"{out} written. Look through it, then: autotune run {shlex.quote(str(out))}")
+
+
+def _changed(sweep: Sweep, trials: int | None, seed: int | None) -> Sweep:
+    """The sweep with what the command line says instead of the file."""
+    changes: dict[str, Any] = {}
+    if trials is not None:
+        changes["budget"] = sweep.budget.model_copy(update={"trials": trials})
+    if seed is not None:
+        changes["seed"] = seed
+    return sweep.model_copy(update=changes)
+
+
+def _search(sweep: Sweep, folder: Path, quiet: bool, *, resume: bool = False, again: str = "") -> None:
+    console = _console()
+    with _polite(folder, again):
+        from autotune.progress import watch
+
+        if not quiet:
+            console.print(f"[dim]Loading what training needs …[/] (results go to {folder})", highlight=False)
+        from autotune.engine import SweepFailedError, SweepInterruptedError, run_sweep
+        from autotune.ledger import LedgerError
+        from autotune.overview import overview
+
+        if not _verbose:
+            import optuna
+
+            optuna.logging.set_verbosity(optuna.logging.ERROR)  # its import has set another level
+        try:
+            with watch(console, quiet=quiet) as listener:
+                results = run_sweep(sweep, folder, listener, resume=resume)
+        except SweepInterruptedError:
+            raise KeyboardInterrupt from None
+        except (LedgerError, SweepFailedError) as error:
+            _print_error(error)
+            raise typer.Exit(1) from None
+        console.print(overview(results))
+
+
+def _console(stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False)
+
+
+@contextmanager
+def _polite(folder: Path | None = None, again: str = "") -> Iterator[None]:
+    """Errors as people want to read them, and exit codes as shells do: 2 for bad input, 130 for Ctrl-C."""
+    from search_spaces.errors import InvalidInputError
+
+    try:
+        yield
+    except InvalidInputError as error:
+        _print_problems(error)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        _print_interrupted(folder, again)
+        raise typer.Exit(130) from None
+    except ValueError as error:
+        if _verbose:
+            raise
+        _print_error(error)
+        raise typer.Exit(2) from None
+
+
+def _print_error(error: Exception) -> None:
+    _console(stderr=True).print(f"[bold red]Error:[/] {_escaped(str(error))}", soft_wrap=True)
+
+
+def _print_problems(error: Any) -> None:
+    console = _console(stderr=True)
+    count = len(error.problems)
+    console.print(f"[bold red]{'One thing is' if count == 1 else f'{count} things are'} wrong:[/]")
+    for problem in error.problems:
+        where = f"[bold]{_escaped(problem.where)}[/]: " if problem.where else ""
+        console.print(f"  [red]•[/] {where}{_escaped(problem.what)}", soft_wrap=True)
+        if problem.fix:
+            console.print(f"    [green]→[/] {_escaped(problem.fix)}", soft_wrap=True)
+
+
+def _print_interrupted(folder: Path | None, again: str) -> None:
+    console = _console(stderr=True)
+    if folder is not None and (folder / "study.db").is_file():
+        console.print(
+            f"Stopped; nothing is lost. Go on with: autotune resume {shlex.quote(str(folder))}",
+            soft_wrap=True,
+        )
+    else:
+        console.print(f"Stopped before the search began. Begin again with: {again}" if again else "Stopped.")
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

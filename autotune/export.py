@@ -1,0 +1,274 @@
+"""From a point of the front to a training run that needs only transformers, peft and datasets."""
+
+from __future__ import annotations
+
+import json
+import operator
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from autotune.front import knee
+from autotune.objectives import unit_losses
+from autotune.results import SweepResults
+from search_spaces.errors import InvalidInputError, Problem, did_you_mean
+from search_spaces.families import REGISTRY
+from search_spaces.families.base import local_config
+from search_spaces.parameters import Config
+from search_spaces.shapes import read_shape
+from trials import encoding
+from trials.data import SPLITS, TaskData, load_task, resolve_model
+from trials.specs import POCKET
+from trials.training import MAX_GRAD_NORM, learning_rate, warmup_steps
+
+PICKS = ("knee", "best", "smallest")
+_OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
+    "<=": operator.le, ">=": operator.ge, "==": operator.eq, "<": operator.lt, ">": operator.gt,
+}  # fmt: skip
+_CONDITION = re.compile(r"\s*([\w.]+)\s*(<=|>=|==|<|>)\s*([-+.\deE]+)\s*(%?)\s*")
+_TEMPLATE = Path(__file__).parent / "templates" / "train.py"
+
+
+def pick_trial(results: SweepResults, pick: str, where: Sequence[str] = ()) -> int:
+    """The trial that a pick names.
+
+    Args:
+        pick: `knee` (the front's point of diminishing returns), `best` (the best first objective, by its
+            confirmed mean where there is one), `smallest` (the fewest trainable parameters), or the number
+            of any complete trial.
+        where: conditions such as `trainable_params<=1%` or `accuracy>=0.9` that the point must meet.
+
+    Raises:
+        InvalidInputError: no such pick, trial or column, or no point meets the conditions.
+    """
+    if pick not in PICKS and not pick.isdigit():
+        raise InvalidInputError(
+            Problem("--pick", f"{pick!r} is neither a trial's number nor a pick", did_you_mean(pick, PICKS))
+        )
+    rows = results.front
+    if pick.isdigit():
+        rows = results.trials[
+            (results.trials["trial"] == int(pick)) & (results.trials["status"] == "complete")
+        ]
+        if rows.empty:
+            raise InvalidInputError(
+                Problem(
+                    "--pick", f"there is no complete trial {pick}", f"See autotune status {results.folder}."
+                )
+            )
+    elif rows.empty:
+        raise InvalidInputError(
+            Problem("--pick", "the sweep has no front yet", f"Run autotune resume {results.folder} first.")
+        )
+    kept = rows[_meets(rows, where, results)]
+    if kept.empty:
+        raise InvalidInputError(
+            Problem(
+                "--where",
+                f"no {'point of the front' if pick in PICKS else 'such trial'} meets " + " and ".join(where),
+                "Relax the condition; see the table in report.html.",
+            )
+        )
+    return int(kept["trial"].iloc[_position(results, kept, pick)])
+
+
+def export_run(results: SweepResults, pick: str, where: Sequence[str], to: str | Path) -> Path:
+    """Write a training run of the picked configuration into the folder `to`, and return it.
+
+    The folder gets adapter_config.json, training_args.json, run.json, train.py with encoding.py, a README,
+    and, where the data or the base cannot be named, a copy of them.
+
+    Raises:
+        InvalidInputError: see `pick_trial`; or the folder is not empty.
+    """
+    to = Path(to)
+    trial = pick_trial(results, pick, where)
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise InvalidInputError(
+            Problem("--to", f"{str(to)!r} exists and is not empty", "Give a folder that does not exist yet.")
+        )
+    sweep, config = results.sweep, results.config(trial)
+    data = load_task(sweep.task, sweep.model)
+    adapter = _adapter_config(results, config, data)
+    to.mkdir(parents=True, exist_ok=True)
+    model = _place_model(results, to)
+    adapter.base_model_name_or_path = model
+    adapter.save_pretrained(str(to))
+    _write_json(to / "training_args.json", _training_arguments(results, trial, config, data))
+    _write_json(to / "run.json", {
+        "sweep": sweep.name,
+        "trial": trial,
+        "configuration": config,
+        "model": model,
+        "revision": sweep.model.revision,
+        "trust_remote_code": sweep.model.trust_remote_code,
+        "precision": sweep.model.precision,
+        "task": sweep.task.model_dump(),
+        "columns": list(sweep.task.columns),
+        "classes": data.classes,
+        "splits": {name: _place_split(data, name, to) for name in SPLITS},
+    })  # fmt: skip
+    shutil.copyfile(_TEMPLATE, to / "train.py")
+    shutil.copyfile(encoding.__file__, to / "encoding.py")
+    (to / "README.md").write_text(_readme(results, trial, config), encoding="utf-8")
+    return to
+
+
+def train_run(run: str | Path) -> dict[str, dict[str, float]]:
+    """Run an exported `train.py` in its own process; the scores by split.
+
+    Raises:
+        InvalidInputError: the folder holds no exported run.
+        RuntimeError: the training failed; its own output says why.
+    """
+    run = Path(run)
+    for name in ("train.py", "run.json", "training_args.json", "adapter_config.json"):
+        if not (run / name).is_file():
+            raise InvalidInputError(
+                Problem("RUN", f"{str(run)!r} has no {name}", "Give a folder that autotune export wrote.")
+            )
+    code = subprocess.call([sys.executable, str(run.resolve() / "train.py")])
+    if code:
+        raise RuntimeError(f"{run / 'train.py'} ended with exit code {code}")
+    scores: dict[str, dict[str, float]] = json.loads((run / "scores.json").read_text(encoding="utf-8"))
+    return scores
+
+
+def _meets(rows: pd.DataFrame, where: Sequence[str], results: SweepResults) -> np.ndarray:
+    keep = np.ones(len(rows), dtype=bool)
+    for condition in where:
+        match = _CONDITION.fullmatch(condition)
+        if not match:
+            raise InvalidInputError(
+                Problem("--where", f"{condition!r} is no condition", 'Write one like "trainable_params<=1%".')
+            )
+        name, compare, number, percent = match.groups()
+        columns = {
+            column.split(".", 1)[-1]: column for column in rows.columns if rows[column].dtype.kind in "if"
+        }
+        columns |= {column: column for column in columns.values()}
+        if name not in columns:
+            known = [objective.name for objective in results.objectives]
+            raise InvalidInputError(
+                Problem(
+                    "--where",
+                    f"{name!r} is not a column of the trials",
+                    did_you_mean(name, [*known, *columns]),
+                )
+            )
+        limit = float(number)
+        if percent:
+            limit *= _percent_of(name, results) / 100
+        keep &= _OPERATORS[compare](rows[columns[name]].to_numpy(dtype=float), limit)
+    return keep
+
+
+def _percent_of(name: str, results: SweepResults) -> float:
+    """What a percentage means: a share of the base's parameters, or of one for shares such as accuracy."""
+    if "params" not in name:
+        return 1.0
+    sweep = results.sweep
+    return float(read_shape(resolve_model(sweep.model.name), sweep.task.type).base_parameters)
+
+
+def _position(results: SweepResults, rows: pd.DataFrame, pick: str) -> int:
+    match pick:
+        case "knee":
+            return knee(unit_losses(results.objectives, results.values(rows)))
+        case "best":
+            return int(np.argmin(results.objectives[0].loss(_confirmed(results, rows))))
+        case "smallest":
+            return int(np.argmin(rows["cost.trainable_params"].to_numpy()))
+        case _:
+            return 0
+
+
+def _confirmed(results: SweepResults, rows: pd.DataFrame) -> np.ndarray:
+    """The first objective: the mean over confirmation seeds, or the search's value where there are none."""
+    name = results.objectives[0].name
+    values = rows.set_index("trial")[name].astype(float)
+    column = f"metric.{name}"
+    if column in results.confirmations:
+        means = results.confirmations.groupby("trial")[column].mean()
+        values.update(means[means.index.isin(values.index)])
+    return values.to_numpy()
+
+
+def _adapter_config(results: SweepResults, config: Config, data: TaskData) -> Any:
+    sweep, family = results.sweep, str(config["family"])
+    shape = read_shape(
+        resolve_model(sweep.model.name),
+        sweep.task.type,
+        labels=data.outputs,
+        trust_remote_code=sweep.model.trust_remote_code,
+    )
+    return REGISTRY[family].peft_config(local_config(family, config), shape, sweep.task.type)
+
+
+def _training_arguments(results: SweepResults, trial: int, config: Config, data: TaskData) -> dict[str, Any]:
+    """For `transformers.TrainingArguments`: the loop of the search on the whole training split."""
+    seed = int(results.trials.set_index("trial")["seed"][trial])
+    batch_size, epochs = int(config["batch_size"]), int(config["epochs"])
+    steps = epochs * -(-len(data.splits["train"]) // batch_size)
+    return {
+        "learning_rate": learning_rate(config),
+        "per_device_train_batch_size": batch_size,
+        "per_device_eval_batch_size": 64,
+        "num_train_epochs": epochs,
+        "weight_decay": config["weight_decay"],
+        "lr_scheduler_type": config["schedule"],
+        "warmup_steps": warmup_steps(config, steps),
+        "max_grad_norm": MAX_GRAD_NORM,
+        "optim": "adamw_torch",
+        "seed": seed,
+        "bf16": results.sweep.model.precision == "bf16",
+        "use_cpu": results.sweep.model.device == "cpu",
+        "save_strategy": "no",
+        "logging_steps": max(1, steps // 20),
+        "report_to": "none",
+        "remove_unused_columns": False,
+        "label_names": ["labels"],
+    }
+
+
+def _place_model(results: SweepResults, to: Path) -> str:
+    """How the run names its base; the embedded one is copied, so that the run needs nothing of this project."""
+    name = results.sweep.model.name
+    if name == POCKET:
+        shutil.copytree(resolve_model(name), to / "base")
+        return "./base"
+    return name
+
+
+def _place_split(data: TaskData, name: str, to: Path) -> dict[str, Any]:
+    """How the run reads a split; one that cannot be read from its source is written beside the script."""
+    if name in data.sources:
+        return data.sources[name]
+    file = Path("data") / f"{name}.parquet"
+    (to / "data").mkdir(exist_ok=True)
+    data.raw[name].to_parquet(str(to / file))
+    return {"file": str(file)}
+
+
+def _write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _readme(results: SweepResults, trial: int, config: Config) -> str:
+    row = results.trials.set_index("trial").loc[trial]
+    objectives = "\n".join(f"* {o.name}: {row[o.name]:,.6g} (search, one seed)" for o in results.objectives)
+    settings = "\n".join(f"* `{name}`: {value}" for name, value in config.items())
+    return (
+        f"# Trial {trial} of the sweep `{results.sweep.name}`\n\n{objectives}\n\n"
+        "Train it with `python train.py`: it needs transformers, peft and datasets. The adapter is saved in\n"
+        "`adapter/` and the scores in `scores.json`. The search trained on at most "
+        f"{results.sweep.fidelity.train_samples or 'all'} examples an epoch; this run trains on all of them.\n\n"
+        f"## The configuration\n\n{settings}\n"
+    )

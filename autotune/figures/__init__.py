@@ -1,0 +1,95 @@
+"""The figures of a finished sweep: what each shows as a value, and the plotly figure that draws it.
+
+`FIGURES` is the registry that the report walks, in its order; a new figure is a file here and an entry.
+Every `plot_*` takes `SweepResults` and returns a `plotly.graph_objects.Figure`; where there is nothing to
+show it returns a figure that says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+
+from autotune.figures.curves import plot_curves
+from autotune.figures.importance import plot_importance
+from autotune.figures.parallel import plot_parallel_coordinates
+from autotune.figures.front_plot import plot_front
+from autotune.figures.progress import plot_hypervolume
+from autotune.figures.style import PALETTE, TEMPLATE, NothingToShow
+from autotune.results import SweepResults
+
+
+@dataclass(frozen=True)
+class FigureEntry:
+    """A figure of the report.
+
+    Args:
+        key: names its place in the page.
+        heading: what the figure is about; its own title says what is seen.
+        plot: draws it.
+        reading: how to read it, a sentence or two.
+    """
+
+    key: str
+    heading: str
+    plot: Callable[[SweepResults], go.Figure]
+    reading: str
+
+
+FIGURES: tuple[FigureEntry, ...] = (
+    FigureEntry(
+        "front",
+        "The front",
+        plot_front,
+        "One mark a complete trial. Pale ones are beaten: another is at least as good in everything and better "
+        "in something. Open ones are beyond a limit. The line is the border of what is beaten. Dashes with bars "
+        "are means over fresh seeds with their 95 % intervals: they are the values to believe. Arrows point to "
+        "the better side.",
+    ),
+    FigureEntry(
+        "hypervolume",
+        "Progress",
+        plot_hypervolume,
+        "The share of the box between the ideal and the reference values that the front dominates, after each "
+        "trial. A curve that has gone flat says that more trials of this kind would bring little.",
+    ),
+    FigureEntry(
+        "parallel",
+        "Configurations and objectives",
+        plot_parallel_coordinates,
+        "A line a complete trial. Parameters that a configuration does not have are on the level “not used”. "
+        "Families that share the name of a knob share its axis. Drag along an axis to keep only some "
+        "trials, drag a title to move the axis.",
+    ),
+    FigureEntry(
+        "importance",
+        "What mattered",
+        plot_importance,
+        "The share of the variance of the objective's rank that a random forest gives to each parameter alone "
+        "(fANOVA). All trials are asked about the parameters that all of them have, families about their own "
+        "knobs. A grey bar does not exceed what shuffled scores gave; of parameters that do nothing, one in "
+        "eleven would. It describes the trials that were run and is no proof of cause.",
+    ),
+    FigureEntry(
+        "curves",
+        "Validation curves",
+        plot_curves,
+        "Scores on validation data while each trial trained. Curves that still move at the right end say that "
+        "longer training could change the order.",
+    ),
+)
+
+__all__ = [
+    "FIGURES",
+    "PALETTE",
+    "TEMPLATE",
+    "FigureEntry",
+    "NothingToShow",
+    "plot_curves",
+    "plot_front",
+    "plot_hypervolume",
+    "plot_importance",
+    "plot_parallel_coordinates",
+]

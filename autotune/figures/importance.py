@@ -1,0 +1,241 @@
+"""Which parameters mattered for the objectives that had to be measured.
+
+fANOVA (Hutter et al. 2014, "An efficient approach for assessing hyperparameter importance") as optuna has it:
+the share of the variance, over the ranges that were tried, that a random forest fitted to the trials gives to
+each parameter alone. What is missing to 100 % is interplay. It explains the objective's rank among the
+trials, so that one diverged trial is not the whole variance.
+
+A parameter that only some trials have has no share over all trials. So all trials are asked about what all of
+them have (the family among it), and each family with enough trials about its own knobs.
+
+With few trials a forest explains noise. The figure therefore shows the most that a parameter gets when the
+objective is shuffled among the trials, ten times: a parameter that does nothing exceeds it once in eleven.
+
+PED-ANOVA, which can treat conditional parameters as one, was tried and left: with 24 trials in four families,
+shuffles gave single knobs up to twenty times what all parameters had together.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import optuna
+import pandas as pd
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from plotly.subplots import make_subplots
+from scipy.stats import rankdata
+
+from autotune.figures.points import ONE_GROUP, trial_points
+from autotune.figures.style import FAINT, INK, PALETTE, NothingToShow, finish, says_why, text
+from autotune.figures.units import label, within_sentence
+from autotune.objectives import Objective
+from autotune.results import SweepResults
+from autotune.tables import configuration
+from search_spaces.parameters import Config
+
+LEAST_TRIALS = 12
+"""Complete trials below which nothing is said."""
+EVERYTHING = "all trials"
+_SHUFFLES = 10
+_TREES = 24
+_LOG_SPAN = 20.0
+_MOST_BARS = 12
+_MOST_FAMILIES = 5
+
+
+@dataclass(frozen=True)
+class ImportanceView:
+    """Importance of parameters.
+
+    Args:
+        table: one row an objective, scope and parameter: `objective`, `scope` (`all trials` or a family),
+            `parameter`, `importance` (share of the variance, in [0, 1]), `chance` (the most that shuffles
+            gave it) and `trials` (how many the scope has); the greatest importance of a scope first.
+        skipped: families left out, each with its number of complete trials.
+    """
+
+    table: pd.DataFrame
+    skipped: dict[str, int]
+
+
+def importance_view(results: SweepResults) -> ImportanceView:
+    """Importance for each uncertain objective, over all trials and within each family with enough of them.
+
+    Raises:
+        NothingToShow: too few complete trials, every objective known in advance, or nothing that varies.
+    """
+    rows = trial_points(results)
+    uncertain = [objective for objective in results.objectives if not objective.known]
+    if not uncertain:
+        raise NothingToShow("Every objective is known in advance, so there is nothing to explain.")
+    if len(rows) < LEAST_TRIALS:
+        noun = "trial is" if len(rows) == 1 else "trials are"
+        raise NothingToShow(
+            f"{len(rows)} complete {noun} too few to say which parameters matter; it takes {LEAST_TRIALS}."
+        )
+    sizes = rows["family"].value_counts()
+    sizes = sizes if len(sizes) > 1 else sizes[:0]
+    large = [str(family) for family in sizes.index[:_MOST_FAMILIES] if sizes[family] >= LEAST_TRIALS]
+    scopes = {EVERYTHING: rows, **{family: rows[rows["family"] == family] for family in large}}
+    tables = [_scope(part, objective, name) for objective in uncertain for name, part in scopes.items()]
+    table = pd.concat(tables, ignore_index=True)
+    if table.empty:
+        raise NothingToShow("No parameter that all trials have took more than one value.")
+    skipped = {str(family): int(count) for family, count in sizes.items() if family not in large}
+    return ImportanceView(table, skipped)
+
+
+def _scope(rows: pd.DataFrame, objective: Objective, scope: str) -> pd.DataFrame:
+    """The rows of `ImportanceView.table` for one objective and scope."""
+    configs = [configuration(row) for _, row in rows.iterrows()]
+    distributions = observed_distributions(configs)
+    if not distributions:
+        return pd.DataFrame()
+    ranks = rankdata(objective.loss(rows[objective.name]))
+    rng = np.random.default_rng(0)
+    with _quiet_optuna():
+        study = _study(configs, distributions)
+        found = _shares(study, ranks)
+        shuffled = [_shares(study, rng.permutation(ranks)) for _ in range(_SHUFFLES)]
+    table = pd.DataFrame(
+        {
+            "objective": objective.name,
+            "scope": scope,
+            "parameter": list(found),
+            "importance": list(found.values()),
+            "chance": [max(shares[name] for shares in shuffled) for name in found],
+            "trials": len(rows),
+        }
+    )
+    return table.sort_values("importance", ascending=False, kind="stable", ignore_index=True)
+
+
+def observed_distributions(configs: Sequence[Config]) -> dict[str, BaseDistribution]:
+    """The ranges of the parameters that every configuration has and that vary, logarithmic where they span much."""
+    found: dict[str, BaseDistribution] = {}
+    for name in configs[0]:
+        values = [config[name] for config in configs if name in config]
+        if len(values) < len(configs) or len(set(map(repr, values))) < 2:
+            continue
+        if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+            low, high = float(min(values)), float(max(values))  # type: ignore[type-var]
+            found[name] = FloatDistribution(low, high, log=low > 0 and high / low >= _LOG_SPAN)
+        else:
+            found[name] = CategoricalDistribution(list(dict.fromkeys(values)))
+    return found
+
+
+def _study(configs: Sequence[Config], distributions: dict[str, BaseDistribution]) -> optuna.Study:
+    """A study in memory with the varying parameters of each configuration; its own values mean nothing."""
+    study = optuna.create_study()
+    for config in configs:
+        params = {
+            # The forest splits on the plain value; the logarithm spreads what spans orders of magnitude.
+            name: float(np.log(config[name])) if getattr(d, "log", False) else config[name]
+            for name, d in distributions.items()
+        }
+        ranges = {name: _in_log(d) for name, d in distributions.items()}
+        study.add_trial(optuna.trial.create_trial(params=params, distributions=ranges, value=0.0))
+    return study
+
+
+def _in_log(distribution: BaseDistribution) -> BaseDistribution:
+    if isinstance(distribution, FloatDistribution) and distribution.log:
+        return FloatDistribution(float(np.log(distribution.low)), float(np.log(distribution.high)))
+    return distribution
+
+
+def _shares(study: optuna.Study, losses: NDArray[np.float64]) -> dict[str, float]:
+    """Share of the variance by parameter, where the study's trials have these losses."""
+    evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=_TREES, max_depth=32, seed=0)
+    found = optuna.importance.get_param_importances(
+        study, evaluator=evaluator, target=lambda trial: float(losses[trial.number]), normalize=False
+    )
+    return {name: float(share) for name, share in found.items()}
+
+
+@contextlib.contextmanager
+def _quiet_optuna() -> Iterator[None]:
+    """Without optuna's line for every study created and its notes on experimental arguments."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
+@says_why("What mattered")
+def plot_importance(results: SweepResults) -> go.Figure:
+    """Bars of importance, blue where they exceed what chance gives, with that level as a mark.
+
+    Returns:
+        a figure; one that says why where there are too few trials.
+    """
+    view = importance_view(results)
+    groups = view.table.groupby(["objective", "scope"], sort=False)
+    cells = [(keys, part.head(_MOST_BARS).iloc[::-1]) for keys, part in groups]
+    # In bars' heights; each panel needs the room of two more for its title and ticks.
+    sizes = [len(part) + 2.4 for _, part in cells]
+    height, gap = 150 + 26 * sum(sizes), 0.0 if len(cells) == 1 else 74 / (26 * sum(sizes))
+    figure = make_subplots(
+        len(cells), 1, row_heights=[len(part) + 0.4 for _, part in cells], vertical_spacing=min(gap, 0.9 / len(cells)),
+        subplot_titles=[_panel_title(*keys, part) for keys, part in cells],
+    )  # fmt: skip
+    for row, (_, part) in enumerate(cells, start=1):
+        for trace in _bars(part, legend=row == 1):
+            figure.add_trace(trace, row=row, col=1)
+        figure.update_xaxes(tickformat=".0%", rangemode="tozero", row=row, col=1)
+        figure.update_yaxes(showgrid=False, row=row, col=1)
+    words = "Share of the variance of its rank"
+    if view.skipped:
+        few = ", ".join(f"{text(family)} ({count})" for family, count in view.skipped.items())
+        words += f"<br>Too few trials to look within {few}"
+    figure.update_xaxes(title_text=words, row=len(cells), col=1)
+    figure.update_annotations(x=0, xanchor="left", font={"size": 13})
+    figure.update_layout(bargap=0.3, margin={"t": 118, "b": 76}, legend={"y": 1 + 34 / (height - 194)})
+    return finish(figure, importance_title(view), height=int(height))
+
+
+def _bars(part: pd.DataFrame, *, legend: bool) -> list[go.Bar | go.Scatter]:
+    names = part["parameter"].map(text)
+    colours = [PALETTE[0] if row.importance > row.chance else FAINT for row in part.itertuples()]
+    hovers = [
+        f"<b>{text(row.parameter)}</b><br>{row.importance:.0%} of the variance<br>shuffled: up to {row.chance:.0%}"
+        for row in part.itertuples()
+    ]
+    return [
+        go.Bar(
+            x=part["importance"], y=names, orientation="h", showlegend=False, marker={"color": colours},
+            hoverinfo="text", hovertext=hovers,
+        ),
+        go.Scatter(
+            x=part["chance"], y=names, mode="markers", name="the most that chance gave in ten shuffles",
+            showlegend=legend, hoverinfo="skip",
+            marker={"symbol": "line-ns-open", "size": 14, "color": INK, "line": {"width": 2}},
+        ),
+    ]  # fmt: skip
+
+
+def _panel_title(objective: str, scope: str, part: pd.DataFrame) -> str:
+    trials = int(part["trials"].iloc[0])
+    where = f"over all {trials} trials" if scope == EVERYTHING else f"within {text(scope)} ({trials} trials)"
+    return f"<b>{label(objective)}</b>, {where}"
+
+
+def importance_title(view: ImportanceView) -> str:
+    """What stands out for the first objective, in a sentence."""
+    objective = str(view.table["objective"].iloc[0])
+    rows = view.table[view.table["objective"] == objective]
+    clear = rows[rows["importance"] > rows["chance"]]
+    words = [text(name) for name in dict.fromkeys(clear["parameter"])][:4]
+    about = within_sentence(label(objective))
+    return f"For {about}, what stands out from chance: {', '.join(words)}" if words else f"For {about}, nothing stands out from chance"

@@ -1,0 +1,182 @@
+"""Names, numbers and configurations as people read them.
+
+`label` names a column, `quantity` writes one value of it with its unit, `axis` says how plotly should tick
+it. Shares (accuracies) are in [0, 1] in every table and percent for readers; bytes count in powers of 1,000.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+_LABELS = {
+    "accuracy": "Accuracy",
+    "f1": "F1",
+    "matthews": "Matthews correlation",
+    "pearson": "Pearson correlation",
+    "spearman": "Spearman correlation",
+    "mse": "Mean squared error",
+    "perplexity": "Perplexity",
+    "token_accuracy": "Token accuracy",
+    "exact_match": "Exact match",
+    "eval_loss": "Validation loss",
+    "forgetting": "Forgetting",
+    "trainable_params": "Adapter parameters",
+    "head_params": "Head parameters",
+    "stored_bytes": "Stored size",
+    "train_flops": "Training FLOPs",
+    "inference_flops": "Inference FLOPs",
+    "train_seconds": "Training time",
+    "peak_memory": "Peak memory",
+}
+_SHARES = ("accuracy", "token_accuracy", "exact_match")
+_COUNTS = ("trainable_params", "head_params")
+_FLOPS = ("train_flops", "inference_flops")
+_BYTES = ("stored_bytes", "peak_memory")
+_SECONDS = ("train_seconds", "seconds")
+_PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z")
+_SPACE = "\u00a0"  # no line break between a number and its unit
+
+
+def label(name: str) -> str:
+    """The printed name of an objective, metric or cost."""
+    return _LABELS.get(name, name.replace("_", " ").capitalize())
+
+
+def within_sentence(words: str) -> str:
+    """A label in the middle of a sentence: the first letter small, unless it begins an acronym."""
+    return words if words[:2].isupper() or words[1:2].isdigit() else words[:1].lower() + words[1:]
+
+
+def quantity(name: str, value: float) -> str:
+    """One value with its unit: `91.3 %`, `1.2 M`, `3.4 TFLOPs`, `12.3 s`; a dash where there is none."""
+    if value is None or math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    if name in _SHARES:
+        return percent(value)
+    if name in _COUNTS:
+        return si(value)
+    if name in _FLOPS:
+        return si(value, "FLOPs")
+    if name in _BYTES:
+        return si(value, "B")
+    if name in _SECONDS:
+        return duration(value)
+    return significant(value)
+
+
+
+
+def percent(share: float) -> str:
+    """A share in [0, 1] as `61.0 %`."""
+    return f"{100 * share:.1f}{_SPACE}%"
+
+
+def significant(value: float, digits: int = 4) -> str:
+    """A plain number to so many significant digits, with a real minus; powers of ten where it is extreme."""
+    if value == 0:
+        return "0"
+    text = f"{value:.{digits}g}"
+    if "e" in text:
+        mantissa, exponent = text.split("e")
+        exponent = int(exponent)
+        if 0 < exponent < 7:
+            text = f"{value:.0f}"
+        else:
+            sign = "−" if exponent < 0 else ""
+            return f"{mantissa.replace('-', '−')}e{sign}{abs(exponent)}"
+    return text.replace("-", "−")
+
+
+def si(value: float, unit: str = "") -> str:
+    """Three significant digits with an SI prefix: `1.2 M`, `3.4 TFLOPs`, `850`."""
+    step = 0
+    scaled = float(value)
+    # 999.5 and above would be printed as 1000.
+    while abs(scaled) >= 999.5 and step < len(_PREFIXES) - 1:
+        scaled, step = scaled / 1000, step + 1
+    text = significant(float(f"{scaled:.3g}"), 3)
+    tail = f"{_PREFIXES[step]}{unit}"
+    return f"{text}{_SPACE}{tail}" if tail else text
+
+
+def duration(seconds: float) -> str:
+    """`0.42 s`, `12.3 s`, `4 min 05 s`, `2 h 10 min`, `3 d 4 h`."""
+    if seconds < 60 and round(seconds, 1) < 60:
+        return f"{seconds:.2f}{_SPACE}s" if seconds < 1 else f"{seconds:.1f}{_SPACE}s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60}{_SPACE}min{_SPACE}{whole % 60:02d}{_SPACE}s"
+    minutes = round(seconds / 60)
+    if minutes < 48 * 60:
+        return f"{minutes // 60}{_SPACE}h{_SPACE}{minutes % 60:02d}{_SPACE}min"
+    hours = round(seconds / 3600)
+    return f"{hours // 24}{_SPACE}d{_SPACE}{hours % 24}{_SPACE}h"
+
+
+def axis(name: str) -> dict[str, Any]:
+    """Layout of a plotly axis that shows this column: title and ticks that stay right when zoomed."""
+    title = {"text": label(name)}
+    if name in _SHARES:
+        return {"title": title, "tickformat": "~%"}
+    if name in _COUNTS or name in _FLOPS:
+        return {"title": title, "tickformat": "~s"}
+    if name in _BYTES:
+        return {"title": title, "tickformat": "~s", "ticksuffix": "B"}
+    if name in _SECONDS:
+        return {"title": title, "ticksuffix": " s"}
+    return {"title": title}
+
+
+def value_text(value: object) -> str:
+    """A parameter's value: numbers to four significant digits, switches as on and off."""
+    if isinstance(value, str):
+        return value
+    if pd.api.types.is_bool(value):
+        return "on" if value else "off"
+    if pd.api.types.is_number(value):
+        return significant(float(value))  # type: ignore[arg-type]
+    return str(value)
+
+
+def config_lines(config: Mapping[str, object]) -> list[str]:
+    """A configuration as `name: value` lines; the switches of a layer mask become one line of ranges."""
+    lines: list[str] = []
+    masks: dict[str, list[int]] = {}
+    for name, value in config.items():
+        mask = mask_of(name, value)
+        if mask is None:
+            lines.append(f"{name}: {value_text(value)}")
+            continue
+        stem, layer = mask
+        if stem not in masks:
+            masks[stem] = []
+            lines.append(stem)  # holds the place; the ranges are known at the end
+        if value:
+            masks[stem].append(layer)
+    return [f"{line}: {ranges(masks[line])}" if line in masks else line for line in lines]
+
+
+def mask_of(name: str, value: object) -> tuple[str, int] | None:
+    """(`layers`, 3) for the switch `layers.3` of a layer mask, None for any other parameter."""
+    match = re.fullmatch(r"(.+)\.(\d+)", name)
+    if match is None or not pd.api.types.is_bool(value):
+        return None
+    return match[1], int(match[2])
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """`0, 3–5` for 0, 3, 4, 5; `none` for nothing."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ", ".join(f"{low}–{high}" if high > low else str(low) for low, high in runs) or "none"

@@ -1,0 +1,190 @@
+"""Pareto fronts: the non-dominated set, its hypervolume, the region it leaves open, and picks from it.
+
+Everything here is in MINIMISATION. `values` is a float array of shape [n, m], one row a point, one column
+an objective; a row with a NaN is no point. `reference` has shape [m]: only what is strictly better than
+it in every objective counts. Row a dominates row b if a <= b everywhere and a < b somewhere.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+
+_MAX_OBJECTIVES = 4
+"""The slicing below is exact for any number; its cost grows as n ** (m - 1), so four is where it stops."""
+
+
+def non_dominated(values: ArrayLike) -> NDArray[np.bool_]:
+    """Shape [n]: True where no other row dominates. Of equal rows the first alone is kept."""
+    points = _as_points(values)
+    keep = _whole(points)
+    order = [i for i in np.lexsort(points.T[::-1]) if keep[i]]
+    front: list[int] = []
+    # In lexicographic order a row can be dominated (or repeated) only by one before it.
+    for i in order:
+        if front and (points[front] <= points[i]).all(axis=1).any():
+            keep[i] = False
+        else:
+            front.append(i)
+    return keep
+
+
+def hypervolume(values: ArrayLike, reference: ArrayLike) -> float:
+    """The volume that `values` dominate below `reference`, exactly, for one to four objectives.
+
+    The last objective is cut into slices between neighbouring values; within a slice the dominated set is a
+    problem of one objective less (While et al. 2006, "A faster algorithm for calculating hypervolume").
+
+    Raises:
+        ValueError: more than four objectives, or a reference of another length.
+    """
+    points, corner = _checked(values, reference)
+    return _hypervolume(_open_front(points, corner), corner)
+
+
+def _hypervolume(points: Array, corner: Array) -> float:
+    """`points`: strictly below `corner`."""
+    if len(points) == 0:
+        return 0.0
+    if points.shape[1] == 1:
+        return float(corner[0] - points[:, 0].min())
+    points = points[np.argsort(points[:, -1], kind="stable")]
+    total = 0.0
+    ends = np.append(points[1:, -1], corner[-1])
+    for count, (start, end) in enumerate(zip(points[:, -1], ends, strict=True), start=1):
+        if end > start:
+            below = points[:count, :-1]
+            total += (end - start) * _hypervolume(below[non_dominated(below)], corner[:-1])
+    return float(total)
+
+
+def hypervolume_contributions(values: ArrayLike, reference: ArrayLike) -> Array:
+    """Shape [n]: the hypervolume that would be lost without each row; 0 for dominated and repeated rows."""
+    points, corner = _checked(values, reference)
+    contributions = np.zeros(len(points))
+    below = _whole(points) & (points < corner).all(axis=1)
+    members = np.flatnonzero(non_dominated(points) & below)
+    whole = _hypervolume(points[members], corner)
+    for i in members:
+        rest = below.copy()
+        # Equal rows stand in for each other: neither is lost with the other still there.
+        rest[i] = False
+        contributions[i] = whole - hypervolume(points[rest], corner)
+    return np.maximum(contributions, 0.0)
+
+
+def box_decomposition(front: ArrayLike, reference: ArrayLike) -> tuple[Array, Array]:
+    """The region below `reference` that `front` does not dominate, as disjoint boxes.
+
+    The boxes are half open, (lower, upper]; lower bounds may be -inf. The last objective is swept upwards;
+    a box of the other objectives lives from the value where it appears to the value where a new point cuts
+    it, so that b grows with n for two and three objectives (n + 1 for two) and not with n ** (m - 1).
+
+    Returns:
+        lower, upper: each of shape [b, m].
+    """
+    points, corner = _checked(front, reference)
+    boxes = _boxes(_open_front(points, corner), corner)
+    lower = np.array([low for low, _ in boxes], dtype=float).reshape(len(boxes), len(corner))
+    upper = np.array([high for _, high in boxes], dtype=float).reshape(len(boxes), len(corner))
+    return lower, upper
+
+
+_Corner = tuple[float, ...]
+
+
+def _boxes(points: Array, corner: Array) -> list[tuple[_Corner, _Corner]]:
+    if points.shape[1] == 1:
+        best = min([float(corner[0]), *points[:, 0].tolist()])
+        return [((-np.inf,), (best,))]
+    done: list[tuple[_Corner, _Corner]] = []
+    alive = dict.fromkeys(_boxes(points[:0, :-1], corner[:-1]), -np.inf)
+    for level in np.unique(points[:, -1]):
+        below = points[points[:, -1] <= level, :-1]
+        fresh = _boxes(below[non_dominated(below)], corner[:-1])
+        kept = {box: alive.pop(box) for box in fresh if box in alive}
+        done += [_extended(box, start, float(level)) for box, start in alive.items()]
+        alive = {box: kept.get(box, float(level)) for box in fresh}
+    return done + [_extended(box, start, float(corner[-1])) for box, start in alive.items()]
+
+
+def _extended(box: tuple[_Corner, _Corner], start: float, end: float) -> tuple[_Corner, _Corner]:
+    low, high = box
+    return (*low, start), (*high, end)
+
+
+def knee(values: ArrayLike, ideal: ArrayLike | None = None, nadir: ArrayLike | None = None) -> int:
+    """The row of the front that gives up least of everything.
+
+    With each objective scaled so that `ideal` is 0 and `nadir` is 1 (by default the best and worst of the
+    front), it is the point farthest on the good side of the hyperplane through the unit vectors, which for
+    two objectives is the line through the two ends of the front (Das 1999, "On characterizing the knee of
+    the Pareto curve"). Among equals, such as a front of two points, the one whose worst objective is
+    least bad, then the first. An objective that does not vary has no say.
+
+    Returns:
+        An index into `values`.
+
+    Raises:
+        ValueError: no row without NaN.
+    """
+    points = _as_points(values)
+    members = np.flatnonzero(non_dominated(points))
+    if len(members) == 0:
+        raise ValueError("values: no row without NaN, so there is no knee; pass at least one finished point")
+    front = points[members]
+    best = front.min(axis=0) if ideal is None else np.asarray(ideal, dtype=float)
+    worst = front.max(axis=0) if nadir is None else np.asarray(nadir, dtype=float)
+    span = worst - best
+    scaled = np.where(span > 0, (front - best) / np.where(span > 0, span, 1.0), 0.0)
+    # Rounded, so that ties in exact arithmetic stay ties.
+    order = np.lexsort((scaled.max(axis=1).round(12), scaled.sum(axis=1).round(12)))
+    return int(members[order[0]])
+
+
+def best_within(values: ArrayLike, objective: int, limits: ArrayLike) -> int | None:
+    """The row with the least `objective` among those at or below `limits` (shape [m], inf for no limit).
+
+    Ties go to the row that is not dominated. None where no row keeps the limits.
+    """
+    points = _as_points(values)
+    # NaN compares False, so such rows drop out here.
+    allowed = np.flatnonzero((points <= np.asarray(limits, dtype=float)).all(axis=1))
+    if len(allowed) == 0:
+        return None
+    columns = [points[allowed, j] for j in range(points.shape[1]) if j != objective]
+    order = np.lexsort((*columns[::-1], points[allowed, objective]))
+    return int(allowed[order[0]])
+
+
+def _as_points(values: ArrayLike) -> Array:
+    points = np.asarray(values, dtype=float)
+    if points.ndim != 2:
+        raise ValueError(f"values: shape {points.shape}; give a two-dimensional array, one row a point")
+    return points
+
+
+def _whole(points: Array) -> NDArray[np.bool_]:
+    """Shape [n]: rows without NaN."""
+    return np.asarray(~np.isnan(points).any(axis=1), dtype=bool)
+
+
+def _checked(values: ArrayLike, reference: ArrayLike) -> tuple[Array, Array]:
+    points, corner = _as_points(values), np.asarray(reference, dtype=float)
+    if corner.shape != (points.shape[1],):
+        raise ValueError(
+            f"reference: shape {corner.shape}; give one value for each of the {points.shape[1]} objectives"
+        )
+    if not 1 <= len(corner) <= _MAX_OBJECTIVES:
+        raise ValueError(f"values: {len(corner)} objectives; one to {_MAX_OBJECTIVES} are supported")
+    if np.isnan(corner).any():
+        raise ValueError(f"reference: {corner.tolist()} holds a NaN; give a number for each objective")
+    return points, corner
+
+
+def _open_front(points: Array, corner: Array) -> Array:
+    """The non-dominated rows strictly below `corner`."""
+    points = points[(points < corner).all(axis=1)]
+    return points[non_dominated(points)]

@@ -1,0 +1,198 @@
+"""The sweep's folder and the optuna studies in it: what was asked, what was told, and in which state.
+
+A folder holds the resolved `sweep.yaml`, `study.db` (a SQLite file with the study of the search, named after
+the sweep, and one of its confirmation runs) and the outputs. Nothing that matters lives only in memory: a
+trial's result is written as one attribute before its state changes, so a process that dies in between loses
+nothing, and one that dies during a trial leaves a running trial behind that `recover` puts back in line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+from filelock import FileLock, Timeout
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from autotune.sweep import Sweep, dump_sweep, load_sweep, same_search
+from search_spaces.errors import InvalidInputError, Problem
+from search_spaces.parameters import Config
+from trials.records import TrialResult, TrialStatus
+
+SWEEP_FILE, STUDY_FILE, LOCK_FILE = "sweep.yaml", "study.db", ".lock"
+MAX_TRIES = 3
+"""A trial that was lost this often fails: by then the configuration itself is the likely cause."""
+
+
+class LedgerError(RuntimeError):
+    """The ledger cannot be written; everything told before stays told."""
+
+
+class Ledger:
+    """One study of a sweep's folder.
+
+    Args:
+        study: the optuna study.
+    """
+
+    def __init__(self, study: optuna.Study) -> None:
+        self.study = study
+
+    @property
+    def trials(self) -> list[FrozenTrial]:
+        """Every trial that was started, in order."""
+        waiting = TrialState.WAITING
+        return [trial for trial in self.study.get_trials(deepcopy=False) if trial.state != waiting]
+
+    def tell(
+        self, number: int, result: TrialResult, values: list[float] | None, attributes: Mapping[str, Any]
+    ) -> None:
+        """Write a result. `values` are the objectives, None unless the trial is complete."""
+        trial_id = self.study.get_trials(deepcopy=False)[number]._trial_id
+        storage = self.study._storage
+        for name, value in {**attributes, "values": values, "result": result.to_json()}.items():
+            storage.set_trial_user_attr(trial_id, name, value)
+        self._close(number, result.status, values)
+
+    def recover(self) -> int:
+        """Bring order into what a dead process left: how many trials go back in line.
+
+        A trial whose result was written but whose state was not is told now; any other running trial is
+        `lost` and waits to run again with the same configuration and seed.
+        """
+        requeued = 0
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            told = trial.user_attrs.get("result")
+            if told is not None:
+                self._close(trial.number, TrialStatus(told["status"]), trial.user_attrs["values"])
+            else:
+                lost = TrialResult(TrialStatus.LOST, error="interrupted")
+                self.tell(trial.number, lost, None, {})
+                requeued += self.requeue(trial)
+        return requeued
+
+    def requeue(self, trial: FrozenTrial) -> bool:
+        """Put a lost trial back in line, unless it was lost too often or never got its parameters."""
+        tries = int(trial.user_attrs.get("tries", 1)) + 1
+        if tries > MAX_TRIES or not trial.params:
+            return False
+        kept = {k: v for k, v in trial.user_attrs.items() if k not in ("result", "values")}
+        self.study.enqueue_trial(dict(trial.params), user_attrs={**kept, "tries": tries})
+        return True
+
+    def _close(self, number: int, status: TrialStatus, values: list[float] | None) -> None:
+        complete = status == TrialStatus.COMPLETE
+        self.study.tell(
+            number, values if complete else None, None if complete else TrialState.FAIL, skip_if_finished=True
+        )
+
+
+def trial_result(trial: FrozenTrial) -> TrialResult | None:
+    """What a trial brought, or None while it runs."""
+    told = trial.user_attrs.get("result")
+    return None if told is None else TrialResult.from_json(told)
+
+
+def open_ledger(folder: Path, sweep: Sweep, *, confirm: bool = False) -> Ledger:
+    """The study of the search, or of the confirmation runs; made where it does not exist."""
+    study = optuna.create_study(
+        storage=_url(folder),
+        study_name=f"{sweep.name}/confirm" if confirm else sweep.name,
+        directions=[objective.direction for objective in sweep.objectives],
+        load_if_exists=True,
+    )
+    study.set_metric_names([objective.name for objective in sweep.objectives])
+    return Ledger(study)
+
+
+def read_ledger(folder: Path, sweep: Sweep, *, confirm: bool = False) -> list[FrozenTrial]:
+    """The trials of a study, without changing anything; none where the study does not exist yet."""
+    if not (folder / STUDY_FILE).is_file():
+        return []
+    name = f"{sweep.name}/confirm" if confirm else sweep.name
+    try:
+        return Ledger(optuna.load_study(study_name=name, storage=_url(folder))).trials
+    except KeyError:
+        return []
+
+
+@contextmanager
+def claim_folder(folder: Path, sweep: Sweep) -> Iterator[None]:
+    """Hold the sweep's folder for this process, with the resolved sweep written in it.
+
+    Raises:
+        InvalidInputError: another process holds it, it holds another sweep, or it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK_FILE, timeout=0)
+        with lock:
+            _check_same_sweep(folder, sweep)
+            dump_sweep(sweep, folder / SWEEP_FILE)
+            yield
+    except Timeout as error:
+        raise InvalidInputError(
+            Problem("out", f"another process is working in {str(folder)!r}", "Wait for it, or use --out.")
+        ) from error
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+        raise InvalidInputError(
+            Problem(
+                "out", f"cannot write to {str(folder)!r} ({error.strerror})", "Use --out with another folder."
+            )
+        ) from error
+
+
+@contextmanager
+def storage_errors(folder: Path) -> Iterator[None]:
+    """Turn a full or read-only disk into one clear error."""
+    try:
+        yield
+    except (optuna.exceptions.StorageInternalError, SQLAlchemyError, OSError) as error:
+        cause = error.__cause__ or error
+        raise LedgerError(
+            f"cannot write to {str(folder)!r} ({str(cause).strip().splitlines()[0]}). Everything that was told "
+            f"before stays told: make room, then run: autotune resume {folder}"
+        ) from error
+
+
+def read_sweep(folder: Path) -> Sweep:
+    """The resolved sweep of a folder.
+
+    Raises:
+        InvalidInputError: the folder holds no sweep.
+    """
+    path = folder / SWEEP_FILE
+    if not path.is_file():
+        raise InvalidInputError(
+            Problem(
+                "DIR", f"{str(folder)!r} holds no {SWEEP_FILE}", "Give the folder of a sweep that was run."
+            )
+        )
+    return load_sweep(path)
+
+
+def next_config(trial: optuna.Trial) -> tuple[int, Config | None]:
+    """How often a trial has been started, and its configuration where it was in line."""
+    return int(trial.user_attrs.get("tries", 1)), trial.system_attrs.get("fixed_params")
+
+
+def _check_same_sweep(folder: Path, sweep: Sweep) -> None:
+    if not (folder / SWEEP_FILE).is_file():
+        return
+    differs = same_search(read_sweep(folder), sweep)
+    if differs:
+        raise InvalidInputError(
+            Problem(
+                "out",
+                f"{str(folder)!r} already holds another sweep: {', '.join(differs)} differ",
+                "Use --out with another folder, or resume the one that is there.",
+            )
+        )
+
+
+def _url(folder: Path) -> str:
+    return f"sqlite:///{folder / STUDY_FILE}"

@@ -1,0 +1,241 @@
+"""Everything that is decided before the first trial: data, space, costs, and the box of the objectives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from autotune.objectives import KNOWN_COSTS, MEASURED_COSTS, Objective
+from autotune.sweep import Sweep
+from search_spaces.costs import CostModel, Costs, Workload
+from search_spaces.errors import InvalidInputError, Problem
+from search_spaces.loading import load_space
+from search_spaces.parameters import Config, Value
+from search_spaces.shapes import ModelShape, read_shape
+from search_spaces.space import SearchSpace
+from trials.data import TaskData, load_task, resolve_model
+from trials.evaluation import without_model
+from trials.metrics import METRICS
+from trials.models import check_weights
+from trials.records import TrialResult
+from trials.training import padded_lengths, subset
+
+_PROBES = 2_000
+"""Random configurations that tell the range of the known costs."""
+_TYPICAL_BATCH = 32
+"""The batch size at which padding is measured; other batch sizes pad a little more or less."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A sweep that can start.
+
+    Args:
+        sweep: resolved: every objective has numbers for its limits and, where they can be known, its
+            reference, ideal and floor.
+        data: the tokenised task.
+        shape: of the model.
+        space: bound to the model.
+        costs: the known costs of a configuration.
+        baselines: the metric on validation of answers that need no adapter, by name.
+        notes: what was found and decided, for people.
+    """
+
+    sweep: Sweep
+    data: TaskData
+    shape: ModelShape
+    space: SearchSpace
+    costs: CostModel
+    baselines: dict[str, float]
+    notes: tuple[str, ...]
+
+    def outside_limits(self, config: Mapping[str, Value]) -> str | None:
+        """Which hard limit a configuration breaks by its known costs, in words."""
+        costs = self.costs(config)
+        for objective in self.sweep.objectives:
+            if objective.known and not objective.feasible(value := getattr(costs, objective.name)):
+                return f"{objective.name} {value:,.4g} is outside its limits {objective.limits}"
+        return None
+
+    def values(self, config: Mapping[str, Value], result: TrialResult) -> list[float]:
+        """The objectives of a complete trial, in the sweep's order."""
+        costs = self.costs(config)
+        found = {**result.metrics, "train_seconds": result.train_seconds, "peak_memory": result.peak_memory}
+        return [
+            float(getattr(costs, objective.name) if objective.known else found[objective.name])
+            for objective in self.sweep.objectives
+        ]
+
+    @cached_property
+    def cost_names(self) -> tuple[str, ...]:
+        return (*KNOWN_COSTS, "head_params")
+
+    def cost_table(self, config: Mapping[str, Value]) -> dict[str, float]:
+        """Every known cost of a configuration, by name."""
+        costs = self.costs(config)
+        return {name: float(getattr(costs, name)) for name in self.cost_names}
+
+
+def prepare(sweep: Sweep) -> Prepared:
+    """Load the data, read the model's shape, bind the space and fix the box of the objectives.
+
+    Nothing is written. The result depends on the sweep alone, so a resumed sweep prepares the same.
+
+    Raises:
+        InvalidInputError: anything about the model, data, space or limits that makes the sweep impossible.
+    """
+    check_weights(sweep.model)
+    data = load_task(sweep.task, sweep.model)
+    shape = _shape(sweep, data)
+    _check_length(sweep, shape)
+    loaded = load_space(sweep.space, shape=shape, task=sweep.task.type)
+    costs = CostModel(shape, sweep.task.type, _workload(sweep, data))
+    probes = _probe(loaded.space, costs, sweep.seed)
+    baseline = without_model(data, sweep.task.type)
+    objectives = [
+        _resolve(objective, index, shape, probes, baseline)
+        for index, objective in enumerate(sweep.objectives)
+    ]
+    _check_possible(objectives, probes)
+    resolved = sweep.model_copy(update={"objectives": tuple(objectives)})
+    name = "majority class" if sweep.task.type == "sequence-classification" else "mean label"
+    baselines = {name: baseline[sweep.task.metric]} if baseline else {}
+    left_out = [f"{family} left out: {reason}" for family, reason in loaded.left_out.items()]
+    return Prepared(resolved, data, shape, loaded.space, costs, baselines, (*data.notes, *left_out))
+
+
+def with_base_score(prepared: Prepared, metrics: Mapping[str, float]) -> Prepared:
+    """The same with the untouched base as the baseline: for causal-lm, where the base can do the task."""
+    sweep = prepared.sweep
+    objectives = tuple(
+        objective.model_copy(update={"reference": metrics[objective.name]})
+        if objective.reference is None and objective.name in metrics
+        else objective
+        for objective in sweep.objectives
+    )
+    return Prepared(
+        sweep.model_copy(update={"objectives": objectives}),
+        prepared.data,
+        prepared.shape,
+        prepared.space,
+        prepared.costs,
+        {"base without adapter": metrics[sweep.task.metric]},
+        prepared.notes,
+    )
+
+
+def _shape(sweep: Sweep, data: TaskData) -> ModelShape:
+    try:
+        return read_shape(
+            resolve_model(sweep.model.name),
+            sweep.task.type,
+            labels=data.outputs,
+            trust_remote_code=sweep.model.trust_remote_code,
+        )
+    except (ValueError, OSError) as error:
+        if isinstance(error, InvalidInputError):
+            raise
+        text = str(error).strip().splitlines()[0][:300]
+        if "Unrecognized configuration class" in text:
+            raise InvalidInputError(
+                Problem(
+                    "task.type",
+                    f"{sweep.model.name!r} cannot do {sweep.task.type}",
+                    "Choose a model with a head for the task, or another task.",
+                )
+            ) from error
+        raise InvalidInputError(
+            Problem(
+                "model",
+                f"{sweep.model.name!r} cannot be read ({text})",
+                "Give a hub id or a local folder of a transformers model.",
+            )
+        ) from error
+
+
+def _check_length(sweep: Sweep, shape: ModelShape) -> None:
+    limit = shape.max_positions
+    if limit is not None and sweep.task.max_length > limit:
+        raise InvalidInputError(
+            Problem(
+                "task.max_length",
+                f"{sweep.task.max_length} tokens are more than the model's {limit}",
+                f"Use at most {limit}.",
+            )
+        )
+
+
+def _workload(sweep: Sweep, data: TaskData) -> Workload:
+    examples = subset(data.splits["train"], sweep.fidelity.train_samples, seed=0)
+    mean, mean_square = padded_lengths(examples, _TYPICAL_BATCH)
+    return Workload(tokens=mean, tokens_square=mean_square, train_samples=len(examples))
+
+
+def _probe(space: SearchSpace, costs: CostModel, seed: int) -> list[tuple[Config, Costs]]:
+    rng = np.random.default_rng(seed)
+    configs = [*space.defaults(), *(space.sample(rng) for _ in range(_PROBES))]
+    return [(config, costs(config)) for config in configs]
+
+
+def _resolve(
+    objective: Objective,
+    index: int,
+    shape: ModelShape,
+    probes: Sequence[tuple[Config, Costs]],
+    baseline: Mapping[str, float],
+) -> Objective:
+    """Percentages become numbers; what the sweep does not say about the box is filled in where it is known.
+
+    The reference of a known cost is the dearest configuration of the space within the limit, its ideal the
+    cheapest; that of a metric is what needs no model. Measured costs get theirs from the trials.
+    """
+    found: dict[str, Any] = {}
+    for side in ("max", "min"):
+        limit = getattr(objective, side)
+        if isinstance(limit, str):
+            found[side] = float(limit.rstrip("% ")) / 100 * shape.base_parameters
+    if objective.known:
+        values = np.array([getattr(costs, objective.name) for _, costs in probes], dtype=float)
+        values = values[values <= found.get("max", _number(objective.max, math.inf))]
+        if values.size:
+            positive = values[values > 0]
+            floor = float(positive.min()) / 2 if positive.size else 1.0
+            found["floor"] = objective.floor or (floor if (values == 0).any() else float(positive.min()))
+            found["ideal"] = objective.ideal if objective.ideal is not None else float(values.min())
+            top = float(values.max())
+            found["reference"] = objective.reference if objective.reference is not None else top
+    elif objective.name not in MEASURED_COSTS:
+        if objective.reference is None and objective.name in baseline:
+            found["reference"] = baseline[objective.name]
+        if objective.ideal is None:
+            found["ideal"] = METRICS[objective.name].best if objective.name in METRICS else 0.0
+    return objective.model_copy(update=found)
+
+
+def _number(limit: float | str | None, otherwise: float) -> float:
+    return otherwise if limit is None or isinstance(limit, str) else limit
+
+
+def _check_possible(objectives: Sequence[Objective], probes: Sequence[tuple[Config, Costs]]) -> None:
+    problems = []
+    for index, objective in enumerate(objectives):
+        if not objective.known:
+            continue
+        values = np.array([getattr(costs, objective.name) for _, costs in probes], dtype=float)
+        if not objective.feasible(values).any():
+            low, high = objective.limits
+            problems.append(
+                Problem(
+                    f"objectives[{index}]",
+                    f"no configuration of the space has {objective.name} between {low:,.4g} and {high:,.4g}",
+                    f"The space reaches from {values.min():,.4g} to {values.max():,.4g}; move the limit or "
+                    "widen the space.",
+                )
+            )
+    if problems:
+        raise InvalidInputError(problems)

@@ -1,0 +1,180 @@
+"""What a configuration costs, in closed form, before anything is trained.
+
+FLOPs count matrix products, a multiplication and an addition apart: 2·i·o a token for a matrix of i inputs
+and o outputs, 4·d·S² a layer for attention over S tokens. Elementwise work is not counted. The rules are
+those of autograd on eager attention; `torch.utils.flop_counter.FlopCounterMode` is the referee in the tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from search_spaces.families import REGISTRY, AdapterCost, local_config
+from search_spaces.families.backward import layer_gradients
+from search_spaces.parameters import Value
+from search_spaces.shapes import ModelShape, TaskType
+
+KNOWN_COSTS = ("trainable_params", "stored_bytes", "train_flops", "inference_flops")
+"""The objectives that follow from the configuration alone; all are better when smaller."""
+
+BYTES_PER_NUMBER = 4
+"""Adapters are trained and stored in fp32."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The data a configuration is trained on.
+
+    Args:
+        tokens: mean length of a training sample in tokens, padding included.
+        tokens_square: mean of the squared length, padding included; attention grows with it.
+        train_samples: samples of one epoch.
+        batch_size: samples a forward pass where the configuration does not say.
+    """
+
+    tokens: float
+    tokens_square: float
+    train_samples: int
+    batch_size: int = 32
+
+    def __post_init__(self) -> None:
+        for name in ("tokens", "train_samples", "batch_size"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name}: {getattr(self, name)} is not positive")
+        if self.tokens_square < self.tokens**2 * (1 - 1e-9):
+            raise ValueError(
+                f"tokens_square: {self.tokens_square} is below the square of the mean length, "
+                f"{self.tokens**2}; give the mean of the squares"
+            )
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What one configuration costs; less is better everywhere.
+
+    Args:
+        trainable_params: of the adapter alone.
+        head_params: of the head that is trained beside it.
+        train_flops: of the whole run, forward and backward.
+        inference_flops: of one sample of mean length, with the adapter merged where it can be.
+        stored_bytes: of the tensors in the saved adapter, head included, in fp32.
+    """
+
+    trainable_params: int
+    head_params: int
+    train_flops: float
+    inference_flops: float
+    stored_bytes: int
+
+
+class CostModel:
+    """The costs of any configuration of one model, task and workload.
+
+    A configuration names its `family`, the family's knobs as `family.knob`, and optionally `epochs`
+    (default 1) and `batch_size` (default the workload's). Everything else in it is ignored.
+    """
+
+    def __init__(self, shape: ModelShape, task: TaskType, workload: Workload) -> None:
+        if task != shape.task:
+            raise ValueError(f"task: {task!r} is not that of the shape, {shape.task!r}; read the shape anew")
+        self.shape = shape
+        self.task = task
+        self.workload = workload
+        # FLOPs forward: per token and layer, per pair of tokens and layer, per token below the layers.
+        self._layer = 2.0 * sum(matrix.inputs * matrix.outputs for matrix in shape.matrices)
+        self._pair = 4.0 * shape.attention_width
+        self._below = 2.0 * sum(inputs * outputs for inputs, outputs in shape.input_matrices)
+        # FLOPs of the head, per token and per sequence: forward, and backward without and with a gradient
+        # that flows on into the layers.
+        self._head = self._head_products([1.0] * len(shape.head))
+        self._head_backward = {
+            flow: self._head_products(self._head_gradients(flow)) for flow in (False, True)
+        }
+        self._lowest: dict[frozenset[str], tuple[float, float]] = {}
+
+    def __call__(self, config: Mapping[str, Value]) -> Costs:
+        """Raise ValueError where the configuration names no registered family."""
+        name = config.get("family")
+        if name not in REGISTRY:
+            raise ValueError(f"family: {name!r} is not registered; use one of {', '.join(sorted(REGISTRY))}")
+        cost = REGISTRY[str(name)].cost(local_config(str(name), config), self.shape)
+        samples = self.workload.train_samples * float(config.get("epochs", 1))
+        batch_size = float(config.get("batch_size", self.workload.batch_size))
+        return Costs(
+            trainable_params=cost.parameters,
+            head_params=self.shape.head_parameters,
+            train_flops=samples * (self._train_sample(cost) + cost.step_flops / batch_size),
+            inference_flops=self._inference_sample(cost),
+            stored_bytes=BYTES_PER_NUMBER * (cost.parameters + self.shape.head_parameters),
+        )
+
+    def full_fine_tuning_flops(self, epochs: float = 1) -> float:
+        """Training FLOPs with every parameter trained: each forward product has two backward.
+
+        The measure against which a share of the cost is quoted.
+        """
+        forward = self._forward(self.workload.tokens, self.workload.tokens_square)
+        return 3 * self.workload.train_samples * epochs * forward
+
+    def _train_sample(self, cost: AdapterCost) -> float:
+        tokens, pairs = _lengths(self.workload.tokens, self.workload.tokens_square, cost)
+        forward = self._forward(tokens, pairs) + cost.forward_flops * tokens
+        return forward + self._backward(cost, tokens, pairs) + cost.backward_flops * tokens
+
+    def _inference_sample(self, cost: AdapterCost) -> float:
+        tokens, pairs = _lengths(self.workload.tokens, self.workload.tokens**2, cost)
+        adapter = 0.0 if cost.mergeable else cost.forward_flops * tokens
+        return self._forward(tokens, pairs) + adapter
+
+    def _forward(self, tokens: float, pairs: float) -> float:
+        """FLOPs of the base and the head on one sequence."""
+        per_token, once = self._head
+        layers = self.shape.depth * (self._layer * tokens + self._pair * pairs)
+        return layers + (self._below + per_token) * tokens + once
+
+    def _backward(self, cost: AdapterCost, tokens: float, pairs: float) -> float:
+        """FLOPs of the gradients of the base's activations and of the head, on one sequence."""
+        depth, lowest = self.shape.depth, cost.lowest_layer
+        per_token, once = self._head_backward[lowest < depth]
+        total = per_token * tokens + once
+        whole_layers = max(depth - 1 - lowest, 0) if lowest >= 0 else depth
+        total += whole_layers * (self._layer * tokens + 2 * self._pair * pairs)
+        if 0 <= lowest < depth:
+            per_token, per_pair = self._lowest_layer(cost.lowest_sites)
+            total += per_token * tokens + per_pair * pairs
+        if lowest < 0:
+            total += self._below * tokens
+        return total
+
+    def _head_gradients(self, flowing: bool) -> list[float]:
+        """Backward products of each matrix of the head: of its weight if trained, of its input if needed."""
+        products = []
+        for matrix in self.shape.head:
+            products.append(float(matrix.trained + flowing))
+            flowing = flowing or matrix.trained
+        return products
+
+    def _head_products(self, counts: list[float]) -> tuple[float, float]:
+        """FLOPs per token and per sequence of so many products with each matrix of the head."""
+        per_token = once = 0.0
+        for count, matrix in zip(counts, self.shape.head, strict=True):
+            flops = count * 2.0 * matrix.inputs * matrix.outputs
+            per_token, once = (per_token + flops, once) if matrix.per_token else (per_token, once + flops)
+        return per_token, once
+
+    def _lowest_layer(self, sites: frozenset[str]) -> tuple[float, float]:
+        """Backward FLOPs of the lowest adapted layer, per token and per pair of tokens."""
+        if sites not in self._lowest:
+            gradients = layer_gradients(sites, parallel=self.shape.parallel)
+            read = [m for m in self.shape.matrices if gradients.reads(m.role)]
+            per_token = 2.0 * sum(m.inputs * m.outputs for m in read)
+            self._lowest[sites] = (per_token, self._pair / 2 * gradients.attention_products)
+        return self._lowest[sites]
+
+
+def _lengths(tokens: float, square: float, cost: AdapterCost) -> tuple[float, float]:
+    """Tokens a sequence and query-key pairs a sequence, with the adapter's virtual tokens."""
+    extra = cost.extra_tokens
+    pairs = square + 2 * extra * tokens + extra**2
+    return tokens + extra, pairs + cost.extra_keys * (tokens + extra)

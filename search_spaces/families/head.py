@@ -1,0 +1,44 @@
+"""The head alone on frozen features: the cheapest point of every front."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from search_spaces.families.base import AdapterCost, Family, register
+from search_spaces.families.tools import peft_task, trained_modules
+from search_spaces.parameters import Float, Value
+from search_spaces.shapes import ModelShape, TaskType
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
+
+@register
+class HeadOnly(Family):
+    """No adapter at all. It is a LoRA with no targets, so that it saves and loads like every other."""
+
+    name = "head"
+    title = "head only (linear probe)"
+    knobs = (Float(name="learning_rate", low=1e-4, high=1e-2, log=True, default=1e-3),)
+
+    def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
+        if task == "causal-lm":
+            return (
+                "a language model has no head of its own to train; its output embeddings belong to the base"
+            )
+        return None
+
+    def cost(self, config: Mapping[str, Value], shape: ModelShape) -> AdapterCost:
+        return AdapterCost(parameters=0, lowest_layer=shape.depth, mergeable=True)
+
+    def peft_config(self, config: Mapping[str, Value], shape: ModelShape, task: TaskType) -> PeftConfig:
+        from peft import LoraConfig
+        from peft.utils.constants import DUMMY_TARGET_MODULES
+
+        return LoraConfig(
+            task_type=peft_task(task),
+            target_modules=DUMMY_TARGET_MODULES,
+            r=1,
+            modules_to_save=trained_modules(shape),
+        )

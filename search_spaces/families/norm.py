@@ -1,0 +1,59 @@
+"""LayerNorm tuning: the scales and shifts of the normalisations, and nothing else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from search_spaces.families.base import AdapterCost, Family, register
+from search_spaces.families.tools import peft_task, trained_modules
+from search_spaces.parameters import Float, TopLayers, Value, adapted_layers
+from search_spaces.shapes import ModelShape, Norm, TaskType
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
+
+@register
+class NormTuning(Family):
+    """The normalisations of the chosen layers and the last one above them, LayerNorm and RMSNorm alike.
+
+    The embeddings' own normalisation stays frozen: training it would cost a full backward pass.
+    """
+
+    name = "norm"
+    title = "LayerNorm tuning (Zhao et al., 2023)"
+    knobs = (
+        TopLayers(name="layers"),
+        Float(name="learning_rate", low=1e-4, high=1e-2, log=True, default=1e-3),
+    )
+
+    def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
+        if {norm.layer for norm in shape.norms} >= set(range(shape.depth)):
+            return None
+        return f"the normalisations of {shape.model_type} have no parameters to train"
+
+    def cost(self, config: Mapping[str, Value], shape: ModelShape) -> AdapterCost:
+        """2d parameters a LayerNorm, d an RMSNorm; elementwise work, so no matrix FLOPs of its own."""
+        norms = _chosen(config, shape)
+        lowest = adapted_layers(config, "layers", shape.depth)[0]
+        return AdapterCost(
+            parameters=sum(norm.parameters for norm in norms),
+            lowest_layer=lowest,
+            lowest_sites=frozenset(norm.place for norm in norms if norm.layer == lowest),
+            mergeable=True,
+        )
+
+    def peft_config(self, config: Mapping[str, Value], shape: ModelShape, task: TaskType) -> PeftConfig:
+        from peft import LNTuningConfig
+
+        names = "|".join(re.escape(norm.name) for norm in _chosen(config, shape))
+        return LNTuningConfig(
+            task_type=peft_task(task), target_modules=f"({names})", modules_to_save=trained_modules(shape)
+        )
+
+
+def _chosen(config: Mapping[str, Value], shape: ModelShape) -> list[Norm]:
+    layers = {*adapted_layers(config, "layers", shape.depth), shape.depth}
+    return [norm for norm in shape.norms if norm.layer in layers]

@@ -1,0 +1,57 @@
+"""Prefix tuning: learnt keys and values in front of every layer's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from search_spaces.families.base import AdapterCost, Family, register
+from search_spaces.families.tools import peft_task, trained_modules
+from search_spaces.parameters import Float, Int, Value
+from search_spaces.shapes import ModelShape, TaskType
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
+_DEFAULT_TOKENS = 8
+
+
+@register
+class PrefixTuning(Family):
+    """`tokens` virtual keys and values in every layer, learnt directly (no reparametrising network)."""
+
+    name = "prefix"
+    title = "prefix tuning (Li and Liang, 2021)"
+    knobs = (
+        Int(name="tokens", low=1, high=64, log=True, default=_DEFAULT_TOKENS),
+        Float(name="learning_rate", low=1e-3, high=1e-2, log=True, default=3e-3),
+    )
+
+    def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
+        if shape.accepts_prefix:
+            return None
+        return (
+            f"{shape.model_type} takes no keys and values from outside (its forward has no past_key_values)"
+        )
+
+    def cost(self, config: Mapping[str, Value], shape: ModelShape) -> AdapterCost:
+        """tokens · layers · 2 · d_kv parameters; attention alone sees them, as further keys and values."""
+        tokens = int(config.get("tokens", _DEFAULT_TOKENS))
+        return AdapterCost(
+            parameters=tokens * shape.depth * 2 * shape.kv_width,
+            lowest_layer=0,
+            lowest_sites=frozenset({"prefix"}),
+            extra_keys=tokens,
+        )
+
+    def peft_config(self, config: Mapping[str, Value], shape: ModelShape, task: TaskType) -> PeftConfig:
+        from peft import PrefixTuningConfig
+
+        return PrefixTuningConfig(
+            task_type=peft_task(task),
+            num_virtual_tokens=int(config.get("tokens", _DEFAULT_TOKENS)),
+            num_layers=shape.depth,
+            num_attention_heads=shape.heads,
+            token_dim=shape.width,  # peft reduces it where key and value heads are fewer
+            modules_to_save=trained_modules(shape),
+        )

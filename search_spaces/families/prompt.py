@@ -1,0 +1,57 @@
+"""Prompt tuning: learnt embeddings in front of the sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from search_spaces.families.base import AdapterCost, Family, register
+from search_spaces.families.tools import peft_task, trained_modules
+from search_spaces.parameters import Float, Int, Value
+from search_spaces.shapes import ModelShape, TaskType
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
+_DEFAULT_TOKENS = 8
+
+
+@register
+class PromptTuning(Family):
+    """`tokens` virtual tokens, first set to the embeddings of random words (Lester et al., section 3.2).
+
+    Cheap in parameters and dear in FLOPs: they lengthen the sequence, and backpropagation runs to the input.
+    """
+
+    name = "prompt"
+    title = "prompt tuning (Lester et al., 2021)"
+    knobs = (
+        Int(name="tokens", low=1, high=64, log=True, default=_DEFAULT_TOKENS),
+        Float(name="learning_rate", low=1e-3, high=1e-2, log=True, default=3e-3),
+    )
+
+    def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
+        if task != "causal-lm" and any(matrix.per_token for matrix in shape.head):
+            return (
+                f"{shape.model_type} classifies by the last token of its input ids; prompt tuning passes "
+                "embeddings, so in a padded batch it would read the padding"
+            )
+        return None
+
+    def cost(self, config: Mapping[str, Value], shape: ModelShape) -> AdapterCost:
+        """tokens · d parameters, d the width of the word embeddings."""
+        tokens = int(config.get("tokens", _DEFAULT_TOKENS))
+        return AdapterCost(parameters=tokens * shape.embedding_width, lowest_layer=-1, extra_tokens=tokens)
+
+    def peft_config(self, config: Mapping[str, Value], shape: ModelShape, task: TaskType) -> PeftConfig:
+        from peft import PromptTuningConfig, PromptTuningInit
+
+        return PromptTuningConfig(
+            task_type=peft_task(task),
+            num_virtual_tokens=int(config.get("tokens", _DEFAULT_TOKENS)),
+            prompt_tuning_init=PromptTuningInit.SAMPLE_VOCAB,
+            num_layers=shape.depth,
+            num_attention_heads=shape.heads,
+            token_dim=shape.embedding_width,
+            modules_to_save=trained_modules(shape),
+        )

@@ -1,0 +1,157 @@
+"""Fronts, hypervolume and boxes: cases worked by hand, and properties over random fronts."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from autotune.front import (
+    best_within,
+    box_decomposition,
+    hypervolume,
+    hypervolume_contributions,
+    knee,
+    non_dominated,
+)
+
+
+def _dominates(a: np.ndarray, b: np.ndarray) -> bool:
+    return bool((a <= b).all() and (a < b).any())
+
+
+def test_non_dominated_by_hand() -> None:
+    values = [[1, 4], [2, 2], [2, 3], [4, 1], [2, 2], [np.nan, 0], [1, 5]]
+    assert non_dominated(values).tolist() == [True, True, False, True, False, False, False]
+
+
+def test_non_dominated_of_nothing() -> None:
+    assert non_dominated(np.empty((0, 3))).shape == (0,)
+
+
+@pytest.mark.parametrize("m", [1, 2, 3, 4])
+def test_non_dominated_agrees_with_the_definition(m: int) -> None:
+    # A coarse grid makes ties and repetitions common.
+    values = np.random.default_rng(m).integers(0, 4, size=(40, m)).astype(float)
+    kept = non_dominated(values)
+    for i, row in enumerate(values):
+        dominated = any(_dominates(other, row) for other in values)
+        repeated = any((values[k] == row).all() for k in range(i))
+        assert kept[i] == (not dominated and not repeated)
+
+
+@pytest.mark.parametrize(
+    ("values", "reference", "volume"),
+    [
+        ([[3.0]], [10.0], 7.0),
+        ([[1, 3], [2, 2], [3, 1]], [4, 4], 3 + 2 + 1),
+        ([[1, 3], [1, 3]], [4, 4], 3.0),
+        ([[4, 1], [5, 0]], [4, 4], 0.0),
+        ([[0, 0, 0]], [1, 2, 3], 6.0),
+        # In each slice two 1 x 2 and 2 x 1 rectangles that share 1 x 1, and the slice is 2 deep.
+        ([[0, 1, 0], [1, 0, 0]], [2, 2, 2], (2 * 1 + 1 * 2 - 1 * 1) * 2.0),
+        ([[0, 0, 1, 1], [1, 1, 0, 0]], [2, 2, 2, 2], 4 + 4 - 1.0),
+    ],
+)
+def test_hypervolume_by_hand(values: list[list[float]], reference: list[float], volume: float) -> None:
+    assert hypervolume(values, reference) == pytest.approx(volume)
+
+
+def test_hypervolume_of_nothing_and_of_nan() -> None:
+    assert hypervolume(np.empty((0, 2)), [1, 1]) == 0.0
+    assert hypervolume([[np.nan, 0.0]], [1, 1]) == 0.0
+
+
+@pytest.mark.parametrize("m", [1, 2, 3, 4])
+def test_hypervolume_by_inclusion_and_exclusion(m: int) -> None:
+    points = np.random.default_rng(m).random((7, m))
+    expected = 0.0
+    for size in range(1, len(points) + 1):
+        for group in itertools.combinations(points, size):
+            expected += (-1) ** (size + 1) * float(np.prod(1.2 - np.max(group, axis=0)))
+    assert hypervolume(points, np.full(m, 1.2)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("m", [1, 2, 3, 4])
+@pytest.mark.parametrize("n", [0, 1, 2, 9])
+def test_boxes_are_disjoint_and_cover_exactly_the_open_region(m: int, n: int) -> None:
+    rng = np.random.default_rng(10 * m + n)
+    front = rng.integers(0, 6, size=(n, m)).astype(float)
+    reference = np.full(m, 5.0)
+    lower, upper = box_decomposition(front, reference)
+    # Half-integer points never lie on a boundary.
+    probes = rng.integers(-2, 7, size=(400, m)) + 0.5
+    inside = ((lower[None] < probes[:, None]) & (probes[:, None] <= upper[None])).all(axis=2).sum(axis=1)
+    below = (probes < reference).all(axis=1)
+    dominated = np.array([(front <= probe).all(axis=1).any() for probe in probes], dtype=bool)
+    np.testing.assert_array_equal(inside, (below & ~dominated).astype(int))
+
+
+@pytest.mark.parametrize("m", [2, 3, 4])
+def test_boxes_and_hypervolume_fill_the_cube(m: int) -> None:
+    front = np.random.default_rng(m).random((12, m))
+    lower, upper = box_decomposition(front, np.ones(m))
+    volume = np.prod(upper - np.maximum(lower, 0.0), axis=1).sum()
+    assert volume + hypervolume(front, np.ones(m)) == pytest.approx(1.0)
+
+
+def test_number_of_boxes() -> None:
+    x = np.linspace(0, 1, 20)
+    assert len(box_decomposition(np.column_stack([x, 1 - x]), [2, 2])[0]) == 21
+    sphere = np.abs(np.random.default_rng(0).normal(size=(40, 3)))
+    sphere = 1 - sphere / np.linalg.norm(sphere, axis=1, keepdims=True)
+    assert len(box_decomposition(sphere, [2, 2, 2])[0]) <= 2 * 40 + 1
+
+
+def test_contributions() -> None:
+    values = [[1, 3], [2, 2], [3, 1], [3, 3], [9, 0], [np.nan, 0]]
+    np.testing.assert_allclose(hypervolume_contributions(values, [4, 4]), [1, 1, 1, 0, 0, 0])
+    # Neither of two equal points would be missed.
+    np.testing.assert_allclose(hypervolume_contributions([[1, 1], [1, 1]], [2, 2]), [0, 0])
+
+
+@pytest.mark.parametrize(
+    ("values", "index"),
+    [
+        ([[5, 5]], 0),
+        ([[0, 1], [1, 0]], 0),
+        ([[0, 10], [1, 2], [10, 0]], 1),
+        ([[np.nan, 0], [0, 100], [0.9, 99], [0.2, 30], [1, 0]], 3),
+        ([[0, 1, 1], [1, 0, 1], [1, 1, 0], [0.3, 0.3, 0.4], [2, 2, 2]], 3),
+        # The second objective never varies and has no say.
+        ([[0, 7, 3], [1, 7, 1], [3, 7, 0]], 1),
+    ],
+)
+def test_knee(values: list[list[float]], index: int) -> None:
+    assert knee(values) == index
+
+
+def test_knee_does_not_depend_on_units() -> None:
+    x = np.linspace(0.05, 1, 30)
+    front = np.column_stack([x, 1 / x])
+    assert knee(front) == knee(front * [1e6, 1e-3] + [5, -2])
+
+
+def test_knee_between_given_corners() -> None:
+    # With the first objective stretched to 10, all of the front is good in it: the second decides.
+    assert knee([[0, 1], [0.5, 0.4], [1, 0]], ideal=[0, 0], nadir=[10, 1]) == 2
+
+
+def test_best_within() -> None:
+    values = [[1, 9], [2, 5], [2, 4], [3, 1], [np.nan, 0]]
+    assert best_within(values, 0, [np.inf, np.inf]) == 0
+    assert best_within(values, 0, [np.inf, 5]) == 2
+    assert best_within(values, 1, [2.5, np.inf]) == 2
+    assert best_within(values, 0, [np.inf, 0.5]) is None
+
+
+def test_messages() -> None:
+    with pytest.raises(ValueError, match="reference: shape"):
+        hypervolume([[1, 2]], [1, 2, 3])
+    with pytest.raises(ValueError, match="5 objectives"):
+        hypervolume([[1, 2, 3, 4, 5]], [9] * 5)
+    with pytest.raises(ValueError, match="two-dimensional"):
+        non_dominated([1, 2, 3])
+    with pytest.raises(ValueError, match="no knee"):
+        knee([[np.nan, 1]])

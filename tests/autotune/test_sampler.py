@@ -1,0 +1,425 @@
+"""ParetoSampler: optuna's own contract in full, and what it adds: conditions, known costs, limits, resuming."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import optuna
+import pytest
+from optuna.samplers import BaseSampler
+from optuna.testing.pytest_samplers import (
+    BasicSamplerTestCase,
+    MultiObjectiveSamplerTestCase,
+    RelativeSamplerTestCase,
+)
+from optuna.trial import FrozenTrial, TrialState
+
+from autotune import beliefs
+from autotune.candidates import Columns, every_configuration
+from autotune.sampler import ParetoSampler, default_startup
+from search_spaces.parameters import Categorical, Config, Float, Int, Value
+from search_spaces.space import SearchSpace, config_key
+
+SPACE = SearchSpace(
+    (
+        Categorical(name="family", choices=("lora", "ia3")),
+        Int(name="rank", low=1, high=64, log=True, default=8, when={"family": ("lora",)}),
+        Float(name="lora.lr", low=1e-5, high=1e-2, log=True, default=3e-4, when={"family": ("lora",)}),
+        Float(name="ia3.lr", low=1e-4, high=1e-1, log=True, default=3e-3, when={"family": ("ia3",)}),
+        Categorical(name="batch", choices=(8, 16, 32), ordered=True, default=16),
+    )
+)
+
+
+def cost(config: Mapping[str, Value]) -> float:
+    return 1000.0 * float(config.get("rank", 0.5))
+
+
+def error(config: Mapping[str, Value]) -> float:
+    if config["family"] == "ia3":
+        return 0.3 + 0.1 * (math.log10(float(config["ia3.lr"])) + 2.5) ** 2
+    off = math.log10(float(config["lora.lr"])) + 3.5
+    return 0.1 + 0.15 / math.sqrt(float(config["rank"])) + 0.1 * off**2
+
+
+def study_of(sampler: BaseSampler, directions: tuple[str, ...] = ("minimize", "minimize")) -> optuna.Study:
+    return optuna.create_study(directions=list(directions), sampler=sampler)
+
+
+def proceed(study: optuna.Study, trials: int, space: SearchSpace = SPACE) -> list[Config]:
+    """Asks and tells (error, cost), and returns what was asked for."""
+    configs = []
+    for _ in range(trials):
+        trial = study.ask()
+        configs.append(space.suggest(trial))
+        study.tell(trial, [error(configs[-1]), cost(configs[-1])])
+    return configs
+
+
+def sampler(**arguments: object) -> ParetoSampler:
+    defaults: dict[str, object] = {"space": SPACE, "known_objectives": {1: cost}, "n_startup": 6, "seed": 0}
+    return ParetoSampler(**{"n_candidates": 128, **defaults, **arguments})  # type: ignore[arg-type]
+
+
+class TestContract(BasicSamplerTestCase, RelativeSamplerTestCase, MultiObjectiveSamplerTestCase):
+    @pytest.fixture(
+        params=[{}, {"n_startup": 1, "n_candidates": 32}], ids=["as it comes", "models from the second trial on"]
+    )
+    def sampler(self, request: pytest.FixtureRequest) -> Callable[[], BaseSampler]:
+        return lambda: ParetoSampler(seed=0, **request.param)
+
+    @pytest.fixture(autouse=True)
+    def _repetitions_are_expected_here(self) -> None:
+        warnings.filterwarnings("ignore", message="every configuration has been proposed")
+
+
+def test_proposals_are_configurations_with_active_parameters_alone() -> None:
+    study = study_of(sampler())
+    for _ in range(12):
+        trial = study.ask()
+        proposed = study.sampler.sample_relative(study, trial._cached_frozen_trial, SPACE.distributions())
+        SPACE.validate(proposed)
+        config = SPACE.suggest(trial)
+        assert trial.relative_params == config
+        study.tell(trial, [error(config), cost(config)])
+
+
+def test_start_up_is_the_defaults_and_then_spread_out() -> None:
+    configs = proceed(study_of(sampler()), 6)
+    assert configs[:2] == SPACE.defaults()
+    assert len({config_key(config) for config in configs}) == 6
+    rates = sorted(SPACE["lora.lr"].to_unit(c["lora.lr"]) for c in configs if "lora.lr" in c)
+    assert rates[-1] - rates[0] > 0.2
+
+
+@pytest.mark.parametrize(("families", "expected"), [(0, 10), (3, 10), (7, 14), (10, 20), (18, 22)])
+def test_default_startup(families: int, expected: int) -> None:
+    choices = tuple(str(i) for i in range(max(families, 1)))
+    name = "family" if families else "other"
+    assert default_startup(SearchSpace((Categorical(name=name, choices=choices),))) == expected
+    assert default_startup(None) == 10
+
+
+def test_never_twice_until_nothing_else_is_left() -> None:
+    space = SearchSpace(
+        (
+            Categorical(name="family", choices=("lora", "ia3")),
+            Int(name="rank", low=1, high=5, when={"family": ("lora",)}),
+            Categorical(name="batch", choices=(8, 16, 32), ordered=True),
+        )
+    )
+    everything = every_configuration(space)
+    assert everything is not None
+    expected = {config_key(config) for config in everything}
+    assert len(expected) == 18
+    study = study_of(ParetoSampler(space=space, n_startup=4, n_candidates=32, seed=0), ("minimize",))
+    seen = set()
+    for _ in range(18):
+        trial = study.ask()
+        seen.add(config_key(space.suggest(trial)))
+        study.tell(trial, float(trial.params.get("rank", 3)))
+    assert seen == expected
+    with pytest.warns(UserWarning, match="every configuration has been proposed"):
+        space.suggest(study.ask())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        space.suggest(study.ask())
+
+
+def test_known_objectives_are_not_modelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted = []
+    fit = beliefs.GaussianProcess.fit
+
+    def counted(X: np.ndarray, y: np.ndarray, *rest: object) -> object:
+        fitted.append(y)
+        return fit(X, y, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(beliefs.GaussianProcess, "fit", counted)
+    proceed(study_of(sampler()), 7)
+    assert len(fitted) == 1
+    proceed(study_of(sampler(known_objectives=None)), 7)
+    assert len(fitted) == 3
+
+
+def test_a_study_of_known_objectives_alone_finds_the_front() -> None:
+    known = {0: lambda config: error(config), 1: cost}
+    study = study_of(sampler(known_objectives=known))
+    configs = proceed(study, 10)
+    # After the start-up each proposal enlarges the front: no later trial is dominated by an earlier one.
+    for i in range(6, 10):
+        assert not any(
+            error(configs[k]) <= error(configs[i]) and cost(configs[k]) <= cost(configs[i]) for k in range(i)
+        )
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_no_proposal_breaks_a_known_limit(direction: str) -> None:
+    sign = 1 if direction == "minimize" else -1
+    limit = (None, 4000.0) if sign > 0 else (-4000.0, None)
+    study = study_of(
+        sampler(known_objectives={1: lambda config: sign * cost(config)}, limits={1: limit}),
+        ("minimize", direction),
+    )
+    for _ in range(14):
+        trial = study.ask()
+        config = SPACE.suggest(trial)
+        assert cost(config) <= 4000
+        study.tell(trial, [error(config), sign * cost(config)])
+
+
+def test_a_limit_nothing_can_keep_is_named() -> None:
+    study = study_of(sampler(limits={1: (None, 100.0)}))
+    with pytest.raises(ValueError, match=r"limits of objective 1 \(min None, max 100.0\)"):
+        SPACE.suggest(study.ask())
+
+
+def test_an_uncertain_limit_draws_proposals_inside() -> None:
+    def run(limits: dict[int, tuple[float | None, float | None]]) -> float:
+        study = study_of(sampler(limits=limits, n_startup=8))
+        return float(np.mean([error(config) <= 0.16 for config in proceed(study, 24)[8:]]))
+
+    assert run({0: (None, 0.16)}) > max(run({}) + 0.2, 0.8)
+
+
+def test_resuming_equals_going_on(tmp_path: object) -> None:
+    storage = f"sqlite:///{tmp_path}/study.db"
+    whole = proceed(study_of(sampler()), 12)
+    study = optuna.create_study(
+        study_name="s", storage=storage, directions=["minimize", "minimize"], sampler=sampler()
+    )
+    parts = proceed(study, 4)
+    for trials in (1, 3, 4):
+        parts += proceed(optuna.load_study(study_name="s", storage=storage, sampler=sampler()), trials)
+    assert parts == whole
+
+
+def test_seeds_matter_and_alone_do() -> None:
+    assert proceed(study_of(sampler()), 9) == proceed(study_of(sampler()), 9)
+    assert proceed(study_of(sampler(seed=1)), 9) != proceed(study_of(sampler()), 9)
+
+
+def test_running_trials_push_proposals_apart() -> None:
+    study = study_of(sampler(n_startup=8))
+    proceed(study, 10)
+    running = [SPACE.suggest(study.ask()) for _ in range(6)]
+    assert len({config_key(config) for config in running}) == 6
+    encoded = SPACE.encode(running)
+    # Apart, not a hair's breadth away: no two of one family agree within 1 % in every parameter.
+    for i in range(6):
+        for k in range(i):
+            assert np.nanmax(np.abs(encoded[i] - encoded[k])) > 0.01
+
+
+def test_start_up_points_differ_while_all_are_running() -> None:
+    study = study_of(sampler())
+    running = [SPACE.suggest(study.ask()) for _ in range(9)]
+    assert len({config_key(config) for config in running}) == 9
+
+
+def test_a_start_up_place_follows_from_the_trial_not_from_what_is_visible() -> None:
+    # Two processes may ask before either has written its parameters down.
+    study = study_of(sampler())
+    first, second = study.ask(), study.ask()
+    other = SPACE.suggest(second)
+    assert [SPACE.suggest(first), other] == SPACE.defaults()
+
+
+def test_enqueued_trials_are_not_repeated_and_take_no_place() -> None:
+    study = study_of(sampler())
+    study.enqueue_trial(SPACE.defaults()[0])
+    configs = proceed(study, 3)
+    assert configs[:2] == SPACE.defaults()
+    assert config_key(configs[2]) not in {config_key(config) for config in configs[:2]}
+    study.enqueue_trial({"family": "ia3"})
+    proceed(study, 6)
+    assert study.trials[3].params["family"] == "ia3"
+    SPACE.validate(study.trials[3].params)
+
+
+def _seen_by(study: optuna.Study, monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
+    """The arguments of the next belief."""
+    seen: dict[str, np.ndarray] = {}
+    initial = beliefs.Belief.__init__
+
+    def spy(self: beliefs.Belief, objectives: object, X: np.ndarray, outcomes: np.ndarray, *rest: object) -> None:
+        seen.update(X=X, outcomes=outcomes, pending=rest[0], failed=rest[2])  # type: ignore[dict-item]
+        initial(self, objectives, X, outcomes, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(beliefs.Belief, "__init__", spy)
+    SPACE.suggest(study.ask())
+    return seen
+
+
+def test_what_reaches_the_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = study_of(sampler(log_objectives={1: 1000.0}))
+    proceed(study, 6)
+
+    def add(state: TrialState, values: list[float] | None, status: str | None = None) -> Config:
+        config = SPACE.sample(np.random.default_rng(len(study.trials)))
+        distributions = {name: SPACE[name].distribution() for name in config}
+        study.add_trial(
+            optuna.create_trial(
+                state=state,
+                params=config,
+                distributions=distributions,
+                values=values,
+                user_attrs={"status": status} if status else {},
+            )
+        )
+        return config
+
+    add(TrialState.COMPLETE, [math.inf, 1000.0])
+    add(TrialState.PRUNED, None)
+    add(TrialState.FAIL, None, "lost")
+    failed = [add(TrialState.FAIL, None), add(TrialState.PRUNED, None, "failed")]
+    SPACE.suggest(study.ask())
+    seen = _seen_by(study, monkeypatch)
+    assert seen["X"].shape == (6, 5)
+    assert np.isfinite(seen["outcomes"]).all()
+    assert len(seen["pending"]) == 1
+    np.testing.assert_array_equal(seen["failed"], SPACE.encode(failed))
+    complete = study.get_trials(states=(TrialState.COMPLETE,))[:6]
+    costs = [math.log(max(trial.values[1], 1000.0)) for trial in complete]
+    np.testing.assert_allclose(seen["outcomes"][:, 1], costs)
+
+
+def test_observe_lets_pruned_trials_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    def observe(trial: FrozenTrial) -> list[float] | None:
+        return trial.user_attrs.get("predicted", trial.values)
+
+    study = study_of(sampler(observe=observe))
+    proceed(study, 6)
+    trial = study.ask()
+    config = SPACE.suggest(trial)
+    trial.set_user_attr("predicted", [0.7, cost(config)])
+    study.tell(trial, state=TrialState.PRUNED)
+    seen = _seen_by(study, monkeypatch)
+    np.testing.assert_allclose(seen["outcomes"][-1], [0.7, cost(config)])
+
+
+def test_directions_are_turned(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = study_of(sampler(known_objectives=None), ("maximize", "minimize"))
+    proceed(study, 6)
+    outcomes = _seen_by(study, monkeypatch)["outcomes"]
+    np.testing.assert_allclose(outcomes[:, 0], [-trial.values[0] for trial in study.trials[:6]])
+    np.testing.assert_allclose(outcomes[:, 1], [trial.values[1] for trial in study.trials[:6]])
+
+
+def test_a_failing_region_is_avoided() -> None:
+    def failures(told: bool) -> int:
+        study = study_of(sampler(n_startup=10))
+        count = 0
+        for _ in range(30):
+            trial = study.ask()
+            config = SPACE.suggest(trial)
+            # The best learning rate lies in what fails, so only the failures can keep the sampler out.
+            failed = float(config.get("lora.lr", 0.0)) > 1e-4
+            count += failed and trial.number >= 10
+            if failed and told:
+                study.tell(trial, state=TrialState.FAIL)
+            elif failed:
+                study.tell(trial, state=TrialState.PRUNED)
+            else:
+                study.tell(trial, [error(config), cost(config)])
+        return count
+
+    assert failures(told=True) < 0.6 * failures(told=False)
+
+
+def test_constraints_that_trials_set_are_kept() -> None:
+    def share(constrained: bool) -> float:
+        study = study_of(ParetoSampler(seed=0, n_startup=8, n_candidates=128), ("minimize",))
+        kept = []
+        for _ in range(24):
+            trial = study.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
+            x = trial.params["x"]
+            kept.append(x >= 0.6)
+            if constrained:
+                study._storage.set_trial_system_attr(trial._trial_id, "constraints", [0.6 - x])
+            study.tell(trial, x)
+        return float(np.mean(kept[8:]))
+
+    assert share(constrained=True) > share(constrained=False) + 0.3
+
+
+def test_one_objective_finds_the_minimum() -> None:
+    study = study_of(ParetoSampler(seed=0), ("maximize",))
+
+    def objective(trial: optuna.Trial) -> float:
+        x, y = trial.suggest_float("x", -5, 5), trial.suggest_float("y", 1e-4, 1, log=True)
+        return -((x - 1.3) ** 2) - (math.log10(y) + 2) ** 2
+
+    study.optimize(objective, n_trials=30)
+    assert study.best_value > -0.02
+
+
+def test_three_uncertain_objectives_and_a_given_reference() -> None:
+    study = study_of(
+        sampler(known_objectives=None, references=[0.5, None, 2.0]), ("minimize", "minimize", "minimize")
+    )
+    for _ in range(9):
+        trial = study.ask()
+        config = SPACE.suggest(trial)
+        study.tell(trial, [error(config), cost(config), 1 / float(config["batch"])])
+    assert len({config_key(trial.params) for trial in study.trials}) == 9
+
+
+def test_no_improvement_in_sight_is_no_exception() -> None:
+    # References that nothing can reach leave no open region at all.
+    configs = proceed(study_of(sampler(references=[-1e9, -1e9])), 10)
+    assert len({config_key(config) for config in configs}) == 10
+
+
+def test_masks_are_never_empty() -> None:
+    space = SearchSpace(
+        tuple(Categorical(name=f"on.{i}", choices=(False, True), default=True) for i in range(3)), masks=("on",)
+    )
+    columns, rng = Columns(space), np.random.default_rng(0)
+    rows = np.concatenate([columns.random(64, rng), columns.startup(0, 64, 0)])
+    rows = np.concatenate([rows, columns.neighbours(rows, 200, 0.1, rng)])
+    assert all(not space.problems(config) for config in space.decode(rows))
+
+
+def test_neighbours_change_little_and_always_something() -> None:
+    columns, rng = Columns(SPACE), np.random.default_rng(0)
+    base = SPACE.encode([SPACE.default(family="lora")])
+    rows = columns.neighbours(base, 300, 0.05, rng)
+    configs = SPACE.decode(rows)
+    for config in configs:
+        SPACE.validate(config)
+        assert config_key(config) != config_key(SPACE.default(family="lora"))
+        if config["family"] == "lora":
+            changed = np.abs(SPACE.encode([config]) - base) > 1e-9
+            assert 1 <= changed.sum() <= 2
+    assert {config["family"] for config in configs} == {"lora", "ia3"}
+    # Encoded rows are exactly those of the configurations they decode to.
+    np.testing.assert_allclose(rows, SPACE.encode(configs), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"n_startup": 0}, "n_startup: 0"),
+        ({"n_candidates": 0}, "n_candidates: 0"),
+        ({"log_objectives": {0: 0.0}}, "floor of objective 0"),
+    ],
+)
+def test_messages_when_built(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        sampler(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"known_objectives": {2: cost}}, "known_objectives: no objective 2"),
+        ({"limits": {-1: (None, 1.0)}}, "limits: no objective -1"),
+        ({"references": [1.0]}, "references: 1 values for 2"),
+    ],
+)
+def test_messages_when_used(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SPACE.suggest(study_of(sampler(**arguments)).ask())

@@ -1,0 +1,125 @@
+"""Reading, checking, carving and encoding the data of a task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from search_spaces.errors import InvalidInputError
+from trials.data import load_task
+from trials.specs import ModelSpec, TaskSpec
+
+
+@pytest.fixture
+def bert(tiny_model: Callable[[str], Path]) -> ModelSpec:
+    return ModelSpec(name=str(tiny_model("bert")))
+
+
+def reviews_task(folder: Path, **changes: object) -> TaskSpec:
+    given = {"train": str(folder / "train.tsv"), "text": "sentence", "label": "label", **changes}
+    return TaskSpec(**given)
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "json", "jsonl", "parquet"])
+def test_every_file_format_reads_the_same(ending, reviews, bert, tmp_path):
+    frame = pd.read_csv(reviews / "train.tsv", sep="\t")
+    path = tmp_path / f"train.{ending}"
+    match ending:
+        case "csv" | "tsv":
+            frame.to_csv(path, sep="," if ending == "csv" else "\t", index=False)
+        case "json" | "jsonl":
+            frame.to_json(path, orient="records", lines=True)
+        case _:
+            frame.to_parquet(path)
+    data = load_task(reviews_task(reviews, train=str(path), validation=str(reviews / "validation.tsv")), bert)
+    same = load_task(reviews_task(reviews, validation=str(reviews / "validation.tsv")), bert)
+    assert data.splits["train"] == same.splits["train"]
+
+
+def test_missing_splits_are_carved_out_of_train_without_overlap(reviews, bert):
+    data = load_task(reviews_task(reviews, carve=0.1), bert)
+    sizes = {name: len(rows) for name, rows in data.splits.items()}
+    assert sizes == {"train": 192, "validation": 24, "test": 24}
+    assert "train" not in data.sources
+    again = load_task(reviews_task(reviews, carve=0.1, split_seed=1), bert)
+    assert again.splits["test"] != data.splits["test"]
+
+
+def test_given_splits_are_read_whole_and_can_be_read_again(reviews, bert):
+    named = {name: str(reviews / f"{name}.tsv") for name in ("train", "validation", "test")}
+    data = load_task(reviews_task(reviews, **named), bert)
+    assert [len(data.splits[name]) for name in ("train", "validation", "test")] == [240, 120, 120]
+    assert set(data.sources) == {"train", "validation", "test"}
+    assert data.classes == (0, 1)
+
+
+def test_rows_without_text_are_left_out_and_said(reviews, bert, write_jsonl):
+    rows = [{"sentence": "good film", "label": 1}, {"sentence": "bad film", "label": 0}] * 20
+    path = write_jsonl("train.jsonl", [*rows, {"sentence": None, "label": 1}])
+    data = load_task(reviews_task(reviews, train=str(path)), bert)
+    assert any("1 rows without text" in note for note in data.notes)
+
+
+def problem(task: TaskSpec, model: ModelSpec) -> str:
+    with pytest.raises(InvalidInputError) as caught:
+        load_task(task, model)
+    return str(caught.value)
+
+
+def test_a_missing_column_is_named_with_a_suggestion(reviews, bert):
+    message = problem(reviews_task(reviews, text="sentense"), bert)
+    assert message.startswith("task.text: train has no column 'sentense'")
+    assert "Did you mean 'sentence'?" in message
+
+
+def test_every_missing_column_is_reported_at_once(reviews, bert):
+    message = problem(reviews_task(reviews, text="words", label="class"), bert)
+    assert "task.text" in message
+    assert "task.label" in message
+
+
+def test_a_label_unseen_in_training(reviews, bert, write_jsonl):
+    path = write_jsonl("validation.jsonl", [{"sentence": "good", "label": 7}])
+    message = problem(reviews_task(reviews, validation=str(path)), bert)
+    assert "task.label: validation has labels that train never shows: 7" in message
+
+
+def test_a_missing_label(reviews, bert, write_jsonl):
+    path = write_jsonl("train.jsonl", [{"sentence": "good", "label": 1}, {"sentence": "bad", "label": None}])
+    assert "1 rows of train have no 'label'" in problem(reviews_task(reviews, train=str(path)), bert)
+
+
+def test_an_empty_split(reviews, bert, tmp_path):
+    (tmp_path / "test.tsv").write_text("sentence\tlabel\n")
+    assert "task.test" in problem(reviews_task(reviews, test=str(tmp_path / "test.tsv")), bert)
+
+
+def test_too_few_rows_to_carve(reviews, bert, write_jsonl):
+    path = write_jsonl("train.jsonl", [{"sentence": "good", "label": 1}] * 3)
+    assert "too few to carve" in problem(reviews_task(reviews, train=str(path)), bert)
+
+
+def test_regression_needs_numbers(reviews, bert, write_jsonl):
+    path = write_jsonl("train.jsonl", [{"sentence": "good", "label": "high"}] * 40)
+    message = problem(reviews_task(reviews, type="regression", train=str(path)), bert)
+    assert "'high' in 'label', which is not a number" in message
+
+
+def test_a_file_that_is_not_what_its_ending_says(reviews, bert, tmp_path):
+    (tmp_path / "train.parquet").write_text("not parquet")
+    message = problem(reviews_task(reviews, train=str(tmp_path / "train.parquet")), bert)
+    assert message.startswith("task.train: cannot read")
+
+
+def test_nothing_to_learn_within_max_length(bert, write_jsonl, reviews):
+    path = write_jsonl("train.jsonl", [{"p": "the film was a story", "c": "good"}] * 40)
+    task = TaskSpec(type="causal-lm", train=str(path), prompt="p", completion="c", max_length=4)
+    assert "no example has anything to learn" in problem(task, bert)
+
+
+def test_a_model_without_tokenizer(reviews, tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    assert problem(reviews_task(reviews), ModelSpec(name=str(tmp_path))).startswith("model:")

@@ -1,0 +1,364 @@
+"""The data of a task: read through `datasets`, checked, split, and tokenised once per process."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets.exceptions import DatasetsError
+
+from search_spaces.errors import InvalidInputError, Problem, did_you_mean
+from trials.encoding import IGNORED, Encoded, encode, prepare_tokenizer
+from trials.specs import DOCSTRINGS, POCKET, ModelSpec, TaskSpec
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+SPLITS = ("train", "validation", "test")
+_READ_ERRORS = (OSError, ValueError, RuntimeError, DatasetsError)
+"""What `datasets` and its readers raise on files and repositories that they cannot read."""
+_READERS: dict[str, tuple[str, dict[str, Any]]] = {
+    ".csv": ("csv", {}),
+    ".tsv": ("csv", {"delimiter": "\t"}),
+    ".json": ("json", {}),
+    ".jsonl": ("json", {}),
+    ".parquet": ("parquet", {}),
+}
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """A task's examples.
+
+    Args:
+        splits: encoded examples by split (`train`, `validation`, `test`).
+        raw: the same splits as they were read, in the same order, less the examples left out.
+        sources: how `datasets.load_dataset` reads a split again, where it was read whole; a split that was
+            carved out or embedded has none.
+        classes: the label values in order, for classification; None otherwise.
+        tokenizer: with a padding token.
+        notes: what was found and decided, for people.
+    """
+
+    splits: dict[str, list[Encoded]]
+    raw: dict[str, Dataset]
+    sources: dict[str, dict[str, Any]]
+    classes: tuple[Any, ...] | None
+    tokenizer: Any
+    notes: tuple[str, ...]
+
+    @property
+    def outputs(self) -> int:
+        """Outputs of the head: classes, or one number."""
+        return len(self.classes) if self.classes else 1
+
+    def lengths(self, split: str) -> NDArray[np.int64]:
+        """Tokens of each example."""
+        return np.array([len(example["input_ids"]) for example in self.splits[split]])
+
+
+def resolve_model(name: str) -> str:
+    """The folder of the embedded model for its name; any other name as it is."""
+    if name != POCKET:
+        return name
+    from trials.pocket import base_folder
+
+    return str(base_folder())
+
+
+@functools.lru_cache(maxsize=4)
+def load_task(task: TaskSpec, model: ModelSpec) -> TaskData:
+    """Read, check, split and tokenise. The last few results are kept: data are loaded once per process.
+
+    Raises:
+        InvalidInputError: a file, column or split is missing or empty, a label is missing or was never seen in
+            training, or the tokenizer cannot do what the task asks.
+    """
+    from datasets import disable_progress_bars
+
+    disable_progress_bars()
+    raw, sources, notes = _read_splits(task)
+    _check_columns(raw, task)
+    raw = _without_empty_rows(raw, task, notes)
+    raw = _carve(raw, sources, task, notes)
+    classes = _classes(raw, task)
+    tokenizer = load_tokenizer(model)
+    splits: dict[str, list[Encoded]] = {}
+    for name in SPLITS:
+        splits[name], raw[name] = _encode_split(raw[name], name, task, tokenizer, classes, notes)
+    sizes = ", ".join(f"{len(splits[name]):,} {name}" for name in SPLITS)
+    notes.append(f"examples: {sizes}")
+    return TaskData(splits, raw, sources, classes, tokenizer, tuple(notes))
+
+
+def load_tokenizer(model: ModelSpec) -> Any:
+    """The model's tokenizer, with a padding token."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            resolve_model(model.name), revision=model.revision, trust_remote_code=model.trust_remote_code
+        )
+    except (OSError, ValueError) as error:
+        raise InvalidInputError(
+            Problem(
+                "model",
+                f"{model.name!r} has no tokenizer that loads ({_first_line(error)})",
+                "Give a hub id or a folder that holds the tokenizer's files beside the weights.",
+            )
+        ) from error
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
+        # transformers makes an empty tokenizer where the folder has no vocabulary
+        raise InvalidInputError(
+            Problem(
+                "model",
+                f"{model.name!r} has no vocabulary",
+                "Save the tokenizer into the same folder: tokenizer.save_pretrained(folder).",
+            )
+        )
+    return prepare_tokenizer(tokenizer)
+
+
+def _read_splits(task: TaskSpec) -> tuple[dict[str, Dataset], dict[str, dict[str, Any]], list[str]]:
+    if task.dataset == DOCSTRINGS:
+        from datasets import Dataset
+
+        from trials.pocket import load_corpus
+
+        corpus = load_corpus()
+        return {name: Dataset.from_list(corpus.splits[name]) for name in SPLITS}, {}, [corpus.summary()]
+    sources = {name: _source(task, where) for name in SPLITS if (where := getattr(task, name)) is not None}
+    if task.dataset is not None:
+        sources |= _customary_splits(task, sources)
+    raw, problems = {}, []
+    for name, source in sources.items():
+        try:
+            raw[name] = _load(source)
+        except _READ_ERRORS as error:
+            problems.append(
+                Problem(
+                    f"task.{name}",
+                    f"cannot read {source.get('data_files', source['path'])!r} ({_first_line(error)})",
+                    "Check that the file is what its ending says.",
+                )
+            )
+    if problems:
+        raise InvalidInputError(problems)
+    return raw, sources, []
+
+
+def _source(task: TaskSpec, where: str) -> dict[str, Any]:
+    if task.dataset is not None:
+        return {"path": task.dataset, "name": task.dataset_config, "split": where}
+    path = Path(where).expanduser()
+    if path.suffix not in _READERS:
+        raise InvalidInputError(
+            Problem("task", f"{where!r} ends in {path.suffix!r}", f"Use one of {', '.join(_READERS)}.")
+        )
+    if not path.is_file():
+        raise InvalidInputError(Problem("task", f"there is no file {where!r}", "Give the path of a file."))
+    reader, options = _READERS[path.suffix]
+    return {"path": reader, "data_files": str(path.resolve()), "split": "train", **options}
+
+
+def _customary_splits(task: TaskSpec, named: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The splits of a hub data set that go by the customary names and were not named in the sweep."""
+    from datasets import get_dataset_split_names
+
+    assert task.dataset is not None
+    try:
+        existing = get_dataset_split_names(task.dataset, task.dataset_config)
+    except _READ_ERRORS as error:
+        raise InvalidInputError(
+            Problem(
+                "task.dataset",
+                f"cannot read {task.dataset!r} ({_first_line(error)})",
+                "Give a hub id, or a folder of data files.",
+            )
+        ) from error
+    return {name: _source(task, name) for name in SPLITS if name in existing and name not in named}
+
+
+def _load(source: Mapping[str, Any]) -> Dataset:
+    from datasets import load_dataset
+
+    return load_dataset(**source)
+
+
+def _check_columns(raw: Mapping[str, Dataset], task: TaskSpec) -> None:
+    problems = []
+    for split, rows in raw.items():
+        if not len(rows):
+            problems.append(Problem(f"task.{split}", "the split is empty", "Give a file with rows."))
+        for column in task.columns:
+            if column not in rows.column_names:
+                problems.append(
+                    Problem(
+                        _field_of(column, task),
+                        f"{split} has no column {column!r}",
+                        did_you_mean(column, rows.column_names),
+                    )
+                )
+    if problems:
+        raise InvalidInputError(problems)
+
+
+def _field_of(column: str, task: TaskSpec) -> str:
+    for field in ("label", "prompt", "completion", "messages"):
+        if getattr(task, field) == column:
+            return f"task.{field}"
+    return "task.text"
+
+
+def _without_empty_rows(raw: Mapping[str, Dataset], task: TaskSpec, notes: list[str]) -> dict[str, Dataset]:
+    """Rows with nothing in a text column teach nothing and are left out; a missing label is an error."""
+    kept = {}
+    for split, rows in raw.items():
+        empty = np.zeros(len(rows), dtype=bool)
+        for column in task.columns:
+            missing = np.array([value is None or value != value for value in rows[column]])
+            if column == task.label and missing.any():
+                raise InvalidInputError(
+                    Problem(
+                        "task.label",
+                        f"{missing.sum()} rows of {split} have no {column!r}",
+                        "Remove the rows or fill in their labels.",
+                    )
+                )
+            empty |= missing
+        if empty.any():
+            notes.append(f"{split}: {empty.sum()} rows without text left out")
+        kept[split] = rows.select(np.flatnonzero(~empty)) if empty.any() else rows
+    return kept
+
+
+def _carve(
+    raw: Mapping[str, Dataset], sources: dict[str, dict[str, Any]], task: TaskSpec, notes: list[str]
+) -> dict[str, Dataset]:
+    """Carve missing validation and test splits out of the training split; `sources` forgets what changed."""
+    splits = dict(raw)
+    missing = [name for name in ("validation", "test") if name not in splits]
+    if not missing:
+        return splits
+    rng = np.random.default_rng(task.split_seed)
+    order = rng.permutation(len(splits["train"]))
+    size = round(len(order) * task.carve)
+    if size < 1 or len(order) - size * len(missing) < 1:
+        raise InvalidInputError(
+            Problem(
+                "task.train",
+                f"{len(order)} rows are too few to carve a {' and a '.join(missing)} split "
+                f"of {task.carve:.0%} out of them",
+                "Give more rows, or files for the other splits.",
+            )
+        )
+    train = splits["train"]
+    for name in missing:
+        part, order = order[:size], order[size:]
+        splits[name] = train.select(np.sort(part))
+        notes.append(f"{name}: {size:,} rows carved out of train (seed {task.split_seed})")
+    splits["train"] = train.select(np.sort(order))
+    sources.pop("train", None)
+    return splits
+
+
+def _classes(raw: Mapping[str, Dataset], task: TaskSpec) -> tuple[Any, ...] | None:
+    if task.type == "causal-lm":
+        return None
+    assert task.label is not None
+    if task.type == "regression":
+        for split, rows in raw.items():
+            _check_numbers(rows[task.label], split, task.label)
+        return None
+    classes = tuple(sorted(set(raw["train"][task.label]), key=lambda label: (str(type(label)), label)))
+    if len(classes) < 2:
+        raise InvalidInputError(
+            Problem(
+                "task.label",
+                f"train has only one label, {classes[0]!r}",
+                "Name the column that tells classes apart.",
+            )
+        )
+    if len(classes) > max(100, len(raw["train"]) // 2):
+        raise InvalidInputError(
+            Problem(
+                "task.label",
+                f"train has {len(classes):,} different labels",
+                "Name a column of classes, or set type: regression for numbers.",
+            )
+        )
+    for split in ("validation", "test"):
+        unseen = sorted(set(map(repr, raw[split][task.label])) - set(map(repr, classes)))
+        if unseen:
+            raise InvalidInputError(
+                Problem(
+                    "task.label",
+                    f"{split} has labels that train never shows: {', '.join(unseen[:5])}",
+                    f"Mend the labels, or use data whose labels are among {list(classes)[:10]}.",
+                )
+            )
+    return classes
+
+
+def _check_numbers(values: Any, split: str, column: str) -> None:
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise InvalidInputError(
+                Problem(
+                    "task.label",
+                    f"{split} has {value!r} in {column!r}, which is not a number",
+                    "Regression needs numbers; set type: sequence-classification for classes.",
+                )
+            )
+
+
+def _encode_split(
+    rows: Dataset, name: str, task: TaskSpec, tokenizer: Any, classes: Any, notes: list[str]
+) -> tuple[list[Encoded], Dataset]:
+    fields = task.model_dump()
+    try:
+        examples = [encode(row, fields, tokenizer, classes) for row in rows]
+    except (ValueError, TypeError, KeyError) as error:
+        raise InvalidInputError(
+            Problem(
+                f"task.{name}",
+                f"the tokenizer cannot encode it ({_first_line(error)})",
+                "Check the columns: text must be strings, messages lists of {role, content}.",
+            )
+        ) from error
+    learned = _keep(examples, lambda e: not isinstance(e["labels"], list) or _learns(e["labels"]))
+    if len(learned) < len(examples):
+        notes.append(
+            f"{name}: {len(examples) - len(learned)} examples left out: nothing to learn within "
+            f"{task.max_length} tokens"
+        )
+        examples, rows = [examples[i] for i in learned], rows.select(learned)
+    if not examples:
+        raise InvalidInputError(
+            Problem(
+                f"task.{name}",
+                "no example has anything to learn within max_length",
+                "Raise max_length, or check which columns are named.",
+            )
+        )
+    return examples, rows
+
+
+def _learns(labels: list[int]) -> bool:
+    # A causal model predicts the next token, so the first label is never scored.
+    return any(label != IGNORED for label in labels[1:])
+
+
+def _keep(examples: list[Encoded], test: Callable[[Encoded], bool]) -> list[int]:
+    return [index for index, example in enumerate(examples) if test(example)]
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:200] if text else type(error).__name__

@@ -1,0 +1,106 @@
+"""Scoring a model on a split: one pass, the longest examples together, every metric of the task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from trials.data import TaskData
+from trials.encoding import IGNORED, Encoded, collate
+from trials.metrics import TokenScores, compute_metrics
+
+EVAL_BATCH = 64
+"""Examples per batch in evaluation, where no gradients take memory."""
+
+
+@torch.inference_mode()
+def evaluate(
+    model: nn.Module,
+    data: TaskData,
+    examples: Sequence[Encoded],
+    *,
+    task_type: str,
+    device: torch.device,
+    autocast: torch.dtype,
+) -> dict[str, float]:
+    """Every metric of the task on `examples`, and `eval_loss`.
+
+    `eval_loss` is the mean over examples, in nats for classification and squared units for regression; for a
+    causal language model it is the mean over learned tokens, in nats. The model is left in training mode.
+    """
+    model.eval()
+    outputs = []
+    for indices in _by_length(examples):
+        batch = collate([examples[i] for i in indices], data.tokenizer)
+        batch = {name: tensor.to(device) for name, tensor in batch.items()}
+        labels = batch.pop("labels")
+        with torch.autocast(device.type, dtype=autocast, enabled=autocast != torch.float32):
+            logits = model(**batch).logits.float()
+        outputs.append((indices, *_score(logits, labels, task_type)))
+    model.train()
+    order = np.argsort(np.concatenate([indices for indices, *_ in outputs]))
+    columns = [np.concatenate(column)[order] for column in zip(*(rest for _, *rest in outputs), strict=True)]
+    return _summarise(task_type, columns)
+
+
+def _by_length(examples: Sequence[Encoded]) -> Iterator[list[int]]:
+    lengths = [-len(example["input_ids"]) for example in examples]  # longest first: memory fails early
+    order = np.argsort(lengths, kind="stable")
+    for start in range(0, len(order), EVAL_BATCH):
+        yield order[start : start + EVAL_BATCH].tolist()
+
+
+def _score(logits: torch.Tensor, labels: torch.Tensor, task_type: str) -> tuple[np.ndarray, ...]:
+    """Per example: (loss, outputs, references), or (tokens, loss, correct) for causal-lm."""
+    if task_type == "causal-lm":
+        width = labels.shape[1]
+        logits, targets = logits[:, -width:-1], labels[:, 1:]  # virtual tokens stand in front
+        learned = targets != IGNORED
+        loss = functional.cross_entropy(
+            logits.transpose(1, 2), targets, ignore_index=IGNORED, reduction="none"
+        )
+        correct = (logits.argmax(-1) == targets) & learned
+        return tuple(column.sum(1).double().cpu().numpy() for column in (learned, loss, correct))
+    if task_type == "regression":
+        outputs = logits.squeeze(-1)
+        loss = (outputs - labels) ** 2
+    else:
+        outputs = logits
+        loss = functional.cross_entropy(logits, labels, reduction="none")
+    return tuple(column.double().cpu().numpy() for column in (loss, outputs, labels))
+
+
+def _summarise(task_type: str, columns: Sequence[np.ndarray]) -> dict[str, float]:
+    if task_type == "causal-lm":
+        tokens, loss, correct = columns
+        scores = TokenScores(tokens=tokens, loss=loss, correct=correct)
+        eval_loss = float(loss.sum() / tokens.sum())
+        return {"eval_loss": eval_loss, **compute_metrics(task_type, scores)}
+    losses, outputs, references = columns
+    eval_loss = float(losses.mean())
+    if not np.isfinite(outputs).all():
+        return {"eval_loss": float("nan")}
+    return {"eval_loss": eval_loss, **compute_metrics(task_type, outputs, references)}
+
+
+def without_model(data: TaskData, task_type: str) -> dict[str, float]:
+    """The metrics on validation of the best answer that looks at no input: the share of each class in
+    training, or the mean of the training labels. Empty for causal-lm, whose baseline is the base itself."""
+    if task_type == "causal-lm":
+        return {}
+    train = np.array([example["labels"] for example in data.splits["train"]])
+    labels = np.array([example["labels"] for example in data.splits["validation"]])
+    outputs: Any
+    if task_type == "regression":
+        outputs = np.full(len(labels), train.mean())
+        losses = (outputs - labels) ** 2
+    else:
+        shares = np.bincount(train, minlength=data.outputs) / len(train)
+        outputs = np.tile(np.log(shares), (len(labels), 1))
+        losses = -outputs[np.arange(len(labels)), labels]
+    return _summarise(task_type, (losses, outputs, labels))

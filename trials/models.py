@@ -1,0 +1,222 @@
+"""The frozen base, loaded once, and adapters put on copies of its skeleton.
+
+peft changes the model it wraps, and taking an adapter off again leaves traces (a trained head, wrapped
+norms). So nothing is ever taken off: each trial wraps a copy of the module tree whose tensors are the base's
+own (a copy costs milliseconds and no memory), and throws it away. Only the head is copied for real.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from search_spaces.errors import InvalidInputError, Problem
+from search_spaces.families import REGISTRY
+from search_spaces.families.base import local_config
+from search_spaces.parameters import Value
+from search_spaces.shapes import ModelShape, read_shape
+from trials.data import TaskData, resolve_model
+from trials.specs import ModelSpec, TaskSpec
+
+
+@dataclass(frozen=True)
+class Base:
+    """A pre-trained model with a head for one task.
+
+    Args:
+        model: the model, frozen, on its device, in fp32.
+        shape: what costs and families know of it.
+        task: the task type and the rest of the task's spec.
+        device: where it computes.
+        autocast: the dtype of the forward and backward pass; fp32 means none.
+        new_heads: paths of the head's modules whose weights did not come with the model and are drawn anew,
+            from the trial's seed, in every trial.
+    """
+
+    model: nn.Module
+    shape: ModelShape
+    task: TaskSpec
+    device: torch.device
+    autocast: torch.dtype
+    new_heads: tuple[str, ...]
+
+    def skeleton(self) -> nn.Module:
+        """A copy of the module tree that shares every tensor with the base except the head's."""
+        heads = (self.model.get_submodule(name) for name in self.shape.head_modules)
+        own = {id(tensor) for head in heads for tensor in _tensors(head)}
+        shared = {id(tensor): tensor for tensor in _tensors(self.model) if id(tensor) not in own}
+        return copy.deepcopy(self.model, shared)
+
+    def adapted(self, config: Mapping[str, Value], seed: int) -> nn.Module:
+        """A model with a new adapter and head, drawn from `seed`; everything else is the shared base."""
+        from peft import get_peft_model
+
+        family = str(config["family"])
+        torch.manual_seed(seed)
+        model = self.skeleton()
+        for name in self.new_heads:
+            _draw_head(model.get_submodule(name), self.initializer_range)
+        peft_config = REGISTRY[family].peft_config(local_config(family, config), self.shape, self.task.type)
+        return get_peft_model(model, peft_config)
+
+    @property
+    def initializer_range(self) -> float:
+        """The standard deviation that the base's own initialisation uses."""
+        return float(getattr(self.model.config, "initializer_range", 0.02))
+
+
+def load_base(spec: ModelSpec, task: TaskSpec, data: TaskData) -> Base:
+    """Load the base with a head for the task.
+
+    Raises:
+        InvalidInputError: there is no such model, it has no weights in safetensors, or it has no head for the
+            task.
+    """
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    check_weights(spec)
+    auto = AutoModelForCausalLM if task.type == "causal-lm" else AutoModelForSequenceClassification
+    options: dict[str, Any] = {} if task.type == "causal-lm" else {"num_labels": data.outputs}
+    if task.type != "causal-lm":
+        options["problem_type"] = "regression" if task.type == "regression" else "single_label_classification"
+    try:
+        model, loaded = auto.from_pretrained(
+            resolve_model(spec.name),
+            revision=spec.revision,
+            trust_remote_code=spec.trust_remote_code,
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **options,
+        )
+    except (OSError, ValueError) as error:
+        raise _cannot_load(spec, task, error) from error
+    shape = read_shape(model.config, task.type, labels=data.outputs)
+    fresh = {*loaded["missing_keys"], *(key[0] for key in loaded["mismatched_keys"])}
+    new_heads = tuple(name for name in shape.head_modules if any(key.startswith(f"{name}.") for key in fresh))
+    _check_complete(spec, task, fresh, shape.head_modules)
+    if model.config.pad_token_id is None:
+        model.config.pad_token_id = data.tokenizer.pad_token_id
+    device = choose_device(spec.device)
+    model.requires_grad_(False)
+    model.to(device)
+    return Base(model, shape, task, device, choose_dtype(spec.precision, device), new_heads)
+
+
+def check_weights(spec: ModelSpec) -> None:
+    """Refuse a folder that is no model before anything is read from it."""
+    folder = Path(resolve_model(spec.name)).expanduser()
+    if not folder.is_dir():
+        return
+    if not (folder / "config.json").is_file():
+        raise InvalidInputError(
+            Problem(
+                "model",
+                f"the folder {spec.name!r} has no config.json",
+                "Give a folder that save_pretrained wrote.",
+            )
+        )
+    if not any(folder.glob("*.safetensors")):
+        other = ", ".join(sorted(path.name for path in folder.glob("*.bin")))
+        raise InvalidInputError(
+            Problem(
+                "model",
+                f"the folder {spec.name!r} has no weights in safetensors"
+                + (f" (only {other}, which is not read because loading it can run code)" if other else ""),
+                "Save the model with save_pretrained(folder), which writes model.safetensors.",
+            )
+        )
+
+
+def choose_device(name: str) -> torch.device:
+    """The device for a name; `auto` is CUDA, then Apple's GPU, then the CPU."""
+    if name != "auto":
+        try:
+            return torch.device(name)
+        except RuntimeError as error:
+            raise InvalidInputError(
+                Problem("model.device", f"{name!r} is no torch device", "Use auto, cpu, cuda or cuda:0.")
+            ) from error
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """bf16 where asked for, or where `auto` finds hardware that multiplies in it; else fp32."""
+    if precision == "bf16":
+        return torch.bfloat16
+    if precision == "auto":
+        if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+            return torch.bfloat16
+        if device.type == "cpu" and _cpu_capabilities().get("amx_bf16"):
+            return torch.bfloat16
+    return torch.float32
+
+
+def _cpu_capabilities() -> dict[str, Any]:
+    return getattr(torch.cpu, "get_capabilities", dict)()  # older torch cannot say: then fp32
+
+
+def trainable_parameters(model: nn.Module) -> int:
+    """Parameters that training changes: adapter and head together."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:
+    yield from module.parameters()
+    yield from module.buffers()
+
+
+def _draw_head(head: nn.Module, deviation: float) -> None:
+    """What transformers does with a head that the checkpoint lacks: normal weights, no bias."""
+    for module in head.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=deviation)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def _check_complete(spec: ModelSpec, task: TaskSpec, fresh: set[str], heads: tuple[str, ...]) -> None:
+    """Weights that are missing below the head mean that the folder holds another model.
+
+    A frozen random layer would also be lost on saving: an adapter's file does not carry the base.
+    """
+    missing = sorted(key for key in fresh if not key.startswith(tuple(f"{name}." for name in heads)))
+    if missing:
+        raise InvalidInputError(
+            Problem(
+                "model",
+                f"{spec.name!r} lacks the weights {', '.join(missing[:3])}"
+                + (f" and {len(missing) - 3} more" if len(missing) > 3 else ""),
+                f"Give a model that was trained for, or can carry a head for, {task.type}.",
+            )
+        )
+
+
+def _cannot_load(spec: ModelSpec, task: TaskSpec, error: Exception) -> InvalidInputError:
+    text = str(error).strip().splitlines()[0][:300]
+    if "Unrecognized configuration class" in text:
+        return InvalidInputError(
+            Problem(
+                "task.type",
+                f"{spec.name!r} has no head for {task.type}",
+                "Choose a model that can do the task, or another task.",
+            )
+        )
+    return InvalidInputError(
+        Problem(
+            "model",
+            f"{spec.name!r} cannot be loaded ({text})",
+            "Give a hub id or a local folder with config.json and safetensors weights.",
+        )
+    )

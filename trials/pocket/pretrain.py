@@ -1,0 +1,158 @@
+"""Pre-train the base of the pocket task: a small BERT on the half of the docstrings that the task never uses.
+
+    python -m trials.pocket.pretrain --out trials/pocket/base
+
+Two objectives share one encoder and alternate step by step:
+
+* masked language modelling on whole texts (Devlin et al. 2019, section 3.1; 20 % of the tokens instead of 15 %,
+  without the next-sentence task);
+* on texts cut in two, masked language modelling on both halves, and telling from the pooled [CLS] vectors which
+  halves belong together (InfoNCE over the batch: van den Oord et al. 2018, equation 4), so that a classification
+  head on the pooled vector has something to read from the start.
+
+Weights are trained in float32 and stored in float16. `config.json` says float32, and `from_pretrained` follows it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from rich.progress import Progress
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from torch.nn import functional
+from transformers import (
+    BertConfig,
+    BertForPreTraining,
+    DataCollatorForLanguageModeling,
+    PreTrainedTokenizerFast,
+)
+
+from trials.pocket import base_folder
+from trials.pocket.corpus import MAX_WORDS, pretraining_texts
+
+VOCABULARY, MAX_TOKENS = 6000, 64
+WIDTH = 96
+BATCH, LEARNING_RATE, WEIGHT_DECAY, WARM_UP = 64, 2e-3, 0.01, 0.05
+MASKED, TEMPERATURE, HELD_OUT = 0.2, 0.05, 1000
+
+
+def train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
+    """A lower-case WordPiece tokenizer with BERT's special tokens and layout of one or two texts."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("[^a-z0-9]+"), "removed")
+    tokenizer.decoder = decoders.WordPiece()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokenizer.train_from_iterator(
+        texts,
+        trainers.WordPieceTrainer(
+            vocab_size=VOCABULARY, special_tokens=special, limit_alphabet=200, show_progress=False
+        ),
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, model_max_length=MAX_TOKENS, pad_token="[PAD]", unk_token="[UNK]",
+        cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]",
+    )  # fmt: skip
+
+
+def build_model(vocabulary: int) -> BertForPreTraining:
+    """Four layers of width 128 with heads of 32; no dropout, since the model is too small to overfit here."""
+    return BertForPreTraining(
+        BertConfig(
+            vocab_size=vocabulary, hidden_size=WIDTH, num_hidden_layers=4, num_attention_heads=WIDTH // 32,
+            intermediate_size=4 * WIDTH, max_position_embeddings=MAX_TOKENS,
+            hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, dtype="float32",
+        )
+    )  # fmt: skip
+
+
+def batches(lengths: list[int], rng: random.Random) -> Iterator[list[int]]:
+    """Endless batches of indices of texts of like length, in random order."""
+    while True:
+        order = list(range(len(lengths)))
+        rng.shuffle(order)
+        for start in range(0, len(order), 50 * BATCH):
+            pool = sorted(order[start : start + 50 * BATCH], key=lambda i: lengths[i])
+            chunks = [pool[i : i + BATCH] for i in range(0, len(pool), BATCH)]
+            rng.shuffle(chunks)
+            yield from (chunk for chunk in chunks if len(chunk) == BATCH)
+
+
+def masked_loss(
+    model: BertForPreTraining, batch: dict[str, torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Mean cross-entropy in nats over masked tokens, the share predicted right, and pooled vectors [n, 128]."""
+    out = model.bert(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+    chosen = batch["labels"] != -100
+    logits = model.cls.predictions(out.last_hidden_state[chosen])  # [masked tokens, vocabulary]
+    targets = batch["labels"][chosen]
+    hits = (logits.argmax(-1) == targets).float().mean()
+    return functional.cross_entropy(logits.float(), targets), hits, out.pooler_output
+
+
+def matching_loss(pooled: torch.Tensor) -> torch.Tensor:
+    """InfoNCE in nats, both ways, where rows 2i and 2i + 1 of [2n, width] are halves of one text."""
+    unit = functional.normalize(pooled.float(), dim=-1)
+    scores = unit[0::2] @ unit[1::2].T / TEMPERATURE  # [n, n]
+    target = torch.arange(len(scores))
+    return (functional.cross_entropy(scores, target) + functional.cross_entropy(scores.T, target)) / 2
+
+
+def halves(text: str) -> list[str]:
+    """The first and the second half of a text, by words."""
+    words = text.split()
+    middle = len(words) // 2
+    return [" ".join(words[:middle]), " ".join(words[middle:])]
+
+
+def learning_rate(progress: float) -> float:
+    """Linear warm-up, then a cosine to zero; `progress` runs from 0 to 1."""
+    if progress < WARM_UP:
+        return LEARNING_RATE * progress / WARM_UP
+    return LEARNING_RATE * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP))) / 2
+
+
+def pretrain(texts: list[str], steps: int, minutes: float, seed: int) -> tuple[BertForPreTraining, object, dict]:
+    """Train on all but the first 1,000 texts, for `steps` steps or `minutes`, whichever ends first."""
+    torch.manual_seed(seed)
+    rng = random.Random(seed)
+    held_out, texts = texts[:HELD_OUT], texts[HELD_OUT:]
+    tokenizer = train_tokenizer(texts)
+    model = build_model(len(tokenizer))
+    collate = DataCollatorForLanguageModeling(tokenizer, mlm_probability=MASKED)
+
+    def encode(some: list[str]) -> dict[str, torch.Tensor]:
+        return collate([{"input_ids": ids} for ids in tokenizer(some, truncation=True)["input_ids"]])
+
+    optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=WEIGHT_DECAY)
+    order = batches([len(text) for text in texts], rng)
+    start = time.monotonic()
+    with Progress() as bar:
+        task = bar.add_task("pre-training", total=1.0)
+        for step in range(steps):
+            progress = max(step / steps, (time.monotonic() - start) / 60 / minutes)
+            if progress >= 1:
+                break
+            chosen = [texts[i] for i in next(order)]
+            in_halves = globals().get('halves_on', True) and step % 2 == 1
+            batch = encode([half for text in chosen for half in halves(text)] if in_halves else chosen)
+            loss, _, pooled = masked_loss(model, batch)
+            if in_halves:
+                loss = loss + matching_loss(pooled)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(progress)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            bar.update(task, completed=progress, description=f"loss {loss.item():.2f}")
+    return model, tokenizer, {"steps": step}
