@@ -28,7 +28,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_NOISE = {
+QUIETING = {
     "TRANSFORMERS_VERBOSITY": "error",
     "DATASETS_VERBOSITY": "error",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -61,9 +61,12 @@ def main() -> None:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        typer.echo(f"autotune {version('autotune')}")
+        try:
+            typer.echo(f"autotune {version('autotune')}")
+        except PackageNotFoundError:
+            typer.echo("autotune, not installed: run from its sources")
         raise typer.Exit
 
 
@@ -80,7 +83,7 @@ def options(
     global _verbose
     _verbose = verbose
     if not verbose:
-        for name, value in _NOISE.items():
+        for name, value in QUIETING.items():
             os.environ.setdefault(name, value)
         warnings.simplefilter("ignore")
 

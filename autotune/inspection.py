@@ -6,6 +6,7 @@ import json
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,9 +82,10 @@ def read_rows(path: Path) -> pd.DataFrame:
         elif ending == ".parquet":
             rows = pd.read_parquet(path).head(_LOOK_AT)
         elif _starts_with_bracket(path):
-            rows = pd.read_json(path, convert_dates=False).head(_LOOK_AT)
+            rows = pd.DataFrame(json.loads(path.read_text(encoding="utf-8"))[:_LOOK_AT])
         else:
-            rows = pd.read_json(path, lines=True, nrows=_LOOK_AT, convert_dates=False)
+            with path.open(encoding="utf-8") as lines:
+                rows = pd.DataFrame([json.loads(line) for line in islice(lines, _LOOK_AT) if line.strip()])
     except (ValueError, OSError) as error:
         fix = "Check that the file is what its ending says, with one example a row."
         raise InvalidInputError(Problem("--data", f"cannot read {str(path)!r} ({error})", fix)) from None

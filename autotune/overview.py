@@ -14,7 +14,7 @@ from rich.text import Text
 from autotune.figures.units import label, quantity
 from autotune.formatting import clock, points, short_config
 from autotune.results import SweepResults
-from autotune.tables import confirmed, is_cost
+from autotune.tables import configuration, confirmed, is_cost
 
 _MEASURES = ("trials", "hours", "flops")
 
@@ -38,7 +38,7 @@ def overview_json(results: SweepResults) -> dict[str, Any]:
     """The state of a sweep as plain JSON values; NaN becomes null."""
     names = [objective.name for objective in results.objectives]
     front = [
-        {"trial": int(row["trial"]), "config": dict(row["config"]), **{n: _plain(row[n]) for n in names}}
+        {"trial": int(row["trial"]), "config": configuration(row), **{n: _plain(row[n]) for n in names}}
         for _, row in results.front.iterrows()
     ]
     return {
@@ -92,7 +92,7 @@ def front_table(results: SweepResults) -> Table:
         table.add_column("confirmed", justify="right")
         table.add_column("test", justify="right")
     for _, row in results.front.iterrows():
-        cells = [str(row["trial"]), short_config(row["config"])]
+        cells = [str(row["trial"]), short_config(configuration(row))]
         cells += [quantity(o.name, float(row[o.name])) for o in results.objectives]
         if found is not None and len(found):
             known = found.loc[row["trial"]] if row["trial"] in found.index else None

@@ -92,7 +92,7 @@ def prepare(sweep: Sweep) -> Prepared:
     check_weights(sweep.model)
     data = load_task(sweep.task, sweep.model)
     shape = _shape(sweep, data)
-    _check_length(sweep, shape)
+    _check_length(data, shape)
     loaded = load_space(sweep.space, shape=shape, task=sweep.task.type)
     costs = CostModel(shape, sweep.task.type, _workload(sweep, data))
     probes = _probe(loaded.space, costs, sweep.seed)
@@ -158,14 +158,14 @@ def _shape(sweep: Sweep, data: TaskData) -> ModelShape:
         ) from error
 
 
-def _check_length(sweep: Sweep, shape: ModelShape) -> None:
-    limit = shape.max_positions
-    if limit is not None and sweep.task.max_length > limit:
+def _check_length(data: TaskData, shape: ModelShape) -> None:
+    longest = max(int(data.lengths(split).max()) for split in data.splits)
+    if shape.max_positions is not None and longest > shape.max_positions:
         raise InvalidInputError(
             Problem(
                 "task.max_length",
-                f"{sweep.task.max_length} tokens are more than the model's {limit}",
-                f"Use at most {limit}.",
+                f"the longest example has {longest} tokens, the model has {shape.max_positions} positions",
+                f"Set max_length to {shape.max_positions} or less.",
             )
         )
 

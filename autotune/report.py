@@ -27,7 +27,18 @@ from plotly.offline import get_plotlyjs
 from autotune.figures import FIGURES, FigureEntry
 from autotune.figures.points import count_by_status, families
 from autotune.figures.style import TITLE_ROOM
-from autotune.figures.units import config_lines, duration, label, percent, quantity, si, within_sentence
+from autotune.figures.units import (
+    config_lines,
+    counted,
+    difference,
+    duration,
+    label,
+    percent,
+    plus_minus,
+    quantity,
+    si,
+    within_sentence,
+)
 from autotune.front import knee
 from autotune.objectives import unit_losses
 from autotune.results import SweepResults
@@ -68,7 +79,7 @@ class PointRow:
 
 @dataclass(frozen=True)
 class FigureBlock:
-    """A figure as the page holds it: `data` is plotly's JSON, or None where `reason` says why it is missing."""
+    """A figure as the page holds it: `data` is plotly's JSON; None where `reason` says why."""
 
     key: str
     heading: str
@@ -112,7 +123,7 @@ def report_html(results: SweepResults) -> str:
         statuses=count_by_status(results),
         luck=mean_luck(results),
         confirmed=not results.confirmations.empty,
-        quality=label(quality(results).name),
+        quality=within_sentence(label(quality(results).name)),
         yaml=yaml.safe_dump(as_mapping(results.sweep), sort_keys=False, allow_unicode=True),
         plotly=Markup(get_plotlyjs()),
         version=_version(),
@@ -134,7 +145,7 @@ def summary(results: SweepResults) -> str:
     found = families(results)
     kinds = f" over {len(found)} adapter families ({', '.join(found)})" if len(found) > 1 else ""
     return (
-        f"{sweep.model.name} on {data} ({sweep.task.type}): {len(results.trials)} trials{kinds} "
+        f"{sweep.model.name} on {data} ({sweep.task.type}): {counted(len(results.trials), 'trial')}{kinds} "
         f"for {', '.join(names[:-1])} and {names[-1]}."
     )
 
@@ -144,7 +155,11 @@ def headline(results: SweepResults) -> list[Fact]:
     return [
         _best_fact(results),
         _knee_fact(results),
-        Fact("Front", f"{len(results.front)} point" + "s" * (len(results.front) != 1), f"hypervolume {percent(results.hypervolume)} of the box"),
+        Fact(
+            "Front",
+            counted(len(results.front), "point"),
+            f"hypervolume {percent(results.hypervolume)} of the box",
+        ),
         _budget_fact(results),
         _seeds_fact(results),
     ]
@@ -160,26 +175,34 @@ def _best_fact(results: SweepResults) -> Fact:
             return Fact(f"Best {within_sentence(label(best.name))}", "–", "no trial is on the front")
         row = front.iloc[int(np.argmin(best.loss(front[best.name])))]
         note = f"trial {row['trial']}, one search seed, not confirmed: expect less"
-        return Fact(f"Best {within_sentence(label(best.name))}, as searched", quantity(best.name, row[best.name]), note)
+        return Fact(
+            f"Best {within_sentence(label(best.name))}, as searched",
+            quantity(best.name, row[best.name]),
+            note,
+        )
     trial = found.index[int(np.argmin(best.loss(found["mean"])))]
     row = found.loc[trial]
-    notes = [f"trial {trial}", f"mean of {int(row['seeds'])} report seeds"]
+    notes = [f"trial {trial}", f"mean of {counted(int(row['seeds']), 'report seed')}"]
     if not math.isnan(row["test"]):
         notes.append(f"test {quantity(best.name, row['test'])}")
-    return Fact(f"Best {within_sentence(label(best.name))}, confirmed", interval_text(best.name, row), ", ".join(notes))
+    return Fact(
+        f"Best {within_sentence(label(best.name))}, confirmed",
+        interval_text(best.name, row),
+        ", ".join(notes),
+    )
 
 
 def _knee_fact(results: SweepResults) -> Fact:
     trial = knee_trial(results)
     if trial is None:
         return Fact("Knee", "–", "no trial is on the front")
-    row = results.front.set_index("trial").loc[trial]
+    row = results.front.set_index("trial").loc[trial].to_dict()
     parts = [f"{within_sentence(label(o.name))} {quantity(o.name, row[o.name])}" for o in results.objectives]
     return Fact("Knee", f"trial {trial}", ", ".join(parts))
 
 
 def knee_trial(results: SweepResults) -> int | None:
-    """The trial of the front that gives up least of everything, as `autotune export --pick knee` sees it; None without a front."""
+    """The trial that `autotune export --pick knee` takes: it gives up least of everything. None without a front."""
     front = results.front
     if front.empty:
         return None
@@ -198,7 +221,7 @@ def _budget_fact(results: SweepResults) -> Fact:
         notes.append(words if budget.flops is None else f"{words} (limit {si(budget.flops, 'FLOPs')})")
     if not results.confirmations.empty:
         seconds = duration(float(results.confirmations["seconds"].sum()))
-        notes.append(f"then {len(results.confirmations)} confirmation runs, {seconds}")
+        notes.append(f"then {counted(len(results.confirmations), 'confirmation run')}, {seconds}")
     return Fact("Budget used", f"{len(trials)}{limit} trials", ", ".join(notes))
 
 
@@ -207,29 +230,24 @@ def _seeds_fact(results: SweepResults) -> Fact:
     report = set(results.confirmations["seed"]) if not results.confirmations.empty else set()
     shared = len(search & report)
     note = "none is in both" if not shared else f"{shared} in both: confirmed values are not independent"
-    return Fact("Seeds", f"{len(search)} + {len(report)}", f"{len(search)} search seeds, {len(report)} report seeds; {note}")
+    counts = f"{counted(len(search), 'search seed')}, {counted(len(report), 'report seed')}"
+    return Fact("Seeds", f"{len(search)} + {len(report)}", f"{counts}; {note}")
 
 
 def interval_text(name: str, row: pd.Series) -> str:
     """`81.6 % ± 0.7 %`, or the mean alone where there is no interval."""
-    mean = quantity(name, row["mean"])
-    return mean if math.isnan(row["low"]) else f"{mean} ± {quantity(name, (row['high'] - row['low']) / 2)}"
+    if math.isnan(row["low"]):
+        return quantity(name, row["mean"])
+    return plus_minus(name, row["mean"], (row["high"] - row["low"]) / 2)
 
 
 def mean_luck(results: SweepResults) -> str:
-    """How much better, on average, the search saw the confirmed points than fresh seeds do; empty if unknown."""
+    """How much better, on average, the search saw the confirmed points; empty if nothing was confirmed."""
     best = quality(results)
     found = confirmed(results, best.name)
     searched = results.trials.set_index("trial")[best.name].reindex(found.index)
     gaps = [luck(best, s, m) for s, m in zip(searched, found["mean"], strict=True) if not math.isnan(s)]
-    return signed(best.name, float(np.mean(gaps))) if gaps else ""
-
-
-def signed(name: str, value: float) -> str:
-    """A difference with its sign: `+0.8 %`, `−0.012`."""
-    if math.isnan(value):
-        return "–"
-    return f"{'−' if value < 0 else '+'}{quantity(name, abs(value))}"
+    return difference(best.name, float(np.mean(gaps))) if gaps else ""
 
 
 def point_columns(results: SweepResults) -> list[str]:
@@ -251,8 +269,9 @@ def point_rows(results: SweepResults) -> list[PointRow]:
         return []
     best = quality(results)
     found = {o.name: confirmed(results, o.name) for o in results.objectives if not is_cost(o.name)}
-    means = found.get(best.name, pd.DataFrame())
-    means = means["mean"].reindex(front["trial"]) if len(means) else front.set_index("trial")[best.name]
+    means = front.set_index("trial")[best.name]
+    if best.name in found and not found[best.name].empty:
+        means = found[best.name]["mean"].reindex(front["trial"])
     top = means.index[int(np.nanargmin(best.loss(means)))]
     knee_at = knee_trial(results)
     rows = []
@@ -280,7 +299,10 @@ def _cells(results: SweepResults, row: pd.Series, found: dict[str, pd.DataFrame]
             if row["trial"] in found[name].index:
                 one = found[name].loc[row["trial"]]
                 cells += [interval_text(name, one), str(int(one["seeds"]))]
-                cells += [signed(name, luck(objective, row[name], one["mean"])), quantity(name, one["test"])]
+                cells += [
+                    difference(name, luck(objective, row[name], one["mean"])),
+                    quantity(name, one["test"]),
+                ]
             else:
                 cells += ["–"] * 4
     if not any(objective.name == "trainable_params" for objective in results.objectives):
@@ -302,7 +324,12 @@ def failure_rows(results: SweepResults) -> list[dict[str, Any]]:
         return []
     messages = bad["error"].fillna("no message").map(str)
     rows = [
-        {"status": status, "message": message, "count": len(part), "trials": ", ".join(map(str, part["trial"]))}
+        {
+            "status": status,
+            "message": message,
+            "count": len(part),
+            "trials": ", ".join(map(str, part["trial"])),
+        }
         for (status, message), part in bad.groupby([bad["status"], messages], sort=False)
     ]
     return sorted(rows, key=lambda row: -row["count"])

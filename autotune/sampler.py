@@ -96,9 +96,7 @@ class ParetoSampler(BaseSampler):
         self._known = dict(known_objectives or {})
         self._floors = dict(log_objectives or {})
         self._references = references
-        self._limits = {
-            index: (_finite(low), _finite(high)) for index, (low, high) in (limits or {}).items()
-        }
+        self._limits = {index: (_finite(low), _finite(high)) for index, (low, high) in (limits or {}).items()}
         self._n_startup = n_startup if n_startup is not None else default_startup(space)
         self._n_candidates = n_candidates
         self._seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed

@@ -99,7 +99,7 @@ def confirmed(results: SweepResults, metric: str) -> pd.DataFrame:
 
 
 def luck(objective: Objective, searched: float, mean: float) -> float:
-    """How much better the search saw a point than fresh seeds do; positive is lucky, whatever the direction."""
+    """How much better the search saw a point than fresh seeds do, whatever the direction."""
     return searched - mean if objective.direction == "maximize" else mean - searched
 
 
@@ -113,15 +113,18 @@ def front_table(results: SweepResults) -> pd.DataFrame:
     front = results.front.reset_index(drop=True)
     names = [objective.name for objective in results.objectives]
     table = front[["trial", *names]].copy()
-    seeds = pd.Series(0, index=table.index, dtype=int)
+    seeds = np.zeros(len(table), dtype=int)
     for name in names:
         if is_cost(name):
             continue
         found = confirmed(results, name).reindex(table["trial"]).reset_index(drop=True)
-        for column, source in (("confirmed", ("mean", "low", "high")), ("test", ("test", "test_low", "test_high"))):
+        for column, source in (
+            ("confirmed", ("mean", "low", "high")),
+            ("test", ("test", "test_low", "test_high")),
+        ):
             for suffix, statistic in zip(("", ".low", ".high"), source, strict=True):
                 table[f"{column}.{name}{suffix}"] = found[statistic]
-        seeds = np.maximum(seeds, found["seeds"].fillna(0).astype(int))
+        seeds = np.maximum(seeds, found["seeds"].fillna(0).to_numpy(dtype=int))
     table["report_seeds"] = seeds
     rest = [c for c in front if str(c).startswith("cost.") and str(c).removeprefix("cost.") not in names]
     params = [c for c in front if str(c).startswith(_PARAM) and front[c].notna().any()]

@@ -76,7 +76,9 @@ def _adapters() -> Problem:
     def cost(config: Mapping[str, Value]) -> float:
         if config["family"] == "lora":
             return 18432.0 * float(config["lora.rank"])
-        return 4608.0 * float(config["ia3.layers"] if config["family"] == "ia3" else config["prompt.tokens"]) / 6
+        return (
+            4608.0 * float(config["ia3.layers"] if config["family"] == "ia3" else config["prompt.tokens"]) / 6
+        )
 
     return Problem(space, error, cost, corner=(0.5, 6.5))
 
@@ -159,8 +161,10 @@ def main() -> None:
     for name, build in PROBLEMS.items():
         problem = build()
         unit = best_known(problem)
-        print(f"{name}: hypervolume after {arguments.trials} trials, {arguments.seeds} seeds, "
-              f"as a share of 40,000 random configurations")
+        print(
+            f"{name}: hypervolume after {arguments.trials} trials, {arguments.seeds} seeds, "
+            f"as a share of 40,000 random configurations"
+        )
         for label in samplers(problem, 0):
             if arguments.only not in label:
                 continue
@@ -170,8 +174,10 @@ def main() -> None:
                 for seed in range(arguments.seeds)
             ]
             each = (time.perf_counter() - start) / arguments.trials / arguments.seeds
-            print(f"  {label:26s} {np.mean(shares):.3f} ± {np.std(shares):.3f}  {1000 * each:6.0f} ms a trial",
-                  flush=True)
+            print(
+                f"  {label:26s} {np.mean(shares):.3f} ± {np.std(shares):.3f}  {1000 * each:6.0f} ms a trial",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ _SIGNAL_BOUNDS = (np.log(0.05), np.log(50.0))
 _NOISE_BOUNDS = (np.log(1e-5), np.log(2.0))
 _JITTERS = (0.0, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2)
 """Added to the diagonal in turn, relative to its mean, until the matrix has a Cholesky factor."""
+_FEW = 60
 _MAX_FIT = 300
 """Hyperparameters are fitted to at most so many observations; predictions use all of them."""
 
@@ -85,7 +86,7 @@ class GaussianProcess:
             X: shape [n, d], n >= 1, encoded configurations, NaN where inactive.
             y: shape [n], finite.
             nominal: shape [d].
-            start: a further starting point for the optimiser beside the prior's mode, such as the last fit.
+            start: a further starting point for the optimiser beside the prior's, such as the last fit.
             seed: picks the observations that are fitted to where there are more than 300.
 
         Raises:
@@ -99,7 +100,7 @@ class GaussianProcess:
         if len(y) > _MAX_FIT:
             rows = np.sort(np.random.default_rng(seed).choice(len(y), _MAX_FIT, replace=False))
         problem = _Posterior(X[rows], (y[rows] - offset) / scale, nominal)
-        starts = [problem.default()] + ([start] if start is not None else [])
+        starts = problem.starts() + ([start] if start is not None else [])
         hyperparameters = problem.maximise(starts)
         return _conditioned(X, y, nominal, hyperparameters, offset, scale)
 
@@ -210,10 +211,13 @@ class _Posterior:
         active = float((~np.isnan(X)).sum(axis=1).mean()) if X.size else 1.0
         self._length_centre = np.sqrt(2.0) + 0.5 * np.log(max(active, 1.0))
 
-    def default(self) -> Hyperparameters:
-        """The prior's mode in lengthscales and signal, and its median in noise."""
-        length = np.exp(self._length_centre - _LENGTH_SCALE**2)
-        return Hyperparameters(np.full(self._d, length), 1.0, float(np.exp(_NOISE_CENTRE)))
+    def starts(self) -> list[Hyperparameters]:
+        """The prior's mode in lengthscales, and for few observations, where modes are many, its median too."""
+        logs = [self._length_centre - _LENGTH_SCALE**2]
+        if len(self._y) <= _FEW:
+            logs.append(self._length_centre)
+        noise = float(np.exp(_NOISE_CENTRE))
+        return [Hyperparameters(np.full(self._d, np.exp(log)), 1.0, noise) for log in logs]
 
     def maximise(self, starts: list[Hyperparameters]) -> Hyperparameters:
         bounds = [_LENGTH_BOUNDS] * self._d + [_SIGNAL_BOUNDS, _NOISE_BOUNDS]

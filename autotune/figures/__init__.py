@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 
 from autotune.figures.curves import plot_curves
+from autotune.figures.front_plot import plot_front
 from autotune.figures.importance import plot_importance
 from autotune.figures.parallel import plot_parallel_coordinates
-from autotune.figures.front_plot import plot_front
 from autotune.figures.progress import plot_hypervolume
 from autotune.figures.style import PALETTE, TEMPLATE, NothingToShow
 from autotune.results import SweepResults
@@ -43,41 +43,42 @@ FIGURES: tuple[FigureEntry, ...] = (
         "front",
         "The front",
         plot_front,
-        "One mark a complete trial. Pale ones are beaten: another is at least as good in everything and better "
-        "in something. Open ones are beyond a limit. The line is the border of what is beaten. Dashes with bars "
-        "are means over fresh seeds with their 95 % intervals: they are the values to believe. Arrows point to "
-        "the better side.",
+        "One mark a complete trial. Pale ones are beaten: another is at least as good in everything and "
+        "better in something. Open ones are beyond a limit. The line is the border of what is beaten. "
+        "Dashes with bars are means over fresh seeds with their 95 % intervals: they are the values to "
+        "believe. Arrows point to the better side.",
     ),
     FigureEntry(
         "hypervolume",
         "Progress",
         plot_hypervolume,
-        "The share of the box between the ideal and the reference values that the front dominates, after each "
-        "trial. A curve that has gone flat says that more trials of this kind would bring little.",
+        "The share of the box between the ideal and the reference values that the front dominates, after "
+        "each trial. A curve that has gone flat says that more trials of this kind would bring little.",
     ),
     FigureEntry(
         "parallel",
         "Configurations and objectives",
         plot_parallel_coordinates,
-        "A line a complete trial. Parameters that a configuration does not have are on the level “not used”. "
-        "Families that share the name of a knob share its axis. Drag along an axis to keep only some "
-        "trials, drag a title to move the axis.",
+        "A line a complete trial. Parameters that a configuration does not have are on the level “not "
+        "used”. Families that share the name of a knob share its axis. Drag along an axis to keep only "
+        "some trials, drag a title to move the axis.",
     ),
     FigureEntry(
         "importance",
         "What mattered",
         plot_importance,
-        "The share of the variance of the objective's rank that a random forest gives to each parameter alone "
-        "(fANOVA). All trials are asked about the parameters that all of them have, families about their own "
-        "knobs. A grey bar does not exceed what shuffled scores gave; of parameters that do nothing, one in "
-        "eleven would. It describes the trials that were run and is no proof of cause.",
+        "The share of the variance of the objective's rank that a random forest gives to each parameter "
+        "alone (fANOVA). All trials are asked about the parameters that all of them have, families about "
+        "their own knobs. Grey bars are not longer than noise could make them: what the parameter gets "
+        "from shuffled scores, times the share of the variance that cannot be predicted on trials left "
+        "out. It describes the trials that were run and is no proof of cause.",
     ),
     FigureEntry(
         "curves",
         "Validation curves",
         plot_curves,
-        "Scores on validation data while each trial trained. Curves that still move at the right end say that "
-        "longer training could change the order.",
+        "Scores on validation data while each trial trained. Curves that still move at the right end say "
+        "that longer training could change the order.",
     ),
 )
 

@@ -9,8 +9,8 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from autotune.figures.points import families, family_of
-from autotune.figures.style import FAINT, SYMBOLS, NothingToShow, finish, looks, says_why
-from autotune.figures.units import axis, label, quantity, value_text
+from autotune.figures.style import FAINT, SYMBOLS, NothingToShow, finish, looks, says_why, text
+from autotune.figures.units import axis, counted, label, quantity, value_text
 from autotune.results import SweepResults
 from autotune.tables import quality
 
@@ -69,8 +69,8 @@ def plot_curves(results: SweepResults) -> go.Figure:
             colour, symbol, _ = colours[family]
             figure.add_trace(
                 go.Scatter(
-                    x=points["samples"], y=points[name], mode="lines+markers", name=family, legendgroup=family,
-                    showlegend=row == 1 and family not in named, line={"color": colour, "width": 2},
+                    x=points["samples"], y=points[name], mode="lines+markers", name=text(family),
+                    legendgroup=family, showlegend=row == 1 and family not in named, line={"color": colour, "width": 2},
                     marker={"size": 6, "symbol": symbol, "color": colour}, hoverinfo="text",
                     hovertext=_hovers(points, name),
                 ),
@@ -84,7 +84,7 @@ def plot_curves(results: SweepResults) -> go.Figure:
     figure.update_xaxes(title_text="Training examples seen", row=len(view.names), col=1)
     figure.update_xaxes(rangemode="tozero", tickformat="~s")
     total = view.table["trial"].nunique()
-    title = f"Validation curves of {total} trial{'s' if total > 1 else ''}; {len(front)} on the front in colour"
+    title = f"Validation curves of {counted(total, 'trial')}; {len(front)} on the front in colour"
     return finish(figure, title, height=180 + 250 * len(view.names))
 
 

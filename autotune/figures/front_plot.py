@@ -10,7 +10,16 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from autotune.figures.front_view import FrontView, Mark, axis_units, front_title, front_view, marks, opening_window, staircase
+from autotune.figures.front_view import (
+    FrontView,
+    Mark,
+    axis_units,
+    front_title,
+    front_view,
+    marks,
+    opening_window,
+    staircase,
+)
 from autotune.figures.points import objective_axis, positions, zero_edge
 from autotune.figures.style import FAINT, INK, LINE, MUTED, finish, looks, says_why, text
 from autotune.figures.units import label
@@ -55,14 +64,16 @@ def _space_and_pairs(view: FrontView) -> go.Figure:
     )  # fmt: skip
     _space(figure, view)
     for column, (y, x) in enumerate(combinations(view.objectives, 2), start=1):
-        _panel(figure, view, x, y, 2, column, legend=False)
+        _panel(figure, view, x, y, 2, column, legend=column == 1)
     return figure
 
 
 def _pairs(view: FrontView, count: int) -> go.Figure:
     """Every pair once: a row an objective on the vertical axis, a column one on the horizontal axis."""
     side = count - 1
-    cells: list[list[dict[str, str] | None]] = [[{} if c >= r else None for c in range(side)] for r in range(side)]
+    cells: list[list[dict[str, str] | None]] = [
+        [{} if c >= r else None for c in range(side)] for r in range(side)
+    ]
     figure = make_subplots(side, side, specs=cells, horizontal_spacing=0.09, vertical_spacing=0.11)
     for row, column in combinations(range(count), 2):
         y, x = view.objectives[row], view.objectives[column]
@@ -116,7 +127,8 @@ def _family_traces(
         traces += [
             go.Scatter(
                 x=positions(part[x.name], edges[x.name]), y=positions(part[y.name], edges[y.name]),
-                marker={**key, **marker}, hovertext=part["hover"], hoverinfo="text", showlegend=False, **common,
+                marker={**key, **marker}, hovertext=part["hover"], hoverinfo="text", showlegend=False,
+                **common,
             )
             for part, marker in styles
             if not part.empty
@@ -140,7 +152,8 @@ def _confirmed_traces(
         if statistics["low"].notna().any():
             bars = [(statistics["high"] - centre).fillna(0.0), (centre - statistics["low"]).fillna(0.0)]
             drawn[f"error_{key}"] = {
-                "type": "data", "array": bars[0], "arrayminus": bars[1], "color": INK, "thickness": 1.2, "width": 4,
+                "type": "data", "array": bars[0], "arrayminus": bars[1],
+                "color": INK, "thickness": 1.2, "width": 4,
             }  # fmt: skip
     several = any(f"error_{key}" in drawn for key in "xy")
     return [
@@ -179,7 +192,9 @@ def _marks(figure: go.Figure, view: FrontView, objective: Objective, side: str, 
         )  # fmt: skip
 
 
-def _line(figure: go.Figure, mark: Mark, place: float, side: str, refs: dict[str, str], *, words: bool) -> None:
+def _line(
+    figure: go.Figure, mark: Mark, place: float, side: str, refs: dict[str, str], *, words: bool
+) -> None:
     """A line across a cell at `place`, in the axis' units, with its words inside the cell."""
     across = "y" if side == "x" else "x"
     there = {f"{side}ref": refs[side], f"{across}ref": f"{refs[across]} domain"}
@@ -207,10 +222,12 @@ def _space(figure: go.Figure, view: FrontView) -> None:
             continue
         for on_front in (False, True):
             part = rows[rows["on_front"] == on_front]
+            if part.empty:
+                continue
             figure.add_trace(
                 go.Scatter3d(
                     **_coordinates(part, order, edges), mode="markers", name=text(group), legendgroup=group,
-                    showlegend=on_front, hovertext=part["hover"], hoverinfo="text",
+                    showlegend=False, hovertext=part["hover"], hoverinfo="text",
                     opacity=1.0 if on_front else _PALE,
                     # A diamond of the same size looks larger than a circle.
                     marker={
@@ -224,9 +241,16 @@ def _space(figure: go.Figure, view: FrontView) -> None:
     for key, objective in zip(("xaxis", "yaxis", "zaxis"), order, strict=True):
         layout = objective_axis(objective, view.points[objective.name])
         # An arrow in a title would be wrong once the scene is turned.
-        axes[key] = {**layout, "title": {"text": label(objective.name)}, "range": opening_window(view, objective)}
-    eye, centre = {"x": -1.65, "y": -1.75, "z": 0.6}, {"x": 0, "y": 0, "z": -0.1}
-    figure.update_scenes(**axes, camera={"eye": eye, "center": centre}, aspectmode="cube")
+        axes[key] = {
+            **layout,
+            "title": {"text": label(objective.name)},
+            "range": opening_window(view, objective),
+        }
+    eye, centre = {"x": -1.5, "y": -1.6, "z": 0.5}, {"x": 0, "y": 0, "z": -0.16}
+    ratio = {"x": 1.4, "y": 1.4, "z": 0.9}
+    figure.update_scenes(
+        **axes, camera={"eye": eye, "center": centre}, aspectmode="manual", aspectratio=ratio
+    )
 
 
 def _stems(view: FrontView, order: tuple[Objective, ...], edges: list[float | None]) -> go.Scatter3d:
@@ -238,14 +262,14 @@ def _stems(view: FrontView, order: tuple[Objective, ...], edges: list[float | No
     for x, y, z in zip(at["x"], at["y"], at["z"], strict=True):
         stems["x"] += [x, x, None]
         stems["y"] += [y, y, None]
-        stems["z"] += [z, None if z is None else floor, None]
-    return go.Scatter3d(**stems, mode="lines", line={"color": FAINT, "width": 1.5}, hoverinfo="skip", showlegend=False)
+        stems["z"] += [z, floor, None]
+    return go.Scatter3d(
+        **stems, mode="lines", line={"color": FAINT, "width": 1.5}, hoverinfo="skip", showlegend=False
+    )
 
 
 def _coordinates(
     rows: pd.DataFrame, order: tuple[Objective, ...], edges: list[float | None]
-) -> dict[str, list[float | None]]:
-    if rows.empty:  # a trace without points would lose the family's place in the legend
-        return {"x": [None], "y": [None], "z": [None]}
+) -> dict[str, list[float]]:
     found = [positions(rows[o.name], edge).tolist() for o, edge in zip(order, edges, strict=True)]
     return dict(zip("xyz", found, strict=True))

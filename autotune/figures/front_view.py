@@ -118,7 +118,7 @@ def marks(view: FrontView, objective: Objective) -> list[Mark]:
 
 
 def opening_window(view: FrontView, objective: Objective) -> tuple[float, float]:
-    """The part of an axis to open with, low to high, in the axis' own units (powers of ten where logarithmic).
+    """The part of an axis to open with, low to high, in the axis' units (powers of ten where logarithmic).
 
     It holds the front with its intervals and most other trials (all of them on a logarithmic axis): a
     diverged one would press the rest together. Marks are taken in where they are near; the rest can be

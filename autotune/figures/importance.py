@@ -8,16 +8,18 @@ trials, so that one diverged trial is not the whole variance.
 A parameter that only some trials have has no share over all trials. So all trials are asked about what all of
 them have (the family among it), and each family with enough trials about its own knobs.
 
-With few trials a forest explains noise. The figure therefore shows the most that a parameter gets when the
-objective is shuffled among the trials, ten times: a parameter that does nothing exceeds it once in eleven.
+With few trials a forest explains noise as well. Beside each share stands the most that noise could be behind:
+the most that the parameter gets when the objective is shuffled among the trials, ten times, times the
+share of the variance that a forest fails to predict on trials it has not seen.
 
-PED-ANOVA, which can treat conditional parameters as one, was tried and left: with 24 trials in four families,
-shuffles gave single knobs up to twenty times what all parameters had together.
+PED-ANOVA, which treats a conditional parameter over all trials, was tried and left: with 24 trials in four
+families, shuffles gave single knobs up to twenty times what all parameters had together.
 """
 
 from __future__ import annotations
 
 import contextlib
+import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -30,10 +32,11 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from plotly.subplots import make_subplots
 from scipy.stats import rankdata
+from sklearn.ensemble import RandomForestRegressor
 
-from autotune.figures.points import ONE_GROUP, trial_points
+from autotune.figures.points import trial_points
 from autotune.figures.style import FAINT, INK, PALETTE, NothingToShow, finish, says_why, text
-from autotune.figures.units import label, within_sentence
+from autotune.figures.units import counted, label, percent, within_sentence
 from autotune.objectives import Objective
 from autotune.results import SweepResults
 from autotune.tables import configuration
@@ -55,8 +58,9 @@ class ImportanceView:
 
     Args:
         table: one row an objective, scope and parameter: `objective`, `scope` (`all trials` or a family),
-            `parameter`, `importance` (share of the variance, in [0, 1]), `chance` (the most that shuffles
-            gave it) and `trials` (how many the scope has); the greatest importance of a scope first.
+            `parameter`, `importance` (share of the variance, in [0, 1]), `noise` (the most of it that noise
+            could be behind), `trials` (how many the scope has) and `predicted` (the share of the variance
+            that a forest predicts on trials it has not seen); the greatest importance of a scope first.
         skipped: families left out, each with its number of complete trials.
     """
 
@@ -75,9 +79,10 @@ def importance_view(results: SweepResults) -> ImportanceView:
     if not uncertain:
         raise NothingToShow("Every objective is known in advance, so there is nothing to explain.")
     if len(rows) < LEAST_TRIALS:
-        noun = "trial is" if len(rows) == 1 else "trials are"
+        verb = "is" if len(rows) == 1 else "are"
         raise NothingToShow(
-            f"{len(rows)} complete {noun} too few to say which parameters matter; it takes {LEAST_TRIALS}."
+            f"{counted(len(rows), 'complete trial')} {verb} too few to say which parameters matter; "
+            f"it takes {LEAST_TRIALS}."
         )
     sizes = rows["family"].value_counts()
     sizes = sizes if len(sizes) > 1 else sizes[:0]
@@ -98,6 +103,7 @@ def _scope(rows: pd.DataFrame, objective: Objective, scope: str) -> pd.DataFrame
     if not distributions:
         return pd.DataFrame()
     ranks = rankdata(objective.loss(rows[objective.name]))
+    predicted = predictable(configs, list(distributions), ranks)
     rng = np.random.default_rng(0)
     with _quiet_optuna():
         study = _study(configs, distributions)
@@ -109,26 +115,36 @@ def _scope(rows: pd.DataFrame, objective: Objective, scope: str) -> pd.DataFrame
             "scope": scope,
             "parameter": list(found),
             "importance": list(found.values()),
-            "chance": [max(shares[name] for shares in shuffled) for name in found],
+            "noise": [(1.0 - predicted) * max(shares[name] for shares in shuffled) for name in found],
             "trials": len(rows),
+            "predicted": predicted,
         }
     )
     return table.sort_values("importance", ascending=False, kind="stable", ignore_index=True)
 
 
 def observed_distributions(configs: Sequence[Config]) -> dict[str, BaseDistribution]:
-    """The ranges of the parameters that every configuration has and that vary, logarithmic where they span much."""
+    """The ranges of the parameters that every configuration has and that vary; logarithmic if they span much."""
     found: dict[str, BaseDistribution] = {}
     for name in configs[0]:
         values = [config[name] for config in configs if name in config]
         if len(values) < len(configs) or len(set(map(repr, values))) < 2:
             continue
         if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
-            low, high = float(min(values)), float(max(values))  # type: ignore[type-var]
+            low, high = float(min(values)), float(max(values))
             found[name] = FloatDistribution(low, high, log=low > 0 and high / low >= _LOG_SPAN)
         else:
             found[name] = CategoricalDistribution(list(dict.fromkeys(values)))
     return found
+
+
+def predictable(configs: Sequence[Config], names: Sequence[str], losses: NDArray[np.float64]) -> float:
+    """The share of the variance that a forest predicts on trials left out of each tree, in [0, 1]."""
+    if np.ptp(losses) == 0:
+        return 0.0
+    table = pd.get_dummies(pd.DataFrame([{name: config[name] for name in names} for config in configs]))
+    forest = RandomForestRegressor(n_estimators=200, oob_score=True, random_state=0, n_jobs=1)
+    return float(np.clip(forest.fit(table.to_numpy(dtype=float), losses).oob_score_, 0.0, 1.0))
 
 
 def _study(configs: Sequence[Config], distributions: dict[str, BaseDistribution]) -> optuna.Study:
@@ -175,7 +191,7 @@ def _quiet_optuna() -> Iterator[None]:
 
 @says_why("What mattered")
 def plot_importance(results: SweepResults) -> go.Figure:
-    """Bars of importance, blue where they exceed what chance gives, with that level as a mark.
+    """Bars of importance, blue where they exceed what noise could be behind, with that level as a mark.
 
     Returns:
         a figure; one that says why where there are too few trials.
@@ -185,57 +201,65 @@ def plot_importance(results: SweepResults) -> go.Figure:
     cells = [(keys, part.head(_MOST_BARS).iloc[::-1]) for keys, part in groups]
     # In bars' heights; each panel needs the room of two more for its title and ticks.
     sizes = [len(part) + 2.4 for _, part in cells]
-    height, gap = 150 + 26 * sum(sizes), 0.0 if len(cells) == 1 else 74 / (26 * sum(sizes))
+    height, gap = 162 + 26 * sum(sizes), 0.0 if len(cells) == 1 else 74 / (26 * sum(sizes))
     figure = make_subplots(
-        len(cells), 1, row_heights=[len(part) + 0.4 for _, part in cells], vertical_spacing=min(gap, 0.9 / len(cells)),
-        subplot_titles=[_panel_title(*keys, part) for keys, part in cells],
+        len(cells), 1, row_heights=[len(part) + 0.4 for _, part in cells],
+        vertical_spacing=min(gap, 0.9 / len(cells)), subplot_titles=[_panel_title(part) for _, part in cells],
     )  # fmt: skip
     for row, (_, part) in enumerate(cells, start=1):
         for trace in _bars(part, legend=row == 1):
             figure.add_trace(trace, row=row, col=1)
         figure.update_xaxes(tickformat=".0%", rangemode="tozero", row=row, col=1)
         figure.update_yaxes(showgrid=False, row=row, col=1)
-    words = "Share of the variance of its rank"
-    if view.skipped:
-        few = ", ".join(f"{text(family)} ({count})" for family, count in view.skipped.items())
-        words += f"<br>Too few trials to look within {few}"
-    figure.update_xaxes(title_text=words, row=len(cells), col=1)
+    figure.update_xaxes(title_text=_axis_words(view), row=len(cells), col=1)
     figure.update_annotations(x=0, xanchor="left", font={"size": 13})
-    figure.update_layout(bargap=0.3, margin={"t": 118, "b": 76}, legend={"y": 1 + 34 / (height - 194)})
+    figure.update_layout(bargap=0.3, margin={"t": 118, "b": 88}, legend={"y": 1 + 34 / (height - 206)})
     return finish(figure, importance_title(view), height=int(height))
 
 
 def _bars(part: pd.DataFrame, *, legend: bool) -> list[go.Bar | go.Scatter]:
     names = part["parameter"].map(text)
-    colours = [PALETTE[0] if row.importance > row.chance else FAINT for row in part.itertuples()]
+    clear = part["importance"] > part["noise"]
     hovers = [
-        f"<b>{text(row.parameter)}</b><br>{row.importance:.0%} of the variance<br>shuffled: up to {row.chance:.0%}"
-        for row in part.itertuples()
+        f"<b>{text(row['parameter'])}</b><br>{percent(row['importance'])} of the variance"
+        f"<br>noise could be behind {percent(row['noise'])}"
+        for _, row in part.iterrows()
     ]
     return [
         go.Bar(
-            x=part["importance"], y=names, orientation="h", showlegend=False, marker={"color": colours},
+            x=part["importance"], y=names, orientation="h", showlegend=False, marker={"color": [PALETTE[0] if c else FAINT for c in clear]},
             hoverinfo="text", hovertext=hovers,
         ),
         go.Scatter(
-            x=part["chance"], y=names, mode="markers", name="the most that chance gave in ten shuffles",
+            x=part["noise"], y=names, mode="markers", name="the most that noise could be behind",
             showlegend=legend, hoverinfo="skip",
             marker={"symbol": "line-ns-open", "size": 14, "color": INK, "line": {"width": 2}},
         ),
     ]  # fmt: skip
 
 
-def _panel_title(objective: str, scope: str, part: pd.DataFrame) -> str:
-    trials = int(part["trials"].iloc[0])
-    where = f"over all {trials} trials" if scope == EVERYTHING else f"within {text(scope)} ({trials} trials)"
-    return f"<b>{label(objective)}</b>, {where}"
+def _axis_words(view: ImportanceView) -> str:
+    words = ["Share of the variance of its rank"]
+    if view.skipped:
+        few = ", ".join(f"{family} ({count})" for family, count in view.skipped.items())
+        few = few if len(view.skipped) <= 4 else f"{len(view.skipped)} families"
+        words += textwrap.wrap(f"Too few trials to look within {few}", 44)
+    return "<br>".join(map(text, words))
+
+
+def _panel_title(part: pd.DataFrame) -> str:
+    objective, scope, trials = part[["objective", "scope", "trials"]].iloc[0]
+    where = f"all {trials} trials" if scope == EVERYTHING else f"{trials} trials of {text(scope)}"
+    return f"<b>{label(objective)}</b>, {where} · {percent(part['predicted'].iloc[0], 0)} predictable"
 
 
 def importance_title(view: ImportanceView) -> str:
     """What stands out for the first objective, in a sentence."""
     objective = str(view.table["objective"].iloc[0])
     rows = view.table[view.table["objective"] == objective]
-    clear = rows[rows["importance"] > rows["chance"]]
+    clear = rows[rows["importance"] > rows["noise"]]
     words = [text(name) for name in dict.fromkeys(clear["parameter"])][:4]
     about = within_sentence(label(objective))
-    return f"For {about}, what stands out from chance: {', '.join(words)}" if words else f"For {about}, nothing stands out from chance"
+    if not words:
+        return f"For {about}, nothing stands out from noise"
+    return f"For {about}, what stands out from noise: {', '.join(words)}"

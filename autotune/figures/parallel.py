@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from autotune.figures.points import families, log_ticks, positions, trial_points, zero_edge
-from autotune.figures.style import INK, MUTED, QUALITY_SCALE, finish, says_why
+from autotune.figures.style import INK, MUTED, QUALITY_SCALE, NothingToShow, finish, says_why
 from autotune.figures.units import label, mask_of, quantity, si, value_text
 from autotune.objectives import Objective
 from autotune.results import SweepResults
@@ -47,9 +47,11 @@ def parallel_axes(results: SweepResults) -> list[ParallelAxis]:
     value only has no axis.
 
     Raises:
-        NothingToShow: no trial is complete.
+        NothingToShow: fewer than two trials are complete.
     """
     rows = trial_points(results)
+    if len(rows) == 1:
+        raise NothingToShow("One complete trial: there is nothing to compare yet.")
     found = [
         axis
         for title, values in merged_parameters(rows, families(results)).items()
@@ -121,7 +123,9 @@ def _parameter_axis(title: str, values: pd.Series) -> ParallelAxis | None:
     return ParallelAxis(title, drawn, tuple(ticks))
 
 
-def _number_scale(numbers: NDArray[np.float64], log: bool) -> tuple[NDArray[np.float64], list[tuple[float, str]]]:
+def _number_scale(
+    numbers: NDArray[np.float64], log: bool
+) -> tuple[NDArray[np.float64], list[tuple[float, str]]]:
     """Numbers in [0, 1] and ticks: every value where they are few, else round ones."""
     low, high = numbers.min(), numbers.max()
 
@@ -140,7 +144,9 @@ def _number_scale(numbers: NDArray[np.float64], log: bool) -> tuple[NDArray[np.f
     else:
         marks = np.linspace(low, high, 5)
     places = unit(marks)
-    ticks = [(float(place), value_text(float(f"{mark:.3g}"))) for place, mark in zip(places, marks, strict=True)]
+    ticks = [
+        (float(place), value_text(float(f"{mark:.3g}"))) for place, mark in zip(places, marks, strict=True)
+    ]
     return unit(numbers), _spaced(ticks)
 
 
@@ -212,9 +218,11 @@ def plot_parallel_coordinates(results: SweepResults) -> go.Figure:
     figure.add_trace(
         go.Parcoords(
             dimensions=dimensions, labelangle=-20, labelside="top",
-            labelfont={"size": 12, "color": INK}, tickfont={"size": 11, "color": MUTED}, rangefont={"size": 1},
+            labelfont={"size": 12, "color": INK}, tickfont={"size": 11, "color": MUTED},
+            rangefont={"size": 1},
             line={
-                "color": values, "colorscale": [list(stop) for stop in QUALITY_SCALE], "reversescale": best.direction == "minimize",
+                "color": values, "colorscale": [list(stop) for stop in QUALITY_SCALE],
+                "reversescale": best.direction == "minimize",
                 "cmin": low, "cmax": high if high > low else low + 1e-9, "showscale": True,
                 "colorbar": {
                     "title": {"text": label(best.name), "side": "right"}, "thickness": 12, "outlinewidth": 0,
@@ -223,5 +231,7 @@ def plot_parallel_coordinates(results: SweepResults) -> go.Figure:
             },
         )
     )  # fmt: skip
-    figure.update_layout(margin={"l": 90, "r": 84, "t": 120, "b": 32}, meta={"min_width": 220 + 84 * len(axes)})
+    figure.update_layout(
+        margin={"l": 90, "r": 84, "t": 120, "b": 32}, meta={"min_width": 200 + 74 * len(axes)}
+    )
     return figure

@@ -1,4 +1,4 @@
-"""What every figure needs of a trial: its family, how it looks, where it lies and what its hover text says."""
+"""What every figure needs of a trial: its family, where it lies and what its hover text says."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from autotune.figures.style import NothingToShow, text
-from autotune.figures.units import axis, config_lines, label, quantity, si
+from autotune.figures.units import axis, config_lines, counted, label, quantity, si
 from autotune.objectives import Objective
 from autotune.results import SweepResults
 from autotune.tables import complete, configuration, confirmed, is_cost
@@ -75,7 +75,7 @@ def _hover(row: pd.Series, objectives: Sequence[Objective], scores: dict[str, pd
 def confirmation_text(name: str, found: pd.Series) -> str:
     """`confirmed 90.6 % (89.9 % to 91.3 %, 5 seeds), test 90.1 %`."""
     seeds = int(found["seeds"])
-    inside = f"{seeds} seed" + ("s" if seeds > 1 else "")
+    inside = counted(seeds, "seed")
     if not math.isnan(found["low"]):
         inside = f"{quantity(name, found['low'])} to {quantity(name, found['high'])}, {inside}"
     words = f"confirmed {quantity(name, found['mean'])} ({inside})"
@@ -83,7 +83,7 @@ def confirmation_text(name: str, found: pd.Series) -> str:
 
 
 def zero_edge(objective: Objective, values: ArrayLike) -> float | None:
-    """Where a value of 0 goes on a logarithmic axis: left of the least positive value; None if there is no 0."""
+    """Where a value of 0 goes on a logarithmic axis: left of the least positive one; None without a 0."""
     values = np.asarray(values, dtype=float)
     if objective.scale != "log" or not (values <= 0).any():
         return None
@@ -103,7 +103,12 @@ def positions(values: ArrayLike, edge: float | None) -> NDArray[np.float64]:
 def objective_axis(objective: Objective, values: ArrayLike, vertical: bool = False) -> dict[str, object]:
     """Layout of the plotly axis of an objective, its title with an arrow to the better side."""
     layout = axis(objective.name)
-    arrow = {(False, "minimize"): "←", (False, "maximize"): "→", (True, "minimize"): "↓", (True, "maximize"): "↑"}
+    arrow = {
+        (False, "minimize"): "←",
+        (False, "maximize"): "→",
+        (True, "minimize"): "↓",
+        (True, "maximize"): "↑",
+    }
     layout["title"] = {"text": f"{label(objective.name)}  ({arrow[vertical, objective.direction]} better)"}
     if objective.scale != "log":
         return layout

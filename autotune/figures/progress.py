@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from autotune.figures.points import count_by_status
 from autotune.figures.style import FAINT, INK, PALETTE, NothingToShow, finish, says_why
-from autotune.figures.units import duration, percent, si
+from autotune.figures.units import counted, duration, percent, si
 from autotune.front import hypervolume
 from autotune.objectives import unit_losses
 from autotune.results import SweepResults
@@ -63,7 +63,9 @@ def progress_view(results: SweepResults) -> Progress:
         if counted and not (front <= (point := next(units))).all(axis=1).any():
             front = np.vstack([front[~(point <= front).all(axis=1)], point])
             volumes[i] = hypervolume(front, corner)
-    table = pd.DataFrame({"ended": range(len(ended) + 1), "trial": [-1, *ended["trial"]], "hypervolume": volumes})
+    table = pd.DataFrame(
+        {"ended": range(len(ended) + 1), "trial": [-1, *ended["trial"]], "hypervolume": volumes}
+    )
     table["seconds"] = [0.0, *ended["seconds"].fillna(0.0).cumsum()]
     if "cost.train_flops" in ended:
         table["flops"] = [0.0, *ended["cost.train_flops"].where(done, 0.0).fillna(0.0).cumsum()]
@@ -84,7 +86,8 @@ def plot_hypervolume(results: SweepResults) -> go.Figure:
         title += f"; 90 % of that was there after {progress.ended_before(0.9)} of {len(table) - 1} trials"
     figure = finish(go.Figure(), title, height=400)
     figure.add_scatter(
-        x=table["ended"], y=table["hypervolume"], mode="lines", line={"shape": "hv", "color": PALETTE[0], "width": 2.4},
+        x=table["ended"], y=table["hypervolume"], mode="lines",
+        line={"shape": "hv", "color": PALETTE[0], "width": 2.4},
         fill="tozeroy", fillcolor="rgba(0,114,178,0.08)", hoverinfo="skip", showlegend=False,
     )  # fmt: skip
     grew = table[table["hypervolume"].diff() > 0]
@@ -92,9 +95,9 @@ def plot_hypervolume(results: SweepResults) -> go.Figure:
         x=grew["ended"], y=grew["hypervolume"], mode="markers", showlegend=False, hoverinfo="text",
         marker={"color": PALETTE[0], "size": 9, "line": {"color": "white", "width": 1.2}},
         hovertext=[
-            f"<b>Trial {row.trial}</b> moved the front<br>hypervolume {row.hypervolume:.4f}"
-            f"<br>after {row.ended} trials, {duration(row.seconds)} in trials"
-            for row in grew.itertuples()
+            f"<b>Trial {row['trial']:.0f}</b> moved the front<br>hypervolume {percent(row['hypervolume'])}"
+            f"<br>after {counted(int(row['ended']), 'trial')}, {duration(row['seconds'])} in trials"
+            for _, row in grew.iterrows()
         ],
     )  # fmt: skip
     figure.update_yaxes(
@@ -107,27 +110,30 @@ def plot_hypervolume(results: SweepResults) -> go.Figure:
 
 def _buttons(figure: go.Figure, table: pd.DataFrame, grew: pd.DataFrame) -> None:
     """What the horizontal axis counts."""
-    scales = [("ended", "Trials", "Trials ended", {"ticksuffix": "", "tickformat": "~s"})]
+    scales = [("ended", "Trials", "Trials ended")]
     if "flops" in table and table["flops"].iloc[-1] > 0:
         total = si(table["flops"].iloc[-1], "FLOPs")
-        scales.append(("flops", "FLOPs", f"Training FLOPs of complete trials, summed ({total})", {"tickformat": "~s"}))
+        scales.append(("flops", "FLOPs", f"Training FLOPs of complete trials, summed ({total})"))
     if table["seconds"].iloc[-1] > 0:
         total = duration(table["seconds"].iloc[-1])
-        scales.append(("seconds", "Time", f"Seconds in trials, summed ({total})", {"tickformat": "~s"}))
+        scales.append(("seconds", "Time", f"Seconds in trials, summed ({total})"))
+    # Half a trial is no tick; None lets plotly choose.
+    steps = {"ended": 1 if len(table) <= 12 else None}
     buttons = [
         {
-            "label": name, "method": "update",
+            "label": name,
+            "method": "update",
             "args": [
                 {"x": [table[key].tolist(), grew[key].tolist()]},
-                {"xaxis.title.text": words, "xaxis.tickformat": form["tickformat"], "xaxis.autorange": True},
+                {"xaxis.title.text": words, "xaxis.autorange": True, "xaxis.dtick": steps.get(key)},
             ],
         }
-        for key, name, words, form in scales
-    ]  # fmt: skip
-    figure.update_xaxes(title_text=scales[0][2], rangemode="tozero")
+        for key, name, words in scales
+    ]
+    figure.update_xaxes(title_text=scales[0][2], rangemode="tozero", tickformat="~s", dtick=steps["ended"])
     if len(buttons) > 1:
         figure.update_layout(updatemenus=[{
             "type": "buttons", "direction": "right", "buttons": buttons, "x": 0, "xanchor": "left", "y": 1.03,
-            "yanchor": "bottom", "showactive": True, "bgcolor": "white", "bordercolor": FAINT, "borderwidth": 1,
-            "font": {"size": 12, "color": INK}, "pad": {"r": 0, "t": 0, "b": 4},
+            "yanchor": "bottom", "showactive": True, "bgcolor": "white", "bordercolor": FAINT,
+            "borderwidth": 1, "font": {"size": 12, "color": INK}, "pad": {"r": 0, "t": 0, "b": 4},
         }])  # fmt: skip

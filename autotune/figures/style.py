@@ -14,7 +14,7 @@ from autotune.results import SweepResults
 # Okabe and Ito (2008), less yellow and black, which fail on white; wine and olive from Tol (2021).
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#882255", "#999933")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "star", "pentagon", "triangle-down")
-SYMBOLS_3D = ("circle", "square", "diamond", "circle-open", "square-open", "diamond-open")
+SYMBOLS_3D = ("circle", "square", "diamond")
 INK, MUTED, FAINT, GRID = "#1a2233", "#5d6778", "#b9c0cb", "#e9ecf1"
 FONT = "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 LINE = "#7c8798"
@@ -106,7 +106,9 @@ def message(title: str, reason: str) -> go.Figure:
     return figure
 
 
-def says_why(title: str) -> Callable[[Callable[[SweepResults], go.Figure]], Callable[[SweepResults], go.Figure]]:
+def says_why(
+    title: str,
+) -> Callable[[Callable[[SweepResults], go.Figure]], Callable[[SweepResults], go.Figure]]:
     """Decorates a `plot_*` function: where there is `NothingToShow`, it gives a figure that says why."""
 
     def decorate(plot: Callable[[SweepResults], go.Figure]) -> Callable[[SweepResults], go.Figure]:

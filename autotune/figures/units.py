@@ -71,11 +71,30 @@ def quantity(name: str, value: float) -> str:
     return significant(value)
 
 
+def plus_minus(name: str, mean: float, half: float) -> str:
+    """A mean with the half-width of its interval, as exact as the interval is: `0.459 ± 0.009`."""
+    if name in _SHARES or half <= 0 or not math.isfinite(half) or abs(mean) >= 1000:
+        return f"{quantity(name, mean)} ± {quantity(name, half)}"
+    digits = max(0, 1 - math.floor(math.log10(half)))
+    return f"{mean:.{digits}f} ± {half:.{digits}f}".replace("-", "−")
 
 
-def percent(share: float) -> str:
+def difference(name: str, value: float) -> str:
+    """A difference with its sign, to two digits: `+0.8 %`, `−0.012`; a dash where there is none."""
+    if math.isnan(value):
+        return "–"
+    size = quantity(name, abs(value)) if name in _SHARES else significant(abs(value), 2)
+    return f"{'−' if value < 0 else '+'}{size}"
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 trial`, `2 trials`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def percent(share: float, digits: int = 1) -> str:
     """A share in [0, 1] as `61.0 %`."""
-    return f"{100 * share:.1f}{_SPACE}%"
+    return f"{100 * share:.{digits}f}{_SPACE}%"
 
 
 def significant(value: float, digits: int = 4) -> str:
@@ -84,8 +103,8 @@ def significant(value: float, digits: int = 4) -> str:
         return "0"
     text = f"{value:.{digits}g}"
     if "e" in text:
-        mantissa, exponent = text.split("e")
-        exponent = int(exponent)
+        mantissa, power = text.split("e")
+        exponent = int(power)
         if 0 < exponent < 7:
             text = f"{value:.0f}"
         else:

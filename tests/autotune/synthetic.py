@@ -68,7 +68,7 @@ def synthetic_results(
         sweep: changes to the sweep.
     """
     names = OBJECTIVES[objectives] if isinstance(objectives, int) else tuple(objectives)
-    resolved = synthetic_sweep(names, **(sweep or {}))
+    resolved = synthetic_sweep(names, **{"budget": {"trials": trials, "hours": 2}, **(sweep or {})})
     rng = np.random.default_rng(seed)
     if statuses is None:
         statuses = [{4: "failed", 7: "pruned"}.get(number % 10, "complete") for number in range(trials)]
@@ -107,7 +107,9 @@ def adapter_parameters(config: dict[str, Any]) -> int:
     layers = config.get("top_layers", 0)
     match config["family"]:
         case "lora":
-            per_layer = config["lora.rank"] * 2 * _HIDDEN * (2 if config["lora.targets"] == "query,value" else 8)
+            per_layer = (
+                config["lora.rank"] * 2 * _HIDDEN * (2 if config["lora.targets"] == "query,value" else 8)
+            )
         case "bottleneck":
             per_layer = 2 * (2 * config["bottleneck.size"] * _HIDDEN + config["bottleneck.size"] + _HIDDEN)
         case "ia3":
@@ -162,7 +164,12 @@ def _curves(table: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
             continue
         final = trial["metric.eval_loss"] if trial["status"] == "complete" else 0.66
         for step in range(1, 5 if trial["status"] == "complete" else 3):
-            loss = final + 0.3 * np.exp(-1.1 * step) - 0.3 * np.exp(-4.4) + (rng.normal(0, 0.004) if step < 4 else 0)
+            loss = (
+                final
+                + 0.3 * np.exp(-1.1 * step)
+                - 0.3 * np.exp(-4.4)
+                + (rng.normal(0, 0.004) if step < 4 else 0)
+            )
             rows.append(
                 {
                     "trial": trial["trial"],

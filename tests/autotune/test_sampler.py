@@ -66,7 +66,8 @@ def sampler(**arguments: object) -> ParetoSampler:
 
 class TestContract(BasicSamplerTestCase, RelativeSamplerTestCase, MultiObjectiveSamplerTestCase):
     @pytest.fixture(
-        params=[{}, {"n_startup": 1, "n_candidates": 32}], ids=["as it comes", "models from the second trial on"]
+        params=[{}, {"n_startup": 1, "n_candidates": 32}],
+        ids=["as it comes", "models from the second trial on"],
     )
     def sampler(self, request: pytest.FixtureRequest) -> Callable[[], BaseSampler]:
         return lambda: ParetoSampler(seed=0, **request.param)
@@ -244,7 +245,9 @@ def _seen_by(study: optuna.Study, monkeypatch: pytest.MonkeyPatch) -> dict[str, 
     seen: dict[str, np.ndarray] = {}
     initial = beliefs.Belief.__init__
 
-    def spy(self: beliefs.Belief, objectives: object, X: np.ndarray, outcomes: np.ndarray, *rest: object) -> None:
+    def spy(
+        self: beliefs.Belief, objectives: object, X: np.ndarray, outcomes: np.ndarray, *rest: object
+    ) -> None:
         seen.update(X=X, outcomes=outcomes, pending=rest[0], failed=rest[2])  # type: ignore[dict-item]
         initial(self, objectives, X, outcomes, *rest)  # type: ignore[arg-type]
 
@@ -375,7 +378,8 @@ def test_no_improvement_in_sight_is_no_exception() -> None:
 
 def test_masks_are_never_empty() -> None:
     space = SearchSpace(
-        tuple(Categorical(name=f"on.{i}", choices=(False, True), default=True) for i in range(3)), masks=("on",)
+        tuple(Categorical(name=f"on.{i}", choices=(False, True), default=True) for i in range(3)),
+        masks=("on",),
     )
     columns, rng = Columns(space), np.random.default_rng(0)
     rows = np.concatenate([columns.random(64, rng), columns.startup(0, 64, 0)])

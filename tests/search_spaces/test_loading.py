@@ -11,7 +11,7 @@ import numpy as np
 import optuna
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search_spaces.errors import InvalidInputError
@@ -160,6 +160,7 @@ def test_choices_in_place_of_a_range_are_ordered() -> None:
 def test_choices_without_order_keep_theirs() -> None:
     schedule = lora({"schedule": ["constant", "cosine"]}).space["schedule"]
     assert schedule == Categorical(name="schedule", choices=("constant", "cosine"), default="constant")
+    assert lora({"schedule": {"default": "cosine"}}).space["schedule"].default == "cosine"
     assert lora({"lora.targets": ["q+v+down", "q+v", "all"]}).space["lora.targets"].default == "all"
 
 
@@ -190,13 +191,14 @@ def test_layers_as_number_range_choices_and_mask() -> None:
     assert lora({"lora.layers": {"low": 2, "high": 3}}, shape=BERT).space["lora.layers"].default == 3
     assert lora({"lora.layers": [1, 4]}, shape=BERT).space["lora.layers"].default == 4
     assert lora({"lora.layers": {"default": 2}}, shape=BERT).space["lora.layers"].default == 2
-    for given in (2, [1, 4], {"mask": True}, {"low": 2, "high": 3}, {"default": 2}):
-        loaded = lora({"lora.layers": given})
+    for entry in (2, [1, 4], {"mask": True}, {"low": 2, "high": 3}, {"default": 2}):
+        loaded = lora({"lora.layers": entry})
         assert load_space(loaded.spec).space == loaded.space
     found = problems({"families": ["lora"], "parameters": {"lora.layers": [2, 12]}}, shape=BERT)
     assert found == {"parameters.lora.layers": "asks for 12 layers of a model that has 4 | Use at most 4."}
 
 
+@settings(deadline=None, max_examples=40)
 @given(
     st.fixed_dictionaries(
         {},
@@ -315,6 +317,9 @@ def test_unknown_names_are_suggested() -> None:
             "'cosine' is not among the choices",
         ),
         ("schedule", {"low": 1}, ".low", "unknown field"),
+        ("lora.layers", {"low": 3, "high": 2}, ".low", "low 3 is above high 2"),
+        ("lora.layers", {"low": 2, "high": 3, "default": 9}, "", "default 9 is outside 2 to 3"),
+        ("lora.layers", {"high": 1.5}, ".high", "1.5 is not a whole number"),
         ("ia3.learning_rate", 1e-3, "", "family 'ia3' is not in the space | Add ia3 to families"),
         ("family", "lora", "", "not set here"),
     ],
@@ -375,6 +380,7 @@ def test_scalars_follow_yaml_1_2() -> None:
     assert parse_yaml(text) == expected
 
 
+@settings(deadline=None)
 @given(
     st.recursive(
         st.none()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search_spaces.parameters import (
@@ -68,6 +68,7 @@ def categoricals(draw: st.DrawFn) -> Categorical:
 parameters = st.one_of(floats(), ints(), categoricals())
 
 
+@settings(deadline=None, max_examples=50)
 @given(parameters, st.integers(0, 2**32 - 1))
 def test_values_survive_the_unit_interval(parameter: Parameter, seed: int) -> None:
     value = SearchSpace((parameter,)).sample(np.random.default_rng(seed))["x"]
@@ -80,6 +81,7 @@ def test_values_survive_the_unit_interval(parameter: Parameter, seed: int) -> No
         assert type(back) is type(value)
 
 
+@settings(deadline=None, max_examples=50)
 @given(parameters, st.floats(-2, 3))
 def test_any_number_decodes_to_a_valid_value(parameter: Parameter, unit: float) -> None:
     value = parameter.from_unit(unit)
@@ -88,6 +90,7 @@ def test_any_number_decodes_to_a_valid_value(parameter: Parameter, unit: float) 
         assert -1e-9 <= parameter.to_unit(value) <= 1 + 1e-9
 
 
+@settings(deadline=None, max_examples=50)
 @given(parameters)
 def test_the_unit_value_follows_the_order(parameter: Parameter) -> None:
     grid = [parameter.to_unit(parameter.from_unit(unit)) for unit in np.linspace(0, 1, 21)]
@@ -95,6 +98,7 @@ def test_the_unit_value_follows_the_order(parameter: Parameter) -> None:
         assert grid == sorted(grid)
 
 
+@settings(deadline=None, max_examples=50)
 @given(parameters, st.integers(0, 2**32 - 1))
 def test_optuna_draws_what_the_parameter_accepts(parameter: Parameter, seed: int) -> None:
     space = SearchSpace((parameter,))
@@ -118,6 +122,7 @@ def test_every_value_that_decoding_gives_lies_in_optunas_range() -> None:
             assert distribution._contains(distribution.to_internal_repr(value)), (parameter, value)
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.integers(0, 2**32 - 1))
 def test_encoding_round_trip_with_conditions(seed: int) -> None:
     config = CONDITIONAL.sample(np.random.default_rng(seed))
@@ -132,6 +137,7 @@ def test_encoding_round_trip_with_conditions(seed: int) -> None:
         assert back[name] == (pytest.approx(value) if isinstance(value, float) else value)
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.floats(0, 1), min_size=6, max_size=6))
 def test_every_point_of_the_cube_is_a_configuration(units: list[float]) -> None:
     config = CONDITIONAL.from_units(units)

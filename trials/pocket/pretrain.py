@@ -22,8 +22,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 from rich.progress import Progress
+from scipy.sparse import csr_matrix
+from scipy.sparse.linalg import svds
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch.nn import functional
 from transformers import (
@@ -37,8 +40,9 @@ from trials.pocket import base_folder
 from trials.pocket.corpus import MAX_WORDS, pretraining_texts
 
 VOCABULARY, MAX_TOKENS = 6000, 64
-WIDTH = 96
+WIDTH, INIT = 96, 0.08
 BATCH, LEARNING_RATE, WEIGHT_DECAY, WARM_UP = 64, 2e-3, 0.01, 0.05
+WINDOW = 10
 MASKED, TEMPERATURE, HELD_OUT = 0.2, 0.05, 1000
 
 
@@ -70,9 +74,30 @@ def build_model(vocabulary: int) -> BertForPreTraining:
         BertConfig(
             vocab_size=vocabulary, hidden_size=WIDTH, num_hidden_layers=4, num_attention_heads=WIDTH // 32,
             intermediate_size=4 * WIDTH, max_position_embeddings=MAX_TOKENS,
-            hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, dtype="float32",
+            hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, initializer_range=INIT, dtype="float32",
         )
     )  # fmt: skip
+
+
+def association_vectors(ids: list[list[int]], vocabulary: int, width: int) -> torch.Tensor:
+    """Vectors [vocabulary, width] of the tokens, from which tokens stand near which in the encoded texts.
+
+    Singular vectors of positive pointwise mutual information within ten tokens, times the root of the singular
+    values (Levy and Goldberg 2014, equation 10), scaled to a mean square of one.
+    """
+    flat = np.concatenate([np.array(text + [-1] * WINDOW) for text in ids])
+    counts = csr_matrix((vocabulary, vocabulary))
+    for distance in range(1, WINDOW + 1):
+        left, right = flat[:-distance], flat[distance:]
+        both = (left >= 0) & (right >= 0)
+        counts += csr_matrix((np.ones(both.sum()), (left[both], right[both])), shape=counts.shape)
+    counts = (counts + counts.T).tocoo()
+    marginal = np.asarray(counts.sum(axis=0)).ravel()
+    information = np.log(counts.data * marginal.sum() / (marginal[counts.row] * marginal[counts.col]))
+    positive = csr_matrix((np.maximum(information, 0), (counts.row, counts.col)), shape=counts.shape)
+    left_vectors, values, _ = svds(positive, k=width, rng=0)
+    vectors = left_vectors * np.sqrt(values)
+    return torch.tensor(vectors / np.sqrt((vectors**2).mean()), dtype=torch.float32)
 
 
 def batches(lengths: list[int], rng: random.Random) -> Iterator[list[int]]:
@@ -128,6 +153,12 @@ def pretrain(texts: list[str], steps: int, minutes: float, seed: int) -> tuple[B
     held_out, texts = texts[:HELD_OUT], texts[HELD_OUT:]
     tokenizer = train_tokenizer(texts)
     model = build_model(len(tokenizer))
+    if globals().get('SVD', True):
+        ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
+        vectors = association_vectors(ids, len(tokenizer), model.config.hidden_size)
+        with torch.no_grad():
+            model.bert.embeddings.word_embeddings.weight[:] = INIT * vectors
+            model.bert.embeddings.position_embeddings.weight *= 0.3
     collate = DataCollatorForLanguageModeling(tokenizer, mlm_probability=MASKED)
 
     def encode(some: list[str]) -> dict[str, torch.Tensor]:
@@ -154,5 +185,6 @@ def pretrain(texts: list[str], steps: int, minutes: float, seed: int) -> tuple[B
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
+            if step % 50 < 2: print(step, f"{loss.item():.3f} {_.item():.3f} t {time.monotonic()-start:.0f}", flush=True)
             bar.update(task, completed=progress, description=f"loss {loss.item():.2f}")
     return model, tokenizer, {"steps": step}

@@ -1,0 +1,284 @@
+"""`autotune init`: what it guesses from a data file and a model, and that the file it writes loads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from autotune.inspection import ModelLook, look_at_data, look_at_model
+from autotune.scaffold import Scaffold, write_scaffold
+from autotune.sweep import load_sweep
+from search_spaces.errors import InvalidInputError
+
+ROWS = 200
+TEXTS = [f"the cat number {i} sat on the mat" for i in range(ROWS)]
+
+
+def save(frame: pd.DataFrame, path: Path) -> Path:
+    match path.suffix:
+        case ".csv":
+            frame.to_csv(path, index=False)
+        case ".tsv":
+            frame.to_csv(path, index=False, sep="\t")
+        case ".json":
+            frame.to_json(path, orient="records")
+        case ".jsonl":
+            frame.to_json(path, orient="records", lines=True)
+        case ".parquet":
+            frame.to_parquet(path)
+    return path
+
+
+@pytest.fixture
+def bert(tmp_path: Path) -> str:
+    return model_folder(tmp_path / "bert", "BertModel", "bert", 64)
+
+
+def model_folder(folder: Path, architecture: str, kind: str, positions: int) -> str:
+    folder.mkdir()
+    config = {
+        "architectures": [architecture],
+        "model_type": kind,
+        "num_hidden_layers": 4,
+        "hidden_size": 32,
+        "max_position_embeddings": positions,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    return str(folder)
+
+
+CLASSES = {"label": ["pos", "no"] * (ROWS // 2)}
+NUMBERS = {"score": [i / 7 for i in range(ROWS)]}
+CHATS = {
+    "messages": [
+        [{"role": "user", "content": text}, {"role": "assistant", "content": "yes"}] for text in TEXTS
+    ]
+}
+
+
+@pytest.mark.parametrize("ending", [".csv", ".tsv", ".json", ".jsonl", ".parquet"])
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        ({"text": TEXTS, **CLASSES}, {"type": "sequence-classification", "text": ["text"], "label": "label"}),
+        ({"text": TEXTS, **NUMBERS}, {"type": "regression", "text": ["text"], "label": "score"}),
+        ({"text": TEXTS}, {"type": "causal-lm", "text": ["text"], "label": None}),
+        (
+            {"prompt": TEXTS, "completion": TEXTS[::-1]},
+            {"type": "causal-lm", "prompt": "prompt", "completion": "completion", "text": []},
+        ),
+    ],
+)
+def test_the_task_follows_from_the_columns(
+    tmp_path: Path, ending: str, columns: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    look = look_at_data(save(pd.DataFrame(columns), tmp_path / f"data{ending}"))
+    assert {name: getattr(look, name) for name in expected} == expected
+    assert look.rows == ROWS
+    assert look.notes
+
+
+@pytest.mark.parametrize("ending", [".json", ".jsonl", ".parquet"])
+def test_chats(tmp_path: Path, ending: str) -> None:
+    look = look_at_data(save(pd.DataFrame({"id": range(ROWS), **CHATS}), tmp_path / f"data{ending}"))
+    assert (look.type, look.messages, look.text) == ("causal-lm", "messages", [])
+    assert look.words == 9
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        # a pair by its customary names; identifiers and short strings are no text
+        (
+            {
+                "id": range(ROWS),
+                "premise": TEXTS,
+                "hypothesis": TEXTS[::-1],
+                "gold": ["e", "n", "c", "n"] * 50,
+            },
+            {"type": "sequence-classification", "text": ["premise", "hypothesis"], "label": "gold"},
+        ),
+        # the longest text is the text
+        (
+            {"title": TEXTS, "body": [t * 3 for t in TEXTS], "y": [0, 1] * 100},
+            {"type": "sequence-classification", "text": ["body"], "label": "y"},
+        ),
+        # a label without a telling name: the last column of few values
+        ({"kind": ["a", "b"] * 100, "review": TEXTS}, {"label": "kind", "text": ["review"]}),
+        # whole numbers: few are classes, many are numbers
+        ({"text": TEXTS, "stars": [1, 2, 3, 4, 5] * 40}, {"type": "sequence-classification", "classes": 5}),
+        ({"text": TEXTS, "target": range(ROWS)}, {"type": "regression", "label": "target"}),
+        # questions with answers of few values are classes, not completions
+        ({"question": TEXTS, "answer": ["yes", "no"] * 100}, {"label": "answer", "text": ["question"]}),
+        ({"question": TEXTS, "answer": TEXTS[::-1]}, {"type": "causal-lm", "prompt": "question"}),
+    ],
+)
+def test_guesses(tmp_path: Path, columns: dict[str, Any], expected: dict[str, Any]) -> None:
+    look = look_at_data(save(pd.DataFrame(columns), tmp_path / "data.csv"))
+    assert {name: getattr(look, name) for name in expected} == expected
+
+
+def test_the_task_can_be_told(tmp_path: Path) -> None:
+    stars = save(pd.DataFrame({"text": TEXTS, "stars": [1, 2, 3, 4, 5] * 40}), tmp_path / "stars.csv")
+    assert look_at_data(stars, "regression").type == "regression"
+    told = look_at_data(stars, "causal-lm")
+    assert (told.type, told.label, told.text) == ("causal-lm", None, ["text"])
+    plain = save(pd.DataFrame({"text": TEXTS}), tmp_path / "plain.csv")
+    with pytest.raises(InvalidInputError, match="looks like a label for regression"):
+        look_at_data(plain, "regression")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("data.xlsx", "", "ends in '.xlsx'"),
+        ("data.csv", "text,label\n", "has no rows"),
+        ("data.csv", "", "cannot read"),
+        ("data.jsonl", "{not json\n", "cannot read"),
+        ("data.parquet", "abc", "cannot read"),
+        ("data.csv", "a,b\n1,2\n3,4\n", "holds text"),
+    ],
+)
+def test_files_that_cannot_be_used(tmp_path: Path, name: str, content: str, message: str) -> None:
+    path = tmp_path / name
+    path.write_text(content)
+    with pytest.raises(InvalidInputError, match=message):
+        look_at_data(path)
+    with pytest.raises(InvalidInputError, match="there is no file"):
+        look_at_data(tmp_path / "nothing.csv")
+
+
+def test_rows_beyond_the_look_are_counted(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"text": np.resize(TEXTS, 20_500), "label": np.resize([0, 1], 20_500)})
+    assert look_at_data(save(frame, tmp_path / "a.csv")).rows == pytest.approx(20_500, abs=1)
+    assert look_at_data(save(frame, tmp_path / "a.parquet")).rows == 20_500
+
+
+# --- the model
+
+
+def test_models(tmp_path: Path, bert: str) -> None:
+    assert look_at_model(bert) == ModelLook("BertModel", 4, 32, 64, encoder=True)
+    gpt = look_at_model(model_folder(tmp_path / "gpt", "GPT2LMHeadModel", "gpt2", 128))
+    assert isinstance(gpt, ModelLook)
+    assert not gpt.encoder
+    roberta = look_at_model(model_folder(tmp_path / "roberta", "RobertaForMaskedLM", "roberta", 514))
+    assert isinstance(roberta, ModelLook)
+    assert (roberta.positions, roberta.encoder) == (512, True)
+    with pytest.raises(InvalidInputError, match="has no config"):
+        look_at_model(str(tmp_path))
+    (tmp_path / "bert" / "config.json").write_text("{")
+    with pytest.raises(InvalidInputError, match="not valid JSON"):
+        look_at_model(bert)
+
+
+def test_a_hub_id_without_a_network_is_no_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
+    found = look_at_model("nobody/such-model")
+    assert found == "model: 'nobody/such-model' could not be looked at (no route to host)"
+    assert isinstance(look_at_model("not a hub id"), str)
+
+
+# --- the file
+
+
+@pytest.fixture
+def write(tmp_path: Path, bert: str) -> Callable[..., Scaffold]:
+    def make(frame: pd.DataFrame, name: str = "train.csv", **options: Any) -> Scaffold:
+        data = save(frame, tmp_path / name)
+        return write_scaffold(options.pop("model", bert), data, tmp_path / "sweep.yaml", **options)
+
+    return make
+
+
+def test_the_file_loads_and_says_why(tmp_path: Path, write: Callable[..., Scaffold]) -> None:
+    labelled = pd.DataFrame({"text": TEXTS, "label": [0] * 190 + [1] * 10})
+    save(labelled, tmp_path / "dev.csv")
+    save(labelled.drop(columns="label"), tmp_path / "test.csv")
+    scaffold = write(labelled)
+    loaded = load_sweep(tmp_path / "sweep.yaml")
+    assert loaded.task.train == str(tmp_path / "train.csv")
+    assert loaded.task.validation == str(tmp_path / "dev.csv")
+    assert loaded.task.test is None
+    assert (loaded.task.text, loaded.task.label, loaded.task.metric) == (("text",), "label", "f1")
+    assert loaded.task.max_length == 32
+    assert loaded.budget.trials == 30
+    assert loaded.fidelity.train_samples is None  # 200 rows need no thinning
+    assert "train: train.csv" in scaffold.text  # relative: the folder can move
+    notes = "\n".join(scaffold.notes)
+    for reason in (
+        "test.csv was left out: label",
+        "dev.csv, found beside",
+        "95% of the rows",
+        "98 %",
+        "BertModel",
+    ):
+        assert reason in notes
+    assert scaffold.text.count("#") > 20
+
+
+def test_much_data_is_thinned_and_long_texts_are_cut_to_the_model(
+    tmp_path: Path, write: Callable[..., Scaffold]
+) -> None:
+    write(pd.DataFrame({"text": ["word " * 300] * 4_000, "label": [0, 1] * 2_000}))
+    loaded = load_sweep(tmp_path / "sweep.yaml")
+    assert (loaded.fidelity.train_samples, loaded.fidelity.eval_samples) == (2_000, 1_000)
+    assert loaded.task.max_length == 64  # the model has no more positions
+    assert loaded.task.metric == "accuracy"
+
+
+@pytest.mark.parametrize(
+    ("columns", "metric"),
+    [
+        ({"text": TEXTS, **NUMBERS}, "pearson"),
+        (
+            {"no": TEXTS, "1e3": ["yes", "no"] * 100},
+            "accuracy",
+        ),  # names that YAML could take for something else
+        ({"a: b": TEXTS, "label #": ["x", "y"] * 100}, "accuracy"),
+    ],
+)
+def test_every_kind_of_file_loads(
+    tmp_path: Path, write: Callable[..., Scaffold], columns: dict[str, Any], metric: str
+) -> None:
+    write(pd.DataFrame(columns), "my train data.csv")
+    loaded = load_sweep(tmp_path / "sweep.yaml")
+    assert (*loaded.task.text, loaded.task.label) == tuple(columns)
+    assert loaded.task.metric == metric
+
+
+@pytest.mark.parametrize("columns", [{"text": TEXTS}, {"prompt": TEXTS, "completion": TEXTS}, CHATS])
+def test_language_modelling(tmp_path: Path, write: Callable[..., Scaffold], columns: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInputError, match="BertModel cannot continue a text"):
+        write(pd.DataFrame(columns), "train.jsonl")
+    assert not (tmp_path / "sweep.yaml").exists()
+    gpt = model_folder(tmp_path / "gpt", "GPT2LMHeadModel", "gpt2", 128)
+    write(pd.DataFrame(columns), "train.jsonl", model=gpt)
+    loaded = load_sweep(tmp_path / "sweep.yaml")
+    assert (loaded.task.type, loaded.task.metric, loaded.task.columns) == (
+        "causal-lm",
+        "eval_loss",
+        tuple(columns),
+    )
+
+
+def test_an_existing_file_is_kept(tmp_path: Path, write: Callable[..., Scaffold]) -> None:
+    (tmp_path / "sweep.yaml").write_text("mine")
+    frame = pd.DataFrame({"text": TEXTS, **CLASSES})
+    with pytest.raises(InvalidInputError, match="--force"):
+        write(frame)
+    assert (tmp_path / "sweep.yaml").read_text() == "mine"
+    write(frame, force=True)
+    assert load_sweep(tmp_path / "sweep.yaml").task.label == "label"
+    assert not list(tmp_path.glob(".*partial"))
+    with pytest.raises(InvalidInputError, match="there is no folder"):
+        write_scaffold("x", tmp_path / "train.csv", tmp_path / "no" / "sweep.yaml")
