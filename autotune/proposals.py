@@ -70,11 +70,10 @@ class Search:
         """The next point of the start-up sequence: defaults, then Sobol, without what limits forbid."""
         taken = set(self.columns.keys(self.space.encode(self.history.enqueued)))
         place = tried = 0
-        for rows in self._sequence(seed, defaults):
-            configs = self.columns.configurations(rows)
-            broken = self.objectives.broken(self._known(configs)).any(axis=1)
+        for rows, configs in self._sequence(seed, defaults):
+            broken = self.objectives.broken(self._known(configs))
             for config, key, out in zip(configs, self.columns.keys(rows), broken, strict=True):
-                if out or key in taken:
+                if out.any() or key in taken:
                     continue
                 taken.add(key)
                 if place == self.history.rank and key not in self.seen:
@@ -86,12 +85,14 @@ class Search:
         pool = self._some(self.columns.random(256, self.rng))
         return pool.configs[int(self.rng.integers(len(pool.configs)))]
 
-    def _sequence(self, seed: int, defaults: bool) -> Iterator[Array]:
+    def _sequence(self, seed: int, defaults: bool) -> Iterator[tuple[Array, list[Config]]]:
         if defaults and not self.columns.fixed:
-            yield self.space.encode(self.space.defaults())
+            # As they are written down, not through their encoding, which would cost them a rounding.
+            yield self.space.encode(self.space.defaults()), self.space.defaults()
         start, count = 0, 64
         while True:
-            yield self.columns.startup(start, count, seed)
+            rows = self.columns.startup(start, count, seed)
+            yield rows, self.columns.configurations(rows)
             start, count = start + count, 2 * count
 
     def best(self, n_candidates: int) -> Config:

@@ -202,7 +202,7 @@ def _knee_fact(results: SweepResults) -> Fact:
 
 
 def knee_trial(results: SweepResults) -> int | None:
-    """The trial that `autotune export --pick knee` takes: it gives up least of everything. None without a front."""
+    """The trial that `autotune export --pick knee` takes: it gives up least of all. None without a front."""
     front = results.front
     if front.empty:
         return None

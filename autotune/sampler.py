@@ -54,7 +54,7 @@ class ParetoSampler(BaseSampler):
             objective is never modelled. It must be cheap: a suggestion calls it about a thousand times.
         log_objectives: objective index -> floor: measured as log(max(value, floor)).
         references: for each objective the worst value of interest, in the study's units; None, or None in
-            its place, for the worst value seen plus a tenth of the range.
+            its place, for the worst value seen plus a quarter of the range.
         limits: objective index -> hard (min, max), in the study's units, None for no bound. No proposal
             breaks one of a known objective; one of an uncertain objective counts by its probability.
         n_startup: trials before the models take over, whatever became of them. Default: see

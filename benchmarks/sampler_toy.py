@@ -1,4 +1,4 @@
-"""Hypervolume after forty trials on two toy problems with one known objective: ours against optuna's samplers.
+"""Hypervolume on two toy problems with one known objective: ParetoSampler against optuna's samplers.
 
     python -m benchmarks.sampler_toy [--trials 40] [--seeds 5]
 
@@ -28,7 +28,7 @@ from search_spaces.space import SearchSpace
 
 @dataclass(frozen=True)
 class Problem:
-    """A toy: its space, its true error, its known cost and a corner for the hypervolume (error, log10 cost)."""
+    """Its space, its true error, its known cost and a corner for the hypervolume (error, log10 cost)."""
 
     space: SearchSpace
     error: Callable[[Mapping[str, Value]], float]

@@ -212,7 +212,7 @@ class _Posterior:
         self._length_centre = np.sqrt(2.0) + 0.5 * np.log(max(active, 1.0))
 
     def starts(self) -> list[Hyperparameters]:
-        """The prior's mode in lengthscales, and for few observations, where modes are many, its median too."""
+        """The prior's mode in lengthscales; for few observations, where modes are many, its median too."""
         logs = [self._length_centre - _LENGTH_SCALE**2]
         if len(self._y) <= _FEW:
             logs.append(self._length_centre)

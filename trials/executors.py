@@ -8,6 +8,7 @@ are plain data; the executor owns the processes and nothing else. A worker that 
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -119,10 +120,15 @@ class ProcessExecutor(Executor):
         if pool is None:
             return
         # The pool's own shutdown waits for running trials; nobody wants their results any more.
-        for process in list((getattr(pool, "_processes", None) or {}).values()):
-            process.terminate()
+        for pid in self.worker_pids():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
         pool.shutdown(wait=True, cancel_futures=True)
         self._futures = {}
+
+    def worker_pids(self) -> list[int]:
+        """The processes of the workers that have been started; they start with the first trials."""
+        return list(self._pool._processes or {})
 
     def _new_pool(self) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("spawn")  # forked CUDA contexts and thread pools break

@@ -70,7 +70,8 @@ def plot_curves(results: SweepResults) -> go.Figure:
             figure.add_trace(
                 go.Scatter(
                     x=points["samples"], y=points[name], mode="lines+markers", name=text(family),
-                    legendgroup=family, showlegend=row == 1 and family not in named, line={"color": colour, "width": 2},
+                    legendgroup=family, showlegend=row == 1 and family not in named,
+                    line={"color": colour, "width": 2},
                     marker={"size": 6, "symbol": symbol, "color": colour}, hoverinfo="text",
                     hovertext=_hovers(points, name),
                 ),

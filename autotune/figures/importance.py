@@ -124,7 +124,7 @@ def _scope(rows: pd.DataFrame, objective: Objective, scope: str) -> pd.DataFrame
 
 
 def observed_distributions(configs: Sequence[Config]) -> dict[str, BaseDistribution]:
-    """The ranges of the parameters that every configuration has and that vary; logarithmic if they span much."""
+    """The ranges of the parameters that every configuration has and that vary; logarithmic if wide."""
     found: dict[str, BaseDistribution] = {}
     for name in configs[0]:
         values = [config[name] for config in configs if name in config]
@@ -143,7 +143,7 @@ def predictable(configs: Sequence[Config], names: Sequence[str], losses: NDArray
     if np.ptp(losses) == 0:
         return 0.0
     table = pd.get_dummies(pd.DataFrame([{name: config[name] for name in names} for config in configs]))
-    forest = RandomForestRegressor(n_estimators=200, oob_score=True, random_state=0, n_jobs=1)
+    forest = RandomForestRegressor(n_estimators=100, oob_score=True, random_state=0, n_jobs=1)
     return float(np.clip(forest.fit(table.to_numpy(dtype=float), losses).oob_score_, 0.0, 1.0))
 
 
@@ -227,8 +227,8 @@ def _bars(part: pd.DataFrame, *, legend: bool) -> list[go.Bar | go.Scatter]:
     ]
     return [
         go.Bar(
-            x=part["importance"], y=names, orientation="h", showlegend=False, marker={"color": [PALETTE[0] if c else FAINT for c in clear]},
-            hoverinfo="text", hovertext=hovers,
+            x=part["importance"], y=names, orientation="h", showlegend=False,
+            marker={"color": [PALETTE[0] if c else FAINT for c in clear]}, hoverinfo="text", hovertext=hovers,
         ),
         go.Scatter(
             x=part["noise"], y=names, mode="markers", name="the most that noise could be behind",

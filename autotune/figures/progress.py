@@ -54,15 +54,16 @@ def progress_view(results: SweepResults) -> Progress:
         ended, done = ended.iloc[order], done[order]
     counts = done & ended["feasible"].to_numpy(dtype=bool)
     corner = np.ones(len(results.objectives))
-    volumes = [0.0] * (len(ended) + 1)
     # Open sides of the box are the range of all feasible trials, so it is the same from the first trial on.
-    units = iter(unit_losses(results.objectives, results.values(ended[counts])))
+    units = np.full((len(ended), len(corner)), np.nan)
+    units[counts] = unit_losses(results.objectives, results.values(ended[counts]))
+    volumes = [0.0]
     front = np.empty((0, len(corner)))
-    for i, counted in enumerate(counts, start=1):
-        volumes[i] = volumes[i - 1]
-        if counted and not (front <= (point := next(units))).all(axis=1).any():
+    for point in units:
+        beaten = np.isnan(point).any() or (front <= point).all(axis=1).any()
+        if not beaten:
             front = np.vstack([front[~(point <= front).all(axis=1)], point])
-            volumes[i] = hypervolume(front, corner)
+        volumes.append(volumes[-1] if beaten else hypervolume(front, corner))
     table = pd.DataFrame(
         {"ended": range(len(ended) + 1), "trial": [-1, *ended["trial"]], "hypervolume": volumes}
     )

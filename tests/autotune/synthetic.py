@@ -68,12 +68,13 @@ def synthetic_results(
         sweep: changes to the sweep.
     """
     names = OBJECTIVES[objectives] if isinstance(objectives, int) else tuple(objectives)
-    resolved = synthetic_sweep(names, **{"budget": {"trials": trials, "hours": 2}, **(sweep or {})})
+    resolved = synthetic_sweep(names, **{"budget": {"trials": max(trials, 1), "hours": 2}, **(sweep or {})})
     rng = np.random.default_rng(seed)
     if statuses is None:
         statuses = [{4: "failed", 7: "pruned"}.get(number % 10, "complete") for number in range(trials)]
     rows = [_trial(number, status, names, rng) for number, status in enumerate(statuses)]
-    table = pd.DataFrame(rows)
+    empty = ["trial", "status", "started", "finished", "seconds", "seed", "error", "config", *names]
+    table = pd.DataFrame(rows, columns=None if rows else empty)
     values = table[list(names)].to_numpy(dtype=float)
     table["feasible"] = feasible_rows(resolved.objectives, values)
     table["on_front"] = on_front(resolved.objectives, values)

@@ -72,7 +72,7 @@ def test_against_quadrature() -> None:
 
 @pytest.mark.parametrize("m", [2, 3, 4])
 def test_against_monte_carlo(m: int) -> None:
-    """Within five standard errors: a right formula fails once in 1.7 million per seed, and this seed is fixed."""
+    """Within five standard errors: a right formula fails one seed in 1.7 million; this one is fixed."""
     rng = np.random.default_rng(m)
     front, reference = rng.random((5, m)), np.full(m, 1.2)
     mean, std = rng.random(m), np.where(np.arange(m) == 1, 0.0, 0.4)

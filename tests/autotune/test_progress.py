@@ -14,6 +14,7 @@ from autotune.events import Listener, Progress, SilentListener
 from autotune.formatting import clock, points, short_config, sparkline
 from autotune.progress import LiveProgress, PlainProgress, watch
 from autotune.sweep import parse_sweep
+from search_spaces.parameters import Config
 from trials.records import TrialResult, TrialStatus
 
 SWEEP = parse_sweep(
@@ -25,7 +26,7 @@ SWEEP = parse_sweep(
         "budget": {"trials": 20},
     }
 )
-CONFIG = {"family": "lora", "lora.rank": 8, "lora.learning_rate": 3e-4, "batch_size": 32, "epochs": 3}
+CONFIG: Config = {"family": "lora", "lora.rank": 8, "lora.learning_rate": 3e-4, "batch_size": 32, "epochs": 3}
 
 
 def complete(**values: float) -> tuple[TrialResult, dict[str, float]]:

@@ -1,4 +1,4 @@
-"""ParetoSampler: optuna's own contract in full, and what it adds: conditions, known costs, limits, resuming."""
+"""ParetoSampler: optuna's contract in full, and what it adds: conditions, known costs, limits, resuming."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ def test_python_builds_the_same_sweep() -> None:
     )
     assert built == loaded
     with pytest.raises(ValidationError):
-        loaded.seed = 3  # type: ignore[misc]
+        loaded.seed = 3
 
 
 # --- every problem at once

@@ -61,7 +61,9 @@ def ints(draw: st.DrawFn) -> Int:
 
 @st.composite
 def categoricals(draw: st.DrawFn) -> Categorical:
-    choices = draw(st.lists(st.sampled_from(["a", "b", "c", "d", 1, 2, 4, 0.5]), min_size=1, unique=True))
+    choices: list[Any] = draw(
+        st.lists(st.sampled_from(["a", "b", "c", "d", 1, 2, 4, 0.5]), min_size=1, unique=True)
+    )
     return Categorical(name="x", choices=tuple(choices), ordered=draw(st.booleans()))
 
 
@@ -191,7 +193,7 @@ def test_defaults_are_one_per_family() -> None:
 
 
 def test_problems_are_told_all_at_once() -> None:
-    config = {"family": "ia3", "lora.rank": 8, "rate": 1.0, "batch": 12, "bath": 8}
+    config: dict[str, Any] = {"family": "ia3", "lora.rank": 8, "rate": 1.0, "batch": 12, "bath": 8}
     with pytest.raises(ValueError, match="not a configuration") as error:
         CONDITIONAL.validate(config)
     text = str(error.value)

@@ -87,8 +87,8 @@ def test_it_learns_a_conditional_function() -> None:
 
 
 def test_predictions_by_hand() -> None:
-    # One observation: with constant variance 1, signal s and noise g, the weight of the observation at its own
-    # place is (s + 1) / (s + 1 + g), and the variance (s + 1) * g / (s + 1 + g).
+    # One observation: with constant variance 1, signal s and noise g, the weight of the observation at its
+    # own place is (s + 1) / (s + 1 + g), and the variance (s + 1) * g / (s + 1 + g).
     X = np.array([[0.3]])
     process = gaussian_process._conditioned(
         X, np.array([5.0]), np.array([False]), Hyperparameters(np.ones(1), 2.0, 0.5), 3.0, 2.0

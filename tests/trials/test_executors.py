@@ -1,0 +1,101 @@
+"""The contract of every executor in the registry: what goes in comes out, wherever it ran."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from search_spaces.errors import InvalidInputError
+from trials.executors import EXECUTORS, Executor, LocalExecutor, ProcessExecutor
+from trials.records import Fidelity, TrialSpec, TrialStatus
+from trials.specs import ModelSpec, TaskSpec
+
+CONFIG = {
+    "family": "head",
+    "head.learning_rate": 1e-2,
+    "batch_size": 16,
+    "epochs": 1,
+    "weight_decay": 0.01,
+    "warmup": 0.0,
+    "schedule": "constant",
+}
+SPEC = TrialSpec(CONFIG, seed=1, fidelity=Fidelity(train_samples=32, eval_samples=20, evaluations=1))
+
+
+@pytest.fixture(scope="module")
+def setup(tiny_model: Callable[[str], Path], reviews: Path) -> tuple[ModelSpec, TaskSpec]:
+    task = TaskSpec(
+        train=str(reviews / "train.tsv"),
+        validation=str(reviews / "validation.tsv"),
+        test=str(reviews / "test.tsv"),
+        text="sentence",
+        label="label",
+    )
+    return ModelSpec(name=str(tiny_model("bert"))), task
+
+
+@pytest.fixture(scope="module", params=sorted(EXECUTORS))
+def executor(request: pytest.FixtureRequest, setup: tuple[ModelSpec, TaskSpec]) -> Iterator[Executor]:
+    if request.param == "ray" and importlib.util.find_spec("ray") is None:
+        pytest.skip("Ray is not installed")
+    made = EXECUTORS[request.param](workers=1)
+    made.start(*setup)
+    yield made
+    made.stop()
+
+
+def test_results_come_back_with_their_tickets_and_the_same_numbers_everywhere(executor, setup):
+    executor.submit(7, SPEC)
+    ticket, result = executor.next_result()
+    assert ticket == 7
+    assert result.status == TrialStatus.COMPLETE, result.error
+    here = LocalExecutor()
+    here.start(*setup)
+    here.submit(1, SPEC)
+    expected = here.next_result()[1]
+    assert result.metrics == pytest.approx(expected.metrics, rel=1e-5)
+
+
+def test_a_failure_is_a_result(executor):
+    executor.submit(3, TrialSpec({**CONFIG, "head.learning_rate": 1e38}, fidelity=SPEC.fidelity))
+    ticket, result = executor.next_result()
+    assert (ticket, result.status) == (3, TrialStatus.FAILED)
+
+
+def test_stopping_twice_is_fine(executor, setup):
+    other = type(executor)(workers=1)
+    other.stop()
+    other.stop()
+
+
+def test_a_killed_worker_is_lost_and_replaced(setup):
+    executor = ProcessExecutor(workers=1)
+    executor.start(*setup)
+    try:
+        executor.submit(1, SPEC)
+        assert executor.next_result()[1].status == TrialStatus.COMPLETE
+        executor.submit(2, TrialSpec({**CONFIG, "epochs": 500}, seed=1))
+        for pid in executor.worker_pids():
+            os.kill(pid, signal.SIGKILL)
+        ticket, result = executor.next_result()
+        assert (ticket, result.status) == (2, TrialStatus.LOST)
+        executor.submit(3, SPEC)
+        assert executor.next_result()[1].status == TrialStatus.COMPLETE
+    finally:
+        executor.stop()
+
+
+def test_a_missing_ray_says_what_to_install(monkeypatch, setup):
+    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    with pytest.raises(InvalidInputError, match=r"autotune\[ray\]"):
+        EXECUTORS["ray"](workers=1).start(*setup)
+
+
+def test_local_runs_one_at_a_time():
+    with pytest.raises(ValueError, match="use processes"):
+        LocalExecutor(workers=2)
