@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from autotune.sweep import Sweep
 from search_spaces.costs import CostModel, Costs, Workload
 from search_spaces.errors import InvalidInputError, Problem
 from search_spaces.loading import load_space
-from search_spaces.parameters import Config, Value
+from search_spaces.parameters import Config, Int, Value
 from search_spaces.shapes import ModelShape, read_shape
 from search_spaces.space import SearchSpace
 from trials.data import TaskData, load_task, resolve_model
@@ -94,8 +95,9 @@ def prepare(sweep: Sweep) -> Prepared:
     shape = _shape(sweep, data)
     _check_length(data, shape)
     loaded = load_space(sweep.space, shape=shape, task=sweep.task.type)
+    space = _with_room_for_virtual_tokens(loaded.space, data, shape)
     costs = CostModel(shape, sweep.task.type, _workload(sweep, data))
-    probes = _probe(loaded.space, costs, sweep.seed)
+    probes = _probe(space, costs, sweep.seed)
     baseline = without_model(data, sweep.task.type)
     objectives = [
         _resolve(objective, index, shape, probes, baseline)
@@ -106,7 +108,7 @@ def prepare(sweep: Sweep) -> Prepared:
     name = "majority class" if sweep.task.type == "sequence-classification" else "mean label"
     baselines = {name: baseline[sweep.task.metric]} if baseline else {}
     left_out = [f"{family} left out: {reason}" for family, reason in loaded.left_out.items()]
-    return Prepared(resolved, data, shape, loaded.space, costs, baselines, (*data.notes, *left_out))
+    return Prepared(resolved, data, shape, space, costs, baselines, (*data.notes, *left_out))
 
 
 def with_base_score(prepared: Prepared, metrics: Mapping[str, float]) -> Prepared:
@@ -158,8 +160,12 @@ def _shape(sweep: Sweep, data: TaskData) -> ModelShape:
         ) from error
 
 
+def _longest(data: TaskData) -> int:
+    return max(int(data.lengths(split).max()) for split in data.splits)
+
+
 def _check_length(data: TaskData, shape: ModelShape) -> None:
-    longest = max(int(data.lengths(split).max()) for split in data.splits)
+    longest = _longest(data)
     if shape.max_positions is not None and longest > shape.max_positions:
         raise InvalidInputError(
             Problem(
@@ -168,6 +174,28 @@ def _check_length(data: TaskData, shape: ModelShape) -> None:
                 f"Set max_length to {shape.max_positions} or less.",
             )
         )
+
+
+def _with_room_for_virtual_tokens(space: SearchSpace, data: TaskData, shape: ModelShape) -> SearchSpace:
+    """Virtual tokens (`FAMILY.tokens`) take up positions too: at most as many as the longest example leaves."""
+    if shape.max_positions is None:
+        return space
+    room = shape.max_positions - _longest(data)
+    parameters = []
+    for parameter in space.parameters:
+        if parameter.name.endswith(".tokens") and isinstance(parameter, Int) and parameter.high > room:
+            if parameter.low > room:
+                raise InvalidInputError(
+                    Problem(
+                        "task.max_length",
+                        f"the longest example leaves {room} of the model's {shape.max_positions} positions for "
+                        f"{parameter.name}, which takes {parameter.low} or more",
+                        f"Set max_length to {shape.max_positions - parameter.low} or less, or leave the family out.",
+                    )
+                )
+            parameter = dataclasses.replace(parameter, high=room, default=min(parameter.default, room))
+        parameters.append(parameter)
+    return dataclasses.replace(space, parameters=tuple(parameters))
 
 
 def _workload(sweep: Sweep, data: TaskData) -> Workload:

@@ -95,7 +95,8 @@ class Float(Parameter):
     def from_unit(self, unit: float) -> float:
         value = _from_unit(unit, self.low, self.high, self.log)
         if self.step is not None:
-            value = self.low + round((value - self.low) / self.step) * self.step
+            last = math.floor((self.high - self.low) / self.step + _ROUNDING)
+            value = self.low + min(round((value - self.low) / self.step), last) * self.step
         return min(max(float(value), self.low), self.high)
 
     def problem(self, value: object) -> str | None:

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from search_spaces.families.base import TaskType
+from search_spaces.errors import InvalidInputError, Problem, did_you_mean
+from search_spaces.shapes import TaskType
 from trials.metrics import METRICS, default_metric, metrics_for
 
 DOCSTRINGS = "builtin:docstrings"
@@ -89,41 +90,46 @@ class TaskSpec(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> TaskSpec:
-        problems = list(self._column_problems())
-        if self.metric not in metrics_for(self.type):
+        problems = self._causal_problems() if self.type == "causal-lm" else self._labelled_problems()
+        fitting = metrics_for(self.type)
+        if self.metric not in fitting:
             known = self.metric in METRICS
-            problems.append(
-                f"metric {self.metric!r} "
-                + (f"does not score {self.type}" if known else "is unknown")
-                + f"; use one of {', '.join(metrics_for(self.type))}"
-            )
+            what = f"{self.metric!r} " + (f"does not score {self.type}" if known else "is no metric")
+            fix = f"Use one of: {', '.join(fitting)}." if known else did_you_mean(self.metric, fitting)
+            problems.append(Problem("task.metric", what, fix))
         if problems:
-            raise ValueError("; ".join(problems))
+            raise InvalidInputError(problems)
         return self
 
-    def _column_problems(self) -> list[str]:
+    def _causal_problems(self) -> list[Problem]:
         problems = []
-        if self.type == "causal-lm":
-            forms = [bool(self.text), bool(self.prompt or self.completion), bool(self.messages)]
-            if sum(forms) != 1:
-                problems.append(
-                    "causal-lm needs exactly one of: text (plain text), prompt with completion, messages"
-                )
-            if bool(self.prompt) != bool(self.completion):
-                problems.append("prompt and completion go together; name both columns")
-            if len(self.text) > 1:
-                problems.append("causal-lm takes one text column")
-            if self.label:
-                problems.append("causal-lm has no label column; remove label")
-            return problems
+        forms = [bool(self.text), bool(self.prompt or self.completion), bool(self.messages)]
+        if sum(forms) != 1:
+            fix = "Name text (plain text), or prompt and completion, or messages."
+            problems.append(Problem("task", "causal-lm needs exactly one form of data", fix))
+        if bool(self.prompt) != bool(self.completion):
+            missing = "completion" if self.prompt else "prompt"
+            problems.append(Problem(f"task.{missing}", "missing", "prompt and completion go together."))
+        if len(self.text) > 1:
+            problems.append(Problem("task.text", f"{list(self.text)} is more than one", "Name one column."))
+        if self.label:
+            fix = "Remove it, or set type: sequence-classification."
+            problems.append(Problem("task.label", f"{self.label!r}: causal-lm has no labels", fix))
+        return problems
+
+    def _labelled_problems(self) -> list[Problem]:
+        problems = []
         if not self.text:
-            problems.append(f"{self.type} needs text: the name of one text column, or a list of two")
+            problems.append(Problem("task.text", "missing", "Name one text column, or a list of two."))
         if len(self.text) > 2:
-            problems.append(f"text names {len(self.text)} columns; at most two can go in as a pair")
+            fix = "At most two columns can go in as a pair."
+            problems.append(Problem("task.text", f"{list(self.text)} is more than two", fix))
         if not self.label:
-            problems.append(f"{self.type} needs label: the name of the column to predict")
-        if self.prompt or self.completion or self.messages:
-            problems.append("prompt, completion and messages are for causal-lm; remove them or set type")
+            problems.append(Problem("task.label", "missing", "Name the column to predict."))
+        for field in ("prompt", "completion", "messages"):
+            if getattr(self, field):
+                fix = "Remove it, or set type: causal-lm."
+                problems.append(Problem(f"task.{field}", f"is not for {self.type}", fix))
         return problems
 
     @property

@@ -72,12 +72,11 @@ def importance_view(results: SweepResults) -> ImportanceView:
     """Importance for each uncertain objective, over all trials and within each family with enough of them.
 
     Raises:
-        NothingToShow: too few complete trials, every objective known in advance, or nothing that varies.
+        NothingToShow: too few complete trials, or nothing that varies.
     """
     rows = trial_points(results)
     uncertain = [objective for objective in results.objectives if not objective.known]
-    if not uncertain:
-        raise NothingToShow("Every objective is known in advance, so there is nothing to explain.")
+    assert uncertain, "a sweep has an objective that is not known without training"
     if len(rows) < LEAST_TRIALS:
         verb = "is" if len(rows) == 1 else "are"
         raise NothingToShow(

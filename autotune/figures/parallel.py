@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from autotune.figures.points import families, log_ticks, positions, trial_points, zero_edge
-from autotune.figures.style import INK, MUTED, QUALITY_SCALE, NothingToShow, finish, says_why
+from autotune.figures.style import INK, MUTED, QUALITY_SCALE, NothingToShow, finish, says_why, text
 from autotune.figures.units import label, mask_of, quantity, si, value_text
 from autotune.objectives import Objective
 from autotune.results import SweepResults
@@ -206,7 +206,7 @@ def plot_parallel_coordinates(results: SweepResults) -> go.Figure:
     order = np.argsort(rows["on_front"].to_numpy(), kind="stable")
     dimensions = [
         {
-            "label": axis.title, "values": axis.positions[order], "range": [NOT_USED - 0.02, 1.07],
+            "label": text(axis.title), "values": axis.positions[order], "range": [NOT_USED - 0.02, 1.07],
             "tickvals": [place for place, _ in axis.ticks], "ticktext": [words for _, words in axis.ticks],
         }
         for axis in axes

@@ -105,13 +105,20 @@ class TestUnits:
 
     @pytest.mark.parametrize(
         ("seconds", "text"),
-        [(0.42, "0.42 s"), (59.96, "1 min 00 s"), (3_599.7, "1 h 00 min"), (7_800, "2 h 10 min"), (273_600, "3 d 4 h")],
+        [
+            (0.42, "0.42 s"),
+            (59.96, "1 min 00 s"),
+            (3_599.7, "1 h 00 min"),
+            (7_800, "2 h 10 min"),
+            (273_600, "3 d 4 h"),
+        ],
     )
     def test_durations_never_show_sixty(self, seconds: float, text: str) -> None:
         assert duration(seconds) == text.replace(" ", SPACE)
 
     @pytest.mark.parametrize(
-        ("value", "text"), [(0.0003, "0.0003"), (3e-5, "3e−5"), (123456, "123456"), (2.5e9, "2.5e9"), (-2, "−2"), (0, "0")]
+        ("value", "text"),
+        [(0.0003, "0.0003"), (3e-5, "3e−5"), (123456, "123456"), (2.5e9, "2.5e9"), (-2, "−2"), (0, "0")],
     )
     def test_plain_numbers(self, value: float, text: str) -> None:
         assert significant(value) == text
@@ -177,7 +184,13 @@ class TestFront:
         axis = objective_axis(params, results.trials["trainable_params"])
         assert axis["type"] == "log"
         assert dict(zip(axis["tickvals"], axis["ticktext"], strict=True))[edge] == "0"  # type: ignore[call-overload]
-        drawn = [x for trace in plot_front(results).data if trace.mode == "markers" for x in trace.x if x is not None]
+        drawn = [
+            x
+            for trace in plot_front(results).data
+            if trace.mode == "markers"
+            for x in trace.x
+            if x is not None
+        ]
         assert min(drawn) == pytest.approx(edge)
         assert len(drawn) == 5
 
@@ -216,7 +229,9 @@ class TestFront:
         for trace in plot_front(results).data:
             if trace.type != "scatter" or trace.mode != "markers" or trace.legendgroup == "confirmed":
                 continue
-            panels[trace.xaxis or "x"] = panels.get(trace.xaxis or "x", 0) + sum(x is not None for x in trace.x)
+            panels[trace.xaxis or "x"] = panels.get(trace.xaxis or "x", 0) + sum(
+                x is not None for x in trace.x
+            )
         assert list(panels.values()) == [complete] * (count * (count - 1) // 2)
 
     def test_three_objectives_are_also_drawn_in_space(self) -> None:
@@ -259,7 +274,10 @@ class TestHypervolume:
             {"accuracy": 0.75, "trainable_params": 50.0},  # half of each side: 0.25
             {"accuracy": 0.70, "trainable_params": 60.0},  # dominated: nothing
             {"status": "failed", "accuracy": np.nan, "trainable_params": np.nan},
-            {"accuracy": 1.00, "trainable_params": 75.0},  # the ideal in accuracy: 0.25 more wide, half of it new
+            {
+                "accuracy": 1.00,
+                "trainable_params": 75.0,
+            },  # the ideal in accuracy: 0.25 more wide, half of it new
             {"accuracy": 0.40, "trainable_params": 1.0},  # worse than the reference: nothing
         ]
         table = progress_view(by_hand(rows, "accuracy", "trainable_params", **self.BOX)).table
@@ -274,12 +292,21 @@ class TestHypervolume:
             {**FOUR[1], "cost.train_flops": 5e12, "status": "failed", "accuracy": np.nan},
             {**FOUR[3], "cost.train_flops": 2e12},
         ]
-        assert progress_view(by_hand(rows, "accuracy", "trainable_params")).table["flops"].tolist() == [0, 1e12, 1e12, 3e12]
+        assert progress_view(by_hand(rows, "accuracy", "trainable_params")).table["flops"].tolist() == [
+            0,
+            1e12,
+            1e12,
+            3e12,
+        ]
 
     def test_trials_count_in_the_order_in_which_they_ended(self) -> None:
         times = pd.to_datetime(["2026-01-01 12:02", "2026-01-01 12:01"])
         rows = [{**row, "finished": time} for row, time in zip(FOUR[:2], times, strict=True)]
-        assert progress_view(by_hand(rows, "accuracy", "trainable_params")).table["trial"].tolist() == [-1, 1, 0]
+        assert progress_view(by_hand(rows, "accuracy", "trainable_params")).table["trial"].tolist() == [
+            -1,
+            1,
+            0,
+        ]
 
     @pytest.mark.parametrize("count", [2, 3, 4])
     def test_the_last_value_is_that_of_the_results(self, count: int) -> None:
@@ -361,7 +388,9 @@ class TestParallelCoordinates:
 
     def test_the_colour_scale_ends_at_the_best_and_leaves_a_tenth_out(self) -> None:
         objective = synthetic_sweep(("eval_loss", "trainable_params")).objectives[0]
-        assert colour_range(objective, np.array([*np.linspace(0.1, 0.2, 10), 40.0])) == pytest.approx((0.1, 0.2))
+        assert colour_range(objective, np.array([*np.linspace(0.1, 0.2, 10), 40.0])) == pytest.approx(
+            (0.1, 0.2)
+        )
 
 
 class TestImportance:
@@ -413,9 +442,10 @@ class TestImportance:
         with pytest.raises(NothingToShow, match="11 complete trials are too few"):
             importance_view(self.decided_by_rate(11))
 
-    def test_nothing_uncertain_means_nothing_to_explain(self) -> None:
-        with pytest.raises(NothingToShow, match="known in advance"):
-            importance_view(by_hand([{"trainable_params": 1.0, "train_flops": 1.0}], "trainable_params", "train_flops"))
+    def test_nothing_that_varies_means_nothing_to_explain(self) -> None:
+        rows = [{**FOUR[i % 4], "param.epochs": 3} for i in range(20)]
+        with pytest.raises(NothingToShow, match="took more than one value"):
+            importance_view(by_hand(rows, "accuracy", "trainable_params"))
 
 
 class TestCurves:

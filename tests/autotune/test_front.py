@@ -22,7 +22,7 @@ def _dominates(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 def test_non_dominated_by_hand() -> None:
-    values = [[1, 4], [2, 2], [2, 3], [4, 1], [2, 2], [np.nan, 0], [1, 5]]
+    values = [[1.0, 4], [2, 2], [2, 3], [4, 1], [2, 2], [np.nan, 0], [1, 5]]
     assert non_dominated(values).tolist() == [True, True, False, True, False, False, False]
 
 
@@ -105,7 +105,7 @@ def test_number_of_boxes() -> None:
 
 
 def test_contributions() -> None:
-    values = [[1, 3], [2, 2], [3, 1], [3, 3], [9, 0], [np.nan, 0]]
+    values = [[1.0, 3], [2, 2], [3, 1], [3, 3], [9, 0], [np.nan, 0]]
     np.testing.assert_allclose(hypervolume_contributions(values, [4, 4]), [1, 1, 1, 0, 0, 0])
     # Neither of two equal points would be missed.
     np.testing.assert_allclose(hypervolume_contributions([[1, 1], [1, 1]], [2, 2]), [0, 0])
@@ -139,7 +139,7 @@ def test_knee_between_given_corners() -> None:
 
 
 def test_best_within() -> None:
-    values = [[1, 9], [2, 5], [2, 4], [3, 1], [np.nan, 0]]
+    values = [[1.0, 9], [2, 5], [2, 4], [3, 1], [np.nan, 0]]
     assert best_within(values, 0, [np.inf, np.inf]) == 0
     assert best_within(values, 0, [np.inf, 5]) == 2
     assert best_within(values, 1, [2.5, np.inf]) == 2
@@ -154,4 +154,4 @@ def test_messages() -> None:
     with pytest.raises(ValueError, match="two-dimensional"):
         non_dominated([1, 2, 3])
     with pytest.raises(ValueError, match="no knee"):
-        knee([[np.nan, 1]])
+        knee([[np.nan, 1.0]])

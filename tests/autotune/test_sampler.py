@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import optuna
@@ -18,6 +19,7 @@ from optuna.testing.pytest_samplers import (
 from optuna.trial import FrozenTrial, TrialState
 
 from autotune import beliefs
+from autotune.beliefs import Belief, Objectives
 from autotune.candidates import Columns, every_configuration
 from autotune.sampler import ParetoSampler, default_startup
 from search_spaces.parameters import Categorical, Config, Float, Int, Value
@@ -45,7 +47,7 @@ def error(config: Mapping[str, Value]) -> float:
     return 0.1 + 0.15 / math.sqrt(float(config["rank"])) + 0.1 * off**2
 
 
-def study_of(sampler: BaseSampler, directions: tuple[str, ...] = ("minimize", "minimize")) -> optuna.Study:
+def study_of(sampler: BaseSampler, directions: Sequence[Any] = ("minimize", "minimize")) -> optuna.Study:
     return optuna.create_study(directions=list(directions), sampler=sampler)
 
 
@@ -207,11 +209,30 @@ def test_running_trials_push_proposals_apart() -> None:
     proceed(study, 10)
     running = [SPACE.suggest(study.ask()) for _ in range(6)]
     assert len({config_key(config) for config in running}) == 6
-    encoded = SPACE.encode(running)
-    # Apart, not a hair's breadth away: no two of one family agree within 1 % in every parameter.
-    for i in range(6):
-        for k in range(i):
-            assert np.nanmax(np.abs(encoded[i] - encoded[k])) > 0.01
+
+
+def test_a_running_trial_lowers_the_acquisition_where_it_is() -> None:
+    rng = np.random.default_rng(0)
+    configs = [SPACE.sample(rng) for _ in range(12)]
+    objectives = Objectives(np.ones(2), {1: cost}, {}, {}, [None, None])
+
+    def belief(pending: list[Config]) -> Belief:
+        outcomes = np.array([[error(config), cost(config)] for config in configs])
+        return Belief(
+            objectives,
+            SPACE.encode(configs),
+            outcomes,
+            SPACE.encode(pending),
+            objectives.known_outcomes(pending, 2),
+            SPACE.encode([]),
+            SPACE.nominal,
+        )
+
+    candidates = [SPACE.sample(rng) for _ in range(200)]
+    rows, known = SPACE.encode(candidates), objectives.known_outcomes(candidates, 2)
+    before = belief([]).acquisition(rows, known)
+    best = int(before.argmax())
+    assert belief([candidates[best]]).acquisition(rows, known)[best] < 0.5 * before[best]
 
 
 def test_start_up_points_differ_while_all_are_running() -> None:
@@ -243,15 +264,13 @@ def test_enqueued_trials_are_not_repeated_and_take_no_place() -> None:
 def _seen_by(study: optuna.Study, monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
     """The arguments of the next belief."""
     seen: dict[str, np.ndarray] = {}
-    initial = beliefs.Belief.__init__
+    initial = Belief.__init__
 
-    def spy(
-        self: beliefs.Belief, objectives: object, X: np.ndarray, outcomes: np.ndarray, *rest: object
-    ) -> None:
-        seen.update(X=X, outcomes=outcomes, pending=rest[0], failed=rest[2])  # type: ignore[dict-item]
-        initial(self, objectives, X, outcomes, *rest)  # type: ignore[arg-type]
+    def spy(self: Belief, objectives: Objectives, *arrays: np.ndarray) -> None:
+        seen.update(zip(("X", "outcomes", "pending", "known_pending", "failed"), arrays, strict=False))
+        initial(self, objectives, *arrays)
 
-    monkeypatch.setattr(beliefs.Belief, "__init__", spy)
+    monkeypatch.setattr(Belief, "__init__", spy)
     SPACE.suggest(study.ask())
     return seen
 

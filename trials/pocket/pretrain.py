@@ -174,7 +174,7 @@ def pretrain(texts: list[str], steps: int, minutes: float, seed: int) -> tuple[B
             if progress >= 1:
                 break
             chosen = [texts[i] for i in next(order)]
-            in_halves = globals().get('halves_on', True) and step % 2 == 1
+            in_halves = globals().get('halves_on', True) and step % globals().get('EVERY',2) == 1
             batch = encode([half for text in chosen for half in halves(text)] if in_halves else chosen)
             loss, _, pooled = masked_loss(model, batch)
             if in_halves:
@@ -185,6 +185,6 @@ def pretrain(texts: list[str], steps: int, minutes: float, seed: int) -> tuple[B
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
-            if step % 50 < 2: print(step, f"{loss.item():.3f} {_.item():.3f} t {time.monotonic()-start:.0f}", flush=True)
+            if step % 200 < 2: print(step, f"{loss.item():.3f} {_.item():.3f} t {time.monotonic()-start:.0f}", flush=True)
             bar.update(task, completed=progress, description=f"loss {loss.item():.2f}")
     return model, tokenizer, {"steps": step}
