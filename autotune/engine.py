@@ -236,8 +236,9 @@ class _Run:
 
     def _front(self) -> set[int]:
         numbers, values = self._values()
-        keep = on_front(self.sweep.objectives, values) if numbers else []
-        return {number for number, kept in zip(numbers, keep, strict=True) if kept}
+        if not numbers:
+            return set()
+        return set(np.array(numbers)[on_front(self.sweep.objectives, values)].tolist())
 
     def progress(
         self, phase: str, finished: int | None = None, total: int | None = None, elapsed: float | None = None

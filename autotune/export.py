@@ -239,7 +239,7 @@ def _training_arguments(results: SweepResults, trial: int, config: Config, data:
 
 
 def _place_model(results: SweepResults, to: Path) -> str:
-    """How the run names its base; the embedded one is copied, so that the run needs nothing of this project."""
+    """How the run names its base; the embedded one is copied: the run needs nothing of this project."""
     name = results.sweep.model.name
     if name == POCKET:
         shutil.copytree(resolve_model(name), to / "base")
@@ -268,7 +268,7 @@ def _readme(results: SweepResults, trial: int, config: Config) -> str:
     return (
         f"# Trial {trial} of the sweep `{results.sweep.name}`\n\n{objectives}\n\n"
         "Train it with `python train.py`: it needs transformers, peft and datasets. The adapter is saved in\n"
-        "`adapter/` and the scores in `scores.json`. The search trained on at most "
-        f"{results.sweep.fidelity.train_samples or 'all'} examples an epoch; this run trains on all of them.\n\n"
+        "`adapter/` and the scores in `scores.json`. The search trained on "
+        f"{results.sweep.fidelity.train_samples or 'all'} examples an epoch; this run trains on all.\n\n"
         f"## The configuration\n\n{settings}\n"
     )

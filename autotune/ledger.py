@@ -20,7 +20,6 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from autotune.sweep import Sweep, dump_sweep, load_sweep, same_search
 from search_spaces.errors import InvalidInputError, Problem
-from search_spaces.parameters import Config
 from trials.records import TrialResult, TrialStatus
 
 SWEEP_FILE, STUDY_FILE, LOCK_FILE = "sweep.yaml", "study.db", ".lock"
@@ -154,8 +153,8 @@ def storage_errors(folder: Path) -> Iterator[None]:
     except (optuna.exceptions.StorageInternalError, SQLAlchemyError, OSError) as error:
         cause = error.__cause__ or error
         raise LedgerError(
-            f"cannot write to {str(folder)!r} ({str(cause).strip().splitlines()[0]}). Everything that was told "
-            f"before stays told: make room, then run: autotune resume {folder}"
+            f"cannot write to {str(folder)!r} ({str(cause).strip().splitlines()[0]}). Everything that was "
+            f"told before stays told: make room, then run: autotune resume {folder}"
         ) from error
 
 
@@ -173,11 +172,6 @@ def read_sweep(folder: Path) -> Sweep:
             )
         )
     return load_sweep(path)
-
-
-def next_config(trial: optuna.Trial) -> tuple[int, Config | None]:
-    """How often a trial has been started, and its configuration where it was in line."""
-    return int(trial.user_attrs.get("tries", 1)), trial.system_attrs.get("fixed_params")
 
 
 def _check_same_sweep(folder: Path, sweep: Sweep) -> None:

@@ -69,10 +69,10 @@ class Objective(BaseModel):
 
     def loss(self, values: ArrayLike) -> NDArray[np.float64]:
         """Loss coordinates of values, of the same shape; lower is better."""
-        values = np.asarray(values, dtype=float)
+        losses: NDArray[np.float64] = np.asarray(values, dtype=float)
         if self.scale == "log":
-            values = np.log(np.maximum(values, self.floor or 1.0))
-        return -values if self.direction == "maximize" else values
+            losses = np.log(np.maximum(losses, self.floor or 1.0))
+        return -losses if self.direction == "maximize" else losses
 
 
 def box(

@@ -177,7 +177,7 @@ def _check_length(data: TaskData, shape: ModelShape) -> None:
 
 
 def _with_room_for_virtual_tokens(space: SearchSpace, data: TaskData, shape: ModelShape) -> SearchSpace:
-    """Virtual tokens (`FAMILY.tokens`) take up positions too: at most as many as the longest example leaves."""
+    """Virtual tokens (`FAMILY.tokens`) take up positions: at most as many as the longest example leaves."""
     if shape.max_positions is None:
         return space
     room = shape.max_positions - _longest(data)
@@ -188,9 +188,9 @@ def _with_room_for_virtual_tokens(space: SearchSpace, data: TaskData, shape: Mod
                 raise InvalidInputError(
                     Problem(
                         "task.max_length",
-                        f"the longest example leaves {room} of the model's {shape.max_positions} positions for "
-                        f"{parameter.name}, which takes {parameter.low} or more",
-                        f"Set max_length to {shape.max_positions - parameter.low} or less, or leave the family out.",
+                        f"the longest example leaves {room} of the model's {shape.max_positions} positions "
+                        f"for {parameter.name}, which takes {parameter.low} or more",
+                        f"Set max_length to {shape.max_positions - parameter.low} or less, or leave it out.",
                     )
                 )
             parameter = dataclasses.replace(parameter, high=room, default=min(parameter.default, room))

@@ -112,7 +112,7 @@ def on_front(objectives: Sequence[Objective], values: NDArray[np.float64]) -> ND
 
 def feasible_rows(objectives: Sequence[Objective], values: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which rows of values, shape [n, m], are numbers within every hard limit."""
-    keep = np.isfinite(values).all(axis=1)
+    keep = np.asarray(np.isfinite(values).all(axis=1))
     for j, objective in enumerate(objectives):
         keep &= objective.feasible(values[:, j])
     return keep

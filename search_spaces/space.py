@@ -70,7 +70,7 @@ class SearchSpace:
             for parent, values in parameter.when.items():
                 if parent not in seen:
                     raise ValueError(
-                        f"{parameter.name}: its condition names {parent!r}, which is not a parameter before it"
+                        f"{parameter.name}: its condition names {parent!r}, which is no parameter before it"
                     )
                 for value in values:
                     problem = seen[parent].problem(value)
@@ -233,8 +233,8 @@ class SearchSpace:
             config: Config = {}
             for parameter, unit in zip(self.parameters, row, strict=True):
                 if parameter.active(config):
-                    missing = bool(np.isnan(unit))
-                    config[parameter.name] = parameter.default if missing else parameter.from_unit(float(unit))
+                    known = not np.isnan(unit)
+                    config[parameter.name] = parameter.from_unit(float(unit)) if known else parameter.default
             configs.append(config)
         return configs
 

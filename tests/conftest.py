@@ -16,9 +16,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-GOOD = "good great lovely fine happy bright warm clever".split()
-BAD = "bad awful dull poor sad dark cold stupid".split()
-FILLER = "the film was a story with some people in it and an end that one saw".split()
+GOOD = ["good", "great", "lovely", "fine", "happy", "bright", "warm", "clever"]
+BAD = ["bad", "awful", "dull", "poor", "sad", "dark", "cold", "stupid"]
+FILLER = ["the", "film", "was", "a", "story", "with", "some", "people", "in", "it", "and", "an", "end", "one"]
+FILLER += ["that", "saw"]
 MARKS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "user", "assistant", ":", "|"]
 
 
@@ -55,7 +56,9 @@ def write_tokenizer(folder: Path) -> None:
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
     )
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -108,7 +111,13 @@ def _write_model(folder: Path, kind: str) -> Path:
     elif kind == "gpt2":
         model = GPT2LMHeadModel(
             GPT2Config(
-                vocab_size=64, n_embd=32, n_layer=2, n_head=4, n_positions=64, bos_token_id=2, eos_token_id=3,
+                vocab_size=64,
+                n_embd=32,
+                n_layer=2,
+                n_head=4,
+                n_positions=64,
+                bos_token_id=2,
+                eos_token_id=3,
                 initializer_range=0.2,
             )
         )

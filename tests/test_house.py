@@ -59,7 +59,10 @@ def test_search_spaces_and_surrogates_import_without_torch():
     assert ran.stdout.strip() == "[]"
 
 
-UNSAFE = r"yaml\.load\((?!text, Loader=_Loader\))|pickle\.load|shell=True|torch\.load\(|os\.system|(?<![\w.])(eval|exec)\("
+UNSAFE = (
+    r"yaml\.load\((?!text, Loader=_Loader\))|pickle\.load|shell=True|torch\.load\(|os\.system"
+    r"|(?<![\w.])(eval|exec)\("
+)
 
 
 @pytest.mark.parametrize("room", sorted(ALLOWED))

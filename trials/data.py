@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
-
 from datasets.exceptions import DatasetsError
+from numpy.typing import NDArray
 
 from search_spaces.errors import InvalidInputError, Problem, did_you_mean
 from trials.encoding import IGNORED, Encoded, encode, prepare_tokenizer
@@ -77,8 +76,8 @@ def load_task(task: TaskSpec, model: ModelSpec) -> TaskData:
     """Read, check, split and tokenise. The last few results are kept: data are loaded once per process.
 
     Raises:
-        InvalidInputError: a file, column or split is missing or empty, a label is missing or was never seen in
-            training, or the tokenizer cannot do what the task asks.
+        InvalidInputError: a file, column or split is missing or empty, a label is missing or was never seen
+            in training, or the tokenizer cannot do what the task asks.
     """
     from datasets import disable_progress_bars
 

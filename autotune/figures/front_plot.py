@@ -246,7 +246,7 @@ def _space(figure: go.Figure, view: FrontView) -> None:
             "title": {"text": label(objective.name)},
             "range": opening_window(view, objective),
         }
-    eye, centre = {"x": -1.5, "y": -1.6, "z": 0.5}, {"x": 0, "y": 0, "z": -0.16}
+    eye, centre = {"x": -1.55, "y": -1.65, "z": 0.5}, {"x": 0, "y": 0, "z": -0.2}
     ratio = {"x": 1.4, "y": 1.4, "z": 0.9}
     figure.update_scenes(
         **axes, camera={"eye": eye, "center": centre}, aspectmode="manual", aspectratio=ratio

@@ -225,7 +225,12 @@ def test_a_causal_language_model_is_measured_from_the_untouched_base(tiny_model,
     sweep = small_sweep(
         tiny_model("llama"),
         tmp_path,
-        task={"type": "causal-lm", "train": str(write_jsonl("c.jsonl", rows)), "prompt": "p", "completion": "c"},
+        task={
+            "type": "causal-lm",
+            "train": str(write_jsonl("c.jsonl", rows)),
+            "prompt": "p",
+            "completion": "c",
+        },
         space={"families": ["lora", "ia3"], "parameters": {"epochs": 1, "batch_size": 16}},
         objectives=["eval_loss", "trainable_params", "train_flops"],
         budget={"trials": 3},
@@ -289,13 +294,16 @@ def test_a_task_that_the_model_cannot_do(tiny_model, write_jsonl, tmp_path):
 
     from tests.conftest import write_tokenizer
 
-    ViTModel(ViTConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)).save_pretrained(
-        str(folder)
-    )
+    ViTModel(
+        ViTConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
+    ).save_pretrained(str(folder))
     write_tokenizer(folder)
     task = {"type": "causal-lm", "train": str(write_jsonl("c.jsonl", [{"t": "the film"}] * 40)), "text": "t"}
     with pytest.raises(InvalidInputError, match=r"task\.type: .* cannot do causal-lm"):
-        run_sweep(small_sweep(folder, tmp_path, task=task, objectives=["eval_loss", "trainable_params"]), tmp_path / "o")
+        run_sweep(
+            small_sweep(folder, tmp_path, task=task, objectives=["eval_loss", "trainable_params"]),
+            tmp_path / "o",
+        )
     assert not (tmp_path / "o").exists()
 
 

@@ -112,8 +112,11 @@ def test_the_run_imports_nothing_of_this_project(results, tmp_path):
     run = export_run(results, "smallest", [], tmp_path / "run")
     for file in ("train.py", "encoding.py"):
         text = (run / file).read_text()
-        assert not any(f"{verb} {room}" in text for verb in ("import", "from")
-                       for room in ("autotune", "trials", "search_spaces", "surrogates"))
+        assert not any(
+            f"{verb} {room}" in text
+            for verb in ("import", "from")
+            for room in ("autotune", "trials", "search_spaces", "surrogates")
+        )
     settings = json.loads((run / "training_args.json").read_text())
     config = results.config(pick_trial(results, "smallest"))
     assert settings["per_device_train_batch_size"] == config["batch_size"]
@@ -124,8 +127,16 @@ def test_a_causal_run_trains_and_scores_alike(tiny_model, write_jsonl, tmp_path)
     sweep = small_sweep(
         tiny_model("llama"),
         tmp_path,
-        task={"type": "causal-lm", "train": str(write_jsonl("c.jsonl", rows)), "prompt": "p", "completion": "c"},
-        space={"families": ["lora"], "parameters": {"epochs": 3, "batch_size": 8, "lora.learning_rate": 1e-2}},
+        task={
+            "type": "causal-lm",
+            "train": str(write_jsonl("c.jsonl", rows)),
+            "prompt": "p",
+            "completion": "c",
+        },
+        space={
+            "families": ["lora"],
+            "parameters": {"epochs": 3, "batch_size": 8, "lora.learning_rate": 1e-2},
+        },
         objectives=["eval_loss", "trainable_params"],
         budget={"trials": 1},
         fidelity={"evaluations": 1},

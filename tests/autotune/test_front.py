@@ -23,7 +23,7 @@ def _dominates(a: np.ndarray, b: np.ndarray) -> bool:
 
 def test_non_dominated_by_hand() -> None:
     values = [[1.0, 4], [2, 2], [2, 3], [4, 1], [2, 2], [np.nan, 0], [1, 5]]
-    assert non_dominated(values).tolist() == [True, True, False, True, False, False, False]
+    assert non_dominated(np.array(values)).tolist() == [True, True, False, True, False, False, False]
 
 
 def test_non_dominated_of_nothing() -> None:
@@ -106,9 +106,10 @@ def test_number_of_boxes() -> None:
 
 def test_contributions() -> None:
     values = [[1.0, 3], [2, 2], [3, 1], [3, 3], [9, 0], [np.nan, 0]]
-    np.testing.assert_allclose(hypervolume_contributions(values, [4, 4]), [1, 1, 1, 0, 0, 0])
+    contributions = hypervolume_contributions(np.array(values), [4, 4])
+    np.testing.assert_allclose(contributions, np.array([1.0, 1, 1, 0, 0, 0]))
     # Neither of two equal points would be missed.
-    np.testing.assert_allclose(hypervolume_contributions([[1, 1], [1, 1]], [2, 2]), [0, 0])
+    np.testing.assert_allclose(hypervolume_contributions([[1, 1], [1, 1]], [2, 2]), np.zeros(2))
 
 
 @pytest.mark.parametrize(
@@ -124,7 +125,7 @@ def test_contributions() -> None:
     ],
 )
 def test_knee(values: list[list[float]], index: int) -> None:
-    assert knee(values) == index
+    assert knee(np.array(values)) == index
 
 
 def test_knee_does_not_depend_on_units() -> None:
@@ -135,15 +136,16 @@ def test_knee_does_not_depend_on_units() -> None:
 
 def test_knee_between_given_corners() -> None:
     # With the first objective stretched to 10, all of the front is good in it: the second decides.
-    assert knee([[0, 1], [0.5, 0.4], [1, 0]], ideal=[0, 0], nadir=[10, 1]) == 2
+    values = np.array([[0, 1], [0.5, 0.4], [1, 0]])
+    assert knee(values, ideal=np.zeros(2), nadir=np.array([10, 1])) == 2
 
 
 def test_best_within() -> None:
     values = [[1.0, 9], [2, 5], [2, 4], [3, 1], [np.nan, 0]]
-    assert best_within(values, 0, [np.inf, np.inf]) == 0
-    assert best_within(values, 0, [np.inf, 5]) == 2
-    assert best_within(values, 1, [2.5, np.inf]) == 2
-    assert best_within(values, 0, [np.inf, 0.5]) is None
+    assert best_within(np.array(values), 0, [np.inf, np.inf]) == 0
+    assert best_within(np.array(values), 0, [np.inf, 5]) == 2
+    assert best_within(np.array(values), 1, [2.5, np.inf]) == 2
+    assert best_within(np.array(values), 0, [np.inf, 0.5]) is None
 
 
 def test_messages() -> None:
@@ -154,4 +156,4 @@ def test_messages() -> None:
     with pytest.raises(ValueError, match="two-dimensional"):
         non_dominated([1, 2, 3])
     with pytest.raises(ValueError, match="no knee"):
-        knee([[np.nan, 1.0]])
+        knee(np.array([[np.nan, 1.0]]))

@@ -66,6 +66,7 @@ def sampler(**arguments: object) -> ParetoSampler:
     return ParetoSampler(**{"n_candidates": 128, **defaults, **arguments})  # type: ignore[arg-type]
 
 
+@pytest.mark.filterwarnings("ignore:every configuration has been proposed")
 class TestContract(BasicSamplerTestCase, RelativeSamplerTestCase, MultiObjectiveSamplerTestCase):
     @pytest.fixture(
         params=[{}, {"n_startup": 1, "n_candidates": 32}],
@@ -73,10 +74,6 @@ class TestContract(BasicSamplerTestCase, RelativeSamplerTestCase, MultiObjective
     )
     def sampler(self, request: pytest.FixtureRequest) -> Callable[[], BaseSampler]:
         return lambda: ParetoSampler(seed=0, **request.param)
-
-    @pytest.fixture(autouse=True)
-    def _repetitions_are_expected_here(self) -> None:
-        warnings.filterwarnings("ignore", message="every configuration has been proposed")
 
 
 def test_proposals_are_configurations_with_active_parameters_alone() -> None:
@@ -177,6 +174,24 @@ def test_a_limit_nothing_can_keep_is_named() -> None:
     study = study_of(sampler(limits={1: (None, 100.0)}))
     with pytest.raises(ValueError, match=r"limits of objective 1 \(min None, max 100.0\)"):
         SPACE.suggest(study.ask())
+
+
+@pytest.mark.filterwarnings("ignore:every configuration has been proposed")
+def test_a_limit_that_leaves_little_is_kept_to_the_end() -> None:
+    space = SearchSpace((Int(name="rank", low=1, high=200), Categorical(name="batch", choices=(8, 16))))
+    study = study_of(
+        ParetoSampler(
+            space=space, known_objectives={1: cost}, limits={1: (None, 3000.0)}, n_candidates=16, seed=0
+        )
+    )
+    asked = []
+    for _ in range(14):
+        trial = study.ask()
+        asked.append(space.suggest(trial))
+        study.tell(trial, [float(asked[-1]["batch"]), cost(asked[-1])])
+    # Six of 400 configurations are within the limit: each is found, and then they repeat.
+    assert max(cost(config) for config in asked) <= 3000
+    assert len({config_key(config) for config in asked[:6]}) == 6
 
 
 def test_an_uncertain_limit_draws_proposals_inside() -> None:
@@ -420,6 +435,35 @@ def test_neighbours_change_little_and_always_something() -> None:
     assert {config["family"] for config in configs} == {"lora", "ia3"}
     # Encoded rows are exactly those of the configurations they decode to.
     np.testing.assert_allclose(rows, SPACE.encode(configs), atol=1e-12)
+
+
+def test_rows_stand_for_exactly_the_configurations_they_become() -> None:
+    space = SearchSpace(
+        (
+            Int(name="many", low=1, high=100_000, log=True),
+            Int(name="steps", low=3, high=3 + 7 * 5000, step=7),
+            Float(name="fine", low=-1.0, high=1.0, step=1e-4),
+            Float(name="coarse", low=0.0, high=1.0, step=0.25),
+            Float(name="single", low=2.0, high=2.0),
+            Categorical(name="parent", choices=("a", "b", None)),  # type: ignore[arg-type]
+            Float(name="child", low=1e-3, high=1e3, log=True, when={"parent": ("b",)}),
+        )
+    )
+    columns, rng = Columns(space), np.random.default_rng(0)
+    rows = np.concatenate([columns.random(100, rng), columns.startup(3, 50, 1)])
+    rows = np.concatenate([rows, columns.neighbours(rows, 300, 0.01, rng)])
+    configs = columns.configurations(rows)
+    for config in configs:
+        space.validate(config)
+    np.testing.assert_allclose(space.encode(configs), rows, atol=1e-12)
+    assert len(set(columns.keys(rows))) == len({config_key(config) for config in configs})
+
+
+def test_fixed_values_hold_wherever_they_are_active() -> None:
+    columns, rng = Columns(SPACE, {"family": "lora", "rank": 4, "unknown": 1}), np.random.default_rng(0)
+    rows = columns.random(20, rng)
+    rows = np.concatenate([rows, columns.neighbours(rows, 100, 0.2, rng), columns.startup(0, 16, 0)])
+    assert {(c["family"], c["rank"]) for c in columns.configurations(rows)} == {("lora", 4)}
 
 
 @pytest.mark.parametrize(

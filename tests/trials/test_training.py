@@ -102,7 +102,10 @@ def test_divergence_is_the_configurations_failure(runner):
 
 @pytest.mark.parametrize(
     "error",
-    [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")],
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    ],
 )
 def test_out_of_memory_is_the_configurations_failure(error, runner, monkeypatch):
     def no_room(*args: object) -> float:
@@ -133,7 +136,9 @@ def test_regression_learns(tiny_model, write_jsonl):
         words = ["good"] * good + ["bad"] * (3 - good)
         rng.shuffle(words)
         rows.append({"a": "the film", "b": " ".join(words), "score": good - 1.5})
-    task = TaskSpec(type="regression", train=str(write_jsonl("r.jsonl", rows)), text=["a", "b"], label="score")
+    task = TaskSpec(
+        type="regression", train=str(write_jsonl("r.jsonl", rows)), text=["a", "b"], label="score"
+    )
     runner = Runner(ModelSpec(name=str(tiny_model("bert"))), task)
     result = runner.run(TrialSpec({**strong(runner), "batch_size": 8}, seed=0))
     assert result.metrics["pearson"] > 0.5
@@ -210,4 +215,4 @@ def test_records_survive_json():
     assert TrialSpec.from_json(spec.to_json()) == spec
     result = TrialResult(TrialStatus.FAILED, error="no")
     assert TrialResult.from_json(result.to_json()) == result
-    assert IGNORED == torch.nn.CrossEntropyLoss().ignore_index
+    assert torch.nn.CrossEntropyLoss().ignore_index == IGNORED
