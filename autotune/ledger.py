@@ -53,7 +53,9 @@ class Ledger:
         """Write a result. `values` are the objectives, None unless the trial is complete."""
         trial_id = self.study.get_trials(deepcopy=False)[number]._trial_id
         storage = self.study._storage
-        for name, value in {**attributes, "values": values, "result": result.to_json()}.items():
+        # `status` stands alone as well, for samplers: a lost trial teaches nothing, a failed one does.
+        found = {**attributes, "status": str(result.status), "values": values, "result": result.to_json()}
+        for name, value in found.items():
             storage.set_trial_user_attr(trial_id, name, value)
         self._close(number, result.status, values)
 
@@ -79,7 +81,7 @@ class Ledger:
         tries = int(trial.user_attrs.get("tries", 1)) + 1
         if tries > MAX_TRIES or not trial.params:
             return False
-        kept = {k: v for k, v in trial.user_attrs.items() if k not in ("result", "values")}
+        kept = {k: v for k, v in trial.user_attrs.items() if k not in ("result", "values", "status")}
         self.study.enqueue_trial(dict(trial.params), user_attrs={**kept, "tries": tries})
         return True
 

@@ -114,12 +114,17 @@ def _scope(rows: pd.DataFrame, objective: Objective, scope: str) -> pd.DataFrame
             "scope": scope,
             "parameter": list(found),
             "importance": list(found.values()),
-            "noise": [(1.0 - predicted) * max(shares[name] for shares in shuffled) for name in found],
+            "noise": [_noise(found[name], [s[name] for s in shuffled], predicted) for name in found],
             "trials": len(rows),
             "predicted": predicted,
         }
     )
     return table.sort_values("importance", ascending=False, kind="stable", ignore_index=True)
+
+
+def _noise(share: float, shuffled: Sequence[float], predicted: float) -> float:
+    """How much of a share noise could be behind: all of it where the forest predicts nothing."""
+    return (1.0 - predicted) * max(shuffled) if predicted > 0 else max(share, *shuffled)
 
 
 def observed_distributions(configs: Sequence[Config]) -> dict[str, BaseDistribution]:

@@ -75,7 +75,15 @@ def _template() -> go.layout.Template:
             "align": "left",
             "font": {"family": FONT, "size": 12, "color": INK},
         },
-        "margin": {"l": 64, "r": 24, "t": 96, "b": 56},
+        # Upright, the tools do not lie on title and legend. The one that uploads a chart is removed.
+        "modebar": {
+            "orientation": "v",
+            "bgcolor": "rgba(255,255,255,0)",
+            "color": FAINT,
+            "activecolor": INK,
+            "remove": ["sendChartToCloud", "select2d", "lasso2d"],
+        },
+        "margin": {"l": 64, "r": 48, "t": 96, "b": 56},
         "hovermode": "closest",
     }
     return go.layout.Template(layout=layout)

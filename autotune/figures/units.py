@@ -98,7 +98,7 @@ def percent(share: float, digits: int = 1) -> str:
 
 
 def significant(value: float, digits: int = 4) -> str:
-    """A number to so many significant digits (large ones whole), with a real minus; extreme ones as `3e−5`."""
+    """A number to so many significant digits (large ones whole), with a real minus; or as `3e−5`."""
     if value == 0:
         return "0"
     text = f"{value:.{digits}g}"
