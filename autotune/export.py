@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import json
-import operator
-import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
-from autotune.front import knee
-from autotune.objectives import unit_losses
+from autotune.picks import pick_trial
 from autotune.results import SweepResults
-from search_spaces.errors import InvalidInputError, Problem, did_you_mean
+from search_spaces.errors import InvalidInputError, Problem
 from search_spaces.families import REGISTRY
 from search_spaces.families.base import local_config
 from search_spaces.parameters import Config
@@ -28,55 +22,7 @@ from trials.data import SPLITS, TaskData, load_task, resolve_model
 from trials.specs import POCKET
 from trials.training import MAX_GRAD_NORM, learning_rate, warmup_steps
 
-PICKS = ("knee", "best", "smallest")
-_OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
-    "<=": operator.le, ">=": operator.ge, "==": operator.eq, "<": operator.lt, ">": operator.gt,
-}  # fmt: skip
-_CONDITION = re.compile(r"\s*([\w.]+)\s*(<=|>=|==|<|>)\s*([-+.\deE]+)\s*(%?)\s*")
 _TEMPLATE = Path(__file__).parent / "templates" / "train.py"
-
-
-def pick_trial(results: SweepResults, pick: str, where: Sequence[str] = ()) -> int:
-    """The trial that a pick names.
-
-    Args:
-        pick: `knee` (the front's point of diminishing returns), `best` (the best first objective, by its
-            confirmed mean where there is one), `smallest` (the fewest trainable parameters), or the number
-            of any complete trial.
-        where: conditions such as `trainable_params<=1%` or `accuracy>=0.9` that the point must meet.
-
-    Raises:
-        InvalidInputError: no such pick, trial or column, or no point meets the conditions.
-    """
-    if pick not in PICKS and not pick.isdigit():
-        raise InvalidInputError(
-            Problem("--pick", f"{pick!r} is neither a trial's number nor a pick", did_you_mean(pick, PICKS))
-        )
-    rows = results.front
-    if pick.isdigit():
-        rows = results.trials[
-            (results.trials["trial"] == int(pick)) & (results.trials["status"] == "complete")
-        ]
-        if rows.empty:
-            raise InvalidInputError(
-                Problem(
-                    "--pick", f"there is no complete trial {pick}", f"See autotune status {results.folder}."
-                )
-            )
-    elif rows.empty:
-        raise InvalidInputError(
-            Problem("--pick", "the sweep has no front yet", f"Run autotune resume {results.folder} first.")
-        )
-    kept = rows[_meets(rows, where, results)]
-    if kept.empty:
-        raise InvalidInputError(
-            Problem(
-                "--where",
-                f"no {'point of the front' if pick in PICKS else 'such trial'} meets " + " and ".join(where),
-                "Relax the condition; see the table in report.html.",
-            )
-        )
-    return int(kept["trial"].iloc[_position(results, kept, pick)])
 
 
 def export_run(results: SweepResults, pick: str, where: Sequence[str], to: str | Path) -> Path:
@@ -139,66 +85,6 @@ def train_run(run: str | Path) -> dict[str, dict[str, float]]:
         raise RuntimeError(f"{run / 'train.py'} ended with exit code {code}")
     scores: dict[str, dict[str, float]] = json.loads((run / "scores.json").read_text(encoding="utf-8"))
     return scores
-
-
-def _meets(rows: pd.DataFrame, where: Sequence[str], results: SweepResults) -> np.ndarray:
-    keep = np.ones(len(rows), dtype=bool)
-    for condition in where:
-        match = _CONDITION.fullmatch(condition)
-        if not match:
-            raise InvalidInputError(
-                Problem("--where", f"{condition!r} is no condition", 'Write one like "trainable_params<=1%".')
-            )
-        name, compare, number, percent = match.groups()
-        columns = {
-            column.split(".", 1)[-1]: column for column in rows.columns if rows[column].dtype.kind in "if"
-        }
-        columns |= {column: column for column in columns.values()}
-        if name not in columns:
-            known = [objective.name for objective in results.objectives]
-            raise InvalidInputError(
-                Problem(
-                    "--where",
-                    f"{name!r} is not a column of the trials",
-                    did_you_mean(name, [*known, *columns]),
-                )
-            )
-        limit = float(number)
-        if percent:
-            limit *= _percent_of(name, results) / 100
-        keep &= _OPERATORS[compare](rows[columns[name]].to_numpy(dtype=float), limit)
-    return keep
-
-
-def _percent_of(name: str, results: SweepResults) -> float:
-    """What a percentage means: a share of the base's parameters, or of one for shares such as accuracy."""
-    if "params" not in name:
-        return 1.0
-    sweep = results.sweep
-    return float(read_shape(resolve_model(sweep.model.name), sweep.task.type).base_parameters)
-
-
-def _position(results: SweepResults, rows: pd.DataFrame, pick: str) -> int:
-    match pick:
-        case "knee":
-            return knee(unit_losses(results.objectives, results.values(rows)))
-        case "best":
-            return int(np.argmin(results.objectives[0].loss(_confirmed(results, rows))))
-        case "smallest":
-            return int(np.argmin(rows["cost.trainable_params"].to_numpy()))
-        case _:
-            return 0
-
-
-def _confirmed(results: SweepResults, rows: pd.DataFrame) -> np.ndarray:
-    """The first objective: the mean over confirmation seeds, or the search's value where there are none."""
-    name = results.objectives[0].name
-    values = rows.set_index("trial")[name].astype(float)
-    column = f"metric.{name}"
-    if column in results.confirmations:
-        means = results.confirmations.groupby("trial")[column].mean()
-        values.update(means[means.index.isin(values.index)])
-    return values.to_numpy()
 
 
 def _adapter_config(results: SweepResults, config: Config, data: TaskData) -> Any:

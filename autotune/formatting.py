@@ -1,13 +1,13 @@
 """Short forms for a terminal: a configuration on one line, a curve in eight characters, a time on a clock.
 
-Numbers with their units come from `autotune.figures.units`, so that terminal and report say the same.
+Numbers with their units come from `autotune.units`, so that terminal and report say the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from autotune.figures.units import mask_of, ranges, significant
+from autotune.units import mask_of, ranges, significant
 
 _BARS = "▁▂▃▄▅▆▇█"
 _SHORT = {

@@ -8,6 +8,7 @@ nothing, and one that dies during a trial leaves a running trial behind that `re
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -106,19 +107,29 @@ def open_ledger(folder: Path, sweep: Sweep, *, confirm: bool = False) -> Ledger:
         directions=[objective.direction for objective in sweep.objectives],
         load_if_exists=True,
     )
-    study.set_metric_names([objective.name for objective in sweep.objectives])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names([objective.name for objective in sweep.objectives])
     return Ledger(study)
 
 
 def read_ledger(folder: Path, sweep: Sweep, *, confirm: bool = False) -> list[FrozenTrial]:
-    """The trials of a study, without changing anything; none where the study does not exist yet."""
+    """The trials of a study, without changing anything; none where the study does not exist yet.
+
+    Another process may be writing it, or may only just be making its tables.
+    """
     if not (folder / STUDY_FILE).is_file():
         return []
     name = f"{sweep.name}/confirm" if confirm else sweep.name
     try:
-        return Ledger(optuna.load_study(study_name=name, storage=_url(folder))).trials
+        storage = optuna.storages.RDBStorage(_url(folder), skip_table_creation=True)
+        return Ledger(optuna.load_study(study_name=name, storage=storage)).trials
     except KeyError:
         return []
+    except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
+        if "no such table" in f"{error} {error.__cause__}":
+            return []
+        raise
 
 
 @contextmanager
@@ -173,7 +184,7 @@ def read_sweep(folder: Path) -> Sweep:
                 "DIR", f"{str(folder)!r} holds no {SWEEP_FILE}", "Give the folder of a sweep that was run."
             )
         )
-    return load_sweep(path)
+    return load_sweep(path, check_files=False)  # a finished sweep can be read where its data have gone
 
 
 def _check_same_sweep(folder: Path, sweep: Sweep) -> None:

@@ -11,10 +11,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from autotune.figures.units import label, quantity
 from autotune.formatting import clock, points, short_config
 from autotune.results import SweepResults
 from autotune.tables import configuration, confirmed, is_cost
+from autotune.units import label, quantity
 
 _MEASURES = ("trials", "hours", "flops")
 

@@ -41,6 +41,9 @@ class Prepared:
             reference, ideal and floor.
         data: the tokenised task.
         shape: of the model.
+        references: for each objective the worst value of interest where the sweep's author gave one, else
+            None: what `sweep` was resolved to (the majority class, say) bounds the box that is reported, but
+            is so far below every trained model that improving on it would teach the search nothing.
         space: bound to the model.
         costs: the known costs of a configuration.
         baselines: the metric on validation of answers that need no adapter, by name.
@@ -50,6 +53,7 @@ class Prepared:
     sweep: Sweep
     data: TaskData
     shape: ModelShape
+    references: tuple[float | None, ...]
     space: SearchSpace
     costs: CostModel
     baselines: dict[str, float]
@@ -99,16 +103,14 @@ def prepare(sweep: Sweep) -> Prepared:
     costs = CostModel(shape, sweep.task.type, _workload(sweep, data))
     probes = _probe(space, costs, sweep.seed)
     baseline = without_model(data, sweep.task.type)
-    objectives = [
-        _resolve(objective, index, shape, probes, baseline)
-        for index, objective in enumerate(sweep.objectives)
-    ]
+    objectives = [_resolve(objective, shape, probes, baseline) for objective in sweep.objectives]
+    references = tuple(_given_reference(o, shape, probes, baseline) for o in sweep.objectives)
     _check_possible(objectives, probes)
     resolved = sweep.model_copy(update={"objectives": tuple(objectives)})
     name = "majority class" if sweep.task.type == "sequence-classification" else "mean label"
     baselines = {name: baseline[sweep.task.metric]} if baseline else {}
     left_out = [f"{family} left out: {reason}" for family, reason in loaded.left_out.items()]
-    return Prepared(resolved, data, shape, space, costs, baselines, (*data.notes, *left_out))
+    return Prepared(resolved, data, shape, references, space, costs, baselines, (*data.notes, *left_out))
 
 
 def with_base_score(prepared: Prepared, metrics: Mapping[str, float]) -> Prepared:
@@ -120,14 +122,16 @@ def with_base_score(prepared: Prepared, metrics: Mapping[str, float]) -> Prepare
         else objective
         for objective in sweep.objectives
     )
-    return Prepared(
-        sweep.model_copy(update={"objectives": objectives}),
-        prepared.data,
-        prepared.shape,
-        prepared.space,
-        prepared.costs,
-        {"base without adapter": metrics[sweep.task.metric]},
-        prepared.notes,
+    return dataclasses.replace(
+        prepared,
+        sweep=sweep.model_copy(update={"objectives": objectives}),
+        references=tuple(
+            None
+            if given is not None and math.isclose(given, metrics.get(o.name, math.inf), rel_tol=1e-3)
+            else given
+            for o, given in zip(objectives, prepared.references, strict=True)
+        ),
+        baselines={"base without adapter": metrics[sweep.task.metric]},
     )
 
 
@@ -212,7 +216,6 @@ def _probe(space: SearchSpace, costs: CostModel, seed: int) -> list[tuple[Config
 
 def _resolve(
     objective: Objective,
-    index: int,
     shape: ModelShape,
     probes: Sequence[tuple[Config, Costs]],
     baseline: Mapping[str, float],
@@ -243,6 +246,17 @@ def _resolve(
         if objective.ideal is None:
             found["ideal"] = METRICS[objective.name].best if objective.name in METRICS else 0.0
     return objective.model_copy(update=found)
+
+
+def _given_reference(
+    objective: Objective,
+    shape: ModelShape,
+    probes: Sequence[tuple[Config, Costs]],
+    baseline: Mapping[str, float],
+) -> float | None:
+    """The reference unless it is what `_resolve` fills in: a resumed sweep reads it back from its file."""
+    filled = _resolve(objective.model_copy(update={"reference": None}), shape, probes, baseline).reference
+    return None if objective.reference == filled else objective.reference
 
 
 def _number(limit: float | str | None, otherwise: float) -> float:

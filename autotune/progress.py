@@ -20,8 +20,8 @@ from rich.table import Table
 from rich.text import Text
 
 from autotune.events import Listener, Progress, SilentListener
-from autotune.figures.units import label, quantity
 from autotune.formatting import clock, points, short_config, sparkline
+from autotune.units import label, quantity
 from search_spaces.parameters import Config
 from trials.records import TrialResult, TrialStatus
 

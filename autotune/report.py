@@ -27,7 +27,11 @@ from plotly.offline import get_plotlyjs
 from autotune.figures import FIGURES, FigureEntry
 from autotune.figures.points import count_by_status, families
 from autotune.figures.style import TITLE_ROOM
-from autotune.figures.units import (
+from autotune.picks import knee_position
+from autotune.results import SweepResults
+from autotune.sweep import as_mapping
+from autotune.tables import configuration, confirmed, is_cost, luck, quality, write_whole
+from autotune.units import (
     config_lines,
     counted,
     difference,
@@ -39,11 +43,6 @@ from autotune.figures.units import (
     si,
     within_sentence,
 )
-from autotune.front import knee
-from autotune.objectives import unit_losses
-from autotune.results import SweepResults
-from autotune.sweep import as_mapping
-from autotune.tables import configuration, confirmed, is_cost, luck, quality, write_whole
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _log = logging.getLogger(__name__)
@@ -206,7 +205,7 @@ def knee_trial(results: SweepResults) -> int | None:
     front = results.front
     if front.empty:
         return None
-    return int(front["trial"].iloc[knee(unit_losses(results.objectives, results.values(front)))])
+    return int(front["trial"].iloc[knee_position(results, front)])
 
 
 def _budget_fact(results: SweepResults) -> Fact:

@@ -38,8 +38,7 @@ def pareto_sampler(prepared: Prepared) -> ParetoSampler:
         space=prepared.space,
         known_objectives={i: known(o.name) for i, o in enumerate(objectives) if o.known},
         log_objectives={i: o.floor or 1.0 for i, o in enumerate(objectives) if o.scale == "log"},
-        # The dearest cost bounds the box that is reported; the search may still gain by going there.
-        references=[None if o.known else o.reference for o in objectives],
+        references=prepared.references,
         limits={i: o.limits for i, o in enumerate(objectives) if o.max is not None or o.min is not None},
         seed=prepared.sweep.seed,
     )

@@ -251,10 +251,11 @@ def builtin_names() -> list[str]:
     return sorted(path.stem for path in BUILTIN.glob("*.yaml"))
 
 
-def load_sweep(source: str | Path) -> Sweep:
+def load_sweep(source: str | Path, *, check_files: bool = True) -> Sweep:
     """Read a sweep file, or the built-in sweep of that name.
 
-    Relative paths in it are relative to the file's own folder. Names of files that must exist are checked.
+    Relative paths in it are relative to the file's own folder. Unless `check_files` is off, the files that
+    it names must exist.
 
     Raises:
         InvalidInputError: everything that is wrong with the file, at once.
@@ -263,10 +264,11 @@ def load_sweep(source: str | Path) -> Sweep:
     data = load_yaml(path)
     if not isinstance(data, Mapping):
         raise InvalidInputError(Problem(str(source), "holds no mapping", f"Begin with: {_EXAMPLES['model']}"))
-    return parse_sweep({"name": _folder_name(path.stem), **data}, path.parent)
+    named = {"name": _folder_name(path.stem), **data}
+    return parse_sweep(named, path.parent, check_files=check_files)
 
 
-def parse_sweep(data: Mapping[str, Any], folder: Path = Path()) -> Sweep:
+def parse_sweep(data: Mapping[str, Any], folder: Path = Path(), *, check_files: bool = True) -> Sweep:
     """A sweep from the mapping that a sweep file holds; relative paths are relative to `folder`.
 
     Raises:
@@ -275,6 +277,8 @@ def parse_sweep(data: Mapping[str, Any], folder: Path = Path()) -> Sweep:
     from autotune.paths import resolve_paths  # only here, to keep the models free of the file system
 
     resolved, problems = resolve_paths(data, folder)
+    if not check_files:
+        problems = []
     try:
         sweep = Sweep.model_validate(resolved, context={"task_type": _task_type(resolved.get("task"))})
     except ValidationError as error:

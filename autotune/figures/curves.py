@@ -10,9 +10,9 @@ from plotly.subplots import make_subplots
 
 from autotune.figures.points import families, family_of
 from autotune.figures.style import FAINT, SYMBOLS, NothingToShow, finish, looks, says_why, text
-from autotune.figures.units import axis, counted, label, quantity, value_text
 from autotune.results import SweepResults
 from autotune.tables import quality
+from autotune.units import axis, counted, label, quantity, value_text
 
 _LOG_SPAN = 20.0
 """A loss whose greatest value is so many times its least is drawn on a logarithmic axis."""

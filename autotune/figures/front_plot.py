@@ -22,10 +22,10 @@ from autotune.figures.front_view import (
 )
 from autotune.figures.points import objective_axis, positions, zero_edge
 from autotune.figures.style import FAINT, INK, LINE, MUTED, finish, looks, says_why, text
-from autotune.figures.units import label
 from autotune.objectives import Objective
 from autotune.results import SweepResults
 from autotune.tables import is_cost
+from autotune.units import label
 
 _PALE = 0.32
 """Opacity of a dominated trial."""

@@ -11,11 +11,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from autotune.figures.points import families, positions, trial_points, zero_edge
-from autotune.figures.units import label, quantity, within_sentence
 from autotune.front import non_dominated
 from autotune.objectives import Objective
 from autotune.results import SweepResults
 from autotune.tables import confirmed, quality
+from autotune.units import label, quantity, within_sentence
 
 _NEAR = 1.6
 """A mark comes into the opening window if that grows the window by no more than this factor."""

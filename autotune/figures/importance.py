@@ -36,10 +36,10 @@ from sklearn.ensemble import RandomForestRegressor
 
 from autotune.figures.points import trial_points
 from autotune.figures.style import FAINT, INK, PALETTE, NothingToShow, finish, says_why, text
-from autotune.figures.units import counted, label, percent, within_sentence
 from autotune.objectives import Objective
 from autotune.results import SweepResults
 from autotune.tables import configuration
+from autotune.units import counted, label, percent, within_sentence
 from search_spaces.parameters import Config
 
 LEAST_TRIALS = 12

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from autotune.figures.points import families, log_ticks, positions, trial_points, zero_edge
 from autotune.figures.style import INK, MUTED, QUALITY_SCALE, NothingToShow, finish, says_why, text
-from autotune.figures.units import label, mask_of, quantity, si, value_text
 from autotune.objectives import Objective
 from autotune.results import SweepResults
 from autotune.tables import is_cost, quality
+from autotune.units import label, mask_of, quantity, si, value_text
 
 NOT_USED = -0.2
 """The level of an inactive parameter, in units of its axis: below the least value, with a gap."""

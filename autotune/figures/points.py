@@ -10,10 +10,10 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from autotune.figures.style import NothingToShow, text
-from autotune.figures.units import axis, config_lines, counted, label, quantity, si
 from autotune.objectives import Objective
 from autotune.results import SweepResults
 from autotune.tables import complete, configuration, confirmed, is_cost
+from autotune.units import axis, config_lines, counted, label, quantity, si
 
 _HOVER_LINES = 14
 ONE_GROUP = "trials"

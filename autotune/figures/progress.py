@@ -10,10 +10,10 @@ import plotly.graph_objects as go
 
 from autotune.figures.points import count_by_status
 from autotune.figures.style import FAINT, INK, PALETTE, NothingToShow, finish, says_why
-from autotune.figures.units import counted, duration, percent, si
 from autotune.front import hypervolume
 from autotune.objectives import unit_losses
 from autotune.results import SweepResults
+from autotune.units import counted, duration, percent, si
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def load_model():
 
 
 def shrink_logits(logits, labels):
-    """What is kept of a batch's logits: of a language model only each token's loss and whether it is right."""
+    """What is kept of a batch's logits: of a language model, each token's loss and whether it is right."""
     logits = logits[0] if isinstance(logits, tuple) else logits
     if not CAUSAL:
         return logits

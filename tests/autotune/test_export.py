@@ -13,7 +13,8 @@ import pytest
 from sklearn import metrics as reference
 
 from autotune.engine import run_sweep
-from autotune.export import export_run, pick_trial, train_run
+from autotune.export import export_run, train_run
+from autotune.picks import pick_trial
 from autotune.results import SweepResults
 from search_spaces.errors import InvalidInputError
 from tests.autotune.sweeps import small_sweep

@@ -243,7 +243,7 @@ class TestHeadline:
         assert "not independent" in headline(replace(results, confirmations=shared))[-1].note
 
     def test_the_knee_is_the_one_that_export_takes(self, results: SweepResults) -> None:
-        from autotune.export import pick_trial
+        from autotune.picks import pick_trial
 
         assert knee_trial(results) == pick_trial(results, "knee")
         assert knee_trial(synthetic_results(Path("s"), statuses=["failed"])) is None

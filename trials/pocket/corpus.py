@@ -45,8 +45,8 @@ MASK = "library"
 
 # Directories that some installations lack, that hold test data, or that hold another project's code.
 SKIPPED = frozenset(
-    "site-packages dist-packages __pycache__ test tests testing tkinter idlelib turtledemo lib2to3 "
-    "_vendor vendored externals _lib third_party".split()
+    {"site-packages", "dist-packages", "__pycache__", "test", "tests", "testing", "tkinter", "idlelib"}
+    | {"turtledemo", "lib2to3", "_vendor", "vendored", "externals", "_lib", "third_party"}
 )
 _NAMES = (
     "scikit-learn", "scikit learn", "hugging face", "huggingface", "pytorch", "cpython", *CLASSES, *EXTRAS,
@@ -215,7 +215,9 @@ def _files(root: Path) -> list[Path]:
     paths = []
     for folder, folders, names in os.walk(root):
         folders[:] = [name for name in folders if name not in SKIPPED]
-        paths += [Path(folder, name) for name in names if name.endswith(".py") and not name.startswith("test_")]
+        paths += [
+            Path(folder, name) for name in names if name.endswith(".py") and not name.startswith("test_")
+        ]
     return sorted(paths, key=lambda path: _digest(path.relative_to(root).as_posix()))
 
 
@@ -224,7 +226,11 @@ def _clean_all(code: bytes) -> Iterator[str]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # invalid escapes in other people's code
             tree = ast.parse(code)
-    except (SyntaxError, ValueError, RecursionError):  # newer syntax, wrong encoding, null bytes, deep nesting
+    except (
+        SyntaxError,
+        ValueError,
+        RecursionError,
+    ):  # newer syntax, wrong encoding, null bytes, deep nesting
         return
     # Functions inside functions are rarely documented: looking in bodies of modules and classes only is 4x faster.
     stack: list[ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef] = [tree]
@@ -233,7 +239,9 @@ def _clean_all(code: bytes) -> Iterator[str]:
         text = clean(ast.get_docstring(node, clean=False) or "")
         if text.count(" ") >= MIN_WORDS - 1 and _normalise(text):
             yield text
-        stack += [n for n in node.body if isinstance(n, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)]
+        stack += [
+            n for n in node.body if isinstance(n, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        ]
 
 
 def _normalise(text: str) -> str:
