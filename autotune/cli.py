@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -125,7 +126,7 @@ def resume(folder: Folder, trials: Trials = None, quiet: Quiet = False) -> None:
         from autotune.ledger import read_sweep
 
         loaded = _changed(read_sweep(folder), trials, None)
-    _search(loaded, folder, quiet, resume=True)
+    _search(loaded, folder, quiet)
 
 
 @app.command()
@@ -252,7 +253,7 @@ def _changed(sweep: Sweep, trials: int | None, seed: int | None) -> Sweep:
     return sweep.model_copy(update=changes)
 
 
-def _search(sweep: Sweep, folder: Path, quiet: bool, *, resume: bool = False, again: str = "") -> None:
+def _search(sweep: Sweep, folder: Path, quiet: bool, *, again: str = "") -> None:
     console = _console()
     with _polite(folder, again):
         from autotune.progress import watch
@@ -267,9 +268,11 @@ def _search(sweep: Sweep, folder: Path, quiet: bool, *, resume: bool = False, ag
             import optuna
 
             optuna.logging.set_verbosity(optuna.logging.ERROR)  # its import has set another level
+        # A cluster's polite way to stop a job is to be as good as Ctrl-C.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             with watch(console, quiet=quiet) as listener:
-                results = run_sweep(sweep, folder, listener, resume=resume)
+                results = run_sweep(sweep, folder, listener)
         except SweepInterruptedError:
             raise KeyboardInterrupt from None
         except (LedgerError, SweepFailedError) as error:

@@ -41,13 +41,10 @@ class SweepFailedError(RuntimeError):
     """Trial after trial fails: something is wrong that no other configuration will mend."""
 
 
-def run_sweep(
-    sweep: Sweep, folder: str | Path, listener: Listener | None = None, *, resume: bool = False
-) -> SweepResults:
+def run_sweep(sweep: Sweep, folder: str | Path, listener: Listener | None = None) -> SweepResults:
     """Run a sweep in its folder from wherever it stands to its report.
 
-    A folder that already holds the same sweep goes on where it stopped, so running twice repeats nothing;
-    `resume` only says that the folder must hold one.
+    A folder that already holds the same sweep goes on where it stopped, so running twice repeats nothing.
 
     Raises:
         InvalidInputError: the sweep cannot be run; nothing was written.

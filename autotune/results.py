@@ -17,6 +17,7 @@ from autotune.ledger import read_ledger, read_sweep, trial_result
 from autotune.objectives import MEASURED_COSTS, Objective, unit_losses
 from autotune.sweep import Sweep
 from search_spaces.parameters import Config
+from trials.metrics import metric_direction
 from trials.records import TrialStatus
 
 
@@ -35,7 +36,8 @@ class SweepResults:
         curves: one row a point of a validation curve: `trial`, `step`, `samples`, `metric.NAME`.
         confirmations: one row a confirmation run that is complete: `trial` (whose configuration it repeats),
             `seed`, `seconds`, `metric.NAME` on validation and `test.NAME` on the test split.
-        baselines: the metric on validation of what needs no adapter, by name.
+        baselines: the metric on validation of what needs no adapter, by name (`majority class`; the best
+            `trained head` that the search met).
     """
 
     folder: Path
@@ -84,13 +86,15 @@ def load_results(folder: str | Path) -> SweepResults:
     sweep = read_sweep(folder)
     search = read_ledger(folder, sweep)
     confirm = read_ledger(folder, sweep, confirm=True)
+    trials = _trials(search, sweep.objectives)
+    baselines = next((t.user_attrs["baselines"] for t in search if "baselines" in t.user_attrs), {})
     return SweepResults(
         folder=folder,
         sweep=sweep,
-        trials=_trials(search, sweep.objectives),
+        trials=trials,
         curves=_curves(search),
         confirmations=_confirmations(confirm),
-        baselines=next((t.user_attrs["baselines"] for t in search if "baselines" in t.user_attrs), {}),
+        baselines={**baselines, **_trained_head(trials, sweep)},
     )
 
 
@@ -127,6 +131,16 @@ def _trials(trials: Sequence[FrozenTrial], objectives: Sequence[Objective]) -> p
     table["feasible"] = feasible_rows(objectives, values)
     table["on_front"] = on_front(objectives, values) if len(table) else table["feasible"]
     return table
+
+
+def _trained_head(trials: pd.DataFrame, sweep: Sweep) -> dict[str, float]:
+    """The best score of a head on the frozen base among the trials: what an adapter must beat to be worth it."""
+    column = f"metric.{sweep.task.metric}"
+    if "param.family" not in trials or column not in trials:
+        return {}
+    scores = trials.loc[(trials["param.family"] == "head") & trials["feasible"], column].astype(float)
+    best = scores.max() if metric_direction(sweep.task.metric) == "maximize" else scores.min()
+    return {} if scores.empty else {"trained head": float(best)}
 
 
 def _trial_row(trial: FrozenTrial, objectives: Sequence[Objective]) -> dict[str, Any]:

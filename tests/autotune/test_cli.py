@@ -48,8 +48,8 @@ class Engine:
         )
         monkeypatch.setitem(sys.modules, "autotune.engine", module)
 
-    def run(self, sweep: Sweep, folder: Path, listener: Listener, *, resume: bool) -> SweepResults:
-        self.calls.append((sweep, folder, resume))
+    def run(self, sweep: Sweep, folder: Path, listener: Listener) -> SweepResults:
+        self.calls.append((sweep, folder))
         listener.progress(Progress("loading"))
         self.then(folder)
         listener.sweep_started(sweep, ["2,000 examples"])
@@ -73,9 +73,9 @@ def invoke(*arguments: str) -> Result:
 def test_run_searches_in_the_customary_folder(engine: Engine) -> None:
     result = invoke("run", "quickstart")
     assert result.exit_code == 0, result.output
-    ((sweep, folder, resume),) = engine.calls
+    ((sweep, folder),) = engine.calls
     assert sweep == load_sweep("quickstart")
-    assert (folder, resume) == (Path("sweeps/quickstart"), False)
+    assert folder == Path("sweeps/quickstart")
     assert "· 2,000 examples" in result.stdout
     assert "autotune export sweeps/quickstart --pick knee --to RUN" in result.stdout
 
@@ -99,10 +99,10 @@ def test_resume_takes_the_folders_own_sweep(engine: Engine, tmp_path: Path) -> N
     loaded = load_sweep("quickstart")
     dump_sweep(loaded, folder / "sweep.yaml")
     assert invoke("resume", str(folder), "--trials", "60").exit_code == 0
-    ((sweep, where, resume),) = engine.calls
+    ((sweep, where),) = engine.calls
     assert sweep.budget.trials == 60
     assert sweep.model_copy(update={"budget": loaded.budget}) == loaded
-    assert (where, resume) == (folder, True)
+    assert where == folder
 
 
 def test_ctrl_c_names_the_command_that_goes_on(engine: Engine, tmp_path: Path) -> None:
