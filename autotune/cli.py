@@ -34,6 +34,7 @@ QUIETING = {
     "DATASETS_VERBOSITY": "error",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "PYTHONWARNINGS": "ignore",
 }
 """What keeps other libraries' bars and remarks out of the display; workers inherit it."""
 

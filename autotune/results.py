@@ -87,7 +87,9 @@ def load_results(folder: str | Path) -> SweepResults:
     search = read_ledger(folder, sweep)
     confirm = read_ledger(folder, sweep, confirm=True)
     trials = _trials(search, sweep.objectives)
-    baselines = next((t.user_attrs["baselines"] for t in search if "baselines" in t.user_attrs), {})
+    baselines: dict[str, float] = next(
+        (t.user_attrs["baselines"] for t in search if "baselines" in t.user_attrs), {}
+    )
     return SweepResults(
         folder=folder,
         sweep=sweep,

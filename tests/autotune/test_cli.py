@@ -38,7 +38,7 @@ class Engine:
     """Stands in for `autotune.engine`: remembers what it was asked, and does what the test says."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.calls: list[tuple[Sweep, Path, bool]] = []
+        self.calls: list[tuple[Sweep, Path]] = []
         self.then: Callable[[Path], None] = lambda folder: None
         module = ModuleType("autotune.engine")
         self.interrupted = type("SweepInterruptedError", (Exception,), {})
@@ -82,7 +82,7 @@ def test_run_searches_in_the_customary_folder(engine: Engine) -> None:
 
 def test_run_with_changes(engine: Engine) -> None:
     assert invoke("run", "quickstart", "--trials", "40", "--seed", "7", "--out", "here").exit_code == 0
-    ((sweep, folder, _),) = engine.calls
+    ((sweep, folder),) = engine.calls
     assert (sweep.budget.trials, sweep.seed, folder) == (40, 7, Path("here"))
     assert sweep.task == load_sweep("quickstart").task
 
