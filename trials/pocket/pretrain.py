@@ -6,12 +6,8 @@ The objective is masked language modelling (Devlin et al. 2019, section 3.1; 20 
 no next-sentence task). Minutes on a processor are too few to learn word meanings from random vectors, so the
 embeddings start from the co-occurrences of the same text, and the output bias from the tokens' frequencies.
 
-The pooler belongs to no objective and is set afterwards: tanh(2 (h - m)), h the last hidden state of [CLS] and m
-its mean, so that a head sees how texts differ rather than what they share.
-
-Rejected, by trying: a second objective that matches the two halves of a text by their pooled vectors. It lifts a
-frozen head far more than it lifts an adapter, and leaves little for the adapters to find. Whitening in the pooler
-instead of centring suits a frozen head, too, and makes everything else diverge.
+Rejected: a second objective that matches the two halves of a text by their pooled vectors. It lifts a frozen
+head far more than it lifts an adapter, and leaves little for the adapters to find.
 
 Weights are trained in float32 and stored in float16. `config.json` says float32, and `from_pretrained` obeys it.
 """
@@ -93,7 +89,7 @@ def association_vectors(ids: list[list[int]], vocabulary: int, width: int) -> np
     totals = np.asarray(pairs.sum(axis=0)).ravel()
     information = np.log(pairs.data * totals.sum() / (totals[pairs.row] * totals[pairs.col]))
     positive = csr_matrix((np.maximum(information, 0), (pairs.row, pairs.col)), shape=counts.shape)
-    vectors, values, _ = svds(positive, k=width, rng=0)
+    vectors, values, _ = svds(positive, k=width, random_state=0)
     vectors = vectors * np.sqrt(values)
     return vectors / np.sqrt((vectors**2).mean())
 
@@ -174,21 +170,6 @@ def train(
 
 
 @torch.no_grad()
-def set_pooler(model: BertForPreTraining, ids: list[list[int]], collate: Collate) -> None:
-    """Make the pooler return tanh(2 (h - m)): centred on these texts, near its linear range, nothing rotated."""
-    sums, count = torch.zeros(WIDTH), 0
-    for start in range(0, len(ids), BATCH):
-        batch = collate([{"input_ids": text} for text in ids[start : start + BATCH]])
-        unmasked = torch.where(batch["labels"] == -100, batch["input_ids"], batch["labels"])
-        hidden = model.bert(input_ids=unmasked, attention_mask=batch["attention_mask"]).last_hidden_state
-        sums += hidden[:, 0].sum(dim=0)
-        count += len(hidden)
-    dense = model.bert.pooler.dense
-    dense.weight.copy_(2 * torch.eye(WIDTH))
-    dense.bias.copy_(-2 * sums / count)
-
-
-@torch.no_grad()
 def evaluate(model: BertForPreTraining, ids: list[list[int]], collate: Collate) -> tuple[float, float]:
     """Mean loss in nats and accuracy over the masked tokens of held-out texts."""
     torch.manual_seed(0)  # the same masks in every run
@@ -226,8 +207,7 @@ It exists so that a sweep can be tried without a network, in minutes, on a proce
 
 * Load with `AutoTokenizer.from_pretrained(folder)` and `AutoModelForSequenceClassification.from_pretrained(folder,
   num_labels=k)`. Weights are stored in float16 and load as float32, as `config.json` says.
-* The pooler is tanh(2 (h - m)), h the last hidden state of [CLS] and m its mean over 4,096 texts.
-* At most {MAX_TOKENS} tokens; no dropout.
+* The pooler is as initialised: no objective used it. At most {MAX_TOKENS} tokens; no dropout.
 * The tokenizer is lower-case WordPiece; whatever is not a letter a-z or a digit separates words and is dropped.
 * Licence: Apache-2.0.
 
@@ -259,7 +239,6 @@ def main() -> None:
     steps = train(model, ids, collate, arguments.minutes, arguments.seed)
     minutes = (time.monotonic() - start) / 60
     loss, accuracy = evaluate(model, held_out, collate)
-    set_pooler(model, sorted(ids[:4096], key=len), collate)
 
     parameters = sum(weight.numel() for weight in model.bert.parameters())
     facts = (
