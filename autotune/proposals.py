@@ -66,8 +66,8 @@ class Search:
         """Keys of what must not be proposed again."""
         return set(self.columns.keys(self.space.encode(self.history.seen)))
 
-    def startup(self, seed: int, defaults: bool) -> Config:
-        """The next point of the start-up sequence: defaults, then Sobol, without what limits forbid."""
+    def spread(self, seed: int, defaults: bool) -> Config:
+        """The study's place in the sequence of defaults, then Sobol points, without what limits forbid."""
         taken = set(self.columns.keys(self.space.encode(self.history.enqueued)))
         place = tried = 0
         for rows, configs in self._sequence(seed, defaults):

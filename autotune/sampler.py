@@ -7,6 +7,8 @@ How a suggestion comes about:
 2. Afterwards, a Gaussian process for each uncertain objective (`beliefs.py`), known objectives through their
    functions, and the candidate with the largest expected hypervolume improvement, times the probability of
    success, times the probability of keeping uncertain limits.
+3. Now and then, the next point of the Sobol sequence instead (as SMAC interleaves random configurations): where
+   the start-up found no more than the corner of what is cheap, a model that believes it would never leave it.
 
 The sampler keeps no state between trials, and draws for a trial come from the seed and the trial's number.
 Hence `reseed_rng` has nothing to do, and threads and processes may share a study.
@@ -35,6 +37,10 @@ from search_spaces.space import SearchSpace
 
 if TYPE_CHECKING:
     from optuna.study import Study
+
+
+_SPREAD_EVERY = 8
+"""Of so many proposals, one continues the start-up sequence whatever the models say."""
 
 
 class ParetoSampler(BaseSampler):
@@ -129,8 +135,9 @@ class ParetoSampler(BaseSampler):
             history=history,
             rng=np.random.default_rng([self._seed, trial.number]),
         )
-        if history.earlier < self._n_startup or len(history.configs) < 2:
-            config = search.startup(self._seed, defaults=self._space is not None)
+        starting = history.earlier < self._n_startup or len(history.configs) < 2
+        if starting or history.rank % _SPREAD_EVERY == _SPREAD_EVERY - 1:
+            config = search.spread(self._seed, defaults=self._space is not None)
         else:
             config = search.best(self._n_candidates)
         if search.exhausted and not self._warned_exhausted:

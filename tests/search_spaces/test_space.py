@@ -243,7 +243,7 @@ def test_bad_parameters_are_refused(make: Any, message: str) -> None:
     ("parts", "message"),
     [
         ([Int(name="a", low=1, high=2)] * 2, "appears twice"),
-        ([Int(name="a", low=1, high=2, when={"b": (1,)})], "not a parameter before it"),
+        ([Int(name="a", low=1, high=2, when={"b": (1,)})], "no parameter before it"),
         (
             [Int(name="b", low=1, high=2), Int(name="a", low=1, high=2, when={"b": (3,)})],
             "its condition on b: 3 is outside 1 to 2",
