@@ -17,12 +17,16 @@ from search_spaces.families import REGISTRY
 from search_spaces.families.base import local_config
 from search_spaces.parameters import Config
 from search_spaces.shapes import read_shape
+from search_spaces.training import OPTIMIZERS, optimizer_of
 from trials import encoding
 from trials.data import SPLITS, TaskData, load_task, resolve_model
+from trials.schedules import transformers_schedule
 from trials.specs import POCKET
-from trials.training import MAX_GRAD_NORM, learning_rate, warmup_steps
+from trials.training import MAX_GRAD_NORM, learning_rate, sequence_length
 
 _TEMPLATE = Path(__file__).parent / "templates" / "train.py"
+_OPTIM = {"adamw": "adamw_torch", "adafactor": "adafactor"}
+"""transformers' names of optimisers; train.py builds the others itself."""
 
 
 def export_run(results: SweepResults, pick: str, where: Sequence[str], to: str | Path) -> Path:
@@ -57,6 +61,8 @@ def export_run(results: SweepResults, pick: str, where: Sequence[str], to: str |
         "trust_remote_code": sweep.model.trust_remote_code,
         "precision": sweep.model.precision,
         "task": sweep.task.model_dump(),
+        "sequence_length": min(sequence_length(config) or sweep.task.max_length, sweep.task.max_length),
+        "optimizer": optimizer_of(config),
         "columns": list(sweep.task.columns),
         "classes": data.classes,
         "splits": {name: _place_split(data, name, to) for name in SPLITS},
@@ -102,17 +108,18 @@ def _training_arguments(results: SweepResults, trial: int, config: Config, data:
     """For `transformers.TrainingArguments`: the loop of the search on the whole training split."""
     seed = int(results.trials.set_index("trial")["seed"][trial])
     batch_size, epochs = int(config["batch_size"]), int(config["epochs"])
-    steps = epochs * -(-len(data.splits["train"]) // batch_size)
+    cut = data.at_length(results.sweep.task, sequence_length(config))
+    steps = epochs * -(-len(cut.splits["train"]) // batch_size)
+    optimizer = optimizer_of(config)
     return {
         "learning_rate": learning_rate(config),
         "per_device_train_batch_size": batch_size,
         "per_device_eval_batch_size": 64,
         "num_train_epochs": epochs,
         "weight_decay": config["weight_decay"],
-        "lr_scheduler_type": config["schedule"],
-        "warmup_steps": warmup_steps(config, steps),
+        **transformers_schedule(config, steps),
         "max_grad_norm": MAX_GRAD_NORM,
-        "optim": "adamw_torch",
+        **({"optim": _OPTIM[optimizer]} if optimizer in _OPTIM else {}),
         "seed": seed,
         "bf16": results.sweep.model.precision == "bf16",
         "use_cpu": results.sweep.model.device == "cpu",
@@ -151,10 +158,12 @@ def _readme(results: SweepResults, trial: int, config: Config) -> str:
     row = results.trials.set_index("trial").loc[trial]
     objectives = "\n".join(f"* {o.name}: {row[o.name]:,.6g} (search, one seed)" for o in results.objectives)
     settings = "\n".join(f"* `{name}`: {value}" for name, value in config.items())
+    package = OPTIMIZERS[optimizer_of(config)].package
+    further = "" if package is None else f"\nIts optimiser also needs `pip install {package}`.\n"
     return (
         f"# Trial {trial} of the sweep `{results.sweep.name}`\n\n{objectives}\n\n"
         "Train it with `python train.py`: it needs transformers, peft and datasets. The adapter is saved in\n"
         "`adapter/` and the scores in `scores.json`. The search trained on "
-        f"{results.sweep.fidelity.train_samples or 'all'} examples an epoch; this run trains on all.\n\n"
+        f"{results.sweep.fidelity.train_samples or 'all'} examples an epoch; this run trains on all.\n{further}\n"
         f"## The configuration\n\n{settings}\n"
     )

@@ -19,8 +19,10 @@ _SHORT = {
     "learning_rate": "lr {}",
     "batch_size": "batch {}",
     "epochs": "{} ep",
+    "sequence_length": "{} long",
+    "learning_rate_factor": "lr ×{}",
 }
-_LEFT_OUT = ("family", "weight_decay", "warmup", "schedule")
+_LEFT_OUT = ("family", "weight_decay", "warmup", "schedule", "cooldown")
 
 
 def short_config(config: Mapping[str, object]) -> str:

@@ -16,9 +16,10 @@ from autotune.sweep import Sweep
 from search_spaces.costs import CostModel, Costs, Workload
 from search_spaces.errors import InvalidInputError, Problem
 from search_spaces.loading import load_space
-from search_spaces.parameters import Config, Int, Value
+from search_spaces.parameters import Categorical, Config, Int, Value
 from search_spaces.shapes import ModelShape, read_shape
 from search_spaces.space import SearchSpace
+from search_spaces.training import SEQUENCE_LENGTH
 from trials.data import TaskData, load_task, resolve_model
 from trials.evaluation import without_model
 from trials.metrics import METRICS
@@ -100,7 +101,7 @@ def prepare(sweep: Sweep) -> Prepared:
     _check_length(data, shape)
     loaded = load_space(sweep.space, shape=shape, task=sweep.task.type)
     space = _with_room_for_virtual_tokens(loaded.space, data, shape)
-    costs = CostModel(shape, sweep.task.type, _workload(sweep, data))
+    costs = CostModel(shape, sweep.task.type, _workload(sweep, data, space))
     probes = _probe(space, costs, sweep.seed)
     baseline = without_model(data, sweep.task.type)
     objectives = [_resolve(objective, shape, probes, baseline) for objective in sweep.objectives]
@@ -202,10 +203,41 @@ def _with_room_for_virtual_tokens(space: SearchSpace, data: TaskData, shape: Mod
     return dataclasses.replace(space, parameters=tuple(parameters))
 
 
-def _workload(sweep: Sweep, data: TaskData) -> Workload:
+def _workload(sweep: Sweep, data: TaskData, space: SearchSpace) -> Workload:
+    """What one epoch is, whole and cut at each sequence length of the space."""
+    whole = _measured(sweep, data)
+    cuts = {}
+    for length in _sequence_lengths(sweep, space):
+        cut = _measured(sweep, data.at_length(sweep.task, length))
+        # A language model is scored, and used, on whole examples whatever it was trained on.
+        inference = whole.tokens if sweep.task.type == "causal-lm" else None
+        cuts[length] = dataclasses.replace(cut, inference_tokens=inference)
+    return dataclasses.replace(whole, cuts=cuts)
+
+
+def _measured(sweep: Sweep, data: TaskData) -> Workload:
     examples = subset(data.splits["train"], sweep.fidelity.train_samples, seed=0)
     mean, mean_square = padded_lengths(examples, _TYPICAL_BATCH)
     return Workload(tokens=mean, tokens_square=mean_square, train_samples=len(examples))
+
+
+def _sequence_lengths(sweep: Sweep, space: SearchSpace) -> list[int]:
+    """The choices of `sequence_length`; InvalidInputError where the task cuts its examples before them."""
+    if SEQUENCE_LENGTH.name not in space:
+        return []
+    parameter = space[SEQUENCE_LENGTH.name]
+    assert isinstance(parameter, Categorical)
+    lengths = [int(length) for length in parameter.choices]
+    longest = max(lengths)
+    if longest > sweep.task.max_length:
+        raise InvalidInputError(
+            Problem(
+                f"space.parameters.{SEQUENCE_LENGTH.name}",
+                f"{longest} is above task.max_length, {sweep.task.max_length}",
+                f"Set max_length to {longest}, or drop the choice.",
+            )
+        )
+    return lengths
 
 
 def _probe(space: SearchSpace, costs: CostModel, seed: int) -> list[tuple[Config, Costs]]:

@@ -8,12 +8,13 @@ those of autograd on eager attention; `torch.utils.flop_counter.FlopCounterMode`
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from search_spaces.families import REGISTRY, AdapterCost, local_config
 from search_spaces.families.backward import layer_gradients
 from search_spaces.parameters import Value
 from search_spaces.shapes import ModelShape, TaskType
+from search_spaces.training import SEQUENCE_LENGTH
 
 KNOWN_COSTS = ("trainable_params", "stored_bytes", "train_flops", "inference_flops")
 """The objectives that follow from the configuration alone; all are better when smaller."""
@@ -31,12 +32,17 @@ class Workload:
         tokens_square: mean of the squared length, padding included; attention grows with it.
         train_samples: samples of one epoch.
         batch_size: samples a forward pass where the configuration does not say.
+        inference_tokens: mean length of a sample at inference; by default that of a training sample.
+        cuts: the same data with its samples cut, by the number of tokens after which they are: what a
+            configuration with that `sequence_length` is trained on.
     """
 
     tokens: float
     tokens_square: float
     train_samples: int
     batch_size: int = 32
+    inference_tokens: float | None = None
+    cuts: Mapping[int, Workload] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("tokens", "train_samples", "batch_size"):
@@ -72,7 +78,8 @@ class CostModel:
     """The costs of any configuration of one model, task and workload.
 
     A configuration names its `family`, the family's knobs as `family.knob`, and optionally `epochs`
-    (default 1) and `batch_size` (default the workload's). Everything else in it is ignored.
+    (default 1), `batch_size` (default the workload's) and `sequence_length` (one of the workload's cuts,
+    default the whole). Everything else in it is ignored.
     """
 
     def __init__(self, shape: ModelShape, task: TaskType, workload: Workload) -> None:
@@ -92,9 +99,29 @@ class CostModel:
             flow: self._head_products(self._head_gradients(flow)) for flow in (False, True)
         }
         self._lowest: dict[frozenset[str], tuple[float, float]] = {}
+        self._cuts = {length: CostModel(shape, task, cut) for length, cut in workload.cuts.items()}
+
+    def at(self, config: Mapping[str, Value]) -> CostModel:
+        """The model of the data as the configuration's `sequence_length` cuts it; itself where it has none.
+
+        Raises:
+            ValueError: the workload has no such cut.
+        """
+        length = config.get(SEQUENCE_LENGTH.name)
+        if length is None:
+            return self
+        if length not in self._cuts:
+            known = ", ".join(map(str, self._cuts)) or "none"
+            raise ValueError(
+                f"sequence_length: the workload is not known for {length} tokens, only for {known}; "
+                "give it in Workload.cuts"
+            )
+        return self._cuts[int(length)]
 
     def __call__(self, config: Mapping[str, Value]) -> Costs:
-        """Raise ValueError where the configuration names no registered family."""
+        """Raise ValueError where the configuration names no registered family or an unknown length."""
+        if (cut := self.at(config)) is not self:
+            return cut({name: value for name, value in config.items() if name != SEQUENCE_LENGTH.name})
         name = config.get("family")
         if name not in REGISTRY:
             raise ValueError(f"family: {name!r} is not registered; use one of {', '.join(sorted(REGISTRY))}")
@@ -123,7 +150,8 @@ class CostModel:
         return forward + self._backward(cost, tokens, pairs) + cost.backward_flops * tokens
 
     def _inference_sample(self, cost: AdapterCost) -> float:
-        tokens, pairs = _lengths(self.workload.tokens, self.workload.tokens**2, cost)
+        length = self.workload.inference_tokens or self.workload.tokens
+        tokens, pairs = _lengths(length, length**2, cost)
         adapter = 0.0 if cost.mergeable else cost.forward_flops * tokens
         return self._forward(tokens, pairs) + adapter
 

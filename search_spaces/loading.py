@@ -6,7 +6,7 @@
       batch_size: 16
 
 The space is `family`, then each family's knobs as `family.knob`, which exist only where the family is the
-one chosen, then the knobs of training, which every family shares.
+one chosen, then the knobs of training, which every family shares (training.py).
 """
 
 from __future__ import annotations
@@ -20,22 +20,13 @@ from search_spaces.errors import InvalidInputError, Problem, did_you_mean
 from search_spaces.families import REGISTRY
 from search_spaces.families.base import Family, TaskType
 from search_spaces.overrides import Override, spell_out
-from search_spaces.parameters import Categorical, Float, Int, Parameter, TopLayers
+from search_spaces.parameters import Categorical, Int, Parameter, TopLayers
 from search_spaces.shapes import ModelShape
 from search_spaces.space import SearchSpace
+from search_spaces.training import ON_REQUEST, missing_libraries, training_knobs
 from search_spaces.yamls import load_yaml
 
 PRESETS = Path(__file__).parent / "presets"
-
-TRAINING: tuple[Parameter, ...] = (
-    Categorical(name="batch_size", choices=(8, 16, 32, 64), ordered=True, default=32),
-    Int(name="epochs", low=1, high=5, default=3),
-    # Up to 30 times the customary 0.01: small data repeated often want far more.
-    Float(name="weight_decay", low=1e-4, high=0.3, log=True, default=0.01),
-    Float(name="warmup", low=0.0, high=0.2, step=0.02, default=0.06),
-    Categorical(name="schedule", choices=("linear", "cosine", "constant"), default="linear"),
-)
-"""The knobs that every family shares; `warmup` is a share of the optimiser steps."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +78,11 @@ def load_space(
                 Problem(str(key), "unknown key", did_you_mean(str(key), ("families", "parameters")))
             )
     families = _families(mapping.get("families"), problems)
-    originals = {p.name: p for p in (*_knobs(families), *TRAINING)}
+    training = training_knobs(mapping.get("parameters"))
+    originals = {p.name: p for p in (*_knobs(families), *training)}
     changed = _changed(originals, mapping.get("parameters"), [f.name for f in families], problems)
+    if not problems:
+        problems += missing_libraries(changed)
     if problems:
         raise InvalidInputError(problems)
     spelt = {
@@ -96,7 +90,7 @@ def load_space(
         "parameters": {name: spell_out(changed[name], original) for name, original in originals.items()},
     }
     if shape is None:
-        return LoadedSpace(_assemble(families, changed), spelt)
+        return LoadedSpace(_assemble(families, training, changed), spelt)
     left_out = {f.name: reason for f in families if (reason := f.unsupported(shape, task or shape.task))}
     families = [family for family in families if family.name not in left_out]
     if not families:
@@ -107,10 +101,12 @@ def load_space(
             )
         )
     narrowed: dict[str, str] = {}
-    fitted = {name: _fit(changed[name], shape, narrowed, problems) for name in _names(families)}
+    fitted = {
+        p.name: _fit(changed[p.name], shape, narrowed, problems) for p in (*_knobs(families), *training)
+    }
     if problems:
         raise InvalidInputError(problems)
-    return LoadedSpace(_assemble(families, fitted).bind(shape.depth), spelt, left_out, narrowed)
+    return LoadedSpace(_assemble(families, training, fitted).bind(shape.depth), spelt, left_out, narrowed)
 
 
 def read_spec(spec: str | Path | Mapping[str, Any]) -> Mapping[str, Any]:
@@ -171,10 +167,6 @@ def _knobs(families: Sequence[Family]) -> list[Parameter]:
     ]
 
 
-def _names(families: Sequence[Family]) -> list[str]:
-    return [p.name for p in (*_knobs(families), *TRAINING)]
-
-
 def _changed(
     originals: Mapping[str, Parameter], given: object, families: list[str], problems: list[Problem]
 ) -> dict[str, Parameter]:
@@ -198,14 +190,19 @@ def _changed(
         elif family in REGISTRY and family not in families:
             fix = f"Add {family} to families, or drop this line."
             problems.append(Problem(where, f"family {family!r} is not in the space", fix))
+        elif name in ON_REQUEST:
+            problems.append(Problem(where, "has nothing to act on in this space", ON_REQUEST[str(name)]))
         else:
-            problems.append(Problem(where, "unknown parameter", did_you_mean(str(name), originals)))
+            known = (*originals, *ON_REQUEST)
+            problems.append(Problem(where, "unknown parameter", did_you_mean(str(name), known)))
     return changed
 
 
-def _assemble(families: Sequence[Family], parameters: Mapping[str, Parameter]) -> SearchSpace:
+def _assemble(
+    families: Sequence[Family], training: Sequence[Parameter], parameters: Mapping[str, Parameter]
+) -> SearchSpace:
     family = Categorical(name="family", choices=tuple(f.name for f in families))
-    return SearchSpace((family, *(parameters[name] for name in _names(families))))
+    return SearchSpace((family, *(parameters[p.name] for p in (*_knobs(families), *training))))
 
 
 def _fit(

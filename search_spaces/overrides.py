@@ -31,6 +31,9 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "epochs": (1, math.inf),
     "weight_decay": (0.0, math.inf),
     "warmup": (0.0, 1.0),
+    "cooldown": (0.0, 1.0),
+    "learning_rate_factor": (_TINY, 1000.0),
+    "sequence_length": (8, math.inf),
 }
 """What a knob of this (local) name can take at all, whatever the family."""
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +51,23 @@ class TaskData:
     classes: tuple[Any, ...] | None
     tokenizer: Any
     notes: tuple[str, ...]
+    _cuts: dict[int, TaskData] = field(default_factory=dict, repr=False, compare=False)
+
+    def at_length(self, task: TaskSpec, length: int | None) -> TaskData:
+        """The task with examples of at most `length` tokens, itself where `length` is None or cuts nothing.
+
+        What is longer is encoded anew, so that special tokens stay. Of a causal-lm task only the training
+        split is cut: its score is a mean over held-out tokens, which must be the same for every length.
+        The result is kept: each length is encoded once per process.
+
+        Raises:
+            InvalidInputError: no example of a split has anything to learn within `length` tokens.
+        """
+        if length is None or length >= task.max_length:
+            return self
+        if length not in self._cuts:
+            self._cuts[length] = _cut(self, task, length)
+        return self._cuts[length]
 
     @property
     def outputs(self) -> int:
@@ -209,9 +226,9 @@ def _check_columns(raw: Mapping[str, Dataset], task: TaskSpec) -> None:
 
 
 def _field_of(column: str, task: TaskSpec) -> str:
-    for field in ("label", "prompt", "completion", "messages"):
-        if getattr(task, field) == column:
-            return f"task.{field}"
+    for name in ("label", "prompt", "completion", "messages"):
+        if getattr(task, name) == column:
+            return f"task.{name}"
     return "task.text"
 
 
@@ -331,7 +348,7 @@ def _encode_split(
                 "Check the columns: text must be strings, messages lists of {role, content}.",
             )
         ) from error
-    learned = _keep(examples, lambda e: not isinstance(e["labels"], list) or _learns(e["labels"]))
+    learned = _teaching(examples)
     if len(learned) < len(examples):
         notes.append(
             f"{name}: {len(examples) - len(learned)} examples left out: nothing to learn within "
@@ -349,13 +366,37 @@ def _encode_split(
     return examples, rows
 
 
-def _learns(labels: list[int]) -> bool:
+def _teaching(examples: list[Encoded]) -> list[int]:
+    """The indices of the examples with something to learn."""
     # A causal model predicts the next token, so the first label is never scored.
-    return any(label != IGNORED for label in labels[1:])
+    return [
+        index
+        for index, example in enumerate(examples)
+        if not isinstance(labels := example["labels"], list) or any(label != IGNORED for label in labels[1:])
+    ]
 
 
-def _keep(examples: list[Encoded], test: Callable[[Encoded], bool]) -> list[int]:
-    return [index for index, example in enumerate(examples) if test(example)]
+def _cut(data: TaskData, task: TaskSpec, length: int) -> TaskData:
+    fields = {**task.model_dump(), "max_length": length}
+    splits, raw = dict(data.splits), dict(data.raw)
+    for name in ("train",) if task.type == "causal-lm" else SPLITS:
+        examples = list(splits[name])
+        longer = [index for index, example in enumerate(examples) if len(example["input_ids"]) > length]
+        for index, row in zip(longer, raw[name].select(longer), strict=True):
+            examples[index] = encode(row, fields, data.tokenizer, data.classes)
+        learned = _teaching(examples)
+        if not learned:
+            raise InvalidInputError(
+                Problem(
+                    "space.parameters.sequence_length",
+                    f"no example of {name} has anything to learn within {length} tokens",
+                    f"Drop {length}.",
+                )
+            )
+        if len(learned) < len(examples):
+            examples, raw[name] = [examples[i] for i in learned], raw[name].select(learned)
+        splits[name] = examples
+    return replace(data, splits=splits, raw=raw, _cuts={})
 
 
 def _first_line(error: BaseException) -> str:

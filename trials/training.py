@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,15 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from search_spaces.parameters import Value
+from search_spaces.training import SEQUENCE_LENGTH, learning_rate_factor, optimizer_of
 from trials.data import TaskData
 from trials.encoding import Encoded, collate
 from trials.evaluation import evaluate
 from trials.memory import PeakMemory
 from trials.models import Base, trainable_parameters
+from trials.optimizers import build_optimizer
 from trials.records import CurvePoint, TrialResult, TrialSpec, TrialStatus
+from trials.schedules import lr_schedule
 
 MAX_GRAD_NORM = 1.0
 _CHUNK = 32
@@ -38,6 +41,7 @@ def train(base: Base, data: TaskData, spec: TrialSpec) -> TrialResult:
     """
     started = time.perf_counter()
     config, fidelity = spec.config, spec.fidelity
+    data = data.at_length(base.task, sequence_length(config))
     examples = subset(data.splits["train"], fidelity.train_samples, seed=0)
     held_out = subset(data.splits["validation"], fidelity.eval_samples, seed=0)
 
@@ -52,8 +56,10 @@ def train(base: Base, data: TaskData, spec: TrialSpec) -> TrialResult:
     with PeakMemory(base.device) as memory:
         model = base.adapted(config, spec.seed)
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(
-            decay_groups(parameters, float(config["weight_decay"])), lr=learning_rate(config)
+        optimizer = build_optimizer(
+            optimizer_of(config),
+            decay_groups(parameters, float(config["weight_decay"])),
+            learning_rate(config),
         )
         batch_size, epochs = int(config["batch_size"]), int(config["epochs"])
         steps = epochs * math.ceil(len(examples) / batch_size)
@@ -108,36 +114,14 @@ def decay_groups(parameters: Sequence[nn.Parameter], weight_decay: float) -> lis
 
 
 def learning_rate(config: Mapping[str, Value]) -> float:
-    """The peak learning rate: the family's own."""
-    return float(config[f"{config['family']}.learning_rate"])
+    """The peak learning rate: the family's own, times the factor of the optimiser."""
+    return float(config[f"{config['family']}.learning_rate"]) * learning_rate_factor(config)
 
 
-def lr_schedule(config: Mapping[str, Value], steps: int) -> Callable[[int], float]:
-    """The factor on the learning rate at each step: a linear warm-up, then linear or cosine decay to zero,
-    or constant. `transformers.get_scheduler` gives the same shapes to the exported run."""
-    warmup = warmup_steps(config, steps)
-    shape = str(config["schedule"])
-
-    def factor(step: int) -> float:
-        if step < warmup:
-            return step / max(warmup, 1)
-        done = (step - warmup) / max(steps - warmup, 1)
-        match shape:
-            case "linear":
-                return max(0.0, 1.0 - done)
-            case "cosine":
-                return max(0.0, 0.5 * (1.0 + math.cos(math.pi * done)))
-            case "constant":
-                return 1.0
-            case _:
-                raise ValueError(f"schedule: {shape!r} is not linear, cosine or constant")
-
-    return factor
-
-
-def warmup_steps(config: Mapping[str, Value], steps: int) -> int:
-    """Steps of warm-up, rounded up as transformers does."""
-    return math.ceil(float(config["warmup"]) * steps)
+def sequence_length(config: Mapping[str, Value]) -> int | None:
+    """Tokens after which examples are cut, or None where the task alone decides."""
+    length = config.get(SEQUENCE_LENGTH.name)
+    return None if length is None else int(length)
 
 
 def evaluation_steps(steps: int, evaluations: int) -> frozenset[int]:

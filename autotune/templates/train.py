@@ -1,4 +1,5 @@
-"""Train one exported configuration at full budget: needs transformers, peft and datasets, nothing else.
+"""Train one exported configuration at full budget: needs transformers, peft and datasets, nothing else
+(and lion-pytorch where run.json says that the optimiser is lion).
 
     python train.py [--seed S] [--output DIR]
 
@@ -39,8 +40,11 @@ def load_split(name):
     if "file" in source:  # the split was carved out or embedded, and lies beside this script
         source = {"path": "parquet", "data_files": str(HERE / source["file"]), "split": "train"}
     rows = load_dataset(**source)
+    # A language model is scored on whole examples, whatever it was trained on, as in the search.
+    length = TASK["max_length"] if CAUSAL and name != "train" else RUN["sequence_length"]
+    task = {**TASK, "max_length": length}
     whole = [row for row in rows if all(row[column] is not None for column in RUN["columns"])]
-    encoded = [encode(row, TASK, tokenizer, CLASSES) for row in whole]
+    encoded = [encode(row, task, tokenizer, CLASSES) for row in whole]
     return [e for e in encoded if not CAUSAL or any(label != IGNORED for label in e["labels"][1:])]
 
 
@@ -130,15 +134,7 @@ def main():
     model = get_peft_model(load_model(), PeftConfig.from_pretrained(str(HERE)))
     model.print_trainable_parameters()
     splits = {name: load_split(name) for name in ("train", "validation", "test")}
-    trainer = Trainer(
-        model=model,
-        args=TrainingArguments(output_dir=str(HERE / "checkpoints"), **settings),
-        train_dataset=splits["train"],
-        eval_dataset=splits["validation"],
-        data_collator=lambda examples: collate(examples, tokenizer),
-        compute_metrics=scores,
-        preprocess_logits_for_metrics=shrink_logits,
-    )
+    trainer = make_trainer(model, settings, splits)
     trainer.train()
     model.save_pretrained(options.output)
     tokenizer.save_pretrained(options.output)
@@ -146,6 +142,35 @@ def main():
     (HERE / "scores.json").write_text(json.dumps(report, indent=2))
     for name, values in report.items():
         print(f"{name} {TASK['metric']}: {values[TASK['metric']]:.4f}")
+
+
+class LikeTheSearch(Trainer):
+    """The Trainer, with weight decay where the search has it: on matrices, whatever their names."""
+
+    def get_decay_parameter_names(self, model):
+        return [name for name, parameter in model.named_parameters() if parameter.ndim > 1]
+
+
+def make_trainer(model, settings, splits):
+    return LikeTheSearch(
+        model=model,
+        args=TrainingArguments(output_dir=str(HERE / "checkpoints"), **settings),
+        train_dataset=splits["train"],
+        eval_dataset=splits["validation"],
+        data_collator=lambda examples: collate(examples, tokenizer),
+        compute_metrics=scores,
+        preprocess_logits_for_metrics=shrink_logits,
+        optimizer_cls_and_kwargs=further_optimizer(settings),
+    )
+
+
+def further_optimizer(settings):
+    """The class and arguments of an optimiser that TrainingArguments has no name for; None if it has one."""
+    if RUN["optimizer"] != "lion":
+        return None
+    from lion_pytorch import Lion
+
+    return Lion, {"lr": settings["learning_rate"]}
 
 
 def score_split(trainer, split):
