@@ -11,7 +11,7 @@ import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -23,6 +23,9 @@ from search_spaces.parameters import Value
 from search_spaces.shapes import ModelShape, read_shape
 from trials.data import TaskData, resolve_model
 from trials.specs import ModelSpec, TaskSpec
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,9 @@ class Base:
         shared = {id(tensor): tensor for tensor in _tensors(self.model) if id(tensor) not in own}
         return copy.deepcopy(self.model, shared)
 
-    def adapted(self, config: Mapping[str, Value], seed: int) -> nn.Module:
+    def adapted(self, config: Mapping[str, Value], seed: int) -> PeftModel:
         """A model with a new adapter and head, drawn from `seed`; everything else is the shared base."""
-        from peft import get_peft_model
+        from peft import PeftModel, get_peft_model
 
         family = str(config["family"])
         torch.manual_seed(seed)
@@ -63,7 +66,9 @@ class Base:
         for name in self.new_heads:
             _draw_head(model.get_submodule(name), self.initializer_range)
         peft_config = REGISTRY[family].peft_config(local_config(family, config), self.shape, self.task.type)
-        return get_peft_model(model, peft_config)
+        adapted = get_peft_model(model, peft_config)
+        assert isinstance(adapted, PeftModel)  # peft has another class for mixed adapters
+        return adapted
 
     @property
     def initializer_range(self) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,105 @@ class DivergedError(ArithmeticError):
     """The loss stopped being a finite number."""
 
 
+class Run:
+    """One configuration in training: its model, optimiser, order of data and curve.
+
+    Ask for `next_batch`, put its gradients on the parameters, and `update` with its loss, until there is no
+    next batch; then ask for the `result`.
+
+    Raises:
+        DivergedError: from `update` and `result`: a training or validation loss is not finite.
+    """
+
+    def __init__(self, base: Base, data: TaskData, spec: TrialSpec) -> None:
+        self._started = time.perf_counter()
+        config, fidelity = spec.config, spec.fidelity
+        self.base, self.spec = base, spec
+        self.data = data.at_length(base.task, sequence_length(config))
+        self._held_out = subset(self.data.splits["validation"], fidelity.eval_samples, seed=0)
+        examples = subset(self.data.splits["train"], fidelity.train_samples, seed=0)
+        self.model = base.adapted(config, spec.seed)
+        training_mode(self.model)
+        self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self._optimizer = build_optimizer(
+            optimizer_of(config),
+            decay_groups(self.parameters, float(config["weight_decay"])),
+            learning_rate(config),
+        )
+        batch_size, epochs = int(config["batch_size"]), int(config["epochs"])
+        self.steps = epochs * math.ceil(len(examples) / batch_size)
+        self._schedule = LambdaLR(self._optimizer, lr_schedule(config, self.steps))
+        self._checkpoints = evaluation_steps(self.steps, fidelity.evaluations)
+        self._batches = ([examples[i] for i in b] for b in batches(examples, batch_size, epochs, spec.seed))
+        self._step = self._seen = self._size = 0
+        self._curve: list[CurvePoint] = []
+        self._train_seconds = 0.0
+
+    def next_batch(self) -> list[Encoded] | None:
+        """The examples of the next step, or None after the last."""
+        batch = next(self._batches, None)
+        self._size = len(batch or ())
+        return batch
+
+    def update(self, loss: float, seconds: float = 0.0) -> None:
+        """Step with the gradients that are there, and score the validation split where that is due.
+
+        Args:
+            loss: of the batch, the mean over its examples.
+            seconds: what the batch's forward and backward pass took.
+        """
+        tick = time.perf_counter()
+        self._step += 1
+        self._seen += self._size
+        if not math.isfinite(loss):
+            raise DivergedError(f"the training loss became {loss} at step {self._step} of {self.steps}")
+        torch.nn.utils.clip_grad_norm_(self.parameters, MAX_GRAD_NORM)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        self._schedule.step()
+        self._train_seconds += seconds + time.perf_counter() - tick
+        if self._step in self._checkpoints:
+            self._curve.append(CurvePoint(self._step, self._seen, self._score(self._held_out)))
+
+    @property
+    def done(self) -> bool:
+        """Whether the last step is behind."""
+        return self._step == self.steps
+
+    @property
+    def seconds(self) -> float:
+        """Since the run was built."""
+        return time.perf_counter() - self._started
+
+    def result(self) -> TrialResult:
+        """What the run brought; scores the test split where the spec asks for it."""
+        test_metrics = self._score(self.data.splits["test"]) if self.spec.score_test else {}
+        return TrialResult(
+            status=TrialStatus.COMPLETE,
+            metrics=self._curve[-1].metrics,
+            test_metrics=test_metrics,
+            curve=tuple(self._curve),
+            train_seconds=self._train_seconds,
+            seconds=self.seconds,
+            trainable_params=trainable_parameters(self.model),
+        )
+
+    def _score(self, split: Sequence[Encoded]) -> dict[str, float]:
+        base = self.base
+        scores = evaluate(
+            self.model,
+            self.data,
+            split,
+            task_type=base.task.type,
+            device=base.device,
+            autocast=base.autocast,
+        )
+        training_mode(self.model)
+        if not math.isfinite(scores["eval_loss"]):
+            raise DivergedError(f"the validation loss became {scores['eval_loss']}")
+        return scores
+
+
 def train(base: Base, data: TaskData, spec: TrialSpec) -> TrialResult:
     """Train one configuration and score it on the validation split (and the test split, where asked).
 
@@ -39,61 +139,38 @@ def train(base: Base, data: TaskData, spec: TrialSpec) -> TrialResult:
         DivergedError: the training or validation loss is not finite.
         torch.OutOfMemoryError: the configuration does not fit; see `trials.runner` for what becomes of it.
     """
-    started = time.perf_counter()
-    config, fidelity = spec.config, spec.fidelity
-    data = data.at_length(base.task, sequence_length(config))
-    examples = subset(data.splits["train"], fidelity.train_samples, seed=0)
-    held_out = subset(data.splits["validation"], fidelity.eval_samples, seed=0)
-
-    def score(split: Sequence[Encoded]) -> dict[str, float]:
-        scores = evaluate(
-            model, data, split, task_type=base.task.type, device=base.device, autocast=base.autocast
-        )
-        if not math.isfinite(scores["eval_loss"]):
-            raise DivergedError(f"the validation loss became {scores['eval_loss']}")
-        return scores
-
     with PeakMemory(base.device) as memory:
-        model = base.adapted(config, spec.seed)
-        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        optimizer = build_optimizer(
-            optimizer_of(config),
-            decay_groups(parameters, float(config["weight_decay"])),
-            learning_rate(config),
-        )
-        batch_size, epochs = int(config["batch_size"]), int(config["epochs"])
-        steps = epochs * math.ceil(len(examples) / batch_size)
-        schedule = LambdaLR(optimizer, lr_schedule(config, steps))
-        checkpoints = evaluation_steps(steps, fidelity.evaluations)
-        curve, seen, train_seconds = [], 0, 0.0
+        result = finish(Run(base, data, spec))
+    return replace(result, peak_memory=memory.peak)
 
-        model.train()
-        for step, indices in enumerate(batches(examples, batch_size, epochs, spec.seed), start=1):
-            tick = time.perf_counter()
-            batch = collate([examples[i] for i in indices], data.tokenizer)
-            loss = training_step(model, batch, base)
-            if not math.isfinite(loss):
-                raise DivergedError(f"the training loss became {loss} at step {step} of {steps}")
-            torch.nn.utils.clip_grad_norm_(parameters, MAX_GRAD_NORM)
-            optimizer.step()
-            optimizer.zero_grad()
-            schedule.step()
-            seen += len(indices)
-            train_seconds += time.perf_counter() - tick
-            if step in checkpoints:
-                curve.append(CurvePoint(step, seen, score(held_out)))
-        test_metrics = score(data.splits["test"]) if spec.score_test else {}
 
-    return TrialResult(
-        status=TrialStatus.COMPLETE,
-        metrics=curve[-1].metrics,
-        test_metrics=test_metrics,
-        curve=tuple(curve),
-        train_seconds=train_seconds,
-        seconds=time.perf_counter() - started,
-        peak_memory=memory.peak,
-        trainable_params=trainable_parameters(model),
-    )
+def finish(run: Run) -> TrialResult:
+    """Train a run to its end, alone."""
+    while (examples := run.next_batch()) is not None:
+        run.update(*alone(run, examples))
+    return run.result()
+
+
+def alone(run: Run, examples: Sequence[Encoded]) -> tuple[float, float]:
+    """Forward and backward on one batch of a run: its loss, and the seconds it took."""
+    tick = time.perf_counter()
+    loss = training_step(run.model, collate(examples, run.data.tokenizer), run.base)
+    return loss, time.perf_counter() - tick
+
+
+def training_mode(model: nn.Module) -> None:
+    """The base's own dropout off, the adapter's on.
+
+    A trial is short and most of its model frozen, so dropout in the base is noise more than regularisation;
+    without it, what lies below the lowest adapter is the same in every epoch and for every configuration.
+    An exported run trains as the base's own configuration says.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    model.eval()
+    for module in model.modules():
+        if isinstance(module, BaseTunerLayer):
+            module.train()
 
 
 def training_step(model: nn.Module, batch: Mapping[str, torch.Tensor], base: Base) -> float:
