@@ -43,7 +43,7 @@ _verbose = False
 
 
 class TaskName(StrEnum):
-    """The task types that `init` can be told."""
+    """The task types that commands can be told."""
 
     CLASSIFICATION = "sequence-classification"
     REGRESSION = "regression"

@@ -35,8 +35,9 @@ def shape_of_model(name: str, task: TaskType, labels: int = 2) -> ModelShape:
                 Problem("--task", f"{name!r} ({config.model_type}) cannot do {task}", fix)
             ) from error
         where, _, what = text.partition(": ")
-        field = "--task" if where == "task" else "--model"
-        fix = "autotune searches uniform stacks of transformer layers that it knows by name."
+        field, fix = "--model", "Choose a model whose layers are alike and of a known architecture."
+        if where == "task":
+            field, fix = "--task", "Choose another task, or another model."
         raise InvalidInputError(Problem(field, f"{name!r} cannot be used: {what or text}", fix)) from error
 
 

@@ -23,7 +23,7 @@ from search_spaces.parameters import Categorical, Config, Float, Int, Parameter,
 from search_spaces.shapes import ModelShape
 from search_spaces.space import SearchSpace
 
-_DRAWN = 20_000
+_DRAWN = 10_000
 """Random configurations of the whole space behind the median, and as many in all behind the extremes."""
 _LISTED = 50_000
 """A family with at most so many different costs is looked at in full."""
