@@ -36,7 +36,8 @@ def _absolute(name: str, folder: Path) -> Path:
     return (folder / Path(name).expanduser()).resolve()
 
 
-def _looks_like_path(name: str) -> bool:
+def looks_like_path(name: str) -> bool:
+    """Whether a name is meant as a path, and not as a hub id such as `owner/model`."""
     return name.startswith((".", "/", "~")) or "\\" in name or name.count("/") > 1
 
 
@@ -51,7 +52,7 @@ def _model(name: str, where: str, folder: Path, problems: list[Problem]) -> str:
         return str(path)
     if path.is_file():
         problems.append(Problem(where, f"{name!r} is a file", "Give the model's folder."))
-    elif _looks_like_path(name):
+    elif looks_like_path(name):
         problems.append(Problem(where, f"there is no folder {str(path)!r}", _relative_to(folder, name)))
     return name
 
@@ -65,7 +66,7 @@ def _task(task: Mapping[str, Any], folder: Path, problems: list[Problem]) -> dic
             return resolved
         if path.exists():
             resolved["dataset"] = str(path)
-        elif _looks_like_path(dataset):
+        elif looks_like_path(dataset):
             problems.append(
                 Problem("task.dataset", f"there is nothing at {str(path)!r}", _relative_to(folder, dataset))
             )

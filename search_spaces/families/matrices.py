@@ -34,6 +34,23 @@ class MatrixCost:
     step: float = 0.0
 
 
+@dataclass(frozen=True)
+class LayerCost:
+    """What the adapters on all matrices of a layer add.
+
+    Args:
+        shared: parameters that all layers share, counted once.
+        sites: see `AdapterCost.lowest_sites`.
+        first: in the lowest adapted layer.
+        rest: in each adapted layer above it.
+    """
+
+    shared: int
+    sites: frozenset[str]
+    first: MatrixCost
+    rest: MatrixCost
+
+
 class MatrixFamily(Family):
     """A family with the knobs `targets` and `layers`, the same adapter on each matrix they choose.
 
@@ -56,26 +73,31 @@ class MatrixFamily(Family):
         return 0
 
     def cost(self, config: Mapping[str, Value], shape: ModelShape) -> AdapterCost:
-        matrices = self.matrices(config, shape)
         layers = adapted_layers(config, "layers", shape.depth)
+        return self.on_layers(self.layer_cost(config, shape), layers[0], len(layers))
+
+    def layer_cost(self, config: Mapping[str, Value], shape: ModelShape) -> LayerCost:
+        """What the adapters of a layer add, whichever layers these are."""
+        matrices = self.matrices(config, shape)
         sites: frozenset[str] = frozenset(matrix.role for matrix in matrices)
         lowest = layer_gradients(sites, parallel=shape.parallel)
-        parameters, forward, backward, step = self.shared_parameters(config, matrices), 0.0, 0.0, 0.0
-        for matrix in matrices:
-            above = self.matrix_cost(config, matrix, True)
-            first = above if lowest.reads(matrix.role) else self.matrix_cost(config, matrix, False)
-            rest = len(layers) - 1
-            parameters += first.parameters + rest * above.parameters
-            forward += first.forward + rest * above.forward
-            backward += first.backward + rest * above.backward
-            step += first.step + rest * above.step
+        rest = [self.matrix_cost(config, matrix, True) for matrix in matrices]
+        first = [
+            above if lowest.reads(matrix.role) else self.matrix_cost(config, matrix, False)
+            for matrix, above in zip(matrices, rest, strict=True)
+        ]
+        return LayerCost(self.shared_parameters(config, matrices), sites, _sum(first), _sum(rest))
+
+    def on_layers(self, layer: LayerCost, lowest: int, count: int) -> AdapterCost:
+        """The cost on `count` layers from the layer `lowest` upwards."""
+        first, rest, above = layer.first, layer.rest, count - 1
         return AdapterCost(
-            parameters=parameters,
-            lowest_layer=layers[0],
-            lowest_sites=sites,
-            forward_flops=forward,
-            backward_flops=backward,
-            step_flops=step,
+            parameters=layer.shared + first.parameters + above * rest.parameters,
+            lowest_layer=lowest,
+            lowest_sites=layer.sites,
+            forward_flops=first.forward + above * rest.forward,
+            backward_flops=first.backward + above * rest.backward,
+            step_flops=first.step + above * rest.step,
             mergeable=self.mergeable,
         )
 
@@ -93,3 +115,13 @@ class MatrixFamily(Family):
             "target_modules": shape.modules(layers, self.matrices(config, shape)),
             "modules_to_save": trained_modules(shape),
         }
+
+
+def _sum(costs: list[MatrixCost]) -> MatrixCost:
+    parameters, forward, backward, step = 0, 0.0, 0.0, 0.0
+    for cost in costs:
+        parameters += cost.parameters
+        forward += cost.forward
+        backward += cost.backward
+        step += cost.step
+    return MatrixCost(parameters, forward, backward, step)
