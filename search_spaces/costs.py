@@ -101,12 +101,13 @@ class CostModel:
         cost = REGISTRY[str(name)].cost(local_config(str(name), config), self.shape)
         samples = self.workload.train_samples * float(config.get("epochs", 1))
         batch_size = float(config.get("batch_size", self.workload.batch_size))
+        stored = cost.parameters if cost.stored_parameters is None else cost.stored_parameters
         return Costs(
             trainable_params=cost.parameters,
             head_params=self.shape.head_parameters,
             train_flops=samples * (self._train_sample(cost) + cost.step_flops / batch_size),
             inference_flops=self._inference_sample(cost),
-            stored_bytes=BYTES_PER_NUMBER * (cost.parameters + self.shape.head_parameters),
+            stored_bytes=BYTES_PER_NUMBER * (stored + self.shape.head_parameters),
         )
 
     def full_fine_tuning_flops(self, epochs: float = 1) -> float:
@@ -120,11 +121,12 @@ class CostModel:
     def _train_sample(self, cost: AdapterCost) -> float:
         tokens, pairs = _lengths(self.workload.tokens, self.workload.tokens_square, cost)
         forward = self._forward(tokens, pairs) + cost.forward_flops * tokens
-        return forward + self._backward(cost, tokens, pairs) + cost.backward_flops * tokens
+        backward = self._backward(cost, tokens, pairs) + cost.backward_flops * tokens
+        return forward + backward + cost.sample_flops
 
     def _inference_sample(self, cost: AdapterCost) -> float:
         tokens, pairs = _lengths(self.workload.tokens, self.workload.tokens**2, cost)
-        adapter = 0.0 if cost.mergeable else cost.forward_flops * tokens
+        adapter = 0.0 if cost.mergeable else cost.forward_flops * tokens + cost.forward_step_flops
         return self._forward(tokens, pairs) + adapter
 
     def _forward(self, tokens: float, pairs: float) -> float:
