@@ -121,8 +121,7 @@ class CostModel:
     def _train_sample(self, cost: AdapterCost) -> float:
         tokens, pairs = _lengths(self.workload.tokens, self.workload.tokens_square, cost)
         forward = self._forward(tokens, pairs) + cost.forward_flops * tokens
-        backward = self._backward(cost, tokens, pairs) + cost.backward_flops * tokens
-        return forward + backward + cost.sample_flops
+        return forward + self._backward(cost, tokens, pairs) + cost.backward_flops * tokens
 
     def _inference_sample(self, cost: AdapterCost) -> float:
         tokens, pairs = _lengths(self.workload.tokens, self.workload.tokens**2, cost)

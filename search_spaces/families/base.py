@@ -32,7 +32,6 @@ class AdapterCost:
         step_flops: FLOPs that the adapter adds to each training step, whatever the size of the batch.
         forward_step_flops: the part of `step_flops` that falls on the forward pass, which inference repeats
             where the adapter is not merged.
-        sample_flops: FLOPs that the adapter adds to the training of each sample, whatever its length.
         extra_tokens: virtual tokens in front of every sequence that pass through the whole model.
         extra_keys: virtual tokens that only attention sees, as keys and values in every layer.
         mergeable: whether the adapter can be folded into the base's weights for inference.
@@ -47,7 +46,6 @@ class AdapterCost:
     backward_flops: float = 0.0
     step_flops: float = 0.0
     forward_step_flops: float = 0.0
-    sample_flops: float = 0.0
     extra_tokens: int = 0
     extra_keys: int = 0
     mergeable: bool = False

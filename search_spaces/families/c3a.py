@@ -55,10 +55,14 @@ class C3a(FittedFamily):
         """io/b parameters; 2io/b FLOPs a token forward and for each gradient, both of which peft computes
         whether the input needs one or not.
 
-        One product of complex numbers counts as one, and the Fourier transforms as nothing, as torch does.
+        One product of complex numbers counts as one, and the Fourier transforms as nothing, as torch does. Where
+        one block spans the inputs there is nothing to sum in the forward pass, and where one spans the outputs
+        nothing in the gradient of the inputs: elementwise work, not counted.
         """
-        parameters = matrix.inputs * matrix.outputs // int(config["block_size"])
-        return MatrixCost(parameters, 2.0 * parameters, 4.0 * parameters)
+        inputs, outputs, block = matrix.inputs, matrix.outputs, int(config["block_size"])
+        parameters = inputs * outputs // block
+        product = 2.0 * parameters
+        return MatrixCost(parameters, (inputs > block) * product, (1 + (outputs > block)) * product)
 
     def peft_config(self, config: Mapping[str, Value], shape: ModelShape, task: TaskType) -> PeftConfig:
         from peft import C3AConfig

@@ -31,7 +31,7 @@ class Hira(FittedFamily):
     knobs = (
         TARGETS,
         LAYERS,
-        Int(name="rank", low=1, high=64, log=True, default=_DEFAULT_RANK),
+        Int(name="rank", low=4, high=128, log=True, default=_DEFAULT_RANK),
         Float(name="dropout", low=0.0, high=0.2, step=0.05, default=0.0),
         Float(name="learning_rate", low=2e-4, high=2e-2, log=True, default=3e-3),
     )

@@ -45,9 +45,7 @@ class Hra(FittedFamily):
         rank = int(config.get("rank", _DEFAULT_RANK))
         products = 2.0 * inputs**3 + 2.0 * outputs * inputs**2
         reflections = 12.0 * rank * inputs**2 - 2.0 * inputs**2
-        return MatrixCost(
-            rank * inputs, backward=2.0 * inputs * outputs, step=2 * products + reflections
-        )
+        return MatrixCost(rank * inputs, backward=2.0 * inputs * outputs, step=2 * products + reflections)
 
     def peft_config(self, config: Mapping[str, Value], shape: ModelShape, task: TaskType) -> PeftConfig:
         from peft import HRAConfig

@@ -37,7 +37,7 @@ class PTuning(PromptTuning):
     def cost(self, config: Mapping[str, Value], shape: ModelShape) -> AdapterCost:
         """tokens·d embeddings, and the network's d·h + h² + h·d weights and 2h + d biases.
 
-        Training runs the network on every virtual token of every sample, two FLOPs a weight forward and four
+        A step of training runs the network once on each virtual token, two FLOPs a weight forward and four
         backward; afterwards it is not needed.
         """
         tokens = int(config.get("tokens", _DEFAULT_TOKENS))
@@ -47,7 +47,7 @@ class PTuning(PromptTuning):
             parameters=tokens * width + weights + 2 * hidden + width,
             stored_parameters=tokens * width,
             lowest_layer=-1,
-            sample_flops=6.0 * tokens * weights,
+            step_flops=6.0 * tokens * weights,
             extra_tokens=tokens,
         )
 

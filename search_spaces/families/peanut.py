@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from search_spaces.families.base import register
 from search_spaces.families.fitting import FittedFamily
 from search_spaces.families.matrices import LAYERS, TARGETS, MatrixCost
-from search_spaces.parameters import Categorical, Float, Int, Value
+from search_spaces.parameters import Float, Int, Value
 from search_spaces.shapes import Matrix, ModelShape, TaskType
 
 if TYPE_CHECKING:
