@@ -8,7 +8,7 @@ those of autograd on eager attention; `torch.utils.flop_counter.FlopCounterMode`
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
@@ -124,7 +124,7 @@ class CostModel:
     def __call__(self, config: Mapping[str, Value]) -> Costs:
         """Raise ValueError where the configuration names no registered family or an unknown length."""
         if (cut := self.at(config)) is not self:
-            return cut({name: value for name, value in config.items() if name != SEQUENCE_LENGTH.name})
+            return cut(_without_length(config))
         name = config.get("family")
         if name not in REGISTRY:
             raise ValueError(unregistered(name))
@@ -136,7 +136,7 @@ class CostModel:
             head_params=self.shape.head_parameters,
             train_flops=samples * (self._train_sample(cost) + cost.step_flops / batch_size),
             inference_flops=self._inference_sample(cost),
-            stored_bytes=BYTES_PER_NUMBER * (cost.parameters + self.shape.head_parameters),
+            stored_bytes=BYTES_PER_NUMBER * (cost.stored + self.shape.head_parameters),
         )
 
     def many(self, configs: Sequence[Mapping[str, Value]]) -> CostTable:
@@ -145,12 +145,16 @@ class CostModel:
         Configurations whose adapters cost the same are grouped: 10⁵ random ones take about a second.
 
         Raises:
-            ValueError: a configuration names no registered family.
+            ValueError: a configuration names no registered family or an unknown length.
         """
+        lengths = [config.get(SEQUENCE_LENGTH.name) for config in configs]
+        if set(lengths) > {None} or (lengths and None not in lengths):
+            return self._many_lengths(configs, lengths)
         groups = AdapterGroups(self.shape)
         group = groups.indices(configs)
         adapters = groups.costs
         parameters = np.array([cost.parameters for cost in adapters], dtype=np.int64)[group]
+        stored = np.array([cost.stored for cost in adapters], dtype=np.int64)[group]
         train_sample = np.array([self._train_sample(cost) for cost in adapters], dtype=float)[group]
         step = np.array([cost.step_flops for cost in adapters], dtype=float)[group]
         inference = np.array([self._inference_sample(cost) for cost in adapters], dtype=float)[group]
@@ -162,8 +166,23 @@ class CostModel:
             head_params=np.full(len(group), self.shape.head_parameters, dtype=np.int64),
             train_flops=self.workload.train_samples * epochs * (train_sample + step / batch_size),
             inference_flops=inference,
-            stored_bytes=BYTES_PER_NUMBER * (parameters + self.shape.head_parameters),
+            stored_bytes=BYTES_PER_NUMBER * (stored + self.shape.head_parameters),
         )
+
+    def _many_lengths(
+        self, configs: Sequence[Mapping[str, Value]], lengths: Sequence[Value | None]
+    ) -> CostTable:
+        """`many` where configurations cut the data at different lengths: one call a length."""
+        places = {length: [i for i, other in enumerate(lengths) if other == length] for length in lengths}
+        tables = [
+            self.at(configs[rows[0]]).many([_without_length(configs[i]) for i in rows])
+            for rows in places.values()
+        ]
+        order = np.argsort(np.concatenate([np.array(rows) for rows in places.values()]))
+        columns = {
+            f.name: np.concatenate([getattr(t, f.name) for t in tables])[order] for f in fields(CostTable)
+        }
+        return CostTable(**columns)
 
     def full_fine_tuning_flops(self, epochs: float = 1) -> float:
         """Training FLOPs with every parameter trained: each forward product has two backward.
@@ -181,7 +200,7 @@ class CostModel:
     def _inference_sample(self, cost: AdapterCost) -> float:
         length = self.workload.inference_tokens or self.workload.tokens
         tokens, pairs = _lengths(length, length**2, cost)
-        adapter = 0.0 if cost.mergeable else cost.forward_flops * tokens
+        adapter = 0.0 if cost.mergeable else cost.forward_flops * tokens + cost.forward_step_flops
         return self._forward(tokens, pairs) + adapter
 
     def _forward(self, tokens: float, pairs: float) -> float:
@@ -228,6 +247,10 @@ class CostModel:
             per_token = 2.0 * sum(m.inputs * m.outputs for m in read)
             self._lowest[sites] = (per_token, self._pair / 2 * gradients.attention_products)
         return self._lowest[sites]
+
+
+def _without_length(config: Mapping[str, Value]) -> dict[str, Value]:
+    return {name: value for name, value in config.items() if name != SEQUENCE_LENGTH.name}
 
 
 def _lengths(tokens: float, square: float, cost: AdapterCost) -> tuple[float, float]:

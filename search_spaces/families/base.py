@@ -29,10 +29,14 @@ class AdapterCost:
         forward_flops: FLOPs that the adapter adds to the forward pass, per token, unmerged.
         backward_flops: FLOPs that the adapter adds to the backward pass, per token: the gradients of its
             own weights and of its inputs.
-        step_flops: FLOPs that the adapter adds to each forward pass, whatever the size of the batch.
+        step_flops: FLOPs that the adapter adds to each training step, whatever the size of the batch.
+        forward_step_flops: the part of `step_flops` that falls on the forward pass, which inference repeats
+            where the adapter is not merged.
         extra_tokens: virtual tokens in front of every sequence that pass through the whole model.
         extra_keys: virtual tokens that only attention sees, as keys and values in every layer.
         mergeable: whether the adapter can be folded into the base's weights for inference.
+        stored_parameters: numbers in the saved adapter, the head excluded; None where they are those that
+            are trained.
     """
 
     parameters: int
@@ -41,9 +45,16 @@ class AdapterCost:
     forward_flops: float = 0.0
     backward_flops: float = 0.0
     step_flops: float = 0.0
+    forward_step_flops: float = 0.0
     extra_tokens: int = 0
     extra_keys: int = 0
     mergeable: bool = False
+    stored_parameters: int | None = None
+
+    @property
+    def stored(self) -> int:
+        """Numbers in the saved adapter, the head excluded."""
+        return self.parameters if self.stored_parameters is None else self.stored_parameters
 
 
 class Family(ABC):

@@ -188,7 +188,7 @@ class Observation:
         change, reload_error, merge_error: the largest difference of the logits made by the step, by saving
             and loading, and by merging (None where the family does not merge).
         stored_bytes: of the tensors in the saved file.
-        inference_flops: that torch counts for one sample, after merging where the family merges.
+        inference_flops: that torch counts for one sample, merged where the family merges, loaded where not.
     """
 
     adapter: int
@@ -224,8 +224,9 @@ def observe(case: Case) -> Observation:
     if REGISTRY[case.family].cost(case.config, shape_of(case.model, case.task)).mergeable:
         model.merge_adapter()
         merge_error = largest(logits(model, inputs) - after)
+    served = loaded if merge_error is None else model
     with FlopCounterMode(display=False) as inference:
-        logits(model, {name: tensor[:1] for name, tensor in inputs.items()})
+        logits(served, {name: tensor[:1] for name, tensor in inputs.items()})
     return Observation(
         adapter=sum(p.numel() for p in trained.values()) - head,
         head=head,

@@ -47,7 +47,7 @@ def runner(tiny_model: Callable[[str], Path], reviews: Path) -> Runner:
 
 
 def default_config(runner: Runner, family: str, **changes: object) -> dict[str, object]:
-    space = load_space("adapters", shape=runner.base.shape, task=runner.base.task.type).space
+    space = load_space({"families": [family]}, shape=runner.base.shape, task=runner.base.task.type).space
     return {**space.default(family=family), **COMMON, **changes}
 
 
