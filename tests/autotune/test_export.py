@@ -170,8 +170,7 @@ RECIPES: dict[str, dict[str, object]] = {
         "schedule": "constant-cooldown",
         "cooldown": 0.4,
     },
-    "adafactor": {"optimizer": "adafactor", "adafactor.learning_rate_factor": 1.0, "schedule": "constant"},
-    "short": {"sequence_length": 8, "schedule": "constant-cooldown"},
+    "adafactor": {"optimizer": "adafactor", "schedule": "constant", "sequence_length": 8},
 }
 
 
@@ -197,10 +196,8 @@ def exported(request, tiny_model, reviews, tmp_path_factory) -> tuple[SweepResul
     return results, export_run(results, "0", [], folder / "run")
 
 
-@pytest.fixture
-def script(exported, monkeypatch) -> ModuleType:
+def script_of(run: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The exported train.py as a module."""
-    _, run = exported
     monkeypatch.syspath_prepend(str(run))
     monkeypatch.delitem(sys.modules, "encoding", raising=False)
     spec = importlib.util.spec_from_file_location("exported_train", run / "train.py")
@@ -219,9 +216,10 @@ def test_the_exported_run_of_every_recipe_scores_what_the_trial_scored(exported)
     assert scores["validation"]["accuracy"] == pytest.approx(searched, abs=0.13)
 
 
-def test_the_exported_run_takes_the_steps_of_the_search(exported, script):
+def test_the_exported_run_takes_the_steps_of_the_search(exported, monkeypatch):
     """Equal gradients at every step give equal weights: optimiser, decay, rates and schedule agree."""
     results, run = exported
+    script = script_of(run, monkeypatch)
     config = results.config(0)
     settings = json.loads((run / "training_args.json").read_text())
     model = get_peft_model(script.load_model(), PeftConfig.from_pretrained(str(run)))
@@ -245,13 +243,14 @@ def test_the_exported_run_takes_the_steps_of_the_search(exported, script):
         torch.testing.assert_close(mine, other, rtol=1e-6, atol=1e-8)
 
 
-def test_the_exported_run_reads_the_examples_of_the_search(exported, script):
-    results, _ = exported
+def test_the_exported_run_reads_the_examples_of_the_search(exported, monkeypatch):
+    results, run = exported
+    script = script_of(run, monkeypatch)
     data = load_task(results.sweep.task, results.sweep.model)
     length = results.config(0).get("sequence_length")
     for name, examples in data.at_length(results.sweep.task, length).splits.items():
         assert script.load_split(name) == examples
-        assert max(len(example["input_ids"]) for example in examples) == (length or 16)
+        assert (max(len(example["input_ids"]) for example in examples) == 8) == (length == 8)
 
 
 def test_the_run_says_what_it_needs(exported):
@@ -260,10 +259,12 @@ def test_the_run_says_what_it_needs(exported):
     assert needs == (results.config(0).get("optimizer") == "lion")
 
 
-def test_a_causal_run_is_cut_in_training_alone(tiny_model, write_jsonl, tmp_path):
-    rows = [{"p": "the film was", "c": "good and bright"}, {"p": "the end of a story was", "c": "sad"}] * 40
+def test_a_causal_run_is_cut_in_training_alone(tiny_model, write_jsonl, tmp_path, monkeypatch):
+    rows = [{"p": "the film was", "c": "good and bright and warm"}]
+    rows += [{"p": "the end of a film with people in it was", "c": "sad"}]
+    rows *= 40
     columns = {"train": str(write_jsonl("c.jsonl", rows)), "prompt": "p", "completion": "c"}
-    parameters = {"epochs": 3, "batch_size": 8, "lora.learning_rate": 1e-2, "sequence_length": 6}
+    parameters = {"epochs": 3, "batch_size": 8, "warmup": 0.5, "sequence_length": 8}
     sweep = small_sweep(
         tiny_model("llama"),
         tmp_path,
@@ -276,8 +277,14 @@ def test_a_causal_run_is_cut_in_training_alone(tiny_model, write_jsonl, tmp_path
     )
     results = run_sweep(sweep, tmp_path / "out")
     run = export_run(results, "0", [], tmp_path / "run")
-    scores = train_run(run)
-    assert scores["validation"]["eval_loss"] == pytest.approx(column(results, 0, "eval_loss"), abs=0.6)
+    script = script_of(run, monkeypatch)
+    data = load_task(sweep.task, sweep.model)
+    cut = data.at_length(sweep.task, 8)
+    assert len(cut.splits["train"]) < len(data.splits["train"])
+    for name, examples in cut.splits.items():
+        assert script.load_split(name) == examples
+    settings = json.loads((run / "training_args.json").read_text())
+    assert settings["warmup_steps"] == math.ceil(0.5 * 3 * math.ceil(len(cut.splits["train"]) / 8))
 
 
 def test_a_folder_without_a_run(tmp_path):
