@@ -51,6 +51,7 @@ BERT = ModelShape(
     body_parameters=36_000,
     parallel=False,
     accepts_prefix=True,
+    attention_interface=True,
 )
 FUSED = replace(
     BERT,
