@@ -205,7 +205,8 @@ def _changed(
 
 def _assemble(families: Sequence[Family], parameters: Mapping[str, Parameter]) -> SearchSpace:
     family = Categorical(name="family", choices=tuple(f.name for f in families))
-    return SearchSpace((family, *(parameters[name] for name in _names(families))))
+    switches = tuple(f"{f.name}.{group}" for f in families for group in f.switches)
+    return SearchSpace((family, *(parameters[name] for name in _names(families))), switches)
 
 
 def _fit(

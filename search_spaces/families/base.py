@@ -30,6 +30,7 @@ class AdapterCost:
         backward_flops: FLOPs that the adapter adds to the backward pass, per token: the gradients of its
             own weights and of its inputs.
         step_flops: FLOPs that the adapter adds to each forward pass, whatever the size of the batch.
+        sequence_flops: FLOPs that the adapter adds to the backward pass of each sequence, whatever its length.
         extra_tokens: virtual tokens in front of every sequence that pass through the whole model.
         extra_keys: virtual tokens that only attention sees, as keys and values in every layer.
         mergeable: whether the adapter can be folded into the base's weights for inference.
@@ -41,6 +42,7 @@ class AdapterCost:
     forward_flops: float = 0.0
     backward_flops: float = 0.0
     step_flops: float = 0.0
+    sequence_flops: float = 0.0
     extra_tokens: int = 0
     extra_keys: int = 0
     mergeable: bool = False
@@ -58,6 +60,8 @@ class Family(ABC):
     """The name as printed, with the paper's short citation."""
     knobs: ClassVar[tuple[Parameter, ...]]
     """The family's own parameters under local names, `learning_rate` among them."""
+    switches: ClassVar[tuple[str, ...]] = ()
+    """Groups of boolean knobs `group.…` of which one at least is on."""
 
     @abstractmethod
     def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:

@@ -125,9 +125,7 @@ class ParallelAdapter(CompositeFamily):
 
     def parts(self, config: Mapping[str, Value], shape: ModelShape) -> Sequence[PlannedPart]:
         layers = adapted_layers(config, "layers", shape.depth)
-        return [
-            ParallelPart(layers, int(config.get("size", _SIZE.default)), float(config.get("scale", 4.0)))
-        ]
+        return [ParallelPart(layers, int(config.get("size", _SIZE.default)), float(config.get("scale", 4.0)))]
 
 
 @register

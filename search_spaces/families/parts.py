@@ -126,9 +126,7 @@ def composite_config(parts: Sequence[PlannedPart], shape: ModelShape, task: Task
         raise ValueError("every part is off, and a language model has no head of its own to train")
     return CompositeConfig(
         task_type=peft_task(task),
-        parts=[
-            {"kind": part.kind, "targets": part.targets(shape), **part.settings(shape)} for part in used
-        ],
+        parts=[{"kind": part.kind, "targets": part.targets(shape), **part.settings(shape)} for part in used],
         modules_to_save=trained_modules(shape),
     )
 

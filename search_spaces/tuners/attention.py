@@ -42,7 +42,9 @@ def with_prefixes(model: nn.Module, attention: nn.Module) -> None:
         config = getattr(module, "config", None)
         current = getattr(config, "_attn_implementation", None)
         if config is None or current is None:
-            raise ValueError(f"a prefix needs transformers' attention interface; {type(module).__name__} has none")
+            raise ValueError(
+                f"a prefix needs transformers' attention interface; {type(module).__name__} has none"
+            )
         if current.endswith(_SUFFIX):
             continue
         if current not in _MASKS:
@@ -79,7 +81,7 @@ def _attention(name: str) -> Callable[..., tuple[torch.Tensor, torch.Tensor | No
                 kwargs["position_bias"] = nn.functional.pad(kwargs["position_bias"], (keys.shape[2], 0))
         if name == "eager":
             # Each architecture has its own eager function, beside its attention module.
-            delegate = sys.modules[type(module).__module__].eager_attention_forward  # type: ignore[attr-defined]
+            delegate = sys.modules[type(module).__module__].eager_attention_forward
         else:
             delegate = ALL_ATTENTION_FUNCTIONS[name]
         return delegate(module, query, key, value, attention_mask, **kwargs)

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from transformers.activations import ACT2FN
 
@@ -38,8 +37,10 @@ class _Bottleneck(Part):
         }
 
     def _through(self, own: Tensors, x: torch.Tensor) -> torch.Tensor:
-        hidden = ACT2FN[self.activation](F.linear(x.to(own["down"].dtype), own["down"], own["down_bias"]))
-        return F.linear(hidden, own["up"], own["up_bias"])
+        hidden = ACT2FN[self.activation](
+            nn.functional.linear(x.to(own["down"].dtype), own["down"], own["down_bias"])
+        )
+        return nn.functional.linear(hidden, own["up"], own["up_bias"])
 
 
 @kind

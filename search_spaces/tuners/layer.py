@@ -17,7 +17,7 @@ Place = tuple["CompositeLayer", str]
 """Where a tensor lives: a layer, and the name of its dictionary from adapter to tensor."""
 
 
-class CompositeLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
+class CompositeLayer(nn.Module, BaseTunerLayer):
     """A wrapped module. Each tensor of a part is one `composite_<kind>_<name>`, by adapter.
 
     The base module's parameters are never written into: they may belong to other models as well. Merging
@@ -25,6 +25,7 @@ class CompositeLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
     """
 
     other_param_names = ("composite_parts",)
+    active_adapters: list[str]
 
     def __init__(self, base_layer: nn.Module) -> None:
         super().__init__()
@@ -49,7 +50,7 @@ class CompositeLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
         twice = sorted({name for name in kinds if kinds.count(name) > 1})
         if twice:
             raise ValueError(f"parts: two of kind {twice[0]} have the same target; give each its own layers")
-        base = self.get_base_layer()
+        base = self.base_layer
         device = next(base.parameters()).device
         for part in parts:
             places: dict[str, Place] = {}

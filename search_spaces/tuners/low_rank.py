@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from .part import Part, Tensors, check_positive, kind, sizes
@@ -40,7 +39,7 @@ class LowRank(Part):
         return {"A": down, "B": torch.zeros(outputs, self.size)}
 
     def rewrite(self, own: Tensors, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        update = F.linear(F.linear(x.to(own["A"].dtype), own["A"]), own["B"])
+        update = nn.functional.linear(nn.functional.linear(x.to(own["A"].dtype), own["A"]), own["B"])
         return y + (self.scale * update).to(y.dtype)
 
     def merge(self, own: Tensors, weights: Tensors, conv1d: bool) -> Tensors:

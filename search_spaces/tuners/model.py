@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Any
+from typing import Any, ClassVar
 
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from torch import nn
@@ -22,7 +22,7 @@ class CompositeModel(BaseTuner):
 
     prefix = "composite_"
     tuner_layer_cls = CompositeLayer
-    target_module_mapping: dict[str, list[str]] = {}
+    target_module_mapping: ClassVar[dict[str, list[str]]] = {}
 
     def _prepare_model(self, peft_config: CompositeConfig, model: nn.Module) -> None:
         """Find out which parts stand on which module, before peft walks over the modules."""

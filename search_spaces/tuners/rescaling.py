@@ -60,7 +60,9 @@ class ScaleShift(Part):
 
     def tensors(self, base: nn.Module) -> Tensors:
         if base.weight.ndim == 1 and getattr(base, "bias", None) is None:
-            raise ValueError("targets: a normalisation without a bias cannot take the shift when it is merged")
+            raise ValueError(
+                "targets: a normalisation without a bias cannot take the shift when it is merged"
+            )
         size = output_size(base)
         return {"scale": torch.ones(size), "shift": torch.zeros(size)}
 
