@@ -7,6 +7,7 @@ from typing import Any
 
 from peft import PeftConfig
 from peft.utils.constants import DUMMY_TARGET_MODULES
+from peft.utils.peft_types import PeftType
 
 from .part import build_part
 
@@ -35,7 +36,7 @@ class CompositeConfig(PeftConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.peft_type = PEFT_TYPE
+        self.peft_type = PeftType[PEFT_TYPE]
         for number, settings in enumerate(self.parts):
             try:
                 build_part(settings)
