@@ -15,10 +15,10 @@ def register_composite() -> None:
 
     peft takes only names that its enumeration has, so the enumeration gets a member more.
     """
-    register_attention()
     if PEFT_TYPE not in PeftType.__members__:
         _extend(PEFT_TYPE)
     if PEFT_TYPE not in PEFT_TYPE_TO_CONFIG_MAPPING:
+        register_attention()
         register_peft_method(
             name=PEFT_TYPE.lower(), config_cls=CompositeConfig, model_cls=CompositeModel, prefix="composite_"
         )
