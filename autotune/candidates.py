@@ -149,13 +149,20 @@ class Columns:
                 rows[:, j] = grid[_nearest(grid, rows[:, j])]
             else:
                 rows[:, j] = _rounded(self.space.parameters[j], rows[:, j])
-            for parent, values in self._conditions[j]:
-                rows[~np.isin(rows[:, parent], values), j] = np.nan
+        whole = rows.copy()
+        self._apply_conditions(rows)
         for switches in self._masks:
             off = (rows[:, switches] == 0).any(axis=1) & ~(rows[:, switches] > 0).any(axis=1)
             for i in np.flatnonzero(off):
-                rows[i, rng.choice(switches)] = 1.0
+                whole[i, rng.choice(switches)] = 1.0
+            rows[off] = whole[off]
+        self._apply_conditions(rows)  # a switch that came on may have parameters of its own
         return rows
+
+    def _apply_conditions(self, rows: Array) -> None:
+        for j, conditions in enumerate(self._conditions):
+            for parent, values in conditions:
+                rows[~np.isin(rows[:, parent], values), j] = np.nan
 
 
 def _grid(parameter: Parameter) -> Array | None:

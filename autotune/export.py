@@ -12,6 +12,7 @@ from typing import Any
 
 from autotune.picks import pick_trial
 from autotune.results import SweepResults
+from search_spaces import parameters
 from search_spaces.errors import InvalidInputError, Problem
 from search_spaces.families import REGISTRY
 from search_spaces.families.base import local_config
@@ -27,13 +28,14 @@ from trials.training import MAX_GRAD_NORM, learning_rate, sequence_length
 _TEMPLATE = Path(__file__).parent / "templates" / "train.py"
 _OPTIM = {"adamw": "adamw_torch", "adafactor": "adafactor"}
 """transformers' names of optimisers; train.py builds the others itself."""
+_TUNERS = Path(parameters.__file__).parent / "tuners"
 
 
 def export_run(results: SweepResults, pick: str, where: Sequence[str], to: str | Path) -> Path:
     """Write a training run of the picked configuration into the folder `to`, and return it.
 
     The folder gets adapter_config.json, training_args.json, run.json, train.py with encoding.py, a README,
-    and, where the data or the base cannot be named, a copy of them.
+    and, where the data or the base cannot be named, a copy of them; for an adapter of our own also `tuners`.
 
     Raises:
         InvalidInputError: see `pick_trial`; or the folder is not empty.
@@ -69,7 +71,10 @@ def export_run(results: SweepResults, pick: str, where: Sequence[str], to: str |
     })  # fmt: skip
     shutil.copyfile(_TEMPLATE, to / "train.py")
     shutil.copyfile(encoding.__file__, to / "encoding.py")
-    (to / "README.md").write_text(_readme(results, trial, config), encoding="utf-8")
+    if adapter.peft_type == "COMPOSITE":  # a method that peft learns from this folder
+        shutil.copytree(_TUNERS, to / "tuners", ignore=shutil.ignore_patterns("__pycache__"))
+    readme = _readme(results, trial, config, own_tuner=(to / "tuners").is_dir())
+    (to / "README.md").write_text(readme, encoding="utf-8")
     return to
 
 
@@ -154,16 +159,19 @@ def _write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _readme(results: SweepResults, trial: int, config: Config) -> str:
+def _readme(results: SweepResults, trial: int, config: Config, own_tuner: bool) -> str:
     row = results.trials.set_index("trial").loc[trial]
     objectives = "\n".join(f"* {o.name}: {row[o.name]:,.6g} (search, one seed)" for o in results.objectives)
     settings = "\n".join(f"* `{name}`: {value}" for name, value in config.items())
     package = OPTIMIZERS[optimizer_of(config)].package
     further = "" if package is None else f"\nIts optimiser also needs `pip install {package}`.\n"
+    loading = (
+        "Before peft can load this adapter, `import tuners` (the folder here) once.\n\n" if own_tuner else ""
+    )
     return (
         f"# Trial {trial} of the sweep `{results.sweep.name}`\n\n{objectives}\n\n"
         "Train it with `python train.py`: it needs transformers, peft and datasets. The adapter is saved in\n"
         "`adapter/` and the scores in `scores.json`. The search trained on "
         f"{results.sweep.fidelity.train_samples or 'all'} examples an epoch; this run trains on all.\n{further}\n"
-        f"## The configuration\n\n{settings}\n"
+        f"{loading}## The configuration\n\n{settings}\n"
     )

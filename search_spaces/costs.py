@@ -195,7 +195,8 @@ class CostModel:
     def _train_sample(self, cost: AdapterCost) -> float:
         tokens, pairs = _lengths(self.workload.tokens, self.workload.tokens_square, cost)
         forward = self._forward(tokens, pairs) + cost.forward_flops * tokens
-        return forward + self._backward(cost, tokens, pairs) + cost.backward_flops * tokens
+        own = cost.backward_flops * tokens + cost.sequence_flops
+        return forward + self._backward(cost, tokens, pairs) + own
 
     def _inference_sample(self, cost: AdapterCost) -> float:
         length = self.workload.inference_tokens or self.workload.tokens

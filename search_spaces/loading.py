@@ -202,7 +202,9 @@ def _assemble(
     families: Sequence[Family], training: Sequence[Parameter], parameters: Mapping[str, Parameter]
 ) -> SearchSpace:
     family = Categorical(name="family", choices=tuple(f.name for f in families))
-    return SearchSpace((family, *(parameters[p.name] for p in (*_knobs(families), *training))))
+    switches = tuple(f"{f.name}.{group}" for f in families for group in f.switches)
+    knobs = (*_knobs(families), *training)
+    return SearchSpace((family, *(parameters[p.name] for p in knobs)), switches)
 
 
 def _fit(

@@ -52,7 +52,7 @@ class SearchSpace:
 
     Args:
         parameters: a parameter's conditions may name only parameters before it.
-        masks: names of the layer masks that `bind` has spelt out, each needing one switch that is on.
+        masks: names of groups of switches `name.…`, each needing one that is on; `bind` adds the layer masks.
 
     Raises:
         ValueError: a name appears twice, or a condition names an unknown or later parameter, or a value
@@ -161,7 +161,7 @@ class SearchSpace:
         for mask in self.masks:
             switches = [on for name, on in config.items() if name.startswith(f"{mask}.")]
             if switches and not any(switches):
-                found.append(f"{mask}: every layer is off; switch one on")
+                found.append(f"{mask}: all of it is off; switch one on")
         return found
 
     def validate(self, config: Mapping[str, Value]) -> None:

@@ -4,8 +4,9 @@
     python train.py [--seed S] [--output DIR]
 
 Beside this file: run.json (model, data, metric), training_args.json (for transformers.TrainingArguments),
-adapter_config.json (for peft) and encoding.py (how a row becomes tokens, as in the search). The adapter is
-saved in `adapter/`, ready for PeftModel.from_pretrained, and the scores in `scores.json`.
+adapter_config.json (for peft), encoding.py (how a row becomes tokens, as in the search) and, where peft lacks
+the adapter's method, tuners. The adapter is saved in `adapter/`, ready for PeftModel.from_pretrained, and the
+scores in `scores.json`.
 """
 
 import argparse
@@ -27,6 +28,8 @@ from transformers import (
 )
 
 HERE = Path(__file__).resolve().parent
+if (HERE / "tuners").is_dir():  # the adapter's method, which peft does not have by itself
+    import tuners  # noqa: F401
 RUN = json.loads((HERE / "run.json").read_text())
 TASK, CLASSES = RUN["task"], RUN["classes"]
 MODEL = str(HERE / RUN["model"]) if RUN["model"].startswith("./") else RUN["model"]

@@ -32,6 +32,7 @@ class AdapterCost:
         step_flops: FLOPs that the adapter adds to each training step, whatever the size of the batch.
         forward_step_flops: the part of `step_flops` that falls on the forward pass, which inference repeats
             where the adapter is not merged.
+        sequence_flops: FLOPs that the adapter adds to the backward pass of each sequence, whatever its length.
         extra_tokens: virtual tokens in front of every sequence that pass through the whole model.
         extra_keys: virtual tokens that only attention sees, as keys and values in every layer.
         mergeable: whether the adapter can be folded into the base's weights for inference.
@@ -46,6 +47,7 @@ class AdapterCost:
     backward_flops: float = 0.0
     step_flops: float = 0.0
     forward_step_flops: float = 0.0
+    sequence_flops: float = 0.0
     extra_tokens: int = 0
     extra_keys: int = 0
     mergeable: bool = False
@@ -69,6 +71,8 @@ class Family(ABC):
     """The name as printed, with the paper's short citation."""
     knobs: ClassVar[tuple[Parameter, ...]]
     """The family's own parameters under local names, `learning_rate` among them."""
+    switches: ClassVar[tuple[str, ...]] = ()
+    """Groups of boolean knobs `group.…` of which one at least is on."""
 
     @abstractmethod
     def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:

@@ -287,6 +287,35 @@ def test_a_causal_run_is_cut_in_training_alone(tiny_model, write_jsonl, tmp_path
     assert settings["warmup_steps"] == math.ceil(0.5 * 3 * math.ceil(len(cut.splits["train"]) / 8))
 
 
+def test_a_composite_run_brings_its_tuner_and_its_adapter_loads(tiny_model, reviews, tmp_path):
+    space = {
+        "families": ["autopeft"],
+        "parameters": {"epochs": 1, "batch_size": 16, "autopeft.learning_rate": 5e-3, "autopeft.prefix": 3},
+    }
+    sweep = small_sweep(tiny_model("bert"), reviews, space=space, budget={"trials": 1}, confirm={"seeds": 0})
+    results = run_sweep(sweep, tmp_path / "out")
+    run = export_run(results, "best", [], tmp_path / "run")
+    assert "import tuners" in (run / "README.md").read_text()
+    scores = train_run(run)
+    code = f"""
+import sys, pandas as pd, torch
+sys.path.insert(0, {str(run)!r})
+import tuners
+from peft import AutoPeftModelForSequenceClassification
+from transformers import AutoTokenizer
+model = AutoPeftModelForSequenceClassification.from_pretrained({str(run / "adapter")!r}, num_labels=2).eval()
+tokenizer = AutoTokenizer.from_pretrained({str(run / "adapter")!r})
+rows = pd.read_csv({sweep.task.test!r}, sep="\\t")
+with torch.no_grad():
+    logits = model(**tokenizer(rows["sentence"].tolist(), padding=True, return_tensors="pt")).logits
+print(float((logits.argmax(-1).numpy() == rows["label"]).mean()))
+assert any("composite_prefix" in name for name, _ in model.named_parameters())
+"""
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert loaded.returncode == 0, loaded.stderr[-2000:]
+    assert float(loaded.stdout.split()[-1]) == pytest.approx(scores["test"]["accuracy"], abs=1e-6)
+
+
 def test_a_folder_without_a_run(tmp_path):
     with pytest.raises(InvalidInputError, match=r"has no train\.py"):
         train_run(tmp_path)

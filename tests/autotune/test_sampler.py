@@ -411,14 +411,14 @@ def test_no_improvement_in_sight_is_no_exception() -> None:
 
 
 def test_masks_are_never_empty() -> None:
-    space = SearchSpace(
-        tuple(Categorical(name=f"on.{i}", choices=(False, True), default=True) for i in range(3)),
-        masks=("on",),
-    )
+    """Nor does a switch come on without the parameters that it brings."""
+    switches = [Categorical(name=f"on.{i}", choices=(False, True), default=True) for i in range(3)]
+    sizes = [Int(name=f"size.{i}", low=1, high=9, when={f"on.{i}": (True,)}) for i in range(3)]
+    space = SearchSpace((*switches, *sizes), masks=("on",))
     columns, rng = Columns(space), np.random.default_rng(0)
     rows = np.concatenate([columns.random(64, rng), columns.startup(0, 64, 0)])
     rows = np.concatenate([rows, columns.neighbours(rows, 200, 0.1, rng)])
-    assert all(not space.problems(config) for config in space.decode(rows))
+    assert all(not space.problems(config) for config in columns.configurations(rows))
 
 
 def test_neighbours_change_little_and_always_something() -> None:

@@ -111,7 +111,7 @@ def samples(family: Family, *, drawn: int, seed: int = 0) -> Iterator[Config]:
     """Local configurations of a family: its default, a mask of layers with a hole in it if the family can
     choose layers, and `drawn` others from its knobs.
     """
-    space = SearchSpace(family.knobs).bind(DEPTH)
+    space = SearchSpace(family.knobs, family.switches).bind(DEPTH)
     yield space.default()
     masks = [
         LayerMask(name=knob.name, when=knob.when) for knob in family.knobs if isinstance(knob, TopLayers)
