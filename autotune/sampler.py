@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 _SPREAD_EVERY = 8
-"""Of so many proposals, one continues the start-up sequence whatever the models say."""
+"""Of so many proposals after the start-up, one continues its sequence, if anything is uncertain."""
 
 
 class ParetoSampler(BaseSampler):
@@ -135,8 +135,10 @@ class ParetoSampler(BaseSampler):
             history=history,
             rng=np.random.default_rng([self._seed, trial.number]),
         )
-        starting = history.earlier < self._n_startup or len(history.configs) < 2
-        if starting or history.rank % _SPREAD_EVERY == _SPREAD_EVERY - 1:
+        since = history.earlier - self._n_startup
+        starting = since < 0 or len(history.configs) < 2
+        uncertain = len(self._known) < len(study.directions)
+        if starting or (uncertain and since % _SPREAD_EVERY == _SPREAD_EVERY - 1):
             config = search.spread(self._seed, defaults=self._space is not None)
         else:
             config = search.best(self._n_candidates)

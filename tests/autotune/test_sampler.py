@@ -155,6 +155,14 @@ def test_a_study_of_known_objectives_alone_finds_the_front() -> None:
         )
 
 
+def test_every_eighth_proposal_continues_the_start_up() -> None:
+    spread = study_of(sampler(n_startup=100))
+    modelled = study_of(sampler(n_startup=6))
+    expected, found = proceed(spread, 22), proceed(modelled, 22)
+    same = [place for place in range(22) if expected[place] == found[place]]
+    assert same == [0, 1, 2, 3, 4, 5, 13, 21]
+
+
 @pytest.mark.parametrize("direction", ["minimize", "maximize"])
 def test_no_proposal_breaks_a_known_limit(direction: str) -> None:
     sign = 1 if direction == "minimize" else -1
