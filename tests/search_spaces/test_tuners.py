@@ -15,7 +15,7 @@ import torch
 from peft import PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, BertConfig
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from search_spaces import tuners
 from search_spaces.families import REGISTRY
@@ -381,11 +381,9 @@ def test_two_hundred_configurations_of_autopeft(tmp_path: Path) -> None:
     from search_spaces.families import local_config
     from search_spaces.shapes import read_shape
 
-    config = BertConfig(
-        **{**CONFIGS["bert"]().to_diff_dict(), "num_hidden_layers": 12, "num_labels": LABELS},
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-    )
+    config = CONFIGS["bert"]()
+    config.num_hidden_layers, config.num_labels = 12, LABELS
+    config.hidden_dropout_prob = config.attention_probs_dropout_prob = 0.0
     shape = read_shape(config, "sequence-classification", LABELS)
     torch.manual_seed(0)
     base = AutoModelForSequenceClassification.from_config(config, attn_implementation="eager")
