@@ -106,7 +106,7 @@ class CostModel:
             head_params=self.shape.head_parameters,
             train_flops=samples * (self._train_sample(cost) + cost.step_flops / batch_size),
             inference_flops=self._inference_sample(cost),
-            stored_bytes=BYTES_PER_NUMBER * (cost.parameters + self.shape.head_parameters),
+            stored_bytes=_saved_bytes(cost) + BYTES_PER_NUMBER * self.shape.head_parameters,
         )
 
     def full_fine_tuning_flops(self, epochs: float = 1) -> float:
@@ -171,6 +171,10 @@ class CostModel:
             per_token = 2.0 * sum(m.inputs * m.outputs for m in read)
             self._lowest[sites] = (per_token, self._pair / 2 * gradients.attention_products)
         return self._lowest[sites]
+
+
+def _saved_bytes(cost: AdapterCost) -> int:
+    return BYTES_PER_NUMBER * cost.parameters if cost.saved_bytes is None else cost.saved_bytes
 
 
 def _lengths(tokens: float, square: float, cost: AdapterCost) -> tuple[float, float]:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from search_spaces.families import REGISTRY, local_config
 from search_spaces.parameters import Value
 from trials.data import TaskData
 from trials.encoding import Encoded, collate
@@ -55,8 +56,12 @@ def train(base: Base, data: TaskData, spec: TrialSpec) -> TrialResult:
         optimizer = torch.optim.AdamW(
             decay_groups(parameters, float(config["weight_decay"])), lr=learning_rate(config)
         )
+        family = REGISTRY[str(config["family"])]
+        knobs = local_config(family.name, config)
+        scale_learning_rates(optimizer, model, family.learning_rate_factors(knobs))
         batch_size, epochs = int(config["batch_size"]), int(config["epochs"])
         steps = epochs * math.ceil(len(examples) / batch_size)
+        family.schedule(model.active_peft_config, steps)
         schedule = LambdaLR(optimizer, lr_schedule(config, steps))
         checkpoints = evaluation_steps(steps, fidelity.evaluations)
         curve, seen, train_seconds = [], 0, 0.0
@@ -70,6 +75,7 @@ def train(base: Base, data: TaskData, spec: TrialSpec) -> TrialResult:
                 raise DivergedError(f"the training loss became {loss} at step {step} of {steps}")
             torch.nn.utils.clip_grad_norm_(parameters, MAX_GRAD_NORM)
             optimizer.step()
+            family.after_step(model, step)
             optimizer.zero_grad()
             schedule.step()
             seen += len(indices)
@@ -105,6 +111,24 @@ def decay_groups(parameters: Sequence[nn.Parameter], weight_decay: float) -> lis
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
+
+
+def scale_learning_rates(
+    optimizer: torch.optim.Optimizer, model: nn.Module, factors: Mapping[str, float]
+) -> None:
+    """Give the parameters whose name has a key of `factors` as a part that multiple of their learning rate.
+
+    They move to new groups with the other settings of the old ones. Call it before any schedule is made, as
+    schedules start from the rates they find. The exported script does the same.
+    """
+    named = list(model.named_parameters())
+    for part, factor in factors.items():
+        chosen = {id(parameter) for name, parameter in named if part in name.split(".")}
+        for group in list(optimizer.param_groups):
+            moved = [parameter for parameter in group["params"] if id(parameter) in chosen]
+            if moved:
+                group["params"] = [p for p in group["params"] if id(p) not in chosen]
+                optimizer.add_param_group({**group, "params": moved, "lr": factor * group["lr"]})
 
 
 def learning_rate(config: Mapping[str, Value]) -> float:

@@ -21,6 +21,7 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     Trainer,
+    TrainerCallback,
     TrainingArguments,
     set_seed,
 )
@@ -56,6 +57,32 @@ def load_model():
         ignore_mismatched_sizes=True,
         **HUB,
     )
+
+
+class RatedTrainer(Trainer):
+    """Parameters whose name has a key of RUN["learning_rate_factors"] learn that many times as fast."""
+
+    def create_optimizer(self, *arguments, **options):
+        optimizer = super().create_optimizer(*arguments, **options)
+        for part, factor in RUN["learning_rate_factors"].items():
+            chosen = {id(p) for name, p in self.model.named_parameters() if part in name.split(".")}
+            for group in list(optimizer.param_groups):
+                moved = [p for p in group["params"] if id(p) in chosen]
+                if moved:
+                    group["params"] = [p for p in group["params"] if id(p) not in chosen]
+                    optimizer.add_param_group({**group, "params": moved, "lr": factor * group["lr"]})
+        return optimizer
+
+
+class RankBudget(TrainerCallback):
+    """AdaLoRA moves its ranks after each step; its penalty belongs to the training loss alone."""
+
+    def on_optimizer_step(self, args, state, control, model=None, **others):
+        if model.active_peft_config.total_step > 1:
+            model.base_model.update_and_allocate(state.global_step + 1)
+
+    def on_train_end(self, args, state, control, model=None, **others):
+        model.active_peft_config.orth_reg_weight = 0.0
 
 
 def shrink_logits(logits, labels):
@@ -128,9 +155,13 @@ def main():
     set_seed(settings["seed"])
 
     model = get_peft_model(load_model(), PeftConfig.from_pretrained(str(HERE)))
+    frozen = {part for part, factor in RUN["learning_rate_factors"].items() if factor == 0}
+    for name, parameter in model.named_parameters():
+        if frozen.intersection(name.split(".")):
+            parameter.requires_grad_(False)
     model.print_trainable_parameters()
     splits = {name: load_split(name) for name in ("train", "validation", "test")}
-    trainer = Trainer(
+    trainer = RatedTrainer(
         model=model,
         args=TrainingArguments(output_dir=str(HERE / "checkpoints"), **settings),
         train_dataset=splits["train"],
@@ -138,6 +169,7 @@ def main():
         data_collator=lambda examples: collate(examples, tokenizer),
         compute_metrics=scores,
         preprocess_logits_for_metrics=shrink_logits,
+        callbacks=[RankBudget()] if model.active_peft_config.peft_type == "ADALORA" else [],
     )
     trainer.train()
     model.save_pretrained(options.output)

@@ -55,6 +55,12 @@ class MatrixFamily(Family):
         """Trainable parameters that all the matrices share, counted once."""
         return 0
 
+    def saved_bytes(
+        self, config: Mapping[str, Value], matrices: tuple[Matrix, ...], layers: int
+    ) -> int | None:
+        """`AdapterCost.saved_bytes` of an adapter on those matrices of so many layers."""
+        return None
+
     def cost(self, config: Mapping[str, Value], shape: ModelShape) -> AdapterCost:
         matrices = self.matrices(config, shape)
         layers = adapted_layers(config, "layers", shape.depth)
@@ -77,6 +83,7 @@ class MatrixFamily(Family):
             backward_flops=backward,
             step_flops=step,
             mergeable=self.mergeable,
+            saved_bytes=self.saved_bytes(config, matrices, len(layers)),
         )
 
     def matrices(self, config: Mapping[str, Value], shape: ModelShape) -> tuple[Matrix, ...]:
