@@ -61,8 +61,6 @@ class Family(ABC):
     """The name as printed, with the paper's short citation."""
     knobs: ClassVar[tuple[Parameter, ...]]
     """The family's own parameters under local names, `learning_rate` among them."""
-    flop_tolerance: ClassVar[float] = 1e-9
-    """How far, as a share, `cost` may be from the FLOPs of a training step that torch counts."""
 
     @abstractmethod
     def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
