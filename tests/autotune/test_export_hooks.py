@@ -66,4 +66,6 @@ def test_adalora_moves_its_ranks(trained: Callable[..., Any]) -> None:
     assert len(set(kept)) > 1
     assert sum(kept) == 2 * len(kept)
     assert scores["validation"]["accuracy"] == pytest.approx(float(results.trials["accuracy"][0]), abs=0.2)
-    assert scores["validation"]["eval_loss"] == pytest.approx(float(results.trials["eval_loss"][0]), abs=0.4)
+    assert scores["validation"]["eval_loss"] == pytest.approx(
+        float(results.trials["metric.eval_loss"][0]), abs=0.4
+    )
