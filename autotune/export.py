@@ -52,8 +52,11 @@ def export_run(results: SweepResults, pick: str, where: Sequence[str], to: str |
     to.mkdir(parents=True, exist_ok=True)
     model = _place_model(results, to)
     adapter.base_model_name_or_path = model
+    settings = _training_arguments(results, trial, config, data)
+    family = REGISTRY[str(config["family"])]
+    family.schedule(adapter, _steps(results, config, data))
     adapter.save_pretrained(str(to))
-    _write_json(to / "training_args.json", _training_arguments(results, trial, config, data))
+    _write_json(to / "training_args.json", settings)
     _write_json(to / "run.json", {
         "sweep": sweep.name,
         "trial": trial,
@@ -67,6 +70,7 @@ def export_run(results: SweepResults, pick: str, where: Sequence[str], to: str |
         "optimizer": optimizer_of(config),
         "columns": list(sweep.task.columns),
         "classes": data.classes,
+        "learning_rate_factors": family.learning_rate_factors(local_config(family.name, config)),
         "splits": {name: _place_split(data, name, to) for name in SPLITS},
     })  # fmt: skip
     shutil.copyfile(_TEMPLATE, to / "train.py")
@@ -113,8 +117,7 @@ def _training_arguments(results: SweepResults, trial: int, config: Config, data:
     """For `transformers.TrainingArguments`: the loop of the search on the whole training split."""
     seed = int(results.trials.set_index("trial")["seed"][trial])
     batch_size, epochs = int(config["batch_size"]), int(config["epochs"])
-    cut = data.at_length(results.sweep.task, sequence_length(config))
-    steps = epochs * -(-len(cut.splits["train"]) // batch_size)
+    steps = _steps(results, config, data)
     optimizer = optimizer_of(config)
     return {
         "learning_rate": learning_rate(config),
@@ -134,6 +137,12 @@ def _training_arguments(results: SweepResults, trial: int, config: Config, data:
         "remove_unused_columns": False,
         "label_names": ["labels"],
     }
+
+
+def _steps(results: SweepResults, config: Config, data: TaskData) -> int:
+    """Optimiser steps of the exported run."""
+    cut = data.at_length(results.sweep.task, sequence_length(config))
+    return int(config["epochs"]) * -(-len(cut.splits["train"]) // int(config["batch_size"]))
 
 
 def _place_model(results: SweepResults, to: Path) -> str:

@@ -41,7 +41,8 @@ def short_config(config: Mapping[str, object]) -> str:
         elif name in _LEFT_OUT or value is False or (knob == "dropout" and value == 0):
             continue
         else:
-            parts.append(knob if value is True else _SHORT.get(knob, "{}").format(_short_value(value)))
+            other = "{}" if isinstance(value, str) else knob.replace("_", " ") + " {}"
+            parts.append(knob if value is True else _SHORT.get(knob, other).format(_short_value(value)))
     parts = [f"layers {ranges(masks[part])}" if part in masks else part for part in parts]
     family = str(config.get("family", ""))
     return " ".join(filter(None, [family, " · ".join(parts)]))

@@ -15,6 +15,7 @@ import numpy as np
 from search_spaces.cost_table import AdapterGroups, CostTable, unregistered
 from search_spaces.families import REGISTRY, AdapterCost, local_config
 from search_spaces.families.backward import layer_gradients
+from search_spaces.families.base import BYTES_PER_NUMBER
 from search_spaces.parameters import Value
 from search_spaces.shapes import ModelShape, TaskType
 from search_spaces.training import SEQUENCE_LENGTH
@@ -22,7 +23,6 @@ from search_spaces.training import SEQUENCE_LENGTH
 KNOWN_COSTS = ("trainable_params", "stored_bytes", "train_flops", "inference_flops")
 """The objectives that follow from the configuration alone; all are better when smaller."""
 
-BYTES_PER_NUMBER = 4
 """Adapters are trained and stored in fp32."""
 
 
@@ -136,7 +136,7 @@ class CostModel:
             head_params=self.shape.head_parameters,
             train_flops=samples * (self._train_sample(cost) + cost.step_flops / batch_size),
             inference_flops=self._inference_sample(cost),
-            stored_bytes=BYTES_PER_NUMBER * (cost.stored + self.shape.head_parameters),
+            stored_bytes=cost.stored_bytes + BYTES_PER_NUMBER * self.shape.head_parameters,
         )
 
     def many(self, configs: Sequence[Mapping[str, Value]]) -> CostTable:
@@ -154,7 +154,7 @@ class CostModel:
         group = groups.indices(configs)
         adapters = groups.costs
         parameters = np.array([cost.parameters for cost in adapters], dtype=np.int64)[group]
-        stored = np.array([cost.stored for cost in adapters], dtype=np.int64)[group]
+        stored = np.array([cost.stored_bytes for cost in adapters], dtype=np.int64)[group]
         train_sample = np.array([self._train_sample(cost) for cost in adapters], dtype=float)[group]
         step = np.array([cost.step_flops for cost in adapters], dtype=float)[group]
         inference = np.array([self._inference_sample(cost) for cost in adapters], dtype=float)[group]
@@ -166,7 +166,7 @@ class CostModel:
             head_params=np.full(len(group), self.shape.head_parameters, dtype=np.int64),
             train_flops=self.workload.train_samples * epochs * (train_sample + step / batch_size),
             inference_flops=inference,
-            stored_bytes=BYTES_PER_NUMBER * (stored + self.shape.head_parameters),
+            stored_bytes=stored + BYTES_PER_NUMBER * self.shape.head_parameters,
         )
 
     def _many_lengths(

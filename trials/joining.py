@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTuner
 from torch import nn
 
 _ORIGINAL = "_joined_original"
@@ -50,6 +51,9 @@ def join(base: nn.Module, models: Mapping[int, PeftModel], rows: Rows) -> nn.Mod
     for key, tree in trees.items():
         if _attention(tree) != _attention(base):
             raise CannotJoinError(f"model {key} computes attention in its own way")
+        tuner = models[key].base_model
+        if isinstance(tuner, BaseTuner) and type(tuner).forward is not BaseTuner.forward:
+            raise CannotJoinError(f"model {key} adds to the loss (AdaLoRA's penalty, say)")
     joined = copy.deepcopy(base, {id(tensor): tensor for tensor in (*base.parameters(), *base.buffers())})
     for path, modules in _changed(base, trees):
         joined.set_submodule(path, Joined(joined.get_submodule(path), modules, rows))

@@ -19,6 +19,7 @@ from torch import nn
 from search_spaces.errors import InvalidInputError, Problem
 from search_spaces.families import REGISTRY
 from search_spaces.families.base import local_config
+from search_spaces.families.tools import freeze
 from search_spaces.parameters import Value
 from search_spaces.shapes import ModelShape, read_shape
 from trials.data import TaskData, resolve_model
@@ -50,10 +51,14 @@ class Base:
     new_heads: tuple[str, ...]
 
     def skeleton(self) -> nn.Module:
-        """A copy of the module tree that shares every tensor with the base except the head's."""
+        """A copy of the module tree whose tensors lie in the base's memory, except the head's.
+
+        They are tensors of their own, so that an adapter that puts another weight in the place of a frozen one
+        (PiSSA) changes this copy alone.
+        """
         heads = (self.model.get_submodule(name) for name in self.shape.head_modules)
         own = {id(tensor) for head in heads for tensor in _tensors(head)}
-        shared = {id(tensor): tensor for tensor in _tensors(self.model) if id(tensor) not in own}
+        shared = {id(tensor): _alias(tensor) for tensor in _tensors(self.model) if id(tensor) not in own}
         return copy.deepcopy(self.model, shared)
 
     def adapted(self, config: Mapping[str, Value], seed: int) -> PeftModel:
@@ -65,9 +70,11 @@ class Base:
         model = self.skeleton()
         for name in self.new_heads:
             _draw_head(model.get_submodule(name), self.initializer_range)
-        peft_config = REGISTRY[family].peft_config(local_config(family, config), self.shape, self.task.type)
+        knobs = local_config(family, config)
+        peft_config = REGISTRY[family].peft_config(knobs, self.shape, self.task.type)
         adapted = get_peft_model(model, peft_config)
         assert isinstance(adapted, PeftModel)  # peft has another class for mixed adapters
+        freeze(adapted, REGISTRY[family].learning_rate_factors(knobs))
         return adapted
 
     @property
@@ -180,6 +187,12 @@ def trainable_parameters(model: nn.Module) -> int:
 def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:
     yield from module.parameters()
     yield from module.buffers()
+
+
+def _alias(tensor: torch.Tensor) -> torch.Tensor:
+    """Another tensor, or frozen parameter, in the same memory."""
+    alias = tensor.detach()
+    return nn.Parameter(alias, requires_grad=False) if isinstance(tensor, nn.Parameter) else alias
 
 
 def _draw_head(head: nn.Module, deviation: float) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from search_spaces.families import REGISTRY, local_config
 from search_spaces.parameters import Value
 from search_spaces.training import SEQUENCE_LENGTH, learning_rate_factor, optimizer_of
 from trials.data import TaskData
@@ -58,8 +59,12 @@ class Run:
             decay_groups(self.parameters, float(config["weight_decay"])),
             learning_rate(config),
         )
+        self._family = REGISTRY[str(config["family"])]
+        knobs = local_config(self._family.name, config)
+        scale_learning_rates(self._optimizer, self.model, self._family.learning_rate_factors(knobs))
         batch_size, epochs = int(config["batch_size"]), int(config["epochs"])
         self.steps = epochs * math.ceil(len(examples) / batch_size)
+        self._family.schedule(self.model.active_peft_config, self.steps)
         self._schedule = LambdaLR(self._optimizer, lr_schedule(config, self.steps))
         self._checkpoints = evaluation_steps(self.steps, fidelity.evaluations)
         self._batches = ([examples[i] for i in b] for b in batches(examples, batch_size, epochs, spec.seed))
@@ -87,6 +92,7 @@ class Run:
             raise DivergedError(f"the training loss became {loss} at step {self._step} of {self.steps}")
         torch.nn.utils.clip_grad_norm_(self.parameters, MAX_GRAD_NORM)
         self._optimizer.step()
+        self._family.after_step(self.model, self._step)
         self._optimizer.zero_grad()
         self._schedule.step()
         self._train_seconds += seconds + time.perf_counter() - tick
@@ -188,6 +194,24 @@ def decay_groups(parameters: Sequence[nn.Parameter], weight_decay: float) -> lis
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
+
+
+def scale_learning_rates(
+    optimizer: torch.optim.Optimizer, model: nn.Module, factors: Mapping[str, float]
+) -> None:
+    """Give the parameters whose name has a key of `factors` as a part that multiple of their learning rate.
+
+    They move to new groups with the other settings of the old ones. Call it before any schedule is made, as
+    schedules start from the rates they find. The exported script does the same.
+    """
+    named = list(model.named_parameters())
+    for part, factor in factors.items():
+        chosen = {id(parameter) for name, parameter in named if part in name.split(".")}
+        for group in list(optimizer.param_groups):
+            moved = [parameter for parameter in group["params"] if id(parameter) in chosen]
+            if moved:
+                group["params"] = [p for p in group["params"] if id(p) not in chosen]
+                optimizer.add_param_group({**group, "params": moved, "lr": factor * group["lr"]})
 
 
 def learning_rate(config: Mapping[str, Value]) -> float:

@@ -23,6 +23,7 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     Trainer,
+    TrainerCallback,
     TrainingArguments,
     set_seed,
 )
@@ -135,6 +136,10 @@ def main():
     set_seed(settings["seed"])
 
     model = get_peft_model(load_model(), PeftConfig.from_pretrained(str(HERE)))
+    frozen = {part for part, factor in RUN["learning_rate_factors"].items() if factor == 0}
+    for name, parameter in model.named_parameters():
+        if frozen.intersection(name.split(".")):
+            parameter.requires_grad_(False)
     model.print_trainable_parameters()
     splits = {name: load_split(name) for name in ("train", "validation", "test")}
     trainer = make_trainer(model, settings, splits)
@@ -148,10 +153,36 @@ def main():
 
 
 class LikeTheSearch(Trainer):
-    """The Trainer, with weight decay where the search has it: on matrices, whatever their names."""
+    """The Trainer, with weight decay and learning rates where the search has them.
+
+    Matrices decay, whatever their names. Parameters whose name has a key of RUN["learning_rate_factors"] as a
+    part learn that many times as fast.
+    """
 
     def get_decay_parameter_names(self, model):
         return [name for name, parameter in model.named_parameters() if parameter.ndim > 1]
+
+    def create_optimizer(self, *arguments, **options):
+        optimizer = super().create_optimizer(*arguments, **options)
+        for part, factor in RUN["learning_rate_factors"].items():
+            chosen = {id(p) for name, p in self.model.named_parameters() if part in name.split(".")}
+            for group in list(optimizer.param_groups):
+                moved = [p for p in group["params"] if id(p) in chosen]
+                if moved:
+                    group["params"] = [p for p in group["params"] if id(p) not in chosen]
+                    optimizer.add_param_group({**group, "params": moved, "lr": factor * group["lr"]})
+        return optimizer
+
+
+class RankBudget(TrainerCallback):
+    """AdaLoRA moves its ranks after each step; its penalty belongs to the training loss alone."""
+
+    def on_optimizer_step(self, args, state, control, model=None, **others):
+        if model.active_peft_config.total_step > 1:
+            model.base_model.update_and_allocate(state.global_step + 1)
+
+    def on_train_end(self, args, state, control, model=None, **others):
+        model.active_peft_config.orth_reg_weight = 0.0
 
 
 def make_trainer(model, settings, splits):
@@ -164,6 +195,7 @@ def make_trainer(model, settings, splits):
         compute_metrics=scores,
         preprocess_logits_for_metrics=shrink_logits,
         optimizer_cls_and_kwargs=further_optimizer(settings),
+        callbacks=[RankBudget()] if model.active_peft_config.peft_type == "ADALORA" else [],
     )
 
 

@@ -11,9 +11,13 @@ from search_spaces.parameters import Parameter, Value
 from search_spaces.shapes import ModelShape, TaskType
 
 if TYPE_CHECKING:
-    from peft import PeftConfig
+    from peft import PeftConfig, PeftModel
 
 __all__ = ["REGISTRY", "AdapterCost", "Family", "TaskType", "local_config", "register"]
+
+
+BYTES_PER_NUMBER = 4
+"""Adapters are trained and saved in fp32."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +40,8 @@ class AdapterCost:
         extra_tokens: virtual tokens in front of every sequence that pass through the whole model.
         extra_keys: virtual tokens that only attention sees, as keys and values in every layer.
         mergeable: whether the adapter can be folded into the base's weights for inference.
-        stored_parameters: numbers in the saved adapter, the head excluded; None where they are those that
-            are trained.
+        saved_bytes: bytes of the adapter's tensors in the saved file, the head excluded; None where they are
+            its trainable parameters in fp32.
     """
 
     parameters: int
@@ -51,12 +55,12 @@ class AdapterCost:
     extra_tokens: int = 0
     extra_keys: int = 0
     mergeable: bool = False
-    stored_parameters: int | None = None
+    saved_bytes: int | None = None
 
     @property
-    def stored(self) -> int:
-        """Numbers in the saved adapter, the head excluded."""
-        return self.parameters if self.stored_parameters is None else self.stored_parameters
+    def stored_bytes(self) -> int:
+        """Bytes of the saved adapter, the head excluded."""
+        return BYTES_PER_NUMBER * self.parameters if self.saved_bytes is None else self.saved_bytes
 
 
 class Family(ABC):
@@ -85,6 +89,22 @@ class Family(ABC):
     @abstractmethod
     def peft_config(self, config: Mapping[str, Value], shape: ModelShape, task: TaskType) -> PeftConfig:
         """A new peft configuration (never shared: peft writes into it)."""
+
+    def learning_rate_factors(self, config: Mapping[str, Value]) -> Mapping[str, float]:
+        """Factors on the learning rate of the parameters whose name has the key as a dotted part.
+
+        0 freezes them at their initial value. Parameters that no key names have the factor 1. Search and
+        export train with the same factors; see `tools.freeze` and `trials.training.scale_learning_rates`.
+        """
+        return {}
+
+    def schedule(self, peft_config: PeftConfig, steps: int) -> None:
+        """Write what depends on the length of training into a peft configuration, before the first step."""
+        return
+
+    def after_step(self, model: PeftModel, step: int) -> None:
+        """Called after each of the optimiser's steps, counted from 1, while the gradients are still there."""
+        return
 
 
 def local_config(family: str, config: Mapping[str, Value]) -> dict[str, Value]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import ClassVar
 
-from search_spaces.families.base import AdapterCost
-from search_spaces.families.matrices import MatrixFamily
-from search_spaces.parameters import Value, adapted_layers
+from search_spaces.families.base import BYTES_PER_NUMBER
+from search_spaces.families.matrices import LayerCost, MatrixFamily
+from search_spaces.parameters import Value
 from search_spaces.shapes import Matrix, ModelShape, TaskType
 
 
@@ -39,12 +38,18 @@ class FittedFamily(MatrixFamily):
         """Frozen numbers that the saved adapter holds for one matrix, besides its trainable parameters."""
         return 0
 
-    def cost(self, config: Mapping[str, Value], shape: ModelShape) -> AdapterCost:
-        config = self.fitted(config, shape)
-        cost = super().cost(config, shape)
-        layers = len(adapted_layers(config, "layers", shape.depth))
-        besides = layers * sum(self.stored_besides(config, m) for m in self.matrices(config, shape))
-        return replace(cost, stored_parameters=cost.parameters + besides) if besides else cost
+    def saved_bytes(
+        self, config: Mapping[str, Value], matrices: tuple[Matrix, ...]
+    ) -> tuple[int, int] | None:
+        besides = sum(self.stored_besides(config, matrix) for matrix in matrices)
+        if not besides:
+            return None
+        trained = sum(self.matrix_cost(config, matrix, True).parameters for matrix in matrices)
+        shared = self.shared_parameters(config, matrices)
+        return BYTES_PER_NUMBER * shared, BYTES_PER_NUMBER * (trained + besides)
+
+    def layer_cost(self, config: Mapping[str, Value], shape: ModelShape) -> LayerCost:
+        return super().layer_cost(self.fitted(config, shape), shape)
 
 
 def largest_divisor(limit: int, sizes: Iterable[int]) -> int:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
-from search_spaces.families.base import AdapterCost, register
+from search_spaces.families.base import BYTES_PER_NUMBER, AdapterCost, register
 from search_spaces.families.fitting import FittedFamily
 from search_spaces.families.matrices import LAYERS, TARGETS, MatrixCost
 from search_spaces.parameters import Float, Int, Value, adapted_layers
@@ -69,7 +69,7 @@ class Lily(FittedFamily):
         return replace(
             cost,
             parameters=cost.parameters - saved_twice,
-            stored_parameters=cost.parameters,
+            saved_bytes=BYTES_PER_NUMBER * cost.parameters,
             forward_step_flops=combined,
         )
 

@@ -43,12 +43,14 @@ class LayerCost:
         sites: see `AdapterCost.lowest_sites`.
         first: in the lowest adapted layer.
         rest: in each adapted layer above it.
+        saved: see `MatrixFamily.saved_bytes`.
     """
 
     shared: int
     sites: frozenset[str]
     first: MatrixCost
     rest: MatrixCost
+    saved: tuple[int, int] | None
 
 
 class MatrixFamily(Family):
@@ -72,6 +74,15 @@ class MatrixFamily(Family):
         """Trainable parameters that all the matrices share, counted once."""
         return 0
 
+    def saved_bytes(
+        self, config: Mapping[str, Value], matrices: tuple[Matrix, ...]
+    ) -> tuple[int, int] | None:
+        """Bytes of the saved adapter that stand there once, and those in each adapted layer.
+
+        None where what is saved is what is trained, in fp32.
+        """
+        return None
+
     def cost(self, config: Mapping[str, Value], shape: ModelShape) -> AdapterCost:
         layers = adapted_layers(config, "layers", shape.depth)
         return self.on_layers(self.layer_cost(config, shape), layers[0], len(layers))
@@ -86,7 +97,13 @@ class MatrixFamily(Family):
             above if lowest.reads(matrix.role) else self.matrix_cost(config, matrix, False)
             for matrix, above in zip(matrices, rest, strict=True)
         ]
-        return LayerCost(self.shared_parameters(config, matrices), sites, _sum(first), _sum(rest))
+        return LayerCost(
+            self.shared_parameters(config, matrices),
+            sites,
+            _sum(first),
+            _sum(rest),
+            self.saved_bytes(config, matrices),
+        )
 
     def on_layers(self, layer: LayerCost, lowest: int, count: int) -> AdapterCost:
         """The cost on `count` layers from the layer `lowest` upwards."""
@@ -99,6 +116,7 @@ class MatrixFamily(Family):
             backward_flops=first.backward + above * rest.backward,
             step_flops=first.step + above * rest.step,
             mergeable=self.mergeable,
+            saved_bytes=layer.saved and layer.saved[0] + count * layer.saved[1],
         )
 
     def matrices(self, config: Mapping[str, Value], shape: ModelShape) -> tuple[Matrix, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from search_spaces.families.base import AdapterCost, register
+from search_spaces.families.base import BYTES_PER_NUMBER, AdapterCost, register
 from search_spaces.families.prompt import PromptTuning
 from search_spaces.families.tools import peft_task, trained_modules
 from search_spaces.parameters import Categorical, Float, Int, Value
@@ -45,7 +45,7 @@ class PTuning(PromptTuning):
         weights = 2 * width * hidden + hidden**2
         return AdapterCost(
             parameters=tokens * width + weights + 2 * hidden + width,
-            stored_parameters=tokens * width,
+            saved_bytes=BYTES_PER_NUMBER * tokens * width,
             lowest_layer=-1,
             step_flops=6.0 * tokens * weights,
             extra_tokens=tokens,

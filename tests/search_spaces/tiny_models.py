@@ -34,6 +34,7 @@ from transformers import (
 )
 
 from search_spaces.families import REGISTRY, Family
+from search_spaces.families.tools import freeze
 from search_spaces.parameters import Config, LayerMask, TopLayers
 from search_spaces.shapes import ModelShape, TaskType, read_shape
 from search_spaces.space import SearchSpace
@@ -148,7 +149,10 @@ class Case:
         shape = shape_of(self.model, self.task)
         model = build(self.model, self.task)
         torch.manual_seed(2)
-        return get_peft_model(model, REGISTRY[self.family].peft_config(self.config, shape, self.task))
+        family = REGISTRY[self.family]
+        adapted = get_peft_model(model, family.peft_config(self.config, shape, self.task))
+        freeze(adapted, family.learning_rate_factors(self.config))
+        return adapted
 
 
 @cache
