@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -12,6 +13,7 @@ from search_spaces.families.base import AdapterCost, Family
 from search_spaces.families.tools import peft_task, trained_modules
 from search_spaces.parameters import Categorical, TopLayers, Value, adapted_layers
 from search_spaces.shapes import Matrix, ModelShape, TaskType
+from search_spaces.structures import chosen_targets, has_profile, rank_at
 
 TARGETS = Categorical(name="targets", choices=("q+v", "attention", "feed-forward", "all"), default="all")
 LAYERS = TopLayers(name="layers")
@@ -62,13 +64,13 @@ class MatrixFamily(Family):
         lowest = layer_gradients(sites, parallel=shape.parallel)
         parameters, forward, backward, step = self.shared_parameters(config, matrices), 0.0, 0.0, 0.0
         for matrix in matrices:
-            above = self.matrix_cost(config, matrix, True)
-            first = above if lowest.reads(matrix.role) else self.matrix_cost(config, matrix, False)
-            rest = len(layers) - 1
-            parameters += first.parameters + rest * above.parameters
-            forward += first.forward + rest * above.forward
-            backward += first.backward + rest * above.backward
-            step += first.step + rest * above.step
+            reads = lowest.reads(matrix.role)
+            for local, count, is_lowest in _alike(config, layers, shape):
+                cost = self.matrix_cost(local, matrix, reads or not is_lowest)
+                parameters += count * cost.parameters
+                forward += count * cost.forward
+                backward += count * cost.backward
+                step += count * cost.step
         return AdapterCost(
             parameters=parameters,
             lowest_layer=layers[0],
@@ -81,7 +83,7 @@ class MatrixFamily(Family):
 
     def matrices(self, config: Mapping[str, Value], shape: ModelShape) -> tuple[Matrix, ...]:
         """The matrices of a layer that carry the adapter."""
-        return shape.select(str(config.get("targets", self.default_targets)))
+        return shape.select(chosen_targets(config, "targets", self.default_targets))
 
     def common_arguments(
         self, config: Mapping[str, Value], shape: ModelShape, task: TaskType
@@ -93,3 +95,16 @@ class MatrixFamily(Family):
             "target_modules": shape.modules(layers, self.matrices(config, shape)),
             "modules_to_save": trained_modules(shape),
         }
+
+
+def _alike(
+    config: Mapping[str, Value], layers: tuple[int, ...], shape: ModelShape
+) -> list[tuple[Mapping[str, Value], int, bool]]:
+    """The adapted layers in groups of one rank: the configuration there, how many, whether it is the lowest."""
+    if not has_profile(config, "rank"):
+        return [(config, 1, True), (config, len(layers) - 1, False)]
+    ranks = [rank_at(config, "rank", layer, shape.depth, shape.width) for layer in layers]
+    above = Counter(ranks[1:])
+    return [({**config, "rank": ranks[0]}, 1, True)] + [
+        ({**config, "rank": rank}, count, False) for rank, count in above.items()
+    ]
