@@ -196,15 +196,15 @@ def _with_room_for_virtual_tokens(space: SearchSpace, data: TaskData, shape: Mod
     room = shape.max_positions - _longest(data)
     parameters = []
     for parameter in space.parameters:
-        tokens = parameter.name.endswith(".tokens") and isinstance(parameter, Int | Centred)
-        if tokens and parameter.high > room:
+        tokens = parameter.name.endswith(".tokens")
+        if tokens and isinstance(parameter, Int | Centred) and parameter.high > room:
             if parameter.low > room:
                 raise InvalidInputError(
                     Problem(
                         "task.max_length",
                         f"the longest example leaves {room} of the model's {shape.max_positions} positions "
-                        f"for {parameter.name}, which takes {parameter.low} or more",
-                        f"Set max_length to {shape.max_positions - parameter.low} or less, or leave it out.",
+                        f"for {parameter.name}, which takes {parameter.low:g} or more",
+                        f"Set max_length to {shape.max_positions - parameter.low:g} or less, or leave it out.",
                     )
                 )
             changes: dict[str, Any] = {"high": room, "default": min(parameter.default, room)}
@@ -230,8 +230,8 @@ def _probe(space: SearchSpace, costs: CostModel, limits: HardLimits, seed: int) 
     rng = np.random.default_rng(seed)
     configs = [*space.defaults(), *(space.sample(rng) for _ in range(_PROBES))]
     if len(limits):
-        inside = (limits(configs) <= 0).all(axis=1)
-        configs = [config for config, kept in zip(configs, inside, strict=True) if kept]
+        excess = limits(configs)
+        configs = [config for config, row in zip(configs, excess, strict=True) if (row <= 0).all()]
         if len(configs) < _FEW_PROBES:
             columns = Columns(space)
             draw = draw_within(columns, limits, _FEW_PROBES, rng)

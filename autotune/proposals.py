@@ -157,10 +157,10 @@ class Search:
 
     def _broken(self, configs: Sequence[Config], known: Array) -> NDArray[np.bool_]:
         """Shape [c]: which configurations break a limit of a known objective or a constraint."""
-        broken = self.objectives.broken(known).any(axis=1)
-        if self.constraints is not None and len(configs):
-            broken |= (self.constraints(configs) > 0).any(axis=1)
-        return broken
+        broken = np.asarray(self.objectives.broken(known).any(axis=1))
+        if self.constraints is None or not len(configs):
+            return broken
+        return broken | np.asarray((self.constraints(configs) > 0).any(axis=1))
 
     def _excess(self, configs: Sequence[Config]) -> Array:
         """Shape [c, m + k']: the excess over limits and constraints."""

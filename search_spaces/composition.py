@@ -144,7 +144,9 @@ def _included(
 
 def _add(total: Composed, part: Composed) -> None:
     """Put one inclusion after those before it."""
-    names = [name for found in (total.families, part.families) if found is not None for name in _listed(found)]
+    names = [
+        name for found in (total.families, part.families) if found is not None for name in _listed(found)
+    ]
     total.families = "all" if "all" in names else list(dict.fromkeys(names)) or None
     for name, entry in part.parameters.items():
         total.parameters[name] = merged(total.parameters[name], entry) if name in total.parameters else entry

@@ -108,7 +108,10 @@ def load_space(
     problems: list[Problem] = []
     mapping, inner = find_spec(spec, Path(folder))
     within = () if isinstance(spec, Mapping) else (_key(spec, Path(folder)),)
-    read = _read(compose(mapping, inner, _check, problems, within), problems)
+    composed = compose(mapping, inner, _check, problems, within)
+    if composed.families is None and problems:  # what could not be included would have brought them
+        raise InvalidInputError(problems)
+    read = _read(composed, problems)
     if problems:
         raise InvalidInputError(problems)
     narrowed: dict[str, str] = {}
@@ -167,7 +170,7 @@ def _read(composed: Composed, problems: list[Problem]) -> _Read:
         conditional = with_conditions({"family": family, **changed}, entries, needed, problems)
         changed = {name: conditional[name] for name in originals}
         in_order([family, *changed.values()], problems)
-    concrete = {"family": _family(families)} if families else {}
+    concrete: dict[str, Parameter] = {"family": _family(families)} if families else {}
     concrete |= {part.name: part for p in changed.values() for part in _parts(p)}
     return _Read(families, changed, read_constraints(composed.constraints, concrete, problems))
 

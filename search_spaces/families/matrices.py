@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -99,12 +99,10 @@ class MatrixFamily(Family):
 
 def _alike(
     config: Mapping[str, Value], layers: tuple[int, ...], shape: ModelShape
-) -> list[tuple[Mapping[str, Value], int, bool]]:
+) -> Sequence[tuple[Mapping[str, Value], int, bool]]:
     """The adapted layers in groups of one rank: the configuration there, how many, whether it is the lowest."""
     if not has_profile(config, "rank"):
         return [(config, 1, True), (config, len(layers) - 1, False)]
     ranks = [rank_at(config, "rank", layer, shape.depth, shape.width) for layer in layers]
-    above = Counter(ranks[1:])
-    return [({**config, "rank": ranks[0]}, 1, True)] + [
-        ({**config, "rank": rank}, count, False) for rank, count in above.items()
-    ]
+    groups = [(ranks[0], 1, True), *((rank, count, False) for rank, count in Counter(ranks[1:]).items())]
+    return [({**config, "rank": rank}, count, is_lowest) for rank, count, is_lowest in groups]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,17 +13,22 @@ import optuna
 import pytest
 
 from autotune.candidates import Columns
+from autotune.engine import run_sweep
 from autotune.feasible import draw_within, sample_within, total_excess
 from autotune.limits import HardLimits, limits_of
 from autotune.objectives import Objective
+from autotune.preparation import prepare
 from autotune.sampler import ParetoSampler
+from autotune.sweep import Sweep, load_sweep
 from search_spaces.centred import Centred
 from search_spaces.constraints import Constraint, read_constraints
 from search_spaces.costs import CostModel, Workload
+from search_spaces.errors import InvalidInputError
 from search_spaces.loading import load_space
 from search_spaces.parameters import Categorical, Config, Float, Int, Value
 from search_spaces.shapes import Matrix
 from search_spaces.space import SearchSpace, config_key
+from tests.autotune.sweeps import SPACE, small_sweep
 from tests.search_spaces.test_loading import BERT
 
 COSTS = CostModel(BERT, "sequence-classification", Workload(20.0, 420.0, 100))
@@ -277,3 +283,57 @@ def test_fused_matrices_are_one_switch_for_the_sampler() -> None:
     columns = Columns(loaded.space)
     rows = columns.random(100, np.random.default_rng(0))
     assert all(not loaded.space.problems(config) for config in columns.configurations(rows))
+
+
+# --- a whole sweep
+
+
+def constrained_sweep(model: Path, data: Path, *lines: str, **changes: Any) -> Sweep:
+    return small_sweep(
+        model,
+        data,
+        space={**SPACE, "constraints": list(lines)},
+        budget={"trials": 2},
+        confirm={"seeds": 0},
+        **changes,
+    )
+
+
+def test_another_sampler_is_led_inside(
+    tiny_model: Callable[[str], Path], reviews: Path, tmp_path: Path
+) -> None:
+    lines = ("trainable_params >= 128", "trainable_params <= 140", "warmup = 0.1", "inference_flops <= 100%")
+    sweep = constrained_sweep(tiny_model("bert"), reviews, *lines, sampler="random")
+    results = run_sweep(sweep, tmp_path / "out")
+    done = results.trials[results.trials["status"] == "complete"]
+    assert len(done) == 2
+    assert done["trainable_params"].between(128, 140).all()
+    assert {config["warmup"] for config in done["config"]} == {0.1}
+    assert (results.trials["status"] == "pruned").any()
+    assert load_sweep(tmp_path / "out" / "sweep.yaml").space["constraints"] == list(lines)
+
+
+def test_an_impossible_sweep_says_so_before_it_begins(
+    tiny_model: Callable[[str], Path], reviews: Path
+) -> None:
+    line = "inference_flops <= 1%"
+    sweep = constrained_sweep(
+        tiny_model("bert"), reviews, line, objectives=["accuracy", {"name": "train_flops", "max": 5.0}]
+    )
+    with pytest.raises(InvalidInputError) as error:
+        prepare(sweep)
+    found = {problem.where: problem.what for problem in error.value.problems}
+    assert f"keeps {line}: the smallest found is 100%" in found["space.constraints[0]"]
+    assert "keeps train_flops <= 5: the smallest found is" in found["objectives[1]"]
+
+
+def test_the_box_of_the_objectives_is_that_of_the_space_inside(
+    tiny_model: Callable[[str], Path], reviews: Path
+) -> None:
+    sweep = constrained_sweep(tiny_model("bert"), reviews, "trainable_params <= 140", "trainable_params >= 1")
+    prepared = prepare(sweep)
+    size = prepared.sweep.objectives[1]
+    assert size.reference is not None
+    assert size.reference <= 140
+    assert size.ideal is not None
+    assert size.ideal >= 1

@@ -329,7 +329,7 @@ def test_observe_lets_pruned_trials_in(monkeypatch: pytest.MonkeyPatch) -> None:
         return trial.user_attrs.get("predicted", trial.values)
 
     study = study_of(sampler(observe=observe))
-    proceed(study, 6)
+    proceed(study, 7)
     trial = study.ask()
     config = SPACE.suggest(trial)
     trial.set_user_attr("predicted", [0.7, cost(config)])

@@ -90,6 +90,7 @@ def test_problems_of_inclusions_say_where_they_are(tmp_path: Path) -> None:
 def test_a_circle_of_inclusions_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("include: b.yaml\nfamilies: [lora]\n")
     (tmp_path / "b.yaml").write_text("include: [lora, a.yaml]\n")
+    assert list(problems({"include": "lorra"})) == ["include"]
     (text,) = problems(tmp_path / "a.yaml").values()
     assert "includes itself" in text
     assert "a.yaml -> " in text
