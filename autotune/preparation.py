@@ -265,7 +265,8 @@ def _resolve(
             floor = float(positive.min()) / 2 if positive.size else 1.0
             found["floor"] = objective.floor or (floor if (values == 0).any() else float(positive.min()))
             found["ideal"] = objective.ideal if objective.ideal is not None else float(values.min())
-            top = float(values.max())
+            # Limits may leave one value alone: twice as much is then as bad as it gets.
+            top = float(values.max()) if values.max() > found["ideal"] else 2 * abs(found["ideal"]) + 1.0
             found["reference"] = objective.reference if objective.reference is not None else top
     elif objective.name not in MEASURED_COSTS:
         if objective.reference is None and objective.name in baseline:
