@@ -29,11 +29,19 @@ def resolve_paths(data: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any]
     space = data.get("space")
     if isinstance(space, str) and not is_preset(space):
         resolved["space"] = str(_absolute(space, folder))
+    elif isinstance(space, Mapping) and "include" in space:
+        resolved["space"] = {**space, "include": _inclusions(space["include"], folder)}
     return resolved, problems
 
 
 def _absolute(name: str, folder: Path) -> Path:
     return (folder / Path(name).expanduser()).resolve()
+
+
+def _inclusions(given: object, folder: Path) -> object:
+    if isinstance(given, list | tuple):
+        return [_inclusions(name, folder) for name in given]
+    return str(_absolute(given, folder)) if isinstance(given, str) and not is_preset(given) else given
 
 
 def looks_like_path(name: str) -> bool:

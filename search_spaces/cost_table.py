@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from search_spaces.families import REGISTRY, AdapterCost
+from search_spaces.families import REGISTRY, AdapterCost, Family
 from search_spaces.families.matrices import LayerCost, MatrixFamily
 from search_spaces.parameters import Value, adapted_layers
 from search_spaces.shapes import ModelShape
@@ -78,13 +78,15 @@ class AdapterGroups:
         family = REGISTRY[str(name)]
         if isinstance(family, MatrixFamily) and type(family).cost is MatrixFamily.cost:
             return self._finder_of_matrices(family)
-        tree = _Tree(family.name, lambda reads: self._add(family.cost(reads, self._shape)), self.read)
-        return tree.find
+        return self._tree(family).find
+
+    def _tree(self, family: Family) -> _Tree:
+        return _Tree(family.name, lambda reads: self._add(family.cost(reads, self._shape)), self.read)
 
     def _finder_of_matrices(self, family: MatrixFamily) -> Callable[[Mapping[str, Value]], int]:
         """The adapters of a layer and the layers that have them vary apart, so each is looked up apart."""
         parts: list[LayerCost] = []
-        groups: dict[tuple[int, tuple[int, int]], int] = {}
+        groups: dict[tuple[int, int, int], int] = {}
         depth = self._shape.depth
         layers = _Layers(family.name, depth)
         self.read.update(layers.names)
@@ -94,11 +96,15 @@ class AdapterGroups:
             return len(parts) - 1
 
         tree = _Tree(family.name, add_part, self.read)
+        varied, profile = self._tree(family), f"{family.name}.rank.level"
 
         def find(config: Mapping[str, Value]) -> int:
-            key = (tree.find(config), layers.find(config))
+            if profile in config:
+                return varied.find(config)
+            lowest, count = layers.find(config)
+            key = (tree.find(config), lowest, count)
             if key not in groups:
-                groups[key] = self._add(family.on_layers(parts[key[0]], *key[1]))
+                groups[key] = self._add(family.on_layers([(parts[key[0]], count)], lowest))
             return groups[key]
 
         return find
@@ -119,14 +125,15 @@ class _Layers:
     def __init__(self, family: str, depth: int) -> None:
         self._depth = depth
         self._count = f"{family}.layers"
+        self._range = f"{family}.layers.start", f"{family}.layers.count"
         self._switches = [f"{family}.layers.{layer}" for layer in range(depth)]
-        self.names = {self._count, *self._switches}
+        self.names = {self._count, *self._range, *self._switches}
         self._known: dict[Any, tuple[int, int]] = {}
 
     def find(self, config: Mapping[str, Value]) -> tuple[int, int]:
         key: Any = config.get(self._count)
         if key is None:
-            key = tuple(map(config.get, self._switches))
+            key = tuple(map(config.get, self._range if self._range[1] in config else self._switches))
         if key not in self._known:
             layers = adapted_layers(config, self._count, self._depth)
             self._known[key] = layers[0], len(layers)

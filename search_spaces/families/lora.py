@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.families.base import register
 from search_spaces.families.matrices import LAYERS, TARGETS, MatrixCost, MatrixFamily
-from search_spaces.parameters import Categorical, Float, Int, Value
+from search_spaces.parameters import Categorical, Float, Int, Value, adapted_layers
 from search_spaces.shapes import Matrix, ModelShape, TaskType
+from search_spaces.structures import has_profile, rank_at
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -27,7 +29,8 @@ class Lora(MatrixFamily):
 
     * `scale` is m at the reference rank 8. At rank r the multiplier is `scale` · 8/r, or with `rslora` `scale`
       · √(8/r), which keeps the best learning rate in place (Kalajdzievski, 2023, arXiv 2312.03732). peft's
-      `alpha` follows: it is not a knob, since alpha and rank move the same multiplier.
+      `alpha` follows: it is not a knob, since alpha and rank move the same multiplier. It does not depend on
+      the rank, so that m is as defined in each layer of a rank profile.
     * `dora` trains the length of each row of the weight apart from its direction (Liu et al., 2024,
       arXiv 2402.09353).
     * `init`: "kaiming" draws A and leaves B zero. "orthogonal" draws both, orthogonal, so that B·A is zero; it
@@ -46,7 +49,7 @@ class Lora(MatrixFamily):
     knobs = (
         TARGETS,
         LAYERS,
-        Int(name="rank", low=1, high=64, log=True, default=8),
+        Int(name="rank", low=1, high=64, log=True, default=8, by_layer=True),
         Float(name="scale", low=0.25, high=8.0, log=True, default=2.0),
         Categorical(name="rslora", choices=(False, True)),
         Categorical(name="dora", choices=(False, True)),
@@ -99,6 +102,7 @@ class Lora(MatrixFamily):
         return LoraConfig(
             **self.common_arguments(config, shape, task),
             r=_rank(config),
+            rank_pattern=_rank_pattern(config, shape),
             lora_alpha=scale * (math.sqrt(REFERENCE_RANK) if rslora else REFERENCE_RANK),
             use_rslora=rslora,
             use_dora=bool(config.get("dora", False)),
@@ -122,3 +126,15 @@ def _matrix_rank(config: Mapping[str, Value], matrix: Matrix) -> int:
     """The rank on one matrix: a decomposition has no more values than the matrix has rows or columns."""
     rank = _rank(config)
     return min(rank, matrix.inputs, matrix.outputs) if config.get("init") == "pissa" else rank
+
+
+def _rank_pattern(config: Mapping[str, Value], shape: ModelShape) -> dict[str, int]:
+    """The rank of each adapted layer by a regular expression of its modules, where they differ."""
+    if not has_profile(config, "rank"):
+        return {}
+    return {
+        rf"{re.escape(shape.layers_path)}\.{layer}\..*": _rank(
+            {**config, "rank": rank_at(config, "rank", layer, shape.depth, shape.width)}
+        )
+        for layer in adapted_layers(config, "layers", shape.depth)
+    }

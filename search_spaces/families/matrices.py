@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,6 +13,7 @@ from search_spaces.families.base import AdapterCost, Family
 from search_spaces.families.tools import peft_task, trained_modules
 from search_spaces.parameters import Categorical, TopLayers, Value, adapted_layers
 from search_spaces.shapes import Matrix, ModelShape, TaskType
+from search_spaces.structures import chosen_targets, has_profile, rank_at
 
 TARGETS = Categorical(name="targets", choices=("q+v", "attention", "feed-forward", "all"), default="all")
 LAYERS = TopLayers(name="layers")
@@ -85,7 +87,11 @@ class MatrixFamily(Family):
 
     def cost(self, config: Mapping[str, Value], shape: ModelShape) -> AdapterCost:
         layers = adapted_layers(config, "layers", shape.depth)
-        return self.on_layers(self.layer_cost(config, shape), layers[0], len(layers))
+        if not has_profile(config, "rank"):
+            return self.on_layers([(self.layer_cost(config, shape), len(layers))], layers[0])
+        ranks = Counter(rank_at(config, "rank", layer, shape.depth, shape.width) for layer in layers)
+        parts = [(self.layer_cost({**config, "rank": rank}, shape), count) for rank, count in ranks.items()]
+        return self.on_layers(parts, layers[0])
 
     def layer_cost(self, config: Mapping[str, Value], shape: ModelShape) -> LayerCost:
         """What the adapters of a layer add, whichever layers these are."""
@@ -105,23 +111,25 @@ class MatrixFamily(Family):
             self.saved_bytes(config, matrices),
         )
 
-    def on_layers(self, layer: LayerCost, lowest: int, count: int) -> AdapterCost:
-        """The cost on `count` layers from the layer `lowest` upwards."""
-        first, rest, above = layer.first, layer.rest, count - 1
+    def on_layers(self, parts: Sequence[tuple[LayerCost, int]], lowest: int) -> AdapterCost:
+        """The cost on the layers from `lowest` upwards: of each kind of layer so many, the lowest's first."""
+        start = parts[0][0]
+        above = [(part.rest, count - (part is start)) for part, count in parts]
+        first, saved = start.first, start.saved
         return AdapterCost(
-            parameters=layer.shared + first.parameters + above * rest.parameters,
+            parameters=start.shared + first.parameters + sum(n * rest.parameters for rest, n in above),
             lowest_layer=lowest,
-            lowest_sites=layer.sites,
-            forward_flops=first.forward + above * rest.forward,
-            backward_flops=first.backward + above * rest.backward,
-            step_flops=first.step + above * rest.step,
+            lowest_sites=start.sites,
+            forward_flops=first.forward + sum(n * rest.forward for rest, n in above),
+            backward_flops=first.backward + sum(n * rest.backward for rest, n in above),
+            step_flops=first.step + sum(n * rest.step for rest, n in above),
             mergeable=self.mergeable,
-            saved_bytes=layer.saved and layer.saved[0] + count * layer.saved[1],
+            saved_bytes=saved and saved[0] + sum(n * part.saved[1] for part, n in parts if part.saved),
         )
 
     def matrices(self, config: Mapping[str, Value], shape: ModelShape) -> tuple[Matrix, ...]:
         """The matrices of a layer that carry the adapter."""
-        return shape.select(str(config.get("targets", self.default_targets)))
+        return shape.select(chosen_targets(config, "targets", self.default_targets))
 
     def common_arguments(
         self, config: Mapping[str, Value], shape: ModelShape, task: TaskType

@@ -116,6 +116,10 @@ def test_the_adapters_preset_has_every_family_but_those_of_our_own_tuner() -> No
     assert missing == own | spaces_and_baselines
 
 
+def test_the_preset_everything_has_every_family() -> None:
+    assert load_space("everything").spec["families"] == list(REGISTRY)
+
+
 @pytest.mark.parametrize("family", list(REGISTRY))
 def test_every_family_loads_on_its_own(family: str) -> None:
     space = load_space({"families": [family]}).space
