@@ -17,8 +17,8 @@ from search_spaces.cost_table import AdapterGroups
 from search_spaces.counting import SpaceSize, count, listed
 from search_spaces.families import REGISTRY
 from search_spaces.families.base import TaskType
+from search_spaces.forms import spell_out
 from search_spaces.loading import PRESETS, LoadedSpace, load_space, preset_names
-from search_spaces.overrides import spell_out
 from search_spaces.parameters import Categorical, Config, Float, Int, Parameter, Value
 from search_spaces.shapes import ModelShape
 from search_spaces.space import SearchSpace

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 from search_spaces.parameters import Categorical, Float, Int, Parameter, Structured, Value
-from search_spaces.shapes import FUSED, TARGETS
+from search_spaces.shapes import FUSED, TARGETS, Role
 
 _DOUBLINGS = 2.0
 """How far slope and bump reach, in doublings of the rank."""
@@ -88,8 +88,7 @@ def chosen_targets(config: Mapping[str, Value], name: str, default: str) -> str:
     """
     if name in config:
         return str(config[name])
-    prefix = f"{name}."
-    on = [key.removeprefix(prefix) for key, value in config.items() if key.startswith(prefix) and value]
+    on = [role for role in get_args(Role) if config.get(f"{name}.{role}")]
     return "+".join(on) or default
 
 

@@ -349,7 +349,7 @@ def test_autopeft_has_as_many_configurations_as_the_paper() -> None:
         count *= values
     assert count == 11**3 * 2**12 == 5_451_776
     off = {f"autopeft.layers.{layer}": False for layer in range(12)}
-    assert space.problems({**space.default(), **off}) == ["autopeft.layers: all of it is off; switch one on"]
+    assert space.problems({**space.default(), **off}) == ["autopeft.layers: every switch is off; turn one on"]
 
 
 def test_autopeft_sizes_are_those_of_the_paper() -> None:
@@ -368,7 +368,7 @@ def test_autopeft_with_everything_off_is_the_head_alone() -> None:
 
 def test_a_composite_without_any_part_is_no_configuration() -> None:
     space = load_space("composite").space.bind(4)
-    assert "composite.parts: all of it is off; switch one on" in space.problems(
+    assert "composite.parts: every switch is off; turn one on" in space.problems(
         {**space.default(), **{f"composite.parts.{part}": False for part in PARTS}}
     )
 
