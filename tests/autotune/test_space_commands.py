@@ -29,6 +29,9 @@ parameters:
   lora.targets: [q+v, all]
   lora.rank: {low: 1, high: 4}
   lora.scale: 2.0
+  lora.init: kaiming
+  lora.freeze_a: false
+  lora.lr_ratio: 1.0
   lora.dropout: 0.0
   lora.learning_rate: [1e-4, 3e-4]
   head.learning_rate: 1e-3
@@ -176,13 +179,13 @@ def test_a_mask_is_one_line() -> None:
 
 
 def test_extremes_are_found_where_listing_is_out_of_reach() -> None:
-    """LoRA on any subset of 24 layers: the fewest parameters on one, the most on all with DoRA."""
+    """LoRA on any subset of 24 layers: the fewest parameters on one, A frozen, the most on all with DoRA."""
     shape = read_shape(BertConfig(**SMALL, num_hidden_layers=24), "sequence-classification")
     view = view_space("lora-layers", shape)
     extent = view.families["lora"].trainable_params
     assert not extent.exact
     layer = sum(64 * (m.inputs + m.outputs) + m.outputs for m in shape.matrices)
-    assert (extent.smallest, extent.largest) == (2 * (32 + 32), 24 * layer)
+    assert (extent.smallest, extent.largest) == (2 * 32, 24 * layer)
     assert extent.smallest < extent.median < extent.largest
 
 
@@ -196,7 +199,7 @@ def test_costs_are_quantiles_of_the_cost_model(bert: Path, shape: ModelShape) ->
     assert full["trainable_params"] == shape.base_parameters + shape.head_parameters
     assert full["train_flops"] == model.full_fine_tuning_flops()
     assert full["inference_flops"] == pytest.approx(model({"family": "head"}).inference_flops, rel=1e-12)
-    assert list(found["families"]) == ["lora", "ia3", "prefix", "prompt", "norm", "head"]
+    assert list(found["families"]) == list(load_space("adapters", shape=shape).space["family"].choices)
     for family in found["families"].values():
         assert family["configurations"] == 200
         for cost in KNOWN_COSTS:
