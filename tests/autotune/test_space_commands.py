@@ -179,13 +179,13 @@ def test_a_mask_is_one_line() -> None:
 
 
 def test_extremes_are_found_where_listing_is_out_of_reach() -> None:
-    """LoRA on any subset of 24 layers: the fewest parameters on one, A frozen, the most on all with DoRA."""
+    """LoRA on any subset of 24 layers: the fewest parameters on one, the most on all with DoRA."""
     shape = read_shape(BertConfig(**SMALL, num_hidden_layers=24), "sequence-classification")
     view = view_space("lora-layers", shape)
     extent = view.families["lora"].trainable_params
     assert not extent.exact
     layer = sum(64 * (m.inputs + m.outputs) + m.outputs for m in shape.matrices)
-    assert (extent.smallest, extent.largest) == (2 * 32, 24 * layer)
+    assert (extent.smallest, extent.largest) == (2 * (32 + 32), 24 * layer)
     assert extent.smallest < extent.median < extent.largest
 
 
