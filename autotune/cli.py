@@ -311,6 +311,7 @@ def _search(sweep: Sweep, folder: Path, quiet: bool, *, again: str = "") -> None
         from autotune.engine import SweepFailedError, SweepInterruptedError, run_sweep
         from autotune.ledger import LedgerError
         from autotune.overview import overview
+        from trials.executors import ExecutorError
 
         if not _verbose:
             import optuna
@@ -323,7 +324,7 @@ def _search(sweep: Sweep, folder: Path, quiet: bool, *, again: str = "") -> None
                 results = run_sweep(sweep, folder, listener)
         except SweepInterruptedError:
             raise KeyboardInterrupt from None
-        except (LedgerError, SweepFailedError) as error:
+        except (LedgerError, SweepFailedError, ExecutorError) as error:
             _print_error(error)
             raise typer.Exit(1) from None
         console.print(overview(results))
