@@ -16,7 +16,7 @@ from typing import Any
 
 from search_spaces.errors import Problem, did_you_mean
 from search_spaces.parameters import Categorical, Float, Int, LayerMask, Parameter, TopLayers, Value
-from search_spaces.shapes import FUSED, TARGETS
+from search_spaces.shapes import FUSED, TARGETS, is_targets
 
 _NUMBER_FIELDS = ("low", "high", "log", "step", "choices", "default")
 _CHOICE_FIELDS = ("choices", "default")
@@ -287,7 +287,7 @@ def _is_targets(parameter: Parameter) -> bool:
 
 
 def _names_roles(value: object) -> bool:
-    return isinstance(value, str) and (value in TARGETS or set(value.split("+")) <= _ROLES)
+    return isinstance(value, str) and is_targets(value)
 
 
 def _closest(choices: list[Any], wanted: Any) -> Value:

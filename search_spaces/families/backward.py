@@ -7,7 +7,9 @@ In the lowest adapted layer it depends on where in the layer the adapter sits, i
 * a role (`q`, `k`, `v`, `qkv`, `o`, `gate`, `up`, `gate_up`, `down`): the output of that matrix;
 * a place of a normalisation (`attention`, `feed-forward`, `output`, or `q`, `k` for normalised queries or
   keys): what that normalisation feeds;
-* `prefix`: keys and values from elsewhere; `down-input`: what the last feed-forward matrix reads.
+* `prefix`: keys and values from elsewhere; `down-input`: what the last feed-forward matrix reads;
+* `cross-q`, `cross-k`, `cross-v`, `cross-o` and the place `cross-attention`: the same in the cross-attention of
+  a decoder, which stands between its attention and its feed-forward part.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from search_spaces.shapes import Role
+from search_spaces.shapes import ModelShape
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,9 @@ class LayerGradients:
         mixed: attention's output, which the matrix o reads.
         feed_forward: what the matrices gate and up read.
         hidden: what the matrix down reads.
+        cross: what the matrix q of cross-attention reads.
+        memory: the encoder's output, which the matrices k and v of cross-attention read.
+        cross_q, cross_k, cross_v, cross_mixed: as above, of cross-attention.
     """
 
     attention: bool
@@ -37,16 +42,28 @@ class LayerGradients:
     mixed: bool
     feed_forward: bool
     hidden: bool
+    cross: bool = False
+    memory: bool = False
+    cross_q: bool = False
+    cross_k: bool = False
+    cross_v: bool = False
+    cross_mixed: bool = False
 
-    def reads(self, role: Role) -> bool:
-        """Whether the input of the matrix with that role needs a gradient."""
-        match role:
+    def reads(self, site: str) -> bool:
+        """Whether the input of the matrix at that site (its role, or `cross-` and its role) needs a gradient."""
+        match site:
             case "o":
                 return self.mixed
             case "gate" | "up" | "gate_up":
                 return self.feed_forward
             case "down":
                 return self.hidden
+            case "cross-q":
+                return self.cross
+            case "cross-k" | "cross-v":
+                return self.memory
+            case "cross-o":
+                return self.cross_mixed
             case _:
                 return self.attention
 
@@ -59,10 +76,20 @@ class LayerGradients:
         """
         return (self.q or self.k) + self.q + self.k + self.v
 
+    @property
+    def cross_products(self) -> int:
+        """The same of cross-attention."""
+        return (self.cross_q or self.cross_k) + self.cross_q + self.cross_k + self.cross_v
+
 
 @lru_cache(maxsize=1024)
 def layer_gradients(
-    sites: frozenset[str], *, incoming: bool = False, parallel: bool = False
+    sites: frozenset[str],
+    *,
+    incoming: bool = False,
+    parallel: bool = False,
+    decoder: bool = False,
+    memory: bool = False,
 ) -> LayerGradients:
     """The gradients that one layer needs.
 
@@ -70,6 +97,8 @@ def layer_gradients(
         sites: where the layer itself trains something; see the top of this file.
         incoming: whether the layer's input needs a gradient already.
         parallel: whether the feed-forward part reads the layer's input instead of attention's output.
+        decoder: whether the layer has cross-attention.
+        memory: whether the encoder's output needs a gradient.
     """
     attention = incoming or "attention" in sites
     fused = attention or "qkv" in sites
@@ -79,6 +108,76 @@ def layer_gradients(
     v = fused or prefix or "v" in sites
     mixed = q or k or v
     residual = incoming if parallel else incoming or mixed or "o" in sites
+    cross = decoder and (residual or "cross-attention" in sites)
+    cross_q = decoder and (cross or "cross-q" in sites)
+    cross_k = decoder and (memory or "cross-k" in sites)
+    cross_v = decoder and (memory or "cross-v" in sites)
+    cross_mixed = cross_q or cross_k or cross_v
+    residual = residual or cross_mixed or (decoder and "cross-o" in sites)
     feed_forward = residual or "feed-forward" in sites
     hidden = feed_forward or bool(sites & {"gate", "up", "gate_up", "down-input"})
-    return LayerGradients(attention, q, k, v, mixed, feed_forward, hidden)
+    return LayerGradients(
+        attention=attention,
+        q=q,
+        k=k,
+        v=v,
+        mixed=mixed,
+        feed_forward=feed_forward,
+        hidden=hidden,
+        cross=cross,
+        memory=memory,
+        cross_q=cross_q,
+        cross_k=cross_k,
+        cross_v=cross_v,
+        cross_mixed=cross_mixed,
+    )
+
+
+@dataclass(frozen=True)
+class LayerGroup:
+    """So many `layers` of one `stack`, all `adapted` or none, that need the same gradients."""
+
+    stack: int
+    layers: int
+    adapted: bool
+    gradients: LayerGradients
+
+
+def layer_groups(
+    shape: ModelShape, lowest: int, sites: frozenset[str], adapted: tuple[int, ...]
+) -> tuple[LayerGroup, ...]:
+    """The layers that backpropagation reaches, grouped by the gradients they need.
+
+    Args:
+        lowest: where it ends: the lowest adapted layer, or -1 for the input.
+        sites: where each adapted layer trains something (the lowest one, in a single stack).
+        adapted: the adapted layers. A decoder's layers depend on all of them, since what they read beside
+            their own input, the encoder's output, needs a gradient only if the encoder trains.
+    """
+    return _layer_groups(shape.encoder_depth, shape.depth, shape.parallel, lowest, sites, adapted)
+
+
+@lru_cache(maxsize=8192)
+def _layer_groups(
+    encoder: int, depth: int, parallel: bool, lowest: int, sites: frozenset[str], adapted: tuple[int, ...]
+) -> tuple[LayerGroup, ...]:
+    memory = lowest < encoder
+    counts: dict[tuple[bool, bool, bool, bool], int] = {}
+    chosen = set(adapted)
+    for layer in range(max(lowest, 0), depth):
+        decoder = layer >= encoder
+        # The decoder's first layer reads frozen embeddings, whatever trains in the encoder.
+        incoming = layer > (encoder if decoder and memory else lowest)
+        key = (decoder, layer in chosen, incoming, decoder and memory)
+        counts[key] = counts.get(key, 0) + 1
+    groups = []
+    for (decoder, is_adapted, incoming, reads_memory), count in counts.items():
+        gradients = layer_gradients(
+            sites if is_adapted else frozenset(),
+            incoming=incoming,
+            parallel=parallel,
+            decoder=decoder,
+            memory=reads_memory,
+        )
+        groups.append(LayerGroup(int(decoder), count, is_adapted, gradients))
+    return tuple(groups)

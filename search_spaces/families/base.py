@@ -25,7 +25,8 @@ class AdapterCost:
         lowest_layer: the lowest layer with a trainable parameter: backpropagation ends there. The number
             of layers where only the head trains, -1 where the embeddings' output or the input must be
             differentiated (prompts).
-        lowest_sites: where in that layer gradients first arise, as `backward.LayerGradients` names it.
+        lowest_sites: where in that layer gradients first arise, as `backward.LayerGradients` names it. In an
+            encoder-decoder they hold for every adapted layer.
         forward_flops: FLOPs that the adapter adds to the forward pass, per token, unmerged.
         backward_flops: FLOPs that the adapter adds to the backward pass, per token: the gradients of its
             own weights and of its inputs.
@@ -33,6 +34,9 @@ class AdapterCost:
         extra_tokens: virtual tokens in front of every sequence that pass through the whole model.
         extra_keys: virtual tokens that only attention sees, as keys and values in every layer.
         mergeable: whether the adapter can be folded into the base's weights for inference.
+        adapted_layers: the layers that train something, lowest first; left empty, all from the lowest one up.
+            Only the costs of an encoder-decoder depend on it.
+        forward_step_flops: the part of `step_flops` in the forward pass of an adapter that does not merge.
     """
 
     parameters: int
@@ -44,6 +48,8 @@ class AdapterCost:
     extra_tokens: int = 0
     extra_keys: int = 0
     mergeable: bool = False
+    adapted_layers: tuple[int, ...] = ()
+    forward_step_flops: float = 0.0
 
 
 class Family(ABC):

@@ -37,12 +37,15 @@ class NormTuning(Family):
     def cost(self, config: Mapping[str, Value], shape: ModelShape) -> AdapterCost:
         """2d parameters a LayerNorm, d an RMSNorm; elementwise work, so no matrix FLOPs of its own."""
         norms = _chosen(config, shape)
-        lowest = adapted_layers(config, "layers", shape.depth)[0]
+        layers = adapted_layers(config, "layers", shape.depth)
+        # A decoder's layers hold normalisations that its encoder's do not, and each stack closes with one.
+        counted = (*layers, shape.depth) if shape.decoder_depth else layers[:1]
         return AdapterCost(
             parameters=sum(norm.parameters for norm in norms),
-            lowest_layer=lowest,
-            lowest_sites=frozenset(norm.place for norm in norms if norm.layer == lowest),
+            lowest_layer=layers[0],
+            lowest_sites=frozenset(norm.place for norm in norms if norm.layer in counted),
             mergeable=True,
+            adapted_layers=layers,
         )
 
     def peft_config(self, config: Mapping[str, Value], shape: ModelShape, task: TaskType) -> PeftConfig:
