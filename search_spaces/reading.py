@@ -96,6 +96,7 @@ def shape_of_network(network: Any, task: TaskType) -> ModelShape:
         body_parameters=around.body_parameters,
         parallel=bool(getattr(config, "use_parallel_residual", False)),
         accepts_prefix=len(stacks) == 1 and _accepts_prefix(base),
+        attention_interface=base._can_set_attn_implementation(),
         accepts_embeddings=len(stacks) == 1 and "inputs_embeds" in accepted,
         decoder_path=stacks[1][0] if len(stacks) == 2 else None,
         decoder_depth=depths[1] if len(stacks) == 2 else 0,

@@ -129,6 +129,7 @@ class ModelShape:
         body_parameters: `base_parameters` without embeddings and without the output embeddings.
         parallel: the feed-forward part reads the layer's input, not attention's output (GPT-NeoX).
         accepts_prefix: the model takes keys and values computed elsewhere, as prefix tuning needs.
+        attention_interface: attention runs through transformers' exchangeable functions.
         accepts_embeddings: the model takes embeddings in place of token ids, as prompt tuning needs.
         decoder_path, decoder_depth: the list of layers of an encoder-decoder's decoder, and its length.
         positions: embeddings of relative positions that attention multiplies with (DeBERTa).
@@ -159,6 +160,7 @@ class ModelShape:
     body_parameters: int
     parallel: bool
     accepts_prefix: bool
+    attention_interface: bool
     accepts_embeddings: bool = True
     decoder_path: str | None = None
     decoder_depth: int = 0
@@ -183,10 +185,29 @@ class ModelShape:
             return f"{self.decoder_path}.{layer - self.encoder_depth}"
         return f"{self.layers_path}.{layer}"
 
+    def in_layer(self, layer: int, targets: str | None = None) -> tuple[Matrix, ...]:
+        """The matrices of one layer; those that `targets` names, as `select` reads it, if it is given."""
+        stack = self.stack_of(layer)
+        pool = self.matrices if targets is None else self.select(targets)
+        return tuple(matrix for matrix in pool if matrix.stack == stack)
+
     @property
     def attention_width(self) -> int:
         """The width of the queries, and of keys and values once repeated for grouped heads."""
         return self.heads * self.head_width
+
+    @property
+    def position_flops(self) -> float:
+        """FLOPs forward of the projections of relative positions in all layers, once a batch."""
+        shared = sum(m.inputs * m.outputs * m.positions for m in self.matrices)
+        apart = sum(inputs * outputs * self.positions for inputs, outputs in self.position_matrices)
+        return 2.0 * self.depth * (shared + apart)
+
+    @property
+    def patch_flops(self) -> float:
+        """FLOPs forward of the matrix that embeds an image's patches, an image."""
+        inputs, outputs = self.patch_matrix or (0, 0)
+        return 2.0 * inputs * outputs * self.patches
 
     @property
     def kv_width(self) -> int:

@@ -7,13 +7,14 @@ In the lowest adapted layer it depends on where in the layer the adapter sits, i
 * a role (`q`, `k`, `v`, `qkv`, `o`, `gate`, `up`, `gate_up`, `down`): the output of that matrix;
 * a place of a normalisation (`attention`, `feed-forward`, `output`, or `q`, `k` for normalised queries or
   keys): what that normalisation feeds;
-* `prefix`: keys and values from elsewhere; `down-input`: what the last feed-forward matrix reads;
+* `prefix`: keys and values from elsewhere, in cross-attention too; `down-input`: what the last feed-forward matrix reads;
 * `cross-q`, `cross-k`, `cross-v`, `cross-o` and the place `cross-attention`: the same in the cross-attention of
   a decoder, which stands between its attention and its feed-forward part.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -110,8 +111,8 @@ def layer_gradients(
     residual = incoming if parallel else incoming or mixed or "o" in sites
     cross = decoder and (residual or "cross-attention" in sites)
     cross_q = decoder and (cross or "cross-q" in sites)
-    cross_k = decoder and (memory or "cross-k" in sites)
-    cross_v = decoder and (memory or "cross-v" in sites)
+    cross_k = decoder and (memory or prefix or "cross-k" in sites)
+    cross_v = decoder and (memory or prefix or "cross-v" in sites)
     cross_mixed = cross_q or cross_k or cross_v
     residual = residual or cross_mixed or (decoder and "cross-o" in sites)
     feed_forward = residual or "feed-forward" in sites
@@ -133,51 +134,32 @@ def layer_gradients(
     )
 
 
-@dataclass(frozen=True)
-class LayerGroup:
-    """So many `layers` of one `stack`, all `adapted` or none, that need the same gradients."""
-
-    stack: int
-    layers: int
-    adapted: bool
-    gradients: LayerGradients
-
-
-def layer_groups(
-    shape: ModelShape, lowest: int, sites: frozenset[str], adapted: tuple[int, ...]
-) -> tuple[LayerGroup, ...]:
-    """The layers that backpropagation reaches, grouped by the gradients they need.
+def reached_layers(
+    shape: ModelShape, lowest: int, sites: Mapping[int, frozenset[str]]
+) -> Iterator[tuple[int, LayerGradients]]:
+    """The layers that backpropagation reaches, lowest first, and what needs a gradient in each.
 
     Args:
         lowest: where it ends: the lowest adapted layer, or -1 for the input.
-        sites: where each adapted layer trains something (the lowest one, in a single stack).
-        adapted: the adapted layers. A decoder's layers depend on all of them, since what they read beside
-            their own input, the encoder's output, needs a gradient only if the encoder trains.
+        sites: where each adapted layer trains something. In a single stack only the lowest one matters; a
+            decoder's layers depend on all of them, since what they read beside their own input, the
+            encoder's output, needs a gradient only if something below it trains.
     """
-    return _layer_groups(shape.encoder_depth, shape.depth, shape.parallel, lowest, sites, adapted)
-
-
-@lru_cache(maxsize=8192)
-def _layer_groups(
-    encoder: int, depth: int, parallel: bool, lowest: int, sites: frozenset[str], adapted: tuple[int, ...]
-) -> tuple[LayerGroup, ...]:
-    memory = lowest < encoder
-    counts: dict[tuple[bool, bool, bool, bool], int] = {}
-    chosen = set(adapted)
-    for layer in range(max(lowest, 0), depth):
+    encoder, memory = shape.encoder_depth, lowest < shape.encoder_depth
+    for layer in range(max(lowest, 0), shape.depth):
         decoder = layer >= encoder
-        # The decoder's first layer reads frozen embeddings, whatever trains in the encoder.
-        incoming = layer > (encoder if decoder and memory else lowest)
-        key = (decoder, layer in chosen, incoming, decoder and memory)
-        counts[key] = counts.get(key, 0) + 1
-    groups = []
-    for (decoder, is_adapted, incoming, reads_memory), count in counts.items():
-        gradients = layer_gradients(
-            sites if is_adapted else frozenset(),
-            incoming=incoming,
-            parallel=parallel,
-            decoder=decoder,
-            memory=reads_memory,
+        # The decoder's first layer reads embeddings, frozen or not whatever trains in the encoder.
+        start = encoder if decoder and memory and lowest >= 0 else lowest
+        yield (
+            layer,
+            layer_gradients(
+                sites.get(layer, _NOTHING),
+                incoming=layer > start,
+                parallel=shape.parallel,
+                decoder=decoder,
+                memory=decoder and memory,
+            ),
         )
-        groups.append(LayerGroup(int(decoder), count, is_adapted, gradients))
-    return tuple(groups)
+
+
+_NOTHING: frozenset[str] = frozenset()

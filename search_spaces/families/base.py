@@ -11,9 +11,13 @@ from search_spaces.parameters import Parameter, Value
 from search_spaces.shapes import ModelShape, TaskType
 
 if TYPE_CHECKING:
-    from peft import PeftConfig
+    from peft import PeftConfig, PeftModel
 
 __all__ = ["REGISTRY", "AdapterCost", "Family", "TaskType", "local_config", "register"]
+
+
+BYTES_PER_NUMBER = 4
+"""Adapters are trained and saved in fp32."""
 
 
 @dataclass(frozen=True)
@@ -25,18 +29,21 @@ class AdapterCost:
         lowest_layer: the lowest layer with a trainable parameter: backpropagation ends there. The number
             of layers where only the head trains, -1 where the embeddings' output or the input must be
             differentiated (prompts).
-        lowest_sites: where in that layer gradients first arise, as `backward.LayerGradients` names it. In an
-            encoder-decoder they hold for every adapted layer.
+        lowest_sites: where in that layer gradients first arise, as `backward.LayerGradients` names it.
         forward_flops: FLOPs that the adapter adds to the forward pass, per token, unmerged.
         backward_flops: FLOPs that the adapter adds to the backward pass, per token: the gradients of its
             own weights and of its inputs.
-        step_flops: FLOPs that the adapter adds to each forward pass, whatever the size of the batch.
+        step_flops: FLOPs that the adapter adds to each training step, whatever the size of the batch.
+        forward_step_flops: the part of `step_flops` that falls on the forward pass, which inference repeats
+            where the adapter is not merged.
+        sequence_flops: FLOPs that the adapter adds to the backward pass of each sequence, whatever its length.
         extra_tokens: virtual tokens in front of every sequence that pass through the whole model.
         extra_keys: virtual tokens that only attention sees, as keys and values in every layer.
         mergeable: whether the adapter can be folded into the base's weights for inference.
-        adapted_layers: the layers that train something, lowest first; left empty, all from the lowest one up.
-            Only the costs of an encoder-decoder depend on it.
-        forward_step_flops: the part of `step_flops` in the forward pass of an adapter that does not merge.
+        layer_sites: of an encoder-decoder each layer that trains something, lowest first, and where in it, as
+            `lowest_sites`. What its decoder's layers differentiate depends on all of them.
+        saved_bytes: bytes of the adapter's tensors in the saved file, the head excluded; None where they are
+            its trainable parameters in fp32.
     """
 
     parameters: int
@@ -45,11 +52,18 @@ class AdapterCost:
     forward_flops: float = 0.0
     backward_flops: float = 0.0
     step_flops: float = 0.0
+    forward_step_flops: float = 0.0
+    sequence_flops: float = 0.0
     extra_tokens: int = 0
     extra_keys: int = 0
     mergeable: bool = False
-    adapted_layers: tuple[int, ...] = ()
-    forward_step_flops: float = 0.0
+    layer_sites: tuple[tuple[int, frozenset[str]], ...] = ()
+    saved_bytes: int | None = None
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of the saved adapter, the head excluded."""
+        return BYTES_PER_NUMBER * self.parameters if self.saved_bytes is None else self.saved_bytes
 
 
 class Family(ABC):
@@ -64,6 +78,8 @@ class Family(ABC):
     """The name as printed, with the paper's short citation."""
     knobs: ClassVar[tuple[Parameter, ...]]
     """The family's own parameters under local names, `learning_rate` among them."""
+    switches: ClassVar[tuple[str, ...]] = ()
+    """Groups of boolean knobs `group.…` of which one at least is on."""
 
     @abstractmethod
     def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
@@ -76,6 +92,22 @@ class Family(ABC):
     @abstractmethod
     def peft_config(self, config: Mapping[str, Value], shape: ModelShape, task: TaskType) -> PeftConfig:
         """A new peft configuration (never shared: peft writes into it)."""
+
+    def learning_rate_factors(self, config: Mapping[str, Value]) -> Mapping[str, float]:
+        """Factors on the learning rate of the parameters whose name has the key as a dotted part.
+
+        0 freezes them at their initial value. Parameters that no key names have the factor 1. Search and
+        export train with the same factors; see `tools.freeze` and `trials.training.scale_learning_rates`.
+        """
+        return {}
+
+    def schedule(self, peft_config: PeftConfig, steps: int) -> None:
+        """Write what depends on the length of training into a peft configuration, before the first step."""
+        return
+
+    def after_step(self, model: PeftModel, step: int) -> None:
+        """Called after each of the optimiser's steps, counted from 1, while the gradients are still there."""
+        return
 
 
 def local_config(family: str, config: Mapping[str, Value]) -> dict[str, Value]:

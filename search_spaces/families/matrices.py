@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from search_spaces.families.backward import layer_groups
-from search_spaces.families.base import AdapterCost, Family
+from search_spaces.families.backward import LayerGradients, layer_gradients, reached_layers
+from search_spaces.families.base import BYTES_PER_NUMBER, AdapterCost, Family
 from search_spaces.families.tools import peft_task, trained_modules
 from search_spaces.parameters import Categorical, TopLayers, Value, adapted_layers
 from search_spaces.shapes import Matrix, ModelShape, TaskType
+from search_spaces.structures import chosen_targets, has_profile, rank_at
 
 TARGETS = Categorical(name="targets", choices=("q+v", "attention", "feed-forward", "all"), default="all")
 LAYERS = TopLayers(name="layers")
@@ -25,13 +27,37 @@ class MatrixCost:
         parameters: trainable.
         forward, backward: FLOPs per token. Backward: the gradients of the adapter's own weights, and those of
             its inputs where the matrix's input needs one; beyond what a frozen matrix costs anyway.
-        step: FLOPs of each training step, forward and backward, whatever the size of the batch.
+        step: FLOPs each time that the matrix runs in a training step, forward and backward, whatever the number
+            of tokens.
+        forward_step: the part of `step` in the forward pass, where the family does not merge.
+        penalty: FLOPs of each training step that a term of the loss takes, and not the matrix.
     """
 
     parameters: int
     forward: float = 0.0
     backward: float = 0.0
     step: float = 0.0
+    forward_step: float = 0.0
+    penalty: float = 0.0
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """What the adapters on all matrices of a layer add.
+
+    Args:
+        shared: parameters that all layers share, counted once.
+        sites: see `AdapterCost.lowest_sites`.
+        first: in the lowest adapted layer.
+        rest: in each adapted layer above it.
+        saved: see `MatrixFamily.saved_bytes`.
+    """
+
+    shared: int
+    sites: frozenset[str]
+    first: MatrixCost
+    rest: MatrixCost
+    saved: tuple[int, int] | None
 
 
 class MatrixFamily(Family):
@@ -52,56 +78,146 @@ class MatrixFamily(Family):
     def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
         """The cost on one matrix; `differentiated` says whether the matrix's input needs a gradient anyway."""
 
-    def shared_parameters(self, config: Mapping[str, Value], matrices: tuple[Matrix, ...]) -> int:
-        """Trainable parameters that all the matrices share, counted once."""
-        return 0
-
     def site(self, matrix: Matrix) -> str:
         """Where the adapter on a matrix first makes a gradient, as `backward` names it."""
         return matrix.site
 
+    def fitted(self, config: Mapping[str, Value], shape: ModelShape) -> Mapping[str, Value]:
+        """The configuration that the costs on a matrix are asked of: here the one that was given."""
+        return config
+
+    def shared_parameters(self, config: Mapping[str, Value], matrices: tuple[Matrix, ...]) -> int:
+        """Trainable parameters that all the matrices share, counted once."""
+        return 0
+
+    def saved_bytes(
+        self, config: Mapping[str, Value], matrices: tuple[Matrix, ...]
+    ) -> tuple[int, int] | None:
+        """Bytes of the saved adapter that stand there once, and those in each adapted layer.
+
+        None where what is saved is what is trained, in fp32.
+        """
+        return None
+
     def cost(self, config: Mapping[str, Value], shape: ModelShape) -> AdapterCost:
-        matrices = self.matrices(config, shape)
         layers = self.chosen_layers(config, shape)
+        if shape.decoder_depth:
+            return self._on_stacks(config, shape, layers)
+        if not has_profile(config, "rank"):
+            return self.on_layers([(self.layer_cost(config, shape), len(layers))], layers[0])
+        ranks = Counter(rank_at(config, "rank", layer, shape.depth, shape.width) for layer in layers)
+        parts = [(self.layer_cost({**config, "rank": rank}, shape), count) for rank, count in ranks.items()]
+        return self.on_layers(parts, layers[0])
+
+    def layer_cost(self, config: Mapping[str, Value], shape: ModelShape) -> LayerCost:
+        """What the adapters of a layer add, whichever layers these are; not for an encoder-decoder."""
+        config, matrices = self.fitted(config, shape), self.matrices(config, shape)
         sites: frozenset[str] = frozenset([self.site(matrix) for matrix in matrices])
-        parameters, forward, backward, step = self.shared_parameters(config, matrices), 0.0, 0.0, 0.0
-        forward_step = 0.0
-        for group in layer_groups(shape, layers[0], sites, layers):
-            if not group.adapted:
-                continue
-            count = group.layers
-            for matrix in matrices:
-                if matrix.stack != group.stack:
-                    continue
-                one = self.matrix_cost(config, matrix, group.gradients.reads(matrix.site))
-                parameters += count * one.parameters
-                forward += count * one.forward
-                backward += count * one.backward
-                step += count * one.step
-                if matrix.positions:
-                    # The positions pass through the adapted matrix once a step, as rows without a gradient,
-                    # and their products with the tokens must pass one on to the adapter.
-                    again = self.matrix_cost(config, matrix, False)
-                    forward_step += count * matrix.positions * again.forward
-                    step += count * (matrix.positions * (again.forward + again.backward) + again.step)
-                    backward += count * 2.0 * matrix.outputs * matrix.positions
+        lowest = layer_gradients(sites, parallel=shape.parallel)
+        rest = [self._run_cost(config, matrix, True) for matrix in matrices]
+        first = [
+            above if lowest.reads(matrix.role) else self._run_cost(config, matrix, False)
+            for matrix, above in zip(matrices, rest, strict=True)
+        ]
+        return LayerCost(
+            self.shared_parameters(config, matrices),
+            sites,
+            _sum(first),
+            _sum(rest),
+            self.saved_bytes(config, matrices),
+        )
+
+    def on_layers(self, parts: Sequence[tuple[LayerCost, int]], lowest: int) -> AdapterCost:
+        """The cost on the layers from `lowest` upwards: of each kind of layer so many, the lowest's first."""
+        start = parts[0][0]
+        above = [(part.rest, count - (part is start)) for part, count in parts]
+        first, saved = start.first, start.saved
         return AdapterCost(
-            parameters=parameters,
-            lowest_layer=layers[0],
-            lowest_sites=sites,
-            forward_flops=forward,
-            backward_flops=backward,
-            step_flops=step,
+            parameters=start.shared + first.parameters + sum(n * rest.parameters for rest, n in above),
+            lowest_layer=lowest,
+            lowest_sites=start.sites,
+            forward_flops=first.forward + sum(n * rest.forward for rest, n in above),
+            backward_flops=first.backward + sum(n * rest.backward for rest, n in above),
+            step_flops=first.step + first.penalty + sum(n * (rest.step + rest.penalty) for rest, n in above),
+            forward_step_flops=first.forward_step + sum(n * rest.forward_step for rest, n in above),
             mergeable=self.mergeable,
-            adapted_layers=layers,
-            forward_step_flops=forward_step,
+            saved_bytes=saved and saved[0] + sum(n * part.saved[1] for part, n in parts if part.saved),
+        )
+
+    def _on_stacks(
+        self, config: Mapping[str, Value], shape: ModelShape, layers: tuple[int, ...]
+    ) -> AdapterCost:
+        """The cost in an encoder-decoder, whose two kinds of layers differ, and the decoder's by what trains
+        below them."""
+        kinds, layer_sites = self._kinds(config, shape, layers)
+        chosen = [
+            m for m in self.matrices(config, shape) if m.stack in {shape.stack_of(layer) for layer in layers}
+        ]
+        usual = self.fitted(config, shape)
+        saved = self.saved_bytes(usual, tuple(chosen))
+        total, stored = [MatrixCost(self.shared_parameters(usual, tuple(chosen)))], saved[0] if saved else 0
+        for (rank, stack, gradients), count in kinds.items():
+            one = usual if rank is None else self.fitted({**config, "rank": rank}, shape)
+            matrices = tuple(matrix for matrix in chosen if matrix.stack == stack)
+            costs = [self._run_cost(one, matrix, gradients.reads(matrix.site)) for matrix in matrices]
+            total += count * costs
+            own = self.saved_bytes(one, matrices)
+            stored += count * (own[1] if own else BYTES_PER_NUMBER * _sum(costs).parameters)
+        whole = _sum(total)
+        return AdapterCost(
+            parameters=whole.parameters,
+            lowest_layer=layers[0],
+            layer_sites=tuple(layer_sites.items()),
+            forward_flops=whole.forward,
+            backward_flops=whole.backward,
+            step_flops=whole.step + whole.penalty,
+            forward_step_flops=whole.forward_step,
+            mergeable=self.mergeable,
+            saved_bytes=stored if saved else None,
+        )
+
+    def _kinds(
+        self, config: Mapping[str, Value], shape: ModelShape, layers: tuple[int, ...]
+    ) -> tuple[Counter[tuple[int | None, int, LayerGradients]], dict[int, frozenset[str]]]:
+        """How many of the adapted layers are alike in rank (None for one rank everywhere), stack and gradients,
+        and where each trains something."""
+        matrices = self.matrices(config, shape)
+        sites = [frozenset([self.site(m) for m in matrices if m.stack == stack]) for stack in (0, 1)]
+        layer_sites = {layer: sites[shape.stack_of(layer)] for layer in layers}
+        varied = has_profile(config, "rank")
+        kinds = Counter(
+            (
+                rank_at(config, "rank", layer, shape.depth, shape.width) if varied else None,
+                shape.stack_of(layer),
+                gradients,
+            )
+            for layer, gradients in reached_layers(shape, layers[0], layer_sites)
+            if layer in layer_sites
+        )
+        return kinds, layer_sites
+
+    def _run_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
+        """The cost on one matrix with all that runs through it: tokens, and maybe relative positions.
+
+        The positions pass through the adapted matrix once a step, as rows without a gradient, and their
+        products with the tokens must pass one on to the adapter.
+        """
+        cost = self.matrix_cost(config, matrix, differentiated)
+        if not matrix.positions:
+            return cost
+        again, rows = self.matrix_cost(config, matrix, False), matrix.positions
+        return replace(
+            cost,
+            backward=cost.backward + 2.0 * matrix.outputs * rows,
+            step=cost.step + again.step + rows * (again.forward + again.backward),
+            forward_step=cost.forward_step + again.forward_step + rows * again.forward,
         )
 
     def chosen_layers(self, config: Mapping[str, Value], shape: ModelShape) -> tuple[int, ...]:
         """The adapted layers, lowest first.
 
         Raises:
-            ValueError: a mask leaves out every layer on the side of the targets.
+            ValueError: a mask or a range leaves out every layer on the side of the targets.
         """
         layers = adapted_layers(config, "layers", shape.depth)
         if not shape.decoder_depth:
@@ -122,7 +238,7 @@ class MatrixFamily(Family):
 
     def matrices(self, config: Mapping[str, Value], shape: ModelShape) -> tuple[Matrix, ...]:
         """The matrices of a layer (of each stack) that carry the adapter."""
-        return shape.select(str(config.get("targets", self.default_targets)))
+        return shape.select(chosen_targets(config, "targets", self.default_targets))
 
     def common_arguments(
         self, config: Mapping[str, Value], shape: ModelShape, task: TaskType
@@ -134,3 +250,15 @@ class MatrixFamily(Family):
             "target_modules": shape.modules(layers, self.matrices(config, shape)),
             "modules_to_save": trained_modules(shape),
         }
+
+
+def _sum(costs: Sequence[MatrixCost]) -> MatrixCost:
+    parameters, forward, backward, step, forward_step, penalty = 0, 0.0, 0.0, 0.0, 0.0, 0.0
+    for cost in costs:
+        parameters += cost.parameters
+        forward += cost.forward
+        backward += cost.backward
+        step += cost.step
+        forward_step += cost.forward_step
+        penalty += cost.penalty
+    return MatrixCost(parameters, forward, backward, step, forward_step, penalty)

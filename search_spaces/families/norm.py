@@ -38,14 +38,13 @@ class NormTuning(Family):
         """2d parameters a LayerNorm, d an RMSNorm; elementwise work, so no matrix FLOPs of its own."""
         norms = _chosen(config, shape)
         layers = adapted_layers(config, "layers", shape.depth)
-        # A decoder's layers hold normalisations that its encoder's do not, and each stack closes with one.
-        counted = (*layers, shape.depth) if shape.decoder_depth else layers[:1]
+        sites = {layer: frozenset(norm.place for norm in norms if norm.layer == layer) for layer in layers}
         return AdapterCost(
             parameters=sum(norm.parameters for norm in norms),
             lowest_layer=layers[0],
-            lowest_sites=frozenset(norm.place for norm in norms if norm.layer in counted),
+            lowest_sites=sites[layers[0]],
             mergeable=True,
-            adapted_layers=layers,
+            layer_sites=tuple(sites.items()) if shape.decoder_depth else (),
         )
 
     def peft_config(self, config: Mapping[str, Value], shape: ModelShape, task: TaskType) -> PeftConfig:

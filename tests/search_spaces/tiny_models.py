@@ -44,6 +44,7 @@ from transformers import (
 
 from search_spaces.costs import Workload
 from search_spaces.families import REGISTRY, Family
+from search_spaces.families.tools import freeze
 from search_spaces.parameters import Config, LayerMask, TopLayers
 from search_spaces.shapes import ModelShape, TaskType, read_shape
 from search_spaces.space import SearchSpace
@@ -203,7 +204,7 @@ def samples(family: Family, *, drawn: int, depth: int = DEPTH, seed: int = 0) ->
     """Local configurations of a family: its default and, where `drawn` is not 0, a mask of layers with a hole
     in it if the family can choose layers, and `drawn` others from its knobs.
     """
-    space = SearchSpace(family.knobs).bind(depth)
+    space = SearchSpace(family.knobs, family.switches).bind(depth)
     yield space.default()
     if not drawn:
         return
@@ -242,7 +243,10 @@ class Case:
         shape = shape_of(self.model, self.task)
         model = build(self.model, self.task)
         torch.manual_seed(2)
-        return get_peft_model(model, REGISTRY[self.family].peft_config(self.config, shape, self.task))
+        family = REGISTRY[self.family]
+        adapted = get_peft_model(model, family.peft_config(self.config, shape, self.task))
+        freeze(adapted, family.learning_rate_factors(self.config))
+        return adapted
 
 
 @cache
@@ -287,7 +291,7 @@ class Observation:
         change, reload_error, merge_error: the largest difference of the logits made by the step, by saving
             and loading, and by merging (None where the family does not merge).
         stored_bytes: of the tensors in the saved file.
-        inference_flops: that torch counts for one sample, after merging where the family merges.
+        inference_flops: that torch counts for one sample, merged where the family merges, loaded where not.
     """
 
     adapter: int
@@ -323,8 +327,9 @@ def observe(case: Case) -> Observation:
     if REGISTRY[case.family].cost(case.config, shape_of(case.model, case.task)).mergeable:
         model.merge_adapter()
         merge_error = largest(logits(model, inputs) - after)
+    served = loaded if merge_error is None else model
     with FlopCounterMode(display=False) as inference:
-        logits(model, {name: tensor[:1] for name, tensor in inputs.items()})
+        logits(served, {name: tensor[:1] for name, tensor in inputs.items()})
     return Observation(
         adapter=sum(p.numel() for p in trained.values()) - head,
         head=head,
