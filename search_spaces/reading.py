@@ -119,7 +119,7 @@ def _find_stacks(network: Any) -> list[tuple[str, list[nn.Module]]]:
     depths = [depth]
     if getattr(config, "is_encoder_decoder", False):
         depths.append(getattr(config, "num_decoder_layers", None) or depth)
-    stacks = []
+    stacks: list[tuple[str, list[nn.Module]]] = []
     for name, module in network.named_modules():
         if isinstance(module, nn.ModuleList) and len(stacks) < len(depths):
             roles = {ROLES.get(below) for below, _ in module[0].named_modules()} if len(module) else set()

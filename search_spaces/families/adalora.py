@@ -46,7 +46,9 @@ class AdaLora(MatrixFamily):
 
     def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
         if task == "image-classification":
-            return "peft adds AdaLoRA's penalty to the loss of its own tasks alone, and images are none of them"
+            return (
+                "peft adds AdaLoRA's penalty to the loss of its own tasks alone, and images are none of them"
+            )
         return super().unsupported(shape, task)
 
     def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:

@@ -7,7 +7,8 @@ In the lowest adapted layer it depends on where in the layer the adapter sits, i
 * a role (`q`, `k`, `v`, `qkv`, `o`, `gate`, `up`, `gate_up`, `down`): the output of that matrix;
 * a place of a normalisation (`attention`, `feed-forward`, `output`, or `q`, `k` for normalised queries or
   keys): what that normalisation feeds;
-* `prefix`: keys and values from elsewhere, in cross-attention too; `down-input`: what the last feed-forward matrix reads;
+* `prefix`: keys and values from elsewhere, in cross-attention too; `down-input`: what the last feed-forward
+  matrix reads;
 * `cross-q`, `cross-k`, `cross-v`, `cross-o` and the place `cross-attention`: the same in the cross-attention of
   a decoder, which stands between its attention and its feed-forward part.
 """

@@ -128,9 +128,7 @@ def _matrix_rank(config: Mapping[str, Value], matrix: Matrix) -> int:
     return min(rank, matrix.inputs, matrix.outputs) if config.get("init") == "pissa" else rank
 
 
-def _rank_pattern(
-    config: Mapping[str, Value], shape: ModelShape, layers: tuple[int, ...]
-) -> dict[str, int]:
+def _rank_pattern(config: Mapping[str, Value], shape: ModelShape, layers: tuple[int, ...]) -> dict[str, int]:
     """The rank of each adapted layer by a regular expression of its modules, where they differ."""
     if not has_profile(config, "rank"):
         return {}

@@ -216,8 +216,8 @@ class MatrixFamily(Family):
     def chosen_layers(self, config: Mapping[str, Value], shape: ModelShape) -> tuple[int, ...]:
         """The adapted layers, lowest first.
 
-        Raises:
-            ValueError: a mask or a range leaves out every layer on the side of the targets.
+        In an encoder-decoder with targets on one side, the top layers are that side's, and of a mask or a range
+        what is on that side; where nothing is, its top layer alone, so that no configuration is impossible.
         """
         layers = adapted_layers(config, "layers", shape.depth)
         if not shape.decoder_depth:
@@ -228,13 +228,7 @@ class MatrixFamily(Family):
         side = range(shape.encoder_depth) if stacks == {0} else range(shape.encoder_depth, shape.depth)
         if "layers" in config:
             return tuple(side[-int(config["layers"]) :])
-        kept = tuple(layer for layer in layers if layer in side)
-        if not kept:
-            raise ValueError(
-                f"layers: {list(layers)} has none of the layers {side[0]} to {side[-1]} that "
-                f"targets: {config.get('targets')!r} chooses; switch one of them on"
-            )
-        return kept
+        return tuple(layer for layer in layers if layer in side) or (side[-1],)
 
     def matrices(self, config: Mapping[str, Value], shape: ModelShape) -> tuple[Matrix, ...]:
         """The matrices of a layer (of each stack) that carry the adapter."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
 import pytest
 from transformers import BertConfig, T5Config
 
 from search_spaces.costs import KNOWN_COSTS, CostModel, Costs, Workload
+from search_spaces.families import REGISTRY
+from search_spaces.families.composite import PARTS
 from search_spaces.parameters import Config
 from search_spaces.shapes import TaskType, read_shape
 from tests.search_spaces.tiny_models import (
@@ -64,10 +67,33 @@ def test_truncation_in_an_encoder_decoder(targets: str, chosen: int | tuple[int,
     assert estimated(case).train_flops == pytest.approx(expected, rel=EXACT)
 
 
-def test_a_mask_off_the_side_of_the_targets_is_refused() -> None:
-    config: Config = {"targets": "decoder.q", **{f"layers.{layer}": layer == 1 for layer in range(5)}}
-    with pytest.raises(ValueError, match=r"layers: \[1\] has none of the layers 3 to 4"):
-        estimated(Case("lora", "t5", "regression", 0, config))
+@pytest.mark.parametrize("seed", range(5))
+def test_composites_in_an_encoder_decoder(seed: int) -> None:
+    """Parts with layers of their own, so that every layer of the decoder has other sites."""
+    rng = np.random.default_rng(seed)
+    config: Config = {f"parts.{part}": True for part in PARTS}
+    for part in PARTS:
+        kept = int(rng.integers(5))
+        config |= {f"{part}.layers.{i}": bool(i == kept or (rng.random() < 0.3 and seed)) for i in range(5)}
+    case = Case("composite", "t5", "regression", 0, config)
+    expected = step(case.adapted(), batch(case.task))
+    assert estimated(case).train_flops == pytest.approx(expected, rel=EXACT)
+
+
+def test_a_mask_off_the_side_of_the_targets_means_its_top_layer() -> None:
+    shape = shape_of("t5", "regression")
+    mask: Config = {f"layers.{layer}": layer == 1 for layer in range(5)}
+    lora = REGISTRY["lora"]
+    for targets, config, expected in (
+        ("decoder.q", mask, (4,)),
+        ("encoder.q", mask, (1,)),
+        ("q", mask, (1,)),
+        ("encoder.q", {"layers": 2}, (1, 2)),
+        ("decoder.q", {"layers": 4}, (3, 4)),
+        ("q", {"layers": 4}, (1, 2, 3, 4)),
+    ):
+        found = lora.cost({**config, "targets": targets}, shape).layer_sites
+        assert tuple(layer for layer, _ in found) == expected
 
 
 @pytest.mark.parametrize("model", ["deberta", "deberta_apart"])

@@ -44,7 +44,8 @@ def test_it_trains_saves_loads_and_merges(case: Case) -> None:
     assert seen.wrong_gradients == ()
     assert seen.change > 1e-4  # a multiplicative adapter moves little where the weights are small
     assert seen.reload_error < 1e-6
-    assert seen.merge_error is None or seen.merge_error < 1e-4
+    # Large changes of a weight (WaveFT's) cancel only up to rounding.
+    assert seen.merge_error is None or seen.merge_error < 1e-4 + 1e-3 * seen.change
 
 
 @pytest.mark.parametrize(

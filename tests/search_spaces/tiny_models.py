@@ -137,8 +137,12 @@ ENCODERS = (
 )
 MAIN = ("bert", "gpt2", "llama")
 """The architectures that every family is tried on with every kind of knob."""
-READ_ONLY = ("mistral", "qwen2", "gemma", "phi3", "opt", "deberta_apart", "t5_gated")
+MASKED = (*MAIN, "deberta", "t5")
+"""Those where every family is tried on a mask of layers too."""
+READ_ONLY = ("gemma", "phi3", "opt", "deberta_apart", "t5_gated")
 """Architectures that are read and priced but whose adapters are not tried apart from their kin's."""
+LIKE_LLAMA = ("mistral", "qwen2")
+"""Decoders that are tried as language models alone."""
 
 TASKS: tuple[TaskType, ...] = ("sequence-classification", "regression", "causal-lm", "image-classification")
 
@@ -200,18 +204,18 @@ def workload(task: TaskType) -> Workload:
     return Workload(tokens, tokens**2, BATCH, BATCH)
 
 
-def samples(family: Family, *, drawn: int, depth: int = DEPTH, seed: int = 0) -> Iterator[Config]:
-    """Local configurations of a family: its default and, where `drawn` is not 0, a mask of layers with a hole
-    in it if the family can choose layers, and `drawn` others from its knobs.
+def samples(
+    family: Family, *, masked: bool, drawn: int, depth: int = DEPTH, seed: int = 0
+) -> Iterator[Config]:
+    """Local configurations of a family: its default, if `masked` a mask of layers with a hole in it where the
+    family can choose layers, and `drawn` others from its knobs.
     """
     space = SearchSpace(family.knobs, family.switches).bind(depth)
     yield space.default()
-    if not drawn:
-        return
     masks = [
         LayerMask(name=knob.name, when=knob.when) for knob in family.knobs if isinstance(knob, TopLayers)
     ]
-    if masks:
+    if masked and masks:
         others = tuple(knob for knob in family.knobs if not isinstance(knob, TopLayers))
         mask = {f"{masks[0].name}.{layer}": layer % 3 == 1 for layer in range(depth)}
         yield {**SearchSpace((*others, *masks)).bind(depth).default(), **mask}
@@ -271,11 +275,19 @@ def cases() -> tuple[Case, ...]:
     for model, task in pairs():
         if model not in MAIN and (task == "regression" or model in READ_ONLY):
             continue
+        if model in LIKE_LLAMA and task != "causal-lm":
+            continue
         for name, family in REGISTRY.items():
             if family.unsupported(shape_of(model, task), task) is None:
-                drawn = 2 if model in MAIN and task != "regression" else 0
-                depth = shape_of(model, task).depth
-                configs = list(samples(family, drawn=drawn, depth=depth, seed=len(found)))
+                configs = list(
+                    samples(
+                        family,
+                        masked=model in MASKED and task != "regression",
+                        drawn=2 if model in MAIN and task != "regression" else 0,
+                        depth=shape_of(model, task).depth,
+                        seed=len(found),
+                    )
+                )
                 found.extend(Case(name, model, task, number, c) for number, c in enumerate(configs))
     return tuple(found)
 
