@@ -78,6 +78,8 @@ def built_in() -> list[Family]:
 
 def parameters_formula(family: Family) -> str:
     """What the documentation of the family's cost begins with; a dash where nothing documents it."""
+    if family.formula:
+        return family.formula
     for owner in type(family).__mro__:
         if owner in (MatrixFamily, Family):
             break

@@ -12,6 +12,7 @@ Rows of one model are contiguous in a batch; `Rows` says which they are.
 from __future__ import annotations
 
 import copy
+import operator
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -125,7 +126,8 @@ class Joined(nn.Module):
 class _Hand:
     """Stands in for `base_layer` in an adapter layer: gives the prepared output for the prepared input.
 
-    For any other input (an adapter may change it first, as OFT does) it runs the base's module.
+    For any other input (an adapter may change it first, as OFT does), and with other weights in the place of
+    its own (`torch.func.functional_call`), it runs the base's module.
     """
 
     def __init__(self, layer: nn.Module) -> None:
@@ -137,8 +139,11 @@ class _Hand:
         self._input: torch.Tensor | None = None
         self._output: torch.Tensor | None = None
 
+        weights = tuple(base.parameters())
+
         def forward(x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-            return self._output if x is self._input else base(x, *args, **kwargs)
+            prepared = x is self._input and all(map(operator.is_, base.parameters(), weights))
+            return self._output if prepared else base(x, *args, **kwargs)
 
         twin.__dict__.update({_ORIGINAL: base, "forward": forward})
         layer.base_layer = twin

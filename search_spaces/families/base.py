@@ -78,6 +78,8 @@ class Family(ABC):
     """The name as printed, with the paper's short citation."""
     knobs: ClassVar[tuple[Parameter, ...]]
     """The family's own parameters under local names, `learning_rate` among them."""
+    formula: ClassVar[str] = ""
+    """Its trainable parameters in short, where the documentation of `cost` does not begin with them."""
     switches: ClassVar[tuple[str, ...]] = ()
     """Groups of boolean knobs `group.…` of which one at least is on."""
 

@@ -103,6 +103,7 @@ class SerialAdapter(CompositeFamily):
 
     name = "serial"
     title = "serial adapter (Houlsby et al., 2019; Pfeiffer et al., 2021)"
+    formula = "2db + b + d parameters a site, b the size"
     knobs = (_SITES, _LAYERS, _SIZE, _LEARNING_RATE)
 
     def parts(self, config: Mapping[str, Value], shape: ModelShape) -> Sequence[PlannedPart]:
@@ -117,6 +118,7 @@ class ParallelAdapter(CompositeFamily):
 
     name = "parallel"
     title = "scaled parallel adapter (He et al., 2022)"
+    formula = "2db + b + d parameters a layer, b the size"
     knobs = (
         _LAYERS,
         _SIZE,
@@ -135,6 +137,7 @@ class Compacter(CompositeFamily):
 
     name = "compacter"
     title = "Compacter (Mahabadi et al., 2021)"
+    formula = "3(b + d) parameters a site, b the size, and n³ for n terms"
     knobs = (
         Categorical(name="sites", choices=tuple(SITES), default="houlsby"),
         _LAYERS,

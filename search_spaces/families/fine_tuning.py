@@ -28,6 +28,7 @@ class FullFineTuning(Family):
 
     name = "full"
     title = "full fine-tuning"
+    formula = "Every parameter of the base"
     knobs = (_LEARNING_RATE,)
 
     def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
@@ -77,6 +78,7 @@ class HalfFineTuning(CompositeFamily):
 
     name = "half"
     title = "half fine-tuning (after Hui et al., 2024)"
+    formula = "Half of the matrices"
     knobs = (_LEARNING_RATE,)
 
     def parts(self, config: Mapping[str, Value], shape: ModelShape) -> Sequence[PlannedPart]:
@@ -90,6 +92,7 @@ class TopLayersFineTuning(CompositeFamily):
 
     name = "top-layers"
     title = "fine-tuning of the top layers"
+    formula = "Every parameter of the chosen layers"
     knobs = (TopLayers(name="layers", default=2), _LEARNING_RATE)
 
     def parts(self, config: Mapping[str, Value], shape: ModelShape) -> Sequence[PlannedPart]:

@@ -53,6 +53,7 @@ class LayerPrefix(CompositeFamily):
 
     name = "layer-prefix"
     title = "prefix tuning by layer (after Li and Liang, 2021)"
+    formula = "tokens · 2 · d_kv parameters a layer"
     knobs = (
         TopLayers(name="layers"),
         Int(name="tokens", low=1, high=64, log=True, default=_DEFAULT_TOKENS),

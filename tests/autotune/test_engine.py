@@ -283,7 +283,7 @@ def test_two_processes_cannot_work_in_one_folder(sweep, tmp_path):
 
 def test_an_impossible_limit_writes_nothing(tiny_model, reviews, tmp_path):
     objectives = ["accuracy", {"name": "trainable_params", "min": 1e12}]
-    with pytest.raises(InvalidInputError, match=r"objectives\[1\].*move the limit"):
+    with pytest.raises(InvalidInputError, match=r"objectives\[1\].*Move the limit"):
         run_sweep(small_sweep(tiny_model("bert"), reviews, objectives=objectives), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -29,6 +29,9 @@ parameters:
   lora.targets: [q+v, all]
   lora.rank: {low: 1, high: 4}
   lora.scale: 2.0
+  lora.init: kaiming
+  lora.freeze_a: false
+  lora.lr_ratio: 1.0
   lora.dropout: 0.0
   lora.learning_rate: [1e-4, 3e-4]
   head.learning_rate: 1e-3
@@ -228,7 +231,7 @@ def test_costs_are_quantiles_of_the_cost_model(bert: Path, shape: ModelShape) ->
     assert full["trainable_params"] == shape.base_parameters + shape.head_parameters
     assert full["train_flops"] == model.full_fine_tuning_flops()
     assert full["inference_flops"] == pytest.approx(model({"family": "head"}).inference_flops, rel=1e-12)
-    assert list(found["families"]) == ["lora", "ia3", "prefix", "prompt", "norm", "head"]
+    assert list(found["families"]) == list(load_space("adapters", shape=shape).space["family"].choices)
     for family in found["families"].values():
         assert family["configurations"] == 200
         for cost in KNOWN_COSTS:
@@ -309,7 +312,12 @@ def test_a_model_type_stands_for_its_default_configuration() -> None:
     [
         (("spaces", "--model", "./nowhere"), "--model", "there is no folder './nowhere'"),
         (("spaces", "--model", "bert", "--task", "causal-lm"), "--task", "needs a decoder"),
-        (("spaces", "--model", "resnet"), "--task", "cannot do sequence-classification"),
+        (
+            ("spaces", "--model", "resnet", "--task", "sequence-classification"),
+            "--task",
+            "cannot do sequence-classification",
+        ),
+        (("spaces", "--model", "resnet"), "--model", "cannot be used: no list of"),
         (("spaces", "--space", "lara"), "", "no preset is called 'lara'"),
         (("cost", "--model", "bert", "--space", "lora", "--html", "no/x.html"), "--html", "no folder 'no'"),
     ],
