@@ -304,8 +304,7 @@ def cost(
     with _polite():
         from autotune.space_commands import show_costs
 
-        asked = task.value if task else None
-        show_costs(_console(), model, asked, space, tokens, samples, as_json, html)
+        show_costs(_console(), model, task.value if task else None, space, tokens, samples, as_json, html)
 
 
 def _changed(sweep: Sweep, trials: int | None, seed: int | None) -> Sweep:

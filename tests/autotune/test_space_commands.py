@@ -145,7 +145,7 @@ def test_every_kind_of_architecture_is_read_from_its_config(tmp_path: Path) -> N
         costs = asked("cost", "--model", tmp_path / name, "--space", "adapters", "--samples", 20)
         assert costs["tokens"] == (10 if name == "vit" else 128)
         shares = costs["families"]["lora"]["train_flops"]["share"]
-        assert 0.3 < shares["min"] <= shares["max"] < 1.1
+        assert 0.3 < shares["min"] < shares["max"] < 3
         assert costs["families"]["lora"]["inference_flops"]["share"]["max"] == pytest.approx(1)
 
 
