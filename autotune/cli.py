@@ -50,10 +50,24 @@ class TaskName(StrEnum):
     CAUSAL_LM = "causal-lm"
 
 
+class PricedTask(StrEnum):
+    """The task types whose costs are known: what can be trained, and images."""
+
+    CLASSIFICATION = "sequence-classification"
+    REGRESSION = "regression"
+    CAUSAL_LM = "causal-lm"
+    IMAGES = "image-classification"
+
+
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's folder, such as sweeps/quickstart.")]
 Trials = Annotated[int | None, typer.Option(min=1, help="Trials in all, instead of the sweep's own number.")]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON, for scripts.")]
-Task = Annotated[TaskName, typer.Option(help="What the model is to learn.")]
+Task = Annotated[
+    PricedTask | None,
+    typer.Option(
+        help="What the model is to learn; by default to classify texts, or images.", show_default=False
+    ),
+]
 _MODEL = typer.Option(help="A folder with config.json, a hub id, or a model type such as bert.")
 _SPACE = typer.Option(help="A preset's name, or a YAML file.")
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but the result.")]
@@ -252,7 +266,7 @@ def init(
 @app.command()
 def spaces(
     model: Annotated[str | None, _MODEL] = None,
-    task: Task = TaskName.CLASSIFICATION,
+    task: Task = None,
     space: Annotated[str | None, _SPACE] = None,
     as_json: Json = False,
 ) -> None:
@@ -267,15 +281,17 @@ def spaces(
     with _polite():
         from autotune.space_commands import show_spaces
 
-        show_spaces(_console(), model, task.value, space, as_json)
+        show_spaces(_console(), model, task.value if task else None, space, as_json)
 
 
 @app.command()
 def cost(
     model: Annotated[str, _MODEL],
     space: Annotated[str, _SPACE],
-    task: Task = TaskName.CLASSIFICATION,
-    tokens: Annotated[int, typer.Option(min=1, help="Tokens of a text, padding included.")] = 128,
+    task: Task = None,
+    tokens: Annotated[
+        int, typer.Option(min=1, help="Tokens of a text, padding included; an image has its patches.")
+    ] = 128,
     samples: Annotated[int, typer.Option(min=1, help="Configurations drawn of each family.")] = 2000,
     as_json: Json = False,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw it as a web page.")] = None,
@@ -288,7 +304,7 @@ def cost(
     with _polite():
         from autotune.space_commands import show_costs
 
-        show_costs(_console(), model, task.value, space, tokens, samples, as_json, html)
+        show_costs(_console(), model, task.value if task else None, space, tokens, samples, as_json, html)
 
 
 def _changed(sweep: Sweep, trials: int | None, seed: int | None) -> Sweep:

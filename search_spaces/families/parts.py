@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from search_spaces.families.backward import LayerGradients, layer_gradients
+from search_spaces.families.backward import LayerGradients, reached_layers
 from search_spaces.families.base import AdapterCost, Family
 from search_spaces.families.tools import peft_task, trained_modules
 from search_spaces.parameters import Value
@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PartCost:
-    """What a part adds in one layer: parameters, and FLOPs per token, as in `matrices.MatrixCost`."""
+    """What a part adds in one layer: parameters, and FLOPs as in `matrices.MatrixCost`."""
 
     parameters: int
     forward: float = 0.0
     backward: float = 0.0
+    step: float = 0.0
+    forward_step: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class LayerState:
 
     Args:
         gradients: the layer's own tensors, all parts of the layer considered.
-        changed: roles of the matrices whose output a part rescales, shifts or trains, before any bottleneck.
+        changed: sites of the matrices whose output a part rescales, shifts or trains, before any bottleneck.
     """
 
     gradients: LayerGradients
@@ -44,7 +46,7 @@ class LayerState:
 
     def output(self, matrix: Matrix) -> bool:
         """Whether a matrix's output needs a gradient where a bottleneck reads it."""
-        return self.gradients.reads(matrix.role) or matrix.role in self.changed
+        return self.gradients.reads(matrix.site) or matrix.site in self.changed
 
 
 @dataclass(frozen=True)
@@ -58,10 +60,10 @@ class PlannedPart(ABC):
 
     @abstractmethod
     def sites(self, shape: ModelShape, layer: int) -> frozenset[str]:
-        """Where gradients first arise in a layer, as `backward.layer_gradients` names it."""
+        """Where gradients first arise in a layer, as `backward` names it."""
 
     def changed(self, shape: ModelShape, layer: int) -> frozenset[str]:
-        """Roles as in `LayerState.changed`."""
+        """Sites as in `LayerState.changed`."""
         return frozenset()
 
     @abstractmethod
@@ -86,31 +88,34 @@ def composite_cost(parts: Sequence[PlannedPart], shape: ModelShape) -> AdapterCo
     used = [part for part in parts if part.layers]
     if not used:
         return AdapterCost(parameters=0, lowest_layer=shape.depth, mergeable=True)
-    lowest = min(min(part.layers) for part in used)
-    parameters, forward, backward = sum(part.beyond(shape) for part in used), 0.0, 0.0
-    lowest_sites: frozenset[str] = frozenset()
-    for layer in sorted({layer for part in used for layer in part.layers}):
+    layers = sorted({layer for part in used for layer in part.layers})
+    sites = {
+        layer: frozenset().union(*(part.sites(shape, layer) for part in used if layer in part.layers))
+        for layer in layers
+    }
+    total = [PartCost(sum(part.beyond(shape) for part in used))]
+    for layer, gradients in reached_layers(shape, layers[0], sites):
         here = [part for part in used if layer in part.layers]
-        sites = frozenset().union(*(part.sites(shape, layer) for part in here))
-        if layer == lowest:
-            lowest_sites = sites
-        state = LayerState(
-            layer_gradients(sites, incoming=layer > lowest, parallel=shape.parallel),
-            frozenset().union(*(part.changed(shape, layer) for part in here)),
-        )
-        for part in here:
-            cost = part.cost(shape, layer, state)
-            parameters += cost.parameters
-            forward += cost.forward
-            backward += cost.backward
+        state = LayerState(gradients, frozenset().union(*(part.changed(shape, layer) for part in here)))
+        total += [part.cost(shape, layer, state) for part in here]
+        total.append(_position_products(shape, layer, state))
     return AdapterCost(
-        parameters=parameters,
-        lowest_layer=lowest,
-        lowest_sites=lowest_sites,
-        forward_flops=forward,
-        backward_flops=backward,
+        parameters=sum(cost.parameters for cost in total),
+        lowest_layer=layers[0],
+        lowest_sites=sites[layers[0]],
+        layer_sites=tuple(sites.items()) if shape.decoder_depth else (),
+        forward_flops=sum(cost.forward for cost in total),
+        backward_flops=sum(cost.backward for cost in total),
+        step_flops=sum(cost.step for cost in total),
+        forward_step_flops=sum(cost.forward_step for cost in total),
         mergeable=all(part.mergeable for part in used),
     )
+
+
+def _position_products(shape: ModelShape, layer: int, state: LayerState) -> PartCost:
+    """What the products of tokens and relative positions pass on to the parts that the positions run through."""
+    adapted = [m for m in shape.in_layer(layer) if m.positions and m.site in state.changed]
+    return PartCost(0, backward=sum(2.0 * matrix.outputs * matrix.positions for matrix in adapted))
 
 
 def composite_config(parts: Sequence[PlannedPart], shape: ModelShape, task: TaskType) -> PeftConfig:

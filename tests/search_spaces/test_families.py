@@ -7,14 +7,14 @@ import re
 import pytest
 import torch
 
-from search_spaces.costs import CostModel, Costs, Workload
+from search_spaces.costs import CostModel, Costs
 from search_spaces.families import REGISTRY, AdapterCost, Family, local_config, register
 from search_spaces.families.backward import layer_gradients
 from search_spaces.parameters import Config
 from search_spaces.space import SearchSpace
 from tests.search_spaces.tiny_models import (
-    BATCH,
     DEPTH,
+    TASKS,
     TOKENS,
     Case,
     batch,
@@ -23,13 +23,12 @@ from tests.search_spaces.tiny_models import (
     observe,
     pairs,
     shape_of,
+    workload,
 )
-
-WORKLOAD = Workload(TOKENS, TOKENS**2, BATCH, BATCH)
 
 
 def estimated(case: Case) -> Costs:
-    return CostModel(shape_of(case.model, case.task), case.task, WORKLOAD)(case.full_config)
+    return CostModel(shape_of(case.model, case.task), case.task, workload(case.task))(case.full_config)
 
 
 @pytest.mark.parametrize("case", cases(), ids=str)
@@ -45,7 +44,8 @@ def test_it_trains_saves_loads_and_merges(case: Case) -> None:
     assert seen.wrong_gradients == ()
     assert seen.change > 1e-4  # a multiplicative adapter moves little where the weights are small
     assert seen.reload_error < 1e-6
-    assert seen.merge_error is None or seen.merge_error < 1e-4
+    # Large changes of a weight (WaveFT's) cancel only up to rounding.
+    assert seen.merge_error is None or seen.merge_error < 1e-4 + 1e-3 * seen.change
 
 
 @pytest.mark.parametrize(
@@ -101,9 +101,12 @@ def test_what_is_unsupported() -> None:
         return {(m, task) for m, task in pairs() if family.unsupported(shape_of(m, task), task)}
 
     assert {task for _, task in refused("head")} == {"causal-lm"}
-    assert {model for model, _ in refused("prefix")} == {"distilbert", "modernbert"}
-    assert {task for _, task in refused("prompt")} == {"sequence-classification", "regression"}
-    assert not {"bert", "roberta", "electra", "distilbert"} & {model for model, _ in refused("prompt")}
+    no_cache = {"distilbert", "modernbert", "deberta", "deberta_apart", "vit", "t5", "t5_gated"}
+    assert {model for model, _ in refused("prefix")} == no_cache
+    assert {task for _, task in refused("prompt")} == set(TASKS) - {"causal-lm"}
+    refused_prompt = {model for model, _ in refused("prompt")}
+    assert not {"bert", "roberta", "electra", "distilbert", "deberta"} & refused_prompt
+    assert {"vit", "t5"} <= refused_prompt
     assert refused("lora") | refused("ia3") | refused("norm") == set()
 
 
