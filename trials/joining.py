@@ -46,8 +46,11 @@ def join(base: nn.Module, models: Mapping[int, PeftModel], rows: Rows) -> nn.Mod
         rows: what the caller sets before each forward pass.
 
     Raises:
-        CannotJoinError: a model trains something that stands at no path of the base.
+        CannotJoinError: a model trains something that stands at no path of the base, or that reads positions,
+            which are the same for all rows and so nobody's.
     """
+    if getattr(getattr(base, "config", None), "relative_attention", False):
+        raise CannotJoinError("the base multiplies its matrices with relative positions, which are no rows")
     trees = {key: model.get_base_model() for key, model in models.items()}
     for key, tree in trees.items():
         if _attention(tree) != _attention(base):
@@ -57,6 +60,9 @@ def join(base: nn.Module, models: Mapping[int, PeftModel], rows: Rows) -> nn.Mod
             raise CannotJoinError(f"model {key} adds to the loss (AdaLoRA's penalty, say)")
     joined = copy.deepcopy(base, {id(tensor): tensor for tensor in (*base.parameters(), *base.buffers())})
     for path, modules in _changed(base, trees):
+        module = base.get_submodule(path)
+        if isinstance(module, nn.Embedding) and module is not _token_embeddings(base):
+            raise CannotJoinError(f"models {sorted(modules)} train {path}, which embeds no tokens")
         joined.set_submodule(path, Joined(joined.get_submodule(path), modules, rows))
     reached = {id(parameter) for parameter in joined.parameters()}
     for key, model in models.items():
@@ -81,6 +87,11 @@ def _changed(base: nn.Module, models: Mapping[int, nn.Module]) -> Iterator[tuple
             yield from walk(f"{path}.{name}" if path else name, child)
 
     yield from walk("", base)
+
+
+def _token_embeddings(model: Any) -> nn.Module | None:
+    found: nn.Module | None = model.get_input_embeddings()
+    return found
 
 
 def _attention(model: nn.Module) -> str | None:
