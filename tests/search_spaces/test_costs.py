@@ -18,7 +18,7 @@ from tests.search_spaces.tiny_models import (
     Case,
     batch,
     build,
-    cases,
+    contract,
     observe,
     pairs,
     shape_of,
@@ -36,7 +36,7 @@ def estimated(case: Case) -> Costs:
     return CostModel(shape_of(case.model, case.task), case.task, workload(case.task))(case.full_config)
 
 
-@pytest.mark.parametrize("case", cases(), ids=str)
+@pytest.mark.parametrize("case", contract())
 def test_flops_are_those_that_torch_counts(case: Case) -> None:
     """Training on one batch, and inference on one sample once merged."""
     assert estimated(case).train_flops == pytest.approx(observe(case).train_flops, rel=EXACT)

@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from peft import PeftModel, get_peft_model
 from safetensors.torch import load_file
@@ -271,7 +272,7 @@ def pairs() -> tuple[tuple[str, TaskType], ...]:
 @cache
 def cases() -> tuple[Case, ...]:
     """Every registered family on every architecture and task it supports; more of them on `MAIN`."""
-    found = []
+    found: list[Case] = []
     for model, task in pairs():
         if model not in MAIN and (task == "regression" or model in READ_ONLY):
             continue
@@ -283,13 +284,29 @@ def cases() -> tuple[Case, ...]:
                     samples(
                         family,
                         masked=model in MASKED and task != "regression",
-                        drawn=2 if model in MAIN and task != "regression" else 0,
+                        drawn=6 if model in MAIN and task != "regression" else 0,
                         depth=shape_of(model, task).depth,
                         seed=len(found),
                     )
                 )
                 found.extend(Case(name, model, task, number, c) for number, c in enumerate(configs))
     return tuple(found)
+
+
+_USUAL = 3
+"""Configurations of a family on one model that every run of the tests looks at; the rest are slow."""
+
+
+def contract(*chosen: Case) -> list[Any]:
+    """The cases as parameters of a test. Tests of one case run in one process, which observes it once."""
+    return [
+        pytest.param(
+            case,
+            id=str(case),
+            marks=[pytest.mark.xdist_group(str(case)), *[pytest.mark.slow][: case.number >= _USUAL]],
+        )
+        for case in chosen or cases()
+    ]
 
 
 @dataclass(frozen=True)
