@@ -195,7 +195,7 @@ class _Positions:
             return
         self.rows = int(base.encoder.rel_embeddings.weight.shape[0])
         self.terms = tuple(term for term in ("c2p", "p2c") if term in (config.pos_att_type or ()))
-        self._shared = bool(config.share_att_key)
+        self._shared = bool(getattr(config, "share_att_key", False))
         if self._shared and len(self.terms) < 2:
             raise ValueError(
                 f"model: share_att_key with pos_att_type {config.pos_att_type} projects positions that "
