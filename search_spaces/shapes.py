@@ -170,7 +170,7 @@ class ModelShape:
     patches: int = 0
     patch_matrix: tuple[int, int] | None = None
 
-    @property
+    @cached_property
     def encoder_depth(self) -> int:
         """The layers of the first stack, which is the only one unless there is a decoder above it."""
         return self.depth - self.decoder_depth
@@ -187,9 +187,15 @@ class ModelShape:
 
     def in_layer(self, layer: int, targets: str | None = None) -> tuple[Matrix, ...]:
         """The matrices of one layer; those that `targets` names, as `select` reads it, if it is given."""
-        stack = self.stack_of(layer)
-        pool = self.matrices if targets is None else self.select(targets)
-        return tuple(matrix for matrix in pool if matrix.stack == stack)
+        key = self.stack_of(layer), targets
+        if key not in self._in_stack:
+            pool = self.matrices if targets is None else self.select(targets)
+            self._in_stack[key] = tuple(matrix for matrix in pool if matrix.stack == key[0])
+        return self._in_stack[key]
+
+    @cached_property
+    def _in_stack(self) -> dict[tuple[int, str | None], tuple[Matrix, ...]]:
+        return {}
 
     @property
     def attention_width(self) -> int:

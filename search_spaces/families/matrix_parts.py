@@ -90,6 +90,9 @@ class _OnModules(PlannedPart):
     norm: Callable[[Norm], bool]
     mergeable: ClassVar[bool] = True
 
+    def alike(self, shape: ModelShape, layer: int) -> int:
+        return layer  # a layer's normalisations are its own, and so may be the choice of its matrices
+
     def _matrices(self, shape: ModelShape, layer: int) -> list[Matrix]:
         return [m for i, m in enumerate(shape.in_layer(layer)) if self.matrix(m, i + layer)]
 

@@ -58,6 +58,10 @@ class PlannedPart(ABC):
     kind: ClassVar[str]
     mergeable: ClassVar[bool] = False
 
+    def alike(self, shape: ModelShape, layer: int) -> int:
+        """A number that layers share where the part has the same sites and the same cost."""
+        return shape.stack_of(layer)
+
     @abstractmethod
     def sites(self, shape: ModelShape, layer: int) -> frozenset[str]:
         """Where gradients first arise in a layer, as `backward` names it."""
@@ -84,30 +88,39 @@ class PlannedPart(ABC):
 
 
 def composite_cost(parts: Sequence[PlannedPart], shape: ModelShape) -> AdapterCost:
-    """The cost of all parts together; none at all is the head alone."""
+    """The cost of all parts together; none at all is the head alone. Layers that are alike are counted once."""
     used = [part for part in parts if part.layers]
     if not used:
         return AdapterCost(parameters=0, lowest_layer=shape.depth, mergeable=True)
-    layers = sorted({layer for part in used for layer in part.layers})
-    sites = {
-        layer: frozenset().union(*(part.sites(shape, layer) for part in used if layer in part.layers))
-        for layer in layers
-    }
-    total = [PartCost(sum(part.beyond(shape) for part in used))]
-    for layer, gradients in reached_layers(shape, layers[0], sites):
-        here = [part for part in used if layer in part.layers]
+    kinds: dict[int, tuple[tuple[int, int], ...]] = dict.fromkeys(range(shape.depth), ())
+    for number, part in enumerate(used):
+        for layer in part.layers:
+            kinds[layer] = (*kinds[layer], (number, part.alike(shape, layer)))
+    of_kind: dict[tuple[tuple[int, int], ...], frozenset[str]] = {}
+    for layer, kind in kinds.items():
+        if kind not in of_kind:
+            of_kind[kind] = frozenset().union(*(used[number].sites(shape, layer) for number, _ in kind))
+    sites = {layer: of_kind[kind] for layer, kind in kinds.items() if kind}
+    lowest = min(sites)
+    alike: dict[tuple[tuple[tuple[int, int], ...], LayerGradients], list[int]] = {}
+    for layer, gradients in reached_layers(shape, lowest, sites):
+        alike.setdefault((kinds[layer], gradients), []).append(layer)
+    total = [(1, PartCost(sum(part.beyond(shape) for part in used)))]
+    for (kind, gradients), layers in alike.items():
+        here, layer, count = [used[number] for number, _ in kind], layers[0], len(layers)
         state = LayerState(gradients, frozenset().union(*(part.changed(shape, layer) for part in here)))
-        total += [part.cost(shape, layer, state) for part in here]
-        total.append(_position_products(shape, layer, state))
+        total += [(count, part.cost(shape, layer, state)) for part in here]
+        if shape.positions:
+            total.append((count, _position_products(shape, layer, state)))
     return AdapterCost(
-        parameters=sum(cost.parameters for cost in total),
-        lowest_layer=layers[0],
-        lowest_sites=sites[layers[0]],
+        parameters=sum(count * cost.parameters for count, cost in total),
+        lowest_layer=lowest,
+        lowest_sites=sites[lowest],
         layer_sites=tuple(sites.items()) if shape.decoder_depth else (),
-        forward_flops=sum(cost.forward for cost in total),
-        backward_flops=sum(cost.backward for cost in total),
-        step_flops=sum(cost.step for cost in total),
-        forward_step_flops=sum(cost.forward_step for cost in total),
+        forward_flops=sum(count * cost.forward for count, cost in total),
+        backward_flops=sum(count * cost.backward for count, cost in total),
+        step_flops=sum(count * cost.step for count, cost in total),
+        forward_step_flops=sum(count * cost.forward_step for count, cost in total),
         mergeable=all(part.mergeable for part in used),
     )
 
