@@ -205,13 +205,14 @@ def _spread(values: list[float]) -> dict[str, float]:
 
 def _print_chinchilla(found: dict[str, Any]) -> None:
     print("L = E + A/N^a + B/D^b,", ", ".join(f"{k} {v:.5g}" for k, v in found["coefficients"].items()))
-    low, high = found["starts_sum_off"]
+    low, high = (100 * off for off in found["starts_sum_off"])
     print(
-        f"  furthest from the published: {100 * found['worst_coefficient']:.3f} %; Huber sum {found['huber_sum']:.10f} "
-        f"({100 * found['huber_sum_off']:+.5f} %); {found['cpu_seconds']:.2f} s\n"
-        f"  {found['starts']} random starts: Huber sum {100 * low:+.5f} % to {100 * high:+.5f} %, furthest coefficient "
-        f"{100 * found['starts_worst_coefficient']:.3f} %, {found['starts_cpu_seconds'][1]:.2f} s at most"
+        f"  furthest from the published: {100 * found['worst_coefficient']:.3f} %; {found['cpu_seconds']:.2f} s"
     )
+    print(f"  Huber sum {found['huber_sum']:.10f}, off by {100 * found['huber_sum_off']:+.5f} %")
+    print(f"  {found['starts']} random starts: Huber sum off by {low:+.5f} % to {high:+.5f} %,")
+    print(f"  furthest coefficient {100 * found['starts_worst_coefficient']:.3f} %,", end=" ")
+    print(f"{found['starts_cpu_seconds'][1]:.2f} s at most")
 
 
 def _print_steplaw(found: dict[str, Any]) -> None:

@@ -45,6 +45,8 @@ class Settings:
     window: int = 3
     trust: float = 1.0
     drift: float = 0.0
+    capped: bool = False
+    """Whether a rise ends where it has added what the curve has spanned so far: diverged runs level off."""
 
     def __str__(self) -> str:
         if self.trust == 0.0:
@@ -164,7 +166,8 @@ def _extended(u: Array, y: Array, end: float, settings: list[Settings], own: boo
             slope = (away * last).sum(axis=1) / (away**2).sum(axis=1)
             reach = _stretched(np.array([end - u[-1]]), rho)[:, 0]
             lines[key] = last.mean(axis=1) + slope * (reach - z.mean(axis=1))
-        found.append(y[:, -1] + one.trust * (lines[key] - y[:, -1]))
+        change = one.trust * (lines[key] - y[:, -1])
+        found.append(y[:, -1] + (np.minimum(change, np.ptp(y, axis=1)) if one.capped else change))
     return np.array(found)
 
 
@@ -189,15 +192,14 @@ def _tests(n: int) -> list[tuple[int, int]]:
 def _chosen(u: Array, y: Array) -> tuple[Settings, list[tuple[int, int]]]:
     """The settings that extrapolate best inside the visible part, against the slope rule and by their reach."""
     tests = _tests(len(u))
-    grid = [Settings(*each) for each in itertools.product(_WINDOWS, _TRUSTS, _DRIFTS)]
+    grid = [SLOPE_RULE, *(Settings(*each, True) for each in itertools.product(_WINDOWS, _TRUSTS, _DRIFTS))]
     if not tests:
         return SLOPE_RULE, tests
     total, weights = np.zeros(len(grid)), 0.0
-    rule = grid.index(SLOPE_RULE)
     for seen, target in tests:
         errors = np.abs(_extended(u[:seen], y[:, :seen], u[target], grid) - y[:, target]).mean(axis=1) + 1e-9
         reach = u[target] - u[seen - 1]
-        total += reach * np.log(errors / errors[rule])
+        total += reach * np.log(errors / errors[0])
         weights += reach
     best = int(np.argmin(total))
     return (grid[best] if total[best] / weights < -_CHANCE / np.sqrt(len(y)) else SLOPE_RULE), tests

@@ -66,7 +66,7 @@ class BowlLaw:
     """How many cells have their best run at an end of the knob's range, a knob."""
 
     def table(self, level: float = LEVEL) -> dict[str, dict[str, tuple[float, float, float]]]:
-        """By knob: "factor" and an exponent a scale, (value, low, high) each; knob* = factor · prod scale^exponent."""
+        """By knob: "factor" and an exponent a scale, (value, low, high); knob* = factor · prod scale^exponent."""
         found = {}
         for knob, slots in zip(self.knobs, self._slots(), strict=True):
             names = self.depends[self.knobs.index(knob)]
