@@ -84,6 +84,23 @@ class Objectives:
             broken[:, j] = ~np.isfinite(known[:, j]) | ~self._keeps(known[:, j], j)
         return broken
 
+    def excess(self, known: Array) -> Array:
+        """Shape [c, m]: how far each known objective breaks its limit, relative to it; at most 0 inside."""
+        excess = np.full((len(known), len(self)), -1.0)
+        for j in self.known:
+            low, high = self.bounds(j)
+            values, broken = known[:, j], self.broken(known)[:, j]
+            over = np.zeros(len(known))
+            if low is not None:
+                over = np.maximum(over, (low - values) / max(abs(low), 1e-12))
+            if high is not None:
+                over = np.maximum(over, (values - high) / max(abs(high), 1e-12))
+            # What the slack forgives is inside; what is broken is outside, however little.
+            excess[:, j] = np.where(
+                broken, np.where(np.isfinite(values), np.maximum(over, 1e-12), np.inf), 0.0
+            )
+        return excess
+
     def feasible(self, outcomes: Array) -> Mask:
         """Shape [n]: which rows keep every limit and every constraint."""
         return np.all([self._keeps(outcomes[:, j], j) for j in range(outcomes.shape[1])], axis=0)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import qmc
 
+from search_spaces.centred import Centred
 from search_spaces.parameters import Categorical, Config, Float, Int, Parameter, Value
 from search_spaces.space import SearchSpace
 
@@ -57,7 +58,7 @@ class Columns:
         ]
 
     def random(self, count: int, rng: np.random.Generator) -> Array:
-        """Uniform encoded rows, shape [count, d]."""
+        """Encoded rows drawn as `SearchSpace.sample` draws configurations, shape [count, d]."""
         return self._resolve(self.from_unit_cube(rng.random((count, len(self.space)))), rng)
 
     def startup(self, start: int, count: int, seed: int) -> Array:
@@ -75,7 +76,11 @@ class Columns:
         Ordered values move by a normal step of standard deviation `step`, at least to the next value of their
         grid; nominal ones change to another choice. Parameters that become active by it are drawn anew.
         """
-        parents = base[rng.integers(len(base), size=count)]
+        return self.moved(base[rng.integers(len(base), size=count)], step, rng)
+
+    def moved(self, parents: Array, step: float, rng: np.random.Generator) -> Array:
+        """A neighbour of each row of `parents` [k, d], as `neighbours` makes them; shape [k, d]."""
+        count = len(parents)
         raw = np.where(np.isnan(parents), self.from_unit_cube(rng.random(parents.shape)), parents)
         movable = ~np.isnan(parents) & np.array([self._movable(j) for j in range(len(self.space))])
         # The largest of random keys picks one column; the second, in half of the rows, another.
@@ -97,6 +102,8 @@ class Columns:
                 last = len(parameter.choices) - 1
                 index = np.minimum(np.floor(units[:, j] * (last + 1)), last)
                 raw[:, j] = index / max(last, 1) if parameter.ordered else index
+            else:
+                raw[:, j] = parameter.spread(units[:, j])
         return raw
 
     def configurations(self, rows: Array) -> list[Config]:
@@ -110,6 +117,8 @@ class Columns:
                 column = [values[place] for place in _nearest(grid, units).tolist()]
             elif isinstance(parameter, Float) and parameter.step is None:
                 column = _floats(parameter, units).tolist()
+            elif isinstance(parameter, Centred) and not parameter.whole:
+                column = parameter.from_units(units).tolist()
             else:
                 column = [parameter.from_unit(unit) for unit in units.tolist()]
             for i, value in zip(active.tolist(), column, strict=True):
@@ -118,7 +127,7 @@ class Columns:
 
     def keys(self, rows: Array) -> list[bytes]:
         """One key a row, equal for equal configurations; 10 decimals absorb the rounding of an encoding."""
-        whole = np.where(np.isnan(rows), -1.0, np.round(rows, 10)) + 0.0
+        whole = np.where(np.isnan(rows), np.inf, np.round(rows, 10)) + 0.0
         return [row.tobytes() for row in whole]
 
     def _movable(self, j: int) -> bool:
@@ -131,8 +140,10 @@ class Columns:
             assert grid is not None
             return (values + rng.integers(1, len(grid), size=len(values))) % len(grid)
         moved = values + step * rng.standard_normal(len(values))
+        low, high = self.space.parameters[j].unit_range
         # Reflected at the ends, so that they do not collect the overshoot.
-        moved = np.clip(np.where(moved < 0, -moved, np.where(moved > 1, 2 - moved, moved)), 0.0, 1.0)
+        moved = np.where(moved < low, 2 * low - moved, np.where(moved > high, 2 * high - moved, moved))
+        moved = np.clip(moved, low, high)
         if grid is None:
             return moved
         old, new = _nearest(grid, values), _nearest(grid, moved)
@@ -149,13 +160,20 @@ class Columns:
                 rows[:, j] = grid[_nearest(grid, rows[:, j])]
             else:
                 rows[:, j] = _rounded(self.space.parameters[j], rows[:, j])
-            for parent, values in self._conditions[j]:
-                rows[~np.isin(rows[:, parent], values), j] = np.nan
+        whole = rows.copy()
+        self._apply_conditions(rows)
         for switches in self._masks:
             off = (rows[:, switches] == 0).any(axis=1) & ~(rows[:, switches] > 0).any(axis=1)
             for i in np.flatnonzero(off):
-                rows[i, rng.choice(switches)] = 1.0
+                whole[i, rng.choice(switches)] = 1.0
+            rows[off] = whole[off]
+        self._apply_conditions(rows)  # a switch that came on may have parameters of its own
         return rows
+
+    def _apply_conditions(self, rows: Array) -> None:
+        for j, conditions in enumerate(self._conditions):
+            for parent, values in conditions:
+                rows[~np.isin(rows[:, parent], values), j] = np.nan
 
 
 def _grid(parameter: Parameter) -> Array | None:
@@ -165,8 +183,10 @@ def _grid(parameter: Parameter) -> Array | None:
             return np.array([parameter.to_unit(choice) for choice in parameter.choices])
         case Int(low=low, high=high, step=step) if (high - low) // step < _MAX_GRID:
             return np.array([parameter.to_unit(value) for value in range(low, high + 1, step)])
-        case Float(low=low, high=high) if low == high:
+        case Float(low=low, high=high) | Centred(low=low, high=high) if low == high:
             return np.array([parameter.to_unit(low)])
+        case Centred(low=low, high=high, whole=True) if high - low < _MAX_GRID:
+            return parameter.to_units(np.arange(low, high + 1))
         case Float(low=low, high=high, step=float() as step) if (high - low) / step < _MAX_GRID:
             count = round((high - low) / step)
             return np.array([parameter.to_unit(parameter.from_unit(k / count)) for k in range(count + 1)])
@@ -183,6 +203,8 @@ def _rounded(parameter: Parameter, units: Array) -> Array:
         case Int(low=low, high=high, step=step) | Float(low=low, high=high, step=float() as step):
             steps = np.round(units * (high - low) / step)
             return np.clip(steps * step / (high - low), 0.0, 1.0)
+        case Centred():
+            return parameter.to_units(parameter.from_units(units)) if parameter.whole else units
         case _:
             return units
 

@@ -45,17 +45,22 @@ QUIETING = {
 _verbose = False
 """Set by the option that holds for every command."""
 
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's folder, such as sweeps/quickstart.")]
-Trials = Annotated[int | None, typer.Option(min=1, help="Trials in all, instead of the sweep's own number.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but the result.")]
-
 
 class TaskName(StrEnum):
-    """The task types that `init` can be told."""
+    """The task types that commands can be told."""
 
     CLASSIFICATION = "sequence-classification"
     REGRESSION = "regression"
     CAUSAL_LM = "causal-lm"
+
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's folder, such as sweeps/quickstart.")]
+Trials = Annotated[int | None, typer.Option(min=1, help="Trials in all, instead of the sweep's own number.")]
+Json = Annotated[bool, typer.Option("--json", help="Write JSON, for scripts.")]
+Task = Annotated[TaskName, typer.Option(help="What the model is to learn.")]
+_MODEL = typer.Option(help="A folder with config.json, a hub id, or a model type such as bert.")
+_SPACE = typer.Option(help="A preset's name, or a YAML file.")
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but the result.")]
 
 
 def main() -> None:
@@ -137,7 +142,7 @@ def resume(folder: Folder, trials: Trials = None, quiet: Quiet = False) -> None:
 @app.command()
 def status(
     folder: Folder,
-    as_json: Annotated[bool, typer.Option("--json", help="Write JSON, for scripts.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Show where a sweep stands: trials, budget, front, and what to do next. It may be running.
 
@@ -246,6 +251,48 @@ def init(
         for note in scaffold.notes:
             typer.echo(f"· {note}")
         typer.echo(f"{out} written. Look through it, then: autotune run {shlex.quote(str(out))}")
+
+
+@app.command()
+def spaces(
+    model: Annotated[str | None, _MODEL] = None,
+    task: Task = TaskName.CLASSIFICATION,
+    space: Annotated[str | None, _SPACE] = None,
+    as_json: Json = False,
+) -> None:
+    """Show the presets, the families that a model can have, or what a space holds. No weights are needed.
+
+    With --space: how many configurations it has, its dimensions, its smallest and largest adapters.
+
+    \b[dim]$[/] autotune spaces
+    [dim]$[/] autotune spaces --model gpt2 --task causal-lm
+    [dim]$[/] autotune spaces --model roberta-base --space adapters --json | jq .trainable_params
+    """
+    with _polite():
+        from autotune.space_commands import show_spaces
+
+        show_spaces(_console(), model, task.value, space, as_json)
+
+
+@app.command()
+def cost(
+    model: Annotated[str, _MODEL],
+    space: Annotated[str, _SPACE],
+    task: Task = TaskName.CLASSIFICATION,
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens of a text, padding included.")] = 128,
+    samples: Annotated[int, typer.Option(min=1, help="Configurations drawn of each family.")] = 2000,
+    as_json: Json = False,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw it as a web page.")] = None,
+) -> None:
+    """Show what a space can cost before anything is run, in numbers and as shares of full fine-tuning.
+
+    \b[dim]$[/] autotune cost --model bert --space adapters
+    [dim]$[/] autotune cost --model ./llama --space lora --task causal-lm --tokens 1024 --html costs.html
+    """
+    with _polite():
+        from autotune.space_commands import show_costs
+
+        show_costs(_console(), model, task.value, space, tokens, samples, as_json, html)
 
 
 def _changed(sweep: Sweep, trials: int | None, seed: int | None) -> Sweep:

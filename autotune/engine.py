@@ -29,8 +29,8 @@ from trials.records import TrialResult, TrialSpec, TrialStatus
 
 _HOPELESS = 5
 """So many failures before the first success end a sweep: then it is not the configurations' fault."""
-_MAX_SKIPS = 1_000
-"""Proposals outside the limits, in a row, after which another sampler than ours is given up on."""
+_MAX_SKIPS = 20
+"""Proposals outside the limits, in a row, after which another sampler than ours gets one from inside."""
 
 
 class SweepInterruptedError(Exception):
@@ -136,18 +136,24 @@ class _Run:
             self.listener.progress(self.progress("search"))
 
     def _ask(self) -> tuple[optuna.Trial, Config]:
-        """The next configuration within the limits. Our sampler gives no other; any other sampler may."""
-        for _ in range(_MAX_SKIPS):
-            trial = self.search_ledger.study.ask()
-            config = self.prepared.space.suggest(trial)
-            problem = self.prepared.outside_limits(config) or "; ".join(self.prepared.space.problems(config))
+        """The next configuration within the limits. Our sampler gives no other; any other sampler may.
+
+        Where it does not find inside by itself, it is given a random configuration from there to learn from.
+        """
+        study, space = self.search_ledger.study, self.prepared.space
+        for attempt in range(_MAX_SKIPS + 1):
+            trial = study.ask()
+            config = space.suggest(trial)
+            problem = self.prepared.outside_limits(config) or "; ".join(space.problems(config))
             if not problem:
                 return trial, config
             pruned = TrialResult(TrialStatus.PRUNED, error=problem)
             self.search_ledger.tell(trial.number, pruned, None, {"costs": {}})
+            if attempt == _MAX_SKIPS - 1:
+                study.enqueue_trial(dict(self.prepared.draw_inside(self.sweep.seed + trial.number)))
         raise SweepFailedError(
             f"sampler {self.sweep.sampler!r} proposed {_MAX_SKIPS} configurations in a row outside the "
-            "limits; use sampler: pareto, which knows them"
+            "limits, and ran another than the one it was given; use sampler: pareto, which knows them"
         )
 
     def _tell(self, trial: optuna.Trial, result: TrialResult) -> None:

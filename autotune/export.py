@@ -12,24 +12,30 @@ from typing import Any
 
 from autotune.picks import pick_trial
 from autotune.results import SweepResults
+from search_spaces import parameters
 from search_spaces.errors import InvalidInputError, Problem
 from search_spaces.families import REGISTRY
 from search_spaces.families.base import local_config
 from search_spaces.parameters import Config
 from search_spaces.shapes import read_shape
+from search_spaces.training import OPTIMIZERS, optimizer_of
 from trials import encoding
 from trials.data import SPLITS, TaskData, load_task, resolve_model
+from trials.schedules import transformers_schedule
 from trials.specs import POCKET
-from trials.training import MAX_GRAD_NORM, learning_rate, warmup_steps
+from trials.training import MAX_GRAD_NORM, learning_rate, sequence_length
 
 _TEMPLATE = Path(__file__).parent / "templates" / "train.py"
+_OPTIM = {"adamw": "adamw_torch", "adafactor": "adafactor"}
+"""transformers' names of optimisers; train.py builds the others itself."""
+_TUNERS = Path(parameters.__file__).parent / "tuners"
 
 
 def export_run(results: SweepResults, pick: str, where: Sequence[str], to: str | Path) -> Path:
     """Write a training run of the picked configuration into the folder `to`, and return it.
 
     The folder gets adapter_config.json, training_args.json, run.json, train.py with encoding.py, a README,
-    and, where the data or the base cannot be named, a copy of them.
+    and, where the data or the base cannot be named, a copy of them; for an adapter of our own also `tuners`.
 
     Raises:
         InvalidInputError: see `pick_trial`; or the folder is not empty.
@@ -46,8 +52,11 @@ def export_run(results: SweepResults, pick: str, where: Sequence[str], to: str |
     to.mkdir(parents=True, exist_ok=True)
     model = _place_model(results, to)
     adapter.base_model_name_or_path = model
+    settings = _training_arguments(results, trial, config, data)
+    family = REGISTRY[str(config["family"])]
+    family.schedule(adapter, _steps(results, config, data))
     adapter.save_pretrained(str(to))
-    _write_json(to / "training_args.json", _training_arguments(results, trial, config, data))
+    _write_json(to / "training_args.json", settings)
     _write_json(to / "run.json", {
         "sweep": sweep.name,
         "trial": trial,
@@ -57,13 +66,19 @@ def export_run(results: SweepResults, pick: str, where: Sequence[str], to: str |
         "trust_remote_code": sweep.model.trust_remote_code,
         "precision": sweep.model.precision,
         "task": sweep.task.model_dump(),
+        "sequence_length": min(sequence_length(config) or sweep.task.max_length, sweep.task.max_length),
+        "optimizer": optimizer_of(config),
         "columns": list(sweep.task.columns),
         "classes": data.classes,
+        "learning_rate_factors": family.learning_rate_factors(local_config(family.name, config)),
         "splits": {name: _place_split(data, name, to) for name in SPLITS},
     })  # fmt: skip
     shutil.copyfile(_TEMPLATE, to / "train.py")
     shutil.copyfile(encoding.__file__, to / "encoding.py")
-    (to / "README.md").write_text(_readme(results, trial, config), encoding="utf-8")
+    if adapter.peft_type == "COMPOSITE":  # a method that peft learns from this folder
+        shutil.copytree(_TUNERS, to / "tuners", ignore=shutil.ignore_patterns("__pycache__"))
+    readme = _readme(results, trial, config, own_tuner=(to / "tuners").is_dir())
+    (to / "README.md").write_text(readme, encoding="utf-8")
     return to
 
 
@@ -102,17 +117,17 @@ def _training_arguments(results: SweepResults, trial: int, config: Config, data:
     """For `transformers.TrainingArguments`: the loop of the search on the whole training split."""
     seed = int(results.trials.set_index("trial")["seed"][trial])
     batch_size, epochs = int(config["batch_size"]), int(config["epochs"])
-    steps = epochs * -(-len(data.splits["train"]) // batch_size)
+    steps = _steps(results, config, data)
+    optimizer = optimizer_of(config)
     return {
         "learning_rate": learning_rate(config),
         "per_device_train_batch_size": batch_size,
         "per_device_eval_batch_size": 64,
         "num_train_epochs": epochs,
         "weight_decay": config["weight_decay"],
-        "lr_scheduler_type": config["schedule"],
-        "warmup_steps": warmup_steps(config, steps),
+        **transformers_schedule(config, steps),
         "max_grad_norm": MAX_GRAD_NORM,
-        "optim": "adamw_torch",
+        **({"optim": _OPTIM[optimizer]} if optimizer in _OPTIM else {}),
         "seed": seed,
         "bf16": results.sweep.model.precision == "bf16",
         "use_cpu": results.sweep.model.device == "cpu",
@@ -122,6 +137,12 @@ def _training_arguments(results: SweepResults, trial: int, config: Config, data:
         "remove_unused_columns": False,
         "label_names": ["labels"],
     }
+
+
+def _steps(results: SweepResults, config: Config, data: TaskData) -> int:
+    """Optimiser steps of the exported run."""
+    cut = data.at_length(results.sweep.task, sequence_length(config))
+    return int(config["epochs"]) * -(-len(cut.splits["train"]) // int(config["batch_size"]))
 
 
 def _place_model(results: SweepResults, to: Path) -> str:
@@ -147,14 +168,19 @@ def _write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _readme(results: SweepResults, trial: int, config: Config) -> str:
+def _readme(results: SweepResults, trial: int, config: Config, own_tuner: bool) -> str:
     row = results.trials.set_index("trial").loc[trial]
     objectives = "\n".join(f"* {o.name}: {row[o.name]:,.6g} (search, one seed)" for o in results.objectives)
     settings = "\n".join(f"* `{name}`: {value}" for name, value in config.items())
+    package = OPTIMIZERS[optimizer_of(config)].package
+    further = "" if package is None else f"\nIts optimiser also needs `pip install {package}`.\n"
+    loading = (
+        "Before peft can load this adapter, `import tuners` (the folder here) once.\n\n" if own_tuner else ""
+    )
     return (
         f"# Trial {trial} of the sweep `{results.sweep.name}`\n\n{objectives}\n\n"
         "Train it with `python train.py`: it needs transformers, peft and datasets. The adapter is saved in\n"
         "`adapter/` and the scores in `scores.json`. The search trained on "
-        f"{results.sweep.fidelity.train_samples or 'all'} examples an epoch; this run trains on all.\n\n"
-        f"## The configuration\n\n{settings}\n"
+        f"{results.sweep.fidelity.train_samples or 'all'} examples an epoch; this run trains on all.\n{further}\n"
+        f"{loading}## The configuration\n\n{settings}\n"
     )

@@ -15,12 +15,19 @@ _SHORT = {
     "scale": "×{}",
     "tokens": "{} tokens",
     "layers": "top {}",
+    "count": "{} layers",
+    "start": "from {}",
+    "level": "r{}",
+    "slope": "slope {}",
+    "bump": "bump {}",
     "dropout": "drop {}",
     "learning_rate": "lr {}",
     "batch_size": "batch {}",
     "epochs": "{} ep",
+    "sequence_length": "{} long",
+    "learning_rate_factor": "lr ×{}",
 }
-_LEFT_OUT = ("family", "weight_decay", "warmup", "schedule")
+_LEFT_OUT = ("family", "weight_decay", "warmup", "schedule", "cooldown")
 
 
 def short_config(config: Mapping[str, object]) -> str:
@@ -39,7 +46,8 @@ def short_config(config: Mapping[str, object]) -> str:
         elif name in _LEFT_OUT or value is False or (knob == "dropout" and value == 0):
             continue
         else:
-            parts.append(knob if value is True else _SHORT.get(knob, "{}").format(_short_value(value)))
+            other = "{}" if isinstance(value, str) else knob.replace("_", " ") + " {}"
+            parts.append(knob if value is True else _SHORT.get(knob, other).format(_short_value(value)))
     parts = [f"layers {ranges(masks[part])}" if part in masks else part for part in parts]
     family = str(config.get("family", ""))
     return " ".join(filter(None, [family, " · ".join(parts)]))

@@ -102,7 +102,7 @@ def trial_result(trial: FrozenTrial) -> TrialResult | None:
 def open_ledger(folder: Path, sweep: Sweep, *, confirm: bool = False) -> Ledger:
     """The study of the search, or of the confirmation runs; made where it does not exist."""
     study = optuna.create_study(
-        storage=_url(folder),
+        storage=_storage(folder),
         study_name=f"{sweep.name}/confirm" if confirm else sweep.name,
         directions=[objective.direction for objective in sweep.objectives],
         load_if_exists=True,
@@ -114,22 +114,14 @@ def open_ledger(folder: Path, sweep: Sweep, *, confirm: bool = False) -> Ledger:
 
 
 def read_ledger(folder: Path, sweep: Sweep, *, confirm: bool = False) -> list[FrozenTrial]:
-    """The trials of a study, without changing anything; none where the study does not exist yet.
-
-    Another process may be writing it, or may only just be making its tables.
-    """
+    """The trials of a study; none where the study does not exist yet. Another process may be writing it."""
     if not (folder / STUDY_FILE).is_file():
         return []
     name = f"{sweep.name}/confirm" if confirm else sweep.name
     try:
-        storage = optuna.storages.RDBStorage(_url(folder), skip_table_creation=True)
-        return Ledger(optuna.load_study(study_name=name, storage=storage)).trials
+        return Ledger(optuna.load_study(study_name=name, storage=_url(folder))).trials
     except KeyError:
         return []
-    except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
-        if "no such table" in f"{error} {error.__cause__}":
-            return []
-        raise
 
 
 @contextmanager
@@ -201,5 +193,19 @@ def _check_same_sweep(folder: Path, sweep: Sweep) -> None:
         )
 
 
-def _url(folder: Path) -> str:
-    return f"sqlite:///{folder / STUDY_FILE}"
+def _storage(folder: Path) -> optuna.storages.RDBStorage:
+    """The study's file, which appears in the folder with all of its tables.
+
+    Optuna finishes a file that it finds half made. Two processes would then do so at once, one that reads
+    the status of a sweep that is only just starting among them, and the slower one would fail.
+    """
+    if not (folder / STUDY_FILE).exists():
+        unfinished = folder / f".{STUDY_FILE}"
+        unfinished.unlink(missing_ok=True)
+        optuna.storages.RDBStorage(_url(folder, unfinished.name)).engine.dispose()
+        unfinished.rename(folder / STUDY_FILE)
+    return optuna.storages.RDBStorage(_url(folder))
+
+
+def _url(folder: Path, file: str = STUDY_FILE) -> str:
+    return f"sqlite:///{folder / file}"

@@ -29,6 +29,8 @@ def resolve_paths(data: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any]
     space = data.get("space")
     if isinstance(space, str) and not is_preset(space):
         resolved["space"] = str(_absolute(space, folder))
+    elif isinstance(space, Mapping) and "include" in space:
+        resolved["space"] = {**space, "include": _inclusions(space["include"], folder)}
     return resolved, problems
 
 
@@ -36,7 +38,14 @@ def _absolute(name: str, folder: Path) -> Path:
     return (folder / Path(name).expanduser()).resolve()
 
 
-def _looks_like_path(name: str) -> bool:
+def _inclusions(given: object, folder: Path) -> object:
+    if isinstance(given, list | tuple):
+        return [_inclusions(name, folder) for name in given]
+    return str(_absolute(given, folder)) if isinstance(given, str) and not is_preset(given) else given
+
+
+def looks_like_path(name: str) -> bool:
+    """Whether a name is meant as a path, and not as a hub id such as `owner/model`."""
     return name.startswith((".", "/", "~")) or "\\" in name or name.count("/") > 1
 
 
@@ -51,7 +60,7 @@ def _model(name: str, where: str, folder: Path, problems: list[Problem]) -> str:
         return str(path)
     if path.is_file():
         problems.append(Problem(where, f"{name!r} is a file", "Give the model's folder."))
-    elif _looks_like_path(name):
+    elif looks_like_path(name):
         problems.append(Problem(where, f"there is no folder {str(path)!r}", _relative_to(folder, name)))
     return name
 
@@ -65,7 +74,7 @@ def _task(task: Mapping[str, Any], folder: Path, problems: list[Problem]) -> dic
             return resolved
         if path.exists():
             resolved["dataset"] = str(path)
-        elif _looks_like_path(dataset):
+        elif looks_like_path(dataset):
             problems.append(
                 Problem("task.dataset", f"there is nothing at {str(path)!r}", _relative_to(folder, dataset))
             )

@@ -11,14 +11,19 @@ from typing import Any
 
 import numpy as np
 
+from autotune.candidates import Columns
+from autotune.feasible import draw_within, sample_within
+from autotune.limits import HardLimits
 from autotune.objectives import KNOWN_COSTS, MEASURED_COSTS, Objective
 from autotune.sweep import Sweep
+from search_spaces.centred import Centred
 from search_spaces.costs import CostModel, Costs, Workload
 from search_spaces.errors import InvalidInputError, Problem
 from search_spaces.loading import load_space
-from search_spaces.parameters import Config, Int, Value
+from search_spaces.parameters import Categorical, Config, Int, Value
 from search_spaces.shapes import ModelShape, read_shape
 from search_spaces.space import SearchSpace
+from search_spaces.training import SEQUENCE_LENGTH
 from trials.data import TaskData, load_task, resolve_model
 from trials.evaluation import without_model
 from trials.metrics import METRICS
@@ -28,6 +33,8 @@ from trials.training import padded_lengths, subset
 
 _PROBES = 2_000
 """Random configurations that tell the range of the known costs."""
+_FEW_PROBES = 100
+"""Where limits leave fewer of them, more are looked for inside."""
 _TYPICAL_BATCH = 32
 """The batch size at which padding is measured; other batch sizes pad a little more or less."""
 
@@ -47,6 +54,7 @@ class Prepared:
         space: bound to the model.
         costs: the known costs of a configuration.
         baselines: the metric on validation of answers that need no adapter, by name.
+        limits: the space's constraints and the objectives' limits on known costs.
         notes: what was found and decided, for people.
     """
 
@@ -57,15 +65,16 @@ class Prepared:
     space: SearchSpace
     costs: CostModel
     baselines: dict[str, float]
+    limits: HardLimits
     notes: tuple[str, ...]
 
     def outside_limits(self, config: Mapping[str, Value]) -> str | None:
-        """Which hard limit a configuration breaks by its known costs, in words."""
-        costs = self.costs(config)
-        for objective in self.sweep.objectives:
-            if objective.known and not objective.feasible(value := getattr(costs, objective.name)):
-                return f"{objective.name} {value:,.4g} is outside its limits {objective.limits}"
-        return None
+        """Which hard limits and constraints a configuration breaks, in words."""
+        return self.limits.broken(config)
+
+    def draw_inside(self, seed: int) -> Config:
+        """A random configuration that keeps the limits; there is one, or the sweep could not begin."""
+        return sample_within(self.space, self.limits, 1, np.random.default_rng(seed))[0]
 
     def values(self, config: Mapping[str, Value], result: TrialResult) -> list[float]:
         """The objectives of a complete trial, in the sweep's order."""
@@ -100,17 +109,18 @@ def prepare(sweep: Sweep) -> Prepared:
     _check_length(data, shape)
     loaded = load_space(sweep.space, shape=shape, task=sweep.task.type)
     space = _with_room_for_virtual_tokens(loaded.space, data, shape)
-    costs = CostModel(shape, sweep.task.type, _workload(sweep, data))
-    probes = _probe(space, costs, sweep.seed)
+    costs = CostModel(shape, sweep.task.type, _workload(sweep, data, space))
+    limits = HardLimits(loaded.constraints, sweep.objectives, costs)
+    probes = _probe(space, costs, limits, sweep.seed)
     baseline = without_model(data, sweep.task.type)
     objectives = [_resolve(objective, shape, probes, baseline) for objective in sweep.objectives]
     references = tuple(_given_reference(o, shape, probes, baseline) for o in sweep.objectives)
-    _check_possible(objectives, probes)
     resolved = sweep.model_copy(update={"objectives": tuple(objectives)})
     name = "majority class" if sweep.task.type == "sequence-classification" else "mean label"
     baselines = {name: baseline[sweep.task.metric]} if baseline else {}
     left_out = [f"{family} left out: {reason}" for family, reason in loaded.left_out.items()]
-    return Prepared(resolved, data, shape, references, space, costs, baselines, (*data.notes, *left_out))
+    notes = (*data.notes, *left_out, *(f"{name}: {why}" for name, why in loaded.narrowed.items()))
+    return Prepared(resolved, data, shape, references, space, costs, baselines, limits, notes)
 
 
 def with_base_score(prepared: Prepared, metrics: Mapping[str, float]) -> Prepared:
@@ -187,30 +197,79 @@ def _with_room_for_virtual_tokens(space: SearchSpace, data: TaskData, shape: Mod
     room = shape.max_positions - _longest(data)
     parameters = []
     for parameter in space.parameters:
-        if parameter.name.endswith(".tokens") and isinstance(parameter, Int) and parameter.high > room:
+        tokens = parameter.name.endswith(".tokens")
+        if tokens and isinstance(parameter, Int | Centred) and parameter.high > room:
             if parameter.low > room:
                 raise InvalidInputError(
                     Problem(
                         "task.max_length",
                         f"the longest example leaves {room} of the model's {shape.max_positions} positions "
-                        f"for {parameter.name}, which takes {parameter.low} or more",
-                        f"Set max_length to {shape.max_positions - parameter.low} or less, or leave it out.",
+                        f"for {parameter.name}, which takes {parameter.low:g} or more",
+                        f"Set max_length to {shape.max_positions - parameter.low:g} or less, or leave it out.",
                     )
                 )
-            parameter = dataclasses.replace(parameter, high=room, default=min(parameter.default, room))
+            changes: dict[str, Any] = {"high": room, "default": min(parameter.default, room)}
+            if isinstance(parameter, Centred):
+                changes["centre"] = min(parameter.centre, room)
+            parameter = dataclasses.replace(parameter, **changes)
         parameters.append(parameter)
     return dataclasses.replace(space, parameters=tuple(parameters))
 
 
-def _workload(sweep: Sweep, data: TaskData) -> Workload:
+def _workload(sweep: Sweep, data: TaskData, space: SearchSpace) -> Workload:
+    """What one epoch is, whole and cut at each sequence length of the space."""
+    whole = _measured(sweep, data)
+    cuts = {}
+    for length in _sequence_lengths(sweep, space):
+        cut = _measured(sweep, data.at_length(sweep.task, length))
+        # A language model is scored, and used, on whole examples whatever it was trained on.
+        inference = whole.tokens if sweep.task.type == "causal-lm" else None
+        cuts[length] = dataclasses.replace(cut, inference_tokens=inference)
+    return dataclasses.replace(whole, cuts=cuts)
+
+
+def _measured(sweep: Sweep, data: TaskData) -> Workload:
     examples = subset(data.splits["train"], sweep.fidelity.train_samples, seed=0)
     mean, mean_square = padded_lengths(examples, _TYPICAL_BATCH)
     return Workload(tokens=mean, tokens_square=mean_square, train_samples=len(examples))
 
 
-def _probe(space: SearchSpace, costs: CostModel, seed: int) -> list[tuple[Config, Costs]]:
+def _sequence_lengths(sweep: Sweep, space: SearchSpace) -> list[int]:
+    """The choices of `sequence_length`; InvalidInputError where the task cuts its examples before them."""
+    if SEQUENCE_LENGTH.name not in space:
+        return []
+    parameter = space[SEQUENCE_LENGTH.name]
+    assert isinstance(parameter, Categorical)
+    lengths = [int(length) for length in parameter.choices]
+    longest = max(lengths)
+    if longest > sweep.task.max_length:
+        raise InvalidInputError(
+            Problem(
+                f"space.parameters.{SEQUENCE_LENGTH.name}",
+                f"{longest} is above task.max_length, {sweep.task.max_length}",
+                f"Set max_length to {longest}, or drop the choice.",
+            )
+        )
+    return lengths
+
+
+def _probe(space: SearchSpace, costs: CostModel, limits: HardLimits, seed: int) -> list[tuple[Config, Costs]]:
+    """Configurations that keep the limits, and their costs.
+
+    Raises:
+        InvalidInputError: nothing keeps the limits; with the nearest value that was found.
+    """
     rng = np.random.default_rng(seed)
     configs = [*space.defaults(), *(space.sample(rng) for _ in range(_PROBES))]
+    if len(limits):
+        excess = limits(configs)
+        configs = [config for config, row in zip(configs, excess, strict=True) if (row <= 0).all()]
+        if len(configs) < _FEW_PROBES:
+            columns = Columns(space)
+            draw = draw_within(columns, limits, _FEW_PROBES, rng)
+            if not configs and not len(draw.rows):
+                raise InvalidInputError(limits.impossible(columns, draw.nearest, rng))
+            configs += columns.configurations(draw.rows)
     return [(config, costs(config)) for config in configs]
 
 
@@ -238,7 +297,8 @@ def _resolve(
             floor = float(positive.min()) / 2 if positive.size else 1.0
             found["floor"] = objective.floor or (floor if (values == 0).any() else float(positive.min()))
             found["ideal"] = objective.ideal if objective.ideal is not None else float(values.min())
-            top = float(values.max())
+            # Limits may leave one value alone: twice as much is then as bad as it gets.
+            top = float(values.max()) if values.max() > found["ideal"] else 2 * abs(found["ideal"]) + 1.0
             found["reference"] = objective.reference if objective.reference is not None else top
     elif objective.name not in MEASURED_COSTS:
         if objective.reference is None and objective.name in baseline:
@@ -261,23 +321,3 @@ def _given_reference(
 
 def _number(limit: float | str | None, otherwise: float) -> float:
     return otherwise if limit is None or isinstance(limit, str) else limit
-
-
-def _check_possible(objectives: Sequence[Objective], probes: Sequence[tuple[Config, Costs]]) -> None:
-    problems = []
-    for index, objective in enumerate(objectives):
-        if not objective.known:
-            continue
-        values = np.array([getattr(costs, objective.name) for _, costs in probes], dtype=float)
-        if not objective.feasible(values).any():
-            low, high = objective.limits
-            problems.append(
-                Problem(
-                    f"objectives[{index}]",
-                    f"no configuration of the space has {objective.name} between {low:,.4g} and {high:,.4g}",
-                    f"The space reaches from {values.min():,.4g} to {values.max():,.4g}; move the limit or "
-                    "widen the space.",
-                )
-            )
-    if problems:
-        raise InvalidInputError(problems)

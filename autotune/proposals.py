@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from autotune.beliefs import Belief, Objectives
 from autotune.candidates import Columns, every_configuration
+from autotune.feasible import Excess, draw_within
 from autotune.history import History
 from search_spaces.parameters import Config
 from search_spaces.space import SearchSpace
@@ -25,6 +26,9 @@ _STEPS = (0.2, 0.1, 0.05, 0.02, 0.01)
 """The shrinking steps of the local search, in units of the encoded range."""
 
 _LOCAL_STARTS = 6
+
+_ENOUGH = 32
+"""Where fewer candidates than this keep the limits, more are looked for inside."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +56,18 @@ class Pool:
 
 @dataclass
 class Search:
-    """The choice of one configuration. `exhausted` becomes True where only a repetition was left."""
+    """The choice of one configuration. `exhausted` becomes True where only a repetition was left.
+
+    `constraints` gives the excess of configurations over what all of them must keep, beside the limits of
+    known objectives.
+    """
 
     space: SearchSpace
     columns: Columns
     objectives: Objectives
     history: History
     rng: np.random.Generator
+    constraints: Excess | None = None
     exhausted: bool = False
 
     @cached_property
@@ -71,9 +80,9 @@ class Search:
         taken = set(self.columns.keys(self.space.encode(self.history.enqueued)))
         place = tried = 0
         for rows, configs in self._sequence(seed, defaults):
-            broken = self.objectives.broken(self._known(configs))
+            broken = self._broken(configs, self._known(configs))
             for config, key, out in zip(configs, self.columns.keys(rows), broken, strict=True):
-                if out.any() or key in taken:
+                if out or key in taken:
                     continue
                 taken.add(key)
                 if place == self.history.rank and key not in self.seen:
@@ -101,6 +110,8 @@ class Search:
         rows = self.columns.random(n_candidates, self.rng)
         near = self.columns.neighbours(belief.front_rows, n_candidates // 2, _STEPS[0], self.rng)
         pool = self._some(np.concatenate([near, rows]))
+        if len(pool.configs) < _ENOUGH:
+            pool = self._distinct(pool.plus(self._allowed(self._inside(_ENOUGH))))
         score = belief.acquisition
         if not score(pool.rows, pool.known).max() > 0:
             # No improvement in sight in double precision: go where least is known.
@@ -141,8 +152,32 @@ class Search:
         rows = rows[list(unique.values())]
         configs = self.columns.configurations(rows)
         known = self._known(configs)
-        keep = np.flatnonzero(~self.objectives.broken(known).any(axis=1))
+        keep = np.flatnonzero(~self._broken(configs, known))
         return Pool([configs[i] for i in keep], rows[keep], known[keep])
+
+    def _broken(self, configs: Sequence[Config], known: Array) -> NDArray[np.bool_]:
+        """Shape [c]: which configurations break a limit of a known objective or a constraint."""
+        broken = np.asarray(self.objectives.broken(known).any(axis=1))
+        if self.constraints is None or not len(configs):
+            return broken
+        return broken | np.asarray((self.constraints(configs) > 0).any(axis=1))
+
+    def _excess(self, configs: Sequence[Config]) -> Array:
+        """Shape [c, m + k']: the excess over limits and constraints."""
+        excess = self.objectives.excess(self._known(configs))
+        if self.constraints is None:
+            return excess
+        return np.concatenate([excess, self.constraints(configs)], axis=1)
+
+    def _inside(self, count: int) -> Array:
+        """Random rows that keep limits and constraints, wherever they hide; none if none are found."""
+        return draw_within(self.columns, self._excess, count, self.rng).rows
+
+    def _distinct(self, pool: Pool) -> Pool:
+        first = sorted(
+            dict(reversed([(key, i) for i, key in enumerate(self.columns.keys(pool.rows))])).values()
+        )
+        return Pool([pool.configs[i] for i in first], pool.rows[first], pool.known[first])
 
     def _some(self, rows: Array) -> Pool:
         """At least one candidate: from `rows`, else by looking harder, else a repetition.
@@ -151,6 +186,9 @@ class Search:
             ValueError: no configuration within the hard limits was found.
         """
         pool = self._allowed(rows)
+        if pool.configs:
+            return pool
+        pool = self._allowed(self._inside(2 * _ENOUGH))
         if pool.configs:
             return pool
         history = self.history
@@ -175,8 +213,18 @@ class Search:
         return again
 
     def _out_of_limits(self, rows: Array) -> ValueError:
-        configs = self.columns.configurations(rows)
-        j = int(self.objectives.broken(self._known(configs)).sum(axis=0).argmax())
+        nearest = draw_within(self.columns, self._excess, 1, self.rng).nearest
+        configs = nearest + self.columns.configurations(rows)
+        broken = self.objectives.broken(self._known(configs)).sum(axis=0)
+        if not broken.any():
+            assert self.constraints is not None
+            excess = self.constraints(configs)
+            j = int((excess > 0).sum(axis=0).argmax())
+            return ValueError(
+                f"constraints: found no configuration that keeps constraint {j}; the nearest of {len(configs)} "
+                f"breaks it by {100 * excess[:, j].min():.3g} % of its limit; relax it or widen the space"
+            )
+        j = int(broken.argmax())
         values = [float(self.objectives.known[j](config)) for config in configs]
         low, high = self.objectives.limits.get(j, (None, None))
         return ValueError(

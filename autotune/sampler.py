@@ -31,6 +31,7 @@ from optuna.trial import FrozenTrial
 
 from autotune.beliefs import KnownObjective, Limit, Objectives
 from autotune.candidates import Columns
+from autotune.feasible import Excess
 from autotune.history import History, Observe, values_of_complete
 from autotune.proposals import Search
 from search_spaces.space import SearchSpace
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 
 _SPREAD_EVERY = 8
-"""Of so many proposals, one continues the start-up sequence whatever the models say."""
+"""Of so many proposals after the start-up, one continues its sequence, if anything is uncertain."""
 
 
 class ParetoSampler(BaseSampler):
@@ -63,6 +64,8 @@ class ParetoSampler(BaseSampler):
             its place, for the worst value seen plus a quarter of the range.
         limits: objective index -> hard (min, max), in the study's units, None for no bound. No proposal
             breaks one of a known objective; one of an uncertain objective counts by its probability.
+        constraints: of configurations, the excess over each of some constraints, shape [c, k], at most 0 where
+            it is kept. No proposal breaks one. For those that need no trial; see `limits` for objectives.
         n_startup: trials before the models take over, whatever became of them. Default: see
             `default_startup`.
         n_candidates: random configurations a suggestion looks at, beside as many found by local search.
@@ -73,7 +76,7 @@ class ParetoSampler(BaseSampler):
 
     Raises:
         ValueError: when suggesting, if an index names no objective, or if no configuration within the hard
-            limits of the known objectives can be found.
+            limits of the known objectives and the constraints can be found.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class ParetoSampler(BaseSampler):
         log_objectives: Mapping[int, float] | None = None,
         references: Sequence[float | None] | None = None,
         limits: Mapping[int, Limit] | None = None,
+        constraints: Excess | None = None,
         n_startup: int | None = None,
         n_candidates: int = 512,
         seed: int | None = None,
@@ -103,6 +107,7 @@ class ParetoSampler(BaseSampler):
         self._floors = dict(log_objectives or {})
         self._references = references
         self._limits = {index: (_finite(low), _finite(high)) for index, (low, high) in (limits or {}).items()}
+        self._constraints = constraints
         self._n_startup = n_startup if n_startup is not None else default_startup(space)
         self._n_candidates = n_candidates
         self._seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
@@ -134,9 +139,12 @@ class ParetoSampler(BaseSampler):
             objectives=self._objectives(study),
             history=history,
             rng=np.random.default_rng([self._seed, trial.number]),
+            constraints=self._constraints,
         )
-        starting = history.earlier < self._n_startup or len(history.configs) < 2
-        if starting or history.rank % _SPREAD_EVERY == _SPREAD_EVERY - 1:
+        since = history.earlier - self._n_startup
+        starting = since < 0 or len(history.configs) < 2
+        uncertain = len(self._known) < len(study.directions)
+        if starting or (uncertain and since % _SPREAD_EVERY == _SPREAD_EVERY - 1):
             config = search.spread(self._seed, defaults=self._space is not None)
         else:
             config = search.best(self._n_candidates)

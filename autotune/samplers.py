@@ -40,5 +40,6 @@ def pareto_sampler(prepared: Prepared) -> ParetoSampler:
         log_objectives={i: o.floor or 1.0 for i, o in enumerate(objectives) if o.scale == "log"},
         references=prepared.references,
         limits={i: o.limits for i, o in enumerate(objectives) if o.max is not None or o.min is not None},
+        constraints=prepared.limits if len(prepared.limits) else None,
         seed=prepared.sweep.seed,
     )

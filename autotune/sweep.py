@@ -103,14 +103,15 @@ class ExecutorSpec(BaseModel):
     """Where trials run.
 
     Args:
-        name: `local` (this process, one after another), `processes` (workers on this machine) or `ray`.
-        workers: trials at the same time; two by default, and always one for `local`.
+        name: `local` (this process, one after another), `packed` (this process, several at once on one base),
+            `processes` (workers on this machine) or `ray`.
+        workers: trials at the same time; always one for `local`, by default eight for `packed`, else two.
         address: of the Ray cluster; `auto` for the one this machine belongs to.
     """
 
     model_config = _FROZEN
 
-    name: Literal["local", "processes", "ray"] = "local"
+    name: Literal["local", "packed", "processes", "ray"] = "local"
     workers: _Count = 1
     address: str | None = None
 
@@ -118,7 +119,7 @@ class ExecutorSpec(BaseModel):
     @classmethod
     def _default_workers(cls, data: object) -> object:
         if isinstance(data, Mapping) and data.get("name", "local") != "local" and data.get("workers") is None:
-            return {**data, "workers": 2}
+            return {**data, "workers": 8 if data["name"] == "packed" else 2}
         return data
 
     @model_validator(mode="after")

@@ -1,12 +1,18 @@
 """From what a person writes to a search space: a preset's name, a YAML file or an inline mapping.
 
-    families: [lora, ia3, head]        # each brings its own knobs
+    include: lora-plain                # a preset or a file to start from, or a list; see composition.py
+    families: [lora, ia3, head]        # each brings its own knobs; `all` for every family there is
     parameters:                        # change them by name; see overrides.py for what can be written
       lora.rank: {low: 1, high: 16}
+      lora.layers: {mask: true}
+      lora.scale: {when: {lora.dora: true}}
       batch_size: 16
+    constraints:                       # what every configuration keeps; see constraints.py
+      - trainable_params <= 0.5%
 
 The space is `family`, then each family's knobs as `family.knob`, which exist only where the family is the
-one chosen, then the knobs of training, which every family shares.
+one chosen, then the knobs of training (training.py), which every family shares. All of it is optional but
+the families, which `include` may bring. `docs/spaces.md` is the guide.
 """
 
 from __future__ import annotations
@@ -16,26 +22,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from search_spaces.composition import PRESETS, Composed, compose, find_spec, is_preset, preset_names
+from search_spaces.conditions import in_order, with_conditions, without_the_impossible
+from search_spaces.constraints import Constraint, read_constraints
 from search_spaces.errors import InvalidInputError, Problem, did_you_mean
 from search_spaces.families import REGISTRY
 from search_spaces.families.base import Family, TaskType
-from search_spaces.overrides import Override, spell_out
-from search_spaces.parameters import Categorical, Float, Int, Parameter, TopLayers
-from search_spaces.shapes import ModelShape
+from search_spaces.forms import spell_out
+from search_spaces.overrides import Override
+from search_spaces.parameters import Categorical, Int, Parameter, Structured
+from search_spaces.shapes import FUSED, TARGETS, ModelShape
 from search_spaces.space import SearchSpace
-from search_spaces.yamls import load_yaml
+from search_spaces.structures import TargetSubset
+from search_spaces.training import ON_REQUEST, TRAINING, missing_libraries, training_knobs
 
-PRESETS = Path(__file__).parent / "presets"
-
-TRAINING: tuple[Parameter, ...] = (
-    Categorical(name="batch_size", choices=(8, 16, 32, 64), ordered=True, default=32),
-    Int(name="epochs", low=1, high=5, default=3),
-    # Up to 30 times the customary 0.01: small data repeated often want far more.
-    Float(name="weight_decay", low=1e-4, high=0.3, log=True, default=0.01),
-    Float(name="warmup", low=0.0, high=0.2, step=0.02, default=0.06),
-    Categorical(name="schedule", choices=("linear", "cosine", "constant"), default="linear"),
-)
-"""The knobs that every family shares; `warmup` is a share of the optimiser steps."""
+__all__ = ["PRESETS", "TRAINING", "LoadedSpace", "is_preset", "load_space", "preset_names"]
 
 
 @dataclass(frozen=True)
@@ -46,27 +47,43 @@ class LoadedSpace:
         space: bound to the model's depth where a shape was given.
         spec: the plain mapping that spells every range out; `load_space(spec)` gives the same space.
         left_out: why a family that the spec names cannot be used on this model and task, by family.
-        narrowed: which choices the model cannot offer, by parameter.
+        narrowed: which choices the model cannot offer, and which parameters can never exist, by parameter.
+        constraints: what every configuration shall keep. `space` knows nothing of them: those on costs need
+            the costs of a model.
     """
 
     space: SearchSpace
     spec: dict[str, Any]
     left_out: dict[str, str] = field(default_factory=dict)
     narrowed: dict[str, str] = field(default_factory=dict)
+    constraints: tuple[Constraint, ...] = ()
 
 
-def preset_names() -> list[str]:
-    """The presets that come with the package."""
-    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+@dataclass(frozen=True)
+class _Read:
+    """What a space says, checked but for the model."""
 
+    families: list[Family]
+    training: tuple[Parameter, ...]
+    parameters: dict[str, Parameter]
+    constraints: tuple[Constraint, ...]
 
-def is_preset(spec: str) -> bool:
-    """Whether a string is meant as a preset's name and not as a file's path."""
-    return not spec.endswith((".yaml", ".yml")) and "/" not in spec and "\\" not in spec
+    @property
+    def spec(self) -> dict[str, Any]:
+        originals = _originals(self.families, self.training)
+        spelt: dict[str, Any] = {
+            "families": [family.name for family in self.families],
+            "parameters": {name: spell_out(self.parameters[name], p) for name, p in originals.items()},
+        }
+        return spelt | ({"constraints": [str(c) for c in self.constraints]} if self.constraints else {})
 
 
 def load_space(
-    spec: str | Path | Mapping[str, Any], *, shape: ModelShape | None = None, task: TaskType | None = None
+    spec: str | Path | Mapping[str, Any],
+    *,
+    shape: ModelShape | None = None,
+    task: TaskType | None = None,
+    folder: str | Path = "",
 ) -> LoadedSpace:
     """Read a search space and, where the model is known, fit it to the model.
 
@@ -75,30 +92,26 @@ def load_space(
         shape: of the model. Families that cannot work on it are left out, choices of `targets` that name
             nothing in it (or the same matrices as another choice) are dropped, layers become concrete.
         task: what the model is to learn; by default what the shape's head is for.
+        folder: that relative paths start from; those of a file's own inclusions start from the file's folder.
 
     Raises:
         InvalidInputError: every problem of the spec at once, or that no family is left for the model.
     """
-    mapping = read_spec(spec)
     problems: list[Problem] = []
-    for key in mapping:
-        if key not in ("families", "parameters"):
-            problems.append(
-                Problem(str(key), "unknown key", did_you_mean(str(key), ("families", "parameters")))
-            )
-    families = _families(mapping.get("families"), problems)
-    originals = {p.name: p for p in (*_knobs(families), *TRAINING)}
-    changed = _changed(originals, mapping.get("parameters"), [f.name for f in families], problems)
+    mapping, inner = find_spec(spec, Path(folder))
+    within = () if isinstance(spec, Mapping) else (_key(spec, Path(folder)),)
+    composed = compose(mapping, inner, _check, problems, within)
+    if composed.families is None and problems:  # what could not be included would have brought them
+        raise InvalidInputError(problems)
+    read = _read(composed, problems)
     if problems:
         raise InvalidInputError(problems)
-    spelt = {
-        "families": [family.name for family in families],
-        "parameters": {name: spell_out(changed[name], original) for name, original in originals.items()},
-    }
+    narrowed: dict[str, str] = {}
     if shape is None:
-        return LoadedSpace(_assemble(families, changed), spelt)
-    left_out = {f.name: reason for f in families if (reason := f.unsupported(shape, task or shape.task))}
-    families = [family for family in families if family.name not in left_out]
+        space = _assemble(read.families, read.parameters, narrowed, problems)
+        return LoadedSpace(space, read.spec, {}, narrowed, read.constraints)
+    left_out = {f.name: why for f in read.families if (why := f.unsupported(shape, task or shape.task))}
+    families = [family for family in read.families if family.name not in left_out]
     if not families:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
         raise InvalidInputError(
@@ -106,43 +119,74 @@ def load_space(
                 "families", f"none can work on this model and task ({reasons})", "Add others, such as head."
             )
         )
-    narrowed: dict[str, str] = {}
-    fitted = {name: _fit(changed[name], shape, narrowed, problems) for name in _names(families)}
+    names = _originals(families, read.training)
+    fitted = {name: _fit(read.parameters[name], shape, narrowed, problems) for name in names}
     if problems:
         raise InvalidInputError(problems)
-    return LoadedSpace(_assemble(families, fitted).bind(shape.depth), spelt, left_out, narrowed)
+    space = _assemble(families, fitted, narrowed, problems)
+    space = space.bind(shape.depth, [matrix.role for matrix in shape.matrices])
+    return LoadedSpace(space, read.spec, left_out, narrowed, read.constraints)
 
 
-def read_spec(spec: str | Path | Mapping[str, Any]) -> Mapping[str, Any]:
-    """The mapping behind a preset's name or a file's path, unchecked.
-
-    Raises:
-        InvalidInputError: there is no such preset or file, or it does not hold a mapping.
-    """
-    if isinstance(spec, Mapping):
-        return spec
-    path = Path(spec)
+def _key(spec: str | Path, folder: Path) -> str:
     if isinstance(spec, str) and is_preset(spec):
-        path = PRESETS / f"{spec}.yaml"
-        if not path.exists():
-            fix = did_you_mean(spec, preset_names())
-            raise InvalidInputError(
-                Problem("", f"no preset is called {spec!r}", f"{fix} A file ends in .yaml.")
-            )
-    mapping = load_yaml(path)
-    if not isinstance(mapping, Mapping):
-        raise InvalidInputError(
-            Problem(str(path), "holds no mapping", "Begin with a line families: [lora, head].")
-        )
-    return mapping
+        return spec
+    return str((folder / Path(spec).expanduser()).resolve())
+
+
+def _check(part: Composed) -> list[Problem]:
+    """What is wrong with an inclusion. One without families is checked with the whole."""
+    problems: list[Problem] = []
+    if part.families is not None:
+        _read(part, problems)
+    elif not isinstance(part.parameters, Mapping):
+        problems.append(_no_mapping(part.parameters))
+    elif not isinstance(part.constraints, list):
+        read_constraints(part.constraints, {}, problems)
+    return problems
+
+
+def _read(composed: Composed, problems: list[Problem]) -> _Read:
+    families = _families(composed.families, problems)
+    training = training_knobs(composed.parameters)
+    originals = _originals(families, training)
+    entries = _entries(composed, originals, families, problems)
+    changed = {
+        name: Override(f"parameters.{name}", problems).apply(original, entries[name])
+        if name in entries
+        else original
+        for name, original in originals.items()
+    }
+    if families:
+        family = _family(families)
+        needed = [p.name for p in TRAINING] + [f"{f.name}.learning_rate" for f in families]
+        conditional = with_conditions({"family": family, **changed}, entries, needed, problems)
+        changed = {name: conditional[name] for name in originals}
+        in_order([family, *changed.values()], problems)
+    concrete: dict[str, Parameter] = {"family": _family(families)} if families else {}
+    concrete |= {part.name: part for p in changed.values() for part in _parts(p)}
+    if not problems:
+        problems += missing_libraries(changed)
+    return _Read(families, training, changed, read_constraints(composed.constraints, concrete, problems))
+
+
+def _parts(parameter: Parameter) -> tuple[Parameter, ...]:
+    """The names that a constraint can speak of, on any model; roles and layers that one lacks are absent."""
+    if not isinstance(parameter, Structured):
+        return (parameter,)
+    return parameter.bind(2, (*TARGETS["all"], *dict.fromkeys(FUSED.values())))
+
+
+def _family(families: Sequence[Family]) -> Categorical:
+    return Categorical(name="family", choices=tuple(f.name for f in families))
 
 
 def _families(given: object, problems: list[Problem]) -> list[Family]:
-    names = [given] if isinstance(given, str) else given
+    names = list(REGISTRY) if given == "all" else [given] if isinstance(given, str) else given
     if not isinstance(names, list | tuple) or not names:
         known = ", ".join(REGISTRY)
         what = "missing" if given is None else f"{given!r} is not a list of families"
-        problems.append(Problem("families", what, f"Write a list of some of: {known}."))
+        problems.append(Problem("families", what, f"Write all, or a list of some of: {known}."))
         return []
     families: list[Family] = []
     for index, name in enumerate(names):
@@ -171,41 +215,59 @@ def _knobs(families: Sequence[Family]) -> list[Parameter]:
     ]
 
 
-def _names(families: Sequence[Family]) -> list[str]:
-    return [p.name for p in (*_knobs(families), *TRAINING)]
+def _originals(families: Sequence[Family], training: Sequence[Parameter]) -> dict[str, Parameter]:
+    """Every parameter as it is where the file says nothing, by name."""
+    return {p.name: p for p in (*_knobs(families), *training)}
 
 
-def _changed(
-    originals: Mapping[str, Parameter], given: object, families: list[str], problems: list[Problem]
-) -> dict[str, Parameter]:
-    """Every parameter with the file's entry applied."""
-    changed = dict(originals)
+def _entries(
+    composed: Composed,
+    originals: Mapping[str, Parameter],
+    families: Sequence[Family],
+    problems: list[Problem],
+) -> dict[str, Any]:
+    """The file's entries for parameters that there are."""
+    given = composed.parameters
     if given is None:
-        return changed
+        return {}
     if not isinstance(given, Mapping):
-        problems.append(
-            Problem("parameters", f"{given!r} is not a mapping", "Write name: value pairs below it.")
-        )
-        return changed
-    for name, entry in given.items():
+        problems.append(_no_mapping(given))
+        return {}
+    names = [family.name for family in families]
+    for name in given:
         where = f"parameters.{name}"
-        if name in originals:
-            changed[name] = Override(where, problems).apply(originals[name], entry)
-            continue
         family = str(name).partition(".")[0]
+        absent = family in REGISTRY and family not in names
+        if name in originals or (absent and name in composed.inherited):
+            continue
         if name == "family":
             problems.append(Problem(where, "not set here", "List the families under families."))
-        elif family in REGISTRY and family not in families:
+        elif absent:
             fix = f"Add {family} to families, or drop this line."
             problems.append(Problem(where, f"family {family!r} is not in the space", fix))
+        elif name in ON_REQUEST:
+            problems.append(Problem(where, "has nothing to act on in this space", ON_REQUEST[str(name)]))
         else:
-            problems.append(Problem(where, "unknown parameter", did_you_mean(str(name), originals)))
-    return changed
+            problems.append(
+                Problem(where, "unknown parameter", did_you_mean(str(name), (*originals, *ON_REQUEST)))
+            )
+    return {name: entry for name, entry in given.items() if name in originals}
 
 
-def _assemble(families: Sequence[Family], parameters: Mapping[str, Parameter]) -> SearchSpace:
-    family = Categorical(name="family", choices=tuple(f.name for f in families))
-    return SearchSpace((family, *(parameters[name] for name in _names(families))))
+def _no_mapping(given: object) -> Problem:
+    return Problem("parameters", f"{given!r} is not a mapping", "Write name: value pairs below it.")
+
+
+def _assemble(
+    families: Sequence[Family],
+    parameters: Mapping[str, Parameter],
+    narrowed: dict[str, str],
+    problems: list[Problem],
+) -> SearchSpace:
+    ordered = in_order([_family(families), *parameters.values()], problems)
+    assert not problems, "circles are found when the space is read"
+    switches = tuple(f"{f.name}.{group}" for f in families for group in f.switches)
+    return SearchSpace(tuple(without_the_impossible(ordered, narrowed)), switches)
 
 
 def _fit(
@@ -213,9 +275,11 @@ def _fit(
 ) -> Parameter:
     """The parameter with what this model can offer."""
     knob = parameter.name.rpartition(".")[2]
+    if isinstance(parameter, TargetSubset):
+        return _fit_subset(parameter, shape, problems)
     if knob == "targets" and isinstance(parameter, Categorical):
         return _fit_targets(parameter, shape, narrowed, problems)
-    if knob == "layers" and not isinstance(parameter, TopLayers):
+    if knob == "layers" and not isinstance(parameter, Structured):
         assert isinstance(parameter, Categorical | Int)
         deepest = max(map(int, parameter.choices)) if isinstance(parameter, Categorical) else parameter.high
         if deepest > shape.depth:
@@ -248,3 +312,12 @@ def _fit_targets(
     choices = tuple(kept.values())
     default = parameter.default if parameter.default in choices else choices[0]
     return replace(parameter, choices=choices, default=default)
+
+
+def _fit_subset(parameter: TargetSubset, shape: ModelShape, problems: list[Problem]) -> Parameter:
+    try:
+        parameter.bind(shape.depth, [matrix.role for matrix in shape.matrices])
+    except ValueError as error:
+        what = str(error).removeprefix(f"{parameter.name}: ")
+        problems.append(Problem(f"parameters.{parameter.name}.subset", what, "Name roles that it has."))
+    return parameter

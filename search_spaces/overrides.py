@@ -1,10 +1,19 @@
-"""A parameter as a space file writes it: overriding a range, fixing a value, and spelling all of it out.
+"""A parameter as a space file writes it.
 
 A scalar fixes the parameter, a list gives its choices, a mapping changes single fields:
 
-    lora.rank: {low: 1, high: 16}        numbers: low, high, log, step, choices, default
-    lora.targets: ["q+v", all]           choices: choices, default
-    lora.layers: {mask: true}            layers:  mask, low, high, choices, default
+    lora.rank: 8                                       fixed
+    lora.targets: ["q+v", all]                         choices
+    lora.rank: {low: 1, high: 16, default: 4}          a range: low, high, log, step, default
+    lora.learning_rate: {center: 3e-4, scale: 0.5}     a centre and a scale: kind, low, high, default
+    lora.rank: {profile: true, high: 32}               a rank that changes over the layers: low, high, default
+    lora.layers: {mask: true}                          a switch a layer
+    lora.layers: {range: true}                         neighbouring layers: default
+    lora.targets: {subset: true}                       a switch for each role of matrix; or {subset: [q, v, o]}
+    lora.scale: {when: {lora.dora: true}}              a condition, beside any of the mappings above
+
+`Override` reads these but the conditions, which `conditions.py` reads; `forms.py` knows the forms from
+`center` on. `docs/spaces.md` shows each in a whole file.
 """
 
 from __future__ import annotations
@@ -14,13 +23,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from search_spaces import forms
 from search_spaces.errors import Problem, did_you_mean
-from search_spaces.parameters import Categorical, Float, Int, LayerMask, Parameter, TopLayers, Value
+from search_spaces.parameters import Categorical, Float, Int, Parameter, TopLayers, Value
 from search_spaces.shapes import FUSED, TARGETS
 
-_NUMBER_FIELDS = ("low", "high", "log", "step", "choices", "default")
+_NUMBER_FIELDS = ("low", "high", "log", "step", "choices", "default", *forms.CENTRED_FIELDS)
 _CHOICE_FIELDS = ("choices", "default")
-_LAYER_FIELDS = ("mask", "low", "high", "choices", "default")
+_LAYER_FIELDS = ("mask", "range", "low", "high", "choices", "default")
 
 _TINY = 1e-12
 _LIMITS: dict[str, tuple[float, float]] = {
@@ -31,6 +41,9 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "epochs": (1, math.inf),
     "weight_decay": (0.0, math.inf),
     "warmup": (0.0, 1.0),
+    "cooldown": (0.0, 1.0),
+    "learning_rate_factor": (_TINY, 1000.0),
+    "sequence_length": (8, math.inf),
 }
 """What a knob of this (local) name can take at all, whatever the family."""
 
@@ -50,7 +63,7 @@ class Override:
         try:
             changed = self._apply(parameter, given)
         except ValueError as error:  # a rule of the parameter's own that is not checked here
-            self._wrong("", str(error).removeprefix(f"{parameter.name}: "), "Change the values.")
+            self.wrong("", str(error).removeprefix(f"{parameter.name}: "), "Change the values.")
             return parameter
         return parameter if len(self.problems) > before else changed
 
@@ -59,21 +72,30 @@ class Override:
             fields = _fields(parameter)
             for field in given:
                 if field not in fields:
-                    self._wrong(f".{field}", "unknown field", did_you_mean(str(field), fields))
+                    self.wrong(f".{field}", "unknown field", did_you_mean(str(field), fields))
             if any(field not in fields for field in given):
+                return parameter
+            given = {field: value for field, value in given.items() if field != "when"}
+            if not given:
                 return parameter
             if "choices" in given:
                 return self._choices(parameter, given["choices"], given.get("default"), ".choices")
             if isinstance(parameter, TopLayers):
-                return self._layers(parameter, given)
+                return forms.layers(self, parameter, given)
             if isinstance(parameter, Float | Int):
+                if any(field in given for field in forms.CENTRED_FIELDS):
+                    return forms.centred(self, parameter, given, limits(parameter))
+                if isinstance(parameter, Int) and "profile" in given:
+                    return forms.profile(self, parameter, given)
                 return self._range(parameter, given)
             assert isinstance(parameter, Categorical)
+            if "subset" in given:
+                return forms.subset(self, parameter, given)
             return self._choices(parameter, list(parameter.choices), given.get("default"), ".choices")
         if isinstance(given, list | tuple):
             return self._choices(parameter, given, None, "")
         if given is None:
-            self._wrong(
+            self.wrong(
                 "", "empty", "Give a value to fix it, a list of choices, or a mapping such as {low: …}."
             )
             return parameter
@@ -81,14 +103,14 @@ class Override:
 
     def _choices(self, parameter: Parameter, given: object, default: object, field: str) -> Parameter:
         if not isinstance(given, list | tuple) or not given:
-            self._wrong(field, f"{given!r} is not a list of choices", "Write them in brackets: [a, b].")
+            self.wrong(field, f"{given!r} is not a list of choices", "Write them in brackets: [a, b].")
             return parameter
         values = [self._value(parameter, value, field) for value in given]
         chosen = [value for value in values if value is not None]
         if len(chosen) < len(values):
             return parameter
         if len(set(chosen)) < len(chosen):
-            self._wrong(field, f"a choice appears twice in {chosen}", "Keep each once.")
+            self.wrong(field, f"a choice appears twice in {chosen}", "Keep each once.")
             return parameter
         number = not (isinstance(parameter, Categorical) and parameter.nominal)
         if number:
@@ -98,7 +120,7 @@ class Override:
             if not number:
                 default = parameter.default if parameter.default in chosen else chosen[0]
         elif default not in chosen:
-            self._wrong(
+            self.wrong(
                 ".default",
                 f"{default!r} is not among the choices",
                 did_you_mean(str(default), map(str, chosen)),
@@ -112,8 +134,8 @@ class Override:
         """The value as the parameter's type, or None and a problem."""
         if isinstance(parameter, Categorical):
             return self._choice(parameter, value, field)
-        number = self._number(value, field, whole=not isinstance(parameter, Float))
-        if number is None or not self._possible(parameter, number, field):
+        number = self.number(value, field, whole=not isinstance(parameter, Float))
+        if number is None or not self.possible(parameter, number, field):
             return None
         return number
 
@@ -122,36 +144,38 @@ class Override:
             isinstance(choice, int | float) and not isinstance(choice, bool) for choice in parameter.choices
         ):
             whole = all(isinstance(choice, int) for choice in parameter.choices)
-            number = self._number(value, field, whole=whole)
-            return number if number is not None and self._possible(parameter, number, field) else None
-        if parameter.problem(value) is None or (_is_targets(parameter) and _names_roles(value)):
+            number = self.number(value, field, whole=whole)
+            return number if number is not None and self.possible(parameter, number, field) else None
+        if parameter.problem(value) is None or (_is_targets(parameter) and names_roles(value)):
             assert isinstance(value, bool | int | float | str)
             return value
         if _is_targets(parameter):
             fix = f"Write {', '.join(TARGETS)}, or roles among {', '.join(sorted(_ROLES))} joined by '+'."
         else:
             fix = did_you_mean(str(value), map(str, parameter.choices))
-        self._wrong(field, f"{value!r} is not a choice", fix)
+        self.wrong(field, f"{value!r} is not a choice", fix)
         return None
 
-    def _number(self, value: object, field: str, *, whole: bool) -> float | int | None:
+    def number(self, value: object, field: str, *, whole: bool) -> float | int | None:
+        """The value as a number, or None and a problem."""
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            self._wrong(
+            self.wrong(
                 field, f"{value!r} is not a number", "Write a number such as " + ("8." if whole else "1e-3.")
             )
             return None
         if whole and value != int(value):
-            self._wrong(field, f"{value} is not a whole number", f"Write {round(value)}.")
+            self.wrong(field, f"{value} is not a whole number", f"Write {round(value)}.")
             return None
         return int(value) if whole else float(value)
 
-    def _possible(self, parameter: Parameter, value: float, field: str) -> bool:
-        low, high = (1, math.inf) if isinstance(parameter, TopLayers) else _limits(parameter)
+    def possible(self, parameter: Parameter, value: float, field: str) -> bool:
+        """Whether the parameter can be that number at all, or else a problem."""
+        low, high = (1, math.inf) if isinstance(parameter, TopLayers) else limits(parameter)
         if low <= value <= high:
             return True
         allowed = "above 0" if low == _TINY else f"{low:g} or more"
         allowed += "" if math.isinf(high) else f", at most {high:g}"
-        self._wrong(field, f"{value:g} is impossible", f"It must be {allowed}.")
+        self.wrong(field, f"{value:g} is impossible", f"It must be {allowed}.")
         return False
 
     def _range(self, parameter: Float | Int, given: Mapping[str, Any]) -> Parameter:
@@ -159,10 +183,10 @@ class Override:
         numbers: dict[str, Any] = {}
         for field in ("low", "high", "step", "default"):
             if given.get(field) is not None:
-                numbers[field] = self._number(given[field], f".{field}", whole=whole)
+                numbers[field] = self.number(given[field], f".{field}", whole=whole)
         log = given.get("log", parameter.log)
         if not isinstance(log, bool):
-            self._wrong(".log", f"{log!r} is not true or false", "Write log: true or log: false.")
+            self.wrong(".log", f"{log!r} is not true or false", "Write log: true or log: false.")
         if None in numbers.values() or not isinstance(log, bool):
             return parameter
         low, high = numbers.get("low", parameter.low), numbers.get("high", parameter.high)
@@ -173,7 +197,7 @@ class Override:
         fresh = replace(parameter, low=low, high=high, log=log, step=step, default=None)  # type: ignore[arg-type]
         wanted = numbers.get("default", parameter.default)
         if "default" in numbers and not low <= wanted <= high:
-            self._wrong(".default", f"{wanted:g} is outside {low:g} to {high:g}", "Move it inside.")
+            self.wrong(".default", f"{wanted:g} is outside {low:g} to {high:g}", "Move it inside.")
             return parameter
         return replace(fresh, default=_nearest(fresh, wanted))
 
@@ -183,7 +207,7 @@ class Override:
         before = len(self.problems)
         for field, value in (("low", low), ("high", high)):
             if field in given:
-                self._possible(parameter, value, f".{field}")
+                self.possible(parameter, value, f".{field}")
         if len(self.problems) > before:
             return False
         side = "low" if "low" in given else "high"
@@ -194,91 +218,38 @@ class Override:
                 if other in given
                 else f"Give {other} as well: it is {high if side == 'low' else low:g}."
             )
-            self._wrong(f".{side}", f"low {low:g} is above high {high:g}", fix)
+            self.wrong(f".{side}", f"low {low:g} is above high {high:g}", fix)
         if log and low <= 0:
-            self._wrong(".low", f"{low:g} has no logarithm", "Raise low above 0, or write log: false.")
+            self.wrong(".low", f"{low:g} has no logarithm", "Raise low above 0, or write log: false.")
         if log and step not in (None, 1):
-            self._wrong(".step", "a logarithmic range has no steps", "Drop step, or write log: false.")
+            self.wrong(".step", "a logarithmic range has no steps", "Drop step, or write log: false.")
         elif step is not None and step <= 0:
-            self._wrong(".step", f"{step:g} is not above 0", "Give the distance between neighbours.")
+            self.wrong(".step", f"{step:g} is not above 0", "Give the distance between neighbours.")
         elif step is not None and not log and low <= high:
             steps = (high - low) / step
             if abs(steps - round(steps)) > 1e-6:
                 good = low + math.floor(steps) * step
-                self._wrong(
+                self.wrong(
                     f".{side}", f"{low:g} to {high:g} is no multiple of step {step:g}", f"Use high {good:g}."
                 )
         return len(self.problems) == before
 
-    def _layers(self, parameter: TopLayers, given: Mapping[str, Any]) -> Parameter:
-        mask = given.get("mask", isinstance(parameter, LayerMask))
-        if not isinstance(mask, bool):
-            self._wrong(".mask", f"{mask!r} is not true or false", "Write mask: true for a switch a layer.")
-            return parameter
-        numbers = {}
-        for field in ("low", "high", "default"):
-            if given.get(field) is not None:
-                value = self._number(given[field], f".{field}", whole=True)
-                if value is None or not self._possible(parameter, value, f".{field}"):
-                    return parameter
-                numbers[field] = int(value)
-        if mask:
-            if numbers:
-                self._wrong(
-                    f".{next(iter(numbers))}", "a mask has switches, no range", "Drop it, or drop mask."
-                )
-            return LayerMask(name=parameter.name, when=parameter.when)
-        if "high" in numbers:
-            low, high = numbers.get("low", 1), numbers["high"]
-            if low > high:
-                self._wrong(".low", f"low {low} is above high {high}", "Swap them.")
-                return parameter
-            return Int(
-                name=parameter.name,
-                when=parameter.when,
-                low=low,
-                high=high,
-                default=numbers.get("default", high),
-            )
-        if "low" in numbers:
-            self._wrong(".low", "a range of layers needs its high end too", "Add high: the number of layers.")
-            return parameter
-        return TopLayers(
-            name=parameter.name, when=parameter.when, default=numbers.get("default", parameter.default)
-        )
-
-    def _wrong(self, field: str, what: str, fix: str) -> None:
+    def wrong(self, field: str, what: str, fix: str) -> None:
+        """Note a problem of one field, or of the whole entry where `field` is empty."""
         self.problems.append(Problem(self.where + field, what, fix))
-
-
-def spell_out(parameter: Parameter, original: Parameter) -> dict[str, Any]:
-    """The mapping with which `Override.apply` turns `original`, whatever its range, into `parameter`."""
-    match parameter:
-        case LayerMask():
-            return {"mask": True}
-        case TopLayers():
-            return {"mask": False} | ({} if parameter.default is None else {"default": parameter.default})
-        case Categorical():
-            return {"choices": list(parameter.choices), "default": parameter.default}
-        case Float() | Int():
-            fields: dict[str, Any] = {"low": parameter.low, "high": parameter.high}
-            if isinstance(original, TopLayers):
-                return fields | {"default": parameter.default}
-            fields["log"] = parameter.log
-            if not parameter.log and parameter.step is not None:
-                fields["step"] = parameter.step
-            return fields | {"default": parameter.default}
-        case _:
-            raise ValueError(f"{parameter.name}: a {type(parameter).__name__} has no form in a space file")
 
 
 def _fields(parameter: Parameter) -> tuple[str, ...]:
     if isinstance(parameter, TopLayers):
-        return _LAYER_FIELDS
-    return _NUMBER_FIELDS if isinstance(parameter, Float | Int) else _CHOICE_FIELDS
+        return (*_LAYER_FIELDS, "when")
+    if isinstance(parameter, Float | Int):
+        profile = ("profile",) if isinstance(parameter, Int) and parameter.by_layer else ()
+        return (*_NUMBER_FIELDS, *profile, "when")
+    return (*_CHOICE_FIELDS, *(("subset",) if _is_targets(parameter) else ()), "when")
 
 
-def _limits(parameter: Parameter) -> tuple[float, float]:
+def limits(parameter: Parameter) -> tuple[float, float]:
+    """What the parameter can be at all, by its local name."""
     return _LIMITS.get(parameter.name.rpartition(".")[2], (-math.inf, math.inf))
 
 
@@ -286,7 +257,8 @@ def _is_targets(parameter: Parameter) -> bool:
     return parameter.name.rpartition(".")[2] == "targets"
 
 
-def _names_roles(value: object) -> bool:
+def names_roles(value: object) -> bool:
+    """Whether the value is a set of roles as `ModelShape.select` reads it."""
     return isinstance(value, str) and (value in TARGETS or set(value.split("+")) <= _ROLES)
 
 

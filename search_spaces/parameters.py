@@ -3,17 +3,20 @@
 A parameter knows its range, its scale, its customary value and when it exists. Everything it does is on
 plain Python values; arrays appear only in `space.py`. A parameter maps its value to the unit interval
 (`to_unit`, after the logarithm where `log`) so that one distance serves all of them; a nominal choice has no
-order, so its unit value is the index of the choice and `nominal` is True.
+order, so its unit value is the index of the choice and `nominal` is True. `centred.py` has the parameter that
+may leave the unit interval; `structures.py` those that become several once the model is known.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -54,6 +57,18 @@ class Parameter(ABC):
         """The same parameter under another name, with further conditions."""
         return replace(self, name=name, when={**self.when, **(when or {})})
 
+    @property
+    def unit_range(self) -> tuple[float, float]:
+        """The least and the greatest number that `to_unit` gives for an ordered parameter."""
+        return 0.0, 1.0
+
+    def spread(self, quantile: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Where first draws fall: numbers as `to_unit` gives them at quantiles in [0, 1], of any shape.
+
+        Uniform over the range; of ordered parameters alone.
+        """
+        return quantile
+
     @abstractmethod
     def distribution(self) -> BaseDistribution:
         """The optuna distribution with the same range."""
@@ -84,7 +99,7 @@ class Float(Parameter):
         _check_range(self.name, self.low, self.high, self.log)
         if self.default is None:
             object.__setattr__(self, "default", self.from_unit(0.5))
-        _check_default(self)
+        check_default(self)
 
     def distribution(self) -> FloatDistribution:
         return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
@@ -102,23 +117,27 @@ class Float(Parameter):
     def problem(self, value: object) -> str | None:
         if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
             return f"{value!r} is not a number"
-        return _outside(value, self.low, self.high)
+        return outside(value, self.low, self.high)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Int(Parameter):
-    """A whole number in [low, high], in steps of `step`, or log-uniform where `log` (then step is 1)."""
+    """A whole number in [low, high], in steps of `step`, or log-uniform where `log` (then step is 1).
+
+    `by_layer` says that the number may differ between layers: a space file may then ask for a profile.
+    """
 
     low: int
     high: int
     log: bool = False
     step: int = 1
+    by_layer: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         _check_range(self.name, self.low, self.high, self.log)
         if self.default is None:
             object.__setattr__(self, "default", self.from_unit(0.5))
-        _check_default(self)
+        check_default(self)
 
     def distribution(self) -> IntDistribution:
         return IntDistribution(self.low, self.high, log=self.log, step=self.step)
@@ -137,7 +156,7 @@ class Int(Parameter):
             return f"{value!r} is not a whole number"
         if (value - self.low) % self.step:
             return f"{value} is not {self.low} plus a multiple of {self.step}"
-        return _outside(value, self.low, self.high)
+        return outside(value, self.low, self.high)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +173,7 @@ class Categorical(Parameter):
             raise ValueError(f"{self.name}: a choice appears twice in {list(self.choices)}")
         if self.default is None:
             object.__setattr__(self, "default", self.choices[0])
-        _check_default(self)
+        check_default(self)
 
     @property
     def nominal(self) -> bool:  # type: ignore[override]
@@ -179,29 +198,46 @@ class Categorical(Parameter):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TopLayers(Parameter):
+class Structured(Parameter):
+    """A parameter that becomes concrete ones once the model is known. Until then it has no values.
+
+    The concrete ones are called `name`, where there is one, or `name.part`.
+    """
+
+    switches: ClassVar[bool] = False
+    """Whether the parts are switches, of which at least one is on in every configuration."""
+
+    @abstractmethod
+    def bind(self, depth: int, roles: Sequence[str] = ()) -> tuple[Parameter, ...]:
+        """The concrete parameters for a model of `depth` layers whose matrices have these roles."""
+
+    def distribution(self) -> BaseDistribution:
+        raise self._unbound()
+
+    def to_unit(self, value: Value) -> float:
+        raise self._unbound()
+
+    def from_unit(self, unit: float) -> Value:
+        raise self._unbound()
+
+    def problem(self, value: object) -> str | None:
+        raise self._unbound()
+
+    def _unbound(self) -> ValueError:
+        return ValueError(f"{self.name}: depends on the model's depth; call SearchSpace.bind(depth) first")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopLayers(Structured):
     """How many layers, counted from the output, are adapted; becomes an `Int` once the depth is known.
 
     The default is all of them. Layers near the output come first because they usually deserve capacity
     most and because training stops going backwards at the lowest adapted layer.
     """
 
-    def bind(self, depth: int) -> tuple[Parameter, ...]:
-        """The concrete parameter for a model of `depth` layers."""
+    def bind(self, depth: int, roles: Sequence[str] = ()) -> tuple[Parameter, ...]:
         default = depth if self.default is None else min(int(self.default), depth)
         return (Int(name=self.name, when=self.when, low=1, high=depth, default=default),)
-
-    def distribution(self) -> BaseDistribution:
-        raise _unbound(self)
-
-    def to_unit(self, value: Value) -> float:
-        raise _unbound(self)
-
-    def from_unit(self, unit: float) -> Value:
-        raise _unbound(self)
-
-    def problem(self, value: object) -> str | None:
-        raise _unbound(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,28 +247,46 @@ class LayerMask(TopLayers):
     A mask with every switch off is not a configuration (`SearchSpace.problems` says so).
     """
 
-    def bind(self, depth: int) -> tuple[Parameter, ...]:
+    switches: ClassVar[bool] = True
+
+    def bind(self, depth: int, roles: Sequence[str] = ()) -> tuple[Parameter, ...]:
         return tuple(
             Categorical(name=f"{self.name}.{layer}", when=self.when, choices=(False, True), default=True)
             for layer in range(depth)
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class LayerRange(TopLayers):
+    """Neighbouring layers; becomes `name.count`, how many, and `name.start`, the lowest of them.
+
+    A range that would stick out above the last layer is pushed down: costs depend on the count as it is
+    written. The default is every layer, or `default` of them at the top.
+    """
+
+    def bind(self, depth: int, roles: Sequence[str] = ()) -> tuple[Parameter, ...]:
+        count = depth if self.default is None else min(int(self.default), depth)
+        return (
+            Int(name=f"{self.name}.count", when=self.when, low=1, high=depth, default=count),
+            Int(name=f"{self.name}.start", when=self.when, low=0, high=depth - 1, default=depth - count),
+        )
+
+
 def adapted_layers(config: Mapping[str, Value], name: str, depth: int) -> tuple[int, ...]:
-    """The indices of the layers that a bound `TopLayers` or `LayerMask` called `name` selects.
+    """The indices, ascending, that a bound `TopLayers`, `LayerMask` or `LayerRange` called `name` selects.
 
     Layer 0 is next to the input. Where the configuration says nothing, every layer is adapted.
     """
     if name in config:
         count = int(config[name])
         return tuple(range(depth - count, depth))
+    if f"{name}.count" in config:
+        count = min(int(config[f"{name}.count"]), depth)
+        start = min(int(config.get(f"{name}.start", 0)), depth - count)
+        return tuple(range(start, start + count))
     if f"{name}.0" in config:
         return tuple(layer for layer in range(depth) if config.get(f"{name}.{layer}"))
     return tuple(range(depth))
-
-
-def _unbound(parameter: Parameter) -> ValueError:
-    return ValueError(f"{parameter.name}: depends on the model's depth; call SearchSpace.bind(depth) first")
 
 
 def _check_range(name: str, low: float, high: float, log: bool) -> None:
@@ -244,13 +298,13 @@ def _check_range(name: str, low: float, high: float, log: bool) -> None:
         raise ValueError(f"{name}: a logarithmic range needs low above 0, not {low}; raise low or drop log")
 
 
-def _check_default(parameter: Parameter) -> None:
+def check_default(parameter: Parameter) -> None:
     problem = parameter.problem(parameter.default)
     if problem:
         raise ValueError(f"{parameter.name}: default {problem}")
 
 
-def _outside(value: float, low: float, high: float) -> str | None:
+def outside(value: float, low: float, high: float) -> str | None:
     slack = _ROUNDING * max(abs(low), abs(high), high - low)
     if low - slack <= value <= high + slack:
         return None

@@ -133,6 +133,7 @@ def shape_of_network(network: Any, task: TaskType) -> ModelShape:
         body_parameters=around.body_parameters,
         parallel=bool(getattr(config, "use_parallel_residual", False)),
         accepts_prefix=_accepts_prefix(base),
+        attention_interface=base._can_set_attn_implementation(),
     )
 
 

@@ -99,6 +99,7 @@ class ModelShape:
         body_parameters: `base_parameters` without embeddings and without the output embeddings.
         parallel: the feed-forward part reads the layer's input, not attention's output (GPT-NeoX).
         accepts_prefix: the model takes keys and values computed elsewhere, as prefix tuning needs.
+        attention_interface: attention runs through transformers' exchangeable functions.
     """
 
     model_type: str
@@ -123,6 +124,7 @@ class ModelShape:
     body_parameters: int
     parallel: bool
     accepts_prefix: bool
+    attention_interface: bool
 
     @property
     def attention_width(self) -> int:

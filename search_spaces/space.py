@@ -2,7 +2,7 @@
 
 Encoded configurations are float arrays of shape [n, d], one column a parameter in the order of
 `SearchSpace.parameters`: ordered parameters in [0, 1], nominal ones as the index of their choice, and NaN
-where the parameter is inactive.
+where the parameter is inactive. A centred parameter may lie outside [0, 1]; see `centred.py`.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from search_spaces.centred import Centred
 from search_spaces.parameters import (
     Categorical,
     Config,
     Float,
     Int,
-    LayerMask,
     Parameter,
-    TopLayers,
+    Structured,
     Value,
 )
 
@@ -52,7 +52,7 @@ class SearchSpace:
 
     Args:
         parameters: a parameter's conditions may name only parameters before it.
-        masks: names of the layer masks that `bind` has spelt out, each needing one switch that is on.
+        masks: names of groups of switches `name.…`, each needing one that is on; `bind` adds the layer masks.
 
     Raises:
         ValueError: a name appears twice, or a condition names an unknown or later parameter, or a value
@@ -109,14 +109,18 @@ class SearchSpace:
         """Every parameter's optuna distribution, active or not."""
         return {parameter.name: parameter.distribution() for parameter in self.parameters}
 
-    def bind(self, depth: int) -> SearchSpace:
-        """The space for a model of `depth` layers: layer parameters become concrete ones."""
+    def bind(self, depth: int, roles: Sequence[str] = ()) -> SearchSpace:
+        """The space for a model of `depth` layers whose matrices have these roles: all of it concrete.
+
+        Raises:
+            ValueError: the model has none of the roles that a parameter chooses from.
+        """
         concrete: list[Parameter] = []
         masks = list(self.masks)
         for parameter in self.parameters:
-            if isinstance(parameter, TopLayers):
-                concrete.extend(parameter.bind(depth))
-                if isinstance(parameter, LayerMask):
+            if isinstance(parameter, Structured):
+                concrete.extend(parameter.bind(depth, roles))
+                if parameter.switches:
                     masks.append(parameter.name)
             else:
                 concrete.append(parameter)
@@ -139,6 +143,14 @@ class SearchSpace:
                     )
                 case Categorical():
                     value = trial.suggest_categorical(parameter.name, list(parameter.choices))
+                case Centred(whole=True):
+                    value = trial.suggest_int(
+                        parameter.name, int(parameter.low), int(parameter.high), log=parameter.kind == "log"
+                    )
+                case Centred():
+                    value = trial.suggest_float(
+                        parameter.name, parameter.low, parameter.high, log=parameter.kind == "log"
+                    )
                 case _:
                     raise ValueError(f"{parameter.name}: call SearchSpace.bind(depth) before suggesting")
             config[parameter.name] = value
@@ -161,7 +173,7 @@ class SearchSpace:
         for mask in self.masks:
             switches = [on for name, on in config.items() if name.startswith(f"{mask}.")]
             if switches and not any(switches):
-                found.append(f"{mask}: every layer is off; switch one on")
+                found.append(f"{mask}: every switch is off; turn one on")
         return found
 
     def validate(self, config: Mapping[str, Value]) -> None:
@@ -171,7 +183,10 @@ class SearchSpace:
             raise ValueError("not a configuration of the space:\n  " + "\n  ".join(problems))
 
     def sample(self, rng: np.random.Generator) -> Config:
-        """One configuration, uniform in the encoded space (a mask that came out empty is drawn again)."""
+        """One configuration, uniform in the encoded space; centred parameters fall around their centre.
+
+        A mask that came out empty is drawn again.
+        """
         while True:
             config: Config = {}
             for parameter in self.parameters:
@@ -194,7 +209,7 @@ class SearchSpace:
                 index = min(int(unit * len(parameter.choices)), len(parameter.choices) - 1)
                 config[parameter.name] = parameter.choices[index]
             else:
-                config[parameter.name] = parameter.from_unit(unit)
+                config[parameter.name] = parameter.from_unit(_spread(parameter, unit))
         return config
 
     def default(self, **fixed: Value) -> Config:
@@ -249,7 +264,11 @@ def config_key(config: Mapping[str, Value]) -> str:
 def _draw(parameter: Parameter, rng: np.random.Generator) -> Value:
     if isinstance(parameter, Categorical):
         return parameter.choices[int(rng.integers(len(parameter.choices)))]
-    return parameter.from_unit(float(rng.random()))
+    return parameter.from_unit(_spread(parameter, float(rng.random())))
+
+
+def _spread(parameter: Parameter, quantile: float) -> float:
+    return float(parameter.spread(np.asarray(quantile)))
 
 
 def _condition(parameter: Parameter) -> str:

@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from datasets.exceptions import DatasetsError
 from numpy.typing import NDArray
 
 from search_spaces.errors import InvalidInputError, Problem, did_you_mean
 from trials.encoding import IGNORED, Encoded, encode, prepare_tokenizer
-from trials.specs import DOCSTRINGS, POCKET, ModelSpec, TaskSpec
+from trials.sources import SPLITS, first_line, read_splits
+from trials.specs import POCKET, ModelSpec, TaskSpec
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-SPLITS = ("train", "validation", "test")
-_READ_ERRORS = (OSError, ValueError, RuntimeError, DatasetsError)
-"""What `datasets` and its readers raise on files and repositories that they cannot read."""
-_READERS: dict[str, tuple[str, dict[str, Any]]] = {
-    ".csv": ("csv", {}),
-    ".tsv": ("csv", {"delimiter": "\t"}),
-    ".json": ("json", {}),
-    ".jsonl": ("json", {}),
-    ".parquet": ("parquet", {}),
-}
 
 
 @dataclass(frozen=True)
@@ -51,6 +39,23 @@ class TaskData:
     classes: tuple[Any, ...] | None
     tokenizer: Any
     notes: tuple[str, ...]
+    _cuts: dict[int, TaskData] = field(default_factory=dict, repr=False, compare=False)
+
+    def at_length(self, task: TaskSpec, length: int | None) -> TaskData:
+        """The task with examples of at most `length` tokens, itself where `length` is None or cuts nothing.
+
+        What is longer is encoded anew, so that special tokens stay. Of a causal-lm task only the training
+        split is cut: its score is a mean over held-out tokens, which must be the same for every length.
+        The result is kept: each length is encoded once per process.
+
+        Raises:
+            InvalidInputError: no example of a split has anything to learn within `length` tokens.
+        """
+        if length is None or length >= task.max_length:
+            return self
+        if length not in self._cuts:
+            self._cuts[length] = _cut(self, task, length)
+        return self._cuts[length]
 
     @property
     def outputs(self) -> int:
@@ -82,7 +87,7 @@ def load_task(task: TaskSpec, model: ModelSpec) -> TaskData:
     from datasets import disable_progress_bars
 
     disable_progress_bars()
-    raw, sources, notes = _read_splits(task)
+    raw, sources, notes = read_splits(task)
     _check_columns(raw, task)
     raw = _without_empty_rows(raw, task, notes)
     raw = _carve(raw, sources, task, notes)
@@ -108,7 +113,7 @@ def load_tokenizer(model: ModelSpec) -> Any:
         raise InvalidInputError(
             Problem(
                 "model",
-                f"{model.name!r} has no tokenizer that loads ({_first_line(error)})",
+                f"{model.name!r} has no tokenizer that loads ({first_line(error)})",
                 "Give a hub id or a folder that holds the tokenizer's files beside the weights.",
             )
         ) from error
@@ -122,72 +127,6 @@ def load_tokenizer(model: ModelSpec) -> Any:
             )
         )
     return prepare_tokenizer(tokenizer)
-
-
-def _read_splits(task: TaskSpec) -> tuple[dict[str, Dataset], dict[str, dict[str, Any]], list[str]]:
-    if task.dataset == DOCSTRINGS:
-        from datasets import Dataset
-
-        from trials.pocket import load_corpus
-
-        corpus = load_corpus()
-        return {name: Dataset.from_list(corpus.splits[name]) for name in SPLITS}, {}, [corpus.summary()]
-    sources = {name: _source(task, where) for name in SPLITS if (where := getattr(task, name)) is not None}
-    if task.dataset is not None:
-        sources |= _customary_splits(task, sources)
-    raw, problems = {}, []
-    for name, source in sources.items():
-        try:
-            raw[name] = _load(source)
-        except _READ_ERRORS as error:
-            problems.append(
-                Problem(
-                    f"task.{name}",
-                    f"cannot read {source.get('data_files', source['path'])!r} ({_first_line(error)})",
-                    "Check that the file is what its ending says.",
-                )
-            )
-    if problems:
-        raise InvalidInputError(problems)
-    return raw, sources, []
-
-
-def _source(task: TaskSpec, where: str) -> dict[str, Any]:
-    if task.dataset is not None:
-        return {"path": task.dataset, "name": task.dataset_config, "split": where}
-    path = Path(where).expanduser()
-    if path.suffix not in _READERS:
-        raise InvalidInputError(
-            Problem("task", f"{where!r} ends in {path.suffix!r}", f"Use one of {', '.join(_READERS)}.")
-        )
-    if not path.is_file():
-        raise InvalidInputError(Problem("task", f"there is no file {where!r}", "Give the path of a file."))
-    reader, options = _READERS[path.suffix]
-    return {"path": reader, "data_files": str(path.resolve()), "split": "train", **options}
-
-
-def _customary_splits(task: TaskSpec, named: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The splits of a hub data set that go by the customary names and were not named in the sweep."""
-    from datasets import get_dataset_split_names
-
-    assert task.dataset is not None
-    try:
-        existing = get_dataset_split_names(task.dataset, task.dataset_config)
-    except _READ_ERRORS as error:
-        raise InvalidInputError(
-            Problem(
-                "task.dataset",
-                f"cannot read {task.dataset!r} ({_first_line(error)})",
-                "Give a hub id, or a folder of data files.",
-            )
-        ) from error
-    return {name: _source(task, name) for name in SPLITS if name in existing and name not in named}
-
-
-def _load(source: Mapping[str, Any]) -> Dataset:
-    from datasets import load_dataset
-
-    return load_dataset(**source)
 
 
 def _check_columns(raw: Mapping[str, Dataset], task: TaskSpec) -> None:
@@ -209,9 +148,9 @@ def _check_columns(raw: Mapping[str, Dataset], task: TaskSpec) -> None:
 
 
 def _field_of(column: str, task: TaskSpec) -> str:
-    for field in ("label", "prompt", "completion", "messages"):
-        if getattr(task, field) == column:
-            return f"task.{field}"
+    for name in ("label", "prompt", "completion", "messages"):
+        if getattr(task, name) == column:
+            return f"task.{name}"
     return "task.text"
 
 
@@ -327,11 +266,11 @@ def _encode_split(
         raise InvalidInputError(
             Problem(
                 f"task.{name}",
-                f"the tokenizer cannot encode it ({_first_line(error)})",
+                f"the tokenizer cannot encode it ({first_line(error)})",
                 "Check the columns: text must be strings, messages lists of {role, content}.",
             )
         ) from error
-    learned = _keep(examples, lambda e: not isinstance(e["labels"], list) or _learns(e["labels"]))
+    learned = _teaching(examples)
     if len(learned) < len(examples):
         notes.append(
             f"{name}: {len(examples) - len(learned)} examples left out: nothing to learn within "
@@ -349,15 +288,34 @@ def _encode_split(
     return examples, rows
 
 
-def _learns(labels: list[int]) -> bool:
+def _teaching(examples: list[Encoded]) -> list[int]:
+    """The indices of the examples with something to learn."""
     # A causal model predicts the next token, so the first label is never scored.
-    return any(label != IGNORED for label in labels[1:])
+    return [
+        index
+        for index, example in enumerate(examples)
+        if not isinstance(labels := example["labels"], list) or any(label != IGNORED for label in labels[1:])
+    ]
 
 
-def _keep(examples: list[Encoded], test: Callable[[Encoded], bool]) -> list[int]:
-    return [index for index, example in enumerate(examples) if test(example)]
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:200] if text else type(error).__name__
+def _cut(data: TaskData, task: TaskSpec, length: int) -> TaskData:
+    fields = {**task.model_dump(), "max_length": length}
+    splits, raw = dict(data.splits), dict(data.raw)
+    for name in ("train",) if task.type == "causal-lm" else SPLITS:
+        examples = list(splits[name])
+        longer = [index for index, example in enumerate(examples) if len(example["input_ids"]) > length]
+        for index, row in zip(longer, raw[name].select(longer), strict=True):
+            examples[index] = encode(row, fields, data.tokenizer, data.classes)
+        learned = _teaching(examples)
+        if not learned:
+            raise InvalidInputError(
+                Problem(
+                    "space.parameters.sequence_length",
+                    f"no example of {name} has anything to learn within {length} tokens",
+                    f"Drop {length}.",
+                )
+            )
+        if len(learned) < len(examples):
+            examples, raw[name] = [examples[i] for i in learned], raw[name].select(learned)
+        splits[name] = examples
+    return replace(data, splits=splits, raw=raw, _cuts={})

@@ -31,7 +31,7 @@ def evaluate(
     """Every metric of the task on `examples`, and `eval_loss`.
 
     `eval_loss` is the mean over examples, in nats for classification and squared units for regression; for a
-    causal language model it is the mean over learned tokens, in nats. The model is left in training mode.
+    causal language model it is the mean over learned tokens, in nats. The model is left in evaluation mode.
     """
     model.eval()
     outputs = []
@@ -42,7 +42,6 @@ def evaluate(
         with torch.autocast(device.type, dtype=autocast, enabled=autocast != torch.float32):
             logits = model(**batch).logits.float()
         outputs.append((indices, *_score(logits, labels, task_type)))
-    model.train()
     order = np.argsort(np.concatenate([indices for indices, *_ in outputs]))
     columns = [np.concatenate(column)[order] for column in zip(*(rest for _, *rest in outputs), strict=True)]
     return _summarise(task_type, columns)

@@ -1,4 +1,4 @@
-"""Where trials run: in this process, in local worker processes, or on a Ray cluster.
+"""Where trials run: in this process, one by one or packed, in local worker processes, or on a Ray cluster.
 
 Life cycle: `start` once (it loads the base and the data wherever the trials will run), then `submit` up to
 `slots` trials and `next_result` in any interleaving, then `stop`, also after an exception. Specs and results
@@ -86,6 +86,38 @@ class LocalExecutor(Executor):
     def stop(self) -> None:
         self._queue.clear()
         self._runner = None
+
+
+class PackedExecutor(Executor):
+    """In this process, `workers` trials at a time on one base; see `trials.packing`."""
+
+    name = "packed"
+
+    def start(self, model: ModelSpec, task: TaskSpec) -> None:
+        from trials.packing import Pack
+        from trials.runner import Runner
+
+        self._queue: deque[tuple[int, TrialSpec]] = deque()
+        self._ended: deque[tuple[int, TrialResult]] = deque()
+        self._runner = Runner(model, task)
+        self._pack = Pack(self._runner.base, self._runner.data)
+
+    def submit(self, ticket: int, spec: TrialSpec) -> None:
+        self._queue.append((ticket, spec))
+
+    def next_result(self) -> tuple[int, TrialResult]:
+        while self._queue:
+            ticket, spec = self._queue.popleft()
+            result = self._pack.enter(ticket, spec) if spec.config else self._runner.run(spec)
+            if result is not None:
+                return ticket, result
+        while not self._ended:
+            self._ended.extend(self._pack.advance().items())
+        return self._ended.popleft()
+
+    def stop(self) -> None:
+        self.__dict__.pop("_runner", None)
+        self.__dict__.pop("_pack", None)
 
 
 class ProcessExecutor(Executor):
@@ -195,7 +227,7 @@ class RayExecutor(Executor):
 
 
 EXECUTORS: dict[str, type[Executor]] = {
-    executor.name: executor for executor in (LocalExecutor, ProcessExecutor, RayExecutor)
+    executor.name: executor for executor in (LocalExecutor, PackedExecutor, ProcessExecutor, RayExecutor)
 }
 """Every executor by the name that a sweep file gives."""
 

@@ -11,7 +11,7 @@ import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -19,10 +19,14 @@ from torch import nn
 from search_spaces.errors import InvalidInputError, Problem
 from search_spaces.families import REGISTRY
 from search_spaces.families.base import local_config
+from search_spaces.families.tools import freeze
 from search_spaces.parameters import Value
 from search_spaces.shapes import ModelShape, read_shape
 from trials.data import TaskData, resolve_model
 from trials.specs import ModelSpec, TaskSpec
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 
 @dataclass(frozen=True)
@@ -47,23 +51,31 @@ class Base:
     new_heads: tuple[str, ...]
 
     def skeleton(self) -> nn.Module:
-        """A copy of the module tree that shares every tensor with the base except the head's."""
+        """A copy of the module tree whose tensors lie in the base's memory, except the head's.
+
+        They are tensors of their own, so that an adapter that puts another weight in the place of a frozen one
+        (PiSSA) changes this copy alone.
+        """
         heads = (self.model.get_submodule(name) for name in self.shape.head_modules)
         own = {id(tensor) for head in heads for tensor in _tensors(head)}
-        shared = {id(tensor): tensor for tensor in _tensors(self.model) if id(tensor) not in own}
+        shared = {id(tensor): _alias(tensor) for tensor in _tensors(self.model) if id(tensor) not in own}
         return copy.deepcopy(self.model, shared)
 
-    def adapted(self, config: Mapping[str, Value], seed: int) -> nn.Module:
+    def adapted(self, config: Mapping[str, Value], seed: int) -> PeftModel:
         """A model with a new adapter and head, drawn from `seed`; everything else is the shared base."""
-        from peft import get_peft_model
+        from peft import PeftModel, get_peft_model
 
         family = str(config["family"])
         torch.manual_seed(seed)
         model = self.skeleton()
         for name in self.new_heads:
             _draw_head(model.get_submodule(name), self.initializer_range)
-        peft_config = REGISTRY[family].peft_config(local_config(family, config), self.shape, self.task.type)
-        return get_peft_model(model, peft_config)
+        knobs = local_config(family, config)
+        peft_config = REGISTRY[family].peft_config(knobs, self.shape, self.task.type)
+        adapted = get_peft_model(model, peft_config)
+        assert isinstance(adapted, PeftModel)  # peft has another class for mixed adapters
+        freeze(adapted, REGISTRY[family].learning_rate_factors(knobs))
+        return adapted
 
     @property
     def initializer_range(self) -> float:
@@ -175,6 +187,12 @@ def trainable_parameters(model: nn.Module) -> int:
 def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:
     yield from module.parameters()
     yield from module.buffers()
+
+
+def _alias(tensor: torch.Tensor) -> torch.Tensor:
+    """Another tensor, or frozen parameter, in the same memory."""
+    alias = tensor.detach()
+    return nn.Parameter(alias, requires_grad=False) if isinstance(tensor, nn.Parameter) else alias
 
 
 def _draw_head(head: nn.Module, deviation: float) -> None:

@@ -14,6 +14,33 @@ from trials.records import TrialResult, TrialSpec, TrialStatus
 from trials.specs import ModelSpec, TaskSpec
 from trials.training import DivergedError, subset, train
 
+FAILURES = (DivergedError, MemoryError, ValueError, RuntimeError, IndexError)
+"""What is the configuration's doing: divergence, running out of memory (torch.OutOfMemoryError is a
+RuntimeError), and what peft or the model raises for it. Everything else is raised."""
+
+
+def failure(error: BaseException, device: torch.device, seconds: float) -> TrialResult:
+    """The result of a trial that one of FAILURES ended: the one place where exceptions become statuses."""
+    if isinstance(error, DivergedError):
+        reason = str(error)
+    elif out_of_memory(error):
+        reason = f"out of memory: {_first_line(error)}"
+    else:
+        reason = f"{type(error).__name__}: {_first_line(error)}"
+    gc.collect()  # the failed step's tensors hang on the traceback's frames
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    return TrialResult(TrialStatus.FAILED, error=reason, seconds=seconds)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out, on the device or in this process."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(
+        words in str(error) for words in ("can't allocate memory", "not enough memory")
+    )
+
 
 class Runner:
     """A base and tokenised data, loaded once; `run` may be called any number of times, in any order."""
@@ -23,26 +50,12 @@ class Runner:
         self.base: Base = load_base(model, task, self.data)
 
     def run(self, spec: TrialSpec) -> TrialResult:
-        """Train one configuration, or, where the configuration is empty, score the untouched base.
-
-        This is the one place where exceptions become statuses.
-        Running out of memory and divergence are the configuration's doing, and so is a ValueError or
-        RuntimeError that peft or the model raises for it: they end as `failed`. Everything else is raised.
-        """
+        """Train one configuration, or, where the configuration is empty, score the untouched base."""
         started = time.perf_counter()
         try:
             return train(self.base, self.data, spec) if spec.config else self._score_base(spec)
-        except DivergedError as error:
-            reason = str(error)
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            reason = f"out of memory: {_first_line(error)}"
-        except (ValueError, RuntimeError, IndexError) as error:
-            memory = "can't allocate memory" in str(error) or "not enough memory" in str(error)
-            reason = ("out of memory: " if memory else f"{type(error).__name__}: ") + _first_line(error)
-        gc.collect()  # the failed step's tensors hang on the traceback's frames
-        if self.base.device.type == "cuda":
-            torch.cuda.empty_cache()
-        return TrialResult(TrialStatus.FAILED, error=reason, seconds=time.perf_counter() - started)
+        except FAILURES as error:
+            return failure(error, self.base.device, time.perf_counter() - started)
 
     def _score_base(self, spec: TrialSpec) -> TrialResult:
         """What training has to beat; it means something where the base comes with its head (causal-lm)."""

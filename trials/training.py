@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,17 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from search_spaces.families import REGISTRY, local_config
 from search_spaces.parameters import Value
+from search_spaces.training import SEQUENCE_LENGTH, learning_rate_factor, optimizer_of
 from trials.data import TaskData
 from trials.encoding import Encoded, collate
 from trials.evaluation import evaluate
 from trials.memory import PeakMemory
 from trials.models import Base, trainable_parameters
+from trials.optimizers import build_optimizer
 from trials.records import CurvePoint, TrialResult, TrialSpec, TrialStatus
+from trials.schedules import lr_schedule
 
 MAX_GRAD_NORM = 1.0
 _CHUNK = 32
@@ -29,6 +34,110 @@ class DivergedError(ArithmeticError):
     """The loss stopped being a finite number."""
 
 
+class Run:
+    """One configuration in training: its model, optimiser, order of data and curve.
+
+    Ask for `next_batch`, put its gradients on the parameters, and `update` with its loss, until there is no
+    next batch; then ask for the `result`.
+
+    Raises:
+        DivergedError: from `update` and `result`: a training or validation loss is not finite.
+    """
+
+    def __init__(self, base: Base, data: TaskData, spec: TrialSpec) -> None:
+        self._started = time.perf_counter()
+        config, fidelity = spec.config, spec.fidelity
+        self.base, self.spec = base, spec
+        self.data = data.at_length(base.task, sequence_length(config))
+        self._held_out = subset(self.data.splits["validation"], fidelity.eval_samples, seed=0)
+        examples = subset(self.data.splits["train"], fidelity.train_samples, seed=0)
+        self.model = base.adapted(config, spec.seed)
+        training_mode(self.model)
+        self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self._optimizer = build_optimizer(
+            optimizer_of(config),
+            decay_groups(self.parameters, float(config["weight_decay"])),
+            learning_rate(config),
+        )
+        self._family = REGISTRY[str(config["family"])]
+        knobs = local_config(self._family.name, config)
+        scale_learning_rates(self._optimizer, self.model, self._family.learning_rate_factors(knobs))
+        batch_size, epochs = int(config["batch_size"]), int(config["epochs"])
+        self.steps = epochs * math.ceil(len(examples) / batch_size)
+        self._family.schedule(self.model.active_peft_config, self.steps)
+        self._schedule = LambdaLR(self._optimizer, lr_schedule(config, self.steps))
+        self._checkpoints = evaluation_steps(self.steps, fidelity.evaluations)
+        self._batches = ([examples[i] for i in b] for b in batches(examples, batch_size, epochs, spec.seed))
+        self._step = self._seen = self._size = 0
+        self._curve: list[CurvePoint] = []
+        self._train_seconds = 0.0
+
+    def next_batch(self) -> list[Encoded] | None:
+        """The examples of the next step, or None after the last."""
+        batch = next(self._batches, None)
+        self._size = len(batch or ())
+        return batch
+
+    def update(self, loss: float, seconds: float = 0.0) -> None:
+        """Step with the gradients that are there, and score the validation split where that is due.
+
+        Args:
+            loss: of the batch, the mean over its examples.
+            seconds: what the batch's forward and backward pass took.
+        """
+        tick = time.perf_counter()
+        self._step += 1
+        self._seen += self._size
+        if not math.isfinite(loss):
+            raise DivergedError(f"the training loss became {loss} at step {self._step} of {self.steps}")
+        torch.nn.utils.clip_grad_norm_(self.parameters, MAX_GRAD_NORM)
+        self._optimizer.step()
+        self._family.after_step(self.model, self._step)
+        self._optimizer.zero_grad()
+        self._schedule.step()
+        self._train_seconds += seconds + time.perf_counter() - tick
+        if self._step in self._checkpoints:
+            self._curve.append(CurvePoint(self._step, self._seen, self._score(self._held_out)))
+
+    @property
+    def done(self) -> bool:
+        """Whether the last step is behind."""
+        return self._step == self.steps
+
+    @property
+    def seconds(self) -> float:
+        """Since the run was built."""
+        return time.perf_counter() - self._started
+
+    def result(self) -> TrialResult:
+        """What the run brought; scores the test split where the spec asks for it."""
+        test_metrics = self._score(self.data.splits["test"]) if self.spec.score_test else {}
+        return TrialResult(
+            status=TrialStatus.COMPLETE,
+            metrics=self._curve[-1].metrics,
+            test_metrics=test_metrics,
+            curve=tuple(self._curve),
+            train_seconds=self._train_seconds,
+            seconds=self.seconds,
+            trainable_params=trainable_parameters(self.model),
+        )
+
+    def _score(self, split: Sequence[Encoded]) -> dict[str, float]:
+        base = self.base
+        scores = evaluate(
+            self.model,
+            self.data,
+            split,
+            task_type=base.task.type,
+            device=base.device,
+            autocast=base.autocast,
+        )
+        training_mode(self.model)
+        if not math.isfinite(scores["eval_loss"]):
+            raise DivergedError(f"the validation loss became {scores['eval_loss']}")
+        return scores
+
+
 def train(base: Base, data: TaskData, spec: TrialSpec) -> TrialResult:
     """Train one configuration and score it on the validation split (and the test split, where asked).
 
@@ -36,58 +145,38 @@ def train(base: Base, data: TaskData, spec: TrialSpec) -> TrialResult:
         DivergedError: the training or validation loss is not finite.
         torch.OutOfMemoryError: the configuration does not fit; see `trials.runner` for what becomes of it.
     """
-    started = time.perf_counter()
-    config, fidelity = spec.config, spec.fidelity
-    examples = subset(data.splits["train"], fidelity.train_samples, seed=0)
-    held_out = subset(data.splits["validation"], fidelity.eval_samples, seed=0)
-
-    def score(split: Sequence[Encoded]) -> dict[str, float]:
-        scores = evaluate(
-            model, data, split, task_type=base.task.type, device=base.device, autocast=base.autocast
-        )
-        if not math.isfinite(scores["eval_loss"]):
-            raise DivergedError(f"the validation loss became {scores['eval_loss']}")
-        return scores
-
     with PeakMemory(base.device) as memory:
-        model = base.adapted(config, spec.seed)
-        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(
-            decay_groups(parameters, float(config["weight_decay"])), lr=learning_rate(config)
-        )
-        batch_size, epochs = int(config["batch_size"]), int(config["epochs"])
-        steps = epochs * math.ceil(len(examples) / batch_size)
-        schedule = LambdaLR(optimizer, lr_schedule(config, steps))
-        checkpoints = evaluation_steps(steps, fidelity.evaluations)
-        curve, seen, train_seconds = [], 0, 0.0
+        result = finish(Run(base, data, spec))
+    return replace(result, peak_memory=memory.peak)
 
-        model.train()
-        for step, indices in enumerate(batches(examples, batch_size, epochs, spec.seed), start=1):
-            tick = time.perf_counter()
-            batch = collate([examples[i] for i in indices], data.tokenizer)
-            loss = training_step(model, batch, base)
-            if not math.isfinite(loss):
-                raise DivergedError(f"the training loss became {loss} at step {step} of {steps}")
-            torch.nn.utils.clip_grad_norm_(parameters, MAX_GRAD_NORM)
-            optimizer.step()
-            optimizer.zero_grad()
-            schedule.step()
-            seen += len(indices)
-            train_seconds += time.perf_counter() - tick
-            if step in checkpoints:
-                curve.append(CurvePoint(step, seen, score(held_out)))
-        test_metrics = score(data.splits["test"]) if spec.score_test else {}
 
-    return TrialResult(
-        status=TrialStatus.COMPLETE,
-        metrics=curve[-1].metrics,
-        test_metrics=test_metrics,
-        curve=tuple(curve),
-        train_seconds=train_seconds,
-        seconds=time.perf_counter() - started,
-        peak_memory=memory.peak,
-        trainable_params=trainable_parameters(model),
-    )
+def finish(run: Run) -> TrialResult:
+    """Train a run to its end, alone."""
+    while (examples := run.next_batch()) is not None:
+        run.update(*alone(run, examples))
+    return run.result()
+
+
+def alone(run: Run, examples: Sequence[Encoded]) -> tuple[float, float]:
+    """Forward and backward on one batch of a run: its loss, and the seconds it took."""
+    tick = time.perf_counter()
+    loss = training_step(run.model, collate(examples, run.data.tokenizer), run.base)
+    return loss, time.perf_counter() - tick
+
+
+def training_mode(model: nn.Module) -> None:
+    """The base's own dropout off, the adapter's on.
+
+    A trial is short and most of its model frozen, so dropout in the base is noise more than regularisation;
+    without it, what lies below the lowest adapter is the same in every epoch and for every configuration.
+    An exported run trains as the base's own configuration says.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    model.eval()
+    for module in model.modules():
+        if isinstance(module, BaseTunerLayer):
+            module.train()
 
 
 def training_step(model: nn.Module, batch: Mapping[str, torch.Tensor], base: Base) -> float:
@@ -107,37 +196,33 @@ def decay_groups(parameters: Sequence[nn.Parameter], weight_decay: float) -> lis
     ]
 
 
+def scale_learning_rates(
+    optimizer: torch.optim.Optimizer, model: nn.Module, factors: Mapping[str, float]
+) -> None:
+    """Give the parameters whose name has a key of `factors` as a part that multiple of their learning rate.
+
+    They move to new groups with the other settings of the old ones. Call it before any schedule is made, as
+    schedules start from the rates they find. The exported script does the same.
+    """
+    named = list(model.named_parameters())
+    for part, factor in factors.items():
+        chosen = {id(parameter) for name, parameter in named if part in name.split(".")}
+        for group in list(optimizer.param_groups):
+            moved = [parameter for parameter in group["params"] if id(parameter) in chosen]
+            if moved:
+                group["params"] = [p for p in group["params"] if id(p) not in chosen]
+                optimizer.add_param_group({**group, "params": moved, "lr": factor * group["lr"]})
+
+
 def learning_rate(config: Mapping[str, Value]) -> float:
-    """The peak learning rate: the family's own."""
-    return float(config[f"{config['family']}.learning_rate"])
+    """The peak learning rate: the family's own, times the factor of the optimiser."""
+    return float(config[f"{config['family']}.learning_rate"]) * learning_rate_factor(config)
 
 
-def lr_schedule(config: Mapping[str, Value], steps: int) -> Callable[[int], float]:
-    """The factor on the learning rate at each step: a linear warm-up, then linear or cosine decay to zero,
-    or constant. `transformers.get_scheduler` gives the same shapes to the exported run."""
-    warmup = warmup_steps(config, steps)
-    shape = str(config["schedule"])
-
-    def factor(step: int) -> float:
-        if step < warmup:
-            return step / max(warmup, 1)
-        done = (step - warmup) / max(steps - warmup, 1)
-        match shape:
-            case "linear":
-                return max(0.0, 1.0 - done)
-            case "cosine":
-                return max(0.0, 0.5 * (1.0 + math.cos(math.pi * done)))
-            case "constant":
-                return 1.0
-            case _:
-                raise ValueError(f"schedule: {shape!r} is not linear, cosine or constant")
-
-    return factor
-
-
-def warmup_steps(config: Mapping[str, Value], steps: int) -> int:
-    """Steps of warm-up, rounded up as transformers does."""
-    return math.ceil(float(config["warmup"]) * steps)
+def sequence_length(config: Mapping[str, Value]) -> int | None:
+    """Tokens after which examples are cut, or None where the task alone decides."""
+    length = config.get(SEQUENCE_LENGTH.name)
+    return None if length is None else int(length)
 
 
 def evaluation_steps(steps: int, evaluations: int) -> frozenset[int]:

@@ -1,10 +1,12 @@
-"""Train one exported configuration at full budget: needs transformers, peft and datasets, nothing else.
+"""Train one exported configuration at full budget: needs transformers, peft and datasets, nothing else
+(and lion-pytorch where run.json says that the optimiser is lion).
 
     python train.py [--seed S] [--output DIR]
 
 Beside this file: run.json (model, data, metric), training_args.json (for transformers.TrainingArguments),
-adapter_config.json (for peft) and encoding.py (how a row becomes tokens, as in the search). The adapter is
-saved in `adapter/`, ready for PeftModel.from_pretrained, and the scores in `scores.json`.
+adapter_config.json (for peft), encoding.py (how a row becomes tokens, as in the search) and, where peft lacks
+the adapter's method, tuners. The adapter is saved in `adapter/`, ready for PeftModel.from_pretrained, and the
+scores in `scores.json`.
 """
 
 import argparse
@@ -21,11 +23,14 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     Trainer,
+    TrainerCallback,
     TrainingArguments,
     set_seed,
 )
 
 HERE = Path(__file__).resolve().parent
+if (HERE / "tuners").is_dir():  # the adapter's method, which peft does not have by itself
+    import tuners  # noqa: F401
 RUN = json.loads((HERE / "run.json").read_text())
 TASK, CLASSES = RUN["task"], RUN["classes"]
 MODEL = str(HERE / RUN["model"]) if RUN["model"].startswith("./") else RUN["model"]
@@ -39,8 +44,11 @@ def load_split(name):
     if "file" in source:  # the split was carved out or embedded, and lies beside this script
         source = {"path": "parquet", "data_files": str(HERE / source["file"]), "split": "train"}
     rows = load_dataset(**source)
+    # A language model is scored on whole examples, whatever it was trained on, as in the search.
+    length = TASK["max_length"] if CAUSAL and name != "train" else RUN["sequence_length"]
+    task = {**TASK, "max_length": length}
     whole = [row for row in rows if all(row[column] is not None for column in RUN["columns"])]
-    encoded = [encode(row, TASK, tokenizer, CLASSES) for row in whole]
+    encoded = [encode(row, task, tokenizer, CLASSES) for row in whole]
     return [e for e in encoded if not CAUSAL or any(label != IGNORED for label in e["labels"][1:])]
 
 
@@ -128,17 +136,13 @@ def main():
     set_seed(settings["seed"])
 
     model = get_peft_model(load_model(), PeftConfig.from_pretrained(str(HERE)))
+    frozen = {part for part, factor in RUN["learning_rate_factors"].items() if factor == 0}
+    for name, parameter in model.named_parameters():
+        if frozen.intersection(name.split(".")):
+            parameter.requires_grad_(False)
     model.print_trainable_parameters()
     splits = {name: load_split(name) for name in ("train", "validation", "test")}
-    trainer = Trainer(
-        model=model,
-        args=TrainingArguments(output_dir=str(HERE / "checkpoints"), **settings),
-        train_dataset=splits["train"],
-        eval_dataset=splits["validation"],
-        data_collator=lambda examples: collate(examples, tokenizer),
-        compute_metrics=scores,
-        preprocess_logits_for_metrics=shrink_logits,
-    )
+    trainer = make_trainer(model, settings, splits)
     trainer.train()
     model.save_pretrained(options.output)
     tokenizer.save_pretrained(options.output)
@@ -146,6 +150,62 @@ def main():
     (HERE / "scores.json").write_text(json.dumps(report, indent=2))
     for name, values in report.items():
         print(f"{name} {TASK['metric']}: {values[TASK['metric']]:.4f}")
+
+
+class LikeTheSearch(Trainer):
+    """The Trainer, with weight decay and learning rates where the search has them.
+
+    Matrices decay, whatever their names. Parameters whose name has a key of RUN["learning_rate_factors"] as a
+    part learn that many times as fast.
+    """
+
+    def get_decay_parameter_names(self, model):
+        return [name for name, parameter in model.named_parameters() if parameter.ndim > 1]
+
+    def create_optimizer(self, *arguments, **options):
+        optimizer = super().create_optimizer(*arguments, **options)
+        for part, factor in RUN["learning_rate_factors"].items():
+            chosen = {id(p) for name, p in self.model.named_parameters() if part in name.split(".")}
+            for group in list(optimizer.param_groups):
+                moved = [p for p in group["params"] if id(p) in chosen]
+                if moved:
+                    group["params"] = [p for p in group["params"] if id(p) not in chosen]
+                    optimizer.add_param_group({**group, "params": moved, "lr": factor * group["lr"]})
+        return optimizer
+
+
+class RankBudget(TrainerCallback):
+    """AdaLoRA moves its ranks after each step; its penalty belongs to the training loss alone."""
+
+    def on_optimizer_step(self, args, state, control, model=None, **others):
+        if model.active_peft_config.total_step > 1:
+            model.base_model.update_and_allocate(state.global_step + 1)
+
+    def on_train_end(self, args, state, control, model=None, **others):
+        model.active_peft_config.orth_reg_weight = 0.0
+
+
+def make_trainer(model, settings, splits):
+    return LikeTheSearch(
+        model=model,
+        args=TrainingArguments(output_dir=str(HERE / "checkpoints"), **settings),
+        train_dataset=splits["train"],
+        eval_dataset=splits["validation"],
+        data_collator=lambda examples: collate(examples, tokenizer),
+        compute_metrics=scores,
+        preprocess_logits_for_metrics=shrink_logits,
+        optimizer_cls_and_kwargs=further_optimizer(settings),
+        callbacks=[RankBudget()] if model.active_peft_config.peft_type == "ADALORA" else [],
+    )
+
+
+def further_optimizer(settings):
+    """The class and arguments of an optimiser that TrainingArguments has no name for; None if it has one."""
+    if RUN["optimizer"] != "lion":
+        return None
+    from lion_pytorch import Lion
+
+    return Lion, {"lr": settings["learning_rate"]}
 
 
 def score_split(trainer, split):

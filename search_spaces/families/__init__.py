@@ -1,19 +1,16 @@
-"""The adapter families. To add one, write its file and import it here; see CONTRIBUTING.md."""
+"""The adapter families: every file of this folder registers its own, and so does what others install.
 
-from search_spaces.families import head, ia3, lora, norm, prefix, prompt
+To add one, here or in a package of your own, see CONTRIBUTING.md.
+"""
+
+from importlib import import_module
+from pkgutil import iter_modules
+
 from search_spaces.families.base import REGISTRY, AdapterCost, Family, TaskType, local_config, register
+from search_spaces.families.plugins import load_plugins
 
-__all__ = [
-    "REGISTRY",
-    "AdapterCost",
-    "Family",
-    "TaskType",
-    "head",
-    "ia3",
-    "local_config",
-    "lora",
-    "norm",
-    "prefix",
-    "prompt",
-    "register",
-]
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")
+load_plugins()
+
+__all__ = ["REGISTRY", "AdapterCost", "Family", "TaskType", "local_config", "register"]

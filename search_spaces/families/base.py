@@ -11,9 +11,13 @@ from search_spaces.parameters import Parameter, Value
 from search_spaces.shapes import ModelShape, TaskType
 
 if TYPE_CHECKING:
-    from peft import PeftConfig
+    from peft import PeftConfig, PeftModel
 
 __all__ = ["REGISTRY", "AdapterCost", "Family", "TaskType", "local_config", "register"]
+
+
+BYTES_PER_NUMBER = 4
+"""Adapters are trained and saved in fp32."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +33,15 @@ class AdapterCost:
         forward_flops: FLOPs that the adapter adds to the forward pass, per token, unmerged.
         backward_flops: FLOPs that the adapter adds to the backward pass, per token: the gradients of its
             own weights and of its inputs.
-        step_flops: FLOPs that the adapter adds to each forward pass, whatever the size of the batch.
+        step_flops: FLOPs that the adapter adds to each training step, whatever the size of the batch.
+        forward_step_flops: the part of `step_flops` that falls on the forward pass, which inference repeats
+            where the adapter is not merged.
+        sequence_flops: FLOPs that the adapter adds to the backward pass of each sequence, whatever its length.
         extra_tokens: virtual tokens in front of every sequence that pass through the whole model.
         extra_keys: virtual tokens that only attention sees, as keys and values in every layer.
         mergeable: whether the adapter can be folded into the base's weights for inference.
+        saved_bytes: bytes of the adapter's tensors in the saved file, the head excluded; None where they are
+            its trainable parameters in fp32.
     """
 
     parameters: int
@@ -41,9 +50,17 @@ class AdapterCost:
     forward_flops: float = 0.0
     backward_flops: float = 0.0
     step_flops: float = 0.0
+    forward_step_flops: float = 0.0
+    sequence_flops: float = 0.0
     extra_tokens: int = 0
     extra_keys: int = 0
     mergeable: bool = False
+    saved_bytes: int | None = None
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of the saved adapter, the head excluded."""
+        return BYTES_PER_NUMBER * self.parameters if self.saved_bytes is None else self.saved_bytes
 
 
 class Family(ABC):
@@ -58,6 +75,8 @@ class Family(ABC):
     """The name as printed, with the paper's short citation."""
     knobs: ClassVar[tuple[Parameter, ...]]
     """The family's own parameters under local names, `learning_rate` among them."""
+    switches: ClassVar[tuple[str, ...]] = ()
+    """Groups of boolean knobs `group.…` of which one at least is on."""
 
     @abstractmethod
     def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
@@ -70,6 +89,22 @@ class Family(ABC):
     @abstractmethod
     def peft_config(self, config: Mapping[str, Value], shape: ModelShape, task: TaskType) -> PeftConfig:
         """A new peft configuration (never shared: peft writes into it)."""
+
+    def learning_rate_factors(self, config: Mapping[str, Value]) -> Mapping[str, float]:
+        """Factors on the learning rate of the parameters whose name has the key as a dotted part.
+
+        0 freezes them at their initial value. Parameters that no key names have the factor 1. Search and
+        export train with the same factors; see `tools.freeze` and `trials.training.scale_learning_rates`.
+        """
+        return {}
+
+    def schedule(self, peft_config: PeftConfig, steps: int) -> None:
+        """Write what depends on the length of training into a peft configuration, before the first step."""
+        return
+
+    def after_step(self, model: PeftModel, step: int) -> None:
+        """Called after each of the optimiser's steps, counted from 1, while the gradients are still there."""
+        return
 
 
 def local_config(family: str, config: Mapping[str, Value]) -> dict[str, Value]:

@@ -9,6 +9,7 @@ from search_spaces.families.base import AdapterCost, Family, register
 from search_spaces.families.tools import peft_task, trained_modules
 from search_spaces.parameters import Categorical, Float, TopLayers, Value, adapted_layers
 from search_spaces.shapes import ModelShape, TaskType
+from search_spaces.structures import chosen_targets
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -39,7 +40,7 @@ class Ia3(Family):
 
     def cost(self, config: Mapping[str, Value], shape: ModelShape) -> AdapterCost:
         """One parameter an output, or an input of `down`; elementwise work, so no matrix FLOPs of its own."""
-        matrices = shape.select(str(config.get("targets", _DEFAULT_TARGETS)))
+        matrices = shape.select(chosen_targets(config, "targets", _DEFAULT_TARGETS))
         layers = adapted_layers(config, "layers", shape.depth)
         sizes = sum(m.inputs if m.role == "down" else m.outputs for m in matrices)
         return AdapterCost(
@@ -52,7 +53,7 @@ class Ia3(Family):
     def peft_config(self, config: Mapping[str, Value], shape: ModelShape, task: TaskType) -> PeftConfig:
         from peft import IA3Config
 
-        matrices = shape.select(str(config.get("targets", _DEFAULT_TARGETS)))
+        matrices = shape.select(chosen_targets(config, "targets", _DEFAULT_TARGETS))
         layers = adapted_layers(config, "layers", shape.depth)
         feed_forward = [matrix for matrix in matrices if matrix.role == "down"]
         return IA3Config(

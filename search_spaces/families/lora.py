@@ -1,16 +1,17 @@
-"""LoRA, with its variants rsLoRA and DoRA."""
+"""LoRA, with its variants rsLoRA, DoRA, LoRA+, LoRA-FA and PiSSA."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from search_spaces.families.backward import layer_gradients
-from search_spaces.families.base import AdapterCost, Family, register
-from search_spaces.families.tools import peft_task, trained_modules
-from search_spaces.parameters import Categorical, Float, Int, TopLayers, Value, adapted_layers
-from search_spaces.shapes import ModelShape, TaskType
+from search_spaces.families.base import register
+from search_spaces.families.matrices import LAYERS, TARGETS, MatrixCost, MatrixFamily
+from search_spaces.parameters import Categorical, Float, Int, Value, adapted_layers
+from search_spaces.shapes import Matrix, ModelShape, TaskType
+from search_spaces.structures import has_profile, rank_at
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -18,88 +19,122 @@ if TYPE_CHECKING:
 REFERENCE_RANK = 8
 """The rank at which `scale` is the multiplier of B·A itself."""
 
+_INITS: dict[str, Any] = {"kaiming": True, "orthogonal": "orthogonal", "pissa": "pissa"}
+"""What peft calls them."""
+
 
 @register
-class Lora(Family):
-    """W x + m · B A x with A of shape [rank, inputs] and B of shape [outputs, rank], B zero at the start.
+class Lora(MatrixFamily):
+    """W x + m · B A x with A of shape [rank, inputs] and B of shape [outputs, rank].
 
-    The knob `scale` is m at the reference rank 8. At rank r the multiplier is `scale` · 8/r, or with
-    `rslora` `scale` · √(8/r), which keeps the best learning rate in place (Kalajdzievski, 2023,
-    arXiv 2312.03732). `dora` trains the length of each row of the weight apart from its direction (Liu et
-    al., 2024, arXiv 2402.09353). peft's `alpha` follows: it is not a knob, since alpha and rank move the
-    same multiplier.
+    * `scale` is m at the reference rank 8. At rank r the multiplier is `scale` · 8/r, or with `rslora` `scale`
+      · √(8/r), which keeps the best learning rate in place (Kalajdzievski, 2023, arXiv 2312.03732). peft's
+      `alpha` follows: it is not a knob, since alpha and rank move the same multiplier. It does not depend on
+      the rank, so that m is as defined in each layer of a rank profile.
+    * `dora` trains the length of each row of the weight apart from its direction (Liu et al., 2024,
+      arXiv 2402.09353).
+    * `init`: "kaiming" draws A and leaves B zero. "orthogonal" draws both, orthogonal, so that B·A is zero; it
+      needs an even rank, so an odd one is rounded up. "pissa" takes the largest singular values and vectors
+      of W (Meng et al., 2024, arXiv 2404.02948) and leaves W the rest. The saved adapter then loads on the
+      original base, because peft decomposes that again: exactly, as the faster randomised decomposition
+      would not come out the same twice. It costs one decomposition a matrix at the start of every trial:
+      fractions of a second on matrices of 768 rows, minutes in all on billions of parameters.
+    * `freeze_a` trains B alone (LoRA-FA, Zhang et al., 2023, arXiv 2308.03303).
+    * `lr_ratio` is B's learning rate over that of everything else (LoRA+, Hayou et al., 2024,
+      arXiv 2402.12354).
     """
 
     name = "lora"
     title = "LoRA (Hu et al., 2021)"
     knobs = (
-        Categorical(name="targets", choices=("q+v", "attention", "feed-forward", "all"), default="all"),
-        TopLayers(name="layers"),
-        Int(name="rank", low=1, high=64, log=True, default=8),
+        TARGETS,
+        LAYERS,
+        Int(name="rank", low=1, high=64, log=True, default=8, by_layer=True),
         Float(name="scale", low=0.25, high=8.0, log=True, default=2.0),
         Categorical(name="rslora", choices=(False, True)),
         Categorical(name="dora", choices=(False, True)),
+        Categorical(name="init", choices=tuple(_INITS)),
+        Categorical(name="freeze_a", choices=(False, True)),
         Float(name="dropout", low=0.0, high=0.2, step=0.05, default=0.0),
         Float(name="learning_rate", low=5e-5, high=2e-3, log=True, default=3e-4),
+        Float(name="lr_ratio", low=1.0, high=16.0, log=True, default=1.0),
     )
 
-    def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
-        return None
-
-    def cost(self, config: Mapping[str, Value], shape: ModelShape) -> AdapterCost:
-        """r(i+o) parameters a matrix, and o more with DoRA.
+    def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
+        """r(i+o) parameters a matrix, r·o with A frozen, and o more with DoRA.
 
         Per token and matrix 2r(i+o) FLOPs forward and twice that backward, less 2ri in the lowest layer
-        where the matrix's input needs no gradient. DoRA forms B·A once a forward pass by sending the
-        identity through it, 2ri(i+o), and with dropout multiplies by W a second time, as peft does.
+        where the matrix's input needs no gradient. A frozen A saves its gradient, 2ri, and in the lowest
+        layer that of A x, 2ro. DoRA forms B·A once a forward pass by sending the identity through it,
+        2ri(i+o), and with dropout multiplies by W a second time, as peft does.
         """
-        matrices = shape.select(str(config.get("targets", "all")))
-        layers = adapted_layers(config, "layers", shape.depth)
-        rank = int(config.get("rank", REFERENCE_RANK))
-        dora = bool(config.get("dora", False))
-        again = dora and float(config.get("dropout", 0.0)) > 0
-        sites: frozenset[str] = frozenset(matrix.role for matrix in matrices)
-        lowest = layer_gradients(sites, parallel=shape.parallel)
-        count = len(layers)
-        parameters, forward, backward, step = 0, 0.0, 0.0, 0.0
-        for matrix in matrices:
-            inputs, outputs = matrix.inputs, matrix.outputs
-            differentiated = count if lowest.reads(matrix.role) else count - 1
-            parameters += count * rank * (inputs + outputs)
-            forward += count * 2 * rank * (inputs + outputs)
-            backward += 2 * rank * (count * (inputs + 2 * outputs) + differentiated * inputs)
-            if dora:
-                parameters += count * outputs
-                step += count * 2 * rank * inputs * (inputs + outputs)
-            if again:
-                forward += count * 2 * inputs * outputs
-                # peft wraps a transposed weight in a new parameter, whose gradient autograd computes in vain.
-                products = differentiated + (count if matrix.conv1d else 0)
-                backward += products * 2 * inputs * outputs
-        return AdapterCost(
-            parameters=parameters,
-            lowest_layer=layers[0],
-            lowest_sites=sites,
-            forward_flops=forward,
-            backward_flops=backward,
-            step_flops=step,
-            mergeable=True,
+        inputs, outputs = matrix.inputs, matrix.outputs
+        rank, trained_a = _matrix_rank(config, matrix), not config.get("freeze_a", False)
+        parameters = rank * (trained_a * inputs + outputs)
+        forward = 2.0 * rank * (inputs + outputs)
+        backward = 2.0 * rank * (trained_a * inputs + (1 + (trained_a or differentiated)) * outputs)
+        backward += differentiated * 2.0 * rank * inputs
+        if not config.get("dora", False):
+            return MatrixCost(parameters, forward, backward)
+        if float(config.get("dropout", 0.0)) > 0:
+            forward += 2 * inputs * outputs
+            # peft wraps a transposed weight in a new parameter, whose gradient autograd computes in vain.
+            backward += (differentiated + matrix.conv1d) * 2 * inputs * outputs
+        return MatrixCost(
+            parameters + outputs, forward, backward, step=2.0 * rank * inputs * (inputs + outputs)
         )
+
+    def saved_bytes(
+        self, config: Mapping[str, Value], matrices: tuple[Matrix, ...]
+    ) -> tuple[int, int] | None:
+        """A frozen A is saved as well: it is part of the adapter, drawn anew in every trial."""
+        if not config.get("freeze_a", False):
+            return None
+        dora = bool(config.get("dora", False))
+        numbers = sum(_matrix_rank(config, m) * (m.inputs + m.outputs) + dora * m.outputs for m in matrices)
+        return 0, 4 * numbers
 
     def peft_config(self, config: Mapping[str, Value], shape: ModelShape, task: TaskType) -> PeftConfig:
         from peft import LoraConfig
 
         rslora = bool(config.get("rslora", False))
         scale = float(config.get("scale", 2.0))
-        matrices = shape.select(str(config.get("targets", "all")))
         return LoraConfig(
-            task_type=peft_task(task),
-            target_modules=shape.modules(adapted_layers(config, "layers", shape.depth), matrices),
-            r=int(config.get("rank", REFERENCE_RANK)),
+            **self.common_arguments(config, shape, task),
+            r=_rank(config),
+            rank_pattern=_rank_pattern(config, shape),
             lora_alpha=scale * (math.sqrt(REFERENCE_RANK) if rslora else REFERENCE_RANK),
             use_rslora=rslora,
             use_dora=bool(config.get("dora", False)),
+            init_lora_weights=_INITS[str(config.get("init", "kaiming"))],
             lora_dropout=float(config.get("dropout", 0.0)),
             fan_in_fan_out=shape.conv1d,
-            modules_to_save=trained_modules(shape),
         )
+
+    def learning_rate_factors(self, config: Mapping[str, Value]) -> Mapping[str, float]:
+        factors = {"lora_A": 0.0} if config.get("freeze_a", False) else {}
+        ratio = float(config.get("lr_ratio", 1.0))
+        return factors if ratio == 1 else {**factors, "lora_B": ratio}
+
+
+def _rank(config: Mapping[str, Value]) -> int:
+    rank = int(config.get("rank", REFERENCE_RANK))
+    return rank + rank % 2 if config.get("init") == "orthogonal" else rank
+
+
+def _matrix_rank(config: Mapping[str, Value], matrix: Matrix) -> int:
+    """The rank on one matrix: a decomposition has no more values than the matrix has rows or columns."""
+    rank = _rank(config)
+    return min(rank, matrix.inputs, matrix.outputs) if config.get("init") == "pissa" else rank
+
+
+def _rank_pattern(config: Mapping[str, Value], shape: ModelShape) -> dict[str, int]:
+    """The rank of each adapted layer by a regular expression of its modules, where they differ."""
+    if not has_profile(config, "rank"):
+        return {}
+    return {
+        rf"{re.escape(shape.layers_path)}\.{layer}\..*": _rank(
+            {**config, "rank": rank_at(config, "rank", layer, shape.depth, shape.width)}
+        )
+        for layer in adapted_layers(config, "layers", shape.depth)
+    }

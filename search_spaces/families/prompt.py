@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from search_spaces.families.base import AdapterCost, Family, register
 from search_spaces.families.tools import peft_task, trained_modules
-from search_spaces.parameters import Float, Int, Value
+from search_spaces.parameters import Float, Int, Parameter, Value
 from search_spaces.shapes import ModelShape, TaskType
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class PromptTuning(Family):
 
     name = "prompt"
     title = "prompt tuning (Lester et al., 2021)"
-    knobs = (
+    knobs: ClassVar[tuple[Parameter, ...]] = (
         Int(name="tokens", low=1, high=64, log=True, default=_DEFAULT_TOKENS),
         Float(name="learning_rate", low=1e-3, high=1e-2, log=True, default=3e-3),
     )

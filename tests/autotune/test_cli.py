@@ -24,7 +24,7 @@ from autotune.sweep import Sweep, dump_sweep, load_sweep
 from search_spaces.errors import InvalidInputError, Problem
 from tests.autotune.synthetic import synthetic_results
 
-COMMANDS = ("run", "resume", "status", "report", "export", "train", "init")
+COMMANDS = ("run", "resume", "status", "report", "export", "train", "init", "spaces", "cost")
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 import optuna
 import pandas as pd
 import pytest
+from optuna.storages._rdb import models
 
 from autotune.engine import SweepFailedError, SweepInterruptedError, run_sweep
 from autotune.ledger import LedgerError, claim_folder, open_ledger
@@ -157,6 +158,23 @@ def test_a_killed_process_loses_nothing(sweep, tmp_path):
     assert len(after) == 6
     assert set(before["trial"]) <= set(after["trial"])
     assert after["config"].map(config_key).nunique() == 6
+
+
+def test_the_ledger_appears_whole(sweep, tmp_path, monkeypatch):
+    """A reader that came while the tables are made would make them too, and the sweep would fail."""
+    prepared, seen = prepare(sweep), []
+    create_all = models.BaseModel.metadata.create_all
+
+    def look(*args: object, **kwargs: object) -> None:
+        seen.append((tmp_path / "study.db").exists())
+        create_all(*args, **kwargs)
+
+    monkeypatch.setattr(models.BaseModel.metadata, "create_all", look)
+    with claim_folder(tmp_path, prepared.sweep):
+        open_ledger(tmp_path, prepared.sweep)
+        assert seen[0] is False
+        assert complete(tmp_path).empty
+    assert not (tmp_path / ".study.db").exists()
 
 
 def test_a_result_that_was_written_but_not_told_is_told_on_recovery(sweep, tmp_path):

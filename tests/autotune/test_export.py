@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
+import torch
+from peft import PeftConfig, get_peft_model
 from sklearn import metrics as reference
+from torch.optim.lr_scheduler import LambdaLR
 
 from autotune.engine import run_sweep
 from autotune.export import export_run, train_run
 from autotune.picks import pick_trial
 from autotune.results import SweepResults
+from autotune.sweep import Sweep
 from search_spaces.errors import InvalidInputError
+from search_spaces.training import optimizer_of
 from tests.autotune.sweeps import small_sweep
+from trials.data import load_task
+from trials.optimizers import build_optimizer
+from trials.schedules import lr_schedule
+from trials.training import decay_groups, learning_rate
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +159,161 @@ def test_a_causal_run_trains_and_scores_alike(tiny_model, write_jsonl, tmp_path)
     scores = train_run(export_run(results, "best", [], tmp_path / "run"))
     assert scores["validation"]["eval_loss"] == pytest.approx(column(results, 0, "eval_loss"), abs=0.4)
     assert scores["test"]["exact_match"] >= 0.5
+
+
+# --- optimisers, schedules and sequence lengths: what the exported run does is what the search did
+
+RECIPES: dict[str, dict[str, object]] = {
+    "lion": {
+        "optimizer": "lion",
+        "lion.learning_rate_factor": 0.2,
+        "schedule": "constant-cooldown",
+        "cooldown": 0.4,
+    },
+    "adafactor": {"optimizer": "adafactor", "schedule": "constant", "sequence_length": 8},
+}
+
+
+def recipe_sweep(model: Path, data: Path, recipe: dict[str, object]) -> Sweep:
+    parameters = {
+        "epochs": 5, "batch_size": 16, "warmup": 0.1, "weight_decay": 0.1,
+        "lora.targets": "all", "lora.learning_rate": 1e-2, "lora.dora": True, "lora.dropout": 0.0,
+    }  # fmt: skip
+    return small_sweep(
+        model,
+        data,
+        space={"families": ["lora"], "parameters": {**parameters, **recipe}},
+        budget={"trials": 1},
+        fidelity={"evaluations": 1},
+        confirm={"seeds": 0},
+    )
+
+
+@pytest.fixture(scope="module", params=list(RECIPES))
+def exported(request, tiny_model, reviews, tmp_path_factory) -> tuple[SweepResults, Path]:
+    folder = tmp_path_factory.mktemp(request.param)
+    results = run_sweep(recipe_sweep(tiny_model("bert"), reviews, RECIPES[request.param]), folder / "out")
+    return results, export_run(results, "0", [], folder / "run")
+
+
+def script_of(run: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The exported train.py as a module."""
+    monkeypatch.syspath_prepend(str(run))
+    monkeypatch.delitem(sys.modules, "encoding", raising=False)
+    spec = importlib.util.spec_from_file_location("exported_train", run / "train.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.delitem(sys.modules, "encoding")
+    return module
+
+
+def test_the_exported_run_of_every_recipe_scores_what_the_trial_scored(exported):
+    """As above: other batches and another head, so equal up to the standard error of 120 examples."""
+    results, run = exported
+    scores = train_run(run)
+    searched = column(results, 0, "accuracy")
+    assert searched > 0.7
+    assert scores["validation"]["accuracy"] == pytest.approx(searched, abs=0.13)
+
+
+def test_the_exported_run_takes_the_steps_of_the_search(exported, monkeypatch):
+    """Equal gradients at every step give equal weights: optimiser, decay, rates and schedule agree."""
+    results, run = exported
+    script = script_of(run, monkeypatch)
+    config = results.config(0)
+    settings = json.loads((run / "training_args.json").read_text())
+    model = get_peft_model(script.load_model(), PeftConfig.from_pretrained(str(run)))
+    theirs = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    ours = [torch.nn.Parameter(parameter.detach().clone()) for parameter in theirs]
+    steps = int(config["epochs"]) * 15
+    assert steps == 5 * math.ceil(240 / 16)
+    trainer = script.make_trainer(model, settings, {"train": [], "validation": []})
+    trainer.create_optimizer_and_scheduler(steps)
+    groups = decay_groups(ours, float(config["weight_decay"]))
+    optimizer = build_optimizer(optimizer_of(config), groups, learning_rate(config))
+    schedule = LambdaLR(optimizer, lr_schedule(config, steps))
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(steps):
+        for mine, other in zip(ours, theirs, strict=True):
+            mine.grad = torch.randn(mine.shape, generator=generator)
+            other.grad = mine.grad.clone()
+        for stepped in (optimizer, schedule, trainer.optimizer, trainer.lr_scheduler):
+            stepped.step()
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-6, atol=1e-8)
+
+
+def test_the_exported_run_reads_the_examples_of_the_search(exported, monkeypatch):
+    results, run = exported
+    script = script_of(run, monkeypatch)
+    data = load_task(results.sweep.task, results.sweep.model)
+    length = results.config(0).get("sequence_length")
+    for name, examples in data.at_length(results.sweep.task, length).splits.items():
+        assert script.load_split(name) == examples
+        assert (max(len(example["input_ids"]) for example in examples) == 8) == (length == 8)
+
+
+def test_the_run_says_what_it_needs(exported):
+    results, run = exported
+    needs = "pip install lion-pytorch" in (run / "README.md").read_text()
+    assert needs == (results.config(0).get("optimizer") == "lion")
+
+
+def test_a_causal_run_is_cut_in_training_alone(tiny_model, write_jsonl, tmp_path, monkeypatch):
+    rows = [{"p": "the film was", "c": "good and bright and warm"}]
+    rows += [{"p": "the end of a film with people in it was", "c": "sad"}]
+    rows *= 40
+    columns = {"train": str(write_jsonl("c.jsonl", rows)), "prompt": "p", "completion": "c"}
+    parameters = {"epochs": 3, "batch_size": 8, "warmup": 0.5, "sequence_length": 8}
+    sweep = small_sweep(
+        tiny_model("llama"),
+        tmp_path,
+        task={"type": "causal-lm", **columns},
+        space={"families": ["lora"], "parameters": parameters},
+        objectives=["eval_loss", "train_flops"],
+        budget={"trials": 1},
+        fidelity={"evaluations": 1},
+        confirm={"seeds": 0},
+    )
+    results = run_sweep(sweep, tmp_path / "out")
+    run = export_run(results, "0", [], tmp_path / "run")
+    script = script_of(run, monkeypatch)
+    data = load_task(sweep.task, sweep.model)
+    cut = data.at_length(sweep.task, 8)
+    assert len(cut.splits["train"]) < len(data.splits["train"])
+    for name, examples in cut.splits.items():
+        assert script.load_split(name) == examples
+    settings = json.loads((run / "training_args.json").read_text())
+    assert settings["warmup_steps"] == math.ceil(0.5 * 3 * math.ceil(len(cut.splits["train"]) / 8))
+
+
+def test_a_composite_run_brings_its_tuner_and_its_adapter_loads(tiny_model, reviews, tmp_path):
+    space = {
+        "families": ["autopeft"],
+        "parameters": {"epochs": 1, "batch_size": 16, "autopeft.learning_rate": 5e-3, "autopeft.prefix": 3},
+    }
+    sweep = small_sweep(tiny_model("bert"), reviews, space=space, budget={"trials": 1}, confirm={"seeds": 0})
+    results = run_sweep(sweep, tmp_path / "out")
+    run = export_run(results, "best", [], tmp_path / "run")
+    assert "import tuners" in (run / "README.md").read_text()
+    scores = train_run(run)
+    code = f"""
+import sys, pandas as pd, torch
+sys.path.insert(0, {str(run)!r})
+import tuners
+from peft import AutoPeftModelForSequenceClassification
+from transformers import AutoTokenizer
+model = AutoPeftModelForSequenceClassification.from_pretrained({str(run / "adapter")!r}, num_labels=2).eval()
+tokenizer = AutoTokenizer.from_pretrained({str(run / "adapter")!r})
+rows = pd.read_csv({sweep.task.test!r}, sep="\\t")
+with torch.no_grad():
+    logits = model(**tokenizer(rows["sentence"].tolist(), padding=True, return_tensors="pt")).logits
+print(float((logits.argmax(-1).numpy() == rows["label"]).mean()))
+assert any("composite_prefix" in name for name, _ in model.named_parameters())
+"""
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert loaded.returncode == 0, loaded.stderr[-2000:]
+    assert float(loaded.stdout.split()[-1]) == pytest.approx(scores["test"]["accuracy"], abs=1e-6)
 
 
 def test_a_folder_without_a_run(tmp_path):

@@ -43,7 +43,7 @@ def test_it_counts_its_parameters(case: Case) -> None:
 def test_it_trains_saves_loads_and_merges(case: Case) -> None:
     seen = observe(case)
     assert seen.wrong_gradients == ()
-    assert seen.change > 1e-3
+    assert seen.change > 1e-4  # a multiplicative adapter moves little where the weights are small
     assert seen.reload_error < 1e-6
     assert seen.merge_error is None or seen.merge_error < 1e-4
 
@@ -61,10 +61,11 @@ def test_padding_changes_no_prediction(case: Case) -> None:
 
 
 def test_what_does_not_merge_cannot_be_merged() -> None:
-    apart = [c for c in cases() if observe(c).merge_error is None and c.number == 0 and c.model == "bert"]
-    assert {case.family for case in apart} == {"prefix", "prompt"}
+    apart = [c for c in cases() if c.number == 0 and c.model == "bert" and observe(c).merge_error is None]
+    assert {case.family for case in apart} >= {"prefix", "prompt", "p_tuning", "lily", "serial"}
+    refusals = (AttributeError, NotImplementedError, ValueError)
     for case in apart:
-        with pytest.raises(AttributeError, match="merge_adapter"):
+        with pytest.raises(refusals, match=r"merge_adapter|not supported|cannot be merged"):
             case.adapted().merge_adapter()
 
 

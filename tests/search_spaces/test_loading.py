@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from search_spaces.errors import InvalidInputError
 from search_spaces.families import REGISTRY
-from search_spaces.loading import TRAINING, LoadedSpace, load_space, preset_names
+from search_spaces.loading import LoadedSpace, load_space, preset_names
 from search_spaces.parameters import Categorical, Float, Int, LayerMask, TopLayers
 from search_spaces.shapes import Matrix, ModelShape
+from search_spaces.training import TRAINING
 from search_spaces.yamls import dump_yaml, load_yaml, parse_yaml, write_yaml
 
 BERT = ModelShape(
@@ -51,6 +52,7 @@ BERT = ModelShape(
     body_parameters=36_000,
     parallel=False,
     accepts_prefix=True,
+    attention_interface=True,
 )
 FUSED = replace(
     BERT,
@@ -107,8 +109,15 @@ def test_every_preset_says_what_it_is_for(name: str) -> None:
     assert len(first) > 40
 
 
-def test_the_adapters_preset_has_every_family() -> None:
-    assert set(load_space("adapters").spec["families"]) == set(REGISTRY)
+def test_the_adapters_preset_has_every_family_but_those_of_our_own_tuner() -> None:
+    own = {"serial", "parallel", "compacter", "layer-prefix", "ssf", "bitfit"}
+    spaces_and_baselines = {"autopeft", "composite", "full", "half", "top-layers"}
+    missing = set(REGISTRY) - set(load_space("adapters").spec["families"])
+    assert missing == own | spaces_and_baselines
+
+
+def test_the_preset_everything_has_every_family() -> None:
+    assert load_space("everything").spec["families"] == list(REGISTRY)
 
 
 @pytest.mark.parametrize("family", list(REGISTRY))

@@ -274,7 +274,7 @@ def test_a_mask_becomes_switches_one_of_them_on() -> None:
     config: dict[str, Any] = {"layers.0": False, "layers.1": True, "layers.2": False}
     assert space.problems(config) == []
     assert adapted_layers(config, "layers", 3) == (1,)
-    assert space.problems(dict.fromkeys(space.names, False)) == ["layers: every layer is off; switch one on"]
+    assert space.problems(dict.fromkeys(space.names, False)) == ["layers: every switch is off; turn one on"]
     # one in eight uniform draws would be empty: 200 draws without one happen by chance with p = 2.5e-12
     rng = np.random.default_rng(0)
     assert all(any(space.sample(rng).values()) for _ in range(200))

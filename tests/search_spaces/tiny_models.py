@@ -34,6 +34,7 @@ from transformers import (
 )
 
 from search_spaces.families import REGISTRY, Family
+from search_spaces.families.tools import freeze
 from search_spaces.parameters import Config, LayerMask, TopLayers
 from search_spaces.shapes import ModelShape, TaskType, read_shape
 from search_spaces.space import SearchSpace
@@ -111,7 +112,7 @@ def samples(family: Family, *, drawn: int, seed: int = 0) -> Iterator[Config]:
     """Local configurations of a family: its default, a mask of layers with a hole in it if the family can
     choose layers, and `drawn` others from its knobs.
     """
-    space = SearchSpace(family.knobs).bind(DEPTH)
+    space = SearchSpace(family.knobs, family.switches).bind(DEPTH)
     yield space.default()
     masks = [
         LayerMask(name=knob.name, when=knob.when) for knob in family.knobs if isinstance(knob, TopLayers)
@@ -148,7 +149,10 @@ class Case:
         shape = shape_of(self.model, self.task)
         model = build(self.model, self.task)
         torch.manual_seed(2)
-        return get_peft_model(model, REGISTRY[self.family].peft_config(self.config, shape, self.task))
+        family = REGISTRY[self.family]
+        adapted = get_peft_model(model, family.peft_config(self.config, shape, self.task))
+        freeze(adapted, family.learning_rate_factors(self.config))
+        return adapted
 
 
 @cache
@@ -188,7 +192,7 @@ class Observation:
         change, reload_error, merge_error: the largest difference of the logits made by the step, by saving
             and loading, and by merging (None where the family does not merge).
         stored_bytes: of the tensors in the saved file.
-        inference_flops: that torch counts for one sample, after merging where the family merges.
+        inference_flops: that torch counts for one sample, merged where the family merges, loaded where not.
     """
 
     adapter: int
@@ -224,8 +228,9 @@ def observe(case: Case) -> Observation:
     if REGISTRY[case.family].cost(case.config, shape_of(case.model, case.task)).mergeable:
         model.merge_adapter()
         merge_error = largest(logits(model, inputs) - after)
+    served = loaded if merge_error is None else model
     with FlopCounterMode(display=False) as inference:
-        logits(model, {name: tensor[:1] for name, tensor in inputs.items()})
+        logits(served, {name: tensor[:1] for name, tensor in inputs.items()})
     return Observation(
         adapter=sum(p.numel() for p in trained.values()) - head,
         head=head,

@@ -123,3 +123,45 @@ def test_nothing_to_learn_within_max_length(bert, write_jsonl, reviews):
 def test_a_model_without_tokenizer(reviews, tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     assert problem(reviews_task(reviews), ModelSpec(name=str(tmp_path))).startswith("model:")
+
+
+# --- sequence lengths
+
+
+def test_a_cut_keeps_the_special_tokens_and_is_what_the_tokenizer_gives(reviews, bert):
+    task = reviews_task(reviews)
+    data = load_task(task, bert)
+    cut = data.at_length(task, 8)
+    assert cut.splits == load_task(reviews_task(reviews, max_length=8), bert).splits
+    longer = [i for i, e in enumerate(data.splits["train"]) if len(e["input_ids"]) > 8]
+    assert longer
+    start, end = data.tokenizer.cls_token_id, data.tokenizer.sep_token_id
+    for index in longer:
+        ids = cut.splits["train"][index]["input_ids"]
+        assert (len(ids), ids[0], ids[-1]) == (8, start, end)
+    assert max(cut.lengths("validation")) == 8
+    assert max(data.lengths("validation")) > 8  # the whole is left as it was
+
+
+def test_each_length_is_encoded_once_and_one_that_cuts_nothing_not_at_all(reviews, bert):
+    task = reviews_task(reviews)
+    data = load_task(task, bert)
+    assert data.at_length(task, 8) is data.at_length(task, 8)
+    assert data.at_length(task, None) is data
+    assert data.at_length(task, task.max_length) is data
+
+
+def test_of_a_language_model_only_the_training_split_is_cut(bert, write_jsonl):
+    rows = [{"p": "the film was", "c": "good and bright"}, {"p": "the end of a story was", "c": "sad"}] * 20
+    task = TaskSpec(type="causal-lm", train=str(write_jsonl("c.jsonl", rows)), prompt="p", completion="c")
+    data = load_task(task, bert)
+    cut = data.at_length(task, 6)
+    assert cut.splits["validation"] == data.splits["validation"]
+    assert cut.splits["test"] == data.splits["test"]
+    assert max(cut.lengths("train")) == 6
+    # What has nothing to learn within the cut is left out of training, rows included.
+    assert 0 < len(cut.splits["train"]) < len(data.splits["train"])
+    assert len(cut.raw["train"]) == len(cut.splits["train"])
+    assert set(cut.raw["train"]["c"]) == {"good and bright"}
+    with pytest.raises(InvalidInputError, match="anything to learn within 3 tokens"):
+        data.at_length(task, 3)

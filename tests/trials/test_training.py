@@ -15,11 +15,22 @@ from transformers import get_scheduler
 from search_spaces.families import REGISTRY
 from search_spaces.families.base import local_config
 from search_spaces.loading import load_space
+from search_spaces.training import OPTIMIZERS, TRAINING
 from trials.encoding import IGNORED
+from trials.evaluation import evaluate
+from trials.optimizers import build_optimizer
 from trials.records import Fidelity, TrialResult, TrialSpec, TrialStatus
 from trials.runner import Runner
+from trials.schedules import lr_schedule, transformers_schedule
 from trials.specs import ModelSpec, TaskSpec
-from trials.training import batches, evaluation_steps, lr_schedule, padded_lengths, subset, warmup_steps
+from trials.training import (
+    batches,
+    evaluation_steps,
+    learning_rate,
+    padded_lengths,
+    subset,
+    training_step,
+)
 
 COMMON = {"batch_size": 16, "epochs": 3, "weight_decay": 0.01, "warmup": 0.1, "schedule": "linear"}
 
@@ -36,7 +47,7 @@ def runner(tiny_model: Callable[[str], Path], reviews: Path) -> Runner:
 
 
 def default_config(runner: Runner, family: str, **changes: object) -> dict[str, object]:
-    space = load_space("adapters", shape=runner.base.shape, task=runner.base.task.type).space
+    space = load_space({"families": [family]}, shape=runner.base.shape, task=runner.base.task.type).space
     return {**space.default(family=family), **COMMON, **changes}
 
 
@@ -170,18 +181,123 @@ def test_every_family_that_fits_a_decoder_trains_on_it(kind, family, tiny_model,
     assert result.status == TrialStatus.COMPLETE, result.error
 
 
-@pytest.mark.parametrize("shape", ["linear", "cosine", "constant"])
-def test_schedules_are_those_of_transformers(shape):
-    config = {"schedule": shape, "warmup": 0.1}
-    steps = 37
+SCHEDULES = [
+    {"schedule": "linear", "warmup": 0.1},
+    {"schedule": "cosine", "warmup": 0.1},
+    {"schedule": "constant", "warmup": 0.1},
+    {"schedule": "constant-cooldown", "warmup": 0.1, "cooldown": 0.3},
+    {"schedule": "constant-cooldown", "warmup": 0.0, "cooldown": 0.5},
+    {"schedule": "constant-cooldown", "warmup": 0.8, "cooldown": 0.5},
+    {"schedule": "constant-cooldown", "warmup": 0.06},
+]
+
+
+@pytest.mark.parametrize("config", SCHEDULES)
+@pytest.mark.parametrize("steps", [1, 7, 37])
+def test_schedules_are_those_of_transformers(config, steps):
     factor = lr_schedule(config, steps)
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    name = "constant_with_warmup" if shape == "constant" else shape
-    reference = get_scheduler(name, optimizer, warmup_steps(config, steps), steps)
+    given = transformers_schedule(config, steps)
+    reference = get_scheduler(
+        given["lr_scheduler_type"], optimizer, given["warmup_steps"], steps, given.get("lr_scheduler_kwargs")
+    )
     for step in range(steps):
         assert factor(step) == pytest.approx(reference.get_last_lr()[0])
         optimizer.step()
         reference.step()
+
+
+def test_the_cooldown_is_the_share_of_the_steps_asked_for():
+    factor = lr_schedule({"schedule": "constant-cooldown", "warmup": 0.1, "cooldown": 0.4}, 20)
+    factors = [factor(step) for step in range(21)]
+    assert factors[:3] == [0.0, 0.5, 1.0]
+    assert factors[2:13] == [1.0] * 11
+    assert factors[12:] == pytest.approx(np.linspace(1.0, 0.0, 9))
+
+
+def test_every_schedule_and_optimizer_of_the_space_trains_and_no_other(runner):
+    schedules = [*next(knob for knob in TRAINING if knob.name == "schedule").choices, "constant-cooldown"]
+    small = Fidelity(train_samples=32, evaluations=1)
+    for change in [{"schedule": name} for name in schedules] + [{"optimizer": name} for name in OPTIMIZERS]:
+        result = runner.run(TrialSpec(default_config(runner, "lora", epochs=1, **change), fidelity=small))
+        assert result.status == TrialStatus.COMPLETE, result.error
+    for change, message in (({"schedule": "steps"}, "schedule: 'steps'"), ({"optimizer": "sgd"}, "'sgd'")):
+        result = runner.run(TrialSpec(default_config(runner, "lora", epochs=1, **change), fidelity=small))
+        assert result.status == TrialStatus.FAILED
+        assert message in result.error
+
+
+# --- optimisers
+
+
+@pytest.mark.parametrize("optimizer", ["lion", "adafactor"])
+def test_every_optimizer_learns_at_the_default_factor(optimizer, runner):
+    result = runner.run(TrialSpec({**strong(runner), "optimizer": optimizer}, seed=1))
+    majority = max(Counter(e["labels"] for e in runner.data.splits["validation"]).values()) / 120
+    assert result.status == TrialStatus.COMPLETE, result.error
+    assert result.metrics["accuracy"] > majority + 0.2
+    assert result.metrics != runner.run(TrialSpec(strong(runner), seed=1)).metrics
+
+
+def test_the_optimizers_factor_multiplies_the_familys_learning_rate():
+    config = {"family": "lora", "lora.learning_rate": 1e-3}
+    assert learning_rate(config) == 1e-3
+    assert learning_rate({**config, "optimizer": "adamw"}) == 1e-3
+    assert learning_rate({**config, "optimizer": "lion"}) == pytest.approx(1e-4)
+    lion = {**config, "optimizer": "lion", "lion.learning_rate_factor": 0.05}
+    assert learning_rate(lion) == pytest.approx(5e-5)
+    adafactor = {**config, "optimizer": "adafactor", "adafactor.learning_rate_factor": 3.0}
+    assert learning_rate(adafactor) == pytest.approx(3e-3)
+
+
+def test_an_optimizers_knobs_are_no_familys(runner):
+    assert not set(OPTIMIZERS) & set(REGISTRY)
+    config = {**strong(runner), "optimizer": "lion", "lion.learning_rate_factor": 0.05}
+    assert local_config("lora", config) == local_config("lora", strong(runner))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "lion", "adafactor"])
+def test_weight_decay_takes_off_the_rate_times_the_decay(optimizer):
+    weight = torch.nn.Parameter(torch.full((4, 4), 2.0))
+    built = build_optimizer(optimizer, [{"params": [weight], "weight_decay": 0.5}], 0.1)
+    weight.grad = torch.zeros_like(weight)
+    built.step()
+    assert weight.detach() == pytest.approx(torch.full((4, 4), 2.0 * (1 - 0.1 * 0.5)))
+
+
+def test_a_configuration_from_before_these_knobs_trains_as_with_their_defaults(runner):
+    old = strong(runner)
+    assert not {"optimizer", "cooldown", "sequence_length"} & set(old)
+    new = {**old, "optimizer": "adamw", "sequence_length": runner.base.task.max_length}
+    assert runner.run(TrialSpec(old, seed=2)).curve == runner.run(TrialSpec(new, seed=2)).curve
+
+
+# --- sequence length
+
+
+def test_a_sequence_length_cuts_what_is_trained_on_and_what_is_scored(runner, monkeypatch):
+    seen: list[int] = []
+
+    def watch(model, batch, base):
+        seen.append(batch["input_ids"].shape[1])
+        return training_step(model, batch, base)
+
+    scored: list[int] = []
+
+    def watch_scores(model, data, examples, **options):
+        scored.append(max(len(example["input_ids"]) for example in examples))
+        return evaluate(model, data, examples, **options)
+
+    monkeypatch.setattr("trials.training.training_step", watch)
+    monkeypatch.setattr("trials.training.evaluate", watch_scores)
+    cut = {**strong(runner), "sequence_length": 8}
+    result = runner.run(TrialSpec(cut, seed=1, fidelity=Fidelity(evaluations=1), score_test=True))
+    assert result.status == TrialStatus.COMPLETE, result.error
+    assert max(seen) == 8
+    assert scored == [8, 8]
+    monkeypatch.undo()
+    whole = runner.run(TrialSpec(strong(runner), seed=1, fidelity=Fidelity(evaluations=1)))
+    assert whole.metrics != result.metrics
 
 
 def test_batches_visit_every_example_once_an_epoch_with_little_padding():

@@ -1,0 +1,142 @@
+"""Write docs/families.md: which adapter family works on which architecture, from the registry itself.
+
+    python -m docs.make_families_table
+
+A test holds the committed page equal to what this makes. Models are read from their default configurations,
+cut to two layers, without weights: whether a family works does not depend on the depth.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import get_args
+
+import transformers
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+from search_spaces.families import REGISTRY, Family
+from search_spaces.families.matrices import MatrixFamily
+from search_spaces.shapes import ModelShape, TaskType, read_shape
+
+PAGE = Path(__file__).parent / "families.md"
+ARCHITECTURES = {
+    "bert": "BERT",
+    "roberta": "RoBERTa",
+    "distilbert": "DistilBERT",
+    "deberta-v2": "DeBERTa-v2",
+    "electra": "ELECTRA",
+    "modernbert": "ModernBERT",
+    "gpt2": "GPT-2",
+    "gpt_neox": "GPT-NeoX",
+    "llama": "Llama",
+    "qwen2": "Qwen2",
+    "mistral": "Mistral",
+    "t5": "T5",
+    "vit": "ViT",
+}
+"""transformers' name of each architecture, and its own."""
+
+_INTRODUCTION = """\
+# Adapter families
+
+This page is made by `python -m docs.make_families_table` from the registry. The commands
+`autotune spaces --model MODEL` and `autotune cost --model MODEL --space SPACE` say the same and more of a
+model of yours. A family that cannot work on a model is left out of its search space, and the sweep says why.
+"""
+
+
+def families_page() -> str:
+    """The page as Markdown."""
+    parts = [_INTRODUCTION, _about_families()]
+    tables: dict[str, list[str]] = {}
+    for task in get_args(TaskType):
+        tables.setdefault(_support(task), []).append(task)
+    parts += [f"## {', '.join(tasks)}\n\n{table}" for table, tasks in tables.items()]
+    return "\n".join(parts)
+
+
+def built_in() -> list[Family]:
+    """The project's own families, by name; what others have installed does not belong on the page."""
+    return [
+        family
+        for _, family in sorted(REGISTRY.items())
+        if type(family).__module__.startswith("search_spaces.")
+    ]
+
+
+def parameters_formula(family: Family) -> str:
+    """What the documentation of the family's cost begins with; a dash where nothing documents it."""
+    for owner in type(family).__mro__:
+        if owner in (MatrixFamily, Family):
+            break
+        for method in ("matrix_cost", "cost"):
+            text = inspect.cleandoc(getattr(vars(owner).get(method), "__doc__", None) or "")
+            if text:
+                paragraph = " ".join(text.split("\n\n")[0].split())
+                return re.split(r"[.;] |\.$", paragraph)[0]
+    return "–"
+
+
+def _about_families() -> str:
+    rows = [
+        (f"`{family.name}`", family.title, parameters_formula(family), _knobs(family))
+        for family in built_in()
+    ]
+    note = "i and o are the inputs and outputs of a matrix, d the width of the model, r the rank."
+    return f"{_table(('family', 'name', 'trainable parameters', 'knobs'), rows)}\n{note}\n"
+
+
+def _knobs(family: Family) -> str:
+    return ", ".join(f"`{knob.name}`" for knob in family.knobs)
+
+
+def _support(task: TaskType) -> str:
+    shapes: dict[str, ModelShape] = {}
+    unread: dict[str, str] = {}
+    for architecture in ARCHITECTURES:
+        found = _shape(architecture, task)
+        if isinstance(found, str):
+            unread[architecture] = found
+        else:
+            shapes[architecture] = found
+    notes: dict[str, int] = {}
+    rows = []
+    for family in built_in():
+        cells = []
+        for shape in shapes.values():
+            reason = family.unsupported(shape, task)
+            if reason is not None:
+                reason = re.sub(rf"\b{re.escape(shape.model_type)}\b", "the model", reason)
+            cells.append("yes" if reason is None else f"no ({notes.setdefault(reason, len(notes) + 1)})")
+        rows.append((f"`{family.name}`", *cells))
+    headings = ("family", *(ARCHITECTURES[architecture] for architecture in shapes))
+    lines = [_table(headings, rows) if shapes else ""]
+    lines += [f"{number}. {reason}" for reason, number in notes.items()]
+    lines += ["", *(f"* {ARCHITECTURES[name]} is not read: {reason}" for name, reason in unread.items())]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _shape(architecture: str, task: TaskType) -> ModelShape | str:
+    """The shape, or why there is none."""
+    try:
+        return read_shape(CONFIG_MAPPING[architecture](num_hidden_layers=2), task)
+    except ValueError as error:
+        text = str(error).strip().splitlines()[0]
+        if "Unrecognized configuration class" in text:
+            return "transformers has no head for this task on it"
+        return (text.partition(": ")[2] or text).partition("; its modules are ")[0]
+
+
+def _table(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    headings = list(headings)
+    lines = [headings, ["---"] * len(headings), *map(list, rows)]
+    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+
+
+if __name__ == "__main__":
+    transformers.logging.set_verbosity_error()
+    PAGE.write_text(families_page(), encoding="utf-8")
+    print(PAGE)

@@ -1,0 +1,59 @@
+"""The space of AutoPEFT: a serial and a parallel bottleneck and a prefix, in the same chosen layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from search_spaces.families.base import register
+from search_spaces.families.bottlenecks import ParallelPart, SerialPart
+from search_spaces.families.layer_prefix import PrefixPart
+from search_spaces.families.parts import CompositeFamily, PlannedPart, no_attention_interface
+from search_spaces.parameters import Float, Int, LayerMask, Value, adapted_layers
+from search_spaces.shapes import ModelShape, TaskType
+
+OFF = 10
+"""The exponent that switches a part off."""
+
+
+def size_of(exponent: int, width: int) -> int:
+    """width / 2^exponent rounded down, at least 1; 0 where the exponent means off."""
+    return 0 if exponent == OFF else max(width >> exponent, 1)
+
+
+@register
+class AutoPeft(CompositeFamily):
+    """The space of Zhou et al. (2024, arXiv 2301.12132, section 3): an exponent k for each of the three parts,
+    whose size is the model's width / 2^k, and one switch a layer for all three.
+
+    On a width of 768 the sizes are 768, 384, 192, 96, 48, 24, 12, 6, 3, 1 and off; with 12 layers there are
+    11³ · 2¹² configurations. The paper rules out the one without any adapter. Here a mask with every layer
+    off is no configuration; all three parts off trains the head alone and costs no parameters, which is what
+    it is, and fails on a language model, which has no head.
+    """
+
+    name = "autopeft"
+    title = "AutoPEFT (Zhou et al., 2024)"
+    knobs = (
+        Int(name="serial", low=0, high=OFF, default=4),
+        Int(name="parallel", low=0, high=OFF, default=4),
+        Int(name="prefix", low=0, high=OFF, default=6),
+        LayerMask(name="layers"),
+        Float(name="learning_rate", low=5e-5, high=2e-3, log=True, default=1e-4),
+    )
+
+    def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
+        return no_attention_interface(shape)
+
+    def parts(self, config: Mapping[str, Value], shape: ModelShape) -> Sequence[PlannedPart]:
+        layers = adapted_layers(config, "layers", shape.depth)
+        serial, parallel, prefix = (
+            size_of(int(config.get(name, OFF)), shape.width) for name in ("serial", "parallel", "prefix")
+        )
+        found: list[PlannedPart] = []
+        if serial:
+            found.append(SerialPart(layers, serial))
+        if parallel:
+            found.append(ParallelPart(layers, parallel))
+        if prefix:
+            found.append(PrefixPart(layers, prefix))
+        return found

@@ -1,0 +1,47 @@
+"""BEFT: a bias for each output of the chosen matrices, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from search_spaces.families.base import AdapterCost, register
+from search_spaces.families.fitting import FittedFamily
+from search_spaces.families.matrices import LAYERS, MatrixCost
+from search_spaces.parameters import Categorical, Float, Value
+from search_spaces.shapes import Matrix, ModelShape, TaskType
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
+
+@register
+class Beft(FittedFamily):
+    """W x + c, c zero at the start: the bias of the values alone goes a long way (Huang et al., 2025,
+    arXiv 2509.15974; bias tuning goes back to Ben Zaken et al., 2022, arXiv 2106.10199).
+
+    It merges where every chosen matrix has a bias; elsewhere it stays an addition.
+    """
+
+    name = "beft"
+    title = "BEFT (Huang et al., 2025)"
+    default_targets = "v"
+    knobs = (
+        Categorical(name="targets", choices=("v", "q+v", "attention", "feed-forward", "all"), default="v"),
+        LAYERS,
+        Float(name="learning_rate", low=5e-4, high=2e-2, log=True, default=3e-3),
+    )
+
+    def cost(self, config: Mapping[str, Value], shape: ModelShape) -> AdapterCost:
+        with_bias = all(matrix.bias for matrix in self.matrices(config, shape))
+        return replace(super().cost(config, shape), mergeable=with_bias)
+
+    def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
+        """o parameters; elementwise work, so no matrix FLOPs of its own."""
+        return MatrixCost(matrix.outputs)
+
+    def peft_config(self, config: Mapping[str, Value], shape: ModelShape, task: TaskType) -> PeftConfig:
+        from peft import BeftConfig
+
+        return BeftConfig(**self.common_arguments(config, shape, task))

@@ -1,0 +1,69 @@
+"""BOFT with one butterfly factor: exact block rotations, and a learnt length for each output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from search_spaces.families.base import register
+from search_spaces.families.fitting import FittedFamily, largest_divisor
+from search_spaces.families.matrices import LAYERS, TARGETS, MatrixCost
+from search_spaces.families.oft import no_common_block
+from search_spaces.parameters import Categorical, Float, Value
+from search_spaces.shapes import Matrix, ModelShape, TaskType
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
+_DEFAULT_BLOCK = 8
+
+
+@register
+class Boft(FittedFamily):
+    """s ⊙ W R x, R block-diagonal and orthogonal by an exact Cayley transform (Liu et al., 2024,
+    arXiv 2311.06243).
+
+    The paper chains m sparse rotations (its butterfly factor); peft falls back to m = 1 without saying so
+    wherever its CUDA extension is not built. To mean the same everywhere, m is 1 here and no knob.
+    """
+
+    name = "boft"
+    title = "BOFT, one factor (Liu et al., 2024)"
+    knobs = (
+        TARGETS,
+        LAYERS,
+        Categorical(name="block_size", choices=(2, 4, 8, 16, 32), default=_DEFAULT_BLOCK, ordered=True),
+        Float(name="learning_rate", low=5e-5, high=5e-3, log=True, default=5e-4),
+    )
+
+    def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
+        return super().unsupported(shape, task) or no_common_block(shape)
+
+    def fitted(self, config: Mapping[str, Value], shape: ModelShape) -> dict[str, Value]:
+        inputs = [matrix.inputs for matrix in self.matrices(config, shape)]
+        block = largest_divisor(int(config.get("block_size", _DEFAULT_BLOCK)), inputs)
+        return {**config, "block_size": block}
+
+    def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
+        """b² parameters a block, of which b(b-1)/2 move the rotation, and o lengths.
+
+        peft multiplies by the full i × i rotation: 2i² FLOPs a token. A step multiplies the rotation by two
+        permutations and an identity, 6i³ forward and 6i³ backward, and the Cayley transform's gradient is one
+        product of two blocks.
+        """
+        inputs, block = matrix.inputs, int(config["block_size"])
+        rotation = 2.0 * inputs**2
+        backward = rotation * (1 + differentiated)
+        backward += (not differentiated) * 2.0 * inputs * matrix.outputs
+        step = 12.0 * inputs**3 + 2.0 * inputs * block**2
+        return MatrixCost(inputs * block + matrix.outputs, rotation, backward, step)
+
+    def peft_config(self, config: Mapping[str, Value], shape: ModelShape, task: TaskType) -> PeftConfig:
+        from peft import BOFTConfig
+
+        return BOFTConfig(
+            **self.common_arguments(config, shape, task),
+            boft_block_size=int(self.fitted(config, shape)["block_size"]),
+            boft_block_num=0,
+            boft_n_butterfly_factor=1,
+        )

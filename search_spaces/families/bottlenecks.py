@@ -1,0 +1,154 @@
+"""Bottleneck adapters: serial, parallel and Compacter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from search_spaces.families.base import register
+from search_spaces.families.parts import CompositeFamily, LayerState, PartCost, PlannedPart
+from search_spaces.parameters import Categorical, Float, Int, TopLayers, Value, adapted_layers
+from search_spaces.shapes import ModelShape, TaskType
+
+SITES = {"pfeiffer": "down", "houlsby": "o+down"}
+"""The matrices behind which a serial bottleneck stands."""
+
+ACTIVATION = "relu"
+_LEARNING_RATE = Float(name="learning_rate", low=5e-5, high=5e-3, log=True, default=3e-4)
+_SIZE = Int(name="size", low=1, high=256, log=True, default=16)
+_LAYERS = TopLayers(name="layers")
+_SITES = Categorical(name="sites", choices=tuple(SITES))
+
+
+@dataclass(frozen=True)
+class SerialPart(PlannedPart):
+    """A bottleneck behind each matrix of `matrices`."""
+
+    size: int
+    matrices: str = SITES["pfeiffer"]
+    kind: ClassVar[str] = "serial"
+
+    def sites(self, shape: ModelShape, layer: int) -> frozenset[str]:
+        return frozenset(matrix.role for matrix in shape.select(self.matrices))
+
+    def cost(self, shape: ModelShape, layer: int, state: LayerState) -> PartCost:
+        """2db + b + d parameters a site; per token 4db FLOPs forward, 6db backward, and 2db more where the
+        matrix's output needs a gradient."""
+        parameters, forward, backward = 0, 0.0, 0.0
+        for matrix in shape.select(self.matrices):
+            product = 2.0 * matrix.outputs * self.size
+            parameters += self.site_parameters(matrix.outputs)
+            forward += 2 * product
+            backward += (3 + state.output(matrix)) * product
+        return PartCost(parameters, forward, backward)
+
+    def site_parameters(self, width: int) -> int:
+        return 2 * width * self.size + self.size + width
+
+    def targets(self, shape: ModelShape) -> str:
+        return shape.modules(self.layers, shape.select(self.matrices))
+
+    def settings(self, shape: ModelShape) -> dict[str, Any]:
+        return {"size": self.size, "activation": ACTIVATION}
+
+
+@dataclass(frozen=True)
+class ParallelPart(PlannedPart):
+    """A bottleneck from the input of the feed-forward part to its output."""
+
+    size: int
+    scale: float = 4.0
+    kind: ClassVar[str] = "parallel"
+
+    def sites(self, shape: ModelShape, layer: int) -> frozenset[str]:
+        return frozenset({"down"})
+
+    def cost(self, shape: ModelShape, layer: int, state: LayerState) -> PartCost:
+        inputs, outputs = shape.select("up")[0].inputs, shape.select("down")[0].outputs
+        down, up = 2.0 * inputs * self.size, 2.0 * outputs * self.size
+        backward = down * (1 + state.gradients.feed_forward) + 2 * up
+        return PartCost((inputs + outputs + 1) * self.size + outputs, down + up, backward)
+
+    def targets(self, shape: ModelShape) -> str:
+        return shape.modules(self.layers, shape.select("down"))
+
+    def settings(self, shape: ModelShape) -> dict[str, Any]:
+        reads = shape.modules(self.layers, shape.select("up"))
+        return {"size": self.size, "activation": ACTIVATION, "scale": self.scale, "reads": reads}
+
+
+@dataclass(frozen=True)
+class CompacterPart(SerialPart):
+    """As serial, with 3(b + d) parameters a site, and n³ for the model."""
+
+    terms: int = 4
+    kind: ClassVar[str] = "compacter"
+
+    def site_parameters(self, width: int) -> int:
+        return 3 * (width + self.size)
+
+    def beyond(self, shape: ModelShape) -> int:
+        return self.terms**3
+
+    def settings(self, shape: ModelShape) -> dict[str, Any]:
+        return {**super().settings(shape), "terms": self.terms}
+
+
+@register
+class SerialAdapter(CompositeFamily):
+    """A bottleneck of width `size` behind the feed-forward part of each layer, and at the sites of Houlsby et
+    al. behind attention as well."""
+
+    name = "serial"
+    title = "serial adapter (Houlsby et al., 2019; Pfeiffer et al., 2021)"
+    knobs = (_SITES, _LAYERS, _SIZE, _LEARNING_RATE)
+
+    def parts(self, config: Mapping[str, Value], shape: ModelShape) -> Sequence[PlannedPart]:
+        layers = adapted_layers(config, "layers", shape.depth)
+        matrices = SITES[str(config.get("sites", "pfeiffer"))]
+        return [SerialPart(layers, int(config.get("size", _SIZE.default)), matrices)]
+
+
+@register
+class ParallelAdapter(CompositeFamily):
+    """A bottleneck beside the feed-forward part of each layer, its output times `scale`."""
+
+    name = "parallel"
+    title = "scaled parallel adapter (He et al., 2022)"
+    knobs = (
+        _LAYERS,
+        _SIZE,
+        Float(name="scale", low=0.5, high=8.0, log=True, default=4.0),
+        _LEARNING_RATE,
+    )
+
+    def parts(self, config: Mapping[str, Value], shape: ModelShape) -> Sequence[PlannedPart]:
+        layers = adapted_layers(config, "layers", shape.depth)
+        return [ParallelPart(layers, int(config.get("size", _SIZE.default)), float(config.get("scale", 4.0)))]
+
+
+@register
+class Compacter(CompositeFamily):
+    """A serial bottleneck made of Kronecker products; every size is a multiple of every number of terms."""
+
+    name = "compacter"
+    title = "Compacter (Mahabadi et al., 2021)"
+    knobs = (
+        Categorical(name="sites", choices=tuple(SITES), default="houlsby"),
+        _LAYERS,
+        Categorical(name="size", choices=(8, 16, 32, 64, 128), ordered=True, default=32),
+        Categorical(name="terms", choices=(2, 4, 8), ordered=True, default=4),
+        Float(name="learning_rate", low=3e-4, high=1e-2, log=True, default=3e-3),
+    )
+
+    def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
+        if shape.width % 8 == 0:
+            return None
+        return f"the width {shape.width} of {shape.model_type} does not divide into the 8 blocks of a Kronecker sum"
+
+    def parts(self, config: Mapping[str, Value], shape: ModelShape) -> Sequence[PlannedPart]:
+        layers = adapted_layers(config, "layers", shape.depth)
+        matrices = SITES[str(config.get("sites", "houlsby"))]
+        size, terms = int(config.get("size", 32)), int(config.get("terms", 4))
+        return [CompacterPart(layers, size, matrices, terms)]

@@ -1,0 +1,79 @@
+"""Any subset of five parts at once, each with its own layers and size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from search_spaces.families.base import register
+from search_spaces.families.bottlenecks import SITES, ParallelPart, SerialPart
+from search_spaces.families.layer_prefix import PrefixPart
+from search_spaces.families.matrices import TARGETS
+from search_spaces.families.matrix_parts import LowRankPart, RescalePart
+from search_spaces.families.parts import CompositeFamily, PlannedPart, no_attention_interface
+from search_spaces.parameters import Categorical, Float, Int, Parameter, TopLayers, Value, adapted_layers
+from search_spaces.shapes import ModelShape, TaskType
+
+PARTS = ("lora", "serial", "parallel", "prefix", "ia3")
+_CUSTOMARY = ("lora", "serial", "prefix")
+"""On by default: the three of UniPELT (Mao et al., 2022)."""
+
+
+def _knobs() -> tuple[Parameter, ...]:
+    """The switches, then for each part its layers and its own knobs, which exist where it is on."""
+    own: dict[str, tuple[Parameter, ...]] = {
+        "lora": (TARGETS, Int(name="rank", low=1, high=64, log=True, default=8)),
+        "serial": (
+            Categorical(name="sites", choices=tuple(SITES)),
+            Int(name="size", low=1, high=256, log=True, default=16),
+        ),
+        "parallel": (Int(name="size", low=1, high=256, log=True, default=16),),
+        "prefix": (Int(name="tokens", low=1, high=64, log=True, default=8),),
+        "ia3": (),
+    }
+    switches = [
+        Categorical(name=f"parts.{part}", choices=(False, True), default=part in _CUSTOMARY) for part in PARTS
+    ]
+    knobs = [
+        replace(knob, name=f"{part}.{knob.name}", when={f"parts.{part}": (True,)})
+        for part in PARTS
+        for knob in (*own[part], TopLayers(name="layers"))
+    ]
+    rate = Float(name="learning_rate", low=5e-5, high=5e-3, log=True, default=3e-4)
+    return (*switches, *knobs, rate)
+
+
+@register
+class Composite(CompositeFamily):
+    """LoRA, a serial and a parallel bottleneck, a prefix and (IA)³: which of them, where and how large.
+
+    They share one learning rate. LoRA's multiplier is 2 at every rank, and (IA)³ stands where its paper has
+    it: on keys, values and the input of `down`.
+    """
+
+    name = "composite"
+    title = "free composition of adapters"
+    knobs = _knobs()
+    switches = ("parts",)
+
+    def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
+        return no_attention_interface(shape)
+
+    def parts(self, config: Mapping[str, Value], shape: ModelShape) -> Sequence[PlannedPart]:
+        on = {part for part in PARTS if config.get(f"parts.{part}", part in _CUSTOMARY)}
+        layers = {part: adapted_layers(config, f"{part}.layers", shape.depth) for part in on}
+        found: list[PlannedPart] = []
+        if "lora" in on:
+            targets = str(config.get("lora.targets", TARGETS.default))
+            found.append(LowRankPart(layers["lora"], int(config.get("lora.rank", 8)), targets, 2.0))
+        if "serial" in on:
+            matrices = SITES[str(config.get("serial.sites", "pfeiffer"))]
+            found.append(SerialPart(layers["serial"], int(config.get("serial.size", 16)), matrices))
+        if "parallel" in on:
+            found.append(ParallelPart(layers["parallel"], int(config.get("parallel.size", 16))))
+        if "prefix" in on:
+            found.append(PrefixPart(layers["prefix"], int(config.get("prefix.tokens", 8))))
+        if "ia3" in on:
+            found.append(RescalePart(layers["ia3"], "k+v", "output"))
+            found.append(RescalePart(layers["ia3"], "down", "input"))
+        return found

@@ -1,0 +1,60 @@
+"""DEFT: a low-rank subspace of the outputs taken out of the weight and learnt anew."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from search_spaces.families.base import register
+from search_spaces.families.fitting import FittedFamily
+from search_spaces.families.matrices import LAYERS, TARGETS, MatrixCost
+from search_spaces.parameters import Float, Int, Value
+from search_spaces.shapes import Matrix, ModelShape, TaskType
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
+_DEFAULT_RANK = 8
+
+
+@register
+class Deft(FittedFamily):
+    """(I - P relu(P)ᵀ) W x + P R x, P of shape [outputs, rank] small and random, R such that nothing changes
+    at the start (Kumar et al., 2025, arXiv 2509.22793).
+    """
+
+    name = "deft"
+    title = "DEFT (Kumar et al., 2025)"
+    linear_only = False
+    knobs = (
+        TARGETS,
+        LAYERS,
+        Int(name="rank", low=1, high=64, log=True, default=_DEFAULT_RANK),
+        Float(name="dropout", low=0.0, high=0.2, step=0.05, default=0.0),
+        Float(name="learning_rate", low=5e-5, high=2e-3, log=True, default=3e-4),
+    )
+
+    def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
+        """r(i+o) parameters, r no larger than the outputs.
+
+        Per token 2ro to project W x, 2ri for R and twice 2ro to come back; twice that backward, less the
+        gradients of x and of W x where the input needs none.
+        """
+        inputs, outputs = matrix.inputs, matrix.outputs
+        rank = min(int(config.get("rank", _DEFAULT_RANK)), outputs)
+        return MatrixCost(
+            rank * (inputs + outputs),
+            forward=2.0 * rank * (inputs + 3 * outputs),
+            backward=2.0 * rank * ((inputs + outputs) * (1 + differentiated) + 4 * outputs),
+        )
+
+    def peft_config(self, config: Mapping[str, Value], shape: ModelShape, task: TaskType) -> PeftConfig:
+        from peft import DeftConfig
+
+        return DeftConfig(
+            **self.common_arguments(config, shape, task),
+            r=int(config.get("rank", _DEFAULT_RANK)),
+            decomposition_method="relu",
+            deft_dropout=float(config.get("dropout", 0.0)),
+            fan_in_fan_out=shape.conv1d,
+        )

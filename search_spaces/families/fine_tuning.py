@@ -1,0 +1,92 @@
+"""Fine-tuning of the base itself: all of it, half of it, or its top layers. The baselines of every adapter.
+
+The trained weights are copies in the adapter's file, so that the base stays as it is for the other trials.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from search_spaces.families.base import AdapterCost, Family, register
+from search_spaces.families.matrix_parts import CopyPart
+from search_spaces.families.parts import CompositeFamily, PlannedPart
+from search_spaces.families.tools import peft_task, trained_modules
+from search_spaces.parameters import Float, TopLayers, Value, adapted_layers
+from search_spaces.shapes import ModelShape, TaskType
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
+_LEARNING_RATE = Float(name="learning_rate", low=5e-6, high=2e-4, log=True, default=2e-5)
+
+
+@register
+class FullFineTuning(Family):
+    """Every parameter, embeddings and language head included; tied embeddings stay one tensor."""
+
+    name = "full"
+    title = "full fine-tuning"
+    knobs = (_LEARNING_RATE,)
+
+    def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
+        return None
+
+    def cost(self, config: Mapping[str, Value], shape: ModelShape) -> AdapterCost:
+        """Each matrix's weight has a gradient, a product as large as the matrix's own; that of an embedding
+        is a sum and no product."""
+        layer = sum(matrix.inputs * matrix.outputs for matrix in shape.matrices)
+        below = sum(inputs * outputs for inputs, outputs in shape.input_matrices)
+        frozen = [matrix for matrix in shape.head if not matrix.trained]
+        per_token = sum(matrix.inputs * matrix.outputs for matrix in frozen if matrix.per_token)
+        once = sum(matrix.inputs * matrix.outputs for matrix in frozen if not matrix.per_token)
+        return AdapterCost(
+            parameters=shape.base_parameters,
+            lowest_layer=-1,
+            backward_flops=2.0 * (shape.depth * layer + below + per_token),
+            sequence_flops=2.0 * once,
+            mergeable=True,
+        )
+
+    def peft_config(self, config: Mapping[str, Value], shape: ModelShape, task: TaskType) -> PeftConfig:
+        from search_spaces.tuners import CompositeConfig
+
+        base = re.escape(shape.layers_path.partition(".")[0])
+        heads = [re.escape(matrix.name) for matrix in shape.head if not matrix.trained]
+        targets = "|".join((rf"{base}\..*", *heads))
+        return CompositeConfig(
+            task_type=peft_task(task),
+            parts=[{"kind": "copy", "targets": targets}],
+            modules_to_save=trained_modules(shape),
+        )
+
+
+@register
+class HalfFineTuning(CompositeFamily):
+    """Every second matrix of each layer, as on a chequerboard: those that are frozen in one layer are trained
+    in the next. Embeddings and normalisations stay frozen.
+
+    Hui et al. draw the half anew in each round of training; here there is one round, and the half is fixed.
+    """
+
+    name = "half"
+    title = "half fine-tuning (after Hui et al., 2024)"
+    knobs = (_LEARNING_RATE,)
+
+    def parts(self, config: Mapping[str, Value], shape: ModelShape) -> Sequence[PlannedPart]:
+        layers = tuple(range(shape.depth))
+        return [CopyPart(layers, lambda _, number: number % 2 == 0, lambda norm: False)]
+
+
+@register
+class TopLayersFineTuning(CompositeFamily):
+    """Every parameter of the top layers, and the last normalisation."""
+
+    name = "top-layers"
+    title = "fine-tuning of the top layers"
+    knobs = (TopLayers(name="layers", default=2), _LEARNING_RATE)
+
+    def parts(self, config: Mapping[str, Value], shape: ModelShape) -> Sequence[PlannedPart]:
+        layers = adapted_layers(config, "layers", shape.depth)
+        return [CopyPart(layers, lambda matrix, _: True, lambda norm: True)]

@@ -1,0 +1,84 @@
+"""GLoRA: weights and biases scaled and shifted, each by a low-rank matrix, a vector or a number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from search_spaces.families.base import register
+from search_spaces.families.fitting import FittedFamily
+from search_spaces.families.matrices import LAYERS, TARGETS, MatrixCost
+from search_spaces.parameters import Categorical, Float, Int, Value
+from search_spaces.shapes import Matrix, ModelShape, TaskType
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
+_DEFAULT_RANK = 4
+
+
+@register
+class Glora(FittedFamily):
+    """(W + W ⊙ A + B) x + (b + b ⊙ D + E + W C), all five zero at the start (Chavan et al., 2023,
+    arXiv 2306.07967).
+
+    `weight` is the kind of A and B, `prompt` that of C, `bias` that of D and E. The last three exist where the
+    matrix has a bias.
+    """
+
+    name = "glora"
+    title = "GLoRA (Chavan et al., 2023)"
+    knobs = (
+        TARGETS,
+        LAYERS,
+        Int(name="rank", low=1, high=32, log=True, default=_DEFAULT_RANK),
+        Categorical(name="weight", choices=("lora", "vector", "constant"), default="lora"),
+        Categorical(name="prompt", choices=("lora", "vector", "none"), default="lora"),
+        Categorical(name="bias", choices=("vector", "constant", "none"), default="constant"),
+        Float(name="learning_rate", low=5e-5, high=5e-3, log=True, default=5e-4),
+    )
+
+    def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
+        """A and B: r(i+o), o or 1 parameters each; C: r(i+1), i or none; D and E: o, 1 or none each.
+
+        W is multiplied a second time in its changed form, 2io FLOPs a token for each pass. A step forms what
+        is low-rank, 2rio each, and W C, 2io; twice that backward where it is trained, less the gradient of W.
+        """
+        inputs, outputs = matrix.inputs, matrix.outputs
+        rank, weight, prompt, bias = _parts(config)
+        product = 2.0 * inputs * outputs
+        sizes = {"lora": rank * (inputs + outputs), "vector": outputs, "constant": 1, "none": 0}
+        parameters, step = 2 * sizes[weight], 6 * rank * product if weight == "lora" else 0.0
+        if matrix.bias:
+            parameters += 2 * sizes[bias] + {"lora": rank * (inputs + 1), "vector": inputs, "none": 0}[prompt]
+            step += product * (1 if prompt == "none" else 2) + (6.0 * rank * inputs) * (prompt == "lora")
+        return MatrixCost(parameters, product, product * (1 + differentiated), step)
+
+    def stored_besides(self, config: Mapping[str, Value], matrix: Matrix) -> int:
+        """peft saves zeros for the parts that do not exist."""
+        _, _, prompt, bias = _parts(config)
+        no_prompt = prompt == "none" or not matrix.bias
+        no_bias = bias == "none" or not matrix.bias
+        return no_prompt * matrix.inputs + no_bias * 2 * matrix.outputs
+
+    def peft_config(self, config: Mapping[str, Value], shape: ModelShape, task: TaskType) -> PeftConfig:
+        from peft import GloraConfig
+
+        rank, weight, prompt, bias = _parts(config)
+        return GloraConfig(
+            **self.common_arguments(config, shape, task),
+            r=rank,
+            config_A_B=weight,
+            config_C=prompt,
+            config_D_E=bias,
+        )
+
+
+def _parts(config: Mapping[str, Value]) -> tuple[int, str, str, str]:
+    """Rank, and the kinds of the weight's, the prompt's and the bias's parts."""
+    return (
+        int(config.get("rank", _DEFAULT_RANK)),
+        str(config.get("weight", "lora")),
+        str(config.get("prompt", "lora")),
+        str(config.get("bias", "constant")),
+    )

@@ -1,0 +1,74 @@
+"""GraLoRA: a matrix cut into blocks, each with a small LoRA of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from search_spaces.families.base import register
+from search_spaces.families.matrices import LAYERS, TARGETS, MatrixCost, MatrixFamily
+from search_spaces.parameters import Categorical, Float, Value
+from search_spaces.shapes import Matrix, ModelShape, TaskType
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
+_DEFAULT_RANK, _DEFAULT_BLOCKS = 32, 2
+_BLOCKS = (2, 4)
+
+
+@register
+class GraLora(MatrixFamily):
+    """k² blocks a matrix, k = `blocks`, each with a LoRA of rank `rank`/k (Jung et al., 2025).
+
+    arXiv 2505.20355. Parameters and FLOPs are those of a LoRA of rank `rank`, the update's rank is
+    up to k times as high. The paper takes k = 2 up to rank 32 and k = 4 from 64, and twice the rank as
+    alpha, a multiplier of 2 at every rank: here `scale`. A rank that k does not divide is rounded up.
+    """
+
+    name = "gralora"
+    title = "GraLoRA (Jung et al., 2025)"
+    knobs = (
+        TARGETS,
+        LAYERS,
+        Categorical(name="rank", choices=(4, 8, 16, 32, 64, 128), default=_DEFAULT_RANK, ordered=True),
+        Categorical(name="blocks", choices=_BLOCKS, default=_DEFAULT_BLOCKS, ordered=True),
+        Float(name="scale", low=0.25, high=8.0, log=True, default=2.0),
+        Float(name="learning_rate", low=5e-5, high=2e-3, log=True, default=3e-4),
+    )
+
+    def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
+        most = max(_BLOCKS)
+        for matrix in shape.matrices:
+            if matrix.inputs % most or matrix.outputs % most:
+                return (
+                    f"GraLoRA cuts matrices into up to {most} by {most} blocks; {matrix.name} of "
+                    f"{shape.model_type} is {matrix.outputs} by {matrix.inputs}, which {most} does not divide"
+                )
+        return None
+
+    def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
+        """r(i+o) parameters; per token 2r(i+o) FLOPs forward and twice that backward, as for LoRA."""
+        inputs, outputs, rank = matrix.inputs, matrix.outputs, _rank(config)
+        return MatrixCost(
+            parameters=rank * (inputs + outputs),
+            forward=2.0 * rank * (inputs + outputs),
+            backward=2.0 * rank * (inputs + 2 * outputs + differentiated * inputs),
+        )
+
+    def peft_config(self, config: Mapping[str, Value], shape: ModelShape, task: TaskType) -> PeftConfig:
+        from peft import GraloraConfig
+
+        rank = _rank(config)
+        return GraloraConfig(
+            **self.common_arguments(config, shape, task),
+            r=rank,
+            alpha=rank * float(config.get("scale", 2.0)),
+            gralora_k=int(config.get("blocks", _DEFAULT_BLOCKS)),
+            fan_in_fan_out=shape.conv1d,
+        )
+
+
+def _rank(config: Mapping[str, Value]) -> int:
+    blocks = int(config.get("blocks", _DEFAULT_BLOCKS))
+    return -(-int(config.get("rank", _DEFAULT_RANK)) // blocks) * blocks

@@ -1,0 +1,57 @@
+"""HiRA: the weight times a low-rank matrix, element by element."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from search_spaces.families.base import register
+from search_spaces.families.fitting import FittedFamily
+from search_spaces.families.matrices import LAYERS, TARGETS, MatrixCost
+from search_spaces.parameters import Float, Int, Value
+from search_spaces.shapes import Matrix, ModelShape, TaskType
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
+_DEFAULT_RANK = 32
+
+
+@register
+class Hira(FittedFamily):
+    """(W + W ⊙ B A) x, B zero at the start: a change of high rank from LoRA's parameters (Huang et al., 2025,
+    ICLR, "HiRA: Parameter-Efficient Hadamard High-Rank Adaptation").
+
+    The change is small where the weight is, so learning rates are larger than LoRA's.
+    """
+
+    name = "hira"
+    title = "HiRA (Huang et al., 2025)"
+    linear_only = False
+    knobs = (
+        TARGETS,
+        LAYERS,
+        Int(name="rank", low=4, high=128, log=True, default=_DEFAULT_RANK),
+        Float(name="dropout", low=0.0, high=0.2, step=0.05, default=0.0),
+        Float(name="learning_rate", low=2e-4, high=2e-2, log=True, default=3e-3),
+    )
+
+    def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
+        """r(i+o) parameters; a second product as large as W's, 2io FLOPs a token for each pass, and B·A a
+        step, 2rio forward and twice that backward.
+        """
+        inputs, outputs, rank = matrix.inputs, matrix.outputs, int(config.get("rank", _DEFAULT_RANK))
+        product = 2.0 * inputs * outputs
+        return MatrixCost(
+            rank * (inputs + outputs), product, product * (1 + differentiated), step=3 * rank * product
+        )
+
+    def peft_config(self, config: Mapping[str, Value], shape: ModelShape, task: TaskType) -> PeftConfig:
+        from peft import HiraConfig
+
+        return HiraConfig(
+            **self.common_arguments(config, shape, task),
+            r=int(config.get("rank", _DEFAULT_RANK)),
+            hira_dropout=float(config.get("dropout", 0.0)),
+            fan_in_fan_out=shape.conv1d,
+        )

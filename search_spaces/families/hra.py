@@ -1,0 +1,55 @@
+"""HRA: the inputs of a matrix reflected by a chain of Householder reflections."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from search_spaces.families.base import register
+from search_spaces.families.fitting import FittedFamily
+from search_spaces.families.matrices import LAYERS, TARGETS, MatrixCost
+from search_spaces.parameters import Categorical, Float, Value
+from search_spaces.shapes import Matrix, ModelShape, TaskType
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
+_DEFAULT_RANK = 8
+
+
+@register
+class Hra(FittedFamily):
+    """W H₁ … H_r x with Hₖ = I - 2 uₖuₖᵀ / |uₖ|² (Yuan et al., 2024, arXiv 2405.17484).
+
+    r is even, so that the reflections start in equal pairs, which cancel. peft forms the i × i product anew in
+    every forward pass and keeps r of them for the backward pass: dear in memory on wide matrices.
+    """
+
+    name = "hra"
+    title = "HRA (Yuan et al., 2024)"
+    knobs = (
+        TARGETS,
+        LAYERS,
+        Categorical(name="rank", choices=(2, 4, 8, 16, 32), default=_DEFAULT_RANK, ordered=True),
+        Float(name="learning_rate", low=1e-4, high=1e-2, log=True, default=1e-3),
+    )
+
+    def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
+        """r·i parameters.
+
+        A step forms the weight: 4i² FLOPs a reflection, 2i³ for the chain and 2oi² for W times it; twice that
+        backward but for the first reflection, which starts from the identity, and the two products with
+        frozen matrices. Per token the weight's gradient costs 2io.
+        """
+        inputs, outputs = matrix.inputs, matrix.outputs
+        rank = int(config.get("rank", _DEFAULT_RANK))
+        products = 2.0 * inputs**3 + 2.0 * outputs * inputs**2
+        reflections = 12.0 * rank * inputs**2 - 2.0 * inputs**2
+        return MatrixCost(rank * inputs, backward=2.0 * inputs * outputs, step=2 * products + reflections)
+
+    def peft_config(self, config: Mapping[str, Value], shape: ModelShape, task: TaskType) -> PeftConfig:
+        from peft import HRAConfig
+
+        return HRAConfig(
+            **self.common_arguments(config, shape, task), r=int(config.get("rank", _DEFAULT_RANK))
+        )

@@ -1,0 +1,64 @@
+"""Prefix tuning in chosen layers only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from search_spaces.families.base import register
+from search_spaces.families.parts import (
+    CompositeFamily,
+    LayerState,
+    PartCost,
+    PlannedPart,
+    no_attention_interface,
+)
+from search_spaces.parameters import Float, Int, TopLayers, Value, adapted_layers
+from search_spaces.shapes import ModelShape, TaskType
+
+_DEFAULT_TOKENS = 8
+
+
+@dataclass(frozen=True)
+class PrefixPart(PlannedPart):
+    """`size` learnt keys and values in front of each layer's own."""
+
+    size: int
+    kind: ClassVar[str] = "prefix"
+
+    def sites(self, shape: ModelShape, layer: int) -> frozenset[str]:
+        return frozenset({"prefix"})
+
+    def cost(self, shape: ModelShape, layer: int, state: LayerState) -> PartCost:
+        """2 · size · d_kv parameters. Every query meets `size` keys more: two products forward, and of the
+        four backward those that the layer needs."""
+        product = 2.0 * shape.attention_width * self.size
+        backward = state.gradients.attention_products * product
+        return PartCost(2 * self.size * shape.kv_width, 2 * product, backward)
+
+    def targets(self, shape: ModelShape) -> str:
+        return shape.modules(self.layers, shape.select("k"))
+
+    def settings(self, shape: ModelShape) -> dict[str, Any]:
+        return {"size": self.size, "heads": shape.kv_heads, "width": shape.head_width}
+
+
+@register
+class LayerPrefix(CompositeFamily):
+    """Keys and values learnt directly, in front of those of the chosen layers, after any rotation."""
+
+    name = "layer-prefix"
+    title = "prefix tuning by layer (after Li and Liang, 2021)"
+    knobs = (
+        TopLayers(name="layers"),
+        Int(name="tokens", low=1, high=64, log=True, default=_DEFAULT_TOKENS),
+        Float(name="learning_rate", low=1e-3, high=3e-2, log=True, default=5e-3),
+    )
+
+    def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
+        return no_attention_interface(shape)
+
+    def parts(self, config: Mapping[str, Value], shape: ModelShape) -> Sequence[PlannedPart]:
+        layers = adapted_layers(config, "layers", shape.depth)
+        return [PrefixPart(layers, int(config.get("tokens", _DEFAULT_TOKENS)))]

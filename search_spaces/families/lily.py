@@ -1,0 +1,117 @@
+"""Lily: low-rank adapters whose parts are shared across layers and mixed by a router."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import permutations
+from typing import TYPE_CHECKING, Any
+
+from search_spaces.families.base import BYTES_PER_NUMBER, AdapterCost, register
+from search_spaces.families.fitting import FittedFamily
+from search_spaces.families.matrices import LAYERS, TARGETS, MatrixCost
+from search_spaces.parameters import Float, Int, Value, adapted_layers
+from search_spaces.shapes import Matrix, ModelShape, TaskType
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
+_DEFAULT_RANK = 16
+_DEFAULT_EXPERTS = 2
+_DEFAULT_STRIDE = 2
+
+
+@register
+class Lily(FittedFamily):
+    """W x + s · (Σₑ pₑ Bₑ) A x, p the mean over all tokens of a router on A x (Zhong et al., 2024,
+    arXiv 2407.09946).
+
+    For each role `stride` consecutive adapted layers share one A, and all share the same `experts` Bₑ, zero at
+    the start; each layer has its own router. peft takes the router's mean over the whole batch, padding
+    included, so that a prediction depends a little on the samples beside it, and it cannot merge.
+    """
+
+    name = "lily"
+    title = "Lily (Zhong et al., 2024)"
+    mergeable = False
+    knobs = (
+        TARGETS,
+        LAYERS,
+        Int(name="rank", low=2, high=128, log=True, default=_DEFAULT_RANK),
+        Int(name="experts", low=2, high=8, default=_DEFAULT_EXPERTS),
+        Int(name="stride", low=1, high=4, default=_DEFAULT_STRIDE),
+        Float(name="scale", low=0.25, high=8.0, log=True, default=2.0),
+        Float(name="learning_rate", low=1e-4, high=5e-3, log=True, default=5e-4),
+    )
+
+    def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
+        for one, other in permutations(shape.matrices, 2):
+            alike = (one.inputs, one.outputs) == (other.inputs, other.outputs)
+            if alike and one.name.endswith(f".{other.name}"):
+                return (
+                    f"peft tells the matrices {one.name!r} and {other.name!r} of {shape.model_type} apart by "
+                    "the end of their names and by their size, and both are the same"
+                )
+        return super().unsupported(shape, task)
+
+    def cost(self, config: Mapping[str, Value], shape: ModelShape) -> AdapterCost:
+        """What is shared is trained once, but peft saves it once a layer."""
+        cost = super().cost(config, shape)
+        rank, experts = _sizes(config)
+        layers = len(adapted_layers(config, "layers", shape.depth))
+        leaders = math.ceil(layers / int(config.get("stride", _DEFAULT_STRIDE)))
+        matrices = self.matrices(config, shape)
+        saved_twice = sum(
+            (layers - leaders) * rank * m.inputs + (layers - 1) * experts * rank * m.outputs for m in matrices
+        )
+        combined = layers * sum(2.0 * experts * rank * m.outputs for m in matrices)
+        return replace(
+            cost,
+            parameters=cost.parameters - saved_twice,
+            saved_bytes=BYTES_PER_NUMBER * cost.parameters,
+            forward_step_flops=combined,
+        )
+
+    def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
+        """As if nothing were shared: r·i for A, e·r·o for the experts, r·e for the router.
+
+        Per token LoRA's products and the router's, 2re for each pass; a step mixes the experts, 2ero forward
+        and twice that backward.
+        """
+        inputs, outputs = matrix.inputs, matrix.outputs
+        rank, experts = _sizes(config)
+        return MatrixCost(
+            rank * (inputs + experts * outputs + experts),
+            forward=2.0 * rank * (inputs + experts + outputs),
+            backward=2.0 * rank * (inputs * (1 + differentiated) + 2 * experts + 2 * outputs),
+            step=6.0 * experts * rank * outputs,
+        )
+
+    def common_arguments(
+        self, config: Mapping[str, Value], shape: ModelShape, task: TaskType
+    ) -> dict[str, Any]:
+        """Names instead of one expression, since peft shares among the modules that one name ends; what the
+        names alone would also match is excluded.
+        """
+        arguments = super().common_arguments(config, shape, task)
+        expression = arguments["target_modules"]
+        names = [matrix.name for matrix in self.matrices(config, shape)]
+        return {**arguments, "target_modules": names, "exclude_modules": rf"(?!(?:{expression})$).*"}
+
+    def peft_config(self, config: Mapping[str, Value], shape: ModelShape, task: TaskType) -> PeftConfig:
+        from peft import LilyConfig
+
+        rank, experts = _sizes(config)
+        return LilyConfig(
+            **self.common_arguments(config, shape, task),
+            r=rank,
+            num_B=experts,
+            stride_A=int(config.get("stride", _DEFAULT_STRIDE)),
+            scaling=float(config.get("scale", 2.0)),
+        )
+
+
+def _sizes(config: Mapping[str, Value]) -> tuple[int, int]:
+    """Rank and number of experts."""
+    return int(config.get("rank", _DEFAULT_RANK)), int(config.get("experts", _DEFAULT_EXPERTS))

@@ -1,0 +1,65 @@
+"""LoHa: the elementwise product of two low-rank matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from search_spaces.families.base import register
+from search_spaces.families.matrices import LAYERS, TARGETS, MatrixCost, MatrixFamily
+from search_spaces.families.tools import unadaptable
+from search_spaces.parameters import Float, Int, Value
+from search_spaces.shapes import Matrix, ModelShape, TaskType
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
+_DEFAULT_RANK = 8
+
+
+@register
+class LoHa(MatrixFamily):
+    """W + scale · (B₁ A₁) ⊙ (B₂ A₂): twice the parameters of a LoRA of that rank, up to rank r².
+
+    The product comes from federated learning (FedPara, Hyeon-Woo et al., 2021, arXiv 2108.06098, Proposition
+    1); as an adapter it is LyCORIS's (Yeh et al., 2023, arXiv 2309.14859). Its entries keep their size when
+    the rank changes, so `scale` is the multiplier itself. peft forms the whole matrix in every forward
+    pass, so it is slow for its number of parameters.
+    """
+
+    name = "loha"
+    title = "LoHa (Yeh et al., 2023)"
+    knobs = (
+        TARGETS,
+        LAYERS,
+        Int(name="rank", low=1, high=32, log=True, default=_DEFAULT_RANK),
+        Float(name="scale", low=0.25, high=8.0, log=True, default=1.0),
+        Float(name="learning_rate", low=1e-4, high=1e-2, log=True, default=1e-3),
+    )
+
+    def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
+        return unadaptable(shape, "LoHa")
+
+    def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
+        """2r(i+o) parameters.
+
+        Each forward pass forms both products, 4rio FLOPs, and a backward pass forms them again and takes four
+        gradients, 12rio. Per token the sum is a second matrix: 2io forward, 2io for its own gradient and
+        2io for that of its input.
+        """
+        whole = 2.0 * matrix.inputs * matrix.outputs
+        rank = int(config.get("rank", _DEFAULT_RANK))
+        return MatrixCost(
+            parameters=2 * rank * (matrix.inputs + matrix.outputs),
+            forward=whole,
+            backward=(1 + differentiated) * whole,
+            step=8 * rank * whole,
+        )
+
+    def peft_config(self, config: Mapping[str, Value], shape: ModelShape, task: TaskType) -> PeftConfig:
+        from peft import LoHaConfig
+
+        rank = int(config.get("rank", _DEFAULT_RANK))
+        return LoHaConfig(
+            **self.common_arguments(config, shape, task), r=rank, alpha=rank * float(config.get("scale", 1.0))
+        )

@@ -1,0 +1,92 @@
+"""LoKr: the Kronecker product of a small matrix and a low-rank one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from math import isqrt
+from typing import TYPE_CHECKING
+
+from search_spaces.families.base import register
+from search_spaces.families.matrices import LAYERS, TARGETS, MatrixCost, MatrixFamily
+from search_spaces.families.tools import unadaptable
+from search_spaces.parameters import Categorical, Float, Int, Value
+from search_spaces.shapes import Matrix, ModelShape, TaskType
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
+_DEFAULT_RANK, _DEFAULT_FACTOR = 8, 8
+
+
+@register
+class LoKr(MatrixFamily):
+    """W + scale · C ⊗ (B A), with C of about `factor` rows and columns (Yeh et al., 2023, arXiv 2309.14859).
+
+    The sizes of W are divided by `factor`, or by their largest divisor below it and below their square root
+    where it does not divide them. B A becomes one full matrix where the rank is at least half its size;
+    with `decompose_both` C is low-rank too where that is smaller. `scale` is the multiplier itself. peft
+    forms the whole matrix in every forward pass, so it is slow for its number of parameters.
+    """
+
+    name = "lokr"
+    title = "LoKr (Yeh et al., 2023)"
+    knobs = (
+        TARGETS,
+        LAYERS,
+        Int(name="rank", low=1, high=64, log=True, default=_DEFAULT_RANK),
+        Categorical(name="factor", choices=(2, 4, 8, 16, 32), default=_DEFAULT_FACTOR, ordered=True),
+        Categorical(name="decompose_both", choices=(False, True)),
+        Float(name="scale", low=0.25, high=8.0, log=True, default=1.0),
+        Float(name="learning_rate", low=1e-4, high=1e-2, log=True, default=1e-3),
+    )
+
+    def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
+        return unadaptable(shape, "LoKr")
+
+    def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
+        """The parameters of the two factors, each full or low-rank.
+
+        A low-rank factor of k rows and l columns is formed once a forward pass, 2rkl FLOPs, and costs twice
+        that backward; the Kronecker product is elementwise. Per token the sum is a second matrix: 2io
+        forward, 2io for its own gradient and 2io for that of its input.
+        """
+        factor = int(config.get("factor", _DEFAULT_FACTOR))
+        rows, large_rows = divided(matrix.outputs, factor)
+        columns, large_columns = divided(matrix.inputs, factor)
+        both = bool(config.get("decompose_both", False))
+        small, small_step = _factor_cost(config, rows, columns, low_rank=both)
+        large, large_step = _factor_cost(config, large_rows, large_columns, low_rank=True)
+        whole = 2.0 * matrix.inputs * matrix.outputs
+        return MatrixCost(small + large, whole, (1 + differentiated) * whole, step=small_step + large_step)
+
+    def peft_config(self, config: Mapping[str, Value], shape: ModelShape, task: TaskType) -> PeftConfig:
+        from peft import LoKrConfig
+
+        rank = int(config.get("rank", _DEFAULT_RANK))
+        return LoKrConfig(
+            **self.common_arguments(config, shape, task),
+            r=rank,
+            alpha=rank * float(config.get("scale", 1.0)),
+            decompose_factor=int(config.get("factor", _DEFAULT_FACTOR)),
+            decompose_both=bool(config.get("decompose_both", False)),
+        )
+
+
+@lru_cache(maxsize=4096)
+def divided(size: int, factor: int) -> tuple[int, int]:
+    """Two numbers whose product is `size`: `factor` and the rest, or the nearest that peft finds to it."""
+    if size % factor == 0:
+        return factor, size // factor
+    divisor = next(d for d in range(min(factor, isqrt(size)), 0, -1) if size % d == 0)
+    return divisor, size // divisor
+
+
+def _factor_cost(
+    config: Mapping[str, Value], rows: int, columns: int, *, low_rank: bool
+) -> tuple[int, float]:
+    """Parameters of one factor, and FLOPs of forming it and of its gradients."""
+    rank = int(config.get("rank", _DEFAULT_RANK))
+    if not low_rank or rank >= max(rows, columns) / 2:
+        return rows * columns, 0.0
+    return rank * (rows + columns), 6.0 * rank * rows * columns

@@ -1,0 +1,54 @@
+"""MiSS: one small matrix, repeated along the inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from search_spaces.families.base import register
+from search_spaces.families.fitting import FittedFamily
+from search_spaces.families.matrices import LAYERS, TARGETS, MatrixCost
+from search_spaces.parameters import Float, Int, Value
+from search_spaces.shapes import Matrix, ModelShape, TaskType
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
+_DEFAULT_RANK = 16
+
+
+@register
+class Miss(FittedFamily):
+    """W x + D s(x), s the sum of the input's pieces of length r, D of shape [outputs, r] and zero at the start
+    (Kang and Yin, 2024, arXiv 2409.15371).
+
+    No rank is larger than the adapted inputs.
+    """
+
+    name = "miss"
+    title = "MiSS (Kang and Yin, 2024)"
+    knobs = (
+        TARGETS,
+        LAYERS,
+        Int(name="rank", low=1, high=128, log=True, default=_DEFAULT_RANK),
+        Float(name="dropout", low=0.0, high=0.2, step=0.05, default=0.0),
+        Float(name="learning_rate", low=5e-5, high=2e-3, log=True, default=3e-4),
+    )
+
+    def fitted(self, config: Mapping[str, Value], shape: ModelShape) -> dict[str, Value]:
+        inputs = min(matrix.inputs for matrix in self.matrices(config, shape))
+        return {**config, "rank": min(int(config.get("rank", _DEFAULT_RANK)), inputs)}
+
+    def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
+        """r·o parameters; 2ro FLOPs a token forward, as much again for each of the two gradients."""
+        product = 2.0 * int(config["rank"]) * matrix.outputs
+        return MatrixCost(int(config["rank"]) * matrix.outputs, product, product * (1 + differentiated))
+
+    def peft_config(self, config: Mapping[str, Value], shape: ModelShape, task: TaskType) -> PeftConfig:
+        from peft import MissConfig
+
+        return MissConfig(
+            **self.common_arguments(config, shape, task),
+            r=int(self.fitted(config, shape)["rank"]),
+            miss_dropout=float(config.get("dropout", 0.0)),
+        )

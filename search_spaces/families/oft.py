@@ -1,0 +1,85 @@
+"""OFT: the inputs of a matrix rotated block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from search_spaces.families.base import register
+from search_spaces.families.fitting import FittedFamily, largest_divisor
+from search_spaces.families.matrices import LAYERS, TARGETS, MatrixCost
+from search_spaces.parameters import Categorical, Float, Value
+from search_spaces.shapes import Matrix, ModelShape, TaskType
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
+_DEFAULT_BLOCK = 32
+_NEUMANN_TERMS = 5
+_BLOCK_PRODUCTS = 3
+"""Products of two blocks in a Neumann series of five terms: Q², Q³ and Q⁴."""
+
+
+@register
+class Oft(FittedFamily):
+    """W R x, R block-diagonal and orthogonal, the identity at the start (Qiu et al., 2023, arXiv 2306.07280).
+
+    Each block of b × b is (I + Q)(I - Q)⁻¹ of a skew-symmetric Q, the inverse as a Neumann series (Qiu et
+    al., 2025, arXiv 2506.19847). `block_size` is the largest divisor of all adapted inputs at or below the
+    knob's value; with `share` all blocks of a matrix are one.
+    """
+
+    name = "oft"
+    title = "OFT (Qiu et al., 2023)"
+    knobs = (
+        TARGETS,
+        LAYERS,
+        Categorical(
+            name="block_size", choices=(2, 4, 8, 16, 32, 64, 128), default=_DEFAULT_BLOCK, ordered=True
+        ),
+        Categorical(name="share", choices=(False, True)),
+        Float(name="learning_rate", low=5e-5, high=5e-3, log=True, default=5e-4),
+    )
+
+    def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
+        return super().unsupported(shape, task) or no_common_block(shape)
+
+    def fitted(self, config: Mapping[str, Value], shape: ModelShape) -> dict[str, Value]:
+        inputs = [matrix.inputs for matrix in self.matrices(config, shape)]
+        block = largest_divisor(int(config.get("block_size", _DEFAULT_BLOCK)), inputs)
+        return {**config, "block_size": block}
+
+    def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
+        """b(b-1)/2 parameters a block, i/b blocks or one.
+
+        2ib FLOPs a token to rotate, twice that backward where the input needs a gradient; the frozen matrix
+        then reads a differentiated input in any case. A step forms the blocks: three products forward, two
+        gradients of each backward.
+        """
+        inputs, block = matrix.inputs, int(config["block_size"])
+        blocks = 1 if config.get("share", False) else inputs // block
+        rotation = 2.0 * inputs * block
+        backward = rotation * (1 + differentiated)
+        backward += (not differentiated) * 2.0 * inputs * matrix.outputs
+        step = 3 * _BLOCK_PRODUCTS * 2.0 * blocks * block**3
+        return MatrixCost(blocks * (block * (block - 1) // 2), rotation, backward, step)
+
+    def peft_config(self, config: Mapping[str, Value], shape: ModelShape, task: TaskType) -> PeftConfig:
+        from peft import OFTConfig
+
+        return OFTConfig(
+            **self.common_arguments(config, shape, task),
+            r=0,
+            oft_block_size=int(self.fitted(config, shape)["block_size"]),
+            block_share=bool(config.get("share", False)),
+            use_cayley_neumann=True,
+            num_cayley_neumann_terms=_NEUMANN_TERMS,
+        )
+
+
+def no_common_block(shape: ModelShape) -> str | None:
+    """Why the matrices' inputs cannot be cut into equal blocks of two or more, or None if they can."""
+    sizes = {matrix.inputs for matrix in shape.matrices}
+    if largest_divisor(2, sizes) == 2:
+        return None
+    return f"the inputs of {shape.model_type}'s matrices, {sorted(sizes)}, are not all even: no block divides"

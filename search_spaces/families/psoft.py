@@ -1,0 +1,63 @@
+"""PSOFT: a rotation inside the principal subspace of the weight."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from search_spaces.families.base import register
+from search_spaces.families.fitting import FittedFamily, smallest_side
+from search_spaces.families.matrices import LAYERS, TARGETS, MatrixCost
+from search_spaces.parameters import Float, Int, Value
+from search_spaces.shapes import Matrix, ModelShape, TaskType
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
+_DEFAULT_RANK = 32
+
+
+@register
+class Psoft(FittedFamily):
+    """W x + B (diag(β) R diag(α) - I) A x, B A the best approximation of W of rank r, frozen, R orthogonal by
+    an exact Cayley transform, α and β one at the start (Wu et al., 2025, arXiv 2505.11235).
+
+    A and B come from a singular value decomposition of W that every trial, and every loading, repeats. No
+    rank is larger than a side of an adapted matrix.
+    """
+
+    name = "psoft"
+    title = "PSOFT (Wu et al., 2025)"
+    knobs = (
+        TARGETS,
+        LAYERS,
+        Int(name="rank", low=8, high=256, log=True, default=_DEFAULT_RANK),
+        Float(name="dropout", low=0.0, high=0.2, step=0.05, default=0.0),
+        Float(name="learning_rate", low=1e-4, high=1e-2, log=True, default=1e-3),
+    )
+
+    def fitted(self, config: Mapping[str, Value], shape: ModelShape) -> dict[str, Value]:
+        rank = min(int(config.get("rank", _DEFAULT_RANK)), smallest_side(self.matrices(config, shape)))
+        return {**config, "rank": rank}
+
+    def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
+        """r(r-1)/2 + 2r parameters.
+
+        2r(i + r + o) FLOPs a token forward. Backward: the gradients of R and of its output always, those of
+        what A reads and puts out where the input needs one. A step's Cayley transform has a gradient of 2r³.
+        """
+        inputs, outputs, rank = matrix.inputs, matrix.outputs, int(config["rank"])
+        forward = 2.0 * rank * (inputs + rank + outputs)
+        backward = 2.0 * rank * (rank + outputs + differentiated * (inputs + rank))
+        return MatrixCost(rank * (rank - 1) // 2 + 2 * rank, forward, backward, step=2.0 * rank**3)
+
+    def peft_config(self, config: Mapping[str, Value], shape: ModelShape, task: TaskType) -> PeftConfig:
+        from peft import PsoftConfig
+
+        rank = int(self.fitted(config, shape)["rank"])
+        return PsoftConfig(
+            **self.common_arguments(config, shape, task),
+            r=rank,
+            psoft_alpha=rank,  # B is divided by alpha / r, so that it has no effect: 1 is as good as any
+            psoft_dropout=float(config.get("dropout", 0.0)),
+        )

@@ -1,0 +1,74 @@
+"""RandLoRA: updates of full rank as trained combinations of frozen random low-rank matrices."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from search_spaces.families.base import register
+from search_spaces.families.matrices import LAYERS, TARGETS, MatrixCost, MatrixFamily
+from search_spaces.parameters import Float, Int, Value
+from search_spaces.shapes import Matrix, ModelShape, TaskType
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
+_DEFAULT_RANK = 32
+
+
+@register
+class RandLora(MatrixFamily):
+    """W + scale · Σₙ Bₙ Λₙ A Γₙ over n = ⌈min(i, o)/rank⌉ random bases, Λ and Γ diagonal and trained.
+
+    (Albert et al., 2025, arXiv 2502.00987.) A smaller rank means more bases and more parameters. A
+    and B are random, frozen and the same for every matrix (cut to its size). They are not saved: peft would write
+    a copy for each matrix, as large as the base itself. It draws them again from a fixed key, in bf16, so
+    that an adapter trained where there is bf16 does not load where there is none. peft's customary
+    multiplier is 20 at every rank.
+    """
+
+    name = "randlora"
+    title = "RandLoRA (Albert et al., 2025)"
+    knobs = (
+        TARGETS,
+        LAYERS,
+        Int(name="rank", low=4, high=128, log=True, default=_DEFAULT_RANK),
+        Float(name="scale", low=2.0, high=40.0, log=True, default=20.0),
+        Float(name="learning_rate", low=3e-5, high=3e-3, log=True, default=3e-4),
+    )
+
+    def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
+        """n(r + min(i, o)) parameters.
+
+        The bases side by side are two matrices of inner size k = nr: 2k(i+o) FLOPs a token forward. The
+        factor on the shorter side is trained and takes a gradient, the other only passes one on. A step also
+        sums the trained factor's gradient over bases and over its shorter side, 4k·min(i, o).
+        """
+        inputs, outputs = matrix.inputs, matrix.outputs
+        rank = int(config.get("rank", _DEFAULT_RANK))
+        bases = -(-min(inputs, outputs) // rank)
+        inner = bases * rank
+        if inputs <= outputs:  # the trained factor comes first
+            backward = 2.0 * inner * (inputs + outputs + differentiated * inputs)
+        else:
+            backward = 2.0 * inner * (outputs + differentiated * (inputs + outputs))
+        return MatrixCost(
+            parameters=bases * (rank + min(inputs, outputs)),
+            forward=2.0 * inner * (inputs + outputs),
+            backward=backward,
+            step=4.0 * inner * min(inputs, outputs),
+        )
+
+    def peft_config(self, config: Mapping[str, Value], shape: ModelShape, task: TaskType) -> PeftConfig:
+        from peft import RandLoraConfig
+
+        rank = int(config.get("rank", _DEFAULT_RANK))
+        with warnings.catch_warnings(action="ignore"):  # of what the class says about unsaved bases
+            return RandLoraConfig(
+                **self.common_arguments(config, shape, task),
+                r=rank,
+                randlora_alpha=rank * float(config.get("scale", 20.0)),
+                save_projection=False,
+                fan_in_fan_out=shape.conv1d,
+            )

@@ -1,0 +1,57 @@
+"""RoAd: the outputs of a matrix rotated and stretched in pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import gcd
+from typing import TYPE_CHECKING
+
+from search_spaces.families.base import register
+from search_spaces.families.matrices import LAYERS, TARGETS, MatrixCost, MatrixFamily
+from search_spaces.families.tools import unadaptable
+from search_spaces.parameters import Categorical, Float, Value
+from search_spaces.shapes import Matrix, ModelShape, TaskType
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
+_LARGEST_GROUP = 64
+
+
+@register
+class Road(MatrixFamily):
+    """R (W x + b), with R made of a rotation and a stretch for each pair of outputs.
+
+    (Liao and Monz, 2024, arXiv 2409.00119.) `variant` 1 has one angle and one stretch a pair, 2
+    one of each an output, 4 two of each an output, in peft's terms road_1, road_2 and road_4. Which outputs
+    form a pair depends on a group size, which changes neither cost nor quality: it is 64, or the largest
+    part of 64 that divides the outputs of every chosen matrix.
+    """
+
+    name = "road"
+    title = "RoAd (Liao and Monz, 2024)"
+    knobs = (
+        TARGETS,
+        LAYERS,
+        Categorical(name="variant", choices=(1, 2, 4), ordered=True),
+        Float(name="learning_rate", low=5e-4, high=2e-2, log=True, default=3e-3),
+    )
+
+    def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
+        odd = next((matrix for matrix in shape.matrices if matrix.outputs % 2), None)
+        if odd is not None:
+            return f"RoAd rotates outputs in pairs; {odd.name} of {shape.model_type} has {odd.outputs}, an odd number"
+        return unadaptable(shape, "RoAd")
+
+    def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
+        """o parameters times the variant; elementwise work, so no matrix FLOPs of its own."""
+        return MatrixCost(parameters=int(config.get("variant", 1)) * matrix.outputs)
+
+    def peft_config(self, config: Mapping[str, Value], shape: ModelShape, task: TaskType) -> PeftConfig:
+        from peft import RoadConfig
+
+        return RoadConfig(
+            **self.common_arguments(config, shape, task),
+            variant=f"road_{config.get('variant', 1)}",
+            group_size=gcd(_LARGEST_GROUP, *(matrix.outputs for matrix in self.matrices(config, shape))),
+        )

@@ -1,0 +1,71 @@
+"""SHiRA: a few entries of each weight matrix, chosen at random, trained directly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from search_spaces.families.base import AdapterCost, register
+from search_spaces.families.matrices import LAYERS, TARGETS, MatrixCost, MatrixFamily
+from search_spaces.families.tools import unadaptable
+from search_spaces.parameters import Float, Int, Value
+from search_spaces.shapes import Matrix, ModelShape, TaskType
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
+_DEFAULT_RANK = 8
+_MASK_SEED = 0
+
+
+@register
+class Shira(MatrixFamily):
+    """As many entries of each matrix as a LoRA of rank `rank` has parameters (Bhardwaj et al., 2024).
+
+    arXiv 2406.13175, with its random mask (SHiRA-Rand), the same in every trial. The update
+    is sparse and of high rank. Where a chosen matrix has fewer entries than that, the rank is the largest
+    at which all of them have enough. The indices are saved with the entries, two for each.
+    """
+
+    name = "shira"
+    title = "SHiRA (Bhardwaj et al., 2024)"
+    knobs = (
+        TARGETS,
+        LAYERS,
+        Int(name="rank", low=1, high=64, log=True, default=_DEFAULT_RANK),
+        Float(name="learning_rate", low=5e-5, high=5e-3, log=True, default=5e-4),
+    )
+
+    def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
+        return unadaptable(shape, "SHiRA")
+
+    def cost(self, config: Mapping[str, Value], shape: ModelShape) -> AdapterCost:
+        return super().cost({**config, "rank": self._rank(config, shape)}, shape)
+
+    def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
+        """r(i+o) parameters; per token 2io FLOPs backward, as the whole matrix takes a gradient first.
+
+        The sum of weight and update is formed elementwise and multiplied once, so nothing is added forward.
+        """
+        return MatrixCost(
+            parameters=int(config["rank"]) * (matrix.inputs + matrix.outputs),
+            backward=2.0 * matrix.inputs * matrix.outputs,
+        )
+
+    def saved_bytes(self, config: Mapping[str, Value], matrices: tuple[Matrix, ...]) -> tuple[int, int]:
+        """Three numbers of four bytes an entry: its value, row and column."""
+        return 0, 3 * 4 * sum(int(config["rank"]) * (m.inputs + m.outputs) for m in matrices)
+
+    def peft_config(self, config: Mapping[str, Value], shape: ModelShape, task: TaskType) -> PeftConfig:
+        from peft import ShiraConfig
+
+        return ShiraConfig(
+            **self.common_arguments(config, shape, task),
+            r=self._rank(config, shape),
+            random_seed=_MASK_SEED,
+        )
+
+    def _rank(self, config: Mapping[str, Value], shape: ModelShape) -> int:
+        """At most what leaves every chosen matrix with no more trained entries than it has."""
+        most = min(m.inputs * m.outputs // (m.inputs + m.outputs) for m in self.matrices(config, shape))
+        return min(int(config.get("rank", _DEFAULT_RANK)), most)

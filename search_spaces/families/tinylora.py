@@ -1,0 +1,78 @@
+"""TinyLoRA: a handful of numbers that mix fixed random changes of the weight's main directions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from search_spaces.families.base import register
+from search_spaces.families.fitting import FittedFamily
+from search_spaces.families.matrices import LAYERS, TARGETS, MatrixCost
+from search_spaces.parameters import Categorical, Float, Int, Value
+from search_spaces.shapes import Matrix, ModelShape, TaskType
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
+_DEFAULT_RANK = 2
+_DEFAULT_NUMBERS = 64
+
+
+@register
+class TinyLora(FittedFamily):
+    """W x + B (Σₖ vₖ Pₖ) A x, A and B from W's singular value decomposition, the r × r matrices P fixed and
+    random, v trained, zero at the start (Morris et al., 2026, arXiv 2602.04118).
+
+    `numbers` is the length of v; with `tied` all matrices share one v. peft saves A and B too, so the file is
+    far larger than what is trained. Every trial decomposes every adapted matrix anew.
+    """
+
+    name = "tinylora"
+    title = "TinyLoRA (Morris et al., 2026)"
+    linear_only = False
+    knobs = (
+        TARGETS,
+        LAYERS,
+        Int(name="rank", low=1, high=16, log=True, default=_DEFAULT_RANK),
+        Int(name="numbers", low=1, high=256, log=True, default=_DEFAULT_NUMBERS),
+        Categorical(name="tied", choices=(False, True)),
+        Float(name="learning_rate", low=1e-4, high=3e-2, log=True, default=3e-3),
+    )
+
+    def shared_parameters(self, config: Mapping[str, Value], matrices: tuple[Matrix, ...]) -> int:
+        return int(config.get("numbers", _DEFAULT_NUMBERS)) if config.get("tied", False) else 0
+
+    def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
+        """u parameters, or none of its own where v is tied.
+
+        2r(i + r + o) FLOPs a token forward; backward r × r gradients and what passes through B, and through A
+        where the input needs a gradient. A step mixes the P, 2ur² forward and as much backward.
+        """
+        inputs, outputs, rank = matrix.inputs, matrix.outputs, _rank(config, matrix)
+        numbers = int(config.get("numbers", _DEFAULT_NUMBERS))
+        return MatrixCost(
+            0 if config.get("tied", False) else numbers,
+            forward=2.0 * rank * (inputs + rank + outputs),
+            backward=2.0 * rank * (rank + outputs + differentiated * (inputs + rank)),
+            step=4.0 * numbers * rank**2,
+        )
+
+    def stored_besides(self, config: Mapping[str, Value], matrix: Matrix) -> int:
+        return _rank(config, matrix) * (matrix.inputs + matrix.outputs)
+
+    def peft_config(self, config: Mapping[str, Value], shape: ModelShape, task: TaskType) -> PeftConfig:
+        from peft import TinyLoraConfig
+
+        return TinyLoraConfig(
+            **self.common_arguments(config, shape, task),
+            r=int(config.get("rank", _DEFAULT_RANK)),
+            u=int(config.get("numbers", _DEFAULT_NUMBERS)),
+            weight_tying=1.0 if config.get("tied", False) else 0.0,
+            save_projection=False,
+            fan_in_fan_out=shape.conv1d,
+        )
+
+
+def _rank(config: Mapping[str, Value], matrix: Matrix) -> int:
+    """The rank that peft gives one matrix: no larger than its smaller side."""
+    return min(int(config.get("rank", _DEFAULT_RANK)), matrix.inputs, matrix.outputs)

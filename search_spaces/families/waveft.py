@@ -1,0 +1,64 @@
+"""WaveFT: a weight change with few wavelet coefficients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from search_spaces.families.base import register
+from search_spaces.families.fitting import FittedFamily
+from search_spaces.families.matrices import LAYERS, TARGETS, MatrixCost
+from search_spaces.parameters import Float, Int, Value
+from search_spaces.shapes import Matrix, ModelShape, TaskType
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
+_DEFAULT_COEFFICIENTS = 2592
+_DEFAULT_SCALE = 25.0
+
+
+@register
+class WaveFt(FittedFamily):
+    """W x + λ · w⁻¹(E) x, w⁻¹ the inverse Haar transform of one level, E zero but for n trained entries at
+    random places (Bilican et al., 2025, arXiv 2505.12532).
+    """
+
+    name = "waveft"
+    title = "WaveFT (Bilican et al., 2025)"
+    linear_only = False
+    knobs = (
+        TARGETS,
+        LAYERS,
+        Int(name="coefficients", low=50, high=20_000, log=True, default=_DEFAULT_COEFFICIENTS),
+        Float(name="scale", low=2.5, high=250.0, log=True, default=_DEFAULT_SCALE),
+        Float(name="learning_rate", low=1e-5, high=1e-3, log=True, default=1e-4),
+    )
+
+    def fitted(self, config: Mapping[str, Value], shape: ModelShape) -> dict[str, Value]:
+        size = min(matrix.inputs * matrix.outputs for matrix in self.matrices(config, shape))
+        return {**config, "coefficients": min(int(config.get("coefficients", _DEFAULT_COEFFICIENTS)), size)}
+
+    def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
+        """n parameters; the change is multiplied apart from W, 2io FLOPs a token for each pass.
+
+        A step's transform is a convolution from four bands to one, 8 FLOPs for each number of the (evenly
+        padded) matrix, and as much backward.
+        """
+        inputs, outputs = matrix.inputs, matrix.outputs
+        product = 2.0 * inputs * outputs
+        padded = (inputs + inputs % 2) * (outputs + outputs % 2)
+        return MatrixCost(
+            int(config["coefficients"]), product, product * (1 + differentiated), step=16.0 * padded
+        )
+
+    def peft_config(self, config: Mapping[str, Value], shape: ModelShape, task: TaskType) -> PeftConfig:
+        from peft import WaveFTConfig
+
+        return WaveFTConfig(
+            **self.common_arguments(config, shape, task),
+            n_frequency=int(self.fitted(config, shape)["coefficients"]),
+            scaling=float(config.get("scale", _DEFAULT_SCALE)),
+            wavelet_family="db1",
+            fan_in_fan_out=shape.conv1d,
+        )

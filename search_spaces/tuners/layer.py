@@ -1,0 +1,152 @@
+"""A module of the base with parts on it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from typing import Any
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
+from torch import nn
+from torch.func import functional_call
+from transformers.pytorch_utils import Conv1D
+
+from .part import Part, Tensors
+
+Place = tuple["CompositeLayer", str]
+"""Where a tensor lives: a layer, and the name of its dictionary from adapter to tensor."""
+
+
+class CompositeLayer(nn.Module, BaseTunerLayer):
+    """A wrapped module. Each tensor of a part is one `composite_<kind>_<name>`, by adapter.
+
+    The base module's parameters are never written into: they may belong to other models as well. Merging
+    puts new parameters in their place, and unmerging puts the old ones back.
+    """
+
+    other_param_names = ("composite_parts",)
+    active_adapters: list[str]
+
+    def __init__(self, base_layer: nn.Module) -> None:
+        super().__init__()
+        self.base_layer = base_layer
+        self.adapter_layer_names: tuple[str, ...] = ()
+        self.composite_parts: dict[str, tuple[Part, ...]] = {}
+        self._places: dict[tuple[str, str], dict[str, Place]] = {}
+        self._disable_adapters = False
+        self.merged_adapters: list[str] = []
+        self._originals: list[dict[str, nn.Parameter | None]] = []
+
+    def add_adapter(self, adapter: str, parts: Sequence[Part], known: dict[Hashable, Place]) -> None:
+        """Put an adapter's parts on the module.
+
+        Args:
+            known: tensors that modules of this adapter share, by key; new ones are entered.
+
+        Raises:
+            ValueError: two parts of one kind, or a part that cannot stand on this module.
+        """
+        kinds = [part.kind for part in parts]
+        twice = sorted({name for name in kinds if kinds.count(name) > 1})
+        if twice:
+            raise ValueError(f"parts: two of kind {twice[0]} have the same target; give each its own layers")
+        base = self.base_layer
+        device = next(base.parameters()).device
+        for part in parts:
+            places: dict[str, Place] = {}
+            shared = part.shared(base)
+            for name, tensor in part.tensors(base).items():
+                key = shared.get(name)
+                if key is None or key not in known:
+                    places[name] = self._keep(adapter, f"composite_{part.kind}_{name}", tensor.to(device))
+                    if key is not None:
+                        known[key] = places[name]
+                else:
+                    places[name] = known[key]
+            self._places[adapter, part.kind] = places
+        self.composite_parts[adapter] = tuple(sorted(parts, key=lambda part: part.order))
+
+    def _keep(self, adapter: str, attribute: str, tensor: torch.Tensor) -> Place:
+        if attribute not in self.adapter_layer_names:
+            setattr(self, attribute, nn.ParameterDict())
+            self.adapter_layer_names = (*self.adapter_layer_names, attribute)
+        getattr(self, attribute)[adapter] = nn.Parameter(tensor)
+        return self, attribute
+
+    def own(self, adapter: str, part: Part) -> Tensors:
+        """The tensors of one part, by name."""
+        places = self._places[adapter, part.kind]
+        return {name: getattr(layer, attribute)[adapter] for name, (layer, attribute) in places.items()}
+
+    def active(self) -> Iterator[tuple[Part, Tensors]]:
+        """The parts of the active adapters with their tensors; none where adapters are disabled or merged."""
+        if self.disable_adapters or self.merged:
+            return
+        for adapter in self.active_adapters:
+            for part in self.composite_parts.get(adapter, ()):
+                yield part, self.own(adapter, part)
+
+    def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        if self.disable_adapters and self.merged:
+            self.unmerge()
+        active = list(self.active())
+        for part, own in active:
+            x = part.read(own, x)
+        y = self._base(active, x, *args, **kwargs)
+        for part, own in active:
+            y = part.rewrite(own, x, y)
+        added = [more for part, own in active if (more := part.add(own, y)) is not None]
+        for more in added:
+            y = y + more.to(y.dtype)
+        return y
+
+    def _base(self, active: Sequence[tuple[Part, Tensors]], *args: Any, **kwargs: Any) -> torch.Tensor:
+        replacing = [(part, own) for part, own in active if part.replaces]
+        if not replacing:
+            return self.base_layer(*args, **kwargs)
+        weights: Tensors = dict(self.base_layer.named_parameters())
+        for part, own in replacing:
+            weights = part.merge(own, weights, isinstance(self.base_layer, Conv1D))
+        return functional_call(self.base_layer, weights, args, kwargs)
+
+    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
+        """Fold adapters into the module.
+
+        Raises:
+            ValueError: a part does not merge, or with `safe_merge` a weight would not be finite.
+        """
+        for adapter in check_adapters_to_merge(self, adapter_names):
+            if adapter not in self.composite_parts:
+                continue
+            weights: Tensors = {name: p.detach() for name, p in self.base_layer.named_parameters()}
+            for part in self.composite_parts[adapter]:
+                if not part.mergeable:
+                    raise ValueError(f"a part of kind {part.kind} cannot be merged; use the adapter unmerged")
+                own = {name: tensor.detach() for name, tensor in self.own(adapter, part).items()}
+                weights = part.merge(own, weights, isinstance(self.base_layer, Conv1D))
+            if safe_merge and not all(bool(weight.isfinite().all()) for weight in weights.values()):
+                raise ValueError(f"merging {adapter!r} would give weights that are not finite")
+            self._originals.append(self._put(weights))
+            self.merged_adapters.append(adapter)
+
+    def _put(self, weights: Tensors) -> dict[str, nn.Parameter | None]:
+        """Give the base module new parameters; the ones that they replace."""
+        old: dict[str, nn.Parameter | None] = {}
+        for path, weight in weights.items():
+            parent, _, name = path.rpartition(".")
+            module = self.base_layer.get_submodule(parent)
+            old[path] = getattr(module, name)
+            module.register_parameter(name, nn.Parameter(weight.detach(), requires_grad=False))
+        return old
+
+    def unmerge(self) -> None:
+        """Put the base module's own parameters back: the very ones, so nothing is rounded."""
+        while self._originals:
+            for path, parameter in self._originals.pop().items():
+                parent, _, name = path.rpartition(".")
+                self.base_layer.get_submodule(parent).register_parameter(name, parameter)
+            self.merged_adapters.pop()
+
+    def delete_adapter(self, adapter_name: str) -> None:
+        super().delete_adapter(adapter_name)
+        self._places = {key: places for key, places in self._places.items() if key[0] != adapter_name}

@@ -1,0 +1,125 @@
+"""The tuner: finds the modules of each part and wraps them."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any, ClassVar
+
+from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
+from torch import nn
+
+from .attention import with_prefixes, without_prefixes
+from .bottleneck import Capture, Parallel
+from .config import CompositeConfig
+from .copies import Copy
+from .layer import CompositeLayer, Place
+from .part import KINDS, Part, build_part, matches, sizes
+from .prefix import Prefix
+
+
+class CompositeModel(BaseTuner):
+    """A base model with composite adapters, as peft builds it from a `CompositeConfig`."""
+
+    prefix = "composite_"
+    tuner_layer_cls = CompositeLayer
+    target_module_mapping: ClassVar[dict[str, list[str]]] = {}
+
+    def _prepare_model(self, peft_config: CompositeConfig, model: nn.Module) -> None:
+        """Find out which parts stand on which module, before peft walks over the modules."""
+        self._plan = plan_parts(peft_config, model)
+        self._known: dict[Hashable, Place] = {}
+        for path, parts in self._plan.items():
+            if any(isinstance(part, Prefix) for part in parts):
+                with_prefixes(model, model.get_submodule(path.rpartition(".")[0]))
+
+    def _check_target_module_exists(self, peft_config: CompositeConfig, key: str) -> bool:
+        return key in self._plan
+
+    def _create_and_replace(
+        self,
+        peft_config: CompositeConfig,
+        adapter_name: str,
+        target: nn.Module,
+        target_name: str,
+        parent: nn.Module,
+        current_key: str,
+        parameter_name: str | None = None,
+    ) -> None:
+        layer = target
+        if not isinstance(layer, CompositeLayer):
+            layer = CompositeLayer(target)
+            self._replace_module(parent, target_name, layer, target)
+        try:
+            layer.add_adapter(adapter_name, self._plan[current_key], self._known)
+        except ValueError as error:
+            raise ValueError(f"{current_key}: {error}") from error
+
+    def _check_merge_allowed(self) -> None:
+        """Raise ValueError where a part of an active adapter does not merge."""
+        kinds = {part["kind"] for name in self.active_adapters for part in self.peft_config[name].parts}
+        apart = sorted(name for name in kinds if not KINDS[name].mergeable)
+        if apart:
+            raise ValueError(f"parts of kind {', '.join(apart)} cannot be merged; use the adapter unmerged")
+
+    def _unload_and_optionally_merge(self, *args: Any, **kwargs: Any) -> nn.Module:
+        model = super()._unload_and_optionally_merge(*args, **kwargs)
+        without_prefixes(model)
+        return model
+
+
+def plan_parts(config: CompositeConfig, model: nn.Module) -> dict[str, list[Part]]:
+    """The parts that stand on each module, by module path.
+
+    Raises:
+        ValueError: a part names no module, or a parallel bottleneck as many inputs as it has outputs.
+    """
+    modules = _base_modules(model)
+    plan: dict[str, list[Part]] = {}
+    for settings in config.parts:
+        asked = build_part(settings)
+        paths = [path for path in modules if asked.matches(path)]
+        if isinstance(asked, Copy):
+            paths = _topmost([path for path in paths if list(modules[path].parameters(recurse=False))])
+        if not paths:
+            raise ValueError(f"targets: {asked.targets!r} of part {asked.kind} matches no module")
+        for path in paths:
+            plan.setdefault(path, []).append(build_part(settings))
+        if isinstance(asked, Parallel):
+            _connect(plan, asked, paths, modules)
+    return plan
+
+
+def _connect(
+    plan: dict[str, list[Part]], asked: Parallel, paths: list[str], modules: dict[str, nn.Module]
+) -> None:
+    """Let each parallel bottleneck that was planned last on `paths` read the input of its module."""
+    sources = [path for path in modules if matches(asked.reads, path)]
+    if len(sources) != len(paths):
+        raise ValueError(f"reads: {asked.reads!r} matches {len(sources)} modules for {len(paths)} targets")
+    for source, path in zip(sources, paths, strict=True):
+        part, capture = plan[path][-1], Capture(source)
+        assert isinstance(part, Parallel)
+        part.source, part.inputs = capture, sizes(modules[source])[0]
+        plan.setdefault(source, []).append(capture)
+
+
+def _base_modules(model: nn.Module) -> dict[str, nn.Module]:
+    """The base's own modules by path, in order, whether they are wrapped already or not."""
+    found: dict[str, nn.Module] = {}
+    inside: str | None = None
+    for path, module in model.named_modules():
+        if inside is not None and path.startswith(inside):
+            continue
+        inside = f"{path}." if isinstance(module, BaseTunerLayer) else None
+        found[path] = module.get_base_layer() if isinstance(module, BaseTunerLayer) else module
+    return found
+
+
+def _topmost(paths: list[str]) -> list[str]:
+    """The paths that lie below no other of them."""
+    chosen = set(paths)
+    return [
+        path
+        for path in paths
+        if not any(path[:index] in chosen for index, character in enumerate(path) if character == ".")
+    ]

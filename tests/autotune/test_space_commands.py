@@ -1,0 +1,304 @@
+"""`autotune spaces` and `autotune cost`: what they find out, print and refuse. Models are config files alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from transformers import BertConfig, DistilBertConfig, GPT2Config
+from typer.testing import CliRunner, Result
+
+from autotune.candidates import every_configuration
+from autotune.cli import QUIETING, app
+from autotune.cost_view import QUANTILES, strip, view_costs
+from autotune.figures.space_costs import plot_space_costs
+from autotune.model_reading import shape_of_model
+from autotune.space_view import presets, view_space
+from search_spaces.costs import KNOWN_COSTS, CostModel, Workload
+from search_spaces.families import REGISTRY
+from search_spaces.loading import load_space, preset_names
+from search_spaces.shapes import ModelShape, read_shape
+
+SMALL = {"vocab_size": 90, "hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 56}
+FINITE = """
+families: [lora, head]
+parameters:
+  lora.targets: [q+v, all]
+  lora.rank: {low: 1, high: 4}
+  lora.scale: 2.0
+  lora.dropout: 0.0
+  lora.learning_rate: [1e-4, 3e-4]
+  head.learning_rate: 1e-3
+  weight_decay: 0.01
+  batch_size: [16, 32]
+  warmup: 0.06
+  schedule: linear
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in QUIETING.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("COLUMNS", "160")
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a config.json and nothing else."""
+    folder = tmp_path_factory.mktemp("bert")
+    BertConfig(**SMALL, num_hidden_layers=3).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shape(bert: Path) -> ModelShape:
+    return shape_of_model(str(bert), "sequence-classification")
+
+
+def invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def asked(*arguments: object) -> dict[str, Any]:
+    result = invoke(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert isinstance(found, dict)
+    return found
+
+
+def words(result: Result) -> str:
+    assert result.exit_code == 0, result.output
+    return " ".join(result.stdout.split())
+
+
+# --- spaces
+
+
+def test_presets_are_shown_with_what_they_hold() -> None:
+    found = asked("spaces")["presets"]
+    assert list(found) == preset_names()
+    assert found["lora-plain"]["families"] == ["lora"]
+    text = words(invoke("spaces"))
+    for name, (about, _) in presets().items():
+        assert name in text
+        assert len(about) > 20
+        assert found[name]["dimensions"] == len(load_space(name).space)
+
+
+def test_every_family_is_supported_or_has_a_reason(tmp_path: Path) -> None:
+    DistilBertConfig(dim=32, n_layers=2, n_heads=4, hidden_dim=56).save_pretrained(tmp_path)
+    found = asked("spaces", "--model", tmp_path)
+    assert list(found["families"]) == list(REGISTRY)
+    assert found["families"]["lora"] == {
+        "title": REGISTRY["lora"].title,
+        "supported": True,
+        "reason": None,
+    }
+    assert found["families"]["prefix"]["supported"] is False
+    assert "no past_key_values" in found["families"]["prefix"]["reason"]
+    text = words(invoke("spaces", "--model", tmp_path))
+    assert "no distilbert takes no keys and values from outside" in text
+    assert "2 layers of width 32" in text
+
+
+def test_the_task_decides_too(tmp_path: Path) -> None:
+    GPT2Config(n_embd=32, n_layer=2, n_head=4, vocab_size=90).save_pretrained(tmp_path)
+    classified = asked("spaces", "--model", tmp_path)["families"]
+    continued = asked("spaces", "--model", tmp_path, "--task", "causal-lm")["families"]
+    assert (classified["prompt"]["supported"], continued["prompt"]["supported"]) == (False, True)
+    assert (classified["head"]["supported"], continued["head"]["supported"]) == (True, False)
+
+
+def test_a_finite_space_is_counted_exactly(bert: Path, shape: ModelShape, tmp_path: Path) -> None:
+    file = tmp_path / "finite.yaml"
+    file.write_text(FINITE)
+    found = asked("spaces", "--model", bert, "--space", file)
+    every = every_configuration(load_space(file, shape=shape).space)
+    assert every is not None
+    configs = list(every)
+    assert found["size"] == found["discrete_combinations"] == len(configs)
+    assert found["continuous"] == []
+    costs = CostModel(shape, shape.task, Workload(128, 128**2, 1)).many(configs)
+    extent = found["trainable_params"]
+    assert extent["smallest"] == costs.trainable_params.min() == 0
+    assert extent["largest"] == costs.trainable_params.max()
+    assert extent["exact"] is True
+    lora = found["by_family"]["lora"]
+    assert (
+        lora["discrete_combinations"] == 2 * 3 * 4 * 2 * 2 * 2
+    )  # targets, layers, ranks, two switches, rates
+    assert lora["trainable_params"]["smallest"] == 2 * (32 + 32)
+    assert f"{len(configs):,} configurations" in words(invoke("spaces", "--model", bert, "--space", file))
+
+
+def test_a_continuous_space_says_so(bert: Path) -> None:
+    found = asked("spaces", "--model", bert, "--space", "lora-plain")
+    assert found["size"] == "continuous"
+    assert found["continuous"] == ["lora.learning_rate"]
+    assert found["discrete_combinations"] == 2 * 3 * 64 * 5
+    rank = next(d for d in found["dimensions"] if d["name"] == "lora.rank")
+    assert (rank["type"], rank["low"], rank["high"], rank["log"], rank["default"]) == ("int", 1, 64, True, 8)
+    assert rank["when"] == {"family": ["lora"]}
+    text = words(invoke("spaces", "--model", bert, "--space", "lora-plain"))
+    assert "continuous (learning_rate); 1,920 combinations of the rest" in text
+    assert "lora.rank 1 to 64, log 8" in text
+
+
+def test_without_a_model_a_space_has_dimensions_but_no_size() -> None:
+    found = asked("spaces", "--space", "lora-layers")
+    assert found["size"] is None
+    assert found["trainable_params"] is None
+    assert "families" not in found
+    text = words(invoke("spaces", "--space", "lora-layers"))
+    assert "give --model" in text
+    assert "lora.layers a switch a layer, not all off" in text
+
+
+def test_families_left_out_are_named_with_the_reason(tmp_path: Path) -> None:
+    DistilBertConfig(dim=32, n_layers=2, n_heads=4, hidden_dim=56).save_pretrained(tmp_path)
+    found = asked("spaces", "--model", tmp_path, "--space", "adapters")
+    assert list(found["left_out"]) == ["prefix"]
+    assert "prefix" not in found["by_family"]
+    assert "left out prefix: distilbert takes no keys" in words(
+        invoke("spaces", "--model", tmp_path, "--space", "adapters")
+    )
+
+
+def test_a_mask_is_one_line() -> None:
+    text = words(invoke("spaces", "--model", "bert", "--space", "lora-layers"))
+    assert "lora.layers 12 switches, a layer each, not all off" in text
+    assert "lora.layers.0" not in text
+
+
+def test_extremes_are_found_where_listing_is_out_of_reach() -> None:
+    """LoRA on any subset of 24 layers: the fewest parameters on one, the most on all with DoRA."""
+    shape = read_shape(BertConfig(**SMALL, num_hidden_layers=24), "sequence-classification")
+    view = view_space("lora-layers", shape)
+    extent = view.families["lora"].trainable_params
+    assert not extent.exact
+    layer = sum(64 * (m.inputs + m.outputs) + m.outputs for m in shape.matrices)
+    assert (extent.smallest, extent.largest) == (2 * (32 + 32), 24 * layer)
+    assert extent.smallest < extent.median < extent.largest
+
+
+# --- cost
+
+
+def test_costs_are_quantiles_of_the_cost_model(bert: Path, shape: ModelShape) -> None:
+    found = asked("cost", "--model", bert, "--space", "adapters", "--tokens", 20, "--samples", 200)
+    model = CostModel(shape, shape.task, Workload(20, 400, 1))
+    full = found["full_fine_tuning"]
+    assert full["trainable_params"] == shape.base_parameters + shape.head_parameters
+    assert full["train_flops"] == model.full_fine_tuning_flops()
+    assert full["inference_flops"] == pytest.approx(model({"family": "head"}).inference_flops, rel=1e-12)
+    assert list(found["families"]) == ["lora", "ia3", "prefix", "prompt", "norm", "head"]
+    for family in found["families"].values():
+        assert family["configurations"] == 200
+        for cost in KNOWN_COSTS:
+            absolute, share = family[cost]["absolute"], family[cost]["share"]
+            assert list(absolute) == list(QUANTILES)
+            assert list(absolute.values()) == sorted(absolute.values())
+            assert share["median"] == pytest.approx(absolute["median"] / full[cost])
+    head = found["families"]["head"]
+    expected = model({"family": "head"})
+    assert head["trainable_params"]["absolute"]["max"] == 0
+    assert head["train_flops"]["absolute"]["min"] == head["train_flops"]["absolute"]["max"]
+    assert head["train_flops"]["absolute"]["min"] == expected.train_flops
+    assert found["families"]["prompt"]["inference_flops"]["share"]["max"] > 1.5
+    assert found["families"]["lora"]["inference_flops"]["share"]["max"] == pytest.approx(1)
+
+
+def test_costs_are_of_one_epoch(shape: ModelShape) -> None:
+    spec = {"families": ["head"], "parameters": {"epochs": [5]}}
+    loaded = load_space(spec, shape=shape)
+    view = view_costs("five", loaded.space, shape, 20, 3)
+    model = CostModel(shape, shape.task, Workload(20, 400, 1))
+    assert view.costs["head"]["train_flops"].tolist() == [model({"family": "head"}).train_flops] * 3
+
+
+def test_the_terminal_shows_a_table_a_cost(bert: Path) -> None:
+    text = words(invoke("cost", "--model", bert, "--space", "lora", "--samples", 50))
+    for heading in ("Adapter parameters", "Stored size", "Training FLOPs", "Inference FLOPs"):
+        assert f"{heading} (full fine-tuning: " in text
+    assert text.count(" lora ") == len(KNOWN_COSTS)
+    assert "█" in text
+
+
+def test_the_page_opens_offline(bert: Path, tmp_path: Path) -> None:
+    page = tmp_path / "costs.html"
+    result = invoke("cost", "--model", bert, "--space", "lora", "--samples", 20, "--html", page)
+    assert f"{page.name} written" in words(result)
+    text = page.read_text()
+    assert "Training FLOPs, share of full fine-tuning" in text
+    assert "<script src=" not in text
+    assert [path.name for path in tmp_path.iterdir()] == ["costs.html"]
+
+
+def test_the_figure_has_both_panels_and_every_family(shape: ModelShape) -> None:
+    loaded = load_space("adapters", shape=shape)
+    view = view_costs("a <b>", loaded.space, shape, 20, 30)
+    figure = plot_space_costs(view)
+    assert len(figure.data) == 2 * len(view.costs)
+    assert sum(bool(trace.showlegend) for trace in figure.data) == len(view.costs)
+    for trace in figure.data:
+        family, column = trace.name, 1 if trace.xaxis == "x" else 2
+        cost = ("train_flops", "inference_flops")[column - 1]
+        assert np.allclose(trace.y, view.costs[family][cost] / view.full[cost])
+        positive = view.costs[family]["trainable_params"] > 0
+        assert np.allclose(np.asarray(trace.x)[positive], view.costs[family]["trainable_params"][positive])
+        assert (np.asarray(trace.x) > 0).all()  # a logarithmic axis has no 0
+    assert figure.layout.xaxis.ticktext[0] == "0"
+    assert "a &lt;b&gt;" in figure.layout.title.text
+
+
+def test_strips_by_hand() -> None:
+    assert strip([0, 2, 3, 5, 9], 0, 9, False, width=10) == "──████────"
+    assert strip([1, 10, 10, 100, 1000], 1, 1000, True, width=4) == "─██─"
+    assert strip([0, 0, 0, 0, 0], 1, 1000, True, width=4) == "█   "
+    assert strip([5, 5, 5, 5, 5], 5, 5, False, width=4) == "█   "
+
+
+# --- what is refused
+
+
+def test_a_model_type_stands_for_its_default_configuration() -> None:
+    shape = shape_of_model("bert", "sequence-classification")
+    assert (shape.model_type, shape.depth, shape.width) == ("bert", 12, 768)
+    assert shape_of_model("builtin:pocket", "regression").head_parameters > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "where", "what"),
+    [
+        (("spaces", "--model", "./nowhere"), "--model", "there is no folder './nowhere'"),
+        (("spaces", "--model", "bert", "--task", "causal-lm"), "--task", "needs a decoder"),
+        (("spaces", "--model", "resnet"), "--task", "cannot do sequence-classification"),
+        (("spaces", "--space", "lara"), "", "no preset is called 'lara'"),
+        (("cost", "--model", "bert", "--space", "lora", "--html", "no/x.html"), "--html", "no folder 'no'"),
+    ],
+)
+def test_mistakes_are_told_apart(arguments: tuple[str, ...], where: str, what: str) -> None:
+    result = invoke(*arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("One thing is wrong:")
+    assert f"• {where}" in result.stderr
+    assert what in result.stderr
+    assert "→ " in result.stderr
+
+
+def test_folders_that_are_no_models(tmp_path: Path) -> None:
+    assert "has no config.json" in invoke("spaces", "--model", tmp_path).stderr
+    (tmp_path / "config.json").write_text('{"model_type": "unheard-of"}')
+    assert "cannot be read" in invoke("spaces", "--model", tmp_path).stderr
+    assert "is a file" in invoke("spaces", "--model", tmp_path / "config.json").stderr
+
+
+def test_cost_needs_a_model_and_a_space() -> None:
+    assert invoke("cost", "--model", "bert").exit_code == 2
+    assert invoke("cost", "--space", "lora").exit_code == 2

@@ -1,0 +1,50 @@
+"""Every block of docs/spaces.md is a space that loads, fits a model, samples, and survives being spelt out."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from search_spaces import composition, forms, overrides
+from search_spaces.families import REGISTRY
+from search_spaces.loading import load_space
+from search_spaces.yamls import dump_yaml, parse_yaml
+from tests.search_spaces.test_loading import BERT, FUSED
+
+GUIDE = (Path(__file__).parents[2] / "docs" / "spaces.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```yaml\n(.*?)^```$", GUIDE, flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("number", range(len(BLOCKS)))
+@pytest.mark.parametrize("shape", [BERT, FUSED], ids=lambda shape: shape.model_type)
+def test_every_block_is_a_space(number: int, shape: object) -> None:
+    loaded = load_space(parse_yaml(BLOCKS[number]), shape=shape)  # type: ignore[arg-type]
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        assert loaded.space.problems(loaded.space.sample(rng)) == []
+    for default in loaded.space.defaults():
+        assert loaded.space.problems(default) == []
+    again = load_space(parse_yaml(dump_yaml(loaded.spec)), shape=shape)  # type: ignore[arg-type]
+    assert again.space == loaded.space
+    assert again.constraints == loaded.constraints
+
+
+def test_the_guide_shows_every_form_and_every_key() -> None:
+    text = "\n".join(BLOCKS)
+    for word in (*composition.KEYS, *composition._FORMS, *forms.CENTRED_FIELDS, "when", "low", "log", "step"):
+        assert re.search(rf"\b{word}:", text), word
+    assert overrides.__doc__
+    for form in composition._FORMS:
+        if form != "choices":
+            assert f"{form}:" in overrides.__doc__, form
+
+
+def test_the_guide_includes_what_it_says() -> None:
+    last = load_space(parse_yaml(BLOCKS[-1]))
+    assert last.spec["families"] == ["lora", "ia3", "prompt"]
+    assert last.space["lora.rank"].distribution().high == 4  # type: ignore[attr-defined]
+    everything = next(block for block in BLOCKS if block == "families: all\n")
+    assert load_space(parse_yaml(everything)).spec["families"] == list(REGISTRY)

@@ -1,0 +1,197 @@
+"""Packed training does what training alone does, for every family and for mixed packs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from search_spaces.families import REGISTRY
+from search_spaces.loading import load_space
+from trials import packing
+from trials.packing import Pack, chunks
+from trials.records import Fidelity, TrialResult, TrialSpec, TrialStatus
+from trials.runner import Runner
+from trials.specs import ModelSpec, TaskSpec
+from trials.training import Run, finish
+
+FIDELITY = Fidelity(train_samples=96, eval_samples=40, evaluations=2)
+COMMON = {"batch_size": 16, "epochs": 2, "weight_decay": 0.01, "warmup": 0.1, "schedule": "linear"}
+
+
+@pytest.fixture(scope="module", params=["bert", "gpt2", "llama"])
+def runner(request: pytest.FixtureRequest, tiny_model: Callable[[str], Path], reviews: Path) -> Runner:
+    named = {name: str(reviews / f"{name}.tsv") for name in ("train", "validation", "test")}
+    model = ModelSpec(name=str(tiny_model(request.param)), precision="fp32")
+    return Runner(model, TaskSpec(text="sentence", label="label", **named))
+
+
+def spec(runner: Runner, family: str, seed: int = 0, **changes: object) -> TrialSpec:
+    families = {"families": [family]}
+    space = load_space(families, shape=runner.base.shape, task=runner.base.task.type).space
+    return TrialSpec({**space.default(family=family), **COMMON, **changes}, seed, FIDELITY)
+
+
+def supported(runner: Runner) -> list[str]:
+    shape = runner.base.shape
+    return [name for name, family in REGISTRY.items() if family.unsupported(shape, shape.task) is None]
+
+
+def packed(runner: Runner, specs: list[TrialSpec], **arguments: int) -> list[TrialResult]:
+    pack = Pack(runner.base, runner.data, **arguments)
+    results = {
+        ticket: result for ticket, s in enumerate(specs) if (result := pack.enter(ticket, s)) is not None
+    }
+    while len(pack):
+        results.update(pack.advance())
+    return [results[ticket] for ticket in range(len(specs))]
+
+
+def agree(one: TrialResult, other: TrialResult, rel: float = 1e-4) -> None:
+    assert one.status == other.status == TrialStatus.COMPLETE, (one.error, other.error)
+    assert [p.step for p in one.curve] == [p.step for p in other.curve]
+    for mine, theirs in zip(one.curve, other.curve, strict=True):
+        assert mine.metrics["eval_loss"] == pytest.approx(theirs.metrics["eval_loss"], rel=rel)
+    assert one.trainable_params == other.trainable_params
+
+
+def test_every_family_trains_in_a_pack_as_alone(runner):
+    names = supported(runner)
+    specs = [spec(runner, name, seed=number) for number, name in enumerate(names)]
+    together = packed(runner, specs)
+    for name, s, result in zip(names, specs, together, strict=True):
+        try:
+            agree(result, runner.run(s))
+        except AssertionError as error:
+            raise AssertionError(f"{name}: {error}") from error
+
+
+def test_a_mixed_pack_keeps_losses_and_weights_for_a_hundred_steps(runner):
+    """Rank, targets, layers, scale, learning rate, schedule, batch size, length of the run and seed differ."""
+    few = {"lora.dropout": 0.0, "lora.learning_rate": 3e-4}
+    specs = [
+        spec(runner, "lora", 1, **{**few, "lora.rank": 2, "batch_size": 4, "epochs": 5}),
+        spec(runner, "lora", 2, **{**few, "lora.rank": 7, "lora.dora": True, "lora.layers": 1}),
+        spec(runner, "lora", 3, **{**few, "lora.targets": "q+v", "schedule": "cosine", "batch_size": 8}),
+        spec(runner, "ia3", 4, batch_size=32, weight_decay=0.2),
+        spec(runner, "norm", 5, warmup=0.0, schedule="constant"),
+    ]
+    pack = Pack(runner.base, runner.data)
+    for ticket, s in enumerate(specs):
+        assert pack.enter(ticket, s) is None
+    runs = dict(pack._runs)
+    together: dict[int, TrialResult] = {}
+    while len(pack):
+        together.update(pack.advance())
+    for ticket, s in enumerate(specs):
+        alone = Run(runner.base, runner.data, s)
+        agree(finish(alone), together[ticket], rel=1e-5)
+        mine, theirs = (torch.cat([p.detach().ravel() for p in r.parameters]) for r in (alone, runs[ticket]))
+        assert float((mine - theirs).norm() / mine.norm()) < 1e-5
+    assert runs[0].steps == 120
+
+
+def test_configurations_enter_and_leave_between_steps(runner):
+    first, second = spec(runner, "lora", 1, epochs=3), spec(runner, "ia3", 2, epochs=1)
+    third = spec(runner, "norm", 3, epochs=1)
+    pack, results = Pack(runner.base, runner.data), {}
+    assert pack.enter(1, first) is None
+    pack.advance()
+    assert pack.enter(2, second) is None
+    for _ in range(3):
+        results.update(pack.advance())
+    assert pack.enter(3, third) is None
+    while len(pack):
+        results.update(pack.advance())
+    assert list(results) == [2, 3, 1]
+    for ticket, s in ((1, first), (2, second), (3, third)):
+        agree(results[ticket], runner.run(s))
+
+
+def test_one_that_diverges_fails_alone(runner):
+    wild = spec(runner, "lora", 1, **{"lora.learning_rate": 1e30, "lora.scale": 8.0})
+    calm = spec(runner, "lora", 2)
+    failed, complete = packed(runner, [wild, calm])
+    assert failed.status == TrialStatus.FAILED
+    assert "loss became" in str(failed.error)
+    agree(complete, runner.run(calm))
+
+
+def test_memory_that_runs_out_shrinks_the_chunks_and_loses_nothing(runner, monkeypatch):
+    specs = [spec(runner, "lora", 1), spec(runner, "ia3", 2)]
+    real, refused = Pack._row_losses, []
+
+    def tight(self: Pack, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        if batch["input_ids"].numel() > 128:
+            refused.append(batch["input_ids"].numel())
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(self, batch)
+
+    monkeypatch.setattr(Pack, "_row_losses", tight)
+    results = packed(runner, specs, chunk_tokens=512)
+    assert 1 <= len(refused) <= 3
+    for s, result in zip(specs, results, strict=True):
+        agree(result, runner.run(s))
+
+
+def test_an_error_that_is_no_shortage_is_traced_to_its_configuration(runner, monkeypatch):
+    specs = [spec(runner, "lora", 1), spec(runner, "ia3", 2)]
+    real = packing.alone
+
+    def blamed(run: Run, examples: list) -> tuple[float, float]:
+        if run.spec.config["family"] == "ia3":
+            raise RuntimeError("shapes do not fit")
+        return real(run, examples)
+
+    def broken(*_: object) -> torch.Tensor:
+        raise RuntimeError("shapes do not fit")
+
+    monkeypatch.setattr(packing, "alone", blamed)
+    monkeypatch.setattr(Pack, "_row_losses", broken)
+    complete, failed = packed(runner, specs)
+    assert failed.status == TrialStatus.FAILED
+    assert failed.error == "RuntimeError: shapes do not fit"
+    agree(complete, runner.run(specs[0]))
+
+
+def test_the_test_split_is_scored_where_asked(runner):
+    specs = [replace(spec(runner, "lora", 1), score_test=asked) for asked in (True, False)]
+    scored, unscored = packed(runner, specs)
+    assert scored.test_metrics["accuracy"] == runner.run(specs[0]).test_metrics["accuracy"]
+    assert unscored.test_metrics == {}
+
+
+def test_a_language_model_in_a_pack(tiny_model, write_jsonl):
+    """The loss is a mean over learned tokens, of which rows have different numbers."""
+    pairs = {"the film was": "good", "the story was a": "bad sad", "one": "the end", "people in it": "sad"}
+    rows = [{"p": p, "c": c} for p, c in pairs.items()] * 24
+    task = TaskSpec(type="causal-lm", train=str(write_jsonl("c.jsonl", rows)), prompt="p", completion="c")
+    runner = Runner(ModelSpec(name=str(tiny_model("llama")), precision="fp32"), task)
+    specs = [spec(runner, "lora", 1), spec(runner, "ia3", 2, batch_size=8)]
+    for s, result in zip(specs, packed(runner, specs), strict=True):
+        agree(result, runner.run(s), rel=1e-5)
+
+
+def test_chunks_are_the_cheapest_cut():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        lengths = rng.integers(1, 9, size=12)
+        found = list(chunks(lengths, limit=10_000, cost=6))
+        assert sorted(np.concatenate(found).tolist()) == list(range(12))
+        ordered, least = np.sort(lengths), np.inf
+        for cuts in itertools.product([False, True], repeat=11):
+            pieces = np.split(ordered, np.flatnonzero(cuts) + 1)
+            least = min(least, sum(6 + len(piece) * piece[-1] for piece in pieces))
+        assert sum(6 + len(chunk) * lengths[chunk].max() for chunk in found) == least
+
+
+def test_chunks_keep_within_the_limit_where_a_row_does():
+    lengths = np.array([7] * 30 + [50])
+    found = list(chunks(lengths, limit=40, cost=1000))
+    assert all(len(chunk) * lengths[chunk].max() <= 40 or len(chunk) == 1 for chunk in found)
+    assert sorted(np.concatenate(found).tolist()) == list(range(31))

@@ -1,0 +1,160 @@
+"""Several adapted models as one: the frozen base runs once over everybody's rows, each adapter over its own.
+
+A pack's models are copies of one module tree that share the base's tensors (see `models.py`), so their paths
+agree, and wherever an adapter stands one of them has another module than the base. The joined model is one
+more copy with a `Joined` at each such path: it runs the base's module once on all rows, and hands each
+model's own module its rows together with what the base made of them. So an adapter layer of any kind, from
+whatever library, computes what it computes alone, and only the product with the frozen matrix is shared.
+
+Rows of one model are contiguous in a batch; `Rows` says which they are.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTuner
+from torch import nn
+
+_ORIGINAL = "_joined_original"
+
+
+@dataclass
+class Rows:
+    """Which rows of the batch in hand belong to which model: (key, slice), in the order of the batch."""
+
+    parts: list[tuple[int, slice]] = field(default_factory=list)
+
+
+class CannotJoinError(ValueError):
+    """A model changes more than the modules of the base, so it has to run alone."""
+
+
+def join(base: nn.Module, models: Mapping[int, PeftModel], rows: Rows) -> nn.Module:
+    """One model out of several adapted ones.
+
+    Args:
+        base: the model that they adapt; its tensors are shared, and it stays as it is.
+        models: peft models of copies of the base, by key. Their adapter layers move into the result, and
+            still work where they were.
+        rows: what the caller sets before each forward pass.
+
+    Raises:
+        CannotJoinError: a model trains something that stands at no path of the base.
+    """
+    trees = {key: model.get_base_model() for key, model in models.items()}
+    for key, tree in trees.items():
+        if _attention(tree) != _attention(base):
+            raise CannotJoinError(f"model {key} computes attention in its own way")
+        tuner = models[key].base_model
+        if isinstance(tuner, BaseTuner) and type(tuner).forward is not BaseTuner.forward:
+            raise CannotJoinError(f"model {key} adds to the loss (AdaLoRA's penalty, say)")
+    joined = copy.deepcopy(base, {id(tensor): tensor for tensor in (*base.parameters(), *base.buffers())})
+    for path, modules in _changed(base, trees):
+        joined.set_submodule(path, Joined(joined.get_submodule(path), modules, rows))
+    reached = {id(parameter) for parameter in joined.parameters()}
+    for key, model in models.items():
+        if not all(id(p) in reached for p in model.parameters() if p.requires_grad):
+            raise CannotJoinError(f"model {key} trains parameters beside the base's modules")
+    return joined
+
+
+def _changed(base: nn.Module, models: Mapping[int, nn.Module]) -> Iterator[tuple[str, dict[int, nn.Module]]]:
+    """The highest paths at which a model has another type of module than the base, with those modules."""
+
+    def walk(path: str, module: nn.Module) -> Iterator[tuple[str, dict[int, nn.Module]]]:
+        changed = {
+            key: other
+            for key, model in models.items()
+            if type(other := model.get_submodule(path)) is not type(module)
+        }
+        if changed:
+            yield path, changed
+            return
+        for name, child in module.named_children():
+            yield from walk(f"{path}.{name}" if path else name, child)
+
+    yield from walk("", base)
+
+
+def _attention(model: nn.Module) -> str | None:
+    return getattr(getattr(model, "config", None), "_attn_implementation", None)
+
+
+class Joined(nn.Module):
+    """A module of the base and the models' own modules at its place."""
+
+    def __init__(self, base: nn.Module, own: Mapping[int, nn.Module], rows: Rows) -> None:
+        super().__init__()
+        self.base = base
+        self.own = nn.ModuleDict({str(key): module for key, module in own.items()})
+        self._rows = rows
+        self._handed = {key: hand for key, module in own.items() if (hand := _hand(module)) is not None}
+
+    def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        parts = self._rows.parts
+        shared = None
+        if any(key in self._handed or str(key) not in self.own for key, _ in parts):
+            shared = self.base(x, *args, **kwargs)
+        outputs = []
+        for key, rows in parts:
+            if str(key) not in self.own:
+                assert shared is not None
+                outputs.append(shared[rows])
+            elif key in self._handed:
+                assert shared is not None
+                with self._handed[key].given(x[rows], shared[rows]) as mine:
+                    outputs.append(self.own[str(key)](mine, *args, **kwargs))
+            else:
+                outputs.append(self.own[str(key)](x[rows], *args, **kwargs))
+        return torch.cat(outputs)
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything else is the base's: some architectures look at a matrix's weight."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("base"), name)
+
+
+class _Hand:
+    """Stands in for `base_layer` in an adapter layer: gives the prepared output for the prepared input.
+
+    For any other input (an adapter may change it first, as OFT does) it runs the base's module.
+    """
+
+    def __init__(self, layer: nn.Module) -> None:
+        base = layer.base_layer
+        assert isinstance(base, nn.Module)
+        base = base.__dict__.get(_ORIGINAL, base)  # a layer may be joined again and again
+        twin = copy.copy(base)  # the same tensors in an object of its own, so that isinstance still holds
+        twin.__dict__ = dict(base.__dict__)
+        self._input: torch.Tensor | None = None
+        self._output: torch.Tensor | None = None
+
+        def forward(x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+            return self._output if x is self._input else base(x, *args, **kwargs)
+
+        twin.__dict__.update({_ORIGINAL: base, "forward": forward})
+        layer.base_layer = twin
+
+    def given(self, x: torch.Tensor, y: torch.Tensor) -> _Hand:
+        self._input, self._output = x, y
+        return self
+
+    def __enter__(self) -> torch.Tensor:
+        assert self._input is not None
+        return self._input
+
+    def __exit__(self, *_: object) -> None:
+        self._input = self._output = None
+
+
+def _hand(module: nn.Module) -> _Hand | None:
+    """None for a module without a base layer: a trained copy of the head, say."""
+    return _Hand(module) if isinstance(getattr(module, "base_layer", None), nn.Module) else None

@@ -1,0 +1,207 @@
+"""Packed training: several configurations at once on one frozen base.
+
+Each step takes every configuration's next batch. The rows of all batches together are cut into chunks of
+like length, whoever they belong to, so that little is padded; the joined model (`joining.py`) runs each
+chunk, and when all are through, each configuration clips, steps and decays by itself. What a configuration
+computes is what it computes alone: its batches, its losses and its steps are the same, up to rounding.
+Configurations enter and leave between steps.
+
+Memory grows with the chunk and not with the number of configurations, but for their own adapters and
+optimisers. A chunk that does not fit is halved, and the step repeated.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional
+
+from trials.data import TaskData
+from trials.encoding import IGNORED, Encoded, collate
+from trials.joining import CannotJoinError, Rows, join
+from trials.models import Base
+from trials.records import TrialResult, TrialSpec
+from trials.runner import FAILURES, failure, out_of_memory
+from trials.training import Run, alone, finish
+
+_CHUNK_TOKENS = {"cpu": 4096, "cuda": 65536}
+"""Tokens in a chunk, at most, by device; more bring no more throughput."""
+_CHUNK_COST = {"cpu": 256, "cuda": 4096}
+"""What starting a chunk costs, in tokens: below so many saved, two chunks are not better than one."""
+_SMALLEST = 64
+"""Tokens below which a chunk is not halved again: then memory is short for another reason."""
+
+
+class Pack:
+    """Configurations in training on one base; see the top of this file.
+
+    Args:
+        base, data: of every configuration.
+        chunk_tokens: tokens of one forward pass, padding included; by default what suits the device.
+    """
+
+    def __init__(self, base: Base, data: TaskData, chunk_tokens: int | None = None) -> None:
+        self.base, self.data = base, data
+        kind = base.device.type
+        self.chunk_tokens = chunk_tokens or _CHUNK_TOKENS.get(kind, _CHUNK_TOKENS["cuda"])
+        self._chunk_cost = _CHUNK_COST.get(kind, _CHUNK_COST["cuda"])
+        self._runs: dict[int, Run] = {}
+        self._rows = Rows()
+        self._joined: nn.Module | None = None
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def enter(self, ticket: int, spec: TrialSpec) -> TrialResult | None:
+        """Let a configuration in. Its result comes back at once if it cannot be packed and so was trained
+        alone, or if it failed."""
+        started = time.perf_counter()
+        try:
+            run = Run(self.base, self.data, spec)
+            try:
+                self._join({**self._runs, ticket: run})
+            except CannotJoinError:
+                return finish(run)
+        except FAILURES as error:
+            return failure(error, self.base.device, time.perf_counter() - started)
+        self._runs[ticket] = run
+        return None
+
+    def advance(self) -> dict[int, TrialResult]:
+        """One step of every configuration; the results of those that ended with it."""
+        ended: dict[int, TrialResult] = {}
+        batches = {ticket: run.next_batch() or [] for ticket, run in self._runs.items()}
+        try:
+            losses = self._losses(batches)
+        except FAILURES:
+            self._forget_gradients()
+            losses = None  # whose doing it was shows when each steps alone
+        for ticket, run in self._runs.items():
+            try:
+                run.update(*(losses[ticket] if losses else alone(run, batches[ticket])))
+                if run.done:
+                    ended[ticket] = run.result()
+            except FAILURES as error:
+                ended[ticket] = failure(error, self.base.device, run.seconds)
+        if ended:
+            self._runs = {ticket: run for ticket, run in self._runs.items() if ticket not in ended}
+            self._join(self._runs)
+        return ended
+
+    def _join(self, runs: Mapping[int, Run]) -> None:
+        models = {ticket: run.model for ticket, run in runs.items()}
+        self._joined = join(self.base.model, models, self._rows) if models else None
+
+    def _losses(self, batches: Mapping[int, Sequence[Encoded]]) -> dict[int, tuple[float, float]]:
+        """Forward and backward over all batches: by ticket, the mean loss and the share of the seconds.
+
+        The gradients are left on the parameters.
+        """
+        while True:
+            started = time.perf_counter()
+            try:
+                losses = self._pass(batches)
+            except RuntimeError as error:
+                if not out_of_memory(error) or self.chunk_tokens <= _SMALLEST:
+                    raise
+                self.chunk_tokens //= 2
+                self._forget_gradients()
+            else:
+                seconds = time.perf_counter() - started
+                tokens = {t: sum(len(e["input_ids"]) for e in batch) for t, batch in batches.items()}
+                whole = sum(tokens.values())
+                return {ticket: (losses[ticket], seconds * n / whole) for ticket, n in tokens.items()}
+            finally:
+                self._rows.parts = []
+            if self.base.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def _forget_gradients(self) -> None:
+        for run in self._runs.values():
+            for parameter in run.parameters:
+                parameter.grad = None
+
+    def _pass(self, batches: Mapping[int, Sequence[Encoded]]) -> dict[int, float]:
+        owners = [ticket for ticket, batch in batches.items() for _ in batch]
+        examples = [example for batch in batches.values() for example in batch]
+        weights = {ticket: 1.0 / _learned(batch) for ticket, batch in batches.items()}
+        losses = dict.fromkeys(batches, torch.zeros((), device=self.base.device))
+        lengths = np.array([len(example["input_ids"]) for example in examples])
+        for chunk in chunks(lengths, self.chunk_tokens, self._chunk_cost):
+            # A configuration's rows lie together, as the joined model wants them.
+            rows = sorted(chunk.tolist(), key=lambda i: owners[i])
+            self._rows.parts = _parts([owners[i] for i in rows])
+            each = self._row_losses(collate([examples[i] for i in rows], self.data.tokenizer))
+            parts = {ticket: weights[ticket] * each[part].sum() for ticket, part in self._rows.parts}
+            torch.stack(list(parts.values())).sum().backward()
+            for ticket, loss in parts.items():
+                losses[ticket] = losses[ticket] + loss.detach()
+        return dict(zip(losses, torch.stack(list(losses.values())).tolist(), strict=True))
+
+    def _row_losses(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """The loss of each row, shape [rows]; of a language model, summed over its learned tokens."""
+        assert self._joined is not None
+        inputs = {name: tensor.to(self.base.device) for name, tensor in batch.items()}
+        labels = inputs.pop("labels")
+        autocast = self.base.autocast
+        with torch.autocast(self.base.device.type, dtype=autocast, enabled=autocast != torch.float32):
+            logits = self._joined(**inputs).logits
+        match self.base.task.type:
+            case "causal-lm":
+                logits = logits[:, :-1].float().transpose(1, 2)
+                return functional.cross_entropy(
+                    logits, labels[:, 1:], ignore_index=IGNORED, reduction="none"
+                ).sum(1)
+            case "regression":
+                return (logits.float().squeeze(-1) - labels) ** 2
+            case _:
+                return functional.cross_entropy(logits.float(), labels, reduction="none")
+
+
+def chunks(lengths: NDArray[np.int_], limit: int, cost: int) -> Iterator[NDArray[np.int_]]:
+    """Rows cut into chunks of like length, so that padded tokens plus `cost` a chunk are fewest.
+
+    Exact dynamic programming over the distinct lengths; a chunk of more than `limit` tokens is then divided
+    evenly. Longest first, so that memory runs out early if it does.
+
+    Args:
+        lengths: shape [rows], tokens of each row.
+    """
+    sizes, counts = np.unique(lengths, return_counts=True)
+    below = np.concatenate([[0], np.cumsum(counts)])
+    best, start = np.zeros(len(sizes) + 1), np.zeros(len(sizes) + 1, dtype=int)
+    for end in range(1, len(sizes) + 1):
+        totals = best[:end] + cost + (below[end] - below[:end]) * sizes[end - 1]
+        start[end] = int(totals.argmin())
+        best[end] = totals[start[end]]
+    order = np.argsort(lengths, kind="stable")
+    end = len(sizes)
+    while end > 0:
+        rows = order[below[start[end]] : below[end]]
+        pieces = -(-len(rows) * int(sizes[end - 1]) // limit)
+        yield from np.array_split(rows, min(max(pieces, 1), len(rows)))
+        end = start[end]
+
+
+def _parts(owners: Sequence[int]) -> list[tuple[int, slice]]:
+    """The contiguous rows of each owner, in order."""
+    parts: list[tuple[int, slice]] = []
+    for place, owner in enumerate(owners):
+        if parts and parts[-1][0] == owner:
+            parts[-1] = (owner, slice(parts[-1][1].start, place + 1))
+        else:
+            parts.append((owner, slice(place, place + 1)))
+    return parts
+
+
+def _learned(batch: Sequence[Encoded]) -> int:
+    """What the mean loss of a batch is divided by: its examples, or its learned tokens."""
+    first = batch[0]["labels"]
+    if not isinstance(first, list):
+        return len(batch)
+    return sum(label != IGNORED for example in batch for label in example["labels"][1:])
