@@ -24,6 +24,10 @@ _TIE = 1.02
 """A law of fewer coefficients is preferred to one that is better by less than this factor."""
 
 
+_LEAST = 1e-3
+"""Half the width, in logarithms, of a baseline's interval at the least: a few hits in a row prove no certainty."""
+
+
 @dataclass(frozen=True)
 class HeldOut:
     """How one candidate foretold the hidden points: mean |log error|, and the errors with their reach [h].
@@ -85,7 +89,7 @@ class Choice:
         ahead = np.maximum(log_budget(X) - log_budget(self.X).max(), 0.0)
         # Errors of an extrapolation grow with its reach; one that is shorter than those tested gains nothing.
         rank = min(level * (len(shown.errors) + 1) / len(shown.errors), 1.0)
-        width = np.quantile(np.abs(shown.errors), rank)
+        width = max(float(np.quantile(np.abs(shown.errors), rank)), _LEAST)
         half = width * np.maximum(ahead / max(float(np.mean(shown.reach)), 1e-9), 1.0)
         return Prediction(value, value * np.exp(-half), value * np.exp(half), level)
 

@@ -154,10 +154,15 @@ def fit_bowl(
     problem = _Bowl(Z, S - centre, y, cell, _columns(follows, sizes))
     weights = problem.minimise()
     curvature = problem.curvature(weights)
-    if np.linalg.eigvalsh(curvature).min() <= 0:
+    outside = [
+        name
+        for name, z, X, slots in zip(names, Z.T, problem.designs(), _slots(follows), strict=True)
+        if not _inside(z, X @ weights[slots], cell)
+    ]
+    if np.linalg.eigvalsh(curvature).min() <= 0 or outside:
         raise InvalidInputError(
             Problem(
-                ", ".join(names),
+                ", ".join(outside or names),
                 "the losses show no valley: the best runs lie at the edge of the grid",
                 "Widen the grid of each knob by 4x on either side.",
             )
@@ -181,8 +186,13 @@ class _Bowl:
         self._root = np.exp(-0.5 * excess[near] / tau)
         self._best = best
         self._columns = columns
-        self._design = [np.column_stack([np.ones(near.sum()), S[near][:, c]]) for c in columns]
+        self._designs = [np.column_stack([np.ones(len(S)), S[:, c]]) for c in columns]
+        self._design = [X[near] for X in self._designs]
         self._start = self._first()
+
+    def designs(self) -> list[Array]:
+        """By knob, [n, 1 + its scales]: times its weights, the optimum of every run's cell."""
+        return self._designs
 
     def minimise(self, rows: Mask | None = None, start: Array | None = None) -> Array:
         """w [W], from the runs `rows` (a mask)."""
@@ -269,6 +279,18 @@ def _cells(S: Array, groups: Array | None) -> Labels:
     if groups is not None:
         parts.append(np.unique(np.asarray(groups), return_inverse=True)[1])
     return np.unique(np.column_stack(parts), axis=0, return_inverse=True)[1].ravel()
+
+
+def _inside(z: Array, optimum: Array, cell: Labels) -> bool:
+    """Whether a knob's optimum lies among the values tried, a factor of two to spare, in half of the cells.
+
+    Beyond them a bowl is a slope that was continued, and its bottom is wherever the slope's bend puts it.
+    """
+    room, held = np.log(2.0), 0
+    for label in range(int(cell.max()) + 1):
+        rows = cell == label
+        held += bool(z[rows].min() - room <= optimum[rows][0] <= z[rows].max() + room)
+    return 2 * held >= int(cell.max()) + 1
 
 
 def _edges(Z: Array, y: Array, cell: Labels) -> tuple[int, ...]:

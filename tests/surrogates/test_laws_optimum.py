@@ -138,13 +138,26 @@ def test_noise_around_a_constant_is_not_extrapolated() -> None:
     ]
     assert forecast.settings.trust < 1.0
     assert errors[0] < 0.5 * errors[1]
+    # The interval allows for a change that is not there, so it holds more often than it says.
     held = np.mean((forecast.low <= losses[:, -1]) & (losses[:, -1] <= forecast.high))
-    assert 0.65 < held < 0.95
+    assert held > 0.74
 
 
-def test_chance_alone_does_not_replace_the_rule() -> None:
+def test_chance_alone_bends_no_straight_line() -> None:
     x, losses = curves(0.0, noise=1e-5)
-    assert extrapolate(x[:-3], losses[:, :-3], x[-1]).settings == SLOPE_RULE
+    forecast = extrapolate(x[:-3], losses[:, :-3], x[-1])
+    assert forecast.settings.trust == 1.0
+    assert forecast.value == pytest.approx(losses[:, -1], rel=1e-3)
+    # A curve by itself: the best of many settings is better than the default by luck, and is not taken.
+    alone = [extrapolate(x[:-3], one[:-3], x[-1]).settings for one in losses]
+    assert all(one.window == 3 and one.trust == 1.0 and one.drift <= 0.3 for one in alone)
+
+
+def test_settings_are_said_and_can_be_given() -> None:
+    x, losses = curves(0.25)
+    by_rule = extrapolate(x[:-3], losses[:, :-3], x[-1], settings=SLOPE_RULE)
+    assert by_rule.value == pytest.approx(slope_rule(x[:-3], losses[:, :-3], x[-1]))
+    assert by_rule.settings == SLOPE_RULE
     assert str(SLOPE_RULE) == "the slope of the last 3 points"
     assert str(Settings(trust=0.0)) == "the last value"
 
@@ -209,7 +222,7 @@ def test_trends_are_found_where_they_are() -> None:
     assert rank.rises > 0.99
     assert rank.slope is not None
     assert rank.slope[0] == pytest.approx(0.5, abs=0.05)
-    assert rank.slope[1] < 0.5 < rank.slope[2]
+    assert rank.slope[1] < rank.slope[0] < rank.slope[2]
     value, low, high = rank.at(np.array([1e6]))
     assert low[0] < value[0] < high[0]
     assert value[0] == pytest.approx(20.0, rel=0.3)
@@ -218,6 +231,16 @@ def test_trends_are_found_where_they_are() -> None:
     assert "constant" not in found
     with pytest.raises(ValueError, match="shares"):
         found["family"].at(np.array([1e6]))
+
+
+def test_slopes_are_covered_as_often_as_they_say() -> None:
+    """80 % of 200: outside 140 to 180 in less than one run of a thousand; the seeds are fixed."""
+    held = 0
+    for seed in range(200):
+        slope = trends_along(front(seed=seed), "cost", ["rank"])[0].slope
+        assert slope is not None
+        held += slope[1] <= 0.5 <= slope[2]
+    assert 140 <= held <= 180
 
 
 def test_no_trend_is_mostly_seen_as_none() -> None:
