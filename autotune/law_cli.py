@@ -169,6 +169,9 @@ def trends(
 ) -> None:
     """Read off a sweep's front how each hyperparameter moves with cost, and how surely it does.
 
+    Points that cost nothing, such as a head alone where adapters' parameters count, have no place on the logarithm of
+    cost and are left out.
+
     \b[dim]$[/] autotune law trends sweeps/quickstart
     """
     from autotune.cli import _console, _polite
@@ -187,13 +190,16 @@ def trends(
             raise InvalidInputError(
                 Problem("cost", f"{cost!r} is not an objective", did_you_mean(cost, names))
             )
-        front = results.front
+        front = results.front[results.front[cost] > 0]
+        free = len(results.front) - len(front)
         knobs = [str(column) for column in front.columns if str(column).startswith("param.")]
         found = trends_along(front[[cost, *knobs]], cost)
         if as_json:
             typer.echo(json.dumps(_finite([asdict(trend) for trend in found]), indent=2))
         else:
             _console().print(_trend_table(found, cost))
+            if free:
+                _console().print(f"[dim]Left out, as they cost nothing: {free}[/]")
 
 
 def _answer(path: Path, law: LawName, options: dict[str, Any], insist: bool) -> LossAnswer | StepAnswer:

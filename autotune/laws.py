@@ -13,7 +13,7 @@ import pandas as pd
 from search_spaces.errors import InvalidInputError, Problem, did_you_mean
 from surrogates.laws import FORMS, BowlLaw, Choice, Points, choose, fit_bowl, guess_column, read_points
 from surrogates.laws.design import next_run, outliers
-from surrogates.laws.fitting import LEVEL
+from surrogates.laws.fitting import LEVEL, FittedLaw
 from surrogates.laws.forms import Array
 from surrogates.laws.points import SCALES
 
@@ -37,6 +37,11 @@ class LossAnswer:
         """What a prediction must be told, in order."""
         return self.points.roles
 
+    @property
+    def best(self) -> FittedLaw:
+        """The law that foretells hidden budgets best, whether or not a baseline is better."""
+        return self.choice.law or next(iter(self.choice.laws.values()))
+
     def as_json(self) -> dict[str, Any]:
         law = self.choice.law
         return {
@@ -56,15 +61,12 @@ class LossAnswer:
                 {"name": one.name, "error": one.error if np.isfinite(one.error) else None, "why": one.why}
                 for one in self.choice.held_out
             ],
-            "outliers": [] if law is None else [{"row": row + 2, "off": off} for row, off in outliers(law)],
+            "outliers": [{"row": row + 2, "off": off} for row, off in outliers(self.best)],
             "measure_next": self.advice(),
         }
 
     def advice(self, target: Array | None = None) -> list[dict[str, Any]]:
         """The runs that would shrink the uncertainty at the target most; four times the budget by default."""
-        law = self.choice.law
-        if law is None:
-            law = next(iter(self.choice.laws.values()))
         if target is None:
             step = _AHEAD ** (1.0 / min(len(self.roles), 2))
             target = self.points.X.max(axis=0) * step
@@ -74,7 +76,7 @@ class LossAnswer:
                 "before": run.before,
                 "after": run.after,
             }
-            for run in next_run(law, target)
+            for run in next_run(self.best, target)
         ]
 
 
@@ -91,11 +93,7 @@ class StepAnswer:
             "points": len(self.points.loss),
             "cells": self.law.cells,
             "level": LEVEL,
-            "columns": dict(
-                zip(
-                    ("loss", *self.points.roles), (self.points.loss_column, *self.points.columns), strict=True
-                )
-            ),
+            "columns": _columns(self.points),
             "optima": {
                 knob: {
                     name: dict(zip(("value", "low", "high"), row, strict=True)) for name, row in rows.items()

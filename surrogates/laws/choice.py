@@ -67,7 +67,7 @@ class Choice:
         """One sentence: what is used and why."""
         errors = {one.name: one.error for one in self.held_out}
         best_rule = min((SLOPE, LAST), key=lambda name: errors.get(name, np.inf))
-        rule = f"the {best_rule}'s {100 * errors.get(best_rule, np.nan):.2f} %"
+        rule = f"{100 * errors.get(best_rule, np.nan):.2f} % by the {best_rule}"
         if self.chosen in self.laws:
             own = errors[self.chosen]
             if not np.isfinite(own):
@@ -75,8 +75,8 @@ class Choice:
             return f"{self.chosen} foretells hidden budgets to {100 * own:.2f} %, against {rule}"
         best = min(self.laws, key=lambda name: errors.get(name, np.inf))
         return (
-            f"no law is used: the best, {best}, misses hidden budgets by {100 * errors[best]:.2f} %, and {rule} "
-            f"is better, so that rule predicts"
+            f"no law is used: the best, {best}, misses hidden budgets by {100 * errors[best]:.2f} %, against {rule}, "
+            f"which predicts instead"
         )
 
     def predict(self, X: Array, level: float = LEVEL) -> Prediction:
@@ -108,15 +108,17 @@ def choose(X: Array, loss: Array, names: Sequence[str], level: float = LEVEL, in
         InvalidInputError: no named law can be identified from these points; says what to measure.
     """
     X, loss = np.asarray(X, dtype=float), np.asarray(loss, dtype=float)
-    laws, problems = {}, []
+    laws, refusals = {}, {}
     for name in names:
         try:
             require_identifiable(FORMS[name], X, loss)
             laws[name] = fit_form(FORMS[name], X, loss)
         except InvalidInputError as error:
-            problems += [problem for problem in error.problems if problem not in problems]
-    if not laws:
-        raise InvalidInputError(problems or Problem("law", "none was named", "Name one at least."))
+            refusals[name] = error
+    if not names:
+        raise InvalidInputError(Problem("law", "none was named", "Name one at least."))
+    if not laws:  # what the least demanding law lacks is the shortest way to an answer
+        raise refusals[min(names, key=lambda name: FORMS[name].size)]
     tested = [_held_out_law(FORMS[name], X, loss, level) for name in laws]
     tested += [_held_out_rule(name, X, loss) for name in (SLOPE, LAST)]
     tested.sort(key=lambda one: (not np.isfinite(one.error), one.error))

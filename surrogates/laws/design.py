@@ -87,8 +87,13 @@ def _few_values(form: Form, name: str, exponent: str, x: Array, have: int, wante
 
 
 def outliers(law: FittedLaw) -> list[tuple[int, float]]:
-    """Rows that lie far off the law, (row, relative residual): beyond 6 standard deviations and half a percent."""
+    """Rows that lie far off the law, (row, relative residual): beyond 6 standard deviations and half a percent.
+
+    With fewer than four points to spare there are none: the law goes through as many points as it has coefficients.
+    """
     residuals = law.residuals()
+    if len(residuals) < law.form.size + 4:
+        return []
     # The scale of a law that bends to an outlier is the outlier's; the middle of the others is not.
     scale = max(1.4826 * float(np.median(np.abs(residuals))), _VISIBLE / _OUTLIER)
     found = np.flatnonzero(np.abs(residuals) > _OUTLIER * scale)

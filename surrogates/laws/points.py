@@ -116,8 +116,9 @@ def read_points(
     )
 
 
-def _option(role: str) -> str:
-    return f"--{role.replace('_', '-')}"
+def _said(value: object) -> str:
+    """A cell as its owner would say it: pandas reads an empty one as NaN."""
+    return "empty or nan" if value is None or value != value else str(value)
 
 
 def _unusable(values: pd.Series, role: str, column: str) -> list[Problem]:
@@ -125,7 +126,7 @@ def _unusable(values: pd.Series, role: str, column: str) -> list[Problem]:
     bad = np.flatnonzero(~(np.isfinite(numbers) & (numbers > 0)))
     if not len(bad):
         return []
-    shown = ", ".join(f"{values.iloc[i]!r} in row {i + 2}" for i in bad[:3])
+    shown = ", ".join(f"{_said(values.iloc[i])} in row {i + 2}" for i in bad[:3])
     more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
     fix = "Leave out runs that diverged or did not finish, or run them again."
     if role != "loss":
