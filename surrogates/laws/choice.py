@@ -42,6 +42,8 @@ class HeldOut:
     reach: Array
     halves: Array
     """Half the width of the interval that the law gave, in log units; empty for a baseline."""
+    split: Labels
+    """[h], which of the splits a point was hidden in."""
     why: str = ""
 
 
@@ -166,11 +168,8 @@ def _held_out_law(form: Form, X: Array, loss: Array, level: float) -> HeldOut:
         reach.append(log_budget(X[hidden]) - log_budget(X[seen]).max())
     if not errors:
         why = "too few points to fit it without the largest budgets"
-        return HeldOut(form.name, np.inf, np.empty(0), np.empty(0), np.empty(0), why)
-    joined = np.concatenate(errors)
-    return HeldOut(
-        form.name, float(np.abs(joined).mean()), joined, np.concatenate(reach), np.concatenate(halves)
-    )
+        return _untested(form.name, why)
+    return _tested(form.name, errors, reach, halves)
 
 
 def _held_out_rule(name: str, X: Array, loss: Array) -> HeldOut:
@@ -182,15 +181,31 @@ def _held_out_rule(name: str, X: Array, loss: Array) -> HeldOut:
         errors.append(np.log(foretold / loss[hidden]))
         reach.append(log_budget(X[hidden]) - log_budget(X[seen]).max())
     if not errors:
-        return HeldOut(name, np.inf, np.empty(0), np.empty(0), np.empty(0), "too few points")
+        return _untested(name, "too few points")
+    return _tested(name, errors, reach, [])
+
+
+def _untested(name: str, why: str) -> HeldOut:
+    return HeldOut(name, np.inf, np.empty(0), np.empty(0), np.empty(0), np.empty(0, dtype=int), why)
+
+
+def _tested(name: str, errors: list[Array], reach: list[Array], halves: list[Array]) -> HeldOut:
+    """From a list entry a split."""
     joined = np.concatenate(errors)
-    return HeldOut(name, float(np.abs(joined).mean()), joined, np.concatenate(reach), np.empty(0))
+    split = np.repeat(np.arange(len(errors)), [len(each) for each in errors])
+    wide = np.concatenate(halves) if halves else np.empty(0)
+    return HeldOut(name, float(np.abs(joined).mean()), joined, np.concatenate(reach), wide, split)
 
 
 def _widened(law: FittedLaw, shown: HeldOut) -> FittedLaw:
-    """Intervals as wide as the hidden points needed them: a law's own know nothing of the law being wrong."""
-    usable = np.isfinite(shown.halves) & (shown.halves > 0)
-    if not usable.any():
+    """Intervals as wide as the hidden points needed them: a law's own know nothing of the law being wrong.
+
+    The split that needed more decides: hidden points of one split lie on the same side of a law that is wrong.
+    """
+    if not len(shown.halves):
         return law
+    usable = np.isfinite(shown.halves) & (shown.halves > 0)
     ratios = np.abs(shown.errors[usable]) / shown.halves[usable]
-    return replace(law, widening=max(1.0, float(np.quantile(ratios, LEVEL))))
+    split = shown.split[usable]
+    needed = [float(np.quantile(ratios[split == one], LEVEL)) for one in np.unique(split)]
+    return replace(law, widening=max(1.0, *needed))
