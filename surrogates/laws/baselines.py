@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from surrogates.laws.forms import Array
+from surrogates.laws.forms import Array, log_budget
 
 SLOPE, LAST = "last three points' slope", "last value"
 
@@ -38,8 +38,3 @@ class Baseline:
         spread = float(away @ away)
         slope = float(away @ y) / spread if spread > 1e-12 else 0.0
         return np.exp(y.mean() + slope * (ahead - u.mean()))
-
-
-def log_budget(X: Array) -> Array:
-    """The logarithm of the product of the first two scales, [n]; unique tokens cost nothing again."""
-    return np.asarray(np.log(np.asarray(X, dtype=float)[:, :2]).sum(axis=1))

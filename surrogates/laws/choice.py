@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.stats import norm
 
 from search_spaces.errors import InvalidInputError, Problem
-from surrogates.laws.baselines import LAST, SLOPE, Baseline, log_budget
+from surrogates.laws.baselines import LAST, SLOPE, Baseline
 from surrogates.laws.design import require_identifiable
 from surrogates.laws.fitting import LEVEL, FittedLaw, Prediction, fit_form
-from surrogates.laws.forms import FORMS, Array, Form, Labels
+from surrogates.laws.forms import FORMS, Array, Form, Labels, log_budget
 
 _SHARES = (1 / 5, 1 / 3)
 _TIE = 1.02
@@ -200,12 +201,18 @@ def _tested(name: str, errors: list[Array], reach: list[Array], halves: list[Arr
 def _widened(law: FittedLaw, shown: HeldOut) -> FittedLaw:
     """Intervals as wide as the hidden points needed them: a law's own know nothing of the law being wrong.
 
-    The split that needed more decides: hidden points of one split lie on the same side of a law that is wrong.
+    Hidden points of one split lie on the same side of a law that is wrong, and further off the further ahead. So the
+    mean error of each split, by its mean reach, is carried on as a bias of unknown sign; then the split that needs
+    the wider intervals decides.
     """
     if not len(shown.halves):
         return law
     usable = np.isfinite(shown.halves) & (shown.halves > 0)
-    ratios = np.abs(shown.errors[usable]) / shown.halves[usable]
-    split = shown.split[usable]
-    needed = [float(np.quantile(ratios[split == one], LEVEL)) for one in np.unique(split)]
-    return replace(law, widening=max(1.0, *needed))
+    error, half, reach, split = (
+        part[usable] for part in (shown.errors, shown.halves, shown.reach, shown.split)
+    )
+    groups = [split == one for one in np.unique(split)]
+    bias = float(np.sqrt(np.mean([(error[g].mean() / max(reach[g].mean(), 1e-9)) ** 2 for g in groups])))
+    ratios = np.abs(error) / np.hypot(half, norm.ppf(0.5 + LEVEL / 2) * bias * reach)
+    needed = [float(np.quantile(ratios[g], LEVEL)) for g in groups]
+    return replace(law, widening=max(1.0, *needed), bias=bias)

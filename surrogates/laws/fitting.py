@@ -19,7 +19,7 @@ import numpy as np
 from scipy.optimize import least_squares, minimize, nnls
 from scipy.stats import norm, t
 
-from surrogates.laws.forms import Array, Form, centre_of
+from surrogates.laws.forms import Array, Form, centre_of, log_budget
 
 DELTA = 1e-3
 """Huber's threshold on log residuals."""
@@ -60,6 +60,8 @@ class FittedLaw:
     """The Huber sum that was minimised."""
     widening: float = 1.0
     """What held-out extrapolation says the intervals must be multiplied by; at least 1."""
+    bias: float = 0.0
+    """How far off, in log loss a unit of log budget beyond the points, held-out extrapolation was on the whole."""
 
     @property
     def coefficients(self) -> dict[str, float]:
@@ -80,10 +82,12 @@ class FittedLaw:
 
     def predict(self, X: Array, level: float = LEVEL, noise: bool = True) -> Prediction:
         """The loss at X [m, d], with the interval of a new measurement (of the law itself without `noise`)."""
+        X = np.asarray(X, dtype=float).reshape(-1, len(self.centre))
         mean, slope = _log_law(self.form, self._u(X), self.packed)
         finite = np.where(np.isfinite(self.packed), slope, 0.0)
         variance = self._variance(finite) + (self.scale**2 if noise else 0.0)
-        half = self._quantile(level) * self.widening * np.sqrt(variance)
+        ahead = np.maximum(log_budget(X) - log_budget(self.X).max(), 0.0)
+        half = self._quantile(level) * self.widening * np.sqrt(variance + (self.bias * ahead) ** 2)
         with np.errstate(over="ignore"):
             return Prediction(np.exp(mean), np.exp(mean - half), np.exp(mean + half), level)
 

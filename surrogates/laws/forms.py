@@ -167,3 +167,8 @@ def centre_of(form: Form, X: Array) -> Array:
     if form.name == "repeated":
         centre[2] = centre[1]
     return np.asarray(centre)
+
+
+def log_budget(X: Array) -> Array:
+    """The logarithm of the product of the first two scales, [n]; unique tokens cost nothing again."""
+    return np.asarray(np.log(np.asarray(X, dtype=float)[:, :2]).sum(axis=1))
