@@ -6,19 +6,16 @@ import os
 import shlex
 import signal
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from autotune import messages
 from autotune.law_cli import law_app
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from autotune.sweep import Sweep
 
 app = typer.Typer(
@@ -41,9 +38,6 @@ QUIETING = {
     "PYTHONWARNINGS": "ignore",
 }
 """What keeps other libraries' bars and remarks out of the display; workers inherit it."""
-
-_verbose = False
-"""Set by the option that holds for every command."""
 
 
 class TaskName(StrEnum):
@@ -105,8 +99,7 @@ def options(
     ] = False,
 ) -> None:
     """Options that hold for every command."""
-    global _verbose
-    _verbose = verbose
+    messages.verbose = verbose
     if not verbose:
         for name, value in QUIETING.items():
             os.environ.setdefault(name, value)
@@ -130,7 +123,7 @@ def run(
     \b[dim]$[/] autotune run quickstart
     [dim]$[/] autotune run reviews.yaml --trials 60 --out sweeps/reviews-2
     """
-    with _polite():
+    with messages.polite():
         from autotune.sweep import load_sweep
 
         loaded = _changed(load_sweep(sweep), trials, seed)
@@ -146,7 +139,7 @@ def resume(folder: Folder, trials: Trials = None, quiet: Quiet = False) -> None:
     \b[dim]$[/] autotune resume sweeps/quickstart
     [dim]$[/] autotune resume sweeps/quickstart --trials 60
     """
-    with _polite():
+    with messages.polite():
         from autotune.ledger import read_sweep
 
         loaded = _changed(read_sweep(folder), trials, None)
@@ -163,7 +156,7 @@ def status(
     \b[dim]$[/] autotune status sweeps/quickstart
     [dim]$[/] autotune status sweeps/quickstart --json | jq .front
     """
-    with _polite():
+    with messages.polite():
         import json
 
         from autotune.overview import overview, overview_json
@@ -173,7 +166,7 @@ def status(
         if as_json:
             typer.echo(json.dumps(overview_json(results), indent=2))
         else:
-            _console().print(overview(results))
+            messages.console().print(overview(results))
 
 
 @app.command()
@@ -182,7 +175,7 @@ def report(folder: Folder) -> None:
 
     \b[dim]$[/] autotune report sweeps/quickstart
     """
-    with _polite():
+    with messages.polite():
         from autotune.report import write_report
         from autotune.results import load_results
         from autotune.tables import write_tables
@@ -211,7 +204,7 @@ def export(
     [dim]$[/] autotune export sweeps/quickstart --pick best --where 'trainable_params<=1%' --to runs/best
     [dim]$[/] autotune export sweeps/quickstart --pick 17 --to runs/17
     """
-    with _polite():
+    with messages.polite():
         from autotune.export import export_run
         from autotune.results import load_results
 
@@ -229,13 +222,13 @@ def train(
 
     \b[dim]$[/] autotune train runs/knee
     """
-    with _polite():
+    with messages.polite():
         from autotune.export import train_run
 
         try:
             found = train_run(folder)
         except RuntimeError as error:  # train.py's own output has said why
-            _print_error(error)
+            messages.print_error(error)
             raise typer.Exit(1) from None
         for split, scores in found.items():
             typer.echo(f"{split}: " + ", ".join(f"{name} {value:.4g}" for name, value in scores.items()))
@@ -258,7 +251,7 @@ def init(
     \b[dim]$[/] autotune init --model roberta-base --data data/train.tsv
     [dim]$[/] autotune init --model ./gpt2 --data chats.jsonl --task causal-lm --out chats.yaml
     """
-    with _polite():
+    with messages.polite():
         from autotune.scaffold import write_scaffold
 
         scaffold = write_scaffold(model, data, out, task=task.value if task else None, force=force)
@@ -282,10 +275,10 @@ def spaces(
     [dim]$[/] autotune spaces --model gpt2 --task causal-lm
     [dim]$[/] autotune spaces --model roberta-base --space adapters --json | jq .trainable_params
     """
-    with _polite():
+    with messages.polite():
         from autotune.space_commands import show_spaces
 
-        show_spaces(_console(), model, task.value if task else None, space, as_json)
+        show_spaces(messages.console(), model, task.value if task else None, space, as_json)
 
 
 @app.command()
@@ -305,10 +298,12 @@ def cost(
     \b[dim]$[/] autotune cost --model bert --space adapters
     [dim]$[/] autotune cost --model ./llama --space lora --task causal-lm --tokens 1024 --html costs.html
     """
-    with _polite():
+    with messages.polite():
         from autotune.space_commands import show_costs
 
-        show_costs(_console(), model, task.value if task else None, space, tokens, samples, as_json, html)
+        show_costs(
+            messages.console(), model, task.value if task else None, space, tokens, samples, as_json, html
+        )
 
 
 def _changed(sweep: Sweep, trials: int | None, seed: int | None) -> Sweep:
@@ -322,8 +317,8 @@ def _changed(sweep: Sweep, trials: int | None, seed: int | None) -> Sweep:
 
 
 def _search(sweep: Sweep, folder: Path, quiet: bool, *, again: str = "") -> None:
-    console = _console()
-    with _polite(folder, again):
+    console = messages.console()
+    with messages.polite(folder, again):
         from autotune.progress import watch
 
         if not quiet:
@@ -333,7 +328,7 @@ def _search(sweep: Sweep, folder: Path, quiet: bool, *, again: str = "") -> None
         from autotune.overview import overview
         from trials.executors import ExecutorError
 
-        if not _verbose:
+        if not messages.verbose:
             import optuna
 
             optuna.logging.set_verbosity(optuna.logging.ERROR)  # its import has set another level
@@ -345,64 +340,6 @@ def _search(sweep: Sweep, folder: Path, quiet: bool, *, again: str = "") -> None
         except SweepInterruptedError:
             raise KeyboardInterrupt from None
         except (LedgerError, SweepFailedError, ExecutorError) as error:
-            _print_error(error)
+            messages.print_error(error)
             raise typer.Exit(1) from None
         console.print(overview(results))
-
-
-def _console(stderr: bool = False) -> Console:
-    from rich.console import Console
-
-    return Console(stderr=stderr, highlight=False)
-
-
-@contextmanager
-def _polite(folder: Path | None = None, again: str = "") -> Iterator[None]:
-    """Errors as people want to read them, and exit codes as shells do: 2 for bad input, 130 for Ctrl-C."""
-    from search_spaces.errors import InvalidInputError
-
-    try:
-        yield
-    except InvalidInputError as error:
-        _print_problems(error)
-        raise typer.Exit(2) from None
-    except KeyboardInterrupt:
-        _print_interrupted(folder, again)
-        raise typer.Exit(130) from None
-    except ValueError as error:
-        if _verbose:
-            raise
-        _print_error(error)
-        raise typer.Exit(2) from None
-
-
-def _print_error(error: Exception) -> None:
-    _console(stderr=True).print(f"[bold red]Error:[/] {_escaped(str(error))}", soft_wrap=True)
-
-
-def _print_problems(error: Any) -> None:
-    console = _console(stderr=True)
-    count = len(error.problems)
-    console.print(f"[bold red]{'One thing is' if count == 1 else f'{count} things are'} wrong:[/]")
-    for problem in error.problems:
-        where = f"[bold]{_escaped(problem.where)}[/]: " if problem.where else ""
-        console.print(f"  [red]•[/] {where}{_escaped(problem.what)}", soft_wrap=True)
-        if problem.fix:
-            console.print(f"    [green]→[/] {_escaped(problem.fix)}", soft_wrap=True)
-
-
-def _print_interrupted(folder: Path | None, again: str) -> None:
-    console = _console(stderr=True)
-    if folder is not None and (folder / "study.db").is_file():
-        console.print(
-            f"Stopped; nothing is lost. Go on with: autotune resume {shlex.quote(str(folder))}",
-            soft_wrap=True,
-        )
-    else:
-        console.print(f"Stopped before the search began. Begin again with: {again}" if again else "Stopped.")
-
-
-def _escaped(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from autotune.messages import console, polite
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -95,9 +97,8 @@ def fit(
     [dim]$[/] autotune law fit points.csv --law chinchilla --loss test_nll --figure law.html
     [dim]$[/] autotune law fit sweep.csv --law step --batch batch_size --json
     """
-    from autotune.cli import _console, _polite
 
-    with _polite():
+    with polite():
         found = _answer(points, law, locals(), insist)
         if figure is not None:
             from autotune.figures.laws import plot_answer
@@ -107,7 +108,7 @@ def fit(
             typer.echo(json.dumps(_finite(found.as_json()), indent=2))
             return
         for part in _shown(found):
-            _console().print(part, soft_wrap=True)
+            console().print(part, soft_wrap=True)
         if figure is not None:
             typer.echo(figure)
 
@@ -141,9 +142,8 @@ def predict(
     [dim]$[/] autotune law predict curve.csv --law rectified --at tokens=1e6 --level 0.9
     [dim]$[/] autotune law predict sweep.csv --law step --at params=1e9,tokens=1e11
     """
-    from autotune.cli import _console, _polite
 
-    with _polite():
+    with polite():
         from autotune.laws import StepAnswer
 
         found = _answer(points, law, locals(), insist)
@@ -156,7 +156,7 @@ def predict(
             typer.echo(json.dumps(_finite(said), indent=2))
         else:
             for line in _prediction_lines(said):
-                _console().print(line, soft_wrap=True)
+                console().print(line, soft_wrap=True)
 
 
 @law_app.command()
@@ -174,9 +174,8 @@ def trends(
 
     \b[dim]$[/] autotune law trends sweeps/quickstart
     """
-    from autotune.cli import _console, _polite
 
-    with _polite():
+    with polite():
         from dataclasses import asdict
 
         from autotune.results import load_results
@@ -197,9 +196,9 @@ def trends(
         if as_json:
             typer.echo(json.dumps(_finite([asdict(trend) for trend in found]), indent=2))
         else:
-            _console().print(_trend_table(found, cost))
+            console().print(_trend_table(found, cost))
             if free:
-                _console().print(f"[dim]Left out, as they cost nothing: {free}[/]")
+                console().print(f"[dim]Left out, as they cost nothing: {free}[/]")
 
 
 def _answer(path: Path, law: LawName, options: dict[str, Any], insist: bool) -> LossAnswer | StepAnswer:

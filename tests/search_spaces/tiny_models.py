@@ -293,8 +293,10 @@ def cases() -> tuple[Case, ...]:
     return tuple(found)
 
 
-_USUAL = 3
-"""Configurations of a family on one model that every run of the tests looks at; the rest are slow."""
+def _usual(case: Case) -> bool:
+    """Whether every run of the tests looks at a case: two configurations of a family on each of `MAIN` and the
+    default elsewhere, and regression, which differs in the head alone, not at all."""
+    return case.task != "regression" and case.number < (2 if case.model in MAIN else 1)
 
 
 def contract(*chosen: Case) -> list[Any]:
@@ -303,7 +305,7 @@ def contract(*chosen: Case) -> list[Any]:
         pytest.param(
             case,
             id=str(case),
-            marks=[pytest.mark.xdist_group(str(case)), *[pytest.mark.slow][: case.number >= _USUAL]],
+            marks=[pytest.mark.xdist_group(str(case)), *([] if _usual(case) else [pytest.mark.slow])],
         )
         for case in chosen or cases()
     ]
