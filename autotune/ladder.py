@@ -37,8 +37,9 @@ class Ladder:
         share: the share of a rung that climbs; by default one over the ratio, so that all rungs cost alike.
         random_share: the share of configurations that climb to the top whatever their rank. They measure whether
             the lower rungs can be trusted. 0 for none, and then nothing is measured.
-        close: how near to the cut ranks are too close to decide, as a part of `share`: there the
-            extrapolated learning curve decides.
+        close: how far above and below the cut ranks are too close to decide, as parts of `share`: there the
+            extrapolated learning curve decides. Above the cut it can save much, and nothing is lost for good;
+            below, it admits who starts slowly.
         first_rung: family -> index of the rung where it is judged first, counted from 0. The family of a
             configuration is its value of `family`.
         whole: round the rungs to whole numbers; by default where `min` and `max` are.
@@ -52,7 +53,7 @@ class Ladder:
     eta: float = 3.0
     share: float | None = None
     random_share: float = 0.03
-    close: float = 0.75
+    close: tuple[float, float] = (0.75, 0.25)
     first_rung: Mapping[str, int] = field(default_factory=lambda: SLOW_FAMILIES)
     whole: bool | None = None
 
@@ -65,8 +66,8 @@ class Ladder:
             raise ValueError(f"share: {self.share}; it must be above 0 and at most 1")
         if not 0 <= self.random_share <= 1:
             raise ValueError(f"random_share: {self.random_share}; it must be within 0 and 1")
-        if not 0 <= self.close <= 1:
-            raise ValueError(f"close: {self.close}; it must be within 0 and 1")
+        if not all(0 <= part <= 1 for part in self.close):
+            raise ValueError(f"close: {self.close}; both parts must be within 0 and 1")
         for family, rung in self.first_rung.items():
             if rung < 0:
                 raise ValueError(f"first_rung: {rung} for {family!r}; rungs are counted from 0")

@@ -127,13 +127,13 @@ class Climb:
     def _best(self, rung: int) -> Iterator[Climber]:
         order = self.order(rung)
         cut = self.trust().rungs[rung].share * len(order)
-        band = self.ladder.close * cut
+        above, below = self.ladder.close
         for place, climber in enumerate(order, start=1):
-            if place > cut + band:
+            if place > (1 + below) * cut:
                 return
             if climber.status != "waiting" or climber.rung != rung or climber.regardless:
                 continue
-            reach = self.may_reach_front(climber) if abs(place - cut) <= band else None
+            reach = self.may_reach_front(climber) if place > (1 - above) * cut else None
             if place <= cut if reach is None else reach:
                 yield climber
 
@@ -163,7 +163,11 @@ class Climb:
 
     def _margin(self, rung: int, objective: int) -> float | None:
         if (rung, objective) not in self._margins:
-            curves = [c.curves[objective] for c in self._finished]
+            # Only those that were in question here themselves: what recovers from a loss that exploded would
+            # let everybody hope.
+            cut = (1 + self.ladder.close[1]) * self.trust().rungs[rung].share * len(self.order(rung))
+            asked = {c.number for c in self.order(rung)[: round(cut)]}
+            curves = [c.curves[objective] for c in self._finished if c.number in asked]
             self._margins[rung, objective] = margin(self.ladder.rungs[rung], self.ladder.max, curves)
         return self._margins[rung, objective]
 
@@ -182,7 +186,9 @@ class Climb:
                 if climber.status != "waiting" or climber.rung != rung or climber.regardless:
                     continue
                 p = place / len(order)
-                surely = p - _SURE * np.sqrt(p * (1 - p) / len(order)) > (1 + self.ladder.close) * trust.share
+                surely = (
+                    p - _SURE * np.sqrt(p * (1 - p) / len(order)) > (1 + self.ladder.close[1]) * trust.share
+                )
                 if surely and self.may_reach_front(climber) is False:
                     found.append(climber)
         return found

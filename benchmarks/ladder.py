@@ -170,7 +170,7 @@ METHODS: dict[str, Callable[[Curves, int], Run]] = {
     "full evaluation": everything,
     "ASHA (optuna)": asha,
     "Hyperband (optuna)": hyperband,
-    "ASHA, promoting": lambda table, seed: climbing(table, seed, random_share=0.0, close=0.0),
+    "ASHA, promoting": lambda table, seed: climbing(table, seed, random_share=0.0, close=(0.0, 0.0)),
     "ladder": climbing,
 }
 
