@@ -209,10 +209,12 @@ class Climb:
 
     def front(self) -> list[Climber]:
         """Those with a final result that no other dominates."""
+        if not self._finished:
+            return []
         if self._front is None:
             values = [c.values[self.ladder.top] for c in self._finished]
-            keep = non_dominated(np.array(values)) if values else []
-            self._front = [c for c, kept in zip(self._finished, keep, strict=True) if kept]
+            kept = np.flatnonzero(non_dominated(np.array(values)))
+            self._front = [self._finished[i] for i in kept]
         return self._front
 
     def projected(self, number: int) -> Array | None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import optuna
 from filelock import FileLock, Timeout
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 RUNGS = "rungs"
@@ -76,7 +77,10 @@ class Store:
                     )
         else:
             self.study = optuna.create_study(
-                study_name=_NAME, storage=url, directions=directions, sampler=sampler
+                study_name=_NAME,
+                storage=url,
+                directions=[StudyDirection[name.upper()] for name in directions],
+                sampler=sampler,
             )
             self.study.set_user_attr("asked", asked)
 
