@@ -300,12 +300,17 @@ def _usual(case: Case) -> bool:
 
 
 def contract(*chosen: Case) -> list[Any]:
-    """The cases as parameters of a test. Tests of one case run in one process, which observes it once."""
+    """The cases as parameters of a test. Tests of one case run in one process, which observes it once, and
+    without coverage, which would slow them down: what they run is covered by the rest."""
     return [
         pytest.param(
             case,
             id=str(case),
-            marks=[pytest.mark.xdist_group(str(case)), *([] if _usual(case) else [pytest.mark.slow])],
+            marks=[
+                pytest.mark.xdist_group(str(case)),
+                pytest.mark.no_cover,
+                *([] if _usual(case) else [pytest.mark.slow]),
+            ],
         )
         for case in chosen or cases()
     ]
