@@ -89,9 +89,7 @@ class _OnModules(PlannedPart):
     matrix: Callable[[Matrix, int], bool]
     norm: Callable[[Norm], bool]
     mergeable: ClassVar[bool] = True
-
-    def alike(self, shape: ModelShape, layer: int) -> int:
-        return layer  # a layer's normalisations are its own, and so may be the choice of its matrices
+    by_layer: ClassVar[bool] = True
 
     def _matrices(self, shape: ModelShape, layer: int) -> list[Matrix]:
         return [m for i, m in enumerate(shape.in_layer(layer)) if self.matrix(m, i + layer)]

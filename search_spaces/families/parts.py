@@ -57,10 +57,8 @@ class PlannedPart(ABC):
 
     kind: ClassVar[str]
     mergeable: ClassVar[bool] = False
-
-    def alike(self, shape: ModelShape, layer: int) -> int:
-        """A number that layers share where the part has the same sites and the same cost."""
-        return shape.stack_of(layer)
+    by_layer: ClassVar[bool] = False
+    """Whether sites and costs differ between the layers of one stack."""
 
     @abstractmethod
     def sites(self, shape: ModelShape, layer: int) -> frozenset[str]:
@@ -92,26 +90,32 @@ def composite_cost(parts: Sequence[PlannedPart], shape: ModelShape) -> AdapterCo
     used = [part for part in parts if part.layers]
     if not used:
         return AdapterCost(parameters=0, lowest_layer=shape.depth, mergeable=True)
-    kinds: dict[int, tuple[tuple[int, int], ...]] = dict.fromkeys(range(shape.depth), ())
+    on = [0] * shape.depth  # by layer, a bit for each part
     for number, part in enumerate(used):
         for layer in part.layers:
-            kinds[layer] = (*kinds[layer], (number, part.alike(shape, layer)))
-    of_kind: dict[tuple[tuple[int, int], ...], frozenset[str]] = {}
-    for layer, kind in kinds.items():
-        if kind not in of_kind:
-            of_kind[kind] = frozenset().union(*(used[number].sites(shape, layer) for number, _ in kind))
-    sites = {layer: of_kind[kind] for layer, kind in kinds.items() if kind}
-    lowest = min(sites)
-    alike: dict[tuple[tuple[tuple[int, int], ...], LayerGradients], list[int]] = {}
+            on[layer] |= 1 << number
+    apart = any(part.by_layer for part in used)
+    kinds = [(parts_on, layer if apart else shape.stack_of(layer)) for layer, parts_on in enumerate(on)]
+    here = {
+        kind: [part for number, part in enumerate(used) if kind[0] >> number & 1]
+        for kind in dict.fromkeys(kinds)
+    }
+    of_kind = {
+        kind: frozenset().union(*(part.sites(shape, kinds.index(kind)) for part in some))
+        for kind, some in here.items()
+    }
+    sites = {layer: of_kind[kind] for layer, kind in enumerate(kinds) if kind[0]}
+    lowest = next(iter(sites))
+    alike: dict[tuple[tuple[int, int], int], list[tuple[int, LayerGradients]]] = {}
     for layer, gradients in reached_layers(shape, lowest, sites):
-        alike.setdefault((kinds[layer], gradients), []).append(layer)
+        alike.setdefault((kinds[layer], id(gradients)), []).append((layer, gradients))
     total = [(1, PartCost(sum(part.beyond(shape) for part in used)))]
-    for (kind, gradients), layers in alike.items():
-        here, layer, count = [used[number] for number, _ in kind], layers[0], len(layers)
-        state = LayerState(gradients, frozenset().union(*(part.changed(shape, layer) for part in here)))
-        total += [(count, part.cost(shape, layer, state)) for part in here]
+    for (kind, _), same in alike.items():
+        layer, gradients = same[0]
+        state = LayerState(gradients, frozenset().union(*(p.changed(shape, layer) for p in here[kind])))
+        total += [(len(same), part.cost(shape, layer, state)) for part in here[kind]]
         if shape.positions:
-            total.append((count, _position_products(shape, layer, state)))
+            total.append((len(same), _position_products(shape, layer, state)))
     return AdapterCost(
         parameters=sum(count * cost.parameters for count, cost in total),
         lowest_layer=lowest,
