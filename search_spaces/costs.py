@@ -160,7 +160,7 @@ class CostModel:
     def many(self, configs: Sequence[Mapping[str, Value]]) -> CostTable:
         """The costs of n configurations as arrays of shape [n], equal to those of n calls.
 
-        Configurations whose adapters cost the same are grouped: 10⁵ random ones take about a second.
+        Configurations whose adapters cost the same are grouped: 10⁵ random ones take seconds.
 
         Raises:
             ValueError: a configuration names no registered family or an unknown length.

@@ -293,10 +293,35 @@ def cases() -> tuple[Case, ...]:
     return tuple(found)
 
 
+_REPRESENTATIVE = (
+    *(
+        "lora",
+        "adalora",
+        "ia3",
+        "oft",
+        "vera",
+        "norm",
+        "prefix",
+        "prompt",
+        "p_tuning",
+        "head",
+        "full",
+        "half",
+    ),
+    *("serial", "parallel", "layer-prefix", "composite", "bitfit", "ssf"),
+)
+"""One family of each way to be priced and built; the others are matrix families like `lora`."""
+
+
 def _usual(case: Case) -> bool:
-    """Whether every run of the tests looks at a case: two configurations of a family on each of `MAIN` and the
-    default elsewhere, and regression, which differs in the head alone, not at all."""
-    return case.task != "regression" and case.number < (2 if case.model in MAIN else 1)
+    """Whether every run of the tests looks at a case: a default of each family on each of `MAIN`, one more
+    configuration on the first of them, and the default of `_REPRESENTATIVE` elsewhere. Regression, which
+    differs in the head alone, is left to the slow ones."""
+    if case.task == "regression":
+        return False
+    if case.model in MAIN:
+        return case.number < (2 if case.model == MAIN[0] else 1)
+    return case.number < 1 and case.family in _REPRESENTATIVE
 
 
 def contract(*chosen: Case) -> list[Any]:
