@@ -166,8 +166,8 @@ def test_the_ledger_appears_whole(sweep, tmp_path, monkeypatch):
     create_all = models.BaseModel.metadata.create_all
 
     def look(*args: object, **kwargs: object) -> None:
-        seen.append((tmp_path / "study.db").exists())
         create_all(*args, **kwargs)
+        seen.append((tmp_path / "study.db").exists())
 
     monkeypatch.setattr(models.BaseModel.metadata, "create_all", look)
     with claim_folder(tmp_path, prepared.sweep):
