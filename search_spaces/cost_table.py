@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from search_spaces.families import REGISTRY, AdapterCost, Family
+from search_spaces.families import REGISTRY, AdapterCost, Family, local_config
 from search_spaces.families.matrices import LayerCost, MatrixFamily
-from search_spaces.parameters import Value, adapted_layers
+from search_spaces.parameters import Value, adapted_layers, layer_switches
 from search_spaces.shapes import ModelShape
 
 
@@ -48,9 +49,15 @@ class AdapterGroups:
     """Configurations of one model in groups of equal adapter cost.
 
     `costs` has one entry a group; `read` holds the names of the parameters that any of these costs asked for.
+
+    Args:
+        patience: so many costs are looked at before it is asked whether grouping pays. Where fewer than half of
+            a family's configurations shared theirs with an earlier one, the rest are computed one by one:
+            sooner done, but equal ones are not found and `read` lacks what only they ask for. None for never.
     """
 
-    def __init__(self, shape: ModelShape) -> None:
+    def __init__(self, shape: ModelShape, patience: int | None = None) -> None:
+        self._patience = patience
         self.costs: list[AdapterCost] = []
         self.read: set[str] = set()
         self._shape = shape
@@ -79,7 +86,20 @@ class AdapterGroups:
         alike = not self._shape.decoder_depth
         if alike and isinstance(family, MatrixFamily) and type(family).cost is MatrixFamily.cost:
             return self._finder_of_matrices(family)
-        return self._tree(family).find
+        tree = self._tree(family)
+        if self._patience is None:
+            return tree.find
+        searched = count(1)
+
+        def alone(config: Mapping[str, Value]) -> int:
+            return self._add(family.cost(local_config(family.name, config), self._shape))
+
+        def find(config: Mapping[str, Value]) -> int:
+            if next(searched) == self._patience:
+                self._finders[name] = alone if 2 * tree.leaves > self._patience else tree.find
+            return tree.find(config)
+
+        return find
 
     def _tree(self, family: Family) -> _Tree:
         return _Tree(family.name, lambda reads: self._add(family.cost(reads, self._shape)), self.read)
@@ -102,10 +122,10 @@ class AdapterGroups:
         def find(config: Mapping[str, Value]) -> int:
             if profile in config:
                 return varied.find(config)
-            lowest, count = layers.find(config)
-            key = (tree.find(config), lowest, count)
+            lowest, adapted = layers.find(config)
+            key = (tree.find(config), lowest, adapted)
             if key not in groups:
-                groups[key] = self._add(family.on_layers([(parts[key[0]], count)], lowest))
+                groups[key] = self._add(family.on_layers([(parts[key[0]], adapted)], lowest))
             return groups[key]
 
         return find
@@ -127,7 +147,7 @@ class _Layers:
         self._depth = depth
         self._count = f"{family}.layers"
         self._range = f"{family}.layers.start", f"{family}.layers.count"
-        self._switches = [f"{family}.layers.{layer}" for layer in range(depth)]
+        self._switches = layer_switches(f"{family}.layers", depth)
         self.names = {self._count, *self._range, *self._switches}
         self._known: dict[Any, tuple[int, int]] = {}
 
@@ -153,6 +173,7 @@ class _Tree:
         self._function = function
         self._read = read
         self._top: dict[Any, Any] = {}
+        self.leaves = 0
 
     def find(self, config: Mapping[str, Value]) -> int:
         node = self._top.get(None)
@@ -169,6 +190,7 @@ class _Tree:
             node = branches.setdefault(value, (name and self._prefix + name, {}))
             branches, value = node[1], seen
         branches[value] = leaf
+        self.leaves += 1
         self._read.update(self._prefix + name for name in reads.names())
         return leaf
 

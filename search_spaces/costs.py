@@ -149,12 +149,13 @@ class CostModel:
         cost = REGISTRY[str(name)].cost(local_config(str(name), config), self.shape)
         samples = self.workload.train_samples * float(config.get("epochs", 1))
         batch_size = float(config.get("batch_size", self.workload.batch_size))
+        parameters, stored, train_sample, step, inference = self._priced(cost)
         return Costs(
-            trainable_params=cost.parameters,
+            trainable_params=parameters,
             head_params=self.shape.head_parameters,
-            train_flops=samples * (self._train_sample(cost) + (self._step + cost.step_flops) / batch_size),
-            inference_flops=self._inference_sample(cost),
-            stored_bytes=cost.stored_bytes + BYTES_PER_NUMBER * self.shape.head_parameters,
+            train_flops=samples * (train_sample + step / batch_size),
+            inference_flops=inference,
+            stored_bytes=stored,
         )
 
     def many(self, configs: Sequence[Mapping[str, Value]]) -> CostTable:
@@ -168,14 +169,13 @@ class CostModel:
         lengths = [config.get(SEQUENCE_LENGTH.name) for config in configs]
         if set(lengths) > {None} or (lengths and None not in lengths):
             return self._many_lengths(configs, lengths)
-        groups = AdapterGroups(self.shape)
+        groups = AdapterGroups(self.shape, patience=1_000)
         group = groups.indices(configs)
-        adapters = groups.costs
-        parameters = np.array([cost.parameters for cost in adapters], dtype=np.int64)[group]
-        stored = np.array([cost.stored_bytes for cost in adapters], dtype=np.int64)[group]
-        train_sample = np.array([self._train_sample(cost) for cost in adapters], dtype=float)[group]
-        step = np.array([self._step + cost.step_flops for cost in adapters], dtype=float)[group]
-        inference = np.array([self._inference_sample(cost) for cost in adapters], dtype=float)[group]
+        priced = [self._priced(cost) for cost in groups.costs]
+        numbers = np.array([of_group[:2] for of_group in priced], dtype=np.int64).reshape(-1, 2)
+        flops = np.array([of_group[2:] for of_group in priced], dtype=float).reshape(-1, 3)
+        parameters, stored = numbers[group].T
+        train_sample, step, inference = flops[group].T
         usual = self.workload.batch_size
         batch_size = np.array([config.get("batch_size", usual) for config in configs], dtype=float)
         epochs = np.array([config.get("epochs", 1) for config in configs], dtype=float)
@@ -184,8 +184,15 @@ class CostModel:
             head_params=np.full(len(group), self.shape.head_parameters, dtype=np.int64),
             train_flops=self.workload.train_samples * epochs * (train_sample + step / batch_size),
             inference_flops=inference,
-            stored_bytes=stored + BYTES_PER_NUMBER * self.shape.head_parameters,
+            stored_bytes=stored,
         )
+
+    def _priced(self, cost: AdapterCost) -> tuple[int, int, float, float, float]:
+        """Of an adapter and the head: parameters and bytes, then FLOPs: of training a sample, of a step whatever
+        its size, and of inference on a sample."""
+        stored = cost.stored_bytes + BYTES_PER_NUMBER * self.shape.head_parameters
+        step = self._step + cost.step_flops
+        return cost.parameters, stored, self._train_sample(cost), step, self._inference_sample(cost)
 
     def _many_lengths(
         self, configs: Sequence[Mapping[str, Value]], lengths: Sequence[Value | None]

@@ -13,6 +13,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -251,8 +252,8 @@ class LayerMask(TopLayers):
 
     def bind(self, depth: int, roles: Sequence[str] = ()) -> tuple[Parameter, ...]:
         return tuple(
-            Categorical(name=f"{self.name}.{layer}", when=self.when, choices=(False, True), default=True)
-            for layer in range(depth)
+            Categorical(name=switch, when=self.when, choices=(False, True), default=True)
+            for switch in layer_switches(self.name, depth)
         )
 
 
@@ -285,8 +286,16 @@ def adapted_layers(config: Mapping[str, Value], name: str, depth: int) -> tuple[
         start = min(int(config.get(f"{name}.start", 0)), depth - count)
         return tuple(range(start, start + count))
     if f"{name}.0" in config:
-        return tuple(layer for layer in range(depth) if config.get(f"{name}.{layer}"))
+        return tuple(
+            [layer for layer, switch in enumerate(layer_switches(name, depth)) if config.get(switch)]
+        )
     return tuple(range(depth))
+
+
+@lru_cache(maxsize=1024)
+def layer_switches(name: str, depth: int) -> tuple[str, ...]:
+    """What the switches of a bound `LayerMask` are called, by layer."""
+    return tuple([f"{name}.{layer}" for layer in range(depth)])
 
 
 def _check_range(name: str, low: float, high: float, log: bool) -> None:

@@ -11,10 +11,10 @@ numbering: its encoder's layers first, then its decoder's, which attend to the e
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -187,14 +187,20 @@ class ModelShape:
 
     def in_layer(self, layer: int, targets: str | None = None) -> tuple[Matrix, ...]:
         """The matrices of one layer; those that `targets` names, as `select` reads it, if it is given."""
-        key = self.stack_of(layer), targets
-        if key not in self._in_stack:
+        key = int(layer >= self.encoder_depth), targets
+        found = self._in_stack.get(key)
+        if found is None:
             pool = self.matrices if targets is None else self.select(targets)
-            self._in_stack[key] = tuple(matrix for matrix in pool if matrix.stack == key[0])
-        return self._in_stack[key]
+            found = self._in_stack[key] = tuple(matrix for matrix in pool if matrix.stack == key[0])
+        return found
 
     @cached_property
     def _in_stack(self) -> dict[tuple[int, str | None], tuple[Matrix, ...]]:
+        return {}
+
+    @cached_property
+    def memo(self) -> dict[Hashable, Any]:
+        """Room for what others compute of the shape alone, under keys of their own."""
         return {}
 
     @property

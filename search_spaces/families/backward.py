@@ -15,7 +15,7 @@ In the lowest adapted layer it depends on where in the layer the adapter sits, i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -142,25 +142,37 @@ def reached_layers(
 
     Args:
         lowest: where it ends: the lowest adapted layer, or -1 for the input.
-        sites: where each adapted layer trains something. In a single stack only the lowest one matters; a
-            decoder's layers depend on all of them, since what they read beside their own input, the
-            encoder's output, needs a gradient only if something below it trains.
+        sites: where a layer trains something, by layer; those of `layers_apart` are enough.
     """
-    encoder, memory = shape.encoder_depth, lowest < shape.encoder_depth
     for layer in range(max(lowest, 0), shape.depth):
-        decoder = layer >= encoder
-        # The decoder's first layer reads embeddings, frozen or not whatever trains in the encoder.
-        start = encoder if decoder and memory and lowest >= 0 else lowest
-        yield (
-            layer,
-            layer_gradients(
-                sites.get(layer, _NOTHING),
-                incoming=layer > start,
-                parallel=shape.parallel,
-                decoder=decoder,
-                memory=decoder and memory,
-            ),
-        )
+        yield layer, gradients_in(shape, layer, lowest, sites.get(layer, _NOTHING))
+
+
+def layers_apart(shape: ModelShape, lowest: int) -> Sequence[int]:
+    """The layers whose gradients hang on what they train themselves: in the others above `lowest` every tensor
+    needs one.
+
+    In a single stack that is the lowest adapted layer. The decoder's first layer reads embeddings, frozen
+    whatever trains in the encoder; and if nothing trains there, then what the decoder reads beside its own
+    input, the encoder's output, needs no gradient in any of its layers.
+    """
+    if not shape.decoder_depth:
+        return (lowest,)
+    encoder = shape.encoder_depth
+    return (lowest, encoder) if lowest < encoder else range(lowest, shape.depth)
+
+
+def gradients_in(
+    shape: ModelShape, layer: int, lowest: int, sites: frozenset[str] = frozenset()
+) -> LayerGradients:
+    """What needs a gradient in a layer that backpropagation reaches; see `reached_layers`."""
+    encoder = shape.encoder_depth
+    decoder = layer >= encoder
+    memory = decoder and lowest < encoder
+    start = encoder if memory and lowest >= 0 else lowest
+    return layer_gradients(
+        sites, incoming=layer > start, parallel=shape.parallel, decoder=decoder, memory=memory
+    )
 
 
 _NOTHING: frozenset[str] = frozenset()

@@ -115,7 +115,8 @@ class Family(ABC):
 def local_config(family: str, config: Mapping[str, Value]) -> dict[str, Value]:
     """The knobs of `family` under their local names."""
     prefix = f"{family}."
-    return {name.removeprefix(prefix): value for name, value in config.items() if name.startswith(prefix)}
+    cut = len(prefix)
+    return {name[cut:]: value for name, value in config.items() if name.startswith(prefix)}
 
 
 REGISTRY: dict[str, Family] = {}

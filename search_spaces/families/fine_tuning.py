@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from search_spaces.families.base import AdapterCost, Family, register
-from search_spaces.families.matrix_parts import CopyPart
+from search_spaces.families.matrix_parts import CopyPart, every_matrix, every_norm, every_second, no_norm
 from search_spaces.families.parts import CompositeFamily, PlannedPart
 from search_spaces.families.tools import peft_task, trained_modules
 from search_spaces.parameters import Float, TopLayers, Value, adapted_layers
@@ -83,7 +83,7 @@ class HalfFineTuning(CompositeFamily):
 
     def parts(self, config: Mapping[str, Value], shape: ModelShape) -> Sequence[PlannedPart]:
         layers = tuple(range(shape.depth))
-        return [CopyPart(layers, lambda _, number: number % 2 == 0, lambda norm: False)]
+        return [CopyPart(layers, every_second, no_norm)]
 
 
 @register
@@ -97,4 +97,4 @@ class TopLayersFineTuning(CompositeFamily):
 
     def parts(self, config: Mapping[str, Value], shape: ModelShape) -> Sequence[PlannedPart]:
         layers = adapted_layers(config, "layers", shape.depth)
-        return [CopyPart(layers, lambda matrix, _: True, lambda norm: True)]
+        return [CopyPart(layers, every_matrix, every_norm)]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
 
-from search_spaces.families.backward import LayerGradients, layer_gradients, reached_layers
+from search_spaces.families.backward import gradients_in, layer_gradients, layers_apart
 from search_spaces.families.base import BYTES_PER_NUMBER, AdapterCost, Family
 from search_spaces.families.tools import peft_task, trained_modules
 from search_spaces.parameters import Categorical, TopLayers, Value, adapted_layers
@@ -19,8 +19,7 @@ TARGETS = Categorical(name="targets", choices=("q+v", "attention", "feed-forward
 LAYERS = TopLayers(name="layers")
 
 
-@dataclass(frozen=True)
-class MatrixCost:
+class MatrixCost(NamedTuple):
     """What an adapter on one matrix of one layer adds.
 
     Args:
@@ -149,52 +148,54 @@ class MatrixFamily(Family):
     ) -> AdapterCost:
         """The cost in an encoder-decoder, whose two kinds of layers differ, and the decoder's by what trains
         below them."""
-        kinds, layer_sites = self._kinds(config, shape, layers)
-        chosen = [
-            m for m in self.matrices(config, shape) if m.stack in {shape.stack_of(layer) for layer in layers}
-        ]
+        lowest, encoder = layers[0], shape.encoder_depth
+        stacks = {lowest >= encoder, layers[-1] >= encoder}
+        chosen = [matrix for matrix in self.matrices(config, shape) if matrix.stack in stacks]
+        by_stack = [tuple([m for m in chosen if m.stack == stack]) for stack in (0, 1)]
+        sites = [frozenset([self.site(matrix) for matrix in matrices]) for matrices in by_stack]
+        varied = has_profile(config, "rank")
+        # The lowest layer and the decoder's first have fewer gradients; the rest of each stack are alike.
+        kinds = Counter(
+            [
+                (
+                    rank_at(config, "rank", layer, shape.depth, shape.width) if varied else None,
+                    layer >= encoder,
+                    layer in (lowest, encoder),
+                )
+                for layer in layers
+            ]
+        )
+        known: dict[Any, MatrixCost] = {}
         usual = self.fitted(config, shape)
         saved = self.saved_bytes(usual, tuple(chosen))
-        total, stored = [MatrixCost(self.shared_parameters(usual, tuple(chosen)))], saved[0] if saved else 0
-        for (rank, stack, gradients), count in kinds.items():
+        total = [(1, MatrixCost(self.shared_parameters(usual, tuple(chosen))))]
+        stored = saved[0] if saved else 0
+        for (rank, stack, first), count in kinds.items():
             one = usual if rank is None else self.fitted({**config, "rank": rank}, shape)
-            matrices = tuple(matrix for matrix in chosen if matrix.stack == stack)
-            costs = [self._run_cost(one, matrix, gradients.reads(matrix.site)) for matrix in matrices]
-            total += count * costs
-            own = self.saved_bytes(one, matrices)
-            stored += count * (own[1] if own else BYTES_PER_NUMBER * _sum(costs).parameters)
-        whole = _sum(total)
+            layer = (lowest if stack == (lowest >= encoder) else encoder) + (not first)
+            gradients = gradients_in(shape, layer, lowest, sites[stack])
+            costs = []
+            for matrix in by_stack[stack]:
+                key = rank, stack, matrix.site, gradients.reads(matrix.site)
+                if key not in known:
+                    known[key] = self._run_cost(one, matrix, key[3])
+                costs.append(known[key])
+            cost = _sum(costs)
+            total.append((count, cost))
+            own = saved and self.saved_bytes(one, by_stack[stack])
+            stored += count * (own[1] if own else BYTES_PER_NUMBER * cost.parameters)
+        apart = layers_apart(shape, lowest)
         return AdapterCost(
-            parameters=whole.parameters,
-            lowest_layer=layers[0],
-            layer_sites=tuple(layer_sites.items()),
-            forward_flops=whole.forward,
-            backward_flops=whole.backward,
-            step_flops=whole.step + whole.penalty,
-            forward_step_flops=whole.forward_step,
+            parameters=sum([n * cost.parameters for n, cost in total]),
+            lowest_layer=lowest,
+            layer_sites=tuple([(i, sites[i >= encoder]) for i in layers if i in apart]),
+            forward_flops=sum([n * cost.forward for n, cost in total]),
+            backward_flops=sum([n * cost.backward for n, cost in total]),
+            step_flops=sum([n * (cost.step + cost.penalty) for n, cost in total]),
+            forward_step_flops=sum([n * cost.forward_step for n, cost in total]),
             mergeable=self.mergeable,
             saved_bytes=stored if saved else None,
         )
-
-    def _kinds(
-        self, config: Mapping[str, Value], shape: ModelShape, layers: tuple[int, ...]
-    ) -> tuple[Counter[tuple[int | None, int, LayerGradients]], dict[int, frozenset[str]]]:
-        """How many of the adapted layers are alike in rank (None for one rank everywhere), stack and gradients,
-        and where each trains something."""
-        matrices = self.matrices(config, shape)
-        sites = [frozenset([self.site(m) for m in matrices if m.stack == stack]) for stack in (0, 1)]
-        layer_sites = {layer: sites[shape.stack_of(layer)] for layer in layers}
-        varied = has_profile(config, "rank")
-        kinds = Counter(
-            (
-                rank_at(config, "rank", layer, shape.depth, shape.width) if varied else None,
-                shape.stack_of(layer),
-                gradients,
-            )
-            for layer, gradients in reached_layers(shape, layers[0], layer_sites)
-            if layer in layer_sites
-        )
-        return kinds, layer_sites
 
     def _run_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
         """The cost on one matrix with all that runs through it: tokens, and maybe relative positions.
@@ -206,8 +207,7 @@ class MatrixFamily(Family):
         if not matrix.positions:
             return cost
         again, rows = self.matrix_cost(config, matrix, False), matrix.positions
-        return replace(
-            cost,
+        return cost._replace(
             backward=cost.backward + 2.0 * matrix.outputs * rows,
             step=cost.step + again.step + rows * (again.forward + again.backward),
             forward_step=cost.forward_step + again.forward_step + rows * again.forward,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from search_spaces.families.parts import LayerState, PartCost, PlannedPart
 from search_spaces.shapes import Matrix, ModelShape, Norm
@@ -77,13 +77,22 @@ class RescalePart(PlannedPart):
         return {"side": self.side}
 
 
+class _Layer(NamedTuple):
+    sites: frozenset[str]
+    changed: frozenset[str]
+    cost: PartCost
+
+
 @dataclass(frozen=True)
 class _OnModules(PlannedPart):
     """A part on some matrices and some normalisations of each layer, and on the last normalisation.
 
+    Its cost hangs on no gradient but its own.
+
     Args:
-        matrix: whether a matrix of a layer carries the part.
-        norm: whether a normalisation does.
+        matrix: whether a matrix of a layer carries the part, given its number in the layer plus the layer's.
+        norm: whether a normalisation does. Both functions are constants of their family: what they chose is
+            kept with the shape.
     """
 
     matrix: Callable[[Matrix, int], bool]
@@ -97,12 +106,32 @@ class _OnModules(PlannedPart):
     def _norms(self, shape: ModelShape, layer: int) -> list[Norm]:
         return [norm for norm in shape.norms if norm.layer == layer and self.norm(norm)]
 
+    def _layer(self, shape: ModelShape, layer: int) -> _Layer:
+        """What is in a layer, or with `layer` the depth above the last; looked up once for each shape."""
+        key = type(self), self.matrix, self.norm, layer
+        if key not in shape.memo:
+            matrices = self._matrices(shape, layer) if layer < shape.depth else []
+            norms = self._norms(shape, layer)
+            changed = frozenset([matrix.site for matrix in matrices])
+            cost = PartCost(
+                sum(map(self.matrix_parameters, matrices)) + sum(map(self.norm_parameters, norms)),
+                backward=sum(map(self.matrix_flops, matrices)),
+                step=sum(self.matrix_flops(matrix) * matrix.positions for matrix in matrices),
+            )
+            shape.memo[key] = _Layer(changed | {norm.place for norm in norms}, changed, cost)
+        return shape.memo[key]
+
     def sites(self, shape: ModelShape, layer: int) -> frozenset[str]:
-        places = {norm.place for norm in self._norms(shape, layer)}
-        return frozenset(places | self.changed(shape, layer))
+        return self._layer(shape, layer).sites
 
     def changed(self, shape: ModelShape, layer: int) -> frozenset[str]:
-        return frozenset(matrix.site for matrix in self._matrices(shape, layer))
+        return self._layer(shape, layer).changed
+
+    def cost(self, shape: ModelShape, layer: int, state: LayerState) -> PartCost:
+        return self._layer(shape, layer).cost
+
+    def beyond(self, shape: ModelShape) -> int:
+        return self._layer(shape, shape.depth).cost.parameters
 
     def targets(self, shape: ModelShape) -> str:
         norms = [norm for layer in (*self.layers, shape.depth) for norm in self._norms(shape, layer)]
@@ -113,17 +142,6 @@ class _OnModules(PlannedPart):
             for matrix in self._matrices(shape, layer)
         ]
         return "|".join(re.escape(name) for name in names)
-
-    def beyond(self, shape: ModelShape) -> int:
-        return sum(self.norm_parameters(norm) for norm in self._norms(shape, shape.depth))
-
-    def cost(self, shape: ModelShape, layer: int, state: LayerState) -> PartCost:
-        matrices = self._matrices(shape, layer)
-        parameters = sum(map(self.matrix_parameters, matrices))
-        parameters += sum(map(self.norm_parameters, self._norms(shape, layer)))
-        backward = sum(map(self.matrix_flops, matrices))
-        step = sum(self.matrix_flops(matrix) * matrix.positions for matrix in matrices)
-        return PartCost(parameters, backward=backward, step=step)
 
     def matrix_parameters(self, matrix: Matrix) -> int:
         raise NotImplementedError
@@ -177,3 +195,27 @@ class CopyPart(_OnModules):
 
     def matrix_flops(self, matrix: Matrix) -> float:
         return 2.0 * matrix.inputs * matrix.outputs
+
+
+def every_matrix(matrix: Matrix, number: int) -> bool:
+    return True
+
+
+def every_second(matrix: Matrix, number: int) -> bool:
+    return number % 2 == 0
+
+
+def biased_matrix(matrix: Matrix, number: int) -> bool:
+    return matrix.bias
+
+
+def every_norm(norm: Norm) -> bool:
+    return True
+
+
+def no_norm(norm: Norm) -> bool:
+    return False
+
+
+def biased_norm(norm: Norm) -> bool:
+    return norm.bias

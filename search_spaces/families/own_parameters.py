@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from search_spaces.families.base import register
-from search_spaces.families.matrix_parts import BiasPart, ScaleShiftPart
+from search_spaces.families.matrix_parts import (
+    BiasPart,
+    ScaleShiftPart,
+    biased_matrix,
+    biased_norm,
+    every_matrix,
+)
 from search_spaces.families.parts import CompositeFamily, PlannedPart
 from search_spaces.parameters import Float, TopLayers, Value, adapted_layers
 from search_spaces.shapes import ModelShape, TaskType
@@ -27,7 +33,7 @@ class ScaleAndShift(CompositeFamily):
 
     def parts(self, config: Mapping[str, Value], shape: ModelShape) -> Sequence[PlannedPart]:
         layers = adapted_layers(config, "layers", shape.depth)
-        return [ScaleShiftPart(layers, lambda matrix, _: True, lambda norm: norm.bias)]
+        return [ScaleShiftPart(layers, every_matrix, biased_norm)]
 
 
 @register
@@ -46,4 +52,4 @@ class BitFit(CompositeFamily):
 
     def parts(self, config: Mapping[str, Value], shape: ModelShape) -> Sequence[PlannedPart]:
         layers = adapted_layers(config, "layers", shape.depth)
-        return [BiasPart(layers, lambda matrix, _: matrix.bias, lambda norm: norm.bias)]
+        return [BiasPart(layers, biased_matrix, biased_norm)]

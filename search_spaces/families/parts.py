@@ -7,11 +7,12 @@ do the rest, whichever parts there are.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from search_spaces.families.backward import LayerGradients, reached_layers
+from search_spaces.families.backward import LayerGradients, gradients_in, layer_gradients, layers_apart
 from search_spaces.families.base import AdapterCost, Family
 from search_spaces.families.tools import peft_task, trained_modules
 from search_spaces.parameters import Value
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
     from peft import PeftConfig
 
 
-@dataclass(frozen=True)
-class PartCost:
+class PartCost(NamedTuple):
     """What a part adds in one layer: parameters, and FLOPs as in `matrices.MatrixCost`."""
 
     parameters: int
@@ -32,8 +32,7 @@ class PartCost:
     forward_step: float = 0.0
 
 
-@dataclass(frozen=True)
-class LayerState:
+class LayerState(NamedTuple):
     """What needs a gradient in a layer.
 
     Args:
@@ -86,53 +85,98 @@ class PlannedPart(ABC):
 
 
 def composite_cost(parts: Sequence[PlannedPart], shape: ModelShape) -> AdapterCost:
-    """The cost of all parts together; none at all is the head alone. Layers that are alike are counted once."""
+    """The cost of all parts together; none at all is the head alone.
+
+    Only where not every tensor needs a gradient does a part's cost hang on the others in its layer.
+    """
     used = [part for part in parts if part.layers]
     if not used:
         return AdapterCost(parameters=0, lowest_layer=shape.depth, mergeable=True)
-    on = [0] * shape.depth  # by layer, a bit for each part
-    for number, part in enumerate(used):
-        for layer in part.layers:
-            on[layer] |= 1 << number
-    apart = any(part.by_layer for part in used)
-    kinds = [(parts_on, layer if apart else shape.stack_of(layer)) for layer, parts_on in enumerate(on)]
-    here = {
-        kind: [part for number, part in enumerate(used) if kind[0] >> number & 1]
-        for kind in dict.fromkeys(kinds)
-    }
-    of_kind = {
-        kind: frozenset().union(*(part.sites(shape, kinds.index(kind)) for part in some))
-        for kind, some in here.items()
-    }
-    sites = {layer: of_kind[kind] for layer, kind in enumerate(kinds) if kind[0]}
-    lowest = next(iter(sites))
-    alike: dict[tuple[tuple[int, int], int], list[tuple[int, LayerGradients]]] = {}
-    for layer, gradients in reached_layers(shape, lowest, sites):
-        alike.setdefault((kinds[layer], id(gradients)), []).append((layer, gradients))
-    total = [(1, PartCost(sum(part.beyond(shape) for part in used)))]
-    for (kind, _), same in alike.items():
-        layer, gradients = same[0]
-        state = LayerState(gradients, frozenset().union(*(p.changed(shape, layer) for p in here[kind])))
-        total += [(len(same), part.cost(shape, layer, state)) for part in here[kind]]
-        if shape.positions:
-            total.append((len(same), _position_products(shape, layer, state)))
+    lowest = min([part.layers[0] for part in used])
+    sites, total = _in_layers_apart(used, shape, lowest)
+    for part in used:
+        total += _in_open_layers(part, shape, lowest)
+    parameters, forward, backward, step, forward_step = 0, 0.0, 0.0, 0.0, 0.0
+    for count, cost in total:
+        parameters += count * cost.parameters
+        forward += count * cost.forward
+        backward += count * cost.backward
+        step += count * cost.step
+        forward_step += count * cost.forward_step
     return AdapterCost(
-        parameters=sum(count * cost.parameters for count, cost in total),
+        parameters=parameters + sum([part.beyond(shape) for part in used]),
         lowest_layer=lowest,
         lowest_sites=sites[lowest],
-        layer_sites=tuple(sites.items()) if shape.decoder_depth else (),
-        forward_flops=sum(count * cost.forward for count, cost in total),
-        backward_flops=sum(count * cost.backward for count, cost in total),
-        step_flops=sum(count * cost.step for count, cost in total),
-        forward_step_flops=sum(count * cost.forward_step for count, cost in total),
+        layer_sites=tuple(sorted(sites.items())) if shape.decoder_depth else (),
+        forward_flops=forward,
+        backward_flops=backward + (_position_products(used, shape) if shape.positions else 0.0),
+        step_flops=step,
+        forward_step_flops=forward_step,
         mergeable=all(part.mergeable for part in used),
     )
 
 
-def _position_products(shape: ModelShape, layer: int, state: LayerState) -> PartCost:
-    """What the products of tokens and relative positions pass on to the parts that the positions run through."""
-    adapted = [m for m in shape.in_layer(layer) if m.positions and m.site in state.changed]
-    return PartCost(0, backward=sum(2.0 * matrix.outputs * matrix.positions for matrix in adapted))
+def _in_layers_apart(
+    parts: Sequence[PlannedPart], shape: ModelShape, lowest: int
+) -> tuple[dict[int, frozenset[str]], list[tuple[int, PartCost]]]:
+    """Where the parts train something in the layers apart, by layer, and what they cost there, how many times
+    each. Layers that are alike are counted once."""
+    by_layer = any(part.by_layer for part in parts)
+    alike: dict[Any, tuple[list[PlannedPart], list[int]]] = {}
+    for layer in layers_apart(shape, lowest):
+        here = [part for part in parts if layer in part.layers]
+        if here:
+            key = layer if by_layer else (layer > lowest, *map(id, here))
+            alike.setdefault(key, (here, []))[1].append(layer)
+    sites: dict[int, frozenset[str]] = {}
+    total: list[tuple[int, PartCost]] = []
+    for here, layers in alike.values():
+        layer = layers[0]
+        own = _NOTHING.union(*[part.sites(shape, layer) for part in here])
+        changed = _NOTHING.union(*[part.changed(shape, layer) for part in here])
+        state = LayerState(gradients_in(shape, layer, lowest, own), changed)
+        for alike_layer in layers:
+            sites[alike_layer] = own
+        total += [(len(layers), part.cost(shape, layer, state)) for part in here]
+    return sites, total
+
+
+def _in_open_layers(part: PlannedPart, shape: ModelShape, lowest: int) -> list[tuple[int, PartCost]]:
+    """What a part costs in the layers that are not `layers_apart`, how many times each."""
+    layers, encoder = part.layers, shape.encoder_depth
+    if lowest >= encoder:
+        return []
+    above = bisect_left(layers, encoder)
+    below = layers[layers[0] == lowest : above]
+    above += above < len(layers) and layers[above] == encoder
+    found = []
+    for state, group in ((_OPEN_ENCODER, below), (_OPEN_DECODER, layers[above:])):
+        if part.by_layer:
+            found += [(1, part.cost(shape, layer, state)) for layer in group]
+        elif group:
+            found.append((len(group), part.cost(shape, group[0], state)))
+    return found
+
+
+def _position_products(parts: Sequence[PlannedPart], shape: ModelShape) -> float:
+    """What the products of tokens and relative positions pass on, backward, to the parts that the positions run
+    through."""
+    total = 0.0
+    for matrix in shape.matrices:
+        if matrix.positions:
+            adapted: set[int] = set()
+            for part in parts:
+                if part.by_layer:
+                    adapted.update([i for i in part.layers if matrix.site in part.changed(shape, i)])
+                elif matrix.site in part.changed(shape, part.layers[0]):
+                    adapted.update(part.layers)
+            total += len(adapted) * 2.0 * matrix.outputs * matrix.positions
+    return total
+
+
+_NOTHING: frozenset[str] = frozenset()
+_OPEN_ENCODER = LayerState(layer_gradients(_NOTHING, incoming=True), _NOTHING)
+_OPEN_DECODER = LayerState(layer_gradients(_NOTHING, incoming=True, decoder=True, memory=True), _NOTHING)
 
 
 def composite_config(parts: Sequence[PlannedPart], shape: ModelShape, task: TaskType) -> PeftConfig:

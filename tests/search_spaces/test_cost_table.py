@@ -190,3 +190,21 @@ def test_a_missing_knob_is_missing_here_too(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(REGISTRY, "strict", Strict())
     with pytest.raises(KeyError, match="rank"):
         model("bert", "regression").many([{"family": "strict"}])
+
+
+def test_families_whose_costs_are_hardly_ever_alike_are_no_longer_grouped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A hundred different ones, then one that has been there: it counts anew; a family with few costs goes on."""
+    monkeypatch.setitem(REGISTRY, "strange", Strange())
+    groups = AdapterGroups(shape_of("bert", "regression"), patience=50)
+    configs: list[Config] = [{"family": "strange", "strange.short": size} for size in (*range(100), 3)]
+    assert groups.indices(configs).tolist() == list(range(101))
+    assert groups.costs[100] == groups.costs[3]
+    again: list[Config] = [{"family": "prompt", "prompt.tokens": 1 + size % 3} for size in range(200)]
+    assert len(set(groups.indices(again).tolist())) == 3
+
+
+def test_many_of_a_space_whose_costs_are_hardly_ever_alike() -> None:
+    costs = model("t5", "sequence-classification")
+    assert_equal_to_calls(costs, drawn(costs.shape, "composite", 1_500))

@@ -11,6 +11,7 @@ from transformers import BertConfig
 from search_spaces.costs import KNOWN_COSTS, CostModel, Costs, Workload
 from search_spaces.families import REGISTRY
 from search_spaces.families.composite import PARTS
+from search_spaces.families.matrices import MatrixFamily
 from search_spaces.parameters import Config
 from search_spaces.shapes import TaskType, read_shape
 from tests.search_spaces.tiny_models import (
@@ -84,6 +85,7 @@ def test_a_mask_off_the_side_of_the_targets_means_its_top_layer() -> None:
     shape = shape_of("t5", "regression")
     mask: Config = {f"layers.{layer}": layer == 1 for layer in range(5)}
     lora = REGISTRY["lora"]
+    assert isinstance(lora, MatrixFamily)
     for targets, config, expected in (
         ("decoder.q", mask, (4,)),
         ("encoder.q", mask, (1,)),
@@ -92,8 +94,7 @@ def test_a_mask_off_the_side_of_the_targets_means_its_top_layer() -> None:
         ("decoder.q", {"layers": 4}, (3, 4)),
         ("q", {"layers": 4}, (1, 2, 3, 4)),
     ):
-        found = lora.cost({**config, "targets": targets}, shape).layer_sites
-        assert tuple(layer for layer, _ in found) == expected
+        assert lora.chosen_layers({**config, "targets": targets}, shape) == expected
 
 
 @pytest.mark.parametrize("model", ["deberta", "deberta_apart"])
