@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from autotune.units import mask_of, ranges, significant
+from search_spaces.shapes import SIDES
 
 _BARS = "▁▂▃▄▅▆▇█"
 _SHORT = {
@@ -35,7 +36,9 @@ def short_config(config: Mapping[str, object]) -> str:
     parts: list[str] = []
     masks: dict[str, list[int]] = {}
     for name, value in config.items():
-        knob = name.rpartition(".")[2]
+        words = name.split(".")
+        side = f"{words.pop()} " if words[-1] in SIDES else ""
+        knob = words[-1]
         mask = mask_of(name, value)
         if mask is not None:
             stem, layer = mask
@@ -47,7 +50,8 @@ def short_config(config: Mapping[str, object]) -> str:
             continue
         else:
             other = "{}" if isinstance(value, str) else knob.replace("_", " ") + " {}"
-            parts.append(knob if value is True else _SHORT.get(knob, other).format(_short_value(value)))
+            text = knob if value is True else _SHORT.get(knob, other).format(_short_value(value))
+            parts.append(side + text)
     parts = [f"layers {ranges(masks[part])}" if part in masks else part for part in parts]
     family = str(config.get("family", ""))
     return " ".join(filter(None, [family, " · ".join(parts)]))

@@ -13,7 +13,8 @@ from autotune.units import counted, si, significant
 from search_spaces.families import REGISTRY
 from search_spaces.loading import LoadedSpace
 from search_spaces.parameters import Categorical, Float, Int, LayerMask, Parameter
-from search_spaces.shapes import ModelShape
+from search_spaces.shapes import SIDES, ModelShape
+from search_spaces.structures import Sides
 
 CONTINUOUS = "continuous"
 """What stands for the number of configurations where a parameter is continuous."""
@@ -135,7 +136,7 @@ def _dimensions_table(view: SpaceView) -> Table:
         mask = next((m for m in space.masks if parameter.name.startswith(f"{m}.")), None)
         if mask in done:
             continue
-        if mask:
+        if mask and isinstance(parameter, Categorical):
             done.add(mask)
             switches = sum(name.startswith(f"{mask}.") for name in space.names)
             table.add_row(mask, f"{switches} switches, a layer each, not all off", "all on")
@@ -157,6 +158,8 @@ def _values_text(parameter: Parameter) -> str:
             return f"{text} by {_value(parameter.step)}" if stepped else text
         case LayerMask():
             return "a switch a layer, not all off"
+        case Sides():
+            return "; ".join(f"{side}: {_values_text(parameter.on(side))}" for side in SIDES)
         case _:
             return "1 to all layers, from the output"
 

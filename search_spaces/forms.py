@@ -21,8 +21,8 @@ from search_spaces.parameters import (
     Structured,
     TopLayers,
 )
-from search_spaces.shapes import FUSED, TARGETS
-from search_spaces.structures import RankProfile, TargetSubset
+from search_spaces.shapes import FUSED, SIDES, TARGETS
+from search_spaces.structures import RankProfile, Sides, TargetSubset
 
 if TYPE_CHECKING:
     from search_spaces.overrides import Override
@@ -166,6 +166,32 @@ def centred(
     )
 
 
+def sides(entry: Override, parameter: Parameter, given: Mapping[str, Any]) -> Parameter:
+    """Apart for encoder and decoder: `sides: true`, or a mapping of what differs on a side."""
+    from search_spaces.overrides import Override
+
+    wanted = given["sides"]
+    both = {field: value for field, value in given.items() if field != "sides"}
+    if wanted is False:
+        return entry.apply(parameter, both)
+    own = {} if wanted is True else wanted
+    if not isinstance(own, Mapping) or not set(own) <= set(SIDES):
+        fix = "Write true, or what differs: {encoder: …, decoder: …}."
+        entry.wrong(".sides", f"{wanted!r} is not true or a mapping of sides", fix)
+        return parameter
+    parts: list[Parameter] = []
+    for side in SIDES:
+        change = own.get(side, {})
+        if isinstance(change, Mapping):
+            if "sides" in change:
+                entry.wrong(f".sides.{side}", "a side has no sides", "Write sides once.")
+                return parameter
+            change = {**both, **change}
+        where = f"{entry.where}.sides.{side}" if side in own else entry.where
+        parts.append(Override(where, entry.problems).apply(parameter, change))
+    return Sides(name=parameter.name, when=parameter.when, encoder=parts[0], decoder=parts[1])
+
+
 def spell_out(parameter: Parameter, original: Parameter) -> dict[str, Any]:
     """The entry with which `original`, whatever its range, becomes `parameter`, conditions included."""
     fields = _spell_form(parameter, original)
@@ -175,6 +201,8 @@ def spell_out(parameter: Parameter, original: Parameter) -> dict[str, Any]:
 
 def _spell_form(parameter: Parameter, original: Parameter) -> dict[str, Any]:
     match parameter:
+        case Sides():
+            return {"sides": {side: _spell_form(parameter.on(side), original) for side in SIDES}}
         case LayerMask():
             return {"mask": True}
         case LayerRange():

@@ -33,7 +33,7 @@ from search_spaces.overrides import Override
 from search_spaces.parameters import Categorical, Int, Parameter, Structured
 from search_spaces.shapes import FUSED, TARGETS, ModelShape
 from search_spaces.space import SearchSpace
-from search_spaces.structures import TargetSubset
+from search_spaces.structures import Sides, TargetSubset
 from search_spaces.training import ON_REQUEST, TRAINING, missing_libraries, training_knobs
 
 __all__ = ["PRESETS", "TRAINING", "LoadedSpace", "is_preset", "load_space", "preset_names"]
@@ -124,7 +124,7 @@ def load_space(
     if problems:
         raise InvalidInputError(problems)
     space = _assemble(families, fitted, narrowed, problems)
-    space = space.bind(shape.depth, [matrix.role for matrix in shape.matrices])
+    space = space.bind(shape.depth, [matrix.role for matrix in shape.matrices], shape.decoder_depth)
     return LoadedSpace(space, read.spec, left_out, narrowed, read.constraints)
 
 
@@ -174,7 +174,7 @@ def _parts(parameter: Parameter) -> tuple[Parameter, ...]:
     """The names that a constraint can speak of, on any model; roles and layers that one lacks are absent."""
     if not isinstance(parameter, Structured):
         return (parameter,)
-    return parameter.bind(2, (*TARGETS["all"], *dict.fromkeys(FUSED.values())))
+    return parameter.bind(2, (*TARGETS["all"], *dict.fromkeys(FUSED.values())), 1)
 
 
 def _family(families: Sequence[Family]) -> Categorical:
@@ -271,36 +271,66 @@ def _assemble(
 
 
 def _fit(
-    parameter: Parameter, shape: ModelShape, narrowed: dict[str, str], problems: list[Problem]
+    parameter: Parameter,
+    shape: ModelShape,
+    narrowed: dict[str, str],
+    problems: list[Problem],
+    side: str = "",
 ) -> Parameter:
-    """The parameter with what this model can offer."""
+    """The parameter with what this model can offer, or one side of it."""
     knob = parameter.name.rpartition(".")[2]
+    if isinstance(parameter, Sides):
+        return _fit_sides(parameter, shape, narrowed, problems)
     if isinstance(parameter, TargetSubset):
         return _fit_subset(parameter, shape, problems)
     if knob == "targets" and isinstance(parameter, Categorical):
-        return _fit_targets(parameter, shape, narrowed, problems)
+        return _fit_targets(parameter, shape, narrowed, problems, side)
     if knob == "layers" and not isinstance(parameter, Structured):
         assert isinstance(parameter, Categorical | Int)
         deepest = max(map(int, parameter.choices)) if isinstance(parameter, Categorical) else parameter.high
-        if deepest > shape.depth:
-            what = f"asks for {deepest} layers of a model that has {shape.depth}"
-            problems.append(Problem(f"parameters.{parameter.name}", what, f"Use at most {shape.depth}."))
+        depth = {"": shape.depth, "encoder": shape.encoder_depth, "decoder": shape.decoder_depth}[side]
+        if deepest > depth:
+            whole = f"{'an' if side == 'encoder' else 'a'} {side or 'model'}"
+            what = f"asks for {deepest} layers of {whole} that has {depth}"
+            problems.append(Problem(f"parameters.{parameter.name}", what, f"Use at most {depth}."))
     return parameter
 
 
-def _fit_targets(
-    parameter: Categorical, shape: ModelShape, narrowed: dict[str, str], problems: list[Problem]
+def _fit_sides(
+    parameter: Sides, shape: ModelShape, narrowed: dict[str, str], problems: list[Problem]
 ) -> Parameter:
+    if shape.decoder_depth:
+        return replace(
+            parameter,
+            encoder=_fit(parameter.encoder, shape, narrowed, problems, "encoder"),
+            decoder=_fit(parameter.decoder, shape, narrowed, problems, "decoder"),
+        )
+    if parameter.encoder != parameter.decoder:
+        what = f"its encoder and its decoder differ, and a {shape.model_type} has one stack"
+        problems.append(Problem(f"parameters.{parameter.name}.sides", what, "Write it without sides."))
+        return parameter
+    narrowed[parameter.name] = f"one for both sides, since a {shape.model_type} has one stack"
+    return _fit(replace(parameter.encoder, when=parameter.when), shape, narrowed, problems)
+
+
+def _fit_targets(
+    parameter: Categorical,
+    shape: ModelShape,
+    narrowed: dict[str, str],
+    problems: list[Problem],
+    side: str,
+) -> Parameter:
+    of_model = f"the {side} of a {shape.model_type}" if side else f"a {shape.model_type}"
     kept: dict[tuple[Any, ...], Any] = {}
     dropped: list[str] = []
     for choice in parameter.choices:
         try:
-            matrices = shape.select(str(choice))
+            matrices = shape.select(f"{side}.{choice}" if side else str(choice))
         except ValueError:
-            dropped.append(f"{choice} names nothing in a {shape.model_type}")
+            dropped.append(f"{choice} names nothing in {of_model}")
             continue
         if matrices in kept:
-            dropped.append(f"{choice} is the same as {kept[matrices]} in a {shape.model_type}")
+            dropped.append(f"{choice} is the same as {kept[matrices]} in {of_model}")
         else:
             kept[matrices] = choice
     if not kept:
@@ -308,7 +338,7 @@ def _fit_targets(
         problems.append(Problem(f"parameters.{parameter.name}", "; ".join(dropped), fix))
         return parameter
     if dropped:
-        narrowed[parameter.name] = "; ".join(dropped)
+        narrowed[f"{parameter.name}.{side}" if side else parameter.name] = "; ".join(dropped)
     choices = tuple(kept.values())
     default = parameter.default if parameter.default in choices else choices[0]
     return replace(parameter, choices=choices, default=default)

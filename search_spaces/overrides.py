@@ -10,6 +10,7 @@ A scalar fixes the parameter, a list gives its choices, a mapping changes single
     lora.layers: {mask: true}                          a switch a layer
     lora.layers: {range: true}                         neighbouring layers: default
     lora.targets: {subset: true}                       a switch for each role of matrix; or {subset: [q, v, o]}
+    lora.layers: {sides: true}                         apart for encoder and decoder; or {sides: {decoder: 2}}
     lora.scale: {when: {lora.dora: true}}              a condition, beside any of the mappings above
 
 `Override` reads these but the conditions, which `conditions.py` reads; `forms.py` knows the forms from
@@ -30,7 +31,7 @@ from search_spaces.shapes import FUSED, TARGETS, is_targets
 
 _NUMBER_FIELDS = ("low", "high", "log", "step", "choices", "default", *forms.CENTRED_FIELDS)
 _CHOICE_FIELDS = ("choices", "default")
-_LAYER_FIELDS = ("mask", "range", "low", "high", "choices", "default")
+_LAYER_FIELDS = ("mask", "range", "sides", "low", "high", "choices", "default")
 
 _TINY = 1e-12
 _LIMITS: dict[str, tuple[float, float]] = {
@@ -78,6 +79,8 @@ class Override:
             given = {field: value for field, value in given.items() if field != "when"}
             if not given:
                 return parameter
+            if "sides" in given:
+                return forms.sides(self, parameter, given)
             if "choices" in given:
                 return self._choices(parameter, given["choices"], given.get("default"), ".choices")
             if isinstance(parameter, TopLayers):
@@ -243,9 +246,9 @@ def _fields(parameter: Parameter) -> tuple[str, ...]:
     if isinstance(parameter, TopLayers):
         return (*_LAYER_FIELDS, "when")
     if isinstance(parameter, Float | Int):
-        profile = ("profile",) if isinstance(parameter, Int) and parameter.by_layer else ()
+        profile = ("profile", "sides") if isinstance(parameter, Int) and parameter.by_layer else ()
         return (*_NUMBER_FIELDS, *profile, "when")
-    return (*_CHOICE_FIELDS, *(("subset",) if _is_targets(parameter) else ()), "when")
+    return (*_CHOICE_FIELDS, *(("subset", "sides") if _is_targets(parameter) else ()), "when")
 
 
 def limits(parameter: Parameter) -> tuple[float, float]:

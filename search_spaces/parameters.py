@@ -209,8 +209,9 @@ class Structured(Parameter):
     """Whether the parts are switches, of which at least one is on in every configuration."""
 
     @abstractmethod
-    def bind(self, depth: int, roles: Sequence[str] = ()) -> tuple[Parameter, ...]:
-        """The concrete parameters for a model of `depth` layers whose matrices have these roles."""
+    def bind(self, depth: int, roles: Sequence[str] = (), decoder_depth: int = 0) -> tuple[Parameter, ...]:
+        """The concrete parameters for a model of `depth` layers whose matrices have these roles; the last
+        `decoder_depth` of them are a decoder's above an encoder."""
 
     def distribution(self) -> BaseDistribution:
         raise self._unbound()
@@ -236,7 +237,7 @@ class TopLayers(Structured):
     most and because training stops going backwards at the lowest adapted layer.
     """
 
-    def bind(self, depth: int, roles: Sequence[str] = ()) -> tuple[Parameter, ...]:
+    def bind(self, depth: int, roles: Sequence[str] = (), decoder_depth: int = 0) -> tuple[Parameter, ...]:
         default = depth if self.default is None else min(int(self.default), depth)
         return (Int(name=self.name, when=self.when, low=1, high=depth, default=default),)
 
@@ -250,7 +251,7 @@ class LayerMask(TopLayers):
 
     switches: ClassVar[bool] = True
 
-    def bind(self, depth: int, roles: Sequence[str] = ()) -> tuple[Parameter, ...]:
+    def bind(self, depth: int, roles: Sequence[str] = (), decoder_depth: int = 0) -> tuple[Parameter, ...]:
         return tuple(
             Categorical(name=switch, when=self.when, choices=(False, True), default=True)
             for switch in layer_switches(self.name, depth)
@@ -265,7 +266,7 @@ class LayerRange(TopLayers):
     written. The default is every layer, or `default` of them at the top.
     """
 
-    def bind(self, depth: int, roles: Sequence[str] = ()) -> tuple[Parameter, ...]:
+    def bind(self, depth: int, roles: Sequence[str] = (), decoder_depth: int = 0) -> tuple[Parameter, ...]:
         count = depth if self.default is None else min(int(self.default), depth)
         return (
             Int(name=f"{self.name}.count", when=self.when, low=1, high=depth, default=count),
@@ -273,11 +274,20 @@ class LayerRange(TopLayers):
         )
 
 
-def adapted_layers(config: Mapping[str, Value], name: str, depth: int) -> tuple[int, ...]:
-    """The indices, ascending, that a bound `TopLayers`, `LayerMask` or `LayerRange` called `name` selects.
+def adapted_layers(
+    config: Mapping[str, Value], name: str, depth: int, decoder_depth: int = 0
+) -> tuple[int, ...]:
+    """The indices, ascending, that a bound `TopLayers`, `LayerMask` or `LayerRange` called `name` selects, or
+    such a one for each side of an encoder-decoder (`structures.Sides`).
 
-    Layer 0 is next to the input. Where the configuration says nothing, every layer is adapted.
+    Layer 0 is next to the input; the last `decoder_depth` layers are a decoder's above an encoder. Where the
+    configuration says nothing, every layer is adapted.
     """
+    if decoder_depth and has_sides(config, name):
+        encoder = depth - decoder_depth
+        below = adapted_layers(config, f"{name}.encoder", encoder)
+        above = adapted_layers(config, f"{name}.decoder", decoder_depth)
+        return (*below, *[encoder + layer for layer in above])
     if name in config:
         count = int(config[name])
         return tuple(range(depth - count, depth))
@@ -290,6 +300,11 @@ def adapted_layers(config: Mapping[str, Value], name: str, depth: int) -> tuple[
             [layer for layer, switch in enumerate(layer_switches(name, depth)) if config.get(switch)]
         )
     return tuple(range(depth))
+
+
+def has_sides(config: Mapping[str, Value], name: str) -> bool:
+    """Whether the configuration says for each side of an encoder-decoder apart what `name` is."""
+    return any(f"{name}.encoder{form}" in config for form in ("", ".count", ".0", ".level"))
 
 
 @lru_cache(maxsize=1024)

@@ -46,6 +46,8 @@ _ASKABLE = (*TARGETS["all"], "qkv", "gate_up")
 
 def is_targets(text: str) -> bool:
     """Whether `text` can name matrices, in some model, as `ModelShape.select` reads it."""
+    if "," in text:
+        return all(map(is_targets, text.split(",")))
     side, dot, named = text.rpartition(".")
     known = named == CROSS_ATTENTION or named in TARGETS or set(named.split("+")) <= set(_ASKABLE)
     return known and (not dot or side in SIDES)
@@ -241,7 +243,7 @@ class ModelShape:
         It is "attention", "feed-forward", "all", or roles joined as in "q+v". A role inside a fused matrix
         selects that matrix, once. A role that the model does not have (a gate) selects nothing. In an
         encoder-decoder, attention includes cross-attention, "cross-attention" is that alone, and "encoder."
-        or "decoder." in front, as in "decoder.q+v", selects on one side only.
+        or "decoder." in front, as in "decoder.q+v", selects on one side only; "encoder.q,decoder.all" is both.
 
         Raises:
             ValueError: a word is not a role, or nothing is selected.
@@ -251,6 +253,9 @@ class ModelShape:
         return self._selections[targets]
 
     def _select(self, targets: str) -> tuple[Matrix, ...]:
+        if "," in targets:
+            either = [matrix for part in targets.split(",") for matrix in self.select(part)]
+            return tuple(matrix for matrix in self.matrices if matrix in either)
         side, dot, named = targets.rpartition(".")
         pool = self.matrices
         if dot:

@@ -109,8 +109,9 @@ class SearchSpace:
         """Every parameter's optuna distribution, active or not."""
         return {parameter.name: parameter.distribution() for parameter in self.parameters}
 
-    def bind(self, depth: int, roles: Sequence[str] = ()) -> SearchSpace:
-        """The space for a model of `depth` layers whose matrices have these roles: all of it concrete.
+    def bind(self, depth: int, roles: Sequence[str] = (), decoder_depth: int = 0) -> SearchSpace:
+        """The space for a model of `depth` layers whose matrices have these roles: all of it concrete. The last
+        `decoder_depth` layers are a decoder's above an encoder.
 
         Raises:
             ValueError: the model has none of the roles that a parameter chooses from.
@@ -119,7 +120,7 @@ class SearchSpace:
         masks = list(self.masks)
         for parameter in self.parameters:
             if isinstance(parameter, Structured):
-                concrete.extend(parameter.bind(depth, roles))
+                concrete.extend(parameter.bind(depth, roles, decoder_depth))
                 if parameter.switches:
                     masks.append(parameter.name)
             else:

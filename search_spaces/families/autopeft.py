@@ -46,7 +46,7 @@ class AutoPeft(CompositeFamily):
         return no_attention_interface(shape)
 
     def parts(self, config: Mapping[str, Value], shape: ModelShape) -> Sequence[PlannedPart]:
-        layers = adapted_layers(config, "layers", shape.depth)
+        layers = adapted_layers(config, "layers", shape.depth, shape.decoder_depth)
         serial, parallel, prefix = (
             size_of(int(config.get(name, OFF)), shape.width) for name in ("serial", "parallel", "prefix")
         )

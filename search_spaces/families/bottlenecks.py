@@ -107,7 +107,7 @@ class SerialAdapter(CompositeFamily):
     knobs = (_SITES, _LAYERS, _SIZE, _LEARNING_RATE)
 
     def parts(self, config: Mapping[str, Value], shape: ModelShape) -> Sequence[PlannedPart]:
-        layers = adapted_layers(config, "layers", shape.depth)
+        layers = adapted_layers(config, "layers", shape.depth, shape.decoder_depth)
         matrices = SITES[str(config.get("sites", "pfeiffer"))]
         return [SerialPart(layers, int(config.get("size", _SIZE.default)), matrices)]
 
@@ -127,7 +127,7 @@ class ParallelAdapter(CompositeFamily):
     )
 
     def parts(self, config: Mapping[str, Value], shape: ModelShape) -> Sequence[PlannedPart]:
-        layers = adapted_layers(config, "layers", shape.depth)
+        layers = adapted_layers(config, "layers", shape.depth, shape.decoder_depth)
         return [ParallelPart(layers, int(config.get("size", _SIZE.default)), float(config.get("scale", 4.0)))]
 
 
@@ -152,7 +152,7 @@ class Compacter(CompositeFamily):
         return f"the width {shape.width} of {shape.model_type} does not divide into the 8 blocks of a Kronecker sum"
 
     def parts(self, config: Mapping[str, Value], shape: ModelShape) -> Sequence[PlannedPart]:
-        layers = adapted_layers(config, "layers", shape.depth)
+        layers = adapted_layers(config, "layers", shape.depth, shape.decoder_depth)
         matrices = SITES[str(config.get("sites", "houlsby"))]
         size, terms = int(config.get("size", 32)), int(config.get("terms", 4))
         return [CompacterPart(layers, size, matrices, terms)]

@@ -13,6 +13,7 @@ from search_spaces.families.matrix_parts import LowRankPart, RescalePart
 from search_spaces.families.parts import CompositeFamily, PlannedPart, no_attention_interface
 from search_spaces.parameters import Categorical, Float, Int, Parameter, TopLayers, Value, adapted_layers
 from search_spaces.shapes import ModelShape, TaskType
+from search_spaces.structures import chosen_targets
 
 PARTS = ("lora", "serial", "parallel", "prefix", "ia3")
 _CUSTOMARY = ("lora", "serial", "prefix")
@@ -62,10 +63,12 @@ class Composite(CompositeFamily):
 
     def parts(self, config: Mapping[str, Value], shape: ModelShape) -> Sequence[PlannedPart]:
         on = {part for part in PARTS if config.get(f"parts.{part}", part in _CUSTOMARY)}
-        layers = {part: adapted_layers(config, f"{part}.layers", shape.depth) for part in on}
+        layers = {
+            part: adapted_layers(config, f"{part}.layers", shape.depth, shape.decoder_depth) for part in on
+        }
         found: list[PlannedPart] = []
         if "lora" in on:
-            targets = str(config.get("lora.targets", TARGETS.default))
+            targets = chosen_targets(config, "lora.targets", str(TARGETS.default))
             found.append(LowRankPart(layers["lora"], int(config.get("lora.rank", 8)), targets, 2.0))
         if "serial" in on:
             matrices = SITES[str(config.get("serial.sites", "pfeiffer"))]

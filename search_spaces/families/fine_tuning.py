@@ -96,5 +96,5 @@ class TopLayersFineTuning(CompositeFamily):
     knobs = (TopLayers(name="layers", default=2), _LEARNING_RATE)
 
     def parts(self, config: Mapping[str, Value], shape: ModelShape) -> Sequence[PlannedPart]:
-        layers = adapted_layers(config, "layers", shape.depth)
+        layers = adapted_layers(config, "layers", shape.depth, shape.decoder_depth)
         return [CopyPart(layers, every_matrix, every_norm)]

@@ -64,5 +64,5 @@ class LayerPrefix(CompositeFamily):
         return no_attention_interface(shape)
 
     def parts(self, config: Mapping[str, Value], shape: ModelShape) -> Sequence[PlannedPart]:
-        layers = adapted_layers(config, "layers", shape.depth)
+        layers = adapted_layers(config, "layers", shape.depth, shape.decoder_depth)
         return [PrefixPart(layers, int(config.get("tokens", _DEFAULT_TOKENS)))]

@@ -11,7 +11,7 @@ from search_spaces.families.base import register
 from search_spaces.families.matrices import LAYERS, TARGETS, MatrixCost, MatrixFamily
 from search_spaces.parameters import Categorical, Float, Int, Value
 from search_spaces.shapes import Matrix, ModelShape, TaskType
-from search_spaces.structures import has_profile, rank_at
+from search_spaces.structures import rank_at, varies_by_layer
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -130,11 +130,11 @@ def _matrix_rank(config: Mapping[str, Value], matrix: Matrix) -> int:
 
 def _rank_pattern(config: Mapping[str, Value], shape: ModelShape, layers: tuple[int, ...]) -> dict[str, int]:
     """The rank of each adapted layer by a regular expression of its modules, where they differ."""
-    if not has_profile(config, "rank"):
+    if not varies_by_layer(config, "rank"):
         return {}
     return {
         rf"{re.escape(shape.layer_path(layer))}\..*": _rank(
-            {**config, "rank": rank_at(config, "rank", layer, shape.depth, shape.width)}
+            {**config, "rank": rank_at(config, "rank", layer, shape.depth, shape.width, shape.decoder_depth)}
         )
         for layer in layers
     }

@@ -13,7 +13,7 @@ from search_spaces.families.base import BYTES_PER_NUMBER, AdapterCost, Family
 from search_spaces.families.tools import peft_task, trained_modules
 from search_spaces.parameters import Categorical, TopLayers, Value, adapted_layers
 from search_spaces.shapes import Matrix, ModelShape, TaskType
-from search_spaces.structures import chosen_targets, has_profile, rank_at
+from search_spaces.structures import chosen_targets, rank_at, varies_by_layer
 
 TARGETS = Categorical(name="targets", choices=("q+v", "attention", "feed-forward", "all"), default="all")
 LAYERS = TopLayers(name="layers")
@@ -102,7 +102,7 @@ class MatrixFamily(Family):
         layers = self.chosen_layers(config, shape)
         if shape.decoder_depth:
             return self._on_stacks(config, shape, layers)
-        if not has_profile(config, "rank"):
+        if not varies_by_layer(config, "rank"):
             return self.on_layers([(self.layer_cost(config, shape), len(layers))], layers[0])
         ranks = Counter(rank_at(config, "rank", layer, shape.depth, shape.width) for layer in layers)
         parts = [(self.layer_cost({**config, "rank": rank}, shape), count) for rank, count in ranks.items()]
@@ -153,12 +153,13 @@ class MatrixFamily(Family):
         chosen = [matrix for matrix in self.matrices(config, shape) if matrix.stack in stacks]
         by_stack = [tuple([m for m in chosen if m.stack == stack]) for stack in (0, 1)]
         sites = [frozenset([self.site(matrix) for matrix in matrices]) for matrices in by_stack]
-        varied = has_profile(config, "rank")
+        sizes = shape.depth, shape.width, shape.decoder_depth
+        varied = varies_by_layer(config, "rank")
         # The lowest layer and the decoder's first have fewer gradients; the rest of each stack are alike.
         kinds = Counter(
             [
                 (
-                    rank_at(config, "rank", layer, shape.depth, shape.width) if varied else None,
+                    rank_at(config, "rank", layer, *sizes) if varied else None,
                     layer >= encoder,
                     layer in (lowest, encoder),
                 )
@@ -219,7 +220,7 @@ class MatrixFamily(Family):
         In an encoder-decoder with targets on one side, the top layers are that side's, and of a mask or a range
         what is on that side; where nothing is, its top layer alone, so that no configuration is impossible.
         """
-        layers = adapted_layers(config, "layers", shape.depth)
+        layers = adapted_layers(config, "layers", shape.depth, shape.decoder_depth)
         if not shape.decoder_depth:
             return layers
         stacks = {matrix.stack for matrix in self.matrices(config, shape)}

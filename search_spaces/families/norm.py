@@ -37,7 +37,7 @@ class NormTuning(Family):
     def cost(self, config: Mapping[str, Value], shape: ModelShape) -> AdapterCost:
         """2d parameters a LayerNorm, d an RMSNorm; elementwise work, so no matrix FLOPs of its own."""
         norms = _chosen(config, shape)
-        layers = adapted_layers(config, "layers", shape.depth)
+        layers = adapted_layers(config, "layers", shape.depth, shape.decoder_depth)
         sites = {layer: frozenset(norm.place for norm in norms if norm.layer == layer) for layer in layers}
         return AdapterCost(
             parameters=sum(norm.parameters for norm in norms),
@@ -57,5 +57,5 @@ class NormTuning(Family):
 
 
 def _chosen(config: Mapping[str, Value], shape: ModelShape) -> list[Norm]:
-    layers = {*adapted_layers(config, "layers", shape.depth), shape.depth}
+    layers = {*adapted_layers(config, "layers", shape.depth, shape.decoder_depth), shape.depth}
     return [norm for norm in shape.norms if norm.layer in layers]

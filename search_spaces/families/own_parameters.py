@@ -32,7 +32,7 @@ class ScaleAndShift(CompositeFamily):
     knobs = _KNOBS
 
     def parts(self, config: Mapping[str, Value], shape: ModelShape) -> Sequence[PlannedPart]:
-        layers = adapted_layers(config, "layers", shape.depth)
+        layers = adapted_layers(config, "layers", shape.depth, shape.decoder_depth)
         return [ScaleShiftPart(layers, every_matrix, biased_norm)]
 
 
@@ -51,5 +51,5 @@ class BitFit(CompositeFamily):
         return f"the matrices of {shape.model_type} have no biases to train"
 
     def parts(self, config: Mapping[str, Value], shape: ModelShape) -> Sequence[PlannedPart]:
-        layers = adapted_layers(config, "layers", shape.depth)
+        layers = adapted_layers(config, "layers", shape.depth, shape.decoder_depth)
         return [BiasPart(layers, biased_matrix, biased_norm)]

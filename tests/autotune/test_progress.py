@@ -229,6 +229,10 @@ def test_quiet_is_silent() -> None:
             {"family": "lora", **{f"lora.layers.{i}": i in (0, 3, 4, 5) for i in range(6)}, "lora.rank": 2},
             "lora layers 0, 3–5 · r2",
         ),
+        (
+            {"family": "lora", "lora.layers.encoder": 0, "lora.layers.decoder": 3, "lora.rank.decoder": 8},
+            "lora encoder top 0 · decoder top 3 · decoder r8",
+        ),
         ({"x": 12.5, "y": "a"}, "x 12 · a"),
         ({}, ""),
     ],

@@ -205,6 +205,17 @@ def test_families_whose_costs_are_hardly_ever_alike_are_no_longer_grouped(
     assert len(set(groups.indices(again).tolist())) == 3
 
 
+def test_sides_of_an_encoder_decoder() -> None:
+    costs = model("t5", "sequence-classification")
+    sides = {"lora.layers": {"sides": True}, "lora.rank": {"sides": {"decoder": {"profile": True}}}}
+    sides |= {
+        "composite.lora.targets": {"subset": True, "sides": True},
+        "norm.layers": {"mask": True, "sides": True},
+    }
+    spec = {"families": ["lora", "composite", "norm"], "parameters": sides}
+    assert_equal_to_calls(costs, drawn(costs.shape, spec, 400))
+
+
 def test_many_of_a_space_whose_costs_are_hardly_ever_alike() -> None:
     costs = model("t5", "sequence-classification")
     assert_equal_to_calls(costs, drawn(costs.shape, "composite", 1_500))

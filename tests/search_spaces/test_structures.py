@@ -29,6 +29,66 @@ CASES = [
     # The switches are those of unfused models; `k` is inside a fused matrix.
     if not (model == "gpt2" and "targets.v" in config)
 ]
+SIDED: list[tuple[str, Config]] = [
+    ("lora", {"rank": 4, "layers.encoder": 0, "layers.decoder": 2}),
+    ("lora", {"rank": 4, "layers.encoder": 2, "layers.decoder": 0}),
+    ("lora", {"rank.encoder": 2, "rank.decoder": 5, "layers.encoder": 1, "layers.decoder": 2, "scale": 1.5}),
+    (
+        "lora",
+        {
+            **{
+                f"rank.encoder.{part}": value for part, value in (("level", 4), ("slope", 1.0), ("bump", 0.5))
+            },
+            "rank.decoder": 3,
+            "targets.encoder": "q+v",
+            "targets.decoder": "cross-attention",
+            "dora": True,
+        },
+    ),
+    (
+        "lora",
+        {
+            "targets.encoder.q": True,
+            "targets.decoder.o": True,
+            "targets.decoder.down": True,
+            "freeze_a": True,
+        },
+    ),
+    ("lora", {"targets.encoder.k": False, "targets.decoder.k": True, "layers": 4}),
+    ("ia3", {"layers.encoder.count": 1, "layers.encoder.start": 1, "layers.decoder": 1}),
+    ("lily", {"layers.encoder": 1, "layers.decoder": 2, "targets.encoder": "q", "targets.decoder": "v"}),
+    (
+        "norm",
+        {"layers.encoder.0": True, "layers.encoder.1": False, "layers.encoder.2": False, "layers.decoder": 1},
+    ),
+    ("ssf", {"layers.encoder": 0, "layers.decoder": 2}),
+    ("serial", {"size": 4, "sites": "houlsby", "layers.encoder": 1, "layers.decoder": 2}),
+    (
+        "composite",
+        {
+            "parts.lora": True,
+            "parts.serial": True,
+            "parts.parallel": True,
+            "parts.prefix": True,
+            "parts.ia3": True,
+            "lora.layers.encoder": 0,
+            "lora.layers.decoder": 2,
+            "lora.targets.encoder": "q",
+            "lora.targets.decoder": "cross-attention",
+            "serial.layers.encoder": 1,
+            "serial.layers.decoder": 0,
+            "parallel.layers": 3,
+            "ia3.layers.encoder": 2,
+            "ia3.layers.decoder": 1,
+            "prefix.tokens": 2,
+        },
+    ),
+    (
+        "composite",
+        {"lora.layers.encoder": 0, "lora.layers.decoder": 1, "parts.serial": False, "prefix.layers": 1},
+    ),
+]
+CASES += [Case(family, "t5", "regression", 200 + n, config) for n, (family, config) in enumerate(SIDED)]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
