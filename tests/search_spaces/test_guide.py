@@ -9,32 +9,50 @@ import numpy as np
 import pytest
 
 from search_spaces import composition, forms, overrides
+from search_spaces.errors import InvalidInputError
 from search_spaces.families import REGISTRY
 from search_spaces.loading import load_space
+from search_spaces.shapes import ModelShape
 from search_spaces.yamls import dump_yaml, parse_yaml
 from tests.search_spaces.test_loading import BERT, FUSED
+from tests.search_spaces.tiny_models import shape_of
+
+T5 = shape_of("t5", "regression")
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "spaces.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```yaml\n(.*?)^```$", GUIDE, flags=re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
-@pytest.mark.parametrize("shape", [BERT, FUSED], ids=lambda shape: shape.model_type)
-def test_every_block_is_a_space(number: int, shape: object) -> None:
-    loaded = load_space(parse_yaml(BLOCKS[number]), shape=shape)  # type: ignore[arg-type]
+@pytest.mark.parametrize("shape", [BERT, FUSED, T5], ids=lambda shape: shape.model_type)
+def test_every_block_is_a_space(number: int, shape: ModelShape) -> None:
+    if "sides: {" in BLOCKS[number] and not shape.decoder_depth:
+        with pytest.raises(InvalidInputError, match="has one stack"):
+            load_space(parse_yaml(BLOCKS[number]), shape=shape)
+        return
+    loaded = load_space(parse_yaml(BLOCKS[number]), shape=shape)
     rng = np.random.default_rng(0)
     for _ in range(20):
         assert loaded.space.problems(loaded.space.sample(rng)) == []
     for default in loaded.space.defaults():
         assert loaded.space.problems(default) == []
-    again = load_space(parse_yaml(dump_yaml(loaded.spec)), shape=shape)  # type: ignore[arg-type]
+    again = load_space(parse_yaml(dump_yaml(loaded.spec)), shape=shape)
     assert again.space == loaded.space
     assert again.constraints == loaded.constraints
 
 
 def test_the_guide_shows_every_form_and_every_key() -> None:
     text = "\n".join(BLOCKS)
-    for word in (*composition.KEYS, *composition._FORMS, *forms.CENTRED_FIELDS, "when", "low", "log", "step"):
+    for word in (
+        *composition.KEYS,
+        *composition._FORMS,
+        *forms.CENTRED_FIELDS,
+        "sides",
+        "when",
+        "low",
+        "log",
+        "step",
+    ):
         assert re.search(rf"\b{word}:", text), word
     assert overrides.__doc__
     for form in composition._FORMS:
