@@ -12,15 +12,17 @@ from typing import Any
 
 from autotune.picks import pick_trial
 from autotune.results import SweepResults
+from autotune.sweep import Sweep
 from search_spaces import parameters
 from search_spaces.errors import InvalidInputError, Problem
 from search_spaces.families import REGISTRY
 from search_spaces.families.base import local_config
 from search_spaces.parameters import Config
-from search_spaces.shapes import read_shape
+from search_spaces.shapes import ModelShape, read_shape
 from search_spaces.training import OPTIMIZERS, optimizer_of
 from trials import encoding
 from trials.data import SPLITS, TaskData, load_task, resolve_model
+from trials.quantized import unquantized
 from trials.schedules import transformers_schedule
 from trials.specs import POCKET
 from trials.training import MAX_GRAD_NORM, learning_rate, sequence_length
@@ -48,12 +50,12 @@ def export_run(results: SweepResults, pick: str, where: Sequence[str], to: str |
         )
     sweep, config = results.sweep, results.config(trial)
     data = load_task(sweep.task, sweep.model)
-    adapter = _adapter_config(results, config, data)
+    shape, family = _shape(sweep, data), REGISTRY[str(config["family"])]
+    adapter = family.peft_config(local_config(family.name, config), shape, sweep.task.type)
     to.mkdir(parents=True, exist_ok=True)
     model = _place_model(results, to)
     adapter.base_model_name_or_path = model
     settings = _training_arguments(results, trial, config, data)
-    family = REGISTRY[str(config["family"])]
     family.schedule(adapter, _steps(results, config, data))
     adapter.save_pretrained(str(to))
     _write_json(to / "training_args.json", settings)
@@ -64,7 +66,9 @@ def export_run(results: SweepResults, pick: str, where: Sequence[str], to: str |
         "model": model,
         "revision": sweep.model.revision,
         "trust_remote_code": sweep.model.trust_remote_code,
-        "precision": sweep.model.precision,
+        "precision": "bf16" if sweep.model.weights == "bf16" else sweep.model.precision,
+        "weights": sweep.model.weights,
+        "unquantized": unquantized(shape),
         "task": sweep.task.model_dump(),
         "sequence_length": min(sequence_length(config) or sweep.task.max_length, sweep.task.max_length),
         "optimizer": optimizer_of(config),
@@ -102,15 +106,14 @@ def train_run(run: str | Path) -> dict[str, dict[str, float]]:
     return scores
 
 
-def _adapter_config(results: SweepResults, config: Config, data: TaskData) -> Any:
-    sweep, family = results.sweep, str(config["family"])
-    shape = read_shape(
+def _shape(sweep: Sweep, data: TaskData) -> ModelShape:
+    return read_shape(
         resolve_model(sweep.model.name),
         sweep.task.type,
         labels=data.outputs,
         trust_remote_code=sweep.model.trust_remote_code,
+        quantized=sweep.model.quantized,
     )
-    return REGISTRY[family].peft_config(local_config(family, config), shape, sweep.task.type)
 
 
 def _training_arguments(results: SweepResults, trial: int, config: Config, data: TaskData) -> dict[str, Any]:
@@ -129,7 +132,7 @@ def _training_arguments(results: SweepResults, trial: int, config: Config, data:
         "max_grad_norm": MAX_GRAD_NORM,
         **({"optim": _OPTIM[optimizer]} if optimizer in _OPTIM else {}),
         "seed": seed,
-        "bf16": results.sweep.model.precision == "bf16",
+        "bf16": "bf16" in (results.sweep.model.precision, results.sweep.model.weights),
         "use_cpu": results.sweep.model.device == "cpu",
         "save_strategy": "no",
         "logging_steps": max(1, steps // 20),
@@ -174,6 +177,8 @@ def _readme(results: SweepResults, trial: int, config: Config, own_tuner: bool) 
     settings = "\n".join(f"* `{name}`: {value}" for name, value in config.items())
     package = OPTIMIZERS[optimizer_of(config)].package
     further = "" if package is None else f"\nIts optimiser also needs `pip install {package}`.\n"
+    if results.sweep.model.quantized:
+        further += f"\nIts base, in {results.sweep.model.weights}, also needs `pip install bitsandbytes`.\n"
     loading = (
         "Before peft can load this adapter, `import tuners` (the folder here) once.\n\n" if own_tuner else ""
     )

@@ -152,6 +152,7 @@ def _shape(sweep: Sweep, data: TaskData) -> ModelShape:
             sweep.task.type,
             labels=data.outputs,
             trust_remote_code=sweep.model.trust_remote_code,
+            quantized=sweep.model.quantized,
         )
     except (ValueError, OSError) as error:
         if isinstance(error, InvalidInputError):

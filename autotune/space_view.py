@@ -16,7 +16,7 @@ from autotune.candidates import Columns
 from search_spaces.cost_table import AdapterGroups
 from search_spaces.counting import SpaceSize, count, listed
 from search_spaces.families import REGISTRY
-from search_spaces.families.base import TaskType
+from search_spaces.families.base import TaskType, refusal
 from search_spaces.forms import spell_out
 from search_spaces.loading import PRESETS, LoadedSpace, load_space, preset_names
 from search_spaces.parameters import Categorical, Config, Float, Int, Parameter, Value
@@ -81,7 +81,7 @@ def presets() -> dict[str, tuple[str, LoadedSpace]]:
 
 def supported(shape: ModelShape, task: TaskType) -> dict[str, str | None]:
     """Why each registered family cannot work on the model and task; None for those that can."""
-    return {name: family.unsupported(shape, task) for name, family in REGISTRY.items()}
+    return {name: refusal(family, shape, task) for name, family in REGISTRY.items()}
 
 
 def view_space(

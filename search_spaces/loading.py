@@ -27,7 +27,7 @@ from search_spaces.conditions import in_order, with_conditions, without_the_impo
 from search_spaces.constraints import Constraint, read_constraints
 from search_spaces.errors import InvalidInputError, Problem, did_you_mean
 from search_spaces.families import REGISTRY
-from search_spaces.families.base import Family, TaskType
+from search_spaces.families.base import Family, TaskType, refusal
 from search_spaces.forms import spell_out
 from search_spaces.overrides import Override
 from search_spaces.parameters import Categorical, Int, Parameter, Structured
@@ -110,7 +110,7 @@ def load_space(
     if shape is None:
         space = _assemble(read.families, read.parameters, narrowed, problems)
         return LoadedSpace(space, read.spec, {}, narrowed, read.constraints)
-    left_out = {f.name: why for f in read.families if (why := f.unsupported(shape, task or shape.task))}
+    left_out = {f.name: why for f in read.families if (why := refusal(f, shape, task or shape.task))}
     families = [family for family in read.families if family.name not in left_out]
     if not families:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
@@ -285,6 +285,8 @@ def _fit(
         return _fit_subset(parameter, shape, problems)
     if knob == "targets" and isinstance(parameter, Categorical):
         return _fit_targets(parameter, shape, narrowed, problems, side)
+    if shape.quantized and isinstance(parameter, Categorical):
+        return _fit_quantized(parameter, shape, narrowed, problems)
     if knob == "layers" and not isinstance(parameter, Structured):
         assert isinstance(parameter, Categorical | Int)
         deepest = max(map(int, parameter.choices)) if isinstance(parameter, Categorical) else parameter.high
@@ -340,6 +342,24 @@ def _fit_targets(
     if dropped:
         narrowed[f"{parameter.name}.{side}" if side else parameter.name] = "; ".join(dropped)
     choices = tuple(kept.values())
+    default = parameter.default if parameter.default in choices else choices[0]
+    return replace(parameter, choices=choices, default=default)
+
+
+def _fit_quantized(
+    parameter: Categorical, shape: ModelShape, narrowed: dict[str, str], problems: list[Problem]
+) -> Parameter:
+    """Without the values that read weights."""
+    family, _, knob = parameter.name.partition(".")
+    reading = REGISTRY[family].reads_weights.get(knob, ()) if family in REGISTRY else ()
+    choices = tuple(choice for choice in parameter.choices if choice not in reading)
+    if len(choices) == len(parameter.choices):
+        return parameter
+    what = f"{', '.join(map(str, reading))} reads the weights, which are quantised"
+    if not choices:
+        problems.append(Problem(f"parameters.{parameter.name}", what, "Give another value."))
+        return parameter
+    narrowed[parameter.name] = what
     default = parameter.default if parameter.default in choices else choices[0]
     return replace(parameter, choices=choices, default=default)
 

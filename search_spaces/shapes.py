@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -138,6 +138,7 @@ class ModelShape:
         position_terms: those products: "c2p" (queries with positions' keys), "p2c" (keys with their queries).
         position_matrices: (inputs, outputs) of the matrices of each layer that only positions run through.
         patches, patch_matrix: patches of an image, and the (inputs, outputs) of the matrix that embeds them.
+        quantized: the matrices of the layers are kept in 8 or 4 bits, and so not to be changed.
     """
 
     model_type: str
@@ -171,6 +172,7 @@ class ModelShape:
     position_matrices: tuple[tuple[int, int], ...] = ()
     patches: int = 0
     patch_matrix: tuple[int, int] | None = None
+    quantized: bool = False
 
     @cached_property
     def encoder_depth(self) -> int:
@@ -304,7 +306,12 @@ class ModelShape:
 
 
 def read_shape(
-    model: str | PretrainedConfig, task: TaskType, labels: int = 2, *, trust_remote_code: bool = False
+    model: str | PretrainedConfig,
+    task: TaskType,
+    labels: int = 2,
+    *,
+    trust_remote_code: bool = False,
+    quantized: bool = False,
 ) -> ModelShape:
     """The shape of a model, from its configuration alone: no weights are read, and none take up memory.
 
@@ -312,6 +319,7 @@ def read_shape(
         model: a configuration, a local folder with a config.json, or a hub id.
         labels: classes of a classification; a regression has one output and a language model none.
         trust_remote_code: run code that comes with the model. Off unless the caller says so.
+        quantized: whether it will be loaded with its matrices in 8 or 4 bits.
 
     Raises:
         ValueError: the model is no decoder but the task is causal-lm, or it has modules whose part in the
@@ -319,4 +327,5 @@ def read_shape(
     """
     from search_spaces.reading import empty_network, shape_of_network
 
-    return shape_of_network(empty_network(model, task, labels, trust_remote_code), task)
+    shape = shape_of_network(empty_network(model, task, labels, trust_remote_code), task)
+    return replace(shape, quantized=quantized)

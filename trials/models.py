@@ -23,6 +23,7 @@ from search_spaces.families.tools import freeze
 from search_spaces.parameters import Value
 from search_spaces.shapes import ModelShape, read_shape
 from trials.data import TaskData, resolve_model
+from trials.quantized import quantization, quantized_parts, settle
 from trials.specs import ModelSpec, TaskSpec
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Base:
     """A pre-trained model with a head for one task.
 
     Args:
-        model: the model, frozen, on its device, in fp32.
+        model: the model, frozen, on its device; its head in fp32, the rest as `ModelSpec.weights` says.
         shape: what costs and families know of it.
         task: the task type and the rest of the task's spec.
         device: where it computes.
@@ -59,6 +60,8 @@ class Base:
         heads = (self.model.get_submodule(name) for name in self.shape.head_modules)
         own = {id(tensor) for head in heads for tensor in _tensors(head)}
         shared = {id(tensor): _alias(tensor) for tensor in _tensors(self.model) if id(tensor) not in own}
+        if self.shape.quantized:
+            shared |= {id(part): part for part in quantized_parts(self.model)}
         return copy.deepcopy(self.model, shared)
 
     def adapted(self, config: Mapping[str, Value], seed: int) -> PeftModel:
@@ -99,29 +102,43 @@ def load_base(spec: ModelSpec, task: TaskSpec, data: TaskData) -> Base:
     options: dict[str, Any] = {} if task.type == "causal-lm" else {"num_labels": data.outputs}
     if task.type != "causal-lm":
         options["problem_type"] = "regression" if task.type == "regression" else "single_label_classification"
+    shape = read_shape(
+        resolve_model(spec.name),
+        task.type,
+        labels=data.outputs,
+        trust_remote_code=spec.trust_remote_code,
+        quantized=spec.quantized,
+    )
+    device = choose_device(spec.device)
+    if spec.quantized:
+        options["quantization_config"] = quantization(spec, shape, device)
     try:
         model, loaded = auto.from_pretrained(
             resolve_model(spec.name),
             revision=spec.revision,
             trust_remote_code=spec.trust_remote_code,
             use_safetensors=True,
-            dtype=torch.float32,
+            dtype=torch.bfloat16 if spec.weights == "bf16" else torch.float32,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
             **options,
         )
     except (OSError, ValueError) as error:
         raise _cannot_load(spec, task, error) from error
-    shape = read_shape(model.config, task.type, labels=data.outputs)
     fresh = {*loaded["missing_keys"], *(key[0] for key in loaded["mismatched_keys"])}
     new_heads = tuple(name for name in shape.head_modules if any(key.startswith(f"{name}.") for key in fresh))
     _check_complete(spec, task, fresh, shape.head_modules)
     if model.config.pad_token_id is None:
         model.config.pad_token_id = data.tokenizer.pad_token_id
-    device = choose_device(spec.device)
     model.requires_grad_(False)
-    model.to(device)
-    return Base(model, shape, task, device, choose_dtype(spec.precision, device), new_heads)
+    if spec.quantized:
+        settle(model)
+    else:
+        model.to(device)
+    for name in shape.head_modules:
+        model.get_submodule(name).float()
+    precision = "bf16" if spec.weights == "bf16" else spec.precision
+    return Base(model, shape, task, device, choose_dtype(precision, device), new_heads)
 
 
 def check_weights(spec: ModelSpec) -> None:
@@ -190,7 +207,9 @@ def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:
 
 
 def _alias(tensor: torch.Tensor) -> torch.Tensor:
-    """Another tensor, or frozen parameter, in the same memory."""
+    """Another tensor, or frozen parameter, in the same memory; a quantised one, which nothing changes, itself."""
+    if type(tensor) not in (torch.Tensor, nn.Parameter):
+        return tensor
     alias = tensor.detach()
     return nn.Parameter(alias, requires_grad=False) if isinstance(tensor, nn.Parameter) else alias
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -15,6 +16,10 @@ POCKET = "builtin:pocket"
 """The name of the embedded base model (`trials.pocket`)."""
 
 Precision = Literal["auto", "fp32", "bf16"]
+Weights = Literal["fp32", "bf16", "int8", "nf4"]
+AUTO_DEVICE = "auto"
+QUANTIZING = ("cuda", "cpu", "xpu")
+"""Devices that multiply quantised weights."""
 TrialTask = Literal["sequence-classification", "regression", "causal-lm"]
 """The tasks that trials run; `search_spaces` prices image classification beside them."""
 
@@ -32,6 +37,8 @@ class ModelSpec(BaseModel):
         trust_remote_code: run code that comes with the model; only for models you trust.
         precision: of the forward and backward pass; `auto` is bf16 where the hardware has it. Adapters and
             the optimiser's state stay in fp32.
+        weights: how the frozen base is kept: `bf16` halves its memory and multiplies in bf16; `int8` and `nf4`
+            quantise the matrices of its layers to 8 and 4 bits (bitsandbytes).
         device: `auto` (CUDA, then Apple's GPU, then the CPU) or a torch device.
     """
 
@@ -41,7 +48,27 @@ class ModelSpec(BaseModel):
     revision: str | None = None
     trust_remote_code: bool = False
     precision: Precision = "auto"
+    weights: Weights = "fp32"
     device: str = "auto"
+
+    @property
+    def quantized(self) -> bool:
+        return self.weights in ("int8", "nf4")
+
+    @model_validator(mode="after")
+    def _check_weights(self) -> ModelSpec:
+        if self.weights == "bf16" and self.precision == "fp32":
+            what = "fp32 is not what weights in bf16 are multiplied in"
+            raise InvalidInputError(Problem("model.precision", what, "Write bf16, or leave it out."))
+        if self.quantized and find_spec("bitsandbytes") is None:
+            what = f"{self.weights} needs the package bitsandbytes, which is not installed"
+            fix = "Run: pip install 'autotune[quantized]', or write bf16."
+            raise InvalidInputError(Problem("model.weights", what, fix))
+        if self.quantized and self.device.partition(":")[0] not in (AUTO_DEVICE, *QUANTIZING):
+            what = f"{self.device!r} cannot multiply {self.weights}"
+            fix = f"Use one of {', '.join(QUANTIZING)}, or write bf16."
+            raise InvalidInputError(Problem("model.weights", what, fix))
+        return self
 
 
 class TaskSpec(BaseModel):

@@ -22,6 +22,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    BitsAndBytesConfig,
     Trainer,
     TrainerCallback,
     TrainingArguments,
@@ -53,16 +54,25 @@ def load_split(name):
 
 
 def load_model():
+    """The base, its weights kept as in the search."""
+    kept = {"dtype": torch.bfloat16 if RUN["weights"] == "bf16" else torch.float32, **HUB}
+    if RUN["weights"] in ("int8", "nf4"):
+        bits = {"load_in_8bit": True} if RUN["weights"] == "int8" else {"load_in_4bit": True}
+        kept["quantization_config"] = BitsAndBytesConfig(
+            **bits,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_compute_dtype=torch.float32,
+            llm_int8_skip_modules=RUN["unquantized"],
+        )
     if CAUSAL:
-        return AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32, **HUB)
+        return AutoModelForCausalLM.from_pretrained(MODEL, **kept)
     return AutoModelForSequenceClassification.from_pretrained(
         MODEL,
-        dtype=torch.float32,
         num_labels=len(CLASSES or [0]),
         problem_type="regression" if TASK["type"] == "regression" else "single_label_classification",
         pad_token_id=tokenizer.pad_token_id,
         ignore_mismatched_sizes=True,
-        **HUB,
+        **kept,
     )
 
 
@@ -133,9 +143,14 @@ def main():
         settings["seed"] = options.seed
     if RUN["precision"] == "auto":
         settings["bf16"] = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    if settings["bf16"] and not (torch.cuda.is_available() or torch.backends.mps.is_available()):
+        settings["use_cpu"] = True  # or transformers refuses bf16
     set_seed(settings["seed"])
 
-    model = get_peft_model(load_model(), PeftConfig.from_pretrained(str(HERE)))
+    model, adapter = load_model(), PeftConfig.from_pretrained(str(HERE))
+    for name in adapter.modules_to_save or []:
+        model.get_submodule(name).float()  # the head, whatever the base is kept in
+    model = get_peft_model(model, adapter)
     frozen = {part for part, factor in RUN["learning_rate_factors"].items() if factor == 0}
     for name, parameter in model.named_parameters():
         if frozen.intersection(name.split(".")):

@@ -35,6 +35,7 @@ class AdaLora(MatrixFamily):
 
     name = "adalora"
     title = "AdaLoRA (Zhang et al., 2023, arXiv 2303.10512)"
+    quantized = True
     knobs = (
         TARGETS,
         LAYERS,

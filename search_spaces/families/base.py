@@ -80,6 +80,10 @@ class Family(ABC):
     """The family's own parameters under local names, `learning_rate` among them."""
     formula: ClassVar[str] = ""
     """Its trainable parameters in short, where the documentation of `cost` does not begin with them."""
+    quantized: ClassVar[bool] = False
+    """Whether it works on weights quantised to 8 or 4 bits: it neither reads nor changes them."""
+    reads_weights: ClassVar[Mapping[str, tuple[Value, ...]]] = {}
+    """Values of its knobs, by the knob's name, that read the weights all the same."""
     switches: ClassVar[tuple[str, ...]] = ()
     """Groups of boolean knobs `group.…` of which one at least is on."""
 
@@ -110,6 +114,13 @@ class Family(ABC):
     def after_step(self, model: PeftModel, step: int) -> None:
         """Called after each of the optimiser's steps, counted from 1, while the gradients are still there."""
         return
+
+
+def refusal(family: Family, shape: ModelShape, task: TaskType) -> str | None:
+    """Why a family cannot work on a model as its weights are kept, or None if it can."""
+    if shape.quantized and not family.quantized:
+        return "it reads or changes the weights themselves, and they are quantised"
+    return family.unsupported(shape, task)
 
 
 def local_config(family: str, config: Mapping[str, Value]) -> dict[str, Value]:

@@ -103,6 +103,7 @@ class SerialAdapter(CompositeFamily):
 
     name = "serial"
     title = "serial adapter (Houlsby et al., 2019; Pfeiffer et al., 2021)"
+    quantized = True
     formula = "2db + b + d parameters a site, b the size"
     knobs = (_SITES, _LAYERS, _SIZE, _LEARNING_RATE)
 
@@ -118,6 +119,7 @@ class ParallelAdapter(CompositeFamily):
 
     name = "parallel"
     title = "scaled parallel adapter (He et al., 2022)"
+    quantized = True
     formula = "2db + b + d parameters a layer, b the size"
     knobs = (
         _LAYERS,
@@ -137,6 +139,7 @@ class Compacter(CompositeFamily):
 
     name = "compacter"
     title = "Compacter (Mahabadi et al., 2021)"
+    quantized = True
     formula = "3(b + d) parameters a site, b the size, and n³ for n terms"
     knobs = (
         Categorical(name="sites", choices=tuple(SITES), default="houlsby"),

@@ -54,6 +54,7 @@ class Composite(CompositeFamily):
 
     name = "composite"
     title = "free composition of adapters"
+    quantized = True
     formula = "The sum of its parts"
     knobs = _knobs()
     switches = ("parts",)

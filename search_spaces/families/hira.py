@@ -27,6 +27,7 @@ class Hira(FittedFamily):
 
     name = "hira"
     title = "HiRA (Huang et al., 2025)"
+    quantized = True
     linear_only = False
     knobs = (
         TARGETS,

@@ -26,6 +26,7 @@ class Ia3(MatrixFamily):
 
     name = "ia3"
     title = "(IA)³ (Liu et al., 2022)"
+    quantized = True
     knobs = (
         Categorical(
             name="targets", choices=("k+v", "down", _DEFAULT_TARGETS, "all"), default=_DEFAULT_TARGETS

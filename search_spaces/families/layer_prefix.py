@@ -53,6 +53,7 @@ class LayerPrefix(CompositeFamily):
 
     name = "layer-prefix"
     title = "prefix tuning by layer (after Li and Liang, 2021)"
+    quantized = True
     formula = "tokens · 2 · d_kv parameters a layer"
     knobs = (
         TopLayers(name="layers"),

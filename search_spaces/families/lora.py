@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from search_spaces.families.base import register
 from search_spaces.families.matrices import LAYERS, TARGETS, MatrixCost, MatrixFamily
@@ -46,6 +46,8 @@ class Lora(MatrixFamily):
 
     name = "lora"
     title = "LoRA (Hu et al., 2021)"
+    quantized = True
+    reads_weights: ClassVar[Mapping[str, tuple[Value, ...]]] = {"init": ("pissa",)}
     knobs = (
         TARGETS,
         LAYERS,

@@ -28,6 +28,7 @@ class PTuning(PromptTuning):
 
     name = "p_tuning"
     title = "P-tuning (Liu et al., 2021)"
+    quantized = True
     knobs = (
         Int(name="tokens", low=1, high=64, log=True, default=_DEFAULT_TOKENS),
         Categorical(name="hidden", choices=(32, 64, 128, 256, 512), default=_DEFAULT_HIDDEN, ordered=True),

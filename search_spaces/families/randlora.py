@@ -30,6 +30,7 @@ class RandLora(MatrixFamily):
 
     name = "randlora"
     title = "RandLoRA (Albert et al., 2025)"
+    quantized = True
     knobs = (
         TARGETS,
         LAYERS,

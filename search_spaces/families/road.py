@@ -30,6 +30,7 @@ class Road(MatrixFamily):
 
     name = "road"
     title = "RoAd (Liao and Monz, 2024)"
+    quantized = True
     knobs = (
         TARGETS,
         LAYERS,

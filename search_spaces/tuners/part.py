@@ -99,6 +99,8 @@ def sizes(base: nn.Module) -> tuple[int, int]:
     Raises:
         ValueError: the module is no matrix.
     """
+    if isinstance(base, nn.Linear):  # a quantised weight is packed: its own shape says nothing
+        return base.in_features, base.out_features
     weight = getattr(base, "weight", None)
     if weight is None or weight.ndim != 2:
         raise ValueError(f"targets: a {type(base).__name__} is no matrix; name linear layers")

@@ -22,7 +22,7 @@ from autotune.engine import run_sweep
 from autotune.export import export_run, train_run
 from autotune.picks import pick_trial
 from autotune.results import SweepResults
-from autotune.sweep import Sweep
+from autotune.sweep import Sweep, parse_sweep
 from search_spaces.errors import InvalidInputError
 from search_spaces.training import optimizer_of
 from tests.autotune.sweeps import small_sweep
@@ -314,6 +314,33 @@ assert any("composite_prefix" in name for name, _ in model.named_parameters())
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert loaded.returncode == 0, loaded.stderr[-2000:]
     assert float(loaded.stdout.split()[-1]) == pytest.approx(scores["test"]["accuracy"], abs=1e-6)
+
+
+@pytest.mark.parametrize("weights", ["bf16", "nf4"])
+def test_a_run_keeps_the_base_as_the_search_did(weights, tiny_model, reviews, tmp_path):
+    """As above, equal up to the standard error of 120 examples."""
+    if weights == "nf4":
+        pytest.importorskip("bitsandbytes", reason="needs the extra `quantized`")
+    parameters = {"epochs": 5, "batch_size": 16, "lora.targets": "all", "lora.learning_rate": 1e-2}
+    sweep = small_sweep(
+        tiny_model("bert"),
+        reviews,
+        space={"families": ["lora"], "parameters": parameters},
+        budget={"trials": 1},
+        fidelity={"evaluations": 1},
+        confirm={"seeds": 0},
+    )
+    sweep = parse_sweep(
+        {**sweep.model_dump(), "model": {"name": str(tiny_model("bert")), "weights": weights}}
+    )
+    results = run_sweep(sweep, tmp_path / "out")
+    run = export_run(results, "0", [], tmp_path / "run")
+    assert json.loads((run / "run.json").read_text())["weights"] == weights
+    assert ("bitsandbytes" in (run / "README.md").read_text()) == (weights == "nf4")
+    scores = train_run(run)
+    searched = column(results, 0, "accuracy")
+    assert searched > 0.7
+    assert scores["validation"]["accuracy"] == pytest.approx(searched, abs=0.13)
 
 
 def test_a_folder_without_a_run(tmp_path):

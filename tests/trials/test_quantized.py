@@ -1,0 +1,189 @@
+"""Trials on a base that is kept in bf16, 8 bits or 4 bits."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from search_spaces.errors import InvalidInputError
+from search_spaces.families import REGISTRY
+from search_spaces.families.base import refusal
+from search_spaces.loading import load_space
+from search_spaces.shapes import read_shape
+from tests.trials.test_training import COMMON, classification
+from trials import models, quantized, specs
+from trials.models import Base
+from trials.records import Fidelity, TrialSpec, TrialStatus
+from trials.runner import Runner
+from trials.specs import ModelSpec
+
+KEPT = ("bf16", "int8", "nf4")
+needs_bitsandbytes = pytest.mark.skipif(
+    specs.find_spec("bitsandbytes") is None, reason="needs the extra `quantized`"
+)
+
+
+@pytest.fixture(scope="module")
+def runners(tiny_model: Callable[[str], Path], reviews: Path) -> Callable[[str, str], Runner]:
+    made: dict[tuple[str, str], Runner] = {}
+
+    def make(kind: str, weights: str) -> Runner:
+        if (kind, weights) not in made:
+            spec = ModelSpec(name=str(tiny_model(kind)), weights=weights)  # type: ignore[arg-type]
+            made[kind, weights] = Runner(spec, classification(reviews))
+        return made[kind, weights]
+
+    torch.set_num_threads(1)
+    return make
+
+
+def families(base: Base) -> list[str]:
+    return [name for name, family in REGISTRY.items() if refusal(family, base.shape, base.task.type) is None]
+
+
+def default_config(base: Base, family: str, **changes: object) -> dict[str, object]:
+    space = load_space({"families": [family]}, shape=base.shape, task=base.task.type).space
+    return {**space.default(family=family), **COMMON, **changes}
+
+
+@needs_bitsandbytes
+@pytest.mark.parametrize("kind", ["bert", "llama", "gpt2"])
+@pytest.mark.parametrize("weights", KEPT)
+def test_every_family_that_is_not_refused_trains_and_leaves_the_base_as_it_was(
+    kind: str, weights: str, runners: Callable[[str, str], Runner]
+) -> None:
+    runner = runners(kind, weights)
+    before = logits(runner.base)
+    for family in families(runner.base):
+        config = default_config(runner.base, family, epochs=1)
+        spec = TrialSpec(config, seed=0, fidelity=Fidelity(train_samples=32, eval_samples=32))
+        result = runner.run(spec)
+        assert result.status == TrialStatus.COMPLETE, (family, result.error)
+        assert runner.run(spec).metrics == result.metrics, family
+    torch.testing.assert_close(logits(runner.base), before, rtol=0, atol=0)
+
+
+def logits(base: Base) -> torch.Tensor:
+    with (
+        torch.no_grad(),
+        torch.autocast("cpu", dtype=base.autocast, enabled=base.autocast != torch.float32),
+    ):
+        return base.model(input_ids=torch.tensor([[2, 9, 10, 30, 3]])).logits
+
+
+@needs_bitsandbytes
+@pytest.mark.parametrize("kind", ["bert", "llama"])
+def test_adapters_on_four_bits_compute_as_on_the_numbers_that_the_bits_stand_for(
+    kind: str, runners: Callable[[str, str], Runner]
+) -> None:
+    """The same outputs and gradients as on a base in fp32 that has the dequantised weights."""
+    base = runners(kind, "nf4").base
+    plain = dequantized(base)
+    inputs = {
+        "input_ids": torch.tensor([[2, 9, 10, 30, 3], [2, 40, 41, 9, 3]]),
+        "labels": torch.tensor([0, 1]),
+    }
+    for name in families(base):
+        config = default_config(base, name)
+        one, other = base.adapted(config, seed=1), plain.adapted(config, seed=1)
+        for model in (one, other):
+            model.eval()
+            with torch.no_grad():
+                torch.manual_seed(0)
+                for _, parameter in sorted(model.named_parameters()):
+                    if parameter.requires_grad:
+                        parameter.add_(0.05 * torch.randn(parameter.shape))
+            model(**inputs).loss.backward()
+        gradients = {key: p.grad for key, p in one.named_parameters() if p.requires_grad}
+        assert gradients
+        for key, parameter in other.named_parameters():
+            if parameter.requires_grad:
+                assert parameter.dtype == torch.float32
+                torch.testing.assert_close(
+                    gradients[key], parameter.grad, rtol=1e-3, atol=1e-6, msg=f"{name} {key}"
+                )
+
+
+def dequantized(base: Base) -> Base:
+    from bitsandbytes.functional import dequantize_4bit
+
+    model = copy.deepcopy(base.model)
+    for path, module in list(model.named_modules()):
+        if hasattr(module, "quant_state"):
+            linear = nn.Linear(module.in_features, module.out_features, bias=module.bias is not None)
+            linear.weight = nn.Parameter(
+                dequantize_4bit(module.weight.data, module.quant_state), requires_grad=False
+            )
+            linear.bias = module.bias
+            parent, _, name = path.rpartition(".")
+            setattr(model.get_submodule(parent), name, linear)
+    return Base(model, base.shape, base.task, base.device, base.autocast, base.new_heads)
+
+
+@needs_bitsandbytes
+def test_trials_share_the_packed_weights(runners: Callable[[str, str], Runner]) -> None:
+    for weights in ("int8", "nf4"):
+        base = runners("bert", weights).base
+        owned = {part.data_ptr() for part in base.model.parameters()}
+        states = {id(part) for part in quantized.quantized_parts(base.model)}
+        copies = base.skeleton()
+        head = {id(part) for part in copies.get_submodule("classifier").parameters()}
+        assert all(part.data_ptr() in owned for part in copies.parameters() if id(part) not in head)
+        assert {id(part) for part in quantized.quantized_parts(copies)} == states
+        small = sum(
+            p.numel() * p.element_size() for p in base.model.get_submodule("bert.encoder").parameters()
+        )
+        whole = sum(matrix.inputs * matrix.outputs for matrix in base.shape.matrices) * base.shape.depth * 4
+        assert small < whole * (0.3 if weights == "int8" else 0.2) + 4096
+
+
+def test_what_reads_the_weights_is_left_out_with_its_reason(tiny_model: Callable[[str], Path]) -> None:
+    folder = str(tiny_model("bert"))
+    shape = read_shape(folder, "sequence-classification", quantized=True)
+    loaded = load_space({"families": ["lora", "full", "oft"]}, shape=shape)
+    assert loaded.left_out == dict.fromkeys(
+        ("full", "oft"), "it reads or changes the weights themselves, and they are quantised"
+    )
+    assert loaded.narrowed["lora.init"] == "pissa reads the weights, which are quantised"
+    assert loaded.space["lora.init"].choices == ("kaiming", "orthogonal")  # type: ignore[attr-defined]
+    spec = {"families": ["lora"], "parameters": {"lora.init": "pissa"}}
+    with pytest.raises(InvalidInputError, match=r"pissa reads the weights.*Give another value"):
+        load_space(spec, shape=shape)
+    assert "lora.init" not in load_space(spec, shape=read_shape(folder, "sequence-classification")).narrowed
+
+
+@pytest.mark.parametrize(
+    ("fields", "installed", "where", "what"),
+    [
+        (
+            {"weights": "int8"},
+            False,
+            "model.weights",
+            r"int8 needs the package bitsandbytes.*autotune\[quantized",
+        ),
+        ({"weights": "nf4", "device": "mps"}, True, "model.weights", "'mps' cannot multiply nf4"),
+        ({"weights": "bf16", "precision": "fp32"}, True, "model.precision", "Write bf16, or leave it out"),
+    ],
+)
+def test_what_cannot_be_is_said_when_the_sweep_is_read(
+    fields: dict[str, str], installed: bool, where: str, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(specs, "find_spec", lambda name: object() if installed else None)
+    with pytest.raises((InvalidInputError, ValidationError), match=what) as error:
+        ModelSpec(name="m", **fields)  # type: ignore[arg-type]
+    assert where in str(error.value)
+
+
+@needs_bitsandbytes
+def test_a_machine_that_would_choose_another_device_says_so(
+    tiny_model: Callable[[str], Path], reviews: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "choose_device", lambda name: torch.device("mps"))
+    with pytest.raises(InvalidInputError, match="would compute on mps, which cannot multiply nf4"):
+        Runner(ModelSpec(name=str(tiny_model("bert")), weights="nf4"), classification(reviews))
