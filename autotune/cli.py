@@ -14,6 +14,7 @@ import typer
 
 from autotune import messages
 from autotune.law_cli import law_app
+from autotune.scale_cli import sweep as scale_sweep
 
 if TYPE_CHECKING:
     from autotune.sweep import Sweep
@@ -28,6 +29,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+law_app.command("sweep")(scale_sweep)
 app.add_typer(law_app)
 
 QUIETING = {

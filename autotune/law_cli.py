@@ -105,9 +105,9 @@ def fit(
 
             figure.write_text(plot_answer(found).to_html(include_plotlyjs="cdn"), encoding="utf-8")
         if as_json:
-            typer.echo(json.dumps(_finite(found.as_json()), indent=2))
+            typer.echo(json.dumps(finite(found.as_json()), indent=2))
             return
-        for part in _shown(found):
+        for part in shown(found):
             console().print(part, soft_wrap=True)
         if figure is not None:
             typer.echo(figure)
@@ -153,7 +153,7 @@ def predict(
             else _prediction(found, at, level)
         )
         if as_json:
-            typer.echo(json.dumps(_finite(said), indent=2))
+            typer.echo(json.dumps(finite(said), indent=2))
         else:
             for line in _prediction_lines(said):
                 console().print(line, soft_wrap=True)
@@ -194,7 +194,7 @@ def trends(
         knobs = [str(column) for column in front.columns if str(column).startswith("param.")]
         found = trends_along(front[[cost, *knobs]], cost)
         if as_json:
-            typer.echo(json.dumps(_finite([asdict(trend) for trend in found]), indent=2))
+            typer.echo(json.dumps(finite([asdict(trend) for trend in found]), indent=2))
         else:
             console().print(_trend_table(found, cost))
             if free:
@@ -259,7 +259,7 @@ def _prediction_lines(said: dict[str, Any]) -> list[str]:
     ]
 
 
-def _shown(found: LossAnswer | StepAnswer) -> list[Any]:
+def shown(found: LossAnswer | StepAnswer) -> list[Any]:
     """The answer in parts for the console."""
     said = found.as_json()
     columns = ", ".join(f"{role} = {column}" for role, column in said["columns"].items())
@@ -337,12 +337,12 @@ def _trend_table(found: list[Any], cost: str) -> Table:
     return table
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """JSON has no infinity and no NaN: they become null."""
     import math
 
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

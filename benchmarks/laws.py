@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from autotune.scale_sweep import check_largest
 from benchmarks import laws_tables
 from surrogates.laws import FORMS, BowlLaw, extrapolate, fit_bowl, fit_form, last_value, slope_rule
 
@@ -34,6 +35,7 @@ CHINCHILLA_SUM = 0.0010182740
 UNNAMED_SIZES = {"deepseek-ai/DeepSeek-V3.1-Base": 671.0, "moonshotai/Kimi-K2.5": 1000.0}
 """Billions of parameters, from their model cards: all other names say it themselves."""
 FIXED_RATE = 3e-4
+SCALE_SWEEP = Path(__file__).parent / "scale_sweep.csv"
 
 
 def data_folder() -> Path:
@@ -228,6 +230,24 @@ def _rate_regret(cell: pd.DataFrame, rate: float) -> float:
     return float(100 * (cell["test_nll"].to_numpy()[nearest] / cell["test_nll"].min() - 1))
 
 
+def sweep() -> dict[str, Any]:
+    """The largest model of `autotune law sweep --out benchmarks/scale_sweep.csv`, foretold from the others."""
+    frame = pd.read_csv(SCALE_SWEEP)
+    found = check_largest(frame)
+    return {
+        "foretold": found.foretold,
+        "low": found.low,
+        "high": found.high,
+        "measured": found.largest.loss,
+        "error": found.error,
+        "within": found.within,
+        "params": found.largest.params,
+        "largest_seen": int(frame["params"][frame["params"] < found.largest.params].max()),
+        "points": len(found.law.points.loss),
+        "seconds": float(frame.groupby("params")["seconds"].max().sum()),
+    }
+
+
 def _spread(values: list[float]) -> dict[str, float]:
     return {"mean": float(np.mean(values)), "max": float(np.max(values))}
 
@@ -238,6 +258,7 @@ PARTS: dict[str, Callable[[], dict[str, Any]]] = {
     "finetuning": finetuning,
     "taskset": taskset,
     "lora": lora,
+    "sweep": sweep,
 }
 
 

@@ -95,12 +95,27 @@ def _lora(found: dict[str, Any]) -> Iterable[Figure]:
         yield _at_most(f"lora grid: NLL above the best, {words}, mean", found[name]["law"], 0.25, " %")
 
 
+def _sweep(found: dict[str, Any]) -> Iterable[Figure]:
+    times = found["params"] / found["largest_seen"]
+    yield _at_most(
+        f"scale sweep: loss of a model {times:.1f} times the largest seen",
+        100 * abs(found["error"]),
+        3.0,
+        " %",
+    )
+    interval = f"{found['low']:.3f} to {found['high']:.3f}"
+    yield Figure(
+        "scale sweep: that loss in its 80 % interval", interval, f"{found['measured']:.3f}", found["within"]
+    )
+
+
 _REQUIRED: dict[str, Callable[[dict[str, Any]], Iterable[Figure]]] = {
     "chinchilla": _chinchilla,
     "steplaw": _steplaw,
     "finetuning": _finetuning,
     "taskset": _taskset,
     "lora": _lora,
+    "sweep": _sweep,
 }
 
 
