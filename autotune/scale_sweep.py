@@ -101,8 +101,11 @@ def run_scale_sweep(
     return frame.sort_values(["params", "tokens"], ignore_index=True)
 
 
-def check_largest(frame: pd.DataFrame, law: str = "chinchilla", level: float = 0.8) -> ScaleCheck:
+def check_largest(frame: pd.DataFrame, law: str = "auto", level: float = 0.8) -> ScaleCheck:
     """Fit a law to all models but the largest and ask it for the largest one's longest run.
+
+    Args:
+        law: as `autotune.laws.LAWS`; "auto" takes the one that foretells the smaller models' largest budgets best.
 
     Raises:
         InvalidInputError: too few points to fit the law.
