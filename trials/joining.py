@@ -135,6 +135,7 @@ class Joined(nn.Module):
         if len(x) == 1 and (whole := parts[-1][1].stop) > 1:
             x = x.expand(whole, *x.shape[1:])  # positions, say, which stand for all rows at once
         if (factors := self._factors(x, parts)) is not None and not args and not kwargs:
+            assert isinstance(self.base, nn.Linear)  # nothing else is plain
             return add_products(x, self.base, factors)
         shared = None
         if any(key in self._handed or str(key) not in self.own for key, _ in parts):

@@ -84,7 +84,7 @@ def reads_first_token(model: nn.Module) -> bool:
     )
 
 
-def first_token_of(layer: nn.Module) -> Callable[..., torch.Tensor] | None:
+def first_token_of(layer: Any) -> Callable[..., torch.Tensor] | None:
     """The layer's forward for its first token only, shape [rows, 1, width]; None for a layer that is built
     otherwise, or whose attention an adapter has changed.
 

@@ -28,7 +28,7 @@ class Factors(NamedTuple):
     dropout: nn.Module
 
 
-def plain_factors(layer: nn.Module, base: nn.Module) -> Factors | None:
+def plain_factors(layer: Any, base: nn.Module) -> Factors | None:
     """The factors of a peft LoRA layer that does nothing but add them to `base`; None for any other layer.
 
     DoRA and other variants, trained biases and a base weight of its own (PiSSA) are the others: they are
@@ -68,7 +68,7 @@ def add_products(
             factors += [own.a, own.b]
     flat = x.reshape(-1, x.shape[-1])
     y = _Products.apply(flat, base.weight, base.bias, tuple(spans), *factors)
-    return y.view(*x.shape[:-1], y.shape[-1])  # type: ignore[no-any-return]
+    return y.view(*x.shape[:-1], y.shape[-1])
 
 
 class _Products(torch.autograd.Function):
