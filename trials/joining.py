@@ -211,10 +211,13 @@ class _Hand:
 
 
 def _hand(module: nn.Module, base: nn.Module) -> _Hand | None:
-    """None for a module without a base layer (a trained copy of the head, say), and for one whose base layer
-    is no longer the base's (PiSSA leaves another weight there)."""
+    """None for a module without a base layer (a trained copy of the head, say), and for one that computes with
+    other weights than the base's: PiSSA leaves another there, full tuning and BitFit put their own in."""
     layer = getattr(module, "base_layer", None)
     if not isinstance(layer, nn.Module):
+        return None
+    parts = getattr(module, "composite_parts", {})
+    if any(part.replaces for placed in parts.values() for part in placed):
         return None
     theirs, ours = dict(layer.named_parameters()), dict(base.named_parameters())
     if any(name in theirs and theirs[name].data_ptr() != ours[name].data_ptr() for name in ours):
