@@ -6,17 +6,16 @@ import os
 import shlex
 import signal
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from autotune import messages
+from autotune.law_cli import law_app
 
+if TYPE_CHECKING:
     from autotune.sweep import Sweep
 
 app = typer.Typer(
@@ -29,6 +28,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+app.add_typer(law_app)
+
 QUIETING = {
     "TRANSFORMERS_VERBOSITY": "error",
     "DATASETS_VERBOSITY": "error",
@@ -37,9 +38,6 @@ QUIETING = {
     "PYTHONWARNINGS": "ignore",
 }
 """What keeps other libraries' bars and remarks out of the display; workers inherit it."""
-
-_verbose = False
-"""Set by the option that holds for every command."""
 
 
 class TaskName(StrEnum):
@@ -50,10 +48,24 @@ class TaskName(StrEnum):
     CAUSAL_LM = "causal-lm"
 
 
+class PricedTask(StrEnum):
+    """The task types whose costs are known: what can be trained, and images."""
+
+    CLASSIFICATION = "sequence-classification"
+    REGRESSION = "regression"
+    CAUSAL_LM = "causal-lm"
+    IMAGES = "image-classification"
+
+
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's folder, such as sweeps/quickstart.")]
 Trials = Annotated[int | None, typer.Option(min=1, help="Trials in all, instead of the sweep's own number.")]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON, for scripts.")]
-Task = Annotated[TaskName, typer.Option(help="What the model is to learn.")]
+Task = Annotated[
+    PricedTask | None,
+    typer.Option(
+        help="What the model is to learn; by default to classify texts, or images.", show_default=False
+    ),
+]
 _MODEL = typer.Option(help="A folder with config.json, a hub id, or a model type such as bert.")
 _SPACE = typer.Option(help="A preset's name, or a YAML file.")
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but the result.")]
@@ -87,8 +99,7 @@ def options(
     ] = False,
 ) -> None:
     """Options that hold for every command."""
-    global _verbose
-    _verbose = verbose
+    messages.verbose = verbose
     if not verbose:
         for name, value in QUIETING.items():
             os.environ.setdefault(name, value)
@@ -112,7 +123,7 @@ def run(
     \b[dim]$[/] autotune run quickstart
     [dim]$[/] autotune run reviews.yaml --trials 60 --out sweeps/reviews-2
     """
-    with _polite():
+    with messages.polite():
         from autotune.sweep import load_sweep
 
         loaded = _changed(load_sweep(sweep), trials, seed)
@@ -128,7 +139,7 @@ def resume(folder: Folder, trials: Trials = None, quiet: Quiet = False) -> None:
     \b[dim]$[/] autotune resume sweeps/quickstart
     [dim]$[/] autotune resume sweeps/quickstart --trials 60
     """
-    with _polite():
+    with messages.polite():
         from autotune.ledger import read_sweep
 
         loaded = _changed(read_sweep(folder), trials, None)
@@ -145,7 +156,7 @@ def status(
     \b[dim]$[/] autotune status sweeps/quickstart
     [dim]$[/] autotune status sweeps/quickstart --json | jq .front
     """
-    with _polite():
+    with messages.polite():
         import json
 
         from autotune.overview import overview, overview_json
@@ -155,7 +166,7 @@ def status(
         if as_json:
             typer.echo(json.dumps(overview_json(results), indent=2))
         else:
-            _console().print(overview(results))
+            messages.console().print(overview(results))
 
 
 @app.command()
@@ -164,7 +175,7 @@ def report(folder: Folder) -> None:
 
     \b[dim]$[/] autotune report sweeps/quickstart
     """
-    with _polite():
+    with messages.polite():
         from autotune.report import write_report
         from autotune.results import load_results
         from autotune.tables import write_tables
@@ -193,7 +204,7 @@ def export(
     [dim]$[/] autotune export sweeps/quickstart --pick best --where 'trainable_params<=1%' --to runs/best
     [dim]$[/] autotune export sweeps/quickstart --pick 17 --to runs/17
     """
-    with _polite():
+    with messages.polite():
         from autotune.export import export_run
         from autotune.results import load_results
 
@@ -211,13 +222,13 @@ def train(
 
     \b[dim]$[/] autotune train runs/knee
     """
-    with _polite():
+    with messages.polite():
         from autotune.export import train_run
 
         try:
             found = train_run(folder)
         except RuntimeError as error:  # train.py's own output has said why
-            _print_error(error)
+            messages.print_error(error)
             raise typer.Exit(1) from None
         for split, scores in found.items():
             typer.echo(f"{split}: " + ", ".join(f"{name} {value:.4g}" for name, value in scores.items()))
@@ -240,7 +251,7 @@ def init(
     \b[dim]$[/] autotune init --model roberta-base --data data/train.tsv
     [dim]$[/] autotune init --model ./gpt2 --data chats.jsonl --task causal-lm --out chats.yaml
     """
-    with _polite():
+    with messages.polite():
         from autotune.scaffold import write_scaffold
 
         scaffold = write_scaffold(model, data, out, task=task.value if task else None, force=force)
@@ -252,7 +263,7 @@ def init(
 @app.command()
 def spaces(
     model: Annotated[str | None, _MODEL] = None,
-    task: Task = TaskName.CLASSIFICATION,
+    task: Task = None,
     space: Annotated[str | None, _SPACE] = None,
     as_json: Json = False,
 ) -> None:
@@ -264,18 +275,20 @@ def spaces(
     [dim]$[/] autotune spaces --model gpt2 --task causal-lm
     [dim]$[/] autotune spaces --model roberta-base --space adapters --json | jq .trainable_params
     """
-    with _polite():
+    with messages.polite():
         from autotune.space_commands import show_spaces
 
-        show_spaces(_console(), model, task.value, space, as_json)
+        show_spaces(messages.console(), model, task.value if task else None, space, as_json)
 
 
 @app.command()
 def cost(
     model: Annotated[str, _MODEL],
     space: Annotated[str, _SPACE],
-    task: Task = TaskName.CLASSIFICATION,
-    tokens: Annotated[int, typer.Option(min=1, help="Tokens of a text, padding included.")] = 128,
+    task: Task = None,
+    tokens: Annotated[
+        int, typer.Option(min=1, help="Tokens of a text, padding included; an image has its patches.")
+    ] = 128,
     samples: Annotated[int, typer.Option(min=1, help="Configurations drawn of each family.")] = 2000,
     as_json: Json = False,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw it as a web page.")] = None,
@@ -285,10 +298,12 @@ def cost(
     \b[dim]$[/] autotune cost --model bert --space adapters
     [dim]$[/] autotune cost --model ./llama --space lora --task causal-lm --tokens 1024 --html costs.html
     """
-    with _polite():
+    with messages.polite():
         from autotune.space_commands import show_costs
 
-        show_costs(_console(), model, task.value, space, tokens, samples, as_json, html)
+        show_costs(
+            messages.console(), model, task.value if task else None, space, tokens, samples, as_json, html
+        )
 
 
 def _changed(sweep: Sweep, trials: int | None, seed: int | None) -> Sweep:
@@ -302,8 +317,8 @@ def _changed(sweep: Sweep, trials: int | None, seed: int | None) -> Sweep:
 
 
 def _search(sweep: Sweep, folder: Path, quiet: bool, *, again: str = "") -> None:
-    console = _console()
-    with _polite(folder, again):
+    console = messages.console()
+    with messages.polite(folder, again):
         from autotune.progress import watch
 
         if not quiet:
@@ -311,8 +326,9 @@ def _search(sweep: Sweep, folder: Path, quiet: bool, *, again: str = "") -> None
         from autotune.engine import SweepFailedError, SweepInterruptedError, run_sweep
         from autotune.ledger import LedgerError
         from autotune.overview import overview
+        from trials.executors import ExecutorError
 
-        if not _verbose:
+        if not messages.verbose:
             import optuna
 
             optuna.logging.set_verbosity(optuna.logging.ERROR)  # its import has set another level
@@ -323,65 +339,7 @@ def _search(sweep: Sweep, folder: Path, quiet: bool, *, again: str = "") -> None
                 results = run_sweep(sweep, folder, listener)
         except SweepInterruptedError:
             raise KeyboardInterrupt from None
-        except (LedgerError, SweepFailedError) as error:
-            _print_error(error)
+        except (LedgerError, SweepFailedError, ExecutorError) as error:
+            messages.print_error(error)
             raise typer.Exit(1) from None
         console.print(overview(results))
-
-
-def _console(stderr: bool = False) -> Console:
-    from rich.console import Console
-
-    return Console(stderr=stderr, highlight=False)
-
-
-@contextmanager
-def _polite(folder: Path | None = None, again: str = "") -> Iterator[None]:
-    """Errors as people want to read them, and exit codes as shells do: 2 for bad input, 130 for Ctrl-C."""
-    from search_spaces.errors import InvalidInputError
-
-    try:
-        yield
-    except InvalidInputError as error:
-        _print_problems(error)
-        raise typer.Exit(2) from None
-    except KeyboardInterrupt:
-        _print_interrupted(folder, again)
-        raise typer.Exit(130) from None
-    except ValueError as error:
-        if _verbose:
-            raise
-        _print_error(error)
-        raise typer.Exit(2) from None
-
-
-def _print_error(error: Exception) -> None:
-    _console(stderr=True).print(f"[bold red]Error:[/] {_escaped(str(error))}", soft_wrap=True)
-
-
-def _print_problems(error: Any) -> None:
-    console = _console(stderr=True)
-    count = len(error.problems)
-    console.print(f"[bold red]{'One thing is' if count == 1 else f'{count} things are'} wrong:[/]")
-    for problem in error.problems:
-        where = f"[bold]{_escaped(problem.where)}[/]: " if problem.where else ""
-        console.print(f"  [red]•[/] {where}{_escaped(problem.what)}", soft_wrap=True)
-        if problem.fix:
-            console.print(f"    [green]→[/] {_escaped(problem.fix)}", soft_wrap=True)
-
-
-def _print_interrupted(folder: Path | None, again: str) -> None:
-    console = _console(stderr=True)
-    if folder is not None and (folder / "study.db").is_file():
-        console.print(
-            f"Stopped; nothing is lost. Go on with: autotune resume {shlex.quote(str(folder))}",
-            soft_wrap=True,
-        )
-    else:
-        console.print(f"Stopped before the search began. Begin again with: {again}" if again else "Stopped.")
-
-
-def _escaped(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)

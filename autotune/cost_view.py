@@ -54,7 +54,11 @@ class CostView:
 
 
 def view_costs(name: str, space: SearchSpace, shape: ModelShape, tokens: int, samples: int) -> CostView:
-    """Price `samples` random configurations of each family of a space bound to a model."""
+    """Price `samples` random configurations of each family of a space bound to a model.
+
+    An image has as many tokens as patches and one for its class, whatever `tokens` says.
+    """
+    tokens = shape.patches + 1 if shape.patches else tokens
     model = CostModel(shape, shape.task, Workload(tokens, tokens**2, train_samples=1))
     rng = np.random.default_rng(0)
     configs, costs = {}, {}
@@ -69,13 +73,11 @@ def view_costs(name: str, space: SearchSpace, shape: ModelShape, tokens: int, sa
 
 def _full_fine_tuning(model: CostModel) -> dict[str, float]:
     parameters = model.shape.base_parameters + model.shape.head_parameters
-    train_flops = model.full_fine_tuning_flops()
     return {
         "trainable_params": float(parameters),
         "stored_bytes": float(BYTES_PER_NUMBER * parameters),
-        "train_flops": train_flops,
-        # All examples are equally long here, and each forward product has two backward.
-        "inference_flops": train_flops / 3,
+        "train_flops": model.full_fine_tuning_flops(),
+        "inference_flops": model({"family": "full"}).inference_flops,
     }
 
 

@@ -76,7 +76,9 @@ class History:
                 seen.append(config)
                 if queued:
                     enqueued.append(config)
-            if other.state == TrialState.RUNNING:
+            # A running trial may already be known by what it reached so far, where `observe` says so.
+            running = other.state == TrialState.RUNNING
+            if running and observe(other) is None:
                 pending.append(config)
             elif lost or waiting:
                 continue

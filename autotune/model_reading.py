@@ -41,6 +41,23 @@ def shape_of_model(name: str, task: TaskType, labels: int = 2) -> ModelShape:
         raise InvalidInputError(Problem(field, f"{name!r} cannot be used: {what or text}", fix)) from error
 
 
+def usual_task(name: str) -> TaskType:
+    """To classify: texts, or images where the model has a head for them and none for texts.
+
+    Raises:
+        InvalidInputError: as `shape_of_model`.
+    """
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES as IMAGES,
+    )
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES as TEXTS,
+    )
+
+    kind = read_config(name).model_type
+    return "image-classification" if kind in IMAGES and kind not in TEXTS else "sequence-classification"
+
+
 def read_config(name: str) -> Any:
     """A transformers configuration; InvalidInputError as `shape_of_model` says."""
     from transformers import AutoConfig

@@ -83,7 +83,7 @@ def front_table(results: SweepResults) -> Table:
     """The front, cheapest first, with what confirmation found."""
     table = Table(box=None, padding=(0, 1), header_style="dim")
     table.add_column("trial", justify="right")
-    table.add_column("configuration", overflow="fold")
+    table.add_column("configuration", min_width=len("configuration"))
     for objective in results.objectives:
         table.add_column(label(objective.name), justify="right")
     score = next((o.name for o in results.objectives if not is_cost(o.name)), None)

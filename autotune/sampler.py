@@ -16,6 +16,7 @@ Hence `reseed_rng` has nothing to do, and threads and processes may share a stud
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 import zlib
@@ -72,7 +73,7 @@ class ParetoSampler(BaseSampler):
         seed: makes the proposals a function of the trials in the study.
         observe: what a finished trial's objective values are taken to be, in the study's units, or None to
             leave it out; by default the values of complete trials. It lets predicted final values of pruned
-            trials in.
+            trials in, and of running ones, which are otherwise pending.
 
     Raises:
         ValueError: when suggesting, if an index names no objective, or if no configuration within the hard
@@ -113,6 +114,12 @@ class ParetoSampler(BaseSampler):
         self._seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
         self._observe = observe or values_of_complete
         self._warned_exhausted = False
+
+    def observing(self, observe: Observe) -> ParetoSampler:
+        """The same sampler, but learning from `observe`."""
+        other = copy.copy(self)
+        other._observe = observe
+        return other
 
     def reseed_rng(self) -> None:
         """Nothing: two trials never share their draws, whoever makes them (see the top of this file)."""

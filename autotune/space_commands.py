@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from autotune.model_reading import shape_of_model
+from autotune.model_reading import shape_of_model, usual_task
 from autotune.space_tables import (
     families_json,
     families_table,
@@ -26,9 +26,9 @@ from search_spaces.loading import load_space
 
 
 def show_spaces(
-    console: Console, model: str | None, task: TaskType, space: str | None, as_json: bool
+    console: Console, model: str | None, task: TaskType | None, space: str | None, as_json: bool
 ) -> None:
-    """The presets, the families for a model, a space, or a space on a model.
+    """The presets, the families for a model, a space, or a space on a model; without a task for its usual one.
 
     Raises:
         InvalidInputError: the model or the space cannot be used.
@@ -37,12 +37,18 @@ def show_spaces(
         found = presets()
         _show(console, presets_json(found) if as_json else presets_table(found))
         return
-    shape = None if model is None else shape_of_model(model, task)
+    shape = None
+    if model is not None:
+        task = task or usual_task(model)
+        shape = shape_of_model(model, task)
     view = None if space is None else view_space(space, shape, task)
     if as_json:
         data: dict[str, Any] = {}
         if model is not None and shape is not None:
-            data |= {"model": model_json(model, shape), "families": families_json(supported(shape, task))}
+            data |= {
+                "model": model_json(model, shape),
+                "families": families_json(supported(shape, shape.task)),
+            }
         if view is not None:
             data |= space_json(view)
         _show(console, data)
@@ -50,7 +56,7 @@ def show_spaces(
     if model is not None and shape is not None:
         console.print(model_line(model, shape))
         if view is None:
-            console.print(families_table(supported(shape, task)))
+            console.print(families_table(supported(shape, shape.task)))
     if view is not None:
         console.print(space_table(view, shape))
 
@@ -58,14 +64,14 @@ def show_spaces(
 def show_costs(
     console: Console,
     model: str,
-    task: TaskType,
+    task: TaskType | None,
     space: str,
     tokens: int,
     samples: int,
     as_json: bool,
     html: Path | None,
 ) -> None:
-    """What the configurations of a space cost on a model.
+    """What the configurations of a space cost on a model; without a task for its usual one.
 
     Raises:
         InvalidInputError: the model or the space cannot be used, or the page has no folder to go to.
@@ -76,6 +82,7 @@ def show_costs(
         raise InvalidInputError(
             Problem("--html", f"there is no folder {str(html.parent)!r}", "Make it first.")
         )
+    task = task or usual_task(model)
     shape = shape_of_model(model, task)
     loaded = load_space(space, shape=shape, task=task)
     view = view_costs(space, loaded.space, shape, tokens, samples)

@@ -27,12 +27,11 @@ from autotune.objectives import MEASURED_COSTS, Objective
 from autotune.shorthand import expand_objectives
 from autotune.validation import problems_of
 from search_spaces.errors import InvalidInputError, Problem, did_you_mean
-from search_spaces.families.base import TaskType
 from search_spaces.loading import is_preset, load_space
 from search_spaces.yamls import load_yaml, write_yaml
 from trials.metrics import METRICS, default_metric
 from trials.records import Fidelity
-from trials.specs import ModelSpec, TaskSpec
+from trials.specs import ModelSpec, TaskSpec, TrialTask
 
 BUILTIN = Path(__file__).parent / "builtin"
 
@@ -357,7 +356,7 @@ def _task_type(task: object) -> str | None:
     if not isinstance(task, Mapping):
         return None
     given = task.get("type", TaskSpec.model_fields["type"].default)
-    return given if given in get_args(TaskType) else None
+    return given if given in get_args(TrialTask) else None
 
 
 def _in_space(problem: Problem, space: str | Path | Mapping[str, Any]) -> Problem:

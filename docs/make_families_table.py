@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import get_args
 
@@ -33,11 +33,15 @@ ARCHITECTURES = {
     "gpt_neox": "GPT-NeoX",
     "llama": "Llama",
     "qwen2": "Qwen2",
+    "qwen3": "Qwen3",
     "mistral": "Mistral",
     "t5": "T5",
     "vit": "ViT",
 }
 """transformers' name of each architecture, and its own."""
+IMAGES: TaskType = "image-classification"
+IMAGE_MODELS = ("vit",)
+"""They classify images, and stand in the tables beside those that classify texts."""
 
 _INTRODUCTION = """\
 # Adapter families
@@ -45,6 +49,11 @@ _INTRODUCTION = """\
 This page is made by `python -m docs.make_families_table` from the registry. The commands
 `autotune spaces --model MODEL` and `autotune cost --model MODEL --space SPACE` say the same and more of a
 model of yours. A family that cannot work on a model is left out of its search space, and the sweep says why.
+
+An encoder-decoder (T5) is one sequence of layers, its encoder's first, then its decoder's; "all" targets include
+cross-attention. Targets such as `encoder.q+v` or `decoder.all` stay on one side, and `cross-attention` is that
+alone. ViT stands for models that classify images (`--task image-classification`), which can be priced and not
+trained.
 """
 
 
@@ -52,7 +61,7 @@ def families_page() -> str:
     """The page as Markdown."""
     parts = [_INTRODUCTION, _about_families()]
     tables: dict[str, list[str]] = {}
-    for task in get_args(TaskType):
+    for task in (task for task in get_args(TaskType) if task != IMAGES):
         tables.setdefault(_support(task), []).append(task)
     parts += [f"## {', '.join(tasks)}\n\n{table}" for table, tasks in tables.items()]
     return "\n".join(parts)
@@ -69,6 +78,8 @@ def built_in() -> list[Family]:
 
 def parameters_formula(family: Family) -> str:
     """What the documentation of the family's cost begins with; a dash where nothing documents it."""
+    if family.formula:
+        return family.formula
     for owner in type(family).__mro__:
         if owner in (MatrixFamily, Family):
             break
@@ -107,7 +118,7 @@ def _support(task: TaskType) -> str:
     for family in built_in():
         cells = []
         for shape in shapes.values():
-            reason = family.unsupported(shape, task)
+            reason = family.unsupported(shape, shape.task)
             if reason is not None:
                 reason = re.sub(rf"\b{re.escape(shape.model_type)}\b", "the model", reason)
             cells.append("yes" if reason is None else f"no ({notes.setdefault(reason, len(notes) + 1)})")
@@ -115,12 +126,24 @@ def _support(task: TaskType) -> str:
     headings = ("family", *(ARCHITECTURES[architecture] for architecture in shapes))
     lines = [_table(headings, rows) if shapes else ""]
     lines += [f"{number}. {reason}" for reason, number in notes.items()]
-    lines += ["", *(f"* {ARCHITECTURES[name]} is not read: {reason}" for name, reason in unread.items())]
+    lines += ["", *_unread(unread)]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _unread(reasons: Mapping[str, str]) -> list[str]:
+    """Why architectures have no column, those with the same reason together."""
+    lines = []
+    for reason in dict.fromkeys(reasons.values()):
+        names = [ARCHITECTURES[name] for name, other in reasons.items() if other == reason]
+        listed = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+        lines.append(f"* {listed} {'are' if len(names) > 1 else 'is'} not here: {reason}")
+    return lines
 
 
 def _shape(architecture: str, task: TaskType) -> ModelShape | str:
     """The shape, or why there is none."""
+    if architecture in IMAGE_MODELS and task != "causal-lm":
+        task = IMAGES
     try:
         return read_shape(CONFIG_MAPPING[architecture](num_hidden_layers=2), task)
     except ValueError as error:

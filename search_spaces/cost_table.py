@@ -76,7 +76,8 @@ class AdapterGroups:
         if name not in REGISTRY:
             raise ValueError(unregistered(name))
         family = REGISTRY[str(name)]
-        if isinstance(family, MatrixFamily) and type(family).cost is MatrixFamily.cost:
+        alike = not self._shape.decoder_depth
+        if alike and isinstance(family, MatrixFamily) and type(family).cost is MatrixFamily.cost:
             return self._finder_of_matrices(family)
         return self._tree(family).find
 

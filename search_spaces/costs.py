@@ -3,18 +3,24 @@
 FLOPs count matrix products, a multiplication and an addition apart: 2·i·o a token for a matrix of i inputs
 and o outputs, 4·d·S² a layer for attention over S tokens. Elementwise work is not counted. The rules are
 those of autograd on eager attention; `torch.utils.flop_counter.FlopCounterMode` is the referee in the tests.
+
+DeBERTa (He et al., 2021, arXiv 2006.03654, equation 4) adds to each layer the projections of its R relative
+positions, once a batch, and their products with the tokens, 2·d·R a token and term. An encoder-decoder that
+classifies reads its input twice, so its decoder sees as many tokens as its encoder.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 
 from search_spaces.cost_table import AdapterGroups, CostTable, unregistered
 from search_spaces.families import REGISTRY, AdapterCost, local_config
-from search_spaces.families.backward import layer_gradients
+from search_spaces.families.backward import LayerGradients, reached_layers
 from search_spaces.families.base import BYTES_PER_NUMBER
 from search_spaces.parameters import Value
 from search_spaces.shapes import ModelShape, TaskType
@@ -23,15 +29,14 @@ from search_spaces.training import SEQUENCE_LENGTH
 KNOWN_COSTS = ("trainable_params", "stored_bytes", "train_flops", "inference_flops")
 """The objectives that follow from the configuration alone; all are better when smaller."""
 
-"""Adapters are trained and stored in fp32."""
-
 
 @dataclass(frozen=True)
 class Workload:
     """The data a configuration is trained on.
 
     Args:
-        tokens: mean length of a training sample in tokens, padding included.
+        tokens: mean length of a training sample in tokens, padding included; of an image, its patches and the
+            class token.
         tokens_square: mean of the squared length, padding included; attention grows with it.
         train_samples: samples of one epoch.
         batch_size: samples a forward pass where the configuration does not say.
@@ -91,17 +96,30 @@ class CostModel:
         self.shape = shape
         self.task = task
         self.workload = workload
-        # FLOPs forward: per token and layer, per pair of tokens and layer, per token below the layers.
-        self._layer = 2.0 * sum(matrix.inputs * matrix.outputs for matrix in shape.matrices)
+        # FLOPs forward: per token and layer of each stack, per pair of tokens and attention, per token below
+        # the layers, per sample before the first token.
+        self._layer = [
+            2.0 * sum(matrix.inputs * matrix.outputs for matrix in shape.matrices if matrix.stack == stack)
+            for stack in (0, 1)
+        ]
         self._pair = 4.0 * shape.attention_width
         self._below = 2.0 * sum(inputs * outputs for inputs, outputs in shape.input_matrices)
+        self._patches = shape.patch_flops
+        # FLOPs forward of relative positions: per token, layer and term, and per step.
+        self._term = 2.0 * shape.attention_width * shape.positions
+        self._step = shape.position_flops
+        # FLOPs of all layers forward, per token and per pair.
+        encoder, decoder = shape.encoder_depth, shape.decoder_depth
+        terms = shape.depth * len(shape.position_terms) * self._term
+        self._layers = encoder * self._layer[0] + decoder * self._layer[1] + terms
+        self._pairs = (encoder + 2 * decoder) * self._pair
         # FLOPs of the head, per token and per sequence: forward, and backward without and with a gradient
         # that flows on into the layers.
         self._head = self._head_products([1.0] * len(shape.head))
         self._head_backward = {
             flow: self._head_products(self._head_gradients(flow)) for flow in (False, True)
         }
-        self._lowest: dict[frozenset[str], tuple[float, float]] = {}
+        self._reached: dict[Any, tuple[float, float]] = {}
         self._cuts = {length: CostModel(shape, task, cut) for length, cut in workload.cuts.items()}
 
     def at(self, config: Mapping[str, Value]) -> CostModel:
@@ -134,7 +152,7 @@ class CostModel:
         return Costs(
             trainable_params=cost.parameters,
             head_params=self.shape.head_parameters,
-            train_flops=samples * (self._train_sample(cost) + cost.step_flops / batch_size),
+            train_flops=samples * (self._train_sample(cost) + (self._step + cost.step_flops) / batch_size),
             inference_flops=self._inference_sample(cost),
             stored_bytes=cost.stored_bytes + BYTES_PER_NUMBER * self.shape.head_parameters,
         )
@@ -142,7 +160,7 @@ class CostModel:
     def many(self, configs: Sequence[Mapping[str, Value]]) -> CostTable:
         """The costs of n configurations as arrays of shape [n], equal to those of n calls.
 
-        Configurations whose adapters cost the same are grouped: 10⁵ random ones take about a second.
+        Configurations whose adapters cost the same are grouped: 10⁵ random ones take seconds.
 
         Raises:
             ValueError: a configuration names no registered family or an unknown length.
@@ -156,7 +174,7 @@ class CostModel:
         parameters = np.array([cost.parameters for cost in adapters], dtype=np.int64)[group]
         stored = np.array([cost.stored_bytes for cost in adapters], dtype=np.int64)[group]
         train_sample = np.array([self._train_sample(cost) for cost in adapters], dtype=float)[group]
-        step = np.array([cost.step_flops for cost in adapters], dtype=float)[group]
+        step = np.array([self._step + cost.step_flops for cost in adapters], dtype=float)[group]
         inference = np.array([self._inference_sample(cost) for cost in adapters], dtype=float)[group]
         usual = self.workload.batch_size
         batch_size = np.array([config.get("batch_size", usual) for config in configs], dtype=float)
@@ -190,7 +208,9 @@ class CostModel:
         The measure against which a share of the cost is quoted.
         """
         forward = self._forward(self.workload.tokens, self.workload.tokens_square)
-        return 3 * self.workload.train_samples * epochs * forward
+        # An image needs no gradient, so the patches' matrix has one backward product.
+        sample = 3 * (forward + self._step / self.workload.batch_size) - self._patches
+        return self.workload.train_samples * epochs * sample
 
     def _train_sample(self, cost: AdapterCost) -> float:
         tokens, pairs = _lengths(self.workload.tokens, self.workload.tokens_square, cost)
@@ -202,27 +222,51 @@ class CostModel:
         length = self.workload.inference_tokens or self.workload.tokens
         tokens, pairs = _lengths(length, length**2, cost)
         adapter = 0.0 if cost.mergeable else cost.forward_flops * tokens + cost.forward_step_flops
-        return self._forward(tokens, pairs) + adapter
+        return self._forward(tokens, pairs) + self._step + adapter
 
     def _forward(self, tokens: float, pairs: float) -> float:
         """FLOPs of the base and the head on one sequence."""
         per_token, once = self._head
-        layers = self.shape.depth * (self._layer * tokens + self._pair * pairs)
-        return layers + (self._below + per_token) * tokens + once
+        layers = self._layers * tokens + self._pairs * pairs
+        return layers + (self._below + per_token) * tokens + once + self._patches
 
     def _backward(self, cost: AdapterCost, tokens: float, pairs: float) -> float:
         """FLOPs of the gradients of the base's activations and of the head, on one sequence."""
-        depth, lowest = self.shape.depth, cost.lowest_layer
-        per_token, once = self._head_backward[lowest < depth]
-        total = per_token * tokens + once
-        whole_layers = max(depth - 1 - lowest, 0) if lowest >= 0 else depth
-        total += whole_layers * (self._layer * tokens + 2 * self._pair * pairs)
-        if 0 <= lowest < depth:
-            per_token, per_pair = self._lowest_layer(cost.lowest_sites)
-            total += per_token * tokens + per_pair * pairs
+        lowest = cost.lowest_layer
+        per_token, once = self._head_backward[lowest < self.shape.depth]
+        in_layers, per_pair = self._layers_backward(cost)
+        total = (per_token + in_layers) * tokens + once + per_pair * pairs
         if lowest < 0:
             total += self._below * tokens
         return total
+
+    def _layers_backward(self, cost: AdapterCost) -> tuple[float, float]:
+        """Backward FLOPs of the layers that backpropagation reaches, per token and per pair of tokens."""
+        key = cost.lowest_layer, cost.lowest_sites, cost.layer_sites
+        if key not in self._reached:
+            if len(self._reached) > 10_000:
+                self._reached.clear()  # the masks of an encoder-decoder's layers are too many to keep
+            sites = dict(cost.layer_sites) or {cost.lowest_layer: cost.lowest_sites}
+            reached = Counter(
+                (self.shape.stack_of(layer), gradients)
+                for layer, gradients in reached_layers(self.shape, cost.lowest_layer, sites)
+            )
+            per_token = per_pair = 0.0
+            for (stack, gradients), count in reached.items():
+                one_token, one_pair = self._layer_backward(stack, gradients)
+                per_token += count * one_token
+                per_pair += count * one_pair
+            self._reached[key] = per_token, per_pair
+        return self._reached[key]
+
+    def _layer_backward(self, stack: int, gradients: LayerGradients) -> tuple[float, float]:
+        """Backward FLOPs of one layer of the frozen base, per token and per pair of tokens."""
+        read = [m for m in self.shape.matrices if m.stack == stack and gradients.reads(m.site)]
+        per_token = 2.0 * sum(m.inputs * m.outputs for m in read)
+        # Positions' own keys and queries are frozen; a product passes on what its tokens' side needs.
+        terms = {"c2p": gradients.q, "p2c": gradients.k}
+        per_token += self._term * sum(terms[term] for term in self.shape.position_terms)
+        return per_token, self._pair / 2 * (gradients.attention_products + gradients.cross_products)
 
     def _head_gradients(self, flowing: bool) -> list[float]:
         """Backward products of each matrix of the head: of its weight if trained, of its input if needed."""
@@ -239,15 +283,6 @@ class CostModel:
             flops = count * 2.0 * matrix.inputs * matrix.outputs
             per_token, once = (per_token + flops, once) if matrix.per_token else (per_token, once + flops)
         return per_token, once
-
-    def _lowest_layer(self, sites: frozenset[str]) -> tuple[float, float]:
-        """Backward FLOPs of the lowest adapted layer, per token and per pair of tokens."""
-        if sites not in self._lowest:
-            gradients = layer_gradients(sites, parallel=self.shape.parallel)
-            read = [m for m in self.shape.matrices if gradients.reads(m.role)]
-            per_token = 2.0 * sum(m.inputs * m.outputs for m in read)
-            self._lowest[sites] = (per_token, self._pair / 2 * gradients.attention_products)
-        return self._lowest[sites]
 
 
 def _without_length(config: Mapping[str, Value]) -> dict[str, Value]:

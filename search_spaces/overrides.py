@@ -26,7 +26,7 @@ from typing import Any
 from search_spaces import forms
 from search_spaces.errors import Problem, did_you_mean
 from search_spaces.parameters import Categorical, Float, Int, Parameter, TopLayers, Value
-from search_spaces.shapes import FUSED, TARGETS
+from search_spaces.shapes import FUSED, TARGETS, is_targets
 
 _NUMBER_FIELDS = ("low", "high", "log", "step", "choices", "default", *forms.CENTRED_FIELDS)
 _CHOICE_FIELDS = ("choices", "default")
@@ -259,7 +259,7 @@ def _is_targets(parameter: Parameter) -> bool:
 
 def names_roles(value: object) -> bool:
     """Whether the value is a set of roles as `ModelShape.select` reads it."""
-    return isinstance(value, str) and (value in TARGETS or set(value.split("+")) <= _ROLES)
+    return isinstance(value, str) and is_targets(value)
 
 
 def _closest(choices: list[Any], wanted: Any) -> Value:

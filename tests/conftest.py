@@ -79,7 +79,7 @@ def write_tokenizer(folder: Path) -> None:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """`tiny_model("bert")` (or gpt2, llama) is a folder with a two-layer random model and its tokenizer."""
+    """`tiny_model("bert")` (or gpt2, llama, deberta, t5) is a folder with a small random model."""
     made: dict[str, Path] = {}
 
     def make(kind: str) -> Path:
@@ -95,10 +95,14 @@ def _write_model(folder: Path, kind: str) -> Path:
     from transformers import (
         BertConfig,
         BertForSequenceClassification,
+        DebertaV2Config,
+        DebertaV2Model,
         GPT2Config,
         GPT2LMHeadModel,
         LlamaConfig,
         LlamaForCausalLM,
+        T5Config,
+        T5Model,
     )
 
     torch.manual_seed(0)
@@ -121,6 +125,32 @@ def _write_model(folder: Path, kind: str) -> Path:
                 initializer_range=0.2,
             )
         )
+    elif kind == "deberta":
+        config = DebertaV2Config(
+            **size,
+            intermediate_size=64,
+            type_vocab_size=0,
+            position_biased_input=False,
+            relative_attention=True,
+            position_buckets=8,
+            norm_rel_ebd="layer_norm",
+            share_att_key=True,
+            pos_att_type="p2c|c2p",
+        )
+        model = DebertaV2Model(config)
+    elif kind == "t5":
+        config = T5Config(
+            vocab_size=64,
+            d_model=32,
+            d_kv=8,
+            d_ff=64,
+            num_layers=2,
+            num_heads=4,
+            pad_token_id=0,
+            eos_token_id=3,
+            decoder_start_token_id=0,
+        )
+        model = T5Model(config)
     else:
         model = LlamaForCausalLM(
             LlamaConfig(**size, intermediate_size=64, num_key_value_heads=2, max_position_embeddings=64)

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 _LOST = TrialResult(TrialStatus.LOST, error="the worker process died")
 
 
+class ExecutorError(RuntimeError):
+    """Trials cannot run here at all; what was told before stays told."""
+
+
 class Executor(ABC):
     """Runs trials; see the top of this file."""
 
@@ -51,7 +55,11 @@ class Executor(ABC):
 
     @abstractmethod
     def next_result(self) -> tuple[int, TrialResult]:
-        """Wait for the next trial to end."""
+        """Wait for the next trial to end.
+
+        Raises:
+            ExecutorError: no worker could be started, so that none of the trials will ever end.
+        """
 
     @abstractmethod
     def stop(self) -> None:
@@ -127,6 +135,8 @@ class ProcessExecutor(Executor):
 
     def start(self, model: ModelSpec, task: TaskSpec) -> None:
         self._setup = (model, task)
+        self._context = multiprocessing.get_context("spawn")  # forked CUDA contexts and thread pools break
+        self._loaded = self._context.Value("i", 0)
         self._futures: dict[Future[TrialResult], int] = {}
         self._pool = self._new_pool()
 
@@ -144,7 +154,12 @@ class ProcessExecutor(Executor):
         ticket = self._futures.pop(future)
         try:
             return ticket, future.result()
-        except BrokenProcessPool:
+        except BrokenProcessPool as error:
+            if self._loaded.value == 0:
+                raise ExecutorError(
+                    "no worker process could be started; its error stands above. A script that runs a sweep "
+                    "needs `if __name__ == '__main__':` around it; `executor: local` needs no processes."
+                ) from error
             return ticket, _LOST
 
     def stop(self) -> None:
@@ -163,12 +178,11 @@ class ProcessExecutor(Executor):
         return list(self._pool._processes or {})
 
     def _new_pool(self) -> ProcessPoolExecutor:
-        context = multiprocessing.get_context("spawn")  # forked CUDA contexts and thread pools break
         return ProcessPoolExecutor(
             self.slots,
-            mp_context=context,
+            mp_context=self._context,
             initializer=_start_worker,
-            initargs=(*self._setup, context.Value("i", 0), self.slots),
+            initargs=(*self._setup, self._context.Value("i", 0), self._loaded, self.slots),
         )
 
 
@@ -234,8 +248,8 @@ EXECUTORS: dict[str, type[Executor]] = {
 _worker_runner: Runner | None = None
 
 
-def _start_worker(model: ModelSpec, task: TaskSpec, started: Any, workers: int) -> None:
-    """Load everything in a new worker process; `started` counts the workers."""
+def _start_worker(model: ModelSpec, task: TaskSpec, started: Any, loaded: Any, workers: int) -> None:
+    """Load everything in a new worker process; `started` and `loaded` count the workers that came so far."""
     global _worker_runner
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the engine decides
     import torch
@@ -249,6 +263,8 @@ def _start_worker(model: ModelSpec, task: TaskSpec, started: Any, workers: int) 
     from trials.runner import Runner
 
     _worker_runner = Runner(model, task)
+    with loaded.get_lock():
+        loaded.value += 1
 
 
 def _run_in_worker(spec: TrialSpec) -> TrialResult:

@@ -12,6 +12,7 @@ Rows of one model are contiguous in a batch; `Rows` says which they are.
 from __future__ import annotations
 
 import copy
+import operator
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -57,8 +58,11 @@ def join(
         passage: what the gates obey (see `layer_gates.py`).
 
     Raises:
-        CannotJoinError: a model trains something that stands at no path of the base.
+        CannotJoinError: a model trains something that stands at no path of the base, or that reads positions,
+            which are the same for all rows and so nobody's.
     """
+    if getattr(getattr(base, "config", None), "relative_attention", False):
+        raise CannotJoinError("the base multiplies its matrices with relative positions, which are no rows")
     trees = {key: model.get_base_model() for key, model in models.items()}
     for key, tree in trees.items():
         if _attention(tree) != _attention(base):
@@ -68,6 +72,9 @@ def join(
             raise CannotJoinError(f"model {key} adds to the loss (AdaLoRA's penalty, say)")
     joined = copy.deepcopy(base, {id(tensor): tensor for tensor in (*base.parameters(), *base.buffers())})
     for path, modules in _changed(base, trees):
+        module = base.get_submodule(path)
+        if isinstance(module, nn.Embedding) and module is not _token_embeddings(base):
+            raise CannotJoinError(f"models {sorted(modules)} train {path}, which embeds no tokens")
         joined.set_submodule(path, Joined(joined.get_submodule(path), modules, rows))
     reached = {id(parameter) for parameter in joined.parameters()}
     for key, model in models.items():
@@ -113,6 +120,11 @@ def _changed(base: nn.Module, models: Mapping[int, nn.Module]) -> Iterator[tuple
             yield from walk(f"{path}.{name}" if path else name, child)
 
     yield from walk("", base)
+
+
+def _token_embeddings(model: Any) -> nn.Module | None:
+    found: nn.Module | None = model.get_input_embeddings()
+    return found
 
 
 def _attention(model: nn.Module) -> str | None:
@@ -180,7 +192,8 @@ class Joined(nn.Module):
 class _Hand:
     """Stands in for `base_layer` in an adapter layer: gives the prepared output for the prepared input.
 
-    For any other input (an adapter may change it first, as OFT does) it runs the base's module.
+    For any other input (an adapter may change it first, as OFT does), and with other weights in the place of
+    its own (`torch.func.functional_call`), it runs the base's module.
     """
 
     def __init__(self, layer: nn.Module) -> None:
@@ -192,8 +205,11 @@ class _Hand:
         self._input: torch.Tensor | None = None
         self._output: torch.Tensor | None = None
 
+        weights = tuple(base.parameters())
+
         def forward(x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-            return self._output if x is self._input else base(x, *args, **kwargs)
+            prepared = x is self._input and all(map(operator.is_, base.parameters(), weights))
+            return self._output if prepared else base(x, *args, **kwargs)
 
         twin.__dict__.update({_ORIGINAL: base, "forward": forward})
         layer.base_layer = twin

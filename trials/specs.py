@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from search_spaces.errors import InvalidInputError, Problem, did_you_mean
-from search_spaces.shapes import TaskType
 from trials.metrics import METRICS, default_metric, metrics_for
 
 DOCSTRINGS = "builtin:docstrings"
@@ -16,6 +15,8 @@ POCKET = "builtin:pocket"
 """The name of the embedded base model (`trials.pocket`)."""
 
 Precision = Literal["auto", "fp32", "bf16"]
+TrialTask = Literal["sequence-classification", "regression", "causal-lm"]
+"""The tasks that trials run; `search_spaces` prices image classification beside them."""
 
 
 def _as_list(value: object) -> object:
@@ -65,7 +66,7 @@ class TaskSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    type: TaskType = "sequence-classification"
+    type: TrialTask = "sequence-classification"
     dataset: str | None = None
     dataset_config: str | None = None
     train: str = "train"
@@ -84,6 +85,10 @@ class TaskSpec(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _default_metric(cls, data: object) -> object:
+        if isinstance(data, dict) and data.get("type") == "image-classification":
+            what = "image-classification is priced by search_spaces, but trials train on text alone"
+            fix = f"Use {', '.join(get_args(TrialTask))}, or call search_spaces.costs for an image model."
+            raise InvalidInputError(Problem("task.type", what, fix))
         if isinstance(data, dict) and not data.get("metric"):
             return {**data, "metric": default_metric(data.get("type", "sequence-classification"))}
         return data

@@ -44,6 +44,13 @@ class AdaLora(MatrixFamily):
         Float(name="learning_rate", low=2e-4, high=5e-3, log=True, default=1e-3),
     )
 
+    def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
+        if task == "image-classification":
+            return (
+                "peft adds AdaLoRA's penalty to the loss of its own tasks alone, and images are none of them"
+            )
+        return super().unsupported(shape, task)
+
     def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
         """r(i+o+1) parameters, r the initial rank; FLOPs of LoRA, and 6r²(i+o) a step for the penalty."""
         inputs, outputs, rank = matrix.inputs, matrix.outputs, _initial_rank(config)
@@ -51,7 +58,7 @@ class AdaLora(MatrixFamily):
             parameters=rank * (inputs + outputs + 1),
             forward=2.0 * rank * (inputs + outputs),
             backward=2.0 * rank * (inputs + 2 * outputs + differentiated * inputs),
-            step=6.0 * rank**2 * (inputs + outputs),
+            penalty=6.0 * rank**2 * (inputs + outputs),
         )
 
     def peft_config(self, config: Mapping[str, Value], shape: ModelShape, task: TaskType) -> PeftConfig:

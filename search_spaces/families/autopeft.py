@@ -33,6 +33,7 @@ class AutoPeft(CompositeFamily):
 
     name = "autopeft"
     title = "AutoPEFT (Zhou et al., 2024)"
+    formula = "The sum of its parts"
     knobs = (
         Int(name="serial", low=0, high=OFF, default=4),
         Int(name="parallel", low=0, high=OFF, default=4),

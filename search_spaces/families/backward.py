@@ -7,15 +7,19 @@ In the lowest adapted layer it depends on where in the layer the adapter sits, i
 * a role (`q`, `k`, `v`, `qkv`, `o`, `gate`, `up`, `gate_up`, `down`): the output of that matrix;
 * a place of a normalisation (`attention`, `feed-forward`, `output`, or `q`, `k` for normalised queries or
   keys): what that normalisation feeds;
-* `prefix`: keys and values from elsewhere; `down-input`: what the last feed-forward matrix reads.
+* `prefix`: keys and values from elsewhere, in cross-attention too; `down-input`: what the last feed-forward
+  matrix reads;
+* `cross-q`, `cross-k`, `cross-v`, `cross-o` and the place `cross-attention`: the same in the cross-attention of
+  a decoder, which stands between its attention and its feed-forward part.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from search_spaces.shapes import Role
+from search_spaces.shapes import ModelShape
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,9 @@ class LayerGradients:
         mixed: attention's output, which the matrix o reads.
         feed_forward: what the matrices gate and up read.
         hidden: what the matrix down reads.
+        cross: what the matrix q of cross-attention reads.
+        memory: the encoder's output, which the matrices k and v of cross-attention read.
+        cross_q, cross_k, cross_v, cross_mixed: as above, of cross-attention.
     """
 
     attention: bool
@@ -37,16 +44,28 @@ class LayerGradients:
     mixed: bool
     feed_forward: bool
     hidden: bool
+    cross: bool = False
+    memory: bool = False
+    cross_q: bool = False
+    cross_k: bool = False
+    cross_v: bool = False
+    cross_mixed: bool = False
 
-    def reads(self, role: Role) -> bool:
-        """Whether the input of the matrix with that role needs a gradient."""
-        match role:
+    def reads(self, site: str) -> bool:
+        """Whether the input of the matrix at that site (its role, or `cross-` and its role) needs a gradient."""
+        match site:
             case "o":
                 return self.mixed
             case "gate" | "up" | "gate_up":
                 return self.feed_forward
             case "down":
                 return self.hidden
+            case "cross-q":
+                return self.cross
+            case "cross-k" | "cross-v":
+                return self.memory
+            case "cross-o":
+                return self.cross_mixed
             case _:
                 return self.attention
 
@@ -59,10 +78,20 @@ class LayerGradients:
         """
         return (self.q or self.k) + self.q + self.k + self.v
 
+    @property
+    def cross_products(self) -> int:
+        """The same of cross-attention."""
+        return (self.cross_q or self.cross_k) + self.cross_q + self.cross_k + self.cross_v
+
 
 @lru_cache(maxsize=1024)
 def layer_gradients(
-    sites: frozenset[str], *, incoming: bool = False, parallel: bool = False
+    sites: frozenset[str],
+    *,
+    incoming: bool = False,
+    parallel: bool = False,
+    decoder: bool = False,
+    memory: bool = False,
 ) -> LayerGradients:
     """The gradients that one layer needs.
 
@@ -70,6 +99,8 @@ def layer_gradients(
         sites: where the layer itself trains something; see the top of this file.
         incoming: whether the layer's input needs a gradient already.
         parallel: whether the feed-forward part reads the layer's input instead of attention's output.
+        decoder: whether the layer has cross-attention.
+        memory: whether the encoder's output needs a gradient.
     """
     attention = incoming or "attention" in sites
     fused = attention or "qkv" in sites
@@ -79,6 +110,57 @@ def layer_gradients(
     v = fused or prefix or "v" in sites
     mixed = q or k or v
     residual = incoming if parallel else incoming or mixed or "o" in sites
+    cross = decoder and (residual or "cross-attention" in sites)
+    cross_q = decoder and (cross or "cross-q" in sites)
+    cross_k = decoder and (memory or prefix or "cross-k" in sites)
+    cross_v = decoder and (memory or prefix or "cross-v" in sites)
+    cross_mixed = cross_q or cross_k or cross_v
+    residual = residual or cross_mixed or (decoder and "cross-o" in sites)
     feed_forward = residual or "feed-forward" in sites
     hidden = feed_forward or bool(sites & {"gate", "up", "gate_up", "down-input"})
-    return LayerGradients(attention, q, k, v, mixed, feed_forward, hidden)
+    return LayerGradients(
+        attention=attention,
+        q=q,
+        k=k,
+        v=v,
+        mixed=mixed,
+        feed_forward=feed_forward,
+        hidden=hidden,
+        cross=cross,
+        memory=memory,
+        cross_q=cross_q,
+        cross_k=cross_k,
+        cross_v=cross_v,
+        cross_mixed=cross_mixed,
+    )
+
+
+def reached_layers(
+    shape: ModelShape, lowest: int, sites: Mapping[int, frozenset[str]]
+) -> Iterator[tuple[int, LayerGradients]]:
+    """The layers that backpropagation reaches, lowest first, and what needs a gradient in each.
+
+    Args:
+        lowest: where it ends: the lowest adapted layer, or -1 for the input.
+        sites: where each adapted layer trains something. In a single stack only the lowest one matters; a
+            decoder's layers depend on all of them, since what they read beside their own input, the
+            encoder's output, needs a gradient only if something below it trains.
+    """
+    encoder, memory = shape.encoder_depth, lowest < shape.encoder_depth
+    for layer in range(max(lowest, 0), shape.depth):
+        decoder = layer >= encoder
+        # The decoder's first layer reads embeddings, frozen or not whatever trains in the encoder.
+        start = encoder if decoder and memory and lowest >= 0 else lowest
+        yield (
+            layer,
+            layer_gradients(
+                sites.get(layer, _NOTHING),
+                incoming=layer > start,
+                parallel=shape.parallel,
+                decoder=decoder,
+                memory=decoder and memory,
+            ),
+        )
+
+
+_NOTHING: frozenset[str] = frozenset()

@@ -40,6 +40,8 @@ class AdapterCost:
         extra_tokens: virtual tokens in front of every sequence that pass through the whole model.
         extra_keys: virtual tokens that only attention sees, as keys and values in every layer.
         mergeable: whether the adapter can be folded into the base's weights for inference.
+        layer_sites: of an encoder-decoder each layer that trains something, lowest first, and where in it, as
+            `lowest_sites`. What its decoder's layers differentiate depends on all of them.
         saved_bytes: bytes of the adapter's tensors in the saved file, the head excluded; None where they are
             its trainable parameters in fp32.
     """
@@ -55,6 +57,7 @@ class AdapterCost:
     extra_tokens: int = 0
     extra_keys: int = 0
     mergeable: bool = False
+    layer_sites: tuple[tuple[int, frozenset[str]], ...] = ()
     saved_bytes: int | None = None
 
     @property
@@ -75,6 +78,8 @@ class Family(ABC):
     """The name as printed, with the paper's short citation."""
     knobs: ClassVar[tuple[Parameter, ...]]
     """The family's own parameters under local names, `learning_rate` among them."""
+    formula: ClassVar[str] = ""
+    """Its trainable parameters in short, where the documentation of `cost` does not begin with them."""
     switches: ClassVar[tuple[str, ...]] = ()
     """Groups of boolean knobs `group.…` of which one at least is on."""
 

@@ -30,13 +30,13 @@ class SerialPart(PlannedPart):
     kind: ClassVar[str] = "serial"
 
     def sites(self, shape: ModelShape, layer: int) -> frozenset[str]:
-        return frozenset(matrix.role for matrix in shape.select(self.matrices))
+        return frozenset(matrix.site for matrix in shape.in_layer(layer, self.matrices))
 
     def cost(self, shape: ModelShape, layer: int, state: LayerState) -> PartCost:
         """2db + b + d parameters a site; per token 4db FLOPs forward, 6db backward, and 2db more where the
         matrix's output needs a gradient."""
         parameters, forward, backward = 0, 0.0, 0.0
-        for matrix in shape.select(self.matrices):
+        for matrix in shape.in_layer(layer, self.matrices):
             product = 2.0 * matrix.outputs * self.size
             parameters += self.site_parameters(matrix.outputs)
             forward += 2 * product
@@ -65,7 +65,8 @@ class ParallelPart(PlannedPart):
         return frozenset({"down"})
 
     def cost(self, shape: ModelShape, layer: int, state: LayerState) -> PartCost:
-        inputs, outputs = shape.select("up")[0].inputs, shape.select("down")[0].outputs
+        inputs = shape.in_layer(layer, "up")[0].inputs
+        outputs = shape.in_layer(layer, "down")[0].outputs
         down, up = 2.0 * inputs * self.size, 2.0 * outputs * self.size
         backward = down * (1 + state.gradients.feed_forward) + 2 * up
         return PartCost((inputs + outputs + 1) * self.size + outputs, down + up, backward)
@@ -102,6 +103,7 @@ class SerialAdapter(CompositeFamily):
 
     name = "serial"
     title = "serial adapter (Houlsby et al., 2019; Pfeiffer et al., 2021)"
+    formula = "2db + b + d parameters a site, b the size"
     knobs = (_SITES, _LAYERS, _SIZE, _LEARNING_RATE)
 
     def parts(self, config: Mapping[str, Value], shape: ModelShape) -> Sequence[PlannedPart]:
@@ -116,6 +118,7 @@ class ParallelAdapter(CompositeFamily):
 
     name = "parallel"
     title = "scaled parallel adapter (He et al., 2022)"
+    formula = "2db + b + d parameters a layer, b the size"
     knobs = (
         _LAYERS,
         _SIZE,
@@ -134,6 +137,7 @@ class Compacter(CompositeFamily):
 
     name = "compacter"
     title = "Compacter (Mahabadi et al., 2021)"
+    formula = "3(b + d) parameters a site, b the size, and n³ for n terms"
     knobs = (
         Categorical(name="sites", choices=tuple(SITES), default="houlsby"),
         _LAYERS,

@@ -53,6 +53,7 @@ class Composite(CompositeFamily):
 
     name = "composite"
     title = "free composition of adapters"
+    formula = "The sum of its parts"
     knobs = _knobs()
     switches = ("parts",)
 

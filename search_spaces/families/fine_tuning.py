@@ -28,6 +28,7 @@ class FullFineTuning(Family):
 
     name = "full"
     title = "full fine-tuning"
+    formula = "Every parameter of the base"
     knobs = (_LEARNING_RATE,)
 
     def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
@@ -35,17 +36,22 @@ class FullFineTuning(Family):
 
     def cost(self, config: Mapping[str, Value], shape: ModelShape) -> AdapterCost:
         """Each matrix's weight has a gradient, a product as large as the matrix's own; that of an embedding
-        is a sum and no product."""
-        layer = sum(matrix.inputs * matrix.outputs for matrix in shape.matrices)
+        is a sum and no product. What only patches or relative positions run through is below the layers."""
+        layers = sum(
+            matrix.inputs * matrix.outputs for layer in range(shape.depth) for matrix in shape.in_layer(layer)
+        )
         below = sum(inputs * outputs for inputs, outputs in shape.input_matrices)
         frozen = [matrix for matrix in shape.head if not matrix.trained]
         per_token = sum(matrix.inputs * matrix.outputs for matrix in frozen if matrix.per_token)
         once = sum(matrix.inputs * matrix.outputs for matrix in frozen if not matrix.per_token)
+        terms = shape.depth * len(shape.position_terms)
+        position_products = 2.0 * terms * shape.attention_width * shape.positions
         return AdapterCost(
             parameters=shape.base_parameters,
             lowest_layer=-1,
-            backward_flops=2.0 * (shape.depth * layer + below + per_token),
-            sequence_flops=2.0 * once,
+            backward_flops=2.0 * (layers + below + per_token) + position_products,
+            step_flops=2 * shape.position_flops,
+            sequence_flops=2.0 * once + shape.patch_flops,
             mergeable=True,
         )
 
@@ -72,6 +78,7 @@ class HalfFineTuning(CompositeFamily):
 
     name = "half"
     title = "half fine-tuning (after Hui et al., 2024)"
+    formula = "Half of the matrices"
     knobs = (_LEARNING_RATE,)
 
     def parts(self, config: Mapping[str, Value], shape: ModelShape) -> Sequence[PlannedPart]:
@@ -85,6 +92,7 @@ class TopLayersFineTuning(CompositeFamily):
 
     name = "top-layers"
     title = "fine-tuning of the top layers"
+    formula = "Every parameter of the chosen layers"
     knobs = (TopLayers(name="layers", default=2), _LEARNING_RATE)
 
     def parts(self, config: Mapping[str, Value], shape: ModelShape) -> Sequence[PlannedPart]:

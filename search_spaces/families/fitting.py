@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 from search_spaces.families.base import BYTES_PER_NUMBER
-from search_spaces.families.matrices import LayerCost, MatrixFamily
+from search_spaces.families.matrices import MatrixFamily
 from search_spaces.parameters import Value
 from search_spaces.shapes import Matrix, ModelShape, TaskType
 
@@ -47,9 +47,6 @@ class FittedFamily(MatrixFamily):
         trained = sum(self.matrix_cost(config, matrix, True).parameters for matrix in matrices)
         shared = self.shared_parameters(config, matrices)
         return BYTES_PER_NUMBER * shared, BYTES_PER_NUMBER * (trained + besides)
-
-    def layer_cost(self, config: Mapping[str, Value], shape: ModelShape) -> LayerCost:
-        return super().layer_cost(self.fitted(config, shape), shape)
 
 
 def largest_divisor(limit: int, sizes: Iterable[int]) -> int:

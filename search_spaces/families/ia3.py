@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from search_spaces.families.base import AdapterCost, Family, register
-from search_spaces.families.tools import peft_task, trained_modules
-from search_spaces.parameters import Categorical, Float, TopLayers, Value, adapted_layers
-from search_spaces.shapes import ModelShape, TaskType
-from search_spaces.structures import chosen_targets
+from search_spaces.families.base import register
+from search_spaces.families.matrices import LAYERS, MatrixCost, MatrixFamily
+from search_spaces.parameters import Categorical, Float, Value
+from search_spaces.shapes import Matrix, ModelShape, TaskType
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -18,7 +17,7 @@ _DEFAULT_TARGETS = "k+v+down"
 
 
 @register
-class Ia3(Family):
+class Ia3(MatrixFamily):
     """A vector, one at the start, times the output of each target; for `down`, times its input.
 
     The paper's placement is keys, values and the feed-forward activations (Liu et al., 2022,
@@ -31,36 +30,27 @@ class Ia3(Family):
         Categorical(
             name="targets", choices=("k+v", "down", _DEFAULT_TARGETS, "all"), default=_DEFAULT_TARGETS
         ),
-        TopLayers(name="layers"),
+        LAYERS,
         Float(name="learning_rate", low=1e-3, high=1e-2, log=True, default=3e-3),
     )
 
-    def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
-        return None
+    default_targets = _DEFAULT_TARGETS
 
-    def cost(self, config: Mapping[str, Value], shape: ModelShape) -> AdapterCost:
+    def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
         """One parameter an output, or an input of `down`; elementwise work, so no matrix FLOPs of its own."""
-        matrices = shape.select(chosen_targets(config, "targets", _DEFAULT_TARGETS))
-        layers = adapted_layers(config, "layers", shape.depth)
-        sizes = sum(m.inputs if m.role == "down" else m.outputs for m in matrices)
-        return AdapterCost(
-            parameters=len(layers) * sizes,
-            lowest_layer=layers[0],
-            lowest_sites=frozenset("down-input" if m.role == "down" else m.role for m in matrices),
-            mergeable=True,
-        )
+        return MatrixCost(matrix.inputs if matrix.role == "down" else matrix.outputs)
+
+    def site(self, matrix: Matrix) -> str:
+        return "down-input" if matrix.role == "down" else matrix.site
 
     def peft_config(self, config: Mapping[str, Value], shape: ModelShape, task: TaskType) -> PeftConfig:
         from peft import IA3Config
 
-        matrices = shape.select(chosen_targets(config, "targets", _DEFAULT_TARGETS))
-        layers = adapted_layers(config, "layers", shape.depth)
-        feed_forward = [matrix for matrix in matrices if matrix.role == "down"]
+        feed_forward = [matrix for matrix in self.matrices(config, shape) if matrix.role == "down"]
+        layers = self.chosen_layers(config, shape)
         return IA3Config(
-            task_type=peft_task(task),
-            target_modules=shape.modules(layers, matrices),
+            **self.common_arguments(config, shape, task),
             # An empty list, not None, for which peft would fill in the architecture's own.
             feedforward_modules=shape.modules(layers, feed_forward) if feed_forward else [],
             fan_in_fan_out=shape.conv1d,
-            modules_to_save=trained_modules(shape),
         )

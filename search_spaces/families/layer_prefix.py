@@ -32,10 +32,13 @@ class PrefixPart(PlannedPart):
 
     def cost(self, shape: ModelShape, layer: int, state: LayerState) -> PartCost:
         """2 · size · d_kv parameters. Every query meets `size` keys more: two products forward, and of the
-        four backward those that the layer needs."""
+        four backward those that the layer needs. As much again in cross-attention."""
         product = 2.0 * shape.attention_width * self.size
-        backward = state.gradients.attention_products * product
-        return PartCost(2 * self.size * shape.kv_width, 2 * product, backward)
+        attentions = len(shape.in_layer(layer, "k"))
+        products = state.gradients.attention_products + state.gradients.cross_products
+        return PartCost(
+            attentions * 2 * self.size * shape.kv_width, attentions * 2 * product, products * product
+        )
 
     def targets(self, shape: ModelShape) -> str:
         return shape.modules(self.layers, shape.select("k"))
@@ -50,6 +53,7 @@ class LayerPrefix(CompositeFamily):
 
     name = "layer-prefix"
     title = "prefix tuning by layer (after Li and Liang, 2021)"
+    formula = "tokens · 2 · d_kv parameters a layer"
     knobs = (
         TopLayers(name="layers"),
         Int(name="tokens", low=1, high=64, log=True, default=_DEFAULT_TOKENS),

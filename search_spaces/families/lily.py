@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import permutations
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from search_spaces.families.base import BYTES_PER_NUMBER, AdapterCost, register
 from search_spaces.families.fitting import FittedFamily
 from search_spaces.families.matrices import LAYERS, TARGETS, MatrixCost
-from search_spaces.parameters import Float, Int, Value, adapted_layers
+from search_spaces.parameters import Float, Int, Value
 from search_spaces.shapes import Matrix, ModelShape, TaskType
 
 if TYPE_CHECKING:
@@ -59,18 +60,20 @@ class Lily(FittedFamily):
         """What is shared is trained once, but peft saves it once a layer."""
         cost = super().cost(config, shape)
         rank, experts = _sizes(config)
-        layers = len(adapted_layers(config, "layers", shape.depth))
-        leaders = math.ceil(layers / int(config.get("stride", _DEFAULT_STRIDE)))
-        matrices = self.matrices(config, shape)
-        saved_twice = sum(
-            (layers - leaders) * rank * m.inputs + (layers - 1) * experts * rank * m.outputs for m in matrices
-        )
-        combined = layers * sum(2.0 * experts * rank * m.outputs for m in matrices)
+        stride = int(config.get("stride", _DEFAULT_STRIDE))
+        layers = Counter(shape.stack_of(layer) for layer in self.chosen_layers(config, shape))
+        chosen = [(matrix, layers[matrix.stack]) for matrix in self.matrices(config, shape)]
+        saved_twice = 0
+        for name in {matrix.name for matrix, count in chosen if count}:
+            of_name = [(matrix, count) for matrix, count in chosen if matrix.name == name]
+            matrix, count = of_name[0][0], sum(count for _, count in of_name)
+            leaders = math.ceil(count / stride)
+            saved_twice += (count - leaders) * rank * matrix.inputs
+            saved_twice += (count - 1) * experts * rank * matrix.outputs
         return replace(
             cost,
             parameters=cost.parameters - saved_twice,
             saved_bytes=BYTES_PER_NUMBER * cost.parameters,
-            forward_step_flops=combined,
         )
 
     def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
@@ -86,6 +89,7 @@ class Lily(FittedFamily):
             forward=2.0 * rank * (inputs + experts + outputs),
             backward=2.0 * rank * (inputs * (1 + differentiated) + 2 * experts + 2 * outputs),
             step=6.0 * experts * rank * outputs,
+            forward_step=2.0 * experts * rank * outputs,
         )
 
     def common_arguments(

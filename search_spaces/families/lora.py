@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from search_spaces.families.base import register
 from search_spaces.families.matrices import LAYERS, TARGETS, MatrixCost, MatrixFamily
-from search_spaces.parameters import Categorical, Float, Int, Value, adapted_layers
+from search_spaces.parameters import Categorical, Float, Int, Value
 from search_spaces.shapes import Matrix, ModelShape, TaskType
 from search_spaces.structures import has_profile, rank_at
 
@@ -102,7 +102,7 @@ class Lora(MatrixFamily):
         return LoraConfig(
             **self.common_arguments(config, shape, task),
             r=_rank(config),
-            rank_pattern=_rank_pattern(config, shape),
+            rank_pattern=_rank_pattern(config, shape, self.chosen_layers(config, shape)),
             lora_alpha=scale * (math.sqrt(REFERENCE_RANK) if rslora else REFERENCE_RANK),
             use_rslora=rslora,
             use_dora=bool(config.get("dora", False)),
@@ -128,13 +128,13 @@ def _matrix_rank(config: Mapping[str, Value], matrix: Matrix) -> int:
     return min(rank, matrix.inputs, matrix.outputs) if config.get("init") == "pissa" else rank
 
 
-def _rank_pattern(config: Mapping[str, Value], shape: ModelShape) -> dict[str, int]:
+def _rank_pattern(config: Mapping[str, Value], shape: ModelShape, layers: tuple[int, ...]) -> dict[str, int]:
     """The rank of each adapted layer by a regular expression of its modules, where they differ."""
     if not has_profile(config, "rank"):
         return {}
     return {
-        rf"{re.escape(shape.layers_path)}\.{layer}\..*": _rank(
+        rf"{re.escape(shape.layer_path(layer))}\..*": _rank(
             {**config, "rank": rank_at(config, "rank", layer, shape.depth, shape.width)}
         )
-        for layer in adapted_layers(config, "layers", shape.depth)
+        for layer in layers
     }

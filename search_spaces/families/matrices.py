@@ -5,11 +5,11 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from search_spaces.families.backward import layer_gradients
-from search_spaces.families.base import AdapterCost, Family
+from search_spaces.families.backward import LayerGradients, layer_gradients, reached_layers
+from search_spaces.families.base import BYTES_PER_NUMBER, AdapterCost, Family
 from search_spaces.families.tools import peft_task, trained_modules
 from search_spaces.parameters import Categorical, TopLayers, Value, adapted_layers
 from search_spaces.shapes import Matrix, ModelShape, TaskType
@@ -27,13 +27,18 @@ class MatrixCost:
         parameters: trainable.
         forward, backward: FLOPs per token. Backward: the gradients of the adapter's own weights, and those of
             its inputs where the matrix's input needs one; beyond what a frozen matrix costs anyway.
-        step: FLOPs of each training step, forward and backward, whatever the size of the batch.
+        step: FLOPs each time that the matrix runs in a training step, forward and backward, whatever the number
+            of tokens.
+        forward_step: the part of `step` in the forward pass, where the family does not merge.
+        penalty: FLOPs of each training step that a term of the loss takes, and not the matrix.
     """
 
     parameters: int
     forward: float = 0.0
     backward: float = 0.0
     step: float = 0.0
+    forward_step: float = 0.0
+    penalty: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,8 @@ class MatrixFamily(Family):
     """A family with the knobs `targets` and `layers`, the same adapter on each matrix they choose.
 
     A subclass gives the cost on one matrix and the peft configuration, for which `common_arguments` has what
-    all of them take.
+    all of them take. In an encoder-decoder `layers` counts through both stacks; targets on one side (as in
+    "decoder.q+v") count through that side alone.
     """
 
     mergeable: ClassVar[bool] = True
@@ -71,6 +77,14 @@ class MatrixFamily(Family):
     @abstractmethod
     def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
         """The cost on one matrix; `differentiated` says whether the matrix's input needs a gradient anyway."""
+
+    def site(self, matrix: Matrix) -> str:
+        """Where the adapter on a matrix first makes a gradient, as `backward` names it."""
+        return matrix.site
+
+    def fitted(self, config: Mapping[str, Value], shape: ModelShape) -> Mapping[str, Value]:
+        """The configuration that the costs on a matrix are asked of: here the one that was given."""
+        return config
 
     def shared_parameters(self, config: Mapping[str, Value], matrices: tuple[Matrix, ...]) -> int:
         """Trainable parameters that all the matrices share, counted once."""
@@ -86,7 +100,9 @@ class MatrixFamily(Family):
         return None
 
     def cost(self, config: Mapping[str, Value], shape: ModelShape) -> AdapterCost:
-        layers = adapted_layers(config, "layers", shape.depth)
+        layers = self.chosen_layers(config, shape)
+        if shape.decoder_depth:
+            return self._on_stacks(config, shape, layers)
         if not has_profile(config, "rank"):
             return self.on_layers([(self.layer_cost(config, shape), len(layers))], layers[0])
         ranks = Counter(rank_at(config, "rank", layer, shape.depth, shape.width) for layer in layers)
@@ -94,13 +110,13 @@ class MatrixFamily(Family):
         return self.on_layers(parts, layers[0])
 
     def layer_cost(self, config: Mapping[str, Value], shape: ModelShape) -> LayerCost:
-        """What the adapters of a layer add, whichever layers these are."""
-        matrices = self.matrices(config, shape)
-        sites: frozenset[str] = frozenset(matrix.role for matrix in matrices)
+        """What the adapters of a layer add, whichever layers these are; not for an encoder-decoder."""
+        config, matrices = self.fitted(config, shape), self.matrices(config, shape)
+        sites: frozenset[str] = frozenset([self.site(matrix) for matrix in matrices])
         lowest = layer_gradients(sites, parallel=shape.parallel)
-        rest = [self.matrix_cost(config, matrix, True) for matrix in matrices]
+        rest = [self._run_cost(config, matrix, True) for matrix in matrices]
         first = [
-            above if lowest.reads(matrix.role) else self.matrix_cost(config, matrix, False)
+            above if lowest.reads(matrix.role) else self._run_cost(config, matrix, False)
             for matrix, above in zip(matrices, rest, strict=True)
         ]
         return LayerCost(
@@ -122,20 +138,107 @@ class MatrixFamily(Family):
             lowest_sites=start.sites,
             forward_flops=first.forward + sum(n * rest.forward for rest, n in above),
             backward_flops=first.backward + sum(n * rest.backward for rest, n in above),
-            step_flops=first.step + sum(n * rest.step for rest, n in above),
+            step_flops=first.step + first.penalty + sum(n * (rest.step + rest.penalty) for rest, n in above),
+            forward_step_flops=first.forward_step + sum(n * rest.forward_step for rest, n in above),
             mergeable=self.mergeable,
             saved_bytes=saved and saved[0] + sum(n * part.saved[1] for part, n in parts if part.saved),
         )
 
+    def _on_stacks(
+        self, config: Mapping[str, Value], shape: ModelShape, layers: tuple[int, ...]
+    ) -> AdapterCost:
+        """The cost in an encoder-decoder, whose two kinds of layers differ, and the decoder's by what trains
+        below them."""
+        kinds, layer_sites = self._kinds(config, shape, layers)
+        chosen = [
+            m for m in self.matrices(config, shape) if m.stack in {shape.stack_of(layer) for layer in layers}
+        ]
+        usual = self.fitted(config, shape)
+        saved = self.saved_bytes(usual, tuple(chosen))
+        total, stored = [MatrixCost(self.shared_parameters(usual, tuple(chosen)))], saved[0] if saved else 0
+        for (rank, stack, gradients), count in kinds.items():
+            one = usual if rank is None else self.fitted({**config, "rank": rank}, shape)
+            matrices = tuple(matrix for matrix in chosen if matrix.stack == stack)
+            costs = [self._run_cost(one, matrix, gradients.reads(matrix.site)) for matrix in matrices]
+            total += count * costs
+            own = self.saved_bytes(one, matrices)
+            stored += count * (own[1] if own else BYTES_PER_NUMBER * _sum(costs).parameters)
+        whole = _sum(total)
+        return AdapterCost(
+            parameters=whole.parameters,
+            lowest_layer=layers[0],
+            layer_sites=tuple(layer_sites.items()),
+            forward_flops=whole.forward,
+            backward_flops=whole.backward,
+            step_flops=whole.step + whole.penalty,
+            forward_step_flops=whole.forward_step,
+            mergeable=self.mergeable,
+            saved_bytes=stored if saved else None,
+        )
+
+    def _kinds(
+        self, config: Mapping[str, Value], shape: ModelShape, layers: tuple[int, ...]
+    ) -> tuple[Counter[tuple[int | None, int, LayerGradients]], dict[int, frozenset[str]]]:
+        """How many of the adapted layers are alike in rank (None for one rank everywhere), stack and gradients,
+        and where each trains something."""
+        matrices = self.matrices(config, shape)
+        sites = [frozenset([self.site(m) for m in matrices if m.stack == stack]) for stack in (0, 1)]
+        layer_sites = {layer: sites[shape.stack_of(layer)] for layer in layers}
+        varied = has_profile(config, "rank")
+        kinds = Counter(
+            (
+                rank_at(config, "rank", layer, shape.depth, shape.width) if varied else None,
+                shape.stack_of(layer),
+                gradients,
+            )
+            for layer, gradients in reached_layers(shape, layers[0], layer_sites)
+            if layer in layer_sites
+        )
+        return kinds, layer_sites
+
+    def _run_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
+        """The cost on one matrix with all that runs through it: tokens, and maybe relative positions.
+
+        The positions pass through the adapted matrix once a step, as rows without a gradient, and their
+        products with the tokens must pass one on to the adapter.
+        """
+        cost = self.matrix_cost(config, matrix, differentiated)
+        if not matrix.positions:
+            return cost
+        again, rows = self.matrix_cost(config, matrix, False), matrix.positions
+        return replace(
+            cost,
+            backward=cost.backward + 2.0 * matrix.outputs * rows,
+            step=cost.step + again.step + rows * (again.forward + again.backward),
+            forward_step=cost.forward_step + again.forward_step + rows * again.forward,
+        )
+
+    def chosen_layers(self, config: Mapping[str, Value], shape: ModelShape) -> tuple[int, ...]:
+        """The adapted layers, lowest first.
+
+        In an encoder-decoder with targets on one side, the top layers are that side's, and of a mask or a range
+        what is on that side; where nothing is, its top layer alone, so that no configuration is impossible.
+        """
+        layers = adapted_layers(config, "layers", shape.depth)
+        if not shape.decoder_depth:
+            return layers
+        stacks = {matrix.stack for matrix in self.matrices(config, shape)}
+        if len(stacks) == 2:
+            return layers
+        side = range(shape.encoder_depth) if stacks == {0} else range(shape.encoder_depth, shape.depth)
+        if "layers" in config:
+            return tuple(side[-int(config["layers"]) :])
+        return tuple(layer for layer in layers if layer in side) or (side[-1],)
+
     def matrices(self, config: Mapping[str, Value], shape: ModelShape) -> tuple[Matrix, ...]:
-        """The matrices of a layer that carry the adapter."""
+        """The matrices of a layer (of each stack) that carry the adapter."""
         return shape.select(chosen_targets(config, "targets", self.default_targets))
 
     def common_arguments(
         self, config: Mapping[str, Value], shape: ModelShape, task: TaskType
     ) -> dict[str, Any]:
         """task_type, target_modules and modules_to_save, for the constructor of a peft configuration."""
-        layers = adapted_layers(config, "layers", shape.depth)
+        layers = self.chosen_layers(config, shape)
         return {
             "task_type": peft_task(task),
             "target_modules": shape.modules(layers, self.matrices(config, shape)),
@@ -143,11 +246,13 @@ class MatrixFamily(Family):
         }
 
 
-def _sum(costs: list[MatrixCost]) -> MatrixCost:
-    parameters, forward, backward, step = 0, 0.0, 0.0, 0.0
+def _sum(costs: Sequence[MatrixCost]) -> MatrixCost:
+    parameters, forward, backward, step, forward_step, penalty = 0, 0.0, 0.0, 0.0, 0.0, 0.0
     for cost in costs:
         parameters += cost.parameters
         forward += cost.forward
         backward += cost.backward
         step += cost.step
-    return MatrixCost(parameters, forward, backward, step)
+        forward_step += cost.forward_step
+        penalty += cost.penalty
+    return MatrixCost(parameters, forward, backward, step, forward_step, penalty)

@@ -22,21 +22,24 @@ class LowRankPart(PlannedPart):
     mergeable: ClassVar[bool] = True
 
     def sites(self, shape: ModelShape, layer: int) -> frozenset[str]:
-        return frozenset(matrix.role for matrix in shape.select(self.matrices))
+        return frozenset(matrix.site for matrix in shape.in_layer(layer, self.matrices))
 
     def changed(self, shape: ModelShape, layer: int) -> frozenset[str]:
         return self.sites(shape, layer)
 
     def cost(self, shape: ModelShape, layer: int, state: LayerState) -> PartCost:
         """As `lora.Lora`: r(i+o) parameters and 2r(i+o) FLOPs forward a matrix."""
-        parameters, forward, backward = 0, 0.0, 0.0
-        for matrix in shape.select(self.matrices):
+        parameters, forward, backward, step, forward_step = 0, 0.0, 0.0, 0.0, 0.0
+        for matrix in shape.in_layer(layer, self.matrices):
             inputs, outputs = matrix.inputs, matrix.outputs
             parameters += self.size * (inputs + outputs)
             forward += 2.0 * self.size * (inputs + outputs)
-            differentiated = state.gradients.reads(matrix.role)
+            differentiated = state.gradients.reads(matrix.site)
             backward += 2.0 * self.size * (inputs + 2 * outputs + differentiated * inputs)
-        return PartCost(parameters, forward, backward)
+            # Relative positions, where they run through the matrix, need no gradient.
+            forward_step += 2.0 * self.size * (inputs + outputs) * matrix.positions
+            step += 2.0 * self.size * (2 * inputs + 3 * outputs) * matrix.positions
+        return PartCost(parameters, forward, backward, step, forward_step)
 
     def targets(self, shape: ModelShape) -> str:
         return shape.modules(self.layers, shape.select(self.matrices))
@@ -58,13 +61,13 @@ class RescalePart(PlannedPart):
         if self.side == "input":
             assert self.matrices == "down", "only the input of down has a site of its own"
             return frozenset({"down-input"})
-        return frozenset(matrix.role for matrix in shape.select(self.matrices))
+        return frozenset(matrix.site for matrix in shape.in_layer(layer, self.matrices))
 
     def changed(self, shape: ModelShape, layer: int) -> frozenset[str]:
-        return frozenset(matrix.role for matrix in shape.select(self.matrices))
+        return frozenset(matrix.site for matrix in shape.in_layer(layer, self.matrices))
 
     def cost(self, shape: ModelShape, layer: int, state: LayerState) -> PartCost:
-        matrices = shape.select(self.matrices)
+        matrices = shape.in_layer(layer, self.matrices)
         return PartCost(sum(m.inputs if self.side == "input" else m.outputs for m in matrices))
 
     def targets(self, shape: ModelShape) -> str:
@@ -86,9 +89,10 @@ class _OnModules(PlannedPart):
     matrix: Callable[[Matrix, int], bool]
     norm: Callable[[Norm], bool]
     mergeable: ClassVar[bool] = True
+    by_layer: ClassVar[bool] = True
 
     def _matrices(self, shape: ModelShape, layer: int) -> list[Matrix]:
-        return [m for i, m in enumerate(shape.matrices) if self.matrix(m, i + layer)]
+        return [m for i, m in enumerate(shape.in_layer(layer)) if self.matrix(m, i + layer)]
 
     def _norms(self, shape: ModelShape, layer: int) -> list[Norm]:
         return [norm for norm in shape.norms if norm.layer == layer and self.norm(norm)]
@@ -98,13 +102,13 @@ class _OnModules(PlannedPart):
         return frozenset(places | self.changed(shape, layer))
 
     def changed(self, shape: ModelShape, layer: int) -> frozenset[str]:
-        return frozenset(matrix.role for matrix in self._matrices(shape, layer))
+        return frozenset(matrix.site for matrix in self._matrices(shape, layer))
 
     def targets(self, shape: ModelShape) -> str:
         norms = [norm for layer in (*self.layers, shape.depth) for norm in self._norms(shape, layer)]
         names = [norm.name for norm in norms]
         names += [
-            f"{shape.layers_path}.{layer}.{matrix.name}"
+            f"{shape.layer_path(layer)}.{matrix.name}"
             for layer in self.layers
             for matrix in self._matrices(shape, layer)
         ]
@@ -117,7 +121,9 @@ class _OnModules(PlannedPart):
         matrices = self._matrices(shape, layer)
         parameters = sum(map(self.matrix_parameters, matrices))
         parameters += sum(map(self.norm_parameters, self._norms(shape, layer)))
-        return PartCost(parameters, backward=sum(map(self.matrix_flops, matrices)))
+        backward = sum(map(self.matrix_flops, matrices))
+        step = sum(self.matrix_flops(matrix) * matrix.positions for matrix in matrices)
+        return PartCost(parameters, backward=backward, step=step)
 
     def matrix_parameters(self, matrix: Matrix) -> int:
         raise NotImplementedError

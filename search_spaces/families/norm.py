@@ -37,12 +37,14 @@ class NormTuning(Family):
     def cost(self, config: Mapping[str, Value], shape: ModelShape) -> AdapterCost:
         """2d parameters a LayerNorm, d an RMSNorm; elementwise work, so no matrix FLOPs of its own."""
         norms = _chosen(config, shape)
-        lowest = adapted_layers(config, "layers", shape.depth)[0]
+        layers = adapted_layers(config, "layers", shape.depth)
+        sites = {layer: frozenset(norm.place for norm in norms if norm.layer == layer) for layer in layers}
         return AdapterCost(
             parameters=sum(norm.parameters for norm in norms),
-            lowest_layer=lowest,
-            lowest_sites=frozenset(norm.place for norm in norms if norm.layer == lowest),
+            lowest_layer=layers[0],
+            lowest_sites=sites[layers[0]],
             mergeable=True,
+            layer_sites=tuple(sites.items()) if shape.decoder_depth else (),
         )
 
     def peft_config(self, config: Mapping[str, Value], shape: ModelShape, task: TaskType) -> PeftConfig:

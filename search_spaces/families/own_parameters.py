@@ -22,6 +22,7 @@ class ScaleAndShift(CompositeFamily):
 
     name = "ssf"
     title = "SSF (Lian et al., 2022)"
+    formula = "2o parameters a matrix, 2d a normalisation"
     knobs = _KNOBS
 
     def parts(self, config: Mapping[str, Value], shape: ModelShape) -> Sequence[PlannedPart]:
@@ -35,6 +36,7 @@ class BitFit(CompositeFamily):
 
     name = "bitfit"
     title = "BitFit (Ben Zaken et al., 2022)"
+    formula = "o parameters a matrix, d a normalisation, where they have a bias"
     knobs = _KNOBS
 
     def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:

@@ -34,6 +34,14 @@ class PTuning(PromptTuning):
         Float(name="learning_rate", low=1e-4, high=1e-2, log=True, default=1e-3),
     )
 
+    def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
+        if any("mlp_head".endswith(name) for name in shape.head_modules):
+            return (
+                f"{shape.model_type} trains a module called head, and peft, which looks at the ends of names, "
+                "would take the prompt network's mlp_head for it"
+            )
+        return super().unsupported(shape, task)
+
     def cost(self, config: Mapping[str, Value], shape: ModelShape) -> AdapterCost:
         """tokens·d embeddings, and the network's d·h + h² + h·d weights and 2h + d biases.
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from search_spaces.families.backward import LayerGradients, layer_gradients
+from search_spaces.families.backward import LayerGradients, reached_layers
 from search_spaces.families.base import AdapterCost, Family
 from search_spaces.families.tools import peft_task, trained_modules
 from search_spaces.parameters import Value
@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PartCost:
-    """What a part adds in one layer: parameters, and FLOPs per token, as in `matrices.MatrixCost`."""
+    """What a part adds in one layer: parameters, and FLOPs as in `matrices.MatrixCost`."""
 
     parameters: int
     forward: float = 0.0
     backward: float = 0.0
+    step: float = 0.0
+    forward_step: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class LayerState:
 
     Args:
         gradients: the layer's own tensors, all parts of the layer considered.
-        changed: roles of the matrices whose output a part rescales, shifts or trains, before any bottleneck.
+        changed: sites of the matrices whose output a part rescales, shifts or trains, before any bottleneck.
     """
 
     gradients: LayerGradients
@@ -44,7 +46,7 @@ class LayerState:
 
     def output(self, matrix: Matrix) -> bool:
         """Whether a matrix's output needs a gradient where a bottleneck reads it."""
-        return self.gradients.reads(matrix.role) or matrix.role in self.changed
+        return self.gradients.reads(matrix.site) or matrix.site in self.changed
 
 
 @dataclass(frozen=True)
@@ -55,13 +57,15 @@ class PlannedPart(ABC):
 
     kind: ClassVar[str]
     mergeable: ClassVar[bool] = False
+    by_layer: ClassVar[bool] = False
+    """Whether sites and costs differ between the layers of one stack."""
 
     @abstractmethod
     def sites(self, shape: ModelShape, layer: int) -> frozenset[str]:
-        """Where gradients first arise in a layer, as `backward.layer_gradients` names it."""
+        """Where gradients first arise in a layer, as `backward` names it."""
 
     def changed(self, shape: ModelShape, layer: int) -> frozenset[str]:
-        """Roles as in `LayerState.changed`."""
+        """Sites as in `LayerState.changed`."""
         return frozenset()
 
     @abstractmethod
@@ -82,35 +86,53 @@ class PlannedPart(ABC):
 
 
 def composite_cost(parts: Sequence[PlannedPart], shape: ModelShape) -> AdapterCost:
-    """The cost of all parts together; none at all is the head alone."""
+    """The cost of all parts together; none at all is the head alone. Layers that are alike are counted once."""
     used = [part for part in parts if part.layers]
     if not used:
         return AdapterCost(parameters=0, lowest_layer=shape.depth, mergeable=True)
-    lowest = min(min(part.layers) for part in used)
-    parameters, forward, backward = sum(part.beyond(shape) for part in used), 0.0, 0.0
-    lowest_sites: frozenset[str] = frozenset()
-    for layer in sorted({layer for part in used for layer in part.layers}):
-        here = [part for part in used if layer in part.layers]
-        sites = frozenset().union(*(part.sites(shape, layer) for part in here))
-        if layer == lowest:
-            lowest_sites = sites
-        state = LayerState(
-            layer_gradients(sites, incoming=layer > lowest, parallel=shape.parallel),
-            frozenset().union(*(part.changed(shape, layer) for part in here)),
-        )
-        for part in here:
-            cost = part.cost(shape, layer, state)
-            parameters += cost.parameters
-            forward += cost.forward
-            backward += cost.backward
+    on = [0] * shape.depth  # by layer, a bit for each part
+    for number, part in enumerate(used):
+        for layer in part.layers:
+            on[layer] |= 1 << number
+    apart = any(part.by_layer for part in used)
+    kinds = [(parts_on, layer if apart else shape.stack_of(layer)) for layer, parts_on in enumerate(on)]
+    here = {
+        kind: [part for number, part in enumerate(used) if kind[0] >> number & 1]
+        for kind in dict.fromkeys(kinds)
+    }
+    of_kind = {
+        kind: frozenset().union(*(part.sites(shape, kinds.index(kind)) for part in some))
+        for kind, some in here.items()
+    }
+    sites = {layer: of_kind[kind] for layer, kind in enumerate(kinds) if kind[0]}
+    lowest = next(iter(sites))
+    alike: dict[tuple[tuple[int, int], int], list[tuple[int, LayerGradients]]] = {}
+    for layer, gradients in reached_layers(shape, lowest, sites):
+        alike.setdefault((kinds[layer], id(gradients)), []).append((layer, gradients))
+    total = [(1, PartCost(sum(part.beyond(shape) for part in used)))]
+    for (kind, _), same in alike.items():
+        layer, gradients = same[0]
+        state = LayerState(gradients, frozenset().union(*(p.changed(shape, layer) for p in here[kind])))
+        total += [(len(same), part.cost(shape, layer, state)) for part in here[kind]]
+        if shape.positions:
+            total.append((len(same), _position_products(shape, layer, state)))
     return AdapterCost(
-        parameters=parameters,
+        parameters=sum(count * cost.parameters for count, cost in total),
         lowest_layer=lowest,
-        lowest_sites=lowest_sites,
-        forward_flops=forward,
-        backward_flops=backward,
+        lowest_sites=sites[lowest],
+        layer_sites=tuple(sites.items()) if shape.decoder_depth else (),
+        forward_flops=sum(count * cost.forward for count, cost in total),
+        backward_flops=sum(count * cost.backward for count, cost in total),
+        step_flops=sum(count * cost.step for count, cost in total),
+        forward_step_flops=sum(count * cost.forward_step for count, cost in total),
         mergeable=all(part.mergeable for part in used),
     )
+
+
+def _position_products(shape: ModelShape, layer: int, state: LayerState) -> PartCost:
+    """What the products of tokens and relative positions pass on to the parts that the positions run through."""
+    adapted = [m for m in shape.in_layer(layer) if m.positions and m.site in state.changed]
+    return PartCost(0, backward=sum(2.0 * matrix.outputs * matrix.positions for matrix in adapted))
 
 
 def composite_config(parts: Sequence[PlannedPart], shape: ModelShape, task: TaskType) -> PeftConfig:

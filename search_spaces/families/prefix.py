@@ -31,7 +31,8 @@ class PrefixTuning(Family):
         if shape.accepts_prefix:
             return None
         return (
-            f"{shape.model_type} takes no keys and values from outside (its forward has no past_key_values)"
+            f"{shape.model_type} takes no keys and values from outside (its forward has no past_key_values "
+            "that peft can fill)"
         )
 
     def cost(self, config: Mapping[str, Value], shape: ModelShape) -> AdapterCost:

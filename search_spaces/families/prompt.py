@@ -31,6 +31,8 @@ class PromptTuning(Family):
     )
 
     def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
+        if not shape.accepts_embeddings:
+            return f"{shape.model_type} takes no embeddings in place of token ids, as prompt tuning needs"
         if task != "causal-lm" and any(matrix.per_token for matrix in shape.head):
             return (
                 f"{shape.model_type} classifies by the last token of its input ids; prompt tuning passes "

@@ -46,7 +46,8 @@ class TinyLora(FittedFamily):
         """u parameters, or none of its own where v is tied.
 
         2r(i + r + o) FLOPs a token forward; backward r × r gradients and what passes through B, and through A
-        where the input needs a gradient. A step mixes the P, 2ur² forward and as much backward.
+        where the input needs a gradient. A step mixes the P, 2ur² forward and as much backward; one alone is
+        scaled, elementwise.
         """
         inputs, outputs, rank = matrix.inputs, matrix.outputs, _rank(config, matrix)
         numbers = int(config.get("numbers", _DEFAULT_NUMBERS))
@@ -54,7 +55,7 @@ class TinyLora(FittedFamily):
             0 if config.get("tied", False) else numbers,
             forward=2.0 * rank * (inputs + rank + outputs),
             backward=2.0 * rank * (rank + outputs + differentiated * (inputs + rank)),
-            step=4.0 * numbers * rank**2,
+            step=4.0 * numbers * rank**2 if numbers > 1 else 0.0,
         )
 
     def stored_besides(self, config: Mapping[str, Value], matrix: Matrix) -> int:

@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def peft_task(task: TaskType) -> PeftTask:
-    """peft's name for a task; a regression is a classification with one output there."""
+def peft_task(task: TaskType) -> PeftTask | None:
+    """peft's name for a task: a regression is a classification with one output, and images have no name."""
     from peft import TaskType as PeftTask
 
+    if task == "image-classification":
+        return None
     return PeftTask.CAUSAL_LM if task == "causal-lm" else PeftTask.SEQ_CLS
 
 

@@ -100,14 +100,35 @@ class CompositeLayer(nn.Module, BaseTunerLayer):
             y = y + more.to(y.dtype)
         return y
 
+    @property
+    def weight(self) -> torch.Tensor:
+        """The weight that the module runs on, for code of the base that reads it and never calls the module:
+        DeBERTa does with the embeddings of its relative positions."""
+        replacing = [(part, own) for part, own in self.active() if part.replaces]
+        return self._replaced(replacing)["weight"] if replacing else super().weight
+
+    def __getattr__(self, name: str) -> Any:
+        """The module's children as well, since code of the base may reach through it for one (ViT does)."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            base = self.__dict__.get("_modules", {}).get("base_layer")
+            if base is not None and name in base._modules:
+                return base._modules[name]
+            raise
+
+    def _replaced(self, replacing: Sequence[tuple[Part, Tensors]]) -> Tensors:
+        """The module's parameters as the parts that replace some of them want them."""
+        weights: Tensors = dict(self.base_layer.named_parameters())
+        for part, own in replacing:
+            weights = part.merge(own, weights, isinstance(self.base_layer, Conv1D))
+        return weights
+
     def _base(self, active: Sequence[tuple[Part, Tensors]], *args: Any, **kwargs: Any) -> torch.Tensor:
         replacing = [(part, own) for part, own in active if part.replaces]
         if not replacing:
             return self.base_layer(*args, **kwargs)
-        weights: Tensors = dict(self.base_layer.named_parameters())
-        for part, own in replacing:
-            weights = part.merge(own, weights, isinstance(self.base_layer, Conv1D))
-        return functional_call(self.base_layer, weights, args, kwargs)
+        return functional_call(self.base_layer, self._replaced(replacing), args, kwargs)
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         """Fold adapters into the module.

@@ -166,8 +166,8 @@ def test_the_ledger_appears_whole(sweep, tmp_path, monkeypatch):
     create_all = models.BaseModel.metadata.create_all
 
     def look(*args: object, **kwargs: object) -> None:
-        seen.append((tmp_path / "study.db").exists())
         create_all(*args, **kwargs)
+        seen.append((tmp_path / "study.db").exists())
 
     monkeypatch.setattr(models.BaseModel.metadata, "create_all", look)
     with claim_folder(tmp_path, prepared.sweep):
@@ -283,7 +283,7 @@ def test_two_processes_cannot_work_in_one_folder(sweep, tmp_path):
 
 def test_an_impossible_limit_writes_nothing(tiny_model, reviews, tmp_path):
     objectives = ["accuracy", {"name": "trainable_params", "min": 1e12}]
-    with pytest.raises(InvalidInputError, match=r"objectives\[1\].*move the limit"):
+    with pytest.raises(InvalidInputError, match=r"objectives\[1\].*Move the limit"):
         run_sweep(small_sweep(tiny_model("bert"), reviews, objectives=objectives), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

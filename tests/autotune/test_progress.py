@@ -229,7 +229,7 @@ def test_quiet_is_silent() -> None:
             {"family": "lora", **{f"lora.layers.{i}": i in (0, 3, 4, 5) for i in range(6)}, "lora.rank": 2},
             "lora layers 0, 3–5 · r2",
         ),
-        ({"x": 12.5, "y": "a"}, "12 · a"),
+        ({"x": 12.5, "y": "a"}, "x 12 · a"),
         ({}, ""),
     ],
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from transformers import BertConfig, DistilBertConfig, GPT2Config
+from transformers import BertConfig, DebertaV2Config, DistilBertConfig, GPT2Config, T5Config, ViTConfig
 from typer.testing import CliRunner, Result
 
 from autotune.candidates import every_configuration
@@ -29,6 +29,9 @@ parameters:
   lora.targets: [q+v, all]
   lora.rank: {low: 1, high: 4}
   lora.scale: 2.0
+  lora.init: kaiming
+  lora.freeze_a: false
+  lora.lr_ratio: 1.0
   lora.dropout: 0.0
   lora.learning_rate: [1e-4, 3e-4]
   head.learning_rate: 1e-3
@@ -114,6 +117,38 @@ def test_the_task_decides_too(tmp_path: Path) -> None:
     assert (classified["head"]["supported"], continued["head"]["supported"]) == (True, False)
 
 
+def test_every_kind_of_architecture_is_read_from_its_config(tmp_path: Path) -> None:
+    """Two stacks, relative positions, images; the task of an image model need not be said."""
+    configs = {
+        "t5": T5Config(d_model=32, d_kv=8, d_ff=56, num_layers=2, num_heads=4, vocab_size=90),
+        "deberta-v2": DebertaV2Config(
+            **SMALL, num_hidden_layers=2, relative_attention=True, pos_att_type="c2p"
+        ),
+        "vit": ViTConfig(
+            **{name: size for name, size in SMALL.items() if name != "vocab_size"},
+            num_hidden_layers=2,
+            image_size=12,
+            patch_size=4,
+        ),
+    }
+    reasons = {
+        "t5": {"bitfit": "no biases", "prompt": "no embeddings in place"},
+        "deberta-v2": {"prefix": "no keys and values", "layer-prefix": "attention in code of its own"},
+        "vit": {"adalora": "penalty", "prompt": "no embeddings in place"},
+    }
+    for name, config in configs.items():
+        config.save_pretrained(tmp_path / name)
+        families = asked("spaces", "--model", tmp_path / name)["families"]
+        assert families["lora"]["supported"] is True
+        for family, reason in reasons[name].items():
+            assert reason in families[family]["reason"]
+        costs = asked("cost", "--model", tmp_path / name, "--space", "adapters", "--samples", 20)
+        assert costs["tokens"] == (10 if name == "vit" else 128)
+        shares = costs["families"]["lora"]["train_flops"]["share"]
+        assert 0.3 < shares["min"] < shares["max"] < 3
+        assert costs["families"]["lora"]["inference_flops"]["share"]["max"] == pytest.approx(1)
+
+
 def test_a_finite_space_is_counted_exactly(bert: Path, shape: ModelShape, tmp_path: Path) -> None:
     file = tmp_path / "finite.yaml"
     file.write_text(FINITE)
@@ -196,7 +231,7 @@ def test_costs_are_quantiles_of_the_cost_model(bert: Path, shape: ModelShape) ->
     assert full["trainable_params"] == shape.base_parameters + shape.head_parameters
     assert full["train_flops"] == model.full_fine_tuning_flops()
     assert full["inference_flops"] == pytest.approx(model({"family": "head"}).inference_flops, rel=1e-12)
-    assert list(found["families"]) == ["lora", "ia3", "prefix", "prompt", "norm", "head"]
+    assert list(found["families"]) == list(load_space("adapters", shape=shape).space["family"].choices)
     for family in found["families"].values():
         assert family["configurations"] == 200
         for cost in KNOWN_COSTS:
@@ -277,7 +312,12 @@ def test_a_model_type_stands_for_its_default_configuration() -> None:
     [
         (("spaces", "--model", "./nowhere"), "--model", "there is no folder './nowhere'"),
         (("spaces", "--model", "bert", "--task", "causal-lm"), "--task", "needs a decoder"),
-        (("spaces", "--model", "resnet"), "--task", "cannot do sequence-classification"),
+        (
+            ("spaces", "--model", "resnet", "--task", "sequence-classification"),
+            "--task",
+            "cannot do sequence-classification",
+        ),
+        (("spaces", "--model", "resnet"), "--model", "cannot be used: no list of"),
         (("spaces", "--space", "lara"), "", "no preset is called 'lara'"),
         (("cost", "--model", "bert", "--space", "lora", "--html", "no/x.html"), "--html", "no folder 'no'"),
     ],

@@ -386,7 +386,7 @@ def test_a_filled_in_sweep_comes_back(tmp_path: Path) -> None:
         ({"model": "bert-base-uncased"}, ["model.name"]),
         ({"fidelity": {"train_samples": 100}}, ["fidelity.train_samples"]),
         (
-            {"space": {"families": ["lora", "head"], "parameters": {"lora.rank": {"high": 8}}}},
+            {"space": {"include": "lora", "parameters": {"lora.rank": {"high": 8}}}},
             ["space.parameters.lora.rank.high"],
         ),
         ({"objectives": ["accuracy", "trainable_params", "train_flops"]}, ["objectives"]),

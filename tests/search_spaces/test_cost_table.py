@@ -54,6 +54,27 @@ def test_every_family_on_every_main_architecture(name: str) -> None:
             assert_equal_to_calls(costs, drawn(costs.shape, spec, 60))
 
 
+@pytest.mark.parametrize(
+    ("architecture", "task"),
+    [
+        ("t5", "sequence-classification"),
+        ("deberta", "sequence-classification"),
+        ("vit", "image-classification"),
+    ],
+)
+def test_architectures_with_more_than_tokens_and_layers(architecture: str, task: str) -> None:
+    """Two stacks, relative positions, patches."""
+    costs = model(architecture, task)
+    families = [
+        name for name in REGISTRY if REGISTRY[name].unsupported(costs.shape, costs.shape.task) is None
+    ]
+    masks = {f"{n}.layers": {"mask": True} for n in ("lora", "ia3", "ssf", "norm")}
+    for parameters in ({}, masks):
+        assert_equal_to_calls(
+            costs, drawn(costs.shape, {"families": families, "parameters": parameters}, 200)
+        )
+
+
 @pytest.mark.parametrize("preset", preset_names())
 def test_every_preset(preset: str) -> None:
     costs = model("bert", "sequence-classification")

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
 import pytest
 from transformers import BertConfig
 
 from search_spaces.costs import KNOWN_COSTS, CostModel, Costs, Workload
+from search_spaces.families import REGISTRY
+from search_spaces.families.composite import PARTS
 from search_spaces.parameters import Config
 from search_spaces.shapes import TaskType, read_shape
 from tests.search_spaces.tiny_models import (
-    BATCH,
     MAIN,
-    TOKENS,
     Case,
     batch,
     build,
-    cases,
+    contract,
     observe,
     pairs,
     shape_of,
     step,
+    workload,
 )
 
-WORKLOAD = Workload(TOKENS, TOKENS**2, BATCH, BATCH)
 EXACT = 1e-9
 """Relative tolerance of FLOPs: both sides count the same products, so only rounding may differ."""
 
@@ -32,10 +33,10 @@ SITES = ("gate", "q", "k", "v", "o", "up", "down", "o+up", "k+down")
 
 
 def estimated(case: Case) -> Costs:
-    return CostModel(shape_of(case.model, case.task), case.task, WORKLOAD)(case.full_config)
+    return CostModel(shape_of(case.model, case.task), case.task, workload(case.task))(case.full_config)
 
 
-@pytest.mark.parametrize("case", cases(), ids=str)
+@pytest.mark.parametrize("case", contract())
 def test_flops_are_those_that_torch_counts(case: Case) -> None:
     """Training on one batch, and inference on one sample once merged."""
     assert estimated(case).train_flops == pytest.approx(observe(case).train_flops, rel=EXACT)
@@ -52,6 +53,60 @@ def test_truncation_inside_the_lowest_layer(family: str, model: str) -> None:
         assert estimated(case).train_flops == pytest.approx(expected, rel=EXACT), targets
 
 
+@pytest.mark.parametrize("targets", ["k+down", "cross-attention", "encoder.q+v", "decoder.k", "decoder.v+o"])
+@pytest.mark.parametrize("chosen", [1, 2, 3, 5, (1, 3), (0, 4)])
+def test_truncation_in_an_encoder_decoder(targets: str, chosen: int | tuple[int, ...]) -> None:
+    """Whether the encoder's output needs a gradient decides what every layer of the decoder computes."""
+    config: Config = {"targets": targets, "rank": 3}
+    if isinstance(chosen, int):
+        config["layers"] = chosen
+    else:
+        config |= {f"layers.{layer}": layer in chosen for layer in range(5)}
+    case = Case("lora", "t5", "regression", 0, config)
+    expected = step(case.adapted(), batch(case.task))
+    assert estimated(case).train_flops == pytest.approx(expected, rel=EXACT)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_composites_in_an_encoder_decoder(seed: int) -> None:
+    """Parts with layers of their own, so that every layer of the decoder has other sites."""
+    rng = np.random.default_rng(seed)
+    config: Config = {f"parts.{part}": True for part in PARTS}
+    for part in PARTS:
+        kept = int(rng.integers(5))
+        config |= {f"{part}.layers.{i}": bool(i == kept or (rng.random() < 0.3 and seed)) for i in range(5)}
+    case = Case("composite", "t5", "regression", 0, config)
+    expected = step(case.adapted(), batch(case.task))
+    assert estimated(case).train_flops == pytest.approx(expected, rel=EXACT)
+
+
+def test_a_mask_off_the_side_of_the_targets_means_its_top_layer() -> None:
+    shape = shape_of("t5", "regression")
+    mask: Config = {f"layers.{layer}": layer == 1 for layer in range(5)}
+    lora = REGISTRY["lora"]
+    for targets, config, expected in (
+        ("decoder.q", mask, (4,)),
+        ("encoder.q", mask, (1,)),
+        ("q", mask, (1,)),
+        ("encoder.q", {"layers": 2}, (1, 2)),
+        ("decoder.q", {"layers": 4}, (3, 4)),
+        ("q", {"layers": 4}, (1, 2, 3, 4)),
+    ):
+        found = lora.cost({**config, "targets": targets}, shape).layer_sites
+        assert tuple(layer for layer, _ in found) == expected
+
+
+@pytest.mark.parametrize("model", ["deberta", "deberta_apart"])
+@pytest.mark.parametrize("targets", ["q", "k", "v", "q+k"])
+@pytest.mark.parametrize("layers", [1, 3])
+def test_relative_positions(model: str, targets: str, layers: int) -> None:
+    """Shared projections carry the adapter to the positions; those apart stay frozen."""
+    config: Config = {"targets": targets, "layers": layers, "rank": 3, "dora": True}
+    case = Case("lora", model, "regression", 0, config)
+    expected = step(case.adapted(), batch(case.task))
+    assert estimated(case).train_flops == pytest.approx(expected, rel=EXACT)
+
+
 @pytest.mark.parametrize("model", MAIN)
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 @pytest.mark.parametrize("layers", [1, 3])
@@ -64,7 +119,7 @@ def test_dora_as_peft_computes_it(model: str, dropout: float, layers: int) -> No
 
 @pytest.mark.parametrize(("model", "task"), pairs())
 def test_full_fine_tuning(model: str, task: TaskType) -> None:
-    flops = CostModel(shape_of(model, task), task, WORKLOAD).full_fine_tuning_flops()
+    flops = CostModel(shape_of(model, task), task, workload(task)).full_fine_tuning_flops()
     assert flops == pytest.approx(step(build(model, task), batch(task)), rel=EXACT)
 
 
@@ -160,4 +215,4 @@ def test_a_wrong_family_or_task_is_refused(bert_base: CostModel) -> None:
     with pytest.raises(ValueError, match=r"^family: None"):
         bert_base({"lora.rank": 4})
     with pytest.raises(ValueError, match=r"^task: 'regression'"):
-        CostModel(bert_base.shape, "regression", WORKLOAD)
+        CostModel(bert_base.shape, "regression", bert_base.workload)

@@ -7,49 +7,50 @@ import re
 import pytest
 import torch
 
-from search_spaces.costs import CostModel, Costs, Workload
+from search_spaces.costs import CostModel, Costs
 from search_spaces.families import REGISTRY, AdapterCost, Family, local_config, register
 from search_spaces.families.backward import layer_gradients
 from search_spaces.parameters import Config
 from search_spaces.space import SearchSpace
 from tests.search_spaces.tiny_models import (
-    BATCH,
     DEPTH,
+    TASKS,
     TOKENS,
     Case,
     batch,
     cases,
+    contract,
     logits,
     observe,
     pairs,
     shape_of,
+    workload,
 )
-
-WORKLOAD = Workload(TOKENS, TOKENS**2, BATCH, BATCH)
 
 
 def estimated(case: Case) -> Costs:
-    return CostModel(shape_of(case.model, case.task), case.task, WORKLOAD)(case.full_config)
+    return CostModel(shape_of(case.model, case.task), case.task, workload(case.task))(case.full_config)
 
 
-@pytest.mark.parametrize("case", cases(), ids=str)
+@pytest.mark.parametrize("case", contract())
 def test_it_counts_its_parameters(case: Case) -> None:
     assert estimated(case).trainable_params == observe(case).adapter
     assert estimated(case).head_params == observe(case).head
     assert estimated(case).stored_bytes == observe(case).stored_bytes
 
 
-@pytest.mark.parametrize("case", cases(), ids=str)
+@pytest.mark.parametrize("case", contract())
 def test_it_trains_saves_loads_and_merges(case: Case) -> None:
     seen = observe(case)
     assert seen.wrong_gradients == ()
     assert seen.change > 1e-4  # a multiplicative adapter moves little where the weights are small
     assert seen.reload_error < 1e-6
-    assert seen.merge_error is None or seen.merge_error < 1e-4
+    # Large changes of a weight (WaveFT's) cancel only up to rounding.
+    assert seen.merge_error is None or seen.merge_error < 1e-4 + 1e-3 * seen.change
 
 
 @pytest.mark.parametrize(
-    "case", [c for c in cases() if c.task == "sequence-classification" and c.number == 0], ids=str
+    "case", contract(*(c for c in cases() if c.task == "sequence-classification" and c.number == 0))
 )
 def test_padding_changes_no_prediction(case: Case) -> None:
     model = case.adapted()
@@ -101,9 +102,12 @@ def test_what_is_unsupported() -> None:
         return {(m, task) for m, task in pairs() if family.unsupported(shape_of(m, task), task)}
 
     assert {task for _, task in refused("head")} == {"causal-lm"}
-    assert {model for model, _ in refused("prefix")} == {"distilbert", "modernbert"}
-    assert {task for _, task in refused("prompt")} == {"sequence-classification", "regression"}
-    assert not {"bert", "roberta", "electra", "distilbert"} & {model for model, _ in refused("prompt")}
+    no_cache = {"distilbert", "modernbert", "deberta", "deberta_apart", "vit", "t5", "t5_gated"}
+    assert {model for model, _ in refused("prefix")} == no_cache
+    assert {task for _, task in refused("prompt")} == set(TASKS) - {"causal-lm"}
+    refused_prompt = {model for model, _ in refused("prompt")}
+    assert not {"bert", "roberta", "electra", "distilbert", "deberta"} & refused_prompt
+    assert {"vit", "t5"} <= refused_prompt
     assert refused("lora") | refused("ia3") | refused("norm") == set()
 
 

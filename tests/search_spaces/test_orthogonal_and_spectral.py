@@ -243,3 +243,8 @@ def test_p_tuning_stores_less_than_it_trains(real_shapes: tuple[ModelShape, ...]
     steps = 100 / 32
     weights = 2 * 768 * 128 + 128**2
     assert p_tuning.train_flops - prompt.train_flops == pytest.approx(steps * 6 * 10 * weights)
+
+
+def test_p_tuning_is_refused_where_peft_would_mistake_its_network_for_the_head() -> None:
+    assert "mlp_head" in str(REGISTRY["p_tuning"].unsupported(shape_of("modernbert", CLASSES), CLASSES))
+    assert REGISTRY["p_tuning"].unsupported(shape_of("bert", CLASSES), CLASSES) is None

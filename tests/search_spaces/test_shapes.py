@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from transformers import AlbertConfig, BertConfig, GPT2Config, MixtralConfig, RobertaConfig, T5Config
+from transformers import (
+    AlbertConfig,
+    BartConfig,
+    BertConfig,
+    DebertaV2Config,
+    GPT2Config,
+    MixtralConfig,
+    OPTConfig,
+    RobertaConfig,
+    ViTConfig,
+)
 
-from search_spaces.shapes import ModelShape, TaskType, read_shape
+from search_spaces.shapes import ModelShape, TaskType, is_targets, read_shape
 from tests.search_spaces.tiny_models import CONFIGS, DEPTH, LABELS, build, pairs, shape_of
 
 
@@ -19,14 +30,16 @@ from tests.search_spaces.tiny_models import CONFIGS, DEPTH, LABELS, build, pairs
 def test_a_shape_counts_what_is_there(model: str, task: TaskType) -> None:
     shape, network = shape_of(model, task), build(model, task)
     modules = dict(network.named_modules())
-    assert shape.depth == DEPTH
+    assert shape.encoder_depth == DEPTH
     assert shape.base_parameters + shape.head_parameters == sum(p.numel() for p in network.parameters())
     assert shape.head_parameters == sum(
         p.numel() for name in shape.head_modules for p in modules[name].parameters()
     )
-    for layer in range(DEPTH):
+    for layer in range(shape.depth):
         for matrix in shape.matrices:
-            module = modules[f"{shape.layers_path}.{layer}.{matrix.name}"]
+            if matrix.stack != shape.stack_of(layer):
+                continue
+            module = modules[f"{shape.layer_path(layer)}.{matrix.name}"]
             sizes = tuple(module.weight.shape)
             assert sizes == (
                 (matrix.inputs, matrix.outputs) if matrix.conv1d else (matrix.outputs, matrix.inputs)
@@ -38,7 +51,7 @@ def test_a_shape_counts_what_is_there(model: str, task: TaskType) -> None:
     below = sum(inputs * outputs + outputs for inputs, outputs in shape.input_matrices)
     assert in_layers <= shape.body_parameters - below <= shape.base_parameters
     assert shape.task == task
-    assert shape.labels == {"sequence-classification": LABELS, "regression": 1, "causal-lm": 0}[task]
+    assert shape.labels == {"regression": 1, "causal-lm": 0}.get(task, LABELS)
 
 
 def test_bert_base() -> None:
@@ -86,6 +99,57 @@ def test_select_by_role_by_set_and_through_fused_matrices() -> None:
     assert roles("gpt2", "q+v") == roles("gpt2", "qkv") == ["qkv"]
     assert roles("modernbert", "gate+up") == ["gate_up"]
     assert len(roles("llama", "all")) == 7
+
+
+def test_an_encoder_decoder_is_two_stacks_with_one_numbering() -> None:
+    shape = shape_of("t5", "sequence-classification")
+    assert (shape.depth, shape.encoder_depth, shape.decoder_depth) == (5, 3, 2)
+    assert [shape.stack_of(layer) for layer in range(5)] == [0, 0, 0, 1, 1]
+    assert shape.layer_path(2) == "transformer.encoder.block.2"
+    assert shape.layer_path(3) == "transformer.decoder.block.0"
+    assert [(n.layer, n.name) for n in shape.norms if n.place == "final"] == [
+        (2, "transformer.encoder.final_layer_norm"),
+        (5, "transformer.decoder.final_layer_norm"),
+    ]
+    pattern = shape.modules((2, 3), shape.select("q"))
+    hit = [name for name, _ in build("t5", "regression").named_modules() if re.fullmatch(pattern, name)]
+    assert hit == [
+        "transformer.encoder.block.2.layer.0.SelfAttention.q",
+        "transformer.decoder.block.0.layer.0.SelfAttention.q",
+        "transformer.decoder.block.0.layer.1.EncDecAttention.q",
+    ]
+
+
+def test_select_on_one_side_of_an_encoder_decoder() -> None:
+    def sites(targets: str) -> list[str]:
+        return [f"{m.stack}{m.site}" for m in shape_of("t5", "regression").select(targets)]
+
+    assert sites("q+v") == ["0q", "0v", "1q", "1v", "1cross-q", "1cross-v"]
+    assert sites("encoder.q+v") == ["0q", "0v"]
+    assert sites("decoder.feed-forward") == ["1up", "1down"]
+    assert sites("cross-attention") == ["1cross-q", "1cross-k", "1cross-v", "1cross-o"]
+    with pytest.raises(ValueError, match=r"'decoder\.all' selects nothing in bert; .* one stack"):
+        shape_of("bert", "regression").select("decoder.all")
+    known = ["encoder.q+v", "cross-attention", "all", "middle.all", "encoder.w"]
+    assert [is_targets(text) for text in known] == [True, True, True, False, False]
+
+
+def test_deberta_shares_its_projections_or_has_them_apart() -> None:
+    shared, apart = shape_of("deberta", "regression"), shape_of("deberta_apart", "regression")
+    assert shared.positions == apart.positions == 10
+    assert {m.role for m in shared.matrices if m.positions == 10} == {"q", "k"}
+    assert [m.positions for m in apart.matrices] == [0] * 6
+    assert (shared.position_matrices, apart.position_matrices) == ((), ((32, 32), (32, 32)))
+    assert apart.input_matrices == ((3 * 32, 32),), "the convolution over three neighbours"
+    with pytest.raises(ValueError, match="projects positions that nothing reads"):
+        read_shape(DebertaV2Config(**SMALL, relative_attention=True, share_att_key=True), "regression")
+
+
+def test_an_image_is_its_patches() -> None:
+    """ViT-B/16 with 1,000 classes: 86,567,656 parameters."""
+    shape = read_shape(ViTConfig(), "image-classification", 1000)
+    assert shape.base_parameters + shape.head_parameters == 86_567_656
+    assert (shape.patches, shape.patch_matrix, shape.vocabulary) == (196, (3 * 16 * 16, 768), 0)
 
 
 def test_select_refuses_what_it_cannot_find() -> None:
@@ -147,8 +211,14 @@ def test_matrices_of_unknown_purpose_are_refused() -> None:
         read_shape(MixtralConfig(**SMALL, num_key_value_heads=2, num_hidden_layers=2), "causal-lm")
     with pytest.raises(ValueError, match="model: "):
         read_shape(
-            T5Config(vocab_size=40, d_model=16, d_ff=24, num_layers=2, num_heads=2), "sequence-classification"
+            BartConfig(vocab_size=40, d_model=16, encoder_layers=2, decoder_layers=2),
+            "sequence-classification",
         )
+
+
+def test_normalisations_in_other_places_are_refused() -> None:
+    with pytest.raises(ValueError, match="do_layer_norm_before is off"):
+        read_shape(OPTConfig(do_layer_norm_before=False, num_hidden_layers=1), "causal-lm")
 
 
 def test_no_deep_learning_library_is_imported_before_it_is_needed() -> None:

@@ -1,10 +1,12 @@
 """Tiny random models of every supported architecture, and the sweep of cases the contract suite runs over.
 
-The sizes all differ, so that a formula that confuses two of them fails.
+The sizes all differ, so that a formula that confuses two of them fails. Models are built once and copied, and
+a case is observed once, so that the suite over the whole registry stays affordable.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -12,27 +14,36 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from peft import PeftModel, get_peft_model
 from safetensors.torch import load_file
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import (
     AutoModelForCausalLM,
+    AutoModelForImageClassification,
     AutoModelForSequenceClassification,
     BertConfig,
+    DebertaV2Config,
     DistilBertConfig,
     ElectraConfig,
+    GemmaConfig,
     GPT2Config,
     GPTNeoXConfig,
     LlamaConfig,
     MistralConfig,
     ModernBertConfig,
+    OPTConfig,
+    Phi3Config,
     PretrainedConfig,
     Qwen2Config,
     Qwen3Config,
     RobertaConfig,
+    T5Config,
+    ViTConfig,
 )
 
+from search_spaces.costs import Workload
 from search_spaces.families import REGISTRY, Family
 from search_spaces.families.tools import freeze
 from search_spaces.parameters import Config, LayerMask, TopLayers
@@ -50,6 +61,23 @@ _BERT = {
     "pad_token_id": 0,
 }
 _LLAMA = {**_BERT, "num_key_value_heads": 2}
+_DEBERTA = {
+    **_BERT,
+    "type_vocab_size": 0,
+    "position_biased_input": False,
+    "relative_attention": True,
+    "position_buckets": 5,
+    "norm_rel_ebd": "layer_norm",
+    "pos_att_type": "p2c|c2p",
+}
+_T5 = {
+    "vocab_size": 90,
+    "d_model": 32,
+    "d_kv": 6,
+    "num_layers": DEPTH,
+    "num_decoder_layers": 2,
+    "num_heads": 4,
+}
 _MARKS = {"bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}
 
 CONFIGS: dict[str, Callable[[], PretrainedConfig]] = {
@@ -66,38 +94,101 @@ CONFIGS: dict[str, Callable[[], PretrainedConfig]] = {
     "qwen2": lambda: Qwen2Config(**_LLAMA),
     "qwen3": lambda: Qwen3Config(**_LLAMA, head_dim=12),
     "gpt_neox": lambda: GPTNeoXConfig(**_BERT),
+    "deberta": lambda: DebertaV2Config(**_DEBERTA, share_att_key=True),
+    "deberta_apart": lambda: DebertaV2Config(**_DEBERTA, share_att_key=False, conv_kernel_size=3),
+    "vit": lambda: ViTConfig(
+        **{name: _BERT[name] for name in ("hidden_size", "num_hidden_layers", "num_attention_heads")},
+        intermediate_size=56,
+        image_size=12,
+        patch_size=4,
+        num_channels=2,
+    ),
+    "t5": lambda: T5Config(**_T5, d_ff=56, decoder_start_token_id=0, pad_token_id=0, eos_token_id=1),
+    "t5_gated": lambda: T5Config(
+        **_T5,
+        d_ff=56,
+        decoder_start_token_id=0,
+        pad_token_id=0,
+        eos_token_id=1,
+        feed_forward_proj="gated-gelu",
+    ),
+    "opt": lambda: OPTConfig(
+        vocab_size=90,
+        hidden_size=32,
+        num_hidden_layers=DEPTH,
+        num_attention_heads=4,
+        ffn_dim=56,
+        word_embed_proj_dim=32,
+        max_position_embeddings=128,
+        pad_token_id=0,
+    ),
+    "phi3": lambda: Phi3Config(**_LLAMA, original_max_position_embeddings=128),
+    "gemma": lambda: GemmaConfig(**_LLAMA, head_dim=12),
 }
-ENCODERS = ("bert", "roberta", "electra", "distilbert", "modernbert")
+ENCODERS = (
+    "bert",
+    "roberta",
+    "electra",
+    "distilbert",
+    "modernbert",
+    "deberta",
+    "deberta_apart",
+    "t5",
+    "t5_gated",
+)
 MAIN = ("bert", "gpt2", "llama")
 """The architectures that every family is tried on with every kind of knob."""
+MASKED = (*MAIN, "deberta", "t5")
+"""Those where every family is tried on a mask of layers too."""
+READ_ONLY = ("gemma", "phi3", "opt", "deberta_apart", "t5_gated")
+"""Architectures that are read and priced but whose adapters are not tried apart from their kin's."""
 LIKE_LLAMA = ("mistral", "qwen2")
-"""Architectures whose shape is read but whose adapters are not tried apart from Llama's."""
+"""Decoders that are tried as language models alone."""
 
-TASKS: tuple[TaskType, ...] = ("sequence-classification", "regression", "causal-lm")
+TASKS: tuple[TaskType, ...] = ("sequence-classification", "regression", "causal-lm", "image-classification")
 
 
 def build(name: str, task: TaskType) -> Any:
     """A tiny model in training mode with eager attention and without dropout of its own."""
+    return copy.deepcopy(_built(name, task))
+
+
+@cache
+def _built(name: str, task: TaskType) -> Any:
     torch.manual_seed(0)
     config = CONFIGS[name]()
-    for field in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout"):
-        if hasattr(config, field):
+    for field in (
+        *("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout"),
+        *("resid_pdrop", "embd_pdrop", "attn_pdrop", "seq_classif_dropout", "hidden_dropout"),
+        *("pooler_dropout", "dropout_rate", "classifier_dropout"),
+    ):
+        if getattr(config, field, None):
             setattr(config, field, 0.0)
-    for field in ("resid_pdrop", "embd_pdrop", "attn_pdrop", "seq_classif_dropout", "hidden_dropout"):
-        if hasattr(config, field):
-            setattr(config, field, 0.0)
+    auto: Any = AutoModelForSequenceClassification
     if task == "causal-lm":
-        return AutoModelForCausalLM.from_config(config, attn_implementation="eager").train()
-    config.num_labels = 1 if task == "regression" else LABELS
-    return AutoModelForSequenceClassification.from_config(config, attn_implementation="eager").train()
+        auto = AutoModelForCausalLM
+    else:
+        config.num_labels = 1 if task == "regression" else LABELS
+    if task == "image-classification":
+        auto = AutoModelForImageClassification
+    return auto.from_config(config, attn_implementation="eager").train()
 
 
 def batch(task: TaskType, *, padded: bool = False) -> dict[str, torch.Tensor]:
-    """Inputs of shape [BATCH, TOKENS], every other row padded on the right by a third where `padded`."""
+    """Inputs of shape [BATCH, TOKENS], every other row padded on the right by a third where `padded`; for
+    images pixels of shape [BATCH, 2, 12, 12], which is a class token and 9 patches.
+
+    Every row ends with token 1, the end of a sequence in `CONFIGS`, as T5's classifier wants.
+    """
     generator = torch.Generator().manual_seed(1)
+    if task == "image-classification":
+        pixels = torch.randn(BATCH, 2, 12, 12, generator=generator)
+        return {"pixel_values": pixels, "labels": torch.arange(BATCH) % LABELS}
     ids = torch.randint(3, 90, (BATCH, TOKENS), generator=generator)
+    ids[:, -1] = 1
     mask = torch.ones_like(ids)
     if padded:
+        ids[::2, -TOKENS // 3 - 1] = 1
         ids[::2, -TOKENS // 3 :] = 0
         mask[::2, -TOKENS // 3 :] = 0
     labels = {
@@ -108,19 +199,27 @@ def batch(task: TaskType, *, padded: bool = False) -> dict[str, torch.Tensor]:
     return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
-def samples(family: Family, *, drawn: int, seed: int = 0) -> Iterator[Config]:
-    """Local configurations of a family: its default, a mask of layers with a hole in it if the family can
-    choose layers, and `drawn` others from its knobs.
+def workload(task: TaskType) -> Workload:
+    """What `batch` holds."""
+    tokens = 10 if task == "image-classification" else TOKENS
+    return Workload(tokens, tokens**2, BATCH, BATCH)
+
+
+def samples(
+    family: Family, *, masked: bool, drawn: int, depth: int = DEPTH, seed: int = 0
+) -> Iterator[Config]:
+    """Local configurations of a family: its default, if `masked` a mask of layers with a hole in it where the
+    family can choose layers, and `drawn` others from its knobs.
     """
-    space = SearchSpace(family.knobs, family.switches).bind(DEPTH)
+    space = SearchSpace(family.knobs, family.switches).bind(depth)
     yield space.default()
     masks = [
         LayerMask(name=knob.name, when=knob.when) for knob in family.knobs if isinstance(knob, TopLayers)
     ]
-    if masks:
+    if masked and masks:
         others = tuple(knob for knob in family.knobs if not isinstance(knob, TopLayers))
-        mask = {f"{masks[0].name}.0": False, f"{masks[0].name}.1": True, f"{masks[0].name}.2": False}
-        yield {**SearchSpace((*others, *masks)).bind(DEPTH).default(), **mask}
+        mask = {f"{masks[0].name}.{layer}": layer % 3 == 1 for layer in range(depth)}
+        yield {**SearchSpace((*others, *masks)).bind(depth).default(), **mask}
     rng = np.random.default_rng(seed)
     for _ in range(drawn):
         yield space.sample(rng)
@@ -163,22 +262,83 @@ def shape_of(model: str, task: TaskType) -> ModelShape:
 @cache
 def pairs() -> tuple[tuple[str, TaskType], ...]:
     """Every architecture with every task that it can do."""
-    return tuple((m, task) for m in CONFIGS for task in TASKS if task != "causal-lm" or m not in ENCODERS)
+    found: list[tuple[str, TaskType]] = []
+    for model in CONFIGS:
+        tasks = TASKS[:2] if model in ENCODERS else TASKS[:3]
+        found.extend((model, task) for task in (TASKS[3:] if model == "vit" else tasks))
+    return tuple(found)
 
 
 @cache
 def cases() -> tuple[Case, ...]:
     """Every registered family on every architecture and task it supports; more of them on `MAIN`."""
-    found = []
+    found: list[Case] = []
     for model, task in pairs():
-        if model not in MAIN and (task == "regression" or model in LIKE_LLAMA):
+        if model not in MAIN and (task == "regression" or model in READ_ONLY):
+            continue
+        if model in LIKE_LLAMA and task != "causal-lm":
             continue
         for name, family in REGISTRY.items():
             if family.unsupported(shape_of(model, task), task) is None:
-                configs = list(samples(family, drawn=2 if model in MAIN else 0, seed=len(found)))
-                configs = configs[:1] if task == "regression" else configs
+                configs = list(
+                    samples(
+                        family,
+                        masked=model in MASKED and task != "regression",
+                        drawn=6 if model in MAIN and task != "regression" else 0,
+                        depth=shape_of(model, task).depth,
+                        seed=len(found),
+                    )
+                )
                 found.extend(Case(name, model, task, number, c) for number, c in enumerate(configs))
     return tuple(found)
+
+
+_REPRESENTATIVE = (
+    *(
+        "lora",
+        "adalora",
+        "ia3",
+        "oft",
+        "vera",
+        "norm",
+        "prefix",
+        "prompt",
+        "p_tuning",
+        "head",
+        "full",
+        "half",
+    ),
+    *("serial", "parallel", "layer-prefix", "composite", "bitfit", "ssf"),
+)
+"""One family of each way to be priced and built; the others are matrix families like `lora`."""
+
+
+def _usual(case: Case) -> bool:
+    """Whether every run of the tests looks at a case: a default of each family on each of `MAIN`, one more
+    configuration on the first of them, and the default of `_REPRESENTATIVE` elsewhere. Regression, which
+    differs in the head alone, is left to the slow ones."""
+    if case.task == "regression":
+        return False
+    if case.model in MAIN:
+        return case.number < (2 if case.model == MAIN[0] else 1)
+    return case.number < 1 and case.family in _REPRESENTATIVE
+
+
+def contract(*chosen: Case) -> list[Any]:
+    """The cases as parameters of a test. Tests of one case run in one process, which observes it once, and
+    without coverage, which would slow them down: what they run is covered by the rest."""
+    return [
+        pytest.param(
+            case,
+            id=str(case),
+            marks=[
+                pytest.mark.xdist_group(str(case)),
+                pytest.mark.no_cover,
+                *([] if _usual(case) else [pytest.mark.slow]),
+            ],
+        )
+        for case in chosen or cases()
+    ]
 
 
 @dataclass(frozen=True)

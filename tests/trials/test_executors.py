@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from search_spaces.errors import InvalidInputError
-from trials.executors import EXECUTORS, Executor, LocalExecutor, ProcessExecutor
+from trials.executors import EXECUTORS, Executor, ExecutorError, LocalExecutor, ProcessExecutor
 from trials.records import Fidelity, TrialSpec, TrialStatus
 from trials.specs import ModelSpec, TaskSpec
 
@@ -86,6 +86,18 @@ def test_a_killed_worker_is_lost_and_replaced(setup):
         assert (ticket, result.status) == (2, TrialStatus.LOST)
         executor.submit(3, SPEC)
         assert executor.next_result()[1].status == TrialStatus.COMPLETE
+    finally:
+        executor.stop()
+
+
+def test_workers_that_cannot_start_end_the_sweep(setup, tmp_path):
+    model, task = setup
+    executor = ProcessExecutor(workers=1)
+    executor.start(model.model_copy(update={"name": str(tmp_path / "nothing")}), task)
+    try:
+        executor.submit(1, SPEC)
+        with pytest.raises(ExecutorError, match="no worker process could be started"):
+            executor.next_result()
     finally:
         executor.stop()
 

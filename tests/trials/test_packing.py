@@ -71,6 +71,22 @@ def test_every_family_trains_in_a_pack_as_alone(runner):
             raise AssertionError(f"{name}: {error}") from error
 
 
+def test_embeddings_of_positions_are_nobodys_rows(runner):
+    """Full fine-tuning trains them in BERT and GPT-2, and so runs alone; Llama has none."""
+    own = Pack(runner.base, runner.data).enter(0, spec(runner, "full", epochs=1))
+    assert (own is None) == (runner.base.shape.model_type == "llama")
+    assert own is None or own.status == TrialStatus.COMPLETE
+
+
+def test_relative_positions_are_nobodys_rows(tiny_model, reviews):
+    named = {name: str(reviews / f"{name}.tsv") for name in ("train", "validation", "test")}
+    task = TaskSpec(text="sentence", label="label", **named)
+    runner = Runner(ModelSpec(name=str(tiny_model("deberta")), precision="fp32"), task)
+    own = Pack(runner.base, runner.data).enter(0, spec(runner, "lora", epochs=1))
+    assert own is not None
+    assert own.status == TrialStatus.COMPLETE
+
+
 def test_a_mixed_pack_keeps_losses_and_weights_for_a_hundred_steps(runner):
     """Rank, targets, layers, scale, learning rate, schedule, batch size, length of the run and seed differ."""
     few = {"lora.dropout": 0.0, "lora.learning_rate": 3e-4}

@@ -89,6 +89,26 @@ def test_a_trial_counts_the_parameters_that_the_cost_foretells(family, runner):
     assert result.trainable_params == cost.parameters + runner.base.shape.head_parameters
 
 
+@pytest.mark.parametrize(
+    ("kind", "family"), [("deberta", "lora"), ("deberta", "prompt"), ("t5", "lora"), ("t5", "norm")]
+)
+def test_other_architectures_train(kind, family, tiny_model, reviews):
+    runner = Runner(ModelSpec(name=str(tiny_model(kind))), classification(reviews))
+    spec = TrialSpec(default_config(runner, family, epochs=1), seed=0, fidelity=Fidelity(train_samples=64))
+    result = runner.run(spec)
+    assert result.status == TrialStatus.COMPLETE, result.error
+    assert 0 <= result.metrics["accuracy"] <= 1
+    cost = REGISTRY[family].cost(local_config(family, dict(spec.config)), runner.base.shape)
+    assert result.trainable_params == cost.parameters + runner.base.shape.head_parameters
+
+
+def test_images_are_priced_and_not_trained():
+    with pytest.raises(
+        ValueError, match=r"task\.type: image-classification is priced .* Use sequence-classif"
+    ):
+        TaskSpec(type="image-classification", text="image", label="label")
+
+
 def test_the_seed_decides_the_head_the_adapter_and_the_order(runner):
     losses = {runner.run(TrialSpec(strong(runner), seed=seed)).metrics["eval_loss"] for seed in (1, 2, 1)}
     assert len(losses) == 2

@@ -1,0 +1,57 @@
+"""Learning curves carried on to the top of the ladder, with an interval that has been checked against results.
+
+A curve is a list of (fidelity, value) with rising fidelity; values are minimised.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+Curve = Sequence[tuple[float, float]]
+
+_WINDOW = 4.0
+"""The slope is that of the last two doublings. Of the laws tried on real fine-tuning curves, recorded at doubling
+sizes, none extrapolated better than the slope of the last three points."""
+
+FEWEST = 9
+"""Finished curves that it takes to say anything."""
+
+
+def extrapolate(curve: Curve, fidelity: float) -> float:
+    """The value expected at `fidelity`: a line through the last two doublings, against log fidelity.
+
+    The line is through the values' logarithm where they are above 0, and through two points at least. It never
+    leads upwards: a curve that rises is expected to stay where it is, as a single point is.
+    """
+    ends = curve[-1][0]
+    recent = [point for point in curve if point[0] >= ends / _WINDOW]
+    recent = [(f, y) for f, y in (recent if len(recent) > 1 else curve[-2:]) if f > 0]
+    if len(recent) < 2:
+        return curve[-1][1]
+    positive = all(y > 0 for _, y in recent)
+    x = np.log([f for f, _ in recent])
+    y = np.array([math.log(y) if positive else y for _, y in recent])
+    centre = x.mean()
+    slope = min(float((x - centre) @ y / ((x - centre) @ (x - centre))), 0.0)
+    expected = float(y.mean()) + slope * (math.log(fidelity) - centre)
+    return math.exp(expected) if positive else expected
+
+
+def margin(here: float, fidelity: float, finished: Sequence[Curve]) -> float | None:
+    """What to add to a curve that ends at `here`, carried on to `fidelity`, for the lower end of its interval.
+
+    Every finished curve is cut at `here` and carried on in the same way; the margin is the largest of the errors
+    downwards. Were a new curve exchangeable with those n, its final value would fall below the lower end with a
+    probability of at most 1 / (n + 1) (split conformal prediction, Vovk et al. 2005). A fixed rate of 10 % was the
+    alternative; it missed the best configuration itself, which is best because it improves more than others do.
+    None with fewer than `FEWEST` finished curves.
+    """
+    errors = []
+    for whole in finished:
+        start = [point for point in whole if point[0] <= here]
+        if start and whole[-1][0] >= fidelity and start[-1][0] < whole[-1][0]:
+            errors.append(whole[-1][1] - extrapolate(start, fidelity))
+    return min(errors) if len(errors) >= FEWEST else None

@@ -1,0 +1,174 @@
+"""The laws' forms: L = sum over k of c_k · basis_k(x; theta), linear in c >= 0, non-linear in theta only.
+
+Shapes: n points, d inputs, p linear coefficients, q non-linear ones. Inputs come as u = log(x / x0) [n, d], x0
+being the geometric mean of the points, so that every exponent and coefficient is of the order of one. The
+coefficients that people know follow from the centred ones by a linear map of their logarithms, which carries
+their uncertainty over exactly.
+
+Sources: Hoffmann et al. 2022 (arXiv 2203.15556), eq. 2; Zhang et al. 2024 (arXiv 2402.17193), eq. 1, the
+multiplicative law of fine-tuning; Lin et al. 2024 (arXiv 2402.02314), eq. 6, the rectified law; Muennighoff
+et al. 2023 (arXiv 2305.16264), eq. 5, data that are repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Labels = NDArray[np.intp]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Form:
+    """One law's form.
+
+    Args:
+        name: what it is called on the command line.
+        formula: how it is written.
+        inputs: the roles of its columns, such as "params" and "tokens".
+        linear: the names of c, in the order of the basis.
+        shape: the names of theta.
+        bounds: [q, 2], of theta.
+        basis: (u [n, d], theta [q]) -> the basis [n, p] and its derivative by theta [n, p, q].
+        moves: (log x0 [d]) -> M [p + q, p + q]: M @ (log c, theta) is (log of the known c, known theta).
+            An exponent is known as it is, an entry of `logs` by its exponential.
+        logs: the names in `shape` that theta holds the logarithm of.
+    """
+
+    name: str
+    formula: str
+    inputs: tuple[str, ...]
+    linear: tuple[str, ...]
+    shape: tuple[str, ...]
+    bounds: tuple[tuple[float, float], ...]
+    basis: Callable[[Array, Array], tuple[Array, Array]]
+    moves: Callable[[Array], Array]
+    logs: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All coefficients, the linear ones first."""
+        return (*self.linear, *self.shape)
+
+    @property
+    def size(self) -> int:
+        """How many coefficients there are; a fit needs at least one point more."""
+        return len(self.names)
+
+
+_EXPONENT = (0.005, 2.5)
+
+
+def _powers(u: Array, theta: Array) -> tuple[Array, Array]:
+    """1, x_1^-a_1, x_2^-a_2, ... with an exponent an input."""
+    n, d = u.shape
+    basis = np.ones((n, d + 1))
+    basis[:, 1:] = np.exp(-u * theta)
+    slope = np.zeros((n, d + 1, d))
+    for k in range(d):
+        slope[:, k + 1, k] = -u[:, k] * basis[:, k + 1]
+    return basis, slope
+
+
+def _pure_power(u: Array, theta: Array) -> tuple[Array, Array]:
+    basis, slope = _powers(u, theta)
+    return basis[:, 1:], slope[:, 1:]
+
+
+def _product(u: Array, theta: Array) -> tuple[Array, Array]:
+    power = np.exp(-u @ theta)
+    basis = np.column_stack([np.ones(len(u)), power])
+    slope = np.zeros((len(u), 2, len(theta)))
+    slope[:, 1] = -u * power[:, None]
+    return basis, slope
+
+
+def _rectified(u: Array, theta: Array) -> tuple[Array, Array]:
+    """1 and 1 / (delta + x^b), theta being (b, log delta)."""
+    power, start = np.exp(u[:, 0] * theta[0]), np.exp(theta[1])
+    fall = 1.0 / (start + power)
+    slope = np.zeros((len(u), 2, 2))
+    slope[:, 1, 0] = -(fall**2) * power * u[:, 0]
+    slope[:, 1, 1] = -(fall**2) * start
+    return np.column_stack([np.ones(len(u)), fall]), slope
+
+
+def _repeated(u: Array, theta: Array) -> tuple[Array, Array]:
+    """1, N^-a and D'^-b: D' = U (1 + R (1 - exp(-(D / U - 1) / R))), u being (N, D, U), theta (a, b, log R).
+
+    U is centred by the D of the points too, so that u_D - u_U is log(D / U).
+    """
+    a, b, worth = theta[0], theta[1], np.exp(theta[2])
+    unique = np.minimum(u[:, 1], u[:, 2])
+    repeats = np.expm1(u[:, 1] - unique)
+    gone = np.exp(-repeats / worth)
+    epochs = 1.0 + worth * (1.0 - gone)
+    basis = np.column_stack([np.ones(len(u)), np.exp(-a * u[:, 0]), np.exp(-b * (unique + np.log(epochs)))])
+    slope = np.zeros((len(u), 3, 3))
+    slope[:, 1, 0] = -u[:, 0] * basis[:, 1]
+    slope[:, 2, 1] = -(unique + np.log(epochs)) * basis[:, 2]
+    slope[:, 2, 2] = -b * (worth * (1.0 - gone) - repeats * gone) / epochs * basis[:, 2]
+    return basis, slope
+
+
+def _shifts(linear: int, shape: int, *entries: tuple[int, int, int]) -> Callable[[Array], Array]:
+    """The identity, with log x0 of an input added at (row, column): entries are (row, column, input)."""
+
+    def moves(log_centre: Array) -> Array:
+        matrix = np.eye(linear + shape)
+        for row, column, which in entries:
+            matrix[row, column] = log_centre[which]
+        return matrix
+
+    return moves
+
+
+FORMS: dict[str, Form] = {
+    form.name: form
+    for form in (
+        Form(
+            "chinchilla", "E + A/N^a + B/D^b", ("params", "tokens"), ("E", "A", "B"), ("a", "b"),
+            (_EXPONENT,) * 2, _powers, _shifts(3, 2, (1, 3, 0), (2, 4, 1)),
+        ),
+        Form(
+            "power", "E + B/D^b", ("size",), ("E", "B"), ("b",),
+            (_EXPONENT,), _powers, _shifts(2, 1, (1, 2, 0)),
+        ),
+        Form(
+            "pure-power", "B/D^b", ("size",), ("B",), ("b",),
+            (_EXPONENT,), _pure_power, _shifts(1, 1, (0, 1, 0)),
+        ),
+        Form(
+            "rectified", "E + B/(D_l + D^b)", ("size",), ("E", "B"), ("b", "D_l"),
+            (_EXPONENT, (-7.0, 7.0)), _rectified, _shifts(2, 2, (1, 2, 0), (3, 2, 0)), logs=("D_l",),
+        ),
+        Form(
+            "joint", "E + A/(N^a·D^b)", ("params", "tokens"), ("E", "A"), ("a", "b"),
+            (_EXPONENT,) * 2, _product, _shifts(2, 2, (1, 2, 0), (1, 3, 1)),
+        ),
+        Form(
+            "repeated", "E + A/N^a + B/D'^b, D' = U(1 + R(1 - exp(-(D/U - 1)/R)))",
+            ("params", "tokens", "unique_tokens"), ("E", "A", "B"), ("a", "b", "R"),
+            (_EXPONENT, _EXPONENT, (-1.5, 6.0)), _repeated, _shifts(3, 3, (1, 3, 0), (2, 4, 1)), logs=("R",),
+        ),
+    )
+}  # fmt: skip
+"""Every form by its name; "size" stands for whichever single scale is varied: data, tokens, steps, params."""
+
+
+def centre_of(form: Form, X: Array) -> Array:
+    """log x0 [d] of the points X [n, d]; unique tokens share the centre of the tokens."""
+    centre = np.log(X).mean(axis=0)
+    if form.name == "repeated":
+        centre[2] = centre[1]
+    return np.asarray(centre)
+
+
+def log_budget(X: Array) -> Array:
+    """The logarithm of the product of the first two scales, [n]; unique tokens cost nothing again."""
+    return np.asarray(np.log(np.asarray(X, dtype=float)[:, :2]).sum(axis=1))

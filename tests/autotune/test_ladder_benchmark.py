@@ -1,0 +1,49 @@
+"""The benchmark of the ladder: its bookkeeping on a table made by hand, and one real table where it is there."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from autotune.ladder import Ladder
+from benchmarks.ladder import DATA, METHODS, Curves, Run, climbing, read_tables, summary
+
+
+def made_up(n: int = 60) -> Curves:
+    """Curves that never cross; one in ten diverges."""
+    rng = np.random.default_rng(0)
+    losses = rng.random((n, 1)) + 1 / np.arange(1, 10)[None, :]
+    losses[::10, 4:] = np.nan
+    return Curves("made up", losses, Ladder(1, 9, random_share=0.1))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_keeps_its_books(method: str) -> None:
+    table = made_up().drawn(60, seed=1)
+    run = METHODS[method](table, 1)
+    finite = np.isfinite(table.losses).all(axis=1)
+    whole = 9 * finite.sum() + 5 * (~finite).sum()
+    assert 9 <= run.used <= whole
+    assert (run.used == whole) == (method == "full evaluation")
+    assert [used for used, _ in run.finished] == sorted(used for used, _ in run.finished)
+    assert {loss for _, loss in run.finished} <= set(table.final[finite])
+    measured = run.measure(table)
+    assert measured["share"] == run.used / 540
+    assert measured["regret"] == pytest.approx(0.0, abs=0.05)
+
+
+def test_regret_by_hand() -> None:
+    table = Curves("t", np.array([[2.0, 1.0], [2.0, 1.5], [1.0, 3.0]]), Ladder(1, 2))
+    measured = Run([(0.5, 1.5), (4.0, 1.0)], 4.0).measure(table)
+    assert measured == pytest.approx({"share": 4 / 6, "regret": 0.0, "regret at 15 %": 0.5})
+    assert summary([{"a": 1.0}, {"a": 3.0}]) == {"a": (2.0, pytest.approx(2**0.5))}
+
+
+@pytest.mark.skipif(
+    not (DATA / "taskset").is_dir(), reason="needs the tables of learning curves, see benchmarks/ladder.py"
+)
+def test_on_a_real_table_it_comes_near_the_best_for_little() -> None:
+    table = next(table for table in read_tables() if "LSTM" in table.name).drawn(250, seed=0)
+    measured = climbing(table, 0).measure(table)
+    assert measured["regret"] <= 0.01
+    assert measured["share"] <= 0.25

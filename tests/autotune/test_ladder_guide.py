@@ -1,0 +1,22 @@
+"""Every block of docs/ladder.md runs, in order."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+GUIDE = (Path(__file__).parents[2] / "docs" / "ladder.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```python\n(.*?)^```$", GUIDE, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_the_blocks_run_and_say_what_the_text_says(tmp_path: Path, capsys) -> None:
+    names: dict[str, Any] = {"math": math, "folder": tmp_path}
+    assert len(BLOCKS) == 4
+    for block in BLOCKS:
+        exec(compile(block, "docs/ladder.md", "exec"), names)
+    assert names["Ladder"](2, 50, eta=3).rungs == (2, 6, 17, 50)
+    assert len(names["result"].trials) == 12
+    assert names["second"].used <= 40
+    assert "rank correlation with the final result" in capsys.readouterr().out
