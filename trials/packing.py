@@ -36,9 +36,9 @@ from trials.records import TrialResult, TrialSpec
 from trials.runner import FAILURES, failure, out_of_memory
 from trials.training import Run, alone, finish
 
-_CHUNK_TOKENS = {"cpu": 4096, "cuda": 65536}
+_CHUNK_TOKENS = {"cpu": 2048, "cuda": 65536}
 """Tokens in a chunk, at most, by device; more bring no more throughput."""
-_CHUNK_COST = {"cpu": 256, "cuda": 4096}
+_CHUNK_COST = {"cpu": 64, "cuda": 4096}
 """What starting a chunk costs, in tokens: below so many saved, two chunks are not better than one."""
 _NOBODY = -1
 """The ticket of rows that are in no configuration's hands."""
@@ -171,21 +171,26 @@ class Pack:
 
     def _prepare(self, parts: list[tuple[int, slice]], examples: Sequence[Encoded], frozen: int) -> None:
         """Set whose rows the next forward pass has, and bring what the frozen layers make of them."""
-
-        def compute(missing: Sequence[Encoded], start: int, below: torch.Tensor | None) -> torch.Tensor:
-            self._rows.parts = [(_NOBODY, slice(0, len(missing)))]
-            way.start, way.hidden, way.stop = start, below, frozen
-            inputs = self._inputs(collate(missing, self.data.tokenizer))
-            inputs.pop("labels")
-            with contextlib.suppress(Arrived):
-                self._forward(inputs)
-            assert way.hidden is not None
-            return way.hidden
-
-        way = self._passage
-        hidden = self.prefixes.get(examples, frozen, compute) if frozen else None
+        way, hidden = self._passage, None
+        if frozen:
+            stops = set(self._frozen.values())  # where one configuration begins, another goes on from
+            hidden = self.prefixes.get(examples, frozen, self._compute, stops)
         self._rows.parts = parts
         way.start, way.hidden, way.stop = frozen, hidden, None
+
+    def _compute(
+        self, examples: Sequence[Encoded], start: int, below: torch.Tensor | None, stop: int
+    ) -> torch.Tensor:
+        """What the layers up to `stop` make of examples; of those before `start` it is in `below`."""
+        way = self._passage
+        self._rows.parts = [(_NOBODY, slice(0, len(examples)))]
+        way.start, way.hidden, way.stop = start, below, stop
+        inputs = self._inputs(collate(examples, self.data.tokenizer))
+        inputs.pop("labels")
+        with contextlib.suppress(Arrived):
+            self._forward(inputs)
+        assert way.hidden is not None
+        return way.hidden
 
     def _logits(
         self, ticket: int, examples: Sequence[Encoded], inputs: Mapping[str, torch.Tensor]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
+from transformers import BertConfig, BertModel
 
 from tests.trials.test_packing import agree, packed, runner, spec
 from trials.encoding import collate
@@ -18,6 +20,7 @@ from trials.lora_products import add_products, plain_factors
 from trials.packing import Pack
 from trials.prefix_cache import PrefixCache
 from trials.runner import Runner
+from trials.specs import ModelSpec, TaskSpec
 from trials.training import Run, finish
 
 __all__ = ["runner"]  # a fixture
@@ -78,26 +81,22 @@ def test_frozen_layers_are_counted_from_the_input(runner):
     assert counted == {("lora", 2): 0, ("lora", 1): 1, ("head", None): 2}
 
 
-def test_each_example_passes_the_frozen_layers_once(runner, monkeypatch):
+def test_each_example_passes_the_frozen_layers_once(runner):
     specs = [spec(runner, "lora", seed, **{"lora.layers": 1, "epochs": 3}) for seed in (1, 2)]
     pack, computed = Pack(runner.base, runner.data), []
-    real = PrefixCache.get
+    real = pack._compute
 
-    def counting(self: PrefixCache, examples, layers, compute):
-        def noted(missing, start, below):
-            computed.extend(id(example) for example in missing)
-            return compute(missing, start, below)
+    def noting(missing, start, below, stop):
+        computed.extend(id(example) for example in missing)
+        return real(missing, start, below, stop)
 
-        return real(self, examples, layers, noted)
-
-    monkeypatch.setattr(PrefixCache, "get", counting)
+    pack._compute = noting
     for ticket, s in enumerate(specs):
         assert pack.enter(ticket, s) is None
     results = {}
     while len(pack):
         results.update(pack.advance())
     assert len(computed) == len(set(computed)) == 96 + 40
-    monkeypatch.undo()
     for ticket, s in enumerate(specs):
         agree(results[ticket], finish(Run(runner.base, runner.data, s)), rel=1e-5)
 
@@ -114,20 +113,52 @@ def test_a_cache_that_is_full_changes_nothing_but_time(runner):
     agree(results[0], finish(Run(runner.base, runner.data, s)), rel=1e-5)
 
 
+def test_configurations_with_other_frozen_layers_go_on_from_each_other(tiny_model, reviews, tmp_path):
+    """Four layers, of which three, one, two and none stay frozen: each example passes each layer once."""
+    folder = shutil.copytree(tiny_model("bert"), tmp_path / "deep")
+    BertModel(BertConfig.from_pretrained(folder, num_hidden_layers=4)).save_pretrained(folder)
+    named = {name: str(reviews / f"{name}.tsv") for name in ("train", "validation", "test")}
+    task = TaskSpec(text="sentence", label="label", **named)
+    runner = Runner(ModelSpec(name=str(folder), precision="fp32"), task)
+    specs = [spec(runner, "lora", seed, **{"lora.layers": n}) for seed, n in ((1, 1), (2, 3), (3, 2), (4, 4))]
+    pack = Pack(runner.base, runner.data)
+    passed: list[tuple[int, int, int]] = []
+    real = pack._compute
+
+    def noting(missing, start, below, stop):
+        passed.extend((id(example), start, stop) for example in missing)
+        return real(missing, start, below, stop)
+
+    pack._compute = noting
+    for ticket, s in enumerate(specs):
+        assert pack.enter(ticket, s) is None
+    together = {}
+    while len(pack):
+        together.update(pack.advance())
+    assert len(passed) == len(set(passed))
+    assert {(start, stop) for _, start, stop in passed} == {(0, 1), (1, 2), (2, 3)}
+    for ticket, s in enumerate(specs):
+        agree(together[ticket], finish(Run(runner.base, runner.data, s)), rel=1e-5)
+
+
 def test_missing_states_begin_at_the_highest_layers_known():
     cache, calls = PrefixCache(), []
-    examples = [{"input_ids": [1] * n} for n in (3, 2)]
+    examples = [{"input_ids": [1] * n} for n in (3, 2, 1)]
 
-    def compute(missing, start, below):
-        calls.append((len(missing), start, None if below is None else tuple(below.shape)))
-        return torch.arange(3.0).view(1, 3, 1).expand(len(missing), 3, 4)
+    def compute(missing, start, below, stop):
+        calls.append((len(missing), start, None if below is None else tuple(below.shape), stop))
+        return torch.arange(3.0).view(1, 3, 1).expand(len(missing), 3, 4) + stop
 
-    assert cache.get(examples, 2, compute).shape == (2, 3, 4)
+    assert cache.get(examples[:2], 2, compute).shape == (2, 3, 4)
     found = cache.get(examples, 5, compute)
-    assert torch.equal(found[:, :, 0], torch.tensor([[0.0, 1, 2], [0, 1, 0]]))  # padding is not kept
+    assert torch.equal(
+        found[:, :, 0], torch.tensor([[5.0, 6, 7], [5, 6, 0], [5, 0, 0]])
+    )  # padding is not kept
     cache.get(examples[1:], 5, compute)
-    assert calls == [(2, 0, None), (2, 2, (2, 3, 4))]
-    assert cache.bytes == 2 * 5 * 4 * 4
+    assert calls == [(2, 0, None, 2), (2, 2, (2, 3, 4), 5), (1, 0, None, 5)]
+    assert cache.bytes == (5 + 6) * 4 * 4
+    cache.get(examples[2:], 7, compute, stops={6, 7, 8})
+    assert calls[3:] == [(1, 5, (1, 1, 4), 6), (1, 6, (1, 1, 4), 7)]
 
 
 def test_the_first_token_alone_gives_the_same_logits_and_gradients(
