@@ -1,6 +1,6 @@
 """How fast trials run: `transformers.Trainer` + peft one after another, against packs of K.
 
-    python -m benchmarks.throughput [--quick] [--json FILE]
+    python -m benchmarks.throughput [--quick] [--json FILE] [--write]
 
 all-MiniLM-L6-v2 (6 layers, 22.7 M parameters) on SST-2 sentences, LoRA in two mixes: `all layers`, and `top
 layers`, where each trial adapts the top n of the six layers, n drawn evenly, as the preset `lora` does. Both
@@ -16,6 +16,7 @@ score. Not in either: imports and tokenising, which both sides do once. Ours beg
 Utilisation is the FLOPs of the cost model on examples without padding over training time times the best
 measured product of two fp32 matrices; what a side need not compute at all counts as computed. `cpu` is the
 ratio of processor seconds of the whole trials; with --threads 1 other work on the machine hardly moves it.
+The ranges are the lowest and the highest of the repeats. `--write` puts a table a mix into benchmarks/RESULTS.md.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import importlib.util
 import json
 import os
 import platform
+import re
 import shutil
 import sys
 import tempfile
@@ -50,6 +52,7 @@ from trials.specs import ModelSpec, TaskSpec
 from trials.training import subset
 
 MIXES = ("all layers", "top layers")
+PAGE = Path(__file__).parent / "RESULTS.md"
 BATCH = 32
 EVAL_BATCH = 64
 
@@ -281,6 +284,44 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def markdown(rows: Sequence[dict[str, Any]], where: dict[str, Any], arguments: argparse.Namespace) -> str:
+    """The rows of one mix for the page of results."""
+    threads = "one thread" if where["threads"] == 1 else f"{where['threads']} threads"
+    lines = [
+        f"{rows[0]['trials']} trials of {arguments.samples} + {arguments.eval_samples} sentences, "
+        f"{rows[0]['repeats']} repeats, {where['device']}, {threads}, load {where['load']:.1f} at the end.",
+        "",
+        "| K | samples/s, Trainer | ours | ratio | trials/h, Trainer | ours | ratio | processor time "
+        "| utilisation, Trainer | ours | validation loss, Trainer | ours |",
+        "| --- " * 12 + "|",
+    ]
+    for row in rows:
+        cells = [str(row["k"])]
+        for name, unit in (("training", "samples_per_second"), ("trials", "trials_per_hour")):
+            cells += [f"{row[f'{side}_{unit}']:.0f}" for side in ("trainer", "ours")]
+            cells.append(_ratio(row, name))
+        cells.append(_ratio(row, "cpu"))
+        cells += [f"{row[f'{side}_utilisation']:.0%}" for side in ("trainer", "ours")]
+        cells += [f"{row[f'{side}_eval_loss']:.4f}" for side in ("trainer", "ours")]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _ratio(row: dict[str, Any], name: str) -> str:
+    low, high = row[f"{name}_ratio_range"]
+    return f"{row[f'{name}_ratio']:.2f} ({low:.2f} to {high:.2f})"
+
+
+def write(mix: str, text: str, page: Path = PAGE) -> None:
+    """Put a mix's table between its marks on the page; the rest of the page stays."""
+    start, end = f"<!-- throughput, {mix} -->", f"<!-- end of throughput, {mix} -->"
+    old = page.read_text(encoding="utf-8")
+    marked = re.compile(f"{start}.*{end}", re.DOTALL)
+    if not marked.search(old):
+        raise ValueError(f"{page}: no lines {start} and {end}; add them where the table belongs")
+    page.write_text(marked.sub(lambda _: f"{start}\n\n{text}\n\n{end}", old), encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="K of 1 and 8, eight short trials, one repeat")
@@ -294,6 +335,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto", help="of ours")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write what was measured")
+    parser.add_argument("--write", action="store_true", help="put the tables into benchmarks/RESULTS.md")
     arguments = parser.parse_args()
     if arguments.quick:
         vars(arguments).update({"k": [1, 8], "trials": 8, "samples": 320, "eval_samples": 160, "repeats": 1})
@@ -316,6 +358,9 @@ def main() -> None:
     }
     print(", ".join(f"{name} {value}" for name, value in where.items()))
     print(table(rows))
+    if arguments.write:
+        for mix in arguments.mix:
+            write(mix, markdown([row for row in rows if row["mix"] == mix], where, arguments))
     if arguments.json:
         arguments.json.write_text(
             json.dumps({"where": where, "rows": rows}, indent=2) + "\n", encoding="utf-8"

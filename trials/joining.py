@@ -155,7 +155,9 @@ class Joined(nn.Module):
         # Split and not sliced: the gradient of a slice is as large as the whole.
         sizes = [rows.stop - rows.start for _, rows in parts]
         inputs = x.split(sizes)
-        bases = [None] * len(parts) if shared is None else shared.split(sizes)
+        # Some layers of peft add into what they are given, which is no business of autograd's here: the parts
+        # do not overlap, nobody reads the whole any more, and products keep their inputs and not their output.
+        bases = [None] * len(parts) if shared is None else torch.unsafe_split_with_sizes(shared, sizes)
         outputs = []
         for (key, _), mine, given in zip(parts, inputs, bases, strict=True):
             if str(key) not in self.own:

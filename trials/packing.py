@@ -16,8 +16,9 @@ optimisers. A chunk that does not fit is halved, and the step repeated.
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
+from search_spaces.families import REGISTRY
 from trials.data import TaskData
 from trials.encoding import IGNORED, Encoded, collate
 from trials.joining import CannotJoinError, Rows, frozen_layers, join
@@ -35,6 +37,8 @@ from trials.prefix_cache import PrefixCache
 from trials.records import TrialResult, TrialSpec
 from trials.runner import FAILURES, failure, out_of_memory
 from trials.training import Run, alone, finish
+
+_log = logging.getLogger(__name__)
 
 _CHUNK_TOKENS = {"cpu": 2048, "cuda": 65536}
 """Tokens in a chunk, at most, by device; more bring no more throughput."""
@@ -63,6 +67,8 @@ class Pack:
         self._rows, self._passage = Rows(), Passage()
         self._joined: nn.Module | None = None
         self._frozen: dict[int, int] = {}
+        self.apart: set[int] = set()
+        """Tickets of configurations that the joined model could not run: each steps by itself."""
         self.prefixes = PrefixCache()
 
     def __len__(self) -> int:
@@ -75,6 +81,8 @@ class Pack:
         try:
             run = Run(self.base, self.data, spec)
             try:
+                if REGISTRY[str(spec.config["family"])].mixes_rows:
+                    raise CannotJoinError("the adapter mixes the rows of a batch, which a pack divides")
                 self._join({**self._runs, ticket: run})
             except CannotJoinError:
                 return finish(run)
@@ -88,22 +96,37 @@ class Pack:
         """One step of every configuration; the results of those that ended with it."""
         ended: dict[int, TrialResult] = {}
         batches = {ticket: run.next_batch() or [] for ticket, run in self._runs.items()}
-        try:
-            losses = self._losses(batches)
-        except FAILURES:
-            self._forget_gradients()
-            losses = None  # whose doing it was shows when each steps alone
+        losses = self._together({t: batch for t, batch in batches.items() if t not in self.apart})
         for ticket, run in self._runs.items():
             try:
-                run.update(*(losses[ticket] if losses else alone(run, batches[ticket])))
+                run.update(*(losses[ticket] if ticket in losses else alone(run, batches[ticket])))
                 if run.done:
                     ended[ticket] = run.result()
             except FAILURES as error:
                 ended[ticket] = failure(error, self.base.device, run.seconds)
         if ended:
             self._runs = {ticket: run for ticket, run in self._runs.items() if ticket not in ended}
+            self.apart -= ended.keys()
             self._join(self._runs)
         return ended
+
+    def _together(self, batches: Mapping[int, Sequence[Encoded]]) -> dict[int, tuple[float, float]]:
+        """`_losses`, and if that fails, of each configuration by itself; what fails then too is set apart."""
+        try:
+            return self._losses(batches) if batches else {}
+        except FAILURES:
+            self._forget_gradients(batches)
+        losses: dict[int, tuple[float, float]] = {}
+        for ticket, batch in batches.items():
+            try:
+                losses |= self._losses({ticket: batch})
+            except FAILURES as error:
+                self._forget_gradients([ticket])
+                family = self._runs[ticket].spec.config["family"]
+                _log.warning("trial %s (%s) goes on beside the pack: %s", ticket, family, error)
+                self.apart.add(ticket)
+                self._runs[ticket].forward = None
+        return losses
 
     def _join(self, runs: Mapping[int, Run]) -> None:
         models = {ticket: run.model for ticket, run in runs.items()}
@@ -128,7 +151,7 @@ class Pack:
                 if not out_of_memory(error) or self.chunk_tokens <= _SMALLEST:
                     raise
                 self.chunk_tokens //= 2
-                self._forget_gradients()
+                self._forget_gradients(batches)
             else:
                 seconds = time.perf_counter() - started
                 tokens = {t: sum(len(e["input_ids"]) for e in batch) for t, batch in batches.items()}
@@ -139,9 +162,9 @@ class Pack:
             if self.base.device.type == "cuda":
                 torch.cuda.empty_cache()
 
-    def _forget_gradients(self) -> None:
-        for run in self._runs.values():
-            for parameter in run.parameters:
+    def _forget_gradients(self, tickets: Iterable[int]) -> None:
+        for ticket in tickets:
+            for parameter in self._runs[ticket].parameters:
                 parameter.grad = None
 
     def _pass(self, batches: Mapping[int, Sequence[Encoded]]) -> dict[int, float]:
