@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import copy
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -157,10 +157,13 @@ class Joined(nn.Module):
         inputs = x.split(sizes)
         # Some layers of peft add into what they are given, which is no business of autograd's here: the parts
         # do not overlap, nobody reads the whole any more, and products keep their inputs and not their output.
-        bases = [None] * len(parts) if shared is None else torch.unsafe_split_with_sizes(shared, sizes)
-        outputs = []
+        bases: Sequence[torch.Tensor | None] = (
+            [None] * len(parts) if shared is None else torch.unsafe_split_with_sizes(shared, sizes)
+        )
+        outputs: list[torch.Tensor] = []
         for (key, _), mine, given in zip(parts, inputs, bases, strict=True):
             if str(key) not in self.own:
+                assert given is not None
                 outputs.append(given)
             elif key in self._handed:
                 with self._handed[key].given(mine, given):
