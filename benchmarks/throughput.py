@@ -289,7 +289,7 @@ def markdown(rows: Sequence[dict[str, Any]], where: dict[str, Any], arguments: a
     threads = "one thread" if where["threads"] == 1 else f"{where['threads']} threads"
     lines = [
         f"{rows[0]['trials']} trials of {arguments.samples} + {arguments.eval_samples} sentences, "
-        f"{rows[0]['repeats']} repeats, {where['device']}, {threads}, load {where['load']:.1f} at the end.",
+        f"{rows[0]['repeats']} repeat(s), {where['device']}, {threads}, load {where['load']:.1f} at the end.",
         "",
         "| K | samples/s, Trainer | ours | ratio | trials/h, Trainer | ours | ratio | processor time "
         "| utilisation, Trainer | ours | validation loss, Trainer | ours |",
