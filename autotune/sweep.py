@@ -23,7 +23,7 @@ from pydantic import (
 )
 from pydantic_core.core_schema import ValidationInfo
 
-from autotune.objectives import Objective
+from autotune.objectives import MEASURED_COSTS, Objective
 from autotune.shorthand import expand_objectives
 from autotune.validation import problems_of
 from search_spaces.errors import InvalidInputError, Problem, did_you_mean
@@ -191,6 +191,22 @@ class Sweep(BaseModel):
             fix = "Use letters, digits, '-', '_' and '.', beginning with a letter or digit."
             raise InvalidInputError(Problem("name", f"{name!r} cannot be a folder's name", fix))
         return name
+
+    @model_validator(mode="after")
+    def _measurable(self) -> Sweep:
+        """A pack shares its time and memory among its trials, so none has a time or a peak of its own."""
+        problems = [
+            Problem(
+                f"objectives[{i}]",
+                f"{objective.name!r} cannot be told for one trial of a pack",
+                "Write executor: local (or processes), or the objective train_flops or trainable_params.",
+            )
+            for i, objective in enumerate(self.objectives)
+            if self.executor.name == "packed" and objective.name in MEASURED_COSTS
+        ]
+        if problems:
+            raise InvalidInputError(problems)
+        return self
 
     @model_validator(mode="before")
     @classmethod

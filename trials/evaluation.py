@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,10 @@ EVAL_BATCH = 64
 """Examples per batch in evaluation, where no gradients take memory."""
 
 
+Forward = Callable[[Sequence[Encoded], Mapping[str, torch.Tensor]], torch.Tensor]
+"""From examples, and the same collated without their labels, to the model's logits."""
+
+
 @torch.inference_mode()
 def evaluate(
     model: nn.Module,
@@ -27,8 +31,9 @@ def evaluate(
     task_type: str,
     device: torch.device,
     autocast: torch.dtype,
+    forward: Forward | None = None,
 ) -> dict[str, float]:
-    """Every metric of the task on `examples`, and `eval_loss`.
+    """Every metric of the task on `examples`, and `eval_loss`; `forward` stands in for the model's own.
 
     `eval_loss` is the mean over examples, in nats for classification and squared units for regression; for a
     causal language model it is the mean over learned tokens, in nats. The model is left in evaluation mode.
@@ -36,11 +41,12 @@ def evaluate(
     model.eval()
     outputs = []
     for indices in _by_length(examples):
-        batch = collate([examples[i] for i in indices], data.tokenizer)
+        chosen = [examples[i] for i in indices]
+        batch = collate(chosen, data.tokenizer)
         batch = {name: tensor.to(device) for name, tensor in batch.items()}
         labels = batch.pop("labels")
         with torch.autocast(device.type, dtype=autocast, enabled=autocast != torch.float32):
-            logits = model(**batch).logits.float()
+            logits = (forward(chosen, batch) if forward else model(**batch).logits).float()
         outputs.append((indices, *_score(logits, labels, task_type)))
     order = np.argsort(np.concatenate([indices for indices, *_ in outputs]))
     columns = [np.concatenate(column)[order] for column in zip(*(rest for _, *rest in outputs), strict=True)]

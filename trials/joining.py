@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import copy
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,10 @@ import torch
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTuner
 from torch import nn
+
+from search_spaces.shapes import ModelShape
+from trials.layer_gates import Gate, Passage, reads_first_token
+from trials.lora_products import Factors, add_products, plain_factors
 
 _ORIGINAL = "_joined_original"
 
@@ -36,7 +40,13 @@ class CannotJoinError(ValueError):
     """A model changes more than the modules of the base, so it has to run alone."""
 
 
-def join(base: nn.Module, models: Mapping[int, PeftModel], rows: Rows) -> nn.Module:
+def join(
+    base: nn.Module,
+    models: Mapping[int, PeftModel],
+    rows: Rows,
+    layers_path: str | None = None,
+    passage: Passage | None = None,
+) -> nn.Module:
     """One model out of several adapted ones.
 
     Args:
@@ -44,6 +54,8 @@ def join(base: nn.Module, models: Mapping[int, PeftModel], rows: Rows) -> nn.Mod
         models: peft models of copies of the base, by key. Their adapter layers move into the result, and
             still work where they were.
         rows: what the caller sets before each forward pass.
+        layers_path: the path of the list of layers; where it is given, each layer gets a gate.
+        passage: what the gates obey (see `layer_gates.py`).
 
     Raises:
         CannotJoinError: a model trains something that stands at no path of the base, or that reads positions,
@@ -68,7 +80,28 @@ def join(base: nn.Module, models: Mapping[int, PeftModel], rows: Rows) -> nn.Mod
     for key, model in models.items():
         if not all(id(p) in reached for p in model.parameters() if p.requires_grad):
             raise CannotJoinError(f"model {key} trains parameters beside the base's modules")
+    if layers_path is not None and passage is not None:
+        layers = list(joined.get_submodule(layers_path).children())
+        for number, layer in enumerate(layers):
+            pooled = number == len(layers) - 1 and reads_first_token(base)
+            joined.set_submodule(f"{layers_path}.{number}", Gate(layer, number, passage, pooled))
     return joined
+
+
+def frozen_layers(base: nn.Module, model: PeftModel, shape: ModelShape) -> int:
+    """Layers from the input on that the adapted model leaves as they are, with everything below them."""
+    above = (
+        *shape.head_modules,
+        *(matrix.name for matrix in shape.head),
+        *(norm.name for norm in shape.norms if norm.layer == shape.depth),
+    )
+    lowest = shape.depth
+    for path, _ in _changed(base, {0: model.get_base_model()}):
+        if path.startswith(f"{shape.layers_path}."):
+            lowest = min(lowest, int(path.removeprefix(f"{shape.layers_path}.").split(".")[0]))
+        elif not any(path == name or path.startswith(f"{name}.") for name in above):
+            return 0
+    return lowest
 
 
 def _changed(base: nn.Module, models: Mapping[int, nn.Module]) -> Iterator[tuple[str, dict[int, nn.Module]]]:
@@ -106,25 +139,52 @@ class Joined(nn.Module):
         self.base = base
         self.own = nn.ModuleDict({str(key): module for key, module in own.items()})
         self._rows = rows
-        self._handed = {key: hand for key, module in own.items() if (hand := _hand(module)) is not None}
+        self._plain = {key: plain for key, module in own.items() if (plain := plain_factors(module, base))}
+        self._handed = {key: hand for key, module in own.items() if (hand := _hand(module, base)) is not None}
 
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         parts = self._rows.parts
+        if len(x) == 1 and (whole := parts[-1][1].stop) > 1:
+            x = x.expand(whole, *x.shape[1:])  # positions, say, which stand for all rows at once
+        if (factors := self._factors(x, parts)) is not None and not args and not kwargs:
+            assert isinstance(self.base, nn.Linear)  # nothing else is plain
+            return add_products(x, self.base, factors)
         shared = None
         if any(key in self._handed or str(key) not in self.own for key, _ in parts):
             shared = self.base(x, *args, **kwargs)
-        outputs = []
-        for key, rows in parts:
+        # Split and not sliced: the gradient of a slice is as large as the whole.
+        sizes = [rows.stop - rows.start for _, rows in parts]
+        inputs = x.split(sizes)
+        # Some layers of peft add into what they are given, which is no business of autograd's here: the parts
+        # do not overlap, nobody reads the whole any more, and products keep their inputs and not their output.
+        bases: Sequence[torch.Tensor | None] = (
+            [None] * len(parts) if shared is None else torch.unsafe_split_with_sizes(shared, sizes)
+        )
+        outputs: list[torch.Tensor] = []
+        for (key, _), mine, given in zip(parts, inputs, bases, strict=True):
             if str(key) not in self.own:
-                assert shared is not None
-                outputs.append(shared[rows])
+                assert given is not None
+                outputs.append(given)
             elif key in self._handed:
-                assert shared is not None
-                with self._handed[key].given(x[rows], shared[rows]) as mine:
+                with self._handed[key].given(mine, given):
                     outputs.append(self.own[str(key)](mine, *args, **kwargs))
             else:
-                outputs.append(self.own[str(key)](x[rows], *args, **kwargs))
-        return torch.cat(outputs)
+                outputs.append(self.own[str(key)](mine, *args, **kwargs))
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+
+    def _factors(
+        self, x: torch.Tensor, parts: list[tuple[int, slice]]
+    ) -> list[tuple[slice, Factors | None]] | None:
+        """Each part's plain LoRA, None for a part without an adapter here; None if there is another kind."""
+        if not self._plain or x.dtype != torch.float32 or torch.is_autocast_enabled(x.device.type):
+            return None
+        found: list[tuple[slice, Factors | None]] = []
+        for key, rows in parts:
+            own = self._plain.get(key)
+            if (own is None and str(key) in self.own) or (own is not None and own.dropout.training):
+                return None
+            found.append((rows, own))
+        return found
 
     def __getattr__(self, name: str) -> Any:
         """Everything else is the base's: some architectures look at a matrix's weight."""
@@ -159,18 +219,28 @@ class _Hand:
         twin.__dict__.update({_ORIGINAL: base, "forward": forward})
         layer.base_layer = twin
 
-    def given(self, x: torch.Tensor, y: torch.Tensor) -> _Hand:
+    def given(self, x: torch.Tensor, y: torch.Tensor | None) -> _Hand:
+        assert y is not None
         self._input, self._output = x, y
         return self
 
-    def __enter__(self) -> torch.Tensor:
-        assert self._input is not None
-        return self._input
+    def __enter__(self) -> None:
+        pass
 
     def __exit__(self, *_: object) -> None:
         self._input = self._output = None
 
 
-def _hand(module: nn.Module) -> _Hand | None:
-    """None for a module without a base layer: a trained copy of the head, say."""
-    return _Hand(module) if isinstance(getattr(module, "base_layer", None), nn.Module) else None
+def _hand(module: nn.Module, base: nn.Module) -> _Hand | None:
+    """None for a module without a base layer (a trained copy of the head, say), and for one that computes with
+    other weights than the base's: PiSSA leaves another there, full tuning and BitFit put their own in."""
+    layer = getattr(module, "base_layer", None)
+    if not isinstance(layer, nn.Module):
+        return None
+    parts = getattr(module, "composite_parts", {})
+    if any(part.replaces for placed in parts.values() for part in placed):
+        return None
+    theirs, ours = dict(layer.named_parameters()), dict(base.named_parameters())
+    if any(name in theirs and theirs[name].data_ptr() != ours[name].data_ptr() for name in ours):
+        return None
+    return _Hand(module)

@@ -25,7 +25,8 @@ def build_optimizer(name: str, groups: Sequence[dict[str, Any]], rate: float) ->
     """
     match name:
         case "adamw":
-            return torch.optim.AdamW(groups, lr=rate)
+            fused = all(p.device.type in ("cpu", "cuda") for group in groups for p in group["params"])
+            return torch.optim.AdamW(groups, lr=rate, fused=fused)
         case "lion":
             from lion_pytorch import Lion
 

@@ -6,14 +6,20 @@ chunk, and when all are through, each configuration clips, steps and decays by i
 computes is what it computes alone: its batches, its losses and its steps are the same, up to rounding.
 Configurations enter and leave between steps.
 
+Layers below a configuration's lowest adapter are run once for each example and not again (`prefix_cache.py`),
+and of the last layer only what the head reads (`layer_gates.py`), in training and in evaluation.
+
 Memory grows with the chunk and not with the number of configurations, but for their own adapters and
 optimisers. A chunk that does not fit is halved, and the step repeated.
 """
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -21,18 +27,25 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
+from search_spaces.families import REGISTRY
 from trials.data import TaskData
 from trials.encoding import IGNORED, Encoded, collate
-from trials.joining import CannotJoinError, Rows, join
+from trials.joining import CannotJoinError, Rows, frozen_layers, join
+from trials.layer_gates import Arrived, Passage
 from trials.models import Base
+from trials.prefix_cache import PrefixCache
 from trials.records import TrialResult, TrialSpec
 from trials.runner import FAILURES, failure, out_of_memory
 from trials.training import Run, alone, finish
 
-_CHUNK_TOKENS = {"cpu": 4096, "cuda": 65536}
+_log = logging.getLogger(__name__)
+
+_CHUNK_TOKENS = {"cpu": 2048, "cuda": 65536}
 """Tokens in a chunk, at most, by device; more bring no more throughput."""
-_CHUNK_COST = {"cpu": 256, "cuda": 4096}
+_CHUNK_COST = {"cpu": 64, "cuda": 4096}
 """What starting a chunk costs, in tokens: below so many saved, two chunks are not better than one."""
+_NOBODY = -1
+"""The ticket of rows that are in no configuration's hands."""
 _SMALLEST = 64
 """Tokens below which a chunk is not halved again: then memory is short for another reason."""
 
@@ -51,8 +64,12 @@ class Pack:
         self.chunk_tokens = chunk_tokens or _CHUNK_TOKENS.get(kind, _CHUNK_TOKENS["cuda"])
         self._chunk_cost = _CHUNK_COST.get(kind, _CHUNK_COST["cuda"])
         self._runs: dict[int, Run] = {}
-        self._rows = Rows()
+        self._rows, self._passage = Rows(), Passage()
         self._joined: nn.Module | None = None
+        self._frozen: dict[int, int] = {}
+        self.apart: set[int] = set()
+        """Tickets of configurations that the joined model could not run: each steps by itself."""
+        self.prefixes = PrefixCache()
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -64,38 +81,62 @@ class Pack:
         try:
             run = Run(self.base, self.data, spec)
             try:
+                if REGISTRY[str(spec.config["family"])].mixes_rows:
+                    raise CannotJoinError("the adapter mixes the rows of a batch, which a pack divides")
                 self._join({**self._runs, ticket: run})
             except CannotJoinError:
                 return finish(run)
         except FAILURES as error:
             return failure(error, self.base.device, time.perf_counter() - started)
         self._runs[ticket] = run
+        run.forward = partial(self._logits, ticket)
         return None
 
     def advance(self) -> dict[int, TrialResult]:
         """One step of every configuration; the results of those that ended with it."""
         ended: dict[int, TrialResult] = {}
         batches = {ticket: run.next_batch() or [] for ticket, run in self._runs.items()}
-        try:
-            losses = self._losses(batches)
-        except FAILURES:
-            self._forget_gradients()
-            losses = None  # whose doing it was shows when each steps alone
+        losses = self._together({t: batch for t, batch in batches.items() if t not in self.apart})
         for ticket, run in self._runs.items():
             try:
-                run.update(*(losses[ticket] if losses else alone(run, batches[ticket])))
+                run.update(*(losses[ticket] if ticket in losses else alone(run, batches[ticket])))
                 if run.done:
                     ended[ticket] = run.result()
             except FAILURES as error:
                 ended[ticket] = failure(error, self.base.device, run.seconds)
         if ended:
             self._runs = {ticket: run for ticket, run in self._runs.items() if ticket not in ended}
+            self.apart -= ended.keys()
             self._join(self._runs)
         return ended
 
+    def _together(self, batches: Mapping[int, Sequence[Encoded]]) -> dict[int, tuple[float, float]]:
+        """`_losses`, and if that fails, of each configuration by itself; what fails then too is set apart."""
+        try:
+            return self._losses(batches) if batches else {}
+        except FAILURES:
+            self._forget_gradients(batches)
+        losses: dict[int, tuple[float, float]] = {}
+        for ticket, batch in batches.items():
+            try:
+                losses |= self._losses({ticket: batch})
+            except FAILURES as error:
+                self._forget_gradients([ticket])
+                family = self._runs[ticket].spec.config["family"]
+                _log.warning("trial %s (%s) goes on beside the pack: %s", ticket, family, error)
+                self.apart.add(ticket)
+                self._runs[ticket].forward = None
+        return losses
+
     def _join(self, runs: Mapping[int, Run]) -> None:
         models = {ticket: run.model for ticket, run in runs.items()}
-        self._joined = join(self.base.model, models, self._rows) if models else None
+        base, shape = self.base.model, self.base.shape
+        if models:
+            self._joined = join(base, models, self._rows, shape.layers_path, self._passage)
+        # On a GPU, small chunks would cost more than the layers that they save.
+        own = {ticket: frozen_layers(base, model, shape) for ticket, model in models.items()}
+        together = self.base.device.type != "cpu"
+        self._frozen = {ticket: min(own.values()) if together else n for ticket, n in own.items()}
 
     def _losses(self, batches: Mapping[int, Sequence[Encoded]]) -> dict[int, tuple[float, float]]:
         """Forward and backward over all batches: by ticket, the mean loss and the share of the seconds.
@@ -110,47 +151,92 @@ class Pack:
                 if not out_of_memory(error) or self.chunk_tokens <= _SMALLEST:
                     raise
                 self.chunk_tokens //= 2
-                self._forget_gradients()
+                self._forget_gradients(batches)
             else:
                 seconds = time.perf_counter() - started
                 tokens = {t: sum(len(e["input_ids"]) for e in batch) for t, batch in batches.items()}
                 whole = sum(tokens.values())
                 return {ticket: (losses[ticket], seconds * n / whole) for ticket, n in tokens.items()}
             finally:
-                self._rows.parts = []
+                self._rows.parts, self._passage.hidden = [], None
             if self.base.device.type == "cuda":
                 torch.cuda.empty_cache()
 
-    def _forget_gradients(self) -> None:
-        for run in self._runs.values():
-            for parameter in run.parameters:
+    def _forget_gradients(self, tickets: Iterable[int]) -> None:
+        for ticket in tickets:
+            for parameter in self._runs[ticket].parameters:
                 parameter.grad = None
 
     def _pass(self, batches: Mapping[int, Sequence[Encoded]]) -> dict[int, float]:
+        """Chunks hold configurations with the same number of frozen layers at the bottom."""
+        losses = dict.fromkeys(batches, torch.zeros((), device=self.base.device))
+        for frozen in sorted({self._frozen[ticket] for ticket in batches}):
+            members = {ticket: b for ticket, b in batches.items() if self._frozen[ticket] == frozen}
+            self._pass_of_like(members, frozen, losses)
+        return dict(zip(losses, torch.stack(list(losses.values())).tolist(), strict=True))
+
+    def _pass_of_like(
+        self, batches: Mapping[int, Sequence[Encoded]], frozen: int, losses: dict[int, torch.Tensor]
+    ) -> None:
         owners = [ticket for ticket, batch in batches.items() for _ in batch]
         examples = [example for batch in batches.values() for example in batch]
         weights = {ticket: 1.0 / _learned(batch) for ticket, batch in batches.items()}
-        losses = dict.fromkeys(batches, torch.zeros((), device=self.base.device))
         lengths = np.array([len(example["input_ids"]) for example in examples])
         for chunk in chunks(lengths, self.chunk_tokens, self._chunk_cost):
             # A configuration's rows lie together, as the joined model wants them.
             rows = sorted(chunk.tolist(), key=lambda i: owners[i])
-            self._rows.parts = _parts([owners[i] for i in rows])
+            self._prepare(_parts([owners[i] for i in rows]), [examples[i] for i in rows], frozen)
             each = self._row_losses(collate([examples[i] for i in rows], self.data.tokenizer))
             parts = {ticket: weights[ticket] * each[part].sum() for ticket, part in self._rows.parts}
             torch.stack(list(parts.values())).sum().backward()
             for ticket, loss in parts.items():
                 losses[ticket] = losses[ticket] + loss.detach()
-        return dict(zip(losses, torch.stack(list(losses.values())).tolist(), strict=True))
+
+    def _prepare(self, parts: list[tuple[int, slice]], examples: Sequence[Encoded], frozen: int) -> None:
+        """Set whose rows the next forward pass has, and bring what the frozen layers make of them."""
+        way, hidden = self._passage, None
+        if frozen:
+            stops = set(self._frozen.values())  # where one configuration begins, another goes on from
+            hidden = self.prefixes.get(examples, frozen, self._compute, stops)
+        self._rows.parts = parts
+        way.start, way.hidden, way.stop = frozen, hidden, None
+
+    def _compute(
+        self, examples: Sequence[Encoded], start: int, below: torch.Tensor | None, stop: int
+    ) -> torch.Tensor:
+        """What the layers up to `stop` make of examples; of those before `start` it is in `below`."""
+        way = self._passage
+        self._rows.parts = [(_NOBODY, slice(0, len(examples)))]
+        way.start, way.hidden, way.stop = start, below, stop
+        inputs = self._inputs(collate(examples, self.data.tokenizer))
+        inputs.pop("labels")
+        with contextlib.suppress(Arrived):
+            self._forward(inputs)
+        assert way.hidden is not None
+        return way.hidden
+
+    def _logits(
+        self, ticket: int, examples: Sequence[Encoded], inputs: Mapping[str, torch.Tensor]
+    ) -> torch.Tensor:
+        """What a configuration answers, for its evaluation; `inputs` are the examples, collated."""
+        self._prepare([(ticket, slice(0, len(examples)))], examples, self._frozen[ticket])
+        return self._forward(inputs)
+
+    def _forward(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        assert self._joined is not None
+        autocast = self.base.autocast
+        with torch.autocast(self.base.device.type, dtype=autocast, enabled=autocast != torch.float32):
+            logits: torch.Tensor = self._joined(**inputs).logits
+        return logits
+
+    def _inputs(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {name: tensor.to(self.base.device) for name, tensor in batch.items()}
 
     def _row_losses(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """The loss of each row, shape [rows]; of a language model, summed over its learned tokens."""
-        assert self._joined is not None
-        inputs = {name: tensor.to(self.base.device) for name, tensor in batch.items()}
+        inputs = self._inputs(batch)
         labels = inputs.pop("labels")
-        autocast = self.base.autocast
-        with torch.autocast(self.base.device.type, dtype=autocast, enabled=autocast != torch.float32):
-            logits = self._joined(**inputs).logits
+        logits = self._forward(inputs)
         match self.base.task.type:
             case "causal-lm":
                 logits = logits[:, :-1].float().transpose(1, 2)

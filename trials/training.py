@@ -18,7 +18,7 @@ from search_spaces.parameters import Value
 from search_spaces.training import SEQUENCE_LENGTH, learning_rate_factor, optimizer_of
 from trials.data import TaskData
 from trials.encoding import Encoded, collate
-from trials.evaluation import evaluate
+from trials.evaluation import Forward, evaluate
 from trials.memory import PeakMemory
 from trials.models import Base, trainable_parameters
 from trials.optimizers import build_optimizer
@@ -71,6 +71,8 @@ class Run:
         self._step = self._seen = self._size = 0
         self._curve: list[CurvePoint] = []
         self._train_seconds = 0.0
+        self.forward: Forward | None = None
+        """How the model is run in evaluation, where it is not by itself."""
 
     def next_batch(self) -> list[Encoded] | None:
         """The examples of the next step, or None after the last."""
@@ -131,6 +133,7 @@ class Run:
             task_type=base.task.type,
             device=base.device,
             autocast=base.autocast,
+            forward=self.forward,
         )
         training_mode(self.model)
         if not math.isfinite(scores["eval_loss"]):

@@ -78,6 +78,8 @@ class Family(ABC):
     """The name as printed, with the paper's short citation."""
     knobs: ClassVar[tuple[Parameter, ...]]
     """The family's own parameters under local names, `learning_rate` among them."""
+    mixes_rows: ClassVar[bool] = False
+    """Whether what is computed for one row of a batch depends on the others, so that batches cannot be divided."""
     formula: ClassVar[str] = ""
     """Its trainable parameters in short, where the documentation of `cost` does not begin with them."""
     quantized: ClassVar[bool] = False

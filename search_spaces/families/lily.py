@@ -35,6 +35,7 @@ class Lily(FittedFamily):
 
     name = "lily"
     title = "Lily (Zhong et al., 2024)"
+    mixes_rows = True  # experts are weighted by their mean share over the tokens of the batch
     mergeable = False
     knobs = (
         TARGETS,

@@ -179,6 +179,11 @@ def test_every_problem_is_reported_at_once() -> None:
         ({"budget": {"minutes": 1, "hours": 1}}, "budget.minutes", "hours is there as well"),
         ({"executor": "rya"}, "executor", "Did you mean 'ray'?"),
         ({"executor": {"name": "processes", "address": "x"}}, "executor.address", "has no address"),
+        (
+            {"executor": "packed", "objectives": ["accuracy", "peak_memory"]},
+            "objectives[1]",
+            "'peak_memory' cannot be told for one trial of a pack",
+        ),
         ({"fidelity": 3}, "fidelity", "3 is not a mapping"),
         ({"fidelity": {"train_samples": "all"}}, "fidelity.train_samples", "'all' is not a whole number"),
         ({"name": "a/b"}, "name", "cannot be a folder's name"),

