@@ -355,7 +355,8 @@ def _fit_quantized(
     choices = tuple(choice for choice in parameter.choices if choice not in reading)
     if len(choices) == len(parameter.choices):
         return parameter
-    what = f"{', '.join(map(str, reading))} reads the weights, which are quantised"
+    read = [knob if value is True else str(value) for value in reading]
+    what = f"{', '.join(read)} reads the weights, which are quantised"
     if not choices:
         problems.append(Problem(f"parameters.{parameter.name}", what, "Give another value."))
         return parameter

@@ -25,6 +25,7 @@ from torch import nn
 from search_spaces.shapes import ModelShape
 from trials.layer_gates import Gate, Passage, reads_first_token
 from trials.lora_products import Factors, add_products, plain_factors
+from trials.quantized import quantized_parts
 
 _ORIGINAL = "_joined_original"
 
@@ -70,7 +71,8 @@ def join(
         tuner = models[key].base_model
         if isinstance(tuner, BaseTuner) and type(tuner).forward is not BaseTuner.forward:
             raise CannotJoinError(f"model {key} adds to the loss (AdaLoRA's penalty, say)")
-    joined = copy.deepcopy(base, {id(tensor): tensor for tensor in (*base.parameters(), *base.buffers())})
+    shared = (*base.parameters(), *base.buffers(), *quantized_parts(base))
+    joined = copy.deepcopy(base, {id(part): part for part in shared})
     for path, modules in _changed(base, trees):
         module = base.get_submodule(path)
         if isinstance(module, nn.Embedding) and module is not _token_embeddings(base):

@@ -47,7 +47,7 @@ class Lora(MatrixFamily):
     name = "lora"
     title = "LoRA (Hu et al., 2021)"
     quantized = True
-    reads_weights: ClassVar[Mapping[str, tuple[Value, ...]]] = {"init": ("pissa",)}
+    reads_weights: ClassVar[Mapping[str, tuple[Value, ...]]] = {"init": ("pissa",), "dora": (True,)}
     knobs = (
         TARGETS,
         LAYERS,

@@ -16,6 +16,7 @@ from search_spaces.families import REGISTRY
 from search_spaces.families.base import refusal
 from search_spaces.loading import load_space
 from search_spaces.shapes import read_shape
+from tests.trials.test_packing import agree, packed
 from tests.trials.test_training import COMMON, classification
 from trials import models, quantized, specs
 from trials.models import Base
@@ -151,6 +152,7 @@ def test_what_reads_the_weights_is_left_out_with_its_reason(tiny_model: Callable
         ("full", "oft"), "it reads or changes the weights themselves, and they are quantised"
     )
     assert loaded.narrowed["lora.init"] == "pissa reads the weights, which are quantised"
+    assert loaded.space["lora.dora"].choices == (False,)  # type: ignore[attr-defined]
     assert loaded.space["lora.init"].choices == ("kaiming", "orthogonal")  # type: ignore[attr-defined]
     spec = {"families": ["lora"], "parameters": {"lora.init": "pissa"}}
     with pytest.raises(InvalidInputError, match=r"pissa reads the weights.*Give another value"):
@@ -187,3 +189,30 @@ def test_a_machine_that_would_choose_another_device_says_so(
     monkeypatch.setattr(models, "choose_device", lambda name: torch.device("mps"))
     with pytest.raises(InvalidInputError, match="would compute on mps, which cannot multiply nf4"):
         Runner(ModelSpec(name=str(tiny_model("bert")), weights="nf4"), classification(reviews))
+
+
+@needs_bitsandbytes
+@pytest.mark.parametrize(("weights", "rel"), [("nf4", 1e-4), ("int8", 1e-2), ("bf16", 2e-2)])
+def test_a_pack_on_a_base_that_is_not_in_fp32(
+    weights: str, rel: float, runners: Callable[[str, str], Runner]
+) -> None:
+    """In 4 bits as alone. In 8 bits the scale of a row does not hang on the others, but the columns that are
+    kept in 16 bits do; and bf16 rounds sums of another order otherwise."""
+    runner = runners("bert", weights)
+    kinds = (
+        ("lora", {}),
+        ("lora", {"lora.rslora": True, "lora.layers": 1, "lora.dropout": 0.0}),
+        ("ia3", {}),
+        ("serial", {}),
+        ("norm", {}),
+    )
+    specs = [
+        TrialSpec(
+            {**default_config(runner.base, family, epochs=2), **changes},
+            seed=seed,
+            fidelity=Fidelity(train_samples=64, eval_samples=40, evaluations=2),
+        )
+        for seed, (family, changes) in enumerate(kinds)
+    ]
+    for one, other in zip(packed(runner, specs), map(runner.run, specs), strict=True):
+        agree(one, other, rel)
