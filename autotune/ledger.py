@@ -11,6 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from filelock import FileLock, Timeout
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
+from autotune.ladder_store import RUNGS
 from autotune.sweep import Sweep, dump_sweep, load_sweep, same_search
 from search_spaces.errors import InvalidInputError, Problem
 from trials.records import TrialResult, TrialStatus
@@ -60,18 +62,40 @@ class Ledger:
             storage.set_trial_user_attr(trial_id, name, value)
         self._close(number, result.status, values)
 
+    def pause(self, number: int, rung: int, result: TrialResult, attributes: Mapping[str, Any]) -> None:
+        """Write the result on a rung of the ladder; the trial stays in optuna's state RUNNING and may go on."""
+        trial = self.study.get_trials(deepcopy=False)[number]
+        storage = self.study._storage
+        for name, value in attributes.items():
+            storage.set_trial_user_attr(trial._trial_id, name, value)
+        record = {"rung": rung, "share": result.share, "result": result.to_json()}
+        earlier = trial.user_attrs.get(RUNGS, [])
+        storage.set_trial_user_attr(trial._trial_id, RUNGS, [*earlier, record])
+
+    def stop(self, number: int) -> None:
+        """Give up a paused trial."""
+        self.study.tell(number, state=TrialState.PRUNED)
+
+    def lost_again(self, number: int) -> bool:
+        """Count a loss of a paused trial on its way up; whether it was one too many, which ends the trial."""
+        trial = self.study.get_trials(deepcopy=False)[number]
+        tries = int(trial.user_attrs.get("tries", 1)) + 1
+        self.study._storage.set_trial_user_attr(trial._trial_id, "tries", tries)
+        return tries > MAX_TRIES
+
     def recover(self) -> int:
         """Bring order into what a dead process left: how many trials go back in line.
 
-        A trial whose result was written but whose state was not is told now; any other running trial is
-        `lost` and waits to run again with the same configuration and seed.
+        A trial whose result was written but whose state was not is told now; one that was on its way from one
+        rung of the ladder to the next is paused where it was; any other running trial is `lost` and waits to
+        run again with the same configuration and seed.
         """
         requeued = 0
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             told = trial.user_attrs.get("result")
             if told is not None:
                 self._close(trial.number, TrialStatus(told["status"]), trial.user_attrs["values"])
-            else:
+            elif RUNGS not in trial.user_attrs:
                 lost = TrialResult(TrialStatus.LOST, error="interrupted")
                 self.tell(trial.number, lost, None, {})
                 requeued += self.requeue(trial)
@@ -94,9 +118,16 @@ class Ledger:
 
 
 def trial_result(trial: FrozenTrial) -> TrialResult | None:
-    """What a trial brought, or None while it runs."""
+    """What a trial brought, or None before it brought anything."""
     told = trial.user_attrs.get("result")
-    return None if told is None else TrialResult.from_json(told)
+    if told is not None:
+        return TrialResult.from_json(told)
+    rungs = trial.user_attrs.get(RUNGS)
+    if not rungs:
+        return None
+    reached = TrialResult.from_json(rungs[-1]["result"])
+    given_up = trial.state == TrialState.PRUNED
+    return replace(reached, status=TrialStatus.STOPPED) if given_up else reached
 
 
 def open_ledger(folder: Path, sweep: Sweep, *, confirm: bool = False) -> Ledger:
