@@ -165,7 +165,7 @@ class _Run:
         if self.on_ladder is not None:
             climber = self.on_ladder.next(closing=not new and not running)
             if climber is not None:
-                trial = self._trial(climber.number)
+                trial = self.search_ledger.trial(climber.number)
                 return self._climbing(climber, dict(trial.params), int(trial.user_attrs["seed"]))
         return self._begin() if new else None
 
@@ -175,7 +175,8 @@ class _Run:
         if seed is None:
             seed = search_seed(self.sweep.seed, trial.number)
             trial.set_user_attr("seed", seed)
-        climber = self.on_ladder.read(self._trial(trial.number)) if self.on_ladder is not None else None
+        self.search_ledger.changed()
+        climber = self.on_ladder.read(self.search_ledger.trial(trial.number)) if self.on_ladder is not None else None
         if climber is None:
             return _Job(trial.number, config, seed)
         return self._climbing(climber, config, seed)
@@ -184,9 +185,6 @@ class _Run:
         assert self.on_ladder is not None
         climber.status = "running"
         return _Job(climber.number, config, seed, self.states.stretch(climber, self.on_ladder.ladder))
-
-    def _trial(self, number: int) -> optuna.trial.FrozenTrial:
-        return self.search_ledger.study.get_trials(deepcopy=False)[number]
 
     def _ask(self) -> tuple[optuna.Trial, Config]:
         """The next configuration within the limits. Our sampler gives no other; any other sampler may.
@@ -197,6 +195,7 @@ class _Run:
         for attempt in range(_MAX_SKIPS + 1):
             trial = study.ask()
             config = space.suggest(trial)
+            self.search_ledger.changed()
             problem = self.prepared.outside_limits(config) or "; ".join(space.problems(config))
             if not problem:
                 return trial, config
@@ -210,7 +209,7 @@ class _Run:
         )
 
     def _tell(self, number: int, result: TrialResult) -> None:
-        trial = self._trial(number)
+        trial = self.search_ledger.trial(number)
         config = trial.params
         complete = result.status == TrialStatus.COMPLETE
         attributes = {"costs": self.prepared.cost_table(config), "baselines": self.prepared.baselines}
@@ -225,7 +224,7 @@ class _Run:
             self.search_ledger.tell(number, result, values, attributes)
         elif trial_result(trial) is None:
             self.search_ledger.tell(number, result, values, attributes)
-            self.search_ledger.requeue(self._trial(number))
+            self.search_ledger.requeue(self.search_ledger.trial(number))
         elif self.search_ledger.lost_again(number):
             self.search_ledger.tell(number, result, values, attributes)
         if self.on_ladder is not None:
@@ -247,7 +246,7 @@ class _Run:
 
     def _told(self, on_ladder: SweepClimb, number: int) -> None:
         """Bring the ladder and the states' folder in line with what the ledger was told of a trial."""
-        climber = on_ladder.read(self._trial(number))
+        climber = on_ladder.read(self.search_ledger.trial(number))
         if climber is None or climber.status in ("complete", "failed"):
             self.states.drop(number)
         else:
@@ -256,7 +255,7 @@ class _Run:
         if climber is not None and climber.status == "complete":
             for hopeless in on_ladder.climb.hopeless():
                 self.search_ledger.stop(hopeless.number)
-                on_ladder.read(self._trial(hopeless.number))
+                on_ladder.read(self.search_ledger.trial(hopeless.number))
                 self.states.drop(hopeless.number)
 
     def _spent(self) -> bool:
@@ -320,10 +319,12 @@ class _Run:
 
     def _ask_again(self, number: int, seed: int) -> tuple[optuna.Trial, Config]:
         study = self.confirm_ledger.study
-        source = self.search_ledger.study.get_trials(deepcopy=False)[number]
+        source = self.search_ledger.trial(number)
         study.enqueue_trial(dict(source.params), user_attrs={"trial": number, "seed": seed})
         trial = study.ask()
-        return trial, self.prepared.space.suggest(trial)
+        config = self.prepared.space.suggest(trial)
+        self.confirm_ledger.changed()
+        return trial, config
 
     # --- where it stands
 

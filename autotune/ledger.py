@@ -43,18 +43,33 @@ class Ledger:
 
     def __init__(self, study: optuna.Study) -> None:
         self.study = study
+        self._read: list[FrozenTrial] | None = None
 
     @property
     def trials(self) -> list[FrozenTrial]:
         """Every trial that was started, in order."""
-        waiting = TrialState.WAITING
-        return [trial for trial in self.study.get_trials(deepcopy=False) if trial.state != waiting]
+        return [trial for trial in self._all if trial.state != TrialState.WAITING]
+
+    def trial(self, number: int) -> FrozenTrial:
+        """One trial."""
+        return self._all[number]
+
+    @property
+    def _all(self) -> list[FrozenTrial]:
+        # Optuna reads unfinished trials anew every time, and on a ladder most trials are unfinished.
+        if self._read is None:
+            self._read = self.study.get_trials(deepcopy=False)
+        return self._read
+
+    def changed(self) -> None:
+        """Forget what was read; for whoever writes to the study past this ledger."""
+        self._read = None
 
     def tell(
         self, number: int, result: TrialResult, values: list[float] | None, attributes: Mapping[str, Any]
     ) -> None:
         """Write a result. `values` are the objectives, None unless the trial is complete."""
-        trial_id = self.study.get_trials(deepcopy=False)[number]._trial_id
+        trial_id = self.trial(number)._trial_id
         storage = self.study._storage
         # `status` stands alone as well, for samplers: a lost trial teaches nothing, a failed one does.
         found = {**attributes, "status": str(result.status), "values": values, "result": result.to_json()}
@@ -64,23 +79,26 @@ class Ledger:
 
     def pause(self, number: int, rung: int, result: TrialResult, attributes: Mapping[str, Any]) -> None:
         """Write the result on a rung of the ladder; the trial stays in optuna's state RUNNING and may go on."""
-        trial = self.study.get_trials(deepcopy=False)[number]
+        trial = self.trial(number)
         storage = self.study._storage
         for name, value in attributes.items():
             storage.set_trial_user_attr(trial._trial_id, name, value)
         record = {"rung": rung, "share": result.share, "result": result.to_json()}
         earlier = trial.user_attrs.get(RUNGS, [])
         storage.set_trial_user_attr(trial._trial_id, RUNGS, [*earlier, record])
+        self.changed()
 
     def stop(self, number: int) -> None:
         """Give up a paused trial."""
         self.study.tell(number, state=TrialState.PRUNED)
+        self.changed()
 
     def lost_again(self, number: int) -> bool:
         """Count a loss of a paused trial on its way up; whether it was one too many, which ends the trial."""
-        trial = self.study.get_trials(deepcopy=False)[number]
+        trial = self.trial(number)
         tries = int(trial.user_attrs.get("tries", 1)) + 1
         self.study._storage.set_trial_user_attr(trial._trial_id, "tries", tries)
+        self.changed()
         return tries > MAX_TRIES
 
     def recover(self) -> int:
@@ -91,6 +109,7 @@ class Ledger:
         run again with the same configuration and seed.
         """
         requeued = 0
+        self.changed()
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             told = trial.user_attrs.get("result")
             if told is not None:
@@ -108,6 +127,7 @@ class Ledger:
             return False
         kept = {k: v for k, v in trial.user_attrs.items() if k not in ("result", "values", "status")}
         self.study.enqueue_trial(dict(trial.params), user_attrs={**kept, "tries": tries})
+        self.changed()
         return True
 
     def _close(self, number: int, status: TrialStatus, values: list[float] | None) -> None:
@@ -115,6 +135,7 @@ class Ledger:
         self.study.tell(
             number, values if complete else None, None if complete else TrialState.FAIL, skip_if_finished=True
         )
+        self.changed()
 
 
 def trial_result(trial: FrozenTrial) -> TrialResult | None:

@@ -191,8 +191,8 @@ def test_what_belongs_to_nobody_is_swept_out(sweep, tmp_path):
 
 def test_more_trials_let_those_that_wait_go_on(sweep, tiny_model, reviews, tmp_path):
     before = run_sweep(sweep, tmp_path / "out").trials
-    after = run_sweep(on_ladder(tiny_model, reviews, budget={"trials": 20}), tmp_path / "out").trials
-    assert len(after) == 20
+    after = run_sweep(on_ladder(tiny_model, reviews, budget={"trials": 16}), tmp_path / "out").trials
+    assert len(after) == 16
     waited = before.index[before["status"] == "paused"]
     assert (after.loc[waited, "share"] > before.loc[waited, "share"]).any()
     assert (after.loc[before.index, "share"] >= before["share"]).all()
@@ -320,10 +320,10 @@ def test_it_climbs_with_every_executor_here(executor, tiny_model, reviews, tmp_p
     assert states(tmp_path / "out") == waiting_states(tmp_path / "out")
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random"])
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
 def test_it_climbs_with_every_sampler(sampler, tiny_model, reviews, tmp_path):
-    results = run_sweep(on_ladder(tiny_model, reviews, sampler=sampler), tmp_path / "out")
-    assert (results.trials["status"] == "complete").sum() in range(1, 10)
+    results = run_sweep(on_ladder(tiny_model, reviews, sampler=sampler, budget={"trials": 6}), tmp_path / "out")
+    assert (results.trials["status"] == "complete").sum() in range(1, 6)
 
 
 def test_measured_costs_climb_too(tiny_model, reviews, tmp_path):
