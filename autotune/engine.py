@@ -17,11 +17,11 @@ import optuna
 from autotune.clock import SearchClock
 from autotune.confirm import missing_runs, search_seed
 from autotune.events import Listener, Progress, SilentListener
+from autotune.ladder_climb import Climber
 from autotune.ledger import claim_folder, open_ledger, storage_errors, trial_result
 from autotune.preparation import Prepared, prepare, with_base_score
 from autotune.report import write_report
 from autotune.results import SweepResults, feasible_rows, load_results, on_front, share_dominated
-from autotune.ladder_climb import Climber
 from autotune.sampler import ParetoSampler
 from autotune.samplers import make_sampler
 from autotune.sweep import Sweep
@@ -176,9 +176,10 @@ class _Run:
             seed = search_seed(self.sweep.seed, trial.number)
             trial.set_user_attr("seed", seed)
         self.search_ledger.changed()
-        climber = self.on_ladder.read(self.search_ledger.trial(trial.number)) if self.on_ladder is not None else None
-        if climber is None:
+        if self.on_ladder is None:
             return _Job(trial.number, config, seed)
+        climber = self.on_ladder.read(self.search_ledger.trial(trial.number))
+        assert climber is not None, "it was begun just now"
         return self._climbing(climber, config, seed)
 
     def _climbing(self, climber: Climber, config: Config, seed: int) -> _Job:

@@ -35,7 +35,9 @@ def finished(results: SweepResults) -> bool:
 
     On a ladder the number of trials is a limit on those that begin; then nobody may be left to go on.
     """
-    over = {name for name, (used, limit) in budget_used(results).items() if limit is not None and used >= limit}
+    over = {
+        name for name, (used, limit) in budget_used(results).items() if limit is not None and used >= limit
+    }
     spent = bool(over)
     if over == {"trials"} and results.ladder is not None:
         spent = results.ladder.settled
@@ -64,7 +66,7 @@ def overview_json(results: SweepResults) -> dict[str, Any]:
 
 
 def _ladder_json(ladder: LadderView) -> dict[str, Any]:
-    rungs = [
+    rungs: list[dict[str, Any]] = [
         {"share": share, "reached": reached}
         for share, reached in zip(ladder.shares, ladder.reached, strict=True)
     ]
@@ -76,9 +78,7 @@ def _ladder_json(ladder: LadderView) -> dict[str, Any]:
 def overview(results: SweepResults, *, next_steps: bool = True) -> RenderableType:
     """The state of a sweep for a terminal."""
     counts = results.trials["status"].value_counts()
-    states = ", ".join(
-        f"{counts[s]} {s}" for s in _STATUSES if s in counts
-    )
+    states = ", ".join(f"{counts[s]} {s}" for s in _STATUSES if s in counts)
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="dim", no_wrap=True)
     facts.add_column()

@@ -31,9 +31,10 @@ class SweepResults:
         sweep: the resolved sweep; its objectives have references, ideals and floors where they are known.
         trials: one row a trial, in order: `trial` (number), `status` (complete, paused, stopped, pruned,
             failed, lost, running), `started` and `finished` (timestamps), `seconds`, `seed`, `error`, `share`
-            (of its training that is behind; known costs are those of the whole), `feasible`, `on_front`, one column an objective under its name (NaN unless complete), `param.NAME` for every
-            parameter (missing where inactive), `metric.NAME` for every validation score, `cost.NAME` for
-            every known and measured cost, `cost.head_params` among them.
+            (of its training that is behind; known costs are those of the whole), `feasible`, `on_front`, one
+            column an objective under its name (NaN unless complete), `param.NAME` for every parameter (missing
+            where inactive), `metric.NAME` for every validation score, `cost.NAME` for every known and measured
+            cost, `cost.head_params` among them.
         curves: one row a point of a validation curve: `trial`, `step`, `samples`, `metric.NAME`.
         confirmations: one row a confirmation run that is complete: `trial` (whose configuration it repeats),
             `seed`, `seconds`, `metric.NAME` on validation and `test.NAME` on the test split.
@@ -131,7 +132,18 @@ def feasible_rows(objectives: Sequence[Objective], values: NDArray[np.float64]) 
 def _trials(trials: Sequence[FrozenTrial], objectives: Sequence[Objective]) -> pd.DataFrame:
     rows = [_trial_row(trial, objectives) for trial in trials]
     names = [objective.name for objective in objectives]
-    columns = ["trial", "status", "started", "finished", "seconds", "seed", "error", "share", "config", *names]
+    columns = [
+        "trial",
+        "status",
+        "started",
+        "finished",
+        "seconds",
+        "seed",
+        "error",
+        "share",
+        "config",
+        *names,
+    ]
     table = pd.DataFrame(rows, columns=None if rows else columns)
     values = table[names].to_numpy(dtype=float)
     table["feasible"] = feasible_rows(objectives, values)

@@ -81,14 +81,15 @@ class SweepClimb:
         share, steps = self.ladder.rungs[rung], result.curve[-1].step
         before = climber.curves[0][-1][0] if climber.curves else 0.0
         points = [(result.share * point.step / steps, point) for point in result.curve]
+        at_cost = {
+            **costs,
+            "train_seconds": result.train_seconds / result.share,
+            "peak_memory": float(result.peak_memory),
+        }
         values, outcomes, curves = [], [], []
         for objective in self.objectives:
             if objective.known or objective.name in MEASURED_COSTS:
-                measured = {
-                    "train_seconds": result.train_seconds / result.share,
-                    "peak_memory": float(result.peak_memory),
-                }
-                value = float(objective.loss(measured.get(objective.name, costs.get(objective.name))))
+                value = float(objective.loss(at_cost[objective.name]))
                 values.append(value)
                 outcomes.append(value)
                 curves.append([(share, value)])
@@ -216,7 +217,9 @@ class LadderView:
             case "doubtful":
                 return "The lower rungs foretold the top poorly, so more configurations climbed."
             case "not trusted":
-                return "The lower rungs did not foretell the top: most configurations climbed. Raise ladder.min."
+                return (
+                    "The lower rungs did not foretell the top: most configurations climbed. Raise ladder.min."
+                )
             case _:
                 return (
                     f"Whether the lower rungs foretell the top was not measured: fewer than {ENOUGH} of the random "

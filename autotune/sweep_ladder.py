@@ -93,7 +93,9 @@ def _problems(key: str, given: Any) -> list[Problem]:
         case "close":
             parts = given if isinstance(given, list | tuple) else ()
             fits = len(parts) == 2 and all(_is_number(part) and 0 <= part <= 1 for part in parts)
-            return [] if fits else [_wrong(where, given, "Write two parts of the share, such as [0.75, 0.25].")]
+            return (
+                [] if fits else [_wrong(where, given, "Write two parts of the share, such as [0.75, 0.25].")]
+            )
         case "first_rung":
             return _family_problems(where, given)
         case "eta":
@@ -102,7 +104,10 @@ def _problems(key: str, given: Any) -> list[Problem]:
             fits = _is_number(given) and 0 < given < 1
             fix = "Write the share of each configuration's own training, such as 0.1 or 10%."
         case "share":
-            fits, fix = given is None or (_is_number(given) and 0 < given <= 1), "Write a share above 0, such as 0.5 or 50%."
+            fits, fix = (
+                given is None or (_is_number(given) and 0 < given <= 1),
+                "Write a share above 0, such as 0.5 or 50%.",
+            )
         case _:
             fits, fix = _is_number(given) and 0 <= given <= 1, "Write a share, such as 0.1 or 10%, or 0."
     return [] if fits else [_wrong(where, given, fix)]

@@ -62,7 +62,7 @@ class TrainingState:
         progress: Mapping[str, Any],
     ) -> TrainingState:
         """The state of a run between two steps."""
-        tensors = {f"{_WEIGHTS}/{name}": x for name, x in _trained(model).items()}
+        tensors: dict[str, Tensor] = {f"{_WEIGHTS}/{name}": x for name, x in _trained(model).items()}
         scalars: dict[str, dict[str, Any]] = {}
         for index, kept in optimizer.state_dict()["state"].items():
             for name, value in kept.items():

@@ -100,7 +100,9 @@ def test_a_sweep_climbs_and_the_front_is_of_those_at_the_top(sweep, tmp_path):
 
 def test_at_the_top_trials_are_what_they_are_without_a_ladder(whole, tiny_model, reviews, tmp_path):
     climbed = whole.trials
-    alone = run_sweep(on_ladder(tiny_model, reviews, ladder=False, budget={"trials": 3}), tmp_path / "out").trials
+    alone = run_sweep(
+        on_ladder(tiny_model, reviews, ladder=False, budget={"trials": 3}), tmp_path / "out"
+    ).trials
     # The first three are the families' defaults, with the same seeds.
     pairs = [(climbed.iloc[i], alone.iloc[i]) for i in range(3) if climbed["status"].iloc[i] == "complete"]
     assert pairs
@@ -322,7 +324,9 @@ def test_it_climbs_with_every_executor_here(executor, tiny_model, reviews, tmp_p
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
 def test_it_climbs_with_every_sampler(sampler, tiny_model, reviews, tmp_path):
-    results = run_sweep(on_ladder(tiny_model, reviews, sampler=sampler, budget={"trials": 6}), tmp_path / "out")
+    results = run_sweep(
+        on_ladder(tiny_model, reviews, sampler=sampler, budget={"trials": 6}), tmp_path / "out"
+    )
     assert (results.trials["status"] == "complete").sum() in range(1, 6)
 
 
@@ -350,7 +354,7 @@ def test_it_is_seen_who_came_how_far_and_whether_to_believe_it(tiny_model, revie
     assert finished(results)
     found = overview_json(results)["ladder"]
     assert json.loads(json.dumps(found)) == found
-    assert [rung["reached"] for rung in found["rungs"]][0] == 10
+    assert found["rungs"][0]["reached"] == 10
     assert found["rungs"][0]["measured"] == 5
     assert found["verdict"] in ("trusted", "doubtful", "not trusted")
     screen = Console(file=io.StringIO(), width=200)
@@ -400,7 +404,10 @@ def test_defaults_are_spelt_out_and_read_back(tiny_model, reviews, tmp_path):
         ({"share": 0}, r"ladder\.share: 0 does not fit"),
         ({"random_share": True}, r"ladder\.random_share: True does not fit"),
         ({"close": 0.5}, r"ladder\.close: 0\.5 does not fit\. Write two parts"),
-        ({"first_rung": {"promt": 1}}, r"ladder\.first_rung\.promt: no such family\. Did you mean 'prompt'\?"),
+        (
+            {"first_rung": {"promt": 1}},
+            r"ladder\.first_rung\.promt: no such family\. Did you mean 'prompt'\?",
+        ),
         ({"first_rung": {"prompt": -1}}, r"ladder\.first_rung\.prompt: -1 does not fit"),
         ({"first_rung": 1}, r"ladder\.first_rung: 1 does not fit\. Write families and rungs"),
         ({"mn": 0.1}, r"ladder\.mn: unknown key\. Did you mean 'min'\?"),

@@ -99,9 +99,7 @@ def test_dropout_is_drawn_in_the_test_above(runner: Runner) -> None:
 
 def test_a_language_model_goes_on(tiny_model, write_jsonl, tmp_path: Path) -> None:
     rows = [{"p": "the film was", "c": "good"}, {"p": "the end was", "c": "sad"}] * 40
-    task = TaskSpec(
-        type="causal-lm", train=str(write_jsonl("c.jsonl", rows)), prompt="p", completion="c"
-    )
+    task = TaskSpec(type="causal-lm", train=str(write_jsonl("c.jsonl", rows)), prompt="p", completion="c")
     runner = Runner(ModelSpec(name=str(tiny_model("llama")), precision="fp32"), task)
     spec = TrialSpec(config_of(runner, "lora", **{"lora.learning_rate": 1e-2}), seed=1)
     expected = runner.run(spec)
@@ -141,10 +139,10 @@ def test_a_state_is_read_back_and_holds_no_weights_of_the_base(runner: Runner, t
 
 
 def test_a_run_too_short_for_its_rungs_has_a_step_in_each_stretch(runner: Runner, tmp_path: Path) -> None:
-    spec = TrialSpec(config_of(runner, "norm", epochs=1), fidelity=Fidelity(train_samples=32, eval_samples=20))
-    results = [
-        runner.run(replace(spec, stretch=stretch)) for stretch in stretches(tmp_path, (0.01, 0.02))
-    ]
+    spec = TrialSpec(
+        config_of(runner, "norm", epochs=1), fidelity=Fidelity(train_samples=32, eval_samples=20)
+    )
+    results = [runner.run(replace(spec, stretch=stretch)) for stretch in stretches(tmp_path, (0.01, 0.02))]
     assert [(r.status, r.curve[-1].step) for r in results] == [("paused", 1), ("complete", 2)]
     assert not (tmp_path / "1.safetensors").exists()
 
@@ -152,7 +150,9 @@ def test_a_run_too_short_for_its_rungs_has_a_step_in_each_stretch(runner: Runner
 def test_a_disk_without_room_is_said(runner: Runner, tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
-    spec = TrialSpec(config_of(runner, "norm"), fidelity=SHORT, stretch=Stretch(0.1, None, str(blocked / "x")))
+    spec = TrialSpec(
+        config_of(runner, "norm"), fidelity=SHORT, stretch=Stretch(0.1, None, str(blocked / "x"))
+    )
     with pytest.raises(OSError, match="file"):
         runner.run(spec)
 
