@@ -1,9 +1,8 @@
 """A sweep on its ladder: everybody where the ledger left them, who goes on next, and from which file.
 
-Below the top, a score (accuracy, say) is judged by the held-out loss, which ranks configurations better there than
-the score itself, being less of a lottery of few examples. What is known of a configuration counts as it is, and so
-does peak memory; its training time is carried on in proportion. Whether that foretells the scores at the top is
-measured on the random share.
+A rung is judged by the sweep's own objectives as they stand there, or, where the sweep says so, with the held-out
+loss in the place of scores. What is known of a configuration counts as it is, and so does peak memory; its training
+time is carried on in proportion. Whether that foretells the scores at the top is measured on the random share.
 """
 
 from __future__ import annotations
@@ -22,12 +21,14 @@ from autotune.ladder_climb import Climb, Climber
 from autotune.ladder_store import RUNGS
 from autotune.ladder_trust import ENOUGH, RungTrust, Trust
 from autotune.ledger import trial_result
-from autotune.objectives import MEASURED_COSTS
+from autotune.objectives import MEASURED_COSTS, Objective
 from autotune.sweep import Sweep
 from trials.records import Stretch, TrialResult, TrialStatus
 
 Array = NDArray[np.float64]
 
+_WORST = 1.0
+"""The loss coordinate of a correlation of -1; only correlations can be no number."""
 _EAGER = 1.5
 """So many times the share climbs, about: what was among the best of a few is promoted before better ones come.
 In simulated sweeps of 12 to 60 trials 1.3 to 1.6 times as many did."""
@@ -46,6 +47,7 @@ class SweepClimb:
     def __init__(self, sweep: Sweep, trials: Iterable[FrozenTrial]) -> None:
         assert sweep.ladder is not None
         self.objectives = sweep.objectives
+        self._by_loss = sweep.ladder.judge == "loss"
         self.ladder: Ladder = sweep.ladder.ladder
         self.climb = Climb(self.ladder, [objective.known for objective in self.objectives], sweep.seed)
         for trial in trials:
@@ -88,19 +90,21 @@ class SweepClimb:
         }
         values, outcomes, curves = [], [], []
         for objective in self.objectives:
-            if objective.known or objective.name in MEASURED_COSTS:
-                value = float(objective.loss(at_cost[objective.name]))
+            name = objective.name
+            if objective.known or name in MEASURED_COSTS:
+                value = float(objective.loss(at_cost[name]))
                 values.append(value)
                 outcomes.append(value)
                 curves.append([(share, value)])
-            else:
-                values.append(result.metrics["eval_loss"])
-                outcomes.append(float(objective.loss(result.metrics[objective.name])))
-                between = [(x, p.metrics["eval_loss"]) for x, p in points[:-1] if before < x < share]
-                curves.append([*between, (share, values[-1])])
-        # A score that is no number (the correlation with a constant) is worse than any.
-        worst = np.nan_to_num(np.array(outcomes), nan=np.inf)
-        self.climb.tell(climber.number, rung, np.array(values), curves, worst)
+                continue
+            outcomes.append(_loss(objective, result.metrics[name]))
+            judged = [
+                (x, p.metrics["eval_loss"] if self._by_loss else _loss(objective, p.metrics[name]))
+                for x, p in points
+            ]
+            values.append(judged[-1][1])
+            curves.append([*((x, y) for x, y in judged[:-1] if before < x < share), (share, values[-1])])
+        self.climb.tell(climber.number, rung, np.array(values), curves, np.array(outcomes))
 
     def observe(self, trial: FrozenTrial) -> list[float] | None:
         """What the sampler is told of a trial: its objectives, measured at the top or expected there.
@@ -131,6 +135,12 @@ class SweepClimb:
             left *= min(1.0, _EAGER * self.ladder.base_share(rung)) if rung < self.ladder.top else 1.0
             below = share
         return self.ladder.random_share + (1 - self.ladder.random_share) * total
+
+
+def _loss(objective: Objective, score: float) -> float:
+    """Its loss coordinate. What is no number (the correlation with a constant) is worse than any score."""
+    loss = float(objective.loss(score))
+    return _WORST if math.isnan(loss) else loss
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,14 +15,15 @@ from search_spaces.families import REGISTRY
 class LadderSpec(BaseModel):
     """Every trial is trained a little, and the best go on.
 
-    A rung is a share of a configuration's own training: with `min: 10%`, one of three epochs is first judged after
-    0.3 of an epoch. The learning rate takes the course of the whole run from the start, so that what is judged
+    A rung is a share of a configuration's own training: with `min: 20%`, one of three epochs is first judged after
+    0.6 of an epoch. The learning rate takes the course of the whole run from the start, so that what is judged
     there is a point on the way of the full run, and going on changes nothing.
 
     Args:
-        min: share at the lowest rung.
+        min: share at the lowest rung. Below 20 % the warm-up of some configurations has not ended.
         eta: the ratio between neighbouring rungs, about.
-        share: the share of a rung that climbs; by default one over the ratio of the rungs, about 0.32.
+        share: the share of a rung that climbs.
+        judge: what scores are judged by below the top: `score` by themselves, `loss` by the held-out loss.
         random_share: the share of trials that climb to the top whatever their rank, so that the lower rungs can
             be checked. Five of them must have finished before anything is said.
         close: how far above and below the cut the learning curve decides, as parts of `share`.
@@ -31,9 +32,10 @@ class LadderSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    min: float = 0.1
-    eta: float = 3.0
-    share: float | None = None
+    min: float = 0.2
+    eta: float = 2.0
+    share: float = 0.33
+    judge: Literal["score", "loss"] = "score"
     random_share: float = 0.1
     close: tuple[float, float] = (0.75, 0.25)
     first_rung: dict[str, int] = Field(default_factory=lambda: dict(SLOW_FAMILIES))
@@ -66,7 +68,7 @@ def read_ladder(value: object) -> object:
     if isinstance(value, LadderSpec):
         return value
     if not isinstance(value, Mapping):
-        fix = "Write ladder: true, or ladder: {min: 10%}."
+        fix = "Write ladder: true, or ladder: {min: 20%}."
         raise InvalidInputError(Problem("ladder", f"{value!r} is neither true nor a mapping", fix))
     fields: dict[str, Any] = {str(key): _share(given) for key, given in value.items()}
     problems = [problem for key, given in fields.items() for problem in _problems(key, given)]
@@ -99,15 +101,14 @@ def _problems(key: str, given: Any) -> list[Problem]:
         case "first_rung":
             return _family_problems(where, given)
         case "eta":
-            fits, fix = _is_number(given) and 1 < given < float("inf"), "Write a number above 1, such as 3."
+            fits, fix = _is_number(given) and 1 < given < float("inf"), "Write a number above 1, such as 2."
         case "min":
             fits = _is_number(given) and 0 < given < 1
-            fix = "Write the share of each configuration's own training, such as 0.1 or 10%."
+            fix = "Write the share of each configuration's own training, such as 0.2 or 20%."
         case "share":
-            fits, fix = (
-                given is None or (_is_number(given) and 0 < given <= 1),
-                "Write a share above 0, such as 0.5 or 50%.",
-            )
+            fits, fix = _is_number(given) and 0 < given <= 1, "Write a share above 0, such as 0.5 or 50%."
+        case "judge":
+            fits, fix = given in ("score", "loss"), "Write score or loss."
         case _:
             fits, fix = _is_number(given) and 0 <= given <= 1, "Write a share, such as 0.1 or 10%, or 0."
     return [] if fits else [_wrong(where, given, fix)]
