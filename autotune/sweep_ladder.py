@@ -34,7 +34,7 @@ class LadderSpec(BaseModel):
 
     min: float = 0.2
     eta: float = 2.0
-    share: float = 0.33
+    share: float = 0.5
     judge: Literal["score", "loss"] = "score"
     random_share: float = 0.1
     close: tuple[float, float] = (0.75, 0.25)

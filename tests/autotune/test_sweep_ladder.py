@@ -191,13 +191,14 @@ def test_what_belongs_to_nobody_is_swept_out(sweep, tmp_path):
     assert states(tmp_path / "out") == waiting_states(tmp_path / "out")
 
 
-def test_more_trials_let_those_that_wait_go_on(sweep, tiny_model, reviews, tmp_path):
-    before = run_sweep(sweep, tmp_path / "out").trials
-    after = run_sweep(on_ladder(tiny_model, reviews, budget={"trials": 16}), tmp_path / "out").trials
-    assert len(after) == 16
-    waited = before.index[before["status"] == "paused"]
-    assert (after.loc[waited, "share"] > before.loc[waited, "share"]).any()
-    assert (after.loc[before.index, "share"] >= before["share"]).all()
+def test_a_larger_budget_lets_those_that_wait_go_on(tiny_model, reviews, tmp_path):
+    ladder = {"random_share": 1}
+    small = on_ladder(tiny_model, reviews, ladder=ladder, budget={"flops": 1.0})
+    assert run_sweep(small, tmp_path / "out").trials["status"].tolist() == ["paused"]
+    larger = on_ladder(tiny_model, reviews, ladder=ladder, budget={"trials": 2})
+    watcher = Watcher()
+    assert run_sweep(larger, tmp_path / "out", watcher).trials["status"].tolist() == ["complete"] * 2
+    assert watcher.started == [0, 0, 1, 1, 1]
 
 
 def test_even_one_trial_reaches_the_top(tiny_model, reviews, tmp_path):
