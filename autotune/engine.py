@@ -8,27 +8,34 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import optuna
 
+from autotune.clock import SearchClock
 from autotune.confirm import missing_runs, search_seed
 from autotune.events import Listener, Progress, SilentListener
+from autotune.ladder_climb import Climber
 from autotune.ledger import claim_folder, open_ledger, storage_errors, trial_result
 from autotune.preparation import Prepared, prepare, with_base_score
 from autotune.report import write_report
 from autotune.results import SweepResults, feasible_rows, load_results, on_front, share_dominated
+from autotune.sampler import ParetoSampler
 from autotune.samplers import make_sampler
 from autotune.sweep import Sweep
+from autotune.sweep_climb import SPENT, States, SweepClimb
 from autotune.tables import write_tables
 from search_spaces.parameters import Config
 from trials.executors import EXECUTORS, Executor
-from trials.records import TrialResult, TrialSpec, TrialStatus
+from trials.records import Stretch, TrialResult, TrialSpec, TrialStatus
 
+_STATES = "states"
+"""The folder, in a sweep's own, of what paused trials go on from."""
 _HOPELESS = 5
 """So many failures before the first success end a sweep: then it is not the configurations' fault."""
+_TRAINED = (TrialStatus.COMPLETE, TrialStatus.PAUSED, TrialStatus.STOPPED)
 _MAX_SKIPS = 20
 """Proposals outside the limits, in a row, after which another sampler than ours gets one from inside."""
 
@@ -95,6 +102,16 @@ def _tidy_interrupt(run: _Run) -> Iterator[None]:
         raise SweepInterruptedError(str(run.folder)) from None
 
 
+@dataclass(frozen=True)
+class _Job:
+    """What a free slot does next: a new trial, or one that goes on."""
+
+    number: int
+    config: Config
+    seed: int
+    stretch: Stretch | None = None
+
+
 class _Run:
     """One process's part of a sweep."""
 
@@ -106,34 +123,69 @@ class _Run:
         self.ledgers = (self.search_ledger, self.confirm_ledger)
         for ledger in self.ledgers:
             ledger.recover()
-        self.search_ledger.study.sampler = make_sampler(prepared)
+        self.on_ladder: SweepClimb | None = None
+        sampler = make_sampler(prepared)
+        if self.sweep.ladder is not None:
+            self.on_ladder = SweepClimb(self.sweep, self.search_ledger.trials)
+            self.states = States(folder.absolute() / _STATES)
+            self.states.tidy(self.on_ladder.climb.climbers.values())
+            if isinstance(sampler, ParetoSampler):
+                sampler = sampler.observing(self.on_ladder.observe)
+        self.search_ledger.study.sampler = sampler
         self.confirm_ledger.study.sampler = optuna.samplers.RandomSampler(seed=self.sweep.seed)
-        self.clock = _Clock(self.search_ledger.study)
+        self.clock = SearchClock(self.search_ledger.study)
 
     # --- search
 
     def search(self) -> None:
-        """Ask, run and tell until the budget is spent."""
-        running: dict[int, optuna.Trial] = {}
+        """Ask, run and tell until the budget is spent, and on a ladder until nobody is left to go on."""
+        running: set[int] = set()
         self.clock.start()
         self.listener.progress(self.progress("search"))
         while True:
-            while len(running) < self.executor.slots and self._may_start(len(running)):
-                trial, config = self._ask()
-                seed = trial.user_attrs.get("seed")
-                if seed is None:
-                    seed = search_seed(self.sweep.seed, trial.number)
-                    trial.set_user_attr("seed", seed)
-                running[trial.number] = trial
-                self.executor.submit(trial.number, TrialSpec(config, seed, self.sweep.fidelity))
-                self.listener.trial_started(trial.number, config, seed=seed)
+            while len(running) < self.executor.slots and (job := self._next_job(running)) is not None:
+                running.add(job.number)
+                spec = TrialSpec(job.config, job.seed, self.sweep.fidelity, stretch=job.stretch)
+                self.executor.submit(job.number, spec)
+                self.listener.trial_started(job.number, job.config, seed=job.seed)
                 self.listener.progress(self.progress("search"))
             if not running:
                 return
             number, result = self.executor.next_result()
-            self._tell(running.pop(number), result)
+            running.remove(number)
+            self._tell(number, result)
             self.clock.save()
             self.listener.progress(self.progress("search"))
+
+    def _next_job(self, running: set[int]) -> _Job | None:
+        """Who goes on, or else who is new; None where the budget allows neither."""
+        if self._spent():
+            return None
+        new = self._may_begin(running)
+        if self.on_ladder is not None:
+            climber = self.on_ladder.next(closing=not new and not running)
+            if climber is not None:
+                trial = self.search_ledger.trial(climber.number)
+                return self._climbing(climber, dict(trial.params), int(trial.user_attrs["seed"]))
+        return self._begin() if new else None
+
+    def _begin(self) -> _Job:
+        trial, config = self._ask()
+        seed = trial.user_attrs.get("seed")
+        if seed is None:
+            seed = search_seed(self.sweep.seed, trial.number)
+            trial.set_user_attr("seed", seed)
+        self.search_ledger.changed()
+        if self.on_ladder is None:
+            return _Job(trial.number, config, seed)
+        climber = self.on_ladder.read(self.search_ledger.trial(trial.number))
+        assert climber is not None, "it was begun just now"
+        return self._climbing(climber, config, seed)
+
+    def _climbing(self, climber: Climber, config: Config, seed: int) -> _Job:
+        assert self.on_ladder is not None
+        climber.status = "running"
+        return _Job(climber.number, config, seed, self.states.stretch(climber, self.on_ladder.ladder))
 
     def _ask(self) -> tuple[optuna.Trial, Config]:
         """The next configuration within the limits. Our sampler gives no other; any other sampler may.
@@ -144,6 +196,7 @@ class _Run:
         for attempt in range(_MAX_SKIPS + 1):
             trial = study.ask()
             config = space.suggest(trial)
+            self.search_ledger.changed()
             problem = self.prepared.outside_limits(config) or "; ".join(space.problems(config))
             if not problem:
                 return trial, config
@@ -156,34 +209,76 @@ class _Run:
             "limits, and ran another than the one it was given; use sampler: pareto, which knows them"
         )
 
-    def _tell(self, trial: optuna.Trial, result: TrialResult) -> None:
+    def _tell(self, number: int, result: TrialResult) -> None:
+        trial = self.search_ledger.trial(number)
         config = trial.params
         complete = result.status == TrialStatus.COMPLETE
-        values = self.prepared.values(config, result) if complete else None
         attributes = {"costs": self.prepared.cost_table(config), "baselines": self.prepared.baselines}
-        self.search_ledger.tell(trial.number, result, values, attributes)
-        if result.status == TrialStatus.LOST:
-            self.search_ledger.requeue(self.search_ledger.study.get_trials(deepcopy=False)[trial.number])
+        if self.on_ladder is not None:
+            result = self._since_the_rung_below(trial, result)
+        values = self.prepared.values(config, result) if complete else None
+        if result.status == TrialStatus.PAUSED:
+            assert self.on_ladder is not None
+            rung = self.on_ladder.climb.climbers[number].next_rung
+            self.search_ledger.pause(number, rung, result, attributes)
+        elif result.status != TrialStatus.LOST:
+            self.search_ledger.tell(number, result, values, attributes)
+        elif trial_result(trial) is None:
+            self.search_ledger.tell(number, result, values, attributes)
+            self.search_ledger.requeue(self.search_ledger.trial(number))
+        elif self.search_ledger.lost_again(number):
+            self.search_ledger.tell(number, result, values, attributes)
+        if self.on_ladder is not None:
+            self._told(self.on_ladder, number)
         names = [objective.name for objective in self.sweep.objectives]
         shown = dict(zip(names, values, strict=True)) if values is not None else {}
-        self.listener.trial_finished(trial.number, result, shown, trial.number in self._front())
+        self.listener.trial_finished(number, result, shown, number in self._front())
         self._check_hope()
 
-    def _may_start(self, running: int) -> bool:
+    def _since_the_rung_below(self, trial: optuna.trial.FrozenTrial, result: TrialResult) -> TrialResult:
+        """With what the run cannot know: the peak of its earlier stretches, and how far one got that failed."""
+        assert self.on_ladder is not None
+        before = trial_result(trial)
+        if result.status in (TrialStatus.COMPLETE, TrialStatus.PAUSED):
+            peak = max(result.peak_memory, before.peak_memory if before is not None else 0)
+            return replace(result, peak_memory=peak)
+        climber = self.on_ladder.climb.climbers[trial.number]
+        return replace(result, share=self.on_ladder.ladder.rungs[climber.next_rung])
+
+    def _told(self, on_ladder: SweepClimb, number: int) -> None:
+        """Bring the ladder and the states' folder in line with what the ledger was told of a trial."""
+        climber = on_ladder.read(self.search_ledger.trial(number))
+        if climber is None or climber.status in ("complete", "failed"):
+            self.states.drop(number)
+        else:
+            climber.status = "waiting"
+            self.states.drop(number, but=climber.rung)
+        if climber is not None and climber.status == "complete":
+            for hopeless in on_ladder.climb.hopeless():
+                self.search_ledger.stop(hopeless.number)
+                on_ladder.read(self.search_ledger.trial(hopeless.number))
+                self.states.drop(hopeless.number)
+
+    def _spent(self) -> bool:
+        """Whether time or FLOPs are used up."""
+        budget = self.sweep.budget
+        if budget.hours is not None and self.clock.seconds >= budget.hours * 3600:
+            return True
+        if budget.flops is None:
+            return False
+        ended = [(t, r) for t in self.search_ledger.trials if (r := trial_result(t)) and r.status in SPENT]
+        return sum(t.user_attrs["costs"]["train_flops"] * r.share for t, r in ended) >= budget.flops
+
+    def _may_begin(self, running: set[int]) -> bool:
         """Whether the budget allows one more trial beside those that run."""
         budget, trials = self.sweep.budget, self.search_ledger.trials
-        ended = [t for t in trials if (r := trial_result(t)) and r.status in ("complete", "failed")]
-        if budget.trials is not None and len(ended) + running >= budget.trials:
-            return False
-        if budget.hours is not None and self.clock.seconds >= budget.hours * 3600:
-            return False
-        spent = sum(t.user_attrs["costs"]["train_flops"] for t in ended)
-        return budget.flops is None or spent < budget.flops
+        begun = {t.number for t in trials if (r := trial_result(t)) is not None and r.status in SPENT}
+        return budget.trials is None or len(begun | running) < budget.trials
 
     def _check_hope(self) -> None:
         results = [r for t in self.search_ledger.trials if (r := trial_result(t)) is not None]
         failed = [r for r in results if r.status == TrialStatus.FAILED]
-        if len(failed) >= _HOPELESS and not any(r.status == TrialStatus.COMPLETE for r in results):
+        if len(failed) >= _HOPELESS and not any(r.status in _TRAINED for r in results):
             reasons = "\n  ".join(sorted({str(r.error) for r in failed}))
             raise SweepFailedError(f"the first {len(failed)} trials all failed:\n  {reasons}")
 
@@ -225,10 +320,12 @@ class _Run:
 
     def _ask_again(self, number: int, seed: int) -> tuple[optuna.Trial, Config]:
         study = self.confirm_ledger.study
-        source = self.search_ledger.study.get_trials(deepcopy=False)[number]
+        source = self.search_ledger.trial(number)
         study.enqueue_trial(dict(source.params), user_attrs={"trial": number, "seed": seed})
         trial = study.ask()
-        return trial, self.prepared.space.suggest(trial)
+        config = self.prepared.space.suggest(trial)
+        self.confirm_ledger.changed()
+        return trial, config
 
     # --- where it stands
 
@@ -248,7 +345,7 @@ class _Run:
     ) -> Progress:
         """The sweep's state; of the search unless the confirmation's own numbers are given."""
         results = [r for t in self.search_ledger.trials if (r := trial_result(t)) is not None]
-        ended = [r for r in results if r.status in ("complete", "failed")]
+        ended = [r for r in results if r.status in SPENT]
         numbers, values = self._values()
         objectives = self.sweep.objectives
         feasible = values[feasible_rows(objectives, values)] if numbers else values
@@ -270,32 +367,24 @@ class _Run:
             best=best,
             elapsed=elapsed,
             remaining=self._remaining(phase, finished, total, elapsed),
+            rungs=self._rungs(),
         )
+
+    def _rungs(self) -> tuple[int, ...]:
+        if self.on_ladder is None:
+            return ()
+        climbers = self.on_ladder.climb.climbers.values()
+        return tuple(sum(c.rung >= rung for c in climbers) for rung in range(self.on_ladder.ladder.top + 1))
 
     def _remaining(self, phase: str, finished: int, total: int | None, elapsed: float) -> float | None:
         """Seconds until the phase ends, by the pace so far and by the time budget, whichever is sooner."""
         guesses = []
-        if total is not None and finished:
+        if phase == "search" and self.on_ladder is not None and total is not None and finished:
+            results = [r for t in self.search_ledger.trials if (r := trial_result(t)) is not None]
+            done = sum(r.share for r in results if r.status in SPENT)
+            guesses.append(elapsed / done * max(0.0, total * self.on_ladder.expected_share - done))
+        elif total is not None and finished:
             guesses.append(elapsed / finished * (total - finished))
         if phase == "search" and self.sweep.budget.hours is not None:
             guesses.append(max(0.0, self.sweep.budget.hours * 3600 - elapsed))
         return min(guesses) if guesses else None
-
-
-class _Clock:
-    """Seconds of search so far, over all the processes that worked on it; kept in the study."""
-
-    def __init__(self, study: optuna.Study) -> None:
-        self._study = study
-        self._before = float(study.user_attrs.get("search_seconds", 0.0))
-        self._started = time.monotonic()
-
-    def start(self) -> None:
-        self._started = time.monotonic()
-
-    @property
-    def seconds(self) -> float:
-        return self._before + time.monotonic() - self._started
-
-    def save(self) -> None:
-        self._study.set_user_attr("search_seconds", self.seconds)

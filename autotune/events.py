@@ -26,6 +26,7 @@ class Progress:
         best: the best value of each objective seen so far, by name.
         elapsed, remaining: seconds since this process began the phase, and expected until its end (None
             while unknown).
+        rungs: on a ladder, how many configurations were trained as far as each rung.
     """
 
     phase: str
@@ -37,6 +38,7 @@ class Progress:
     best: dict[str, float] | None = None
     elapsed: float = 0.0
     remaining: float | None = None
+    rungs: tuple[int, ...] = ()
 
 
 class Listener(Protocol):
@@ -51,7 +53,10 @@ class Listener(Protocol):
     def trial_finished(
         self, number: int, result: TrialResult, values: dict[str, float], on_front: bool
     ) -> None:
-        """A training run has ended; `values` holds every objective, empty unless it is complete."""
+        """A training run has ended, or stopped on a rung of the ladder and may begin again.
+
+        `values` holds every objective, empty unless it is complete.
+        """
 
     def progress(self, progress: Progress) -> None:
         """After every change."""

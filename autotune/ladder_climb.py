@@ -7,6 +7,7 @@ rung. Every decision follows from what was told, so a ladder is rebuilt by telli
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -35,7 +36,8 @@ class Climber:
         number: of its trial.
         first: the rung where it is judged first.
         regardless: whether it climbs to the top whatever its rank.
-        values: rung -> objective values, shape [m].
+        values: rung -> objective values, shape [m]: what its configurations are ranked by.
+        outcomes: rung -> what is wanted in the end, shape [m], as it stood on the rung; mostly the values.
         curves: for each objective, (fidelity, value) as far as it was trained.
         status: `waiting` for a decision or its turn, `running`, `complete`, `stopped` or `failed`.
         rung: the highest rung reached, -1 before the first.
@@ -45,6 +47,7 @@ class Climber:
     first: int
     regardless: bool
     values: dict[int, Array] = field(default_factory=dict)
+    outcomes: dict[int, Array] = field(default_factory=dict)
     curves: list[list[tuple[float, float]]] = field(default_factory=list)
     status: str = "waiting"
     rung: int = -1
@@ -82,10 +85,22 @@ class Climb:
         self.climbers[number] = climber
         return climber
 
-    def tell(self, number: int, rung: int, values: Array, curves: Sequence[Curve]) -> None:
-        """A result: values of shape [m], and for each objective the points of its curve since the last rung."""
+    def tell(
+        self,
+        number: int,
+        rung: int,
+        values: Array,
+        curves: Sequence[Curve],
+        outcomes: Array | None = None,
+    ) -> None:
+        """A result: values of shape [m], and for each objective the points of its curve since the last rung.
+
+        Where a rung is judged by something else than what is wanted in the end, such as the loss instead of the
+        accuracy, `outcomes` of shape [m] hold the latter. Trust and projections are about them.
+        """
         climber = self.climbers[number]
         climber.values[rung], climber.rung = values, rung
+        climber.outcomes[rung] = values if outcomes is None else outcomes
         climber.curves = climber.curves or [[] for _ in values]
         for whole, points in zip(climber.curves, curves, strict=True):
             whole.extend(points)
@@ -111,8 +126,12 @@ class Climb:
         for rung in rungs:
             self._orders.pop(rung, None)
 
-    def promotions(self) -> Iterator[Climber]:
-        """Who may climb, in order of urgency: highest rung first, and there the best rank first."""
+    def promotions(self, *, closing: bool = False) -> Iterator[Climber]:
+        """Who may climb, in order of urgency: highest rung first, and there the best rank first.
+
+        `closing` says that nobody new will come: the share that climbs is then rounded up, so that the best of
+        a few reaches the top as well.
+        """
         waiting: dict[int, list[Climber]] = {}
         for climber in self.climbers.values():
             if climber.status == "waiting":
@@ -122,11 +141,13 @@ class Climb:
                 yield from waiting[rung]
                 continue
             yield from (c for c in waiting[rung] if c.regardless)
-            yield from self._best(rung)
+            yield from self._best(rung, closing)
 
-    def _best(self, rung: int) -> Iterator[Climber]:
+    def _best(self, rung: int, closing: bool) -> Iterator[Climber]:
         order = self.order(rung)
         cut = self.trust().rungs[rung].share * len(order)
+        if closing:
+            cut = math.ceil(cut - 1e-9)
         above, below = self.ladder.close
         for place, climber in enumerate(order, start=1):
             if place > (1 + below) * cut:
@@ -203,7 +224,7 @@ class Climb:
 
     def _rung_trust(self, rung: int, through: Sequence[Climber]) -> RungTrust:
         seen = [c for c in through if rung in c.values]
-        values = np.array([[c.values[rung], c.values[self.ladder.top]] for c in seen])
+        values = np.array([[c.values[rung], c.outcomes[self.ladder.top]] for c in seen])
         pairs = values[:, :, self.uncertain] if seen else np.empty((0, 2, len(self.uncertain)))
         return rung_trust(self.ladder.rungs[rung], self.ladder.base_share(rung), pairs[:, 0], pairs[:, 1])
 
@@ -218,7 +239,7 @@ class Climb:
         return self._front
 
     def projected(self, number: int) -> Array | None:
-        """Objective values at the top, shape [m], measured or lifted there; None without any result.
+        """Outcomes at the top, shape [m], measured or lifted there; None without any result.
 
         The lift of a rung is the median change from it to the next one, over those that were at both. One number
         a rung keeps the order of its configurations, which is what a rung is good for, and makes the values of
@@ -229,10 +250,11 @@ class Climb:
             return None
         if self._lifts is None:
             self._lifts = [self._lift(rung) for rung in range(self.ladder.top)]
-        return climber.values[climber.rung] + sum(self._lifts[climber.rung :])
+        return climber.outcomes[climber.rung] + sum(self._lifts[climber.rung :])
 
     def _lift(self, rung: int) -> Array:
-        both = [c.values for c in self.climbers.values() if rung in c.values and rung + 1 in c.values]
-        if not both:
+        both = [c.outcomes for c in self.climbers.values() if rung in c.values and rung + 1 in c.values]
+        steps = [v[rung + 1] - v[rung] for v in both if np.isfinite([v[rung], v[rung + 1]]).all()]
+        if not steps:
             return np.zeros(())
-        return np.asarray(np.median([v[rung + 1] - v[rung] for v in both], axis=0))
+        return np.asarray(np.median(steps, axis=0))

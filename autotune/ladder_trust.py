@@ -78,7 +78,8 @@ def rung_trust(fidelity: float, base_share: float, here: Array, final: Array) ->
     Args:
         fidelity: of the rung.
         base_share: the share that climbs where ranks hold.
-        here, final: shape [n, u], the u uncertain objectives of the configurations that climbed regardless.
+        here, final: shape [n, u], the u uncertain objectives of the configurations that climbed regardless, or
+            what stands for them on the rung.
     """
     n = len(here)
     if n < ENOUGH:
@@ -103,4 +104,5 @@ def widened(base_share: float, correlation: float, n: int) -> float:
 def _spearman(here: Sequence[float] | Array, final: Sequence[float] | Array) -> float:
     if np.ptp(here) == 0 or np.ptp(final) == 0:
         return 0.0  # a rung that cannot tell configurations apart ranks nothing
-    return float(spearmanr(here, final).statistic)
+    found = float(spearmanr(here, final).statistic)
+    return 0.0 if math.isnan(found) else found

@@ -11,6 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from filelock import FileLock, Timeout
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
+from autotune.ladder_store import RUNGS
 from autotune.sweep import Sweep, dump_sweep, load_sweep, same_search
 from search_spaces.errors import InvalidInputError, Problem
 from trials.records import TrialResult, TrialStatus
@@ -41,18 +43,33 @@ class Ledger:
 
     def __init__(self, study: optuna.Study) -> None:
         self.study = study
+        self._read: list[FrozenTrial] | None = None
 
     @property
     def trials(self) -> list[FrozenTrial]:
         """Every trial that was started, in order."""
-        waiting = TrialState.WAITING
-        return [trial for trial in self.study.get_trials(deepcopy=False) if trial.state != waiting]
+        return [trial for trial in self._all if trial.state != TrialState.WAITING]
+
+    def trial(self, number: int) -> FrozenTrial:
+        """One trial."""
+        return self._all[number]
+
+    @property
+    def _all(self) -> list[FrozenTrial]:
+        # Optuna reads unfinished trials anew every time, and on a ladder most trials are unfinished.
+        if self._read is None:
+            self._read = self.study.get_trials(deepcopy=False)
+        return self._read
+
+    def changed(self) -> None:
+        """Forget what was read; for whoever writes to the study past this ledger."""
+        self._read = None
 
     def tell(
         self, number: int, result: TrialResult, values: list[float] | None, attributes: Mapping[str, Any]
     ) -> None:
         """Write a result. `values` are the objectives, None unless the trial is complete."""
-        trial_id = self.study.get_trials(deepcopy=False)[number]._trial_id
+        trial_id = self.trial(number)._trial_id
         storage = self.study._storage
         # `status` stands alone as well, for samplers: a lost trial teaches nothing, a failed one does.
         found = {**attributes, "status": str(result.status), "values": values, "result": result.to_json()}
@@ -60,18 +77,44 @@ class Ledger:
             storage.set_trial_user_attr(trial_id, name, value)
         self._close(number, result.status, values)
 
+    def pause(self, number: int, rung: int, result: TrialResult, attributes: Mapping[str, Any]) -> None:
+        """Write the result on a rung of the ladder; the trial stays in optuna's state RUNNING and may go on."""
+        trial = self.trial(number)
+        storage = self.study._storage
+        for name, value in attributes.items():
+            storage.set_trial_user_attr(trial._trial_id, name, value)
+        record = {"rung": rung, "share": result.share, "result": result.to_json()}
+        earlier = trial.user_attrs.get(RUNGS, [])
+        storage.set_trial_user_attr(trial._trial_id, RUNGS, [*earlier, record])
+        self.changed()
+
+    def stop(self, number: int) -> None:
+        """Give up a paused trial."""
+        self.study.tell(number, state=TrialState.PRUNED)
+        self.changed()
+
+    def lost_again(self, number: int) -> bool:
+        """Count a loss of a paused trial on its way up; whether it was one too many, which ends the trial."""
+        trial = self.trial(number)
+        tries = int(trial.user_attrs.get("tries", 1)) + 1
+        self.study._storage.set_trial_user_attr(trial._trial_id, "tries", tries)
+        self.changed()
+        return tries > MAX_TRIES
+
     def recover(self) -> int:
         """Bring order into what a dead process left: how many trials go back in line.
 
-        A trial whose result was written but whose state was not is told now; any other running trial is
-        `lost` and waits to run again with the same configuration and seed.
+        A trial whose result was written but whose state was not is told now; one that was on its way from one
+        rung of the ladder to the next is paused where it was; any other running trial is `lost` and waits to
+        run again with the same configuration and seed.
         """
         requeued = 0
+        self.changed()
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             told = trial.user_attrs.get("result")
             if told is not None:
                 self._close(trial.number, TrialStatus(told["status"]), trial.user_attrs["values"])
-            else:
+            elif RUNGS not in trial.user_attrs:
                 lost = TrialResult(TrialStatus.LOST, error="interrupted")
                 self.tell(trial.number, lost, None, {})
                 requeued += self.requeue(trial)
@@ -84,6 +127,7 @@ class Ledger:
             return False
         kept = {k: v for k, v in trial.user_attrs.items() if k not in ("result", "values", "status")}
         self.study.enqueue_trial(dict(trial.params), user_attrs={**kept, "tries": tries})
+        self.changed()
         return True
 
     def _close(self, number: int, status: TrialStatus, values: list[float] | None) -> None:
@@ -91,12 +135,20 @@ class Ledger:
         self.study.tell(
             number, values if complete else None, None if complete else TrialState.FAIL, skip_if_finished=True
         )
+        self.changed()
 
 
 def trial_result(trial: FrozenTrial) -> TrialResult | None:
-    """What a trial brought, or None while it runs."""
+    """What a trial brought, or None before it brought anything."""
     told = trial.user_attrs.get("result")
-    return None if told is None else TrialResult.from_json(told)
+    if told is not None:
+        return TrialResult.from_json(told)
+    rungs = trial.user_attrs.get(RUNGS)
+    if not rungs:
+        return None
+    reached = TrialResult.from_json(rungs[-1]["result"])
+    given_up = trial.state == TrialState.PRUNED
+    return replace(reached, status=TrialStatus.STOPPED) if given_up else reached
 
 
 def open_ledger(folder: Path, sweep: Sweep, *, confirm: bool = False) -> Ledger:

@@ -74,6 +74,14 @@ class Objective(BaseModel):
             losses = np.log(np.maximum(losses, self.floor or 1.0))
         return -losses if self.direction == "maximize" else losses
 
+    def value(self, loss: float) -> float:
+        """The value that has a loss coordinate, at best the ideal."""
+        loss = -loss if self.direction == "maximize" else loss
+        value = math.exp(loss) if self.scale == "log" else loss
+        if self.ideal is None:
+            return value
+        return min(value, self.ideal) if self.direction == "maximize" else max(value, self.ideal)
+
 
 def box(
     objectives: Sequence[Objective], values: NDArray[np.float64]

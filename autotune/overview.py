@@ -13,24 +13,34 @@ from rich.text import Text
 
 from autotune.formatting import clock, points, short_config
 from autotune.results import SweepResults
+from autotune.sweep_climb import SPENT, LadderView
 from autotune.tables import configuration, confirmed, is_cost
 from autotune.units import label, quantity
 
+_STATUSES = ("complete", "paused", "stopped", "failed", "pruned", "lost", "running")
 _MEASURES = ("trials", "hours", "flops")
 
 
 def budget_used(results: SweepResults) -> dict[str, tuple[float, float | None]]:
     """Spent and allowed (None where unlimited) by measure; hours are those of the trials themselves."""
     trials = results.trials
-    ended = trials[trials["status"].isin(["complete", "failed"])]
-    flops = float(ended["cost.train_flops"].sum()) if "cost.train_flops" in ended else 0.0
+    ended = trials[trials["status"].isin(SPENT)]
+    flops = float((ended["cost.train_flops"] * ended["share"]).sum()) if "cost.train_flops" in ended else 0.0
     spent = {"trials": float(len(ended)), "hours": float(trials["seconds"].sum()) / 3600, "flops": flops}
     return {name: (spent[name], getattr(results.sweep.budget, name)) for name in _MEASURES}
 
 
 def finished(results: SweepResults) -> bool:
-    """Whether a limit of the budget is reached and, where confirmation is on, the front is confirmed."""
-    spent = any(limit is not None and used >= limit for used, limit in budget_used(results).values())
+    """Whether a limit of the budget is reached and, where confirmation is on, the front is confirmed.
+
+    On a ladder the number of trials is a limit on those that begin; then nobody may be left to go on.
+    """
+    over = {
+        name for name, (used, limit) in budget_used(results).items() if limit is not None and used >= limit
+    }
+    spent = bool(over)
+    if over == {"trials"} and results.ladder is not None:
+        spent = results.ladder.settled
     return spent and (not results.sweep.confirm.seeds or not results.confirmations.empty)
 
 
@@ -51,15 +61,24 @@ def overview_json(results: SweepResults) -> dict[str, Any]:
         "baselines": {name: _plain(value) for name, value in results.baselines.items()},
         "confirmations": len(results.confirmations),
         "front": front,
+        **({} if results.ladder is None else {"ladder": _ladder_json(results.ladder)}),
     }
+
+
+def _ladder_json(ladder: LadderView) -> dict[str, Any]:
+    rungs: list[dict[str, Any]] = [
+        {"share": share, "reached": reached}
+        for share, reached in zip(ladder.shares, ladder.reached, strict=True)
+    ]
+    for rung, trust in zip(rungs, ladder.trust.rungs, strict=False):
+        rung |= {"correlation": _plain(trust.correlation), "measured": trust.count, "climbing": trust.share}
+    return {"rungs": rungs, "used": _plain(ladder.used), "verdict": ladder.trust.verdict}
 
 
 def overview(results: SweepResults, *, next_steps: bool = True) -> RenderableType:
     """The state of a sweep for a terminal."""
     counts = results.trials["status"].value_counts()
-    states = ", ".join(
-        f"{counts[s]} {s}" for s in ("complete", "failed", "pruned", "lost", "running") if s in counts
-    )
+    states = ", ".join(f"{counts[s]} {s}" for s in _STATUSES if s in counts)
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="dim", no_wrap=True)
     facts.add_column()
@@ -67,6 +86,8 @@ def overview(results: SweepResults, *, next_steps: bool = True) -> RenderableTyp
     facts.add_row("folder", str(results.folder))
     facts.add_row("trials", states or "none yet")
     facts.add_row("budget", _budget_text(results))
+    if results.ladder is not None:
+        facts.add_row("ladder", _ladder_text(results.ladder))
     facts.add_row("front", f"{points(len(results.front))}, hypervolume {results.hypervolume:.3f}")
     metric = results.sweep.task.metric
     for name, value in results.baselines.items():
@@ -77,6 +98,14 @@ def overview(results: SweepResults, *, next_steps: bool = True) -> RenderableTyp
     if next_steps:
         parts.append(Text("\n".join(_next_steps(results))))
     return Group(*parts)
+
+
+def _ladder_text(ladder: LadderView) -> str:
+    lines = [f"{row.reached} trained to {row.share}: {row.trust}" for row in ladder.rows[:-1]]
+    lines.append(f"{ladder.reached[-1]} trained to the end")
+    if math.isfinite(ladder.used):
+        lines[-1] += f"; {100 * ladder.used:.0f} % of what all in full would have taken"
+    return "\n".join(lines)
 
 
 def front_table(results: SweepResults) -> Table:

@@ -192,6 +192,8 @@ class LiveProgress(_Watcher):
         line.append("front ", "dim").append(points(self.state.front_size), "bold")
         line.append("  hypervolume ", "dim").append(f"{self.state.hypervolume:.3f} ", "bold")
         line.append(sparkline(self.hypervolumes), "cyan")
+        if self.state.rungs:
+            line.append("  rungs ", "dim").append(_rungs(self.state), "bold")
         best = {name: value for name, value in (self.state.best or {}).items() if np.isfinite(value)}
         for index, (name, value) in enumerate(best.items()):
             line.append(", " if index else "  best ", "dim").append(
@@ -224,6 +226,8 @@ class LiveProgress(_Watcher):
         values = [quantity(name, row.values[name]) if row.values else "" for name in names]
         if row.result is None:
             values[0] = "running"
+        elif row.result.status == TrialStatus.PAUSED:
+            values[0] = f"at {_percent(row.result)}"
         number = f"{row.number}↻" if row.confirms else str(row.number)
         return ["★" if row.on_front and not row.confirms else "", number, text, *values, clock(seconds)]
 
@@ -262,11 +266,16 @@ class PlainProgress(_Watcher):
         if row.result.status == TrialStatus.COMPLETE and row.values:
             star = " ★" if row.on_front and not row.confirms else ""
             outcome = ", ".join(f"{_name(n)} {quantity(n, v)}" for n, v in row.values.items()) + star
+        elif row.result.status == TrialStatus.PAUSED:
+            loss = quantity("eval_loss", row.result.metrics["eval_loss"])
+            outcome = f"paused after {_percent(row.result)} of its training, {_name('eval_loss')} {loss}"
         else:
             outcome = f"{row.result.status}: {row.result.error}"
         where = (
             f"front {state.front_size}, hypervolume {state.hypervolume:.3f}, {clock(state.remaining)} left"
         )
+        if state.rungs:
+            where = f"rungs {_rungs(state)}, {where}"
         return f"[{of}] {what}: {short_config(row.config)} → {outcome} ({row.result.seconds:.1f} s; {where})"
 
     def _line(self, text: str) -> None:
@@ -282,6 +291,14 @@ def _name(objective: str) -> str:
     return name if name[:2].isupper() else name[:1].lower() + name[1:]
 
 
+def _percent(result: TrialResult) -> str:
+    return f"{100 * result.share:.3g} %"
+
+
+def _rungs(state: Progress) -> str:
+    return " › ".join(map(str, state.rungs))
+
+
 def _short_path(model: str) -> str:
     """A hub id as it is; of a folder the last two parts."""
     path = Path(model)
@@ -293,4 +310,6 @@ def _style(row: _Row) -> str:
         return "italic"
     if row.result.status == TrialStatus.COMPLETE:
         return "bold" if row.on_front else ""
+    if row.result.status == TrialStatus.PAUSED:
+        return "dim"
     return "red" if row.result.status == TrialStatus.FAILED else "yellow"

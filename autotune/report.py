@@ -118,6 +118,8 @@ def report_html(results: SweepResults) -> str:
         columns=point_columns(results),
         points=point_rows(results),
         figures=[figure_block(entry, results) for entry in FIGURES],
+        ladder=results.ladder,
+        ladder_used=percent(results.ladder.used) if results.ladder else "",
         failures=failure_rows(results),
         statuses=count_by_status(results),
         luck=mean_luck(results),
@@ -215,8 +217,11 @@ def _budget_fact(results: SweepResults) -> Fact:
     if budget.hours is not None:
         notes[0] += f" (limit {duration(3600 * budget.hours)})"
     if "cost.train_flops" in trials:
-        flops = float(trials.loc[trials["status"] == "complete", "cost.train_flops"].sum())
+        done = trials[trials["status"].isin(["complete", "paused", "stopped"])]
+        flops = float((done["cost.train_flops"] * done["share"]).sum())
         words = si(flops, "FLOPs")
+        if results.ladder is not None and math.isfinite(results.ladder.used):
+            words += f", {percent(results.ladder.used)} of full training"
         notes.append(words if budget.flops is None else f"{words} (limit {si(budget.flops, 'FLOPs')})")
     if not results.confirmations.empty:
         seconds = duration(float(results.confirmations["seconds"].sum()))

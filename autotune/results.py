@@ -16,6 +16,7 @@ from autotune.front import hypervolume, non_dominated
 from autotune.ledger import read_ledger, read_sweep, trial_result
 from autotune.objectives import MEASURED_COSTS, Objective, unit_losses
 from autotune.sweep import Sweep
+from autotune.sweep_climb import LadderView, ladder_view
 from search_spaces.parameters import Config
 from trials.metrics import metric_direction
 from trials.records import TrialStatus
@@ -28,16 +29,18 @@ class SweepResults:
     Args:
         folder: the sweep's folder.
         sweep: the resolved sweep; its objectives have references, ideals and floors where they are known.
-        trials: one row a trial, in order: `trial` (number), `status` (complete, pruned, failed, lost,
-            running), `started` and `finished` (timestamps), `seconds`, `seed`, `error`, `feasible`,
-            `on_front`, one column an objective under its name (NaN unless complete), `param.NAME` for every
-            parameter (missing where inactive), `metric.NAME` for every validation score, `cost.NAME` for
-            every known and measured cost, `cost.head_params` among them.
+        trials: one row a trial, in order: `trial` (number), `status` (complete, paused, stopped, pruned,
+            failed, lost, running), `started` and `finished` (timestamps), `seconds`, `seed`, `error`, `share`
+            (of its training that is behind; known costs are those of the whole), `feasible`, `on_front`, one
+            column an objective under its name (NaN unless complete), `param.NAME` for every parameter (missing
+            where inactive), `metric.NAME` for every validation score, `cost.NAME` for every known and measured
+            cost, `cost.head_params` among them.
         curves: one row a point of a validation curve: `trial`, `step`, `samples`, `metric.NAME`.
         confirmations: one row a confirmation run that is complete: `trial` (whose configuration it repeats),
             `seed`, `seconds`, `metric.NAME` on validation and `test.NAME` on the test split.
         baselines: the metric on validation of what needs no adapter, by name (`majority class`; the best
             `trained head` that the search met).
+        ladder: who came how far on it, and whether it could be trusted; None for a sweep without one.
     """
 
     folder: Path
@@ -46,6 +49,7 @@ class SweepResults:
     curves: pd.DataFrame
     confirmations: pd.DataFrame
     baselines: dict[str, float]
+    ladder: LadderView | None = None
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
@@ -97,6 +101,7 @@ def load_results(folder: str | Path) -> SweepResults:
         curves=_curves(search),
         confirmations=_confirmations(confirm),
         baselines={**baselines, **_trained_head(trials, sweep)},
+        ladder=ladder_view(sweep, search),
     )
 
 
@@ -127,7 +132,18 @@ def feasible_rows(objectives: Sequence[Objective], values: NDArray[np.float64]) 
 def _trials(trials: Sequence[FrozenTrial], objectives: Sequence[Objective]) -> pd.DataFrame:
     rows = [_trial_row(trial, objectives) for trial in trials]
     names = [objective.name for objective in objectives]
-    columns = ["trial", "status", "started", "finished", "seconds", "seed", "error", "config", *names]
+    columns = [
+        "trial",
+        "status",
+        "started",
+        "finished",
+        "seconds",
+        "seed",
+        "error",
+        "share",
+        "config",
+        *names,
+    ]
     table = pd.DataFrame(rows, columns=None if rows else columns)
     values = table[names].to_numpy(dtype=float)
     table["feasible"] = feasible_rows(objectives, values)
@@ -156,13 +172,16 @@ def _trial_row(trial: FrozenTrial, objectives: Sequence[Objective]) -> dict[str,
         "seconds": np.nan if result is None else result.seconds,
         "seed": trial.user_attrs.get("seed"),
         "error": None if result is None else result.error,
+        "share": np.nan if result is None else result.share,
         "config": dict(trial.params),
         **{objective.name: value for objective, value in zip(objectives, values, strict=True)},
         **{f"param.{name}": value for name, value in trial.params.items()},
         **{f"cost.{name}": value for name, value in trial.user_attrs.get("costs", {}).items()},
     }
     if result is not None:
-        row |= {f"metric.{name}": value for name, value in result.metrics.items()}
+        # Scores on a lower rung are no results; they are on the curve.
+        if result.status == TrialStatus.COMPLETE:
+            row |= {f"metric.{name}": value for name, value in result.metrics.items()}
         row |= {f"cost.{name}": float(getattr(result, name)) for name in MEASURED_COSTS}
     return row
 

@@ -25,6 +25,7 @@ from pydantic_core.core_schema import ValidationInfo
 
 from autotune.objectives import MEASURED_COSTS, Objective
 from autotune.shorthand import expand_objectives
+from autotune.sweep_ladder import LadderSpec, read_ladder
 from autotune.validation import problems_of
 from search_spaces.errors import InvalidInputError, Problem, did_you_mean
 from search_spaces.loading import is_preset, load_space
@@ -166,6 +167,7 @@ class Sweep(BaseModel):
         objectives: two to four; by default the task's metric and the trainable parameters.
         budget, confirm, executor: see above.
         fidelity: how much of the full job a trial does.
+        ladder: where trials stop on the way and the best go on; None for no such thing.
         sampler: who proposes configurations.
         seed: fixes the search. Trials and confirmations draw their seeds from it and never share one.
     """
@@ -179,6 +181,7 @@ class Sweep(BaseModel):
     objectives: tuple[Objective, ...]
     budget: Budget
     fidelity: Annotated[Fidelity, BeforeValidator(_check_fidelity)] = Fidelity()
+    ladder: Annotated[LadderSpec | None, BeforeValidator(read_ladder)] = None
     sampler: Literal["pareto", "tpe", "nsga2", "random"] = "pareto"
     executor: Annotated[ExecutorSpec, BeforeValidator(_named)] = ExecutorSpec()
     seed: int = Field(default=0, ge=0, strict=True)

@@ -14,10 +14,13 @@ class TrialStatus(StrEnum):
     """How a trial ended.
 
     `failed` is the configuration's own doing (out of memory, a loss that is not finite) and teaches the
-    search to stay away; `lost` is not (a killed worker, an interrupt), and the trial runs again.
+    search to stay away; `lost` is not (a killed worker, an interrupt), and the trial runs again. `paused` is a
+    trial that has done the stretch it was asked for and can go on; `stopped` one that will not.
     """
 
     COMPLETE = "complete"
+    PAUSED = "paused"
+    STOPPED = "stopped"
     PRUNED = "pruned"
     FAILED = "failed"
     LOST = "lost"
@@ -39,6 +42,22 @@ class Fidelity:
 
 
 @dataclass(frozen=True)
+class Stretch:
+    """The part of its training that a trial does now; the learning rate takes the course of the whole.
+
+    Args:
+        until: the share of all steps that is behind at the end, above 0 and at most 1.
+        start: the file with the state to go on from. Without one, or where it cannot be read, training begins at
+            the beginning, which costs time and changes nothing else.
+        end: the file that the state is left in, where steps are still ahead.
+    """
+
+    until: float
+    start: str | None = None
+    end: str | None = None
+
+
+@dataclass(frozen=True)
 class TrialSpec:
     """One training run.
 
@@ -47,19 +66,23 @@ class TrialSpec:
         seed: fixes the adapter's and head's initial values, the order of the data and dropout.
         fidelity: see `Fidelity`.
         score_test: whether to score the test split at the end as well; never during the search.
+        stretch: the part of the run to do; None for all of it.
     """
 
     config: Config
     seed: int = 0
     fidelity: Fidelity = field(default_factory=Fidelity)
     score_test: bool = False
+    stretch: Stretch | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TrialSpec:
-        return cls(**{**data, "fidelity": Fidelity(**data["fidelity"])})
+        stretch = data.get("stretch")
+        read = {"fidelity": Fidelity(**data["fidelity"]), "stretch": stretch and Stretch(**stretch)}
+        return cls(**{**data, **read})
 
 
 @dataclass(frozen=True)
@@ -77,7 +100,7 @@ class TrialResult:
 
     Args:
         status: see `TrialStatus`.
-        metrics: the last scores on the validation split, `eval_loss` among them; empty unless complete.
+        metrics: the last scores on the validation split, `eval_loss` among them; empty where it ended badly.
         test_metrics: the same on the test split, where the spec asked for it.
         curve: validation scores during training, first to last.
         train_seconds: wall time of the training steps alone, evaluation apart.
@@ -85,6 +108,7 @@ class TrialResult:
         peak_memory: bytes: of the device where it can say, else the growth of this process's resident set.
         trainable_params: counted on the model that was trained: adapter and head together.
         error: what went wrong, for people; None if nothing did.
+        share: of its training steps, those that are behind (or, where it ended badly, that were asked for).
     """
 
     status: TrialStatus
@@ -96,6 +120,7 @@ class TrialResult:
     peak_memory: int = 0
     trainable_params: int = 0
     error: str | None = None
+    share: float = 1.0
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "status": str(self.status), "curve": [asdict(point) for point in self.curve]}

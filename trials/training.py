@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,9 @@ from trials.evaluation import Forward, evaluate
 from trials.memory import PeakMemory
 from trials.models import Base, trainable_parameters
 from trials.optimizers import build_optimizer
-from trials.records import CurvePoint, TrialResult, TrialSpec, TrialStatus
+from trials.records import CurvePoint, Stretch, TrialResult, TrialSpec, TrialStatus
 from trials.schedules import lr_schedule
+from trials.states import TrainingState
 
 MAX_GRAD_NORM = 1.0
 _CHUNK = 32
@@ -38,7 +40,8 @@ class Run:
     """One configuration in training: its model, optimiser, order of data and curve.
 
     Ask for `next_batch`, put its gradients on the parameters, and `update` with its loss, until there is no
-    next batch; then ask for the `result`.
+    next batch; then ask for the `result`. Where the spec asks for a stretch, a run begins with the state that the
+    stretch before left behind, ends where it is told to, and computes what it would have computed in one piece.
 
     Raises:
         DivergedError: from `update` and `result`: a training or validation loss is not finite.
@@ -67,16 +70,24 @@ class Run:
         self._family.schedule(self.model.active_peft_config, self.steps)
         self._schedule = LambdaLR(self._optimizer, lr_schedule(config, self.steps))
         self._checkpoints = evaluation_steps(self.steps, fidelity.evaluations)
-        self._batches = ([examples[i] for i in b] for b in batches(examples, batch_size, epochs, spec.seed))
         self._step = self._seen = self._size = 0
         self._curve: list[CurvePoint] = []
         self._train_seconds = 0.0
         self.forward: Forward | None = None
         """How the model is run in evaluation, where it is not by itself."""
+        self._seconds_before = 0.0
+        stretch = spec.stretch or Stretch(until=1.0)
+        if stretch.start is not None:
+            self._go_on(stretch.start)
+        # A hair less, as a third of 30 steps is 10 whatever its rounding. Each stretch has a step at least.
+        until = max(math.ceil(stretch.until * self.steps - 1e-6), self._step + 1)
+        self._until = min(until, self.steps)
+        order = islice(batches(examples, batch_size, epochs, spec.seed), self._step, None)
+        self._batches = ([examples[i] for i in b] for b in order)
 
     def next_batch(self) -> list[Encoded] | None:
         """The examples of the next step, or None after the last."""
-        batch = next(self._batches, None)
+        batch = None if self.done else next(self._batches, None)
         self._size = len(batch or ())
         return batch
 
@@ -98,31 +109,61 @@ class Run:
         self._optimizer.zero_grad()
         self._schedule.step()
         self._train_seconds += seconds + time.perf_counter() - tick
-        if self._step in self._checkpoints:
+        if self._step in self._checkpoints or self.done:
             self._curve.append(CurvePoint(self._step, self._seen, self._score(self._held_out)))
 
     @property
     def done(self) -> bool:
-        """Whether the last step is behind."""
-        return self._step == self.steps
+        """Whether the last step that was asked for is behind."""
+        return self._step == self._until
 
     @property
     def seconds(self) -> float:
-        """Since the run was built."""
-        return time.perf_counter() - self._started
+        """Since the run was built, and what earlier stretches took."""
+        return self._seconds_before + time.perf_counter() - self._started
 
     def result(self) -> TrialResult:
-        """What the run brought; scores the test split where the spec asks for it."""
-        test_metrics = self._score(self.data.splits["test"]) if self.spec.score_test else {}
+        """What the run brought; scores the test split where the spec asks for it.
+
+        Where steps are still ahead, the state is saved if the spec says where.
+        """
+        complete = self._step == self.steps
+        test_metrics = self._score(self.data.splits["test"]) if self.spec.score_test and complete else {}
+        if not complete and self.spec.stretch is not None and self.spec.stretch.end is not None:
+            self._state().save(self.spec.stretch.end)
         return TrialResult(
-            status=TrialStatus.COMPLETE,
+            status=TrialStatus.COMPLETE if complete else TrialStatus.PAUSED,
             metrics=self._curve[-1].metrics,
             test_metrics=test_metrics,
             curve=tuple(self._curve),
             train_seconds=self._train_seconds,
             seconds=self.seconds,
             trainable_params=trainable_parameters(self.model),
+            share=self._step / self.steps,
         )
+
+    def _state(self) -> TrainingState:
+        progress = {
+            "step": self._step,
+            "seen": self._seen,
+            "curve": [asdict(point) for point in self._curve],
+            "train_seconds": self._train_seconds,
+            "seconds": self.seconds,
+        }
+        return TrainingState.of(
+            self.spec, self.model, self._family, self._optimizer, self._schedule, self.base.device, progress
+        )
+
+    def _go_on(self, path: str) -> None:
+        """Take up the state in a file; without a file that can be read, begin at the beginning."""
+        state = TrainingState.load(path, self.spec)
+        if state is None:
+            return
+        state.restore(self.model, self._family, self._optimizer, self._schedule, self.base.device)
+        self._step, self._seen = state.progress["step"], state.progress["seen"]
+        self._curve = [CurvePoint(**point) for point in state.progress["curve"]]
+        self._train_seconds = state.progress["train_seconds"]
+        self._seconds_before = state.progress["seconds"]
 
     def _score(self, split: Sequence[Encoded]) -> dict[str, float]:
         base = self.base

@@ -23,7 +23,7 @@ class Progress:
     Args:
         table: one row an ended trial in the order in which they ended, with a row of zeros before:
             `ended` (how many so far), `trial`, `hypervolume` in [0, 1], and the sums so far `seconds` (of the
-            trials' own wall times: twice the clock where two run at once) and `flops` (of complete trials).
+            trials' own wall times: twice the clock where two run at once) and `flops` (of trials that did not fail).
     """
 
     table: pd.DataFrame
@@ -69,7 +69,9 @@ def progress_view(results: SweepResults) -> Progress:
     )
     table["seconds"] = [0.0, *ended["seconds"].fillna(0.0).cumsum()]
     if "cost.train_flops" in ended:
-        table["flops"] = [0.0, *ended["cost.train_flops"].where(done, 0.0).fillna(0.0).cumsum()]
+        paused = ended["status"].isin(["paused", "stopped"]).to_numpy(dtype=bool)
+        flops = ended["cost.train_flops"] * ended["share"]
+        table["flops"] = [0.0, *flops.where(done | paused, 0.0).fillna(0.0).cumsum()]
     return Progress(table)
 
 
@@ -114,7 +116,7 @@ def _buttons(figure: go.Figure, table: pd.DataFrame, grew: pd.DataFrame) -> None
     scales = [("ended", "Trials", "Trials ended")]
     if "flops" in table and table["flops"].iloc[-1] > 0:
         total = si(table["flops"].iloc[-1], "FLOPs")
-        scales.append(("flops", "FLOPs", f"Training FLOPs of complete trials, summed ({total})"))
+        scales.append(("flops", "FLOPs", f"Training FLOPs, failed trials apart, summed ({total})"))
     if table["seconds"].iloc[-1] > 0:
         total = duration(table["seconds"].iloc[-1])
         scales.append(("seconds", "Time", f"Seconds in trials, summed ({total})"))

@@ -13,9 +13,13 @@ from search_spaces.shapes import Matrix, ModelShape, TaskType
 
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
+    from torch import Tensor
 
 _DEFAULT_RANK, _REFERENCE_RANK = 8, 8
 _WARMUP, _FINAL, _ALLOCATIONS = 0.1, 0.4, 100
+_IMPORTANCE = ("ipt", "exp_avg_ipt", "exp_avg_unc")
+"""What the allocator remembers of each parameter, by its attribute."""
+_PATTERN = "rank_pattern"
 
 
 @register
@@ -84,6 +88,25 @@ class AdaLora(MatrixFamily):
     def after_step(self, model: PeftModel, step: int) -> None:
         if model.active_peft_config.total_step > 1:
             model.base_model.update_and_allocate(step)
+
+    def training_state(self, model: PeftModel) -> dict[str, Tensor]:
+        import torch
+
+        allocator = model.base_model.rankallocator
+        found = {f"{kind}/{name}": x for kind in _IMPORTANCE for name, x in getattr(allocator, kind).items()}
+        pattern = model.active_peft_config.rank_pattern or {}
+        return found | {f"{_PATTERN}/{name}": torch.tensor(kept) for name, kept in pattern.items()}
+
+    def restore_training_state(self, model: PeftModel, state: Mapping[str, Tensor]) -> None:
+        pattern = {}
+        for key, tensor in state.items():
+            kind, _, name = key.partition("/")
+            if kind == _PATTERN:
+                pattern[name] = tensor.tolist()
+            else:
+                getattr(model.base_model.rankallocator, kind)[name] = tensor
+        if pattern:
+            model.active_peft_config.rank_pattern = pattern
 
 
 def _initial_rank(config: Mapping[str, Value]) -> int:

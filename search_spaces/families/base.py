@@ -12,6 +12,7 @@ from search_spaces.shapes import ModelShape, TaskType
 
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
+    from torch import Tensor
 
 __all__ = ["REGISTRY", "AdapterCost", "Family", "TaskType", "local_config", "register"]
 
@@ -115,6 +116,14 @@ class Family(ABC):
 
     def after_step(self, model: PeftModel, step: int) -> None:
         """Called after each of the optimiser's steps, counted from 1, while the gradients are still there."""
+        return
+
+    def training_state(self, model: PeftModel) -> dict[str, Tensor]:
+        """What training goes on from beside the trained parameters, by name; for families with `after_step`."""
+        return {}
+
+    def restore_training_state(self, model: PeftModel, state: Mapping[str, Tensor]) -> None:
+        """Put `training_state` into a new model of the same configuration."""
         return
 
 

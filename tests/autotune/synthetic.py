@@ -73,7 +73,7 @@ def synthetic_results(
     if statuses is None:
         statuses = [{4: "failed", 7: "pruned"}.get(number % 10, "complete") for number in range(trials)]
     rows = [_trial(number, status, names, rng) for number, status in enumerate(statuses)]
-    empty = ["trial", "status", "started", "finished", "seconds", "seed", "error", "config", *names]
+    empty = ["trial", "status", "started", "finished", "seconds", "seed", "error", "share", "config", *names]
     table = pd.DataFrame(rows, columns=None if rows else empty)
     values = table[list(names)].to_numpy(dtype=float)
     table["feasible"] = feasible_rows(resolved.objectives, values)
@@ -150,6 +150,7 @@ def _trial(number: int, status: str, names: Sequence[str], rng: np.random.Genera
         "seconds": seconds,
         "seed": number,
         "error": error,
+        "share": 1.0,
         "config": config,
         **{name: known.get(name, np.nan) for name in names},
         **{f"param.{name}": value for name, value in config.items()},

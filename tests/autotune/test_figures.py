@@ -65,7 +65,7 @@ def by_hand(rows: list[dict[str, Any]], *names: str, **objective: dict[str, Any]
     sweep = synthetic_sweep(names)
     changed = tuple(o.model_copy(update=objective.get(o.name, {})) for o in sweep.objectives)
     sweep = sweep.model_copy(update={"objectives": changed})
-    defaults = {"status": "complete", "seconds": 10.0, "seed": 0, "error": None}
+    defaults = {"status": "complete", "seconds": 10.0, "seed": 0, "error": None, "share": 1.0}
     table = pd.DataFrame([{"trial": i, **defaults, **row} for i, row in enumerate(rows)])
     values = table[list(names)].to_numpy(dtype=float)
     table["feasible"], table["on_front"] = feasible_rows(changed, values), on_front(changed, values)

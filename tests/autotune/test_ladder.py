@@ -248,3 +248,44 @@ def test_results_of_all_rungs_are_lifted_to_the_top():
     put(on, 0, 0.5, rung=2)
     assert on.projected(0) == pytest.approx([0.5])
     assert on.projected(1) == pytest.approx([2.0 - 0.4 - 0.1])
+
+
+def test_a_rung_may_be_judged_by_something_else_than_what_is_wanted_in_the_end():
+    """Ranks by the values of a rung; trust and projections by the outcomes."""
+    on = climb(Ladder(1, 9, share=0.5, random_share=1.0))
+    for number in range(6):
+        on.add(number, 0)
+        for rung in range(3):
+            loss, error = 0.1 * number, (5 - number) / 10 + 0.01 * rung
+            on.tell(number, rung, np.array([loss]), [[(on.ladder.rungs[rung], loss)]], np.array([error]))
+    assert [c.number for c in on.order(0)] == list(range(6))
+    assert on.trust().rungs[0].correlation == pytest.approx(-1.0)
+    assert on.projected(5) == pytest.approx([0.02])
+    on.add(6, 0)
+    on.tell(6, 0, np.array([0.7]), [[(1.0, 0.7)]], np.array([0.4]))
+    assert on.projected(6) == pytest.approx([0.4 + 0.01 + 0.01])
+
+
+def test_an_outcome_that_is_no_number_spoils_nothing():
+    on = climb(Ladder(1, 9, random_share=1.0))
+    for number in range(6):
+        for rung in range(3):
+            worst = math.inf if number == 3 else float(number)
+            if number not in on.climbers:
+                on.add(number, 0)
+            on.tell(number, rung, np.array([float(number)]), [[(1.0, 1.0)]], np.array([worst + rung]))
+    assert on.trust().rungs[0].correlation > 0.5
+    on.add(6, 0)
+    on.tell(6, 0, np.array([1.0]), [[(1.0, 1.0)]], np.array([1.0]))
+    assert on.projected(6) == pytest.approx([3.0])
+
+
+def test_when_nobody_new_comes_the_share_is_rounded_up():
+    on = climb(Ladder(1, 9, random_share=0))
+    put(on, 0, 0.5)
+    assert list(on.promotions()) == []
+    assert [c.number for c in on.promotions(closing=True)] == [0]
+    for number in (1, 2, 3):
+        put(on, number, 0.5 + number)
+    assert [c.number for c in on.promotions()] == [0]
+    assert [c.number for c in on.promotions(closing=True)] == [0, 1]

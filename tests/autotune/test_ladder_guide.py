@@ -7,6 +7,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from autotune.sweep_ladder import LadderSpec, read_ladder
+
 GUIDE = (Path(__file__).parents[2] / "docs" / "ladder.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", GUIDE, flags=re.MULTILINE | re.DOTALL)
 
@@ -20,3 +24,9 @@ def test_the_blocks_run_and_say_what_the_text_says(tmp_path: Path, capsys) -> No
     assert len(names["result"].trials) == 12
     assert names["second"].used <= 40
     assert "rank correlation with the final result" in capsys.readouterr().out
+
+
+def test_the_defaults_of_a_sweeps_ladder_are_those_that_the_text_shows() -> None:
+    short, long = re.findall(r"^```yaml\n(.*?)^```$", GUIDE, flags=re.MULTILINE | re.DOTALL)
+    for block in (short, long):
+        assert LadderSpec.model_validate(read_ladder(yaml.safe_load(block)["ladder"])) == LadderSpec()

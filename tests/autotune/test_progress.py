@@ -125,6 +125,18 @@ def test_confirmations_are_marked_and_leave_the_stars_alone() -> None:
     assert watcher.hypervolumes == [0.0, 0.1, 0.2]  # the confirmation adds nothing to the course
 
 
+def test_a_trial_on_a_rung_says_how_far_it_came() -> None:
+    watcher = LiveProgress(Console(width=110, file=io.StringIO()))
+    play(watcher)
+    watcher.trial_finished(3, TrialResult(TrialStatus.PAUSED, {"eval_loss": 0.6}, share=1 / 3), {}, False)
+    watcher.progress(Progress("search", 4, 20, 1, 1, 0.2, {}, 62, 600, rungs=(4, 2, 1)))
+    lines = screen(watcher)
+    (paused,) = [line for line in lines if "ia3" in line]
+    assert "at 33.3 %" in paused
+    assert "running" not in paused
+    assert any("rungs 4 › 2 › 1" in line for line in lines)
+
+
 def test_a_trial_that_began_before_the_display() -> None:
     watcher = LiveProgress(Console(width=110, file=io.StringIO()))
     watcher.sweep_started(SWEEP, [])

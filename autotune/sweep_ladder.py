@@ -1,0 +1,135 @@
+"""The `ladder` part of a sweep file: rungs in shares of each configuration's own training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from autotune.ladder import SLOW_FAMILIES, Ladder
+from search_spaces.errors import InvalidInputError, Problem, did_you_mean
+from search_spaces.families import REGISTRY
+
+
+class LadderSpec(BaseModel):
+    """Every trial is trained a little, and the best go on.
+
+    A rung is a share of a configuration's own training: with `min: 20%`, one of three epochs is first judged after
+    0.6 of an epoch. The learning rate takes the course of the whole run from the start, so that what is judged
+    there is a point on the way of the full run, and going on changes nothing.
+
+    Args:
+        min: share at the lowest rung. Below 20 % the warm-up of some configurations has not ended.
+        eta: the ratio between neighbouring rungs, about.
+        share: the share of a rung that climbs.
+        judge: what scores are judged by below the top: `score` by themselves, `loss` by the held-out loss.
+        random_share: the share of trials that climb to the top whatever their rank, so that the lower rungs can
+            be checked. Five of them must have finished before anything is said.
+        close: how far above and below the cut the learning curve decides, as parts of `share`.
+        first_rung: family -> the rung, counted from 0, where it is judged first.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    min: float = 0.2
+    eta: float = 2.0
+    share: float = 0.5
+    judge: Literal["score", "loss"] = "score"
+    random_share: float = 0.1
+    close: tuple[float, float] = (0.75, 0.25)
+    first_rung: dict[str, int] = Field(default_factory=lambda: dict(SLOW_FAMILIES))
+
+    @property
+    def ladder(self) -> Ladder:
+        """Rungs from `min` to 1."""
+        return Ladder(
+            min=self.min,
+            max=1.0,
+            eta=self.eta,
+            share=self.share,
+            random_share=self.random_share,
+            close=self.close,
+            first_rung=self.first_rung,
+            whole=False,
+        )
+
+
+def read_ladder(value: object) -> object:
+    """What stands under `ladder`, checked: a mapping of fields, or None for no ladder.
+
+    Raises:
+        InvalidInputError: everything that is wrong with it.
+    """
+    if value is None or value is False:
+        return None
+    if value is True:
+        return {}
+    if isinstance(value, LadderSpec):
+        return value
+    if not isinstance(value, Mapping):
+        fix = "Write ladder: true, or ladder: {min: 20%}."
+        raise InvalidInputError(Problem("ladder", f"{value!r} is neither true nor a mapping", fix))
+    fields: dict[str, Any] = {str(key): _share(given) for key, given in value.items()}
+    problems = [problem for key, given in fields.items() for problem in _problems(key, given)]
+    if problems:
+        raise InvalidInputError(problems)
+    return fields
+
+
+def _share(given: object) -> object:
+    """A percentage as a number."""
+    if isinstance(given, str) and given.strip().endswith("%"):
+        try:
+            return float(given.strip().removesuffix("%")) / 100
+        except ValueError:
+            return given
+    return given
+
+
+def _problems(key: str, given: Any) -> list[Problem]:
+    where = f"ladder.{key}"
+    if key not in LadderSpec.model_fields:
+        return [Problem(where, "unknown key", did_you_mean(key, list(LadderSpec.model_fields)))]
+    match key:
+        case "close":
+            parts = given if isinstance(given, list | tuple) else ()
+            fits = len(parts) == 2 and all(_is_number(part) and 0 <= part <= 1 for part in parts)
+            return (
+                [] if fits else [_wrong(where, given, "Write two parts of the share, such as [0.75, 0.25].")]
+            )
+        case "first_rung":
+            return _family_problems(where, given)
+        case "eta":
+            fits, fix = _is_number(given) and 1 < given < float("inf"), "Write a number above 1, such as 2."
+        case "min":
+            fits = _is_number(given) and 0 < given < 1
+            fix = "Write the share of each configuration's own training, such as 0.2 or 20%."
+        case "share":
+            fits, fix = _is_number(given) and 0 < given <= 1, "Write a share above 0, such as 0.5 or 50%."
+        case "judge":
+            fits, fix = given in ("score", "loss"), "Write score or loss."
+        case _:
+            fits, fix = _is_number(given) and 0 <= given <= 1, "Write a share, such as 0.1 or 10%, or 0."
+    return [] if fits else [_wrong(where, given, fix)]
+
+
+def _family_problems(where: str, given: object) -> list[Problem]:
+    if not isinstance(given, Mapping):
+        return [_wrong(where, given, "Write families and rungs, such as {prompt: 1}.")]
+    problems = []
+    for family, rung in given.items():
+        if family not in REGISTRY:
+            fix = did_you_mean(str(family), sorted(REGISTRY))
+            problems.append(Problem(f"{where}.{family}", "no such family", fix))
+        elif not isinstance(rung, int) or isinstance(rung, bool) or rung < 0:
+            problems.append(_wrong(f"{where}.{family}", rung, "Write a rung, counted from 0."))
+    return problems
+
+
+def _wrong(where: str, given: object, fix: str) -> Problem:
+    return Problem(where, f"{given!r} does not fit", fix)
+
+
+def _is_number(given: object) -> bool:
+    return isinstance(given, int | float) and not isinstance(given, bool)
