@@ -189,7 +189,7 @@ def recipe_sweep(model: Path, data: Path, recipe: dict[str, object]) -> Sweep:
     )
 
 
-@pytest.fixture(scope="module", params=list(RECIPES))
+@pytest.fixture(scope="module", params=["lion", pytest.param("adafactor", marks=pytest.mark.slow)])
 def exported(request, tiny_model, reviews, tmp_path_factory) -> tuple[SweepResults, Path]:
     folder = tmp_path_factory.mktemp(request.param)
     results = run_sweep(recipe_sweep(tiny_model("bert"), reviews, RECIPES[request.param]), folder / "out")
@@ -316,7 +316,7 @@ assert any("composite_prefix" in name for name, _ in model.named_parameters())
     assert float(loaded.stdout.split()[-1]) == pytest.approx(scores["test"]["accuracy"], abs=1e-6)
 
 
-@pytest.mark.parametrize("weights", ["bf16", "nf4"])
+@pytest.mark.parametrize("weights", [pytest.param("bf16", marks=pytest.mark.slow), "nf4"])
 def test_a_run_keeps_the_base_as_the_search_did(weights, tiny_model, reviews, tmp_path):
     """As above, equal up to the standard error of 120 examples."""
     if weights == "nf4":

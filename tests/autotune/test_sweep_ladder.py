@@ -313,7 +313,9 @@ def test_who_is_given_up_stays_so(sweep, tmp_path, monkeypatch):
     assert watcher.started == []
 
 
-@pytest.mark.parametrize("executor", ["packed", {"name": "processes", "workers": 2}])
+@pytest.mark.parametrize(
+    "executor", ["packed", pytest.param({"name": "processes", "workers": 2}, marks=pytest.mark.slow)]
+)
 def test_it_climbs_with_every_executor_here(executor, tiny_model, reviews, tmp_path):
     results = run_sweep(on_ladder(tiny_model, reviews, executor=executor), tmp_path / "out")
     assert results.ladder is not None

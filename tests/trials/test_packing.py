@@ -24,7 +24,7 @@ FIDELITY = Fidelity(train_samples=96, eval_samples=40, evaluations=2)
 COMMON = {"batch_size": 16, "epochs": 2, "weight_decay": 0.01, "warmup": 0.1, "schedule": "linear"}
 
 
-@pytest.fixture(scope="module", params=["bert", "gpt2", "llama"])
+@pytest.fixture(scope="module", params=["bert", "gpt2", pytest.param("llama", marks=pytest.mark.slow)])
 def runner(request: pytest.FixtureRequest, tiny_model: Callable[[str], Path], reviews: Path) -> Runner:
     named = {name: str(reviews / f"{name}.tsv") for name in ("train", "validation", "test")}
     model = ModelSpec(name=str(tiny_model(request.param)), precision="fp32")

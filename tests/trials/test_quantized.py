@@ -54,8 +54,16 @@ def default_config(base: Base, family: str, **changes: object) -> dict[str, obje
 
 
 @needs_bitsandbytes
-@pytest.mark.parametrize("kind", ["bert", "llama", "gpt2"])
-@pytest.mark.parametrize("weights", KEPT)
+@pytest.mark.parametrize(
+    ("kind", "weights"),
+    [
+        ("bert", "bf16"),
+        ("bert", "int8"),
+        ("bert", "nf4"),
+        ("gpt2", "nf4"),
+        *(pytest.param(kind, kept, marks=pytest.mark.slow) for kind in ("gpt2", "llama") for kept in KEPT),
+    ],
+)
 def test_every_family_that_is_not_refused_trains_and_leaves_the_base_as_it_was(
     kind: str, weights: str, runners: Callable[[str, str], Runner]
 ) -> None:
