@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from search_spaces.parameters import Parameter, Value
 from search_spaces.shapes import ModelShape, TaskType
@@ -21,8 +20,7 @@ BYTES_PER_NUMBER = 4
 """Adapters are trained and saved in fp32."""
 
 
-@dataclass(frozen=True)
-class AdapterCost:
+class AdapterCost(NamedTuple):
     """What one adapter adds to its base in training.
 
     Args:

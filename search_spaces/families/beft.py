@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from search_spaces.families.base import AdapterCost, register
@@ -35,7 +34,7 @@ class Beft(FittedFamily):
 
     def cost(self, config: Mapping[str, Value], shape: ModelShape) -> AdapterCost:
         with_bias = all(matrix.bias for matrix in self.matrices(config, shape))
-        return replace(super().cost(config, shape), mergeable=with_bias)
+        return super().cost(config, shape)._replace(mergeable=with_bias)
 
     def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
         """o parameters; elementwise work, so no matrix FLOPs of its own."""

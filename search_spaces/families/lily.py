@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
 from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
@@ -71,8 +70,7 @@ class Lily(FittedFamily):
             leaders = math.ceil(count / stride)
             saved_twice += (count - leaders) * rank * matrix.inputs
             saved_twice += (count - 1) * experts * rank * matrix.outputs
-        return replace(
-            cost,
+        return cost._replace(
             parameters=cost.parameters - saved_twice,
             saved_bytes=BYTES_PER_NUMBER * cost.parameters,
         )
