@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -63,8 +63,7 @@ class Workload:
             )
 
 
-@dataclass(frozen=True)
-class Costs:
+class Costs(NamedTuple):
     """What one configuration costs; less is better everywhere.
 
     Args:
@@ -141,7 +140,7 @@ class CostModel:
 
     def __call__(self, config: Mapping[str, Value]) -> Costs:
         """Raise ValueError where the configuration names no registered family or an unknown length."""
-        if (cut := self.at(config)) is not self:
+        if SEQUENCE_LENGTH.name in config and (cut := self.at(config)) is not self:
             return cut(_without_length(config))
         name = config.get("family")
         if name not in REGISTRY:

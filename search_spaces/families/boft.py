@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from search_spaces.families.base import register
-from search_spaces.families.fitting import FittedFamily, largest_divisor
+from search_spaces.families.fitting import BlockFamily
 from search_spaces.families.matrices import LAYERS, TARGETS, MatrixCost
 from search_spaces.families.oft import no_common_block
 from search_spaces.parameters import Categorical, Float, Value
@@ -19,7 +19,7 @@ _DEFAULT_BLOCK = 8
 
 
 @register
-class Boft(FittedFamily):
+class Boft(BlockFamily):
     """s ⊙ W R x, R block-diagonal and orthogonal by an exact Cayley transform (Liu et al., 2024,
     arXiv 2311.06243).
 
@@ -39,10 +39,8 @@ class Boft(FittedFamily):
     def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
         return super().unsupported(shape, task) or no_common_block(shape)
 
-    def fitted(self, config: Mapping[str, Value], shape: ModelShape) -> dict[str, Value]:
-        inputs = [matrix.inputs for matrix in self.matrices(config, shape)]
-        block = largest_divisor(int(config.get("block_size", _DEFAULT_BLOCK)), inputs)
-        return {**config, "block_size": block}
+    def sizes(self, matrix: Matrix) -> tuple[int, ...]:
+        return (matrix.inputs,)
 
     def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
         """b² parameters a block, of which b(b-1)/2 move the rotation, and o lengths.

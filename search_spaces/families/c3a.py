@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from search_spaces.families.base import register
-from search_spaces.families.fitting import FittedFamily, largest_divisor
+from search_spaces.families.fitting import BlockFamily, largest_divisor
 from search_spaces.families.matrices import LAYERS, TARGETS, MatrixCost
 from search_spaces.parameters import Categorical, Float, Value
 from search_spaces.shapes import Matrix, ModelShape, TaskType
@@ -18,7 +18,7 @@ _DEFAULT_BLOCK = 128
 
 
 @register
-class C3a(FittedFamily):
+class C3a(BlockFamily):
     """W x + C x, each block of b × b of C circulant: b parameters, and yet of full rank (Chen et al., 2024,
     arXiv 2407.19342).
 
@@ -38,7 +38,7 @@ class C3a(FittedFamily):
     )
 
     def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
-        sizes = {size for matrix in shape.matrices for size in (matrix.inputs, matrix.outputs)}
+        sizes = {size for matrix in shape.matrices for size in self.sizes(matrix)}
         if largest_divisor(8, sizes) == 1:
             return (
                 f"the sizes of {shape.model_type}'s matrices, {sorted(sizes)}, have no common divisor up to 8: "
@@ -46,10 +46,8 @@ class C3a(FittedFamily):
             )
         return super().unsupported(shape, task)
 
-    def fitted(self, config: Mapping[str, Value], shape: ModelShape) -> dict[str, Value]:
-        sizes = {size for m in self.matrices(config, shape) for size in (m.inputs, m.outputs)}
-        block = largest_divisor(int(config.get("block_size", _DEFAULT_BLOCK)), sizes)
-        return {**config, "block_size": block}
+    def sizes(self, matrix: Matrix) -> tuple[int, ...]:
+        return matrix.inputs, matrix.outputs
 
     def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
         """io/b parameters; 2io/b FLOPs a token forward and for each gradient, both of which peft computes

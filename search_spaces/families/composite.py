@@ -19,6 +19,9 @@ PARTS = ("lora", "serial", "parallel", "prefix", "ia3")
 _CUSTOMARY = ("lora", "serial", "prefix")
 """On by default: the three of UniPELT (Mao et al., 2022)."""
 
+_NAMES = tuple((part, f"parts.{part}", f"{part}.layers", part in _CUSTOMARY) for part in PARTS)
+"""Of each part: its name, its switch, its layers, and whether it is on where nothing is said."""
+
 
 def _knobs() -> tuple[Parameter, ...]:
     """The switches, then for each part its layers and its own knobs, which exist where it is on."""
@@ -63,22 +66,23 @@ class Composite(CompositeFamily):
         return no_attention_interface(shape)
 
     def parts(self, config: Mapping[str, Value], shape: ModelShape) -> Sequence[PlannedPart]:
-        on = {part for part in PARTS if config.get(f"parts.{part}", part in _CUSTOMARY)}
         layers = {
-            part: adapted_layers(config, f"{part}.layers", shape.depth, shape.decoder_depth) for part in on
+            part: adapted_layers(config, where, shape.depth, shape.decoder_depth)
+            for part, switch, where, usual in _NAMES
+            if config.get(switch, usual)
         }
         found: list[PlannedPart] = []
-        if "lora" in on:
+        if "lora" in layers:
             targets = chosen_targets(config, "lora.targets", str(TARGETS.default))
             found.append(LowRankPart(layers["lora"], int(config.get("lora.rank", 8)), targets, 2.0))
-        if "serial" in on:
+        if "serial" in layers:
             matrices = SITES[str(config.get("serial.sites", "pfeiffer"))]
             found.append(SerialPart(layers["serial"], int(config.get("serial.size", 16)), matrices))
-        if "parallel" in on:
+        if "parallel" in layers:
             found.append(ParallelPart(layers["parallel"], int(config.get("parallel.size", 16))))
-        if "prefix" in on:
+        if "prefix" in layers:
             found.append(PrefixPart(layers["prefix"], int(config.get("prefix.tokens", 8))))
-        if "ia3" in on:
+        if "ia3" in layers:
             found.append(RescalePart(layers["ia3"], "k+v", "output"))
             found.append(RescalePart(layers["ia3"], "down", "input"))
         return found

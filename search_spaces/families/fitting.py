@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
@@ -47,6 +48,21 @@ class FittedFamily(MatrixFamily):
         trained = sum(self.matrix_cost(config, matrix, True).parameters for matrix in matrices)
         shared = self.shared_parameters(config, matrices)
         return BYTES_PER_NUMBER * shared, BYTES_PER_NUMBER * (trained + besides)
+
+
+class BlockFamily(FittedFamily):
+    """A family of equal blocks: `block_size` becomes the largest divisor, at or below the knob's value, of all the
+    sizes that blocks are cut from.
+    """
+
+    @abstractmethod
+    def sizes(self, matrix: Matrix) -> tuple[int, ...]:
+        """What a matrix has cut into blocks: its inputs, its outputs, or both."""
+
+    def fitted(self, config: Mapping[str, Value], shape: ModelShape) -> dict[str, Value]:
+        usual = next(knob.default for knob in self.knobs if knob.name == "block_size")
+        sizes = {size for matrix in self.matrices(config, shape) for size in self.sizes(matrix)}
+        return {**config, "block_size": largest_divisor(int(config.get("block_size", usual)), sizes)}
 
 
 def largest_divisor(limit: int, sizes: Iterable[int]) -> int:

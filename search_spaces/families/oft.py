@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from search_spaces.families.base import register
-from search_spaces.families.fitting import FittedFamily, largest_divisor
+from search_spaces.families.fitting import BlockFamily, largest_divisor
 from search_spaces.families.matrices import LAYERS, TARGETS, MatrixCost
 from search_spaces.parameters import Categorical, Float, Value
 from search_spaces.shapes import Matrix, ModelShape, TaskType
@@ -21,7 +21,7 @@ _BLOCK_PRODUCTS = 3
 
 
 @register
-class Oft(FittedFamily):
+class Oft(BlockFamily):
     """W R x, R block-diagonal and orthogonal, the identity at the start (Qiu et al., 2023, arXiv 2306.07280).
 
     Each block of b × b is (I + Q)(I - Q)⁻¹ of a skew-symmetric Q, the inverse as a Neumann series (Qiu et
@@ -44,10 +44,8 @@ class Oft(FittedFamily):
     def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
         return super().unsupported(shape, task) or no_common_block(shape)
 
-    def fitted(self, config: Mapping[str, Value], shape: ModelShape) -> dict[str, Value]:
-        inputs = [matrix.inputs for matrix in self.matrices(config, shape)]
-        block = largest_divisor(int(config.get("block_size", _DEFAULT_BLOCK)), inputs)
-        return {**config, "block_size": block}
+    def sizes(self, matrix: Matrix) -> tuple[int, ...]:
+        return (matrix.inputs,)
 
     def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
         """b(b-1)/2 parameters a block, i/b blocks or one.

@@ -121,16 +121,9 @@ def _in_layers_apart(
 ) -> tuple[dict[int, frozenset[str]], list[tuple[int, PartCost]]]:
     """Where the parts train something in the layers apart, by layer, and what they cost there, how many times
     each. Layers that are alike are counted once."""
-    by_layer = any(part.by_layer for part in parts)
-    alike: dict[Any, tuple[list[PlannedPart], list[int]]] = {}
-    for layer in layers_apart(shape, lowest):
-        here = [part for part in parts if layer in part.layers]
-        if here:
-            key = layer if by_layer else (layer > lowest, *map(id, here))
-            alike.setdefault(key, (here, []))[1].append(layer)
     sites: dict[int, frozenset[str]] = {}
     total: list[tuple[int, PartCost]] = []
-    for here, layers in alike.values():
+    for here, layers in _alike(parts, lowest, layers_apart(shape, lowest)):
         layer = layers[0]
         own = _NOTHING.union(*[part.sites(shape, layer) for part in here])
         changed = _NOTHING.union(*[part.changed(shape, layer) for part in here])
@@ -139,6 +132,22 @@ def _in_layers_apart(
             sites[alike_layer] = own
         total += [(len(layers), part.cost(shape, layer, state)) for part in here]
     return sites, total
+
+
+def _alike(
+    parts: Sequence[PlannedPart], lowest: int, apart: Sequence[int]
+) -> list[tuple[list[PlannedPart], list[int]]]:
+    """The layers apart that have the same parts and the same gradients, with those parts."""
+    if len(apart) == 1:
+        return [([part for part in parts if part.layers[0] == lowest], [lowest])]
+    by_layer = any(part.by_layer for part in parts)
+    alike: dict[Any, tuple[list[PlannedPart], list[int]]] = {}
+    for layer in apart:
+        here = [part for part in parts if layer in part.layers]
+        if here:
+            key = layer if by_layer else (layer > lowest, *map(id, here))
+            alike.setdefault(key, (here, []))[1].append(layer)
+    return list(alike.values())
 
 
 def _in_open_layers(part: PlannedPart, shape: ModelShape, lowest: int) -> list[tuple[int, PartCost]]:
