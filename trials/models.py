@@ -102,17 +102,17 @@ def load_base(spec: ModelSpec, task: TaskSpec, data: TaskData) -> Base:
     options: dict[str, Any] = {} if task.type == "causal-lm" else {"num_labels": data.outputs}
     if task.type != "causal-lm":
         options["problem_type"] = "regression" if task.type == "regression" else "single_label_classification"
-    shape = read_shape(
-        resolve_model(spec.name),
-        task.type,
-        labels=data.outputs,
-        trust_remote_code=spec.trust_remote_code,
-        quantized=spec.quantized,
-    )
-    device = choose_device(spec.device)
-    if spec.quantized:
-        options["quantization_config"] = quantization(spec, shape, device)
+    device, shape = choose_device(spec.device), None
     try:
+        if spec.quantized:  # what stays as it is has to be known before the weights are read
+            shape = read_shape(
+                resolve_model(spec.name),
+                task.type,
+                labels=data.outputs,
+                trust_remote_code=spec.trust_remote_code,
+                quantized=True,
+            )
+            options["quantization_config"] = quantization(spec, shape, device)
         model, loaded = auto.from_pretrained(
             resolve_model(spec.name),
             revision=spec.revision,
@@ -123,8 +123,11 @@ def load_base(spec: ModelSpec, task: TaskSpec, data: TaskData) -> Base:
             ignore_mismatched_sizes=True,
             **options,
         )
+    except InvalidInputError:
+        raise
     except (OSError, ValueError) as error:
         raise _cannot_load(spec, task, error) from error
+    shape = shape or read_shape(model.config, task.type, labels=data.outputs)
     fresh = {*loaded["missing_keys"], *(key[0] for key in loaded["mismatched_keys"])}
     new_heads = tuple(name for name in shape.head_modules if any(key.startswith(f"{name}.") for key in fresh))
     _check_complete(spec, task, fresh, shape.head_modules)

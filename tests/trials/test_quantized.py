@@ -19,10 +19,10 @@ from search_spaces.shapes import read_shape
 from tests.trials.test_packing import agree, packed
 from tests.trials.test_training import COMMON, classification
 from trials import models, quantized, specs
-from trials.models import Base
+from trials.models import Base, load_base
 from trials.records import Fidelity, TrialSpec, TrialStatus
 from trials.runner import Runner
-from trials.specs import ModelSpec
+from trials.specs import ModelSpec, TaskSpec
 
 KEPT = ("bf16", "int8", "nf4")
 needs_bitsandbytes = pytest.mark.skipif(
@@ -225,3 +225,14 @@ def test_a_pack_on_a_base_that_is_not_in_fp32(
     ]
     for one, other in zip(packed(runner, specs), map(runner.run, specs), strict=True):
         agree(one, other, rel)
+
+
+@pytest.mark.parametrize("weights", ["fp32", pytest.param("nf4", marks=needs_bitsandbytes)])
+def test_a_model_without_a_head_for_the_task_is_said_however_it_is_kept(
+    weights: str, runners: Callable[[str, str], Runner], tiny_model: Callable[[str], Path], reviews: Path
+) -> None:
+    data = runners("bert", "bf16").data
+    spec = ModelSpec(name=str(tiny_model("deberta")), weights=weights)  # type: ignore[arg-type]
+    task = TaskSpec(type="causal-lm", train=str(reviews / "train.tsv"), text="sentence")
+    with pytest.raises(InvalidInputError, match="has no head for causal-lm"):
+        load_base(spec, task, data)
