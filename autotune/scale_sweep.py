@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from queue import Empty, Queue
@@ -96,6 +96,11 @@ def run_scale_sweep(
     }
     if missing:
         tokens = tokens or read_tokens()
+        longest, there = max(max(budgets) for budgets in missing.values()), len(tokens.train)
+        if longest > there:
+            what = f"{longest:,} tokens are asked for, and the docstrings found here have {there:,}"
+            fix = "Ask for fewer (--quick does), or install more packages."
+            raise InvalidInputError(Problem("budgets", what, fix))
         _train_all(out, missing, tokens, workers, have, on_point)
     frame = pd.DataFrame([asdict(run) for run in _read(out)])
     return frame.sort_values(["params", "tokens"], ignore_index=True)
@@ -139,20 +144,13 @@ def _train_all(
                 while running:
                     finished, running = wait(running, timeout=_POLL_SECONDS)
                     _write_points(out, queue, have, on_point)
-                    _raise(finished)
+                    for future in finished:
+                        future.result()
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 for process in multiprocessing.active_children():
                     process.terminate()
                 raise
-
-
-def _raise(finished: set[Future[None]]) -> None:
-    for future in finished:
-        try:
-            future.result()
-        except ValueError as error:
-            raise InvalidInputError(Problem("budgets", str(error), "Ask for fewer tokens.")) from error
 
 
 def _write_points(
