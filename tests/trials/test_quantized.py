@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,19 @@ def test_trials_share_the_packed_weights(runners: Callable[[str, str], Runner]) 
         )
         whole = sum(matrix.inputs * matrix.outputs for matrix in base.shape.matrices) * base.shape.depth * 4
         assert small < whole * (0.3 if weights == "int8" else 0.2) + 4096
+
+
+@needs_bitsandbytes
+@pytest.mark.parametrize("weights", ["int8", "nf4"])
+def test_the_first_copy_takes_nothing_from_the_next(
+    weights: str, tiny_model: Callable[[str], Path], reviews: Path
+) -> None:
+    """bitsandbytes moves an 8-bit weight's scales away in its first forward pass."""
+    spec = ModelSpec(name=str(tiny_model("bert")), weights=weights)  # type: ignore[arg-type]
+    base = Runner(spec, classification(reviews)).base
+    first, second = (replace(base, model=base.skeleton()) for _ in range(2))
+    torch.testing.assert_close(logits(first), logits(second), rtol=0, atol=0)
+    torch.testing.assert_close(logits(second), logits(base), rtol=0, atol=0)
 
 
 def test_what_reads_the_weights_is_left_out_with_its_reason(tiny_model: Callable[[str], Path]) -> None:
