@@ -1,0 +1,137 @@
+"""A configuration of one model carried over to another: the same adapter, at the same relative places.
+
+Layers are placed by their share of the depth, so the upper half stays the upper half; a matrix is named by its role,
+so a model with q, k and v apart and one that has them fused understand each other. Ranks, scales and rates stay as
+they are: how they change with size is a matter for laws, and not of what a configuration means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from search_spaces.errors import InvalidInputError, Problem
+from search_spaces.loading import load_space
+from search_spaces.parameters import (
+    Categorical,
+    Config,
+    LayerMask,
+    LayerRange,
+    Parameter,
+    TopLayers,
+    Value,
+    adapted_layers,
+    has_sides,
+    layer_switches,
+)
+from search_spaces.shapes import FUSED, SIDES, ModelShape
+from search_spaces.structures import Sides, TargetSubset
+
+
+def carry_over(
+    config: Mapping[str, Value], spec: Mapping[str, Any], here: ModelShape, there: ModelShape
+) -> Config:
+    """The configuration on another model.
+
+    Args:
+        config: of the space on `here`.
+        spec: the space, as `load_space` reads it.
+        here, there: the shape of the model that the configuration is of, and of the other one; both for one task.
+
+    Raises:
+        InvalidInputError: the other model cannot have it; says what is in the way.
+    """
+    unbound = load_space(spec).space
+    carried = dict(config)
+    for parameter in unbound.parameters:
+        if isinstance(parameter, TopLayers | Sides | TargetSubset):
+            carried = _placed(parameter, carried, here, there)
+    loaded = load_space(spec, shape=there)
+    family = str(config.get("family", ""))
+    reason = loaded.left_out.get(family)
+    carried = _with_known_targets(carried, loaded.space.parameters, there)
+    problems = [reason] if reason else loaded.space.problems(carried)
+    if problems:
+        what = f"a {there.model_type} of {there.depth} layers cannot have this configuration"
+        raise InvalidInputError(
+            [Problem("model", f"{what}: {problem}", "Choose another model or point.") for problem in problems]
+        )
+    order = loaded.space.names
+    return {name: carried[name] for name in order if name in carried}
+
+
+def _with_known_targets(config: Config, parameters: Sequence[Parameter], there: ModelShape) -> Config:
+    """A choice of targets by the name that the other model has for the same matrices."""
+    found = dict(config)
+    for parameter in parameters:
+        name = parameter.name
+        if not isinstance(parameter, Categorical) or ".targets" not in name or name not in config:
+            continue
+        side = name.rpartition(".")[2]
+        front = f"{side}." if side in SIDES else ""
+        wanted = str(config[name])
+        if wanted in parameter.choices or not isinstance(config[name], str):
+            continue
+        with suppress(ValueError):  # it names nothing there, which the space will say
+            matrices = there.select(front + wanted)
+            found[name] = next(
+                (c for c in parameter.choices if there.select(f"{front}{c}") == matrices), wanted
+            )
+    return found
+
+
+def _placed(parameter: Parameter, config: Config, here: ModelShape, there: ModelShape) -> Config:
+    """The configuration with one parameter's names and values as the other model has them."""
+    name = parameter.name
+    own = {key: value for key, value in config.items() if key == name or key.startswith(f"{name}.")}
+    rest = {key: value for key, value in config.items() if key not in own}
+    if not own:
+        return config
+    if isinstance(parameter, TargetSubset):
+        offered = parameter.bind(there.depth, [matrix.role for matrix in there.matrices])
+        return rest | _switched(own, name, [switch.name.rpartition(".")[2] for switch in offered])
+    if not isinstance(parameter, Sides):
+        return rest | _layers(parameter, own, name, here.depth, there.depth)
+    if not isinstance(parameter.encoder, TopLayers) or not has_sides(config, name) or not there.decoder_depth:
+        return config
+    for side, above in SIDES.items():
+        depths = [
+            shape.decoder_depth if above else shape.depth - shape.decoder_depth for shape in (here, there)
+        ]
+        key = f"{name}.{side}"
+        mine = {k: v for k, v in own.items() if k == key or k.startswith(f"{key}.")}
+        rest |= _layers(parameter.on(side), mine, key, *depths)
+    return rest
+
+
+def _layers(parameter: Parameter, own: Config, name: str, here: int, there: int) -> Config:
+    """A number of layers, a range or a mask at another depth: `here` and `there` are numbers of layers."""
+    if here == there:
+        return own
+    chosen = set(adapted_layers(own, name, here))
+    if isinstance(parameter, LayerMask):
+        # The middle of each layer there, in layers of here.
+        on = [int((layer + 0.5) * here / there) in chosen for layer in range(there)]
+        if chosen and not any(on):
+            on[int((min(chosen) + 0.5) * there / here)] = True
+        return dict(zip(layer_switches(name, there), on, strict=True))
+    count = min(max(round(len(chosen) * there / here), 1), there) if chosen else 0
+    if isinstance(parameter, LayerRange):
+        start = min(round(min(chosen) * there / here), there - count)
+        return {f"{name}.count": count, f"{name}.start": start}
+    return {name: count}
+
+
+def _switched(own: Config, name: str, roles: Sequence[str]) -> Config:
+    """Switches of roles. A fused matrix is on where any of its parts is, and a part where the fused one is; a gate
+    is on with the matrix that it gates; what only the other model has stays off."""
+    on = {key.rpartition(".")[2] for key, value in own.items() if value}
+    known = {key.rpartition(".")[2] for key in own}
+    found: Config = {}
+    for role in roles:
+        same = {role} & known or {part for part, whole in FUSED.items() if whole == role} | {FUSED.get(role)}
+        if not same & known and role == "gate":
+            same = {"up"}
+        found[f"{name}.{role}"] = bool(same & on)
+    return found
