@@ -14,6 +14,7 @@ import typer
 
 from autotune import messages
 from autotune.law_cli import law_app
+from autotune.probe_cli import probe
 from autotune.scale_cli import sweep as scale_sweep
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ app = typer.Typer(
 
 law_app.command("sweep")(scale_sweep)
 app.add_typer(law_app)
+app.command("probe")(probe)
 
 QUIETING = {
     "TRANSFORMERS_VERBOSITY": "error",
@@ -330,10 +332,7 @@ def _search(sweep: Sweep, folder: Path, quiet: bool, *, again: str = "") -> None
         from autotune.overview import overview
         from trials.executors import ExecutorError
 
-        if not messages.verbose:
-            import optuna
-
-            optuna.logging.set_verbosity(optuna.logging.ERROR)  # its import has set another level
+        messages.quiet_optuna()
         # A cluster's polite way to stop a job is to be as good as Ctrl-C.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:

@@ -119,7 +119,7 @@ class _Run:
         self.prepared, self.folder, self.executor, self.listener = prepared, folder, executor, listener
         self.sweep = prepared.sweep
         self.search_ledger = open_ledger(folder, self.sweep)
-        self.confirm_ledger = open_ledger(folder, self.sweep, confirm=True)
+        self.confirm_ledger = open_ledger(folder, self.sweep, "confirm")
         self.ledgers = (self.search_ledger, self.confirm_ledger)
         for ledger in self.ledgers:
             ledger.recover()

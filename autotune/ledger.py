@@ -1,7 +1,7 @@
 """The sweep's folder and the optuna studies in it: what was asked, what was told, and in which state.
 
 A folder holds the resolved `sweep.yaml`, `study.db` (a SQLite file with the study of the search, named after
-the sweep, and one of its confirmation runs) and the outputs. Nothing that matters lives only in memory: a
+the sweep, and those of its confirmation and probe runs) and the outputs. Nothing that matters lives only in memory: a
 trial's result is written as one attribute before its state changes, so a process that dies in between loses
 nothing, and one that dies during a trial leaves a running trial behind that `recover` puts back in line.
 """
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from filelock import FileLock, Timeout
@@ -23,9 +23,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from autotune.ladder_store import RUNGS
 from autotune.sweep import Sweep, dump_sweep, load_sweep, same_search
 from search_spaces.errors import InvalidInputError, Problem
+from trials.metrics import Direction
 from trials.records import TrialResult, TrialStatus
 
 SWEEP_FILE, STUDY_FILE, LOCK_FILE = "sweep.yaml", "study.db", ".lock"
+Part = Literal["search", "confirm", "probe"]
+"""What a study of the folder holds."""
+_LOSS: dict[str, Direction] = {"eval_loss": "minimize"}
 MAX_TRIES = 3
 """A trial that was lost this often fails: by then the configuration itself is the likely cause."""
 
@@ -151,29 +155,34 @@ def trial_result(trial: FrozenTrial) -> TrialResult | None:
     return replace(reached, status=TrialStatus.STOPPED) if given_up else reached
 
 
-def open_ledger(folder: Path, sweep: Sweep, *, confirm: bool = False) -> Ledger:
-    """The study of the search, or of the confirmation runs; made where it does not exist."""
+def open_ledger(folder: Path, sweep: Sweep, part: Part = "search") -> Ledger:
+    """The study of a part of the sweep; made where it does not exist."""
+    objectives = {o.name: o.direction for o in sweep.objectives} if part != "probe" else _LOSS
     study = optuna.create_study(
         storage=_storage(folder),
-        study_name=f"{sweep.name}/confirm" if confirm else sweep.name,
-        directions=[objective.direction for objective in sweep.objectives],
+        study_name=_study_name(sweep, part),
+        directions=list(objectives.values()),
         load_if_exists=True,
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study.set_metric_names([objective.name for objective in sweep.objectives])
+        study.set_metric_names(list(objectives))
     return Ledger(study)
 
 
-def read_ledger(folder: Path, sweep: Sweep, *, confirm: bool = False) -> list[FrozenTrial]:
+def read_ledger(folder: Path, sweep: Sweep, part: Part = "search") -> list[FrozenTrial]:
     """The trials of a study; none where the study does not exist yet. Another process may be writing it."""
     if not (folder / STUDY_FILE).is_file():
         return []
-    name = f"{sweep.name}/confirm" if confirm else sweep.name
     try:
+        name = _study_name(sweep, part)
         return Ledger(optuna.load_study(study_name=name, storage=_url(folder))).trials
     except KeyError:
         return []
+
+
+def _study_name(sweep: Sweep, part: Part) -> str:
+    return sweep.name if part == "search" else f"{sweep.name}/{part}"
 
 
 @contextmanager

@@ -44,6 +44,14 @@ def polite(folder: Path | None = None, again: str = "") -> Iterator[None]:
         raise typer.Exit(2) from None
 
 
+def quiet_optuna() -> None:
+    """Keep optuna from speaking, whose import sets its own level; unless other libraries may speak."""
+    if not verbose:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
 def print_error(error: Exception) -> None:
     console(stderr=True).print(f"[bold red]Error:[/] {_escaped(str(error))}", soft_wrap=True)
 

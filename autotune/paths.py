@@ -49,6 +49,12 @@ def looks_like_path(name: str) -> bool:
     return name.startswith((".", "/", "~")) or "\\" in name or name.count("/") > 1
 
 
+def model_name(name: str, where: str, folder: Path) -> tuple[str, list[Problem]]:
+    """A model's folder, relative to `folder`, as an absolute path, or a hub id as it is; and what is wrong."""
+    problems: list[Problem] = []
+    return _model(name, where, folder, problems), problems
+
+
 def _model(name: str, where: str, folder: Path, problems: list[Problem]) -> str:
     path = _absolute(name, folder)
     if name.startswith("builtin:") or not name:

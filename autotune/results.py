@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial
 from autotune.front import hypervolume, non_dominated
 from autotune.ledger import read_ledger, read_sweep, trial_result
 from autotune.objectives import MEASURED_COSTS, Objective, unit_losses
+from autotune.probe_runs import probe_table
 from autotune.sweep import Sweep
 from autotune.sweep_climb import LadderView, ladder_view
 from search_spaces.parameters import Config
@@ -41,6 +42,7 @@ class SweepResults:
         baselines: the metric on validation of what needs no adapter, by name (`majority class`; the best
             `trained head` that the search met).
         ladder: who came how far on it, and whether it could be trusted; None for a sweep without one.
+        probes: one row a complete run of `autotune probe`; see `probe_runs.probe_table`.
     """
 
     folder: Path
@@ -50,6 +52,7 @@ class SweepResults:
     confirmations: pd.DataFrame
     baselines: dict[str, float]
     ladder: LadderView | None = None
+    probes: pd.DataFrame = field(default_factory=lambda: probe_table([]))
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
@@ -89,7 +92,8 @@ def load_results(folder: str | Path) -> SweepResults:
     folder = Path(folder)
     sweep = read_sweep(folder)
     search = read_ledger(folder, sweep)
-    confirm = read_ledger(folder, sweep, confirm=True)
+    confirm = read_ledger(folder, sweep, "confirm")
+    probes = read_ledger(folder, sweep, "probe")
     trials = _trials(search, sweep.objectives)
     baselines: dict[str, float] = next(
         (t.user_attrs["baselines"] for t in search if "baselines" in t.user_attrs), {}
@@ -102,6 +106,7 @@ def load_results(folder: str | Path) -> SweepResults:
         confirmations=_confirmations(confirm),
         baselines={**baselines, **_trained_head(trials, sweep)},
         ladder=ladder_view(sweep, search),
+        probes=probe_table(probes),
     )
 
 

@@ -136,6 +136,11 @@ def optimizer_of(config: Mapping[str, Value]) -> str:
     return name
 
 
+def learning_rate_name(config: Mapping[str, Value]) -> str:
+    """The parameter that is the learning rate: the family's own."""
+    return f"{config['family']}.learning_rate"
+
+
 def learning_rate_factor(config: Mapping[str, Value]) -> float:
     """What the configuration's optimiser multiplies the family's learning rate by."""
     factor = OPTIMIZERS[optimizer_of(config)].factor

@@ -130,7 +130,9 @@ def _switched(own: Config, name: str, roles: Sequence[str]) -> Config:
     known = {key.rpartition(".")[2] for key in own}
     found: Config = {}
     for role in roles:
-        same = {role} & known or {part for part, whole in FUSED.items() if whole == role} | {FUSED.get(role)}
+        same = {role} & known or {part for part, whole in FUSED.items() if whole == role} | {
+            FUSED.get(role, role)
+        }
         if not same & known and role == "gate":
             same = {"up"}
         found[f"{name}.{role}"] = bool(same & on)

@@ -16,7 +16,12 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from search_spaces.families import REGISTRY, local_config
 from search_spaces.parameters import Value
-from search_spaces.training import SEQUENCE_LENGTH, learning_rate_factor, optimizer_of
+from search_spaces.training import (
+    SEQUENCE_LENGTH,
+    learning_rate_factor,
+    learning_rate_name,
+    optimizer_of,
+)
 from trials.data import TaskData
 from trials.encoding import Encoded, collate
 from trials.evaluation import Forward, evaluate
@@ -260,7 +265,7 @@ def scale_learning_rates(
 
 def learning_rate(config: Mapping[str, Value]) -> float:
     """The peak learning rate: the family's own, times the factor of the optimiser."""
-    return float(config[f"{config['family']}.learning_rate"]) * learning_rate_factor(config)
+    return float(config[learning_rate_name(config)]) * learning_rate_factor(config)
 
 
 def sequence_length(config: Mapping[str, Value]) -> int | None:

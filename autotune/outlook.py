@@ -1,0 +1,205 @@
+"""What more data, or another base, would bring to the points of a front: the curves of a probe, carried on.
+
+A score is carried on through its distance from the best possible value, which is positive and falls like a loss.
+The curves of one base are carried on together (`surrogates.laws.extrapolate`), and how well earlier points of them
+foretell later ones decides how, and how wide the interval is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+from autotune.results import SweepResults
+from autotune.tables import quality
+from surrogates.laws import Forecast, extrapolate
+from surrogates.laws.fitting import LEVEL
+from trials.metrics import METRICS
+
+Array = NDArray[np.float64]
+
+FACTORS = (2.0, 10.0)
+"""Multiples of the searched data that the report foretells; as many times the FLOPs."""
+_FEWEST = 3
+_DRAWS = 4000
+_LEAST = 1e-3
+"""The distance of a perfect score from itself, which has a logarithm then."""
+
+
+@dataclass(frozen=True)
+class Curves:
+    """The errors of points on one base, their distance from the best score.
+
+    Args:
+        trials: [k], the cheapest first, by the front's second objective.
+        examples: [n], of an epoch, rising.
+        errors: [k, n].
+    """
+
+    trials: tuple[int, ...]
+    examples: Array
+    errors: Array
+
+    def at(self, examples: float) -> Forecast:
+        """The errors of all at so many examples."""
+        return extrapolate(self.examples, self.errors, examples)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A score to expect: the middle, and the ends of its interval in the score's own units, worst end first."""
+
+    value: float
+    worst: float
+    best: float
+    measured: bool = False
+
+
+@dataclass(frozen=True)
+class PointOutlook:
+    """One point on one base: its score with as much data as the search had, and with `FACTORS` times as much."""
+
+    trial: int
+    now: Expected
+    later: tuple[Expected, ...]
+
+
+@dataclass(frozen=True)
+class BaseOutlook:
+    """The points of a front on one base.
+
+    Args:
+        model, params: the base and its parameters.
+        examples: that the search trained on.
+        points: the cheapest first.
+        holds: for each of `FACTORS`, the probability that the better of two neighbours stays the better all along
+            the front; NaN for one point.
+        rule: how the curves were carried on, in words.
+        backtest: mean |log error| inside the curves, of this and of the two rules to beat; NaN where the curves are
+            too short for a test.
+    """
+
+    model: str
+    params: int
+    examples: int
+    points: tuple[PointOutlook, ...]
+    holds: tuple[float, ...]
+    rule: str
+    backtest: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What a probe foretells of `score`, with intervals of probability `level`; the sweep's own base first."""
+
+    score: str
+    level: float
+    bases: tuple[BaseOutlook, ...]
+
+
+def outlook(results: SweepResults) -> Outlook | None:
+    """What the sweep's probe foretells; None where no base has three shares of the data for any point."""
+    score = quality(results).name
+    found = [_of_base(results, model, score) for model in _models(results)]
+    bases = tuple(base for base in found if base is not None)
+    return Outlook(score, LEVEL, bases) if bases else None
+
+
+def _models(results: SweepResults) -> list[str]:
+    own = results.sweep.model.name
+    return sorted(results.probes["model"].unique(), key=lambda name: (name != own, name))
+
+
+def curves(results: SweepResults, model: str, score: str) -> Curves:
+    """The points on a base at their own learning rates and batch sizes: a mean (of logarithms) over seeds.
+
+    A point that lacks a share which most points have is left out.
+    """
+    runs = results.probes
+    runs = runs[(runs["model"] == model) & (runs["rate"] == 1.0) & (runs["batch"] == 1.0)]
+    column = f"metric.{score}"
+    if runs.empty or column not in runs:
+        return Curves((), np.empty(0), np.empty((0, 0)))
+    logs = runs.assign(error=np.log(_errors(score, runs[column].to_numpy(dtype=float))))
+    table = logs.pivot_table("error", "trial", "examples")
+    table = table.loc[:, table.notna().mean() > 0.5].dropna()
+    cost = results.trials.set_index("trial")[results.objectives[1].name].reindex(table.index)
+    table = table.iloc[np.argsort(cost.to_numpy(dtype=float), kind="stable")]
+    trials = tuple(map(int, table.index))
+    return Curves(trials, table.columns.to_numpy(dtype=float), np.exp(table.to_numpy(dtype=float)))
+
+
+def _of_base(results: SweepResults, model: str, score: str) -> BaseOutlook | None:
+    seen = curves(results, model, score)
+    if len(seen.examples) < _FEWEST or not seen.trials:
+        return None
+    runs = results.probes[results.probes["model"] == model]
+    full = _searched(runs)
+    at_full = seen.errors[:, seen.examples == full]
+    now = _measured(score, at_full[:, 0]) if at_full.size else _foretold(score, seen.at(full))
+    ahead = [seen.at(factor * full) for factor in FACTORS]
+    later = zip(*(_foretold(score, each) for each in ahead), strict=True)
+    return BaseOutlook(
+        model=model,
+        params=int(runs["params"].iloc[0]),
+        examples=full,
+        points=tuple(map(PointOutlook, seen.trials, now, later)),
+        holds=tuple(_holds(each, seen.errors[:, -1]) for each in ahead),
+        rule=str(ahead[0].settings),
+        backtest=ahead[0].backtest,
+    )
+
+
+def _searched(runs: pd.DataFrame) -> int:
+    """The examples of share 1, whether or not any run has it."""
+    shares, examples = runs["share"].to_numpy(dtype=float), runs["examples"].to_numpy(dtype=float)
+    nearest = int(np.argmin(np.abs(shares - 1.0)))
+    return round(float(examples[nearest] / shares[nearest]))
+
+
+def _holds(found: Forecast, now: Array) -> float:
+    """The probability that each point of a front stays on the same side of its neighbour.
+
+    Forecasts of one task go wrong together, which this leaves out, so that it errs towards doubt.
+    """
+    if len(now) < 2:
+        return float("nan")
+    half = (np.log(found.high) - np.log(found.low)) / (2.0 * norm.ppf(0.5 + found.level / 2))
+    draws = np.log(found.value) + half * np.random.default_rng(0).normal(size=(_DRAWS, len(now)))
+    same = np.sign(np.diff(draws, axis=1)) == np.sign(np.diff(now))
+    return float(same.all(axis=1).mean())
+
+
+def _errors(score: str, values: Array) -> Array:
+    """The distance from the best possible value, above 0."""
+    return np.maximum(np.abs(values - _best(score)), _LEAST)
+
+
+def _measured(score: str, errors: Array) -> list[Expected]:
+    values = _values(score, errors).tolist()
+    return [Expected(value, value, value, measured=True) for value in values]
+
+
+def _foretold(score: str, found: Forecast) -> list[Expected]:
+    return [
+        Expected(*ends)
+        for ends in zip(
+            *(_values(score, e).tolist() for e in (found.value, found.high, found.low)), strict=True
+        )
+    ]
+
+
+def _values(score: str, errors: Array) -> Array:
+    """Scores at these distances from the best one."""
+    rises = score in METRICS and METRICS[score].direction == "maximize"
+    return _best(score) - errors if rises else _best(score) + errors
+
+
+def _best(score: str) -> float:
+    """Losses and what has no bound are measured from 0."""
+    best = METRICS[score].best if score in METRICS else 0.0
+    return 0.0 if best is None else best
