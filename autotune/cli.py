@@ -199,20 +199,41 @@ def export(
     where: Annotated[
         list[str] | None, typer.Option(metavar="EXPR", help="A condition, such as 'trainable_params<=1%'.")
     ] = None,
+    scale_to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TARGET",
+            help="Carry it to a larger run: tokens=20M of training, model=BASE, or both. Learning rate and batch "
+            "size follow what autotune probe measured.",
+        ),
+    ] = None,
+    law: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With --scale-to: a table of runs to take the law from instead."),
+    ] = None,
 ) -> None:
     """Write a training run of one point: adapter_config.json, training arguments, a short train.py.
 
     The knee is where more cost stops paying; best is the best score; smallest has the fewest parameters.
+    With --scale-to, the run's README says what was changed for the larger scale, and why.
 
     \b[dim]$[/] autotune export sweeps/quickstart --to runs/knee
     [dim]$[/] autotune export sweeps/quickstart --pick best --where 'trainable_params<=1%' --to runs/best
     [dim]$[/] autotune export sweeps/quickstart --pick 17 --to runs/17
+    [dim]$[/] autotune export sweeps/reviews --scale-to tokens=20M,model=roberta-large --to runs/large
     """
     with messages.polite():
         from autotune.export import export_run
+        from autotune.laws import read_table
         from autotune.results import load_results
+        from autotune.scale_to import law_of_table, read_target
+        from search_spaces.errors import InvalidInputError, Problem
 
-        written = export_run(load_results(folder), pick, where or [], to)
+        if law is not None and scale_to is None:
+            raise InvalidInputError(Problem("--law", "nothing is scaled", "Add --scale-to tokens=NUMBER."))
+        target = None if scale_to is None else read_target(scale_to)
+        table = None if law is None else law_of_table(read_table(law), law.name)
+        written = export_run(load_results(folder), pick, where or [], to, target, table)
         typer.echo(f"{written}\nTrain it with: autotune train {shlex.quote(str(written))}")
 
 

@@ -7,25 +7,31 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from autotune.picks import pick_trial
+from autotune.preparation import model_shape
 from autotune.results import SweepResults
+from autotune.scale_to import Change, RateLaw, Scale, Target, law_of_probe, scaled
 from autotune.sweep import Sweep
 from search_spaces import parameters
 from search_spaces.errors import InvalidInputError, Problem
 from search_spaces.families import REGISTRY
 from search_spaces.families.base import local_config
 from search_spaces.parameters import Config
-from search_spaces.shapes import ModelShape, read_shape
+from search_spaces.shapes import ModelShape
 from search_spaces.training import OPTIMIZERS, optimizer_of
+from search_spaces.transfer import carry_over
 from trials import encoding
 from trials.data import SPLITS, TaskData, load_task, resolve_model
+from trials.encoding import Encoded
+from trials.models import check_weights
 from trials.quantized import unquantized
 from trials.schedules import transformers_schedule
 from trials.specs import POCKET
-from trials.training import MAX_GRAD_NORM, learning_rate, sequence_length
+from trials.training import MAX_GRAD_NORM, learning_rate, sequence_length, subset
 
 _TEMPLATE = Path(__file__).parent / "templates" / "train.py"
 _OPTIM = {"adamw": "adamw_torch", "adafactor": "adafactor"}
@@ -33,14 +39,42 @@ _OPTIM = {"adamw": "adamw_torch", "adafactor": "adafactor"}
 _TUNERS = Path(parameters.__file__).parent / "tuners"
 
 
-def export_run(results: SweepResults, pick: str, where: Sequence[str], to: str | Path) -> Path:
+@dataclass(frozen=True)
+class _Export:
+    """What is exported: a configuration, perhaps scaled, on a base and all of the data."""
+
+    results: SweepResults
+    trial: int
+    sweep: Sweep
+    data: TaskData
+    shape: ModelShape
+    config: Config
+    steps: int
+    tokens: float | None = None
+    """Of training, where the target says so."""
+    changes: tuple[Change, ...] = ()
+
+
+def export_run(
+    results: SweepResults,
+    pick: str,
+    where: Sequence[str],
+    to: str | Path,
+    scale_to: Target | None = None,
+    law: RateLaw | None = None,
+) -> Path:
     """Write a training run of the picked configuration into the folder `to`, and return it.
 
     The folder gets adapter_config.json, training_args.json, run.json, train.py with encoding.py, a README,
     and, where the data or the base cannot be named, a copy of them; for an adapter of our own also `tuners`.
 
+    Args:
+        pick, where: see `pick_trial`.
+        scale_to: the tokens to train on and the base, if they are others than the exported run would have.
+        law: by which learning rate and batch size are carried there; by default that of the sweep's own probe.
+
     Raises:
-        InvalidInputError: see `pick_trial`; or the folder is not empty.
+        InvalidInputError: see `pick_trial`; the folder is not empty; or the other base cannot have the point.
     """
     to = Path(to)
     trial = pick_trial(results, pick, where)
@@ -48,15 +82,17 @@ def export_run(results: SweepResults, pick: str, where: Sequence[str], to: str |
         raise InvalidInputError(
             Problem("--to", f"{str(to)!r} exists and is not empty", "Give a folder that does not exist yet.")
         )
-    sweep, config = results.sweep, results.config(trial)
-    data = load_task(sweep.task, sweep.model)
-    shape, family = _shape(sweep, data), REGISTRY[str(config["family"])]
-    adapter = family.peft_config(local_config(family.name, config), shape, sweep.task.type)
+    export = _as_searched(results, trial)
+    if scale_to is not None:
+        export = _scaled(export, scale_to, law or law_of_probe(results, trial))
+    sweep, config, data = export.sweep, export.config, export.data
+    family = REGISTRY[str(config["family"])]
+    adapter = family.peft_config(local_config(family.name, config), export.shape, sweep.task.type)
     to.mkdir(parents=True, exist_ok=True)
-    model = _place_model(results, to)
+    model = _place_model(sweep, to)
     adapter.base_model_name_or_path = model
-    settings = _training_arguments(results, trial, config, data)
-    family.schedule(adapter, _steps(results, config, data))
+    settings = _training_arguments(export)
+    family.schedule(adapter, export.steps)
     adapter.save_pretrained(str(to))
     _write_json(to / "training_args.json", settings)
     _write_json(to / "run.json", {
@@ -68,7 +104,7 @@ def export_run(results: SweepResults, pick: str, where: Sequence[str], to: str |
         "trust_remote_code": sweep.model.trust_remote_code,
         "precision": "bf16" if sweep.model.weights == "bf16" else sweep.model.precision,
         "weights": sweep.model.weights,
-        "unquantized": unquantized(shape),
+        "unquantized": unquantized(export.shape),
         "task": sweep.task.model_dump(),
         "sequence_length": min(sequence_length(config) or sweep.task.max_length, sweep.task.max_length),
         "optimizer": optimizer_of(config),
@@ -81,9 +117,63 @@ def export_run(results: SweepResults, pick: str, where: Sequence[str], to: str |
     shutil.copyfile(encoding.__file__, to / "encoding.py")
     if adapter.peft_type == "COMPOSITE":  # a method that peft learns from this folder
         shutil.copytree(_TUNERS, to / "tuners", ignore=shutil.ignore_patterns("__pycache__"))
-    readme = _readme(results, trial, config, own_tuner=(to / "tuners").is_dir())
+    readme = _readme(export, own_tuner=(to / "tuners").is_dir())
     (to / "README.md").write_text(readme, encoding="utf-8")
     return to
+
+
+def _as_searched(results: SweepResults, trial: int) -> _Export:
+    """The point as it is, on all of the data."""
+    sweep, config = results.sweep, results.config(trial)
+    data = load_task(sweep.task, sweep.model)
+    steps = int(config["epochs"]) * -(-len(_train_split(sweep, data, config)) // int(config["batch_size"]))
+    return _Export(results, trial, sweep, data, model_shape(sweep, data), config, steps)
+
+
+def _scaled(export: _Export, target: Target, law: RateLaw) -> _Export:
+    """The point on the target's base, trained on its tokens, by the law."""
+    sweep, config, changes = export.sweep, export.config, list[Change]()
+    searched = subset(_train_split(sweep, export.data, config), sweep.fidelity.train_samples, seed=0)
+    here = Scale(int(config["epochs"]) * _tokens(searched), export.shape.base_parameters)
+    data, shape = export.data, export.shape
+    if target.model is not None and target.model != sweep.model.name:
+        model = sweep.model.model_copy(update={"name": target.model, "revision": None})
+        changes.append(Change("base", sweep.model.name, target.model, "asked for"))
+        check_weights(model)
+        sweep, data = sweep.model_copy(update={"model": model}), load_task(sweep.task, model)
+        shape = model_shape(sweep, data)
+        config = carry_over(config, sweep.space, export.shape, shape)
+        changes += [
+            Change(
+                name,
+                str(export.config.get(name, "–")),
+                str(config.get(name, "–")),
+                "the same place in its depth",
+            )
+            for name in sorted({*export.config, *config})
+            if export.config.get(name) != config.get(name)
+        ]
+    train = _train_split(sweep, data, config)
+    passes = int(config["epochs"]) * _tokens(train)
+    tokens = float(passes) if target.tokens is None else target.tokens
+    config, moved = scaled(config, law, here, Scale(tokens, shape.base_parameters))
+    batch_tokens = int(config["batch_size"]) * _tokens(train) / len(train)
+    steps = max(1, round(tokens / batch_tokens))
+    why = "asked for" if target.tokens is not None else "every epoch of all the data"
+    if tokens > 1.01 * passes:
+        why += f"; {tokens / _tokens(train):.1f} passes over the data, and {config['epochs']} were searched"
+    changes += [*moved, Change("tokens of training", f"{here.tokens:,.0f}", f"{tokens:,.0f}", why)]
+    before = round(here.tokens / (int(export.config["batch_size"]) * _tokens(searched) / len(searched)))
+    changes.append(Change("steps", f"{before:,}", f"{steps:,}", "tokens over the tokens of a batch"))
+    return _Export(export.results, export.trial, sweep, data, shape, config, steps, tokens, tuple(changes))
+
+
+def _train_split(sweep: Sweep, data: TaskData, config: Config) -> Sequence[Encoded]:
+    return data.at_length(sweep.task, sequence_length(config)).splits["train"]
+
+
+def _tokens(examples: Sequence[Encoded]) -> int:
+    return sum(len(example["input_ids"]) for example in examples)
 
 
 def train_run(run: str | Path) -> dict[str, dict[str, float]]:
@@ -106,34 +196,24 @@ def train_run(run: str | Path) -> dict[str, dict[str, float]]:
     return scores
 
 
-def _shape(sweep: Sweep, data: TaskData) -> ModelShape:
-    return read_shape(
-        resolve_model(sweep.model.name),
-        sweep.task.type,
-        labels=data.outputs,
-        trust_remote_code=sweep.model.trust_remote_code,
-        quantized=sweep.model.quantized,
-    )
-
-
-def _training_arguments(results: SweepResults, trial: int, config: Config, data: TaskData) -> dict[str, Any]:
+def _training_arguments(export: _Export) -> dict[str, Any]:
     """For `transformers.TrainingArguments`: the loop of the search on the whole training split."""
-    seed = int(results.trials.set_index("trial")["seed"][trial])
-    batch_size, epochs = int(config["batch_size"]), int(config["epochs"])
-    steps = _steps(results, config, data)
+    config, model, steps = export.config, export.sweep.model, export.steps
+    seed = int(export.results.trials.set_index("trial")["seed"][export.trial])
     optimizer = optimizer_of(config)
     return {
         "learning_rate": learning_rate(config),
-        "per_device_train_batch_size": batch_size,
+        "per_device_train_batch_size": int(config["batch_size"]),
         "per_device_eval_batch_size": 64,
-        "num_train_epochs": epochs,
+        "num_train_epochs": int(config["epochs"]),
+        **({} if export.tokens is None else {"max_steps": steps}),
         "weight_decay": config["weight_decay"],
         **transformers_schedule(config, steps),
         "max_grad_norm": MAX_GRAD_NORM,
         **({"optim": _OPTIM[optimizer]} if optimizer in _OPTIM else {}),
         "seed": seed,
-        "bf16": "bf16" in (results.sweep.model.precision, results.sweep.model.weights),
-        "use_cpu": results.sweep.model.device == "cpu",
+        "bf16": "bf16" in (model.precision, model.weights),
+        "use_cpu": model.device == "cpu",
         "save_strategy": "no",
         "logging_steps": max(1, steps // 20),
         "report_to": "none",
@@ -142,15 +222,9 @@ def _training_arguments(results: SweepResults, trial: int, config: Config, data:
     }
 
 
-def _steps(results: SweepResults, config: Config, data: TaskData) -> int:
-    """Optimiser steps of the exported run."""
-    cut = data.at_length(results.sweep.task, sequence_length(config))
-    return int(config["epochs"]) * -(-len(cut.splits["train"]) // int(config["batch_size"]))
-
-
-def _place_model(results: SweepResults, to: Path) -> str:
+def _place_model(sweep: Sweep, to: Path) -> str:
     """How the run names its base; the embedded one is copied: the run needs nothing of this project."""
-    name = results.sweep.model.name
+    name = sweep.model.name
     if name == POCKET:
         shutil.copytree(resolve_model(name), to / "base")
         return "./base"
@@ -171,21 +245,34 @@ def _write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _readme(results: SweepResults, trial: int, config: Config, own_tuner: bool) -> str:
-    row = results.trials.set_index("trial").loc[trial]
+def _readme(export: _Export, own_tuner: bool) -> str:
+    results, sweep, config = export.results, export.sweep, export.config
+    row = results.trials.set_index("trial").loc[export.trial]
     objectives = "\n".join(f"* {o.name}: {row[o.name]:,.6g} (search, one seed)" for o in results.objectives)
     settings = "\n".join(f"* `{name}`: {value}" for name, value in config.items())
     package = OPTIMIZERS[optimizer_of(config)].package
     further = "" if package is None else f"\nIts optimiser also needs `pip install {package}`.\n"
-    if results.sweep.model.quantized:
-        further += f"\nIts base, in {results.sweep.model.weights}, also needs `pip install bitsandbytes`.\n"
+    if sweep.model.quantized:
+        further += f"\nIts base, in {sweep.model.weights}, also needs `pip install bitsandbytes`.\n"
     loading = (
         "Before peft can load this adapter, `import tuners` (the folder here) once.\n\n" if own_tuner else ""
     )
+    extent = (
+        "all" if export.tokens is None else f"{export.tokens:,.0f} tokens of all, in {export.steps:,} steps"
+    )
     return (
-        f"# Trial {trial} of the sweep `{results.sweep.name}`\n\n{objectives}\n\n"
+        f"# Trial {export.trial} of the sweep `{sweep.name}`\n\n{objectives}\n\n"
         "Train it with `python train.py`: it needs transformers, peft and datasets. The adapter is saved in\n"
         "`adapter/` and the scores in `scores.json`. The search trained on "
-        f"{results.sweep.fidelity.train_samples or 'all'} examples an epoch; this run trains on all.\n{further}\n"
-        f"{loading}## The configuration\n\n{settings}\n"
+        f"{sweep.fidelity.train_samples or 'all'} examples an epoch; this run trains on {extent}.\n{further}\n"
+        f"{loading}{_changes(export.changes)}## The configuration\n\n{settings}\n"
     )
+
+
+def _changes(changes: Sequence[Change]) -> str:
+    """What was changed from the searched scale, as a table; nothing without changes."""
+    if not changes:
+        return ""
+    rows = "\n".join(f"| {c.name} | {c.searched} | {c.exported} | {c.why} |" for c in changes)
+    head = "| | searched | here | why |\n| --- | --- | --- | --- |"
+    return f"## What was changed for the larger run, and why\n\n{head}\n{rows}\n\n"

@@ -179,13 +179,13 @@ def target_of(text: str, roles: Sequence[str]) -> dict[str, float]:
         if role not in roles:
             problems.append(Problem("at", f"{role!r} is not a scale of this law", did_you_mean(role, roles)))
             continue
-        number = _number(value.strip())
-        if number is None:
+        read = number(value.strip())
+        if read is None:
             problems.append(
                 Problem("at", f"{part!r} is not a positive number", f"Write {role}=7e9 or {role}=7B.")
             )
         else:
-            found[role] = number
+            found[role] = read
     asked = {problem.what.split("'")[1].partition("=")[0] for problem in problems}
     for role in roles:
         if role not in found and role not in asked:
@@ -195,7 +195,8 @@ def target_of(text: str, roles: Sequence[str]) -> dict[str, float]:
     return found
 
 
-def _number(text: str) -> float | None:
+def number(text: str) -> float | None:
+    """`1.4e11` or `140B` as a number; None where it is no positive one."""
     factor = _SUFFIX.get(text[-1:].lower(), 1.0)
     try:
         value = float(text[:-1] if factor != 1.0 else text) * factor

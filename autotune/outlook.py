@@ -1,8 +1,8 @@
 """What more data, or another base, would bring to the points of a front: the curves of a probe, carried on.
 
 A score is carried on through its distance from the best possible value, which is positive and falls like a loss.
-The curves of one base are carried on together (`surrogates.laws.extrapolate`), and how well earlier points of them
-foretell later ones decides how, and how wide the interval is.
+The curves of one base are carried on together (`surrogates.laws.extrapolate_noisy`), and how well earlier points of
+them foretell later ones decides how, and how wide the interval is.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from scipy.stats import norm
 
 from autotune.results import SweepResults
 from autotune.tables import quality
-from surrogates.laws import Forecast, extrapolate
+from surrogates.laws import NoisyForecast, extrapolate_noisy
 from surrogates.laws.fitting import LEVEL
 from trials.metrics import METRICS
 
@@ -24,8 +24,10 @@ Array = NDArray[np.float64]
 
 FACTORS = (2.0, 10.0)
 """Multiples of the searched data that the report foretells; as many times the FLOPs."""
-_FEWEST = 3
-_DRAWS = 4000
+_FEWEST = 5
+"""Points of a curve: four to learn from, and one to test a forecast on."""
+_CHANCE = 0.2
+"""Neighbours with a smaller probability of changing places are expected to stay."""
 _LEAST = 1e-3
 """The distance of a perfect score from itself, which has a logarithm then."""
 
@@ -44,9 +46,9 @@ class Curves:
     examples: Array
     errors: Array
 
-    def at(self, examples: float) -> Forecast:
+    def at(self, examples: float) -> NoisyForecast:
         """The errors of all at so many examples."""
-        return extrapolate(self.examples, self.errors, examples)
+        return extrapolate_noisy(self.examples, self.errors, examples)
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,15 @@ class PointOutlook:
 
 
 @dataclass(frozen=True)
+class Swap:
+    """Two neighbours along the front, the cheaper first, and the probability that the worse becomes the better."""
+
+    cheaper: int
+    dearer: int
+    chance: float
+
+
+@dataclass(frozen=True)
 class BaseOutlook:
     """The points of a front on one base.
 
@@ -76,8 +87,7 @@ class BaseOutlook:
         model, params: the base and its parameters.
         examples: that the search trained on.
         points: the cheapest first.
-        holds: for each of `FACTORS`, the probability that the better of two neighbours stays the better all along
-            the front; NaN for one point.
+        swaps: for each of `FACTORS`, the neighbours along the front that may change places.
         rule: how the curves were carried on, in words.
         backtest: mean |log error| inside the curves, of this and of the two rules to beat; NaN where the curves are
             too short for a test.
@@ -87,7 +97,7 @@ class BaseOutlook:
     params: int
     examples: int
     points: tuple[PointOutlook, ...]
-    holds: tuple[float, ...]
+    swaps: tuple[tuple[Swap, ...], ...]
     rule: str
     backtest: dict[str, float]
 
@@ -102,7 +112,7 @@ class Outlook:
 
 
 def outlook(results: SweepResults) -> Outlook | None:
-    """What the sweep's probe foretells; None where no base has three shares of the data for any point."""
+    """What the sweep's probe foretells; None where no base has five shares of the data for any point."""
     score = quality(results).name
     found = [_of_base(results, model, score) for model in _models(results)]
     bases = tuple(base for base in found if base is not None)
@@ -148,8 +158,8 @@ def _of_base(results: SweepResults, model: str, score: str) -> BaseOutlook | Non
         params=int(runs["params"].iloc[0]),
         examples=full,
         points=tuple(map(PointOutlook, seen.trials, now, later)),
-        holds=tuple(_holds(each, seen.errors[:, -1]) for each in ahead),
-        rule=str(ahead[0].settings),
+        swaps=tuple(_swaps(each, seen) for each in ahead),
+        rule=ahead[0].rule,
         backtest=ahead[0].backtest,
     )
 
@@ -161,17 +171,17 @@ def _searched(runs: pd.DataFrame) -> int:
     return round(float(examples[nearest] / shares[nearest]))
 
 
-def _holds(found: Forecast, now: Array) -> float:
-    """The probability that each point of a front stays on the same side of its neighbour.
+def _swaps(found: NoisyForecast, seen: Curves) -> tuple[Swap, ...]:
+    """The neighbours that may change places, by the normal distributions that the intervals stand for.
 
     Forecasts of one task go wrong together, which this leaves out, so that it errs towards doubt.
     """
-    if len(now) < 2:
-        return float("nan")
-    half = (np.log(found.high) - np.log(found.low)) / (2.0 * norm.ppf(0.5 + found.level / 2))
-    draws = np.log(found.value) + half * np.random.default_rng(0).normal(size=(_DRAWS, len(now)))
-    same = np.sign(np.diff(draws, axis=1)) == np.sign(np.diff(now))
-    return float(same.all(axis=1).mean())
+    spread = (np.log(found.high) - np.log(found.low)) / (2.0 * norm.ppf(0.5 + found.level / 2))
+    gap, width = np.diff(np.log(found.value)), np.hypot(spread[1:], spread[:-1])
+    now = np.sign(np.diff(seen.errors[:, -1]))
+    chances = norm.cdf(-now * gap / np.maximum(width, 1e-12))
+    pairs = zip(seen.trials[:-1], seen.trials[1:], chances.tolist(), strict=True)
+    return tuple(Swap(*pair) for pair in pairs if pair[2] > _CHANCE)
 
 
 def _errors(score: str, values: Array) -> Array:
@@ -180,20 +190,20 @@ def _errors(score: str, values: Array) -> Array:
 
 
 def _measured(score: str, errors: Array) -> list[Expected]:
-    values = _values(score, errors).tolist()
+    values = values_of(score, errors).tolist()
     return [Expected(value, value, value, measured=True) for value in values]
 
 
-def _foretold(score: str, found: Forecast) -> list[Expected]:
+def _foretold(score: str, found: NoisyForecast) -> list[Expected]:
     return [
         Expected(*ends)
         for ends in zip(
-            *(_values(score, e).tolist() for e in (found.value, found.high, found.low)), strict=True
+            *(values_of(score, e).tolist() for e in (found.value, found.high, found.low)), strict=True
         )
     ]
 
 
-def _values(score: str, errors: Array) -> Array:
+def values_of(score: str, errors: Array) -> Array:
     """Scores at these distances from the best one."""
     rises = score in METRICS and METRICS[score].direction == "maximize"
     return _best(score) - errors if rises else _best(score) + errors

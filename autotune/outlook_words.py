@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
+import shlex
+from collections.abc import Sequence
 
-from autotune.outlook import FACTORS, BaseOutlook, Expected, Outlook
-from autotune.units import quantity
-
-_LIKELY, _UNLIKELY = 0.8, 0.5
+from autotune.outlook import FACTORS, BaseOutlook, Expected, Outlook, Swap
+from autotune.results import SweepResults
+from autotune.units import label, quantity, si
 
 
 def expected_text(score: str, expected: Expected) -> str:
@@ -15,34 +15,58 @@ def expected_text(score: str, expected: Expected) -> str:
     value = quantity(score, expected.value)
     if expected.measured:
         return value
-    return f"{value} ({quantity(score, expected.worst)} to {quantity(score, expected.best)})"
+    worst, best = quantity(score, expected.worst), quantity(score, expected.best)
+    if best.endswith("%"):
+        worst = worst.removesuffix("%").rstrip()
+    return f"{value} ({worst} to {best})"
 
 
-def order_words(found: Outlook, base: BaseOutlook) -> str:
+def order_words(base: BaseOutlook) -> str:
     """Whether the better of two neighbours on the front is expected to stay the better."""
-    if math.isnan(base.holds[0]):
-        return "One point has no order."
-    said = [
-        f"with {factor:g} × the data it {_verdict(share)} ({100 * share:.0f} %)"
-        for factor, share in zip(FACTORS, base.holds, strict=True)
-    ]
-    return f"The order of the points along the front: {', '.join(said)}."
+    return " ".join(
+        f"With {factor:g} × the data {_order(swaps)}."
+        for factor, swaps in zip(FACTORS, base.swaps, strict=True)
+        if len(base.points) > 1
+    )
 
 
-def _verdict(share: float) -> str:
-    if share >= _LIKELY:
-        return "is expected to hold"
-    return "may change" if share >= _UNLIKELY else "is not expected to hold"
+def _order(swaps: Sequence[Swap]) -> str:
+    if not swaps:
+        return "the order along the front is expected to hold"
+    pairs = [f"{swap.cheaper} and {swap.dearer} ({100 * swap.chance:.0f} %)" for swap in swaps]
+    return f"these neighbours along the front may change places: {', '.join(pairs)}"
 
 
 def rule_words(base: BaseOutlook) -> str:
     """How the curves were carried on, and how that did inside them."""
     test = base.backtest
-    if math.isnan(test["used"]):
-        return (
-            f"Carried on by {base.rule}; the curves are too short for a test, so the intervals are a guess."
-        )
+    used, *others = [f"{100 * off:.1f} %" for off in test.values()]
+    rules = [f"the {name} {off}" for name, off in zip(list(test)[1:], others, strict=True)]
     return (
-        f"Carried on by {base.rule}: inside the curves it was {100 * test['used']:.1f} % off on average, the slope "
-        f"of the last three points {100 * test['slope rule']:.1f} %, the last value {100 * test['last value']:.1f} %."
+        f"Carried on by {base.rule}: within the curves it was {used} off on average (of the distance from the best "
+        f"possible score), {', '.join(rules)}."
     )
+
+
+def no_outlook(results: SweepResults) -> str:
+    """What it takes to foretell anything."""
+    command = f"autotune probe {shlex.quote(str(results.folder))}"
+    return f"The points were not trained on parts of the data, so nothing can be foretold. Run {command} for that."
+
+
+def base_title(found: Outlook, base: BaseOutlook) -> str:
+    """Which base and what is foretold of it."""
+    return f"{label(found.score)} of {base.model} ({si(base.params)} parameters), {100 * found.level:.0f} % intervals"
+
+
+def columns(base: BaseOutlook) -> list[str]:
+    """The headings of the table of a base."""
+    return ["Trial", f"{base.examples:,} examples", *(f"{factor:g} × the data" for factor in FACTORS)]
+
+
+def rows(found: Outlook, base: BaseOutlook) -> list[list[str]]:
+    """The cells of the table of a base, a row a point."""
+    return [
+        [str(point.trial), *(expected_text(found.score, each) for each in (point.now, *point.later))]
+        for point in base.points
+    ]

@@ -105,7 +105,7 @@ def prepare(sweep: Sweep) -> Prepared:
     """
     check_weights(sweep.model)
     data = load_task(sweep.task, sweep.model)
-    shape = _shape(sweep, data)
+    shape = model_shape(sweep, data)
     _check_length(data, shape)
     loaded = load_space(sweep.space, shape=shape, task=sweep.task.type)
     space = _with_room_for_virtual_tokens(loaded.space, data, shape)
@@ -145,7 +145,12 @@ def with_base_score(prepared: Prepared, metrics: Mapping[str, float]) -> Prepare
     )
 
 
-def _shape(sweep: Sweep, data: TaskData) -> ModelShape:
+def model_shape(sweep: Sweep, data: TaskData) -> ModelShape:
+    """The shape of the sweep's model.
+
+    Raises:
+        InvalidInputError: it cannot be read, or cannot do the task.
+    """
     try:
         return read_shape(
             resolve_model(sweep.model.name),

@@ -21,23 +21,24 @@ from optuna.trial import TrialState
 from autotune.confirm import chosen_points, report_seed
 from autotune.ledger import Ledger, claim_folder, open_ledger, read_ledger, storage_errors
 from autotune.picks import PICKS, pick_trial
+from autotune.preparation import model_shape
 from autotune.probe_runs import ProbeRun, run_of
 from autotune.results import SweepResults
 from autotune.sweep import Sweep
 from search_spaces.errors import InvalidInputError, Problem
 from search_spaces.parameters import Config
-from search_spaces.shapes import ModelShape, read_shape
 from search_spaces.training import learning_rate_name
 from search_spaces.transfer import carry_over
-from trials.data import TaskData, load_task, resolve_model
+from trials.data import TaskData, load_task
 from trials.executors import EXECUTORS, Executor
+from trials.models import check_weights
 from trials.records import Fidelity, TrialResult, TrialSpec, TrialStatus
 from trials.specs import ModelSpec
 from trials.training import sequence_length, subset
 
 SHARES = tuple(2.0 ** (-k / 2) for k in range(6, -1, -1))
 """Seven from an eighth to all: half a doubling apart, since a forecast is tested on the points that there are."""
-RATES = (0.5, 1.0, 2.0)
+RATES = (0.5, 1.0, 2.0, 4.0)
 BATCH_SIZE = "batch_size"
 
 
@@ -62,7 +63,7 @@ def plan_probe(
         seeds: runs of each kind.
 
     Raises:
-        InvalidInputError: no such point, a share or factor that is not positive, or fewer than three shares.
+        InvalidInputError: no such point, a share or factor that is not positive, or fewer than five shares.
     """
     problems = [
         Problem(where, f"{value!r} is not above 0", "Write factors such as 0.5.")
@@ -70,9 +71,11 @@ def plan_probe(
         for value in values
         if not (np.isfinite(value) and value > 0)
     ]
-    if len(set(shares)) < 3:
-        fix = "Give three at least, such as 0.25,0.5,1."
-        problems.append(Problem("--shares", f"{len(set(shares))} of them show no curve", fix))
+    if len(set(shares)) < 5:
+        fix = "Give five at least, such as 1/16,1/8,1/4,1/2,1."
+        problems.append(
+            Problem("--shares", f"{len(set(shares))} of them are too few to test a forecast on", fix)
+        )
     if problems:
         raise InvalidInputError(problems)
     marked = {pick_trial(results, point) for point in points or PICKS}
@@ -133,9 +136,10 @@ class _Prober:
         own = model == sweep.model.name
         changes = {"name": model} if own else {"name": model, "revision": None}
         self.model: ModelSpec = sweep.model.model_copy(update=changes)
+        check_weights(self.model)
         self.data: TaskData = load_task(sweep.task, self.model)
-        self.shape = shape_of(self.model, sweep, self.data)
-        self._home = self.shape if own else shape_of(sweep.model, sweep, self.data)
+        self.shape = model_shape(sweep.model_copy(update={"model": self.model}), self.data)
+        self._home = self.shape if own else model_shape(sweep, self.data)
         whole = len(self.data.splits["train"])
         self.full = min(sweep.fidelity.train_samples or whole, whole)
 
@@ -180,17 +184,6 @@ class _Prober:
         train = self.data.at_length(self.sweep.task, sequence_length(config)).splits["train"]
         seen = subset(train, self.examples(run), seed=0)
         return int(config["epochs"]) * sum(len(example["input_ids"]) for example in seen)
-
-
-def shape_of(model: ModelSpec, sweep: Sweep, data: TaskData) -> ModelShape:
-    """The shape of a base for the sweep's task."""
-    return read_shape(
-        resolve_model(model.name),
-        sweep.task.type,
-        labels=data.outputs,
-        trust_remote_code=model.trust_remote_code,
-        quantized=model.quantized,
-    )
 
 
 def _record(ledger: Ledger, run: ProbeRun, result: TrialResult, prober: _Prober) -> None:

@@ -62,7 +62,7 @@ def probe(
 
     \b[dim]$[/] autotune probe sweeps/quickstart --plan
     [dim]$[/] autotune probe sweeps/quickstart
-    [dim]$[/] autotune probe sweeps/reviews --points knee,best --model roberta-large --shares 0.125,0.25,0.5
+    [dim]$[/] autotune probe sweeps/reviews --points knee,best --model roberta-large --shares 0.1,0.15,0.2,0.3,0.4
     """
     with polite():
         from autotune.probe import RATES, SHARES, missing_probes, plan_probe, run_probe
@@ -110,19 +110,18 @@ def probe(
 def _finish(folder: Path) -> None:
     """The report anew, and what the probe foretells."""
     from autotune.outlook import outlook
+    from autotune.outlook_words import order_words, rule_words
     from autotune.report import write_report
     from autotune.results import load_results
 
     results = load_results(folder)
     found = outlook(results)
     if found is None:
-        console().print("No point has three shares of the data yet: nothing can be foretold.")
+        console().print("No point has five shares of the data yet, so nothing can be foretold.")
         return
     for base in found.bases:
         console().print(_table(found, base))
-        from autotune.outlook_words import order_words, rule_words
-
-        console().print(f"[dim]{order_words(found, base)} {rule_words(base)}[/]", soft_wrap=True)
+        console().print(f"[dim]{order_words(base)} {rule_words(base)}[/]", soft_wrap=True)
     console().print(f"Report: {write_report(results)}", soft_wrap=True)
     again = f"autotune export {shlex.quote(str(folder))} --scale-to tokens=NUMBER --to RUN"
     console().print(f"Carry a point to a larger run with: {again}", soft_wrap=True)
@@ -131,19 +130,13 @@ def _finish(folder: Path) -> None:
 def _table(found: Outlook, base: BaseOutlook) -> Table:
     from rich.table import Table
 
-    from autotune.outlook import FACTORS
-    from autotune.outlook_words import expected_text
-    from autotune.units import label, si
+    from autotune.outlook_words import base_title, columns, rows
 
-    title = f"{label(found.score)} of {base.model} ({si(base.params)} parameters)"
-    table = Table(title=f"{title}, {100 * found.level:.0f} % intervals", title_justify="left")
-    table.add_column("trial", justify="right")
-    table.add_column(f"{base.examples:,} examples", justify="right")
-    for factor in FACTORS:
-        table.add_column(f"{factor:g} × the data", justify="right")
-    for point in base.points:
-        later = [expected_text(found.score, each) for each in point.later]
-        table.add_row(str(point.trial), expected_text(found.score, point.now), *later)
+    table = Table(title=base_title(found, base), title_justify="left")
+    for heading in columns(base):
+        table.add_column(heading, justify="right")
+    for row in rows(found, base):
+        table.add_row(*row)
     return table
 
 

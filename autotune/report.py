@@ -24,9 +24,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from autotune import outlook_words
 from autotune.figures import FIGURES, FigureEntry
 from autotune.figures.points import count_by_status, families
 from autotune.figures.style import TITLE_ROOM
+from autotune.outlook import outlook
 from autotune.picks import knee_position
 from autotune.results import SweepResults
 from autotune.sweep import as_mapping
@@ -119,6 +121,7 @@ def report_html(results: SweepResults) -> str:
         points=point_rows(results),
         figures=[figure_block(entry, results) for entry in FIGURES],
         ladder=results.ladder,
+        outlook=outlook_tables(results),
         ladder_used=percent(results.ladder.used) if results.ladder else "",
         failures=failure_rows(results),
         statuses=count_by_status(results),
@@ -318,6 +321,22 @@ def export_command(results: SweepResults, trial: int) -> str:
     """The command that exports a trial of this sweep as a training run."""
     target = f"runs/{results.sweep.name}-{trial}"
     return f"autotune export {shlex.quote(str(results.folder))} --pick {trial} --to {shlex.quote(target)}"
+
+
+def outlook_tables(results: SweepResults) -> list[dict[str, Any]]:
+    """What a probe foretells, a table a base: `title`, `columns`, `rows`, and `words` about both; empty without."""
+    found = outlook(results)
+    if found is None:
+        return []
+    return [
+        {
+            "title": outlook_words.base_title(found, base),
+            "columns": outlook_words.columns(base),
+            "rows": outlook_words.rows(found, base),
+            "words": f"{outlook_words.order_words(base)} {outlook_words.rule_words(base)}",
+        }
+        for base in found.bases
+    ]
 
 
 def failure_rows(results: SweepResults) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ import plotly.graph_objects as go
 from autotune.figures.curves import plot_curves
 from autotune.figures.front_plot import plot_front
 from autotune.figures.importance import plot_importance
+from autotune.figures.outlook import plot_outlook
 from autotune.figures.parallel import plot_parallel_coordinates
 from autotune.figures.progress import plot_hypervolume
 from autotune.figures.style import PALETTE, TEMPLATE, NothingToShow
@@ -80,6 +81,14 @@ FIGURES: tuple[FigureEntry, ...] = (
         "Scores on validation data while each trial trained. Curves that still move at the right end say "
         "that longer training could change the order.",
     ),
+    FigureEntry(
+        "outlook",
+        "With more data",
+        plot_outlook,
+        "Points of the front, the cheapest first, trained on parts of the data with a seed of their own, "
+        "and what their curves foretell of more. Intervals are of a new run there. What is foretold for ten "
+        "times the data reaches as far beyond the curves as they reach back.",
+    ),
 )
 
 __all__ = [
@@ -92,5 +101,6 @@ __all__ = [
     "plot_front",
     "plot_hypervolume",
     "plot_importance",
+    "plot_outlook",
     "plot_parallel_coordinates",
 ]

@@ -13,6 +13,7 @@ from surrogates.laws.curves import Forecast, extrapolate, last_value, slope_rule
 from surrogates.laws.design import NextRun, next_run, outliers, require_identifiable
 from surrogates.laws.fitting import FittedLaw, Prediction, bootstrap, fit_form
 from surrogates.laws.forms import FORMS, Form
+from surrogates.laws.noisy_curves import NoisyForecast, extrapolate_noisy
 from surrogates.laws.optimum import BowlLaw, Optimum, fit_bowl
 from surrogates.laws.points import Points, guess_column, read_points
 from surrogates.laws.trends import Trend, front_of, trends_along
@@ -25,6 +26,7 @@ __all__ = [
     "Forecast",
     "Form",
     "NextRun",
+    "NoisyForecast",
     "Optimum",
     "Points",
     "Prediction",
@@ -32,6 +34,7 @@ __all__ = [
     "bootstrap",
     "choose",
     "extrapolate",
+    "extrapolate_noisy",
     "fit_bowl",
     "fit_form",
     "front_of",

@@ -98,7 +98,7 @@ def extrapolate(
     Raises:
         ValueError: too few points, values that are not positive, or a target inside the data.
     """
-    u, y = _checked(x, losses, at)
+    u, y = checked_curves(x, losses, at)
     tests = _tests(len(u))
     settings = _chosen(u, y, tests) if settings is None else settings
     ends = np.array([float(np.log(at))])
@@ -115,7 +115,7 @@ def extrapolate(
 
 def slope_rule(x: Array, losses: Array, at: float) -> Array:
     """A line in log-log through the last three points, at `at`: [k]."""
-    u, y = _checked(x, losses, at)
+    u, y = checked_curves(x, losses, at)
     return np.exp(_extended(u, y, float(np.log(at)), [SLOPE_RULE])[0])
 
 
@@ -124,7 +124,8 @@ def last_value(losses: Array) -> Array:
     return np.atleast_2d(np.asarray(losses, dtype=float))[:, -1]
 
 
-def _checked(x: Array, losses: Array, at: float) -> tuple[Array, Array]:
+def checked_curves(x: Array, losses: Array, at: float) -> tuple[Array, Array]:
+    """log x and log losses [k, n], or ValueError with what is wrong with them."""
     x, losses = np.asarray(x, dtype=float), np.atleast_2d(np.asarray(losses, dtype=float))
     if x.ndim != 1 or losses.shape[1:] != x.shape:
         raise ValueError(f"x {x.shape}, losses {losses.shape}: give shapes [n] and [k, n] that agree")
