@@ -51,7 +51,7 @@ def rule_words(base: BaseOutlook) -> str:
 def no_outlook(results: SweepResults) -> str:
     """What it takes to foretell anything."""
     command = f"autotune probe {shlex.quote(str(results.folder))}"
-    return f"The points were not trained on parts of the data, so nothing can be foretold. Run {command} for that."
+    return f"No point was trained on parts of the data, so nothing can be foretold. Run {command} for that."
 
 
 def base_title(found: Outlook, base: BaseOutlook) -> str:

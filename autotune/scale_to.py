@@ -159,8 +159,8 @@ def scaled(config: Config, law: RateLaw, here: Scale, there: Scale) -> tuple[Con
     factor, why = _factor(law, _RATE, here, there)
     found[name] = float(config[name]) * factor
     changes.append(Change("learning rate", f"{float(config[name]):.3g}", f"{found[name]:.3g}", why))
-    if law.law is not None and _BATCH not in law.law.knobs:
-        factor, why = 1.0, "no other batch sizes were tried"
+    if law.law is None or _BATCH not in law.law.knobs:
+        factor, why = 1.0, "kept: no law says otherwise"
     else:
         factor, why = _factor(law, _BATCH, here, there)
     found["batch_size"] = (

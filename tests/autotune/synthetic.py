@@ -7,12 +7,14 @@ the configuration; some trials fail, some are pruned. Everything is fixed by the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from autotune.probe_runs import ProbeRun, probe_table
 from autotune.results import SweepResults, feasible_rows, on_front
 from autotune.sweep import Sweep
 
@@ -55,6 +57,7 @@ def synthetic_results(
     statuses: Sequence[str] | None = None,
     seed: int = 0,
     sweep: dict[str, Any] | None = None,
+    probed: bool = True,
 ) -> SweepResults:
     """The results of a finished sweep.
 
@@ -66,6 +69,7 @@ def synthetic_results(
         statuses: of the trials, in order; by default every tenth fails and every tenth is pruned.
         seed: of everything random.
         sweep: changes to the sweep.
+        probed: whether the front's points were trained on parts of the data.
     """
     names = OBJECTIVES[objectives] if isinstance(objectives, int) else tuple(objectives)
     resolved = synthetic_sweep(names, **{"budget": {"trials": max(trials, 1), "hours": 2}, **(sweep or {})})
@@ -85,7 +89,24 @@ def synthetic_results(
         curves=_curves(table, rng),
         confirmations=_confirmations(table, confirm_seeds, rng),
         baselines={"majority class": 0.509},
+        probes=probes_of(table[table["on_front"]], resolved.model.name, rng) if probed else probe_table([]),
     )
+
+
+def probes_of(front: pd.DataFrame, model: str, rng: np.random.Generator) -> pd.DataFrame:
+    """Runs of a front's points on seven shares of the data, whose errors fall by a power law and end where the
+    trial's own is."""
+    rows = []
+    for _, trial in front.iterrows():
+        for share in 2.0 ** (-np.arange(6, -1, -1) / 2):
+            error = (1 - trial["metric.accuracy"]) * share**-0.2 * np.exp(0.02 * rng.normal())
+            rows.append({
+                **asdict(ProbeRun(trial["trial"], model, share, 1.0, 1.0, 1_000_000)),
+                "examples": round(_SAMPLES * share), "tokens": round(50 * _SAMPLES * share), "params": 22_713_216,
+                "learning_rate": 1e-3, "batch_size": trial["param.batch_size"],
+                "metric.accuracy": 1 - error, "metric.eval_loss": 2 * error,
+            })  # fmt: skip
+    return pd.DataFrame(rows) if rows else probe_table([])
 
 
 def _config(number: int, rng: np.random.Generator) -> dict[str, Any]:

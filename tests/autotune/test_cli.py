@@ -24,7 +24,7 @@ from autotune.sweep import Sweep, dump_sweep, load_sweep
 from search_spaces.errors import InvalidInputError, Problem
 from tests.autotune.synthetic import synthetic_results
 
-COMMANDS = ("run", "resume", "status", "report", "export", "train", "init", "spaces", "cost")
+COMMANDS = ("run", "resume", "status", "report", "export", "train", "probe", "init", "spaces", "cost")
 
 
 @pytest.fixture(autouse=True)
@@ -277,12 +277,12 @@ def test_export_passes_everything_on(results: SweepResults, monkeypatch: pytest.
     module = ModuleType("autotune.export")
     vars(module).update(export_run=export_run)
     monkeypatch.setitem(sys.modules, "autotune.export", module)
-    conditions = ("--where", "trainable_params<=1%", "--where", "accuracy>=0.8")
+    conditions = ["--where", "trainable_params<=1%", "--where", "accuracy>=0.8"]
     result = invoke("export", "DIR", "--pick", "best", *conditions, "--to", "my run")
-    assert calls == [(results, "best", ["trainable_params<=1%", "accuracy>=0.8"], Path("my run"))]
+    assert calls == [(results, "best", conditions[1::2], Path("my run"), None, None)]
     assert "autotune train 'my run'" in result.stdout
     invoke("export", "DIR", "--to", "x")
-    assert calls[1][1:] == ("knee", [], Path("x"))
+    assert calls[1][1:] == ("knee", [], Path("x"), None, None)
     assert invoke("export", "DIR").exit_code == 2  # --to is required
 
 

@@ -132,6 +132,6 @@ def test_what_the_other_model_cannot_have_is_said() -> None:
     mapping = load_space({"families": ["lora"], "parameters": {"lora.targets": ["gate", "q+v"]}}).spec
     config = load_space(mapping, shape=LLAMA).space.default(**{"lora.targets": "gate"})
     with pytest.raises(
-        InvalidInputError, match="bert of 6 layers cannot have this configuration: lora.targets"
+        InvalidInputError, match=r"bert of 6 layers cannot have this configuration: lora\.targets"
     ):
         carry_over(config, mapping, LLAMA, SMALL)

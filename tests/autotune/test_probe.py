@@ -1,0 +1,230 @@
+"""A front's points on parts of the data: what is run, that it is kept, and what it foretells."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from autotune.cli import QUIETING, app
+from autotune.engine import run_sweep
+from autotune.figures.outlook import plot_outlook
+from autotune.outlook import FACTORS, outlook
+from autotune.outlook_words import expected_text, order_words
+from autotune.probe import missing_probes, plan_probe, run_probe
+from autotune.probe_runs import ProbeRun
+from autotune.report import report_html
+from autotune.results import SweepResults, load_results
+from search_spaces.errors import InvalidInputError
+from tests.autotune.sweeps import small_sweep
+from tests.autotune.synthetic import synthetic_results
+from trials.records import TrialResult
+
+SHARES = (0.25, 0.4, 0.5, 0.7, 1.0)
+
+
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in QUIETING.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture(scope="session")
+def deep_model(tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny BERT with twice the layers."""
+    from transformers import AutoConfig, AutoModel
+
+    folder = tmp_path_factory.mktemp("deep") / "bert"
+    shutil.copytree(tiny_model("bert"), folder)
+    config = AutoConfig.from_pretrained(folder)
+    config.num_hidden_layers = 4
+    AutoModel.from_config(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def searched(
+    tiny_model: Callable[[str], Path], reviews: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    folder = tmp_path_factory.mktemp("probe") / "out"
+    run_sweep(small_sweep(tiny_model("bert"), reviews, budget={"trials": 4}), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def probed(searched: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("probed") / "out"
+    shutil.copytree(searched, folder)
+    results = load_results(folder)
+    run_probe(results, plan_probe(results, ["best"], SHARES, rates=(0.5, 1.0, 2.0)))
+    return folder
+
+
+def test_a_plan_says_what_is_run_and_the_cheapest_comes_first(searched: Path) -> None:
+    results = load_results(searched)
+    runs = plan_probe(results, ["best"], SHARES, rates=(0.5, 2.0))
+    assert [run.share for run in runs] == sorted(run.share for run in runs)
+    assert {run.rate for run in runs if run.share in (0.4, 0.7)} == {1.0}
+    assert {run.rate for run in runs if run.share in (0.25, 0.5, 1.0)} == {0.5, 1.0, 2.0}
+    everybody = plan_probe(results, shares=SHARES)
+    assert {run.trial for run in everybody} >= set(results.confirmations["trial"])
+    further = plan_probe(results, ["best"], SHARES, models=["other"], seeds=2)
+    assert {run.model for run in further} == {results.sweep.model.name, "other"}
+    assert len({run.seed for run in further}) == 2
+    assert not {run.seed for run in further} & set(results.trials["seed"])
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"points": ["bset"]}, "Did you mean 'best'"),
+        ({"shares": (0.5, 1.0)}, "too few to test a forecast on"),
+        ({"rates": (0.0, 1.0)}, "--rates: 0.0 is not above 0"),
+    ],
+)
+def test_a_plan_that_cannot_be_is_refused(searched: Path, asked, message) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        plan_probe(load_results(searched), **asked)
+
+
+def test_a_probe_on_all_of_the_data_is_the_confirmation_run(probed: Path) -> None:
+    results = load_results(probed)
+    runs = results.probes
+    whole = runs[(runs["share"] == 1.0) & (runs["rate"] == 1.0)].iloc[0]
+    again = results.confirmations.set_index(["trial", "seed"]).loc[(whole["trial"], whole["seed"])]
+    assert whole["metric.eval_loss"] == pytest.approx(again["metric.eval_loss"], rel=1e-6)
+    config = results.config(int(whole["trial"]))
+    assert whole["learning_rate"] == config[f"{config['family']}.learning_rate"]
+    assert sorted(runs["examples"].unique()) == [12, 19, 24, 34, 48]
+    assert runs["tokens"].is_monotonic_increasing
+
+
+def test_what_was_run_is_not_run_again(probed: Path) -> None:
+    results = load_results(probed)
+    runs = plan_probe(results, ["best"], SHARES, rates=(0.5, 1.0, 2.0, 4.0))
+    assert {run.rate for run in missing_probes(probed, results.sweep, runs)} == {4.0}
+    seen: list[tuple[ProbeRun, TrialResult]] = []
+    run_probe(
+        results, [run for run in runs if run.rate != 4.0], lambda run, result: seen.append((run, result))
+    )
+    assert not seen
+
+
+def test_another_base_is_probed_in_its_own_depth(searched: Path, deep_model: Path, tmp_path: Path) -> None:
+    shutil.copytree(searched, tmp_path / "out")
+    results = load_results(tmp_path / "out")
+    point = str(results.trials.loc[results.trials["param.family"] == "lora", "trial"].iloc[0])
+    runs = plan_probe(results, [point], SHARES, rates=(1.0,), models=[str(deep_model)])
+    run_probe(results, [run for run in runs if run.model == str(deep_model)])
+    probes = load_results(tmp_path / "out").probes
+    assert len(probes) == len(SHARES)
+    own = load_results(searched)
+    assert probes["params"].nunique() == 1
+    assert probes["params"].iloc[0] > own.trials["cost.trainable_params"].max()
+    found = outlook(load_results(tmp_path / "out"))
+    assert found is not None
+    assert [base.model for base in found.bases] == [str(deep_model)]
+
+
+def test_more_examples_than_there_are_is_said_before_anything_is_trained(searched: Path) -> None:
+    results = load_results(searched)
+    runs = plan_probe(results, ["best"], (*SHARES, 6.0), rates=(1.0,))
+    with pytest.raises(InvalidInputError, match="training split has 240 examples: give shares up to 5"):
+        run_probe(results, runs)
+    assert load_results(searched).probes.empty
+
+
+def test_the_command_plans_runs_and_tells(searched: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    shutil.copytree(searched, folder)
+    options = [str(folder), "--points", "best", "--shares", "25%,0.4,1/2,0.7,1", "--rates", "1"]
+    planned = CliRunner().invoke(app, ["probe", *options, "--plan"])
+    assert planned.exit_code == 0, planned.output
+    assert "5 of 5 runs are to be done, as much training as 2.8 trials" in planned.output
+    assert load_results(folder).probes.empty
+    done = CliRunner().invoke(app, ["probe", *options])
+    assert done.exit_code == 0, done.output
+    assert "10 × the data" in done.output
+    assert "With 2 × the data" not in done.output  # one point has no order
+    assert "10 × the data" in (folder / "report.html").read_text()
+    wrong = CliRunner().invoke(app, ["probe", str(folder), "--rates", "half"])
+    assert wrong.exit_code == 2
+    assert "'half' is no number" in wrong.output
+    lost = CliRunner().invoke(app, ["probe", str(folder), "--model", "./nowhere"])
+    assert lost.exit_code == 2
+    assert "there is no folder" in lost.output
+
+
+# --- what it foretells
+
+
+def with_probes(folder: Path, errors: dict[int, tuple[float, float]], noise: float = 0.0) -> SweepResults:
+    """Made-up results whose points have the error level · share^-slope, by trial (level, slope)."""
+    results = synthetic_results(folder)
+    rng, rows = np.random.default_rng(0), []
+    for trial, (level, slope) in errors.items():
+        for share in 2.0 ** (-np.arange(6, -1, -1) / 2):
+            error = level * share**-slope * np.exp(noise * rng.normal())
+            rows.append({
+                "trial": trial, "model": results.sweep.model.name, "share": share, "rate": 1.0, "batch": 1.0,
+                "seed": 1, "examples": round(1000 * share), "tokens": 1, "params": 10, "learning_rate": 1.0,
+                "batch_size": 8, "metric.accuracy": 1.0 - error, "metric.eval_loss": error,
+            })  # fmt: skip
+    return replace(results, probes=pd.DataFrame(rows))
+
+
+def cheapest(results: SweepResults, count: int) -> list[int]:
+    return [int(trial) for trial in results.front["trial"].iloc[:count]]
+
+
+def test_scores_are_carried_on_through_their_distance_from_the_best(tmp_path: Path) -> None:
+    first, second = cheapest(synthetic_results(tmp_path), 2)
+    results = with_probes(tmp_path, {second: (0.2, 0.3), first: (0.4, 0.1)})
+    found = outlook(results)
+    assert found is not None
+    base = found.bases[0]
+    assert [point.trial for point in base.points] == [first, second]
+    assert base.examples == 1000
+    for point, (level, slope) in zip(base.points, [(0.4, 0.1), (0.2, 0.3)], strict=True):
+        assert point.now.measured
+        assert point.now.value == pytest.approx(1.0 - level, abs=1e-9)
+        for factor, each in zip(FACTORS, point.later, strict=True):
+            assert each.value == pytest.approx(1.0 - level * factor**-slope, abs=1e-3)
+            assert each.worst <= each.value <= each.best <= 1.0
+    assert base.swaps == ((), ())
+    assert order_words(base).startswith("With 2 × the data the order along the front is expected to hold.")
+    assert expected_text("accuracy", base.points[0].now).startswith("60.0")
+
+
+def test_neighbours_that_may_change_places_are_named(tmp_path: Path) -> None:
+    first, second = cheapest(synthetic_results(tmp_path), 2)
+    results = with_probes(tmp_path, {first: (0.30, 0.5), second: (0.29, 0.1)}, noise=0.01)
+    found = outlook(results)
+    assert found is not None
+    later = found.bases[0].swaps[1]
+    assert [(swap.cheaper, swap.dearer) for swap in later] == [(first, second)]
+    assert later[0].chance > 0.9
+    assert f"may change places: {first} and {second}" in order_words(found.bases[0])
+
+
+def test_the_report_says_how_to_get_an_outlook_and_then_shows_it(tmp_path: Path) -> None:
+    bare = synthetic_results(tmp_path, probed=False)
+    assert outlook(bare) is None
+    assert f"Run autotune probe {bare.folder}" in report_html(bare)
+    first, second = cheapest(bare, 2)
+    results = with_probes(tmp_path, {first: (0.4, 0.1), second: (0.2, 0.3)})
+    page = report_html(results)
+    assert "1,000 examples" in page
+    assert "the order along the front is expected to hold" in page
+    figure = plot_outlook(results)
+    measured = [trace for trace in figure.data if trace.mode == "lines+markers"]
+    assert len(measured) == 2
+    assert len(measured[0].x) == 7
+    ahead = [trace for trace in figure.data if trace.error_y.array is not None]
+    assert all((np.array(trace.error_y.arrayminus) >= 0).all() for trace in ahead)
