@@ -42,7 +42,7 @@ def probe(
     ] = "",
     rates: Annotated[
         str, typer.Option(metavar="LIST", help="Multiples of the learning rate, at every second share.")
-    ] = "0.5,1,2",
+    ] = "0.5,1,2,4",
     batches: Annotated[
         str, typer.Option(metavar="LIST", help="Multiples of the batch size, likewise.")
     ] = "1",
@@ -104,6 +104,9 @@ def probe(
             except ExecutorError as error:
                 print_error(error)
                 raise typer.Exit(1) from None
+            except KeyboardInterrupt:
+                progress.console.print("Stopped; what is finished is kept. Go on with the same command.")
+                raise typer.Exit(130) from None
         _finish(folder)
 
 

@@ -15,12 +15,13 @@ from typer.testing import CliRunner
 from autotune.cli import QUIETING, app
 from autotune.engine import run_sweep
 from autotune.figures.outlook import plot_outlook
-from autotune.outlook import FACTORS, outlook
+from autotune.outlook import FACTORS, Curves, outlook
 from autotune.outlook_words import expected_text, order_words
 from autotune.probe import missing_probes, plan_probe, run_probe
 from autotune.probe_runs import ProbeRun
 from autotune.report import report_html
 from autotune.results import SweepResults, load_results
+from benchmarks.outlook import compare, table
 from search_spaces.errors import InvalidInputError
 from tests.autotune.sweeps import small_sweep
 from tests.autotune.synthetic import synthetic_results
@@ -228,3 +229,13 @@ def test_the_report_says_how_to_get_an_outlook_and_then_shows_it(tmp_path: Path)
     assert len(measured[0].x) == 7
     ahead = [trace for trace in figure.data if trace.error_y.array is not None]
     assert all((np.array(trace.error_y.arrayminus) >= 0).all() for trace in ahead)
+
+
+def test_the_benchmark_hides_what_lies_beyond_the_search(tmp_path: Path) -> None:
+    examples = 1000.0 * 2.0 ** np.arange(-3, 2.5, 0.5)
+    laws = np.array([[0.5], [0.3]]) * (examples / 1000) ** -np.array([[0.1], [0.3]])
+    rows = compare("made up", "accuracy", Curves((1, 2), examples, laws), searched=1000)
+    assert [row.ahead for row in rows] == pytest.approx([2**0.5, 2, 2**1.5, 4])
+    assert all(row.error < 1e-6 and row.slope < 1e-6 and row.inside == 2 for row in rows)
+    assert [row.last for row in rows] == pytest.approx([0.2 * np.log(row.ahead) for row in rows])
+    assert "| made up | accuracy | × 4 | 0.0 % | 0.0 % | 27.7 % | 2 of 2 |" in table(rows)
