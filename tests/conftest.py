@@ -9,6 +9,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side; two thread pools on a core crawl
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -88,6 +89,19 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
         return made[kind]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def deep_model(tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny BERT with twice the layers."""
+    from transformers import AutoConfig, AutoModel
+
+    folder = tmp_path_factory.mktemp("deep") / "bert"
+    shutil.copytree(tiny_model("bert"), folder)
+    config = AutoConfig.from_pretrained(folder)
+    config.num_hidden_layers = 4
+    AutoModel.from_config(config).save_pretrained(folder)
+    return folder
 
 
 def _write_model(folder: Path, kind: str) -> Path:

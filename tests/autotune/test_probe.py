@@ -36,19 +36,6 @@ def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
-@pytest.fixture(scope="session")
-def deep_model(tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny BERT with twice the layers."""
-    from transformers import AutoConfig, AutoModel
-
-    folder = tmp_path_factory.mktemp("deep") / "bert"
-    shutil.copytree(tiny_model("bert"), folder)
-    config = AutoConfig.from_pretrained(folder)
-    config.num_hidden_layers = 4
-    AutoModel.from_config(config).save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def searched(
     tiny_model: Callable[[str], Path], reviews: Path, tmp_path_factory: pytest.TempPathFactory
