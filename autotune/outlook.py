@@ -23,7 +23,7 @@ from trials.metrics import METRICS
 Array = NDArray[np.float64]
 
 FACTORS = (2.0, 10.0)
-"""Multiples of the searched data that the report foretells; as many times the FLOPs."""
+"""Multiples of the data that the report foretells; as many times the FLOPs."""
 _FEWEST = 5
 """Points of a curve: four to learn from, and one to test a forecast on."""
 _CHANCE = 0.2
@@ -63,7 +63,7 @@ class Expected:
 
 @dataclass(frozen=True)
 class PointOutlook:
-    """One point on one base: its score with as much data as the search had, and with `FACTORS` times as much."""
+    """One point on one base: its score with the outlook's examples, and with `FACTORS` times as many."""
 
     trial: int
     now: Expected
@@ -85,7 +85,7 @@ class BaseOutlook:
 
     Args:
         model, params: the base and its parameters.
-        examples: that the search trained on.
+        examples: that the search trained on, or the most that the points were trained on, if that is more.
         points: the cheapest first.
         swaps: for each of `FACTORS`, the neighbours along the front that may change places.
         rule: how the curves were carried on, in words.
@@ -148,7 +148,7 @@ def _of_base(results: SweepResults, model: str, score: str) -> BaseOutlook | Non
     if len(seen.examples) < _FEWEST or not seen.trials:
         return None
     runs = results.probes[results.probes["model"] == model]
-    full = _searched(runs)
+    full = max(_searched(runs), round(float(seen.examples[-1])))
     at_full = seen.errors[:, seen.examples == full]
     now = _measured(score, at_full[:, 0]) if at_full.size else _foretold(score, seen.at(full))
     ahead = [seen.at(factor * full) for factor in FACTORS]

@@ -190,6 +190,20 @@ def test_scores_are_carried_on_through_their_distance_from_the_best(tmp_path: Pa
     assert expected_text("accuracy", base.points[0].now).startswith("60.0")
 
 
+def test_an_outlook_begins_where_the_data_of_the_runs_end(tmp_path: Path) -> None:
+    first, second = cheapest(synthetic_results(tmp_path), 2)
+    results = with_probes(tmp_path, {first: (0.4, 0.1), second: (0.2, 0.3)})
+    more = results.probes.assign(share=4 * results.probes["share"], examples=4 * results.probes["examples"])
+    found = outlook(replace(results, probes=pd.concat([results.probes, more[more["share"] > 1.0]])))
+    assert found is not None
+    assert found.bases[0].examples == 4000
+    less = results.probes[results.probes["share"] < 0.6]
+    found = outlook(replace(results, probes=less))
+    assert found is not None
+    assert found.bases[0].examples == 1000
+    assert not found.bases[0].points[0].now.measured
+
+
 def test_neighbours_that_may_change_places_are_named(tmp_path: Path) -> None:
     first, second = cheapest(synthetic_results(tmp_path), 2)
     results = with_probes(tmp_path, {first: (0.30, 0.5), second: (0.29, 0.1)}, noise=0.01)
