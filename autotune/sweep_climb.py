@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
+from autotune.history import Observation
 from autotune.ladder import Ladder
 from autotune.ladder_climb import Climb, Climber
 from autotune.ladder_store import RUNGS
@@ -106,21 +107,23 @@ class SweepClimb:
             curves.append([*((x, y) for x, y in judged[:-1] if before < x < share), (share, values[-1])])
         self.climb.tell(climber.number, rung, np.array(values), curves, np.array(outcomes))
 
-    def observe(self, trial: FrozenTrial) -> list[float] | None:
+    def observe(self, trial: FrozenTrial) -> Observation | list[float] | None:
         """What the sampler is told of a trial: its objectives, measured at the top or expected there.
 
-        A score on a lower rung is lifted by the median change from there to the top (`Climb.projected`).
+        What a score on a lower rung is worth at the top, and how surely, is `Climb.projected`'s to say.
         """
         if trial.state == TrialState.COMPLETE:
             return list(trial.values)
-        losses = self.climb.projected(trial.number)
-        if losses is None:
+        projected = self.climb.projected(trial.number)
+        if projected is None:
             return None
+        losses, variances = projected
         costs: Mapping[str, float] = trial.user_attrs["costs"]
-        return [
+        values = [
             costs[objective.name] if objective.known else objective.value(float(loss))
             for objective, loss in zip(self.objectives, losses, strict=True)
         ]
+        return Observation(values, variances.tolist())
 
     def next(self, *, closing: bool) -> Climber | None:
         """Who goes on; `closing` says that nobody new will come."""
