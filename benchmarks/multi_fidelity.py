@@ -234,6 +234,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--configs", type=int, default=60)
     parser.add_argument("--only", default="", help="part of a table's or black box's name")
+    parser.add_argument("--arm", default="", help="part of an arm's name")
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -247,14 +248,20 @@ def main() -> None:
                             flush=True,
                         )
         return
+    arms = [arm for arm in ARMS if options.arm in arm]
     for name, build in BOXES.items():
         if options.only not in name:
             continue
-        box = build()
-        for arm in ARMS:
+        box, first = build(), None
+        for arm in arms:
             found = np.array([search(box, arm, seed) for seed in range(options.seeds)])
-            mean, spread, each = found[:, 0].mean(), found[:, 0].std(ddof=1), found[:, 1].mean()
-            print(f"{name:14s} {arm:22s} {mean:.4f} ± {spread:.4f}  {each:4.0f} ms a trial", flush=True)
+            first = found[:, 0] if first is None else first
+            gain, each = found[:, 0] - first, found[:, 1].mean()
+            print(
+                f"{name:14s} {arm:22s} {found[:, 0].mean():.4f} ± {found[:, 0].std(ddof=1):.4f}, against the first "
+                f"{gain.mean():+.4f} ± {gain.std(ddof=1) / len(gain) ** 0.5:.4f} (error)  {each:4.0f} ms a trial",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":
