@@ -129,6 +129,8 @@ class Belief:
         known_pending: shape [p, m + k], known objectives there, NaN for the rest.
         X_failed: shape [f, d], configurations that failed through their own fault.
         nominal: shape [d].
+        extra_noise: shape [n, m + k], variances in units of `outcomes` squared that come to a model's noise, as where
+            a trial was not trained to its end; None for none.
     """
 
     def __init__(
@@ -140,6 +142,7 @@ class Belief:
         known_pending: Array,
         X_failed: Array,
         nominal: Mask,
+        extra_noise: Array | None = None,
     ) -> None:
         self._objectives = objectives
         m = len(objectives)
@@ -149,7 +152,8 @@ class Belief:
         for j in range(outcomes.shape[1]):
             if j not in objectives.known:
                 outcomes[:, j] = _without_outliers(outcomes[:, j], front)
-                fitted = GaussianProcess.fit(X, outcomes[:, j], nominal)
+                extra = None if extra_noise is None else extra_noise[:, j]
+                fitted = GaussianProcess.fit(X, outcomes[:, j], nominal, extra_noise=extra)
                 self.processes[j] = fitted.condition_on(X_pending)
         labels = np.arange(len(X) + len(X_failed)) < len(X)
         self.feasibility = Feasibility.fit(np.concatenate([X, X_failed]), labels, nominal)

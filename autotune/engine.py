@@ -18,6 +18,7 @@ from autotune.clock import SearchClock
 from autotune.confirm import missing_runs, search_seed
 from autotune.events import Listener, Progress, SilentListener
 from autotune.ladder_climb import Climber
+from autotune.ladder_parts import share_of
 from autotune.ledger import claim_folder, open_ledger, storage_errors, trial_result
 from autotune.preparation import Prepared, prepare, with_base_score
 from autotune.report import write_report
@@ -29,7 +30,7 @@ from autotune.sweep_climb import SPENT, States, SweepClimb
 from autotune.tables import write_tables
 from search_spaces.parameters import Config
 from trials.executors import EXECUTORS, Executor
-from trials.records import Stretch, TrialResult, TrialSpec, TrialStatus
+from trials.records import Part, Stretch, TrialResult, TrialSpec, TrialStatus
 
 _STATES = "states"
 """The folder, in a sweep's own, of what paused trials go on from."""
@@ -110,6 +111,7 @@ class _Job:
     config: Config
     seed: int
     stretch: Stretch | None = None
+    part: Part | None = None
 
 
 class _Run:
@@ -145,7 +147,7 @@ class _Run:
         while True:
             while len(running) < self.executor.slots and (job := self._next_job(running)) is not None:
                 running.add(job.number)
-                spec = TrialSpec(job.config, job.seed, self.sweep.fidelity, stretch=job.stretch)
+                spec = TrialSpec(job.config, job.seed, self.sweep.fidelity, False, job.stretch, job.part)
                 self.executor.submit(job.number, spec)
                 self.listener.trial_started(job.number, job.config, seed=job.seed)
                 self.listener.progress(self.progress("search"))
@@ -185,6 +187,8 @@ class _Run:
     def _climbing(self, climber: Climber, config: Config, seed: int) -> _Job:
         assert self.on_ladder is not None
         climber.status = "running"
+        if (part := self.on_ladder.part(climber)) is not None or not self.on_ladder.goes_on:
+            return _Job(climber.number, config, seed, part=part)
         return _Job(climber.number, config, seed, self.states.stretch(climber, self.on_ladder.ladder))
 
     def _ask(self) -> tuple[optuna.Trial, Config]:
@@ -236,14 +240,18 @@ class _Run:
         self._check_hope()
 
     def _since_the_rung_below(self, trial: optuna.trial.FrozenTrial, result: TrialResult) -> TrialResult:
-        """With what the run cannot know: the peak of its earlier stretches, and how far one got that failed."""
+        """With what the run cannot know: its earlier runs' peak and cost, and how far one got that failed."""
         assert self.on_ladder is not None
         before = trial_result(trial)
-        if result.status in (TrialStatus.COMPLETE, TrialStatus.PAUSED):
-            peak = max(result.peak_memory, before.peak_memory if before is not None else 0)
-            return replace(result, peak_memory=peak)
         climber = self.on_ladder.climb.climbers[trial.number]
-        return replace(result, share=self.on_ladder.ladder.rungs[climber.next_rung])
+        if not self.on_ladder.goes_on:
+            share = share_of(self.on_ladder.part(climber), trial.params, self.prepared.costs, self.sweep.task)
+            spent, seconds = (before.share, before.seconds) if before is not None else (0.0, 0.0)
+            result = replace(result, share=spent + share, seconds=seconds + result.seconds)
+        elif result.status not in (TrialStatus.COMPLETE, TrialStatus.PAUSED):
+            return replace(result, share=self.on_ladder.ladder.rungs[climber.next_rung])
+        peak = max(result.peak_memory, before.peak_memory if before is not None else 0)
+        return replace(result, peak_memory=peak)
 
     def _told(self, on_ladder: SweepClimb, number: int) -> None:
         """Bring the ladder and the states' folder in line with what the ledger was told of a trial."""

@@ -18,7 +18,23 @@ if TYPE_CHECKING:
     from optuna.study import Study
 
 Array = NDArray[np.float64]
-Observe = Callable[[FrozenTrial], Sequence[float] | None]
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What a trial's objectives are taken to be where they were not measured to the end.
+
+    Args:
+        values: [m], in the study's units.
+        variances: [m], of their errors, minimised as the sampler does: of the logarithm where an objective is
+            logarithmic.
+    """
+
+    values: Sequence[float]
+    variances: Sequence[float]
+
+
+Observe = Callable[[FrozenTrial], Observation | Sequence[float] | None]
 """A trial's objective values in the study's units, or None to leave it out."""
 
 
@@ -34,6 +50,8 @@ class History:
     """Finished with finite values (and constraints): what the models learn from."""
     values: Array
     """[n, m], in the study's units."""
+    variances: Array
+    """[n, m], of the values beside the noise that all have, minimised; see `Observation`."""
     constraints: Array
     """[n, k]; at most 0 is feasible."""
     pending: list[Config]
@@ -55,7 +73,7 @@ class History:
         space: SearchSpace,
         observe: Observe,
     ) -> History:
-        configs, values, constraints = [], [], []
+        configs, values, variances, constraints = [], [], [], []
         pending, failed, seen, enqueued = [], [], [], []
         earlier = rank = 0
         for other in study.get_trials(deepcopy=False):
@@ -76,21 +94,25 @@ class History:
                 seen.append(config)
                 if queued:
                     enqueued.append(config)
-            # A running trial may already be known by what it reached so far, where `observe` says so.
-            running = other.state == TrialState.RUNNING
-            if running and observe(other) is None:
-                pending.append(config)
-            elif lost or waiting:
+            if lost or waiting:
                 continue
-            elif other.state == TrialState.FAIL or other.user_attrs.get("status") == "failed":
+            if other.state == TrialState.FAIL or other.user_attrs.get("status") == "failed":
                 failed.append(config)
-            elif (observed := observe(other)) is not None and all(map(math.isfinite, observed)):
+                continue
+            # A running trial may already be known by what it reached so far, where `observe` says so.
+            observed = _observation(observe(other))
+            if observed is None:
+                if other.state == TrialState.RUNNING:
+                    pending.append(config)
+            elif all(map(math.isfinite, observed.values)):
                 configs.append(config)
-                values.append(list(observed))
+                values.append(list(observed.values))
+                variances.append(list(observed.variances))
                 constraints.append(_constraints(other))
         return cls(
             configs,
             np.array(values, dtype=float),
+            np.array(variances, dtype=float),
             _table(constraints),
             pending,
             failed,
@@ -99,6 +121,12 @@ class History:
             earlier,
             rank,
         )
+
+
+def _observation(observed: Observation | Sequence[float] | None) -> Observation | None:
+    if observed is None or isinstance(observed, Observation):
+        return observed
+    return Observation(observed, [0.0] * len(observed))
 
 
 def _constraints(trial: FrozenTrial) -> list[float]:

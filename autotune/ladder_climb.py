@@ -19,6 +19,7 @@ from autotune.ladder import Ladder
 from autotune.ladder_curves import Curve, extrapolate, margin
 from autotune.ladder_ranks import rank_order
 from autotune.ladder_trust import RungTrust, Trust, rung_trust
+from surrogates.multi_fidelity import FidelityModel
 
 Array = NDArray[np.float64]
 
@@ -73,7 +74,7 @@ class Climb:
         self.climbers: dict[int, Climber] = {}
         self._trust: Trust | None = None
         self._orders: dict[int, list[Climber]] = {}
-        self._lifts: list[Array] | None = None
+        self._models: dict[int, FidelityModel] | None = None
         self._finished: list[Climber] = []
         self._front: list[Climber] | None = None
         self._margins: dict[tuple[int, int], float | None] = {}
@@ -122,7 +123,7 @@ class Climb:
 
     def _forget(self, rungs: Iterable[int]) -> None:
         """Drop what was derived from the results on these rungs."""
-        self._lifts = None
+        self._models = None
         for rung in rungs:
             self._orders.pop(rung, None)
 
@@ -238,23 +239,31 @@ class Climb:
             self._front = [self._finished[i] for i in kept]
         return self._front
 
-    def projected(self, number: int) -> Array | None:
-        """Outcomes at the top, shape [m], measured or lifted there; None without any result.
+    def projected(self, number: int) -> tuple[Array, Array] | None:
+        """Outcomes at the top, measured or expected there, and the variances of their errors, shape [m] each.
 
-        The lift of a rung is the median change from it to the next one, over those that were at both. One number
-        a rung keeps the order of its configurations, which is what a rung is good for, and makes the values of
-        all rungs comparable.
+        None without any result. What a rung's outcomes differ by from those of the top, and how surely, are
+        `surrogates.multi_fidelity`'s to say; what is known of a configuration counts as it is.
         """
         climber = self.climbers.get(number)
         if climber is None or not climber.values or climber.status == "failed":
             return None
-        if self._lifts is None:
-            self._lifts = [self._lift(rung) for rung in range(self.ladder.top)]
-        return climber.outcomes[climber.rung] + sum(self._lifts[climber.rung :])
+        outcomes = climber.outcomes[climber.rung].astype(float)
+        variances = np.zeros_like(outcomes)
+        if climber.rung < self.ladder.top:
+            for j, model in self.models().items():
+                outcomes[j] -= model.offset[climber.rung]
+                variances[j] = model.variance[climber.rung]
+        return outcomes, variances
 
-    def _lift(self, rung: int) -> Array:
-        both = [c.outcomes for c in self.climbers.values() if rung in c.values and rung + 1 in c.values]
-        steps = [v[rung + 1] - v[rung] for v in both if np.isfinite([v[rung], v[rung + 1]]).all()]
-        if not steps:
-            return np.zeros(())
-        return np.asarray(np.median(steps, axis=0))
+    def models(self) -> dict[int, FidelityModel]:
+        """For each uncertain objective, how its outcomes on the rungs relate to the top."""
+        if self._models is None:
+            here = [c.outcomes for c in self.climbers.values() if c.status != "failed"]
+            rungs = range(self.ladder.top + 1)
+            self._models = {}
+            for j in self.uncertain:
+                scores = [[found[r][j] if r in found else np.nan for r in rungs] for found in here]
+                table = np.array(scores, dtype=float).reshape(-1, len(rungs))
+                self._models[j] = FidelityModel.fit(self.ladder.rungs, table)
+        return self._models

@@ -25,6 +25,7 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from autotune.history import Observation
 from autotune.ladder import Ladder
 from autotune.ladder_climb import Climb, Climber
 from autotune.ladder_goals import Budget, Goal, Metric, Points, read_goals, read_metrics
@@ -60,9 +61,9 @@ def optimize(
     A configuration is trained up to a low rung; the best of each rung go on from their state, by the rules of
     `Ladder` and `Climb`. New configurations begin where nobody may climb.
 
-    The sampler learns from all rungs: a configuration counts with its value at the top, or with its value on the
-    highest rung it reached, lifted by the median change from there to the top (`Climb.projected`). Training on
-    the highest rung with enough results alone (BOHB, Falkner et al. 2018) was the alternative; it forgets the
+    The sampler learns from all rungs: a configuration counts with its value at the top, or with what its value on
+    the highest rung it reached is worth there, the less the lower the rung (`surrogates.multi_fidelity`). Training
+    on the highest rung with enough results alone (BOHB, Falkner et al. 2018) was the alternative; it forgets the
     many configurations that did not climb, and with them where not to look. A `ParetoSampler` is given all
     this; other optuna samplers see finished trials, and the values on the rungs where there is one objective.
 
@@ -118,9 +119,13 @@ def _sampler(
     seed: int,
     climb: Climb,
 ) -> optuna.samplers.BaseSampler:
-    def observe(trial: FrozenTrial) -> list[float] | None:
-        losses = climb.projected(trial.number)
-        return None if losses is None else [g.value(float(x)) for g, x in zip(goals, losses, strict=True)]
+    def observe(trial: FrozenTrial) -> Observation | None:
+        projected = climb.projected(trial.number)
+        if projected is None:
+            return None
+        losses, variances = projected
+        values = [goal.value(float(loss)) for goal, loss in zip(goals, losses, strict=True)]
+        return Observation(values, variances.tolist())
 
     if sampler is None:
         sampler = ParetoSampler(

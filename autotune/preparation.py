@@ -13,6 +13,7 @@ import numpy as np
 
 from autotune.candidates import Columns
 from autotune.feasible import draw_within, sample_within
+from autotune.ladder_parts import rung_lengths
 from autotune.limits import HardLimits
 from autotune.objectives import KNOWN_COSTS, MEASURED_COSTS, Objective
 from autotune.sweep import Sweep
@@ -223,10 +224,11 @@ def _with_room_for_virtual_tokens(space: SearchSpace, data: TaskData, shape: Mod
 
 
 def _workload(sweep: Sweep, data: TaskData, space: SearchSpace) -> Workload:
-    """What one epoch is, whole and cut at each sequence length of the space."""
+    """What one epoch is, whole and cut at each sequence length of the space and of the ladder."""
     whole = _measured(sweep, data)
     cuts = {}
-    for length in _sequence_lengths(sweep, space):
+    lengths = _sequence_lengths(sweep, space)
+    for length in {*lengths, *rung_lengths(sweep, data, lengths)}:
         cut = _measured(sweep, data.at_length(sweep.task, length))
         # A language model is scored, and used, on whole examples whatever it was trained on.
         inference = whole.tokens if sweep.task.type == "causal-lm" else None

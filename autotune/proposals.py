@@ -136,6 +136,7 @@ class Search:
             self._known(history.pending),
             self.space.encode(history.failed),
             self.space.nominal,
+            np.column_stack([history.variances, np.zeros_like(history.constraints)]),
         )
 
     def _known(self, configs: Sequence[Config]) -> Array:

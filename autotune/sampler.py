@@ -73,7 +73,7 @@ class ParetoSampler(BaseSampler):
         seed: makes the proposals a function of the trials in the study.
         observe: what a finished trial's objective values are taken to be, in the study's units, or None to
             leave it out; by default the values of complete trials. It lets predicted final values of pruned
-            trials in, and of running ones, which are otherwise pending.
+            trials in, and of running ones, which are otherwise pending. An `Observation` says with which variance.
 
     Raises:
         ValueError: when suggesting, if an index names no objective, or if no configuration within the hard

@@ -1,4 +1,4 @@
-"""The `ladder` part of a sweep file: rungs in shares of each configuration's own training."""
+"""The `ladder` part of a sweep file: rungs in shares of each configuration's own training, data or length."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from autotune.ladder import SLOW_FAMILIES, Ladder
 from search_spaces.errors import InvalidInputError, Problem, did_you_mean
 from search_spaces.families import REGISTRY
 
+_KINDS = ("training", "data", "length")
+
 
 class LadderSpec(BaseModel):
     """Every trial is trained a little, and the best go on.
@@ -19,7 +21,12 @@ class LadderSpec(BaseModel):
     0.6 of an epoch. The learning rate takes the course of the whole run from the start, so that what is judged
     there is a point on the way of the full run, and going on changes nothing.
 
+    With `of: data` or `of: length` a rung is the configuration's whole schedule on a share of the training examples,
+    or on texts cut to a share of their length. Such runs begin anew: nothing is handed on but what was learnt of the
+    configuration, and every rung is paid for in full.
+
     Args:
+        of: what rungs are shares of: `training`, `data` or `length`.
         min: share at the lowest rung. Below 20 % the warm-up of some configurations has not ended.
         eta: the ratio between neighbouring rungs, about.
         share: the share of a rung that climbs.
@@ -32,6 +39,7 @@ class LadderSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    of: Literal["training", "data", "length"] = "training"
     min: float = 0.2
     eta: float = 2.0
     share: float = 0.5
@@ -107,6 +115,8 @@ def _problems(key: str, given: Any) -> list[Problem]:
             fix = "Write the share of each configuration's own training, such as 0.2 or 20%."
         case "share":
             fits, fix = _is_number(given) and 0 < given <= 1, "Write a share above 0, such as 0.5 or 50%."
+        case "of":
+            fits, fix = given in _KINDS, did_you_mean(str(given), _KINDS)
         case "judge":
             fits, fix = given in ("score", "loss"), "Write score or loss."
         case _:

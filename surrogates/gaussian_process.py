@@ -14,6 +14,8 @@ one lengthscale a column; independent noise e. Its hyperparameters are the maxim
 * noise: log-normal around 0.02, scale 1.5. Two fine-tuning runs that differ in their seed alone differ by
   roughly 5 to 40 % of the standard deviation over a search space, that is 0.003 to 0.15 in variance.
 
+Where some observations are less sure than others, their extra variance is given and added to the noise of all.
+
 numpy and scipy only: a fit is many factorisations of a small matrix, where the dispatch of a larger library
 costs more than the work.
 """
@@ -70,6 +72,8 @@ class GaussianProcess:
     """[n, n], lower Cholesky factor of the standardised covariance with noise."""
     weights: Array
     """[n], the inverse of that covariance times the standardised outputs."""
+    extra_noise: Array
+    """[n], variances beside the noise, for standardised outputs."""
 
     @classmethod
     def fit(
@@ -79,6 +83,7 @@ class GaussianProcess:
         nominal: Mask,
         start: Hyperparameters | None = None,
         seed: int = 0,
+        extra_noise: Array | None = None,
     ) -> GaussianProcess:
         """Maximum a posteriori fit.
 
@@ -88,26 +93,34 @@ class GaussianProcess:
             nominal: shape [d].
             start: a further starting point for the optimiser beside the prior's, such as the last fit.
             seed: picks the observations that are fitted to where there are more than 300.
+            extra_noise: shape [n], variances in units of y squared that observations have beside the common noise.
 
         Raises:
-            ValueError: shapes that do not fit, no observation, or an output that is not finite.
+            ValueError: shapes that do not fit, no observation, an output that is not finite, or a variance that is
+                no number or below 0.
         """
         X, y, nominal = _checked(X, y, nominal)
+        extra = np.zeros(len(y)) if extra_noise is None else np.asarray(extra_noise, dtype=float)
+        if extra.shape != y.shape or not (np.isfinite(extra) & (extra >= 0)).all():
+            raise ValueError(
+                f"extra_noise: {extra} of shape {extra.shape}; give {len(y)} variances, 0 or more"
+            )
         offset, scale = float(y.mean()), float(y.std())
         # Outputs that agree to rounding carry no scale of their own.
         scale = scale if scale > 1e-12 * max(1.0, abs(offset)) else 1.0
         rows = np.arange(len(y))
         if len(y) > _MAX_FIT:
             rows = np.sort(np.random.default_rng(seed).choice(len(y), _MAX_FIT, replace=False))
-        problem = _Posterior(X[rows], (y[rows] - offset) / scale, nominal)
+        extra = extra / scale**2
+        problem = _Posterior(X[rows], (y[rows] - offset) / scale, nominal, extra[rows])
         starts = problem.starts() + ([start] if start is not None else [])
         hyperparameters = problem.maximise(starts)
-        return _conditioned(X, y, nominal, hyperparameters, offset, scale)
+        return _conditioned(X, y, nominal, hyperparameters, offset, scale, extra)
 
     def predict(self, X: Array, noise: bool = False) -> tuple[Array, Array]:
         """Posterior mean and standard deviation, in the units of y, of the latent function at X [m, d].
 
-        With `noise`, the standard deviation is that of a new observation.
+        With `noise`, the standard deviation is that of a new observation without extra noise.
         """
         cross = _covariance(X, self.X, self.nominal, self.hyperparameters)
         mean = cross @ self.weights
@@ -130,13 +143,14 @@ class GaussianProcess:
         if y is None:
             y = self.predict(X)[0]
         X_all, y_all, _ = _checked(np.concatenate([self.X, X]), np.concatenate([self.y, y]), self.nominal)
-        return _conditioned(X_all, y_all, self.nominal, self.hyperparameters, self.offset, self.scale)
+        extra = np.concatenate([self.extra_noise, np.zeros(len(X))])
+        return _conditioned(X_all, y_all, self.nominal, self.hyperparameters, self.offset, self.scale, extra)
 
     def leave_one_out(self) -> tuple[Array, Array]:
         """Mean and standard deviation [n] of each observation given all others, in the units of y.
 
         Closed form with the hyperparameters as they are (Rasmussen and Williams 2006, eq. 5.12); the standard
-        deviation includes the noise.
+        deviation includes the noise, and the observation's own extra noise.
         """
         precision = np.diag(_inverse(self.factor))
         mean = self.y - self.scale * self.weights / precision
@@ -169,13 +183,20 @@ def _covariance(A: Array, B: Array, nominal: Mask, hyperparameters: Hyperparamet
 
 
 def _conditioned(
-    X: Array, y: Array, nominal: Mask, hyperparameters: Hyperparameters, offset: float, scale: float
+    X: Array,
+    y: Array,
+    nominal: Mask,
+    hyperparameters: Hyperparameters,
+    offset: float,
+    scale: float,
+    extra: Array | None = None,
 ) -> GaussianProcess:
+    extra = np.zeros(len(y)) if extra is None else extra
     covariance = _covariance(X, X, nominal, hyperparameters)
-    covariance[np.diag_indices_from(covariance)] += hyperparameters.noise
+    covariance[np.diag_indices_from(covariance)] += hyperparameters.noise + extra
     factor = _cholesky(covariance)
     weights = cho_solve((factor, True), (y - offset) / scale, check_finite=False)
-    return GaussianProcess(X, y, nominal, hyperparameters, offset, scale, factor, weights)
+    return GaussianProcess(X, y, nominal, hyperparameters, offset, scale, factor, weights, extra)
 
 
 def _cholesky(covariance: Array) -> Array:
@@ -204,8 +225,8 @@ class _Posterior:
     The vector is (log lengthscales [d], log signal, log noise).
     """
 
-    def __init__(self, X: Array, y: Array, nominal: Mask) -> None:
-        self._y = y
+    def __init__(self, X: Array, y: Array, nominal: Mask, extra: Array | float = 0.0) -> None:
+        self._y, self._extra = y, extra
         self._d = X.shape[1]
         self._features, self._columns = embed(X, nominal, choice_counts(nominal, X))
         active = float((~np.isnan(X)).sum(axis=1).mean()) if X.size else 1.0
@@ -244,7 +265,7 @@ class _Posterior:
         Z = self._features / lengths[self._columns]
         correlation, slope = matern_with_slope(squared_distances(Z, Z))
         covariance = signal * correlation + _MEAN_VARIANCE
-        covariance[np.diag_indices_from(covariance)] += noise
+        covariance[np.diag_indices_from(covariance)] += noise + self._extra
         factor = _cholesky(covariance)
         weights = cho_solve((factor, True), self._y, check_finite=False)
         value = 0.5 * float(self._y @ weights) + float(np.log(np.diag(factor)).sum())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from search_spaces.parameters import Config
 
@@ -58,6 +58,20 @@ class Stretch:
 
 
 @dataclass(frozen=True)
+class Part:
+    """The part of its data that a trial trains on, by its whole schedule, in a run of its own.
+
+    Args:
+        of: `data` for a share of the training examples, those of a smaller share being among those of a larger one;
+            `length` for all of them, with texts cut to a share of the length that the configuration has them cut to.
+        share: above 0 and below 1.
+    """
+
+    of: Literal["data", "length"]
+    share: float
+
+
+@dataclass(frozen=True)
 class TrialSpec:
     """One training run.
 
@@ -67,6 +81,7 @@ class TrialSpec:
         fidelity: see `Fidelity`.
         score_test: whether to score the test split at the end as well; never during the search.
         stretch: the part of the run to do; None for all of it.
+        part: the part of the data to train on; None for all of them. It does not go together with a stretch.
     """
 
     config: Config
@@ -74,15 +89,16 @@ class TrialSpec:
     fidelity: Fidelity = field(default_factory=Fidelity)
     score_test: bool = False
     stretch: Stretch | None = None
+    part: Part | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TrialSpec:
-        stretch = data.get("stretch")
-        read = {"fidelity": Fidelity(**data["fidelity"]), "stretch": stretch and Stretch(**stretch)}
-        return cls(**{**data, **read})
+        stretch, part = data.get("stretch"), data.get("part")
+        read = {"stretch": stretch and Stretch(**stretch), "part": part and Part(**part)}
+        return cls(**{**data, "fidelity": Fidelity(**data["fidelity"]), **read})
 
 
 @dataclass(frozen=True)
@@ -108,7 +124,8 @@ class TrialResult:
         peak_memory: bytes: of the device where it can say, else the growth of this process's resident set.
         trainable_params: counted on the model that was trained: adapter and head together.
         error: what went wrong, for people; None if nothing did.
-        share: of its training steps, those that are behind (or, where it ended badly, that were asked for).
+        share: of its training steps, those that are behind (or, where it ended badly, that were asked for). On a
+            ladder of parts of the data, the training FLOPs of all of its runs so far, of those of one on all data.
     """
 
     status: TrialStatus

@@ -28,13 +28,16 @@ from trials.evaluation import Forward, evaluate
 from trials.memory import PeakMemory
 from trials.models import Base, trainable_parameters
 from trials.optimizers import build_optimizer
-from trials.records import CurvePoint, Stretch, TrialResult, TrialSpec, TrialStatus
+from trials.records import CurvePoint, Part, Stretch, TrialResult, TrialSpec, TrialStatus
 from trials.schedules import lr_schedule
 from trials.states import TrainingState
 
 MAX_GRAD_NORM = 1.0
 _CHUNK = 32
 """Batches shuffled together before they are sorted by length: like lengths, yet a new mix each epoch."""
+
+_SHORTEST = 8
+"""Tokens that a part of the length leaves of a text at least: special tokens take up some of them."""
 
 
 class DivergedError(ArithmeticError):
@@ -56,9 +59,10 @@ class Run:
         self._started = time.perf_counter()
         config, fidelity = spec.config, spec.fidelity
         self.base, self.spec = base, spec
-        self.data = data.at_length(base.task, sequence_length(config))
+        self.data = data.at_length(base.task, cut_length(config, base.task.max_length, spec.part))
         self._held_out = subset(self.data.splits["validation"], fidelity.eval_samples, seed=0)
         examples = subset(self.data.splits["train"], fidelity.train_samples, seed=0)
+        examples = subset(examples, part_size(len(examples), spec.part), seed=0)
         self.model = base.adapted(config, spec.seed)
         training_mode(self.model)
         self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
@@ -132,7 +136,7 @@ class Run:
 
         Where steps are still ahead, the state is saved if the spec says where.
         """
-        complete = self._step == self.steps
+        complete = self._step == self.steps and self.spec.part is None
         test_metrics = self._score(self.data.splits["test"]) if self.spec.score_test and complete else {}
         if not complete and self.spec.stretch is not None and self.spec.stretch.end is not None:
             self._state().save(self.spec.stretch.end)
@@ -272,6 +276,22 @@ def sequence_length(config: Mapping[str, Value]) -> int | None:
     """Tokens after which examples are cut, or None where the task alone decides."""
     length = config.get(SEQUENCE_LENGTH.name)
     return None if length is None else int(length)
+
+
+def cut_length(config: Mapping[str, Value], max_length: int, part: Part | None) -> int | None:
+    """Tokens after which a part's examples are cut, or None where the task alone decides."""
+    length = sequence_length(config)
+    if part is None or part.of != "length":
+        return length
+    whole = min(length or max_length, max_length)
+    return max(math.ceil(part.share * whole - 1e-6), min(_SHORTEST, whole))
+
+
+def part_size(count: int, part: Part | None) -> int:
+    """Of so many training examples, those of a part."""
+    if part is None or part.of != "data":
+        return count
+    return max(math.ceil(part.share * count - 1e-6), 1)
 
 
 def evaluation_steps(steps: int, evaluations: int) -> frozenset[int]:

@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from autotune import beliefs
 from autotune.beliefs import Belief, Objectives
 from autotune.candidates import Columns, every_configuration
+from autotune.history import Observation
 from autotune.sampler import ParetoSampler, default_startup
 from search_spaces.parameters import Categorical, Config, Float, Int, Value
 from search_spaces.space import SearchSpace, config_key
@@ -133,9 +134,9 @@ def test_known_objectives_are_not_modelled(monkeypatch: pytest.MonkeyPatch) -> N
     fitted = []
     fit = beliefs.GaussianProcess.fit
 
-    def counted(X: np.ndarray, y: np.ndarray, *rest: object) -> object:
+    def counted(X: np.ndarray, y: np.ndarray, *rest: object, **named: object) -> object:
         fitted.append(y)
-        return fit(X, y, *rest)  # type: ignore[arg-type]
+        return fit(X, y, *rest, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(beliefs.GaussianProcess, "fit", counted)
     proceed(study_of(sampler()), 7)
@@ -344,6 +345,22 @@ def test_observe_lets_pruned_trials_in(monkeypatch: pytest.MonkeyPatch) -> None:
     study.tell(trial, state=TrialState.PRUNED)
     seen = _seen_by(study, monkeypatch)
     np.testing.assert_allclose(seen["outcomes"][-1], [0.7, cost(config)])
+
+
+def test_an_observation_says_how_sure_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = []
+    fit = beliefs.GaussianProcess.fit
+
+    def counted(X: np.ndarray, y: np.ndarray, *rest: object, **named: object) -> object:
+        given.append(named["extra_noise"])
+        return fit(X, y, *rest, **named)  # type: ignore[arg-type]
+
+    def observe(trial: FrozenTrial) -> Observation | list[float] | None:
+        return Observation(trial.values, [0.25, 0.0]) if trial.number == 2 else trial.values
+
+    monkeypatch.setattr(beliefs.GaussianProcess, "fit", counted)
+    proceed(study_of(sampler(observe=observe)), 7)
+    assert [noise.tolist() for noise in given] == [[0.0, 0.0, 0.25, 0.0, 0.0, 0.0]]
 
 
 def test_directions_are_turned(monkeypatch: pytest.MonkeyPatch) -> None:

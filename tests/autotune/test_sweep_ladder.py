@@ -17,6 +17,7 @@ import pytest
 from rich.console import Console
 
 from autotune.engine import SweepInterruptedError, run_sweep
+from autotune.history import Observation
 from autotune.ladder import SLOW_FAMILIES
 from autotune.ladder_climb import Climb
 from autotune.ledger import open_ledger, read_ledger, read_sweep
@@ -221,20 +222,27 @@ def test_the_sampler_is_told_of_the_lower_rungs(whole):
     resolved = whole.sweep
     on = SweepClimb(resolved, trials)
     told = {trial.number: on.observe(trial) for trial in trials}
-    assert all(values is not None and np.isfinite(values).all() for values in told.values())
     table, curves = whole.trials.set_index("trial"), whole.curves
-    for number, values in told.items():
+    for number, seen in told.items():
         row = table.loc[number]
-        assert values[1] == row["cost.trainable_params"]
         if row["status"] == "complete":
-            assert values[0] == row["accuracy"]
-    # On the lowest rung all are lifted alike, by the median changes.
+            assert seen == [row["accuracy"], row["cost.trainable_params"]]
+            continue
+        assert isinstance(seen, Observation)
+        assert np.isfinite(seen.values).all()
+        assert seen.values[1] == row["cost.trainable_params"]
+        assert seen.variances[0] > 0
+        assert seen.variances[1] == 0
+    # On the lowest rung all are carried on alike, by what rule ever was best, and are the least sure.
     low = [n for n in told if table.loc[n, "status"] == "paused" and table.loc[n, "share"] < 0.3]
     here = curves[curves["trial"].isin(low)].groupby("trial")["metric.accuracy"].last()
-    lifted = np.array([told[n][0] - here[n] for n in here.index])
-    below_ideal = np.array([told[n][0] < 1.0 for n in here.index])
+    seen_low = {n: seen for n in low if isinstance(seen := told[n], Observation)}
+    carried = np.array([seen.values[0] - here[n] for n, seen in seen_low.items() if seen.values[0] < 1.0])
     assert len(low) >= 2
-    assert np.ptp(lifted[below_ideal]) < 1e-9
+    assert np.ptp(carried) < 1e-9
+    assert np.ptp([seen.variances[0] for seen in seen_low.values()]) == 0
+    (model,) = on.climb.models().values()
+    assert model.variance[0] > model.variance[1] > model.variance[2] == 0
 
 
 def test_the_proposals_use_what_the_sampler_is_told(sweep, tmp_path, monkeypatch):

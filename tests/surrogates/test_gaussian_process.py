@@ -236,3 +236,77 @@ def test_one_failure_among_many_does_not_condemn_the_rest() -> None:
     assert np.median(model.probability(X)) > 0.85
     everything_failed = Feasibility.fit(X, np.zeros(20, dtype=bool), nominal)
     assert (everything_failed.probability(X) > 0).all()
+
+
+def test_extra_noise_matches_dense_algebra() -> None:
+    X, nominal = _conditional(30, 5)
+    rng = np.random.default_rng(0)
+    extra = np.where(np.arange(30) % 3 == 0, rng.uniform(0.01, 0.2, 30), 0.0)
+    y = _smooth(X) + np.sqrt(extra) * rng.standard_normal(30)
+    process = GaussianProcess.fit(X, y, nominal, extra_noise=extra)
+    held = process.hyperparameters
+    fresh, _ = _conditional(7, 6)
+    prior = gaussian_process._covariance(X, X, nominal, held)
+    noise = np.diag(held.noise + extra / process.scale**2)
+    cross = gaussian_process._covariance(fresh, X, nominal, held)
+    gain = cross @ np.linalg.inv(prior + noise)
+    expected = process.offset + process.scale * gain @ ((y - process.offset) / process.scale)
+    variance = held.signal + gaussian_process._MEAN_VARIANCE - np.einsum("ij,ij->i", gain, cross)
+    mean, std = process.predict(fresh)
+    np.testing.assert_allclose(mean, expected, rtol=1e-8)
+    np.testing.assert_allclose(std, process.scale * np.sqrt(variance), rtol=1e-6)
+
+    # Leaving one out, and adding one, against fits to what is left, hyperparameters as they are.
+    left, spread = process.leave_one_out()
+    for i in (0, 1):
+        rest = np.arange(30) != i
+        K = (prior + noise)[np.ix_(rest, rest)]
+        gain_i = prior[i, rest] @ np.linalg.inv(K)
+        assert left[i] == pytest.approx(process.offset + gain_i @ (y[rest] - process.offset))
+        own = (prior + noise)[i, i] - gain_i @ prior[i, rest]
+        assert spread[i] == pytest.approx(process.scale * np.sqrt(own))
+        shorter = gaussian_process._conditioned(
+            X[rest], y[rest], nominal, held, process.offset, process.scale, process.extra_noise[rest]
+        )
+        longer = shorter.condition_on(X[i : i + 1], y[i : i + 1])
+        np.testing.assert_array_equal(longer.extra_noise, [*process.extra_noise[rest], 0.0])
+        sure = noise.copy()
+        sure[i, i] = held.noise
+        whole = process.offset + cross @ np.linalg.solve(prior + sure, y - process.offset)
+        np.testing.assert_allclose(longer.predict(fresh)[0], whole, rtol=1e-8)
+
+
+def test_the_gradient_with_extra_noise() -> None:
+    X, nominal = _conditional(20, 1)
+    y = _smooth(X)
+    extra = np.random.default_rng(1).uniform(0, 0.5, 20)
+    problem = gaussian_process._Posterior(X, (y - y.mean()) / y.std(), nominal, extra)
+    theta = np.random.default_rng(0).normal(size=8)
+    numeric = [
+        (problem.value_and_gradient(theta + e)[0] - problem.value_and_gradient(theta - e)[0]) / 2e-5
+        for e in 1e-5 * np.eye(8)
+    ]
+    np.testing.assert_allclose(problem.value_and_gradient(theta)[1], numeric, rtol=1e-5, atol=1e-6)
+
+
+def test_unsure_observations_count_for_less() -> None:
+    """Half of the observations are useless and said to be: the fit is nearly that to the others alone."""
+    rng = np.random.default_rng(3)
+    X, nominal = _conditional(60, 7)
+    extra = np.where(np.arange(60) < 30, 0.0, 4.0)
+    y = _smooth(X) + np.sqrt(extra) * rng.standard_normal(60)
+    fresh, _ = _conditional(200, 8)
+
+    def error(process: GaussianProcess) -> float:
+        return float(np.abs(process.predict(fresh)[0] - _smooth(fresh)).mean())
+
+    told = error(GaussianProcess.fit(X, y, nominal, extra_noise=extra))
+    alone = error(GaussianProcess.fit(X[:30], y[:30], nominal))
+    assert told < 1.3 * alone
+    assert told < 0.7 * error(GaussianProcess.fit(X, y, nominal))
+
+
+@pytest.mark.parametrize("extra", [[0.1], [0.1, -1.0], [0.1, np.nan]])
+def test_extra_noise_that_is_none(extra: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"extra_noise: .* give 2 variances, 0 or more"):
+        GaussianProcess.fit(np.eye(2), np.zeros(2), np.zeros(2, dtype=bool), extra_noise=np.array(extra))
