@@ -103,12 +103,15 @@ class PackedExecutor(Executor):
 
     def start(self, model: ModelSpec, task: TaskSpec) -> None:
         from trials.packing import Pack
+        from trials.prefix_cache import PrefixCache
+        from trials.prefix_store import store_for
         from trials.runner import Runner
 
         self._queue: deque[tuple[int, TrialSpec]] = deque()
         self._ended: deque[tuple[int, TrialResult]] = deque()
         self._runner = Runner(model, task)
-        self._pack = Pack(self._runner.base, self._runner.data)
+        prefixes = PrefixCache(store=store_for(self._runner.base))
+        self._pack = Pack(self._runner.base, self._runner.data, prefixes=prefixes)
 
     def submit(self, ticket: int, spec: TrialSpec) -> None:
         self._queue.append((ticket, spec))
@@ -125,7 +128,9 @@ class PackedExecutor(Executor):
 
     def stop(self) -> None:
         self.__dict__.pop("_runner", None)
-        self.__dict__.pop("_pack", None)
+        pack = self.__dict__.pop("_pack", None)
+        if pack is not None:
+            pack.prefixes.flush()
 
 
 class ProcessExecutor(Executor):

@@ -56,9 +56,16 @@ class Pack:
     Args:
         base, data: of every configuration.
         chunk_tokens: tokens of one forward pass, padding included; by default what suits the device.
+        prefixes: where the states of frozen layers are kept; by default in memory alone.
     """
 
-    def __init__(self, base: Base, data: TaskData, chunk_tokens: int | None = None) -> None:
+    def __init__(
+        self,
+        base: Base,
+        data: TaskData,
+        chunk_tokens: int | None = None,
+        prefixes: PrefixCache | None = None,
+    ) -> None:
         self.base, self.data = base, data
         kind = base.device.type
         self.chunk_tokens = chunk_tokens or _CHUNK_TOKENS.get(kind, _CHUNK_TOKENS["cuda"])
@@ -69,7 +76,7 @@ class Pack:
         self._frozen: dict[int, int] = {}
         self.apart: set[int] = set()
         """Tickets of configurations that the joined model could not run: each steps by itself."""
-        self.prefixes = PrefixCache()
+        self.prefixes = prefixes or PrefixCache()
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -108,6 +115,8 @@ class Pack:
             self._runs = {ticket: run for ticket, run in self._runs.items() if ticket not in ended}
             self.apart -= ended.keys()
             self._join(self._runs)
+        if not self._runs:
+            self.prefixes.flush()
         return ended
 
     def _together(self, batches: Mapping[int, Sequence[Encoded]]) -> dict[int, tuple[float, float]]:
