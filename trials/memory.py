@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import torch
 
@@ -89,7 +90,7 @@ def _resident(field: str) -> int:
     return _field(_STATUS, field) or 0
 
 
-class SavedTensors(torch.autograd.graph.saved_tensors_hooks):
+class SavedTensors:
     """Counts what forward passes keep for their backward pass, each piece of memory once.
 
     Args:
@@ -98,13 +99,16 @@ class SavedTensors(torch.autograd.graph.saved_tensors_hooks):
 
     def __init__(self, apart: Iterable[torch.Tensor]) -> None:
         self._apart = {tensor.untyped_storage().data_ptr() for tensor in apart}
+        self._hooks = torch.autograd.graph.saved_tensors_hooks(self._keep, lambda tensor: tensor)
         self.kept: dict[int, torch.Tensor] = {}
         """A tensor of each piece of memory, by its address; holding it keeps the address from another's use."""
-        super().__init__(self._keep, lambda tensor: tensor)
 
     def __enter__(self) -> SavedTensors:
-        super().__enter__()
+        self._hooks.__enter__()
         return self
+
+    def __exit__(self, *raised: Any) -> None:
+        self._hooks.__exit__(*raised)
 
     @property
     def bytes(self) -> int:
