@@ -173,12 +173,14 @@ class MemoryModel:
         logits = 2.0 * _FP32 * shape.vocabulary * tokens if shape.task == "causal-lm" else 0.0
         if min(self._cost(config).lowest_layer for config in configs) >= shape.depth:
             return max(logits, self._forward_working(tokens))
-        hidden = max(m.outputs for m in shape.matrices if m.role in ("up", "gate", "gate_up"))
-        layer = tokens * (2.0 * hidden * self.computation.number + 2.0 * shape.width * _FP32)
+        layer = self._forward_working(tokens)
+        if self.computation.first_token:
+            # Backward, the last layer's keys and values are gone by the time the one below it is at work.
+            layer = max(0.0, layer - 2.0 * shape.attention_width * self.computation.number * tokens)
         return max(logits, layer)
 
     def _forward_working(self, tokens: int) -> float:
-        """Of layers that are run without gradients."""
+        """Of one layer: what the feed-forward part makes, twice, and two hidden states."""
         shape = self.shape
         hidden = max(m.outputs for m in shape.matrices if m.role in ("up", "gate", "gate_up"))
         return tokens * (2.0 * hidden * self.computation.number + 2.0 * shape.width * _FP32)

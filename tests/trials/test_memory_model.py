@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 import torch
 
+from search_spaces.loading import load_space
+from search_spaces.shapes import read_shape
 from tests.trials.test_packing import agree, packed, runner, spec, supported
 from trials import memory, packing
 from trials.executors import PackedExecutor
@@ -140,6 +143,21 @@ def test_memory_grows_with_the_chunk_the_length_and_lower_layers(runner):
     assert model.kept([high, low], 2048, 64) == pytest.approx(model.kept([low], 2048, 64), rel=0.1)
     assert model.kept([high], 2048, 64) < 0.75 * model.kept([low], 2048, 64)
     assert model.step([low, low], 1024, 64) - model.step([low], 1024, 64) == pytest.approx(model.own(low))
+
+
+@pytest.mark.parametrize("kind", ["bert", "llama", "deberta", "t5"])
+def test_every_configuration_has_a_prediction(tiny_model, kind):
+    """Also those that will train alone: who enters is asked before that is known."""
+    shape = read_shape(str(tiny_model(kind)), "sequence-classification")
+    model = MemoryModel(shape, Computation(first_token=kind == "bert"))
+    space, rng = (
+        load_space("everything", shape=shape, task="sequence-classification").space,
+        np.random.default_rng(0),
+    )
+    drawn = [space.sample(rng) for _ in range(300)]
+    assert len({config["family"] for config in drawn}) > 20
+    for config in drawn:
+        assert 0 < model.step([config], 512, 16) < model.step([config] * 3, 2048, 64)
 
 
 def tight(monkeypatch: pytest.MonkeyPatch, free: float) -> None:
