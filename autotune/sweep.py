@@ -105,7 +105,7 @@ class ExecutorSpec(BaseModel):
     Args:
         name: `local` (this process, one after another), `packed` (this process, several at once on one base),
             `processes` (workers on this machine) or `ray`.
-        workers: trials at the same time; always one for `local`, by default eight for `packed`, else two.
+        workers: trials at the same time; one for `local`, by default eight for `packed` (or what fits), else two.
         address: of the Ray cluster; `auto` for the one this machine belongs to.
     """
 

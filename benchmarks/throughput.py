@@ -341,6 +341,7 @@ def main() -> None:
         vars(arguments).update({"k": [1, 8], "trials": 8, "samples": 320, "eval_samples": 160, "repeats": 1})
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
+    os.environ["AUTOTUNE_PREFIX_CACHE"] = "0"  # a row begins with nothing kept
     import transformers
 
     transformers.logging.set_verbosity_error()

@@ -97,24 +97,33 @@ class LocalExecutor(Executor):
 
 
 class PackedExecutor(Executor):
-    """In this process, `workers` trials at a time on one base; see `trials.packing`."""
+    """In this process, up to `workers` trials at a time on one base; see `trials.packing`.
+
+    A trial that would not fit into memory beside the others waits until one of them has ended.
+    """
 
     name = "packed"
 
     def start(self, model: ModelSpec, task: TaskSpec) -> None:
+        from trials.memory import free_memory
         from trials.packing import Pack
+        from trials.prefix_cache import LIMIT, PrefixCache
+        from trials.prefix_store import store_for
         from trials.runner import Runner
 
         self._queue: deque[tuple[int, TrialSpec]] = deque()
         self._ended: deque[tuple[int, TrialResult]] = deque()
         self._runner = Runner(model, task)
-        self._pack = Pack(self._runner.base, self._runner.data)
+        free = free_memory(self._runner.base.device)
+        limit = LIMIT if free is None else min(LIMIT, free // 4)
+        prefixes = PrefixCache(limit, store_for(self._runner.base))
+        self._pack = Pack(self._runner.base, self._runner.data, prefixes=prefixes)
 
     def submit(self, ticket: int, spec: TrialSpec) -> None:
         self._queue.append((ticket, spec))
 
     def next_result(self) -> tuple[int, TrialResult]:
-        while self._queue:
+        while self._queue and (not self._queue[0][1].config or self._pack.fits(self._queue[0][1])):
             ticket, spec = self._queue.popleft()
             result = self._pack.enter(ticket, spec) if spec.config else self._runner.run(spec)
             if result is not None:
@@ -125,7 +134,9 @@ class PackedExecutor(Executor):
 
     def stop(self) -> None:
         self.__dict__.pop("_runner", None)
-        self.__dict__.pop("_pack", None)
+        pack = self.__dict__.pop("_pack", None)
+        if pack is not None:
+            pack.prefixes.flush()
 
 
 class ProcessExecutor(Executor):

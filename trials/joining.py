@@ -73,6 +73,9 @@ def join(
             raise CannotJoinError(f"model {key} adds to the loss (AdaLoRA's penalty, say)")
     shared = (*base.parameters(), *base.buffers(), *quantized_parts(base))
     joined = copy.deepcopy(base, {id(part): part for part in shared})
+    config: Any = getattr(joined, "config", None)
+    if config is not None:
+        config.use_cache = False  # a decoder would copy keys and values for a next token that never comes
     for path, modules in _changed(base, trees):
         module = base.get_submodule(path)
         if isinstance(module, nn.Embedding) and module is not _token_embeddings(base):

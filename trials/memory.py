@@ -1,14 +1,18 @@
-"""The peak memory of a stretch of code: the device's own count, or the growth of this process."""
+"""Memory as it is measured: the peak of a stretch of code, what is free, and what autograd keeps."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import torch
 
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
+_MEMINFO = Path("/proc/meminfo")
+_CGROUP = Path("/sys/fs/cgroup")
 
 
 class PeakMemory:
@@ -40,6 +44,40 @@ class PeakMemory:
             self.peak = max(0, _resident("VmHWM") - self._start)
 
 
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that can still be allocated, None where nothing can tell.
+
+    On CUDA what the driver has and what the caching allocator holds unused. On Linux what the kernel could give
+    without swapping (MemAvailable; see proc(5)), within the limit of this process's control group.
+    """
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    if device.type != "cpu":
+        return None
+    available = _field(_MEMINFO, "MemAvailable")
+    try:
+        limit, current = (int((_CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
+    except (OSError, ValueError):  # no such group, or "max", no limit
+        return available
+    inactive = _field(_CGROUP / "memory.stat", "inactive_file") or 0
+    inside = max(0, limit - current + inactive)
+    return inside if available is None else min(available, inside)
+
+
+def _field(path: Path, name: str) -> int | None:
+    """Bytes of a line `name: 123 kB` or `name 123`; None where there is none."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        words = line.replace(":", " ").split()
+        if words and words[0] == name:
+            return int(words[1]) * (1024 if words[-1] == "kB" else 1)
+    return None
+
+
 def _can_reset() -> bool:
     try:
         _CLEAR_REFS.write_text("5")
@@ -49,7 +87,35 @@ def _can_reset() -> bool:
 
 
 def _resident(field: str) -> int:
-    for line in _STATUS.read_text().splitlines():
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1]) * 1024
-    return 0
+    return _field(_STATUS, field) or 0
+
+
+class SavedTensors:
+    """Counts what forward passes keep for their backward pass, each piece of memory once.
+
+    Args:
+        apart: tensors that are there anyway, such as parameters, and their views.
+    """
+
+    def __init__(self, apart: Iterable[torch.Tensor]) -> None:
+        self._apart = {tensor.untyped_storage().data_ptr() for tensor in apart}
+        self._hooks = torch.autograd.graph.saved_tensors_hooks(self._keep, lambda tensor: tensor)
+        self.kept: dict[int, torch.Tensor] = {}
+        """A tensor of each piece of memory, by its address; holding it keeps the address from another's use."""
+
+    def __enter__(self) -> SavedTensors:
+        self._hooks.__enter__()
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        self._hooks.__exit__(*raised)
+
+    @property
+    def bytes(self) -> int:
+        return sum(tensor.untyped_storage().nbytes() for tensor in self.kept.values())
+
+    def _keep(self, tensor: torch.Tensor) -> torch.Tensor:
+        address = tensor.untyped_storage().data_ptr()
+        if address not in self._apart:
+            self.kept.setdefault(address, tensor)
+        return tensor

@@ -10,7 +10,8 @@ Layers below a configuration's lowest adapter are run once for each example and 
 and of the last layer only what the head reads (`layer_gates.py`), in training and in evaluation.
 
 Memory grows with the chunk and not with the number of configurations, but for their own adapters and
-optimisers. A chunk that does not fit is halved, and the step repeated.
+optimisers. How large a chunk is, and whether one more configuration fits, is told by a model of the memory
+(`memory_model.py`) and what is free. A chunk that does not fit all the same is halved, and the step repeated.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from trials.data import TaskData
 from trials.encoding import IGNORED, Encoded, collate
 from trials.joining import CannotJoinError, Rows, frozen_layers, join
 from trials.layer_gates import Arrived, Passage
+from trials.memory import free_memory
+from trials.memory_model import Computation, Config, MemoryModel
 from trials.models import Base
 from trials.prefix_cache import PrefixCache
 from trials.records import TrialResult, TrialSpec
@@ -48,6 +51,10 @@ _NOBODY = -1
 """The ticket of rows that are in no configuration's hands."""
 _SMALLEST = 64
 """Tokens below which a chunk is not halved again: then memory is short for another reason."""
+_USED = 0.8
+"""The share of the free memory that a step may take: the model may be off by 15 %."""
+_WORTH = 4
+"""Chunks are divided by so much to let one more configuration in; below that it waits."""
 
 
 class Pack:
@@ -55,13 +62,22 @@ class Pack:
 
     Args:
         base, data: of every configuration.
-        chunk_tokens: tokens of one forward pass, padding included; by default what suits the device.
+        chunk_tokens: tokens of one forward pass, padding included, at most; by default what suits the device.
+        prefixes: where the states of frozen layers are kept; by default in memory alone.
     """
 
-    def __init__(self, base: Base, data: TaskData, chunk_tokens: int | None = None) -> None:
+    def __init__(
+        self,
+        base: Base,
+        data: TaskData,
+        chunk_tokens: int | None = None,
+        prefixes: PrefixCache | None = None,
+    ) -> None:
         self.base, self.data = base, data
         kind = base.device.type
-        self.chunk_tokens = chunk_tokens or _CHUNK_TOKENS.get(kind, _CHUNK_TOKENS["cuda"])
+        self.chunk_tokens = self._most_tokens = chunk_tokens or _CHUNK_TOKENS.get(kind, _CHUNK_TOKENS["cuda"])
+        self.memory = MemoryModel(base.shape, Computation.of(base))
+        self._longest = int(data.lengths("train").max())
         self._chunk_cost = _CHUNK_COST.get(kind, _CHUNK_COST["cuda"])
         self._runs: dict[int, Run] = {}
         self._rows, self._passage = Rows(), Passage()
@@ -69,10 +85,48 @@ class Pack:
         self._frozen: dict[int, int] = {}
         self.apart: set[int] = set()
         """Tickets of configurations that the joined model could not run: each steps by itself."""
-        self.prefixes = PrefixCache()
+        self.prefixes = prefixes or PrefixCache()
 
     def __len__(self) -> int:
         return len(self._runs)
+
+    def fits(self, spec: TrialSpec) -> bool:
+        """Whether a configuration can train beside the others, in smaller chunks if need be.
+
+        The first always may: it has to be tried.
+        """
+        free = self._free()
+        if not self._runs or free is None:
+            return True
+        configs = [*self._configs(), spec.config]
+        least = max(self._most_tokens // _WORTH, self._longest)
+        return self._unallocated([spec.config]) + self._chunk_bytes(configs, least) <= _USED * free
+
+    def _configs(self) -> list[Config]:
+        return [run.spec.config for run in self._runs.values()]
+
+    def _free(self) -> int | None:
+        """Bytes for the next steps, without those that the cache of hidden states may still take."""
+        free = free_memory(self.base.device)
+        return None if free is None else free - max(0, self.prefixes.limit - self.prefixes.bytes)
+
+    def _unallocated(self, entering: Sequence[Config] = ()) -> float:
+        """What configurations that have made no step yet will take for themselves, in bytes."""
+        fresh = [run.spec.config for run in self._runs.values() if not run.stepped]
+        return sum(self.memory.own(config) for config in (*fresh, *entering))
+
+    def _chunk_bytes(self, configs: Sequence[Config], tokens: int) -> float:
+        memory = self.memory
+        return memory.kept(configs, tokens, self._longest) + memory.working(configs, tokens)
+
+    def _fit_chunks(self) -> None:
+        """The largest chunks that fit, up to what suits the device and has not failed before."""
+        free, self.chunk_tokens = self._free(), self._most_tokens
+        if free is None or not self._runs:
+            return
+        configs, room = self._configs(), _USED * free - self._unallocated()
+        while self.chunk_tokens // 2 >= _SMALLEST and self._chunk_bytes(configs, self.chunk_tokens) > room:
+            self.chunk_tokens //= 2
 
     def enter(self, ticket: int, spec: TrialSpec) -> TrialResult | None:
         """Let a configuration in. Its result comes back at once if it cannot be packed and so was trained
@@ -90,6 +144,7 @@ class Pack:
             return failure(error, self.base.device, time.perf_counter() - started)
         self._runs[ticket] = run
         run.forward = partial(self._logits, ticket)
+        self._fit_chunks()
         return None
 
     def advance(self) -> dict[int, TrialResult]:
@@ -108,6 +163,9 @@ class Pack:
             self._runs = {ticket: run for ticket, run in self._runs.items() if ticket not in ended}
             self.apart -= ended.keys()
             self._join(self._runs)
+            self._fit_chunks()
+        if not self._runs:
+            self.prefixes.flush()
         return ended
 
     def _together(self, batches: Mapping[int, Sequence[Encoded]]) -> dict[int, tuple[float, float]]:
@@ -150,7 +208,7 @@ class Pack:
             except RuntimeError as error:
                 if not out_of_memory(error) or self.chunk_tokens <= _SMALLEST:
                     raise
-                self.chunk_tokens //= 2
+                self._most_tokens = self.chunk_tokens = self.chunk_tokens // 2
                 self._forget_gradients(batches)
             else:
                 seconds = time.perf_counter() - started

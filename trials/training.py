@@ -122,6 +122,11 @@ class Run:
             self._curve.append(CurvePoint(self._step, self._seen, self._score(self._held_out)))
 
     @property
+    def stepped(self) -> bool:
+        """Whether the optimiser's moments are there."""
+        return bool(self._optimizer.state)
+
+    @property
     def done(self) -> bool:
         """Whether the last step that was asked for is behind."""
         return self._step == self._until
