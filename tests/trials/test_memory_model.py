@@ -116,6 +116,18 @@ def test_eager_attention_keeps_its_probabilities(tiny_model, reviews):
     assert predicted == pytest.approx(exact, rel=0.15)
 
 
+@pytest.mark.parametrize("weights", ["fp32", "bf16"])
+def test_activations_in_half_precision(tiny_model, reviews, weights):
+    """Casts are many there, and the model knows the large ones: it is held to a third."""
+    named = {name: str(reviews / f"{name}.tsv") for name in ("train", "validation", "test")}
+    task = TaskSpec(text="sentence", label="label", **named)
+    made = Runner(ModelSpec(name=str(tiny_model("bert")), precision="bf16", weights=weights), task)
+    assert Computation.of(made.base).casts == (weights == "fp32")
+    for name in ("lora", "ia3", "serial"):
+        predicted, exact = counted(made, [spec(made, name), spec(made, name, 1)])
+        assert predicted == pytest.approx(exact, rel=0.33), name
+
+
 def test_the_base_and_what_a_configuration_has_for_itself(runner):
     model = MemoryModel(runner.base.shape)
     exact = sum(p.nbytes for p in runner.base.model.parameters())
