@@ -39,7 +39,7 @@ from benchmarks.ladder import DATA, Curves, InOrder, read_tables
 from benchmarks.sampler_toy import PROBLEMS, best_known
 from search_spaces.parameters import Value
 from search_spaces.space import SearchSpace
-from surrogates.multi_fidelity import LAW, MEDIAN, NONE, FidelityModel, _offset
+from surrogates.multi_fidelity import LAW, MEDIAN, NONE, FidelityModel, offsets_by
 
 Array = NDArray[np.float64]
 _SURE = 1.2816
@@ -73,7 +73,7 @@ def foretell(table: Curves, seeds: int, configs: int) -> list[dict[str, float | 
         model = FidelityModel.fit(table.ladder.rungs, seen)
         chosen.append(model.rule)
         law, steps = (model.coefficient, model.exponent), np.diff(seen, axis=1)
-        offsets = {rule: _offset(rule, model.budgets, steps, law) for rule in (NONE, MEDIAN, LAW)}
+        offsets = {rule: offsets_by(rule, model.budgets, steps, law) for rule in (NONE, MEDIAN, LAW)}
         offsets["chosen"] = model.offset
         for rung in range(table.ladder.top):
             behind = np.isfinite(seen[:, rung]) & np.isnan(seen[:, rung + 1]) & np.isfinite(whole[:, -1])
@@ -195,7 +195,7 @@ class _Fits:
         model = FidelityModel.fit(budgets, scores)
         if self._rule:
             law, steps = (model.coefficient, model.exponent), np.diff(scores, axis=1)
-            model = replace(model, offset=_offset(self._rule, model.budgets, steps, law))
+            model = replace(model, offset=offsets_by(self._rule, model.budgets, steps, law))
         return replace(model, variance=np.zeros(len(model.variance))) if self._sure else model
 
 

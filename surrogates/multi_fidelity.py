@@ -34,7 +34,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-Mask = NDArray[np.bool_]
 
 LAW, MEDIAN, NONE = "law", "median", "none"
 _EXPONENTS = np.geomspace(0.05, 4.0, 16)
@@ -96,19 +95,19 @@ class FidelityModel:
         law = _law(z, steps)
         errors = _held_out(z, scores, steps)
         rule = _best(errors) if np.isfinite(steps).any() else NONE
-        offset = _offset(rule, z, steps, law)
+        offset = offsets_by(rule, z, steps, law)
         return cls(z, rule, offset, _variance(z, scores, steps, offset), *law, errors)
 
 
 def _best(errors: dict[str, float]) -> str:
-    """The law, unless the median of the steps is better by more than a tie, or nothing at all is better."""
+    """The law, unless the median of the steps is better by more than a tie, or doing nothing is better."""
     if not errors or errors[LAW] <= min(_TIE * errors[MEDIAN], errors[NONE]):
         return LAW
     return min((NONE, MEDIAN), key=errors.__getitem__)
 
 
-def _offset(rule: str, z: Array, steps: Array, law: tuple[float, float]) -> Array:
-    """m [K] by one of the rules."""
+def offsets_by(rule: str, z: Array, steps: Array, law: tuple[float, float]) -> Array:
+    """m [K] by one of the rules, from the budgets z [K], the steps between them [n, K - 1] and the law's (B, b)."""
     if rule == LAW:
         return law[0] * (z ** -law[1] - 1.0)
     if rule == NONE:
@@ -130,7 +129,10 @@ def _law(z: Array, steps: Array) -> tuple[float, float]:
     for _ in range(_ROUNDS):
         off = np.abs(d - B[:, None] * shape) / scale
         weight = np.minimum(1.0, _HUBER / np.maximum(off, 1e-12)) / scale**2
-        B = (weight * shape) @ d / np.einsum("ij,ij,ij->i", weight, shape, shape)
+        weight *= shape
+        before, B = B, weight @ d / (weight * shape).sum(axis=1)
+        if np.abs(B - before).max() <= 1e-4 * np.abs(B).max():
+            break
     off = np.abs(d - B[:, None] * shape) / scale
     loss = np.where(off <= _HUBER, 0.5 * off**2, _HUBER * (off - 0.5 * _HUBER)).sum(axis=1)
     prior = 0.5 * ((np.log(_EXPONENTS) - _EXPONENT_CENTRE) / _EXPONENT_SCALE) ** 2
@@ -160,7 +162,7 @@ def _held_out(z: Array, scores: Array, steps: Array) -> dict[str, float]:
         shown = np.delete(steps, hidden, axis=0)
         law = _law(z, shown)
         for rule, errors in found.items():
-            errors.append(_misses(scores[hidden] - _offset(rule, z, shown, law)))
+            errors.append(_misses(scores[hidden] - offsets_by(rule, z, shown, law)))
     return {rule: float(np.median(np.concatenate(errors))) for rule, errors in found.items()}
 
 

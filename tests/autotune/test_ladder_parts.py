@@ -173,6 +173,16 @@ def test_flops_count_every_rung(tiny_model, reviews, tmp_path):
     assert budget["flops"] <= spent < 2 * budget["flops"]
 
 
+def test_a_larger_budget_lets_those_that_wait_go_on(tiny_model, reviews, tmp_path):
+    ladder = {"of": "data", "min": "50%", "random_share": 1}
+    small = on_ladder(tiny_model, reviews, "data", ladder=ladder, budget={"flops": 1.0})
+    assert run_sweep(small, tmp_path / "out").trials["share"].tolist() == [0.5]
+    larger = on_ladder(tiny_model, reviews, "data", ladder=ladder, budget={"trials": 2})
+    watcher = Watcher()
+    assert run_sweep(larger, tmp_path / "out", watcher).trials["share"].tolist() == [1.5, 1.5]
+    assert watcher.started == [0, 1, 1]
+
+
 def test_a_trial_that_fails_on_the_way_up_has_spent_what_it_was_asked_for(
     tiny_model, reviews, tmp_path, monkeypatch
 ):
