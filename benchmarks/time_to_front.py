@@ -19,9 +19,9 @@ loading of the first model to the trial's end, with the sampler's time; imports 
 FLOPs are those of the cost model, of what was trained: a trial stopped at a fifth counts a fifth. Hidden states are
 not kept on disk, so that arms and seeds take nothing from each other.
 
-Each arm and seed writes its trials to DIR/ARM-SEED.json as it goes. What is complete is not run again, and what was
-interrupted goes on. `--write` puts the table of what is in DIR into benchmarks/RESULTS.md; `--arms` with no names
-runs nothing.
+Each arm and seed writes its trials to DIR/ARM-SEED.json as it goes. What is complete is not run again, what was
+interrupted goes on, and so does what had fewer trials and minutes than are given now. `--write` puts the table of
+what is in DIR into benchmarks/RESULTS.md; `--arms` with no names runs nothing.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from typing import Any
 from benchmarks.front_records import ARMS, SHARE, SMALLEST, Done, Record, table
 
 BY_HAND = ("gp", "tpe")
+ON_LADDER = ("ladder", "both")
 PAGE = Path(__file__).parent / "RESULTS.md"
 START, END = "<!-- time to front -->", "<!-- end of time to front -->"
 
@@ -125,7 +126,8 @@ def run_arm(arm: str, seed: int, given: Setting, out: Path) -> Record:
     """One arm with one seed, as far as it is not there already."""
     path = out / f"{arm}-{seed}.json"
     record = Record.load(path) if path.exists() else Record(arm, seed)
-    if not record.complete:
+    if not (record.complete and spent(record, given)):
+        record.complete = False
         if arm in BY_HAND:
             by_hand(record, path, given, out)
         else:
@@ -133,6 +135,14 @@ def run_arm(arm: str, seed: int, given: Setting, out: Path) -> Record:
         record.complete = True
         record.save(path)
     return record
+
+
+def spent(record: Record, given: Setting) -> bool:
+    """Whether a record has the trials or the minutes that are given now."""
+    wanted = given.ladder_trials if record.arm in ON_LADDER else given.trials
+    wall = record.trials[-1].wall if record.trials else 0.0
+    # An arm ends with the trial in whose time the minutes are over, or that they would not have been enough for.
+    return len({trial.number for trial in record.trials}) >= wanted or wall >= 0.8 * 60 * given.minutes
 
 
 def by_sweep(record: Record, path: Path, given: Setting, out: Path) -> None:
@@ -143,7 +153,7 @@ def by_sweep(record: Record, path: Path, given: Setting, out: Path) -> None:
     from autotune.sweep import parse_sweep
     from trials.records import TrialResult
 
-    on_ladder = record.arm in ("ladder", "both")
+    on_ladder = record.arm in ON_LADDER
     trials = given.ladder_trials if on_ladder else given.trials
     sweep = parse_sweep(
         {
@@ -278,8 +288,8 @@ def page_text(records: Sequence[Record], given: Setting, threads: int) -> str:
     unfinished = [f"{record.arm}-{record.seed}" for record in records if not record.complete]
     head = (
         f"{data['train_samples']} + {data['eval_samples']} sentences, seeds {', '.join(map(str, seeds))}, "
-        f"{given.trials} trials an arm ({given.ladder_trials} with a ladder), {threads} thread(s). Median over the "
-        "seeds, lowest and highest in brackets; `>` where a seed did not get there before it ended."
+        f"{threads} thread(s), at most {given.trials} trials an arm ({given.ladder_trials} with a ladder). Median over "
+        "the seeds, lowest and highest in brackets; `>` where a seed did not get there before it ended."
     )
     if unfinished:
         head += f" Not complete: {', '.join(unfinished)}."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -95,6 +96,10 @@ def test_records_go_on_where_they_stopped(tmp_path: Path, monkeypatch: pytest.Mo
     assert finished.trials[1].wall >= finished.trials[0].wall + 5
     assert run_arm("gp", 0, given, tmp_path) == finished
     assert begun == [0, 1]
+    run_arm("gp", 0, replace(given, trials=3), tmp_path)
+    assert begun == [0, 1, 2]
+    run_arm("gp", 0, replace(given, trials=9, minutes=0.1), tmp_path)  # it has had its time
+    assert begun == [0, 1, 2]
     half = Record("tpe", 1, False, [done(0, 9, 0.7, 1e3)])
     text = page_text([finished, half], given, threads=1)
     assert "Not complete: tpe-1." in text
