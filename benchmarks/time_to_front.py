@@ -288,8 +288,8 @@ def page_text(records: Sequence[Record], given: Setting, threads: int) -> str:
     unfinished = [f"{record.arm}-{record.seed}" for record in records if not record.complete]
     head = (
         f"{data['train_samples']} + {data['eval_samples']} sentences, seeds {', '.join(map(str, seeds))}, "
-        f"{threads} thread(s), at most {given.trials} trials an arm ({given.ladder_trials} with a ladder). Median over "
-        "the seeds, lowest and highest in brackets; `>` where a seed did not get there before it ended."
+        f"{threads} thread(s), at most {given.trials} trials an arm ({given.ladder_trials} with a ladder). Median "
+        "over the seeds, lowest and highest in brackets; `>` where a seed did not get there before it ended."
     )
     if unfinished:
         head += f" Not complete: {', '.join(unfinished)}."
