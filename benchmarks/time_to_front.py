@@ -294,7 +294,7 @@ def page_text(records: Sequence[Record], given: Setting, threads: int) -> str:
     if unfinished:
         head += f" Not complete: {', '.join(unfinished)}."
     parts = [head]
-    for share in (SHARE, 0.9):
+    for share in (SHARE, 0.9, 0.75):
         parts += [f"To {share:.0%} of the reference hypervolume:", table(records, given.corner, share)]
     return "\n\n".join(parts)
 
