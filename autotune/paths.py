@@ -50,9 +50,14 @@ def looks_like_path(name: str) -> bool:
 
 
 def model_name(name: str, where: str, folder: Path) -> tuple[str, list[Problem]]:
-    """A model's folder, relative to `folder`, as an absolute path, or a hub id as it is; and what is wrong."""
+    """A model that a command was given: its folder, relative to `folder`, as an absolute path, or a hub id as it is;
+    and what is wrong."""
     problems: list[Problem] = []
-    return _model(name, where, folder, problems), problems
+    found = _model(name, where, folder, problems)
+    if not Path(found).exists():
+        fix = "Give a folder that holds the model, or a hub id."
+        problems = [Problem(problem.where, problem.what, fix) for problem in problems]
+    return found, problems
 
 
 def _model(name: str, where: str, folder: Path, problems: list[Problem]) -> str:

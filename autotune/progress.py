@@ -268,7 +268,10 @@ class PlainProgress(_Watcher):
             outcome = ", ".join(f"{_name(n)} {quantity(n, v)}" for n, v in row.values.items()) + star
         elif row.result.status == TrialStatus.PAUSED:
             loss = quantity("eval_loss", row.result.metrics["eval_loss"])
-            outcome = f"paused after {_percent(row.result)} of its training, {_name('eval_loss')} {loss}"
+            share, ladder = _percent(row.result), self.sweep.ladder if self.sweep is not None else None
+            anew = ladder is not None and ladder.of != "training"  # each rung begins anew, and shares add up
+            far = f"with {share} of a full training spent" if anew else f"after {share} of its training"
+            outcome = f"paused {far}, {_name('eval_loss')} {loss}"
         else:
             outcome = f"{row.result.status}: {row.result.error}"
         where = (

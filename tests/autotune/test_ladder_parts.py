@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import signal
 import subprocess
@@ -11,13 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from autotune.engine import SweepInterruptedError, run_sweep
+from autotune.events import Progress
 from autotune.ladder_parts import share_of
 from autotune.ladder_store import RUNGS
 from autotune.ledger import read_ledger
 from autotune.overview import overview_json
 from autotune.preparation import prepare
+from autotune.progress import PlainProgress
 from autotune.results import SweepResults, load_results
 from autotune.sweep import Budget, Confirm, ExecutorSpec, Sweep, dump_sweep, load_sweep, same_search
 from autotune.sweep_climb import SweepClimb
@@ -26,7 +30,7 @@ from search_spaces.errors import InvalidInputError
 from tests.autotune.sweeps import SPACE, Watcher, small_sweep
 from trials.data import load_task
 from trials.models import load_base
-from trials.records import Fidelity, Part, TrialSpec, TrialStatus
+from trials.records import Fidelity, Part, TrialResult, TrialSpec, TrialStatus
 from trials.training import Run, cut_length, part_size
 
 KINDS = ("data", "length")
@@ -352,3 +356,16 @@ def test_the_spec_survives_json():
     spec = TrialSpec({"family": "head"}, part=Part("data", 0.2))
     assert TrialSpec.from_json(spec.to_json()) == spec
     assert TrialSpec.from_json(TrialSpec({"family": "head"}).to_json()).part is None
+
+
+@pytest.mark.parametrize(("of", "said"), [("training", "after 65"), ("data", "with 65")])
+def test_the_log_says_what_a_share_is_of(of, said, tiny_model, reviews):
+    sweep = small_sweep(tiny_model("bert"), reviews, ladder={"of": of})
+    console = Console(file=io.StringIO(), width=200)
+    with PlainProgress(console) as watcher:
+        watcher.sweep_started(sweep, [])
+        watcher.trial_started(0, {"family": "head"}, seed=0)
+        paused = TrialResult(TrialStatus.PAUSED, metrics={"eval_loss": 0.5}, share=0.65)
+        watcher.trial_finished(0, paused, {}, on_front=False)
+        watcher.progress(Progress(phase="search"))
+    assert f"paused {said}" in console.file.getvalue()

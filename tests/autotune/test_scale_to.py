@@ -136,7 +136,7 @@ def test_a_table_of_runs_gives_the_law_as_well() -> None:
         ("tokens=many", "'many' is not a positive number"),
         ("token=5M", "Did you mean 'tokens'"),
         ("tokens", "says nothing"),
-        ("model=./nowhere", "there is no folder"),
+        ("model=./nowhere", "there is no folder .* Give a folder that holds the model, or a hub id"),
     ],
 )
 def test_a_target_that_is_none_is_refused(text: str, message: str) -> None:
