@@ -20,9 +20,10 @@ import torch
 
 from autotune.sweep import load_sweep
 from benchmarks.throughput import setting
+from trials.chunks import chunks
 from trials.encoding import Encoded
 from trials.joining import join
-from trials.packing import Pack, chunks
+from trials.packing import Pack
 from trials.prefix_cache import PrefixCache
 from trials.prefix_store import PrefixStore, base_digest
 from trials.runner import Runner

@@ -1,4 +1,4 @@
-"""Scoring a model on a split: one pass, the longest examples together, every metric of the task."""
+"""Scoring a model on a split: one pass, examples of like length together, every metric of the task."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from trials.chunks import chunks, starting_cost, suited_tokens
 from trials.data import TaskData
 from trials.encoding import IGNORED, Encoded, collate
 from trials.metrics import TokenScores, compute_metrics
 
 EVAL_BATCH = 64
-"""Examples per batch in evaluation, where no gradients take memory."""
+"""Examples per batch in evaluation, at most."""
 
 
 Forward = Callable[[Sequence[Encoded], Mapping[str, torch.Tensor]], torch.Tensor]
@@ -40,7 +41,7 @@ def evaluate(
     """
     model.eval()
     outputs = []
-    for indices in _by_length(examples):
+    for indices in _batches(examples, device):
         chosen = [examples[i] for i in indices]
         batch = collate(chosen, data.tokenizer)
         batch = {name: tensor.to(device) for name, tensor in batch.items()}
@@ -53,11 +54,10 @@ def evaluate(
     return _summarise(task_type, columns)
 
 
-def _by_length(examples: Sequence[Encoded]) -> Iterator[list[int]]:
-    lengths = [-len(example["input_ids"]) for example in examples]  # longest first: memory fails early
-    order = np.argsort(lengths, kind="stable")
-    for start in range(0, len(order), EVAL_BATCH):
-        yield order[start : start + EVAL_BATCH].tolist()
+def _batches(examples: Sequence[Encoded], device: torch.device) -> Iterator[list[int]]:
+    lengths = np.array([len(example["input_ids"]) for example in examples])
+    for chunk in chunks(lengths, suited_tokens(device), starting_cost(device), EVAL_BATCH):
+        yield chunk.tolist()
 
 
 def _score(logits: torch.Tensor, labels: torch.Tensor, task_type: str) -> tuple[np.ndarray, ...]:

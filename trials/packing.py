@@ -19,16 +19,16 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
 from search_spaces.families import REGISTRY
+from trials.chunks import chunks, starting_cost, suited_tokens
 from trials.data import TaskData
 from trials.encoding import IGNORED, Encoded, collate
 from trials.joining import CannotJoinError, Rows, frozen_layers, join
@@ -43,10 +43,6 @@ from trials.training import Run, alone, finish
 
 _log = logging.getLogger(__name__)
 
-_CHUNK_TOKENS = {"cpu": 2048, "cuda": 65536}
-"""Tokens in a chunk, at most, by device; more bring no more throughput."""
-_CHUNK_COST = {"cpu": 64, "cuda": 4096}
-"""What starting a chunk costs, in tokens: below so many saved, two chunks are not better than one."""
 _NOBODY = -1
 """The ticket of rows that are in no configuration's hands."""
 _SMALLEST = 64
@@ -74,11 +70,9 @@ class Pack:
         prefixes: PrefixCache | None = None,
     ) -> None:
         self.base, self.data = base, data
-        kind = base.device.type
-        self.chunk_tokens = self._most_tokens = chunk_tokens or _CHUNK_TOKENS.get(kind, _CHUNK_TOKENS["cuda"])
+        self.chunk_tokens = self._most_tokens = chunk_tokens or suited_tokens(base.device)
         self.memory = MemoryModel(base.shape, Computation.of(base))
         self._longest = int(data.lengths("train").max())
-        self._chunk_cost = _CHUNK_COST.get(kind, _CHUNK_COST["cuda"])
         self._runs: dict[int, Run] = {}
         self._rows, self._passage = Rows(), Passage()
         self._joined: nn.Module | None = None
@@ -240,7 +234,7 @@ class Pack:
         examples = [example for batch in batches.values() for example in batch]
         weights = {ticket: 1.0 / _learned(batch) for ticket, batch in batches.items()}
         lengths = np.array([len(example["input_ids"]) for example in examples])
-        for chunk in chunks(lengths, self.chunk_tokens, self._chunk_cost):
+        for chunk in chunks(lengths, self.chunk_tokens, starting_cost(self.base.device)):
             # A configuration's rows lie together, as the joined model wants them.
             rows = sorted(chunk.tolist(), key=lambda i: owners[i])
             self._prepare(_parts([owners[i] for i in rows]), [examples[i] for i in rows], frozen)
@@ -305,31 +299,6 @@ class Pack:
                 return (logits.float().squeeze(-1) - labels) ** 2
             case _:
                 return functional.cross_entropy(logits.float(), labels, reduction="none")
-
-
-def chunks(lengths: NDArray[np.int_], limit: int, cost: int) -> Iterator[NDArray[np.int_]]:
-    """Rows cut into chunks of like length, so that padded tokens plus `cost` a chunk are fewest.
-
-    Exact dynamic programming over the distinct lengths; a chunk of more than `limit` tokens is then divided
-    evenly. Longest first, so that memory runs out early if it does.
-
-    Args:
-        lengths: shape [rows], tokens of each row.
-    """
-    sizes, counts = np.unique(lengths, return_counts=True)
-    below = np.concatenate([[0], np.cumsum(counts)])
-    best, start = np.zeros(len(sizes) + 1), np.zeros(len(sizes) + 1, dtype=int)
-    for end in range(1, len(sizes) + 1):
-        totals = best[:end] + cost + (below[end] - below[:end]) * sizes[end - 1]
-        start[end] = int(totals.argmin())
-        best[end] = totals[start[end]]
-    order = np.argsort(lengths, kind="stable")
-    end = len(sizes)
-    while end > 0:
-        rows = order[below[start[end]] : below[end]]
-        pieces = -(-len(rows) * int(sizes[end - 1]) // limit)
-        yield from np.array_split(rows, min(max(pieces, 1), len(rows)))
-        end = start[end]
 
 
 def _parts(owners: Sequence[int]) -> list[tuple[int, slice]]:

@@ -14,7 +14,8 @@ import torch
 from search_spaces.families import REGISTRY
 from search_spaces.loading import load_space
 from trials import packing
-from trials.packing import Pack, chunks
+from trials.chunks import chunks
+from trials.packing import Pack
 from trials.records import Fidelity, TrialResult, TrialSpec, TrialStatus
 from trials.runner import Runner
 from trials.specs import ModelSpec, TaskSpec
