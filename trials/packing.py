@@ -77,6 +77,7 @@ class Pack:
         self._rows, self._passage = Rows(), Passage()
         self._joined: nn.Module | None = None
         self._frozen: dict[int, int] = {}
+        self._own_frozen: dict[int, int] = {}
         self.apart: set[int] = set()
         """Tickets of configurations that the joined model could not run: each steps by itself."""
         self.prefixes = prefixes or PrefixCache()
@@ -186,8 +187,9 @@ class Pack:
         if models:
             self._joined = join(base, models, self._rows, shape.layers_path, self._passage)
         # On a GPU, small chunks would cost more than the layers that they save.
-        own = {ticket: frozen_layers(base, model, shape) for ticket, model in models.items()}
-        together = self.base.device.type != "cpu"
+        known = self._own_frozen
+        own = {t: known[t] if t in known else frozen_layers(base, m, shape) for t, m in models.items()}
+        together, self._own_frozen = self.base.device.type != "cpu", own
         self._frozen = {ticket: min(own.values()) if together else n for ticket, n in own.items()}
 
     def _losses(self, batches: Mapping[int, Sequence[Encoded]]) -> dict[int, tuple[float, float]]:
