@@ -146,6 +146,22 @@ def with_base_score(prepared: Prepared, metrics: Mapping[str, float]) -> Prepare
     )
 
 
+def on_base(sweep: Sweep, model: str) -> tuple[Sweep, TaskData, ModelShape]:
+    """The sweep on a base by name, its data as that base reads them, and the base's shape.
+
+    A revision is one model's, so another base than the sweep's own is taken at its newest.
+
+    Raises:
+        InvalidInputError: the base cannot be used, or cannot do the task.
+    """
+    if model != sweep.model.name:
+        changes = {"name": model, "revision": None}
+        sweep = sweep.model_copy(update={"model": sweep.model.model_copy(update=changes)})
+    check_weights(sweep.model)
+    data = load_task(sweep.task, sweep.model)
+    return sweep, data, model_shape(sweep, data)
+
+
 def model_shape(sweep: Sweep, data: TaskData) -> ModelShape:
     """The shape of the sweep's model.
 

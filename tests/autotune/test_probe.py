@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,12 +13,15 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from autotune import probe_cli
 from autotune.cli import QUIETING, app
 from autotune.engine import run_sweep
 from autotune.figures.outlook import plot_outlook
 from autotune.outlook import FACTORS, Curves, outlook
-from autotune.outlook_words import expected_text, order_words
-from autotune.probe import missing_probes, plan_probe, run_probe
+from autotune.outlook_gaps import missing
+from autotune.outlook_words import expected_text, missing_words, order_words
+from autotune.probe import RATES, missing_probes, plan_probe, run_probe
+from autotune.probe import SHARES as USUAL_SHARES
 from autotune.probe_runs import ProbeRun
 from autotune.report import report_html
 from autotune.results import SweepResults, load_results
@@ -25,7 +29,8 @@ from benchmarks.outlook import compare, table
 from search_spaces.errors import InvalidInputError
 from tests.autotune.sweeps import small_sweep
 from tests.autotune.synthetic import synthetic_results
-from trials.records import TrialResult
+from trials.executors import EXECUTORS, LocalExecutor
+from trials.records import TrialResult, TrialSpec, TrialStatus
 
 SHARES = (0.25, 0.4, 0.5, 0.7, 1.0)
 
@@ -149,6 +154,65 @@ def test_the_command_plans_runs_and_tells(searched: Path, tmp_path: Path) -> Non
     assert "there is no folder" in lost.output
 
 
+class Unlucky(LocalExecutor):
+    """Trains nothing: runs on 12 examples are lost, those on 24 fail at the learning rate `fails`, others score."""
+
+    fails = 0.0
+
+    def start(self, model, task) -> None: ...
+
+    def submit(self, ticket: int, spec: TrialSpec) -> None:
+        self.now = ticket, spec
+
+    def next_result(self) -> tuple[int, TrialResult]:
+        ticket, spec = self.now
+        size = spec.fidelity.train_samples
+        assert size is not None
+        if size == 12:
+            return ticket, TrialResult(TrialStatus.LOST, error="the worker [pid 7] died")
+        if size == 24 and spec.config[f"{spec.config['family']}.learning_rate"] == self.fails:
+            return ticket, TrialResult(TrialStatus.FAILED, error="MemoryError: [/too] large\nat line 1")
+        scores = {"accuracy": 1.0 - 0.3 * size**-0.2, "eval_loss": size**-0.2}
+        return ticket, TrialResult(TrialStatus.COMPLETE, scores, seconds=1.0)
+
+    def stop(self) -> None: ...
+
+
+def test_lost_and_failed_runs_are_told_and_what_they_leave_out_is_said(
+    searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(searched, folder := tmp_path / "out")
+    results = load_results(folder)
+    first, *_ = points = [int(trial) for trial in results.trials["trial"].iloc[:3]]
+    config = results.config(first)
+    monkeypatch.setattr(Unlucky, "fails", config[f"{config['family']}.learning_rate"])
+    monkeypatch.setitem(EXECUTORS, results.sweep.executor.name, Unlucky)
+    shares = (0.25, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0)
+    asked = ["probe", str(folder), "--points", ",".join(map(str, points)), "--rates", "1"]
+    done = CliRunner().invoke(app, [*asked, "--shares", ",".join(map(str, shares))])
+    assert done.exit_code == 0, done.output
+    assert done.output.count("the worker [pid 7] died") == 3
+    assert "MemoryError: [/too] large" in done.output
+    own = results.sweep.model.name
+    said = f"Left out: trial {first} on {own} (its run on 24 examples failed: MemoryError: [/too] large)."
+    assert said in done.output
+    assert said in report_html(load_results(folder))
+
+    runs = plan_probe(results, list(map(str, points)), shares, rates=(1.0,))
+    lost = missing_probes(folder, results.sweep, runs)
+    assert {(run.trial, run.share) for run in lost} == {(point, 0.25) for point in points}
+    seen: list[tuple[ProbeRun, str | None]] = []
+    run_probe(results, runs, lambda run, result: seen.append((run, result.error)))
+    assert seen == [(run, "the worker [pid 7] died") for run in lost]
+
+
+def test_the_command_says_the_plans_own_defaults() -> None:
+    assert (
+        probe_cli._numbers("--rates", inspect.signature(probe_cli.probe).parameters["rates"].default) == RATES
+    )
+    assert probe_cli._numbers("--shares", probe_cli._SHARES) == pytest.approx(USUAL_SHARES, abs=0.005)
+
+
 # --- what it foretells
 
 
@@ -213,6 +277,48 @@ def test_neighbours_that_may_change_places_are_named(tmp_path: Path) -> None:
     assert [(swap.cheaper, swap.dearer) for swap in later] == [(first, second)]
     assert later[0].chance > 0.9
     assert f"may change places: {first} and {second}" in order_words(found.bases[0])
+
+
+def test_points_without_a_whole_curve_are_named(tmp_path: Path) -> None:
+    one, two, three = cheapest(synthetic_results(tmp_path), 3)
+    results = with_probes(tmp_path, {one: (0.4, 0.1), two: (0.3, 0.2), three: (0.2, 0.3)})
+    assert missing(results, outlook(results)) == []
+    assert missing_words([]) == ""
+    table, own = results.probes, results.sweep.model.name
+    gone = (table["trial"] == two) & table["examples"].isin([250, 500])
+    gappy = replace(results, probes=table[~gone])
+    assert missing_words(missing(gappy, outlook(gappy))) == (
+        f"Left out: trial {two} on {own} (it has no score on 250, 500 examples yet)."
+    )
+    failed = table[gone].assign(error="MemoryError: too large\nat line 1")
+    elsewhere = failed.assign(trial=three, model="other", examples=125)
+    others = failed.assign(trial=one, rate=2.0)  # at another learning rate: its own curve is whole
+    unlucky = replace(gappy, failed_probes=pd.concat([others, elsewhere, failed]))
+    assert [(gap.trial, gap.model, gap.why) for gap in missing(unlucky, outlook(unlucky))] == [
+        (two, own, "its run on 250 examples failed: MemoryError: too large"),
+        (three, "other", "its run on 125 examples failed: MemoryError: too large"),
+    ]
+    few = replace(results, probes=table[table["examples"] > 400])
+    assert outlook(few) is None
+    assert [gap.trial for gap in missing(few, None)] == sorted([one, two, three])
+    assert "(it has a score on 3 shares of the data, and a curve needs 5)" in missing_words(
+        missing(few, None)
+    )
+    assert "No point has a score on 5 shares of the data yet" in report_html(few)
+    apart = table[
+        (table["trial"] == one) & (table["examples"] < 710)
+        | (table["trial"] == two) & (table["examples"] > 140)
+    ]
+    apart = pd.concat(
+        [
+            apart[apart["trial"] == one],
+            apart[apart["trial"] == two].assign(examples=lambda t: t["examples"] + 1),
+        ]
+    )
+    strange = replace(results, probes=apart)
+    assert {gap.why for gap in missing(strange, outlook(strange))} == {
+        "it has too few shares of the data in common with the other points"
+    }
 
 
 def test_the_report_says_how_to_get_an_outlook_and_then_shows_it(tmp_path: Path) -> None:
