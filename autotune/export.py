@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from autotune.picks import pick_trial
-from autotune.preparation import model_shape, on_base
+from autotune.preparation import model_shape, read_base
 from autotune.results import SweepResults
 from autotune.scale_to import Change, RateLaw, Scale, Target, law_of_probe, scaled
 from autotune.sweep import Sweep
@@ -138,7 +138,7 @@ def _scaled(export: _Export, target: Target, law: RateLaw) -> _Export:
     data, shape = export.data, export.shape
     if target.model is not None and target.model != sweep.model.name:
         changes.append(Change("base", sweep.model.name, target.model, "asked for"))
-        sweep, data, shape = on_base(sweep, target.model)
+        sweep, data, shape = read_base(sweep, target.model)
         config = carry_over(config, sweep.space, export.shape, shape)
         changes += [
             Change(

@@ -21,7 +21,7 @@ from optuna.trial import TrialState
 from autotune.confirm import chosen_points, report_seed
 from autotune.ledger import Ledger, claim_folder, open_ledger, read_ledger, storage_errors
 from autotune.picks import PICKS, pick_trial
-from autotune.preparation import model_shape, on_base
+from autotune.preparation import model_shape, read_base
 from autotune.probe_runs import ProbeRun, run_of
 from autotune.results import SweepResults
 from autotune.sweep import Sweep
@@ -134,8 +134,8 @@ class _Prober:
 
     def __init__(self, results: SweepResults, model: str) -> None:
         self.results = results
-        self.sweep, self.data, self.shape = on_base(results.sweep, model)
-        own = model == results.sweep.model.name
+        self.sweep, self.data, self.shape = read_base(results.sweep, model)
+        own = self.sweep.model == results.sweep.model
         self._home = self.shape if own else model_shape(results.sweep, self.data)
         whole = len(self.data.splits["train"])
         self.full = min(self.sweep.fidelity.train_samples or whole, whole)
