@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ from autotune.figures.outlook import plot_outlook
 from autotune.outlook import FACTORS, Curves, outlook
 from autotune.outlook_gaps import missing
 from autotune.outlook_words import expected_text, missing_words, order_words
+from autotune.picks import pick_trial
 from autotune.probe import RATES, missing_probes, plan_probe, run_probe
 from autotune.probe import SHARES as USUAL_SHARES
 from autotune.probe_runs import ProbeRun
@@ -29,8 +31,10 @@ from benchmarks.outlook import compare, table
 from search_spaces.errors import InvalidInputError
 from tests.autotune.sweeps import small_sweep
 from tests.autotune.synthetic import synthetic_results
+from trials.data import load_task
 from trials.executors import EXECUTORS, LocalExecutor
 from trials.records import TrialResult, TrialSpec, TrialStatus
+from trials.training import subset
 
 SHARES = (0.25, 0.4, 0.5, 0.7, 1.0)
 
@@ -65,12 +69,23 @@ def test_a_plan_says_what_is_run_and_the_cheapest_comes_first(searched: Path) ->
     assert [run.share for run in runs] == sorted(run.share for run in runs)
     assert {run.rate for run in runs if run.share in (0.4, 0.7)} == {1.0}
     assert {run.rate for run in runs if run.share in (0.25, 0.5, 1.0)} == {0.5, 1.0, 2.0}
+    even = plan_probe(results, ["best"], (0.2, *SHARES), rates=(2.0,))
+    assert {run.share for run in even if run.rate != 1.0} == {0.25, 0.5, 1.0}  # counted from the largest
     everybody = plan_probe(results, shares=SHARES)
     assert {run.trial for run in everybody} >= set(results.confirmations["trial"])
     further = plan_probe(results, ["best"], SHARES, models=["other"], seeds=2)
     assert {run.model for run in further} == {results.sweep.model.name, "other"}
+    own = [run.model == results.sweep.model.name for run in further]
+    assert own == sorted(own, reverse=True)
     assert len({run.seed for run in further}) == 2
     assert not {run.seed for run in further} & set(results.trials["seed"])
+
+
+def test_the_picks_alone_have_other_rates_tried(tmp_path: Path) -> None:
+    results = synthetic_results(tmp_path)
+    runs = plan_probe(results, rates=(0.5, 2.0))
+    picks = {pick_trial(results, pick) for pick in ("best", "knee", "smallest")}
+    assert {run.trial for run in runs if run.rate != 1.0} == picks < {run.trial for run in runs}
 
 
 @pytest.mark.parametrize(
@@ -93,7 +108,13 @@ def test_a_probe_on_all_of_the_data_is_the_confirmation_run(probed: Path) -> Non
     again = results.confirmations.set_index(["trial", "seed"]).loc[(whole["trial"], whole["seed"])]
     assert whole["metric.eval_loss"] == pytest.approx(again["metric.eval_loss"], rel=1e-6)
     config = results.config(int(whole["trial"]))
-    assert whole["learning_rate"] == config[f"{config['family']}.learning_rate"]
+    own_rate = config[f"{config['family']}.learning_rate"]
+    assert whole["learning_rate"] == own_rate
+    assert (runs["learning_rate"] == own_rate * runs["rate"]).all()
+    train = load_task(results.sweep.task, results.sweep.model).splits["train"]
+    for run in runs.itertuples():
+        seen = subset(train, run.examples, seed=0)
+        assert run.tokens == config["epochs"] * sum(len(example["input_ids"]) for example in seen)
     assert sorted(runs["examples"].unique()) == [12, 19, 24, 34, 48]
     assert runs["tokens"].is_monotonic_increasing
 
@@ -206,6 +227,19 @@ def test_lost_and_failed_runs_are_told_and_what_they_leave_out_is_said(
     assert seen == [(run, "the worker [pid 7] died") for run in lost]
 
 
+def test_batch_sizes_are_multiples_of_the_points_own(
+    searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(searched, folder := tmp_path / "out")
+    results = load_results(folder)
+    monkeypatch.setitem(EXECUTORS, results.sweep.executor.name, Unlucky)
+    runs = plan_probe(results, ["best"], (0.3, *SHARES[1:]), rates=(1.0,), batches=(2.0, 0.001))
+    run_probe(results, runs)
+    own = results.config(runs[0].trial)["batch_size"]
+    sizes = load_results(folder).probes.groupby("batch")["batch_size"].unique()
+    assert {batch: list(size) for batch, size in sizes.items()} == {0.001: [1], 1.0: [own], 2.0: [2 * own]}
+
+
 def test_the_command_says_the_plans_own_defaults() -> None:
     assert (
         probe_cli._numbers("--rates", inspect.signature(probe_cli.probe).parameters["rates"].default) == RATES
@@ -261,7 +295,7 @@ def test_an_outlook_begins_where_the_data_of_the_runs_end(tmp_path: Path) -> Non
     found = outlook(replace(results, probes=pd.concat([results.probes, more[more["share"] > 1.0]])))
     assert found is not None
     assert found.bases[0].examples == 4000
-    less = results.probes[results.probes["share"] < 0.6]
+    less = results.probes[results.probes["share"] < 0.6].replace({"examples": {125: 130}})
     found = outlook(replace(results, probes=less))
     assert found is not None
     assert found.bases[0].examples == 1000
@@ -277,6 +311,61 @@ def test_neighbours_that_may_change_places_are_named(tmp_path: Path) -> None:
     assert [(swap.cheaper, swap.dearer) for swap in later] == [(first, second)]
     assert later[0].chance > 0.9
     assert f"may change places: {first} and {second}" in order_words(found.bases[0])
+
+
+def test_the_chance_of_changing_places_is_that_of_two_normal_forecasts(tmp_path: Path) -> None:
+    pair = cheapest(synthetic_results(tmp_path), 2)
+    results = with_probes(tmp_path, dict(zip(pair, [(0.30, 0.3), (0.29, 0.25)], strict=True)), noise=0.03)
+    found = outlook(results)
+    assert found is not None
+    base = found.bases[0]
+    ahead = base.seen.at(FACTORS[1] * base.examples)
+    mean, spread = np.log(ahead.value), np.log(ahead.high / ahead.low) / (2 * 1.2816)
+    worse = int(base.seen.errors[1, -1] > base.seen.errors[0, -1])
+    better = 1 - worse
+    gap = (mean[worse] - mean[better]) / np.sqrt((spread**2).sum())
+    assert base.swaps[1][0].chance == pytest.approx(NormalDist().cdf(-gap), abs=1e-4)
+
+
+def test_the_order_is_that_of_now(tmp_path: Path) -> None:
+    """They crossed within the curves, and go on as they are."""
+    pair = cheapest(synthetic_results(tmp_path), 2)
+    found = outlook(with_probes(tmp_path, dict(zip(pair, [(0.30, 0.5), (0.33, 0.1)], strict=True))))
+    assert found is not None
+    assert found.bases[0].swaps == ((), ())
+
+
+def test_points_come_the_cheapest_first_and_the_sweeps_own_base(tmp_path: Path) -> None:
+    points = cheapest(synthetic_results(tmp_path), 5)
+    assert points != sorted(points)
+    results = with_probes(tmp_path, dict.fromkeys(points, (0.4, 0.1)))
+    own = results.sweep.model.name
+    further = [results.probes.assign(model=name, params=20) for name in ("0", "~")]
+    tried = [results.probes.assign(**{knob: 2.0, "metric.accuracy": 0.1}) for knob in ("rate", "batch")]
+    found = outlook(replace(results, probes=pd.concat([*further, *tried, results.probes])))
+    assert found is not None
+    assert [(base.model, base.params) for base in found.bases] == [(own, 10), ("0", 20), ("~", 20)]
+    for base in found.bases:
+        assert [point.trial for point in base.points] == points
+        assert base.points[0].now.value == pytest.approx(0.6)  # other learning rates are no part of it
+
+
+def test_a_share_that_half_of_the_points_lack_is_left_out_and_a_perfect_score_is_no_end(
+    tmp_path: Path,
+) -> None:
+    first, second = cheapest(synthetic_results(tmp_path), 2)
+    results = with_probes(tmp_path, {first: (0.4, 0.1), second: (0.2, 0.3)})
+    table = results.probes
+    found = outlook(replace(results, probes=table[(table["trial"] != first) | (table["examples"] != 250)]))
+    assert found is not None
+    assert [point.trial for point in found.bases[0].points] == [first, second]
+    assert 250 not in found.bases[0].seen.examples
+    perfect = table.assign(
+        **{"metric.accuracy": table["metric.accuracy"].where(table["examples"] < 1000, 1.0)}
+    )
+    found = outlook(replace(results, probes=perfect))
+    assert found is not None
+    assert [point.now.value for point in found.bases[0].points] == pytest.approx([0.999, 0.999])
 
 
 def test_points_without_a_whole_curve_are_named(tmp_path: Path) -> None:
