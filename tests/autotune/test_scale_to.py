@@ -102,20 +102,23 @@ class Stub:
 
 
 @pytest.mark.parametrize(
-    ("exponent", "factor", "words"),
+    ("exponent", "factor", "words", "back"),
     [
-        ((-0.2, -0.3, -0.1), 10**-0.2, "a factor of 0.5 to 0.79; from runs"),
-        ((0.2, 0.1, 0.3), 10**0.2, "a factor of 1.3 to 2; from runs"),
-        ((-0.2, -0.5, 0.1), 1.0, "kept: no trend is sure"),
-        ((0.2, -0.1, 0.5), 1.0, "kept: no trend is sure"),
+        ((-0.2, -0.3, -0.1), 10**-0.2, "a factor of 0.5 to 0.79; from runs", "a factor of 1.3 to 2;"),
+        ((0.2, 0.1, 0.3), 10**0.2, "a factor of 1.3 to 2; from runs", "a factor of 0.5 to 0.79;"),
+        ((-0.2, -0.5, 0.1), 1.0, "kept: no trend is sure", ""),
+        ((0.2, -0.1, 0.5), 1.0, "kept: no trend is sure", ""),
     ],
 )
-def test_a_trend_counts_where_its_interval_has_one_sign(exponent, factor, words) -> None:
+def test_a_trend_counts_where_its_interval_has_one_sign(exponent, factor, words, back) -> None:
     law = RateLaw(Stub(*exponent), "runs")  # type: ignore[arg-type]
     found, changes = scaled(CONFIG, law, HERE, Scale(tokens=1e6, params=1e7))
     assert found["lora.learning_rate"] == pytest.approx(1e-3 * factor)
     assert words in changes[0].why
     assert "(80 %: " in changes[0].why
+    if factor != 1.0:  # the way down has the reciprocal factors, the smaller first all the same
+        _, changes = scaled(CONFIG, law, HERE, Scale(tokens=1e4, params=1e7))
+        assert back in changes[0].why
 
 
 def test_a_point_without_runs_of_its_own_takes_the_law_of_the_others(tmp_path: Path) -> None:
