@@ -218,6 +218,7 @@ def test_lost_and_failed_runs_are_told_and_what_they_leave_out_is_said(
     said = f"Left out: trial {first} on {own} (its run on 24 examples failed: MemoryError: [/too] large)."
     assert said in done.output
     assert said in report_html(load_results(folder))
+    assert list(load_results(folder).failed_probes["examples"]) == [24]
 
     runs = plan_probe(results, list(map(str, points)), shares, rates=(1.0,))
     lost = missing_probes(folder, results.sweep, runs)
@@ -379,12 +380,18 @@ def test_points_without_a_whole_curve_are_named(tmp_path: Path) -> None:
     assert missing_words(missing(gappy, outlook(gappy))) == (
         f"Left out: trial {two} on {own} (it has no score on 250, 500 examples yet)."
     )
-    failed = table[gone].assign(error="MemoryError: too large\nat line 1")
+    failed = table[gone & (table["examples"] == 500)].assign(error="MemoryError: too large\nat line 1")
     elsewhere = failed.assign(trial=three, model="other", examples=125)
-    others = failed.assign(trial=one, rate=2.0)  # at another learning rate: its own curve is whole
-    unlucky = replace(gappy, failed_probes=pd.concat([others, elsewhere, failed]))
+    # On a share of its own, where another seed has a score, and at another learning rate: these leave no gap.
+    apart = [
+        failed.assign(examples=60),
+        failed.assign(examples=125, seed=2),
+        failed.assign(examples=250, rate=2.0),
+    ]
+    harmless = pd.concat(apart).assign(error="of no account")
+    unlucky = replace(gappy, failed_probes=pd.concat([harmless, elsewhere, failed]))
     assert [(gap.trial, gap.model, gap.why) for gap in missing(unlucky, outlook(unlucky))] == [
-        (two, own, "its run on 250 examples failed: MemoryError: too large"),
+        (two, own, "its run on 500 examples failed: MemoryError: too large"),
         (three, "other", "its run on 125 examples failed: MemoryError: too large"),
     ]
     few = replace(results, probes=table[table["examples"] > 400])
@@ -394,17 +401,13 @@ def test_points_without_a_whole_curve_are_named(tmp_path: Path) -> None:
         missing(few, None)
     )
     assert "No point has a score on 5 shares of the data yet" in report_html(few)
-    apart = table[
-        (table["trial"] == one) & (table["examples"] < 710)
-        | (table["trial"] == two) & (table["examples"] > 140)
+    apart = [
+        table[(table["trial"] == one) & (table["examples"] < 700)],
+        table[(table["trial"] == two) & (table["examples"] > 150)].assign(
+            examples=lambda t: t["examples"] + 1
+        ),
     ]
-    apart = pd.concat(
-        [
-            apart[apart["trial"] == one],
-            apart[apart["trial"] == two].assign(examples=lambda t: t["examples"] + 1),
-        ]
-    )
-    strange = replace(results, probes=apart)
+    strange = replace(results, probes=pd.concat(apart))
     assert {gap.why for gap in missing(strange, outlook(strange))} == {
         "it has too few shares of the data in common with the other points"
     }
