@@ -34,6 +34,7 @@ from tests.autotune.synthetic import synthetic_results
 from trials.data import load_task
 from trials.executors import EXECUTORS, LocalExecutor
 from trials.records import TrialResult, TrialSpec, TrialStatus
+from trials.specs import ModelSpec
 from trials.training import subset
 
 SHARES = (0.25, 0.4, 0.5, 0.7, 1.0)
@@ -144,6 +145,12 @@ def test_another_base_is_probed_in_its_own_depth(searched: Path, deep_model: Pat
     found = outlook(load_results(tmp_path / "out"))
     assert found is not None
     assert [base.model for base in found.bases] == [str(deep_model)]
+
+
+def test_a_revision_is_one_models() -> None:
+    own = ModelSpec(name="here", revision="v2", precision="fp32")
+    assert own.other("here") == own
+    assert own.other("there") == ModelSpec(name="there", precision="fp32")
 
 
 def test_more_examples_than_there_are_is_said_before_anything_is_trained(searched: Path) -> None:

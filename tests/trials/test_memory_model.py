@@ -174,6 +174,14 @@ def test_every_configuration_has_a_prediction(tiny_model, kind):
         assert 0 < model.step([config], 512, 16) < model.step([config] * 3, 2048, 64)
 
 
+def test_a_trained_scale_without_a_shift_keeps_both_factors(tiny_model, reviews):
+    named = {name: str(reviews / f"{name}.tsv") for name in ("train", "validation", "test")}
+    task = TaskSpec(text="sentence", label="label", **named)
+    made = Runner(ModelSpec(name=str(tiny_model("llama")), precision="fp32"), task)
+    predicted, exact = counted(made, [spec(made, "norm")])
+    assert predicted == pytest.approx(exact, rel=0.1)
+
+
 def test_a_family_says_itself_what_it_keeps(tiny_model, monkeypatch):
     shape = read_shape(str(tiny_model("bert")), "sequence-classification")
     model = MemoryModel(shape)
