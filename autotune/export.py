@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from autotune.picks import pick_trial
-from autotune.preparation import model_shape
+from autotune.preparation import model_shape, read_base
 from autotune.results import SweepResults
 from autotune.scale_to import Change, RateLaw, Scale, Target, law_of_probe, scaled
 from autotune.sweep import Sweep
@@ -27,11 +27,10 @@ from search_spaces.transfer import carry_over
 from trials import encoding
 from trials.data import SPLITS, TaskData, load_task, resolve_model
 from trials.encoding import Encoded
-from trials.models import check_weights
 from trials.quantized import unquantized
 from trials.schedules import transformers_schedule
 from trials.specs import POCKET
-from trials.training import MAX_GRAD_NORM, learning_rate, sequence_length, subset
+from trials.training import MAX_GRAD_NORM, count_tokens, learning_rate, sequence_length, subset
 
 _TEMPLATE = Path(__file__).parent / "templates" / "train.py"
 _OPTIM = {"adamw": "adamw_torch", "adafactor": "adafactor"}
@@ -134,14 +133,12 @@ def _scaled(export: _Export, target: Target, law: RateLaw) -> _Export:
     """The point on the target's base, trained on its tokens, by the law."""
     sweep, config, changes = export.sweep, export.config, list[Change]()
     searched = subset(_train_split(sweep, export.data, config), sweep.fidelity.train_samples, seed=0)
-    here = Scale(int(config["epochs"]) * _tokens(searched), export.shape.base_parameters)
+    searched_tokens = count_tokens(searched)
+    here = Scale(int(config["epochs"]) * searched_tokens, export.shape.base_parameters)
     data, shape = export.data, export.shape
     if target.model is not None and target.model != sweep.model.name:
-        model = sweep.model.model_copy(update={"name": target.model, "revision": None})
         changes.append(Change("base", sweep.model.name, target.model, "asked for"))
-        check_weights(model)
-        sweep, data = sweep.model_copy(update={"model": model}), load_task(sweep.task, model)
-        shape = model_shape(sweep, data)
+        sweep, data, shape = read_base(sweep, target.model)
         config = carry_over(config, sweep.space, export.shape, shape)
         changes += [
             Change(
@@ -154,26 +151,23 @@ def _scaled(export: _Export, target: Target, law: RateLaw) -> _Export:
             if export.config.get(name) != config.get(name)
         ]
     train = _train_split(sweep, data, config)
-    passes = int(config["epochs"]) * _tokens(train)
+    one_pass = count_tokens(train)
+    passes = int(config["epochs"]) * one_pass
     tokens = float(passes) if target.tokens is None else target.tokens
     config, moved = scaled(config, law, here, Scale(tokens, shape.base_parameters))
-    batch_tokens = int(config["batch_size"]) * _tokens(train) / len(train)
+    batch_tokens = int(config["batch_size"]) * one_pass / len(train)
     steps = max(1, round(tokens / batch_tokens))
     why = "asked for" if target.tokens is not None else "every epoch of all the data"
     if tokens > 1.01 * passes:
-        why += f"; {tokens / _tokens(train):.1f} passes over the data, and {config['epochs']} were searched"
+        why += f"; {tokens / one_pass:.1f} passes over the data, and {config['epochs']} were searched"
     changes += [*moved, Change("tokens of training", f"{here.tokens:,.0f}", f"{tokens:,.0f}", why)]
-    before = round(here.tokens / (int(export.config["batch_size"]) * _tokens(searched) / len(searched)))
+    before = round(here.tokens / (int(export.config["batch_size"]) * searched_tokens / len(searched)))
     changes.append(Change("steps", f"{before:,}", f"{steps:,}", "tokens over the tokens of a batch"))
     return _Export(export.results, export.trial, sweep, data, shape, config, steps, tokens, tuple(changes))
 
 
 def _train_split(sweep: Sweep, data: TaskData, config: Config) -> Sequence[Encoded]:
     return data.at_length(sweep.task, sequence_length(config)).splits["train"]
-
-
-def _tokens(examples: Sequence[Encoded]) -> int:
-    return sum(len(example["input_ids"]) for example in examples)
 
 
 def train_run(run: str | Path) -> dict[str, dict[str, float]]:

@@ -14,9 +14,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import norm
 
+from autotune.probe_runs import as_searched
 from autotune.results import SweepResults
 from autotune.tables import quality
-from surrogates.laws import NoisyForecast, extrapolate_noisy
+from surrogates.laws import FEWEST_POINTS, NoisyForecast, extrapolate_noisy
 from surrogates.laws.fitting import LEVEL
 from trials.metrics import METRICS
 
@@ -24,8 +25,6 @@ Array = NDArray[np.float64]
 
 FACTORS = (2.0, 10.0)
 """Multiples of the data that the report foretells; as many times the FLOPs."""
-_FEWEST = 5
-"""Points of a curve: four to learn from, and one to test a forecast on."""
 _CHANCE = 0.2
 """Neighbours with a smaller probability of changing places are expected to stay."""
 _LEAST = 1e-3
@@ -89,8 +88,9 @@ class BaseOutlook:
         points: the cheapest first.
         swaps: for each of `FACTORS`, the neighbours along the front that may change places.
         rule: how the curves were carried on, in words.
-        backtest: mean |log error| inside the curves, of this and of the two rules to beat; NaN where the curves are
-            too short for a test.
+        backtest: mean |log error| of what was foretold inside the curves: of `rule` (`used`), and of the two rules
+            to beat, by name.
+        seen: the curves that were carried on; its trials are those of `points`, in their order.
     """
 
     model: str
@@ -100,6 +100,7 @@ class BaseOutlook:
     swaps: tuple[tuple[Swap, ...], ...]
     rule: str
     backtest: dict[str, float]
+    seen: Curves
 
 
 @dataclass(frozen=True)
@@ -127,10 +128,10 @@ def _models(results: SweepResults) -> list[str]:
 def curves(results: SweepResults, model: str, score: str) -> Curves:
     """The points on a base at their own learning rates and batch sizes: a mean (of logarithms) over seeds.
 
-    A point that lacks a share which most points have is left out.
+    A point that lacks a share which most points have is left out; `outlook_gaps` says so.
     """
-    runs = results.probes
-    runs = runs[(runs["model"] == model) & (runs["rate"] == 1.0) & (runs["batch"] == 1.0)]
+    runs = as_searched(results.probes)
+    runs = runs[runs["model"] == model]
     column = f"metric.{score}"
     if runs.empty or column not in runs:
         return Curves((), np.empty(0), np.empty((0, 0)))
@@ -145,7 +146,7 @@ def curves(results: SweepResults, model: str, score: str) -> Curves:
 
 def _of_base(results: SweepResults, model: str, score: str) -> BaseOutlook | None:
     seen = curves(results, model, score)
-    if len(seen.examples) < _FEWEST or not seen.trials:
+    if len(seen.examples) < FEWEST_POINTS or not seen.trials:
         return None
     runs = results.probes[results.probes["model"] == model]
     full = max(_searched(runs), round(float(seen.examples[-1])))
@@ -161,6 +162,7 @@ def _of_base(results: SweepResults, model: str, score: str) -> BaseOutlook | Non
         swaps=tuple(_swaps(each, seen) for each in ahead),
         rule=ahead[0].rule,
         backtest=ahead[0].backtest,
+        seen=seen,
     )
 
 

@@ -6,8 +6,10 @@ import shlex
 from collections.abc import Sequence
 
 from autotune.outlook import FACTORS, BaseOutlook, Expected, Outlook, Swap
+from autotune.outlook_gaps import Missing
 from autotune.results import SweepResults
 from autotune.units import label, quantity, si
+from surrogates.laws import FEWEST_POINTS
 
 
 def expected_text(score: str, expected: Expected) -> str:
@@ -51,7 +53,16 @@ def rule_words(base: BaseOutlook) -> str:
 def no_outlook(results: SweepResults) -> str:
     """What it takes to foretell anything."""
     command = f"autotune probe {shlex.quote(str(results.folder))}"
-    return f"No point was trained on parts of the data, so nothing can be foretold. Run {command} for that."
+    few = "was trained on parts of the data"
+    if not (results.probes.empty and results.failed_probes.empty):
+        few = f"has a score on {FEWEST_POINTS} shares of the data yet"
+    return f"No point {few}, so nothing can be foretold. Run {command} for that."
+
+
+def missing_words(gaps: Sequence[Missing]) -> str:
+    """The points that an outlook leaves out, and why; empty where it has all that were probed."""
+    said = "; ".join(f"trial {gap.trial} on {gap.model} ({gap.why})" for gap in gaps)
+    return f"Left out: {said}." if said else ""
 
 
 def base_title(found: Outlook, base: BaseOutlook) -> str:

@@ -124,6 +124,18 @@ def prepare(sweep: Sweep) -> Prepared:
     return Prepared(resolved, data, shape, references, space, costs, baselines, limits, notes)
 
 
+def read_base(sweep: Sweep, model: str) -> tuple[Sweep, TaskData, ModelShape]:
+    """The sweep on a base by name, its data as that base reads them, and the base's shape.
+
+    Raises:
+        InvalidInputError: the base cannot be used, or cannot do the task.
+    """
+    sweep = sweep.model_copy(update={"model": sweep.model.other(model)})
+    check_weights(sweep.model)
+    data = load_task(sweep.task, sweep.model)
+    return sweep, data, model_shape(sweep, data)
+
+
 def with_base_score(prepared: Prepared, metrics: Mapping[str, float]) -> Prepared:
     """The same with the untouched base as the baseline: for causal-lm, where the base can do the task."""
     sweep = prepared.sweep

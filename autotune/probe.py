@@ -21,7 +21,7 @@ from optuna.trial import TrialState
 from autotune.confirm import chosen_points, report_seed
 from autotune.ledger import Ledger, claim_folder, open_ledger, read_ledger, storage_errors
 from autotune.picks import PICKS, pick_trial
-from autotune.preparation import model_shape
+from autotune.preparation import model_shape, read_base
 from autotune.probe_runs import ProbeRun, run_of
 from autotune.results import SweepResults
 from autotune.sweep import Sweep
@@ -29,12 +29,10 @@ from search_spaces.errors import InvalidInputError, Problem
 from search_spaces.parameters import Config
 from search_spaces.training import learning_rate_name
 from search_spaces.transfer import carry_over
-from trials.data import TaskData, load_task
+from surrogates.laws import FEWEST_POINTS
 from trials.executors import EXECUTORS, Executor
-from trials.models import check_weights
 from trials.records import Fidelity, TrialResult, TrialSpec, TrialStatus
-from trials.specs import ModelSpec
-from trials.training import sequence_length, subset
+from trials.training import count_tokens, sequence_length, subset
 
 SHARES = tuple(2.0 ** (-k / 2) for k in range(6, -1, -1))
 """Seven from an eighth to all: half a doubling apart, since a forecast is tested on the points that there are."""
@@ -63,7 +61,8 @@ def plan_probe(
         seeds: runs of each kind.
 
     Raises:
-        InvalidInputError: no such point, a share or factor that is not positive, or fewer than five shares.
+        InvalidInputError: no such point, a share or factor that is not positive, or fewer shares than a curve
+            needs.
     """
     problems = [
         Problem(where, f"{value!r} is not above 0", "Write factors such as 0.5.")
@@ -71,7 +70,7 @@ def plan_probe(
         for value in values
         if not (np.isfinite(value) and value > 0)
     ]
-    if len(set(shares)) < 5:
+    if len(set(shares)) < FEWEST_POINTS:
         fix = "Give five at least, such as 1/16,1/8,1/4,1/2,1."
         problems.append(
             Problem("--shares", f"{len(set(shares))} of them are too few to test a forecast on", fix)
@@ -106,6 +105,8 @@ def run_probe(
 ) -> None:
     """Do what is missing of the runs. After an interruption, the same call goes on.
 
+    A run that was lost (a killed worker) is told of like the others, and leaves no record: the next call runs it.
+
     Raises:
         InvalidInputError: another process is working in the folder, or a base cannot have a configuration or be
             used; nothing was trained on that base then.
@@ -119,9 +120,10 @@ def run_probe(
             prober = _Prober(results, model)
             executor = EXECUTORS[sweep.executor.name](sweep.executor.workers, sweep.executor.address)
             try:
-                executor.start(prober.model, sweep.task)
-                for run, result in prober.run([run for run in todo if run.model == model], executor):
-                    _record(ledger, run, result, prober)
+                executor.start(prober.sweep.model, sweep.task)
+                for run, spec, result in prober.run([run for run in todo if run.model == model], executor):
+                    if result.status != TrialStatus.LOST:
+                        _record(ledger, run, spec, result, prober)
                     on_run(run, result)
             finally:
                 executor.stop()
@@ -131,19 +133,17 @@ class _Prober:
     """The runs on one base."""
 
     def __init__(self, results: SweepResults, model: str) -> None:
-        sweep = results.sweep
-        self.results, self.sweep = results, sweep
-        own = model == sweep.model.name
-        changes = {"name": model} if own else {"name": model, "revision": None}
-        self.model: ModelSpec = sweep.model.model_copy(update=changes)
-        check_weights(self.model)
-        self.data: TaskData = load_task(sweep.task, self.model)
-        self.shape = model_shape(sweep.model_copy(update={"model": self.model}), self.data)
-        self._home = self.shape if own else model_shape(sweep, self.data)
+        self.results = results
+        self.sweep, self.data, self.shape = read_base(results.sweep, model)
+        own = self.sweep.model == results.sweep.model
+        self._home = self.shape if own else model_shape(results.sweep, self.data)
         whole = len(self.data.splits["train"])
-        self.full = min(sweep.fidelity.train_samples or whole, whole)
+        self.full = min(self.sweep.fidelity.train_samples or whole, whole)
 
-    def run(self, runs: Sequence[ProbeRun], executor: Executor) -> Iterator[tuple[ProbeRun, TrialResult]]:
+    def run(
+        self, runs: Sequence[ProbeRun], executor: Executor
+    ) -> Iterator[tuple[ProbeRun, TrialSpec, TrialResult]]:
+        """What came of each, of those that were lost too."""
         specs = {run: self.spec(run) for run in runs}
         waiting, under_way = list(enumerate(runs)), 0
         while waiting or under_way:
@@ -153,8 +153,7 @@ class _Prober:
                 under_way += 1
             ticket, result = executor.next_result()
             under_way -= 1
-            if result.status != TrialStatus.LOST:
-                yield runs[ticket], result
+            yield runs[ticket], specs[runs[ticket]], result
 
     def spec(self, run: ProbeRun) -> TrialSpec:
         fidelity = self.sweep.fidelity
@@ -178,21 +177,20 @@ class _Prober:
         config[BATCH_SIZE] = max(1, round(int(config[BATCH_SIZE]) * run.batch))
         return config
 
-    def tokens(self, run: ProbeRun) -> int:
+    def tokens(self, spec: TrialSpec) -> int:
         """Tokens seen in training, padding and repetitions of the epochs: the first not counted, the latter are."""
-        config = self.config(run)
-        train = self.data.at_length(self.sweep.task, sequence_length(config)).splits["train"]
-        seen = subset(train, self.examples(run), seed=0)
-        return int(config["epochs"]) * sum(len(example["input_ids"]) for example in seen)
+        train = self.data.at_length(self.sweep.task, sequence_length(spec.config)).splits["train"]
+        seen = subset(train, spec.fidelity.train_samples, seed=0)
+        return int(spec.config["epochs"]) * count_tokens(seen)
 
 
-def _record(ledger: Ledger, run: ProbeRun, result: TrialResult, prober: _Prober) -> None:
-    config = prober.config(run)
+def _record(ledger: Ledger, run: ProbeRun, spec: TrialSpec, result: TrialResult, prober: _Prober) -> None:
+    config = spec.config
     complete = result.status == TrialStatus.COMPLETE
     found: dict[str, Any] = {
         "probe": asdict(run),
-        "examples": prober.examples(run),
-        "tokens": prober.tokens(run),
+        "examples": spec.fidelity.train_samples,
+        "tokens": prober.tokens(spec),
         "params": prober.shape.base_parameters,
         "learning_rate": config[learning_rate_name(config)],
         "batch_size": config[BATCH_SIZE],

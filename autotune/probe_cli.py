@@ -113,18 +113,24 @@ def probe(
 def _finish(folder: Path) -> None:
     """The report anew, and what the probe foretells."""
     from autotune.outlook import outlook
-    from autotune.outlook_words import order_words, rule_words
+    from autotune.outlook_gaps import missing
+    from autotune.outlook_words import missing_words, order_words, rule_words
     from autotune.report import write_report
     from autotune.results import load_results
 
     results = load_results(folder)
     found = outlook(results)
+    left_out = missing_words(missing(results, found))
     if found is None:
         console().print("No point has five shares of the data yet, so nothing can be foretold.")
+        if left_out:
+            console().print(left_out, soft_wrap=True, markup=False)
         return
     for base in found.bases:
         console().print(_table(found, base))
         console().print(f"[dim]{order_words(base)} {rule_words(base)}[/]", soft_wrap=True)
+    if left_out:
+        console().print(left_out, soft_wrap=True, markup=False)
     console().print(f"Report: {write_report(results)}", soft_wrap=True)
     again = f"autotune export {shlex.quote(str(folder))} --scale-to tokens=NUMBER --to RUN"
     console().print(f"Carry a point to a larger run with: {again}", soft_wrap=True)
@@ -144,6 +150,8 @@ def _table(found: Outlook, base: BaseOutlook) -> Table:
 
 
 def _line(run: ProbeRun, result: TrialResult, metric: str) -> str:
+    from rich.markup import escape
+
     from autotune.units import quantity
     from trials.records import TrialStatus
 
@@ -151,7 +159,7 @@ def _line(run: ProbeRun, result: TrialResult, metric: str) -> str:
     what += f", learning rate × {run.rate:g}" if run.rate != 1 else ""
     what += f", batch size × {run.batch:g}" if run.batch != 1 else ""
     if result.status != TrialStatus.COMPLETE:
-        return f"[dim]{what}:[/] [red]{result.error}[/]"
+        return f"[dim]{what}:[/] [red]{escape(str(result.error))}[/]"
     score = quantity(metric, result.metrics[metric])
     return f"[dim]{what}:[/] {score} [dim]after {result.seconds:.1f} s[/]"
 

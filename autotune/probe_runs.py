@@ -1,4 +1,4 @@
-"""The records of probe runs, as values and as a table; `probe.py` makes them."""
+"""The records of probe runs, as values and as tables; `probe.py` makes them."""
 
 from __future__ import annotations
 
@@ -53,3 +53,19 @@ def probe_table(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
     ]
     names = [*ProbeRun.__dataclass_fields__, *_COLUMNS]
     return pd.DataFrame(rows, columns=None if rows else names)
+
+
+def failed_probes(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
+    """One row a run that failed: the fields of `ProbeRun`, `examples` (of an epoch), and `error`."""
+    rows = [
+        {**asdict(run_of(trial)), "examples": trial.user_attrs["examples"], "error": result.error}
+        for trial in trials
+        if (result := trial_result(trial)) is not None and result.status != TrialStatus.COMPLETE
+    ]
+    names = [*ProbeRun.__dataclass_fields__, "examples", "error"]
+    return pd.DataFrame(rows, columns=None if rows else names)
+
+
+def as_searched(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs of a table of them that have the learning rate and batch size of their point."""
+    return runs[(runs["rate"] == 1.0) & (runs["batch"] == 1.0)]

@@ -28,7 +28,8 @@ from autotune import outlook_words
 from autotune.figures import FIGURES, FigureEntry
 from autotune.figures.points import count_by_status, families
 from autotune.figures.style import TITLE_ROOM
-from autotune.outlook import outlook
+from autotune.outlook import Outlook, outlook
+from autotune.outlook_gaps import missing
 from autotune.picks import knee_position
 from autotune.results import SweepResults
 from autotune.sweep import as_mapping
@@ -113,6 +114,7 @@ def report_html(results: SweepResults) -> str:
         lstrip_blocks=True,
     )  # fmt: skip
     template = environment.get_template("report.html.jinja")
+    foretold = outlook(results)
     return template.render(
         sweep=results.sweep,
         summary=summary(results),
@@ -121,7 +123,8 @@ def report_html(results: SweepResults) -> str:
         points=point_rows(results),
         figures=[figure_block(entry, results) for entry in FIGURES],
         ladder=results.ladder,
-        outlook=outlook_tables(results),
+        outlook=outlook_tables(foretold),
+        outlook_missing=outlook_words.missing_words(missing(results, foretold)),
         ladder_used=percent(results.ladder.used) if results.ladder else "",
         failures=failure_rows(results),
         statuses=count_by_status(results),
@@ -323,9 +326,8 @@ def export_command(results: SweepResults, trial: int) -> str:
     return f"autotune export {shlex.quote(str(results.folder))} --pick {trial} --to {shlex.quote(target)}"
 
 
-def outlook_tables(results: SweepResults) -> list[dict[str, Any]]:
+def outlook_tables(found: Outlook | None) -> list[dict[str, Any]]:
     """What a probe foretells, a table a base: `title`, `columns`, `rows`, and `words` about both; empty without."""
-    found = outlook(results)
     if found is None:
         return []
     return [

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial
 from autotune.front import hypervolume, non_dominated
 from autotune.ledger import read_ledger, read_sweep, trial_result
 from autotune.objectives import MEASURED_COSTS, Objective, unit_losses
-from autotune.probe_runs import probe_table
+from autotune.probe_runs import failed_probes, probe_table
 from autotune.sweep import Sweep
 from autotune.sweep_climb import LadderView, ladder_view
 from search_spaces.parameters import Config
@@ -43,6 +43,7 @@ class SweepResults:
             `trained head` that the search met).
         ladder: who came how far on it, and whether it could be trusted; None for a sweep without one.
         probes: one row a complete run of `autotune probe`; see `probe_runs.probe_table`.
+        failed_probes: one row a failed one; see `probe_runs.failed_probes`.
     """
 
     folder: Path
@@ -53,6 +54,7 @@ class SweepResults:
     baselines: dict[str, float]
     ladder: LadderView | None = None
     probes: pd.DataFrame = field(default_factory=lambda: probe_table([]))
+    failed_probes: pd.DataFrame = field(default_factory=lambda: failed_probes([]))
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
@@ -107,6 +109,7 @@ def load_results(folder: str | Path) -> SweepResults:
         baselines={**baselines, **_trained_head(trials, sweep)},
         ladder=ladder_view(sweep, search),
         probes=probe_table(probes),
+        failed_probes=failed_probes(probes),
     )
 
 

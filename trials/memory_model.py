@@ -45,12 +45,6 @@ _READS = {"q": "in:attention", "k": "in:attention", "v": "in:attention", "qkv": 
 _READS |= {"gate": "in:feed-forward", "up": "in:feed-forward", "gate_up": "in:feed-forward", "down": "hidden"}
 
 
-_BUILT = {"lora": 0.0, "adalora": 0.0, "c3a": 0.0, "randlora": 0.0, "hira": 0.0, "vera": 0.0, "vblora": 0.0}
-_BUILT |= {"unilora": 0.0, "fourierft": 2.0, "waveft": 4.0, "oft": 2.0, "deft": 2.0, "boft": 7.0}
-"""Tensors of a matrix's size that a family saves on building what it adds to the matrix, or multiplies it with; one
-for those that are not here."""
-
-
 @dataclass(frozen=True)
 class Computation:
     """What the shape of a base does not say about how it computes.
@@ -277,41 +271,32 @@ class MemoryModel:
             if layer not in family.chosen_layers(knobs, self.shape):
                 return Adapted()
             matrices = [m for m in family.matrices(knobs, self.shape) if m in self.shape.in_layer(layer)]
-            return self._on_matrices(name, knobs, matrices)
+            return self._on_matrices(family, knobs, matrices)
         if isinstance(family, CompositeFamily):
             found = [self._part(p, layer) for p in family.parts(knobs, self.shape) if layer in p.layers]
             return Adapted(frozenset[str]().union(*[a.saves for a in found]), sum(a.own for a in found))
         # A trained scale without a shift (RMSNorm) is multiplied in a step of its own, which saves the other factor.
-        normed = float(sum(n.size for n in self.shape.norms if n.layer == layer and not n.bias))
-        if name == "norm":
-            return Adapted(frozenset({"norms"}), normed)
-        if name == "full":
-            return Adapted(frozenset({*_READS.values(), "norms"}), normed)
-        return Adapted()
+        normed = sum(n.size for n in self.shape.norms if n.layer == layer and not n.bias)
+        saves = frozenset(_READS.values()) if "matrices" in family.trains else frozenset[str]()
+        if "norms" in family.trains:
+            return Adapted(saves | {"norms"}, float(normed))
+        return Adapted(saves)
 
-    def _on_matrices(self, name: str, knobs: Config, matrices: Sequence[Matrix]) -> Adapted:
-        reads = frozenset(_READS[m.role] for m in matrices)
-        writes = frozenset(f"out:{m.site}" for m in matrices)
-        match name:
-            case "beft":
-                return Adapted()
-            case "ia3":
-                down = frozenset({"hidden"} if any(m.role == "down" for m in matrices) else ())
-                return Adapted(down | frozenset(w for w in writes if w != "out:down"))
-            case "road":
-                return Adapted(reads | writes)
-            case _:
-                rank = float(r) if isinstance(r := knobs.get("rank", 0), int | float) else 0.0
-                own = len(matrices) * rank
-                if name in ("miss", "tinylora"):
-                    return Adapted(own=own)
-                built = 2 * rank if name == "hra" else _BUILT.get(name, 1.0)
-                weights = built * sum(m.inputs * m.outputs for m in matrices)
-                if float(knobs.get("dropout", 0.0)) > 0:  # the mask, a byte each, and what it leaves
-                    own += sum(m.inputs * (1 + 1 / self.computation.number) for m in matrices)
-                if knobs.get("dora"):
-                    own += 3 * sum(m.outputs for m in matrices)
-                return Adapted(reads, own, weights)
+    def _on_matrices(self, family: MatrixFamily, knobs: Config, matrices: Sequence[Matrix]) -> Adapted:
+        read = [m for m in matrices if "input" in family.saved_sides(m)]
+        written = [m for m in matrices if "output" in family.saved_sides(m)]
+        rank = float(r) if isinstance(r := knobs.get("rank", 0), int | float) else 0.0
+        own = len(matrices) * rank
+        if float(knobs.get("dropout", 0.0)) > 0:  # the mask, a byte each, and what it leaves
+            own += sum(m.inputs * (1 + 1 / self.computation.number) for m in read)
+        if knobs.get("dora"):
+            own += 3 * sum(m.outputs for m in matrices)
+        copies = family.saved_copies + family.saved_copies_of_rank * rank
+        return Adapted(
+            frozenset({*(_READS[m.role] for m in read), *(f"out:{m.site}" for m in written)}),
+            own,
+            copies * sum(m.inputs * m.outputs for m in matrices),
+        )
 
     def _part(self, part: Any, layer: int) -> Adapted:
         """One part of a composite."""

@@ -327,6 +327,11 @@ def batches(examples: Sequence[Encoded], batch_size: int, epochs: int, seed: int
         yield from (epoch[i] for i in rng.permutation(len(epoch)))
 
 
+def count_tokens(examples: Sequence[Any]) -> int:
+    """Tokens of tokenised examples, padding not counted."""
+    return sum(len(example["input_ids"]) for example in examples)
+
+
 def padded_lengths(examples: Sequence[Any], batch_size: int, seed: int = 0) -> tuple[float, float]:
     """The mean and the mean square of the tokens that an example takes once its batch is padded."""
     lengths = np.array([len(example["input_ids"]) for example in examples], dtype=float)

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from autotune.figures.style import PALETTE, SYMBOLS, NothingToShow, finish, says_why
-from autotune.outlook import FACTORS, Outlook, curves, outlook, values_of
+from autotune.outlook import FACTORS, Outlook, outlook, values_of
 from autotune.outlook_words import expected_text, no_outlook
 from autotune.results import SweepResults
 from autotune.units import axis, counted, label, quantity, value_text
@@ -42,7 +42,7 @@ def outlook_view(results: SweepResults) -> OutlookView:
     found = outlook(results)
     if found is None:
         raise NothingToShow(no_outlook(results))
-    seen = curves(results, found.bases[0].model, found.score)
+    seen = found.bases[0].seen
     return OutlookView(found, seen.examples, values_of(found.score, seen.errors))
 
 

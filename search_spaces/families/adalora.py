@@ -40,6 +40,7 @@ class AdaLora(MatrixFamily):
     name = "adalora"
     title = "AdaLoRA (Zhang et al., 2023, arXiv 2303.10512)"
     quantized = True
+    saved_copies = 0.0
     knobs = (
         TARGETS,
         LAYERS,

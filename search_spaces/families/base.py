@@ -85,6 +85,8 @@ class Family(ABC):
     """Whether it works on weights quantised to 8 or 4 bits: it neither reads nor changes them."""
     reads_weights: ClassVar[Mapping[str, tuple[Value, ...]]] = {}
     """Values of its knobs, by the knob's name, that read the weights all the same."""
+    trains: ClassVar[frozenset[str]] = frozenset()
+    """What of a layer it trains itself, where it adds nothing of its own: `matrices`, `norms`."""
     switches: ClassVar[tuple[str, ...]] = ()
     """Groups of boolean knobs `group.…` of which one at least is on."""
 

@@ -26,6 +26,7 @@ class Beft(FittedFamily):
     name = "beft"
     title = "BEFT (Huang et al., 2025)"
     default_targets = "v"
+    saved_copies = 0.0
     knobs = (
         Categorical(name="targets", choices=("v", "q+v", "attention", "feed-forward", "all"), default="v"),
         LAYERS,
@@ -39,6 +40,9 @@ class Beft(FittedFamily):
     def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
         """o parameters; elementwise work, so no matrix FLOPs of its own."""
         return MatrixCost(matrix.outputs)
+
+    def saved_sides(self, matrix: Matrix) -> frozenset[str]:
+        return frozenset()
 
     def peft_config(self, config: Mapping[str, Value], shape: ModelShape, task: TaskType) -> PeftConfig:
         from peft import BeftConfig

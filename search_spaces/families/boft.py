@@ -29,6 +29,7 @@ class Boft(BlockFamily):
 
     name = "boft"
     title = "BOFT, one factor (Liu et al., 2024)"
+    saved_copies = 7.0
     knobs = (
         TARGETS,
         LAYERS,

@@ -28,6 +28,7 @@ class C3a(BlockFamily):
 
     name = "c3a"
     title = "C³A (Chen et al., 2024)"
+    saved_copies = 0.0
     knobs = (
         TARGETS,
         LAYERS,

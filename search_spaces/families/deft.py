@@ -26,6 +26,7 @@ class Deft(FittedFamily):
     name = "deft"
     title = "DEFT (Kumar et al., 2025)"
     linear_only = False
+    saved_copies = 2.0
     knobs = (
         TARGETS,
         LAYERS,

@@ -29,6 +29,7 @@ class FullFineTuning(Family):
     name = "full"
     title = "full fine-tuning"
     formula = "Every parameter of the base"
+    trains = frozenset({"matrices", "norms"})
     knobs = (_LEARNING_RATE,)
 
     def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:

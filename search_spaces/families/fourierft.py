@@ -31,6 +31,7 @@ class FourierFt(FittedFamily):
     name = "fourierft"
     title = "FourierFT (Gao et al., 2024)"
     linear_only = False
+    saved_copies = 2.0
     knobs = (
         TARGETS,
         LAYERS,

@@ -29,6 +29,7 @@ class Hira(FittedFamily):
     title = "HiRA (Huang et al., 2025)"
     quantized = True
     linear_only = False
+    saved_copies = 0.0
     knobs = (
         TARGETS,
         LAYERS,

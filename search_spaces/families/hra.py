@@ -27,6 +27,8 @@ class Hra(FittedFamily):
 
     name = "hra"
     title = "HRA (Yuan et al., 2024)"
+    saved_copies = 0.0
+    saved_copies_of_rank = 2.0
     knobs = (
         TARGETS,
         LAYERS,

@@ -27,6 +27,7 @@ class Ia3(MatrixFamily):
     name = "ia3"
     title = "(IA)³ (Liu et al., 2022)"
     quantized = True
+    saved_copies = 0.0
     knobs = (
         Categorical(
             name="targets", choices=("k+v", "down", _DEFAULT_TARGETS, "all"), default=_DEFAULT_TARGETS
@@ -43,6 +44,9 @@ class Ia3(MatrixFamily):
 
     def site(self, matrix: Matrix) -> str:
         return "down-input" if matrix.role == "down" else matrix.site
+
+    def saved_sides(self, matrix: Matrix) -> frozenset[str]:
+        return frozenset({"input" if matrix.role == "down" else "output"})
 
     def peft_config(self, config: Mapping[str, Value], shape: ModelShape, task: TaskType) -> PeftConfig:
         from peft import IA3Config

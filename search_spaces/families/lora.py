@@ -48,6 +48,7 @@ class Lora(MatrixFamily):
     title = "LoRA (Hu et al., 2021)"
     quantized = True
     reads_weights: ClassVar[Mapping[str, tuple[Value, ...]]] = {"init": ("pissa",), "dora": (True,)}
+    saved_copies = 0.0
     knobs = (
         TARGETS,
         LAYERS,

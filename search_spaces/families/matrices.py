@@ -18,6 +18,8 @@ from search_spaces.structures import chosen_targets, rank_at, varies_by_layer
 TARGETS = Categorical(name="targets", choices=("q+v", "attention", "feed-forward", "all"), default="all")
 LAYERS = TopLayers(name="layers")
 
+_INPUT = frozenset({"input"})
+
 
 class MatrixCost(NamedTuple):
     """What an adapter on one matrix of one layer adds.
@@ -69,6 +71,11 @@ class MatrixFamily(Family):
 
     mergeable: ClassVar[bool] = True
     default_targets: ClassVar[str] = "all"
+    saved_copies: ClassVar[float] = 1.0
+    """Tensors of a matrix's size that are kept for the backward pass on building what is added to the matrix, or
+    multiplied with it; 0 where nothing of that size is built."""
+    saved_copies_of_rank: ClassVar[float] = 0.0
+    """As many more for each of the knob `rank`."""
 
     def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
         return None
@@ -80,6 +87,10 @@ class MatrixFamily(Family):
     def site(self, matrix: Matrix) -> str:
         """Where the adapter on a matrix first makes a gradient, as `backward` names it."""
         return matrix.site
+
+    def saved_sides(self, matrix: Matrix) -> frozenset[str]:
+        """What of an adapted matrix's own tensors is kept for the gradients of the adapter: `input`, `output`."""
+        return _INPUT
 
     def fitted(self, config: Mapping[str, Value], shape: ModelShape) -> Mapping[str, Value]:
         """The configuration that the costs on a matrix are asked of: here the one that was given."""

@@ -27,6 +27,7 @@ class Miss(FittedFamily):
 
     name = "miss"
     title = "MiSS (Kang and Yin, 2024)"
+    saved_copies = 0.0
     knobs = (
         TARGETS,
         LAYERS,
@@ -43,6 +44,9 @@ class Miss(FittedFamily):
         """r·o parameters; 2ro FLOPs a token forward, as much again for each of the two gradients."""
         product = 2.0 * int(config["rank"]) * matrix.outputs
         return MatrixCost(int(config["rank"]) * matrix.outputs, product, product * (1 + differentiated))
+
+    def saved_sides(self, matrix: Matrix) -> frozenset[str]:
+        return frozenset()
 
     def peft_config(self, config: Mapping[str, Value], shape: ModelShape, task: TaskType) -> PeftConfig:
         from peft import MissConfig

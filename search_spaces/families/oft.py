@@ -31,6 +31,7 @@ class Oft(BlockFamily):
 
     name = "oft"
     title = "OFT (Qiu et al., 2023)"
+    saved_copies = 2.0
     knobs = (
         TARGETS,
         LAYERS,

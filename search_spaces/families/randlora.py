@@ -31,6 +31,7 @@ class RandLora(MatrixFamily):
     name = "randlora"
     title = "RandLoRA (Albert et al., 2025)"
     quantized = True
+    saved_copies = 0.0
     knobs = (
         TARGETS,
         LAYERS,

@@ -31,6 +31,7 @@ class Road(MatrixFamily):
     name = "road"
     title = "RoAd (Liao and Monz, 2024)"
     quantized = True
+    saved_copies = 0.0
     knobs = (
         TARGETS,
         LAYERS,
@@ -47,6 +48,9 @@ class Road(MatrixFamily):
     def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
         """o parameters times the variant; elementwise work, so no matrix FLOPs of its own."""
         return MatrixCost(parameters=int(config.get("variant", 1)) * matrix.outputs)
+
+    def saved_sides(self, matrix: Matrix) -> frozenset[str]:
+        return frozenset({"input", "output"})
 
     def peft_config(self, config: Mapping[str, Value], shape: ModelShape, task: TaskType) -> PeftConfig:
         from peft import RoadConfig

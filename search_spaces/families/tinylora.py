@@ -30,6 +30,7 @@ class TinyLora(FittedFamily):
     name = "tinylora"
     title = "TinyLoRA (Morris et al., 2026)"
     linear_only = False
+    saved_copies = 0.0
     knobs = (
         TARGETS,
         LAYERS,
@@ -60,6 +61,9 @@ class TinyLora(FittedFamily):
 
     def stored_besides(self, config: Mapping[str, Value], matrix: Matrix) -> int:
         return _rank(config, matrix) * (matrix.inputs + matrix.outputs)
+
+    def saved_sides(self, matrix: Matrix) -> frozenset[str]:
+        return frozenset()
 
     def peft_config(self, config: Mapping[str, Value], shape: ModelShape, task: TaskType) -> PeftConfig:
         from peft import TinyLoraConfig

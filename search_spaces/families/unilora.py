@@ -27,6 +27,7 @@ class UniLora(FittedFamily):
     name = "unilora"
     title = "Uni-LoRA (Li et al., 2025)"
     linear_only = False
+    saved_copies = 0.0
     knobs = (
         TARGETS,
         LAYERS,

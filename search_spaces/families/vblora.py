@@ -33,6 +33,7 @@ class VbLora(MatrixFamily):
 
     name = "vblora"
     title = "VB-LoRA (Li et al., 2024)"
+    saved_copies = 0.0
     knobs = (
         TARGETS,
         LAYERS,

@@ -28,6 +28,7 @@ class Vera(MatrixFamily):
 
     name = "vera"
     title = "VeRA (Kopiczko et al., 2023)"
+    saved_copies = 0.0
     knobs = (
         TARGETS,
         LAYERS,

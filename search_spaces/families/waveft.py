@@ -27,6 +27,7 @@ class WaveFt(FittedFamily):
     name = "waveft"
     title = "WaveFT (Bilican et al., 2025)"
     linear_only = False
+    saved_copies = 4.0
     knobs = (
         TARGETS,
         LAYERS,

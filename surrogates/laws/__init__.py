@@ -13,12 +13,13 @@ from surrogates.laws.curves import Forecast, extrapolate, last_value, slope_rule
 from surrogates.laws.design import NextRun, next_run, outliers, require_identifiable
 from surrogates.laws.fitting import FittedLaw, Prediction, bootstrap, fit_form
 from surrogates.laws.forms import FORMS, Form
-from surrogates.laws.noisy_curves import NoisyForecast, extrapolate_noisy
+from surrogates.laws.noisy_curves import FEWEST_POINTS, NoisyForecast, extrapolate_noisy
 from surrogates.laws.optimum import BowlLaw, Optimum, fit_bowl
 from surrogates.laws.points import Points, guess_column, read_points
 from surrogates.laws.trends import Trend, front_of, trends_along
 
 __all__ = [
+    "FEWEST_POINTS",
     "FORMS",
     "BowlLaw",
     "Choice",

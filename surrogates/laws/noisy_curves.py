@@ -32,8 +32,8 @@ _RULES = (*_LAWS, SLOPE, LAST)
 _DRIFT = 0.3
 """No curve stays a power law: beyond the last point its slope walks at random, by this share of itself in a factor e
 of the data. Set on simulated curves that saturate or have just begun to fall (`tests/surrogates`)."""
-_SHORTEST = 4
-"""Points before the first held-out forecast."""
+FEWEST_POINTS = 5
+"""That a curve needs: four to learn from, and one to test a forecast on."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def extrapolate_noisy(x: Array, errors: Array, at: float, level: float = LEVEL) 
     """Carry every curve on to the scale `at`.
 
     Args:
-        x: [n], increasing and positive; n >= 5.
+        x: [n], increasing and positive; n >= `FEWEST_POINTS`.
         errors: [k, n] or [n], positive: curves of one task.
         at: beyond the last x.
 
@@ -87,7 +87,7 @@ def extrapolate_noisy(x: Array, errors: Array, at: float, level: float = LEVEL) 
         ValueError: too few points, values that are not positive, or a target inside the data.
     """
     u, y = checked_curves(x, errors, at)
-    if len(u) <= _SHORTEST:
+    if len(u) < FEWEST_POINTS:
         raise ValueError(f"x: {len(u)} points; give five at least, so that a forecast can be tested")
     end = float(np.log(at))
     missed = {rule: _missed(u, y, rule) for rule in _RULES}
@@ -96,8 +96,10 @@ def extrapolate_noisy(x: Array, errors: Array, at: float, level: float = LEVEL) 
     law = min(_LAWS, key=lambda rule: mean[rule])
     value = _foretold(u, y, end, used)
     fitted = _fit(u, y, law)
-    half = float(norm.ppf(0.5 + level / 2)) * fitted.at(end)[1] * _stretch(u, y, law, missed[used], level)
-    here = np.maximum(fitted.at(u[-1])[0], value) + float(norm.ppf(0.5 + level / 2)) * fitted.at(u[-1])[1]
+    deviations = float(norm.ppf(0.5 + level / 2))  # from the middle of an interval to its ends
+    stretch = max(1.0, _error_quantile(u, y, law, missed[used], level) / deviations)
+    half = deviations * fitted.at(end)[1] * stretch
+    here = np.maximum(fitted.at(u[-1])[0], value) + deviations * fitted.at(u[-1])[1]
     return NoisyForecast(
         at=float(at),
         value=np.exp(value),
@@ -139,7 +141,7 @@ def _foretold(u: Array, y: Array, end: float, rule: str) -> Array:
 
 def _tests(u: Array) -> list[tuple[int, int]]:
     """Held-out forecasts: (points seen, index of the point foretold)."""
-    return [(seen, last) for seen in range(_SHORTEST, len(u)) for last in range(seen, len(u))]
+    return [(seen, last) for seen in range(FEWEST_POINTS - 1, len(u)) for last in range(seen, len(u))]
 
 
 def _missed(u: Array, y: Array, rule: str) -> Array:
@@ -148,15 +150,14 @@ def _missed(u: Array, y: Array, rule: str) -> Array:
     return np.array(found).reshape(-1, len(y))
 
 
-def _stretch(u: Array, y: Array, law: str, missed: Array, level: float) -> float:
-    """The factor, 1 at least, by which intervals must be wider for `level` of the held-out errors to lie inside.
+def _error_quantile(u: Array, y: Array, law: str, missed: Array, level: float) -> float:
+    """How many of the law's standard deviations it takes for `level` of the held-out errors to lie inside.
 
     The conformal quantile of rank (k + 1) level, k counting the curves: forecasts of one curve go wrong together.
     """
     own = np.array([_fit(u[:seen], y[:, :seen], law).at(u[last])[1] for seen, last in _tests(u)])
     k = missed.shape[1]
-    quantile = np.quantile(np.abs(missed) / own[:, None], min(level * (k + 1) / k, 1.0))
-    return max(1.0, float(quantile / norm.ppf(0.5 + level / 2)))
+    return float(np.quantile(np.abs(missed) / own[:, None], min(level * (k + 1) / k, 1.0)))
 
 
 def _words(rule: str) -> str:

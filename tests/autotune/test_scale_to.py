@@ -19,11 +19,13 @@ from autotune.engine import run_sweep
 from autotune.export import export_run, train_run
 from autotune.picks import pick_trial
 from autotune.results import SweepResults
-from autotune.scale_to import Scale, Target, law_of_probe, law_of_table, read_target, scaled
+from autotune.scale_to import RateLaw, Scale, Target, law_of_probe, law_of_table, read_target, scaled
 from search_spaces.errors import InvalidInputError
 from search_spaces.parameters import Config
 from tests.autotune.sweeps import small_sweep
 from tests.autotune.synthetic import synthetic_results
+from trials.data import load_task
+from trials.training import subset
 
 CONFIG: Config = {"family": "lora", "lora.learning_rate": 1e-3, "batch_size": 16, "epochs": 2}
 HERE = Scale(tokens=1e5, params=1e7)
@@ -83,11 +85,48 @@ def test_batch_sizes_follow_where_they_were_tried(tmp_path: Path) -> None:
     found, changes = scaled(CONFIG, law, HERE, Scale(tokens=9e5, params=1e7))
     assert found["batch_size"] == 48
     assert "tokens^0.50" in changes[1].why
+    found, _ = scaled({**CONFIG, "batch_size": 2}, law, HERE, Scale(tokens=9e5, params=1e7))
+    assert found["batch_size"] == 6  # small ones are not rounded to multiples of eight
+
+
+class Stub:
+    """A law with this exponent of tokens and its interval."""
+
+    knobs = ("learning_rate",)
+
+    def __init__(self, *exponent: float) -> None:
+        self.exponent = exponent
+
+    def table(self) -> dict[str, dict[str, tuple[float, ...]]]:
+        return {"learning_rate": {"tokens": self.exponent}}
+
+
+@pytest.mark.parametrize(
+    ("exponent", "factor", "words", "back"),
+    [
+        ((-0.2, -0.3, -0.1), 10**-0.2, "a factor of 0.5 to 0.79; from runs", "a factor of 1.3 to 2;"),
+        ((0.2, 0.1, 0.3), 10**0.2, "a factor of 1.3 to 2; from runs", "a factor of 0.5 to 0.79;"),
+        ((-0.2, -0.5, 0.1), 1.0, "kept: no trend is sure", ""),
+        ((0.2, -0.1, 0.5), 1.0, "kept: no trend is sure", ""),
+    ],
+)
+def test_a_trend_counts_where_its_interval_has_one_sign(exponent, factor, words, back) -> None:
+    law = RateLaw(Stub(*exponent), "runs")  # type: ignore[arg-type]
+    found, changes = scaled(CONFIG, law, HERE, Scale(tokens=1e6, params=1e7))
+    assert found["lora.learning_rate"] == pytest.approx(1e-3 * factor)
+    assert words in changes[0].why
+    assert "(80 %: " in changes[0].why
+    if factor != 1.0:  # the way down has the reciprocal factors, the smaller first all the same
+        _, changes = scaled(CONFIG, law, HERE, Scale(tokens=1e4, params=1e7))
+        assert back in changes[0].why
 
 
 def test_a_point_without_runs_of_its_own_takes_the_law_of_the_others(tmp_path: Path) -> None:
     law = law_of_probe(results_with(tmp_path, probes({"tokens": -0.4}, trials=(1, 2))), 0)
     assert law.source == "40 runs of 2 points on parts of the data"
+    plain = probes({"tokens": -0.4}, trials=(3,))
+    table = pd.concat([probes({"tokens": -0.4}, trials=(1, 2)), plain[plain["rate"] == 1.0]])
+    assert law_of_probe(results_with(tmp_path, table), 0).source == law.source  # 3 says nothing of rates
     own = law_of_probe(results_with(tmp_path, probes({"tokens": -0.4}, trials=(0, 1))), 0)
     assert own.source == "20 runs of 1 point on parts of the data"
 
@@ -179,6 +218,18 @@ def test_a_run_of_more_tokens_has_more_steps(results: SweepResults, tmp_path: Pa
     assert f"| steps | 3 | {settings['max_steps']} |" in readme
     assert "passes over the data, and 1 were searched" in readme
     assert "no other learning rates were tried" in readme
+
+
+def test_every_epoch_of_the_search_counts(results: SweepResults, tmp_path: Path) -> None:
+    twice = [{**config, "epochs": 2} for config in results.trials["config"]]
+    run = export_run(
+        replace(results, trials=results.trials.assign(config=twice)), "best", [], tmp_path / "run", Target()
+    )
+    train = load_task(results.sweep.task, results.sweep.model).splits["train"]
+    tokens = [2 * sum(len(e["input_ids"]) for e in part) for part in (subset(train, 48, 0), train)]
+    readme = (run / "README.md").read_text()
+    assert f"| tokens of training | {tokens[0]:,} | {tokens[1]:,} | every epoch of all the data |" in readme
+    assert "| steps | 6 | 30 |" in readme
 
 
 @pytest.mark.slow

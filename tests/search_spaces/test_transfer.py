@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,7 @@ def test_what_is_carried_over_is_a_configuration_there(
             continue
         found = carry_over(config, mapping, here, there)
         target.space.validate(found)
+        assert list(found) == [name for name in target.space.names if name in found]
         same = {
             name
             for name in config
@@ -87,6 +89,10 @@ def test_layers_keep_their_place_in_the_depth() -> None:
     found = carry_over(config, mapping, SMALL, LARGE)
     assert adapted_layers(found, "lora.layers", 12) == (0, 1, 8, 9, 10, 11)
     assert adapted_layers(carry_over(found, mapping, LARGE, SMALL), "lora.layers", 6) == (0, 4, 5)
+
+    config |= {f"lora.layers.{layer}": layer in (2, 5) for layer in range(6)}
+    # The middles of four layers lie in layers 0, 2, 3 and 5 of six.
+    assert adapted_layers(carry_over(config, mapping, SMALL, bert(4)), "lora.layers", 4) == (1, 3)
 
     config = load_space(mapping, shape=LARGE).space.default(family="serial")
     config |= {"serial.layers.count": 4, "serial.layers.start": 6}
@@ -126,6 +132,26 @@ def test_fused_matrices_stand_for_their_parts() -> None:
     config = load_space(few, shape=SMALL).space.default(**{"lora.targets.q": True, "lora.targets.v": False})
     assert carry_over(config, few, SMALL, GPT2)["lora.targets.qkv"] is True
     assert "lora.targets.k" not in carry_over(config, few, SMALL, LARGE)
+
+
+def test_a_gate_is_on_with_the_matrix_that_it_gates() -> None:
+    mapping = load_space(EVERY_FORM).spec
+    config = load_space(mapping, shape=SMALL).space.default(family="lora")
+    for role, gated in (("up", True), ("down", False)):
+        config |= {
+            name: name == f"lora.targets.{role}" for name in config if name.startswith("lora.targets.")
+        }
+        found = carry_over(config, mapping, SMALL, LLAMA)
+        assert found["lora.targets.gate"] is gated
+        assert found[f"lora.targets.{role}"] is True
+
+
+def test_a_family_that_does_not_fit_is_named_by_its_own_reason() -> None:
+    spec = load_space({"families": ["layer-prefix", "lora"]}).spec
+    config = load_space(spec, shape=SMALL).space.default(family="layer-prefix")
+    there = dataclasses.replace(LARGE, attention_interface=False)
+    with pytest.raises(InvalidInputError, match="computes attention in code of its own"):
+        carry_over(config, spec, SMALL, there)
 
 
 def test_what_the_other_model_cannot_have_is_said() -> None:

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from search_spaces.families import REGISTRY
+from search_spaces.families.lora import Lora
 from search_spaces.loading import load_space
 from search_spaces.shapes import read_shape
 from tests.trials.test_packing import agree, packed, runner, spec, supported
@@ -170,6 +172,33 @@ def test_every_configuration_has_a_prediction(tiny_model, kind):
     assert len({config["family"] for config in drawn}) > 20
     for config in drawn:
         assert 0 < model.step([config], 512, 16) < model.step([config] * 3, 2048, 64)
+
+
+def test_a_trained_scale_without_a_shift_keeps_both_factors(tiny_model, reviews):
+    named = {name: str(reviews / f"{name}.tsv") for name in ("train", "validation", "test")}
+    task = TaskSpec(text="sentence", label="label", **named)
+    made = Runner(ModelSpec(name=str(tiny_model("llama")), precision="fp32"), task)
+    predicted, exact = counted(made, [spec(made, "norm")])
+    assert predicted == pytest.approx(exact, rel=0.1)
+
+
+def test_a_family_says_itself_what_it_keeps(tiny_model, monkeypatch):
+    shape = read_shape(str(tiny_model("bert")), "sequence-classification")
+    model = MemoryModel(shape)
+
+    def kept(saved_copies=0.0, saved_copies_of_rank=0.0, sides=("input",)):
+        own = {"saved_copies": saved_copies, "saved_copies_of_rank": saved_copies_of_rank}
+        kind = type("Mine", (Lora,), {"name": "mine", **own, "saved_sides": lambda self, matrix: sides})
+        monkeypatch.setitem(REGISTRY, "mine", kind())
+        config = {"family": "mine", "mine.rank": 4, "mine.layers": 2, "mine.targets": "down"}
+        return model.kept([config], 100, 10)
+
+    down = next(m for m in shape.matrices if m.role == "down")
+    config = {"family": "lora", "lora.rank": 4, "lora.layers": 2, "lora.targets": "down"}
+    assert kept() == model.kept([config], 100, 10)
+    assert kept(3.0, 0.5) - kept() == 2 * (3.0 + 0.5 * 4) * down.inputs * down.outputs * 4
+    assert kept() - kept(sides=()) == 2 * 100 * down.inputs * 4
+    assert kept(sides=("input", "output")) - kept() == 2 * 100 * down.outputs * 4
 
 
 def tight(monkeypatch: pytest.MonkeyPatch, free: float) -> None:
