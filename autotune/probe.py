@@ -20,8 +20,8 @@ from optuna.trial import TrialState
 
 from autotune.confirm import chosen_points, report_seed
 from autotune.ledger import Ledger, claim_folder, open_ledger, read_ledger, storage_errors
+from autotune.on_base import model_shape
 from autotune.picks import PICKS, pick_trial
-from autotune.preparation import model_shape
 from autotune.probe_runs import ProbeRun, run_of
 from autotune.results import SweepResults
 from autotune.sweep import Sweep
@@ -133,13 +133,11 @@ class _Prober:
     def __init__(self, results: SweepResults, model: str) -> None:
         sweep = results.sweep
         self.results, self.sweep = results, sweep
-        own = model == sweep.model.name
-        changes = {"name": model} if own else {"name": model, "revision": None}
-        self.model: ModelSpec = sweep.model.model_copy(update=changes)
+        self.model: ModelSpec = sweep.model.other(model)
         check_weights(self.model)
         self.data: TaskData = load_task(sweep.task, self.model)
         self.shape = model_shape(sweep.model_copy(update={"model": self.model}), self.data)
-        self._home = self.shape if own else model_shape(sweep, self.data)
+        self._home = self.shape if self.model == sweep.model else model_shape(sweep, self.data)
         whole = len(self.data.splits["train"])
         self.full = min(sweep.fidelity.train_samples or whole, whole)
 

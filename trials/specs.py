@@ -55,6 +55,10 @@ class ModelSpec(BaseModel):
     def quantized(self) -> bool:
         return self.weights in ("int8", "nf4")
 
+    def other(self, name: str) -> ModelSpec:
+        """Another model that is kept, computed and trusted as this one is; itself where it is this one."""
+        return self if name == self.name else self.model_copy(update={"name": name, "revision": None})
+
     @model_validator(mode="after")
     def _check_weights(self) -> ModelSpec:
         if self.weights == "bf16" and self.precision == "fp32":
