@@ -245,7 +245,8 @@ class RayExecutor(Executor):
             result: TrialResult = self._ray.get(done[0])
         except self._ray.exceptions.RayActorError:
             actor, result = self._new_actor(), _LOST
-        self._idle.append(actor)
+        finally:
+            self._idle.append(actor)
         return ticket, result
 
     def stop(self) -> None:
