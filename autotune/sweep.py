@@ -197,11 +197,8 @@ class Sweep(BaseModel):
 
     @model_validator(mode="after")
     def _smaller_bases(self) -> Sweep:
-        bases, own = (self.ladder.bases if self.ladder is not None else None) or (), self.model.name
-        if own in bases:
-            fix = "Remove it: the top is on it anyway."
-            where = f"ladder.bases[{bases.index(own)}]"
-            raise InvalidInputError(Problem(where, f"{own!r} is the sweep's own model", fix))
+        if self.ladder is not None:
+            self.ladder.check_below(self.model.name)
         return self
 
     @model_validator(mode="after")

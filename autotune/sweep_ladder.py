@@ -15,6 +15,8 @@ from search_spaces.families import REGISTRY
 _KINDS = ("training", "data", "length", "base")
 _GEOMETRIC = ("min", "eta")
 """The fields that say where rungs are; bases are rungs by themselves."""
+_OF_BASES = ("bases", "costs")
+_WHAT = {"training": "", "data": " of the examples", "length": " of the length"}
 
 
 class LadderSpec(BaseModel):
@@ -62,24 +64,36 @@ class LadderSpec(BaseModel):
         """Rungs are bases, or follow from `min` and `eta`."""
         if not isinstance(data, Mapping):
             return data
-        problems = []
-        if data.get("of") != "base":
-            for key in ("bases", "costs"):
-                if data.get(key) is not None:
-                    fix = "Write of: base beside it, or remove it."
-                    problems.append(Problem(f"ladder.{key}", "is for rungs of bases alone", fix))
-        else:
-            if not data.get("bases"):
+        given = {key: value for key, value in data.items() if value is not None}
+        if given.get("of") == "base":
+            problems = [
+                Problem(
+                    f"ladder.{key}", f"{given[key]!r} says nothing where each base is a rung", "Remove it."
+                )
+                for key in _GEOMETRIC
+                if key in given
+            ]
+            if not given.get("bases"):
                 fix = "Name smaller models, the smallest first: bases: [path/or/name]."
                 problems.append(Problem("ladder.bases", "missing", fix))
-            for key in _GEOMETRIC:
-                if data.get(key) is not None:
-                    what = f"{data[key]!r} says nothing where each base is a rung"
-                    problems.append(Problem(f"ladder.{key}", what, "Remove it."))
             data = {**data, **dict.fromkeys(_GEOMETRIC)}
+        else:
+            fix = "Write of: base beside it, or remove it."
+            problems = [
+                Problem(f"ladder.{key}", "is for rungs of bases alone", fix)
+                for key in _OF_BASES
+                if key in given
+            ]
         if problems:
             raise InvalidInputError(problems)
         return data
+
+    def check_below(self, model: str) -> None:
+        """Refuse the sweep's own model among the smaller bases."""
+        if model in (self.bases or ()):
+            where = f"ladder.bases[{(self.bases or ()).index(model)}]"
+            fix = "Remove it: the top is on it anyway."
+            raise InvalidInputError(Problem(where, f"{model!r} is the sweep's own model", fix))
 
     @property
     def ladder(self) -> Ladder:
@@ -99,12 +113,9 @@ class LadderSpec(BaseModel):
         """What each rung is, the lowest first; `model` is the sweep's own."""
         shares = [f"{100 * share:.3g} %" for share in self.ladder.rungs]
         if self.bases is None:
-            return [f"{share}{_OF[self.of]}" for share in shares]
+            return [f"{share}{_WHAT[self.of]}" for share in shares]
         names = base_labels([*self.bases, model])
         return [f"{share} ({name})" for share, name in zip(shares, names, strict=True)]
-
-
-_OF = {"training": "", "data": " of the examples", "length": " of the length"}
 
 
 def base_labels(names: Sequence[str]) -> list[str]:
