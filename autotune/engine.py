@@ -11,22 +11,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import optuna
 
 from autotune.clock import SearchClock
 from autotune.confirm import missing_runs, search_seed
 from autotune.events import Listener, Progress, SilentListener
 from autotune.ladder_climb import Climber
-from autotune.ladder_parts import share_of
 from autotune.ledger import claim_folder, open_ledger, storage_errors, trial_result
 from autotune.preparation import Prepared, prepare, with_base_score
 from autotune.report import write_report
-from autotune.results import SweepResults, feasible_rows, load_results, on_front, share_dominated
+from autotune.results import SweepResults, load_results
 from autotune.sampler import ParetoSampler
 from autotune.samplers import make_sampler
+from autotune.standing import Standing
 from autotune.sweep import Sweep
-from autotune.sweep_climb import SPENT, States, SweepClimb
+from autotune.sweep_climb import FIRST_RUNG, SPENT, States, SweepClimb
 from autotune.tables import write_tables
 from search_spaces.parameters import Config
 from trials.executors import EXECUTORS, Executor
@@ -74,11 +73,11 @@ def run_sweep(sweep: Sweep, folder: str | Path, listener: Listener | None = None
             with _tidy_interrupt(run):
                 run.search()
                 run.confirm()
-            listener.progress(replace(run.progress("report"), remaining=0.0))
+            listener.progress(replace(run.standing.progress("report"), remaining=0.0))
             results = load_results(folder)
             write_tables(results)
             write_report(results)
-            listener.progress(replace(run.progress("done"), remaining=0.0))
+            listener.progress(replace(run.standing.progress("done"), remaining=0.0))
             return results
     finally:
         executor.stop()
@@ -136,6 +135,7 @@ class _Run:
         self.search_ledger.study.sampler = sampler
         self.confirm_ledger.study.sampler = optuna.samplers.RandomSampler(seed=self.sweep.seed)
         self.clock = SearchClock(self.search_ledger.study)
+        self.standing = Standing(self.sweep, self.search_ledger, self.clock, self.on_ladder)
 
     # --- search
 
@@ -143,21 +143,24 @@ class _Run:
         """Ask, run and tell until the budget is spent, and on a ladder until nobody is left to go on."""
         running: set[int] = set()
         self.clock.start()
-        self.listener.progress(self.progress("search"))
+        self.listener.progress(self.standing.progress("search"))
         while True:
             while len(running) < self.executor.slots and (job := self._next_job(running)) is not None:
                 running.add(job.number)
-                spec = TrialSpec(job.config, job.seed, self.sweep.fidelity, False, job.stretch, job.part)
-                self.executor.submit(job.number, spec)
+                self.executor.submit(job.number, self._spec(job))
                 self.listener.trial_started(job.number, job.config, seed=job.seed)
-                self.listener.progress(self.progress("search"))
+                self.listener.progress(self.standing.progress("search"))
             if not running:
                 return
             number, result = self.executor.next_result()
             running.remove(number)
             self._tell(number, result)
             self.clock.save()
-            self.listener.progress(self.progress("search"))
+            self.listener.progress(self.standing.progress("search"))
+
+    def _spec(self, job: _Job) -> TrialSpec:
+        config = self.prepared.run_on(job.part, job.config)
+        return TrialSpec(config, job.seed, self.sweep.fidelity, False, job.stretch, job.part)
 
     def _next_job(self, running: set[int]) -> _Job | None:
         """Who goes on, or else who is new; None where the budget allows neither."""
@@ -177,6 +180,8 @@ class _Run:
         if seed is None:
             seed = search_seed(self.sweep.seed, trial.number)
             trial.set_user_attr("seed", seed)
+        if first := self.prepared.bases.first(config):
+            trial.set_user_attr(FIRST_RUNG, first)
         self.search_ledger.changed()
         if self.on_ladder is None:
             return _Job(trial.number, config, seed)
@@ -236,7 +241,7 @@ class _Run:
             self._told(self.on_ladder, number)
         names = [objective.name for objective in self.sweep.objectives]
         shown = dict(zip(names, values, strict=True)) if values is not None else {}
-        self.listener.trial_finished(number, result, shown, number in self._front())
+        self.listener.trial_finished(number, result, shown, number in self.standing.front())
         self._check_hope()
 
     def _since_the_rung_below(self, trial: optuna.trial.FrozenTrial, result: TrialResult) -> TrialResult:
@@ -245,10 +250,10 @@ class _Run:
         before = trial_result(trial)
         climber = self.on_ladder.climb.climbers[trial.number]
         if not self.on_ladder.goes_on:
-            share = share_of(self.on_ladder.part(climber), trial.params, self.prepared.costs, self.sweep.task)
+            share = self.prepared.share(self.on_ladder.part(climber), trial.params)
             spent, seconds = (before.share, before.seconds) if before is not None else (0.0, 0.0)
-            result = replace(result, share=spent + share, seconds=seconds + result.seconds)
-        elif result.status not in (TrialStatus.COMPLETE, TrialStatus.PAUSED):
+            return replace(result, share=spent + share, seconds=seconds + result.seconds)
+        if result.status not in (TrialStatus.COMPLETE, TrialStatus.PAUSED):
             return replace(result, share=self.on_ladder.ladder.rungs[climber.next_rung])
         peak = max(result.peak_memory, before.peak_memory if before is not None else 0)
         return replace(result, peak_memory=peak)
@@ -304,7 +309,7 @@ class _Run:
 
         def report() -> None:
             done = total - len(todo) - len(running)
-            self.listener.progress(self.progress("confirm", done, total, time.monotonic() - started))
+            self.listener.progress(self.standing.progress("confirm", done, total, time.monotonic() - started))
 
         report()
         while todo or running:
@@ -334,65 +339,3 @@ class _Run:
         config = self.prepared.space.suggest(trial)
         self.confirm_ledger.changed()
         return trial, config
-
-    # --- where it stands
-
-    def _values(self) -> tuple[list[int], np.ndarray]:
-        rows = [(t.number, v) for t in self.search_ledger.trials if (v := t.user_attrs.get("values"))]
-        values = np.array([v for _, v in rows], dtype=float).reshape(len(rows), len(self.sweep.objectives))
-        return [number for number, _ in rows], values
-
-    def _front(self) -> set[int]:
-        numbers, values = self._values()
-        if not numbers:
-            return set()
-        return set(np.array(numbers)[on_front(self.sweep.objectives, values)].tolist())
-
-    def progress(
-        self, phase: str, finished: int | None = None, total: int | None = None, elapsed: float | None = None
-    ) -> Progress:
-        """The sweep's state; of the search unless the confirmation's own numbers are given."""
-        results = [r for t in self.search_ledger.trials if (r := trial_result(t)) is not None]
-        ended = [r for r in results if r.status in SPENT]
-        numbers, values = self._values()
-        objectives = self.sweep.objectives
-        feasible = values[feasible_rows(objectives, values)] if numbers else values
-        best = {
-            o.name: float(feasible[:, j].max() if o.direction == "maximize" else feasible[:, j].min())
-            for j, o in enumerate(objectives)
-            if len(feasible)
-        }
-        finished = len(ended) if finished is None else finished
-        total = self.sweep.budget.trials if total is None else total
-        elapsed = self.clock.seconds if elapsed is None else elapsed
-        return Progress(
-            phase=phase,
-            finished=finished,
-            total=total,
-            failed=sum(r.status == TrialStatus.FAILED for r in results),
-            front_size=len(self._front()),
-            hypervolume=share_dominated(objectives, feasible),
-            best=best,
-            elapsed=elapsed,
-            remaining=self._remaining(phase, finished, total, elapsed),
-            rungs=self._rungs(),
-        )
-
-    def _rungs(self) -> tuple[int, ...]:
-        if self.on_ladder is None:
-            return ()
-        climbers = self.on_ladder.climb.climbers.values()
-        return tuple(sum(c.rung >= rung for c in climbers) for rung in range(self.on_ladder.ladder.top + 1))
-
-    def _remaining(self, phase: str, finished: int, total: int | None, elapsed: float) -> float | None:
-        """Seconds until the phase ends, by the pace so far and by the time budget, whichever is sooner."""
-        guesses = []
-        if phase == "search" and self.on_ladder is not None and total is not None and finished:
-            results = [r for t in self.search_ledger.trials if (r := trial_result(t)) is not None]
-            done = sum(r.share for r in results if r.status in SPENT)
-            guesses.append(elapsed / done * max(0.0, total * self.on_ladder.expected_share - done))
-        elif total is not None and finished:
-            guesses.append(elapsed / finished * (total - finished))
-        if phase == "search" and self.sweep.budget.hours is not None:
-            guesses.append(max(0.0, self.sweep.budget.hours * 3600 - elapsed))
-        return min(guesses) if guesses else None

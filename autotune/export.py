@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from autotune.on_base import model_shape, read_base
 from autotune.picks import pick_trial
-from autotune.preparation import model_shape, read_base
 from autotune.results import SweepResults
 from autotune.scale_to import Change, RateLaw, Scale, Target, law_of_probe, scaled
 from autotune.sweep import Sweep

@@ -8,10 +8,12 @@ its first rung and waits there; the best of a rung go on from where they stopped
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -43,6 +45,7 @@ class Ladder:
         first_rung: family -> index of the rung where it is judged first, counted from 0. The family of a
             configuration is its value of `family`.
         whole: round the rungs to whole numbers; by default where `min` and `max` are.
+        given: the rungs themselves where they are not geometric, rising from `min` to `max`; see `of_rungs`.
 
     Raises:
         ValueError: a field is out of its range.
@@ -56,6 +59,14 @@ class Ladder:
     close: tuple[float, float] = (0.75, 0.25)
     first_rung: Mapping[str, int] = field(default_factory=lambda: SLOW_FAMILIES)
     whole: bool | None = None
+    given: tuple[float, ...] | None = None
+
+    @classmethod
+    def of_rungs(cls, rungs: Sequence[float], **fields: Any) -> Ladder:
+        """A ladder with just these rungs, rising; `fields` are the others of its fields."""
+        if not rungs or any(not low < high for low, high in pairwise(rungs)):
+            raise ValueError(f"rungs: {list(rungs)}; give fidelities that rise")
+        return cls(min=rungs[0], max=rungs[-1], given=tuple(rungs), **fields)
 
     def __post_init__(self) -> None:
         if not 0 < self.min <= self.max or math.isinf(self.max):
@@ -75,6 +86,8 @@ class Ladder:
     @cached_property
     def rungs(self) -> tuple[float, ...]:
         """Fidelities, rising, `min` first and `max` last."""
+        if self.given is not None:
+            return self.given
         steps = round(math.log(self.max / self.min) / math.log(self.eta))
         if steps == 0:
             return (self.max,) if self.min == self.max else (self.min, self.max)

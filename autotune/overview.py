@@ -70,6 +70,8 @@ def _ladder_json(ladder: LadderView) -> dict[str, Any]:
         {"share": share, "reached": reached}
         for share, reached in zip(ladder.shares, ladder.reached, strict=True)
     ]
+    for rung, base in zip(rungs, ladder.spec.bases or (), strict=False):
+        rung["base"] = base
     for rung, trust in zip(rungs, ladder.trust.rungs, strict=False):
         rung |= {"correlation": _plain(trust.correlation), "measured": trust.count, "climbing": trust.share}
     return {"rungs": rungs, "used": _plain(ladder.used), "verdict": ladder.trust.verdict}
@@ -101,7 +103,8 @@ def overview(results: SweepResults, *, next_steps: bool = True) -> RenderableTyp
 
 
 def _ladder_text(ladder: LadderView) -> str:
-    lines = [f"{row.reached} trained to {row.share}: {row.trust}" for row in ladder.rows[:-1]]
+    far = "to" if ladder.spec.bases is None else "on"
+    lines = [f"{row.reached} trained {far} {row.share}: {row.trust}" for row in ladder.rows[:-1]]
     lines.append(f"{ladder.reached[-1]} trained to the end")
     if math.isfinite(ladder.used):
         lines[-1] += f"; {100 * ladder.used:.0f} % of what all in full would have taken"

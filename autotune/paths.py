@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,9 @@ def resolve_paths(data: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any]
         resolved["model"] = _model(model, "model", folder, problems)
     elif isinstance(model, Mapping) and isinstance(model.get("name"), str):
         resolved["model"] = {**model, "name": _model(model["name"], "model.name", folder, problems)}
+    ladder = data.get("ladder")
+    if isinstance(ladder, Mapping) and isinstance(ladder.get("bases"), list | tuple):
+        resolved["ladder"] = {**ladder, "bases": _bases(ladder["bases"], folder, problems)}
     if isinstance(data.get("task"), Mapping):
         resolved["task"] = _task(data["task"], folder, problems)
     space = data.get("space")
@@ -74,6 +77,13 @@ def _model(name: str, where: str, folder: Path, problems: list[Problem]) -> str:
     elif looks_like_path(name):
         problems.append(Problem(where, f"there is no folder {str(path)!r}", _relative_to(folder, name)))
     return name
+
+
+def _bases(given: Sequence[object], folder: Path, problems: list[Problem]) -> list[object]:
+    return [
+        _model(name, f"ladder.bases[{place}]", folder, problems) if isinstance(name, str) else name
+        for place, name in enumerate(given)
+    ]
 
 
 def _task(task: Mapping[str, Any], folder: Path, problems: list[Problem]) -> dict[str, Any]:

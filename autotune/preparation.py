@@ -13,31 +13,26 @@ import numpy as np
 
 from autotune.candidates import Columns
 from autotune.feasible import draw_within, sample_within
-from autotune.ladder_parts import rung_lengths
+from autotune.ladder_bases import LadderBases
+from autotune.ladder_parts import share_of
 from autotune.limits import HardLimits
 from autotune.objectives import KNOWN_COSTS, MEASURED_COSTS, Objective
+from autotune.on_base import on_base
 from autotune.sweep import Sweep
-from search_spaces.centred import Centred
-from search_spaces.costs import CostModel, Costs, Workload
-from search_spaces.errors import InvalidInputError, Problem
-from search_spaces.loading import load_space
-from search_spaces.parameters import Categorical, Config, Int, Value
-from search_spaces.shapes import ModelShape, read_shape
+from search_spaces.costs import CostModel, Costs
+from search_spaces.errors import InvalidInputError
+from search_spaces.parameters import Config, Value
+from search_spaces.shapes import ModelShape
 from search_spaces.space import SearchSpace
-from search_spaces.training import SEQUENCE_LENGTH
-from trials.data import TaskData, load_task, resolve_model
+from trials.data import TaskData
 from trials.evaluation import without_model
 from trials.metrics import METRICS
-from trials.models import check_weights
-from trials.records import TrialResult
-from trials.training import padded_lengths, subset
+from trials.records import Part, TrialResult
 
 _PROBES = 2_000
 """Random configurations that tell the range of the known costs."""
 _FEW_PROBES = 100
 """Where limits leave fewer of them, more are looked for inside."""
-_TYPICAL_BATCH = 32
-"""The batch size at which padding is measured; other batch sizes pad a little more or less."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +51,7 @@ class Prepared:
         costs: the known costs of a configuration.
         baselines: the metric on validation of answers that need no adapter, by name.
         limits: the space's constraints and the objectives' limits on known costs.
+        bases: the smaller bases of the ladder, where there are any.
         notes: what was found and decided, for people.
     """
 
@@ -67,6 +63,7 @@ class Prepared:
     costs: CostModel
     baselines: dict[str, float]
     limits: HardLimits
+    bases: LadderBases
     notes: tuple[str, ...]
 
     def outside_limits(self, config: Mapping[str, Value]) -> str | None:
@@ -76,6 +73,16 @@ class Prepared:
     def draw_inside(self, seed: int) -> Config:
         """A random configuration that keeps the limits; there is one, or the sweep could not begin."""
         return sample_within(self.space, self.limits, 1, np.random.default_rng(seed))[0]
+
+    def run_on(self, part: Part | None, config: Config) -> Config:
+        """What is trained where a configuration does a part of its job: the same on the part's model."""
+        return config if part is None or part.model is None else self.bases.carried(config, part.model)
+
+    def share(self, part: Part | None, config: Config) -> float:
+        """The training FLOPs of a configuration's run on a part of its job, of those of the job in full."""
+        if part is not None and part.model is not None:
+            return self.bases.share(config, part.model)
+        return share_of(part, config, self.costs, self.sweep.task)
 
     def values(self, config: Mapping[str, Value], result: TrialResult) -> list[float]:
         """The objectives of a complete trial, in the sweep's order."""
@@ -97,43 +104,30 @@ class Prepared:
 
 
 def prepare(sweep: Sweep) -> Prepared:
-    """Load the data, read the model's shape, bind the space and fix the box of the objectives.
+    """Load the data, read the model's shape, bind the space and fix the box of the objectives; see `on_base`.
 
     Nothing is written. The result depends on the sweep alone, so a resumed sweep prepares the same.
 
     Raises:
         InvalidInputError: anything about the model, data, space or limits that makes the sweep impossible.
     """
-    check_weights(sweep.model)
-    data = load_task(sweep.task, sweep.model)
-    shape = model_shape(sweep, data)
-    _check_length(data, shape)
-    loaded = load_space(sweep.space, shape=shape, task=sweep.task.type)
-    space = _with_room_for_virtual_tokens(loaded.space, data, shape)
-    costs = CostModel(shape, sweep.task.type, _workload(sweep, data, space))
-    limits = HardLimits(loaded.constraints, sweep.objectives, costs)
-    probes = _probe(space, costs, limits, sweep.seed)
+    own = on_base(sweep)
+    data, shape, loaded = own.data, own.shape, own.loaded
+    bases = LadderBases.read(sweep, own)
+    limits = HardLimits(loaded.constraints, sweep.objectives, own.costs)
+    probes = _probe(own.space, own.costs, limits, sweep.seed)
     baseline = without_model(data, sweep.task.type)
     objectives = [_resolve(objective, shape, probes, baseline) for objective in sweep.objectives]
     references = tuple(_given_reference(o, shape, probes, baseline) for o in sweep.objectives)
-    resolved = sweep.model_copy(update={"objectives": tuple(objectives)})
+    resolved = sweep.model_copy(
+        update={"objectives": tuple(objectives), "ladder": bases.resolve(sweep.ladder)}
+    )
     name = "majority class" if sweep.task.type == "sequence-classification" else "mean label"
     baselines = {name: baseline[sweep.task.metric]} if baseline else {}
     left_out = [f"{family} left out: {reason}" for family, reason in loaded.left_out.items()]
-    notes = (*data.notes, *left_out, *(f"{name}: {why}" for name, why in loaded.narrowed.items()))
-    return Prepared(resolved, data, shape, references, space, costs, baselines, limits, notes)
-
-
-def read_base(sweep: Sweep, model: str) -> tuple[Sweep, TaskData, ModelShape]:
-    """The sweep on a base by name, its data as that base reads them, and the base's shape.
-
-    Raises:
-        InvalidInputError: the base cannot be used, or cannot do the task.
-    """
-    sweep = sweep.model_copy(update={"model": sweep.model.other(model)})
-    check_weights(sweep.model)
-    data = load_task(sweep.task, sweep.model)
-    return sweep, data, model_shape(sweep, data)
+    narrowed = [f"{name}: {why}" for name, why in loaded.narrowed.items()]
+    notes = (*data.notes, *left_out, *narrowed, *bases.notes)
+    return Prepared(resolved, data, shape, references, own.space, own.costs, baselines, limits, bases, notes)
 
 
 def with_base_score(prepared: Prepared, metrics: Mapping[str, float]) -> Prepared:
@@ -156,121 +150,6 @@ def with_base_score(prepared: Prepared, metrics: Mapping[str, float]) -> Prepare
         ),
         baselines={"base without adapter": metrics[sweep.task.metric]},
     )
-
-
-def model_shape(sweep: Sweep, data: TaskData) -> ModelShape:
-    """The shape of the sweep's model.
-
-    Raises:
-        InvalidInputError: it cannot be read, or cannot do the task.
-    """
-    try:
-        return read_shape(
-            resolve_model(sweep.model.name),
-            sweep.task.type,
-            labels=data.outputs,
-            trust_remote_code=sweep.model.trust_remote_code,
-            quantized=sweep.model.quantized,
-        )
-    except (ValueError, OSError) as error:
-        if isinstance(error, InvalidInputError):
-            raise
-        text = str(error).strip().splitlines()[0][:300]
-        if "Unrecognized configuration class" in text:
-            raise InvalidInputError(
-                Problem(
-                    "task.type",
-                    f"{sweep.model.name!r} cannot do {sweep.task.type}",
-                    "Choose a model with a head for the task, or another task.",
-                )
-            ) from error
-        raise InvalidInputError(
-            Problem(
-                "model",
-                f"{sweep.model.name!r} cannot be read ({text})",
-                "Give a hub id or a local folder of a transformers model.",
-            )
-        ) from error
-
-
-def _longest(data: TaskData) -> int:
-    return max(int(data.lengths(split).max()) for split in data.splits)
-
-
-def _check_length(data: TaskData, shape: ModelShape) -> None:
-    longest = _longest(data)
-    if shape.max_positions is not None and longest > shape.max_positions:
-        raise InvalidInputError(
-            Problem(
-                "task.max_length",
-                f"the longest example has {longest} tokens, the model has {shape.max_positions} positions",
-                f"Set max_length to {shape.max_positions} or less.",
-            )
-        )
-
-
-def _with_room_for_virtual_tokens(space: SearchSpace, data: TaskData, shape: ModelShape) -> SearchSpace:
-    """Virtual tokens (`FAMILY.tokens`) take up positions: at most as many as the longest example leaves."""
-    if shape.max_positions is None:
-        return space
-    room = shape.max_positions - _longest(data)
-    parameters = []
-    for parameter in space.parameters:
-        tokens = parameter.name.endswith(".tokens")
-        if tokens and isinstance(parameter, Int | Centred) and parameter.high > room:
-            if parameter.low > room:
-                raise InvalidInputError(
-                    Problem(
-                        "task.max_length",
-                        f"the longest example leaves {room} of the model's {shape.max_positions} positions "
-                        f"for {parameter.name}, which takes {parameter.low:g} or more",
-                        f"Set max_length to {shape.max_positions - parameter.low:g} or less, or leave it out.",
-                    )
-                )
-            changes: dict[str, Any] = {"high": room, "default": min(parameter.default, room)}
-            if isinstance(parameter, Centred):
-                changes["centre"] = min(parameter.centre, room)
-            parameter = dataclasses.replace(parameter, **changes)
-        parameters.append(parameter)
-    return dataclasses.replace(space, parameters=tuple(parameters))
-
-
-def _workload(sweep: Sweep, data: TaskData, space: SearchSpace) -> Workload:
-    """What one epoch is, whole and cut at each sequence length of the space and of the ladder."""
-    whole = _measured(sweep, data)
-    cuts = {}
-    lengths = _sequence_lengths(sweep, space)
-    for length in {*lengths, *rung_lengths(sweep, data, lengths)}:
-        cut = _measured(sweep, data.at_length(sweep.task, length))
-        # A language model is scored, and used, on whole examples whatever it was trained on.
-        inference = whole.tokens if sweep.task.type == "causal-lm" else None
-        cuts[length] = dataclasses.replace(cut, inference_tokens=inference)
-    return dataclasses.replace(whole, cuts=cuts)
-
-
-def _measured(sweep: Sweep, data: TaskData) -> Workload:
-    examples = subset(data.splits["train"], sweep.fidelity.train_samples, seed=0)
-    mean, mean_square = padded_lengths(examples, _TYPICAL_BATCH)
-    return Workload(tokens=mean, tokens_square=mean_square, train_samples=len(examples))
-
-
-def _sequence_lengths(sweep: Sweep, space: SearchSpace) -> list[int]:
-    """The choices of `sequence_length`; InvalidInputError where the task cuts its examples before them."""
-    if SEQUENCE_LENGTH.name not in space:
-        return []
-    parameter = space[SEQUENCE_LENGTH.name]
-    assert isinstance(parameter, Categorical)
-    lengths = [int(length) for length in parameter.choices]
-    longest = max(lengths)
-    if longest > sweep.task.max_length:
-        raise InvalidInputError(
-            Problem(
-                f"space.parameters.{SEQUENCE_LENGTH.name}",
-                f"{longest} is above task.max_length, {sweep.task.max_length}",
-                f"Set max_length to {longest}, or drop the choice.",
-            )
-        )
-    return lengths
 
 
 def _probe(space: SearchSpace, costs: CostModel, limits: HardLimits, seed: int) -> list[tuple[Config, Costs]]:

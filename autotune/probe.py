@@ -20,8 +20,8 @@ from optuna.trial import TrialState
 
 from autotune.confirm import chosen_points, report_seed
 from autotune.ledger import Ledger, claim_folder, open_ledger, read_ledger, storage_errors
+from autotune.on_base import model_shape, read_base
 from autotune.picks import PICKS, pick_trial
-from autotune.preparation import model_shape, read_base
 from autotune.probe_runs import ProbeRun, run_of
 from autotune.results import SweepResults
 from autotune.sweep import Sweep

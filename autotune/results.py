@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from autotune.front import hypervolume, non_dominated
+from autotune.ladder_store import RUNGS
 from autotune.ledger import read_ledger, read_sweep, trial_result
 from autotune.objectives import MEASURED_COSTS, Objective, unit_losses
 from autotune.probe_runs import failed_probes, probe_table
@@ -32,7 +33,8 @@ class SweepResults:
         sweep: the resolved sweep; its objectives have references, ideals and floors where they are known.
         trials: one row a trial, in order: `trial` (number), `status` (complete, paused, stopped, pruned,
             failed, lost, running), `started` and `finished` (timestamps), `seconds`, `seed`, `error`, `share`
-            (of its training that is behind; known costs are those of the whole), `feasible`, `on_front`, one
+            (of its training that is behind; known costs are those of the whole), `feasible`, `on_front`, on a
+            ladder `rung` (what the highest was that it was trained on: measured costs are of there), one
             column an objective under its name (NaN unless complete), `param.NAME` for every parameter (missing
             where inactive), `metric.NAME` for every validation score, `cost.NAME` for every known and measured
             cost, `cost.head_params` among them.
@@ -97,6 +99,9 @@ def load_results(folder: str | Path) -> SweepResults:
     confirm = read_ledger(folder, sweep, "confirm")
     probes = read_ledger(folder, sweep, "probe")
     trials = _trials(search, sweep.objectives)
+    if sweep.ladder is not None:
+        words = sweep.ladder.words(sweep.model.name)
+        trials["rung"] = [_rung(trial, words) for trial in search]
     baselines: dict[str, float] = next(
         (t.user_attrs["baselines"] for t in search if "baselines" in t.user_attrs), {}
     )
@@ -157,6 +162,14 @@ def _trials(trials: Sequence[FrozenTrial], objectives: Sequence[Objective]) -> p
     table["feasible"] = feasible_rows(objectives, values)
     table["on_front"] = on_front(objectives, values) if len(table) else table["feasible"]
     return table
+
+
+def _rung(trial: FrozenTrial, words: Sequence[str]) -> str | None:
+    """What the highest rung is that a trial was trained on; None before it was."""
+    if trial.state == TrialState.COMPLETE:
+        return words[-1]
+    records = trial.user_attrs.get(RUNGS)
+    return words[records[-1]["rung"]] if records else None
 
 
 def _trained_head(trials: pd.DataFrame, sweep: Sweep) -> dict[str, float]:

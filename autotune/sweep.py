@@ -196,6 +196,12 @@ class Sweep(BaseModel):
         return name
 
     @model_validator(mode="after")
+    def _smaller_bases(self) -> Sweep:
+        if self.ladder is not None:
+            self.ladder.check_below(self.model.name)
+        return self
+
+    @model_validator(mode="after")
     def _measurable(self) -> Sweep:
         """A pack shares its time and memory among its trials, so none has a time or a peak of its own."""
         problems = [
@@ -320,9 +326,9 @@ def as_mapping(sweep: Sweep) -> dict[str, Any]:
 def same_search(a: Sweep, b: Sweep) -> list[str]:
     """The paths of the fields in which two sweeps search for different things; empty if `a` can go on as `b`.
 
-    Budget, confirmation and executor may differ. So may an objective's reference, ideal and floor where
-    one side leaves them open, since they are filled in when a sweep starts, and a limit that one side gives
-    in percent and the other as the number that came of it.
+    Budget, confirmation and executor may differ. So may an objective's reference, ideal and floor, and what a
+    ladder's bases cost, where one side leaves them open, since they are filled in when a sweep starts, and a limit
+    that one side gives in percent and the other as the number that came of it.
     """
     free = ("budget", "confirm", "executor")
     left, right = ({key: v for key, v in as_mapping(side).items() if key not in free} for side in (a, b))
@@ -383,6 +389,8 @@ def _differences(a: Any, b: Any, path: str = "") -> list[str]:
 
 
 def _filled_in(path: str, a: dict[str, Any], b: dict[str, Any]) -> bool:
+    if path == "ladder.costs":
+        return None in (a["ladder"].get("costs"), b["ladder"].get("costs"))
     match = re.fullmatch(r"objectives\[(\d+)\]\.(reference|ideal|floor|max|min)", path)
     if match is None:
         return False

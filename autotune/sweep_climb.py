@@ -24,6 +24,7 @@ from autotune.ladder_trust import ENOUGH, RungTrust, Trust
 from autotune.ledger import trial_result
 from autotune.objectives import MEASURED_COSTS, Objective
 from autotune.sweep import Sweep
+from autotune.sweep_ladder import LadderSpec
 from trials.records import Part, Stretch, TrialResult, TrialStatus
 
 Array = NDArray[np.float64]
@@ -33,7 +34,8 @@ _WORST = 1.0
 _EAGER = 1.5
 """So many times the share climbs, about: what was among the best of a few is promoted before better ones come.
 In simulated sweeps of 12 to 60 trials 1.3 to 1.6 times as many did."""
-_WHAT = {"training": "", "data": " of the examples", "length": " of the length"}
+FIRST_RUNG = "first_rung"
+"""The attribute with the rung where a trial is judged first, where the smaller bases say more than its family."""
 SPENT = (TrialStatus.COMPLETE, TrialStatus.FAILED, TrialStatus.PAUSED, TrialStatus.STOPPED)
 """The trials that count towards a budget."""
 
@@ -51,6 +53,7 @@ class SweepClimb:
         self.objectives = sweep.objectives
         self._by_loss = sweep.ladder.judge == "loss"
         self._of = sweep.ladder.of
+        self._bases = sweep.ladder.bases or ()
         self.ladder: Ladder = sweep.ladder.ladder
         self.climb = Climb(self.ladder, [objective.known for objective in self.objectives], sweep.seed)
         for trial in trials:
@@ -58,17 +61,15 @@ class SweepClimb:
 
     @property
     def goes_on(self) -> bool:
-        """Whether a trial goes on from the rung below; on rungs of data and length it begins anew."""
+        """Whether a trial goes on from the rung below; on rungs of data, length and bases it begins anew."""
         return self._of == "training"
 
     def part(self, climber: Climber) -> Part | None:
-        """The part of the data that a configuration trains on next; None for all of them."""
+        """The part of its job that a configuration does next, in a run of its own; None for all of it."""
         rung = climber.next_rung
-        return (
-            None
-            if self._of == "training" or rung == self.ladder.top
-            else Part(self._of, self.ladder.rungs[rung])
-        )
+        if self._of == "training" or rung == self.ladder.top:
+            return None
+        return Part(self._of, self.ladder.rungs[rung], self._bases[rung] if self._bases else None)
 
     def read(self, trial: FrozenTrial) -> Climber | None:
         """Take up what the ledger says of a trial; None where it is nobody on the ladder."""
@@ -78,7 +79,8 @@ class SweepClimb:
             if known is not None:
                 self.climb.fail(trial.number)
             return None
-        climber = known or self.climb.add(trial.number, self.ladder.first(trial.params))
+        first = max(self.ladder.first(trial.params), int(trial.user_attrs.get(FIRST_RUNG, 0)))
+        climber = known or self.climb.add(trial.number, first)
         if result is None:
             climber.status = "running"
             return climber
@@ -102,7 +104,7 @@ class SweepClimb:
         if self.goes_on:
             trained = result.share
             points = [(result.share * point.step / steps, point) for point in result.curve]
-        else:  # a run on less data is no way to one on more: its end alone is a point
+        else:  # a run on less data, or a smaller base, is no way to one on more: its end alone is a point
             trained, points = share, [(share, result.curve[-1])]
         at_cost = {
             **costs,
@@ -204,7 +206,7 @@ class States:
 
 @dataclass(frozen=True)
 class LadderRow:
-    """One rung as printed: the share, how many came so far, and what is known of its ranks."""
+    """One rung as printed: what it is, how many came so far, and what is known of its ranks."""
 
     share: str
     reached: int
@@ -216,8 +218,9 @@ class LadderView:
     """What became of a sweep's ladder.
 
     Args:
-        of: what rungs are shares of; see `LadderSpec`.
-        shares: of that, one a rung, rising to 1.
+        spec: what the sweep's file says.
+        shares: of the full job, one a rung, rising to 1.
+        words: what each rung is.
         reached: configurations that were trained as far as each rung.
         waiting: those below the top that could go on.
         stopped: those that were given up.
@@ -226,8 +229,9 @@ class LadderView:
         settled: whether nobody is left to go on.
     """
 
-    of: str
+    spec: LadderSpec
     shares: tuple[float, ...]
+    words: tuple[str, ...]
     reached: tuple[int, ...]
     waiting: int
     stopped: int
@@ -240,8 +244,8 @@ class LadderView:
         """For tables, the lowest rung first."""
         said = [*(_said(rung) for rung in self.trust.rungs), "final"]
         return [
-            LadderRow(f"{100 * share:.3g} %{_WHAT[self.of]}", reached, words)
-            for share, reached, words in zip(self.shares, self.reached, said, strict=True)
+            LadderRow(rung, reached, words)
+            for rung, reached, words in zip(self.words, self.reached, said, strict=True)
         ]
 
     @property
@@ -253,9 +257,8 @@ class LadderView:
             case "doubtful":
                 return "The lower rungs foretold the top poorly, so more configurations climbed."
             case "not trusted":
-                return (
-                    "The lower rungs did not foretell the top: most configurations climbed. Raise ladder.min."
-                )
+                fix = "Raise ladder.min" if self.spec.bases is None else "Name larger models in ladder.bases"
+                return f"The lower rungs did not foretell the top: most configurations climbed. {fix}."
             case _:
                 return (
                     f"Whether the lower rungs foretell the top was not measured: fewer than {ENOUGH} of the random "
@@ -281,8 +284,9 @@ def ladder_view(sweep: Sweep, trials: Iterable[FrozenTrial]) -> LadderView | Non
     whole = sum(flops for flops, _ in spent)
     states = [climber.status for climber in climbers]
     return LadderView(
-        of=sweep.ladder.of,
+        spec=sweep.ladder,
         shares=on.ladder.rungs,
+        words=tuple(sweep.ladder.words(sweep.model.name)),
         reached=tuple(sum(c.rung >= rung for c in climbers) for rung in range(on.ladder.top + 1)),
         waiting=states.count("waiting"),
         stopped=states.count("stopped"),

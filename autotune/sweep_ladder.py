@@ -1,17 +1,22 @@
-"""The `ladder` part of a sweep file: rungs in shares of each configuration's own training, data or length."""
+"""The `ladder` part of a sweep file: rungs of each configuration's own training, data or length, or of bases."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from autotune.ladder import SLOW_FAMILIES, Ladder
 from search_spaces.errors import InvalidInputError, Problem, did_you_mean
 from search_spaces.families import REGISTRY
 
-_KINDS = ("training", "data", "length")
+_KINDS = ("training", "data", "length", "base")
+_GEOMETRIC = ("min", "eta")
+"""The fields that say where rungs are; bases are rungs by themselves."""
+_OF_BASES = ("bases", "costs")
+_WHAT = {"training": "", "data": " of the examples", "length": " of the length"}
 
 
 class LadderSpec(BaseModel):
@@ -23,12 +28,15 @@ class LadderSpec(BaseModel):
 
     With `of: data` or `of: length` a rung is the configuration's whole schedule on a share of the training examples,
     or on texts cut to a share of their length. Such runs begin anew: nothing is handed on but what was learnt of the
-    configuration, and every rung is paid for in full.
+    configuration, and every rung is paid for in full. So it is with `of: base`, where the rungs below the top are
+    smaller models, each with the whole schedule on all examples.
 
     Args:
-        of: what rungs are shares of: `training`, `data` or `length`.
-        min: share at the lowest rung. Below 20 % the warm-up of some configurations has not ended.
-        eta: the ratio between neighbouring rungs, about.
+        of: what rungs are shares of: `training`, `data` or `length`; or `base`.
+        bases: hub ids or folders of the smaller models, the smallest first; given with `of: base` alone.
+        costs: of each base, the FLOPs of training it, of those of the sweep's own; filled in when a sweep starts.
+        min: share at the lowest rung. Below 20 % the warm-up of some configurations has not ended. None with bases.
+        eta: the ratio between neighbouring rungs, about. None with bases.
         share: the share of a rung that climbs.
         judge: what scores are judged by below the top: `score` by themselves, `loss` by the held-out loss.
         random_share: the share of trials that climb to the top whatever their rank, so that the lower rungs can
@@ -39,28 +47,83 @@ class LadderSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    of: Literal["training", "data", "length"] = "training"
-    min: float = 0.2
-    eta: float = 2.0
+    of: Literal["training", "data", "length", "base"] = "training"
+    bases: tuple[str, ...] | None = None
+    costs: tuple[float, ...] | None = None
+    min: float | None = 0.2
+    eta: float | None = 2.0
     share: float = 0.5
     judge: Literal["score", "loss"] = "score"
     random_share: float = 0.1
     close: tuple[float, float] = (0.75, 0.25)
     first_rung: dict[str, int] = Field(default_factory=lambda: dict(SLOW_FAMILIES))
 
+    @model_validator(mode="before")
+    @classmethod
+    def _rungs(cls, data: object) -> object:
+        """Rungs are bases, or follow from `min` and `eta`."""
+        if not isinstance(data, Mapping):
+            return data
+        given = {key: value for key, value in data.items() if value is not None}
+        if given.get("of") == "base":
+            problems = [
+                Problem(
+                    f"ladder.{key}", f"{given[key]!r} says nothing where each base is a rung", "Remove it."
+                )
+                for key in _GEOMETRIC
+                if key in given
+            ]
+            if not given.get("bases"):
+                fix = "Name smaller models, the smallest first: bases: [path/or/name]."
+                problems.append(Problem("ladder.bases", "missing", fix))
+            data = {**data, **dict.fromkeys(_GEOMETRIC)}
+        else:
+            fix = "Write of: base beside it, or remove it."
+            problems = [
+                Problem(f"ladder.{key}", "is for rungs of bases alone", fix)
+                for key in _OF_BASES
+                if key in given
+            ]
+        if problems:
+            raise InvalidInputError(problems)
+        return data
+
+    def check_below(self, model: str) -> None:
+        """Refuse the sweep's own model among the smaller bases."""
+        if model in (self.bases or ()):
+            where = f"ladder.bases[{(self.bases or ()).index(model)}]"
+            fix = "Remove it: the top is on it anyway."
+            raise InvalidInputError(Problem(where, f"{model!r} is the sweep's own model", fix))
+
     @property
     def ladder(self) -> Ladder:
-        """Rungs from `min` to 1."""
-        return Ladder(
-            min=self.min,
-            max=1.0,
-            eta=self.eta,
-            share=self.share,
-            random_share=self.random_share,
-            close=self.close,
-            first_rung=self.first_rung,
-            whole=False,
-        )
+        """Rungs from `min`, or from the cost of the smallest base, to 1."""
+        rest: dict[str, Any] = {
+            "share": self.share,
+            "random_share": self.random_share,
+            "close": self.close,
+            "first_rung": self.first_rung,
+        }
+        if self.min is None or self.eta is None:
+            assert self.costs is not None, "they are filled in when a sweep starts"
+            return Ladder.of_rungs((*self.costs, 1.0), **rest)
+        return Ladder(min=self.min, max=1.0, eta=self.eta, whole=False, **rest)
+
+    def words(self, model: str) -> list[str]:
+        """What each rung is, the lowest first; `model` is the sweep's own."""
+        shares = [f"{100 * share:.3g} %" for share in self.ladder.rungs]
+        if self.bases is None:
+            return [f"{share}{_WHAT[self.of]}" for share in shares]
+        names = base_labels([*self.bases, model])
+        return [f"{share} ({name})" for share, name in zip(shares, names, strict=True)]
+
+
+def base_labels(names: Sequence[str]) -> list[str]:
+    """Short names of models: the last part of a path or hub id, where it tells them apart."""
+    short = [PurePath(name).name for name in names]
+    if len(set(short)) == len(short):
+        return short
+    return ["/".join(PurePath(name).parts[-2:]) for name in names]
 
 
 def read_ladder(value: object) -> object:
@@ -100,6 +163,12 @@ def _problems(key: str, given: Any) -> list[Problem]:
     if key not in LadderSpec.model_fields:
         return [Problem(where, "unknown key", did_you_mean(key, list(LadderSpec.model_fields)))]
     match key:
+        case "bases":
+            return _base_problems(given)
+        case "costs":
+            parts = given if isinstance(given, list | tuple) else (given,)
+            fits = all(_is_number(part) and 0 < part < 1 for part in parts)
+            fix = "Remove it: it is filled in when a sweep starts."
         case "close":
             parts = given if isinstance(given, list | tuple) else ()
             fits = len(parts) == 2 and all(_is_number(part) and 0 <= part <= 1 for part in parts)
@@ -122,6 +191,19 @@ def _problems(key: str, given: Any) -> list[Problem]:
         case _:
             fits, fix = _is_number(given) and 0 <= given <= 1, "Write a share, such as 0.1 or 10%, or 0."
     return [] if fits else [_wrong(where, given, fix)]
+
+
+def _base_problems(given: object) -> list[Problem]:
+    if not isinstance(given, list | tuple) or not given:
+        return [_wrong("ladder.bases", given, "List smaller models, the smallest first: [path/or/name].")]
+    problems = []
+    for place, name in enumerate(given):
+        where = f"ladder.bases[{place}]"
+        if not isinstance(name, str) or not name:
+            problems.append(_wrong(where, name, "Write a hub id or a folder."))
+        elif name in given[:place]:
+            problems.append(Problem(where, f"{name!r} is there already", "Name each base once."))
+    return problems
 
 
 def _family_problems(where: str, given: object) -> list[Problem]:

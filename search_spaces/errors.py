@@ -33,6 +33,10 @@ class InvalidInputError(ValueError):
         assert self.problems, "an error needs a problem"
         super().__init__("\n".join(map(str, self.problems)))
 
+    def __reduce__(self) -> tuple[type[InvalidInputError], tuple[list[Problem]]]:
+        """Problems stay problems on the way out of a worker process."""
+        return type(self), (self.problems,)
+
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`Did you mean 'x'?` where a known word is close, else the list of known words."""

@@ -1,9 +1,9 @@
 """Where trials run: in this process, one by one or packed, in local worker processes, or on a Ray cluster.
 
 Life cycle: `start` once (it loads the base and the data wherever the trials will run), then `submit` up to
-`slots` trials and `next_result` in any interleaving, then `stop`, also after an exception. Specs and results
-are plain data; the executor owns the processes and nothing else. A worker that dies brings its trials back as
-`lost`, and is replaced.
+`slots` trials and `next_result` in any interleaving, then `stop`, also after an exception. A trial on a further base
+(`TrialSpec.model`) has it loaded where it runs, once, and kept there. Specs and results are plain data; the
+executor owns the processes and nothing else. A worker that dies brings its trials back as `lost`, and is replaced.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from trials.records import TrialResult, TrialSpec, TrialStatus
 from trials.specs import ModelSpec, TaskSpec
 
 if TYPE_CHECKING:
+    from trials.packing import Pack
     from trials.runner import Runner
 
 _LOST = TrialResult(TrialStatus.LOST, error="the worker process died")
@@ -58,7 +59,9 @@ class Executor(ABC):
         """Wait for the next trial to end.
 
         Raises:
-            ExecutorError: no worker could be started, so that none of the trials will ever end.
+            ExecutorError: no worker could be started, so that none of the trials will ever end, or there is not
+                enough memory for a base.
+            InvalidInputError: a further base cannot be loaded.
         """
 
     @abstractmethod
@@ -97,46 +100,60 @@ class LocalExecutor(Executor):
 
 
 class PackedExecutor(Executor):
-    """In this process, up to `workers` trials at a time on one base; see `trials.packing`.
+    """In this process, up to `workers` trials at a time, those on one base together; see `trials.packing`.
 
-    A trial that would not fit into memory beside the others waits until one of them has ended.
+    A trial that would not fit into memory beside the others waits until one of them has ended. Trials on several
+    bases take turns, a step of each base at a time.
     """
 
     name = "packed"
 
     def start(self, model: ModelSpec, task: TaskSpec) -> None:
-        from trials.memory import free_memory
-        from trials.packing import Pack
-        from trials.prefix_cache import LIMIT, PrefixCache
-        from trials.prefix_store import store_for
         from trials.runner import Runner
 
         self._queue: deque[tuple[int, TrialSpec]] = deque()
         self._ended: deque[tuple[int, TrialResult]] = deque()
         self._runner = Runner(model, task)
-        free = free_memory(self._runner.base.device)
-        limit = LIMIT if free is None else min(LIMIT, free // 4)
-        prefixes = PrefixCache(limit, store_for(self._runner.base))
-        self._pack = Pack(self._runner.base, self._runner.data, prefixes=prefixes)
+        self._packs: dict[str | None, Pack] = {}
+        self._pack_on(None)
 
     def submit(self, ticket: int, spec: TrialSpec) -> None:
         self._queue.append((ticket, spec))
 
     def next_result(self) -> tuple[int, TrialResult]:
-        while self._queue and (not self._queue[0][1].config or self._pack.fits(self._queue[0][1])):
+        while self._queue and self._may_enter(self._queue[0][1]):
             ticket, spec = self._queue.popleft()
-            result = self._pack.enter(ticket, spec) if spec.config else self._runner.run(spec)
+            result = self._pack_on(spec.model).enter(ticket, spec) if spec.config else self._runner.run(spec)
             if result is not None:
                 return ticket, result
         while not self._ended:
-            self._ended.extend(self._pack.advance().items())
+            for pack in self._packs.values():
+                self._ended.extend(pack.advance().items() if len(pack) else ())
         return self._ended.popleft()
 
     def stop(self) -> None:
         self.__dict__.pop("_runner", None)
-        pack = self.__dict__.pop("_pack", None)
-        if pack is not None:
+        for pack in self.__dict__.pop("_packs", {}).values():
             pack.prefixes.flush()
+
+    def _may_enter(self, spec: TrialSpec) -> bool:
+        return not spec.config or self._pack_on(spec.model).fits(spec)
+
+    def _pack_on(self, name: str | None) -> Pack:
+        """The trials on a base; None is the sweep's own."""
+        from trials.memory import free_memory
+        from trials.packing import Pack
+        from trials.prefix_cache import LIMIT, PrefixCache
+        from trials.prefix_store import store_for
+
+        if name not in self._packs:
+            base, data = self._runner.on(name)
+            free = free_memory(base.device)
+            kept = [pack.prefixes for pack in self._packs.values()]
+            promised = sum(max(0, prefixes.limit - prefixes.bytes) for prefixes in kept)
+            limit = LIMIT if free is None else min(LIMIT, max(0, free - promised) // 4)
+            self._packs[name] = Pack(base, data, prefixes=PrefixCache(limit, store_for(base)))
+        return self._packs[name]
 
 
 class ProcessExecutor(Executor):
@@ -228,7 +245,8 @@ class RayExecutor(Executor):
             result: TrialResult = self._ray.get(done[0])
         except self._ray.exceptions.RayActorError:
             actor, result = self._new_actor(), _LOST
-        self._idle.append(actor)
+        finally:
+            self._idle.append(actor)
         return ticket, result
 
     def stop(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,18 +94,10 @@ def load_base(spec: ModelSpec, task: TaskSpec, data: TaskData) -> Base:
         InvalidInputError: there is no such model, it has no weights in safetensors, or it has no head for the
             task.
     """
-    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
-    from transformers.utils.logging import disable_progress_bar
-
-    disable_progress_bar()
-    check_weights(spec)
-    auto = AutoModelForCausalLM if task.type == "causal-lm" else AutoModelForSequenceClassification
-    options: dict[str, Any] = {} if task.type == "causal-lm" else {"num_labels": data.outputs}
-    if task.type != "causal-lm":
-        options["problem_type"] = "regression" if task.type == "regression" else "single_label_classification"
+    options: dict[str, Any] = {"dtype": torch.bfloat16 if spec.weights == "bf16" else torch.float32}
     device, shape = choose_device(spec.device), None
-    try:
-        if spec.quantized:  # what stays as it is has to be known before the weights are read
+    if spec.quantized:  # what stays as it is has to be known before the weights are read
+        with _loading(spec, task):
             shape = read_shape(
                 resolve_model(spec.name),
                 task.type,
@@ -113,22 +106,8 @@ def load_base(spec: ModelSpec, task: TaskSpec, data: TaskData) -> Base:
                 quantized=True,
             )
             options["quantization_config"] = quantization(spec, shape, device)
-        model, loaded = auto.from_pretrained(
-            resolve_model(spec.name),
-            revision=spec.revision,
-            trust_remote_code=spec.trust_remote_code,
-            use_safetensors=True,
-            dtype=torch.bfloat16 if spec.weights == "bf16" else torch.float32,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-            **options,
-        )
-    except InvalidInputError:
-        raise
-    except (OSError, ValueError) as error:
-        raise _cannot_load(spec, task, error) from error
+    model, fresh = _read(spec, task, data, **options)
     shape = shape or read_shape(model.config, task.type, labels=data.outputs)
-    fresh = {*loaded["missing_keys"], *(key[0] for key in loaded["mismatched_keys"])}
     new_heads = tuple(name for name in shape.head_modules if any(key.startswith(f"{name}.") for key in fresh))
     _check_complete(spec, task, fresh, shape.head_modules)
     if model.config.pad_token_id is None:
@@ -142,6 +121,42 @@ def load_base(spec: ModelSpec, task: TaskSpec, data: TaskData) -> Base:
         model.get_submodule(name).float()
     precision = "bf16" if spec.weights == "bf16" else spec.precision
     return Base(model, shape, task, device, choose_dtype(precision, device), new_heads)
+
+
+def check_base(spec: ModelSpec, task: TaskSpec, data: TaskData) -> None:
+    """Find out whether `load_base` could load the base, without any memory for its weights.
+
+    They are downloaded where they are not here yet, and their names and sizes are compared.
+
+    Raises:
+        InvalidInputError: as `load_base`.
+    """
+    model, fresh = _read(spec, task, data, device_map="meta")
+    _check_complete(spec, task, fresh, read_shape(model.config, task.type, labels=data.outputs).head_modules)
+
+
+def _read(spec: ModelSpec, task: TaskSpec, data: TaskData, **options: Any) -> tuple[Any, set[str]]:
+    """The model with a head for the task, and the names of the weights that did not come with it."""
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    check_weights(spec)
+    auto = AutoModelForCausalLM if task.type == "causal-lm" else AutoModelForSequenceClassification
+    if task.type != "causal-lm":
+        problem = "regression" if task.type == "regression" else "single_label_classification"
+        options |= {"num_labels": data.outputs, "problem_type": problem}
+    with _loading(spec, task):
+        model, loaded = auto.from_pretrained(
+            resolve_model(spec.name),
+            revision=spec.revision,
+            trust_remote_code=spec.trust_remote_code,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **options,
+        )
+    return model, {*loaded["missing_keys"], *(key[0] for key in loaded["mismatched_keys"])}
 
 
 def check_weights(spec: ModelSpec) -> None:
@@ -241,6 +256,19 @@ def _check_complete(spec: ModelSpec, task: TaskSpec, fresh: set[str], heads: tup
                 f"Give a model that was trained for, or can carry a head for, {task.type}.",
             )
         )
+
+
+@contextmanager
+def _loading(spec: ModelSpec, task: TaskSpec) -> Iterator[None]:
+    """What goes wrong in reading a model, in words."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except InvalidInputError:
+        raise
+    except (OSError, ValueError, SafetensorError) as error:
+        raise _cannot_load(spec, task, error) from error
 
 
 def _cannot_load(spec: ModelSpec, task: TaskSpec, error: Exception) -> InvalidInputError:

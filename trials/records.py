@@ -59,16 +59,22 @@ class Stretch:
 
 @dataclass(frozen=True)
 class Part:
-    """The part of its data that a trial trains on, by its whole schedule, in a run of its own.
+    """The part of the full job that a trial does, by its whole schedule, in a run of its own.
 
     Args:
         of: `data` for a share of the training examples, those of a smaller share being among those of a larger one;
-            `length` for all of them, with texts cut to a share of the length that the configuration has them cut to.
-        share: above 0 and below 1.
+            `length` for all of them, with texts cut to a share of the length that the configuration has them cut to;
+            `base` for all of them in full, on a smaller model.
+        share: above 0 and below 1; of a smaller model, its training FLOPs, about.
+        model: that model's hub id or folder; the trial's configuration is one of that model.
     """
 
-    of: Literal["data", "length"]
+    of: Literal["data", "length", "base"]
     share: float
+    model: str | None = None
+
+    def __post_init__(self) -> None:
+        assert (self.model is not None) == (self.of == "base"), "a part is of a base where it names one"
 
 
 @dataclass(frozen=True)
@@ -76,12 +82,12 @@ class TrialSpec:
     """One training run.
 
     Args:
-        config: the active parameters, as a `SearchSpace` gives them.
+        config: the active parameters, as a `SearchSpace` of the trial's model gives them.
         seed: fixes the adapter's and head's initial values, the order of the data and dropout.
         fidelity: see `Fidelity`.
         score_test: whether to score the test split at the end as well; never during the search.
         stretch: the part of the run to do; None for all of it.
-        part: the part of the data to train on; None for all of them. It does not go together with a stretch.
+        part: the part of the job to do; None for all of it. It does not go together with a stretch.
     """
 
     config: Config
@@ -90,6 +96,11 @@ class TrialSpec:
     score_test: bool = False
     stretch: Stretch | None = None
     part: Part | None = None
+
+    @property
+    def model(self) -> str | None:
+        """The model to train on, where it is not the sweep's own."""
+        return None if self.part is None else self.part.model
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -125,7 +136,7 @@ class TrialResult:
         trainable_params: counted on the model that was trained: adapter and head together.
         error: what went wrong, for people; None if nothing did.
         share: of its training steps, those that are behind (or, where it ended badly, that were asked for). On a
-            ladder of parts of the data, the training FLOPs of all of its runs so far, of those of one on all data.
+            ladder of parts, the training FLOPs of all of its runs so far, of those of the full job.
     """
 
     status: TrialStatus

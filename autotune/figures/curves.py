@@ -24,8 +24,8 @@ class CurvesView:
 
     Args:
         names: the scores shown, `eval_loss` first where it was recorded.
-        table: one row a point: `trial`, `samples`, `on_front`, `family` and a column a score; in the order of
-            trial and samples.
+        table: one row a point: `trial`, `samples`, `on_front`, `family`, a column a score and, on a ladder, `rung`;
+            in the order of trial and samples.
     """
 
     names: list[str]
@@ -43,7 +43,8 @@ def curves_view(results: SweepResults) -> CurvesView:
     names = [name for column, name in columns.items() if results.curves[column].notna().any()]
     if results.curves.empty or not names:
         raise NothingToShow("No validation curve was recorded.")
-    trials = results.trials[["trial", "on_front"]].assign(family=family_of(results.trials))
+    about = [name for name in ("trial", "on_front", "rung") if name in results.trials]
+    trials = results.trials[about].assign(family=family_of(results.trials))
     table = results.curves[["trial", "samples", *columns]].rename(columns=columns).merge(trials, on="trial")
     table["on_front"] = table["on_front"].astype(bool)
     return CurvesView(names, table.sort_values(["trial", "samples"], ignore_index=True))
@@ -108,6 +109,11 @@ def _background(view: CurvesView, name: str, *, legend: bool) -> go.Scatter:
 def _hovers(points: pd.DataFrame, name: str) -> list[str]:
     return [
         f"<b>Trial {row['trial']}</b><br>{label(name)} {quantity(name, row[name])}"
-        f"<br>after {value_text(row['samples'])} examples"
+        f"<br>after {value_text(row['samples'])} examples{_of_rung(row)}"
         for _, row in points.iterrows()
     ]
+
+
+def _of_rung(row: pd.Series) -> str:
+    """Whose curve it is, on a ladder: a trial that waits below the top may have been trained on another base."""
+    return f"<br>rung {text(row['rung'])}" if "rung" in row and isinstance(row["rung"], str) else ""

@@ -27,6 +27,9 @@ def test_the_blocks_run_and_say_what_the_text_says(tmp_path: Path, capsys) -> No
 
 
 def test_the_defaults_of_a_sweeps_ladder_are_those_that_the_text_shows() -> None:
-    short, long = re.findall(r"^```yaml\n(.*?)^```$", GUIDE, flags=re.MULTILINE | re.DOTALL)
-    for block in (short, long):
-        assert LadderSpec.model_validate(read_ladder(yaml.safe_load(block)["ladder"])) == LadderSpec()
+    short, long, bases = [
+        LadderSpec.model_validate(read_ladder(yaml.safe_load(block)["ladder"]))
+        for block in re.findall(r"^```yaml\n(.*?)^```$", GUIDE, flags=re.MULTILINE | re.DOTALL)
+    ]
+    assert short == long == LadderSpec()
+    assert bases == LadderSpec(of="base", bases=("prajjwal1/bert-tiny", "prajjwal1/bert-small"))

@@ -6,13 +6,15 @@ import importlib.util
 import os
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from search_spaces.errors import InvalidInputError
 from trials.executors import EXECUTORS, Executor, ExecutorError, LocalExecutor, ProcessExecutor
-from trials.records import Fidelity, TrialSpec, TrialStatus
+from trials.records import Fidelity, Part, TrialSpec, TrialStatus
+from trials.runner import Runner
 from trials.specs import ModelSpec, TaskSpec
 
 CONFIG = {
@@ -61,6 +63,18 @@ def test_results_come_back_with_their_tickets_and_the_same_numbers_everywhere(ex
     assert result.metrics == pytest.approx(expected.metrics, rel=1e-5)
 
 
+def test_a_trial_on_a_further_base_is_one_of_that_base(executor, setup, deep_model):
+    spec = replace(SPEC, part=Part("base", 0.5, str(deep_model)))
+    executor.submit(8, spec)
+    ticket, result = executor.next_result()
+    assert (ticket, result.status) == (8, TrialStatus.PAUSED)
+    model, task = setup
+    there = Runner(model.model_copy(update={"name": str(deep_model)}), task).run(SPEC)
+    assert result.metrics == pytest.approx(there.metrics, rel=1e-5)
+    executor.submit(9, SPEC)
+    assert executor.next_result()[1].metrics != pytest.approx(result.metrics, rel=1e-5)
+
+
 def test_a_failure_is_a_result(executor):
     executor.submit(3, TrialSpec({**CONFIG, "head.learning_rate": 1e38}, fidelity=SPEC.fidelity))
     ticket, result = executor.next_result()
@@ -71,6 +85,13 @@ def test_stopping_twice_is_fine(executor, setup):
     other = type(executor)(workers=1)
     other.stop()
     other.stop()
+
+
+def test_a_further_base_that_cannot_be_loaded_is_no_trials_failure(executor, tmp_path):
+    executor.submit(10, replace(SPEC, part=Part("base", 0.5, str(tmp_path))))
+    with pytest.raises(InvalidInputError, match=r"model: .* has no tokenizer|no vocabulary") as caught:
+        executor.next_result()
+    assert caught.value.problems[0].where == "model"
 
 
 def test_a_killed_worker_is_lost_and_replaced(setup):

@@ -1,0 +1,137 @@
+"""Whether rungs foretell the top: smaller bases beside shares of the data, on the built-in quickstart.
+
+python -m benchmarks.base_rungs --trials 24
+
+The smaller bases are the quickstart's own base without its upper layers; they were not trained by themselves. The
+same random configurations climb each ladder, all of them to the top, whatever their rank there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.stats import spearmanr
+
+from autotune.engine import run_sweep
+from autotune.ladder_store import RUNGS
+from autotune.ledger import read_ledger
+from autotune.results import SweepResults
+from autotune.sweep import Budget, Confirm, ExecutorSpec, Fidelity, load_sweep
+from autotune.sweep_ladder import LadderSpec
+from trials.pocket import base_folder
+
+LAYERS = (1, 2)
+
+
+@dataclass(frozen=True)
+class Foretelling:
+    """What a rung said of the accuracy at the top.
+
+    Args:
+        rung: what it is.
+        spent: its training FLOPs, of those of the trials in full.
+        correlation: Spearman's, of the accuracy there with the one at the top.
+        kept: of the best quarter at the top, the share in the better half there.
+        shift: the median of the accuracy there less that at the top.
+        trials: that reached the top.
+    """
+
+    rung: str
+    spent: float
+    correlation: float
+    kept: float
+    shift: float
+    trials: int
+
+
+def without_upper_layers(layers: int, folder: Path) -> str:
+    """The quickstart's base with its lowest layers alone, as a folder of its own."""
+    from transformers import AutoModel, AutoTokenizer
+
+    AutoModel.from_pretrained(base_folder(), num_hidden_layers=layers).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(base_folder()).save_pretrained(folder)
+    return str(folder)
+
+
+def climb(spec: LadderSpec, trials: int, samples: int, folder: Path, seed: int = 0) -> SweepResults:
+    """The quickstart with random configurations, all of which climb."""
+    sweep = load_sweep("quickstart")
+    changes = {
+        "ladder": spec.model_copy(update={"random_share": 1.0, "first_rung": {}}),
+        "sampler": "random",
+        "seed": seed,
+        "budget": Budget(trials=trials),
+        "fidelity": Fidelity(train_samples=samples, evaluations=1),
+        "confirm": Confirm(seeds=0),
+        "executor": ExecutorSpec(),
+    }
+    return run_sweep(sweep.model_copy(update=changes), folder)
+
+
+def foretold(results: SweepResults) -> list[Foretelling]:
+    """Each rung below the top, the lowest first."""
+    assert results.ladder is not None
+    rows = []
+    for trial in read_ledger(results.folder, results.sweep):
+        records = trial.user_attrs.get(RUNGS, [])
+        if trial.values is None or len(records) < len(results.ladder.shares) - 1:
+            continue
+        before = 0.0
+        for record in records:
+            score = record["result"]["metrics"]["accuracy"]
+            rows.append((record["rung"], record["share"] - before, score, trial.values[0]))
+            before = record["share"]
+    table = pd.DataFrame(rows, columns=["rung", "spent", "here", "top"])
+    found = []
+    for rung, group in table.groupby("rung"):
+        here, top = group["here"].to_numpy(), group["top"].to_numpy()
+        best = np.argsort(-top, kind="stable")[: max(len(top) // 4, 1)]
+        better = set(np.argsort(-here, kind="stable")[: len(here) // 2].tolist())
+        found.append(
+            Foretelling(
+                rung=results.ladder.words[int(rung)],
+                spent=float(group["spent"].mean()),
+                correlation=float(spearmanr(here, top).statistic),
+                kept=float(np.mean([i in better for i in best.tolist()])),
+                shift=float(np.median(here - top)),
+                trials=len(group),
+            )
+        )
+    return found
+
+
+def measure(trials: int, samples: int, folder: Path, seed: int = 0) -> list[Foretelling]:
+    """Rungs of bases, then rungs of the data of about the same cost."""
+    bases = tuple(without_upper_layers(n, folder / f"{n} of 4 layers") for n in LAYERS)
+    specs = {"base": LadderSpec(of="base", bases=bases), "data": LadderSpec(of="data", min=0.25)}
+    return [
+        row
+        for name, spec in specs.items()
+        for row in foretold(climb(spec, trials, samples, folder / name, seed))
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--trials", type=int, default=24)
+    parser.add_argument("--samples", type=int, default=1600, help="examples an epoch")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        rows = measure(given.trials, given.samples, Path(folder), given.seed)
+    print("| rung | FLOPs | rank correlation | best quarter kept | accuracy there less at the top | trials |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for row in rows:
+        print(
+            f"| {row.rung} | {100 * row.spent:.0f} % | {row.correlation:.2f} | {100 * row.kept:.0f} % | "
+            f"{100 * row.shift:+.1f} points | {row.trials} |"
+        )
+
+
+if __name__ == "__main__":
+    main()
