@@ -18,6 +18,7 @@ from autotune.confirm import missing_runs, search_seed
 from autotune.events import Listener, Progress, SilentListener
 from autotune.ladder_climb import Climber
 from autotune.ledger import claim_folder, open_ledger, storage_errors, trial_result
+from autotune.objectives import MEASURED_COSTS
 from autotune.preparation import Prepared, prepare, with_base_score
 from autotune.report import write_report
 from autotune.results import SweepResults, load_results
@@ -119,6 +120,7 @@ class _Run:
     def __init__(self, prepared: Prepared, folder: Path, executor: Executor, listener: Listener) -> None:
         self.prepared, self.folder, self.executor, self.listener = prepared, folder, executor, listener
         self.sweep = prepared.sweep
+        self._measured = any(objective.name in MEASURED_COSTS for objective in self.sweep.objectives)
         self.search_ledger = open_ledger(folder, self.sweep)
         self.confirm_ledger = open_ledger(folder, self.sweep, "confirm")
         self.ledgers = (self.search_ledger, self.confirm_ledger)
@@ -160,7 +162,9 @@ class _Run:
 
     def _spec(self, job: _Job) -> TrialSpec:
         config = self.prepared.run_on(job.part, job.config)
-        return TrialSpec(config, job.seed, self.sweep.fidelity, False, job.stretch, job.part)
+        return TrialSpec(
+            config, job.seed, self.sweep.fidelity, stretch=job.stretch, part=job.part, alone=self._measured
+        )
 
     def _next_job(self, running: set[int]) -> _Job | None:
         """Who goes on, or else who is new; None where the budget allows neither."""
@@ -317,7 +321,7 @@ class _Run:
                 number, seed = todo.pop(0)
                 trial, config = self._ask_again(number, seed)
                 running[trial.number] = (trial, number)
-                spec = TrialSpec(config, seed, self.sweep.fidelity, score_test=True)
+                spec = TrialSpec(config, seed, self.sweep.fidelity, score_test=True, alone=self._measured)
                 self.executor.submit(trial.number, spec)
                 self.listener.trial_started(number, config, seed=seed)
                 report()

@@ -23,7 +23,6 @@ from trials.records import TrialResult, TrialSpec, TrialStatus
 from trials.specs import ModelSpec, TaskSpec
 
 if TYPE_CHECKING:
-    from trials.packing import Pack
     from trials.runner import Runner
 
 _LOST = TrialResult(TrialStatus.LOST, error="the worker process died")
@@ -113,9 +112,8 @@ class PackedExecutor(Executor):
 
         self._queue: deque[tuple[int, TrialSpec]] = deque()
         self._ended: deque[tuple[int, TrialResult]] = deque()
-        self._runner = Runner(model, task)
-        self._packs: dict[str | None, Pack] = {}
-        self._pack_on(None)
+        self._runner = Runner(model, task, on_disk=True)
+        self._runner.pack()
 
     def submit(self, ticket: int, spec: TrialSpec) -> None:
         self._queue.append((ticket, spec))
@@ -123,37 +121,23 @@ class PackedExecutor(Executor):
     def next_result(self) -> tuple[int, TrialResult]:
         while self._queue and self._may_enter(self._queue[0][1]):
             ticket, spec = self._queue.popleft()
-            result = self._pack_on(spec.model).enter(ticket, spec) if spec.config else self._runner.run(spec)
+            result = (
+                self._runner.pack(spec.model).enter(ticket, spec) if spec.config else self._runner.run(spec)
+            )
             if result is not None:
                 return ticket, result
         while not self._ended:
-            for pack in self._packs.values():
+            for pack in self._runner.packs.values():
                 self._ended.extend(pack.advance().items() if len(pack) else ())
         return self._ended.popleft()
 
     def stop(self) -> None:
-        self.__dict__.pop("_runner", None)
-        for pack in self.__dict__.pop("_packs", {}).values():
+        runner = self.__dict__.pop("_runner", None)
+        for pack in runner.packs.values() if runner is not None else ():
             pack.prefixes.flush()
 
     def _may_enter(self, spec: TrialSpec) -> bool:
-        return not spec.config or self._pack_on(spec.model).fits(spec)
-
-    def _pack_on(self, name: str | None) -> Pack:
-        """The trials on a base; None is the sweep's own."""
-        from trials.memory import free_memory
-        from trials.packing import Pack
-        from trials.prefix_cache import LIMIT, PrefixCache
-        from trials.prefix_store import store_for
-
-        if name not in self._packs:
-            base, data = self._runner.on(name)
-            free = free_memory(base.device)
-            kept = [pack.prefixes for pack in self._packs.values()]
-            promised = sum(max(0, prefixes.limit - prefixes.bytes) for prefixes in kept)
-            limit = LIMIT if free is None else min(LIMIT, max(0, free - promised) // 4)
-            self._packs[name] = Pack(base, data, prefixes=PrefixCache(limit, store_for(base)))
-        return self._packs[name]
+        return not spec.config or self._runner.pack(spec.model).fits(spec)
 
 
 class ProcessExecutor(Executor):
@@ -266,7 +250,7 @@ class RayExecutor(Executor):
         actor = self._ray.remote(Runner).options(
             num_gpus=min(1.0, gpus / self.slots), num_cpus=max(1, int(cores // self.slots))
         )
-        return actor.remote(*self._setup)
+        return actor.remote(*self._setup, self.slots)
 
 
 EXECUTORS: dict[str, type[Executor]] = {
@@ -291,7 +275,7 @@ def _start_worker(model: ModelSpec, task: TaskSpec, started: Any, loaded: Any, w
         model = model.model_copy(update={"device": f"cuda:{index % torch.cuda.device_count()}"})
     from trials.runner import Runner
 
-    _worker_runner = Runner(model, task)
+    _worker_runner = Runner(model, task, workers)
     with loaded.get_lock():
         loaded.value += 1
 

@@ -31,6 +31,7 @@ from search_spaces.families import REGISTRY
 from trials.chunks import chunks, starting_cost, suited_tokens
 from trials.data import TaskData
 from trials.encoding import IGNORED, Encoded, collate
+from trials.failures import FAILURES, failure, out_of_memory
 from trials.joining import CannotJoinError, Rows, frozen_layers, join
 from trials.layer_gates import Arrived, Passage
 from trials.memory import free_memory
@@ -38,7 +39,6 @@ from trials.memory_model import Computation, Config, MemoryModel
 from trials.models import Base
 from trials.prefix_cache import PrefixCache
 from trials.records import TrialResult, TrialSpec
-from trials.runner import FAILURES, failure, out_of_memory
 from trials.training import Run, alone, finish
 
 _log = logging.getLogger(__name__)
@@ -70,7 +70,8 @@ class Pack:
         prefixes: PrefixCache | None = None,
     ) -> None:
         self.base, self.data = base, data
-        self.chunk_tokens = self._most_tokens = chunk_tokens or suited_tokens(base.device)
+        self._suited_tokens = chunk_tokens or suited_tokens(base.device)
+        self.chunk_tokens = self._most_tokens = self._suited_tokens
         self.memory = MemoryModel(base.shape, Computation.of(base))
         self._longest = int(data.lengths("train").max())
         self._runs: dict[int, Run] = {}
@@ -141,6 +142,15 @@ class Pack:
         run.forward = partial(self._logits, ticket)
         self._fit_chunks()
         return None
+
+    def run(self, spec: TrialSpec) -> TrialResult:
+        """Train one configuration to its end, in a pack of its own."""
+        self._runs, self._own_frozen = {}, {}  # a run that was interrupted is still there
+        self._most_tokens = self._suited_tokens  # what did not fit before need not be this one
+        result = self.enter(0, spec)
+        while result is None:
+            result = self.advance().get(0)
+        return result
 
     def advance(self) -> dict[int, TrialResult]:
         """One step of every configuration; the results of those that ended with it."""

@@ -88,6 +88,8 @@ class TrialSpec:
         score_test: whether to score the test split at the end as well; never during the search.
         stretch: the part of the run to do; None for all of it.
         part: the part of the job to do; None for all of it. It does not go together with a stretch.
+        alone: whether the trial's time and memory have to be those of its configuration alone, so that nothing is
+            used that earlier trials have computed.
     """
 
     config: Config
@@ -96,6 +98,7 @@ class TrialSpec:
     score_test: bool = False
     stretch: Stretch | None = None
     part: Part | None = None
+    alone: bool = False
 
     @property
     def model(self) -> str | None:

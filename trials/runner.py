@@ -2,46 +2,21 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from dataclasses import replace
-
-import torch
 
 from trials.data import TaskData, load_task
 from trials.evaluation import evaluate
 from trials.executors import ExecutorError
+from trials.failures import FAILURES, failure, out_of_memory
+from trials.memory import PeakMemory, free_memory
 from trials.models import Base, load_base
+from trials.packing import Pack
+from trials.prefix_cache import LIMIT, PrefixCache
+from trials.prefix_store import store_for
 from trials.records import TrialResult, TrialSpec, TrialStatus
 from trials.specs import ModelSpec, TaskSpec
-from trials.training import DivergedError, subset, train
-
-FAILURES = (DivergedError, MemoryError, ValueError, RuntimeError, IndexError)
-"""What is the configuration's doing: divergence, running out of memory (torch.OutOfMemoryError is a
-RuntimeError), and what peft or the model raises for it. Everything else is raised."""
-
-
-def failure(error: BaseException, device: torch.device, seconds: float) -> TrialResult:
-    """The result of a trial that one of FAILURES ended: the one place where exceptions become statuses."""
-    if isinstance(error, DivergedError):
-        reason = str(error)
-    elif out_of_memory(error):
-        reason = f"out of memory: {_first_line(error)}"
-    else:
-        reason = f"{type(error).__name__}: {_first_line(error)}"
-    gc.collect()  # the failed step's tensors hang on the traceback's frames
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    return TrialResult(TrialStatus.FAILED, error=reason, seconds=seconds)
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out, on the device or in this process."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(
-        words in str(error) for words in ("can't allocate memory", "not enough memory")
-    )
+from trials.training import Run, finish, subset
 
 
 class Runner:
@@ -52,11 +27,16 @@ class Runner:
     Args:
         model: the sweep's own base; the others are kept and computed as it is.
         task: of all trials.
+        sharers: runners that share this machine's memory, this one included.
+        on_disk: whether hidden states of frozen layers also go to disk. What an earlier process computed agrees with
+            what this one would compute up to rounding, and so does then a trial.
     """
 
-    def __init__(self, model: ModelSpec, task: TaskSpec) -> None:
+    def __init__(self, model: ModelSpec, task: TaskSpec, sharers: int = 1, on_disk: bool = False) -> None:
         self._model, self._task = model, task
+        self._sharers, self._on_disk = sharers, on_disk
         self._others: dict[str, tuple[Base, TaskData]] = {}
+        self.packs: dict[str | None, Pack] = {}
         self.base, self.data = self._load(model.name)
 
     def on(self, name: str | None) -> tuple[Base, TaskData]:
@@ -72,15 +52,32 @@ class Runner:
             self._others[name] = self._load(name)
         return self._others[name]
 
+    def pack(self, name: str | None = None) -> Pack:
+        """Where the trials on a base are trained; arguments and errors as of `on`."""
+        if name not in self.packs:
+            base, data = self.on(name)
+            free = free_memory(base.device)
+            kept = [pack.prefixes for pack in self.packs.values()]
+            promised = sum(max(0, prefixes.limit - prefixes.bytes) for prefixes in kept)
+            limit = LIMIT if free is None else min(LIMIT, max(0, free - promised) // (4 * self._sharers))
+            prefixes = PrefixCache(limit, store_for(base) if self._on_disk else None)
+            self.packs[name] = Pack(base, data, prefixes=prefixes)
+        return self.packs[name]
+
     def run(self, spec: TrialSpec) -> TrialResult:
         """Train one configuration, or, where the configuration is empty, score the untouched base."""
+        if not spec.config:
+            return self._score_base(spec)
         base, data = self.on(spec.model)
         started = time.perf_counter()
         try:
-            result = train(base, data, spec) if spec.config else self._score_base(spec)
+            with PeakMemory(base.device) as memory:
+                result = finish(Run(base, data, spec)) if spec.alone else self.pack(spec.model).run(spec)
         except FAILURES as error:
             return failure(error, base.device, time.perf_counter() - started)
-        return replace(result, peak_memory=max(0, result.peak_memory - self._beside(base)))
+        if result.status == TrialStatus.FAILED:
+            return result
+        return replace(result, peak_memory=max(0, memory.peak - self._beside(base)))
 
     def _load(self, name: str) -> tuple[Base, TaskData]:
         model = self._model.other(name)
@@ -94,27 +91,27 @@ class Runner:
             raise ExecutorError(f"there is not enough memory for the base {name!r}; {fix}") from error
 
     def _beside(self, base: Base) -> int:
-        """Bytes of the other bases, where all that lies on the device counts towards a trial's peak."""
+        """Bytes of the other bases and of hidden states that are kept, where all that lies on the device counts
+        towards a trial's peak."""
         if base.device.type != "cuda":
             return 0
         loaded = (self.base, *(other for other, _ in self._others.values()))
         models = [other.model for other in loaded if other is not base]
-        return sum(tensor.nbytes for model in models for tensor in (*model.parameters(), *model.buffers()))
+        others = sum(tensor.nbytes for model in models for tensor in (*model.parameters(), *model.buffers()))
+        return others + sum(pack.prefixes.bytes for pack in self.packs.values())
 
     def _score_base(self, spec: TrialSpec) -> TrialResult:
         """What training has to beat; it means something where the base comes with its head (causal-lm)."""
         started = time.perf_counter()
-        metrics = evaluate(
-            self.base.model,
-            self.data,
-            subset(self.data.splits["validation"], spec.fidelity.eval_samples, seed=0),
-            task_type=self.base.task.type,
-            device=self.base.device,
-            autocast=self.base.autocast,
-        )
+        try:
+            metrics = evaluate(
+                self.base.model,
+                self.data,
+                subset(self.data.splits["validation"], spec.fidelity.eval_samples, seed=0),
+                task_type=self.base.task.type,
+                device=self.base.device,
+                autocast=self.base.autocast,
+            )
+        except FAILURES as error:
+            return failure(error, self.base.device, time.perf_counter() - started)
         return TrialResult(TrialStatus.COMPLETE, metrics=metrics, seconds=time.perf_counter() - started)
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:300] if text else type(error).__name__

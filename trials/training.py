@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
@@ -25,7 +25,6 @@ from search_spaces.training import (
 from trials.data import TaskData
 from trials.encoding import Encoded, collate
 from trials.evaluation import Forward, evaluate
-from trials.memory import PeakMemory
 from trials.models import Base, trainable_parameters
 from trials.optimizers import build_optimizer
 from trials.records import CurvePoint, Part, Stretch, TrialResult, TrialSpec, TrialStatus
@@ -53,6 +52,7 @@ class Run:
 
     Raises:
         DivergedError: from `update` and `result`: a training or validation loss is not finite.
+        torch.OutOfMemoryError: the configuration does not fit; see `trials.failures` for what becomes of it.
     """
 
     def __init__(self, base: Base, data: TaskData, spec: TrialSpec) -> None:
@@ -194,18 +194,6 @@ class Run:
         if not math.isfinite(scores["eval_loss"]):
             raise DivergedError(f"the validation loss became {scores['eval_loss']}")
         return scores
-
-
-def train(base: Base, data: TaskData, spec: TrialSpec) -> TrialResult:
-    """Train one configuration and score it on the validation split (and the test split, where asked).
-
-    Raises:
-        DivergedError: the training or validation loss is not finite.
-        torch.OutOfMemoryError: the configuration does not fit; see `trials.runner` for what becomes of it.
-    """
-    with PeakMemory(base.device) as memory:
-        result = finish(Run(base, data, spec))
-    return replace(result, peak_memory=memory.peak)
 
 
 def finish(run: Run) -> TrialResult:

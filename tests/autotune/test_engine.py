@@ -23,6 +23,7 @@ from search_spaces.errors import InvalidInputError
 from search_spaces.space import config_key
 from tests.autotune.sweeps import Watcher, small_sweep
 from trials.records import TrialResult, TrialStatus
+from trials.training import Run
 
 
 @pytest.fixture
@@ -104,16 +105,14 @@ def test_an_interrupted_sweep_resumes_where_it_stopped(sweep, tmp_path):
 def test_a_trial_interrupted_midway_runs_again_with_its_configuration_and_seed(sweep, tmp_path, monkeypatch):
     calls = []
 
-    def interrupted(*args: object) -> float:
+    def interrupted(*args: object) -> None:
         calls.append(1)
         if len(calls) == 8:
             raise KeyboardInterrupt
-        return original(*args)
+        original(*args)
 
-    from trials import training
-
-    original = training.training_step
-    monkeypatch.setattr(training, "training_step", interrupted)
+    original = Run.update
+    monkeypatch.setattr(Run, "update", interrupted)
     with pytest.raises(SweepInterruptedError):
         run_sweep(sweep, tmp_path / "out")
     lost = load_results(tmp_path / "out").trials.iloc[-1]
@@ -191,26 +190,23 @@ def test_a_result_that_was_written_but_not_told_is_told_on_recovery(sweep, tmp_p
 
 
 def test_nothing_but_failures_end_the_sweep_with_their_reasons(sweep, tmp_path, monkeypatch):
-    def broken(*args: object) -> float:
+    def broken(*args: object) -> None:
         raise RuntimeError("the kernel does not like this")
 
-    monkeypatch.setattr("trials.training.training_step", broken)
+    monkeypatch.setattr(Run, "update", broken)
     with pytest.raises(SweepFailedError, match="the kernel does not like this"):
         run_sweep(sweep, tmp_path / "out")
     assert (load_results(tmp_path / "out").trials["status"] == "failed").sum() == 5
 
 
 def test_some_failures_are_recorded_and_passed_over(sweep, tmp_path, monkeypatch):
-    from trials import training
+    original = Run.update
 
-    original = training.training_step
+    def moody(run: Run, loss: float, *args: float) -> None:
+        bad = any("lora_A" in name for name, _ in run.model.named_parameters())
+        original(run, float("nan") if bad else loss, *args)
 
-    def moody(model: object, batch: object, base: object) -> float:
-        if any("lora_A" in name for name, _ in model.named_parameters()):
-            return float("nan")
-        return original(model, batch, base)
-
-    monkeypatch.setattr(training, "training_step", moody)
+    monkeypatch.setattr(Run, "update", moody)
     results = run_sweep(sweep, tmp_path / "out")
     counts = results.trials["status"].value_counts()
     assert counts["failed"] >= 1

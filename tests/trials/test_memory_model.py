@@ -229,7 +229,7 @@ def test_one_that_does_not_fit_waits_until_another_leaves(runner, monkeypatch):
     )
     executor = PackedExecutor(workers=3)
     executor.start(*setup)
-    pack: Pack = executor._packs[None]
+    pack: Pack = executor._runner.pack()
     pack.prefixes.limit = 0
     configs = [s.config for s in specs]
     own, least = pack.memory.own(configs[0]), 512

@@ -57,6 +57,10 @@ def packed(
     return [results[ticket] for ticket in range(len(specs))]
 
 
+def alone(runner: Runner, spec: TrialSpec) -> TrialResult:
+    return runner.run(replace(spec, alone=True))
+
+
 def agree(one: TrialResult, other: TrialResult, rel: float = 1e-4) -> None:
     assert one.status == other.status == TrialStatus.COMPLETE, (one.error, other.error)
     assert [p.step for p in one.curve] == [p.step for p in other.curve]
@@ -71,7 +75,7 @@ def test_every_family_trains_in_a_pack_as_alone(runner):
     together = packed(runner, specs)
     for name, s, result in zip(names, specs, together, strict=True):
         try:
-            agree(result, runner.run(s))
+            agree(result, alone(runner, s))
         except AssertionError as error:
             raise AssertionError(f"{name}: {error}") from error
 
@@ -101,12 +105,12 @@ def test_every_packable_family_keeps_losses_and_weights_for_a_hundred_steps(runn
         together.update(pack.advance())
         assert not pack.apart
     for ticket, s in specs.items():
-        alone = Run(runner.base, runner.data, s)
-        leave_zero(alone)
-        agree(finish(alone), together[ticket], rel=1e-5)
-        assert alone.steps == 104
-        mine, theirs = learned(alone), learned(runs[ticket])
-        gradients = root_mean_square_gradients(alone)
+        by_itself = Run(runner.base, runner.data, s)
+        leave_zero(by_itself)
+        agree(finish(by_itself), together[ticket], rel=1e-5)
+        assert by_itself.steps == 104
+        mine, theirs = learned(by_itself), learned(runs[ticket])
+        gradients = root_mean_square_gradients(by_itself)
         heard = (gradients == 0) | (gradients > NOISE)
         assert heard.double().mean() > 0.5, names[ticket]
         off = float((mine - theirs)[heard].norm() / mine[heard].norm())
@@ -138,7 +142,7 @@ def test_an_adapter_that_mixes_rows_trains_alone(runner):
         return
     result = Pack(runner.base, runner.data).enter(0, spec(runner, "lily"))
     assert result is not None
-    agree(result, runner.run(spec(runner, "lily")))
+    agree(result, alone(runner, spec(runner, "lily")))
 
 
 def test_embeddings_of_positions_are_nobodys_rows(runner):
@@ -175,9 +179,11 @@ def test_a_mixed_pack_keeps_losses_and_weights_for_a_hundred_steps(runner):
     while len(pack):
         together.update(pack.advance())
     for ticket, s in enumerate(specs):
-        alone = Run(runner.base, runner.data, s)
-        agree(finish(alone), together[ticket], rel=1e-5)
-        mine, theirs = (torch.cat([p.detach().ravel() for p in r.parameters]) for r in (alone, runs[ticket]))
+        by_itself = Run(runner.base, runner.data, s)
+        agree(finish(by_itself), together[ticket], rel=1e-5)
+        mine, theirs = (
+            torch.cat([p.detach().ravel() for p in r.parameters]) for r in (by_itself, runs[ticket])
+        )
         assert float((mine - theirs).norm() / mine.norm()) < 1e-5
     assert runs[0].steps == 120
 
@@ -196,7 +202,7 @@ def test_configurations_enter_and_leave_between_steps(runner):
         results.update(pack.advance())
     assert list(results) == [2, 3, 1]
     for ticket, s in ((1, first), (2, second), (3, third)):
-        agree(results[ticket], runner.run(s))
+        agree(results[ticket], alone(runner, s))
 
 
 def test_one_that_diverges_fails_alone(runner):
@@ -205,7 +211,7 @@ def test_one_that_diverges_fails_alone(runner):
     failed, complete = packed(runner, [wild, calm])
     assert failed.status == TrialStatus.FAILED
     assert "loss became" in str(failed.error)
-    agree(complete, runner.run(calm))
+    agree(complete, alone(runner, calm))
 
 
 def test_memory_that_runs_out_shrinks_the_chunks_and_loses_nothing(runner, monkeypatch):
@@ -222,7 +228,7 @@ def test_memory_that_runs_out_shrinks_the_chunks_and_loses_nothing(runner, monke
     results = packed(runner, specs, chunk_tokens=512)
     assert 1 <= len(refused) <= 3
     for s, result in zip(specs, results, strict=True):
-        agree(result, runner.run(s))
+        agree(result, alone(runner, s))
 
 
 def test_an_error_that_is_no_shortage_is_traced_to_its_configuration(runner, monkeypatch):
@@ -242,7 +248,7 @@ def test_an_error_that_is_no_shortage_is_traced_to_its_configuration(runner, mon
     complete, failed = packed(runner, specs, apart=True)
     assert failed.status == TrialStatus.FAILED
     assert failed.error == "RuntimeError: shapes do not fit"
-    agree(complete, runner.run(specs[0]))
+    agree(complete, alone(runner, specs[0]))
 
 
 def test_one_that_the_joined_model_cannot_run_leaves_the_others_together(runner, monkeypatch, caplog):
@@ -266,13 +272,13 @@ def test_one_that_the_joined_model_cannot_run_leaves_the_others_together(runner,
     assert sizes == [1, 1] + [2] * 11
     assert not pack.apart
     for ticket, s in enumerate(specs):
-        agree(results[ticket], runner.run(s), rel=1e-5)
+        agree(results[ticket], alone(runner, s), rel=1e-5)
 
 
 def test_the_test_split_is_scored_where_asked(runner):
     specs = [replace(spec(runner, "lora", 1), score_test=asked) for asked in (True, False)]
     scored, unscored = packed(runner, specs)
-    assert scored.test_metrics["accuracy"] == runner.run(specs[0]).test_metrics["accuracy"]
+    assert scored.test_metrics["accuracy"] == alone(runner, specs[0]).test_metrics["accuracy"]
     assert unscored.test_metrics == {}
 
 
@@ -284,7 +290,7 @@ def test_a_language_model_in_a_pack(tiny_model, write_jsonl):
     runner = Runner(ModelSpec(name=str(tiny_model("llama")), precision="fp32"), task)
     specs = [spec(runner, "lora", 1), spec(runner, "ia3", 2, batch_size=8)]
     for s, result in zip(specs, packed(runner, specs), strict=True):
-        agree(result, runner.run(s), rel=1e-5)
+        agree(result, alone(runner, s), rel=1e-5)
 
 
 def test_chunks_are_the_cheapest_cut():

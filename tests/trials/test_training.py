@@ -24,12 +24,12 @@ from trials.runner import Runner
 from trials.schedules import lr_schedule, transformers_schedule
 from trials.specs import ModelSpec, TaskSpec
 from trials.training import (
+    Run,
     batches,
     evaluation_steps,
     learning_rate,
     padded_lengths,
     subset,
-    training_step,
 )
 
 COMMON = {"batch_size": 16, "epochs": 3, "weight_decay": 0.01, "warmup": 0.1, "schedule": "linear"}
@@ -142,21 +142,31 @@ def test_out_of_memory_is_the_configurations_failure(error, runner, monkeypatch)
     def no_room(*args: object) -> float:
         raise error
 
+    before = runner.pack().chunk_tokens
     monkeypatch.setattr("trials.training.training_step", no_room)
-    result = runner.run(TrialSpec(strong(runner), seed=0))
-    assert result.status == TrialStatus.FAILED
-    assert str(result.error).startswith("out of memory")
+    monkeypatch.setattr("trials.packing.Pack._pass", no_room)
+    for alone in (True, False):
+        result = runner.run(TrialSpec(strong(runner), seed=0, alone=alone))
+        assert result.status == TrialStatus.FAILED
+        assert str(result.error).startswith("out of memory")
+    assert runner.pack().chunk_tokens < before
     monkeypatch.undo()
     assert runner.run(TrialSpec(strong(runner), seed=0)).status == TrialStatus.COMPLETE
+    assert runner.pack().chunk_tokens == before
 
 
 def test_an_interrupt_is_nobodys_failure(runner, monkeypatch):
     def interrupted(*args: object) -> float:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("trials.training.training_step", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        runner.run(TrialSpec(strong(runner), seed=0))
+    expected = runner.run(TrialSpec(strong(runner), seed=0))
+    monkeypatch.setattr("trials.training.Run.update", interrupted)
+    for alone in (True, False):
+        with pytest.raises(KeyboardInterrupt):
+            runner.run(TrialSpec({**strong(runner), "lora.layers": 1}, seed=0, alone=alone))
+    monkeypatch.undo()
+    again = runner.run(TrialSpec(strong(runner), seed=0))
+    assert again.metrics == expected.metrics
 
 
 def test_regression_learns(tiny_model, write_jsonl):
@@ -298,9 +308,10 @@ def test_a_configuration_from_before_these_knobs_trains_as_with_their_defaults(r
 def test_a_sequence_length_cuts_what_is_trained_on_and_what_is_scored(runner, monkeypatch):
     seen: list[int] = []
 
-    def watch(model, batch, base):
-        seen.append(batch["input_ids"].shape[1])
-        return training_step(model, batch, base)
+    def watch(run):
+        batch = next_batch(run)
+        seen.extend(len(example["input_ids"]) for example in batch or ())
+        return batch
 
     scored: list[int] = []
 
@@ -308,7 +319,8 @@ def test_a_sequence_length_cuts_what_is_trained_on_and_what_is_scored(runner, mo
         scored.append(max(len(example["input_ids"]) for example in examples))
         return evaluate(model, data, examples, **options)
 
-    monkeypatch.setattr("trials.training.training_step", watch)
+    next_batch = Run.next_batch
+    monkeypatch.setattr(Run, "next_batch", watch)
     monkeypatch.setattr("trials.training.evaluate", watch_scores)
     cut = {**strong(runner), "sequence_length": 8}
     result = runner.run(TrialSpec(cut, seed=1, fidelity=Fidelity(evaluations=1), score_test=True))
