@@ -100,7 +100,7 @@ class LadderBases:
     @property
     def notes(self) -> list[str]:
         """What was found, for people."""
-        labels = dict(zip(self.bases, base_labels(list(self.bases)), strict=True))
+        labels = dict(zip(self.bases, base_labels([*self.bases]), strict=True))
         rungs = [f"{labels[name]} ({100 * cost:.3g} % of the training)" for name, cost in self.costs.items()]
         found = [f"ladder of bases: {', '.join(rungs)}"] if rungs else []
         for name, base in self.bases.items():

@@ -62,7 +62,7 @@ class Standing:
             best=best,
             elapsed=elapsed,
             remaining=self._remaining(phase, finished, total, elapsed),
-            rungs=self._rungs(),
+            rungs=self.on_ladder.reached if self.on_ladder is not None else (),
         )
 
     def _results(self) -> list[TrialResult]:
@@ -72,12 +72,6 @@ class Standing:
         rows = [(t.number, v) for t in self.ledger.trials if (v := t.user_attrs.get("values"))]
         values = np.array([v for _, v in rows], dtype=float).reshape(len(rows), len(self.sweep.objectives))
         return [number for number, _ in rows], values
-
-    def _rungs(self) -> tuple[int, ...]:
-        if self.on_ladder is None:
-            return ()
-        climbers = self.on_ladder.climb.climbers.values()
-        return tuple(sum(c.rung >= rung for c in climbers) for rung in range(self.on_ladder.ladder.top + 1))
 
     def _remaining(self, phase: str, finished: int, total: int | None, elapsed: float) -> float | None:
         """Seconds until the phase ends, by the pace so far and by the time budget, whichever is sooner."""

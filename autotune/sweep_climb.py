@@ -152,6 +152,15 @@ class SweepClimb:
         return next(iter(self.climb.promotions(closing=closing)), None)
 
     @property
+    def reached(self) -> tuple[int, ...]:
+        """How many configurations came as far as each rung; of runs that begin anew, how many there were on it."""
+        everybody = self.climb.climbers.values()
+        return tuple(
+            sum(climber.rung >= rung if self.goes_on else rung in climber.values for climber in everybody)
+            for rung in range(self.ladder.top + 1)
+        )
+
+    @property
     def expected_share(self) -> float:
         """The training that a new configuration gets on average, of that in full, where no share is widened."""
         left, below, total, whole = 1.0, 0.0, 0.0, 0.0
@@ -221,7 +230,7 @@ class LadderView:
         spec: what the sweep's file says.
         shares: of the full job, one a rung, rising to 1.
         words: what each rung is.
-        reached: configurations that were trained as far as each rung.
+        reached: configurations that were trained as far as each rung, or on it where each rung begins anew.
         waiting: those below the top that could go on.
         stopped: those that were given up.
         trust: the rank correlation of each lower rung with the top, among the random share.
@@ -287,7 +296,7 @@ def ladder_view(sweep: Sweep, trials: Iterable[FrozenTrial]) -> LadderView | Non
         spec=sweep.ladder,
         shares=on.ladder.rungs,
         words=tuple(sweep.ladder.words(sweep.model.name)),
-        reached=tuple(sum(c.rung >= rung for c in climbers) for rung in range(on.ladder.top + 1)),
+        reached=on.reached,
         waiting=states.count("waiting"),
         stopped=states.count("stopped"),
         trust=on.climb.trust(),

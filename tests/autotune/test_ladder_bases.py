@@ -214,6 +214,13 @@ def test_a_configuration_that_a_base_cannot_have_begins_above_it(on_bases, tiny_
     assert shares["head"] > 1.5
     again = SweepClimb(results.sweep, trials.values())
     assert again.climb.climbers[trials["prefix"].number].first == 2
+    assert results.ladder is not None
+    assert results.ladder.reached == (1, 1, 2)
+
+
+def test_a_base_that_can_have_nothing_of_the_space(on_bases, tiny_model):
+    with pytest.raises(InvalidInputError, match=r"ladder\.bases\[0\]: with '.*deberta.*', .*prefix"):
+        prepare(on_bases(space={"families": ["prefix"]}, ladder={"bases": [str(tiny_model("deberta"))]}))
 
 
 def test_a_base_without_room_for_all_virtual_tokens(on_bases, small, tmp_path):
@@ -370,6 +377,13 @@ def test_a_biased_base_is_seen_through():
         assert values[1] == 100.0
         assert 0.001 < variances[0] ** 0.5 < 0.1
         assert variances[1] == 0
+    # Nobody has the loss there that the front has at the top, and yet one of two may come to the front.
+    for number, score in ((20, final.min() - 0.1), (21, final.max())):
+        climb.add(number, 0)
+        here = np.array([score + 0.3, 100.0])
+        climb.tell(number, 0, here, [[(0.12, y)] for y in here])
+    assert climb.may_reach_front(climb.climbers[20])
+    assert not climb.may_reach_front(climb.climbers[21])
 
 
 def test_names_are_short_where_they_differ():
