@@ -22,7 +22,8 @@ from autotune.sweep import dump_sweep
 from search_spaces.errors import InvalidInputError
 from search_spaces.space import config_key
 from tests.autotune.sweeps import Watcher, small_sweep
-from trials.records import TrialResult, TrialStatus
+from trials.records import TrialResult, TrialSpec, TrialStatus
+from trials.runner import Runner
 from trials.training import Run
 
 
@@ -213,6 +214,27 @@ def test_some_failures_are_recorded_and_passed_over(sweep, tmp_path, monkeypatch
     assert counts["failed"] + counts["complete"] == 6
     assert results.trials.loc[results.trials["status"] == "failed", "error"].str.contains("loss became").all()
     assert "lora" not in set(results.front["param.family"])
+
+
+@pytest.mark.parametrize(
+    ("objectives", "expected"),
+    [(["accuracy", "trainable_params"], False), (["accuracy", "train_seconds"], True)],
+)
+def test_what_is_measured_is_measured_alone(objectives, expected, tiny_model, reviews, tmp_path, monkeypatch):
+    asked: list[bool] = []
+    original = Runner.run
+
+    def watch(runner: Runner, spec: TrialSpec) -> TrialResult:
+        asked.append(spec.alone)
+        return original(runner, spec)
+
+    monkeypatch.setattr(Runner, "run", watch)
+    changes = {"objectives": objectives, "budget": {"trials": 2}, "confirm": {"seeds": 1, "points": 1}}
+    results = run_sweep(small_sweep(tiny_model("bert"), reviews, **changes), tmp_path / "out")
+    assert asked[0] is False  # the untouched base, which is trained nowhere
+    assert set(asked[1:]) == {expected}
+    assert len(asked) == 1 + 2 + 1
+    assert (results.trials["cost.train_seconds"] > 0).all()
 
 
 def test_flops_and_time_end_a_search(tiny_model, reviews, tmp_path):

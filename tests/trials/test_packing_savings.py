@@ -12,7 +12,7 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import BertConfig, BertModel
 
-from tests.trials.test_packing import agree, packed, runner, spec
+from tests.trials.test_packing import agree, alone, packed, runner, spec
 from trials.encoding import collate
 from trials.joining import CannotJoinError, Rows, frozen_layers, join
 from trials.layer_gates import Arrived, Gate, Passage, first_token_of, reads_first_token
@@ -207,3 +207,30 @@ def test_a_model_with_a_trained_tensor_of_its_own_cannot_join(runner):
     model.register_parameter("more", nn.Parameter(torch.zeros(1)))
     with pytest.raises(CannotJoinError, match="beside the base's modules"):
         join(runner.base.model, {0: model}, Rows())
+
+
+def test_a_runner_trains_in_a_pack_of_one_and_uses_what_earlier_trials_computed(runner):
+    fresh = Runner(ModelSpec(name=runner.base.model.config._name_or_path, precision="fp32"), runner.base.task)
+    top = spec(fresh, "lora", 3, **{"lora.layers": 1})
+    first = fresh.run(top)
+    kept = fresh.pack().prefixes.bytes
+    assert kept > 0
+    agree(first, alone(fresh, top), rel=1e-5)
+    again = fresh.run(top)
+    assert again.metrics == first.metrics
+    assert fresh.pack().prefixes.bytes == kept
+    assert not len(fresh.pack())
+
+
+def test_a_trial_whose_time_is_its_own_uses_nothing_of_others(runner):
+    fresh = Runner(ModelSpec(name=runner.base.model.config._name_or_path, precision="fp32"), runner.base.task)
+    result = alone(fresh, spec(fresh, "lora", 3, **{"lora.layers": 1}))
+    assert result.train_seconds > 0
+    assert not fresh.packs
+
+
+def test_runners_beside_each_other_share_what_may_be_kept(runner, monkeypatch):
+    monkeypatch.setattr("trials.runner.free_memory", lambda device: 4 * 10**6)
+    setup = (ModelSpec(name=runner.base.model.config._name_or_path, precision="fp32"), runner.base.task)
+    assert Runner(*setup).pack().prefixes.limit == 10**6
+    assert Runner(*setup, 5).pack().prefixes.limit == 2 * 10**5
