@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from search_spaces.errors import InvalidInputError
 from trials.executors import EXECUTORS, Executor, ExecutorError, LocalExecutor, ProcessExecutor
@@ -92,6 +93,20 @@ def test_a_further_base_that_cannot_be_loaded_is_no_trials_failure(executor, tmp
     with pytest.raises(InvalidInputError, match=r"model: .* has no tokenizer|no vocabulary") as caught:
         executor.next_result()
     assert caught.value.problems[0].where == "model"
+
+
+def test_too_little_memory_for_a_further_base_is_no_trials_failure(setup, deep_model, monkeypatch):
+    runner = Runner(*setup)
+
+    def short_of_memory(*given: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("trials.runner.load_base", short_of_memory)
+    with pytest.raises(
+        ExecutorError, match=f"not enough memory for the base '{deep_model}'; use fewer workers"
+    ):
+        runner.run(replace(SPEC, part=Part("base", 0.5, str(deep_model))))
+    assert runner.run(SPEC).status == TrialStatus.COMPLETE
 
 
 def test_a_killed_worker_is_lost_and_replaced(setup):
