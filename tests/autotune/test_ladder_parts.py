@@ -16,6 +16,7 @@ from rich.console import Console
 
 from autotune.engine import SweepInterruptedError, run_sweep
 from autotune.events import Progress
+from autotune.ladder import SLOW_FAMILIES
 from autotune.ladder_parts import share_of
 from autotune.ladder_store import RUNGS
 from autotune.ledger import read_ledger
@@ -217,7 +218,8 @@ def test_the_quickstart_climbs(of, tmp_path):
     }
     results = run_sweep(sweep.model_copy(update=changes), tmp_path / "out")
     assert results.ladder is not None
-    assert results.ladder.reached[0] == 3
+    slow = results.trials["param.family"].isin(SLOW_FAMILIES)  # these begin a rung higher
+    assert results.ladder.reached[0] == 3 - slow.sum() > 0
     assert set(results.trials["status"]) <= {"complete", "paused"}
     assert "complete" in set(results.trials["status"])
 
