@@ -39,7 +39,7 @@ from trials.memory_model import Computation, Config, MemoryModel
 from trials.models import Base
 from trials.prefix_cache import PrefixCache
 from trials.records import TrialResult, TrialSpec
-from trials.training import Run, alone, finish
+from trials.training import Run, alone, count_tokens, finish
 
 _log = logging.getLogger(__name__)
 
@@ -218,7 +218,7 @@ class Pack:
                 self._forget_gradients(batches)
             else:
                 seconds = time.perf_counter() - started
-                tokens = {t: sum(len(e["input_ids"]) for e in batch) for t, batch in batches.items()}
+                tokens = {ticket: count_tokens(batch) for ticket, batch in batches.items()}
                 whole = sum(tokens.values())
                 return {ticket: (losses[ticket], seconds * n / whole) for ticket, n in tokens.items()}
             finally:

@@ -66,15 +66,17 @@ class Runner:
 
     def run(self, spec: TrialSpec) -> TrialResult:
         """Train one configuration, or, where the configuration is empty, score the untouched base."""
-        if not spec.config:
-            return self._score_base(spec)
-        base, data = self.on(spec.model)
+        base, _ = self.on(spec.model)
         started = time.perf_counter()
         try:
-            with PeakMemory(base.device) as memory:
-                result = finish(Run(base, data, spec)) if spec.alone else self.pack(spec.model).run(spec)
+            return self._trained(spec) if spec.config else self._score_base(spec)
         except FAILURES as error:
             return failure(error, base.device, time.perf_counter() - started)
+
+    def _trained(self, spec: TrialSpec) -> TrialResult:
+        base, data = self.on(spec.model)
+        with PeakMemory(base.device) as memory:
+            result = finish(Run(base, data, spec)) if spec.alone else self.pack(spec.model).run(spec)
         if result.status == TrialStatus.FAILED:
             return result
         return replace(result, peak_memory=max(0, memory.peak - self._beside(base)))
@@ -103,15 +105,12 @@ class Runner:
     def _score_base(self, spec: TrialSpec) -> TrialResult:
         """What training has to beat; it means something where the base comes with its head (causal-lm)."""
         started = time.perf_counter()
-        try:
-            metrics = evaluate(
-                self.base.model,
-                self.data,
-                subset(self.data.splits["validation"], spec.fidelity.eval_samples, seed=0),
-                task_type=self.base.task.type,
-                device=self.base.device,
-                autocast=self.base.autocast,
-            )
-        except FAILURES as error:
-            return failure(error, self.base.device, time.perf_counter() - started)
+        metrics = evaluate(
+            self.base.model,
+            self.data,
+            subset(self.data.splits["validation"], spec.fidelity.eval_samples, seed=0),
+            task_type=self.base.task.type,
+            device=self.base.device,
+            autocast=self.base.autocast,
+        )
         return TrialResult(TrialStatus.COMPLETE, metrics=metrics, seconds=time.perf_counter() - started)

@@ -311,3 +311,8 @@ def test_chunks_keep_within_the_limit_where_a_row_does():
     found = list(chunks(lengths, limit=40, cost=1000))
     assert all(len(chunk) * lengths[chunk].max() <= 40 or len(chunk) == 1 for chunk in found)
     assert sorted(np.concatenate(found).tolist()) == list(range(31))
+
+
+def test_chunks_hold_no_more_rows_than_they_may():
+    found = list(chunks(np.array([7] * 30 + [50]), limit=10_000, cost=1, most=8))
+    assert sorted(map(len, found)) == [1, 7, 7, 8, 8]
