@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from autotune.paths import DATA_ENDINGS
-from search_spaces.errors import InvalidInputError, Problem
+from search_spaces.errors import InvalidInputError, Problem, first_line
 from search_spaces.families.base import TaskType
 
 if TYPE_CHECKING:
@@ -284,7 +284,7 @@ def look_at_model(name: str) -> ModelLook | str:
             with urllib.request.urlopen(hf_hub_url(name, "config.json"), timeout=10) as reply:
                 text = reply.read().decode("utf-8")
     except (HFValidationError, OSError, UnicodeDecodeError) as error:
-        return f"model: {name!r} could not be looked at ({str(error).strip().splitlines()[0][:120]})"
+        return f"model: {name!r} could not be looked at ({first_line(error, 120)})"
     return _read_config(_parse_json(text, name))
 
 

@@ -22,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from autotune.ladder_store import RUNGS
 from autotune.sweep import Sweep, dump_sweep, load_sweep, same_search
-from search_spaces.errors import InvalidInputError, Problem
+from search_spaces.errors import InvalidInputError, Problem, first_line
 from trials.metrics import Direction
 from trials.records import TrialResult, TrialStatus
 
@@ -219,7 +219,7 @@ def storage_errors(folder: Path) -> Iterator[None]:
     except (optuna.exceptions.StorageInternalError, SQLAlchemyError, OSError) as error:
         cause = error.__cause__ or error
         raise LedgerError(
-            f"cannot write to {str(folder)!r} ({str(cause).strip().splitlines()[0]}). Everything that was "
+            f"cannot write to {str(folder)!r} ({first_line(cause, None)}). Everything that was "
             f"told before stays told: make room, then run: autotune resume {folder}"
         ) from error
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from autotune.inspection import look_at_model
 from autotune.paths import looks_like_path
-from search_spaces.errors import InvalidInputError, Problem
+from search_spaces.errors import InvalidInputError, Problem, first_line
 from search_spaces.families.base import TaskType
 from search_spaces.shapes import ModelShape, read_shape
 
@@ -28,7 +28,7 @@ def shape_of_model(name: str, task: TaskType, labels: int = 2) -> ModelShape:
     try:
         return read_shape(config, task, labels)
     except ValueError as error:
-        text = _first_line(error)
+        text = first_line(error)
         if "Unrecognized configuration class" in text:
             fix = "Choose another task, or a model with a head for it."
             raise InvalidInputError(
@@ -82,9 +82,5 @@ def read_config(name: str) -> Any:
         return AutoConfig.from_pretrained(str(path) if path.is_dir() else name)
     except (ValueError, OSError) as error:
         raise InvalidInputError(
-            Problem("--model", f"{name!r} cannot be read ({_first_line(error)})", _FIX)
+            Problem("--model", f"{name!r} cannot be read ({first_line(error)})", _FIX)
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:300]

@@ -10,7 +10,7 @@ from autotune.ladder_parts import rung_lengths
 from autotune.sweep import Sweep
 from search_spaces.centred import Centred
 from search_spaces.costs import CostModel, Workload
-from search_spaces.errors import InvalidInputError, Problem
+from search_spaces.errors import InvalidInputError, Problem, first_line
 from search_spaces.loading import LoadedSpace, load_space
 from search_spaces.parameters import Categorical, Int
 from search_spaces.shapes import ModelShape, read_shape
@@ -87,7 +87,7 @@ def model_shape(sweep: Sweep, data: TaskData) -> ModelShape:
     except (ValueError, OSError) as error:
         if isinstance(error, InvalidInputError):
             raise
-        text = str(error).strip().splitlines()[0][:300]
+        text = first_line(error)
         if "Unrecognized configuration class" in text:
             raise InvalidInputError(
                 Problem(

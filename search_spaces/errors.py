@@ -38,6 +38,12 @@ class InvalidInputError(ValueError):
         return type(self), (self.problems,)
 
 
+def first_line(error: BaseException, limit: int | None = 300) -> str:
+    """What an exception says, in one line of at most so many characters."""
+    text = str(error).strip()
+    return text.splitlines()[0][:limit] if text else type(error).__name__
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`Did you mean 'x'?` where a known word is close, else the list of known words."""
     known = list(known)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from search_spaces.errors import InvalidInputError, Problem, did_you_mean
+from search_spaces.errors import InvalidInputError, Problem, did_you_mean, first_line
 from trials.encoding import IGNORED, Encoded, encode, prepare_tokenizer
-from trials.sources import SPLITS, first_line, read_splits
+from trials.sources import SPLITS, read_splits
 from trials.specs import POCKET, ModelSpec, TaskSpec
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def load_tokenizer(model: ModelSpec) -> Any:
         raise InvalidInputError(
             Problem(
                 "model",
-                f"{model.name!r} has no tokenizer that loads ({first_line(error)})",
+                f"{model.name!r} has no tokenizer that loads ({first_line(error, 200)})",
                 "Give a hub id or a folder that holds the tokenizer's files beside the weights.",
             )
         ) from error
@@ -266,7 +266,7 @@ def _encode_split(
         raise InvalidInputError(
             Problem(
                 f"task.{name}",
-                f"the tokenizer cannot encode it ({first_line(error)})",
+                f"the tokenizer cannot encode it ({first_line(error, 200)})",
                 "Check the columns: text must be strings, messages lists of {role, content}.",
             )
         ) from error

@@ -6,6 +6,7 @@ import gc
 
 import torch
 
+from search_spaces.errors import first_line
 from trials.records import TrialResult, TrialStatus
 from trials.training import DivergedError
 
@@ -19,9 +20,9 @@ def failure(error: BaseException, device: torch.device, seconds: float) -> Trial
     if isinstance(error, DivergedError):
         reason = str(error)
     elif out_of_memory(error):
-        reason = f"out of memory: {_first_line(error)}"
+        reason = f"out of memory: {first_line(error)}"
     else:
-        reason = f"{type(error).__name__}: {_first_line(error)}"
+        reason = f"{type(error).__name__}: {first_line(error)}"
     gc.collect()  # the failed step's tensors hang on the traceback's frames
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -35,8 +36,3 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(
         words in str(error) for words in ("can't allocate memory", "not enough memory")
     )
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:300] if text else type(error).__name__

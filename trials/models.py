@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from search_spaces.errors import InvalidInputError, Problem
+from search_spaces.errors import InvalidInputError, Problem, first_line
 from search_spaces.families import REGISTRY
 from search_spaces.families.base import local_config
 from search_spaces.families.tools import freeze
@@ -272,7 +272,7 @@ def _loading(spec: ModelSpec, task: TaskSpec) -> Iterator[None]:
 
 
 def _cannot_load(spec: ModelSpec, task: TaskSpec, error: Exception) -> InvalidInputError:
-    text = str(error).strip().splitlines()[0][:300]
+    text = first_line(error)
     if "Unrecognized configuration class" in text:
         return InvalidInputError(
             Problem(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from datasets.exceptions import DatasetsError
 
-from search_spaces.errors import InvalidInputError, Problem
+from search_spaces.errors import InvalidInputError, Problem, first_line
 from trials.specs import DOCSTRINGS, TaskSpec
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def read_splits(task: TaskSpec) -> tuple[dict[str, Dataset], dict[str, dict[str,
             problems.append(
                 Problem(
                     f"task.{name}",
-                    f"cannot read {source.get('data_files', source['path'])!r} ({first_line(error)})",
+                    f"cannot read {source.get('data_files', source['path'])!r} ({first_line(error, 200)})",
                     "Check that the file is what its ending says.",
                 )
             )
@@ -84,7 +84,7 @@ def _customary_splits(task: TaskSpec, named: Mapping[str, Any]) -> dict[str, dic
         raise InvalidInputError(
             Problem(
                 "task.dataset",
-                f"cannot read {task.dataset!r} ({first_line(error)})",
+                f"cannot read {task.dataset!r} ({first_line(error, 200)})",
                 "Give a hub id, or a folder of data files.",
             )
         ) from error
@@ -95,9 +95,3 @@ def _load(source: Mapping[str, Any]) -> Dataset:
     from datasets import load_dataset
 
     return load_dataset(**source)
-
-
-def first_line(error: BaseException) -> str:
-    """What an exception says, in one line."""
-    text = str(error).strip()
-    return text.splitlines()[0][:200] if text else type(error).__name__
