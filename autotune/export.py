@@ -29,7 +29,7 @@ from trials.data import SPLITS, TaskData, load_task, resolve_model
 from trials.encoding import Encoded
 from trials.quantized import unquantized
 from trials.schedules import transformers_schedule
-from trials.specs import POCKET
+from trials.specs import POCKET, ModelSpec
 from trials.training import MAX_GRAD_NORM, count_tokens, learning_rate, sequence_length, subset
 
 _TEMPLATE = Path(__file__).parent / "templates" / "train.py"
@@ -101,7 +101,7 @@ def export_run(
         "model": model,
         "revision": sweep.model.revision,
         "trust_remote_code": sweep.model.trust_remote_code,
-        "precision": "bf16" if sweep.model.weights == "bf16" else sweep.model.precision,
+        "precision": _precision(sweep.model),
         "weights": sweep.model.weights,
         "unquantized": unquantized(export.shape),
         "task": sweep.task.model_dump(),
@@ -214,6 +214,13 @@ def _training_arguments(export: _Export) -> dict[str, Any]:
         "remove_unused_columns": False,
         "label_names": ["labels"],
     }
+
+
+def _precision(model: ModelSpec) -> str:
+    """What the exported run computes in: what is kept in bf16 is, and int8 is for the search alone."""
+    if model.weights == "bf16":
+        return "bf16"
+    return "fp32" if model.precision == "int8" else model.precision
 
 
 def _place_model(sweep: Sweep, to: Path) -> str:

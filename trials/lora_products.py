@@ -15,6 +15,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from trials.int8_products import Int8Form, form_of
+
 
 class Factors(NamedTuple):
     """What one configuration adds: y += scale · (x Aᵀ) Bᵀ, with A of [rank, inputs], B of [outputs, rank].
@@ -67,12 +69,13 @@ def add_products(
             spans.append((rows.start * inner, rows.stop * inner, own.scale))
             factors += [own.a, own.b]
     flat = x.reshape(-1, x.shape[-1])
-    y = _Products.apply(flat, base.weight, base.bias, tuple(spans), *factors)
+    y = _Products.apply(flat, base.weight, base.bias, form_of(base), tuple(spans), *factors)
     return y.view(*x.shape[:-1], y.shape[-1])
 
 
 class _Products(torch.autograd.Function):
-    """x of [n, inputs]; weight and bias frozen; spans are (start, stop, scale) of the pairs A, B that follow."""
+    """x of [n, inputs]; weight and bias frozen, the weight in fp32 where it has no form in int8; spans are (start,
+    stop, scale) of the pairs A, B that follow."""
 
     @staticmethod
     def forward(
@@ -80,16 +83,17 @@ class _Products(torch.autograd.Function):
         x: torch.Tensor,
         weight: torch.Tensor,
         bias: torch.Tensor | None,
+        form: Int8Form | None,
         spans: tuple[tuple[int, int, float], ...],
         *factors: torch.Tensor,
     ) -> torch.Tensor:
-        y = functional.linear(x, weight, bias)
+        y = functional.linear(x, weight, bias) if form is None else form.forward(x, bias)
         inner = []
         for (start, stop, scale), a, b in zip(spans, factors[::2], factors[1::2], strict=True):
             low = x[start:stop] @ a.t()
             y[start:stop].addmm_(low, b.t(), alpha=scale)
             inner.append(low)
-        ctx.spans = spans
+        ctx.spans, ctx.form = spans, form
         ctx.save_for_backward(x, weight, *factors, *inner)
         return y
 
@@ -99,7 +103,9 @@ class _Products(torch.autograd.Function):
         x, weight, *rest = ctx.saved_tensors
         pairs, inner = rest[: 2 * len(ctx.spans)], rest[2 * len(ctx.spans) :]
         needed = ctx.needs_input_grad
-        grad_x = grad @ weight if needed[0] else None
+        grad_x = None
+        if needed[0]:
+            grad_x = grad @ weight if ctx.form is None else ctx.form.backward(grad)
         found: list[torch.Tensor | None] = []
         for i, (start, stop, scale) in enumerate(ctx.spans):
             a, b = pairs[2 * i : 2 * i + 2]
@@ -107,6 +113,6 @@ class _Products(torch.autograd.Function):
             low = (own @ b).mul_(scale)
             if grad_x is not None:
                 grad_x[start:stop].addmm_(low, a)
-            found.append(low.t() @ x[start:stop] if needed[4 + 2 * i] else None)
-            found.append((own.t() @ inner[i]).mul_(scale) if needed[5 + 2 * i] else None)
-        return grad_x, None, None, None, *found
+            found.append(low.t() @ x[start:stop] if needed[5 + 2 * i] else None)
+            found.append((own.t() @ inner[i]).mul_(scale) if needed[6 + 2 * i] else None)
+        return grad_x, None, None, None, None, *found

@@ -24,7 +24,8 @@ from search_spaces.families.tools import freeze
 from search_spaces.parameters import Value
 from search_spaces.shapes import ModelShape, read_shape
 from trials.data import TaskData, resolve_model
-from trials.quantized import quantization, quantized_parts, settle
+from trials.int8_products import Int8Linear, check_int8, multiply_in_int8
+from trials.quantized import check_quantized, quantization, quantized_parts, settle
 from trials.specs import ModelSpec, TaskSpec
 
 if TYPE_CHECKING:
@@ -51,6 +52,11 @@ class Base:
     device: torch.device
     autocast: torch.dtype
     new_heads: tuple[str, ...]
+
+    @property
+    def in_int8(self) -> bool:
+        """Whether the matrices of the layers are multiplied in int8."""
+        return any(isinstance(module, Int8Linear) for module in self.model.modules())
 
     def skeleton(self) -> nn.Module:
         """A copy of the module tree whose tensors lie in the base's memory, except the head's.
@@ -96,6 +102,7 @@ def load_base(spec: ModelSpec, task: TaskSpec, data: TaskData) -> Base:
     """
     options: dict[str, Any] = {"dtype": torch.bfloat16 if spec.weights == "bf16" else torch.float32}
     device, shape = choose_device(spec.device), None
+    check_machine(spec)
     if spec.quantized:  # what stays as it is has to be known before the weights are read
         with _loading(spec, task):
             shape = read_shape(
@@ -105,7 +112,7 @@ def load_base(spec: ModelSpec, task: TaskSpec, data: TaskData) -> Base:
                 trust_remote_code=spec.trust_remote_code,
                 quantized=True,
             )
-            options["quantization_config"] = quantization(spec, shape, device)
+            options["quantization_config"] = quantization(spec, shape)
     model, fresh = _read(spec, task, data, **options)
     shape = shape or read_shape(model.config, task.type, labels=data.outputs)
     new_heads = tuple(name for name in shape.head_modules if any(key.startswith(f"{name}.") for key in fresh))
@@ -119,6 +126,9 @@ def load_base(spec: ModelSpec, task: TaskSpec, data: TaskData) -> Base:
         model.to(device)
     for name in shape.head_modules:
         model.get_submodule(name).float()
+    if spec.precision == "int8" and not multiply_in_int8(model.get_submodule(shape.layers_path)):
+        what = f"the layers of {spec.name!r} have no linear modules that int8 could multiply"
+        raise InvalidInputError(Problem("model.precision", what, "Write fp32."))
     precision = "bf16" if spec.weights == "bf16" else spec.precision
     return Base(model, shape, task, device, choose_dtype(precision, device), new_heads)
 
@@ -198,8 +208,21 @@ def choose_device(name: str) -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
+def check_machine(spec: ModelSpec) -> None:
+    """Refuse numbers that this machine cannot multiply, or not as fast as they promise.
+
+    Raises:
+        InvalidInputError: so it is.
+    """
+    device = choose_device(spec.device)
+    if spec.precision == "int8":
+        check_int8(device)
+    if spec.quantized:
+        check_quantized(spec, device)
+
+
 def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """bf16 where asked for, or where `auto` finds hardware that multiplies in it; else fp32."""
+    """bf16 where asked for, or where `auto` finds hardware that multiplies in it; else fp32, also beside int8."""
     if precision == "bf16":
         return torch.bfloat16
     if precision == "auto":

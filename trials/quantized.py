@@ -21,20 +21,21 @@ if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig
 
 
-def quantization(spec: ModelSpec, shape: ModelShape, device: torch.device) -> BitsAndBytesConfig:
+def check_quantized(spec: ModelSpec, device: torch.device) -> None:
+    """Refuse a device that cannot multiply quantised weights."""
+    if device.type not in QUANTIZING:
+        what = f"this machine would compute on {device.type}, which cannot multiply {spec.weights}"
+        raise InvalidInputError(Problem("model.weights", what, "Write bf16, or device: cpu."))
+
+
+def quantization(spec: ModelSpec, shape: ModelShape) -> BitsAndBytesConfig:
     """What transformers is told when it loads the base.
 
     `int8` is LLM.int8() (Dettmers et al., 2022, arXiv 2208.07339), `nf4` the normal float of QLoRA (Dettmers et
     al., 2023, arXiv 2305.14314).
-
-    Raises:
-        InvalidInputError: the device cannot multiply quantised weights.
     """
     from transformers import BitsAndBytesConfig
 
-    if device.type not in QUANTIZING:
-        what = f"this machine would compute on {device.type}, which cannot multiply {spec.weights}"
-        raise InvalidInputError(Problem("model.weights", what, "Write bf16, or device: cpu."))
     # It says for each product that its inputs are cast.
     logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
     kept = unquantized(shape)

@@ -15,7 +15,7 @@ DOCSTRINGS = "builtin:docstrings"
 POCKET = "builtin:pocket"
 """The name of the embedded base model (`trials.pocket`)."""
 
-Precision = Literal["auto", "fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16", "int8"]
 Weights = Literal["fp32", "bf16", "int8", "nf4"]
 AUTO_DEVICE = "auto"
 QUANTIZING = ("cuda", "cpu", "xpu")
@@ -35,8 +35,9 @@ class ModelSpec(BaseModel):
         name: a hub id, a local folder, or `builtin:pocket`.
         revision: a branch, tag or commit of the hub repository.
         trust_remote_code: run code that comes with the model; only for models you trust.
-        precision: of the forward and backward pass; `auto` is bf16 where the hardware has it. Adapters and
-            the optimiser's state stay in fp32.
+        precision: of the forward and backward pass; `auto` is bf16 where the hardware has it. `int8` multiplies
+            the frozen matrices in 8 bits, on processors, which is faster and not exact. Adapters and the
+            optimiser's state stay in fp32.
         weights: how the frozen base is kept: `bf16` halves its memory and multiplies in bf16; `int8` and `nf4`
             quantise the matrices of its layers to 8 and 4 bits (bitsandbytes).
         device: `auto` (CUDA, then Apple's GPU, then the CPU) or a torch device.
@@ -61,6 +62,12 @@ class ModelSpec(BaseModel):
 
     @model_validator(mode="after")
     def _check_weights(self) -> ModelSpec:
+        if self.precision == "int8" and self.weights != "fp32":
+            what = f"int8 multiplies weights that are kept in fp32, not in {self.weights}"
+            raise InvalidInputError(Problem("model.precision", what, "Leave out model.weights or precision."))
+        if self.precision == "int8" and self.device.partition(":")[0] not in (AUTO_DEVICE, "cpu"):
+            what = f"int8 is for processors, and the device is {self.device!r}"
+            raise InvalidInputError(Problem("model.precision", what, "Write bf16, or device: cpu."))
         if self.weights == "bf16" and self.precision == "fp32":
             what = "fp32 is not what weights in bf16 are multiplied in"
             raise InvalidInputError(Problem("model.precision", what, "Write bf16, or leave it out."))

@@ -1,0 +1,173 @@
+"""The frozen matrices multiplied in int8, on a processor.
+
+On a processor a trial spends most of its time in products with the frozen matrices, and where the processor has
+VNNI instructions it multiplies whole numbers of 8 bits several times as fast as fp32. So each row of what comes in,
+and each row of the matrix, is divided by its largest magnitude and rounded to 127 steps; the sums are exact, and the
+outcome is fp32 again. The gradient towards the input is a product of the same kind with the transposed matrix. This
+is SwitchBack (Wortsman et al., 2023, arXiv 2304.13013), whose third product, for the weight's gradient, a frozen
+matrix does not have. Adapters, normalisations, attention, the head and the optimiser compute in fp32.
+
+A row's scale is its own, so that what a row becomes does not depend on whose rows lie beside it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from search_spaces.errors import InvalidInputError, Problem
+
+_STEPS, _ZERO = 127, 128
+_BLOCK = 1 << 17
+"""Numbers that are rounded at a time, so that they stay in the cache between two passes."""
+_LEAST = 1e-30
+"""What a row of zeros is divided by."""
+_VNNI = ("avx512_vnni", "avx_vnni", "amx_int8")
+
+
+class Int8Matrix:
+    """A matrix in int8, with a scale for each output.
+
+    Args:
+        weight: shape [outputs, inputs], fp32.
+    """
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        largest = weight.abs().amax(1).clamp_min(_LEAST)
+        whole = (weight * (_STEPS / largest[:, None])).round().to(torch.int8).contiguous()
+        self._weight = torch.ops.onednn.qlinear_prepack(whole, None)
+        self._multiply = torch.ops.onednn.qlinear_pointwise.default
+        self._scales = largest / _STEPS
+        self._zeros = torch.zeros(len(weight), dtype=torch.int32)
+
+    def __call__(self, x: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+        """The product with x of shape [n, inputs], fp32 of shape [n, outputs]; `bias` is added."""
+        whole, largest = _in_steps(x)
+        y: torch.Tensor = self._multiply(
+            whole,
+            1.0 / _STEPS,
+            _ZERO,
+            self._weight,
+            self._scales,
+            self._zeros,
+            None,
+            1.0,
+            0,
+            torch.float32,
+            "none",
+            [],
+            "",
+        )
+        return y.mul_(largest) if bias is None else torch.addcmul(bias, y, largest, out=y)
+
+
+def _in_steps(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each row of x in steps of its largest magnitude, and those, shape [n, 1].
+
+    The steps are counted from 128: oneDNN has no fast product of two signed factors. A number to which 1.5 · 2^23 is
+    added has no bits below one, and what it was rounded to in its lowest byte.
+    """
+    n, width = x.shape
+    largest = torch.maximum(x.amax(1, keepdim=True), -x.amin(1, keepdim=True)).clamp_min_(_LEAST)
+    steps = torch.empty(n, width, dtype=torch.uint8)
+    size = max(_BLOCK // width, 1)
+    block, offset = torch.empty(min(size, n), width), torch.full((width,), 1.5 * 2**23 + _ZERO)
+    for rows, factor, out in zip(
+        x.split(size), (_STEPS / largest).split(size), steps.split(size), strict=True
+    ):
+        raised = torch.addcmul(offset, rows, factor, out=block[: len(rows)])
+        out.view(torch.int8).copy_(raised.view(torch.int32))
+    return steps, largest
+
+
+class Int8Form:
+    """A frozen matrix, as it is multiplied on the way forward and on the way back.
+
+    Nothing changes it, and copies of a model share it.
+
+    Args:
+        source: the matrix in fp32, shape [outputs, inputs].
+    """
+
+    def __init__(self, source: torch.Tensor) -> None:
+        self.source = source
+        self.forward, self.backward = Int8Matrix(source), Int8Matrix(source.t())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Int8Form:
+        return self
+
+
+class Int8Linear(nn.Linear):
+    """A linear layer whose matrix is frozen and multiplied in int8.
+
+    Args:
+        linear: whose weight and bias are shared.
+    """
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__(linear.in_features, linear.out_features, linear.bias is not None, device="meta")
+        self.weight, self.bias = linear.weight, linear.bias
+        self._form = Int8Form(linear.weight.detach())
+
+    @property
+    def form(self) -> Int8Form | None:
+        """None where an adapter trains the matrix, or has put another in its place: that one is in fp32."""
+        same = self.weight.data_ptr() == self._form.source.data_ptr() and not self.weight.requires_grad
+        return self._form if same else None
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        form = self.form
+        if form is None:
+            return functional.linear(input, self.weight, self.bias)
+        y: torch.Tensor = _Product.apply(input.reshape(-1, input.shape[-1]), self.bias, form)
+        return y.view(*input.shape[:-1], y.shape[-1])
+
+
+class _Product(torch.autograd.Function):
+    """x of [n, inputs] with a form, and a bias that may be trained."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, bias: torch.Tensor | None, form: Int8Form) -> torch.Tensor:
+        ctx.form = form
+        return form.forward(x, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (grad,) = gradients
+        towards_x, towards_bias = ctx.needs_input_grad[:2]
+        return (
+            ctx.form.backward(grad) if towards_x else None,
+            grad.sum(0) if towards_bias else None,
+            None,
+        )
+
+
+def form_of(layer: nn.Linear) -> Int8Form | None:
+    """How a layer's matrix is multiplied, if that is in int8."""
+    return layer.form if isinstance(layer, Int8Linear) else None
+
+
+def multiply_in_int8(layers: nn.Module) -> int:
+    """Have every linear layer inside `layers` multiply in int8; returns how many there are."""
+    found = [(path, module) for path, module in layers.named_modules() if type(module) is nn.Linear]
+    for path, module in found:
+        layers.set_submodule(path, Int8Linear(module))
+    return len(found)
+
+
+def check_int8(device: torch.device) -> None:
+    """Refuse a machine to which int8 brings nothing.
+
+    Raises:
+        InvalidInputError: it would not compute on a processor, or the processor has no such products.
+    """
+    if device.type != "cpu":
+        what = f"int8 is for processors, and this machine would compute on {device.type}"
+        raise InvalidInputError(Problem("model.precision", what, "Write bf16, or device: cpu."))
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    if not any(capabilities.get(name) for name in _VNNI):
+        what = "this processor multiplies int8 no faster than fp32 (it has no VNNI instructions)"
+        raise InvalidInputError(Problem("model.precision", what, "Write fp32."))
