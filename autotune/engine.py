@@ -29,7 +29,7 @@ from autotune.sweep import Sweep
 from autotune.sweep_climb import FIRST_RUNG, SPENT, States, SweepClimb
 from autotune.tables import write_tables
 from search_spaces.parameters import Config
-from trials.executors import EXECUTORS, Executor
+from trials.executors import Executor, make_executor
 from trials.records import Part, Stretch, TrialResult, TrialSpec, TrialStatus
 
 _STATES = "states"
@@ -63,7 +63,7 @@ def run_sweep(sweep: Sweep, folder: str | Path, listener: Listener | None = None
     folder, listener = Path(folder), listener or SilentListener()
     listener.progress(Progress(phase="loading"))
     prepared = prepare(sweep)
-    executor = EXECUTORS[sweep.executor.name](workers=sweep.executor.workers, address=sweep.executor.address)
+    executor = make_executor(**sweep.executor.model_dump())
     try:
         executor.start(sweep.model, sweep.task)
         if sweep.task.type == "causal-lm":

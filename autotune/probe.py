@@ -30,7 +30,7 @@ from search_spaces.parameters import Config
 from search_spaces.training import learning_rate_name
 from search_spaces.transfer import carry_over
 from surrogates.laws import FEWEST_POINTS
-from trials.executors import EXECUTORS, Executor
+from trials.executors import Executor, make_executor
 from trials.records import Fidelity, TrialResult, TrialSpec, TrialStatus
 from trials.training import count_tokens, sequence_length, subset
 
@@ -118,7 +118,7 @@ def run_probe(
         ledger = open_ledger(folder, sweep, "probe")
         for model in dict.fromkeys(run.model for run in todo):
             prober = _Prober(results, model)
-            executor = EXECUTORS[sweep.executor.name](sweep.executor.workers, sweep.executor.address)
+            executor = make_executor(**sweep.executor.model_dump())
             try:
                 executor.start(prober.sweep.model, sweep.task)
                 for run, spec, result in prober.run([run for run in todo if run.model == model], executor):

@@ -25,6 +25,7 @@ from pydantic_core.core_schema import ValidationInfo
 
 from autotune.objectives import MEASURED_COSTS, Objective
 from autotune.shorthand import expand_objectives
+from autotune.sweep_executor import ExecutorSpec
 from autotune.sweep_ladder import LadderSpec, read_ladder
 from autotune.validation import problems_of
 from search_spaces.errors import InvalidInputError, Problem, did_you_mean
@@ -97,40 +98,6 @@ class Confirm(BaseModel):
 
     seeds: int = Field(default=3, ge=0, strict=True)
     points: int = Field(default=8, ge=1, strict=True)
-
-
-class ExecutorSpec(BaseModel):
-    """Where trials run.
-
-    Args:
-        name: `local` (this process, one after another), `packed` (this process, several at once on one base),
-            `processes` (workers on this machine) or `ray`.
-        workers: trials at the same time; one for `local`, by default eight for `packed` (or what fits), else two.
-        address: of the Ray cluster; `auto` for the one this machine belongs to.
-    """
-
-    model_config = _FROZEN
-
-    name: Literal["local", "packed", "processes", "ray"] = "local"
-    workers: _Count = 1
-    address: str | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _default_workers(cls, data: object) -> object:
-        if isinstance(data, Mapping) and data.get("name", "local") != "local" and data.get("workers") is None:
-            return {**data, "workers": 8 if data["name"] == "packed" else 2}
-        return data
-
-    @model_validator(mode="after")
-    def _consistent(self) -> ExecutorSpec:
-        if self.name == "local" and self.workers != 1:
-            fix = f"Write executor: {{name: processes, workers: {self.workers}}}."
-            raise InvalidInputError(Problem("executor.workers", "local runs one trial at a time", fix))
-        if self.name != "ray" and self.address is not None:
-            fix = "Write name: ray, or remove address."
-            raise InvalidInputError(Problem("executor.address", f"{self.name} has no address", fix))
-        return self
 
 
 def _named(value: object) -> object:

@@ -21,7 +21,8 @@ from autotune.engine import run_sweep
 from autotune.ladder_store import RUNGS
 from autotune.ledger import read_ledger
 from autotune.results import SweepResults
-from autotune.sweep import Budget, Confirm, ExecutorSpec, Fidelity, load_sweep
+from autotune.sweep import Budget, Confirm, Fidelity, load_sweep
+from autotune.sweep_executor import ExecutorSpec
 from autotune.sweep_ladder import LadderSpec
 from trials.pocket import base_folder
 

@@ -20,7 +20,8 @@ import numpy as np
 
 from autotune.engine import run_sweep
 from autotune.results import SweepResults
-from autotune.sweep import Budget, Confirm, ExecutorSpec, Sweep, load_sweep
+from autotune.sweep import Budget, Confirm, Sweep, load_sweep
+from autotune.sweep_executor import ExecutorSpec
 from autotune.sweep_ladder import LadderSpec
 
 ARMS = ("full", "ladder", "same training")

@@ -8,24 +8,17 @@ executor owns the processes and nothing else. A worker that dies brings its tria
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
-import os
-import signal
 from abc import ABC, abstractmethod
 from collections import deque
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from search_spaces.errors import InvalidInputError, Problem
-from trials.records import TrialResult, TrialSpec, TrialStatus
+from trials.records import LOST, TrialResult, TrialSpec
 from trials.specs import ModelSpec, TaskSpec
+from trials.worker_processes import Workers, WorkersError
 
 if TYPE_CHECKING:
     from trials.runner import Runner
-
-_LOST = TrialResult(TrialStatus.LOST, error="the worker process died")
 
 
 class ExecutorError(RuntimeError):
@@ -33,13 +26,18 @@ class ExecutorError(RuntimeError):
 
 
 class Executor(ABC):
-    """Runs trials; see the top of this file."""
+    """Runs trials; see the top of this file.
+
+    Args:
+        workers: trials at a time.
+        address: of a cluster.
+        sharers: executors that share this machine's memory, this one included.
+    """
 
     name: ClassVar[str]
 
-    def __init__(self, workers: int = 1, address: str | None = None) -> None:
-        self.slots = workers
-        self.address = address
+    def __init__(self, workers: int = 1, address: str | None = None, sharers: int = 1) -> None:
+        self.slots, self.address, self.sharers = workers, address, sharers
 
     @abstractmethod
     def start(self, model: ModelSpec, task: TaskSpec) -> None:
@@ -73,20 +71,29 @@ class LocalExecutor(Executor):
 
     name = "local"
 
-    def __init__(self, workers: int = 1, address: str | None = None) -> None:
+    def __init__(self, workers: int = 1, address: str | None = None, sharers: int = 1) -> None:
         if workers != 1:
             raise ValueError(f"executor local runs one trial at a time, not {workers}; use processes")
-        super().__init__(workers, address)
+        super().__init__(workers, address, sharers)
         self._queue: deque[tuple[int, TrialSpec]] = deque()
         self._runner: Runner | None = None
 
     def start(self, model: ModelSpec, task: TaskSpec) -> None:
         from trials.runner import Runner
 
-        self._runner = Runner(model, task)
+        self._runner = Runner(model, task, self.sharers)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a trial is under way."""
+        return bool(self._queue)
 
     def submit(self, ticket: int, spec: TrialSpec) -> None:
         self._queue.append((ticket, spec))
+
+    def step(self) -> list[tuple[int, TrialResult]]:
+        """Do some of the work that there is; the results of the trials that ended with it."""
+        return [self.next_result()]
 
     def next_result(self) -> tuple[int, TrialResult]:
         assert self._runner is not None, "start() comes first"
@@ -112,23 +119,31 @@ class PackedExecutor(Executor):
 
         self._queue: deque[tuple[int, TrialSpec]] = deque()
         self._ended: deque[tuple[int, TrialResult]] = deque()
-        self._runner = Runner(model, task, on_disk=True)
+        self._runner = Runner(model, task, self.sharers, on_disk=True)
         self._runner.pack()
 
     def submit(self, ticket: int, spec: TrialSpec) -> None:
         self._queue.append((ticket, spec))
 
-    def next_result(self) -> tuple[int, TrialResult]:
+    @property
+    def busy(self) -> bool:
+        """Whether a trial is under way."""
+        return bool(self._queue or self._ended or any(map(len, self._runner.packs.values())))
+
+    def step(self) -> list[tuple[int, TrialResult]]:
+        """Let in who may enter, and take one step with each base; the results of the trials that ended with it."""
         while self._queue and self._may_enter(self._queue[0][1]):
             ticket, spec = self._queue.popleft()
-            result = (
-                self._runner.pack(spec.model).enter(ticket, spec) if spec.config else self._runner.run(spec)
-            )
+            packed = spec.config and not spec.alone
+            result = self._runner.pack(spec.model).enter(ticket, spec) if packed else self._runner.run(spec)
             if result is not None:
-                return ticket, result
+                return [(ticket, result)]
+        packs = [pack for pack in self._runner.packs.values() if len(pack)]
+        return [ended for pack in packs for ended in pack.advance().items()]
+
+    def next_result(self) -> tuple[int, TrialResult]:
         while not self._ended:
-            for pack in self._runner.packs.values():
-                self._ended.extend(pack.advance().items() if len(pack) else ())
+            self._ended.extend(self.step())
         return self._ended.popleft()
 
     def stop(self) -> None:
@@ -141,61 +156,57 @@ class PackedExecutor(Executor):
 
 
 class ProcessExecutor(Executor):
-    """In worker processes of this machine, which share its cores (or its GPUs, one each in turn)."""
+    """In worker processes of this machine, which share its cores (or its GPUs, one each in turn).
+
+    Args:
+        processes: among which the trials are divided; by default each has one. Where there are fewer, each trains
+            its share of them in packs.
+    """
 
     name = "processes"
 
+    def __init__(
+        self, workers: int = 1, address: str | None = None, sharers: int = 1, processes: int | None = None
+    ) -> None:
+        super().__init__(workers, address, sharers)
+        self._count = min(processes or workers, workers)
+        self._workers: Workers | None = None
+
     def start(self, model: ModelSpec, task: TaskSpec) -> None:
-        self._setup = (model, task)
-        self._context = multiprocessing.get_context("spawn")  # forked CUDA contexts and thread pools break
-        self._loaded = self._context.Value("i", 0)
-        self._futures: dict[Future[TrialResult], int] = {}
-        self._pool = self._new_pool()
+        from trials.models import check_machine
+
+        check_machine(model)
+        try:
+            self._workers = Workers(self._count, -(-self.slots // self._count), model, task)
+        except WorkersError as error:
+            raise _cannot_start() from error
 
     def submit(self, ticket: int, spec: TrialSpec) -> None:
-        try:
-            future = self._pool.submit(_run_in_worker, spec)
-        except BrokenProcessPool:
-            self._pool = self._new_pool()
-            future = self._pool.submit(_run_in_worker, spec)
-        self._futures[future] = ticket
+        assert self._workers is not None, "start() comes first"
+        self._workers.submit(ticket, spec)
 
     def next_result(self) -> tuple[int, TrialResult]:
-        done, _ = wait(self._futures, return_when=FIRST_COMPLETED)
-        future = done.pop()
-        ticket = self._futures.pop(future)
+        assert self._workers is not None, "start() comes first"
         try:
-            return ticket, future.result()
-        except BrokenProcessPool as error:
-            if self._loaded.value == 0:
-                raise ExecutorError(
-                    "no worker process could be started; its error stands above. A script that runs a sweep "
-                    "needs `if __name__ == '__main__':` around it; `executor: local` needs no processes."
-                ) from error
-            return ticket, _LOST
+            return self._workers.next_result()
+        except WorkersError as error:
+            raise _cannot_start() from error
 
     def stop(self) -> None:
-        pool = getattr(self, "_pool", None)
-        if pool is None:
-            return
-        # The pool's own shutdown waits for running trials; nobody wants their results any more.
-        for pid in self.worker_pids():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
-        pool.shutdown(wait=True, cancel_futures=True)
-        self._futures = {}
+        if self._workers is not None:
+            self._workers.stop()
+        self._workers = None
 
     def worker_pids(self) -> list[int]:
-        """The processes of the workers that have been started; they start with the first trials."""
-        return list(self._pool._processes or {})
+        """The processes that run now."""
+        return self._workers.pids if self._workers is not None else []
 
-    def _new_pool(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(
-            self.slots,
-            mp_context=self._context,
-            initializer=_start_worker,
-            initargs=(*self._setup, self._context.Value("i", 0), self._loaded, self.slots),
-        )
+
+def _cannot_start() -> ExecutorError:
+    return ExecutorError(
+        "no worker process could be started; its error stands above. A script that runs a sweep "
+        "needs `if __name__ == '__main__':` around it; `executor: local` needs no processes."
+    )
 
 
 class RayExecutor(Executor):
@@ -228,7 +239,7 @@ class RayExecutor(Executor):
         try:
             result: TrialResult = self._ray.get(done[0])
         except self._ray.exceptions.RayActorError:
-            actor, result = self._new_actor(), _LOST
+            actor, result = self._new_actor(), LOST
         finally:
             self._idle.append(actor)
         return ticket, result
@@ -258,28 +269,11 @@ EXECUTORS: dict[str, type[Executor]] = {
 }
 """Every executor by the name that a sweep file gives."""
 
-_worker_runner: Runner | None = None
 
-
-def _start_worker(model: ModelSpec, task: TaskSpec, started: Any, loaded: Any, workers: int) -> None:
-    """Load everything in a new worker process; `started` and `loaded` count the workers that came so far."""
-    global _worker_runner
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the engine decides
-    import torch
-
-    with started.get_lock():
-        index = started.value
-        started.value += 1
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
-    if model.device == "auto" and torch.cuda.is_available():
-        model = model.model_copy(update={"device": f"cuda:{index % torch.cuda.device_count()}"})
-    from trials.runner import Runner
-
-    _worker_runner = Runner(model, task, workers)
-    with loaded.get_lock():
-        loaded.value += 1
-
-
-def _run_in_worker(spec: TrialSpec) -> TrialResult:
-    assert _worker_runner is not None, "the pool's initializer loads the runner"
-    return _worker_runner.run(spec)
+def make_executor(
+    name: str, workers: int = 1, address: str | None = None, processes: int | None = None
+) -> Executor:
+    """The executor that a sweep file describes; several `processes` of packs are workers that each have one."""
+    if name == PackedExecutor.name and (processes or 1) > 1:
+        return ProcessExecutor(workers, processes=processes)
+    return EXECUTORS[name](workers, address)

@@ -160,3 +160,6 @@ class TrialResult:
     def from_json(cls, data: Mapping[str, Any]) -> TrialResult:
         curve = tuple(CurvePoint(**point) for point in data["curve"])
         return cls(**{**data, "status": TrialStatus(data["status"]), "curve": curve})
+
+
+LOST = TrialResult(TrialStatus.LOST, error="the worker process died")

@@ -24,8 +24,9 @@ from autotune.overview import overview_json
 from autotune.preparation import prepare
 from autotune.progress import PlainProgress
 from autotune.results import SweepResults, load_results
-from autotune.sweep import Budget, Confirm, ExecutorSpec, Sweep, dump_sweep, load_sweep, same_search
+from autotune.sweep import Budget, Confirm, Sweep, dump_sweep, load_sweep, same_search
 from autotune.sweep_climb import SweepClimb
+from autotune.sweep_executor import ExecutorSpec
 from autotune.sweep_ladder import LadderSpec
 from search_spaces.errors import InvalidInputError
 from tests.autotune.sweeps import SPACE, Watcher, small_sweep

@@ -179,6 +179,8 @@ def test_every_problem_is_reported_at_once() -> None:
         ({"budget": {"minutes": 1, "hours": 1}}, "budget.minutes", "hours is there as well"),
         ({"executor": "rya"}, "executor", "Did you mean 'ray'?"),
         ({"executor": {"name": "processes", "address": "x"}}, "executor.address", "has no address"),
+        ({"executor": {"name": "ray", "processes": 2}}, "executor.processes", "no packs to divide"),
+        ({"executor": {"name": "packed", "workers": 2, "processes": 3}}, "executor.processes", "2 trials"),
         (
             {"executor": "packed", "objectives": ["accuracy", "peak_memory"]},
             "objectives[1]",

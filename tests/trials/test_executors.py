@@ -13,7 +13,15 @@ import pytest
 import torch
 
 from search_spaces.errors import InvalidInputError
-from trials.executors import EXECUTORS, Executor, ExecutorError, LocalExecutor, ProcessExecutor
+from trials import worker_processes
+from trials.executors import (
+    EXECUTORS,
+    Executor,
+    ExecutorError,
+    LocalExecutor,
+    ProcessExecutor,
+    make_executor,
+)
 from trials.records import Fidelity, Part, TrialSpec, TrialStatus
 from trials.runner import Runner
 from trials.specs import ModelSpec, TaskSpec
@@ -42,11 +50,12 @@ def setup(tiny_model: Callable[[str], Path], reviews: Path) -> tuple[ModelSpec, 
     return ModelSpec(name=str(tiny_model("bert")), precision="fp32"), task  # threads differ; bf16 shows it
 
 
-@pytest.fixture(scope="module", params=sorted(EXECUTORS))
+@pytest.fixture(scope="module", params=[*sorted(EXECUTORS), "packs in processes"])
 def executor(request: pytest.FixtureRequest, setup: tuple[ModelSpec, TaskSpec]) -> Iterator[Executor]:
     if request.param == "ray" and importlib.util.find_spec("ray") is None:
         pytest.skip("Ray is not installed")
-    made = EXECUTORS[request.param](workers=1)
+    several = request.param not in EXECUTORS
+    made = make_executor("packed", workers=4, processes=2) if several else make_executor(request.param)
     made.start(*setup)
     yield made
     made.stop()
@@ -126,12 +135,79 @@ def test_a_killed_worker_is_lost_and_replaced(setup):
         executor.stop()
 
 
-def test_workers_that_cannot_start_end_the_sweep(setup, tmp_path):
+def test_packs_in_processes_give_everyone_the_numbers_of_training_alone(setup):
+    """Trials of unlike length, one of which comes when others are under way."""
+    executor = make_executor("packed", workers=4, processes=2)
+    specs = {t: replace(SPEC, config={**CONFIG, "epochs": 1 + t % 3}, seed=t) for t in range(7)}
+    results, under_way = {}, 0
+    executor.start(*setup)
+    try:
+        assert len(set(executor.worker_pids())) == 2
+        for ticket, given in specs.items():
+            if under_way == executor.slots:
+                done, results[done] = executor.next_result()
+                under_way -= 1
+            executor.submit(ticket, given)
+            under_way += 1
+        while len(results) < len(specs):
+            done, results[done] = executor.next_result()
+    finally:
+        executor.stop()
+    here = Runner(*setup)
+    for ticket, given in specs.items():
+        assert results[ticket].metrics == pytest.approx(here.run(given).metrics, rel=1e-5)
+
+
+def test_a_killed_worker_loses_its_own_trials_alone(setup):
+    executor = make_executor("packed", workers=4, processes=2)
+    executor.start(*setup)
+    long = replace(SPEC, config={**CONFIG, "epochs": 100_000})
+    try:
+        for ticket in (1, 3, 5):  # to the first worker, the second, and the first again
+            executor.submit(ticket, SPEC if ticket == 3 else long)
+        os.kill(executor.worker_pids()[0], signal.SIGKILL)
+        results = dict(executor.next_result() for _ in range(3))
+        assert {ticket: str(result.status) for ticket, result in results.items()} == {
+            1: "lost",
+            3: "complete",
+            5: "lost",
+        }
+        for ticket in (6, 7, 8, 9):
+            executor.submit(ticket, SPEC)
+        assert {executor.next_result()[1].status for _ in range(4)} == {TrialStatus.COMPLETE}
+    finally:
+        executor.stop()
+
+
+def test_workers_that_cannot_load_the_base_say_why(setup, tmp_path):
     model, task = setup
     executor = ProcessExecutor(workers=1)
-    executor.start(model.model_copy(update={"name": str(tmp_path / "nothing")}), task)
+    with pytest.raises(InvalidInputError, match="nothing"):
+        executor.start(model.model_copy(update={"name": str(tmp_path / "nothing")}), task)
+    executor.stop()
+
+
+def _dies(*_: object) -> None:
+    os._exit(1)
+
+
+def test_workers_that_die_at_once_end_the_sweep(setup, monkeypatch):
+    monkeypatch.setattr(worker_processes, "_work", _dies)
+    executor = ProcessExecutor(workers=2)
+    with pytest.raises(ExecutorError, match="no worker process could be started"):
+        executor.start(*setup)
+    assert executor.worker_pids() == []
+
+
+def test_workers_that_can_no_longer_be_replaced_end_the_sweep(setup, monkeypatch):
+    executor = ProcessExecutor(workers=1)
+    executor.start(*setup)
+    monkeypatch.setattr(worker_processes, "_work", _dies)
+    monkeypatch.setattr(worker_processes, "_TRIES", 0)
     try:
-        executor.submit(1, SPEC)
+        executor.submit(1, replace(SPEC, config={**CONFIG, "epochs": 100_000}))
+        os.kill(executor.worker_pids()[0], signal.SIGKILL)
+        assert executor.next_result()[1].status == TrialStatus.LOST
         with pytest.raises(ExecutorError, match="no worker process could be started"):
             executor.next_result()
     finally:
