@@ -8,11 +8,14 @@ sides run the same configurations on the same examples, in turns, in one process
 
 * Trainer: the model is loaded anew for every trial, as in a script that is called once a configuration.
   Trainer's defaults, batches padded to their longest example, evaluation in batches of 64, fp32.
-* Ours: the executor `packed` with K workers; the base is loaded once for all trials.
+* Ours: the executor `packed` with K workers, in as many `--processes` as a row says (where there are several, each
+  computes with its part of the cores), the base's products in a `--precision`; the base is loaded once for all
+  trials, in each process.
 
 `training` is trained samples a second of training alone: collation, forward, backward and optimiser, without
 loading and evaluation. `trials/h` counts everything from the loading of the weights to the last validation
-score. Not in either: imports and tokenising, which both sides do once. Ours begins each row with nothing kept.
+score. Not in either: imports and tokenising, which both sides do once; starting processes is in `trials/h`. Of
+several processes, `training` takes the mean. Ours begins each row with nothing kept.
 Utilisation is the FLOPs of the cost model on examples without padding over training time times the best
 measured product of two fp32 matrices; what a side need not compute at all counts as computed. `cpu` is the
 ratio of processor seconds of the whole trials; with --threads 1 other work on the machine hardly moves it.
@@ -23,6 +26,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import itertools
 import json
 import os
 import platform
@@ -32,7 +36,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +47,7 @@ from search_spaces.costs import CostModel, Workload
 from search_spaces.families import REGISTRY, local_config
 from search_spaces.parameters import Config
 from trials.data import TaskData, load_task
-from trials.executors import PackedExecutor
+from trials.executors import make_executor
 from trials.models import choose_device
 from trials.records import Fidelity, TrialSpec
 from trials.runner import Runner
@@ -55,6 +59,18 @@ MIXES = ("all layers", "top layers")
 PAGE = Path(__file__).parent / "RESULTS.md"
 BATCH = 32
 EVAL_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How ours is run: configurations at a time, processes, and what the frozen matrices are multiplied in."""
+
+    k: int
+    processes: int = 1
+    precision: str = "fp32"
+
+    def __str__(self) -> str:
+        return f"K = {self.k}, {self.processes} process(es), {self.precision}"
 
 
 @dataclass
@@ -165,11 +181,11 @@ def with_trainer(model: ModelSpec, runner: Runner, spec: TrialSpec, folder: str)
     return Measured(trained - begun, ended - started, time.process_time() - cpu, (loss,))
 
 
-def packed(model: ModelSpec, task: TaskSpec, specs: Sequence[TrialSpec], size: int) -> Measured:
-    """All trials through the executor `packed` with `size` workers, the base's loading included."""
-    started, cpu = time.perf_counter(), time.process_time()
-    executor = PackedExecutor(workers=size)
-    executor.start(model, task)
+def packed(model: ModelSpec, task: TaskSpec, specs: Sequence[TrialSpec], variant: Variant) -> Measured:
+    """All trials through the executor `packed`, the base's loading included."""
+    started, cpu, size = time.perf_counter(), _cpu_seconds(), variant.k
+    executor = make_executor("packed", size, processes=variant.processes)
+    executor.start(model.model_copy(update={"precision": variant.precision}), task)
     waiting, results = list(enumerate(specs)), {}
     under_way = 0
     while waiting or under_way:
@@ -182,8 +198,14 @@ def packed(model: ModelSpec, task: TaskSpec, specs: Sequence[TrialSpec], size: i
     errors = [result.error for result in results.values() if result.error]
     assert not errors, errors
     losses = tuple(results[ticket].metrics["eval_loss"] for ticket in range(len(specs)))
-    train = sum(result.train_seconds for result in results.values())
-    return Measured(train, time.perf_counter() - started, time.process_time() - cpu, losses)
+    train = sum(result.train_seconds for result in results.values()) / variant.processes
+    return Measured(train, time.perf_counter() - started, _cpu_seconds() - cpu, losses)
+
+
+def _cpu_seconds() -> float:
+    """Of this process and of those that it has waited for."""
+    spent = os.times()
+    return spent.user + spent.system + spent.children_user + spent.children_system
 
 
 def peak_flops(device: torch.device, size: int = 1536, repeats: int = 7) -> float:
@@ -215,41 +237,46 @@ def model_flops(runner: Runner, data: TaskData, specs: Sequence[TrialSpec]) -> f
 
 def measure(arguments: argparse.Namespace, mix: str, say: Callable[[str], None]) -> list[dict[str, Any]]:
     """One row a K."""
-    model, task = setting(arguments.device, arguments.precision)
+    model, task = setting(arguments.device, arguments.precision[0])
     runner = Runner(model, task)
     fidelity = Fidelity(arguments.samples, arguments.eval_samples, evaluations=1)
     configs = configurations(mix, arguments.trials, runner.base.shape.depth)
     specs = [TrialSpec(config, seed, fidelity) for seed, config in enumerate(configs)]
-    sizes = arguments.k
+    variants = [
+        Variant(k, processes, precision)
+        for precision, processes, k in itertools.product(
+            arguments.precision, arguments.processes, arguments.k
+        )
+        if k >= processes
+    ]
     peak, repeats = 0.0, []
     for repeat in range(arguments.repeats):
         trainer, ours = Measured(), {}
-        folder = tempfile.mkdtemp()
-        for turn, (size, share) in enumerate(zip(sizes, np.array_split(specs, len(sizes)), strict=True)):
+        folder, turns = tempfile.mkdtemp(), len(variants)
+        for turn, (variant, share) in enumerate(zip(variants, np.array_split(specs, turns), strict=True)):
             peak = max(peak, peak_flops(runner.base.device))
             for spec in share:
                 trainer += with_trainer(model, runner, spec, folder)
-            ours[size] = packed(model, task, specs, size)
-            say(f"{mix}: repeat {repeat + 1} of {arguments.repeats}, turn {turn + 1} of {len(sizes)}")
+            ours[variant] = packed(model, task, specs, variant)
+            say(f"{mix}: repeat {repeat + 1} of {arguments.repeats}, turn {turn + 1} of {turns}")
         shutil.rmtree(folder)
         repeats.append((trainer, ours))
-    return [
-        summary(mix, size, specs, repeats, model_flops(runner, runner.data, specs), peak) for size in sizes
-    ]
+    flops = model_flops(runner, runner.data, specs)
+    return [summary(mix, variant, specs, repeats, flops, peak) for variant in variants]
 
 
 def summary(
     mix: str,
-    size: int,
+    variant: Variant,
     specs: Sequence[TrialSpec],
-    repeats: Sequence[tuple[Measured, dict[int, Measured]]],
+    repeats: Sequence[tuple[Measured, dict[Variant, Measured]]],
     flops: float,
     peak: float,
 ) -> dict[str, Any]:
     """Medians over the repeats, and the lowest and highest ratio."""
     samples = len(specs) * (specs[0].fidelity.train_samples or 0)
-    pairs = [(trainer, ours[size]) for trainer, ours in repeats]
-    row: dict[str, Any] = {"mix": mix, "k": size, "trials": len(specs), "repeats": len(pairs)}
+    pairs = [(trainer, ours[variant]) for trainer, ours in repeats]
+    row: dict[str, Any] = {"mix": mix, **asdict(variant), "trials": len(specs), "repeats": len(pairs)}
     for side, runs in (("trainer", [t for t, _ in pairs]), ("ours", [o for _, o in pairs])):
         row[f"{side}_samples_per_second"] = float(np.median([samples / run.train for run in runs]))
         row[f"{side}_trials_per_hour"] = float(np.median([3600 * len(specs) / run.whole for run in runs]))
@@ -263,15 +290,15 @@ def summary(
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """The rows as text; `T` is Trainer's side."""
+    """The rows as text; `T` is Trainer's side, `P` the processes of ours."""
     lines = [
-        "mix         K | training, samples/s        | trials an hour             | cpu          | utilisation | "
-        "validation loss",
-        "              |      T  ours ratio         |      T  ours ratio         | ratio        |     T  ours |  "
-        "    T   ours",
+        "mix         K P      | training, samples/s        | trials an hour             | cpu          | utilisation "
+        "| validation loss",
+        "                     |      T  ours ratio         |      T  ours ratio         | ratio        |     T  ours "
+        "|      T   ours",
     ]
     for row in rows:
-        cells = [f"{row['mix']:10s} {row['k']:2d} "]
+        cells = [f"{row['mix']:10s} {row['k']:2d} {row['processes']} {row['precision']:4s} "]
         for name, unit in (("training", "samples_per_second"), ("trials", "trials_per_hour")):
             low, high = row[f"{name}_ratio_range"]
             rates = f"{row[f'trainer_{unit}']:6.0f} {row[f'ours_{unit}']:5.0f} {row[f'{name}_ratio']:5.2f}"
@@ -291,12 +318,12 @@ def markdown(rows: Sequence[dict[str, Any]], where: dict[str, Any], arguments: a
         f"{rows[0]['trials']} trials of {arguments.samples} + {arguments.eval_samples} sentences, "
         f"{rows[0]['repeats']} repeat(s), {where['device']}, {threads}, load {where['load']:.1f} at the end.",
         "",
-        "| K | samples/s, Trainer | ours | ratio | trials/h, Trainer | ours | ratio | processor time "
-        "| utilisation, Trainer | ours | validation loss, Trainer | ours |",
-        "| --- " * 12 + "|",
+        "| K | processes | products | samples/s, Trainer | ours | ratio | trials/h, Trainer | ours | ratio "
+        "| processor time | utilisation, Trainer | ours | validation loss, Trainer | ours |",
+        "| --- " * 14 + "|",
     ]
     for row in rows:
-        cells = [str(row["k"])]
+        cells = [str(row[name]) for name in ("k", "processes", "precision")]
         for name, unit in (("training", "samples_per_second"), ("trials", "trials_per_hour")):
             cells += [f"{row[f'{side}_{unit}']:.0f}" for side in ("trainer", "ours")]
             cells.append(_ratio(row, name))
@@ -333,7 +360,9 @@ def main() -> None:
     parser.add_argument("--mix", choices=MIXES, nargs="+", default=list(MIXES))
     parser.add_argument("--threads", type=int, help="by default what torch chooses")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto", help="of ours")
+    parser.add_argument("--processes", type=int, nargs="+", default=[1], help="of ours")
+    products = ("auto", "fp32", "bf16", "int8")
+    parser.add_argument("--precision", choices=products, nargs="+", default=["auto"], help="of ours")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write what was measured")
     parser.add_argument("--write", action="store_true", help="put the tables into benchmarks/RESULTS.md")
     arguments = parser.parse_args()
@@ -345,7 +374,7 @@ def main() -> None:
     import transformers
 
     transformers.logging.set_verbosity_error()
-    model, task = setting(arguments.device, arguments.precision)
+    model, task = setting(arguments.device, arguments.precision[0])
     load_task(task, model)
     rows: list[dict[str, Any]] = []
     for mix in arguments.mix:

@@ -7,19 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.throughput import Measured, configurations, markdown, summary, write
+from benchmarks.throughput import Measured, Variant, configurations, markdown, summary, write
 from trials.records import Fidelity, TrialSpec
 
 
 def rows() -> list[dict]:
     specs = [TrialSpec(config, 0, Fidelity(100, 50)) for config in configurations("top layers", 3, 6)]
+    variant = Variant(8, 2, "int8")
     slow = [Measured(30.0, 60.0, 50.0, (0.5, 0.6, 0.7)), Measured(60.0, 90.0, 100.0, (0.5, 0.6, 0.7))]
     fast = [
-        {8: Measured(10.0, 15.0, 25.0, (0.4, 0.6, 0.8))},
-        {8: Measured(10.0, 30.0, 25.0, (0.4, 0.6, 0.8))},
+        {variant: Measured(10.0, 15.0, 25.0, (0.4, 0.6, 0.8))},
+        {variant: Measured(10.0, 30.0, 25.0, (0.4, 0.6, 0.8))},
     ]
     pairs = list(zip(slow, fast, strict=True))
-    return [summary("top layers", 8, specs, pairs, flops=1e9, peak=1e9)]
+    return [summary("top layers", variant, specs, pairs, flops=1e9, peak=1e9)]
 
 
 def test_rates_are_medians_and_ratios_are_taken_in_pairs():
@@ -50,7 +51,7 @@ def test_the_table_goes_between_its_marks(tmp_path: Path):
     assert "old" not in lines
     table = [line for line in lines if line.startswith("|")]
     assert len({line.count("|") for line in table}) == 1
-    assert table[-1].startswith("| 8 | 8 | 30 | 4.50 (3.00 to 6.00) | ")
+    assert table[-1].startswith("| 8 | 2 | int8 | 8 | 30 | 4.50 (3.00 to 6.00) | ")
     with pytest.raises(ValueError, match="no lines <!-- throughput, all layers -->"):
         write("all layers", text, page)
 
