@@ -60,6 +60,7 @@ class Pack:
         base, data: of every configuration.
         chunk_tokens: tokens of one forward pass, padding included, at most; by default what suits the device.
         prefixes: where the states of frozen layers are kept; by default in memory alone.
+        sharers: packs in other processes that take from the same memory, this one included.
     """
 
     def __init__(
@@ -68,8 +69,9 @@ class Pack:
         data: TaskData,
         chunk_tokens: int | None = None,
         prefixes: PrefixCache | None = None,
+        sharers: int = 1,
     ) -> None:
-        self.base, self.data = base, data
+        self.base, self.data, self._sharers = base, data, sharers
         self._suited_tokens = chunk_tokens or suited_tokens(base.device)
         self.chunk_tokens = self._most_tokens = self._suited_tokens
         self.memory = MemoryModel(base.shape, Computation.of(base))
@@ -104,7 +106,8 @@ class Pack:
     def _free(self) -> int | None:
         """Bytes for the next steps, without those that the cache of hidden states may still take."""
         free = free_memory(self.base.device)
-        return None if free is None else free - max(0, self.prefixes.limit - self.prefixes.bytes)
+        promised = max(0, self.prefixes.limit - self.prefixes.bytes)
+        return None if free is None else free // self._sharers - promised
 
     def _unallocated(self, entering: Sequence[Config] = ()) -> float:
         """What configurations that have made no step yet will take for themselves, in bytes."""

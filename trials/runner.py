@@ -61,7 +61,7 @@ class Runner:
             promised = sum(max(0, prefixes.limit - prefixes.bytes) for prefixes in kept)
             limit = LIMIT if free is None else min(LIMIT, max(0, free - promised) // (4 * self._sharers))
             prefixes = PrefixCache(limit, store_for(base) if self._on_disk else None)
-            self.packs[name] = Pack(base, data, prefixes=prefixes)
+            self.packs[name] = Pack(base, data, prefixes=prefixes, sharers=self._sharers)
         return self.packs[name]
 
     def run(self, spec: TrialSpec) -> TrialResult:

@@ -147,10 +147,13 @@ def _work(pipe: Connection, index: int, count: int, room: int, model: ModelSpec,
     from trials.executors import LocalExecutor, PackedExecutor
 
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // count))
+    sharers = count
     if model.device == "auto" and torch.cuda.is_available():
-        model = model.model_copy(update={"device": f"cuda:{index % torch.cuda.device_count()}"})
+        devices = torch.cuda.device_count()
+        model = model.model_copy(update={"device": f"cuda:{index % devices}"})
+        sharers = -(-count // devices)
     executor: LocalExecutor | PackedExecutor
-    executor = LocalExecutor(sharers=count) if room == 1 else PackedExecutor(room, sharers=count)
+    executor = LocalExecutor(sharers=sharers) if room == 1 else PackedExecutor(room, sharers=sharers)
     with contextlib.suppress(EOFError, BrokenPipeError):  # then nobody is there any more
         if not _said(pipe, executor.start, model, task):
             return
