@@ -75,7 +75,8 @@ class Workers:
         """Give a trial to the worker that has the fewest."""
         worker = min(self._workers, key=lambda worker: len(worker.tickets))
         worker.tickets.add(ticket)
-        with contextlib.suppress(BrokenPipeError):  # it has died, which its end of the pipe will tell
+        # If it has died, its end of the pipe will tell.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             worker.pipe.send((ticket, spec))
 
     def next_result(self) -> tuple[int, TrialResult]:
