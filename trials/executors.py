@@ -119,11 +119,13 @@ class PackedExecutor(Executor):
 
         self._queue: deque[tuple[int, TrialSpec]] = deque()
         self._ended: deque[tuple[int, TrialResult]] = deque()
+        self._changed = False  # since it was last asked who may enter
         self._runner = Runner(model, task, self.sharers, on_disk=True)
         self._runner.pack()
 
     def submit(self, ticket: int, spec: TrialSpec) -> None:
         self._queue.append((ticket, spec))
+        self._changed = True
 
     @property
     def busy(self) -> bool:
@@ -132,14 +134,16 @@ class PackedExecutor(Executor):
 
     def step(self) -> list[tuple[int, TrialResult]]:
         """Let in who may enter, and take one step with each base; the results of the trials that ended with it."""
-        while self._queue and self._may_enter(self._queue[0][1]):
+        while self._changed and self._queue and self._may_enter(self._queue[0][1]):
             ticket, spec = self._queue.popleft()
             packed = spec.config and not spec.alone
             result = self._runner.pack(spec.model).enter(ticket, spec) if packed else self._runner.run(spec)
             if result is not None:
                 return [(ticket, result)]
         packs = [pack for pack in self._runner.packs.values() if len(pack)]
-        return [ended for pack in packs for ended in pack.advance().items()]
+        ended = [result for pack in packs for result in pack.advance().items()]
+        self._changed = bool(ended)
+        return ended
 
     def next_result(self) -> tuple[int, TrialResult]:
         while not self._ended:
