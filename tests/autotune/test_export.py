@@ -19,7 +19,7 @@ from sklearn import metrics as reference
 from torch.optim.lr_scheduler import LambdaLR
 
 from autotune.engine import run_sweep
-from autotune.export import export_run, train_run
+from autotune.export import _precision, export_run, train_run
 from autotune.picks import pick_trial
 from autotune.results import SweepResults
 from autotune.sweep import Sweep, parse_sweep
@@ -29,6 +29,7 @@ from tests.autotune.sweeps import small_sweep
 from trials.data import load_task
 from trials.optimizers import build_optimizer
 from trials.schedules import lr_schedule
+from trials.specs import ModelSpec
 from trials.training import decay_groups, learning_rate
 
 
@@ -368,3 +369,16 @@ def test_the_scripts_own_scores_are_those_of_scikit_learn():
     assert names["correlation"](a, b) == pytest.approx(stats.pearsonr(a, b).statistic)
     ranks = [names["mean_ranks"](np.unique(x, return_inverse=True)[1]) for x in (a, b)]
     assert names["correlation"](*ranks) == pytest.approx(stats.spearmanr(a, b).statistic)
+
+
+@pytest.mark.parametrize(
+    ("model", "precision"),
+    [
+        ({}, "auto"),
+        ({"precision": "int8"}, "fp32"),
+        ({"precision": "bf16"}, "bf16"),
+        ({"weights": "bf16"}, "bf16"),
+    ],
+)
+def test_a_run_computes_in_what_the_base_is_kept_in_and_never_in_int8(model, precision):
+    assert _precision(ModelSpec(name="m", **model)) == precision

@@ -221,6 +221,16 @@ def test_chunks_are_as_large_as_memory_lets_them(runner, monkeypatch):
     assert pack.chunk_tokens == 2048
 
 
+def test_packs_that_share_memory_take_a_part_of_it_each(runner, monkeypatch):
+    tight(monkeypatch, 1000)
+    free = []
+    for sharers in (1, 4):
+        pack = Pack(runner.base, runner.data, sharers=sharers)
+        pack.prefixes.limit = 100  # promised to this pack's own states
+        free.append(pack._free())
+    assert free == [900, 150]
+
+
 def test_one_that_does_not_fit_waits_until_another_leaves(runner, monkeypatch):
     specs = [spec(runner, "lora", seed, epochs=1) for seed in range(3)]
     setup = (
