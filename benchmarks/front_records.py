@@ -20,6 +20,7 @@ ARMS = {
     "ladder": "autotune, ladder",
     "packed": "autotune, packed",
     "both": "autotune, ladder and packed",
+    "int8": "autotune, packed, int8 products",
 }
 SHARE = 0.95
 SMALLEST = 100.0

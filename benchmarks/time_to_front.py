@@ -12,6 +12,7 @@ fidelity:
 * `plain`: a sweep of this project, one trial after another, without ladder and packs.
 * `ladder`, `packed`, `both`: the same with either, and with both. Where there is a ladder, `--ladder-times` as many
   trials may begin, as most stop early.
+* `int8`: as `packed`, with the base's products in 8 bits (processors with VNNI); accuracy is as searched here, too.
 
 The reference is the front of all trials of all arms and seeds that lie in DIR, so that it may move when there are
 more of them. Hypervolume is of (1 - accuracy, log10 parameters) against the corner (0.5, 6). Clocks run from the
@@ -35,12 +36,16 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.front_records import ARMS, SHARE, SMALLEST, Done, Record, table
 
+if TYPE_CHECKING:
+    from autotune.sweep import Sweep
+
 BY_HAND = ("gp", "tpe")
 ON_LADDER = ("ladder", "both")
+PACKED = ("packed", "both", "int8")
 PAGE = Path(__file__).parent / "RESULTS.md"
 START, END = "<!-- time to front -->", "<!-- end of time to front -->"
 
@@ -145,25 +150,35 @@ def spent(record: Record, given: Setting) -> bool:
     return len({trial.number for trial in record.trials}) >= wanted or wall >= 0.8 * 60 * given.minutes
 
 
+def sweep_of(arm: str, seed: int, given: Setting) -> Sweep:
+    """The sweep of an arm of this project."""
+    from autotune.sweep import parse_sweep
+
+    on_ladder = arm in ON_LADDER
+    model = given.sweep["model"]
+    return parse_sweep(
+        {
+            **given.sweep,
+            "model": {**model, "precision": "int8"} if arm == "int8" else model,
+            "seed": seed,
+            "ladder": on_ladder,
+            "executor": "packed" if arm in PACKED else "local",
+            "budget": {
+                "trials": given.ladder_trials if on_ladder else given.trials,
+                "minutes": given.minutes,
+            },
+        }
+    )
+
+
 def by_sweep(record: Record, path: Path, given: Setting, out: Path) -> None:
     """An arm of this project; its folder lies beside its record."""
     from autotune.engine import run_sweep
     from autotune.events import SilentListener
     from autotune.preparation import prepare
-    from autotune.sweep import parse_sweep
     from trials.records import TrialResult
 
-    on_ladder = record.arm in ON_LADDER
-    trials = given.ladder_trials if on_ladder else given.trials
-    sweep = parse_sweep(
-        {
-            **given.sweep,
-            "seed": record.seed,
-            "ladder": on_ladder,
-            "executor": "packed" if record.arm in ("packed", "both") else "local",
-            "budget": {"trials": trials, "minutes": given.minutes},
-        }
-    )
+    sweep = sweep_of(record.arm, record.seed, given)
     costs = prepare(sweep).costs  # tokenises, before the clock runs
     configs: dict[int, Any] = {}
     clock = Clock(record)

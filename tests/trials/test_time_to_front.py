@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks import time_to_front
 from benchmarks.front_records import Done, Record, first_at, moments, reference_volume, table
-from benchmarks.time_to_front import Clock, Setting, page_text, run_arm, write
+from benchmarks.time_to_front import Clock, Setting, page_text, run_arm, sweep_of, write
 
 CORNER = (0.5, 6.0)
 
@@ -112,11 +112,28 @@ def test_records_go_on_where_they_stopped(tmp_path: Path, monkeypatch: pytest.Mo
     assert "`gp`: GPSampler" in page.read_text()
 
 
+QUICK = {"quick": True, "samples": 48, "eval_samples": 40, "trials": 2, "ladder_times": 2.0, "minutes": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("arm", "executor", "on_ladder", "precision", "trials"),
+    [
+        ("plain", "local", False, "fp32", 2),
+        ("packed", "packed", False, "fp32", 2),
+        ("both", "packed", True, "fp32", 4),
+        ("int8", "packed", False, "int8", 2),
+    ],
+)
+def test_an_arm_has_what_its_name_says(arm: str, executor: str, on_ladder: bool, precision: str, trials: int):
+    sweep = sweep_of(arm, 3, time_to_front.setting(argparse.Namespace(**QUICK)))
+    assert (sweep.executor.name, sweep.ladder is not None) == (executor, on_ladder)
+    assert (sweep.model.precision, sweep.budget.trials, sweep.seed) == (precision, trials, 3)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("arm", ["tpe", "both"])
 def test_an_arm_runs_by_hand_and_as_a_sweep(tmp_path: Path, arm: str):
-    few = {"quick": True, "samples": 48, "eval_samples": 40, "trials": 2, "ladder_times": 2.0, "minutes": 1.0}
-    given = time_to_front.setting(argparse.Namespace(**few))
+    given = time_to_front.setting(argparse.Namespace(**QUICK))
     finished = run_arm(arm, 0, given, tmp_path)
     path = moments(finished, given.corner)
     assert path[-1].trials == (4 if arm == "both" else 2)
