@@ -1,4 +1,4 @@
-"""How long a search has taken, over all the processes that worked on it."""
+"""How long a part of a sweep has taken, over all the processes that worked on it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ import time
 
 import optuna
 
+_SECONDS = "seconds"
 
-class SearchClock:
-    """Seconds of search so far, over all the processes that worked on it; kept in the study."""
+
+class StudyClock:
+    """Wall seconds of a search or a confirmation so far, over its sessions; kept in its study.
+
+    Not the sum of its trials' seconds: those of trials that run side by side, or in a pack, are the same ones.
+    """
 
     def __init__(self, study: optuna.Study) -> None:
         self._study = study
-        self._before = float(study.user_attrs.get("search_seconds", 0.0))
+        self._before = float(study.user_attrs.get(_SECONDS, 0.0))
         self._started = time.monotonic()
 
     def start(self) -> None:
@@ -23,4 +28,4 @@ class SearchClock:
         return self._before + time.monotonic() - self._started
 
     def save(self) -> None:
-        self._study.set_user_attr("search_seconds", self.seconds)
+        self._study.set_user_attr(_SECONDS, self.seconds)

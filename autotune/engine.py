@@ -13,7 +13,7 @@ from pathlib import Path
 
 import optuna
 
-from autotune.clock import SearchClock
+from autotune.clock import StudyClock
 from autotune.confirm import missing_runs, search_seed
 from autotune.events import Listener, Progress, SilentListener
 from autotune.ladder_climb import Climber
@@ -136,7 +136,7 @@ class _Run:
                 sampler = sampler.observing(self.on_ladder.observe)
         self.search_ledger.study.sampler = sampler
         self.confirm_ledger.study.sampler = optuna.samplers.RandomSampler(seed=self.sweep.seed)
-        self.clock = SearchClock(self.search_ledger.study)
+        self.clock = StudyClock(self.search_ledger.study)
         self.standing = Standing(self.sweep, self.search_ledger, self.clock, self.on_ladder)
 
     # --- search
@@ -226,7 +226,11 @@ class _Run:
         trial = self.search_ledger.trial(number)
         config = trial.params
         complete = result.status == TrialStatus.COMPLETE
-        attributes = {"costs": self.prepared.cost_table(config), "baselines": self.prepared.baselines}
+        attributes = {
+            "costs": self.prepared.cost_table(config),
+            "baselines": self.prepared.baselines,
+            "elapsed": self.clock.seconds,
+        }
         if self.on_ladder is not None:
             result = self._since_the_rung_below(trial, result)
         values = self.prepared.values(config, result) if complete else None
@@ -309,7 +313,7 @@ class _Run:
         todo = missing_runs(load_results(self.folder))
         total = len(todo)
         running: dict[int, tuple[optuna.Trial, int]] = {}
-        started = time.monotonic()
+        started, clock = time.monotonic(), StudyClock(ledger.study)
 
         def report() -> None:
             done = total - len(todo) - len(running)
@@ -329,7 +333,8 @@ class _Run:
             trial, number = running.pop(ticket)
             complete = result.status == TrialStatus.COMPLETE
             values = self.prepared.values(trial.params, result) if complete else None
-            ledger.tell(trial.number, result, values, {})
+            ledger.tell(trial.number, result, values, {"elapsed": clock.seconds})
+            clock.save()
             names = [objective.name for objective in self.sweep.objectives]
             shown = dict(zip(names, values, strict=True)) if values is not None else {}
             self.listener.trial_finished(number, result, shown, True)

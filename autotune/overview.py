@@ -22,11 +22,11 @@ _MEASURES = ("trials", "hours", "flops")
 
 
 def budget_used(results: SweepResults) -> dict[str, tuple[float, float | None]]:
-    """Spent and allowed (None where unlimited) by measure; hours are those of the trials themselves."""
+    """Spent and allowed (None where unlimited) by measure; hours are those of the search, on the wall."""
     trials = results.trials
     ended = trials[trials["status"].isin(SPENT)]
     flops = float((ended["cost.train_flops"] * ended["share"]).sum()) if "cost.train_flops" in ended else 0.0
-    spent = {"trials": float(len(ended)), "hours": float(trials["seconds"].sum()) / 3600, "flops": flops}
+    spent = {"trials": float(len(ended)), "hours": results.search_seconds / 3600, "flops": flops}
     return {name: (spent[name], getattr(results.sweep.budget, name)) for name in _MEASURES}
 
 
@@ -148,7 +148,7 @@ def _budget_text(results: SweepResults) -> str:
         if name == "trials":
             parts.append(f"{used:.0f} of {limit} trials" if limit else f"{used:.0f} trials")
         elif name == "hours":
-            parts.append(clock(used * 3600) + (f" of {clock(limit * 3600)}" if limit else "") + " in trials")
+            parts.append(clock(used * 3600) + (f" of {clock(limit * 3600)}" if limit else ""))
         else:
             spent = quantity("train_flops", used)
             parts.append(f"{spent} of {quantity('train_flops', limit)}" if limit else spent)

@@ -219,7 +219,7 @@ def knee_trial(results: SweepResults) -> int | None:
 def _budget_fact(results: SweepResults) -> Fact:
     trials, budget = results.trials, results.sweep.budget
     limit = f" of {budget.trials}" if budget.trials is not None else ""
-    notes = [f"{duration(float(trials['seconds'].fillna(0).sum()))} in trials"]
+    notes = [f"{duration(results.search_seconds)} of search"]
     if budget.hours is not None:
         notes[0] += f" (limit {duration(3600 * budget.hours)})"
     if "cost.train_flops" in trials:
@@ -230,7 +230,7 @@ def _budget_fact(results: SweepResults) -> Fact:
             words += f", {percent(results.ladder.used)} of full training"
         notes.append(words if budget.flops is None else f"{words} (limit {si(budget.flops, 'FLOPs')})")
     if not results.confirmations.empty:
-        seconds = duration(float(results.confirmations["seconds"].sum()))
+        seconds = duration(float(results.confirmations["elapsed"].max()))
         notes.append(f"then {counted(len(results.confirmations), 'confirmation run')}, {seconds}")
     return Fact("Budget used", f"{len(trials)}{limit} trials", ", ".join(notes))
 

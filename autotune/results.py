@@ -32,15 +32,17 @@ class SweepResults:
         folder: the sweep's folder.
         sweep: the resolved sweep; its objectives have references, ideals and floors where they are known.
         trials: one row a trial, in order: `trial` (number), `status` (complete, paused, stopped, pruned,
-            failed, lost, running), `started` and `finished` (timestamps), `seconds`, `seed`, `error`, `share`
-            (of its training that is behind; known costs are those of the whole), `feasible`, `on_front`, on a
-            ladder `rung` (what the highest was that it was trained on: measured costs are of there), one
-            column an objective under its name (NaN unless complete), `param.NAME` for every parameter (missing
-            where inactive), `metric.NAME` for every validation score, `cost.NAME` for every known and measured
-            cost, `cost.head_params` among them.
+            failed, lost, running), `started` and `finished` (timestamps), `elapsed` (wall seconds of
+            search when it ended), `seconds` (from its start to its end, beside others), `seed`, `error`,
+            `share` (of its training that is behind; known costs are those of the whole), `feasible`,
+            `on_front`, on a ladder `rung` (what the highest was that it was trained on: measured costs
+            are of there), one column an objective under its name (NaN unless complete), `param.NAME` for
+            every parameter (missing where inactive), `metric.NAME` for every validation score,
+            `cost.NAME` for every known and measured cost, `cost.head_params` among them.
         curves: one row a point of a validation curve: `trial`, `step`, `samples`, `metric.NAME`.
-        confirmations: one row a confirmation run that is complete: `trial` (whose configuration it repeats),
-            `seed`, `seconds`, `metric.NAME` on validation and `test.NAME` on the test split.
+        confirmations: one row a confirmation run that is complete: `trial` (whose configuration it
+            repeats), `seed`, `elapsed` (wall seconds of confirmation when it ended), `metric.NAME` on
+            validation and `test.NAME` on the test split.
         baselines: the metric on validation of what needs no adapter, by name (`majority class`; the best
             `trained head` that the search met).
         ladder: who came how far on it, and whether it could be trusted; None for a sweep without one.
@@ -61,6 +63,11 @@ class SweepResults:
     @property
     def objectives(self) -> tuple[Objective, ...]:
         return tuple(self.sweep.objectives)
+
+    @property
+    def search_seconds(self) -> float:
+        """Wall time of the search until its last trial ended, over all its sessions."""
+        return float(self.trials["elapsed"].fillna(0.0).max()) if len(self.trials) else 0.0
 
     @property
     def front(self) -> pd.DataFrame:
@@ -150,6 +157,7 @@ def _trials(trials: Sequence[FrozenTrial], objectives: Sequence[Objective]) -> p
         "status",
         "started",
         "finished",
+        "elapsed",
         "seconds",
         "seed",
         "error",
@@ -190,6 +198,7 @@ def _trial_row(trial: FrozenTrial, objectives: Sequence[Objective]) -> dict[str,
         "status": "running" if result is None else str(result.status),
         "started": trial.datetime_start,
         "finished": trial.datetime_complete,
+        "elapsed": trial.user_attrs.get("elapsed", np.nan),
         "seconds": np.nan if result is None else result.seconds,
         "seed": trial.user_attrs.get("seed"),
         "error": None if result is None else result.error,
@@ -227,11 +236,11 @@ def _confirmations(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
         {
             "trial": trial.user_attrs["trial"],
             "seed": trial.user_attrs["seed"],
-            "seconds": result.seconds,
+            "elapsed": trial.user_attrs.get("elapsed", np.nan),
             **{f"metric.{name}": value for name, value in result.metrics.items()},
             **{f"test.{name}": value for name, value in result.test_metrics.items()},
         }
         for trial in trials
         if (result := trial_result(trial)) is not None and result.status == TrialStatus.COMPLETE
     ]
-    return pd.DataFrame(rows, columns=None if rows else ["trial", "seed", "seconds"])
+    return pd.DataFrame(rows, columns=None if rows else ["trial", "seed", "elapsed"])

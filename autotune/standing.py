@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from autotune.clock import SearchClock
+from autotune.clock import StudyClock
 from autotune.events import Progress
 from autotune.ledger import Ledger, trial_result
 from autotune.results import feasible_rows, on_front, share_dominated
@@ -23,9 +23,7 @@ class Standing:
         on_ladder: who is where on the ladder; None for a sweep without one.
     """
 
-    def __init__(
-        self, sweep: Sweep, ledger: Ledger, clock: SearchClock, on_ladder: SweepClimb | None
-    ) -> None:
+    def __init__(self, sweep: Sweep, ledger: Ledger, clock: StudyClock, on_ladder: SweepClimb | None) -> None:
         self.sweep, self.ledger, self.clock, self.on_ladder = sweep, ledger, clock, on_ladder
 
     def front(self) -> set[int]:

@@ -22,8 +22,8 @@ class Progress:
 
     Args:
         table: one row an ended trial in the order in which they ended, with a row of zeros before:
-            `ended` (how many so far), `trial`, `hypervolume` in [0, 1], and the sums so far `seconds` (of the
-            trials' own wall times: twice the clock where two run at once) and `flops` (of trials that did not fail).
+            `ended` (how many so far), `trial`, `hypervolume` in [0, 1], `seconds` of search so far, on the wall,
+            and the sum so far of `flops` (of trials that did not fail).
     """
 
     table: pd.DataFrame
@@ -67,7 +67,7 @@ def progress_view(results: SweepResults) -> Progress:
     table = pd.DataFrame(
         {"ended": range(len(ended) + 1), "trial": [-1, *ended["trial"]], "hypervolume": volumes}
     )
-    table["seconds"] = [0.0, *ended["seconds"].fillna(0.0).cumsum()]
+    table["seconds"] = [0.0, *ended["elapsed"].ffill().fillna(0.0).cummax()]
     if "cost.train_flops" in ended:
         paused = ended["status"].isin(["paused", "stopped"]).to_numpy(dtype=bool)
         flops = ended["cost.train_flops"] * ended["share"]
@@ -99,7 +99,7 @@ def plot_hypervolume(results: SweepResults) -> go.Figure:
         marker={"color": PALETTE[0], "size": 9, "line": {"color": "white", "width": 1.2}},
         hovertext=[
             f"<b>Trial {row['trial']:.0f}</b> moved the front<br>hypervolume {percent(row['hypervolume'])}"
-            f"<br>after {counted(int(row['ended']), 'trial')}, {duration(row['seconds'])} in trials"
+            f"<br>after {counted(int(row['ended']), 'trial')}, {duration(row['seconds'])}"
             for _, row in grew.iterrows()
         ],
     )  # fmt: skip
@@ -119,7 +119,7 @@ def _buttons(figure: go.Figure, table: pd.DataFrame, grew: pd.DataFrame) -> None
         scales.append(("flops", "FLOPs", f"Training FLOPs, failed trials apart, summed ({total})"))
     if table["seconds"].iloc[-1] > 0:
         total = duration(table["seconds"].iloc[-1])
-        scales.append(("seconds", "Time", f"Seconds in trials, summed ({total})"))
+        scales.append(("seconds", "Time", f"Seconds of search ({total})"))
     # Half a trial is no tick; None lets plotly choose.
     steps = {"ended": 1 if len(table) <= 12 else None}
     buttons = [

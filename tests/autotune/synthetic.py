@@ -77,8 +77,19 @@ def synthetic_results(
     if statuses is None:
         statuses = [{4: "failed", 7: "pruned"}.get(number % 10, "complete") for number in range(trials)]
     rows = [_trial(number, status, names, rng) for number, status in enumerate(statuses)]
-    empty = ["trial", "status", "started", "finished", "seconds", "seed", "error", "share", "config", *names]
-    table = pd.DataFrame(rows, columns=None if rows else empty)
+    empty = [
+        "trial",
+        "status",
+        "started",
+        "finished",
+        "elapsed",
+        "seconds",
+        "seed",
+        "error",
+        "share",
+        "config",
+    ]
+    table = pd.DataFrame(rows, columns=None if rows else [*empty, *names])
     values = table[list(names)].to_numpy(dtype=float)
     table["feasible"] = feasible_rows(resolved.objectives, values)
     table["on_front"] = on_front(resolved.objectives, values)
@@ -168,6 +179,7 @@ def _trial(number: int, status: str, names: Sequence[str], rng: np.random.Genera
         "status": status,
         "started": started,
         "finished": started + pd.Timedelta(seconds=seconds),
+        "elapsed": 30 * number + seconds,
         "seconds": seconds,
         "seed": number,
         "error": error,
@@ -210,7 +222,7 @@ def _confirmations(table: pd.DataFrame, seeds: int, rng: np.random.Generator) ->
         {
             "trial": trial["trial"],
             "seed": 1_000_000 + index,
-            "seconds": trial["seconds"],
+            "elapsed": 1.0 + index,
             "metric.accuracy": trial["metric.accuracy"] - 0.008 + rng.normal(0, 0.005),
             "metric.eval_loss": trial["metric.eval_loss"] + 0.01 + rng.normal(0, 0.008),
             "test.accuracy": trial["metric.accuracy"] - 0.012 + rng.normal(0, 0.006),
@@ -219,4 +231,4 @@ def _confirmations(table: pd.DataFrame, seeds: int, rng: np.random.Generator) ->
         for _, trial in table[table["on_front"]].iterrows()
         for index in range(seeds)
     ]
-    return pd.DataFrame(rows, columns=None if rows else ["trial", "seed", "seconds"])
+    return pd.DataFrame(rows, columns=None if rows else ["trial", "seed", "elapsed"])

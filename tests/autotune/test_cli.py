@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -248,6 +249,16 @@ def test_what_comes_next_depends_on_the_budget(tmp_path: Path) -> None:
     )
     assert finished(switched_off)
     assert budget_used(switched_off)["trials"] == (27.0, 3)
+
+
+def test_the_hours_of_a_budget_are_those_on_the_wall(tmp_path: Path) -> None:
+    made = synthetic_results(tmp_path, sweep={"budget": {"minutes": 17}})
+    spent, limit = budget_used(made)["hours"]
+    assert (spent * 3600, limit) == (made.trials["elapsed"].max(), pytest.approx(17 / 60))
+    assert not finished(made)
+    together = made.trials.assign(seconds=8 * made.trials["seconds"])  # in a pack of eight
+    assert not finished(replace(made, trials=together))
+    assert finished(replace(made, trials=made.trials.assign(elapsed=1021.0)))
 
 
 def test_an_empty_sweep_has_a_status(tmp_path: Path) -> None:

@@ -125,6 +125,21 @@ def test_a_trial_interrupted_midway_runs_again_with_its_configuration_and_seed(s
     assert len(complete(tmp_path / "out")) == 6
 
 
+def test_the_time_of_a_search_is_the_walls_and_goes_on_in_the_next_session(tiny_model, reviews, tmp_path):
+    # Two trials at a time: their own seconds, summed, say more than the clock on the wall.
+    packed = small_sweep(tiny_model("bert"), reviews, executor={"name": "packed", "workers": 2})
+    began = time.perf_counter()
+    with pytest.raises(SweepInterruptedError):
+        run_sweep(packed, tmp_path / "out", Watcher(stop_at(3)))
+    first = load_results(tmp_path / "out").search_seconds
+    results = run_sweep(packed, tmp_path / "out")
+    assert 0 < first < results.search_seconds < time.perf_counter() - began
+    ended = results.trials[results.trials["status"] == "complete"].sort_values("finished")
+    assert ended["elapsed"].is_monotonic_increasing
+    assert ended["elapsed"].iloc[-1] == results.search_seconds
+    assert (results.confirmations["elapsed"] > 0).all()
+
+
 def test_an_interrupt_during_confirmation_resumes_there(sweep, tmp_path):
     with pytest.raises(SweepInterruptedError):
         run_sweep(sweep, tmp_path / "out", Watcher(stop_at(7)))

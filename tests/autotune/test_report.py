@@ -308,7 +308,7 @@ class TestTables:
             {
                 "trial": [7, 7],
                 "seed": [1, 2],
-                "seconds": [1.0, 1.0],
+                "elapsed": [1.0, 2.0],
                 "metric.accuracy": [0.8, 0.9],
                 "test.accuracy": [0.7, 0.7],
             }
