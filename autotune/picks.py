@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from autotune.front import knee
 from autotune.objectives import unit_losses
@@ -29,9 +30,9 @@ def pick_trial(results: SweepResults, pick: str, where: Sequence[str] = ()) -> i
     """The trial that a pick names.
 
     Args:
-        pick: `knee` (the front's point of diminishing returns), `best` (the best quality, by its confirmed
-            mean where there is one), `smallest` (the fewest trainable parameters), or the number
-            of any complete trial.
+        pick: `knee` (the front's point of diminishing returns), `best` (the best quality), both by confirmed
+            means where there are some, `smallest` (the fewest trainable parameters), or the number of any
+            complete trial.
         where: conditions such as `trainable_params<=1%` or `accuracy>=0.9` that the point must meet.
 
     Raises:
@@ -118,12 +119,12 @@ def _position(results: SweepResults, rows: pd.DataFrame, pick: str) -> int:
 
 
 def knee_position(results: SweepResults, rows: pd.DataFrame) -> int:
-    """The row where more cost stops paying: the knee of quality against cost.
+    """The row where more cost stops paying: the knee of quality against cost, by what `_trusted` says.
 
     Costs mostly go together (parameters and the FLOPs to train them), so they are averaged, in units of the
     box between ideal and reference, and so are qualities: two costs must not outvote one quality.
     """
-    units = unit_losses(results.objectives, results.values(rows))
+    units = unit_losses(results.objectives, _trusted(results, rows))
     costs = np.array([is_cost(objective.name) for objective in results.objectives])
     if costs.any() and not costs.all():
         units = np.column_stack([units[:, ~costs].mean(axis=1), units[:, costs].mean(axis=1)])
@@ -131,11 +132,21 @@ def knee_position(results: SweepResults, rows: pd.DataFrame) -> int:
 
 
 def best_position(results: SweepResults, rows: pd.DataFrame) -> int:
-    """The row with the best quality: by the mean over the confirmation seeds, among the rows that have one
-    (a lucky score of the search must not beat a confirmed mean), else by the search's own value."""
+    """The row with the best quality, by what `_trusted` says."""
     objective = quality(results)
-    values = rows.set_index("trial")[objective.name].astype(float)
-    means = confirmed(results, objective.name)["mean"].reindex(values.index)
-    if means.notna().any():
-        values = means
-    return int(np.nanargmin(objective.loss(values.to_numpy())))
+    values = _trusted(results, rows)[:, results.objectives.index(objective)]
+    return int(np.nanargmin(objective.loss(values)))
+
+
+def _trusted(results: SweepResults, rows: pd.DataFrame) -> NDArray[np.float64]:
+    """The objectives of rows of the front, shape [n, objectives], with scores that hold on other seeds.
+
+    Where any row was confirmed, a score is the mean over the confirmation seeds, and NaN for a row without:
+    a lucky score of the search must not beat a confirmed mean. Else it is what the search saw.
+    """
+    values = results.values(rows).copy()
+    for j, objective in enumerate(results.objectives):
+        means = confirmed(results, objective.name)["mean"].reindex(rows["trial"])
+        if not is_cost(objective.name) and means.notna().any():
+            values[:, j] = means
+    return values

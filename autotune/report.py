@@ -204,7 +204,12 @@ def _knee_fact(results: SweepResults) -> Fact:
     if trial is None:
         return Fact("Knee", "–", "no trial is on the front")
     row = results.front.set_index("trial").loc[trial].to_dict()
-    parts = [f"{within_sentence(label(o.name))} {quantity(o.name, row[o.name])}" for o in results.objectives]
+    parts = []
+    for objective in results.objectives:
+        name, means = objective.name, confirmed(results, objective.name)["mean"]
+        again = not is_cost(name) and trial in means.index
+        shown = f"{quantity(name, means[trial])} confirmed" if again else quantity(name, row[name])
+        parts.append(f"{within_sentence(label(name))} {shown}")
     return Fact("Knee", f"trial {trial}", ", ".join(parts))
 
 
@@ -230,7 +235,7 @@ def _budget_fact(results: SweepResults) -> Fact:
             words += f", {percent(results.ladder.used)} of full training"
         notes.append(words if budget.flops is None else f"{words} (limit {si(budget.flops, 'FLOPs')})")
     if not results.confirmations.empty:
-        seconds = duration(float(results.confirmations["elapsed"].max()))
+        seconds = duration(float(results.confirmations["elapsed"].fillna(0.0).max()))
         notes.append(f"then {counted(len(results.confirmations), 'confirmation run')}, {seconds}")
     return Fact("Budget used", f"{len(trials)}{limit} trials", ", ".join(notes))
 

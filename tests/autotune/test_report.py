@@ -248,6 +248,21 @@ class TestHeadline:
         assert knee_trial(results) == pick_trial(results, "knee")
         assert knee_trial(synthetic_results(Path("s"), statuses=["failed"])) is None
 
+    def test_luck_in_the_search_makes_no_knee(self, results: SweepResults) -> None:
+        searched = knee_trial(replace(results, confirmations=results.confirmations.iloc[:0]))
+        runs = results.confirmations
+        worse = runs.assign(
+            **{"metric.accuracy": runs["metric.accuracy"].where(runs["trial"] != searched, 0.51)}
+        )
+        made = replace(results, confirmations=worse)
+        fact = next(fact for fact in headline(made) if fact.name == "Knee")
+        assert knee_trial(made) != searched
+        assert fact.value == f"trial {knee_trial(made)}"
+        assert fact.note.startswith("accuracy ")
+        assert "confirmed, adapter parameters" in fact.note
+        some = worse[worse["trial"] == searched]
+        assert knee_trial(replace(results, confirmations=some)) == searched  # the only one that is known
+
     def test_luck_is_positive_where_the_search_saw_too_much(self, results: SweepResults) -> None:
         accuracy = results.objectives[0]
         assert luck(accuracy, 0.9, 0.8) == pytest.approx(0.1)
