@@ -11,11 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from autotune.objectives import Objective
 from autotune.on_base import model_shape, read_base
 from autotune.picks import pick_trial
 from autotune.results import SweepResults
 from autotune.scale_to import Change, RateLaw, Scale, Target, law_of_probe, scaled
 from autotune.sweep import Sweep
+from autotune.tables import confirmed, is_cost
 from search_spaces import parameters
 from search_spaces.errors import InvalidInputError, Problem
 from search_spaces.families import REGISTRY
@@ -246,10 +250,22 @@ def _write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def _found(results: SweepResults, trial: int, objective: Objective) -> str:
+    """What the search saw of an objective and, of a score, what the report seeds say."""
+    value = f"{results.trials.set_index('trial')[objective.name][trial]:,.6g}"
+    if is_cost(objective.name):
+        return value
+    seen = confirmed(results, objective.name)
+    if trial not in seen.index:
+        return f"{value} (search, one seed)"
+    row = seen.loc[trial]
+    test = f", {row['test']:.4g} on the test split" if np.isfinite(row["test"]) else ""
+    return f"{row['mean']:.4g} (mean of {row['seeds']:.0f} seeds the search never used){test}; {value} in the search"
+
+
 def _readme(export: _Export, own_tuner: bool) -> str:
     results, sweep, config = export.results, export.sweep, export.config
-    row = results.trials.set_index("trial").loc[export.trial]
-    objectives = "\n".join(f"* {o.name}: {row[o.name]:,.6g} (search, one seed)" for o in results.objectives)
+    objectives = "\n".join(f"* {o.name}: {_found(results, export.trial, o)}" for o in results.objectives)
     settings = "\n".join(f"* `{name}`: {value}" for name, value in config.items())
     package = OPTIMIZERS[optimizer_of(config)].package
     further = "" if package is None else f"\nIts optimiser also needs `pip install {package}`.\n"

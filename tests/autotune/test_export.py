@@ -8,6 +8,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -91,6 +92,22 @@ def test_a_wrong_pick_says_what_would_be_right(pick, where, message, results, tm
     with pytest.raises(InvalidInputError, match=message):
         export_run(results, pick, where, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_the_runs_readme_says_what_holds_on_other_seeds(results, tmp_path):
+    trial = pick_trial(results, "best")
+    runs = results.confirmations[results.confirmations["trial"] == trial]
+    words = (export_run(results, "best", [], tmp_path / "best") / "README.md").read_text()
+    mean, test = runs["metric.accuracy"].mean(), runs["test.accuracy"].mean()
+    searched = column(results, trial, "accuracy")
+    assert (
+        f"* accuracy: {mean:.4g} (mean of {len(runs)} seeds the search never used), {test:.4g} on the test "
+        f"split; {searched:,.6g} in the search\n"
+    ) in words
+    assert f"* trainable_params: {column(results, trial, 'trainable_params'):,.6g}\n" in words
+    other = replace(results, confirmations=results.confirmations.iloc[:0])
+    words = (export_run(other, str(trial), [], tmp_path / "other") / "README.md").read_text()
+    assert f"* accuracy: {searched:,.6g} (search, one seed)\n" in words
 
 
 def test_a_folder_with_something_in_it_is_not_overwritten(results, tmp_path):
