@@ -21,6 +21,7 @@ ARMS = {
     "packed": "autotune, packed",
     "both": "autotune, ladder and packed",
     "int8": "autotune, packed, int8 products",
+    "plain8": "autotune, neither, int8 products",
 }
 SHARE = 0.95
 SMALLEST = 100.0

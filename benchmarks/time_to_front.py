@@ -12,7 +12,8 @@ fidelity:
 * `plain`: a sweep of this project, one trial after another, without ladder and packs.
 * `ladder`, `packed`, `both`: the same with either, and with both. Where there is a ladder, `--ladder-times` as many
   trials may begin, as most stop early.
-* `int8`: as `packed`, with the base's products in 8 bits (processors with VNNI); accuracy is as searched here, too.
+* `int8`, `plain8`: as `packed` and `plain`, with the base's products in 8 bits (processors with VNNI); accuracy is as
+  searched here, too.
 
 The reference is the front of all trials of all arms and seeds that lie in DIR, so that it may move when there are
 more of them. Hypervolume is of (1 - accuracy, log10 parameters) against the corner (0.5, 6). Clocks run from the
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 BY_HAND = ("gp", "tpe")
 ON_LADDER = ("ladder", "both")
 PACKED = ("packed", "both", "int8")
+INT8 = ("int8", "plain8")
 PAGE = Path(__file__).parent / "RESULTS.md"
 START, END = "<!-- time to front -->", "<!-- end of time to front -->"
 
@@ -159,7 +161,7 @@ def sweep_of(arm: str, seed: int, given: Setting) -> Sweep:
     return parse_sweep(
         {
             **given.sweep,
-            "model": {**model, "precision": "int8"} if arm == "int8" else model,
+            "model": {**model, "precision": "int8"} if arm in INT8 else model,
             "seed": seed,
             "ladder": on_ladder,
             "executor": "packed" if arm in PACKED else "local",

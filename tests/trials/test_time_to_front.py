@@ -122,6 +122,7 @@ QUICK = {"quick": True, "samples": 48, "eval_samples": 40, "trials": 2, "ladder_
         ("packed", "packed", False, "fp32", 2),
         ("both", "packed", True, "fp32", 4),
         ("int8", "packed", False, "int8", 2),
+        ("plain8", "local", False, "int8", 2),
     ],
 )
 def test_an_arm_has_what_its_name_says(arm: str, executor: str, on_ladder: bool, precision: str, trials: int):
