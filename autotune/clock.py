@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import time
 
-import optuna
-
-_SECONDS = "seconds"
+from autotune.ledger import Ledger
 
 
 class StudyClock:
-    """Wall seconds of a search or a confirmation so far, over its sessions; kept in its study.
+    """Wall seconds of a search or a confirmation so far, over its sessions.
 
-    Not the sum of its trials' seconds: those of trials that run side by side, or in a pack, are the same ones.
+    A session goes on from the latest `elapsed` that a trial of the ledger was told with. Not the sum of the trials'
+    seconds: those of trials that run side by side, or in a pack, are the same ones.
     """
 
-    def __init__(self, study: optuna.Study) -> None:
-        self._study = study
-        self._before = float(study.user_attrs.get(_SECONDS, 0.0))
+    def __init__(self, ledger: Ledger) -> None:
+        self._before = max((float(t.user_attrs.get("elapsed", 0.0)) for t in ledger.trials), default=0.0)
         self._started = time.monotonic()
 
     def start(self) -> None:
@@ -26,6 +24,3 @@ class StudyClock:
     @property
     def seconds(self) -> float:
         return self._before + time.monotonic() - self._started
-
-    def save(self) -> None:
-        self._study.set_user_attr(_SECONDS, self.seconds)

@@ -136,7 +136,7 @@ class _Run:
                 sampler = sampler.observing(self.on_ladder.observe)
         self.search_ledger.study.sampler = sampler
         self.confirm_ledger.study.sampler = optuna.samplers.RandomSampler(seed=self.sweep.seed)
-        self.clock = StudyClock(self.search_ledger.study)
+        self.clock = StudyClock(self.search_ledger)
         self.standing = Standing(self.sweep, self.search_ledger, self.clock, self.on_ladder)
 
     # --- search
@@ -157,7 +157,6 @@ class _Run:
             number, result = self.executor.next_result()
             running.remove(number)
             self._tell(number, result)
-            self.clock.save()
             self.listener.progress(self.standing.progress("search"))
 
     def _spec(self, job: _Job) -> TrialSpec:
@@ -313,7 +312,7 @@ class _Run:
         todo = missing_runs(load_results(self.folder))
         total = len(todo)
         running: dict[int, tuple[optuna.Trial, int]] = {}
-        started, clock = time.monotonic(), StudyClock(ledger.study)
+        started, clock = time.monotonic(), StudyClock(ledger)
 
         def report() -> None:
             done = total - len(todo) - len(running)
@@ -334,7 +333,6 @@ class _Run:
             complete = result.status == TrialStatus.COMPLETE
             values = self.prepared.values(trial.params, result) if complete else None
             ledger.tell(trial.number, result, values, {"elapsed": clock.seconds})
-            clock.save()
             names = [objective.name for objective in self.sweep.objectives]
             shown = dict(zip(names, values, strict=True)) if values is not None else {}
             self.listener.trial_finished(number, result, shown, True)

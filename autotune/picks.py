@@ -146,7 +146,9 @@ def _trusted(results: SweepResults, rows: pd.DataFrame) -> NDArray[np.float64]:
     """
     values = results.values(rows).copy()
     for j, objective in enumerate(results.objectives):
+        if is_cost(objective.name):
+            continue
         means = confirmed(results, objective.name)["mean"].reindex(rows["trial"])
-        if not is_cost(objective.name) and means.notna().any():
+        if means.notna().any():
             values[:, j] = means
     return values

@@ -235,7 +235,7 @@ def _budget_fact(results: SweepResults) -> Fact:
             words += f", {percent(results.ladder.used)} of full training"
         notes.append(words if budget.flops is None else f"{words} (limit {si(budget.flops, 'FLOPs')})")
     if not results.confirmations.empty:
-        seconds = duration(float(results.confirmations["elapsed"].fillna(0.0).max()))
+        seconds = duration(float(results.confirmations["elapsed"].max()))
         notes.append(f"then {counted(len(results.confirmations), 'confirmation run')}, {seconds}")
     return Fact("Budget used", f"{len(trials)}{limit} trials", ", ".join(notes))
 

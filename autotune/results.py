@@ -23,6 +23,11 @@ from search_spaces.parameters import Config
 from trials.metrics import metric_direction
 from trials.records import TrialStatus
 
+TRIAL_COLUMNS = (
+    "trial", "status", "started", "finished", "elapsed", "seconds", "seed", "error", "share", "config",
+)  # fmt: skip
+"""What `SweepResults.trials` has of every trial, beside the objectives."""
+
 
 @dataclass(frozen=True)
 class SweepResults:
@@ -152,20 +157,7 @@ def feasible_rows(objectives: Sequence[Objective], values: NDArray[np.float64]) 
 def _trials(trials: Sequence[FrozenTrial], objectives: Sequence[Objective]) -> pd.DataFrame:
     rows = [_trial_row(trial, objectives) for trial in trials]
     names = [objective.name for objective in objectives]
-    columns = [
-        "trial",
-        "status",
-        "started",
-        "finished",
-        "elapsed",
-        "seconds",
-        "seed",
-        "error",
-        "share",
-        "config",
-        *names,
-    ]
-    table = pd.DataFrame(rows, columns=None if rows else columns)
+    table = pd.DataFrame(rows, columns=None if rows else [*TRIAL_COLUMNS, *names])
     values = table[names].to_numpy(dtype=float)
     table["feasible"] = feasible_rows(objectives, values)
     table["on_front"] = on_front(objectives, values) if len(table) else table["feasible"]
@@ -236,7 +228,7 @@ def _confirmations(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
         {
             "trial": trial.user_attrs["trial"],
             "seed": trial.user_attrs["seed"],
-            "elapsed": trial.user_attrs.get("elapsed", np.nan),
+            "elapsed": trial.user_attrs["elapsed"],
             **{f"metric.{name}": value for name, value in result.metrics.items()},
             **{f"test.{name}": value for name, value in result.test_metrics.items()},
         }

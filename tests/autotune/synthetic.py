@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from autotune.probe_runs import ProbeRun, probe_table
-from autotune.results import SweepResults, feasible_rows, on_front
+from autotune.results import TRIAL_COLUMNS, SweepResults, feasible_rows, on_front
 from autotune.sweep import Sweep
 
 OBJECTIVES = {
@@ -77,19 +77,7 @@ def synthetic_results(
     if statuses is None:
         statuses = [{4: "failed", 7: "pruned"}.get(number % 10, "complete") for number in range(trials)]
     rows = [_trial(number, status, names, rng) for number, status in enumerate(statuses)]
-    empty = [
-        "trial",
-        "status",
-        "started",
-        "finished",
-        "elapsed",
-        "seconds",
-        "seed",
-        "error",
-        "share",
-        "config",
-    ]
-    table = pd.DataFrame(rows, columns=None if rows else [*empty, *names])
+    table = pd.DataFrame(rows, columns=None if rows else [*TRIAL_COLUMNS, *names])
     values = table[list(names)].to_numpy(dtype=float)
     table["feasible"] = feasible_rows(resolved.objectives, values)
     table["on_front"] = on_front(resolved.objectives, values)
