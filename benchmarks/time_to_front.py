@@ -29,6 +29,7 @@ what is in DIR into benchmarks/RESULTS.md; `--arms` with no names runs nothing.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import os
 import re
@@ -62,6 +63,7 @@ class Setting:
         trials: of an arm without ladder.
         ladder_trials: those that may begin on a ladder.
         minutes: after which an arm ends.
+        packs: the executor of the arms that pack.
     """
 
     sweep: dict[str, Any]
@@ -69,6 +71,7 @@ class Setting:
     trials: int
     ladder_trials: int
     minutes: float
+    packs: str | dict[str, Any] = "packed"
 
 
 def setting(arguments: argparse.Namespace) -> Setting:
@@ -114,19 +117,32 @@ def setting(arguments: argparse.Namespace) -> Setting:
         trials=arguments.trials,
         ladder_trials=round(arguments.trials * arguments.ladder_times),
         minutes=arguments.minutes,
+        packs={"name": "packed", "workers": arguments.workers, "processes": arguments.processes},
     )
 
 
 class Clock:
-    """Wall and processor seconds of an arm, going on from an earlier process's."""
+    """Wall and processor seconds of an arm, its worker processes among them, going on from an earlier process's."""
 
     def __init__(self, record: Record) -> None:
         last = record.trials[-1] if record.trials else None
         self._wall = time.perf_counter() - (last.wall if last else 0.0)
-        self._cpu = time.process_time() - (last.cpu if last else 0.0)
+        self._cpu = processor_seconds() - (last.cpu if last else 0.0)
 
     def read(self) -> tuple[float, float]:
-        return time.perf_counter() - self._wall, time.process_time() - self._cpu
+        return time.perf_counter() - self._wall, processor_seconds() - self._cpu
+
+
+def processor_seconds() -> float:
+    """Of this process, those that it has waited for, and those under it that still run."""
+    import psutil
+
+    times = os.times()
+    spent = times.user + times.system + times.children_user + times.children_system
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            spent += sum(child.cpu_times()[:2])
+    return spent
 
 
 def run_arm(arm: str, seed: int, given: Setting, out: Path) -> Record:
@@ -164,7 +180,7 @@ def sweep_of(arm: str, seed: int, given: Setting) -> Sweep:
             "model": {**model, "precision": "int8"} if arm in INT8 else model,
             "seed": seed,
             "ladder": on_ladder,
-            "executor": "packed" if arm in PACKED else "local",
+            "executor": given.packs if arm in PACKED else "local",
             "budget": {
                 "trials": given.ladder_trials if on_ladder else given.trials,
                 "minutes": given.minutes,
@@ -336,6 +352,8 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=300, help="training examples of an epoch")
     parser.add_argument("--eval-samples", type=int, default=400)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--workers", type=int, help="of the arms that pack; by default the executor's own")
+    parser.add_argument("--processes", type=int, default=1, help="of the arms that pack, sharing the threads")
     parser.add_argument("--quick", action="store_true", help="the built-in model, few examples, one seed")
     parser.add_argument("--write", action="store_true", help="put the table into benchmarks/RESULTS.md")
     arguments = parser.parse_args()
