@@ -11,6 +11,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import threading
 import traceback
 from collections import deque
 from collections.abc import Callable
@@ -144,9 +145,11 @@ def _work(pipe: Connection, index: int, count: int, room: int, model: ModelSpec,
     """A worker's life: it says None when it has loaded everything, then each result, or what went wrong."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the engine decides
     import torch
+    from tqdm import tqdm
 
     from trials.executors import LocalExecutor, PackedExecutor
 
+    tqdm.set_lock(threading.RLock())  # by default a semaphore, which a process that is ended leaves behind
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // count))
     sharers = count
     if model.device == "auto" and torch.cuda.is_available():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -159,6 +161,29 @@ def test_a_killed_worker_loses_its_own_trials_alone(setup):
         assert {executor.next_result()[1].status for _ in range(4)} == {TrialStatus.COMPLETE}
     finally:
         executor.stop()
+
+
+SCRIPT = """
+import sys
+from trials.executors import ProcessExecutor
+from trials.specs import ModelSpec, TaskSpec
+
+if __name__ == "__main__":
+    executor = ProcessExecutor(workers=1)
+    executor.start(*(kind.model_validate_json(text) for kind, text in zip((ModelSpec, TaskSpec), sys.argv[1:])))
+    executor.stop()
+"""
+
+
+def test_a_script_with_workers_ends_without_a_word(setup, tmp_path):
+    """Nothing is left for Python's resource tracker, which would speak of it when the script is over."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    given = [spec.model_dump_json(exclude_none=True) for spec in setup]
+    root = {**os.environ, "PYTHONPATH": os.getcwd()}
+    ran = subprocess.run(
+        [sys.executable, tmp_path / "script.py", *given], env=root, capture_output=True, text=True, check=True
+    )
+    assert "resource_tracker" not in ran.stderr
 
 
 def test_workers_that_cannot_load_the_base_say_why(setup, tmp_path):
