@@ -63,7 +63,7 @@ def run_sweep(sweep: Sweep, folder: str | Path, listener: Listener | None = None
     folder, listener = Path(folder), listener or SilentListener()
     listener.progress(Progress(phase="loading"))
     prepared = prepare(sweep)
-    executor = make_executor(**sweep.executor.model_dump())
+    executor = make_executor(**sweep.executor.model_dump(), device=sweep.model.device)
     try:
         executor.start(sweep.model, sweep.task)
         if sweep.task.type == "causal-lm":

@@ -118,7 +118,7 @@ def run_probe(
         ledger = open_ledger(folder, sweep, "probe")
         for model in dict.fromkeys(run.model for run in todo):
             prober = _Prober(results, model)
-            executor = make_executor(**sweep.executor.model_dump())
+            executor = make_executor(**sweep.executor.model_dump(), device=sweep.model.device)
             try:
                 executor.start(prober.sweep.model, sweep.task)
                 for run, spec, result in prober.run([run for run in todo if run.model == model], executor):

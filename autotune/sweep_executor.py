@@ -18,7 +18,8 @@ class ExecutorSpec(BaseModel):
     Args:
         name: `local` (this process, one after another), `packed` (this process, several at once on one base),
             `processes` (workers on this machine) or `ray`.
-        workers: trials at the same time; one for `local`, by default eight for `packed` (or what fits), else two.
+        workers: trials at the same time; one for `local`, by default two for `processes` and `ray`. None for
+            `packed` as many as suit the device, see `trials.executors.make_executor`.
         address: of the Ray cluster; `auto` for the one this machine belongs to.
         processes: among which `packed` divides its workers; each loads the base, computes with its part of the
             cores and, where the machine has several GPUs, on one of its own.
@@ -27,15 +28,15 @@ class ExecutorSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Literal["local", "packed", "processes", "ray"] = "local"
-    workers: _Count = 1
+    workers: _Count | None = None
     address: str | None = None
     processes: _Count | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _default_workers(cls, data: object) -> object:
-        if isinstance(data, Mapping) and data.get("name", "local") != "local" and data.get("workers") is None:
-            return {**data, "workers": 8 if data["name"] == "packed" else 2}
+        if isinstance(data, Mapping) and data.get("name") != "packed" and data.get("workers") is None:
+            return {**data, "workers": 1 if data.get("name", "local") == "local" else 2}
         return data
 
     @model_validator(mode="after")
@@ -50,7 +51,7 @@ class ExecutorSpec(BaseModel):
             fix = "Write name: packed, or remove processes."
             what = f"{self.name} has no packs to divide among processes"
             raise InvalidInputError(Problem("executor.processes", what, fix))
-        if self.processes is not None and self.processes > self.workers:
+        if self.processes is not None and self.workers is not None and self.processes > self.workers:
             what = f"{self.processes} processes would have {self.workers} trials between them"
             fix = "Give workers, the trials at the same time, at least as many."
             raise InvalidInputError(Problem("executor.processes", what, fix))

@@ -275,9 +275,23 @@ EXECUTORS: dict[str, type[Executor]] = {
 
 
 def make_executor(
-    name: str, workers: int = 1, address: str | None = None, processes: int | None = None
+    name: str,
+    workers: int | None = None,
+    address: str | None = None,
+    processes: int | None = None,
+    device: str = "auto",
 ) -> Executor:
-    """The executor that a sweep file describes; several `processes` of packs are workers that each have one."""
-    if name == PackedExecutor.name and (processes or 1) > 1:
-        return ProcessExecutor(workers, processes=processes)
-    return EXECUTORS[name](workers, address)
+    """The executor that a sweep file describes; several `processes` of packs are workers that each have one.
+
+    Args:
+        workers: trials at a time; by default one, in packs eight a process. On a processor two a process: its
+            cores are busy with one trial, and a sampler that knows how the last ones ended proposes better ones.
+        device: of the base.
+    """
+    if name != PackedExecutor.name:
+        return EXECUTORS[name](workers or 1, address)
+    if workers is None:
+        from trials.models import choose_device
+
+        workers = (processes or 1) * (2 if choose_device(device).type == "cpu" else 8)
+    return ProcessExecutor(workers, processes=processes) if (processes or 1) > 1 else PackedExecutor(workers)

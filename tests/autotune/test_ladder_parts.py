@@ -101,9 +101,7 @@ def test_the_top_is_the_trial_without_a_ladder(of, whole, tiny_model, reviews, t
     assert pairs
     for here, there in pairs:
         assert (here["config"], here["seed"]) == (there["config"], there["seed"])
-        assert here["metric.eval_loss"] == pytest.approx(
-            there["metric.eval_loss"], rel=1e-6
-        )
+        assert here["metric.eval_loss"] == pytest.approx(there["metric.eval_loss"], rel=1e-6)
         assert here["cost.train_flops"] == there["cost.train_flops"]
 
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -117,6 +118,22 @@ def test_too_little_memory_for_a_further_base_is_no_trials_failure(setup, deep_m
     ):
         runner.run(replace(SPEC, part=Part("base", 0.5, str(deep_model))))
     assert runner.run(SPEC).status == TrialStatus.COMPLETE
+
+
+@pytest.mark.parametrize(
+    ("given", "slots"),
+    [
+        ({"device": "cpu"}, 2),
+        ({"device": "cuda:1"}, 8),
+        ({"device": "cpu", "processes": 3}, 6),
+        ({"device": "cpu", "workers": 5}, 5),
+        ({"device": "cpu", "workers": 5, "processes": 2}, 5),
+    ],
+)
+def test_packs_are_large_where_the_device_has_room_for_more_work(given: dict[str, Any], slots: int):
+    executor = make_executor("packed", **given)
+    assert executor.slots == slots
+    assert executor.name == ("processes" if "processes" in given else "packed")
 
 
 def test_packs_in_processes_give_everyone_the_numbers_of_training_alone(setup):
