@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from autotune.events import SilentListener
-from autotune.sweep import Sweep, parse_sweep
+from autotune.results import load_results
+from autotune.sweep import Sweep, dump_sweep, parse_sweep
 
 SPACE = {
     "families": ["lora", "norm", "head"],
@@ -33,6 +40,33 @@ def small_sweep(model: Path, data: Path, **changes: Any) -> Sweep:
         **changes,
     }
     return parse_sweep(given)
+
+
+def run_and_kill(sweep: Sweep, folder: Path, reached: Callable[[pd.DataFrame], pd.Series[bool]]) -> set[int]:
+    """Run a sweep in a process of its own, and kill it when at least two of its trials are `reached`: these."""
+    path = folder.with_name(f"{folder.name}.yaml")
+    dump_sweep(sweep, path)
+    code = (
+        "import sys; from autotune.sweep import load_sweep; from autotune.engine import run_sweep;"
+        "run_sweep(load_sweep(sys.argv[1]), sys.argv[2])"
+    )
+    command = [sys.executable, "-c", code, str(path), str(folder)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+
+    def there() -> set[int]:
+        if not ((folder / "study.db").exists() and (folder / "sweep.yaml").exists()):
+            return set()
+        trials = load_results(folder).trials
+        return set(trials.loc[reached(trials), "trial"])
+
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None and len(there()) < 2:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    found = there()
+    assert len(found) >= 2
+    return found
 
 
 class Watcher(SilentListener):

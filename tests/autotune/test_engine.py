@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import resource
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -18,10 +15,9 @@ from autotune.engine import SweepFailedError, SweepInterruptedError, run_sweep
 from autotune.ledger import LedgerError, claim_folder, open_ledger
 from autotune.preparation import prepare
 from autotune.results import load_results
-from autotune.sweep import dump_sweep
 from search_spaces.errors import InvalidInputError
 from search_spaces.space import config_key
-from tests.autotune.sweeps import Watcher, small_sweep
+from tests.autotune.sweeps import Watcher, run_and_kill, small_sweep
 from trials.records import TrialResult, TrialSpec, TrialStatus
 from trials.runner import Runner
 from trials.training import Run
@@ -152,26 +148,11 @@ def test_an_interrupt_during_confirmation_resumes_there(sweep, tmp_path):
 
 def test_a_killed_process_loses_nothing(sweep, tmp_path):
     folder = tmp_path / "out"
-    dump_sweep(sweep, tmp_path / "sweep.yaml")
-    code = (
-        "import sys; from autotune.sweep import load_sweep; from autotune.engine import run_sweep;"
-        "run_sweep(load_sweep(sys.argv[1]), sys.argv[2])"
-    )
-    command = [sys.executable, "-c", code, str(tmp_path / "sweep.yaml"), str(folder)]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        if (folder / "study.db").exists() and (folder / "sweep.yaml").exists() and len(complete(folder)) >= 2:
-            break
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    before = complete(folder)
-    assert len(before) >= 2
+    before = run_and_kill(sweep, folder, lambda trials: trials["status"] == "complete")
     run_sweep(sweep, folder)
     after = complete(folder)
     assert len(after) == 6
-    assert set(before["trial"]) <= set(after["trial"])
+    assert before <= set(after["trial"])
     assert after["config"].map(config_key).nunique() == 6
 
 

@@ -27,7 +27,7 @@ from autotune.sweep_climb import FIRST_RUNG, SweepClimb
 from autotune.sweep_ladder import base_labels
 from search_spaces.errors import InvalidInputError
 from search_spaces.transfer import carry_over
-from tests.autotune.sweeps import SPACE, Watcher, small_sweep
+from tests.autotune.sweeps import SPACE, Watcher, run_and_kill, small_sweep
 from trials.records import Part
 
 
@@ -169,6 +169,17 @@ def test_an_interrupted_sweep_resumes_to_what_an_uninterrupted_one_finds(after, 
     resumed = run_sweep(load_sweep(tmp_path / "out" / "sweep.yaml"), tmp_path / "out", watcher)
     assert what_was_found(resumed) == what_was_found(whole)
     assert len(watcher.finished) == sum(whole.ladder.reached) - after
+
+
+def test_a_killed_process_loses_nothing(whole, on_bases, tmp_path):
+    folder = tmp_path / "out"
+    before = run_and_kill(on_bases(), folder, lambda trials: trials["share"].notna())
+    results = run_sweep(on_bases(), folder)
+    trials = results.trials[results.trials["status"] != "lost"]
+    assert before <= set(trials["trial"])
+    assert len(trials) == 6
+    assert results.ladder is not None
+    assert results.ladder.settled
 
 
 @pytest.mark.parametrize("executor", ["packed", {"name": "processes", "workers": 1}])

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +19,13 @@ from autotune.ledger import read_ledger
 from autotune.overview import overview_json
 from autotune.preparation import prepare
 from autotune.progress import PlainProgress
-from autotune.results import SweepResults, load_results
-from autotune.sweep import Budget, Confirm, Sweep, dump_sweep, load_sweep, same_search
+from autotune.results import SweepResults
+from autotune.sweep import Budget, Confirm, Sweep, load_sweep, same_search
 from autotune.sweep_climb import SweepClimb
 from autotune.sweep_executor import ExecutorSpec
 from autotune.sweep_ladder import LadderSpec
 from search_spaces.errors import InvalidInputError
-from tests.autotune.sweeps import SPACE, Watcher, small_sweep
+from tests.autotune.sweeps import SPACE, Watcher, run_and_kill, small_sweep
 from trials.data import load_task
 from trials.models import load_base
 from trials.records import Fidelity, Part, TrialResult, TrialSpec, TrialStatus
@@ -126,25 +122,7 @@ def test_an_interrupted_sweep_resumes_to_what_an_uninterrupted_one_finds(
 
 def test_a_killed_process_loses_nothing(whole, tiny_model, reviews, tmp_path):
     folder = tmp_path / "out"
-    dump_sweep(on_ladder(tiny_model, reviews, "data"), tmp_path / "sweep.yaml")
-    code = (
-        "import sys; from autotune.sweep import load_sweep; from autotune.engine import run_sweep;"
-        "run_sweep(load_sweep(sys.argv[1]), sys.argv[2])"
-    )
-    command = [sys.executable, "-c", code, str(tmp_path / "sweep.yaml"), str(folder)]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-
-    def reached() -> int:
-        if not ((folder / "study.db").exists() and (folder / "sweep.yaml").exists()):
-            return 0
-        return int(load_results(folder).trials["share"].notna().sum())
-
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None and reached() < 2:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert reached() >= 2
+    run_and_kill(on_ladder(tiny_model, reviews, "data"), folder, lambda trials: trials["share"].notna())
     results = run_sweep(load_sweep(folder / "sweep.yaml"), folder)
     assert results.ladder is not None
     assert results.ladder.settled

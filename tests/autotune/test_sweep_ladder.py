@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +24,7 @@ from autotune.results import SweepResults, load_results
 from autotune.sweep import Sweep, dump_sweep, load_sweep, same_search
 from autotune.sweep_climb import SweepClimb
 from search_spaces.errors import InvalidInputError
-from tests.autotune.sweeps import SPACE, Watcher, small_sweep
+from tests.autotune.sweeps import SPACE, Watcher, run_and_kill, small_sweep
 from trials.executors import LocalExecutor
 from trials.records import TrialResult, TrialStatus
 
@@ -146,29 +142,9 @@ def test_an_interrupt_on_the_way_up_loses_that_stretch_alone(sweep, whole, tmp_p
 
 def test_a_killed_process_loses_nothing(sweep, tmp_path):
     folder = tmp_path / "out"
-    dump_sweep(sweep, tmp_path / "sweep.yaml")
-    code = (
-        "import sys; from autotune.sweep import load_sweep; from autotune.engine import run_sweep;"
-        "run_sweep(load_sweep(sys.argv[1]), sys.argv[2])"
-    )
-    command = [sys.executable, "-c", code, str(tmp_path / "sweep.yaml"), str(folder)]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-
-    def complete() -> set[int]:
-        if not ((folder / "study.db").exists() and (folder / "sweep.yaml").exists()):
-            return set()
-        trials = load_results(folder).trials
-        return set(trials.loc[trials["status"] == "complete", "trial"])
-
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None and len(complete()) < 2:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    before = complete()
-    assert len(before) >= 2
+    before = run_and_kill(sweep, folder, lambda trials: trials["status"] == "complete")
     results = run_sweep(sweep, folder)
-    assert before <= complete()
+    assert before <= set(results.trials.loc[results.trials["status"] == "complete", "trial"])
     assert results.ladder is not None
     assert results.ladder.settled
     assert states(folder) == waiting_states(folder)
