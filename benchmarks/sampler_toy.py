@@ -1,11 +1,12 @@
 """Hypervolume on two toy problems with one known objective: ParetoSampler against optuna's samplers.
 
-    python -m benchmarks.sampler_toy [--trials 40] [--seeds 5]
+    python -m benchmarks.sampler_toy [--trials 40] [--seeds 5] [--startup N]
 
 `adapters`: quality peaks at a learning rate that depends on the family and on the rank, capacity saturates,
 families differ in what they cost; conditional, two objectives (error, parameters). `layers`: eight switches
 and a rank; some layers matter more; the cost is the parameters switched on. Both errors carry noise; the
 hypervolume is taken of the noise-free values, in (error, log10 parameters), as a share of the best known.
+`--startup` is ParetoSampler's number of trials before its models.
 """
 
 from __future__ import annotations
@@ -111,15 +112,16 @@ def _layers() -> Problem:
 PROBLEMS: dict[str, Callable[[], Problem]] = {"adapters": _adapters, "layers": _layers}
 
 
-def samplers(problem: Problem, seed: int) -> dict[str, optuna.samplers.BaseSampler]:
+def samplers(problem: Problem, seed: int, startup: int | None) -> dict[str, optuna.samplers.BaseSampler]:
     """What is compared, by name."""
     return {
         "ParetoSampler": ParetoSampler(
             space=problem.space,
             known_objectives={1: lambda config: math.log10(problem.cost(config))},
+            n_startup=startup,
             seed=seed,
         ),
-        "ParetoSampler, no space": ParetoSampler(seed=seed),
+        "ParetoSampler, no space": ParetoSampler(n_startup=startup, seed=seed),
         "GPSampler": optuna.samplers.GPSampler(seed=seed, warn_independent_sampling=False),
         "TPESampler": optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True),
         "NSGAIISampler": optuna.samplers.NSGAIISampler(seed=seed, population_size=12),
@@ -154,6 +156,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--trials", type=int, default=40)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--startup", type=int)
     parser.add_argument("--only", default="", help="part of a sampler's name")
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -165,12 +168,12 @@ def main() -> None:
             f"{name}: hypervolume after {arguments.trials} trials, {arguments.seeds} seeds, "
             f"as a share of 40,000 random configurations"
         )
-        for label in samplers(problem, 0):
+        for label in samplers(problem, 0, None):
             if arguments.only not in label:
                 continue
             start = time.perf_counter()
             shares = [
-                run(problem, samplers(problem, seed)[label], arguments.trials, seed) / unit
+                run(problem, samplers(problem, seed, arguments.startup)[label], arguments.trials, seed) / unit
                 for seed in range(arguments.seeds)
             ]
             each = (time.perf_counter() - start) / arguments.trials / arguments.seeds

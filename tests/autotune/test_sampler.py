@@ -96,7 +96,7 @@ def test_start_up_is_the_defaults_and_then_spread_out() -> None:
     assert rates[-1] - rates[0] > 0.2
 
 
-@pytest.mark.parametrize(("families", "expected"), [(0, 10), (3, 10), (7, 14), (10, 20), (18, 22)])
+@pytest.mark.parametrize(("families", "expected"), [(0, 7), (3, 7), (5, 7), (6, 8), (18, 20)])
 def test_default_startup(families: int, expected: int) -> None:
     choices = tuple(str(i) for i in range(max(families, 1)))
     name = "family" if families else "other"

@@ -238,7 +238,7 @@ def test_the_proposals_use_what_the_sampler_is_told(sweep, tmp_path, monkeypatch
     assert max(seen) == len(results.trials) - 1 > complete
 
 
-def test_a_trial_that_fails_on_the_way_up(sweep, tmp_path, monkeypatch):
+def test_a_trial_that_fails_on_the_way_up(tiny_model, reviews, tmp_path, monkeypatch):
     from trials import training
 
     original = training.Run.update
@@ -248,7 +248,8 @@ def test_a_trial_that_fails_on_the_way_up(sweep, tmp_path, monkeypatch):
         original(run, float("nan") if lora and run._step == 2 else loss, seconds)
 
     monkeypatch.setattr(training.Run, "update", diverging)
-    results = run_sweep(sweep, tmp_path / "out")
+    everyone = on_ladder(tiny_model, reviews, ladder={"random_share": 1}, budget={"trials": 4})
+    results = run_sweep(everyone, tmp_path / "out")
     failed = results.trials[results.trials["status"] == "failed"]
     assert not failed.empty
     assert set(failed["param.family"]) == {"lora"}
