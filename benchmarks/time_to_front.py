@@ -341,7 +341,8 @@ def write(text: str, page: Path = PAGE) -> None:
     page.write_text(marked.sub(lambda _: f"{START}\n\n{text}\n\n{END}", old), encoding="utf-8")
 
 
-def main() -> None:
+def parser() -> argparse.ArgumentParser:
+    """Of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--out", type=Path, required=True, help="where trials are kept")
     parser.add_argument("--arms", choices=ARMS, nargs="*", default=list(ARMS))
@@ -356,7 +357,11 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1, help="of the arms that pack, sharing the threads")
     parser.add_argument("--quick", action="store_true", help="the built-in model, few examples, one seed")
     parser.add_argument("--write", action="store_true", help="put the table into benchmarks/RESULTS.md")
-    arguments = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    arguments = parser().parse_args()
     if arguments.quick:
         few = {"seeds": [0], "trials": 6, "samples": 160, "eval_samples": 100, "minutes": 1.0}
         vars(arguments).update(few)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import math
 from dataclasses import replace
 from itertools import pairwise
@@ -112,7 +111,24 @@ def test_records_go_on_where_they_stopped(tmp_path: Path, monkeypatch: pytest.Mo
     assert "`gp`: GPSampler" in page.read_text()
 
 
-QUICK = {"quick": True, "samples": 48, "eval_samples": 40, "trials": 2, "ladder_times": 2.0, "minutes": 1.0}
+def quick(*more: str) -> Setting:
+    """Of trials that take seconds."""
+    given = [
+        "--out",
+        ".",
+        "--quick",
+        "--samples",
+        "48",
+        "--eval-samples",
+        "40",
+        "--trials",
+        "2",
+        "--ladder-times",
+        "2",
+        "--minutes",
+        "1",
+    ]
+    return time_to_front.setting(time_to_front.parser().parse_args([*given, *more]))
 
 
 @pytest.mark.parametrize(
@@ -126,15 +142,23 @@ QUICK = {"quick": True, "samples": 48, "eval_samples": 40, "trials": 2, "ladder_
     ],
 )
 def test_an_arm_has_what_its_name_says(arm: str, executor: str, on_ladder: bool, precision: str, trials: int):
-    sweep = sweep_of(arm, 3, time_to_front.setting(argparse.Namespace(**QUICK)))
+    sweep = sweep_of(arm, 3, quick())
     assert (sweep.executor.name, sweep.ladder is not None) == (executor, on_ladder)
     assert (sweep.model.precision, sweep.budget.trials, sweep.seed) == (precision, trials, 3)
+
+
+def test_packs_are_as_many_as_one_says():
+    given = quick("--workers", "4", "--processes", "2")
+    packs = sweep_of("packed", 0, given).executor
+    assert (packs.name, packs.workers, packs.processes) == ("packed", 4, 2)
+    assert sweep_of("plain", 0, given).executor.processes is None
+    assert sweep_of("packed", 0, quick()).executor.workers is None
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arm", ["tpe", "both"])
 def test_an_arm_runs_by_hand_and_as_a_sweep(tmp_path: Path, arm: str):
-    given = time_to_front.setting(argparse.Namespace(**QUICK))
+    given = quick()
     finished = run_arm(arm, 0, given, tmp_path)
     path = moments(finished, given.corner)
     assert path[-1].trials == (4 if arm == "both" else 2)
