@@ -106,6 +106,24 @@ def test_a_further_base_that_cannot_be_loaded_is_no_trials_failure(executor, tmp
     assert caught.value.problems[0].where == "model"
 
 
+@pytest.mark.parametrize("weights", ["fp32", "bf16", "nf4"])
+def test_a_further_base_is_kept_as_the_sweeps_own(setup, deep_model, weights):
+    if weights == "nf4":
+        pytest.importorskip("bitsandbytes")
+    model, task = setup
+    runner = Runner(ModelSpec(name=model.name, weights=weights), task)
+    result = runner.run(replace(SPEC, part=Part("base", 0.5, str(deep_model))))
+    assert result.error is None
+    here, there = (
+        {(type(module), module.weight.dtype) for module in base.model.modules() if hasattr(module, "weight")}
+        for base in (runner.base, runner.on(str(deep_model))[0])
+    )
+    assert here == there
+    assert {dtype for _, dtype in here} >= {
+        {"fp32": torch.float32, "bf16": torch.bfloat16, "nf4": torch.uint8}[weights]
+    }
+
+
 def test_too_little_memory_for_a_further_base_is_no_trials_failure(setup, deep_model, monkeypatch):
     runner = Runner(*setup)
 
