@@ -59,6 +59,7 @@ ARMS = {
 SHARES = (0.75, 0.9)
 CORNER = (0.5, 6.0)
 TERA = 1e12
+_TREES = 300
 _LIKE = 60
 _NOISE = 0.7
 
@@ -117,7 +118,7 @@ class Surrogate:
 
 
 def _trees() -> ExtraTreesRegressor:
-    return ExtraTreesRegressor(300, min_samples_leaf=2, max_features=0.5, random_state=0)
+    return ExtraTreesRegressor(_TREES, min_samples_leaf=2, max_features=0.5, random_state=0)
 
 
 @cache

@@ -42,7 +42,9 @@ def model(prepared: Prepared) -> Surrogate:
     rng = np.random.default_rng(0)
     configs = [prepared.space.sample(rng) for _ in range(COUNT)]
     truth = np.array([0.8 if config["family"] == "lora" else 0.3 for config in configs])
-    return Surrogate(prepared, configs, truth + rng.normal(0, 0.02, COUNT))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(front_surrogate, "_TREES", 30)
+        return Surrogate(prepared, configs, truth + rng.normal(0, 0.02, COUNT))
 
 
 def test_it_learns_what_there_is_to_learn(model: Surrogate, prepared: Prepared):

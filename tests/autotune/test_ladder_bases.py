@@ -171,6 +171,7 @@ def test_an_interrupted_sweep_resumes_to_what_an_uninterrupted_one_finds(after, 
     assert len(watcher.finished) == sum(whole.ladder.reached) - after
 
 
+@pytest.mark.slow
 def test_a_killed_process_loses_nothing(whole, on_bases, tmp_path):
     folder = tmp_path / "out"
     before = run_and_kill(on_bases(), folder, lambda trials: trials["share"].notna())

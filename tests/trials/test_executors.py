@@ -210,6 +210,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_script_with_workers_ends_without_a_word(setup, tmp_path):
     """Nothing is left for Python's resource tracker, which would speak of it when the script is over."""
     (tmp_path / "script.py").write_text(SCRIPT)
