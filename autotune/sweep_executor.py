@@ -18,8 +18,8 @@ class ExecutorSpec(BaseModel):
     Args:
         name: `local` (this process, one after another), `packed` (this process, several at once on one base),
             `processes` (workers on this machine) or `ray`.
-        workers: trials at the same time; one for `local`, by default two for `processes` and `ray`. None for
-            `packed` as many as suit the device, see `trials.executors.make_executor`.
+        workers: trials at the same time; one for `local`, by default two for `processes` and `ray`. For
+            `packed` None: as many as suit the device, see `trials.executors.make_executor`.
         address: of the Ray cluster; `auto` for the one this machine belongs to.
         processes: among which `packed` divides its workers; each loads the base, computes with its part of the
             cores and, where the machine has several GPUs, on one of its own.

@@ -288,10 +288,15 @@ def make_executor(
             cores are busy with one trial, and a sampler that knows how the last ones ended proposes better ones.
         device: of the base.
     """
-    if name != PackedExecutor.name:
-        return EXECUTORS[name](workers or 1, address)
+    packed, count = name == PackedExecutor.name, processes or 1
     if workers is None:
-        from trials.models import choose_device
+        workers = count * _pack_size(device) if packed else 1
+    if packed and count > 1:
+        return ProcessExecutor(workers, processes=count)
+    return EXECUTORS[name](workers, address)
 
-        workers = (processes or 1) * (2 if choose_device(device).type == "cpu" else 8)
-    return ProcessExecutor(workers, processes=processes) if (processes or 1) > 1 else PackedExecutor(workers)
+
+def _pack_size(device: str) -> int:
+    from trials.models import choose_device
+
+    return 2 if choose_device(device).type == "cpu" else 8
