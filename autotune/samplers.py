@@ -27,12 +27,8 @@ def make_sampler(prepared: Prepared) -> optuna.samplers.BaseSampler:
             raise ValueError(f"sampler: {name!r} is not pareto, tpe, nsga2 or random")
 
 
-def pareto_sampler(prepared: Prepared, seed: int | None = None) -> ParetoSampler:
-    """A `ParetoSampler` that knows the space, the exact costs, the limits and the box of the objectives.
-
-    Args:
-        seed: by default the sweep's.
-    """
+def pareto_sampler(prepared: Prepared) -> ParetoSampler:
+    """A `ParetoSampler` that knows the space, the exact costs, the limits and the box of the objectives."""
     objectives = prepared.sweep.objectives
 
     def known(name: str) -> Callable[[Mapping[str, Value]], float]:
@@ -45,5 +41,5 @@ def pareto_sampler(prepared: Prepared, seed: int | None = None) -> ParetoSampler
         references=prepared.references,
         limits={i: o.limits for i, o in enumerate(objectives) if o.max is not None or o.min is not None},
         constraints=prepared.limits if len(prepared.limits) else None,
-        seed=prepared.sweep.seed if seed is None else seed,
+        seed=prepared.sweep.seed,
     )

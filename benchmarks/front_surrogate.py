@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import multiprocessing
 import os
 import warnings
 from collections.abc import Sequence
@@ -38,8 +39,7 @@ from sklearn.model_selection import cross_val_predict
 from autotune.front import hypervolume
 from autotune.preparation import Prepared, prepare
 from autotune.results import load_results
-from autotune.samplers import pareto_sampler
-from autotune.sweep import parse_sweep
+from autotune.samplers import make_sampler
 from benchmarks import time_to_front
 from benchmarks.front_records import SMALLEST
 from search_spaces.parameters import Config
@@ -124,10 +124,8 @@ def _trees() -> ExtraTreesRegressor:
 @cache
 def surrogate() -> Surrogate:
     """Of the table."""
-    given = time_to_front.parser().parse_args(
-        ["--out", "", "--samples", "1000", "--eval-samples", "400", "--trials", "80"]
-    )
-    prepared = prepare(parse_sweep({**time_to_front.setting(given).sweep, "budget": {"trials": 80}}))
+    given = time_to_front.parser().parse_args(["--out=", "--samples=1000", "--eval-samples=400"])
+    prepared = prepare(time_to_front.sweep_of("plain", 0, time_to_front.setting(given)))
     table = pd.read_csv(TABLE)
     return Surrogate(prepared, [json.loads(text) for text in table["config"]], table["accuracy"].to_numpy())
 
@@ -137,7 +135,8 @@ def search(arm: str, seed: int, flops: float) -> list[Tried]:
     model, rng = surrogate(), np.random.default_rng(seed)
     prepared, (name, at_a_time) = model.prepared, ARMS[arm]
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    warnings.simplefilter("ignore")
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    # As in `benchmarks.time_to_front`, optuna's samplers are told the logarithm of the parameters.
     study = optuna.create_study(directions=["maximize", "minimize"], sampler=_sampler(name, seed, prepared))
     running: list[Running] = []
     found: list[Tried] = []
@@ -165,14 +164,11 @@ def first_to_end(running: Sequence[Running]) -> tuple[float, Running, list[Runni
 
 
 def _sampler(name: str, seed: int, prepared: Prepared) -> optuna.samplers.BaseSampler:
-    """As in `benchmarks.time_to_front`: the others are told the logarithm of the parameters."""
-    if name == "tpe":
-        return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
+    """The sampler that a sweep names so, or GPSampler, which sweeps do not have."""
     if name == "gp":
         return optuna.samplers.GPSampler(seed=seed)
-    if name == "random":
-        return optuna.samplers.RandomSampler(seed=seed)
-    return pareto_sampler(prepared, seed)
+    sweep = prepared.sweep.model_copy(update={"sampler": name, "seed": seed})
+    return make_sampler(replace(prepared, sweep=sweep))
 
 
 def volume(tried: Sequence[Tried]) -> float:
@@ -240,7 +236,8 @@ def main() -> None:
         record(arguments.record)
         return
     os.environ.update(TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS="1")
-    with ProcessPoolExecutor(arguments.processes) as pool:
+    fresh = multiprocessing.get_context("spawn")  # numpy has read the number of threads when it is imported
+    with ProcessPoolExecutor(arguments.processes, fresh) as pool:
         jobs = {
             arm: [pool.submit(search, arm, seed, arguments.flops * TERA) for seed in range(arguments.seeds)]
             for arm in arguments.arms

@@ -43,6 +43,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.processor import processor_seconds
 from search_spaces.costs import CostModel, Workload
 from search_spaces.families import REGISTRY, local_config
 from search_spaces.parameters import Config
@@ -183,7 +184,7 @@ def with_trainer(model: ModelSpec, runner: Runner, spec: TrialSpec, folder: str)
 
 def packed(model: ModelSpec, task: TaskSpec, specs: Sequence[TrialSpec], variant: Variant) -> Measured:
     """All trials through the executor `packed`, the base's loading included."""
-    started, cpu, size = time.perf_counter(), _cpu_seconds(), variant.k
+    started, cpu, size = time.perf_counter(), processor_seconds(), variant.k
     executor = make_executor("packed", size, processes=variant.processes)
     executor.start(model.model_copy(update={"precision": variant.precision}), task)
     waiting, results = list(enumerate(specs)), {}
@@ -199,13 +200,7 @@ def packed(model: ModelSpec, task: TaskSpec, specs: Sequence[TrialSpec], variant
     assert not errors, errors
     losses = tuple(results[ticket].metrics["eval_loss"] for ticket in range(len(specs)))
     train = sum(result.train_seconds for result in results.values()) / variant.processes
-    return Measured(train, time.perf_counter() - started, _cpu_seconds() - cpu, losses)
-
-
-def _cpu_seconds() -> float:
-    """Of this process and of those that it has waited for."""
-    spent = os.times()
-    return spent.user + spent.system + spent.children_user + spent.children_system
+    return Measured(train, time.perf_counter() - started, processor_seconds() - cpu, losses)
 
 
 def peak_flops(device: torch.device, size: int = 1536, repeats: int = 7) -> float:

@@ -29,7 +29,6 @@ what is in DIR into benchmarks/RESULTS.md; `--arms` with no names runs nothing.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import math
 import os
 import re
@@ -41,6 +40,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.front_records import ARMS, SHARE, SMALLEST, Done, Record, table
+from benchmarks.processor import processor_seconds
 
 if TYPE_CHECKING:
     from autotune.sweep import Sweep
@@ -131,18 +131,6 @@ class Clock:
 
     def read(self) -> tuple[float, float]:
         return time.perf_counter() - self._wall, processor_seconds() - self._cpu
-
-
-def processor_seconds() -> float:
-    """Of this process, those that it has waited for, and those under it that still run."""
-    import psutil
-
-    times = os.times()
-    spent = times.user + times.system + times.children_user + times.children_system
-    for child in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            spent += sum(child.cpu_times()[:2])
-    return spent
 
 
 def run_arm(arm: str, seed: int, given: Setting, out: Path) -> Record:

@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 
 from autotune.preparation import Prepared, prepare
-from autotune.sweep import parse_sweep
 from benchmarks import front_surrogate, time_to_front
 from benchmarks.front_surrogate import (
     TABLE,
@@ -30,10 +29,8 @@ COUNT = 120
 
 @pytest.fixture(scope="module")
 def prepared() -> Prepared:
-    given = time_to_front.parser().parse_args(
-        ["--out", "", "--quick", "--samples", "48", "--eval-samples", "40"]
-    )
-    return prepare(parse_sweep({**time_to_front.setting(given).sweep, "budget": {"trials": 4}}))
+    given = time_to_front.parser().parse_args(["--out=", "--quick", "--samples=48", "--eval-samples=40"])
+    return prepare(time_to_front.sweep_of("plain", 0, time_to_front.setting(given)))
 
 
 @pytest.fixture(scope="module")

@@ -114,19 +114,13 @@ def test_records_go_on_where_they_stopped(tmp_path: Path, monkeypatch: pytest.Mo
 def quick(*more: str) -> Setting:
     """Of trials that take seconds."""
     given = [
-        "--out",
-        ".",
+        "--out=.",
         "--quick",
-        "--samples",
-        "48",
-        "--eval-samples",
-        "40",
-        "--trials",
-        "2",
-        "--ladder-times",
-        "2",
-        "--minutes",
-        "1",
+        "--samples=48",
+        "--eval-samples=40",
+        "--trials=2",
+        "--ladder-times=2",
+        "--minutes=1",
     ]
     return time_to_front.setting(time_to_front.parser().parse_args([*given, *more]))
 
