@@ -157,7 +157,7 @@ def test_every_view_says_what_a_rung_is(whole, small, deep_model):
     assert any(words[1] in text for text in hovers)
 
 
-@pytest.mark.parametrize("after", [1, 7])
+@pytest.mark.parametrize("after", [pytest.param(1, marks=pytest.mark.slow), 7])
 def test_an_interrupted_sweep_resumes_to_what_an_uninterrupted_one_finds(after, whole, on_bases, tmp_path):
     def stop(ended: int) -> None:
         if ended == after:

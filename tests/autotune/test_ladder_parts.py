@@ -102,7 +102,7 @@ def test_the_top_is_the_trial_without_a_ladder(of, whole, tiny_model, reviews, t
 
 
 @pytest.mark.parametrize("of", KINDS)
-@pytest.mark.parametrize("after", [1, 8])
+@pytest.mark.parametrize("after", [pytest.param(1, marks=pytest.mark.slow), 8])
 def test_an_interrupted_sweep_resumes_to_what_an_uninterrupted_one_finds(
     of, after, whole, tiny_model, reviews, tmp_path
 ):

@@ -108,7 +108,7 @@ def test_at_the_top_trials_are_what_they_are_without_a_ladder(whole, tiny_model,
         assert here["metric.eval_loss"] == pytest.approx(there["metric.eval_loss"], abs=1e-6)
 
 
-@pytest.mark.parametrize("after", [1, 7, 13])
+@pytest.mark.parametrize("after", [pytest.param(1, marks=pytest.mark.slow), 7, 13])
 def test_an_interrupted_sweep_resumes_to_what_an_uninterrupted_one_finds(after, sweep, whole, tmp_path):
     with pytest.raises(SweepInterruptedError):
         run_sweep(sweep, tmp_path / "out", Watcher(stop_at(after)))
