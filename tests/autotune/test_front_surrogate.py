@@ -68,6 +68,19 @@ def test_a_search_spends_what_its_trials_take(
     assert len({trial.accuracy for trial in found}) > 1
 
 
+def test_samplers_differ_and_see_the_noise(
+    model: Surrogate, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(front_surrogate, "surrogate", lambda: model)
+    each = np.mean([prepared.costs(config).train_flops for config in prepared.space.defaults()])
+    found = {arm: search(arm, 0, 12 * each) for arm in ("pareto", "pareto-2", "random")}
+    assert found["pareto"][0] != found["random"][0]
+    assert found["pareto"] != found["pareto-2"]
+    monkeypatch.setattr(front_surrogate, "_NOISE", 0.0)
+    assert search("pareto", 0, 12 * each) != found["pareto"]
+    assert search("random", 0, 12 * each) == found["random"]  # what is found is without noise
+
+
 def test_trials_at_a_time_share_the_pace():
     long, short, other = (Running(left, optuna.trial.FixedTrial({}), {}) for left in (3.0, 1.0, 4.0))
     spent, ended, others = first_to_end([long, short, other])
