@@ -7,6 +7,7 @@ import pytest
 from benchmarks.base_rungs import measure
 
 
+@pytest.mark.slow
 def test_every_rung_is_measured_for_every_trial(tmp_path):
     rows = measure(3, 32, tmp_path)
     assert [row.rung.split(" ", 2)[2] for row in rows] == [

@@ -183,7 +183,9 @@ def test_a_killed_process_loses_nothing(whole, on_bases, tmp_path):
     assert results.ladder.settled
 
 
-@pytest.mark.parametrize("executor", ["packed", {"name": "processes", "workers": 1}])
+@pytest.mark.parametrize(
+    "executor", ["packed", pytest.param({"name": "processes", "workers": 1}, marks=pytest.mark.slow)]
+)
 def test_it_climbs_elsewhere(executor, whole, on_bases, tmp_path):
     ladder = {"random_share": 1.0}
     results = run_sweep(on_bases(executor=executor, ladder=ladder, budget={"trials": 2}), tmp_path / "out")

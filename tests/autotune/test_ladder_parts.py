@@ -120,6 +120,7 @@ def test_an_interrupted_sweep_resumes_to_what_an_uninterrupted_one_finds(
     assert len(watcher.finished) == sum(whole[of].ladder.reached) - after
 
 
+@pytest.mark.slow
 def test_a_killed_process_loses_nothing(whole, tiny_model, reviews, tmp_path):
     folder = tmp_path / "out"
     run_and_kill(on_ladder(tiny_model, reviews, "data"), folder, lambda trials: trials["share"].notna())
