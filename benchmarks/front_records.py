@@ -23,6 +23,7 @@ ARMS = {
     "int8": "autotune, packed, int8 products",
     "plain8": "autotune, neither, int8 products",
 }
+BY_HAND = ("gp", "tpe")
 SHARE = 0.95
 SMALLEST = 100.0
 """Adapters with fewer parameters count as this many: there is no logarithm of none."""
@@ -113,44 +114,51 @@ def first_at(path: Sequence[Moment], volume: float) -> Moment | None:
 
 
 def table(records: Sequence[Record], corner: Sequence[float], share: float = SHARE) -> str:
-    """One row an arm, in Markdown."""
+    """One row an arm, in Markdown, its median wall time against that of the arms by hand."""
     reference = reference_volume(records, corner)
     first = {
         arm: [(path[-1], first_at(path, share * reference)) for record in records if record.arm == arm
               and (path := moments(record, corner))]
         for arm in ARMS
     }  # fmt: skip
-    # Of seeds that never got there, only where they ended is known: then ratios are at least what they say.
-    walls = [last.wall if found is None else found.wall for last, found in first["gp"]]
-    sign = "> " if any(found is None for _, found in first["gp"]) else ""
-    slow = (sign, float(np.median(walls))) if walls else None
-    lines = [
-        "| arm | seeds there | wall, s | against `gp` | processor, s | 10¹² FLOPs | trials | share at the end |",
-        "| --- " * 8 + "|",
-    ]
+    peers = {arm: _wall(first[arm]) for arm in BY_HAND if first[arm]}
+    titles = ["arm", "seeds there", "wall, s", *(f"against `{peer}`" for peer in peers)]
+    titles += ["processor, s", "10¹² FLOPs", "trials", "share at the end"]
+    lines = [f"| {' | '.join(titles)} |", "| --- " * len(titles) + "|"]
     for arm, ends in first.items():
         if ends:
-            lines.append(_row(arm, ends, reference, slow))
+            lines.append(_row(arm, ends, reference, list(peers.values())))
     return "\n".join(lines)
 
 
+def _wall(ends: Sequence[tuple[Moment, Moment | None]]) -> tuple[str, float]:
+    """Median wall seconds; behind a sign the least that it can be, where too few seeds got there."""
+    median = float(np.median([math.inf if found is None else found.wall for _, found in ends]))
+    if math.isfinite(median):
+        return "", median
+    return "> ", float(np.median([last.wall if found is None else found.wall for last, found in ends]))
+
+
 def _row(
-    arm: str, ends: Sequence[tuple[Moment, Moment | None]], reference: float, slow: tuple[str, float] | None
+    arm: str,
+    ends: Sequence[tuple[Moment, Moment | None]],
+    reference: float,
+    peers: Sequence[tuple[str, float]],
 ) -> str:
     there = [found for _, found in ends if found is not None]
     final = [last.volume / reference for last, _ in ends]
     cells = [f"`{arm}`: {ARMS[arm]}", f"{len(there)} of {len(ends)}"]
     if len(there) * 2 > len(ends):
         walls = [found.wall if found is not None else math.inf for _, found in ends]
-        ratio = "" if slow is None else f"{slow[0]}{slow[1] / float(np.median(walls)):.1f}×"
-        cells += [_spread(walls, [last.wall for last, _ in ends]), ratio]
+        cells.append(_spread(walls, [last.wall for last, _ in ends]))
+        cells += [f"{sign}{wall / float(np.median(walls)):.1f}×" for sign, wall in peers]
         for name, unit in (("cpu", 1.0), ("flops", 1e12), ("trials", 1.0)):
             values = [getattr(found, name) / unit if found is not None else math.inf for _, found in ends]
             cells.append(_spread(values, [getattr(last, name) / unit for last, _ in ends]))
     else:
         trials = max(last.trials for last, _ in ends)
         seconds = max(last.wall for last, _ in ends)
-        cells += [f"not within {trials} trials / {seconds:.0f} s", "", "", "", ""]
+        cells += [f"not within {trials} trials / {seconds:.0f} s", *[""] * (len(peers) + 3)]
     return f"| {' | '.join([*cells, f'{np.mean(final):.3f} ({min(final):.3f} to {max(final):.3f})'])} |"
 
 

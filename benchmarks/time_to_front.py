@@ -39,13 +39,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.front_records import ARMS, SHARE, SMALLEST, Done, Record, table
+from benchmarks.front_records import ARMS, BY_HAND, SHARE, SMALLEST, Done, Record, table
 from benchmarks.processor import processor_seconds
 
 if TYPE_CHECKING:
     from autotune.sweep import Sweep
 
-BY_HAND = ("gp", "tpe")
 ON_LADDER = ("ladder", "both")
 PACKED = ("packed", "both", "int8")
 INT8 = ("int8", "plain8")

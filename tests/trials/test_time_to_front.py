@@ -64,13 +64,14 @@ def test_the_table_says_who_was_not_there_in_time():
     never = record("tpe", 0, done(0, 123, 0.6, 1e5))
     lines = table([*slow, never, fast(), fast(1, pace=2), record("both", 2, done(0, 99, 0.8, 1e4))], CORNER)
     gp, tpe, both = lines.splitlines()[2:]
-    assert "| 3 of 3 | 400 (400 to 400) | 1.0× |" in gp
+    assert "| 3 of 3 | 400 (400 to 400) | 1.0× | > 0.3× |" in gp
     assert "| 0 of 1 | not within 1 trials / 123 s |" in tpe
-    assert "| 2 of 3 | 60 (30 to > 99) | 6.7× |" in both
+    assert "| 2 of 3 | 60 (30 to > 99) | 6.7× | > 2.0× |" in both
     assert "| 1.000 (1.000 to 1.000) |" in gp
     assert "(0.600 to 1.000) |" in both
     assert len({line.count("|") for line in lines.splitlines()}) == 1
-    assert "| > 2.1× |" in table([fast(), record("gp", 0, done(0, 62, 0.8, 1e4))], CORNER)
+    without = [*slow[:2], record("gp", 2, done(0, 500, 0.8, 1e4))]
+    assert "| 30 | 13.3× |" in table([fast(), *without], CORNER)  # the median is known all the same
     half = [fast(), record("both", 1, done(0, 99, 0.8, 1e4))]
     assert "| 1 of 2 | not within 2 trials / 99 s |" in table(half, CORNER)
 
