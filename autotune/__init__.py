@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from autotune.ladder import Ladder
-    from autotune.ladder_goals import Budget, Goal
-    from autotune.ladder_search import optimize
+    from autotune.blackbox.loop import optimize
+    from autotune.blackbox.objectives import Budget, Goal
+    from autotune.ladder.rungs import Ladder
 
 __all__ = ["Budget", "Goal", "Ladder", "optimize"]
 
 _HOMES = {
-    "Budget": "autotune.ladder_goals",
-    "Goal": "autotune.ladder_goals",
-    "Ladder": "autotune.ladder",
-    "optimize": "autotune.ladder_search",
+    "Budget": "autotune.blackbox.objectives",
+    "Goal": "autotune.blackbox.objectives",
+    "Ladder": "autotune.ladder.rungs",
+    "optimize": "autotune.blackbox.loop",
 }
 
 

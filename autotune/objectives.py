@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict
 
-from search_spaces.costs import KNOWN_COSTS
-from trials.metrics import METRICS, Direction, metric_direction
+from search_spaces.costs.cost_model import KNOWN_COSTS
+from trials.tasks.metrics import METRICS, Direction, metric_direction
 
 MEASURED_COSTS = ("train_seconds", "peak_memory")
 """Costs that only a run can tell."""

@@ -17,14 +17,14 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from autotune.engine import run_sweep
-from autotune.ladder_store import RUNGS
-from autotune.ledger import read_ledger
-from autotune.results import SweepResults
-from autotune.sweep import Budget, Confirm, Fidelity, load_sweep
-from autotune.sweep_executor import ExecutorSpec
-from autotune.sweep_ladder import LadderSpec
-from trials.pocket import base_folder
+from autotune.engine.sweep_run import run_sweep
+from autotune.ladder.spec import LadderSpec
+from autotune.ledger.ledger import read_ledger
+from autotune.results.sweep_results import SweepResults
+from autotune.sweep.executor_spec import ExecutorSpec
+from autotune.sweep.schema import Budget, Confirm, Fidelity, load_sweep
+from autotune.trial_attributes import RUNGS
+from trials.tasks.pocket import base_folder
 
 LAYERS = (1, 2)
 

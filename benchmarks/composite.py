@@ -26,12 +26,12 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from autotune.engine import run_sweep
-from autotune.front import hypervolume
-from autotune.results import SweepResults
-from autotune.sweep import Sweep, parse_sweep
+from autotune.engine.sweep_run import run_sweep
+from autotune.pareto import hypervolume
+from autotune.results.sweep_results import SweepResults
+from autotune.sweep.schema import Sweep, parse_sweep
 from search_spaces.families import REGISTRY
-from search_spaces.parameters import Float
+from search_spaces.parameters.types import Float
 
 ARMS = ("composite", "lora", "serial", "parallel", "layer-prefix", "ia3")
 RATE_FACTOR = 5.0

@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 from transformers import BertConfig
 
-from autotune.candidates import Columns
-from search_spaces.costs import CostModel, Workload
-from search_spaces.loading import load_space, preset_names
-from search_spaces.parameters import Config
-from search_spaces.shapes import ModelShape, read_shape
+from autotune.sampler.candidates import Columns
+from search_spaces.costs.cost_model import CostModel, Workload
+from search_spaces.language.loader import load_space, preset_names
+from search_spaces.model.reader import read_shape
+from search_spaces.model.shape import ModelShape
+from search_spaces.parameters.types import Config
 
 BLOCK = 1_000
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from autotune.front import hypervolume
+from autotune.pareto import hypervolume
 
 ARMS = {
     "gp": "GPSampler, Trainer, peft",

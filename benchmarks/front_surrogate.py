@@ -36,13 +36,13 @@ from numpy.typing import NDArray
 from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.model_selection import cross_val_predict
 
-from autotune.front import hypervolume
-from autotune.preparation import Prepared, prepare
-from autotune.results import load_results
-from autotune.samplers import make_sampler
+from autotune.engine.samplers import make_sampler
+from autotune.pareto import hypervolume
+from autotune.prepare.prepared_sweep import Prepared, prepare
+from autotune.results.sweep_results import load_results
 from benchmarks import time_to_front
 from benchmarks.front_records import SMALLEST
-from search_spaces.parameters import Config
+from search_spaces.parameters.types import Config
 
 Array = NDArray[np.float64]
 

@@ -34,9 +34,9 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.table import Table as Printed
 
-from autotune.ladder import Ladder
-from autotune.ladder_goals import Budget
-from autotune.ladder_search import optimize
+from autotune.blackbox.loop import optimize
+from autotune.blackbox.objectives import Budget
+from autotune.ladder.rungs import Ladder
 
 Array = NDArray[np.float64]
 DATA = Path(os.environ.get("AUTOTUNE_DATA") or Path(__file__).parents[2] / "shared" / "data")

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from autotune.scale_sweep import check_largest
+from autotune.laws.scaling_experiment import check_largest
 from benchmarks import laws_tables
 from surrogates.laws import FORMS, BowlLaw, extrapolate, fit_bowl, fit_form, last_value, slope_rule
 

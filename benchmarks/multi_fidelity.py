@@ -29,15 +29,15 @@ from numpy.typing import NDArray
 from optuna.distributions import FloatDistribution, IntDistribution
 from scipy.stats import rankdata
 
-from autotune import ladder_climb
-from autotune.front import hypervolume
-from autotune.ladder import Ladder
-from autotune.ladder_goals import Budget, Goal
-from autotune.ladder_results import LadderTrial
-from autotune.ladder_search import optimize
+from autotune.blackbox.loop import optimize
+from autotune.blackbox.objectives import Budget, Goal
+from autotune.blackbox.result import LadderTrial
+from autotune.ladder import promotion
+from autotune.ladder.rungs import Ladder
+from autotune.pareto import hypervolume
 from benchmarks.ladder import DATA, Curves, InOrder, read_tables
 from benchmarks.sampler_toy import PROBLEMS, best_known
-from search_spaces.parameters import Value
+from search_spaces.parameters.types import Value
 from search_spaces.space import SearchSpace
 from surrogates.multi_fidelity import LAW, MEDIAN, NONE, FidelityModel, offsets_by
 
@@ -219,7 +219,7 @@ def search(box: BlackBox, arm: str, seed: int) -> tuple[float, float]:
         return {"error": error}, fidelity
 
     start = time.perf_counter()
-    with mock.patch.object(ladder_climb, "FidelityModel", ARMS[arm]):
+    with mock.patch.object(promotion, "FidelityModel", ARMS[arm]):
         result = optimize(evaluate, box.space, box.goals, _LADDER, box.training * _LADDER.max, seed=seed)
     seconds = time.perf_counter() - start
     complete = [trial for trial in result.trials if trial.status == "complete"]

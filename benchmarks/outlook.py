@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from autotune.outlook import Curves, curves
-from autotune.results import load_results
-from autotune.tables import quality
+from autotune.probe.forecast import Curves, curves
+from autotune.results.sweep_results import load_results
+from autotune.results.tables import quality
 from surrogates.laws import extrapolate_noisy, last_value, slope_rule
 
 

@@ -129,14 +129,14 @@ def measure(case: Case, device: str) -> dict[str, float]:
     import torch
     import transformers
 
-    from search_spaces.loading import load_space
-    from trials.memory import PeakMemory
-    from trials.memory_model import Computation, MemoryModel
-    from trials.packing import Pack
-    from trials.prefix_cache import PrefixCache
+    from search_spaces.language.loader import load_space
+    from trials.execution.runner import Runner
+    from trials.packing.memory import PeakMemory
+    from trials.packing.memory_model import Computation, MemoryModel
+    from trials.packing.pack import Pack
+    from trials.packing.prefix_cache import PrefixCache
     from trials.records import Fidelity, TrialSpec
-    from trials.runner import Runner
-    from trials.specs import ModelSpec, TaskSpec
+    from trials.tasks.specs import ModelSpec, TaskSpec
 
     transformers.logging.set_verbosity_error()
     with tempfile.TemporaryDirectory() as folder:

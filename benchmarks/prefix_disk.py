@@ -18,15 +18,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from autotune.sweep import load_sweep
+from autotune.sweep.schema import load_sweep
 from benchmarks.throughput import setting
-from trials.chunks import chunks
-from trials.encoding import Encoded
-from trials.joining import join
-from trials.packing import Pack
-from trials.prefix_cache import PrefixCache
-from trials.prefix_store import PrefixStore, base_digest
-from trials.runner import Runner
+from trials.execution.runner import Runner
+from trials.packing.joined_model import join
+from trials.packing.pack import Pack
+from trials.packing.prefix_cache import PrefixCache
+from trials.packing.prefix_store import PrefixStore, base_digest
+from trials.tasks.encoding import Encoded
+from trials.training.length_batching import chunks
 
 
 def states(

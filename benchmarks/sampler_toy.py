@@ -21,9 +21,9 @@ from dataclasses import dataclass
 import numpy as np
 import optuna
 
-from autotune.front import hypervolume
-from autotune.sampler import ParetoSampler
-from search_spaces.parameters import Categorical, Config, Float, Int, Value
+from autotune.pareto import hypervolume
+from autotune.sampler.pareto_sampler import ParetoSampler
+from search_spaces.parameters.types import Categorical, Config, Float, Int, Value
 from search_spaces.space import SearchSpace
 
 

@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from autotune.engine import run_sweep
-from autotune.results import SweepResults
-from autotune.sweep import Budget, Confirm, Sweep, load_sweep
-from autotune.sweep_executor import ExecutorSpec
-from autotune.sweep_ladder import LadderSpec
+from autotune.engine.sweep_run import run_sweep
+from autotune.ladder.spec import LadderSpec
+from autotune.results.sweep_results import SweepResults
+from autotune.sweep.executor_spec import ExecutorSpec
+from autotune.sweep.schema import Budget, Confirm, Sweep, load_sweep
 
 ARMS = ("full", "ladder", "same training")
 

@@ -44,17 +44,17 @@ import numpy as np
 import torch
 
 from benchmarks.processor import processor_seconds
-from search_spaces.costs import CostModel, Workload
+from search_spaces.costs.cost_model import CostModel, Workload
 from search_spaces.families import REGISTRY, local_config
-from search_spaces.parameters import Config
-from trials.data import TaskData, load_task
-from trials.executors import make_executor
-from trials.models import choose_device
+from search_spaces.parameters.types import Config
+from trials.base.model import choose_device
+from trials.execution.executors import make_executor
+from trials.execution.runner import Runner
 from trials.records import Fidelity, TrialSpec
-from trials.runner import Runner
-from trials.schedules import transformers_schedule
-from trials.specs import ModelSpec, TaskSpec
-from trials.training import subset
+from trials.tasks.data import TaskData, load_task
+from trials.tasks.specs import ModelSpec, TaskSpec
+from trials.training.run import subset
+from trials.training.schedules import transformers_schedule
 
 MIXES = ("all layers", "top layers")
 PAGE = Path(__file__).parent / "RESULTS.md"

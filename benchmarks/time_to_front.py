@@ -43,7 +43,7 @@ from benchmarks.front_records import ARMS, BY_HAND, SHARE, SMALLEST, Done, Recor
 from benchmarks.processor import processor_seconds
 
 if TYPE_CHECKING:
-    from autotune.sweep import Sweep
+    from autotune.sweep.schema import Sweep
 
 ON_LADDER = ("ladder", "both")
 PACKED = ("packed", "both", "int8")
@@ -157,7 +157,7 @@ def spent(record: Record, given: Setting) -> bool:
 
 def sweep_of(arm: str, seed: int, given: Setting) -> Sweep:
     """The sweep of an arm of this project."""
-    from autotune.sweep import parse_sweep
+    from autotune.sweep.schema import parse_sweep
 
     on_ladder = arm in ON_LADDER
     model = given.sweep["model"]
@@ -178,9 +178,9 @@ def sweep_of(arm: str, seed: int, given: Setting) -> Sweep:
 
 def by_sweep(record: Record, path: Path, given: Setting, out: Path) -> None:
     """An arm of this project; its folder lies beside its record."""
-    from autotune.engine import run_sweep
-    from autotune.events import SilentListener
-    from autotune.preparation import prepare
+    from autotune.engine.events import SilentListener
+    from autotune.engine.sweep_run import run_sweep
+    from autotune.prepare.prepared_sweep import prepare
     from trials.records import TrialResult
 
     sweep = sweep_of(record.arm, record.seed, given)
@@ -209,8 +209,8 @@ def by_hand(record: Record, path: Path, given: Setting, out: Path) -> None:
     """An arm of optuna, Trainer and peft; its study lies beside its record."""
     import optuna
 
-    from autotune.preparation import prepare
-    from autotune.sweep import parse_sweep
+    from autotune.prepare.prepared_sweep import prepare
+    from autotune.sweep.schema import parse_sweep
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     prepared = prepare(parse_sweep({**given.sweep, "budget": {"trials": given.trials}}))
@@ -254,10 +254,10 @@ def with_trainer(prepared: Any, config: Mapping[str, Any], seed: int, folder: st
     )
 
     from search_spaces.families import REGISTRY, local_config
-    from search_spaces.families.tools import freeze
-    from trials.data import resolve_model
-    from trials.schedules import transformers_schedule
-    from trials.training import learning_rate, subset
+    from search_spaces.families.framework.peft_helpers import freeze
+    from trials.tasks.data import resolve_model
+    from trials.training.run import learning_rate, subset
+    from trials.training.schedules import transformers_schedule
 
     data, shape, fidelity = prepared.data, prepared.shape, prepared.sweep.fidelity
     train = subset(data.splits["train"], fidelity.train_samples, seed=0)

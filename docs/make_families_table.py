@@ -18,8 +18,9 @@ import transformers
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from search_spaces.families import REGISTRY, Family
-from search_spaces.families.matrices import MatrixFamily
-from search_spaces.shapes import ModelShape, TaskType, read_shape
+from search_spaces.families.framework.matrix_family import MatrixFamily
+from search_spaces.model.reader import read_shape
+from search_spaces.model.shape import ModelShape, TaskType
 
 PAGE = Path(__file__).parent / "families.md"
 ARCHITECTURES = {

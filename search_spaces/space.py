@@ -22,8 +22,8 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from search_spaces.centred import Centred
-from search_spaces.parameters import (
+from search_spaces.parameters.centered import Centred
+from search_spaces.parameters.types import (
     Categorical,
     Config,
     Float,

@@ -12,8 +12,10 @@ from contextlib import suppress
 from typing import Any
 
 from search_spaces.errors import InvalidInputError, Problem
-from search_spaces.loading import load_space
-from search_spaces.parameters import (
+from search_spaces.language.loader import load_space
+from search_spaces.model.shape import FUSED, SIDES, ModelShape
+from search_spaces.parameters.structured import Sides, TargetSubset
+from search_spaces.parameters.types import (
     Categorical,
     Config,
     LayerMask,
@@ -25,8 +27,6 @@ from search_spaces.parameters import (
     has_sides,
     layer_switches,
 )
-from search_spaces.shapes import FUSED, SIDES, ModelShape
-from search_spaces.structures import Sides, TargetSubset
 
 
 def carry_over(

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
-from search_spaces.parameters import Config
+from search_spaces.parameters.types import Config
 
 
 class TrialStatus(StrEnum):

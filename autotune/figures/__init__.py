@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from autotune.figures.curves import plot_curves
+from autotune.figures.forecast import plot_outlook
 from autotune.figures.front_plot import plot_front
+from autotune.figures.hypervolume import plot_hypervolume
 from autotune.figures.importance import plot_importance
-from autotune.figures.outlook import plot_outlook
-from autotune.figures.parallel import plot_parallel_coordinates
-from autotune.figures.progress import plot_hypervolume
+from autotune.figures.parallel_coordinates import plot_parallel_coordinates
 from autotune.figures.style import PALETTE, TEMPLATE, NothingToShow
-from autotune.results import SweepResults
+from autotune.figures.validation_curves import plot_curves
+from autotune.results.sweep_results import SweepResults
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,12 @@ from autotune.figures.front_view import (
     opening_window,
     staircase,
 )
-from autotune.figures.points import objective_axis, positions, zero_edge
 from autotune.figures.style import FAINT, INK, LINE, MUTED, finish, looks, says_why, text
+from autotune.figures.trial_points import objective_axis, positions, zero_edge
+from autotune.formatting.units import label
 from autotune.objectives import Objective
-from autotune.results import SweepResults
-from autotune.tables import is_cost
-from autotune.units import label
+from autotune.results.sweep_results import SweepResults
+from autotune.results.tables import is_cost
 
 _PALE = 0.32
 """Opacity of a dominated trial."""

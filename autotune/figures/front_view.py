@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from autotune.figures.points import families, positions, trial_points, zero_edge
-from autotune.front import non_dominated
+from autotune.figures.trial_points import families, positions, trial_points, zero_edge
+from autotune.formatting.units import label, quantity, within_sentence
 from autotune.objectives import Objective
-from autotune.results import SweepResults
-from autotune.tables import confirmed, quality
-from autotune.units import label, quantity, within_sentence
+from autotune.pareto import non_dominated
+from autotune.results.sweep_results import SweepResults
+from autotune.results.tables import confirmed, quality
 
 _NEAR = 1.6
 """A mark comes into the opening window if that grows the window by no more than this factor."""
@@ -31,7 +31,7 @@ class FrontView:
         objectives: in the sweep's order.
         quality: the one of them that baselines are about.
         points: one row a complete trial: `results.trials` with `family` and `hover`.
-        confirmed: by objective, one row a confirmed trial (see `autotune.tables.confirmed`); empty for costs.
+        confirmed: by objective, one row a confirmed trial (see `autotune.results.tables.confirmed`); empty for costs.
         baselines: values of the quality that need no adapter, by name.
         groups: the families, in the order of their colours.
     """

@@ -34,13 +34,13 @@ from plotly.subplots import make_subplots
 from scipy.stats import rankdata
 from sklearn.ensemble import RandomForestRegressor
 
-from autotune.figures.points import trial_points
 from autotune.figures.style import FAINT, INK, PALETTE, NothingToShow, finish, says_why, text
+from autotune.figures.trial_points import trial_points
+from autotune.formatting.units import counted, label, percent, within_sentence
 from autotune.objectives import Objective
-from autotune.results import SweepResults
-from autotune.tables import configuration
-from autotune.units import counted, label, percent, within_sentence
-from search_spaces.parameters import Config
+from autotune.results.sweep_results import SweepResults
+from autotune.results.tables import configuration
+from search_spaces.parameters.types import Config
 
 LEAST_TRIALS = 12
 """Complete trials below which nothing is said."""

@@ -6,11 +6,11 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from autotune.cost_view import CostView
-from autotune.figures.points import log_ticks, positions
 from autotune.figures.style import finish, looks, text
-from autotune.formatting import short_config
-from autotune.units import label, quantity, si
+from autotune.figures.trial_points import log_ticks, positions
+from autotune.formatting.compact import short_config
+from autotune.formatting.units import label, quantity, si
+from autotune.spaces.costs import CostView
 
 _DRAWN = 1_500
 """Marks a family; more would only lie on each other."""

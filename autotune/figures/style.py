@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import plotly.graph_objects as go
 import plotly.io as pio
 
-from autotune.results import SweepResults
+from autotune.results.sweep_results import SweepResults
 
 # Okabe and Ito (2008), less yellow and black, which fail on white; wine and olive from Tol (2021).
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#882255", "#999933")

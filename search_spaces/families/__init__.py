@@ -6,8 +6,15 @@ To add one, here or in a package of your own, see CONTRIBUTING.md.
 from importlib import import_module
 from pkgutil import iter_modules
 
-from search_spaces.families.base import REGISTRY, AdapterCost, Family, TaskType, local_config, register
-from search_spaces.families.plugins import load_plugins
+from search_spaces.families.framework.base import (
+    REGISTRY,
+    AdapterCost,
+    Family,
+    TaskType,
+    local_config,
+    register,
+)
+from search_spaces.families.framework.plugins import load_plugins
 
 for _module in iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")

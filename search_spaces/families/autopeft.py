@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from search_spaces.families.base import register
 from search_spaces.families.bottlenecks import ParallelPart, SerialPart
+from search_spaces.families.framework.base import register
+from search_spaces.families.framework.composite_family import (
+    CompositeFamily,
+    PlannedPart,
+    no_attention_interface,
+)
 from search_spaces.families.layer_prefix import PrefixPart
-from search_spaces.families.parts import CompositeFamily, PlannedPart, no_attention_interface
-from search_spaces.parameters import Float, Int, LayerMask, Value, adapted_layers
-from search_spaces.shapes import ModelShape, TaskType
+from search_spaces.model.shape import ModelShape, TaskType
+from search_spaces.parameters.types import Float, Int, LayerMask, Value, adapted_layers
 
 OFF = 10
 """The exponent that switches a part off."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from search_spaces.families.base import AdapterCost, register
-from search_spaces.families.fitting import FittedFamily
-from search_spaces.families.matrices import LAYERS, MatrixCost
-from search_spaces.parameters import Categorical, Float, Value
-from search_spaces.shapes import Matrix, ModelShape, TaskType
+from search_spaces.families.framework.base import AdapterCost, register
+from search_spaces.families.framework.block_sizes import FittedFamily
+from search_spaces.families.framework.matrix_family import LAYERS, MatrixCost
+from search_spaces.model.shape import Matrix, ModelShape, TaskType
+from search_spaces.parameters.types import Categorical, Float, Value
 
 if TYPE_CHECKING:
     from peft import PeftConfig

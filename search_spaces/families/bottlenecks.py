@@ -6,10 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from search_spaces.families.base import register
-from search_spaces.families.parts import CompositeFamily, LayerState, PartCost, PlannedPart
-from search_spaces.parameters import Categorical, Float, Int, TopLayers, Value, adapted_layers
-from search_spaces.shapes import ModelShape, TaskType
+from search_spaces.families.framework.base import register
+from search_spaces.families.framework.composite_family import (
+    CompositeFamily,
+    LayerState,
+    PartCost,
+    PlannedPart,
+)
+from search_spaces.model.shape import ModelShape, TaskType
+from search_spaces.parameters.types import Categorical, Float, Int, TopLayers, Value, adapted_layers
 
 SITES = {"pfeiffer": "down", "houlsby": "o+down"}
 """The matrices behind which a serial bottleneck stands."""

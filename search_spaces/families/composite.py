@@ -5,15 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from search_spaces.families.base import register
 from search_spaces.families.bottlenecks import SITES, ParallelPart, SerialPart
+from search_spaces.families.framework.base import register
+from search_spaces.families.framework.composite_family import (
+    CompositeFamily,
+    PlannedPart,
+    no_attention_interface,
+)
+from search_spaces.families.framework.matrix_family import TARGETS
+from search_spaces.families.framework.matrix_parts import LowRankPart, RescalePart
 from search_spaces.families.layer_prefix import PrefixPart
-from search_spaces.families.matrices import TARGETS
-from search_spaces.families.matrix_parts import LowRankPart, RescalePart
-from search_spaces.families.parts import CompositeFamily, PlannedPart, no_attention_interface
-from search_spaces.parameters import Categorical, Float, Int, Parameter, TopLayers, Value, adapted_layers
-from search_spaces.shapes import ModelShape, TaskType
-from search_spaces.structures import chosen_targets
+from search_spaces.model.shape import ModelShape, TaskType
+from search_spaces.parameters.structured import chosen_targets
+from search_spaces.parameters.types import (
+    Categorical,
+    Float,
+    Int,
+    Parameter,
+    TopLayers,
+    Value,
+    adapted_layers,
+)
 
 PARTS = ("lora", "serial", "parallel", "prefix", "ia3")
 _CUSTOMARY = ("lora", "serial", "prefix")

@@ -9,12 +9,18 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from search_spaces.families.base import AdapterCost, Family, register
-from search_spaces.families.matrix_parts import CopyPart, every_matrix, every_norm, every_second, no_norm
-from search_spaces.families.parts import CompositeFamily, PlannedPart
-from search_spaces.families.tools import peft_task, trained_modules
-from search_spaces.parameters import Float, TopLayers, Value, adapted_layers
-from search_spaces.shapes import ModelShape, TaskType
+from search_spaces.families.framework.base import AdapterCost, Family, register
+from search_spaces.families.framework.composite_family import CompositeFamily, PlannedPart
+from search_spaces.families.framework.matrix_parts import (
+    CopyPart,
+    every_matrix,
+    every_norm,
+    every_second,
+    no_norm,
+)
+from search_spaces.families.framework.peft_helpers import peft_task, trained_modules
+from search_spaces.model.shape import ModelShape, TaskType
+from search_spaces.parameters.types import Float, TopLayers, Value, adapted_layers
 
 if TYPE_CHECKING:
     from peft import PeftConfig

@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from search_spaces.families.base import register
-from search_spaces.families.parts import (
+from search_spaces.families.framework.base import register
+from search_spaces.families.framework.composite_family import (
     CompositeFamily,
     LayerState,
     PartCost,
     PlannedPart,
     no_attention_interface,
 )
-from search_spaces.parameters import Float, Int, TopLayers, Value, adapted_layers
-from search_spaces.shapes import ModelShape, TaskType
+from search_spaces.model.shape import ModelShape, TaskType
+from search_spaces.parameters.types import Float, Int, TopLayers, Value, adapted_layers
 
 _DEFAULT_TOKENS = 8
 

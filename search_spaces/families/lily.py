@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
-from search_spaces.families.base import BYTES_PER_NUMBER, AdapterCost, register
-from search_spaces.families.fitting import FittedFamily
-from search_spaces.families.matrices import LAYERS, TARGETS, MatrixCost
-from search_spaces.parameters import Float, Int, Value
-from search_spaces.shapes import Matrix, ModelShape, TaskType
+from search_spaces.families.framework.base import BYTES_PER_NUMBER, AdapterCost, register
+from search_spaces.families.framework.block_sizes import FittedFamily
+from search_spaces.families.framework.matrix_family import LAYERS, TARGETS, MatrixCost
+from search_spaces.model.shape import Matrix, ModelShape, TaskType
+from search_spaces.parameters.types import Float, Int, Value
 
 if TYPE_CHECKING:
     from peft import PeftConfig

@@ -7,11 +7,11 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from search_spaces.families.base import register
-from search_spaces.families.matrices import LAYERS, TARGETS, MatrixCost, MatrixFamily
-from search_spaces.parameters import Categorical, Float, Int, Value
-from search_spaces.shapes import Matrix, ModelShape, TaskType
-from search_spaces.structures import rank_at, varies_by_layer
+from search_spaces.families.framework.base import register
+from search_spaces.families.framework.matrix_family import LAYERS, TARGETS, MatrixCost, MatrixFamily
+from search_spaces.model.shape import Matrix, ModelShape, TaskType
+from search_spaces.parameters.structured import rank_at, varies_by_layer
+from search_spaces.parameters.types import Categorical, Float, Int, Value
 
 if TYPE_CHECKING:
     from peft import PeftConfig

@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from search_spaces.families.base import AdapterCost, Family, register
-from search_spaces.families.tools import peft_task, trained_modules
-from search_spaces.parameters import Float, TopLayers, Value, adapted_layers
-from search_spaces.shapes import ModelShape, Norm, TaskType
+from search_spaces.families.framework.base import AdapterCost, Family, register
+from search_spaces.families.framework.peft_helpers import peft_task, trained_modules
+from search_spaces.model.shape import ModelShape, Norm, TaskType
+from search_spaces.parameters.types import Float, TopLayers, Value, adapted_layers
 
 if TYPE_CHECKING:
     from peft import PeftConfig

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from search_spaces.families.base import register
-from search_spaces.families.matrix_parts import (
+from search_spaces.families.framework.base import register
+from search_spaces.families.framework.composite_family import CompositeFamily, PlannedPart
+from search_spaces.families.framework.matrix_parts import (
     BiasPart,
     ScaleShiftPart,
     biased_matrix,
     biased_norm,
     every_matrix,
 )
-from search_spaces.families.parts import CompositeFamily, PlannedPart
-from search_spaces.parameters import Float, TopLayers, Value, adapted_layers
-from search_spaces.shapes import ModelShape, TaskType
+from search_spaces.model.shape import ModelShape, TaskType
+from search_spaces.parameters.types import Float, TopLayers, Value, adapted_layers
 
 _KNOBS = (
     TopLayers(name="layers"),

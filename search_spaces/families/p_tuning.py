@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from search_spaces.families.base import BYTES_PER_NUMBER, AdapterCost, register
+from search_spaces.families.framework.base import BYTES_PER_NUMBER, AdapterCost, register
+from search_spaces.families.framework.peft_helpers import peft_task, trained_modules
 from search_spaces.families.prompt import PromptTuning
-from search_spaces.families.tools import peft_task, trained_modules
-from search_spaces.parameters import Categorical, Float, Int, Value
-from search_spaces.shapes import ModelShape, TaskType
+from search_spaces.model.shape import ModelShape, TaskType
+from search_spaces.parameters.types import Categorical, Float, Int, Value
 
 if TYPE_CHECKING:
     from peft import PeftConfig

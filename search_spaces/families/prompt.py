@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
-from search_spaces.families.base import AdapterCost, Family, register
-from search_spaces.families.tools import peft_task, trained_modules
-from search_spaces.parameters import Float, Int, Parameter, Value
-from search_spaces.shapes import ModelShape, TaskType
+from search_spaces.families.framework.base import AdapterCost, Family, register
+from search_spaces.families.framework.peft_helpers import peft_task, trained_modules
+from search_spaces.model.shape import ModelShape, TaskType
+from search_spaces.parameters.types import Float, Int, Parameter, Value
 
 if TYPE_CHECKING:
     from peft import PeftConfig

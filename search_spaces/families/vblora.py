@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from math import gcd
 from typing import TYPE_CHECKING
 
-from search_spaces.families.base import AdapterCost, register
-from search_spaces.families.matrices import LAYERS, TARGETS, MatrixCost, MatrixFamily
-from search_spaces.parameters import Categorical, Float, Int, Value
-from search_spaces.shapes import Matrix, ModelShape, TaskType
+from search_spaces.families.framework.base import AdapterCost, register
+from search_spaces.families.framework.matrix_family import LAYERS, TARGETS, MatrixCost, MatrixFamily
+from search_spaces.model.shape import Matrix, ModelShape, TaskType
+from search_spaces.parameters.types import Categorical, Float, Int, Value
 
 if TYPE_CHECKING:
     from peft import PeftConfig

@@ -8,14 +8,14 @@
 `trends_along` reads hp*(cost) off a front, and `next_run` says what to measure.
 """
 
-from surrogates.laws.choice import Choice, choose
-from surrogates.laws.curves import Forecast, extrapolate, last_value, slope_rule
-from surrogates.laws.design import NextRun, next_run, outliers, require_identifiable
+from surrogates.laws.curve_extrapolation import Forecast, extrapolate, last_value, slope_rule
+from surrogates.laws.experimental_design import NextRun, next_run, outliers, require_identifiable
 from surrogates.laws.fitting import FittedLaw, Prediction, bootstrap, fit_form
-from surrogates.laws.forms import FORMS, Form
-from surrogates.laws.noisy_curves import FEWEST_POINTS, NoisyForecast, extrapolate_noisy
-from surrogates.laws.optimum import BowlLaw, Optimum, fit_bowl
-from surrogates.laws.points import Points, guess_column, read_points
+from surrogates.laws.functional_forms import FORMS, Form
+from surrogates.laws.noisy_curve_extrapolation import FEWEST_POINTS, NoisyForecast, extrapolate_noisy
+from surrogates.laws.observations import Points, guess_column, read_points
+from surrogates.laws.optimal_hyperparameters import BowlLaw, Optimum, fit_bowl
+from surrogates.laws.selection import Choice, choose
 from surrogates.laws.trends import Trend, front_of, trends_along
 
 __all__ = [

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from surrogates.laws.forms import Array, log_budget
+from surrogates.laws.functional_forms import Array, log_budget
 
 SLOPE, LAST = "last three points' slope", "last value"
 

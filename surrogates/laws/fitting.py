@@ -19,7 +19,7 @@ import numpy as np
 from scipy.optimize import least_squares, minimize, nnls
 from scipy.stats import norm, t
 
-from surrogates.laws.forms import Array, Form, centre_of, log_budget
+from surrogates.laws.functional_forms import Array, Form, centre_of, log_budget
 
 DELTA = 1e-3
 """Huber's threshold on log residuals."""

@@ -19,7 +19,7 @@ from scipy.stats import t
 
 from search_spaces.errors import InvalidInputError, Problem
 from surrogates.laws.fitting import LEVEL
-from surrogates.laws.forms import Array, Labels
+from surrogates.laws.functional_forms import Array, Labels
 
 _FEWEST = 4
 _DECADE = 3.0

@@ -12,9 +12,9 @@ from typing import Any
 
 import pandas as pd
 
-from autotune.events import SilentListener
-from autotune.results import load_results
-from autotune.sweep import Sweep, dump_sweep, parse_sweep
+from autotune.engine.events import SilentListener
+from autotune.results.sweep_results import load_results
+from autotune.sweep.schema import Sweep, dump_sweep, parse_sweep
 
 SPACE = {
     "families": ["lora", "norm", "head"],
@@ -47,7 +47,7 @@ def run_and_kill(sweep: Sweep, folder: Path, reached: Callable[[pd.DataFrame], p
     path = folder.with_name(f"{folder.name}.yaml")
     dump_sweep(sweep, path)
     code = (
-        "import sys; from autotune.sweep import load_sweep; from autotune.engine import run_sweep;"
+        "import sys; from autotune.sweep.schema import load_sweep; from autotune.engine.sweep_run import run_sweep;"
         "run_sweep(load_sweep(sys.argv[1]), sys.argv[2])"
     )
     command = [sys.executable, "-c", code, str(path), str(folder)]

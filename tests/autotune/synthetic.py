@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from autotune.probe_runs import ProbeRun, probe_table
-from autotune.results import TRIAL_COLUMNS, SweepResults, feasible_rows, on_front
-from autotune.sweep import Sweep
+from autotune.results.probe_runs import ProbeRun, probe_table
+from autotune.results.sweep_results import TRIAL_COLUMNS, SweepResults, feasible_rows, on_front
+from autotune.sweep.schema import Sweep
 
 OBJECTIVES = {
     2: ("accuracy", "trainable_params"),

@@ -7,13 +7,13 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from autotune import acquisition
-from autotune.acquisition import (
+from autotune.pareto import box_decomposition, hypervolume
+from autotune.sampler import acquisition
+from autotune.sampler.acquisition import (
     expected_hypervolume_improvement,
     expected_improvement,
     probability_within,
 )
-from autotune.front import box_decomposition, hypervolume
 
 
 def _ehvi(mean: object, std: object, front: object, reference: object) -> np.ndarray:

@@ -17,11 +17,11 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from autotune.cli import QUIETING, app
-from autotune.events import Listener, Progress
-from autotune.overview import budget_used, finished, overview, overview_json
-from autotune.results import SweepResults
-from autotune.sweep import Sweep, dump_sweep, load_sweep
+from autotune.cli.app import QUIETING, app
+from autotune.cli.status import budget_used, finished, overview, overview_json
+from autotune.engine.events import Listener, Progress
+from autotune.results.sweep_results import SweepResults
+from autotune.sweep.schema import Sweep, dump_sweep, load_sweep
 from search_spaces.errors import InvalidInputError, Problem
 from tests.autotune.synthetic import synthetic_results
 
@@ -36,18 +36,18 @@ def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Engine:
-    """Stands in for `autotune.engine`: remembers what it was asked, and does what the test says."""
+    """Stands in for `autotune.engine.sweep_run`: remembers what it was asked, and does what the test says."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[tuple[Sweep, Path]] = []
         self.then: Callable[[Path], None] = lambda folder: None
-        module = ModuleType("autotune.engine")
+        module = ModuleType("autotune.engine.sweep_run")
         self.interrupted = type("SweepInterruptedError", (Exception,), {})
         self.failed = type("SweepFailedError", (RuntimeError,), {})
         vars(module).update(
             run_sweep=self.run, SweepInterruptedError=self.interrupted, SweepFailedError=self.failed
         )
-        monkeypatch.setitem(sys.modules, "autotune.engine", module)
+        monkeypatch.setitem(sys.modules, "autotune.engine.sweep_run", module)
 
     def run(self, sweep: Sweep, folder: Path, listener: Listener) -> SweepResults:
         self.calls.append((sweep, folder))
@@ -169,7 +169,7 @@ def test_other_errors_are_one_line_unless_verbose(engine: Engine) -> None:
 
 @pytest.mark.parametrize("kind", ["LedgerError", "SweepFailedError"])
 def test_failures_end_with_one(engine: Engine, kind: str) -> None:
-    from autotune.ledger import LedgerError
+    from autotune.ledger.ledger import LedgerError
 
     def fail(folder: Path) -> None:
         raise {"LedgerError": LedgerError, "SweepFailedError": engine.failed}[kind]("the disk is full")
@@ -201,7 +201,7 @@ def test_a_folder_without_a_sweep(engine: Engine, tmp_path: Path, command: str) 
 def results(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SweepResults:
     """A finished sweep that every command reads."""
     made = synthetic_results(tmp_path, objectives=3)
-    monkeypatch.setattr("autotune.results.load_results", lambda folder: made)
+    monkeypatch.setattr("autotune.results.sweep_results.load_results", lambda folder: made)
     monkeypatch.setenv("COLUMNS", "160")
     return made
 
@@ -285,9 +285,9 @@ def test_export_passes_everything_on(results: SweepResults, monkeypatch: pytest.
         calls.append(arguments)
         return Path("my run")
 
-    module = ModuleType("autotune.export")
+    module = ModuleType("autotune.export.run_folder")
     vars(module).update(export_run=export_run)
-    monkeypatch.setitem(sys.modules, "autotune.export", module)
+    monkeypatch.setitem(sys.modules, "autotune.export.run_folder", module)
     conditions = ["--where", "trainable_params<=1%", "--where", "accuracy>=0.8"]
     result = invoke("export", "DIR", "--pick", "best", *conditions, "--to", "my run")
     assert calls == [(results, "best", conditions[1::2], Path("my run"), None, None)]
@@ -298,11 +298,11 @@ def test_export_passes_everything_on(results: SweepResults, monkeypatch: pytest.
 
 
 def test_train_prints_the_scores(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = ModuleType("autotune.export")
+    module = ModuleType("autotune.export.run_folder")
     vars(module).update(
         train_run=lambda run: {"validation": {"accuracy": 0.91234}, "test": {"accuracy": 0.9}}
     )
-    monkeypatch.setitem(sys.modules, "autotune.export", module)
+    monkeypatch.setitem(sys.modules, "autotune.export.run_folder", module)
     assert invoke("train", "RUN").stdout == "validation: accuracy 0.9123\ntest: accuracy 0.9\n"
 
     def fail(run: Path) -> None:
@@ -347,7 +347,7 @@ def test_help_lists_every_command() -> None:
 def test_version_and_help_load_nothing_heavy() -> None:
     code = (
         "import sys\n"
-        "from autotune.cli import main\n"
+        "from autotune.cli.app import main\n"
         "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
         "heavy = {'torch', 'transformers', 'optuna', 'pandas', 'numpy', 'plotly'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"

@@ -12,21 +12,21 @@ import numpy as np
 import optuna
 import pytest
 
-from autotune.candidates import Columns
-from autotune.engine import run_sweep
-from autotune.feasible import draw_within, sample_within, total_excess
-from autotune.limits import HardLimits, limits_of
+from autotune.engine.sweep_run import run_sweep
 from autotune.objectives import Objective
-from autotune.preparation import prepare
-from autotune.sampler import ParetoSampler
-from autotune.sweep import Sweep, load_sweep
-from search_spaces.centred import Centred
-from search_spaces.constraints import Constraint, read_constraints
-from search_spaces.costs import CostModel, Workload
+from autotune.prepare.hard_limits import HardLimits, limits_of
+from autotune.prepare.prepared_sweep import prepare
+from autotune.sampler.candidates import Columns
+from autotune.sampler.feasible_sampling import draw_within, sample_within, total_excess
+from autotune.sampler.pareto_sampler import ParetoSampler
+from autotune.sweep.schema import Sweep, load_sweep
+from search_spaces.costs.cost_model import CostModel, Workload
 from search_spaces.errors import InvalidInputError
-from search_spaces.loading import load_space
-from search_spaces.parameters import Categorical, Config, Float, Int, Value
-from search_spaces.shapes import Matrix
+from search_spaces.language.constraints import Constraint, read_constraints
+from search_spaces.language.loader import load_space
+from search_spaces.model.shape import Matrix
+from search_spaces.parameters.centered import Centred
+from search_spaces.parameters.types import Categorical, Config, Float, Int, Value
 from search_spaces.space import SearchSpace, config_key
 from tests.autotune.sweeps import SPACE, small_sweep
 from tests.search_spaces.test_loading import BERT

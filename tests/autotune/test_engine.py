@@ -11,16 +11,16 @@ import pandas as pd
 import pytest
 from optuna.storages._rdb import models
 
-from autotune.engine import SweepFailedError, SweepInterruptedError, run_sweep
-from autotune.ledger import LedgerError, claim_folder, open_ledger
-from autotune.preparation import prepare
-from autotune.results import load_results
+from autotune.engine.sweep_run import SweepFailedError, SweepInterruptedError, run_sweep
+from autotune.ledger.ledger import LedgerError, claim_folder, open_ledger
+from autotune.prepare.prepared_sweep import prepare
+from autotune.results.sweep_results import load_results
 from search_spaces.errors import InvalidInputError
 from search_spaces.space import config_key
 from tests.autotune.sweeps import Watcher, run_and_kill, small_sweep
+from trials.execution.runner import Runner
 from trials.records import TrialResult, TrialSpec, TrialStatus
-from trials.runner import Runner
-from trials.training import Run
+from trials.training.run import Run
 
 
 @pytest.fixture

@@ -19,19 +19,19 @@ from peft import PeftConfig, get_peft_model
 from sklearn import metrics as reference
 from torch.optim.lr_scheduler import LambdaLR
 
-from autotune.engine import run_sweep
-from autotune.export import _precision, export_run, train_run
-from autotune.picks import pick_trial
-from autotune.results import SweepResults
-from autotune.sweep import Sweep, parse_sweep
+from autotune.engine.sweep_run import run_sweep
+from autotune.export.run_folder import _precision, export_run, train_run
+from autotune.results.selection import pick_trial
+from autotune.results.sweep_results import SweepResults
+from autotune.sweep.schema import Sweep, parse_sweep
 from search_spaces.errors import InvalidInputError
-from search_spaces.training import optimizer_of
+from search_spaces.parameters.training import optimizer_of
 from tests.autotune.sweeps import small_sweep
-from trials.data import load_task
-from trials.optimizers import build_optimizer
-from trials.schedules import lr_schedule
-from trials.specs import ModelSpec
-from trials.training import decay_groups, learning_rate
+from trials.tasks.data import load_task
+from trials.tasks.specs import ModelSpec
+from trials.training.optimizers import build_optimizer
+from trials.training.run import decay_groups, learning_rate
+from trials.training.schedules import lr_schedule
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from autotune.engine import run_sweep
-from autotune.export import export_run, train_run
-from autotune.results import SweepResults
+from autotune.engine.sweep_run import run_sweep
+from autotune.export.run_folder import export_run, train_run
+from autotune.results.sweep_results import SweepResults
 from tests.autotune.sweeps import small_sweep
 
 COMMON = {"epochs": 5, "batch_size": 16, "weight_decay": 0.0, "warmup": 0.1, "schedule": "linear"}

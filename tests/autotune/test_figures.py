@@ -23,15 +23,14 @@ from autotune.figures import (
     plot_parallel_coordinates,
 )
 from autotune.figures import importance as importance_module
-from autotune.figures.curves import curves_view
 from autotune.figures.front_view import front_title, front_view, marks, opening_window, staircase
+from autotune.figures.hypervolume import progress_view
 from autotune.figures.importance import importance_title, importance_view, observed_distributions
-from autotune.figures.parallel import NOT_USED, colour_range, parallel_axes
-from autotune.figures.points import log_ticks, objective_axis, trial_points, zero_edge
-from autotune.figures.progress import progress_view
+from autotune.figures.parallel_coordinates import NOT_USED, colour_range, parallel_axes
 from autotune.figures.style import SYMBOLS, looks
-from autotune.results import SweepResults, feasible_rows, on_front
-from autotune.units import (
+from autotune.figures.trial_points import log_ticks, objective_axis, trial_points, zero_edge
+from autotune.figures.validation_curves import curves_view
+from autotune.formatting.units import (
     config_lines,
     difference,
     duration,
@@ -44,6 +43,7 @@ from autotune.units import (
     value_text,
     within_sentence,
 )
+from autotune.results.sweep_results import SweepResults, feasible_rows, on_front
 from tests.autotune.synthetic import synthetic_results, synthetic_sweep
 
 SPACE = "\u00a0"

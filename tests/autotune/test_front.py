@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from autotune.front import (
+from autotune.pareto import (
     best_within,
     box_decomposition,
     hypervolume,

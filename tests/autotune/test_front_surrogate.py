@@ -10,7 +10,7 @@ import optuna
 import pandas as pd
 import pytest
 
-from autotune.preparation import Prepared, prepare
+from autotune.prepare.prepared_sweep import Prepared, prepare
 from benchmarks import front_surrogate, time_to_front
 from benchmarks.front_surrogate import (
     TABLE,

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from autotune.inspection import ModelLook, look_at_data, look_at_model
-from autotune.scaffold import Scaffold, write_scaffold
-from autotune.sweep import load_sweep
+from autotune.scaffold.inspection import ModelLook, look_at_data, look_at_model
+from autotune.scaffold.sweep_file import Scaffold, write_scaffold
+from autotune.sweep.schema import load_sweep
 from search_spaces.errors import InvalidInputError
 
 ROWS = 200

@@ -7,12 +7,12 @@ import math
 import numpy as np
 import pytest
 
-from autotune.front import hypervolume_contributions, non_dominated
-from autotune.ladder import Ladder
-from autotune.ladder_climb import Climb
-from autotune.ladder_curves import extrapolate, margin
-from autotune.ladder_ranks import contributions, rank_order
-from autotune.ladder_trust import ENOUGH, Trust, rung_trust, widened
+from autotune.ladder.learning_curves import extrapolate, margin
+from autotune.ladder.promotion import Climb
+from autotune.ladder.rank_correlation import ENOUGH, Trust, rung_trust, widened
+from autotune.ladder.ranking import contributions, rank_order
+from autotune.ladder.rungs import Ladder
+from autotune.pareto import hypervolume_contributions, non_dominated
 
 
 def test_rungs_are_geometric_and_hit_both_ends():

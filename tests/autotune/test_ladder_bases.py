@@ -12,19 +12,19 @@ import pytest
 from optuna.trial import TrialState
 from rich.console import Console
 
-from autotune.engine import SweepInterruptedError, run_sweep
-from autotune.figures.curves import plot_curves
-from autotune.ladder import Ladder
-from autotune.ladder_climb import Climb
-from autotune.ladder_store import RUNGS
-from autotune.ledger import read_ledger
-from autotune.overview import overview, overview_json
-from autotune.preparation import prepare
-from autotune.report import report_html
-from autotune.results import SweepResults
-from autotune.sweep import Sweep, as_mapping, load_sweep, parse_sweep, same_search
-from autotune.sweep_climb import FIRST_RUNG, SweepClimb
-from autotune.sweep_ladder import base_labels
+from autotune.cli.status import overview, overview_json
+from autotune.engine.sweep_run import SweepInterruptedError, run_sweep
+from autotune.figures.validation_curves import plot_curves
+from autotune.ladder.promotion import Climb
+from autotune.ladder.rungs import Ladder
+from autotune.ladder.spec import base_labels
+from autotune.ledger.ledger import read_ledger
+from autotune.prepare.prepared_sweep import prepare
+from autotune.report.page import report_html
+from autotune.results.ladder_view import read_scheduler
+from autotune.results.sweep_results import SweepResults
+from autotune.sweep.schema import Sweep, as_mapping, load_sweep, parse_sweep, same_search
+from autotune.trial_attributes import FIRST_RUNG, RUNGS
 from search_spaces.errors import InvalidInputError
 from search_spaces.transfer import carry_over
 from tests.autotune.sweeps import SPACE, Watcher, run_and_kill, small_sweep
@@ -228,7 +228,7 @@ def test_a_configuration_that_a_base_cannot_have_begins_above_it(on_bases, tiny_
     shares = results.trials.set_index("param.family")["share"]
     assert shares["prefix"] == 1.0
     assert shares["head"] > 1.5
-    again = SweepClimb(results.sweep, trials.values())
+    again = read_scheduler(results.sweep, trials.values())
     assert again.climb.climbers[trials["prefix"].number].first == 2
     assert results.ladder is not None
     assert results.ladder.reached == (1, 1, 2)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from autotune.ladder import Ladder
+from autotune.ladder.rungs import Ladder
 from benchmarks.ladder import DATA, METHODS, Curves, Run, climbing, read_tables, summary
 from benchmarks.multi_fidelity import ARMS, BOXES, foretell, left_behind, search
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from autotune.sweep_ladder import LadderSpec, read_ladder
+from autotune.ladder.spec import LadderSpec, read_ladder
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "ladder.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", GUIDE, flags=re.MULTILINE | re.DOTALL)

@@ -10,26 +10,26 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from autotune.engine import SweepInterruptedError, run_sweep
-from autotune.events import Progress
-from autotune.ladder import SLOW_FAMILIES
-from autotune.ladder_parts import share_of
-from autotune.ladder_store import RUNGS
-from autotune.ledger import read_ledger
-from autotune.overview import overview_json
-from autotune.preparation import prepare
-from autotune.progress import PlainProgress
-from autotune.results import SweepResults
-from autotune.sweep import Budget, Confirm, Sweep, load_sweep, same_search
-from autotune.sweep_climb import SweepClimb
-from autotune.sweep_executor import ExecutorSpec
-from autotune.sweep_ladder import LadderSpec
+from autotune.cli.live_display import PlainProgress
+from autotune.cli.status import overview_json
+from autotune.engine.events import Progress
+from autotune.engine.sweep_run import SweepInterruptedError, run_sweep
+from autotune.ladder.rungs import SLOW_FAMILIES
+from autotune.ladder.spec import LadderSpec
+from autotune.ledger.ledger import read_ledger
+from autotune.prepare.partial_runs import share_of
+from autotune.prepare.prepared_sweep import prepare
+from autotune.results.ladder_view import read_scheduler
+from autotune.results.sweep_results import SweepResults
+from autotune.sweep.executor_spec import ExecutorSpec
+from autotune.sweep.schema import Budget, Confirm, Sweep, load_sweep, same_search
+from autotune.trial_attributes import RUNGS
 from search_spaces.errors import InvalidInputError
 from tests.autotune.sweeps import SPACE, Watcher, run_and_kill, small_sweep
-from trials.data import load_task
-from trials.models import load_base
+from trials.base.model import load_base
 from trials.records import Fidelity, Part, TrialResult, TrialSpec, TrialStatus
-from trials.training import Run, cut_length, part_size
+from trials.tasks.data import load_task
+from trials.training.run import Run, cut_length, part_size
 
 KINDS = ("data", "length")
 LENGTH = 12
@@ -61,7 +61,7 @@ def test_what_was_spent_is_the_sum_of_the_rungs(of, whole):
     results = whole[of]
     assert set(results.trials["status"]) == {"complete", "paused"}
     prepared = prepare(results.sweep)
-    climb = SweepClimb(results.sweep, read_ledger(results.folder, results.sweep))
+    climb = read_scheduler(results.sweep, read_ledger(results.folder, results.sweep))
     rungs = climb.ladder.rungs
     assert rungs == pytest.approx((0.4, 0.4**0.5, 1.0))
     for row, trial in zip(

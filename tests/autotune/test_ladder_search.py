@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 
 import autotune
 from autotune import Budget, Goal, Ladder
-from autotune.ladder_goals import read_goals, read_metrics
+from autotune.blackbox.objectives import read_goals, read_metrics
 
 SPACE = {"x": FloatDistribution(1e-5, 1e-1, log=True), "width": IntDistribution(1, 64, log=True)}
 LADDER = Ladder(1, 9)

@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner, Result
 
-from autotune import results as results_module
-from autotune.cli import QUIETING, app
-from autotune.figures.laws import law_view, plot_answer, plot_forecast, plot_trend, plot_valley
-from autotune.law_cli import LawName
-from autotune.laws import LAWS, LossAnswer, StepAnswer, answer, read_table, target_of
+from autotune.cli.app import QUIETING, app
+from autotune.cli.law import LawName
+from autotune.figures.scaling_laws import law_view, plot_answer, plot_forecast, plot_trend, plot_valley
+from autotune.laws.fit_table import LAWS, LossAnswer, StepAnswer, answer, read_table, target_of
+from autotune.results import sweep_results as results_module
 from search_spaces.errors import InvalidInputError
 from surrogates.laws import extrapolate, trends_along
 from tests.autotune.synthetic import synthetic_results

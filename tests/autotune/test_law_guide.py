@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from autotune.cli import QUIETING, app
+from autotune.cli.app import QUIETING, app
 
 PAGE = Path(__file__).parents[2] / "docs" / "laws.md"
 BLOCK = re.compile(r"^```(python|console)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)

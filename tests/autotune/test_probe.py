@@ -14,28 +14,29 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from autotune import probe_cli
-from autotune.cli import QUIETING, app
-from autotune.engine import run_sweep
-from autotune.figures.outlook import plot_outlook
-from autotune.outlook import FACTORS, Curves, outlook
-from autotune.outlook_gaps import missing
-from autotune.outlook_words import expected_text, missing_words, order_words
-from autotune.picks import pick_trial
-from autotune.probe import RATES, missing_probes, plan_probe, run_probe
-from autotune.probe import SHARES as USUAL_SHARES
-from autotune.probe_runs import ProbeRun
-from autotune.report import report_html
-from autotune.results import SweepResults, load_results
+from autotune.cli import probe
+from autotune.cli.app import QUIETING, app
+from autotune.engine.sweep_run import run_sweep
+from autotune.figures.forecast import plot_outlook
+from autotune.probe.excluded_points import missing
+from autotune.probe.forecast import FACTORS, Curves, outlook
+from autotune.probe.runner import RATES, missing_probes, plan_probe, run_probe
+from autotune.probe.runner import SHARES as USUAL_SHARES
+from autotune.probe.text import expected_text, missing_words, order_words
+from autotune.report.page import report_html
+from autotune.results.probe_runs import ProbeRun
+from autotune.results.selection import pick_trial
+from autotune.results.sweep_results import SweepResults, load_results
 from benchmarks.outlook import compare, table
 from search_spaces.errors import InvalidInputError
 from tests.autotune.sweeps import small_sweep
 from tests.autotune.synthetic import synthetic_results
-from trials.data import load_task
-from trials.executors import EXECUTORS, LocalExecutor
+from trials.execution.executors import EXECUTORS
+from trials.execution.in_process import LocalExecutor
 from trials.records import TrialResult, TrialSpec, TrialStatus
-from trials.specs import ModelSpec
-from trials.training import subset
+from trials.tasks.data import load_task
+from trials.tasks.specs import ModelSpec
+from trials.training.run import subset
 
 SHARES = (0.25, 0.4, 0.5, 0.7, 1.0)
 
@@ -249,10 +250,8 @@ def test_batch_sizes_are_multiples_of_the_points_own(
 
 
 def test_the_command_says_the_plans_own_defaults() -> None:
-    assert (
-        probe_cli._numbers("--rates", inspect.signature(probe_cli.probe).parameters["rates"].default) == RATES
-    )
-    assert probe_cli._numbers("--shares", probe_cli._SHARES) == pytest.approx(USUAL_SHARES, abs=0.005)
+    assert probe._numbers("--rates", inspect.signature(probe.probe).parameters["rates"].default) == RATES
+    assert probe._numbers("--shares", probe._SHARES) == pytest.approx(USUAL_SHARES, abs=0.005)
 
 
 # --- what it foretells

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from autotune.events import Listener, Progress, SilentListener
-from autotune.formatting import clock, points, short_config, sparkline
-from autotune.progress import LiveProgress, PlainProgress, watch
-from autotune.sweep import parse_sweep
-from search_spaces.parameters import Config
+from autotune.cli.live_display import LiveProgress, PlainProgress, watch
+from autotune.engine.events import Listener, Progress, SilentListener
+from autotune.formatting.compact import clock, points, short_config, sparkline
+from autotune.sweep.schema import parse_sweep
+from search_spaces.parameters.types import Config
 from trials.records import TrialResult, TrialStatus
 
 SWEEP = parse_sweep(

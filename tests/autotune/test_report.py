@@ -16,10 +16,10 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
-import autotune.report as report_module
+import autotune.report.page as report_module
 from autotune.figures import FIGURES, FigureEntry
 from autotune.figures import importance as importance_module
-from autotune.report import (
+from autotune.report.page import (
     export_command,
     failure_rows,
     figure_block,
@@ -31,8 +31,8 @@ from autotune.report import (
     report_html,
     write_report,
 )
-from autotune.results import SweepResults
-from autotune.tables import (
+from autotune.results.sweep_results import SweepResults
+from autotune.results.tables import (
     configuration,
     confirmed,
     front_table,
@@ -243,7 +243,7 @@ class TestHeadline:
         assert "not independent" in headline(replace(results, confirmations=shared))[-1].note
 
     def test_the_knee_is_the_one_that_export_takes(self, results: SweepResults) -> None:
-        from autotune.picks import pick_trial
+        from autotune.results.selection import pick_trial
 
         assert knee_trial(results) == pick_trial(results, "knee")
         assert knee_trial(synthetic_results(Path("s"), statuses=["failed"])) is None

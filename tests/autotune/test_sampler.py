@@ -18,12 +18,12 @@ from optuna.testing.pytest_samplers import (
 )
 from optuna.trial import FrozenTrial, TrialState
 
-from autotune import beliefs
-from autotune.beliefs import Belief, Objectives
-from autotune.candidates import Columns, every_configuration
-from autotune.history import Observation
-from autotune.sampler import ParetoSampler, default_startup
-from search_spaces.parameters import Categorical, Config, Float, Int, Value
+from autotune.sampler import posterior
+from autotune.sampler.candidates import Columns, every_configuration
+from autotune.sampler.history import Observation
+from autotune.sampler.pareto_sampler import ParetoSampler, default_startup
+from autotune.sampler.posterior import Belief, Objectives
+from search_spaces.parameters.types import Categorical, Config, Float, Int, Value
 from search_spaces.space import SearchSpace, config_key
 
 SPACE = SearchSpace(
@@ -132,13 +132,13 @@ def test_never_twice_until_nothing_else_is_left() -> None:
 
 def test_known_objectives_are_not_modelled(monkeypatch: pytest.MonkeyPatch) -> None:
     fitted = []
-    fit = beliefs.GaussianProcess.fit
+    fit = posterior.GaussianProcess.fit
 
     def counted(X: np.ndarray, y: np.ndarray, *rest: object, **named: object) -> object:
         fitted.append(y)
         return fit(X, y, *rest, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(beliefs.GaussianProcess, "fit", counted)
+    monkeypatch.setattr(posterior.GaussianProcess, "fit", counted)
     proceed(study_of(sampler()), 7)
     assert len(fitted) == 1
     proceed(study_of(sampler(known_objectives=None)), 7)
@@ -349,7 +349,7 @@ def test_observe_lets_pruned_trials_in(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_observation_says_how_sure_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     given = []
-    fit = beliefs.GaussianProcess.fit
+    fit = posterior.GaussianProcess.fit
 
     def counted(X: np.ndarray, y: np.ndarray, *rest: object, **named: object) -> object:
         given.append(named["extra_noise"])
@@ -358,7 +358,7 @@ def test_an_observation_says_how_sure_it_is(monkeypatch: pytest.MonkeyPatch) -> 
     def observe(trial: FrozenTrial) -> Observation | list[float] | None:
         return Observation(trial.values, [0.25, 0.0]) if trial.number == 2 else trial.values
 
-    monkeypatch.setattr(beliefs.GaussianProcess, "fit", counted)
+    monkeypatch.setattr(posterior.GaussianProcess, "fit", counted)
     proceed(study_of(sampler(observe=observe)), 7)
     assert [noise.tolist() for noise in given] == [[0.0, 0.0, 0.25, 0.0, 0.0, 0.0]]
 

@@ -14,18 +14,18 @@ from peft import PeftConfig, get_peft_model
 from transformers import AutoModelForSequenceClassification
 from typer.testing import CliRunner
 
-from autotune.cli import QUIETING, app
-from autotune.engine import run_sweep
-from autotune.export import export_run, train_run
-from autotune.picks import pick_trial
-from autotune.results import SweepResults
-from autotune.scale_to import RateLaw, Scale, Target, law_of_probe, law_of_table, read_target, scaled
+from autotune.cli.app import QUIETING, app
+from autotune.engine.sweep_run import run_sweep
+from autotune.export.run_folder import export_run, train_run
+from autotune.export.scaling import RateLaw, Scale, Target, law_of_probe, law_of_table, read_target, scaled
+from autotune.results.selection import pick_trial
+from autotune.results.sweep_results import SweepResults
 from search_spaces.errors import InvalidInputError
-from search_spaces.parameters import Config
+from search_spaces.parameters.types import Config
 from tests.autotune.sweeps import small_sweep
 from tests.autotune.synthetic import synthetic_results
-from trials.data import load_task
-from trials.training import subset
+from trials.tasks.data import load_task
+from trials.training.run import subset
 
 CONFIG: Config = {"family": "lora", "lora.learning_rate": 1e-3, "batch_size": 16, "epochs": 2}
 HERE = Scale(tokens=1e5, params=1e7)

@@ -11,16 +11,17 @@ import pytest
 from transformers import BertConfig, DebertaV2Config, DistilBertConfig, GPT2Config, T5Config, ViTConfig
 from typer.testing import CliRunner, Result
 
-from autotune.candidates import every_configuration
-from autotune.cli import QUIETING, app
-from autotune.cost_view import QUANTILES, strip, view_costs
+from autotune.cli.app import QUIETING, app
 from autotune.figures.space_costs import plot_space_costs
-from autotune.model_reading import shape_of_model
-from autotune.space_view import presets, view_space
-from search_spaces.costs import KNOWN_COSTS, CostModel, Workload
+from autotune.sampler.candidates import every_configuration
+from autotune.scaffold.model_shape import shape_of_model
+from autotune.spaces.costs import QUANTILES, strip, view_costs
+from autotune.spaces.summary import presets, view_space
+from search_spaces.costs.cost_model import KNOWN_COSTS, CostModel, Workload
 from search_spaces.families import REGISTRY
-from search_spaces.loading import load_space, preset_names
-from search_spaces.shapes import ModelShape, read_shape
+from search_spaces.language.loader import load_space, preset_names
+from search_spaces.model.reader import read_shape
+from search_spaces.model.shape import ModelShape
 
 SMALL = {"vocab_size": 90, "hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 56}
 FINITE = """

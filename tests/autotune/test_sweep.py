@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from autotune.sweep import (
+from autotune.sweep.schema import (
     Sweep,
     as_mapping,
     builtin_names,
@@ -19,7 +19,7 @@ from autotune.sweep import (
     same_search,
 )
 from search_spaces.errors import InvalidInputError
-from search_spaces.yamls import dump_yaml, load_yaml
+from search_spaces.language.yaml_io import dump_yaml, load_yaml
 from trials.records import Fidelity
 
 MINIMAL = {

@@ -12,20 +12,20 @@ import optuna
 import pytest
 from rich.console import Console
 
-from autotune.engine import SweepInterruptedError, run_sweep
-from autotune.history import Observation
-from autotune.ladder import SLOW_FAMILIES
-from autotune.ladder_climb import Climb
-from autotune.ledger import open_ledger, read_ledger, read_sweep
-from autotune.overview import finished, overview, overview_json
-from autotune.progress import PlainProgress
-from autotune.report import report_html
-from autotune.results import SweepResults, load_results
-from autotune.sweep import Sweep, dump_sweep, load_sweep, same_search
-from autotune.sweep_climb import SweepClimb
+from autotune.cli.live_display import PlainProgress
+from autotune.cli.status import finished, overview, overview_json
+from autotune.engine.sweep_run import SweepInterruptedError, run_sweep
+from autotune.ladder.promotion import Climb
+from autotune.ladder.rungs import SLOW_FAMILIES
+from autotune.ledger.ledger import open_ledger, read_ledger, read_sweep
+from autotune.report.page import report_html
+from autotune.results.ladder_view import read_scheduler
+from autotune.results.sweep_results import SweepResults, load_results
+from autotune.sampler.history import Observation
+from autotune.sweep.schema import Sweep, dump_sweep, load_sweep, same_search
 from search_spaces.errors import InvalidInputError
 from tests.autotune.sweeps import SPACE, Watcher, run_and_kill, small_sweep
-from trials.executors import LocalExecutor
+from trials.execution.in_process import LocalExecutor
 from trials.records import TrialResult, TrialStatus
 
 EPOCHS_3 = {**SPACE, "parameters": {**SPACE["parameters"], "epochs": 3}}  # type: ignore[dict-item]
@@ -62,7 +62,7 @@ def states(folder: Path) -> set[str]:
 
 def waiting_states(folder: Path) -> set[str]:
     """The files that the paused trials of a folder need, by what its ledger says."""
-    on = SweepClimb(read_sweep(folder), read_ledger(folder, read_sweep(folder)))
+    on = read_scheduler(read_sweep(folder), read_ledger(folder, read_sweep(folder)))
     waiting = (c for c in on.climb.climbers.values() if c.status == "waiting")
     return {f"{climber.number}-{climber.rung}.safetensors" for climber in waiting}
 
@@ -122,17 +122,17 @@ def test_an_interrupted_sweep_resumes_to_what_an_uninterrupted_one_finds(after, 
 
 
 def test_an_interrupt_on_the_way_up_loses_that_stretch_alone(sweep, whole, tmp_path, monkeypatch):
-    from trials import training
+    from trials.training.run import Run
 
-    original = training.Run.update
+    original = Run.update
 
-    def interrupted(run: training.Run, *args: float) -> None:
+    def interrupted(run: Run, *args: float) -> None:
         if run._step == 6:  # between the second rung and the top
             monkeypatch.undo()
             raise KeyboardInterrupt
         original(run, *args)
 
-    monkeypatch.setattr(training.Run, "update", interrupted)
+    monkeypatch.setattr(Run, "update", interrupted)
     with pytest.raises(SweepInterruptedError):
         run_sweep(sweep, tmp_path / "out")
     trials = load_results(tmp_path / "out").trials
@@ -196,7 +196,7 @@ def test_flops_count_what_was_trained(tiny_model, reviews, tmp_path):
 def test_the_sampler_is_told_of_the_lower_rungs(whole):
     trials = read_ledger(whole.folder, whole.sweep)
     resolved = whole.sweep
-    on = SweepClimb(resolved, trials)
+    on = read_scheduler(resolved, trials)
     told = {trial.number: on.observe(trial) for trial in trials}
     table, curves = whole.trials.set_index("trial"), whole.curves
     for number, seen in told.items():
@@ -223,7 +223,7 @@ def test_the_sampler_is_told_of_the_lower_rungs(whole):
 
 def test_the_proposals_use_what_the_sampler_is_told(sweep, tmp_path, monkeypatch):
     seen: list[int] = []
-    from autotune import sampler as module
+    from autotune.sampler import pareto_sampler as module
 
     read = module.History.read
 
@@ -239,15 +239,15 @@ def test_the_proposals_use_what_the_sampler_is_told(sweep, tmp_path, monkeypatch
 
 
 def test_a_trial_that_fails_on_the_way_up(tiny_model, reviews, tmp_path, monkeypatch):
-    from trials import training
+    from trials.training.run import Run
 
-    original = training.Run.update
+    original = Run.update
 
-    def diverging(run: training.Run, loss: float, seconds: float = 0.0) -> None:
+    def diverging(run: Run, loss: float, seconds: float = 0.0) -> None:
         lora = run.spec.config["family"] == "lora"
         original(run, float("nan") if lora and run._step == 2 else loss, seconds)
 
-    monkeypatch.setattr(training.Run, "update", diverging)
+    monkeypatch.setattr(Run, "update", diverging)
     everyone = on_ladder(tiny_model, reviews, ladder={"random_share": 1}, budget={"trials": 4})
     results = run_sweep(everyone, tmp_path / "out")
     failed = results.trials[results.trials["status"] == "failed"]
@@ -322,7 +322,7 @@ def test_it_climbs_with_every_sampler(sampler, tiny_model, reviews, tmp_path):
 def test_a_rung_is_judged_by_what_the_sweep_says(judge, tiny_model, reviews, tmp_path):
     sweep = on_ladder(tiny_model, reviews, ladder={"judge": judge}, budget={"trials": 5})
     results = run_sweep(sweep, tmp_path / "out")
-    climb = SweepClimb(results.sweep, read_ledger(results.folder, results.sweep)).climb
+    climb = read_scheduler(results.sweep, read_ledger(results.folder, results.sweep)).climb
     first = results.curves.groupby("trial").nth(0).set_index("trial")
     for number, climber in climb.climbers.items():
         row = first.loc[number]

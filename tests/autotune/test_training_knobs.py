@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from autotune.engine import run_sweep
-from autotune.formatting import short_config
-from autotune.preparation import prepare
-from search_spaces.costs import CostModel, Workload
+from autotune.engine.sweep_run import run_sweep
+from autotune.formatting.compact import short_config
+from autotune.prepare.prepared_sweep import prepare
+from search_spaces.costs.cost_model import CostModel, Workload
 from search_spaces.errors import InvalidInputError
 from tests.autotune.sweeps import SPACE, small_sweep
-from trials.training import padded_lengths, subset
+from trials.training.run import padded_lengths, subset
 
 ASKED = {
     "optimizer": ["adamw", "lion", "adafactor"],

@@ -8,13 +8,13 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from search_spaces.cost_table import AdapterGroups, CostTable
-from search_spaces.costs import CostModel, Workload
+from search_spaces.costs.batched import AdapterGroups, CostTable
+from search_spaces.costs.cost_model import CostModel, Workload
 from search_spaces.families import REGISTRY, AdapterCost, Family
 from search_spaces.families.lora import Lora
-from search_spaces.loading import load_space, preset_names
-from search_spaces.parameters import Config, TopLayers, Value
-from search_spaces.shapes import ModelShape
+from search_spaces.language.loader import load_space, preset_names
+from search_spaces.model.shape import ModelShape
+from search_spaces.parameters.types import Config, TopLayers, Value
 from tests.search_spaces.tiny_models import MAIN, pairs, shape_of
 
 UNEVEN = Workload(tokens=12.7, tokens_square=183.3, train_samples=1999, batch_size=24)

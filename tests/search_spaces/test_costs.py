@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from transformers import BertConfig
 
-from search_spaces.costs import KNOWN_COSTS, CostModel, Costs, Workload
+from search_spaces.costs.cost_model import KNOWN_COSTS, CostModel, Costs, Workload
 from search_spaces.families import REGISTRY
 from search_spaces.families.composite import PARTS
-from search_spaces.families.matrices import MatrixFamily
-from search_spaces.parameters import Config
-from search_spaces.shapes import TaskType, read_shape
+from search_spaces.families.framework.matrix_family import MatrixFamily
+from search_spaces.model.reader import read_shape
+from search_spaces.model.shape import TaskType
+from search_spaces.parameters.types import Config
 from tests.search_spaces.tiny_models import (
     MAIN,
     Case,

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autotune.candidates import every_configuration
-from search_spaces.counting import count
-from search_spaces.counting import listed as all_of
-from search_spaces.loading import load_space
-from search_spaces.parameters import Categorical, Float, Int, LayerMask, Parameter, TopLayers
+from autotune.sampler.candidates import every_configuration
+from search_spaces.language.loader import load_space
+from search_spaces.parameters.types import Categorical, Float, Int, LayerMask, Parameter, TopLayers
 from search_spaces.space import SearchSpace, config_key
+from search_spaces.space_size import count
+from search_spaces.space_size import listed as all_of
 
 SWITCH = (False, True)
 

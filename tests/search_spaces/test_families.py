@@ -7,10 +7,10 @@ import re
 import pytest
 import torch
 
-from search_spaces.costs import CostModel, Costs
+from search_spaces.costs.cost_model import CostModel, Costs
 from search_spaces.families import REGISTRY, AdapterCost, Family, local_config, register
-from search_spaces.families.backward import layer_gradients
-from search_spaces.parameters import Config
+from search_spaces.model.gradient_flow import layer_gradients
+from search_spaces.parameters.types import Config
 from search_spaces.space import SearchSpace
 from tests.search_spaces.tiny_models import (
     DEPTH,

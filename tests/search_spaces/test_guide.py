@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from search_spaces import composition, forms, overrides
 from search_spaces.errors import InvalidInputError
 from search_spaces.families import REGISTRY
-from search_spaces.loading import load_space
-from search_spaces.shapes import ModelShape
-from search_spaces.yamls import dump_yaml, parse_yaml
+from search_spaces.language import includes, override_forms, overrides
+from search_spaces.language.loader import load_space
+from search_spaces.language.yaml_io import dump_yaml, parse_yaml
+from search_spaces.model.shape import ModelShape
 from tests.search_spaces.test_loading import BERT, FUSED
 from tests.search_spaces.tiny_models import shape_of
 
@@ -44,9 +44,9 @@ def test_every_block_is_a_space(number: int, shape: ModelShape) -> None:
 def test_the_guide_shows_every_form_and_every_key() -> None:
     text = "\n".join(BLOCKS)
     for word in (
-        *composition.KEYS,
-        *composition._FORMS,
-        *forms.CENTRED_FIELDS,
+        *includes.KEYS,
+        *includes._FORMS,
+        *override_forms.CENTRED_FIELDS,
         "sides",
         "when",
         "low",
@@ -55,7 +55,7 @@ def test_the_guide_shows_every_form_and_every_key() -> None:
     ):
         assert re.search(rf"\b{word}:", text), word
     assert overrides.__doc__
-    for form in composition._FORMS:
+    for form in includes._FORMS:
         if form != "choices":
             assert f"{form}:" in overrides.__doc__, form
 

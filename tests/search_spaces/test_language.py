@@ -12,17 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search_spaces.centred import REACH, UNITS_PER_SCALE, Centred
-from search_spaces.composition import merged
-from search_spaces.conditions import in_order
-from search_spaces.constraints import Comparison, Constraint, read_constraints
 from search_spaces.errors import Problem
 from search_spaces.families import REGISTRY
-from search_spaces.loading import load_space
-from search_spaces.parameters import Categorical, Float, Int, LayerRange, adapted_layers
+from search_spaces.language.conditions import in_order
+from search_spaces.language.constraints import Comparison, Constraint, read_constraints
+from search_spaces.language.includes import merged
+from search_spaces.language.loader import load_space
+from search_spaces.language.yaml_io import dump_yaml, parse_yaml
+from search_spaces.parameters.centered import REACH, UNITS_PER_SCALE, Centred
+from search_spaces.parameters.structured import RankProfile, TargetSubset, chosen_targets, rank_at
+from search_spaces.parameters.types import Categorical, Float, Int, LayerRange, adapted_layers
 from search_spaces.space import SearchSpace
-from search_spaces.structures import RankProfile, TargetSubset, chosen_targets, rank_at
-from search_spaces.yamls import dump_yaml, parse_yaml
 from tests.search_spaces.test_loading import BERT, FUSED, lora, problems
 
 # --- include

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from search_spaces.errors import InvalidInputError
 from search_spaces.families import REGISTRY
-from search_spaces.loading import LoadedSpace, load_space, preset_names
-from search_spaces.parameters import Categorical, Float, Int, LayerMask, TopLayers
-from search_spaces.shapes import Matrix, ModelShape
-from search_spaces.training import TRAINING
-from search_spaces.yamls import dump_yaml, load_yaml, parse_yaml, write_yaml
+from search_spaces.language.loader import LoadedSpace, load_space, preset_names
+from search_spaces.language.yaml_io import dump_yaml, load_yaml, parse_yaml, write_yaml
+from search_spaces.model.shape import Matrix, ModelShape
+from search_spaces.parameters.training import TRAINING
+from search_spaces.parameters.types import Categorical, Float, Int, LayerMask, TopLayers
 
 BERT = ModelShape(
     model_type="bert",

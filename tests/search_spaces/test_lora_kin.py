@@ -10,10 +10,10 @@ import torch
 from peft import PeftModel
 from peft.tuners.lokr.layer import factorization
 
-from search_spaces.costs import CostModel, Workload
+from search_spaces.costs.cost_model import CostModel, Workload
 from search_spaces.families import REGISTRY
 from search_spaces.families.lokr import divided
-from search_spaces.parameters import Config
+from search_spaces.parameters.types import Config
 from tests.search_spaces.tiny_models import (
     BATCH,
     MAIN,

@@ -10,11 +10,12 @@ import pytest
 import torch
 from transformers import BertConfig, GPT2Config, LlamaConfig
 
-from search_spaces.costs import CostModel, Workload
+from search_spaces.costs.cost_model import CostModel, Workload
 from search_spaces.families import REGISTRY
-from search_spaces.families.fitting import FittedFamily, largest_divisor, smallest_side
-from search_spaces.parameters import Config
-from search_spaces.shapes import Matrix, ModelShape, read_shape
+from search_spaces.families.framework.block_sizes import FittedFamily, largest_divisor, smallest_side
+from search_spaces.model.reader import read_shape
+from search_spaces.model.shape import Matrix, ModelShape
+from search_spaces.parameters.types import Config
 from search_spaces.space import SearchSpace
 from tests.search_spaces.tiny_models import (
     BATCH,

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from search_spaces.costs import CostModel, Workload
+from search_spaces.costs.cost_model import CostModel, Workload
 from search_spaces.families import REGISTRY
-from search_spaces.families.plugins import GROUP, load_plugins
-from search_spaces.loading import load_space
-from search_spaces.parameters import Config
+from search_spaces.families.framework.plugins import GROUP, load_plugins
+from search_spaces.language.loader import load_space
+from search_spaces.parameters.types import Config
 from tests.search_spaces.tiny_models import BATCH, TOKENS, Case, observe, shape_of
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "own_family"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from autotune.candidates import Columns
+from autotune.sampler.candidates import Columns
 from search_spaces.errors import InvalidInputError
-from search_spaces.loading import LoadedSpace, load_space
-from search_spaces.shapes import ModelShape
-from search_spaces.yamls import dump_yaml, parse_yaml
+from search_spaces.language.loader import LoadedSpace, load_space
+from search_spaces.language.yaml_io import dump_yaml, parse_yaml
+from search_spaces.model.shape import ModelShape
 from tests.search_spaces.test_loading import BERT, lora
 from tests.search_spaces.tiny_models import shape_of
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search_spaces.parameters import (
+from search_spaces.parameters.types import (
     Categorical,
     Float,
     Int,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from search_spaces.costs import CostModel, Workload
-from search_spaces.parameters import Config
-from search_spaces.shapes import TaskType
-from search_spaces.structures import rank_at
+from search_spaces.costs.cost_model import CostModel, Workload
+from search_spaces.model.shape import TaskType
+from search_spaces.parameters.structured import rank_at
+from search_spaces.parameters.types import Config
 from tests.search_spaces.tiny_models import BATCH, DEPTH, MAIN, TOKENS, Case, batch, observe, shape_of
 
 PROFILE: Config = {"rank.level": 4, "rank.slope": 1.0, "rank.bump": 0.5, "scale": 1.5}

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from search_spaces.costs import CostModel, Workload
+from search_spaces.costs.cost_model import CostModel, Workload
 from search_spaces.errors import InvalidInputError
-from search_spaces.loading import LoadedSpace, load_space, preset_names
-from search_spaces.parameters import Categorical, Float
-from search_spaces.training import ON_REQUEST, OPTIMIZERS, learning_rate_factor, optimizer_of
-from search_spaces.yamls import dump_yaml, parse_yaml
+from search_spaces.language.loader import LoadedSpace, load_space, preset_names
+from search_spaces.language.yaml_io import dump_yaml, parse_yaml
+from search_spaces.parameters.training import ON_REQUEST, OPTIMIZERS, learning_rate_factor, optimizer_of
+from search_spaces.parameters.types import Categorical, Float
 from tests.search_spaces.test_loading import BERT
 
 
@@ -120,7 +120,7 @@ def test_what_is_wrong_is_answered(parameters: dict[str, Any], message: str) -> 
 
 
 def test_an_optimizer_whose_library_is_missing_is_answered_when_the_space_is_read(monkeypatch) -> None:
-    monkeypatch.setattr("search_spaces.training.find_spec", lambda module: None)
+    monkeypatch.setattr("search_spaces.parameters.training.find_spec", lambda module: None)
     message = problem(optimizer=["adamw", "lion"])
     assert "'lion' needs the package lion-pytorch, which is not installed" in message
     assert "pip install lion-pytorch" in message

@@ -10,9 +10,10 @@ import pytest
 from transformers import BertConfig, GPT2Config, LlamaConfig, PretrainedConfig, T5Config
 
 from search_spaces.errors import InvalidInputError
-from search_spaces.loading import load_space
-from search_spaces.parameters import adapted_layers
-from search_spaces.shapes import ModelShape, read_shape
+from search_spaces.language.loader import load_space
+from search_spaces.model.reader import read_shape
+from search_spaces.model.shape import ModelShape
+from search_spaces.parameters.types import adapted_layers
 from search_spaces.transfer import carry_over
 
 

@@ -21,9 +21,9 @@ from search_spaces import tuners
 from search_spaces.families import REGISTRY
 from search_spaces.families.autopeft import OFF, size_of
 from search_spaces.families.composite import PARTS
-from search_spaces.loading import load_space
-from search_spaces.parameters import Categorical, Config, Int
-from search_spaces.shapes import TaskType
+from search_spaces.language.loader import load_space
+from search_spaces.model.shape import TaskType
+from search_spaces.parameters.types import Categorical, Config, Int
 from search_spaces.tuners.attention import _attention
 from search_spaces.tuners.compacter import _projection
 from tests.search_spaces.tiny_models import (
@@ -379,7 +379,7 @@ def test_two_hundred_configurations_of_autopeft(tmp_path: Path) -> None:
     import numpy as np
 
     from search_spaces.families import local_config
-    from search_spaces.shapes import read_shape
+    from search_spaces.model.reader import read_shape
 
     config = CONFIGS["bert"]()
     config.num_hidden_layers, config.num_labels = 12, LABELS

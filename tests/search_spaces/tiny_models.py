@@ -43,11 +43,12 @@ from transformers import (
     ViTConfig,
 )
 
-from search_spaces.costs import Workload
+from search_spaces.costs.cost_model import Workload
 from search_spaces.families import REGISTRY, Family
-from search_spaces.families.tools import freeze
-from search_spaces.parameters import Config, LayerMask, TopLayers
-from search_spaces.shapes import ModelShape, TaskType, read_shape
+from search_spaces.families.framework.peft_helpers import freeze
+from search_spaces.model.reader import read_shape
+from search_spaces.model.shape import ModelShape, TaskType
+from search_spaces.parameters.types import Config, LayerMask, TopLayers
 from search_spaces.space import SearchSpace
 
 DEPTH, BATCH, TOKENS, LABELS = 3, 4, 12, 3

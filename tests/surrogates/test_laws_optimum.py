@@ -8,7 +8,7 @@ import pytest
 
 from search_spaces.errors import InvalidInputError
 from surrogates.laws import extrapolate, fit_bowl, front_of, last_value, slope_rule, trends_along
-from surrogates.laws.curves import SLOPE_RULE, Settings
+from surrogates.laws.curve_extrapolation import SLOPE_RULE, Settings
 
 
 def grid(noise: float = 0.0, sizes: int = 3, seed: int = 0) -> pd.DataFrame:

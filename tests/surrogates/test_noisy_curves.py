@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from surrogates.laws import FEWEST_POINTS, extrapolate_noisy
-from surrogates.laws.noisy_curves import _fit
+from surrogates.laws.noisy_curve_extrapolation import _fit
 
 X = 1600.0 * 2.0 ** (-np.arange(6, -1, -1) / 2)
 

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from search_spaces.errors import InvalidInputError
-from trials.data import load_task
-from trials.specs import ModelSpec, TaskSpec
+from trials.tasks.data import load_task
+from trials.tasks.specs import ModelSpec, TaskSpec
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from trials.data import load_tokenizer
-from trials.encoding import IGNORED, collate, encode
-from trials.specs import ModelSpec, TaskSpec
+from trials.tasks.data import load_tokenizer
+from trials.tasks.encoding import IGNORED, collate, encode
+from trials.tasks.specs import ModelSpec, TaskSpec
 
 
 @pytest.fixture(scope="module")

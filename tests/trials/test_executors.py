@@ -16,18 +16,13 @@ import pytest
 import torch
 
 from search_spaces.errors import InvalidInputError
-from trials import worker_processes
-from trials.executors import (
-    EXECUTORS,
-    Executor,
-    ExecutorError,
-    LocalExecutor,
-    ProcessExecutor,
-    make_executor,
-)
+from trials.execution import workers
+from trials.execution.errors import ExecutorError
+from trials.execution.executors import EXECUTORS, ProcessExecutor, make_executor
+from trials.execution.in_process import Executor, LocalExecutor
+from trials.execution.runner import Runner
 from trials.records import Fidelity, Part, TrialSpec, TrialStatus
-from trials.runner import Runner
-from trials.specs import ModelSpec, TaskSpec
+from trials.tasks.specs import ModelSpec, TaskSpec
 
 CONFIG = {
     "family": "head",
@@ -130,7 +125,7 @@ def test_too_little_memory_for_a_further_base_is_no_trials_failure(setup, deep_m
     def short_of_memory(*given: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("trials.runner.load_base", short_of_memory)
+    monkeypatch.setattr("trials.execution.runner.load_base", short_of_memory)
     with pytest.raises(
         ExecutorError, match=f"not enough memory for the base '{deep_model}'; use fewer workers"
     ):
@@ -200,8 +195,9 @@ def test_a_killed_worker_loses_its_own_trials_alone(setup):
 
 SCRIPT = """
 import sys
-from trials.executors import ProcessExecutor
-from trials.specs import ModelSpec, TaskSpec
+from trials.execution import workers
+from trials.execution.executors import ProcessExecutor
+from trials.tasks.specs import ModelSpec, TaskSpec
 
 if __name__ == "__main__":
     executor = ProcessExecutor(workers=1)
@@ -231,7 +227,7 @@ def test_workers_that_cannot_load_the_base_say_why(setup, tmp_path):
 
 
 def test_workers_that_die_at_once_end_the_sweep(setup, monkeypatch):
-    monkeypatch.setattr(worker_processes, "_work", os._exit)  # takes no such arguments: it dies
+    monkeypatch.setattr(workers, "_work", os._exit)  # takes no such arguments: it dies
     executor = ProcessExecutor(workers=2)
     with pytest.raises(ExecutorError, match="no worker process could be started"):
         executor.start(*setup)
@@ -241,8 +237,8 @@ def test_workers_that_die_at_once_end_the_sweep(setup, monkeypatch):
 def test_workers_that_can_no_longer_be_replaced_end_the_sweep(setup, monkeypatch):
     executor = ProcessExecutor(workers=1)
     executor.start(*setup)
-    monkeypatch.setattr(worker_processes, "_work", os._exit)  # takes no such arguments: it dies
-    monkeypatch.setattr(worker_processes, "_TRIES", 0)
+    monkeypatch.setattr(workers, "_work", os._exit)  # takes no such arguments: it dies
+    monkeypatch.setattr(workers, "_TRIES", 0)
     try:
         executor.submit(1, replace(SPEC, config={**CONFIG, "epochs": 100_000}))
         os.kill(executor.worker_pids()[0], signal.SIGKILL)

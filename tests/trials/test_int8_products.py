@@ -16,12 +16,12 @@ from torch import nn
 from search_spaces.errors import InvalidInputError
 from tests.trials.test_packing import agree, alone, packed, spec
 from tests.trials.test_training import classification
-from trials import int8_products
-from trials.int8_products import Int8Form, Int8Linear, Int8Matrix, check_int8, multiply_in_int8
-from trials.lora_products import add_products, plain_factors
-from trials.prefix_store import base_digest
-from trials.runner import Runner
-from trials.specs import ModelSpec
+from trials.base import int8_linear
+from trials.base.int8_linear import Int8Form, Int8Linear, Int8Matrix, check_int8, multiply_in_int8
+from trials.execution.runner import Runner
+from trials.packing.lora import add_products, plain_factors
+from trials.packing.prefix_store import base_digest
+from trials.tasks.specs import ModelSpec
 
 
 def _fast() -> bool:
@@ -190,7 +190,7 @@ def test_a_model_without_linear_layers_is_refused(tiny_model, reviews):
 
 
 def test_a_machine_that_has_no_such_products_is_refused(monkeypatch):
-    monkeypatch.setattr(int8_products, "_VNNI", ())
+    monkeypatch.setattr(int8_linear, "_VNNI", ())
     with pytest.raises(InvalidInputError, match=r"model\.precision.*no VNNI instructions"):
         check_int8(torch.device("cpu"))
     with pytest.raises(InvalidInputError, match="would compute on cuda"):

@@ -10,17 +10,18 @@ import torch
 
 from search_spaces.families import REGISTRY
 from search_spaces.families.lora import Lora
-from search_spaces.loading import load_space
-from search_spaces.shapes import read_shape
+from search_spaces.language.loader import load_space
+from search_spaces.model.reader import read_shape
 from tests.trials.test_packing import agree, packed, runner, spec, supported
-from trials import memory, packing
-from trials.executors import PackedExecutor
-from trials.memory import SavedTensors, free_memory
-from trials.memory_model import Computation, MemoryModel
-from trials.packing import Pack
+from trials.execution.in_process import PackedExecutor
+from trials.execution.runner import Runner
+from trials.packing import memory
+from trials.packing import pack as pack_module
+from trials.packing.memory import SavedTensors, free_memory
+from trials.packing.memory_model import Computation, MemoryModel
+from trials.packing.pack import Pack
 from trials.records import TrialSpec
-from trials.runner import Runner
-from trials.specs import ModelSpec, TaskSpec
+from trials.tasks.specs import ModelSpec, TaskSpec
 
 __all__ = ["runner"]  # a fixture
 
@@ -202,7 +203,7 @@ def test_a_family_says_itself_what_it_keeps(tiny_model, monkeypatch):
 
 
 def tight(monkeypatch: pytest.MonkeyPatch, free: float) -> None:
-    monkeypatch.setattr(packing, "free_memory", lambda device: int(free))
+    monkeypatch.setattr(pack_module, "free_memory", lambda device: int(free))
 
 
 def test_chunks_are_as_large_as_memory_lets_them(runner, monkeypatch):
@@ -210,13 +211,13 @@ def test_chunks_are_as_large_as_memory_lets_them(runner, monkeypatch):
     pack = Pack(runner.base, runner.data)
     pack.prefixes.limit = 0
     whole = pack._chunk_bytes([s.config], 2048)
-    tight(monkeypatch, (0.4 * whole + pack.memory.own(s.config)) / packing._USED)
+    tight(monkeypatch, (0.4 * whole + pack.memory.own(s.config)) / pack._USED)
     assert pack.enter(0, s) is None
     assert pack.chunk_tokens == 512
     tight(monkeypatch, 1)
     pack._fit_chunks()
-    assert pack.chunk_tokens == packing._SMALLEST
-    monkeypatch.setattr(packing, "free_memory", lambda device: None)
+    assert pack.chunk_tokens == pack._SMALLEST
+    monkeypatch.setattr(pack_module, "free_memory", lambda device: None)
     pack._fit_chunks()
     assert pack.chunk_tokens == 2048
 
@@ -244,7 +245,7 @@ def test_one_that_does_not_fit_waits_until_another_leaves(runner, monkeypatch):
     configs = [s.config for s in specs]
     own, least = pack.memory.own(configs[0]), 512
     # Two and the chunk of both fit, a third does not.
-    tight(monkeypatch, (2.5 * own + pack._chunk_bytes(configs, least)) / packing._USED)
+    tight(monkeypatch, (2.5 * own + pack._chunk_bytes(configs, least)) / pack._USED)
     for ticket, s in enumerate(specs):
         executor.submit(ticket, s)
     sizes, real = [], pack.advance

@@ -12,14 +12,14 @@ import pytest
 import torch
 
 from search_spaces.families import REGISTRY
-from search_spaces.loading import load_space
-from trials import packing
-from trials.chunks import chunks
-from trials.packing import Pack
+from search_spaces.language.loader import load_space
+from trials.execution.runner import Runner
+from trials.packing import pack as pack_module
+from trials.packing.pack import Pack
 from trials.records import Fidelity, TrialResult, TrialSpec, TrialStatus
-from trials.runner import Runner
-from trials.specs import ModelSpec, TaskSpec
-from trials.training import Run, finish
+from trials.tasks.specs import ModelSpec, TaskSpec
+from trials.training.length_batching import chunks
+from trials.training.run import Run, finish
 
 FIDELITY = Fidelity(train_samples=96, eval_samples=40, evaluations=2)
 COMMON = {"batch_size": 16, "epochs": 2, "weight_decay": 0.01, "warmup": 0.1, "schedule": "linear"}
@@ -233,7 +233,7 @@ def test_memory_that_runs_out_shrinks_the_chunks_and_loses_nothing(runner, monke
 
 def test_an_error_that_is_no_shortage_is_traced_to_its_configuration(runner, monkeypatch):
     specs = [spec(runner, "lora", 1), spec(runner, "ia3", 2)]
-    real = packing.alone
+    real = pack_module.alone
 
     def blamed(run: Run, examples: list) -> tuple[float, float]:
         if run.spec.config["family"] == "ia3":
@@ -243,7 +243,7 @@ def test_an_error_that_is_no_shortage_is_traced_to_its_configuration(runner, mon
     def broken(*_: object) -> torch.Tensor:
         raise RuntimeError("shapes do not fit")
 
-    monkeypatch.setattr(packing, "alone", blamed)
+    monkeypatch.setattr(pack_module, "alone", blamed)
     monkeypatch.setattr(Pack, "_row_losses", broken)
     complete, failed = packed(runner, specs, apart=True)
     assert failed.status == TrialStatus.FAILED

@@ -13,15 +13,15 @@ from torch import nn
 from transformers import BertConfig, BertModel
 
 from tests.trials.test_packing import agree, alone, packed, runner, spec
-from trials.encoding import collate
-from trials.joining import CannotJoinError, Rows, frozen_layers, join
-from trials.layer_gates import Arrived, Gate, Passage, first_token_of, reads_first_token
-from trials.lora_products import add_products, plain_factors
-from trials.packing import Pack
-from trials.prefix_cache import PrefixCache
-from trials.runner import Runner
-from trials.specs import ModelSpec, TaskSpec
-from trials.training import Run, finish
+from trials.execution.runner import Runner
+from trials.packing.joined_model import CannotJoinError, Rows, frozen_layers, join
+from trials.packing.layer_gates import Arrived, Gate, Passage, first_token_of, reads_first_token
+from trials.packing.lora import add_products, plain_factors
+from trials.packing.pack import Pack
+from trials.packing.prefix_cache import PrefixCache
+from trials.tasks.encoding import collate
+from trials.tasks.specs import ModelSpec, TaskSpec
+from trials.training.run import Run, finish
 
 __all__ = ["runner"]  # a fixture
 
@@ -230,7 +230,7 @@ def test_a_trial_whose_time_is_its_own_uses_nothing_of_others(runner):
 
 
 def test_runners_beside_each_other_share_what_may_be_kept(runner, monkeypatch):
-    monkeypatch.setattr("trials.runner.free_memory", lambda device: 4 * 10**6)
+    monkeypatch.setattr("trials.execution.runner.free_memory", lambda device: 4 * 10**6)
     setup = (ModelSpec(name=runner.base.model.config._name_or_path, precision="fp32"), runner.base.task)
     assert Runner(*setup).pack().prefixes.limit == 10**6
     assert Runner(*setup, 5).pack().prefixes.limit == 2 * 10**5

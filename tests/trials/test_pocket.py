@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from trials.pocket import base_folder, corpus, load_corpus
+from trials.tasks.pocket import base_folder, corpus, load_corpus
 
 HELD_PARTS = ("train", "validation", "test")
 WORDS = ("alpha", "beta", "gamma", "delta", "river", "stone", "cloud", "ember", "frost", "north", "south")
@@ -193,7 +193,7 @@ def test_clean_keeps_prose_and_masks_names() -> None:
 
 
 def test_sources_are_found_and_never_imported() -> None:
-    code = "import sys, trials.pocket as p; p.corpus.locate('torch'); print('torch' in sys.modules)"
+    code = "import sys, trials.tasks.pocket as p; p.corpus.locate('torch'); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
     folder = corpus.locate("python")

@@ -12,16 +12,16 @@ import torch
 
 from search_spaces.errors import InvalidInputError
 from tests.trials.test_packing import agree, runner, spec
-from trials import prefix_store
-from trials.encoding import Encoded
-from trials.executors import PackedExecutor
-from trials.packing import Pack
-from trials.prefix_cache import PrefixCache
-from trials.prefix_store import PrefixStore, base_digest, example_key, parse_size, store_for
+from trials.execution.in_process import PackedExecutor
+from trials.execution.runner import Runner
+from trials.packing import prefix_store
+from trials.packing.pack import Pack
+from trials.packing.prefix_cache import PrefixCache
+from trials.packing.prefix_store import PrefixStore, base_digest, example_key, parse_size, store_for
 from trials.records import TrialResult
-from trials.runner import Runner
-from trials.specs import ModelSpec, TaskSpec
-from trials.training import Run, finish
+from trials.tasks.encoding import Encoded
+from trials.tasks.specs import ModelSpec, TaskSpec
+from trials.training.run import Run, finish
 
 __all__ = ["runner"]  # a fixture
 

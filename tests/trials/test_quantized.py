@@ -14,16 +14,18 @@ from torch import nn
 
 from search_spaces.errors import InvalidInputError
 from search_spaces.families import REGISTRY
-from search_spaces.families.base import refusal
-from search_spaces.loading import load_space
-from search_spaces.shapes import read_shape
+from search_spaces.families.framework.base import refusal
+from search_spaces.language.loader import load_space
+from search_spaces.model.reader import read_shape
 from tests.trials.test_packing import agree, alone, packed
 from tests.trials.test_training import COMMON, classification
-from trials import models, quantized, specs
-from trials.models import Base, load_base
+from trials.base import model as base_model
+from trials.base import quantization
+from trials.base.model import Base, load_base
+from trials.execution.runner import Runner
 from trials.records import Fidelity, TrialSpec, TrialStatus
-from trials.runner import Runner
-from trials.specs import ModelSpec, TaskSpec
+from trials.tasks import specs
+from trials.tasks.specs import ModelSpec, TaskSpec
 
 KEPT = ("bf16", "int8", "nf4")
 needs_bitsandbytes = pytest.mark.skipif(
@@ -142,11 +144,11 @@ def test_trials_share_the_packed_weights(runners: Callable[[str, str], Runner]) 
     for weights in ("int8", "nf4"):
         base = runners("bert", weights).base
         owned = {part.data_ptr() for part in base.model.parameters()}
-        states = {id(part) for part in quantized.quantized_parts(base.model)}
+        states = {id(part) for part in quantization.quantized_parts(base.model)}
         copies = base.skeleton()
         head = {id(part) for part in copies.get_submodule("classifier").parameters()}
         assert all(part.data_ptr() in owned for part in copies.parameters() if id(part) not in head)
-        assert {id(part) for part in quantized.quantized_parts(copies)} == states
+        assert {id(part) for part in quantization.quantized_parts(copies)} == states
         small = sum(
             p.numel() * p.element_size() for p in base.model.get_submodule("bert.encoder").parameters()
         )
@@ -209,7 +211,7 @@ def test_what_cannot_be_is_said_when_the_sweep_is_read(
 def test_a_machine_that_would_choose_another_device_says_so(
     tiny_model: Callable[[str], Path], reviews: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(models, "choose_device", lambda name: torch.device("mps"))
+    monkeypatch.setattr(base_model, "choose_device", lambda name: torch.device("mps"))
     with pytest.raises(InvalidInputError, match="would compute on mps, which cannot multiply nf4"):
         Runner(ModelSpec(name=str(tiny_model("bert")), weights="nf4"), classification(reviews))
 

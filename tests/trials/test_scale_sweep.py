@@ -12,15 +12,23 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from autotune import scale_sweep as experiment
 from autotune.cli import app
-from autotune.scale_sweep import check_largest, plan, run_scale_sweep
+from autotune.laws import scaling_experiment as experiment
+from autotune.laws.scaling_experiment import check_largest, plan, run_scale_sweep
 from search_spaces.errors import InvalidInputError
-from trials import scale_sweep
-from trials.scale_sweep import BATCH, CONTEXT, ScaleRun, Size, Tokens, held_out_loss, run_size
+from trials.tasks.pocket import language_models
+from trials.tasks.pocket.language_models import (
+    BATCH,
+    CONTEXT,
+    ScaleRun,
+    Size,
+    Tokens,
+    held_out_loss,
+    run_size,
+)
 
 SMALL, LARGER = Size(16, 1), Size(32, 1)
-LEAST = 2 * scale_sweep.WARMUP_STEPS * BATCH * CONTEXT
+LEAST = 2 * language_models.WARMUP_STEPS * BATCH * CONTEXT
 BUDGETS = (LEAST, LEAST + 20 * BATCH * CONTEXT)
 
 
@@ -54,7 +62,7 @@ def test_budgets_of_one_size_are_runs_of_their_own(text: Tokens, both: list[Scal
 def test_parameters_and_loss_by_hand(text: Tokens) -> None:
     """A layer: four matrices of attention, three of the feed-forward part, two norms; one norm above, and the
     embeddings, which are the output matrix too."""
-    model = scale_sweep.build(LARGER, 0)
+    model = language_models.build(LARGER, 0)
     width, hidden = 32, 88
     expected = 1024 * width + 4 * width * width + 3 * width * hidden + 3 * width
     assert sum(parameter.numel() for parameter in model.parameters()) == expected
@@ -132,7 +140,7 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_embedded_text_is_enough() -> None:
-    tokens = scale_sweep.read_tokens()
-    assert len(tokens.train) >= scale_sweep.BUDGETS[-1]
-    assert tokens.train.max() < scale_sweep.VOCABULARY
+    tokens = language_models.read_tokens()
+    assert len(tokens.train) >= language_models.BUDGETS[-1]
+    assert tokens.train.max() < language_models.VOCABULARY
     assert len(tokens.held_out) > 200

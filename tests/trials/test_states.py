@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from search_spaces.families import REGISTRY
-from search_spaces.loading import load_space
+from search_spaces.language.loader import load_space
 from tests.trials.test_training import COMMON, classification
-from trials.packing import Pack
+from trials.execution.runner import Runner
+from trials.packing.pack import Pack
 from trials.records import Fidelity, Stretch, TrialResult, TrialSpec, TrialStatus
-from trials.runner import Runner
-from trials.specs import ModelSpec, TaskSpec
-from trials.states import TrainingState
-from trials.training import Run, finish
+from trials.tasks.specs import ModelSpec, TaskSpec
+from trials.training.checkpoint import TrainingState
+from trials.training.run import Run, finish
 
 SHARES = (0.1, 10**-0.5, 1.0)
 SHORT = Fidelity(train_samples=96, eval_samples=40, evaluations=3)

@@ -13,17 +13,16 @@ import torch
 from transformers import get_scheduler
 
 from search_spaces.families import REGISTRY
-from search_spaces.families.base import local_config
-from search_spaces.loading import load_space
-from search_spaces.training import OPTIMIZERS, TRAINING
-from trials.encoding import IGNORED
-from trials.evaluation import evaluate
-from trials.optimizers import build_optimizer
+from search_spaces.families.framework.base import local_config
+from search_spaces.language.loader import load_space
+from search_spaces.parameters.training import OPTIMIZERS, TRAINING
+from trials.execution.runner import Runner
 from trials.records import Fidelity, TrialResult, TrialSpec, TrialStatus
-from trials.runner import Runner
-from trials.schedules import lr_schedule, transformers_schedule
-from trials.specs import ModelSpec, TaskSpec
-from trials.training import (
+from trials.tasks.encoding import IGNORED
+from trials.tasks.specs import ModelSpec, TaskSpec
+from trials.training.evaluation import evaluate
+from trials.training.optimizers import build_optimizer
+from trials.training.run import (
     Run,
     batches,
     evaluation_steps,
@@ -31,6 +30,7 @@ from trials.training import (
     padded_lengths,
     subset,
 )
+from trials.training.schedules import lr_schedule, transformers_schedule
 
 COMMON = {"batch_size": 16, "epochs": 3, "weight_decay": 0.01, "warmup": 0.1, "schedule": "linear"}
 
@@ -143,8 +143,8 @@ def test_out_of_memory_is_the_configurations_failure(error, runner, monkeypatch)
         raise error
 
     before = runner.pack().chunk_tokens
-    monkeypatch.setattr("trials.training.training_step", no_room)
-    monkeypatch.setattr("trials.packing.Pack._pass", no_room)
+    monkeypatch.setattr("trials.training.run.training_step", no_room)
+    monkeypatch.setattr("trials.packing.pack.Pack._pass", no_room)
     for alone in (True, False):
         result = runner.run(TrialSpec(strong(runner), seed=0, alone=alone))
         assert result.status == TrialStatus.FAILED
@@ -160,7 +160,7 @@ def test_an_interrupt_is_nobodys_failure(runner, monkeypatch):
         raise KeyboardInterrupt
 
     expected = runner.run(TrialSpec(strong(runner), seed=0))
-    monkeypatch.setattr("trials.training.Run.update", interrupted)
+    monkeypatch.setattr("trials.training.run.Run.update", interrupted)
     for alone in (True, False):
         with pytest.raises(KeyboardInterrupt):
             runner.run(TrialSpec({**strong(runner), "lora.layers": 1}, seed=0, alone=alone))
@@ -321,7 +321,7 @@ def test_a_sequence_length_cuts_what_is_trained_on_and_what_is_scored(runner, mo
 
     next_batch = Run.next_batch
     monkeypatch.setattr(Run, "next_batch", watch)
-    monkeypatch.setattr("trials.training.evaluate", watch_scores)
+    monkeypatch.setattr("trials.training.run.evaluate", watch_scores)
     cut = {**strong(runner), "sequence_length": 8}
     result = runner.run(TrialSpec(cut, seed=1, fidelity=Fidelity(evaluations=1), score_test=True))
     assert result.status == TrialStatus.COMPLETE, result.error

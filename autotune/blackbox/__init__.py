@@ -1,0 +1,1 @@
+"""Search over any function that can be trained for longer or shorter: `autotune.optimize`."""

@@ -1,0 +1,1 @@
+"""Running a sweep: search, confirmation, progress events."""

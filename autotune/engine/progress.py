@@ -1,0 +1,85 @@
+"""Where a sweep stands while it runs: what its displays show, read from the ledger."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from autotune.engine.events import Progress
+from autotune.ladder.sweep_scheduler import SweepClimb
+from autotune.ledger.clock import StudyClock
+from autotune.ledger.ledger import Ledger
+from autotune.results.sweep_results import feasible_rows, on_front, share_dominated
+from autotune.sweep.schema import Sweep
+from autotune.trial_attributes import SPENT, trial_result
+from trials.records import TrialResult, TrialStatus
+
+
+class Standing:
+    """The state of a search.
+
+    Args:
+        sweep: with its objectives resolved.
+        ledger: of the search.
+        clock: of the search.
+        on_ladder: who is where on the ladder; None for a sweep without one.
+    """
+
+    def __init__(self, sweep: Sweep, ledger: Ledger, clock: StudyClock, on_ladder: SweepClimb | None) -> None:
+        self.sweep, self.ledger, self.clock, self.on_ladder = sweep, ledger, clock, on_ladder
+
+    def front(self) -> set[int]:
+        """The numbers of the trials on the front."""
+        numbers, values = self._values()
+        if not numbers:
+            return set()
+        return set(np.array(numbers)[on_front(self.sweep.objectives, values)].tolist())
+
+    def progress(
+        self, phase: str, finished: int | None = None, total: int | None = None, elapsed: float | None = None
+    ) -> Progress:
+        """The sweep's state; of the search unless the confirmation's own numbers are given."""
+        results = self._results()
+        ended = [result for result in results if result.status in SPENT]
+        numbers, values = self._values()
+        objectives = self.sweep.objectives
+        feasible = values[feasible_rows(objectives, values)] if numbers else values
+        best = {
+            o.name: float(feasible[:, j].max() if o.direction == "maximize" else feasible[:, j].min())
+            for j, o in enumerate(objectives)
+            if len(feasible)
+        }
+        finished = len(ended) if finished is None else finished
+        total = self.sweep.budget.trials if total is None else total
+        elapsed = self.clock.seconds if elapsed is None else elapsed
+        return Progress(
+            phase=phase,
+            finished=finished,
+            total=total,
+            failed=sum(r.status == TrialStatus.FAILED for r in results),
+            front_size=len(self.front()),
+            hypervolume=share_dominated(objectives, feasible),
+            best=best,
+            elapsed=elapsed,
+            remaining=self._remaining(phase, finished, total, elapsed),
+            rungs=self.on_ladder.reached if self.on_ladder is not None else (),
+        )
+
+    def _results(self) -> list[TrialResult]:
+        return [r for t in self.ledger.trials if (r := trial_result(t)) is not None]
+
+    def _values(self) -> tuple[list[int], np.ndarray]:
+        rows = [(t.number, v) for t in self.ledger.trials if (v := t.user_attrs.get("values"))]
+        values = np.array([v for _, v in rows], dtype=float).reshape(len(rows), len(self.sweep.objectives))
+        return [number for number, _ in rows], values
+
+    def _remaining(self, phase: str, finished: int, total: int | None, elapsed: float) -> float | None:
+        """Seconds until the phase ends, by the pace so far and by the time budget, whichever is sooner."""
+        guesses = []
+        if phase == "search" and self.on_ladder is not None and total is not None and finished:
+            done = sum(result.share for result in self._results() if result.status in SPENT)
+            guesses.append(elapsed / done * max(0.0, total * self.on_ladder.expected_share - done))
+        elif total is not None and finished:
+            guesses.append(elapsed / finished * (total - finished))
+        if phase == "search" and self.sweep.budget.hours is not None:
+            guesses.append(max(0.0, self.sweep.budget.hours * 3600 - elapsed))
+        return min(guesses) if guesses else None

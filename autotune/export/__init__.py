@@ -1,0 +1,1 @@
+"""Exporting a point of the front as a training run."""

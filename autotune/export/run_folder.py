@@ -1,0 +1,295 @@
+"""From a point of the front to a training run that needs only transformers, peft and datasets."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import search_spaces
+from autotune.export.scaling import Change, RateLaw, Scale, Target, law_of_probe, scaled
+from autotune.objectives import Objective
+from autotune.prepare.bound_base import model_shape, read_base
+from autotune.results.selection import pick_trial
+from autotune.results.sweep_results import SweepResults
+from autotune.results.tables import confirmed, is_cost
+from autotune.sweep.schema import Sweep
+from search_spaces.errors import InvalidInputError, Problem
+from search_spaces.families import REGISTRY
+from search_spaces.families.framework.base import local_config
+from search_spaces.model.shape import ModelShape
+from search_spaces.parameters.training import OPTIMIZERS, optimizer_of
+from search_spaces.parameters.types import Config
+from search_spaces.transfer import carry_over
+from trials.base.quantization import unquantized
+from trials.tasks import encoding
+from trials.tasks.data import SPLITS, TaskData, load_task, resolve_model
+from trials.tasks.encoding import Encoded
+from trials.tasks.specs import POCKET, ModelSpec
+from trials.training.run import MAX_GRAD_NORM, count_tokens, learning_rate, sequence_length, subset
+from trials.training.schedules import transformers_schedule
+
+_TEMPLATE = Path(__file__).parent / "templates" / "train.py"
+_OPTIM = {"adamw": "adamw_torch", "adafactor": "adafactor"}
+"""transformers' names of optimisers; train.py builds the others itself."""
+_TUNERS = Path(search_spaces.__file__).parent / "tuners"
+
+
+@dataclass(frozen=True)
+class _Export:
+    """What is exported: a configuration, perhaps scaled, on a base and all of the data."""
+
+    results: SweepResults
+    trial: int
+    sweep: Sweep
+    data: TaskData
+    shape: ModelShape
+    config: Config
+    steps: int
+    tokens: float | None = None
+    """Of training, where the target says so."""
+    changes: tuple[Change, ...] = ()
+
+
+def export_run(
+    results: SweepResults,
+    pick: str,
+    where: Sequence[str],
+    to: str | Path,
+    scale_to: Target | None = None,
+    law: RateLaw | None = None,
+) -> Path:
+    """Write a training run of the picked configuration into the folder `to`, and return it.
+
+    The folder gets adapter_config.json, training_args.json, run.json, train.py with encoding.py, a README,
+    and, where the data or the base cannot be named, a copy of them; for an adapter of our own also `tuners`.
+
+    Args:
+        pick, where: see `pick_trial`.
+        scale_to: the tokens to train on and the base, if they are others than the exported run would have.
+        law: by which learning rate and batch size are carried there; by default that of the sweep's own probe.
+
+    Raises:
+        InvalidInputError: see `pick_trial`; the folder is not empty; or the other base cannot have the point.
+    """
+    to = Path(to)
+    trial = pick_trial(results, pick, where)
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise InvalidInputError(
+            Problem("--to", f"{str(to)!r} exists and is not empty", "Give a folder that does not exist yet.")
+        )
+    export = _as_searched(results, trial)
+    if scale_to is not None:
+        export = _scaled(export, scale_to, law or law_of_probe(results, trial))
+    sweep, config, data = export.sweep, export.config, export.data
+    family = REGISTRY[str(config["family"])]
+    adapter = family.peft_config(local_config(family.name, config), export.shape, sweep.task.type)
+    to.mkdir(parents=True, exist_ok=True)
+    model = _place_model(sweep, to)
+    adapter.base_model_name_or_path = model
+    settings = _training_arguments(export)
+    family.schedule(adapter, export.steps)
+    adapter.save_pretrained(str(to))
+    _write_json(to / "training_args.json", settings)
+    _write_json(to / "run.json", {
+        "sweep": sweep.name,
+        "trial": trial,
+        "configuration": config,
+        "model": model,
+        "revision": sweep.model.revision,
+        "trust_remote_code": sweep.model.trust_remote_code,
+        "precision": _precision(sweep.model),
+        "weights": sweep.model.weights,
+        "unquantized": unquantized(export.shape),
+        "task": sweep.task.model_dump(),
+        "sequence_length": min(sequence_length(config) or sweep.task.max_length, sweep.task.max_length),
+        "optimizer": optimizer_of(config),
+        "columns": list(sweep.task.columns),
+        "classes": data.classes,
+        "learning_rate_factors": family.learning_rate_factors(local_config(family.name, config)),
+        "splits": {name: _place_split(data, name, to) for name in SPLITS},
+    })  # fmt: skip
+    shutil.copyfile(_TEMPLATE, to / "train.py")
+    shutil.copyfile(encoding.__file__, to / "encoding.py")
+    if adapter.peft_type == "COMPOSITE":  # a method that peft learns from this folder
+        shutil.copytree(_TUNERS, to / "tuners", ignore=shutil.ignore_patterns("__pycache__"))
+    readme = _readme(export, own_tuner=(to / "tuners").is_dir())
+    (to / "README.md").write_text(readme, encoding="utf-8")
+    return to
+
+
+def _as_searched(results: SweepResults, trial: int) -> _Export:
+    """The point as it is, on all of the data."""
+    sweep, config = results.sweep, results.config(trial)
+    data = load_task(sweep.task, sweep.model)
+    steps = int(config["epochs"]) * -(-len(_train_split(sweep, data, config)) // int(config["batch_size"]))
+    return _Export(results, trial, sweep, data, model_shape(sweep, data), config, steps)
+
+
+def _scaled(export: _Export, target: Target, law: RateLaw) -> _Export:
+    """The point on the target's base, trained on its tokens, by the law."""
+    sweep, config, changes = export.sweep, export.config, list[Change]()
+    searched = subset(_train_split(sweep, export.data, config), sweep.fidelity.train_samples, seed=0)
+    searched_tokens = count_tokens(searched)
+    here = Scale(int(config["epochs"]) * searched_tokens, export.shape.base_parameters)
+    data, shape = export.data, export.shape
+    if target.model is not None and target.model != sweep.model.name:
+        changes.append(Change("base", sweep.model.name, target.model, "asked for"))
+        sweep, data, shape = read_base(sweep, target.model)
+        config = carry_over(config, sweep.space, export.shape, shape)
+        changes += [
+            Change(
+                name,
+                str(export.config.get(name, "–")),
+                str(config.get(name, "–")),
+                "the same place in its depth",
+            )
+            for name in sorted({*export.config, *config})
+            if export.config.get(name) != config.get(name)
+        ]
+    train = _train_split(sweep, data, config)
+    one_pass = count_tokens(train)
+    passes = int(config["epochs"]) * one_pass
+    tokens = float(passes) if target.tokens is None else target.tokens
+    config, moved = scaled(config, law, here, Scale(tokens, shape.base_parameters))
+    batch_tokens = int(config["batch_size"]) * one_pass / len(train)
+    steps = max(1, round(tokens / batch_tokens))
+    why = "asked for" if target.tokens is not None else "every epoch of all the data"
+    if tokens > 1.01 * passes:
+        why += f"; {tokens / one_pass:.1f} passes over the data, and {config['epochs']} were searched"
+    changes += [*moved, Change("tokens of training", f"{here.tokens:,.0f}", f"{tokens:,.0f}", why)]
+    before = round(here.tokens / (int(export.config["batch_size"]) * searched_tokens / len(searched)))
+    changes.append(Change("steps", f"{before:,}", f"{steps:,}", "tokens over the tokens of a batch"))
+    return _Export(export.results, export.trial, sweep, data, shape, config, steps, tokens, tuple(changes))
+
+
+def _train_split(sweep: Sweep, data: TaskData, config: Config) -> Sequence[Encoded]:
+    return data.at_length(sweep.task, sequence_length(config)).splits["train"]
+
+
+def train_run(run: str | Path) -> dict[str, dict[str, float]]:
+    """Run an exported `train.py` in its own process; the scores by split.
+
+    Raises:
+        InvalidInputError: the folder holds no exported run.
+        RuntimeError: the training failed; its own output says why.
+    """
+    run = Path(run)
+    for name in ("train.py", "run.json", "training_args.json", "adapter_config.json"):
+        if not (run / name).is_file():
+            raise InvalidInputError(
+                Problem("RUN", f"{str(run)!r} has no {name}", "Give a folder that autotune export wrote.")
+            )
+    code = subprocess.call([sys.executable, str(run.resolve() / "train.py")])
+    if code:
+        raise RuntimeError(f"{run / 'train.py'} ended with exit code {code}")
+    scores: dict[str, dict[str, float]] = json.loads((run / "scores.json").read_text(encoding="utf-8"))
+    return scores
+
+
+def _training_arguments(export: _Export) -> dict[str, Any]:
+    """For `transformers.TrainingArguments`: the loop of the search on the whole training split."""
+    config, model, steps = export.config, export.sweep.model, export.steps
+    seed = int(export.results.trials.set_index("trial")["seed"][export.trial])
+    optimizer = optimizer_of(config)
+    return {
+        "learning_rate": learning_rate(config),
+        "per_device_train_batch_size": int(config["batch_size"]),
+        "per_device_eval_batch_size": 64,
+        "num_train_epochs": int(config["epochs"]),
+        **({} if export.tokens is None else {"max_steps": steps}),
+        "weight_decay": config["weight_decay"],
+        **transformers_schedule(config, steps),
+        "max_grad_norm": MAX_GRAD_NORM,
+        **({"optim": _OPTIM[optimizer]} if optimizer in _OPTIM else {}),
+        "seed": seed,
+        "bf16": "bf16" in (model.precision, model.weights),
+        "use_cpu": model.device == "cpu",
+        "save_strategy": "no",
+        "logging_steps": max(1, steps // 20),
+        "report_to": "none",
+        "remove_unused_columns": False,
+        "label_names": ["labels"],
+    }
+
+
+def _precision(model: ModelSpec) -> str:
+    """What the exported run computes in: what is kept in bf16 is, and int8 is for the search alone."""
+    if model.weights == "bf16":
+        return "bf16"
+    return "fp32" if model.precision == "int8" else model.precision
+
+
+def _place_model(sweep: Sweep, to: Path) -> str:
+    """How the run names its base; the embedded one is copied: the run needs nothing of this project."""
+    name = sweep.model.name
+    if name == POCKET:
+        shutil.copytree(resolve_model(name), to / "base")
+        return "./base"
+    return name
+
+
+def _place_split(data: TaskData, name: str, to: Path) -> dict[str, Any]:
+    """How the run reads a split; one that cannot be read from its source is written beside the script."""
+    if name in data.sources:
+        return data.sources[name]
+    file = Path("data") / f"{name}.parquet"
+    (to / "data").mkdir(exist_ok=True)
+    data.raw[name].to_parquet(str(to / file))
+    return {"file": str(file)}
+
+
+def _write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _found(results: SweepResults, trial: int, objective: Objective) -> str:
+    """What the search saw of an objective and, of a score, what the report seeds say."""
+    value = f"{results.trials.set_index('trial')[objective.name][trial]:,.6g}"
+    if is_cost(objective.name):
+        return value
+    seen = confirmed(results, objective.name)
+    if trial not in seen.index:
+        return f"{value} (search, one seed)"
+    row = seen.loc[trial]
+    test = f", {row['test']:.4g} on the test split" if np.isfinite(row["test"]) else ""
+    return f"{row['mean']:.4g} (mean of {row['seeds']:.0f} seeds the search never used){test}; {value} in the search"
+
+
+def _readme(export: _Export, own_tuner: bool) -> str:
+    results, sweep, config = export.results, export.sweep, export.config
+    objectives = "\n".join(f"* {o.name}: {_found(results, export.trial, o)}" for o in results.objectives)
+    settings = "\n".join(f"* `{name}`: {value}" for name, value in config.items())
+    package = OPTIMIZERS[optimizer_of(config)].package
+    further = "" if package is None else f"\nIts optimiser also needs `pip install {package}`.\n"
+    if sweep.model.quantized:
+        further += f"\nIts base, in {sweep.model.weights}, also needs `pip install bitsandbytes`.\n"
+    loading = (
+        "Before peft can load this adapter, `import tuners` (the folder here) once.\n\n" if own_tuner else ""
+    )
+    extent = (
+        "all" if export.tokens is None else f"{export.tokens:,.0f} tokens of all, in {export.steps:,} steps"
+    )
+    return (
+        f"# Trial {export.trial} of the sweep `{sweep.name}`\n\n{objectives}\n\n"
+        "Train it with `python train.py`: it needs transformers, peft and datasets. The adapter is saved in\n"
+        "`adapter/` and the scores in `scores.json`. The search trained on "
+        f"{sweep.fidelity.train_samples or 'all'} examples an epoch; this run trains on {extent}.\n{further}\n"
+        f"{loading}{_changes(export.changes)}## The configuration\n\n{settings}\n"
+    )
+
+
+def _changes(changes: Sequence[Change]) -> str:
+    """What was changed from the searched scale, as a table; nothing without changes."""
+    if not changes:
+        return ""
+    rows = "\n".join(f"| {c.name} | {c.searched} | {c.exported} | {c.why} |" for c in changes)
+    head = "| | searched | here | why |\n| --- | --- | --- | --- |"
+    return f"## What was changed for the larger run, and why\n\n{head}\n{rows}\n\n"

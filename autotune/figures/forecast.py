@@ -1,0 +1,93 @@
+"""What more data would bring: the points' scores on parts of the data, carried on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+
+from autotune.figures.style import PALETTE, SYMBOLS, NothingToShow, finish, says_why
+from autotune.formatting.units import axis, counted, label, quantity, value_text
+from autotune.probe.forecast import FACTORS, Outlook, outlook, values_of
+from autotune.probe.text import expected_text, no_outlook
+from autotune.results.sweep_results import SweepResults
+
+_SPREAD = 0.06
+"""By so much of themselves neighbouring points' intervals stand apart, as they are foretold at the same place."""
+
+
+@dataclass(frozen=True)
+class OutlookView:
+    """What the figure shows of the sweep's own base.
+
+    Args:
+        found: scores to expect.
+        examples: [n], of an epoch.
+        scores: [k, n], measured, a row a point as in `found`.
+    """
+
+    found: Outlook
+    examples: NDArray[np.float64]
+    scores: NDArray[np.float64]
+
+
+def outlook_view(results: SweepResults) -> OutlookView:
+    """The measured curves, and where they lead.
+
+    Raises:
+        NothingToShow: no point was trained on parts of the data.
+    """
+    found = outlook(results)
+    if found is None:
+        raise NothingToShow(no_outlook(results))
+    seen = found.bases[0].seen
+    return OutlookView(found, seen.examples, values_of(found.score, seen.errors))
+
+
+@says_why("With more data")
+def plot_outlook(results: SweepResults) -> go.Figure:
+    """Scores over training examples, measured and foretold with their intervals."""
+    view = outlook_view(results)
+    base, score = view.found.bases[0], view.found.score
+    figure = go.Figure()
+    for place, point in enumerate(base.points):
+        colour, symbol = PALETTE[place % len(PALETTE)], SYMBOLS[place % len(SYMBOLS)]
+        name = f"trial {point.trial}"
+        measured = view.scores[place]
+        figure.add_scatter(
+            x=view.examples, y=measured, mode="lines+markers", name=name, legendgroup=name,
+            line={"color": colour, "width": 2}, marker={"color": colour, "symbol": symbol, "size": 6},
+            hoverinfo="text",
+            hovertext=[_hover(name, x, quantity(score, y)) for x, y in zip(view.examples, measured, strict=True)],
+        )  # fmt: skip
+        apart = (1.0 + _SPREAD) ** (place - (len(base.points) - 1) / 2)
+        ahead = [
+            (factor * base.examples * apart, each) for factor, each in zip(FACTORS, point.later, strict=True)
+        ]
+        x, y = [x for x, _ in ahead], [each.value for _, each in ahead]
+        figure.add_scatter(
+            x=[view.examples[-1], *x], y=[measured[-1], *y], mode="lines", legendgroup=name, showlegend=False,
+            line={"color": colour, "width": 1.5, "dash": "dot"}, hoverinfo="skip",
+        )  # fmt: skip
+        ends = [sorted((each.worst, each.best)) for _, each in ahead]
+        figure.add_scatter(
+            x=x, y=y, mode="markers", legendgroup=name, showlegend=False,
+            marker={"color": "white", "symbol": symbol, "size": 8, "line": {"color": colour, "width": 2}},
+            error_y={
+                "type": "data", "symmetric": False, "color": colour, "thickness": 1.5, "width": 4,
+                "array": [high - value for (_, high), value in zip(ends, y, strict=True)],
+                "arrayminus": [value - low for (low, _), value in zip(ends, y, strict=True)],
+            },
+            hoverinfo="text", hovertext=[_hover(name, at / apart, expected_text(score, e)) for at, e in ahead],
+        )  # fmt: skip
+    figure.update_xaxes(type="log", title_text="Training examples of an epoch", tickformat="~s", dtick=1)
+    figure.update_yaxes(axis(score))
+    words = f"{label(score)} of {counted(len(base.points), 'point')} on parts of the data"
+    title = f"{words}; open marks are foretold, with {100 * view.found.level:.0f} % intervals"
+    return finish(figure, title, height=480)
+
+
+def _hover(name: str, examples: float, said: str) -> str:
+    return f"<b>{name}</b><br>{said}<br>on {value_text(round(examples))} examples"

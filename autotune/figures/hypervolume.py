@@ -1,0 +1,142 @@
+"""How the front grew: normalised hypervolume over trials, over training FLOPs and over time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from autotune.figures.style import FAINT, INK, PALETTE, NothingToShow, finish, says_why
+from autotune.figures.trial_points import count_by_status
+from autotune.formatting.units import counted, duration, percent, si
+from autotune.objectives import unit_losses
+from autotune.pareto import hypervolume
+from autotune.results.sweep_results import SweepResults
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Hypervolume after every trial that ended.
+
+    Args:
+        table: one row an ended trial in the order in which they ended, with a row of zeros before:
+            `ended` (how many so far), `trial`, `hypervolume` in [0, 1], `seconds` of search so far, on the wall,
+            and the sum so far of `flops` (of trials that did not fail).
+    """
+
+    table: pd.DataFrame
+
+    @property
+    def final(self) -> float:
+        """The hypervolume at the end."""
+        return float(self.table["hypervolume"].iloc[-1])
+
+    def ended_before(self, share: float) -> int:
+        """After how many trials `share` of the final hypervolume was there."""
+        reached = self.table["hypervolume"] >= share * self.final - 1e-12
+        return int(self.table.loc[reached, "ended"].iloc[0])
+
+
+def progress_view(results: SweepResults) -> Progress:
+    """The growth of the front; the last row has `results.hypervolume`.
+
+    Raises:
+        NothingToShow: no trial is complete.
+    """
+    ended = results.trials[results.trials["status"] != "running"]
+    done = (ended["status"] == "complete").to_numpy(dtype=bool)
+    if not done.any():
+        raise NothingToShow(f"No trial has been completed yet ({count_by_status(results)}).")
+    if "finished" in ended and ended["finished"].notna().all():
+        order = ended["finished"].argsort(kind="stable").to_numpy()
+        ended, done = ended.iloc[order], done[order]
+    counts = done & ended["feasible"].to_numpy(dtype=bool)
+    corner = np.ones(len(results.objectives))
+    # Open sides of the box are the range of all feasible trials, so it is the same from the first trial on.
+    units = np.full((len(ended), len(corner)), np.nan)
+    units[counts] = unit_losses(results.objectives, results.values(ended[counts]))
+    volumes = [0.0]
+    front = np.empty((0, len(corner)))
+    for point in units:
+        beaten = np.isnan(point).any() or (front <= point).all(axis=1).any()
+        if not beaten:
+            front = np.vstack([front[~(point <= front).all(axis=1)], point])
+        volumes.append(volumes[-1] if beaten else hypervolume(front, corner))
+    table = pd.DataFrame(
+        {"ended": range(len(ended) + 1), "trial": [-1, *ended["trial"]], "hypervolume": volumes}
+    )
+    table["seconds"] = [0.0, *ended["elapsed"].ffill().fillna(0.0).cummax()]
+    if "cost.train_flops" in ended:
+        paused = ended["status"].isin(["paused", "stopped"]).to_numpy(dtype=bool)
+        flops = ended["cost.train_flops"] * ended["share"]
+        table["flops"] = [0.0, *flops.where(done | paused, 0.0).fillna(0.0).cumsum()]
+    return Progress(table)
+
+
+@says_why("Progress")
+def plot_hypervolume(results: SweepResults) -> go.Figure:
+    """Normalised hypervolume over trials; buttons change to training FLOPs and to time.
+
+    Returns:
+        a figure; one that says why where there is nothing to measure.
+    """
+    progress = progress_view(results)
+    table = progress.table
+    title = f"The front covers {percent(progress.final)} of the box between ideal and reference"
+    if progress.final > 0 and len(table) > 4:
+        title += f"; 90 % of that was there after {progress.ended_before(0.9)} of {len(table) - 1} trials"
+    figure = finish(go.Figure(), title, height=400)
+    figure.add_scatter(
+        x=table["ended"], y=table["hypervolume"], mode="lines",
+        line={"shape": "hv", "color": PALETTE[0], "width": 2.4},
+        fill="tozeroy", fillcolor="rgba(0,114,178,0.08)", hoverinfo="skip", showlegend=False,
+    )  # fmt: skip
+    grew = table[table["hypervolume"].diff() > 0]
+    figure.add_scatter(
+        x=grew["ended"], y=grew["hypervolume"], mode="markers", showlegend=False, hoverinfo="text",
+        marker={"color": PALETTE[0], "size": 9, "line": {"color": "white", "width": 1.2}},
+        hovertext=[
+            f"<b>Trial {row['trial']:.0f}</b> moved the front<br>hypervolume {percent(row['hypervolume'])}"
+            f"<br>after {counted(int(row['ended']), 'trial')}, {duration(row['seconds'])}"
+            for _, row in grew.iterrows()
+        ],
+    )  # fmt: skip
+    figure.update_yaxes(
+        title_text="Normalised hypervolume  (↑ better)", tickformat="~%",
+        range=[0, min(1.0, 1.12 * max(progress.final, 0.01))],
+    )  # fmt: skip
+    _buttons(figure, table, grew)
+    return figure
+
+
+def _buttons(figure: go.Figure, table: pd.DataFrame, grew: pd.DataFrame) -> None:
+    """What the horizontal axis counts."""
+    scales = [("ended", "Trials", "Trials ended")]
+    if "flops" in table and table["flops"].iloc[-1] > 0:
+        total = si(table["flops"].iloc[-1], "FLOPs")
+        scales.append(("flops", "FLOPs", f"Training FLOPs, failed trials apart, summed ({total})"))
+    if table["seconds"].iloc[-1] > 0:
+        total = duration(table["seconds"].iloc[-1])
+        scales.append(("seconds", "Time", f"Seconds of search ({total})"))
+    # Half a trial is no tick; None lets plotly choose.
+    steps = {"ended": 1 if len(table) <= 12 else None}
+    buttons = [
+        {
+            "label": name,
+            "method": "update",
+            "args": [
+                {"x": [table[key].tolist(), grew[key].tolist()]},
+                {"xaxis.title.text": words, "xaxis.autorange": True, "xaxis.dtick": steps.get(key)},
+            ],
+        }
+        for key, name, words in scales
+    ]
+    figure.update_xaxes(title_text=scales[0][2], rangemode="tozero", tickformat="~s", dtick=steps["ended"])
+    if len(buttons) > 1:
+        figure.update_layout(updatemenus=[{
+            "type": "buttons", "direction": "right", "buttons": buttons, "x": 0, "xanchor": "left", "y": 1.03,
+            "yanchor": "bottom", "showactive": True, "bgcolor": "white", "bordercolor": FAINT,
+            "borderwidth": 1, "font": {"size": 12, "color": INK}, "pad": {"r": 0, "t": 0, "b": 4},
+        }])  # fmt: skip

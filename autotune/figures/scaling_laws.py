@@ -1,0 +1,161 @@
+"""Figures of scaling laws: what was measured, the law and its band, and the valley of the best settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.colors import hex_to_rgb
+
+from autotune.figures.style import MUTED, PALETTE, QUALITY_SCALE, finish, text
+from autotune.laws.fit_table import LossAnswer, StepAnswer
+from surrogates.laws.curve_extrapolation import Forecast
+from surrogates.laws.fitting import LEVEL
+from surrogates.laws.functional_forms import Array
+from surrogates.laws.trends import Trend
+
+_AHEAD = 8.0
+"""How far beyond the largest scale the law is drawn."""
+_LEVELS = 5
+_HEIGHT = 460
+
+
+def plot_answer(answer: LossAnswer | StepAnswer) -> go.Figure:
+    """The figure of what `autotune law fit` found."""
+    if isinstance(answer, LossAnswer):
+        return plot_law(answer)
+    middle = {name: float(np.exp(c)) for name, c in zip(answer.law.scales, answer.law.centre, strict=True)}
+    return plot_valley(answer, middle)
+
+
+def law_view(answer: LossAnswer, level: float = LEVEL) -> pd.DataFrame:
+    """What `plot_law` draws: `line` (the other scale's value, or 0), `x`, `value`, `low`, `high`.
+
+    Over the tokens, or the only scale; a law of two scales has a line for each of up to five values of the first.
+    """
+    X = answer.points.X
+    over = X[:, min(1, X.shape[1] - 1)]
+    reach = np.geomspace(over.min(), _AHEAD * over.max(), 80)
+    parts = []
+    for line in _lines(X):
+        others = [] if X.shape[1] == 1 else [np.full(len(reach), line)]
+        # Over tokens, the unique ones stay at their median.
+        unique = [np.minimum(reach, np.median(X[:, 2]))] if X.shape[1] == 3 else []
+        at = np.column_stack([*others, reach, *unique])
+        said = answer.choice.predict(at, level)
+        parts.append(
+            pd.DataFrame({"line": line, "x": reach, "value": said.value, "low": said.low, "high": said.high})
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
+def plot_law(answer: LossAnswer, level: float = LEVEL) -> go.Figure:
+    """Measured losses, the law (or the rule that beat it) and its band, over the scale in logarithms."""
+    view, figure, X = law_view(answer, level), go.Figure(), answer.points.X
+    which = 0 if X.shape[1] == 1 else 1
+    lines = _lines(X)
+    nearest = (
+        np.abs(np.log(X[:, :1]) - np.log(lines)).argmin(axis=1) if X.shape[1] > 1 else np.zeros(len(X), int)
+    )
+    for i, line in enumerate(lines):
+        part, colour, rows = view[view["line"] == line], PALETTE[i % len(PALETTE)], nearest == i
+        name = "law" if X.shape[1] == 1 else f"{text(answer.points.columns[0])} near {line:.2g}"
+        _band(figure, part, colour)
+        figure.add_scatter(
+            x=part["x"], y=part["value"], mode="lines", line={"color": colour}, name=name, legendgroup=name
+        )
+        figure.add_scatter(
+            x=X[rows, which], y=answer.points.loss[rows], mode="markers", name="measured", legendgroup=name,
+            marker={"color": colour, "size": 6}, showlegend=X.shape[1] == 1,
+        )  # fmt: skip
+    figure.update_xaxes(type="log", title=text(answer.points.columns[which]))
+    figure.update_yaxes(type="log", title=text(answer.points.loss_column))
+    return finish(figure, f"{text(answer.choice.chosen)}, with {100 * level:.0f} % intervals", _HEIGHT)
+
+
+def plot_valley(answer: StepAnswer, scales: Mapping[str, float], within: float = 0.002) -> go.Figure:
+    """What settings cost at given scales, and the plateau within a tolerance of the best."""
+    law = answer.law
+    best = law.optimum(scales, within)
+    axes = [np.geomspace(best[k].value / 8, best[k].value * 8, 61) for k in law.knobs]
+    where = ", ".join(f"{text(name)} {value:.3g}" for name, value in scales.items())
+    figure = go.Figure()
+    if len(axes) == 1:
+        cost = [100 * law.excess({law.knobs[0]: x}, scales) for x in axes[0]]
+        figure.add_scatter(x=axes[0], y=cost, mode="lines", line={"color": PALETTE[0]}, name="cost")
+        plateau = best[law.knobs[0]].plateau
+        figure.add_vrect(x0=plateau[0], x1=plateau[1], fillcolor=PALETTE[2], opacity=0.15, line_width=0)
+        figure.update_yaxes(title="% above the best loss")
+    else:
+        grid = [
+            [min(100 * law.excess({law.knobs[0]: x, law.knobs[1]: y}, scales), 3.0) for x in axes[0]]
+            for y in axes[1]
+        ]
+        scale = [[1 - share, colour] for share, colour in reversed(QUALITY_SCALE)]
+        figure.add_heatmap(
+            x=axes[0], y=axes[1], z=grid, colorscale=scale, colorbar={"title": {"text": "% above the best"}}
+        )
+        figure.add_contour(
+            x=axes[0], y=axes[1], z=grid, showscale=False, hoverinfo="skip", contours_coloring="none",
+            contours={"start": 100 * within, "end": 100 * within, "size": 1}, line={"color": PALETTE[1], "width": 2},
+        )  # fmt: skip
+        figure.update_yaxes(type="log", title=text(law.knobs[1]))
+    figure.update_xaxes(type="log", title=text(law.knobs[0]))
+    return finish(figure, f"The valley at {where}: within {100 * within:g} % of the best", _HEIGHT)
+
+
+def plot_forecast(x: Array, losses: Array, forecast: Forecast) -> go.Figure:
+    """Learning curves [k, n] over x [n], and where each is expected to be at the target."""
+    figure = go.Figure()
+    for i, curve in enumerate(np.atleast_2d(losses)):
+        colour = PALETTE[i % len(PALETTE)]
+        figure.add_scatter(x=x, y=curve, mode="lines", line={"color": colour}, showlegend=False)
+        figure.add_scatter(
+            x=[forecast.at], y=forecast.value[i : i + 1], mode="markers", marker={"color": colour, "size": 8},
+            error_y={
+                "type": "data", "symmetric": False, "array": forecast.high[i : i + 1] - forecast.value[i : i + 1],
+                "arrayminus": forecast.value[i : i + 1] - forecast.low[i : i + 1],
+            },
+            showlegend=False,
+        )  # fmt: skip
+    figure.update_xaxes(type="log", title="scale").update_yaxes(type="log", title="loss")
+    return finish(figure, f"By {forecast.settings}, with {100 * forecast.level:.0f} % intervals", _HEIGHT)
+
+
+def plot_trend(trend: Trend, frame: pd.DataFrame, cost: str) -> go.Figure:
+    """A hyperparameter of the front's points over their cost, and its trend with a band."""
+    rows = frame[frame[trend.name].notna()]
+    figure = go.Figure()
+    if trend.line is not None:
+        reach = np.geomspace(rows[cost].min(), rows[cost].max(), 60)
+        value, low, high = trend.at(reach)
+        view = pd.DataFrame({"x": reach, "value": value, "low": low, "high": high})
+        _band(figure, view, PALETTE[0])
+        figure.add_scatter(x=reach, y=value, mode="lines", line={"color": PALETTE[0]}, name="trend")
+        figure.update_yaxes(type="log" if trend.log else "linear")
+    figure.add_scatter(
+        x=rows[cost], y=rows[trend.name], mode="markers", marker={"color": MUTED, "size": 8}, name="front"
+    )
+    figure.update_xaxes(type="log", title=text(cost)).update_yaxes(title=text(trend.name))
+    return finish(
+        figure, f"{text(trend.name)}: a trend with {100 * trend.probability:.0f} % probability", _HEIGHT
+    )
+
+
+def _lines(X: Array) -> Array:
+    if X.shape[1] == 1:
+        return np.zeros(1)
+    levels = np.unique(X[:, 0])
+    if len(levels) <= _LEVELS:
+        return levels
+    return np.exp(np.quantile(np.log(X[:, 0]), np.linspace(0.1, 0.9, _LEVELS)))
+
+
+def _band(figure: go.Figure, part: pd.DataFrame, colour: str) -> None:
+    red, green, blue = hex_to_rgb(colour)
+    figure.add_scatter(
+        x=[*part["x"], *part["x"][::-1]], y=[*part["high"], *part["low"][::-1]], fill="toself", mode="lines",
+        line={"width": 0}, fillcolor=f"rgba({red},{green},{blue},0.15)", hoverinfo="skip", showlegend=False,
+    )  # fmt: skip

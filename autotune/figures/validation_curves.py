@@ -1,0 +1,119 @@
+"""Validation curves: how loss and metric moved while each trial trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from autotune.figures.style import FAINT, SYMBOLS, NothingToShow, finish, looks, says_why, text
+from autotune.figures.trial_points import families, family_of
+from autotune.formatting.units import axis, counted, label, quantity, value_text
+from autotune.results.sweep_results import SweepResults
+from autotune.results.tables import quality
+
+_LOG_SPAN = 20.0
+"""A loss whose greatest value is so many times its least is drawn on a logarithmic axis."""
+
+
+@dataclass(frozen=True)
+class CurvesView:
+    """Validation curves.
+
+    Args:
+        names: the scores shown, `eval_loss` first where it was recorded.
+        table: one row a point: `trial`, `samples`, `on_front`, `family`, a column a score and, on a ladder, `rung`;
+            in the order of trial and samples.
+    """
+
+    names: list[str]
+    table: pd.DataFrame
+
+
+def curves_view(results: SweepResults) -> CurvesView:
+    """The curves of every trial that has one, whatever its status.
+
+    Raises:
+        NothingToShow: no curve was recorded.
+    """
+    wanted = dict.fromkeys(["eval_loss", results.sweep.task.metric, quality(results).name])
+    columns = {f"metric.{name}": name for name in wanted if f"metric.{name}" in results.curves}
+    names = [name for column, name in columns.items() if results.curves[column].notna().any()]
+    if results.curves.empty or not names:
+        raise NothingToShow("No validation curve was recorded.")
+    about = [name for name in ("trial", "on_front", "rung") if name in results.trials]
+    trials = results.trials[about].assign(family=family_of(results.trials))
+    table = results.curves[["trial", "samples", *columns]].rename(columns=columns).merge(trials, on="trial")
+    table["on_front"] = table["on_front"].astype(bool)
+    return CurvesView(names, table.sort_values(["trial", "samples"], ignore_index=True))
+
+
+@says_why("Validation curves")
+def plot_curves(results: SweepResults) -> go.Figure:
+    """Validation loss and metric against training examples seen; trials on the front in colour.
+
+    Returns:
+        a figure; one that says why where no curve was recorded.
+    """
+    view = curves_view(results)
+    front = sorted(view.table.loc[view.table["on_front"], "trial"].unique())
+    figure = make_subplots(len(view.names), 1, shared_xaxes=True, vertical_spacing=0.07)
+    colours = looks(families(results))
+    for row, name in enumerate(view.names, start=1):
+        figure.add_trace(_background(view, name, legend=row == 1), row=row, col=1)
+        named: set[str] = set()
+        for trial in front:
+            points = view.table[view.table["trial"] == trial]
+            family = points["family"].iloc[0]
+            colour, symbol, _ = colours[family]
+            figure.add_trace(
+                go.Scatter(
+                    x=points["samples"], y=points[name], mode="lines+markers", name=text(family),
+                    legendgroup=family, showlegend=row == 1 and family not in named,
+                    line={"color": colour, "width": 2},
+                    marker={"size": 6, "symbol": symbol, "color": colour}, hoverinfo="text",
+                    hovertext=_hovers(points, name),
+                ),
+                row=row, col=1,
+            )  # fmt: skip
+            named.add(family)
+        figure.update_yaxes(axis(name), row=row, col=1)
+        values = view.table[name].dropna()
+        if values.min() > 0 and values.max() / values.min() > _LOG_SPAN:
+            figure.update_yaxes(type="log", row=row, col=1)
+    figure.update_xaxes(title_text="Training examples seen", row=len(view.names), col=1)
+    figure.update_xaxes(rangemode="tozero", tickformat="~s")
+    total = view.table["trial"].nunique()
+    title = f"Validation curves of {counted(total, 'trial')}; {len(front)} on the front in colour"
+    return finish(figure, title, height=180 + 250 * len(view.names))
+
+
+def _background(view: CurvesView, name: str, *, legend: bool) -> go.Scatter:
+    """Every curve off the front as one trace, with gaps between them."""
+    xs: list[float | None] = []
+    ys: list[float | None] = []
+    hovers: list[str] = []
+    for _, points in view.table[~view.table["on_front"]].groupby("trial"):
+        xs += [*points["samples"], None]
+        ys += [*points[name], None]
+        hovers += [*_hovers(points, name), ""]
+    return go.Scatter(
+        x=xs, y=ys, mode="lines+markers", name="not on the front", legendgroup="rest", hoverinfo="text",
+        hovertext=hovers, showlegend=legend and bool(xs), line={"color": FAINT, "width": 1},
+        marker={"size": 3.5, "color": FAINT, "symbol": SYMBOLS[0]}, opacity=0.75,
+    )  # fmt: skip
+
+
+def _hovers(points: pd.DataFrame, name: str) -> list[str]:
+    return [
+        f"<b>Trial {row['trial']}</b><br>{label(name)} {quantity(name, row[name])}"
+        f"<br>after {value_text(row['samples'])} examples{_of_rung(row)}"
+        for _, row in points.iterrows()
+    ]
+
+
+def _of_rung(row: pd.Series) -> str:
+    """Whose curve it is, on a ladder: a trial that waits below the top may have been trained on another base."""
+    return f"<br>rung {text(row['rung'])}" if "rung" in row and isinstance(row["rung"], str) else ""

@@ -1,0 +1,1 @@
+"""Numbers, units and short texts as people read them."""

@@ -1,0 +1,1 @@
+"""The ladder of fidelities: rungs, promotion, checkpoints, rank correlation."""

@@ -1,0 +1,227 @@
+"""The `ladder` part of a sweep file: rungs of each configuration's own training, data or length, or of bases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from autotune.ladder.rungs import SLOW_FAMILIES, Ladder
+from search_spaces.errors import InvalidInputError, Problem, did_you_mean
+from search_spaces.families import REGISTRY
+
+_KINDS = ("training", "data", "length", "base")
+_GEOMETRIC = ("min", "eta")
+"""The fields that say where rungs are; bases are rungs by themselves."""
+_OF_BASES = ("bases", "costs")
+_WHAT = {"training": "", "data": " of the examples", "length": " of the length"}
+
+
+class LadderSpec(BaseModel):
+    """Every trial is trained a little, and the best go on.
+
+    A rung is a share of a configuration's own training: with `min: 20%`, one of three epochs is first judged after
+    0.6 of an epoch. The learning rate takes the course of the whole run from the start, so that what is judged
+    there is a point on the way of the full run, and going on changes nothing.
+
+    With `of: data` or `of: length` a rung is the configuration's whole schedule on a share of the training examples,
+    or on texts cut to a share of their length. Such runs begin anew: nothing is handed on but what was learnt of the
+    configuration, and every rung is paid for in full. So it is with `of: base`, where the rungs below the top are
+    smaller models, each with the whole schedule on all examples.
+
+    Args:
+        of: what rungs are shares of: `training`, `data` or `length`; or `base`.
+        bases: hub ids or folders of the smaller models, the smallest first; given with `of: base` alone.
+        costs: of each base, the FLOPs of training it, of those of the sweep's own; filled in when a sweep starts.
+        min: share at the lowest rung. Below 20 % the warm-up of some configurations has not ended. None with bases.
+        eta: the ratio between neighbouring rungs, about. None with bases.
+        share: the share of a rung that climbs.
+        judge: what scores are judged by below the top: `score` by themselves, `loss` by the held-out loss.
+        random_share: the share of trials that climb to the top whatever their rank, so that the lower rungs can
+            be checked. Five of them must have finished before anything is said.
+        close: how far above and below the cut the learning curve decides, as parts of `share`.
+        first_rung: family -> the rung, counted from 0, where it is judged first.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    of: Literal["training", "data", "length", "base"] = "training"
+    bases: tuple[str, ...] | None = None
+    costs: tuple[float, ...] | None = None
+    min: float | None = 0.2
+    eta: float | None = 2.0
+    share: float = 0.5
+    judge: Literal["score", "loss"] = "score"
+    random_share: float = 0.1
+    close: tuple[float, float] = (0.75, 0.25)
+    first_rung: dict[str, int] = Field(default_factory=lambda: dict(SLOW_FAMILIES))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rungs(cls, data: object) -> object:
+        """Rungs are bases, or follow from `min` and `eta`."""
+        if not isinstance(data, Mapping):
+            return data
+        given = {key: value for key, value in data.items() if value is not None}
+        if given.get("of") == "base":
+            problems = [
+                Problem(
+                    f"ladder.{key}", f"{given[key]!r} says nothing where each base is a rung", "Remove it."
+                )
+                for key in _GEOMETRIC
+                if key in given
+            ]
+            if not given.get("bases"):
+                fix = "Name smaller models, the smallest first: bases: [path/or/name]."
+                problems.append(Problem("ladder.bases", "missing", fix))
+            data = {**data, **dict.fromkeys(_GEOMETRIC)}
+        else:
+            fix = "Write of: base beside it, or remove it."
+            problems = [
+                Problem(f"ladder.{key}", "is for rungs of bases alone", fix)
+                for key in _OF_BASES
+                if key in given
+            ]
+        if problems:
+            raise InvalidInputError(problems)
+        return data
+
+    def check_below(self, model: str) -> None:
+        """Refuse the sweep's own model among the smaller bases."""
+        if model in (self.bases or ()):
+            where = f"ladder.bases[{(self.bases or ()).index(model)}]"
+            fix = "Remove it: the top is on it anyway."
+            raise InvalidInputError(Problem(where, f"{model!r} is the sweep's own model", fix))
+
+    @property
+    def ladder(self) -> Ladder:
+        """Rungs from `min`, or from the cost of the smallest base, to 1."""
+        rest: dict[str, Any] = {
+            "share": self.share,
+            "random_share": self.random_share,
+            "close": self.close,
+            "first_rung": self.first_rung,
+        }
+        if self.min is None or self.eta is None:
+            assert self.costs is not None, "they are filled in when a sweep starts"
+            return Ladder.of_rungs((*self.costs, 1.0), **rest)
+        return Ladder(min=self.min, max=1.0, eta=self.eta, whole=False, **rest)
+
+    def words(self, model: str) -> list[str]:
+        """What each rung is, the lowest first; `model` is the sweep's own."""
+        shares = [f"{100 * share:.3g} %" for share in self.ladder.rungs]
+        if self.bases is None:
+            return [f"{share}{_WHAT[self.of]}" for share in shares]
+        names = base_labels([*self.bases, model])
+        return [f"{share} ({name})" for share, name in zip(shares, names, strict=True)]
+
+
+def base_labels(names: Sequence[str]) -> list[str]:
+    """Short names of models: the last part of a path or hub id, where it tells them apart."""
+    short = [PurePath(name).name for name in names]
+    if len(set(short)) == len(short):
+        return short
+    return ["/".join(PurePath(name).parts[-2:]) for name in names]
+
+
+def read_ladder(value: object) -> object:
+    """What stands under `ladder`, checked: a mapping of fields, or None for no ladder.
+
+    Raises:
+        InvalidInputError: everything that is wrong with it.
+    """
+    if value is None or value is False:
+        return None
+    if value is True:
+        return {}
+    if isinstance(value, LadderSpec):
+        return value
+    if not isinstance(value, Mapping):
+        fix = "Write ladder: true, or ladder: {min: 20%}."
+        raise InvalidInputError(Problem("ladder", f"{value!r} is neither true nor a mapping", fix))
+    fields: dict[str, Any] = {str(key): _share(given) for key, given in value.items()}
+    problems = [problem for key, given in fields.items() for problem in _problems(key, given)]
+    if problems:
+        raise InvalidInputError(problems)
+    return fields
+
+
+def _share(given: object) -> object:
+    """A percentage as a number."""
+    if isinstance(given, str) and given.strip().endswith("%"):
+        try:
+            return float(given.strip().removesuffix("%")) / 100
+        except ValueError:
+            return given
+    return given
+
+
+def _problems(key: str, given: Any) -> list[Problem]:
+    where = f"ladder.{key}"
+    if key not in LadderSpec.model_fields:
+        return [Problem(where, "unknown key", did_you_mean(key, list(LadderSpec.model_fields)))]
+    match key:
+        case "bases":
+            return _base_problems(given)
+        case "costs":
+            parts = given if isinstance(given, list | tuple) else (given,)
+            fits = all(_is_number(part) and 0 < part < 1 for part in parts)
+            fix = "Remove it: it is filled in when a sweep starts."
+        case "close":
+            parts = given if isinstance(given, list | tuple) else ()
+            fits = len(parts) == 2 and all(_is_number(part) and 0 <= part <= 1 for part in parts)
+            return (
+                [] if fits else [_wrong(where, given, "Write two parts of the share, such as [0.75, 0.25].")]
+            )
+        case "first_rung":
+            return _family_problems(where, given)
+        case "eta":
+            fits, fix = _is_number(given) and 1 < given < float("inf"), "Write a number above 1, such as 2."
+        case "min":
+            fits = _is_number(given) and 0 < given < 1
+            fix = "Write the share of each configuration's own training, such as 0.2 or 20%."
+        case "share":
+            fits, fix = _is_number(given) and 0 < given <= 1, "Write a share above 0, such as 0.5 or 50%."
+        case "of":
+            fits, fix = given in _KINDS, did_you_mean(str(given), _KINDS)
+        case "judge":
+            fits, fix = given in ("score", "loss"), "Write score or loss."
+        case _:
+            fits, fix = _is_number(given) and 0 <= given <= 1, "Write a share, such as 0.1 or 10%, or 0."
+    return [] if fits else [_wrong(where, given, fix)]
+
+
+def _base_problems(given: object) -> list[Problem]:
+    if not isinstance(given, list | tuple) or not given:
+        return [_wrong("ladder.bases", given, "List smaller models, the smallest first: [path/or/name].")]
+    problems = []
+    for place, name in enumerate(given):
+        where = f"ladder.bases[{place}]"
+        if not isinstance(name, str) or not name:
+            problems.append(_wrong(where, name, "Write a hub id or a folder."))
+        elif name in given[:place]:
+            problems.append(Problem(where, f"{name!r} is there already", "Name each base once."))
+    return problems
+
+
+def _family_problems(where: str, given: object) -> list[Problem]:
+    if not isinstance(given, Mapping):
+        return [_wrong(where, given, "Write families and rungs, such as {prompt: 1}.")]
+    problems = []
+    for family, rung in given.items():
+        if family not in REGISTRY:
+            fix = did_you_mean(str(family), sorted(REGISTRY))
+            problems.append(Problem(f"{where}.{family}", "no such family", fix))
+        elif not isinstance(rung, int) or isinstance(rung, bool) or rung < 0:
+            problems.append(_wrong(f"{where}.{family}", rung, "Write a rung, counted from 0."))
+    return problems
+
+
+def _wrong(where: str, given: object, fix: str) -> Problem:
+    return Problem(where, f"{given!r} does not fit", fix)
+
+
+def _is_number(given: object) -> bool:
+    return isinstance(given, int | float) and not isinstance(given, bool)

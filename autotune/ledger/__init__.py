@@ -1,0 +1,1 @@
+"""The sweep's folder and the Optuna studies in it."""

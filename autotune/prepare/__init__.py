@@ -1,0 +1,1 @@
+"""A sweep bound to its model and data, before anything is trained."""

@@ -1,0 +1,127 @@
+"""Rungs of smaller bases: the same configurations on other models, and what a run on one of them costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+from autotune.ladder.spec import LadderSpec, base_labels
+from autotune.prepare.bound_base import OnBase, on_base
+from autotune.sweep.schema import Sweep
+from search_spaces.errors import InvalidInputError, Problem
+from search_spaces.parameters.types import Config
+from search_spaces.transfer import carry_over
+from trials.base.model import check_base
+
+
+@dataclass(frozen=True)
+class LadderBases:
+    """The smaller bases of a ladder; none on any other ladder.
+
+    Args:
+        home: the sweep on its own base.
+        spec: its space.
+        bases: the sweep on each smaller base, by the base's name, the smallest first.
+    """
+
+    home: OnBase
+    spec: Mapping[str, Any]
+    bases: Mapping[str, OnBase]
+
+    @classmethod
+    def read(cls, sweep: Sweep, home: OnBase) -> LadderBases:
+        """Look at everything that a trial will need of the bases; their weights are not kept.
+
+        Raises:
+            InvalidInputError: a base cannot be used, or they do not rise in cost to the sweep's own model.
+        """
+        names = (sweep.ladder.bases if sweep.ladder is not None else None) or ()
+        bases, problems = dict[str, OnBase](), list[Problem]()
+        for place, name in enumerate(names):
+            model = sweep.model.other(name)
+            try:
+                bases[name] = on_base(sweep.model_copy(update={"model": model}))
+                check_base(model, sweep.task, bases[name].data)
+            except InvalidInputError as error:
+                problems += [_on(f"ladder.bases[{place}]", name, problem) for problem in error.problems]
+        found = cls(home, sweep.space, bases)
+        problems = problems or found._order_problems(sweep.model.name)
+        if problems:
+            raise InvalidInputError(problems)
+        return found
+
+    @cached_property
+    def costs(self) -> dict[str, float]:
+        """By name, the FLOPs of training a base, of those of the sweep's own: what a rung counts as.
+
+        All parameters trained, so that it is of the models alone; configurations differ around it.
+        """
+        whole = self.home.costs.full_fine_tuning_flops()
+        return {name: base.costs.full_fine_tuning_flops() / whole for name, base in self.bases.items()}
+
+    def resolve(self, ladder: LadderSpec | None) -> LadderSpec | None:
+        """The ladder with its rungs."""
+        if ladder is None or not self.bases:
+            return ladder
+        return ladder.model_copy(update={"costs": tuple(self.costs.values())})
+
+    def carried(self, config: Config, name: str) -> Config:
+        """The configuration on a base.
+
+        Raises:
+            InvalidInputError: the base cannot have it.
+        """
+        base = self.bases[name]
+        found = carry_over(config, self.spec, self.home.shape, base.shape)
+        problems = base.space.problems(found)
+        if problems:
+            fix = "Choose another base."
+            raise InvalidInputError([Problem("ladder.bases", f"{name!r}: {what}", fix) for what in problems])
+        return found
+
+    def share(self, config: Config, name: str) -> float:
+        """The training FLOPs of a configuration on a base, of those on the sweep's own."""
+        there = self.bases[name].costs(self.carried(config, name)).train_flops
+        return there / self.home.costs(config).train_flops
+
+    def first(self, config: Config) -> int:
+        """The lowest rung from which on every base can have the configuration, counted from 0."""
+        rung = 0
+        for place, name in enumerate(self.bases):
+            try:
+                self.carried(config, name)
+            except InvalidInputError:
+                rung = place + 1
+        return rung
+
+    @property
+    def notes(self) -> list[str]:
+        """What was found, for people."""
+        labels = dict(zip(self.bases, base_labels([*self.bases]), strict=True))
+        rungs = [f"{labels[name]} ({100 * cost:.3g} % of the training)" for name, cost in self.costs.items()]
+        found = [f"ladder of bases: {', '.join(rungs)}"] if rungs else []
+        for name, base in self.bases.items():
+            for family, reason in base.loaded.left_out.items():
+                if family not in self.home.loaded.left_out:
+                    found.append(f"{family} begins above {labels[name]}: {reason}")
+        return found
+
+    def _order_problems(self, own: str) -> list[Problem]:
+        ranked = sorted(self.costs, key=self.costs.__getitem__)
+        fix = f"Write them by rising cost, and only those that cost less than {own!r}: {', '.join(ranked)}."
+        return [
+            Problem(
+                "ladder.bases", f"{low!r} costs {cost / above:.3g} times what {high!r} after it costs", fix
+            )
+            for (low, cost), (high, above) in pairwise([*self.costs.items(), (own, 1.0)])
+            if not cost < above
+        ]
+
+
+def _on(where: str, name: str, problem: Problem) -> Problem:
+    """A problem of the sweep on a base, as one of the base."""
+    what = problem.what if repr(name) in problem.what else f"with {name!r}, {problem.what}"
+    return Problem(where, what, problem.fix)

@@ -1,0 +1,186 @@
+"""A sweep's data and space on one base: what is read, bound and priced before anything is trained on it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from autotune.prepare.partial_runs import rung_lengths
+from autotune.sweep.schema import Sweep
+from search_spaces.costs.cost_model import CostModel, Workload
+from search_spaces.errors import InvalidInputError, Problem, first_line
+from search_spaces.language.loader import LoadedSpace, load_space
+from search_spaces.model.reader import read_shape
+from search_spaces.model.shape import ModelShape
+from search_spaces.parameters.centered import Centred
+from search_spaces.parameters.training import SEQUENCE_LENGTH
+from search_spaces.parameters.types import Categorical, Int
+from search_spaces.space import SearchSpace
+from trials.base.model import check_weights
+from trials.tasks.data import TaskData, load_task, resolve_model
+from trials.training.run import padded_lengths, subset
+
+_TYPICAL_BATCH = 32
+"""The batch size at which padding is measured; other batch sizes pad a little more or less."""
+
+
+@dataclass(frozen=True)
+class OnBase:
+    """A sweep on one base.
+
+    Args:
+        data: the tokenised task.
+        shape: of the model.
+        loaded: the sweep's space as the model can have it, with what was left out and why.
+        space: the same with room for virtual tokens beside the longest example.
+        costs: the known costs of a configuration.
+    """
+
+    data: TaskData
+    shape: ModelShape
+    loaded: LoadedSpace
+    space: SearchSpace
+    costs: CostModel
+
+
+def on_base(sweep: Sweep) -> OnBase:
+    """Load the data, read the shape of the sweep's model, and bind the space to it.
+
+    Raises:
+        InvalidInputError: anything about the model, data or space that makes the sweep impossible.
+    """
+    sweep, data, shape = read_base(sweep)
+    _check_length(data, shape)
+    loaded = load_space(sweep.space, shape=shape, task=sweep.task.type)
+    space = _with_room_for_virtual_tokens(loaded.space, data, shape)
+    costs = CostModel(shape, sweep.task.type, _workload(sweep, data, space))
+    return OnBase(data, shape, loaded, space, costs)
+
+
+def read_base(sweep: Sweep, model: str | None = None) -> tuple[Sweep, TaskData, ModelShape]:
+    """The sweep on a base by name (by default on its own), its data as that base reads them, and the base's shape.
+
+    Raises:
+        InvalidInputError: the base cannot be used, or cannot do the task.
+    """
+    if model is not None:
+        sweep = sweep.model_copy(update={"model": sweep.model.other(model)})
+    check_weights(sweep.model)
+    data = load_task(sweep.task, sweep.model)
+    return sweep, data, model_shape(sweep, data)
+
+
+def model_shape(sweep: Sweep, data: TaskData) -> ModelShape:
+    """The shape of the sweep's model.
+
+    Raises:
+        InvalidInputError: it cannot be read, or cannot do the task.
+    """
+    try:
+        return read_shape(
+            resolve_model(sweep.model.name),
+            sweep.task.type,
+            labels=data.outputs,
+            trust_remote_code=sweep.model.trust_remote_code,
+            quantized=sweep.model.quantized,
+        )
+    except (ValueError, OSError) as error:
+        if isinstance(error, InvalidInputError):
+            raise
+        text = first_line(error)
+        if "Unrecognized configuration class" in text:
+            raise InvalidInputError(
+                Problem(
+                    "task.type",
+                    f"{sweep.model.name!r} cannot do {sweep.task.type}",
+                    "Choose a model with a head for the task, or another task.",
+                )
+            ) from error
+        raise InvalidInputError(
+            Problem(
+                "model",
+                f"{sweep.model.name!r} cannot be read ({text})",
+                "Give a hub id or a local folder of a transformers model.",
+            )
+        ) from error
+
+
+def _longest(data: TaskData) -> int:
+    return max(int(data.lengths(split).max()) for split in data.splits)
+
+
+def _check_length(data: TaskData, shape: ModelShape) -> None:
+    longest = _longest(data)
+    if shape.max_positions is not None and longest > shape.max_positions:
+        raise InvalidInputError(
+            Problem(
+                "task.max_length",
+                f"the longest example has {longest} tokens, the model has {shape.max_positions} positions",
+                f"Set max_length to {shape.max_positions} or less.",
+            )
+        )
+
+
+def _with_room_for_virtual_tokens(space: SearchSpace, data: TaskData, shape: ModelShape) -> SearchSpace:
+    """Virtual tokens (`FAMILY.tokens`) take up positions: at most as many as the longest example leaves."""
+    if shape.max_positions is None:
+        return space
+    room = shape.max_positions - _longest(data)
+    parameters = []
+    for parameter in space.parameters:
+        tokens = parameter.name.endswith(".tokens")
+        if tokens and isinstance(parameter, Int | Centred) and parameter.high > room:
+            if parameter.low > room:
+                raise InvalidInputError(
+                    Problem(
+                        "task.max_length",
+                        f"the longest example leaves {room} of the model's {shape.max_positions} positions "
+                        f"for {parameter.name}, which takes {parameter.low:g} or more",
+                        f"Set max_length to {shape.max_positions - parameter.low:g} or less, or leave it out.",
+                    )
+                )
+            changes: dict[str, Any] = {"high": room, "default": min(parameter.default, room)}
+            if isinstance(parameter, Centred):
+                changes["centre"] = min(parameter.centre, room)
+            parameter = dataclasses.replace(parameter, **changes)
+        parameters.append(parameter)
+    return dataclasses.replace(space, parameters=tuple(parameters))
+
+
+def _workload(sweep: Sweep, data: TaskData, space: SearchSpace) -> Workload:
+    """What one epoch is, whole and cut at each sequence length of the space and of the ladder."""
+    whole = _measured(sweep, data)
+    cuts = {}
+    lengths = _sequence_lengths(sweep, space)
+    for length in {*lengths, *rung_lengths(sweep, data, lengths)}:
+        cut = _measured(sweep, data.at_length(sweep.task, length))
+        # A language model is scored, and used, on whole examples whatever it was trained on.
+        inference = whole.tokens if sweep.task.type == "causal-lm" else None
+        cuts[length] = dataclasses.replace(cut, inference_tokens=inference)
+    return dataclasses.replace(whole, cuts=cuts)
+
+
+def _measured(sweep: Sweep, data: TaskData) -> Workload:
+    examples = subset(data.splits["train"], sweep.fidelity.train_samples, seed=0)
+    mean, mean_square = padded_lengths(examples, _TYPICAL_BATCH)
+    return Workload(tokens=mean, tokens_square=mean_square, train_samples=len(examples))
+
+
+def _sequence_lengths(sweep: Sweep, space: SearchSpace) -> list[int]:
+    """The choices of `sequence_length`; InvalidInputError where the task cuts its examples before them."""
+    if SEQUENCE_LENGTH.name not in space:
+        return []
+    parameter = space[SEQUENCE_LENGTH.name]
+    assert isinstance(parameter, Categorical)
+    lengths = [int(length) for length in parameter.choices]
+    longest = max(lengths)
+    if longest > sweep.task.max_length:
+        raise InvalidInputError(
+            Problem(
+                f"space.parameters.{SEQUENCE_LENGTH.name}",
+                f"{longest} is above task.max_length, {sweep.task.max_length}",
+                f"Set max_length to {longest}, or drop the choice.",
+            )
+        )
+    return lengths

@@ -1,0 +1,165 @@
+"""The hard limits of a sweep: its space's constraints and its objectives' limits on known costs, as numbers.
+
+Both follow from a configuration alone, so that no trial is spent on one that breaks them. Excess is how far a
+configuration breaks a limit, relative to the limit: at most 0 where it keeps it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autotune.objectives import Objective
+from autotune.sampler.candidates import Columns
+from autotune.sampler.feasible_sampling import draw_within
+from search_spaces.costs.cost_model import BYTES_PER_NUMBER, CostModel, Costs
+from search_spaces.errors import Problem
+from search_spaces.language.constraints import Comparison, Constraint
+from search_spaces.parameters.types import Config, Value
+
+Array = NDArray[np.float64]
+
+_REMEMBERED = 8192
+"""Configurations whose costs are kept: a search asks for those of one configuration several times."""
+
+
+class HardLimits:
+    """What every configuration of a sweep keeps.
+
+    Args:
+        constraints: of the space.
+        objectives: their limits count where the objective is a known cost. Percentages as in constraints.
+        costs: of a configuration.
+    """
+
+    def __init__(
+        self, constraints: Iterable[Constraint], objectives: Iterable[Objective], costs: CostModel
+    ) -> None:
+        placed = [(f"space.constraints[{i}]", constraint) for i, constraint in enumerate(constraints)]
+        placed += [
+            (f"objectives[{i}]", constraint)
+            for i, objective in enumerate(objectives)
+            if objective.known
+            for constraint in limits_of(objective)
+        ]
+        self.places = tuple(place for place, _ in placed)
+        self.constraints = tuple(constraint for _, constraint in placed)
+        self._model = costs
+        self._needs_costs = any(constraint.on_cost for constraint in self.constraints)
+        self._costs = lru_cache(maxsize=_REMEMBERED)(lambda items: costs(dict(items)))
+
+    def __len__(self) -> int:
+        return len(self.constraints)
+
+    def values(self, configs: Sequence[Mapping[str, Value]]) -> Array:
+        """Shape [c, k]: what each limit is about, in its own unit (a share of 1 for a percentage).
+
+        NaN where a limit does not apply.
+        """
+        table = np.full((len(configs), len(self)), np.nan)
+        for i, config in enumerate(configs):
+            costs = self._costs(tuple(config.items())) if self._needs_costs else None
+            for j, constraint in enumerate(self.constraints):
+                if not constraint.applies(config):
+                    continue
+                if costs is None or not constraint.on_cost:
+                    table[i, j] = float(config[constraint.name])
+                    continue
+                table[i, j] = getattr(costs, constraint.name)
+                if constraint.percent:
+                    table[i, j] /= self._whole(constraint.name, config)
+        return table
+
+    def __call__(self, configs: Sequence[Config]) -> Array:
+        """Shape [c, k]: the excess over each limit, -1 where it does not apply."""
+        values = self.values(configs)
+        excess = np.full(values.shape, -1.0)
+        for j, constraint in enumerate(self.constraints):
+            for i in np.flatnonzero(~np.isnan(values[:, j])):
+                excess[i, j] = constraint.excess(float(values[i, j]))
+        return excess
+
+    def broken(self, config: Mapping[str, Value]) -> str | None:
+        """The limits that a configuration breaks, in words, or None."""
+        values, excess = self.values([config])[0], self([dict(config)])[0]
+        found = [
+            f"{constraint} ({constraint.name} is {_quantity(constraint, value)})"
+            for constraint, value, over in zip(self.constraints, values, excess, strict=True)
+            if over > 0
+        ]
+        return f"breaks {'; '.join(found)}" if found else None
+
+    def impossible(
+        self, columns: Columns, nearest: Sequence[Config], rng: np.random.Generator
+    ) -> list[Problem]:
+        """What to say where no configuration was found that keeps all limits; `nearest` came nearest.
+
+        A limit that cannot be kept on its own is named with the value that came nearest to it; otherwise those
+        that the nearest configurations break, which cannot be kept together.
+        """
+        broken = np.flatnonzero((self(nearest) > 0).any(axis=0))
+        alone = []
+        for j in broken:
+            draw = draw_within(columns, lambda configs, j=j: self(configs)[:, [j]], 1, rng)  # type: ignore[misc]
+            if not len(draw.rows):
+                alone.append(self._impossible_alone(int(j), draw.nearest))
+        if alone:
+            return alone
+        problems = []
+        for j in broken:
+            values = self.values(nearest)[:, j]
+            found = [_quantity(self.constraints[j], float(pick(values))) for pick in (np.nanmin, np.nanmax)]
+            what = f"no configuration of the space keeps {self.constraints[j]} together with the other limits"
+            fix = f"Relax one; {self.constraints[j].name} was {found[0]} to {found[1]} in the nearest."
+            problems.append(Problem(self.places[j], what, fix))
+        return problems
+
+    def _impossible_alone(self, j: int, nearest: Sequence[Config]) -> Problem:
+        constraint, values = self.constraints[j], self.values(nearest)[:, j]
+        low, high = (_quantity(constraint, float(pick(values))) for pick in (np.nanmin, np.nanmax))
+        reached = f"found {low} to {high}"
+        if constraint.limit.op in ("<=", "<"):
+            reached = f"the smallest found is {low}"
+        elif constraint.limit.op in (">=", ">"):
+            reached = f"the largest found is {high}"
+        what = f"no configuration of the space keeps {constraint}: {reached}"
+        return Problem(self.places[j], what, "Move the limit or widen the space.")
+
+    def _whole(self, name: str, config: Mapping[str, Value]) -> float:
+        """What training all of the base has of a cost."""
+        match name:
+            case "trainable_params":
+                return float(self._model.shape.base_parameters)
+            case "stored_bytes":
+                return float(self._model.shape.base_parameters * BYTES_PER_NUMBER)
+            case "train_flops":
+                return self._model.full_fine_tuning_flops(float(config.get("epochs", 1)))
+            case _:
+                return self._base.inference_flops
+
+    @property
+    def _base(self) -> Costs:
+        # A LoRA is merged away: at inference it costs what the base costs.
+        costs: Costs = self._costs((("family", "lora"),))
+        return costs
+
+
+def limits_of(objective: Objective) -> list[Constraint]:
+    """An objective's max and min as constraints."""
+    found = []
+    for op, limit in (("<=", objective.max), (">=", objective.min)):
+        if isinstance(limit, str):
+            share = float(limit.rstrip("% ")) / 100
+            found.append(Constraint(Comparison(objective.name, op, share), percent=True))
+        elif limit is not None:
+            whole = math.isfinite(limit) and limit == int(limit)
+            found.append(Constraint(Comparison(objective.name, op, int(limit) if whole else limit)))
+    return found
+
+
+def _quantity(constraint: Constraint, value: float) -> str:
+    return f"{100 * value:.4g}%" if constraint.percent else f"{value:,.4g}"

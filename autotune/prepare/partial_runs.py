@@ -1,0 +1,61 @@
+"""Rungs of something else than training: what a run on a part of the data is, and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from autotune.sweep.schema import Sweep
+from search_spaces.costs.cost_model import CostModel
+from search_spaces.errors import InvalidInputError, Problem
+from search_spaces.parameters.training import SEQUENCE_LENGTH
+from search_spaces.parameters.types import Value
+from trials.records import Part
+from trials.tasks.data import TaskData
+from trials.tasks.specs import TaskSpec
+from trials.training.run import cut_length, part_size
+
+
+def share_of(part: Part | None, config: Mapping[str, Value], costs: CostModel, task: TaskSpec) -> float:
+    """The training FLOPs of a configuration's run on a part of the data, of those of one on all of them."""
+    if part is None:
+        return 1.0
+    if part.of == "data":
+        count = costs.at(config).workload.train_samples
+        return part_size(count, part) / count
+    cut = cut_length(config, task.max_length, part)
+    assert cut is not None
+    return costs({**config, SEQUENCE_LENGTH.name: cut}).train_flops / costs(config).train_flops
+
+
+def rung_lengths(sweep: Sweep, data: TaskData, choices: Sequence[int]) -> list[int]:
+    """Tokens after which texts are cut on the rungs below the top; none unless rungs are shares of the length.
+
+    Args:
+        choices: the sequence lengths of the space; none where the task alone decides.
+
+    Raises:
+        InvalidInputError: a rung would cut nothing, or leave nothing to learn.
+    """
+    if sweep.ladder is None or sweep.ladder.of != "length":
+        return []
+    found: list[int] = []
+    for whole in choices or [sweep.task.max_length]:
+        longest = min(int(data.lengths("train").max()), whole)
+        for share in sweep.ladder.ladder.rungs[:-1]:
+            config = {SEQUENCE_LENGTH.name: whole} if choices else {}
+            length = cut_length(config, sweep.task.max_length, Part("length", share))
+            assert length is not None
+            if length >= longest:
+                cut = f"{length} tokens, {100 * share:.3g} % of {whole}"
+                what = f"{cut}, cut no training example: the longest has {longest}"
+                field = f"space.parameters.{SEQUENCE_LENGTH.name}" if choices else "task.max_length"
+                raise InvalidInputError(
+                    Problem("ladder.of", what, f"Lower {field} to {longest} or less, or write data.")
+                )
+            found.append(length)
+            try:
+                data.at_length(sweep.task, length)
+            except InvalidInputError as error:
+                what = f"{length} tokens, {100 * share:.3g} % of {whole}, leave no example anything to learn"
+                raise InvalidInputError(Problem("ladder.min", what, "Raise it.")) from error
+    return found

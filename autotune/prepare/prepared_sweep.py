@@ -1,0 +1,222 @@
+"""Everything that is decided before the first trial: data, space, costs, and the box of the objectives."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from autotune.objectives import KNOWN_COSTS, MEASURED_COSTS, Objective
+from autotune.prepare.base_rungs import LadderBases
+from autotune.prepare.bound_base import on_base
+from autotune.prepare.hard_limits import HardLimits
+from autotune.prepare.partial_runs import share_of
+from autotune.sampler.candidates import Columns
+from autotune.sampler.feasible_sampling import draw_within, sample_within
+from autotune.sweep.schema import Sweep
+from search_spaces.costs.cost_model import CostModel, Costs
+from search_spaces.errors import InvalidInputError
+from search_spaces.model.shape import ModelShape
+from search_spaces.parameters.types import Config, Value
+from search_spaces.space import SearchSpace
+from trials.records import Part, TrialResult
+from trials.tasks.data import TaskData
+from trials.tasks.metrics import METRICS
+from trials.training.evaluation import without_model
+
+_PROBES = 2_000
+"""Random configurations that tell the range of the known costs."""
+_FEW_PROBES = 100
+"""Where limits leave fewer of them, more are looked for inside."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A sweep that can start.
+
+    Args:
+        sweep: resolved: every objective has numbers for its limits and, where they can be known, its
+            reference, ideal and floor.
+        data: the tokenised task.
+        shape: of the model.
+        references: for each objective the worst value of interest where the sweep's author gave one, else
+            None: what `sweep` was resolved to (the majority class, say) bounds the box that is reported, but
+            is so far below every trained model that improving on it would teach the search nothing.
+        space: bound to the model.
+        costs: the known costs of a configuration.
+        baselines: the metric on validation of answers that need no adapter, by name.
+        limits: the space's constraints and the objectives' limits on known costs.
+        bases: the smaller bases of the ladder, where there are any.
+        notes: what was found and decided, for people.
+    """
+
+    sweep: Sweep
+    data: TaskData
+    shape: ModelShape
+    references: tuple[float | None, ...]
+    space: SearchSpace
+    costs: CostModel
+    baselines: dict[str, float]
+    limits: HardLimits
+    bases: LadderBases
+    notes: tuple[str, ...]
+
+    def outside_limits(self, config: Mapping[str, Value]) -> str | None:
+        """Which hard limits and constraints a configuration breaks, in words."""
+        return self.limits.broken(config)
+
+    def draw_inside(self, seed: int) -> Config:
+        """A random configuration that keeps the limits; there is one, or the sweep could not begin."""
+        return sample_within(self.space, self.limits, 1, np.random.default_rng(seed))[0]
+
+    def run_on(self, part: Part | None, config: Config) -> Config:
+        """What is trained where a configuration does a part of its job: the same on the part's model."""
+        return config if part is None or part.model is None else self.bases.carried(config, part.model)
+
+    def share(self, part: Part | None, config: Config) -> float:
+        """The training FLOPs of a configuration's run on a part of its job, of those of the job in full."""
+        if part is not None and part.model is not None:
+            return self.bases.share(config, part.model)
+        return share_of(part, config, self.costs, self.sweep.task)
+
+    def values(self, config: Mapping[str, Value], result: TrialResult) -> list[float]:
+        """The objectives of a complete trial, in the sweep's order."""
+        costs = self.costs(config)
+        found = {**result.metrics, "train_seconds": result.train_seconds, "peak_memory": result.peak_memory}
+        return [
+            float(getattr(costs, objective.name) if objective.known else found[objective.name])
+            for objective in self.sweep.objectives
+        ]
+
+    @cached_property
+    def cost_names(self) -> tuple[str, ...]:
+        return (*KNOWN_COSTS, "head_params")
+
+    def cost_table(self, config: Mapping[str, Value]) -> dict[str, float]:
+        """Every known cost of a configuration, by name."""
+        costs = self.costs(config)
+        return {name: float(getattr(costs, name)) for name in self.cost_names}
+
+
+def prepare(sweep: Sweep) -> Prepared:
+    """Load the data, read the model's shape, bind the space and fix the box of the objectives; see `on_base`.
+
+    Nothing is written. The result depends on the sweep alone, so a resumed sweep prepares the same.
+
+    Raises:
+        InvalidInputError: anything about the model, data, space or limits that makes the sweep impossible.
+    """
+    own = on_base(sweep)
+    data, shape, loaded = own.data, own.shape, own.loaded
+    bases = LadderBases.read(sweep, own)
+    limits = HardLimits(loaded.constraints, sweep.objectives, own.costs)
+    probes = _probe(own.space, own.costs, limits, sweep.seed)
+    baseline = without_model(data, sweep.task.type)
+    objectives = [_resolve(objective, shape, probes, baseline) for objective in sweep.objectives]
+    references = tuple(_given_reference(o, shape, probes, baseline) for o in sweep.objectives)
+    resolved = sweep.model_copy(
+        update={"objectives": tuple(objectives), "ladder": bases.resolve(sweep.ladder)}
+    )
+    name = "majority class" if sweep.task.type == "sequence-classification" else "mean label"
+    baselines = {name: baseline[sweep.task.metric]} if baseline else {}
+    left_out = [f"{family} left out: {reason}" for family, reason in loaded.left_out.items()]
+    narrowed = [f"{name}: {why}" for name, why in loaded.narrowed.items()]
+    notes = (*data.notes, *left_out, *narrowed, *bases.notes)
+    return Prepared(resolved, data, shape, references, own.space, own.costs, baselines, limits, bases, notes)
+
+
+def with_base_score(prepared: Prepared, metrics: Mapping[str, float]) -> Prepared:
+    """The same with the untouched base as the baseline: for causal-lm, where the base can do the task."""
+    sweep = prepared.sweep
+    objectives = tuple(
+        objective.model_copy(update={"reference": metrics[objective.name]})
+        if objective.reference is None and objective.name in metrics
+        else objective
+        for objective in sweep.objectives
+    )
+    return dataclasses.replace(
+        prepared,
+        sweep=sweep.model_copy(update={"objectives": objectives}),
+        references=tuple(
+            None
+            if given is not None and math.isclose(given, metrics.get(o.name, math.inf), rel_tol=1e-3)
+            else given
+            for o, given in zip(objectives, prepared.references, strict=True)
+        ),
+        baselines={"base without adapter": metrics[sweep.task.metric]},
+    )
+
+
+def _probe(space: SearchSpace, costs: CostModel, limits: HardLimits, seed: int) -> list[tuple[Config, Costs]]:
+    """Configurations that keep the limits, and their costs.
+
+    Raises:
+        InvalidInputError: nothing keeps the limits; with the nearest value that was found.
+    """
+    rng = np.random.default_rng(seed)
+    configs = [*space.defaults(), *(space.sample(rng) for _ in range(_PROBES))]
+    if len(limits):
+        excess = limits(configs)
+        configs = [config for config, row in zip(configs, excess, strict=True) if (row <= 0).all()]
+        if len(configs) < _FEW_PROBES:
+            columns = Columns(space)
+            draw = draw_within(columns, limits, _FEW_PROBES, rng)
+            if not configs and not len(draw.rows):
+                raise InvalidInputError(limits.impossible(columns, draw.nearest, rng))
+            configs += columns.configurations(draw.rows)
+    return [(config, costs(config)) for config in configs]
+
+
+def _resolve(
+    objective: Objective,
+    shape: ModelShape,
+    probes: Sequence[tuple[Config, Costs]],
+    baseline: Mapping[str, float],
+) -> Objective:
+    """Percentages become numbers; what the sweep does not say about the box is filled in where it is known.
+
+    The reference of a known cost is the dearest configuration of the space within the limit, its ideal the
+    cheapest; that of a metric is what needs no model. Measured costs get theirs from the trials.
+    """
+    found: dict[str, Any] = {}
+    for side in ("max", "min"):
+        limit = getattr(objective, side)
+        if isinstance(limit, str):
+            found[side] = float(limit.rstrip("% ")) / 100 * shape.base_parameters
+    if objective.known:
+        values = np.array([getattr(costs, objective.name) for _, costs in probes], dtype=float)
+        values = values[values <= found.get("max", _number(objective.max, math.inf))]
+        if values.size:
+            positive = values[values > 0]
+            floor = float(positive.min()) / 2 if positive.size else 1.0
+            found["floor"] = objective.floor or (floor if (values == 0).any() else float(positive.min()))
+            found["ideal"] = objective.ideal if objective.ideal is not None else float(values.min())
+            # Limits may leave one value alone: twice as much is then as bad as it gets.
+            top = float(values.max()) if values.max() > found["ideal"] else 2 * abs(found["ideal"]) + 1.0
+            found["reference"] = objective.reference if objective.reference is not None else top
+    elif objective.name not in MEASURED_COSTS:
+        if objective.reference is None and objective.name in baseline:
+            found["reference"] = baseline[objective.name]
+        if objective.ideal is None:
+            found["ideal"] = METRICS[objective.name].best if objective.name in METRICS else 0.0
+    return objective.model_copy(update=found)
+
+
+def _given_reference(
+    objective: Objective,
+    shape: ModelShape,
+    probes: Sequence[tuple[Config, Costs]],
+    baseline: Mapping[str, float],
+) -> float | None:
+    """The reference unless it is what `_resolve` fills in: a resumed sweep reads it back from its file."""
+    filled = _resolve(objective.model_copy(update={"reference": None}), shape, probes, baseline).reference
+    return None if objective.reference == filled else objective.reference
+
+
+def _number(limit: float | str | None, otherwise: float) -> float:
+    return otherwise if limit is None or isinstance(limit, str) else limit

@@ -1,0 +1,203 @@
+"""Points of a front trained on parts of the data: what the sweep's own scaling laws are fitted to.
+
+A probe run repeats a point's configuration on a share of the training examples that the search used, on a report
+seed, perhaps at a multiple of its learning rate or batch size, perhaps on another base. Shares are nested: the
+smaller is part of the larger. Each run is a trial of the study `NAME/probe` in the sweep's folder, so nothing is
+run twice.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.trial import TrialState
+
+from autotune.ledger.ledger import Ledger, claim_folder, open_ledger, read_ledger, storage_errors
+from autotune.prepare.bound_base import model_shape, read_base
+from autotune.results.confirmation import chosen_points, report_seed
+from autotune.results.probe_runs import ProbeRun, run_of
+from autotune.results.selection import PICKS, pick_trial
+from autotune.results.sweep_results import SweepResults
+from autotune.sweep.schema import Sweep
+from search_spaces.errors import InvalidInputError, Problem
+from search_spaces.parameters.training import learning_rate_name
+from search_spaces.parameters.types import Config
+from search_spaces.transfer import carry_over
+from surrogates.laws import FEWEST_POINTS
+from trials.execution.executors import make_executor
+from trials.execution.in_process import Executor
+from trials.records import Fidelity, TrialResult, TrialSpec, TrialStatus
+from trials.training.run import count_tokens, sequence_length, subset
+
+SHARES = tuple(2.0 ** (-k / 2) for k in range(6, -1, -1))
+"""Seven from an eighth to all: half a doubling apart, since a forecast is tested on the points that there are."""
+RATES = (0.5, 1.0, 2.0, 4.0)
+BATCH_SIZE = "batch_size"
+
+
+def plan_probe(
+    results: SweepResults,
+    points: Sequence[str] = (),
+    shares: Sequence[float] = SHARES,
+    rates: Sequence[float] = RATES,
+    batches: Sequence[float] = (1.0,),
+    models: Sequence[str] = (),
+    seeds: int = 1,
+) -> list[ProbeRun]:
+    """The runs of a probe, the cheapest first.
+
+    Other learning rates and batch sizes are tried at every second share, counted from the largest.
+
+    Args:
+        points: picks of the front as `autotune export` takes them, or numbers of trials. By default all that are
+            confirmed, and then the best, the knee and the smallest alone have other rates and batch sizes tried.
+        shares, rates, batches: see `ProbeRun`; 1 is always among rates and batches.
+        models: further bases.
+        seeds: runs of each kind.
+
+    Raises:
+        InvalidInputError: no such point, a share or factor that is not positive, or fewer shares than a curve
+            needs.
+    """
+    problems = [
+        Problem(where, f"{value!r} is not above 0", "Write factors such as 0.5.")
+        for where, values in (("--shares", shares), ("--rates", rates), ("--batches", batches))
+        for value in values
+        if not (np.isfinite(value) and value > 0)
+    ]
+    if len(set(shares)) < FEWEST_POINTS:
+        fix = "Give five at least, such as 1/16,1/8,1/4,1/2,1."
+        problems.append(
+            Problem("--shares", f"{len(set(shares))} of them are too few to test a forecast on", fix)
+        )
+    if problems:
+        raise InvalidInputError(problems)
+    marked = {pick_trial(results, point) for point in points or PICKS}
+    trials = sorted(marked if points else marked | set(chosen_points(results)))
+    bases = list(dict.fromkeys([results.sweep.model.name, *models]))
+    ordered = sorted(set(shares), reverse=True)
+    runs = []
+    for seed, model, (place, share), trial in itertools.product(
+        range(seeds), bases, enumerate(ordered), trials
+    ):
+        varied = place % 2 == 0 and trial in marked
+        factors = {(1.0, 1.0)} | (set(itertools.product(rates, batches)) if varied else set())
+        number = report_seed(results.sweep.seed, seed)
+        runs += [ProbeRun(trial, model, share, *pair, number) for pair in sorted(factors)]
+    return sorted(runs, key=lambda run: (run.model != results.sweep.model.name, run.share, run.trial))
+
+
+def missing_probes(folder: Path, sweep: Sweep, runs: Sequence[ProbeRun]) -> list[ProbeRun]:
+    """Those of the runs that have no record yet."""
+    done = {run_of(trial) for trial in read_ledger(folder, sweep, "probe")}
+    return [run for run in runs if run not in done]
+
+
+def run_probe(
+    results: SweepResults,
+    runs: Sequence[ProbeRun],
+    on_run: Callable[[ProbeRun, TrialResult], None] = lambda run, result: None,
+) -> None:
+    """Do what is missing of the runs. After an interruption, the same call goes on.
+
+    A run that was lost (a killed worker) is told of like the others, and leaves no record: the next call runs it.
+
+    Raises:
+        InvalidInputError: another process is working in the folder, or a base cannot have a configuration or be
+            used; nothing was trained on that base then.
+        ExecutorError: trials cannot run here at all.
+    """
+    sweep, folder = results.sweep, results.folder
+    with claim_folder(folder, sweep), storage_errors(folder):
+        todo = missing_probes(folder, sweep, runs)
+        ledger = open_ledger(folder, sweep, "probe")
+        for model in dict.fromkeys(run.model for run in todo):
+            prober = _Prober(results, model)
+            executor = make_executor(**sweep.executor.model_dump(), device=sweep.model.device)
+            try:
+                executor.start(prober.sweep.model, sweep.task)
+                for run, spec, result in prober.run([run for run in todo if run.model == model], executor):
+                    if result.status != TrialStatus.LOST:
+                        _record(ledger, run, spec, result, prober)
+                    on_run(run, result)
+            finally:
+                executor.stop()
+
+
+class _Prober:
+    """The runs on one base."""
+
+    def __init__(self, results: SweepResults, model: str) -> None:
+        self.results = results
+        self.sweep, self.data, self.shape = read_base(results.sweep, model)
+        own = self.sweep.model == results.sweep.model
+        self._home = self.shape if own else model_shape(results.sweep, self.data)
+        whole = len(self.data.splits["train"])
+        self.full = min(self.sweep.fidelity.train_samples or whole, whole)
+
+    def run(
+        self, runs: Sequence[ProbeRun], executor: Executor
+    ) -> Iterator[tuple[ProbeRun, TrialSpec, TrialResult]]:
+        """What came of each, of those that were lost too."""
+        specs = {run: self.spec(run) for run in runs}
+        waiting, under_way = list(enumerate(runs)), 0
+        while waiting or under_way:
+            while waiting and under_way < executor.slots:
+                ticket, run = waiting.pop(0)
+                executor.submit(ticket, specs[run])
+                under_way += 1
+            ticket, result = executor.next_result()
+            under_way -= 1
+            yield runs[ticket], specs[runs[ticket]], result
+
+    def spec(self, run: ProbeRun) -> TrialSpec:
+        fidelity = self.sweep.fidelity
+        cut = Fidelity(self.examples(run), fidelity.eval_samples, evaluations=1)
+        return TrialSpec(self.config(run), run.seed, cut)
+
+    def examples(self, run: ProbeRun) -> int:
+        """Training examples of an epoch."""
+        wanted, there = max(1, round(run.share * self.full)), len(self.data.splits["train"])
+        if wanted > there:
+            fix = f"The training split has {there} examples: give shares up to {there / self.full:.3g}."
+            raise InvalidInputError(Problem("--shares", f"{run.share:g} asks for {wanted} examples", fix))
+        return wanted
+
+    def config(self, run: ProbeRun) -> Config:
+        config = self.results.config(run.trial)
+        if self.shape != self._home:
+            config = carry_over(config, self.sweep.space, self._home, self.shape)
+        rate = learning_rate_name(config)
+        config[rate] = float(config[rate]) * run.rate
+        config[BATCH_SIZE] = max(1, round(int(config[BATCH_SIZE]) * run.batch))
+        return config
+
+    def tokens(self, spec: TrialSpec) -> int:
+        """Tokens seen in training, padding and repetitions of the epochs: the first not counted, the latter are."""
+        train = self.data.at_length(self.sweep.task, sequence_length(spec.config)).splits["train"]
+        seen = subset(train, spec.fidelity.train_samples, seed=0)
+        return int(spec.config["epochs"]) * count_tokens(seen)
+
+
+def _record(ledger: Ledger, run: ProbeRun, spec: TrialSpec, result: TrialResult, prober: _Prober) -> None:
+    config = spec.config
+    complete = result.status == TrialStatus.COMPLETE
+    found: dict[str, Any] = {
+        "probe": asdict(run),
+        "examples": spec.fidelity.train_samples,
+        "tokens": prober.tokens(spec),
+        "params": prober.shape.base_parameters,
+        "learning_rate": config[learning_rate_name(config)],
+        "batch_size": config[BATCH_SIZE],
+        "result": result.to_json(),
+    }
+    state = TrialState.COMPLETE if complete else TrialState.FAIL
+    loss = result.metrics["eval_loss"] if complete else None
+    ledger.study.add_trial(optuna.trial.create_trial(state=state, value=loss, user_attrs=found))
+    ledger.changed()

@@ -1,0 +1,1 @@
+"""What a sweep found: trials, front, confirmation, selection of a point."""

@@ -1,0 +1,113 @@
+"""The ladder of a sweep as shown: rungs, how many trials reached each, and how well it ranked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from optuna.trial import FrozenTrial
+
+from autotune.ladder.rank_correlation import ENOUGH, RungTrust, Trust
+from autotune.ladder.spec import LadderSpec
+from autotune.ladder.sweep_scheduler import SweepClimb
+from autotune.sweep.schema import Sweep
+from autotune.trial_attributes import SPENT, trial_result
+
+
+@dataclass(frozen=True)
+class LadderRow:
+    """One rung as printed: what it is, how many came so far, and what is known of its ranks."""
+
+    share: str
+    reached: int
+    trust: str
+
+
+@dataclass(frozen=True)
+class LadderView:
+    """What became of a sweep's ladder.
+
+    Args:
+        spec: what the sweep's file says.
+        shares: of the full job, one a rung, rising to 1.
+        words: what each rung is.
+        reached: configurations that were trained as far as each rung, or on it where each rung begins anew.
+        waiting: those below the top that could go on.
+        stopped: those that were given up.
+        trust: the rank correlation of each lower rung with the top, among the random share.
+        used: training FLOPs spent, as a share of what all trials would have taken in full; NaN without trials.
+        settled: whether nobody is left to go on.
+    """
+
+    spec: LadderSpec
+    shares: tuple[float, ...]
+    words: tuple[str, ...]
+    reached: tuple[int, ...]
+    waiting: int
+    stopped: int
+    trust: Trust
+    used: float
+    settled: bool
+
+    @property
+    def rows(self) -> list[LadderRow]:
+        """For tables, the lowest rung first."""
+        said = [*(_said(rung) for rung in self.trust.rungs), "final"]
+        return [
+            LadderRow(rung, reached, words)
+            for rung, reached, words in zip(self.words, self.reached, said, strict=True)
+        ]
+
+    @property
+    def verdict(self) -> str:
+        """Whether the lower rungs could be trusted, in a sentence."""
+        match self.trust.verdict:
+            case "trusted":
+                return "The lower rungs ranked configurations much as the top did."
+            case "doubtful":
+                return "The lower rungs foretold the top poorly, so more configurations climbed."
+            case "not trusted":
+                fix = "Raise ladder.min" if self.spec.bases is None else "Name larger models in ladder.bases"
+                return f"The lower rungs did not foretell the top: most configurations climbed. {fix}."
+            case _:
+                return (
+                    f"Whether the lower rungs foretell the top was not measured: fewer than {ENOUGH} of the random "
+                    "share reached it. Run more trials or raise ladder.random_share."
+                )
+
+
+def _said(rung: RungTrust) -> str:
+    if math.isnan(rung.correlation):
+        return f"rank correlation with the top not measured ({rung.count} of {ENOUGH} needed)"
+    return f"rank correlation with the top {rung.correlation:.2f} ({rung.count} trials), {rung.verdict}"
+
+
+def read_scheduler(sweep: Sweep, trials: Iterable[FrozenTrial]) -> SweepClimb:
+    """Read the promotion scheduler of a sweep with a ladder from its trials."""
+    assert sweep.ladder is not None
+    return SweepClimb(sweep.objectives, sweep.ladder, sweep.seed, trials)
+
+
+def ladder_view(sweep: Sweep, trials: Iterable[FrozenTrial]) -> LadderView | None:
+    """The ladder of a sweep as its trials tell; None for a sweep without one."""
+    if sweep.ladder is None:
+        return None
+    trials = list(trials)
+    on = read_scheduler(sweep, trials)
+    climbers = list(on.climb.climbers.values())
+    results = [(t.user_attrs.get("costs", {}).get("train_flops", 0.0), trial_result(t)) for t in trials]
+    spent = [(flops, r.share) for flops, r in results if r is not None and r.status in SPENT]
+    whole = sum(flops for flops, _ in spent)
+    states = [climber.status for climber in climbers]
+    return LadderView(
+        spec=sweep.ladder,
+        shares=on.ladder.rungs,
+        words=tuple(sweep.ladder.words(sweep.model.name)),
+        reached=on.reached,
+        waiting=states.count("waiting"),
+        stopped=states.count("stopped"),
+        trust=on.climb.trust(),
+        used=sum(flops * share for flops, share in spent) / whole if whole else float("nan"),
+        settled="running" not in states and on.next(closing=True) is None,
+    )

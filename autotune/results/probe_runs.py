@@ -1,0 +1,71 @@
+"""The records of probe runs, as values and as tables; `probe.py` makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import pandas as pd
+from optuna.trial import FrozenTrial
+
+from autotune.trial_attributes import trial_result
+from trials.records import TrialStatus
+
+_COLUMNS = ("examples", "tokens", "params", "learning_rate", "batch_size")
+
+
+@dataclass(frozen=True, order=True)
+class ProbeRun:
+    """One run; a record of it is kept under exactly these.
+
+    Args:
+        trial: whose configuration it has.
+        model: the base; the sweep's own, or another.
+        share: of the examples that the search trained on; above 1 it takes more of the training split.
+        rate, batch: multiples of the configuration's learning rate and batch size.
+        seed: a report seed.
+    """
+
+    trial: int
+    model: str
+    share: float
+    rate: float
+    batch: float
+    seed: int
+
+
+def run_of(trial: FrozenTrial) -> ProbeRun:
+    """Which run a trial of the study is the record of."""
+    return ProbeRun(**trial.user_attrs["probe"])
+
+
+def probe_table(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
+    """One row a complete run: the fields of `ProbeRun`, `examples` (of an epoch), `tokens` (seen in training,
+    repetitions counted), `params` (of the base), `learning_rate`, `batch_size`, and `metric.NAME` on validation."""
+    rows = [
+        {
+            **asdict(run_of(trial)),
+            **{name: trial.user_attrs[name] for name in _COLUMNS},
+            **{f"metric.{name}": value for name, value in result.metrics.items()},
+        }
+        for trial in trials
+        if (result := trial_result(trial)) is not None and result.status == TrialStatus.COMPLETE
+    ]
+    names = [*ProbeRun.__dataclass_fields__, *_COLUMNS]
+    return pd.DataFrame(rows, columns=None if rows else names)
+
+
+def failed_probes(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
+    """One row a run that failed: the fields of `ProbeRun`, `examples` (of an epoch), and `error`."""
+    rows = [
+        {**asdict(run_of(trial)), "examples": trial.user_attrs["examples"], "error": result.error}
+        for trial in trials
+        if (result := trial_result(trial)) is not None and result.status != TrialStatus.COMPLETE
+    ]
+    names = [*ProbeRun.__dataclass_fields__, "examples", "error"]
+    return pd.DataFrame(rows, columns=None if rows else names)
+
+
+def as_searched(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs of a table of them that have the learning rate and batch size of their point."""
+    return runs[(runs["rate"] == 1.0) & (runs["batch"] == 1.0)]

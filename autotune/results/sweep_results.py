@@ -1,0 +1,238 @@
+"""A sweep's results as tables, read back from its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from optuna.trial import FrozenTrial, TrialState
+
+from autotune.ledger.ledger import read_ledger, read_sweep
+from autotune.objectives import MEASURED_COSTS, Objective, unit_losses
+from autotune.pareto import hypervolume, non_dominated
+from autotune.results.ladder_view import LadderView, ladder_view
+from autotune.results.probe_runs import failed_probes, probe_table
+from autotune.sweep.schema import Sweep
+from autotune.trial_attributes import RUNGS, trial_result
+from search_spaces.parameters.types import Config
+from trials.records import TrialStatus
+from trials.tasks.metrics import metric_direction
+
+TRIAL_COLUMNS = (
+    "trial", "status", "started", "finished", "elapsed", "seconds", "seed", "error", "share", "config",
+)  # fmt: skip
+"""What `SweepResults.trials` has of every trial, beside the objectives."""
+
+
+@dataclass(frozen=True)
+class SweepResults:
+    """Everything the report, the figures and the export need.
+
+    Args:
+        folder: the sweep's folder.
+        sweep: the resolved sweep; its objectives have references, ideals and floors where they are known.
+        trials: one row a trial, in order: `trial` (number), `status` (complete, paused, stopped, pruned,
+            failed, lost, running), `started` and `finished` (timestamps), `elapsed` (wall seconds of
+            search when it ended), `seconds` (from its start to its end, beside others), `seed`, `error`,
+            `share` (of its training that is behind; known costs are those of the whole), `feasible`,
+            `on_front`, on a ladder `rung` (what the highest was that it was trained on: measured costs
+            are of there), one column an objective under its name (NaN unless complete), `param.NAME` for
+            every parameter (missing where inactive), `metric.NAME` for every validation score,
+            `cost.NAME` for every known and measured cost, `cost.head_params` among them.
+        curves: one row a point of a validation curve: `trial`, `step`, `samples`, `metric.NAME`.
+        confirmations: one row a confirmation run that is complete: `trial` (whose configuration it
+            repeats), `seed`, `elapsed` (wall seconds of confirmation when it ended), `metric.NAME` on
+            validation and `test.NAME` on the test split.
+        baselines: the metric on validation of what needs no adapter, by name (`majority class`; the best
+            `trained head` that the search met).
+        ladder: who came how far on it, and whether it could be trusted; None for a sweep without one.
+        probes: one row a complete run of `autotune probe`; see `probe_runs.probe_table`.
+        failed_probes: one row a failed one; see `probe_runs.failed_probes`.
+    """
+
+    folder: Path
+    sweep: Sweep
+    trials: pd.DataFrame
+    curves: pd.DataFrame
+    confirmations: pd.DataFrame
+    baselines: dict[str, float]
+    ladder: LadderView | None = None
+    probes: pd.DataFrame = field(default_factory=lambda: probe_table([]))
+    failed_probes: pd.DataFrame = field(default_factory=lambda: failed_probes([]))
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        return tuple(self.sweep.objectives)
+
+    @property
+    def search_seconds(self) -> float:
+        """Wall time of the search until its last trial ended, over all its sessions."""
+        return float(self.trials["elapsed"].fillna(0.0).max()) if len(self.trials) else 0.0
+
+    @property
+    def front(self) -> pd.DataFrame:
+        """The rows of `trials` on the front, by the second objective, ascending."""
+        rows = self.trials[self.trials["on_front"]]
+        return rows.sort_values(self.objectives[1].name)
+
+    @property
+    def hypervolume(self) -> float:
+        """Share of the box between ideal and reference that the feasible trials dominate, in [0, 1]."""
+        return share_dominated(self.objectives, self.values(self.trials[self.trials["feasible"]]))
+
+    def values(self, rows: pd.DataFrame) -> NDArray[np.float64]:
+        """The objectives of rows of `trials`, shape [n, objectives]."""
+        return rows[[objective.name for objective in self.objectives]].to_numpy(dtype=float)
+
+    def losses(self, rows: pd.DataFrame) -> NDArray[np.float64]:
+        """Loss coordinates of rows of `trials`, shape [n, objectives]; lower is better."""
+        return np.column_stack([objective.loss(rows[objective.name]) for objective in self.objectives])
+
+    def config(self, trial: int) -> Config:
+        """The configuration of a trial."""
+        row = self.trials.set_index("trial").loc[trial]
+        return dict(row["config"])
+
+
+def load_results(folder: str | Path) -> SweepResults:
+    """Read a sweep's folder, finished or not; nothing is changed.
+
+    Raises:
+        InvalidInputError: the folder holds no sweep.
+    """
+    folder = Path(folder)
+    sweep = read_sweep(folder)
+    search = read_ledger(folder, sweep)
+    confirm = read_ledger(folder, sweep, "confirm")
+    probes = read_ledger(folder, sweep, "probe")
+    trials = _trials(search, sweep.objectives)
+    if sweep.ladder is not None:
+        words = sweep.ladder.words(sweep.model.name)
+        trials["rung"] = [_rung(trial, words) for trial in search]
+    baselines: dict[str, float] = next(
+        (t.user_attrs["baselines"] for t in search if "baselines" in t.user_attrs), {}
+    )
+    return SweepResults(
+        folder=folder,
+        sweep=sweep,
+        trials=trials,
+        curves=_curves(search),
+        confirmations=_confirmations(confirm),
+        baselines={**baselines, **_trained_head(trials, sweep)},
+        ladder=ladder_view(sweep, search),
+        probes=probe_table(probes),
+        failed_probes=failed_probes(probes),
+    )
+
+
+def share_dominated(objectives: Sequence[Objective], values: NDArray[np.float64]) -> float:
+    """Normalised hypervolume of values of shape [n, m]; rows with NaN count for nothing."""
+    values = values[np.isfinite(values).all(axis=1)]
+    if not len(values):
+        return 0.0
+    return hypervolume(unit_losses(objectives, values), np.ones(len(objectives)))
+
+
+def on_front(objectives: Sequence[Objective], values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which rows of values, shape [n, m], keep every limit and are dominated by none that does."""
+    feasible = feasible_rows(objectives, values)
+    losses = np.column_stack([o.loss(values[:, j]) for j, o in enumerate(objectives)])
+    losses[~feasible] = np.nan
+    return non_dominated(losses)
+
+
+def feasible_rows(objectives: Sequence[Objective], values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which rows of values, shape [n, m], are numbers within every hard limit."""
+    keep = np.asarray(np.isfinite(values).all(axis=1))
+    for j, objective in enumerate(objectives):
+        keep &= objective.feasible(values[:, j])
+    return keep
+
+
+def _trials(trials: Sequence[FrozenTrial], objectives: Sequence[Objective]) -> pd.DataFrame:
+    rows = [_trial_row(trial, objectives) for trial in trials]
+    names = [objective.name for objective in objectives]
+    table = pd.DataFrame(rows, columns=None if rows else [*TRIAL_COLUMNS, *names])
+    values = table[names].to_numpy(dtype=float)
+    table["feasible"] = feasible_rows(objectives, values)
+    table["on_front"] = on_front(objectives, values) if len(table) else table["feasible"]
+    return table
+
+
+def _rung(trial: FrozenTrial, words: Sequence[str]) -> str | None:
+    """What the highest rung is that a trial was trained on; None before it was."""
+    if trial.state == TrialState.COMPLETE:
+        return words[-1]
+    records = trial.user_attrs.get(RUNGS)
+    return words[records[-1]["rung"]] if records else None
+
+
+def _trained_head(trials: pd.DataFrame, sweep: Sweep) -> dict[str, float]:
+    """The best score of a head on the frozen base among the trials: what an adapter must beat to be worth it."""
+    column = f"metric.{sweep.task.metric}"
+    if "param.family" not in trials or column not in trials:
+        return {}
+    scores = trials.loc[(trials["param.family"] == "head") & trials["feasible"], column].astype(float)
+    best = scores.max() if metric_direction(sweep.task.metric) == "maximize" else scores.min()
+    return {} if scores.empty else {"trained head": float(best)}
+
+
+def _trial_row(trial: FrozenTrial, objectives: Sequence[Objective]) -> dict[str, Any]:
+    result = trial_result(trial)
+    values = trial.user_attrs.get("values") or [np.nan] * len(objectives)
+    row: dict[str, Any] = {
+        "trial": trial.number,
+        "status": "running" if result is None else str(result.status),
+        "started": trial.datetime_start,
+        "finished": trial.datetime_complete,
+        "elapsed": trial.user_attrs.get("elapsed", np.nan),
+        "seconds": np.nan if result is None else result.seconds,
+        "seed": trial.user_attrs.get("seed"),
+        "error": None if result is None else result.error,
+        "share": np.nan if result is None else result.share,
+        "config": dict(trial.params),
+        **{objective.name: value for objective, value in zip(objectives, values, strict=True)},
+        **{f"param.{name}": value for name, value in trial.params.items()},
+        **{f"cost.{name}": value for name, value in trial.user_attrs.get("costs", {}).items()},
+    }
+    if result is not None:
+        # Scores on a lower rung are no results; they are on the curve.
+        if result.status == TrialStatus.COMPLETE:
+            row |= {f"metric.{name}": value for name, value in result.metrics.items()}
+        row |= {f"cost.{name}": float(getattr(result, name)) for name in MEASURED_COSTS}
+    return row
+
+
+def _curves(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
+    rows = [
+        {
+            "trial": trial.number,
+            "step": point.step,
+            "samples": point.samples,
+            **{f"metric.{name}": value for name, value in point.metrics.items()},
+        }
+        for trial in trials
+        if (result := trial_result(trial)) is not None
+        for point in result.curve
+    ]
+    return pd.DataFrame(rows, columns=None if rows else ["trial", "step", "samples"])
+
+
+def _confirmations(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
+    rows = [
+        {
+            "trial": trial.user_attrs["trial"],
+            "seed": trial.user_attrs["seed"],
+            "elapsed": trial.user_attrs["elapsed"],
+            **{f"metric.{name}": value for name, value in result.metrics.items()},
+            **{f"test.{name}": value for name, value in result.test_metrics.items()},
+        }
+        for trial in trials
+        if (result := trial_result(trial)) is not None and result.status == TrialStatus.COMPLETE
+    ]
+    return pd.DataFrame(rows, columns=None if rows else ["trial", "seed", "elapsed"])

@@ -1,0 +1,170 @@
+"""A sweep's results as the tables people take away: the front (`front.csv`) and every trial
+(`trials.parquet`), and the confirmation statistics that tables, figures and report share."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from autotune.objectives import KNOWN_COSTS, MEASURED_COSTS, Objective
+from autotune.results.sweep_results import SweepResults
+from search_spaces.parameters.types import Config
+
+CONFIDENCE = 0.95
+"""Of every interval that is reported."""
+_PARAM = "param."
+
+
+def quality(results: SweepResults) -> Objective:
+    """The objective that the figures treat as the quality: the first that is not a cost."""
+    return next((o for o in results.objectives if not is_cost(o.name)), results.objectives[0])
+
+
+def is_cost(name: str) -> bool:
+    """Whether an objective is a cost, known or measured, and not a score on the validation split."""
+    return name in KNOWN_COSTS or name in MEASURED_COSTS
+
+
+def complete(results: SweepResults) -> pd.DataFrame:
+    """The rows of `results.trials` that have every objective."""
+    trials = results.trials
+    names = [objective.name for objective in results.objectives]
+    return trials[(trials["status"] == "complete") & trials[names].notna().all(axis=1)]
+
+
+def configuration(row: pd.Series) -> Config:
+    """The active parameters of one row of `results.trials`.
+
+    Read from its `config` where the table has one, else put together from the `param.` columns (then whole
+    numbers lose the `.0` that a column with gaps gives them).
+    """
+    if isinstance(row.get("config"), dict):
+        return dict(row["config"])
+    return {
+        str(name).removeprefix(_PARAM): _plain(value)
+        for name, value in row.items()
+        if str(name).startswith(_PARAM) and not pd.isna(value)
+    }
+
+
+def _plain(value: object) -> bool | int | float | str:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    assert isinstance(value, bool | int | float | str)
+    return value
+
+
+def mean_interval(values: pd.Series) -> tuple[float, float, float]:
+    """Mean and its two-sided t interval, (mean, low, high); the bounds are NaN for fewer than two values.
+
+    Seeds are taken as independent draws of a normal score; with n of them the half-width is
+    t(1 - (1 - CONFIDENCE) / 2, n - 1) · s / √n.
+    """
+    known = values.dropna().to_numpy(dtype=float)
+    if len(known) == 0:
+        return np.nan, np.nan, np.nan
+    mean = float(known.mean())
+    if len(known) < 2:
+        return mean, np.nan, np.nan
+    half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, len(known) - 1) * known.std(ddof=1) / np.sqrt(len(known)))
+    return mean, mean - half, mean + half
+
+
+def confirmed(results: SweepResults, metric: str) -> pd.DataFrame:
+    """What the confirmation runs say about one metric.
+
+    Returns:
+        one row a confirmed trial (the index), with `mean`, `low`, `high` on the validation split, `test`,
+        `test_low`, `test_high` on the test split, and `seeds`, the number of runs with a validation score.
+    """
+    columns = ["mean", "low", "high", "test", "test_low", "test_high", "seeds"]
+    runs = results.confirmations
+    if runs.empty or f"metric.{metric}" not in runs:
+        return pd.DataFrame(columns=columns, index=pd.Index([], name="trial"), dtype=float)
+    rows = {}
+    for trial, group in runs.groupby("trial"):
+        validation = group[f"metric.{metric}"]
+        test = group.get(f"test.{metric}", pd.Series(dtype=float))
+        rows[trial] = [*mean_interval(validation), *mean_interval(test), int(validation.notna().sum())]
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("trial")
+    return table[table["seeds"] > 0]
+
+
+def luck(objective: Objective, searched: float, mean: float) -> float:
+    """How much better the search saw a point than fresh seeds do, whatever the direction."""
+    return searched - mean if objective.direction == "maximize" else mean - searched
+
+
+def front_table(results: SweepResults) -> pd.DataFrame:
+    """The front, one row a point, cheapest first.
+
+    Columns: `trial`; every objective as searched; for every score among them `confirmed.NAME` with `.low`
+    and `.high` (95 % t interval over report seeds), `test.NAME` with `.low` and `.high`; `report_seeds`;
+    every other cost as `cost.NAME`; every parameter as `param.NAME`, empty where inactive.
+    """
+    front = results.front.reset_index(drop=True)
+    names = [objective.name for objective in results.objectives]
+    table = front[["trial", *names]].copy()
+    seeds = np.zeros(len(table), dtype=int)
+    for name in names:
+        if is_cost(name):
+            continue
+        found = confirmed(results, name).reindex(table["trial"]).reset_index(drop=True)
+        for column, source in (
+            ("confirmed", ("mean", "low", "high")),
+            ("test", ("test", "test_low", "test_high")),
+        ):
+            for suffix, statistic in zip(("", ".low", ".high"), source, strict=True):
+                table[f"{column}.{name}{suffix}"] = found[statistic]
+        seeds = np.maximum(seeds, found["seeds"].fillna(0).to_numpy(dtype=int))
+    table["report_seeds"] = seeds
+    rest = [c for c in front if str(c).startswith("cost.") and str(c).removeprefix("cost.") not in names]
+    params = [c for c in front if str(c).startswith(_PARAM) and front[c].notna().any()]
+    return pd.concat([table, front[rest], front[params]], axis=1)
+
+
+def trials_table(results: SweepResults) -> pd.DataFrame:
+    """`results.trials` with one kind of value a column, as Parquet needs it.
+
+    Whole numbers and switches with gaps become pandas' nullable types; a column of mixed kinds becomes
+    text, and so does `config` (as JSON).
+    """
+    table = results.trials.copy()
+    if "config" in table:
+        table["config"] = table["config"].map(json.dumps)
+    for name in table.columns:
+        if table[name].dtype != object:
+            continue
+        kinds = {type(_plain(value)) if np.isscalar(value) else type(value) for value in table[name].dropna()}
+        if len(kinds) > 1 and not kinds <= {int, float}:
+            table[name] = table[name].map(str, na_action="ignore")
+        elif kinds and kinds <= {int, float}:
+            table[name] = pd.to_numeric(table[name])
+    return table.convert_dtypes()
+
+
+def write_tables(results: SweepResults) -> tuple[Path, Path]:
+    """Write `front.csv` and `trials.parquet` into the sweep's folder; a reader never sees half a file."""
+    front, trials = results.folder / "front.csv", results.folder / "trials.parquet"
+    write_whole(front, lambda path: front_table(results).to_csv(path, index=False))
+    write_whole(trials, lambda path: trials_table(results).to_parquet(path, index=False))
+    return front, trials
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary neighbour of `path`, then put it in its place in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(draft)
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""ParetoSampler, a multi-objective Bayesian sampler for Optuna studies."""

@@ -1,0 +1,257 @@
+"""Configurations to choose from: start-up points, random ones, neighbours, and all of a small space.
+
+`Columns` does in arrays what `SearchSpace` does one configuration at a time: conditions, grids and masks over
+many encoded rows at once. Encoded rows have shape [c, d] as `SearchSpace.encode` gives them; raw rows are the
+same without the conditions: every column has a value, and a parameter's conditions have yet to be applied.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import qmc
+
+from search_spaces.parameters.centered import Centred
+from search_spaces.parameters.types import Categorical, Config, Float, Int, Parameter, Value
+from search_spaces.space import SearchSpace
+
+Array = NDArray[np.float64]
+
+_MAX_GRID = 1024
+"""A range with more values than this is as good as continuous: decoding rounds it anyway."""
+
+
+class Columns:
+    """The columns of an encoded space, ready for array work.
+
+    Args:
+        space: a bound space.
+        fixed: values that every configuration shall have where the parameter is active.
+    """
+
+    def __init__(self, space: SearchSpace, fixed: Mapping[str, Value] | None = None) -> None:
+        self.space = space
+        names = space.names
+        self.fixed = {
+            name: value
+            for name, value in (fixed or {}).items()
+            if name in space and space[name].problem(value) is None
+        }
+        self._fixed = {names.index(name): space[name].to_unit(value) for name, value in self.fixed.items()}
+        self._grids = [_grid(parameter) for parameter in space.parameters]
+        self._values = [
+            [] if grid is None else [parameter.from_unit(float(unit)) for unit in grid]
+            for parameter, grid in zip(space.parameters, self._grids, strict=True)
+        ]
+        self._conditions = [
+            [
+                (names.index(parent), np.array([space[parent].to_unit(value) for value in values]))
+                for parent, values in parameter.when.items()
+            ]
+            for parameter in space.parameters
+        ]
+        self._masks = [
+            [j for j, name in enumerate(names) if name.startswith(f"{mask}.")] for mask in space.masks
+        ]
+
+    def random(self, count: int, rng: np.random.Generator) -> Array:
+        """Encoded rows drawn as `SearchSpace.sample` draws configurations, shape [count, d]."""
+        return self._resolve(self.from_unit_cube(rng.random((count, len(self.space)))), rng)
+
+    def startup(self, start: int, count: int, seed: int) -> Array:
+        """Points `start` to `start + count` of a scrambled Sobol sequence, encoded, shape [count, d]."""
+        sobol = qmc.Sobol(max(len(self.space), 1), scramble=True, rng=seed)
+        with warnings.catch_warnings():
+            # A count that is no power of two loses the balance of the last few points, which is fine here.
+            warnings.simplefilter("ignore", UserWarning)
+            units = sobol.random(start + count)[start:, : len(self.space)]
+        return self._resolve(self.from_unit_cube(units), np.random.default_rng(seed))
+
+    def neighbours(self, base: Array, count: int, step: float, rng: np.random.Generator) -> Array:
+        """`count` encoded rows, each a row of `base` [k, d] with one or two active parameters changed.
+
+        Ordered values move by a normal step of standard deviation `step`, at least to the next value of their
+        grid; nominal ones change to another choice. Parameters that become active by it are drawn anew.
+        """
+        return self.moved(base[rng.integers(len(base), size=count)], step, rng)
+
+    def moved(self, parents: Array, step: float, rng: np.random.Generator) -> Array:
+        """A neighbour of each row of `parents` [k, d], as `neighbours` makes them; shape [k, d]."""
+        count = len(parents)
+        raw = np.where(np.isnan(parents), self.from_unit_cube(rng.random(parents.shape)), parents)
+        movable = ~np.isnan(parents) & np.array([self._movable(j) for j in range(len(self.space))])
+        # The largest of random keys picks one column; the second, in half of the rows, another.
+        keys = np.where(movable, rng.random(parents.shape), -1.0)
+        picks = np.argsort(-keys, axis=1)[:, :2]
+        twice = rng.random(count) < 0.5
+        for place in range(picks.shape[1]):
+            for j in range(len(self.space)):
+                rows = np.flatnonzero((picks[:, place] == j) & movable[:, j] & (twice if place else True))
+                if len(rows):
+                    raw[rows, j] = self._moved(j, raw[rows, j], step, rng)
+        return self._resolve(raw, rng)
+
+    def from_unit_cube(self, units: Array) -> Array:
+        """Raw rows at points of the unit cube; choices get equal shares of their coordinate."""
+        raw = units.copy()
+        for j, parameter in enumerate(self.space.parameters):
+            if isinstance(parameter, Categorical):
+                last = len(parameter.choices) - 1
+                index = np.minimum(np.floor(units[:, j] * (last + 1)), last)
+                raw[:, j] = index / max(last, 1) if parameter.ordered else index
+            else:
+                raw[:, j] = parameter.spread(units[:, j])
+        return raw
+
+    def configurations(self, rows: Array) -> list[Config]:
+        """The configurations of encoded rows; `SearchSpace.decode` for rows whose conditions are applied."""
+        configs: list[Config] = [{} for _ in rows]
+        for j, parameter in enumerate(self.space.parameters):
+            active = np.flatnonzero(~np.isnan(rows[:, j]))
+            grid, values = self._grids[j], self._values[j]
+            units = rows[active, j]
+            if grid is not None:
+                column = [values[place] for place in _nearest(grid, units).tolist()]
+            elif isinstance(parameter, Float) and parameter.step is None:
+                column = _floats(parameter, units).tolist()
+            elif isinstance(parameter, Centred) and not parameter.whole:
+                column = parameter.from_units(units).tolist()
+            else:
+                column = [parameter.from_unit(unit) for unit in units.tolist()]
+            for i, value in zip(active.tolist(), column, strict=True):
+                configs[i][parameter.name] = value
+        return configs
+
+    def keys(self, rows: Array) -> list[bytes]:
+        """One key a row, equal for equal configurations; 10 decimals absorb the rounding of an encoding."""
+        whole = np.where(np.isnan(rows), np.inf, np.round(rows, 10)) + 0.0
+        return [row.tobytes() for row in whole]
+
+    def _movable(self, j: int) -> bool:
+        grid = self._grids[j]
+        return j not in self._fixed and (grid is None or len(grid) > 1)
+
+    def _moved(self, j: int, values: Array, step: float, rng: np.random.Generator) -> Array:
+        grid = self._grids[j]
+        if self.space.parameters[j].nominal:
+            assert grid is not None
+            return (values + rng.integers(1, len(grid), size=len(values))) % len(grid)
+        moved = values + step * rng.standard_normal(len(values))
+        low, high = self.space.parameters[j].unit_range
+        # Reflected at the ends, so that they do not collect the overshoot.
+        moved = np.where(moved < low, 2 * low - moved, np.where(moved > high, 2 * high - moved, moved))
+        moved = np.clip(moved, low, high)
+        if grid is None:
+            return moved
+        old, new = _nearest(grid, values), _nearest(grid, moved)
+        nudge = np.where(old == 0, 1, np.where(old == len(grid) - 1, -1, rng.choice([-1, 1], len(values))))
+        return grid[np.where(new == old, old + nudge, new)]
+
+    def _resolve(self, raw: Array, rng: np.random.Generator) -> Array:
+        """Fixed values, grids, conditions and masks applied: raw rows become encoded ones."""
+        rows = raw.copy()
+        for j, value in self._fixed.items():
+            rows[:, j] = value
+        for j, grid in enumerate(self._grids):
+            if grid is not None:
+                rows[:, j] = grid[_nearest(grid, rows[:, j])]
+            else:
+                rows[:, j] = _rounded(self.space.parameters[j], rows[:, j])
+        whole = rows.copy()
+        self._apply_conditions(rows)
+        for switches in self._masks:
+            off = (rows[:, switches] == 0).any(axis=1) & ~(rows[:, switches] > 0).any(axis=1)
+            for i in np.flatnonzero(off):
+                whole[i, rng.choice(switches)] = 1.0
+            rows[off] = whole[off]
+        self._apply_conditions(rows)  # a switch that came on may have parameters of its own
+        return rows
+
+    def _apply_conditions(self, rows: Array) -> None:
+        for j, conditions in enumerate(self._conditions):
+            for parent, values in conditions:
+                rows[~np.isin(rows[:, parent], values), j] = np.nan
+
+
+def _grid(parameter: Parameter) -> Array | None:
+    """The encoded values of a parameter in ascending order, or None where it is (nearly) continuous."""
+    match parameter:
+        case Categorical():
+            return np.array([parameter.to_unit(choice) for choice in parameter.choices])
+        case Int(low=low, high=high, step=step) if (high - low) // step < _MAX_GRID:
+            return np.array([parameter.to_unit(value) for value in range(low, high + 1, step)])
+        case Float(low=low, high=high) | Centred(low=low, high=high) if low == high:
+            return np.array([parameter.to_unit(low)])
+        case Centred(low=low, high=high, whole=True) if high - low < _MAX_GRID:
+            return parameter.to_units(np.arange(low, high + 1))
+        case Float(low=low, high=high, step=float() as step) if (high - low) / step < _MAX_GRID:
+            count = round((high - low) / step)
+            return np.array([parameter.to_unit(parameter.from_unit(k / count)) for k in range(count + 1)])
+        case _:
+            return None
+
+
+def _rounded(parameter: Parameter, units: Array) -> Array:
+    """Units moved to the values of a grid too fine to be written out; others as they are."""
+    match parameter:
+        case Int(low=low, high=high, log=True):
+            values = np.round(np.exp(np.log(low) + units * np.log(high / low)))
+            return np.log(np.clip(values, low, high) / low) / np.log(high / low)
+        case Int(low=low, high=high, step=step) | Float(low=low, high=high, step=float() as step):
+            steps = np.round(units * (high - low) / step)
+            return np.clip(steps * step / (high - low), 0.0, 1.0)
+        case Centred():
+            return parameter.to_units(parameter.from_units(units)) if parameter.whole else units
+        case _:
+            return units
+
+
+def _floats(parameter: Float, units: Array) -> Array:
+    """`parameter.from_unit` over an array, for a range without steps."""
+    low, high = parameter.low, parameter.high
+    values = low * np.exp(units * np.log(high / low)) if parameter.log else low + units * (high - low)
+    return np.clip(values, low, high)
+
+
+def _nearest(grid: Array, values: Array) -> NDArray[np.int_]:
+    """The index of the grid value nearest to each value."""
+    right = np.clip(np.searchsorted(grid, values), 1, max(len(grid) - 1, 1))
+    if len(grid) == 1:
+        return np.zeros(len(values), dtype=int)
+    left_is_nearer = values - grid[right - 1] <= grid[right] - values
+    return np.where(left_is_nearer, right - 1, right)
+
+
+def every_configuration(space: SearchSpace) -> Iterator[Config] | None:
+    """All configurations of a finite space, one by one, or None where a parameter is continuous."""
+    choices: list[list[Value]] = []
+    for parameter in space.parameters:
+        match parameter:
+            case Categorical():
+                choices.append(list(parameter.choices))
+            case Int(low=low, high=high, step=step):
+                choices.append(list(range(low, high + 1, step)))
+            case Float(low=low, high=high) if low == high:
+                choices.append([low])
+            case Float(low=low, high=high, step=float() as step):
+                count = round((high - low) / step)
+                choices.append([parameter.from_unit(k / count) for k in range(count + 1)])
+            case _:
+                return None
+    return _walk(space, choices, 0, {})
+
+
+def _walk(space: SearchSpace, choices: list[list[Value]], depth: int, config: Config) -> Iterator[Config]:
+    if depth == len(choices):
+        if not space.problems(config):
+            yield dict(config)
+        return
+    parameter = space.parameters[depth]
+    if not parameter.active(config):
+        yield from _walk(space, choices, depth + 1, config)
+        return
+    for value in choices[depth]:
+        yield from _walk(space, choices, depth + 1, {**config, parameter.name: value})

@@ -1,0 +1,1 @@
+"""`autotune init`: a commented sweep file written from a model and a data file."""

@@ -1,0 +1,320 @@
+"""What a data file and a model look like, for `autotune init`: columns, labels, lengths, and the reasons."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from autotune.sweep.paths import DATA_ENDINGS
+from search_spaces.errors import InvalidInputError, Problem, first_line
+from search_spaces.families.framework.base import TaskType
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_LOOK_AT = 20_000
+"""Rows that are read; the rest of a longer file is only counted."""
+_FEW = 50
+"""A column with at most so many different values can be a label even where the file is short."""
+_LABELS = (
+    "label", "labels", "target", "targets", "class", "category", "sentiment", "score", "rating", "stars", "y",
+    "gold", "intent", "topic", "polarity", "emotion", "toxic", "spam", "similarity",
+)  # fmt: skip
+_PAIRS = (
+    ("premise", "hypothesis"), ("sentence1", "sentence2"), ("question1", "question2"), ("text1", "text2"),
+    ("text_a", "text_b"), ("question", "sentence"), ("question", "passage"), ("query", "passage"),
+    ("sentence_a", "sentence_b"),
+)  # fmt: skip
+_COMPLETIONS = (
+    ("prompt", "completion"), ("prompt", "response"), ("instruction", "output"), ("instruction", "response"),
+    ("question", "answer"), ("input", "output"), ("source", "target"), ("query", "response"),
+)  # fmt: skip
+_IDS = ("id", "idx", "index", "guid", "uid", "uuid", "url", "key", "timestamp", "date")
+
+
+@dataclass
+class DataLook:
+    """What was found in a data file and the reasons; lengths are in words, quantile .98."""
+
+    columns: list[str]
+    rows: int
+    type: TaskType
+    text: list[str] = field(default_factory=list)
+    label: str | None = None
+    prompt: str | None = None
+    completion: str | None = None
+    messages: str | None = None
+    majority: float = 0.0
+    classes: int = 0
+    words: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def used(self) -> list[str]:
+        """The columns that the task reads."""
+        return [c for c in (*self.text, self.label, self.prompt, self.completion, self.messages) if c]
+
+
+def read_rows(path: Path) -> pd.DataFrame:
+    """The first rows of a data file.
+
+    Raises:
+        InvalidInputError: the file is missing, empty, of another kind, or cannot be read.
+    """
+    import pandas as pd
+
+    if not path.is_file():
+        raise InvalidInputError(Problem("--data", f"there is no file {str(path)!r}", "Check the path."))
+    ending = path.suffix.lower()
+    if ending not in DATA_ENDINGS:
+        fix = f"Use one of {', '.join(DATA_ENDINGS)}."
+        raise InvalidInputError(Problem("--data", f"{path.name!r} ends in {ending!r}", fix))
+    try:
+        if ending in (".csv", ".tsv"):
+            rows = pd.read_csv(path, sep="\t" if ending == ".tsv" else ",", nrows=_LOOK_AT)
+        elif ending == ".parquet":
+            rows = pd.read_parquet(path).head(_LOOK_AT)
+        elif _starts_with_bracket(path):
+            rows = pd.DataFrame(json.loads(path.read_text(encoding="utf-8"))[:_LOOK_AT])
+        else:
+            with path.open(encoding="utf-8") as lines:
+                rows = pd.DataFrame([json.loads(line) for line in islice(lines, _LOOK_AT) if line.strip()])
+    except (ValueError, OSError) as error:
+        fix = "Check that the file is what its ending says, with one example a row."
+        raise InvalidInputError(Problem("--data", f"cannot read {str(path)!r} ({error})", fix)) from None
+    if rows.empty:
+        raise InvalidInputError(Problem("--data", f"{str(path)!r} has no rows", "Give a file with examples."))
+    return rows
+
+
+def count_rows(path: Path, read: int) -> int:
+    """How many rows the file has, given how many were read; exact unless a field holds line breaks."""
+    if read < _LOOK_AT:
+        return read
+    if path.suffix.lower() == ".parquet":
+        import pyarrow.parquet
+
+        return int(pyarrow.parquet.read_metadata(path).num_rows)
+    with path.open("rb") as file:
+        return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b""))
+
+
+def look_at_data(path: Path, wanted: TaskType | None = None) -> DataLook:
+    """Guess the task and its columns from a data file.
+
+    Args:
+        wanted: the task's type, if the person has said so.
+
+    Raises:
+        InvalidInputError: the file cannot be read, or nothing in it looks like the task.
+    """
+    rows = read_rows(path)
+    rows = rows.rename(columns=str)
+    count = count_rows(path, len(rows))
+    chats = [c for c in rows.columns if _is_chat(rows[c])]
+    strings = [c for c in rows.columns if _is_text(rows[c])]
+    label = None if wanted == "causal-lm" else _find_label(rows, wanted)
+    named = {c.lower(): c for c in strings}
+    completion = next(((named[p], named[c]) for p, c in _COMPLETIONS if p in named and c in named), None)
+    look = DataLook(list(rows.columns), count, wanted or "causal-lm")
+    if wanted in (None, "causal-lm") and chats:
+        look.messages = chats[0]
+        look.type = "causal-lm"
+        look.notes.append(
+            f"column {chats[0]!r} holds chats, so the task is causal-lm on the assistant's turns"
+        )
+    elif wanted in (None, "causal-lm") and completion and (label is None or label in completion):
+        look.prompt, look.completion = completion
+        look.type = "causal-lm"
+        look.notes.append(f"columns {completion[0]!r} and {completion[1]!r} read as prompt and completion")
+    elif label is not None:
+        _as_labelled(look, rows, label, wanted, [c for c in strings if c != label])
+    elif wanted in (None, "causal-lm"):
+        _as_plain_text(look, rows, strings)
+    else:
+        what = f"no column of {path.name!r} looks like a label for {wanted} ({', '.join(rows.columns)})"
+        raise InvalidInputError(Problem("--data", what, "Write the sweep by hand, or add a label column."))
+    if not look.used or (look.type != "causal-lm" and not look.text):
+        what = f"no column of {path.name!r} holds text ({', '.join(rows.columns)})"
+        raise InvalidInputError(Problem("--data", what, "Give a file with a column of text."))
+    look.words = _words(rows, look)
+    return look
+
+
+def _as_labelled(
+    look: DataLook, rows: pd.DataFrame, label: str, wanted: TaskType | None, strings: list[str]
+) -> None:
+    values = rows[label].dropna()
+    numbers = _is_number(values)
+    different = int(values.nunique())
+    look.label = label
+    if wanted is None:
+        whole = numbers and bool((values == values.round()).all())
+        look.type = (
+            "regression" if numbers and not (whole and different <= _FEW) else "sequence-classification"
+        )
+    kind = "numbers" if look.type == "regression" else "classes"
+    look.notes.append(f"label: {label!r} has {different:,} different values, read as {kind}, so {look.type}")
+    if look.type == "sequence-classification":
+        look.classes = different
+        look.majority = float(values.value_counts(normalize=True).iloc[0])
+    named = {c.lower(): c for c in strings}
+    pair = next(((named[a], named[b]) for a, b in _PAIRS if a in named and b in named), None)
+    if pair:
+        look.text = list(pair)
+        look.notes.append(f"text: the columns {pair[0]!r} and {pair[1]!r} go in as a pair")
+    elif strings:
+        look.text = [max(strings, key=lambda c: rows[c].astype(str).str.len().mean())]
+        others = [c for c in strings if c not in look.text]
+        seen = f" (also there: {', '.join(map(repr, others))})" if others else ""
+        look.notes.append(f"text: {look.text[0]!r} has the longest texts{seen}")
+
+
+def _as_plain_text(look: DataLook, rows: pd.DataFrame, strings: list[str]) -> None:
+    if strings:
+        look.text = [max(strings, key=lambda c: rows[c].astype(str).str.len().mean())]
+        look.notes.append(f"no label column, so the task is causal-lm on the plain text of {look.text[0]!r}")
+
+
+def _find_label(rows: pd.DataFrame, wanted: TaskType | None) -> str | None:
+    possible = [c for c in rows.columns if _can_be_label(rows[c], wanted) and c.lower() not in _IDS]
+    named = [c for c in possible if c.lower() in _LABELS or c.lower().endswith("_label")]
+    # A column without the name of a label has to earn it: few values, and the later the likelier.
+    if named:
+        return named[0]
+    return possible[-1] if possible else None
+
+
+def _can_be_label(column: pd.Series, wanted: TaskType | None) -> bool:
+    values = column.dropna()
+    if values.empty or isinstance(values.iloc[0], list | tuple | dict | np.ndarray):
+        return False
+    different = int(values.nunique())
+    if _is_number(values):
+        named = str(column.name).lower() in _LABELS
+        fraction = bool((values != values.round()).any())
+        if wanted == "regression" or (wanted is None and (named or fraction)):
+            return different > 1
+    few = 2 <= different <= max(_FEW, len(values) // 100) and different <= len(values) // 2
+    return few and wanted != "regression"
+
+
+def _is_number(values: pd.Series) -> bool:
+    from pandas.api.types import is_bool_dtype, is_numeric_dtype
+
+    return bool(is_numeric_dtype(values) and not is_bool_dtype(values))
+
+
+def _is_text(column: pd.Series) -> bool:
+    """Strings that are mostly different from one another and not mere identifiers."""
+    values = column.dropna()
+    if values.empty or not isinstance(values.iloc[0], str) or str(column.name).lower() in _IDS:
+        return False
+    spaced = float(values.astype(str).str.contains(r"\s", regex=True).mean())
+    return spaced > 0.2 or (values.nunique() > _FEW and float(values.astype(str).str.len().mean()) > 20)
+
+
+def _is_chat(column: pd.Series) -> bool:
+    values = column.dropna()
+    if values.empty:
+        return False
+    first = values.iloc[0]
+    if not isinstance(first, list | tuple | np.ndarray) or not len(first):
+        return False
+    return isinstance(first[0], Mapping) and {"role", "content"} <= set(first[0])
+
+
+def _words(rows: pd.DataFrame, look: DataLook) -> int:
+    sample = rows.sample(min(len(rows), 2_000), random_state=0)
+    if look.messages:
+        texts = [" ".join(str(m["content"]) for m in chat) for chat in sample[look.messages].dropna()]
+    else:
+        columns = [c for c in look.used if c != look.label]
+        texts = sample[columns].fillna("").astype(str).agg(" ".join, axis=1).tolist()
+    return int(np.ceil(np.quantile([len(text.split()) for text in texts], 0.98)))
+
+
+@dataclass(frozen=True)
+class ModelLook:
+    """What a model's config.json says; `positions` is None where there is no limit."""
+
+    architecture: str
+    layers: int | None
+    width: int | None
+    positions: int | None
+    encoder: bool
+
+    @property
+    def note(self) -> str:
+        size = f", {self.layers} layers of width {self.width}" if self.layers and self.width else ""
+        return f"model: {self.architecture}{size}"
+
+
+def look_at_model(name: str) -> ModelLook | str:
+    """What the model's configuration says, or why it could not be looked at (no network, say).
+
+    Raises:
+        InvalidInputError: the name is a folder without a config.json.
+    """
+    path = Path(name).expanduser()
+    if name == "builtin:pocket":
+        from trials.tasks.pocket import base_folder
+
+        path = Path(base_folder())
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            fix = "Give the folder that holds the model's config.json and its safetensors."
+            raise InvalidInputError(Problem("--model", f"{name!r} is no model: it has no config.json", fix))
+        return _read_config(_parse_json((path / "config.json").read_text(encoding="utf-8"), name))
+    from huggingface_hub import hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        cached = try_to_load_from_cache(name, "config.json")
+        if isinstance(cached, str):
+            text = Path(cached).read_text(encoding="utf-8")
+        else:  # the hub's own download would try for half a minute where there is no network
+            with urllib.request.urlopen(hf_hub_url(name, "config.json"), timeout=10) as reply:
+                text = reply.read().decode("utf-8")
+    except (HFValidationError, OSError, UnicodeDecodeError) as error:
+        return f"model: {name!r} could not be looked at ({first_line(error, 120)})"
+    return _read_config(_parse_json(text, name))
+
+
+def _parse_json(text: str, model: str) -> dict[str, Any]:
+    try:
+        config = json.loads(text)
+    except ValueError as error:
+        what = f"the config.json of {model!r} is not valid JSON ({error})"
+        raise InvalidInputError(Problem("--model", what, "Download the model again.")) from None
+    return config if isinstance(config, dict) else {}
+
+
+def _read_config(config: Mapping[str, Any]) -> ModelLook:
+    architecture = str((config.get("architectures") or [config.get("model_type", "unknown")])[0])
+    positions = config.get("max_position_embeddings") or config.get("n_positions")
+    if positions and config.get("model_type") in ("roberta", "xlm-roberta", "camembert"):
+        positions -= 2  # position numbers begin after the padding's
+    causal = architecture.endswith(("ForCausalLM", "LMHeadModel"))
+    encoder = not causal and any(
+        word in str(config.get("model_type")) for word in ("bert", "electra", "mpnet")
+    )
+    return ModelLook(
+        architecture=architecture,
+        layers=config.get("num_hidden_layers") or config.get("n_layer"),
+        width=config.get("hidden_size") or config.get("n_embd"),
+        positions=positions,
+        encoder=encoder and not config.get("is_decoder"),
+    )
+
+
+def _starts_with_bracket(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(64).lstrip()[:1] == b"["

@@ -1,0 +1,1 @@
+"""Search spaces and their costs as shown before a sweep."""

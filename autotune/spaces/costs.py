@@ -1,0 +1,169 @@
+"""What a space can cost before anything is run: for `autotune cost`.
+
+Costs are those of one training example and one inference, so that they need no data set: an epoch over n
+examples trains for n times as much. Shares are of full fine-tuning on the same tokens, which trains and stores
+every parameter, the head among them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from autotune.formatting.units import label, quantity
+from autotune.spaces.summary import families_of, of_family
+from autotune.spaces.tables import share_text
+from search_spaces.costs.cost_model import BYTES_PER_NUMBER, KNOWN_COSTS, CostModel, Workload
+from search_spaces.model.shape import ModelShape
+from search_spaces.parameters.types import Config
+from search_spaces.space import SearchSpace
+
+QUANTILES = {"min": 0.0, "q25": 0.25, "median": 0.5, "q75": 0.75, "max": 1.0}
+_STRIP = 24
+"""Characters of a family's strip in the terminal."""
+
+
+@dataclass(frozen=True)
+class CostView:
+    """Drawn costs of a space.
+
+    Args:
+        tokens: of each example.
+        configs: what was drawn, by family.
+        costs: arrays over `configs`, by family and then by the name of a cost.
+        full: full fine-tuning, by the name of a cost.
+    """
+
+    name: str
+    shape: ModelShape
+    tokens: int
+    configs: dict[str, list[Config]]
+    costs: dict[str, dict[str, NDArray[np.float64]]]
+    full: dict[str, float]
+
+    def shares(self, family: str, cost: str) -> NDArray[np.float64]:
+        """Costs as shares of full fine-tuning."""
+        return self.costs[family][cost] / self.full[cost]
+
+
+def view_costs(name: str, space: SearchSpace, shape: ModelShape, tokens: int, samples: int) -> CostView:
+    """Price `samples` random configurations of each family of a space bound to a model.
+
+    An image has as many tokens as patches and one for its class, whatever `tokens` says.
+    """
+    tokens = shape.patches + 1 if shape.patches else tokens
+    model = CostModel(shape, shape.task, Workload(tokens, tokens**2, train_samples=1))
+    rng = np.random.default_rng(0)
+    configs, costs = {}, {}
+    for family in families_of(space):
+        columns = of_family(space, family)
+        drawn = columns.configurations(columns.random(samples, rng))
+        table = model.many([{**config, "epochs": 1} for config in drawn])
+        configs[family] = drawn
+        costs[family] = {cost: np.asarray(getattr(table, cost), dtype=float) for cost in KNOWN_COSTS}
+    return CostView(name, shape, tokens, configs, costs, _full_fine_tuning(model))
+
+
+def _full_fine_tuning(model: CostModel) -> dict[str, float]:
+    parameters = model.shape.base_parameters + model.shape.head_parameters
+    return {
+        "trainable_params": float(parameters),
+        "stored_bytes": float(BYTES_PER_NUMBER * parameters),
+        "train_flops": model.full_fine_tuning_flops(),
+        "inference_flops": model({"family": "full"}).inference_flops,
+    }
+
+
+def costs_json(view: CostView) -> dict[str, Any]:
+    """Quantiles of every cost by family, absolute and as shares."""
+    return {
+        "space": view.name,
+        "tokens": view.tokens,
+        "full_fine_tuning": view.full,
+        "families": {
+            family: {
+                "configurations": len(view.configs[family]),
+                **{
+                    cost: {
+                        "absolute": _quantiles(values),
+                        "share": _quantiles(view.shares(family, cost)),
+                    }
+                    for cost, values in costs.items()
+                },
+            }
+            for family, costs in view.costs.items()
+        },
+    }
+
+
+def costs_tables(view: CostView) -> RenderableType:
+    """A table a cost, cheapest family first."""
+    parts: list[RenderableType] = []
+    for cost in KNOWN_COSTS:
+        parts += [_cost_table(view, cost), Text()]
+    parts.append(
+        Text(
+            f"Training of one example and inference on one, {view.tokens} tokens each; shares are of full "
+            "fine-tuning.\nStrips: ─ all configurations, █ their middle half, on the same scale in all rows.",
+            style="dim",
+        )
+    )
+    return Group(*parts)
+
+
+def _cost_table(view: CostView, cost: str) -> Table:
+    table = Table(box=None, padding=(0, 1), header_style="dim", title_justify="left", title_style="bold")
+    table.title = f"{label(cost)} (full fine-tuning: {quantity(cost, view.full[cost])})"
+    table.add_column("family", no_wrap=True)
+    for heading in ("least", "median", "most", "least", "median", "most"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    values = {family: view.shares(family, cost) for family in view.costs}
+    low, high, logarithmic = _scale(np.concatenate(list(values.values())))
+    table.add_column(f"{share_text(low)} to {share_text(high)}{', log' if logarithmic else ''}", no_wrap=True)
+    for family, shares in sorted(values.items(), key=lambda item: float(np.median(item[1]))):
+        quantiles = _quantiles(shares)
+        cells = [quantity(cost, q * view.full[cost]) for q in _ends(quantiles)]
+        cells += [share_text(q) for q in _ends(quantiles)]
+        table.add_row(family, *cells, strip(list(quantiles.values()), low, high, logarithmic))
+    return table
+
+
+def strip(quantiles: list[float], low: float, high: float, logarithmic: bool, width: int = _STRIP) -> str:
+    """Five quantiles as `  ──███──── ` on a scale from low to high; values below a logarithmic one at its left."""
+
+    def place(value: float) -> int:
+        if high <= low:
+            return 0
+        if logarithmic:
+            share = math.log(max(value, low) / low) / math.log(high / low)
+        else:
+            share = (value - low) / (high - low)
+        return min(max(round(share * (width - 1)), 0), width - 1)
+
+    first, lower, _, upper, last = map(place, quantiles)
+    marks = ["─" if first <= i <= last else " " for i in range(width)]
+    marks[lower : upper + 1] = "█" * (upper + 1 - lower)
+    return "".join(marks)
+
+
+def _scale(values: NDArray[np.float64]) -> tuple[float, float, bool]:
+    """The ends of a common scale, and whether it is logarithmic: where the costs differ tenfold or more."""
+    positive = values[values > 0]
+    if len(positive) and positive.max() >= 10 * positive.min():
+        return float(positive.min()), float(positive.max()), True
+    return float(values.min()), float(values.max()), False
+
+
+def _quantiles(values: NDArray[np.float64]) -> dict[str, float]:
+    return dict(zip(QUANTILES, np.quantile(values, list(QUANTILES.values())).tolist(), strict=True))
+
+
+def _ends(quantiles: dict[str, float]) -> tuple[float, float, float]:
+    return quantiles["min"], quantiles["median"], quantiles["max"]

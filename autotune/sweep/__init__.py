@@ -1,0 +1,1 @@
+"""The sweep file: its schema, its short forms and its errors."""

@@ -1,0 +1,58 @@
+"""The executor of a sweep file: where trials run, and how many at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from search_spaces.errors import InvalidInputError, Problem
+
+_Count = Annotated[int, Field(ge=1, strict=True)]
+
+
+class ExecutorSpec(BaseModel):
+    """Where trials run.
+
+    Args:
+        name: `local` (this process, one after another), `packed` (this process, several at once on one base),
+            `processes` (workers on this machine) or `ray`.
+        workers: trials at the same time; one for `local`, by default two for `processes` and `ray`. For
+            `packed` None: as many as suit the device, see `trials.execution.executors.make_executor`.
+        address: of the Ray cluster; `auto` for the one this machine belongs to.
+        processes: among which `packed` divides its workers; each loads the base, computes with its part of the
+            cores and, where the machine has several GPUs, on one of its own.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Literal["local", "packed", "processes", "ray"] = "local"
+    workers: _Count | None = None
+    address: str | None = None
+    processes: _Count | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_workers(cls, data: object) -> object:
+        if isinstance(data, Mapping) and data.get("name") != "packed" and data.get("workers") is None:
+            return {**data, "workers": 1 if data.get("name", "local") == "local" else 2}
+        return data
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ExecutorSpec:
+        if self.name == "local" and self.workers != 1:
+            fix = f"Write executor: {{name: processes, workers: {self.workers}}}."
+            raise InvalidInputError(Problem("executor.workers", "local runs one trial at a time", fix))
+        if self.name != "ray" and self.address is not None:
+            fix = "Write name: ray, or remove address."
+            raise InvalidInputError(Problem("executor.address", f"{self.name} has no address", fix))
+        if self.processes is not None and self.name != "packed":
+            fix = "Write name: packed, or remove processes."
+            what = f"{self.name} has no packs to divide among processes"
+            raise InvalidInputError(Problem("executor.processes", what, fix))
+        if self.processes is not None and self.workers is not None and self.processes > self.workers:
+            what = f"{self.processes} processes would have {self.workers} trials between them"
+            fix = "Give workers, the trials at the same time, at least as many."
+            raise InvalidInputError(Problem("executor.processes", what, fix))
+        return self

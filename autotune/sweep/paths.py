@@ -1,0 +1,130 @@
+"""The paths in a sweep file: relative to the file's folder, and checked before anything begins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from search_spaces.errors import Problem
+from search_spaces.language.loader import is_preset
+
+DATA_ENDINGS = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
+_SPLITS = ("train", "validation", "test")
+
+
+def resolve_paths(data: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], list[Problem]]:
+    """A copy of a sweep file's mapping with absolute paths, and a problem for each that leads nowhere.
+
+    A model or data set that is not found as a path and does not look like one is left as a hub id.
+    """
+    resolved, problems = dict(data), list[Problem]()
+    model = data.get("model")
+    if isinstance(model, str):
+        resolved["model"] = _model(model, "model", folder, problems)
+    elif isinstance(model, Mapping) and isinstance(model.get("name"), str):
+        resolved["model"] = {**model, "name": _model(model["name"], "model.name", folder, problems)}
+    ladder = data.get("ladder")
+    if isinstance(ladder, Mapping) and isinstance(ladder.get("bases"), list | tuple):
+        resolved["ladder"] = {**ladder, "bases": _bases(ladder["bases"], folder, problems)}
+    if isinstance(data.get("task"), Mapping):
+        resolved["task"] = _task(data["task"], folder, problems)
+    space = data.get("space")
+    if isinstance(space, str) and not is_preset(space):
+        resolved["space"] = str(_absolute(space, folder))
+    elif isinstance(space, Mapping) and "include" in space:
+        resolved["space"] = {**space, "include": _inclusions(space["include"], folder)}
+    return resolved, problems
+
+
+def _absolute(name: str, folder: Path) -> Path:
+    return (folder / Path(name).expanduser()).resolve()
+
+
+def _inclusions(given: object, folder: Path) -> object:
+    if isinstance(given, list | tuple):
+        return [_inclusions(name, folder) for name in given]
+    return str(_absolute(given, folder)) if isinstance(given, str) and not is_preset(given) else given
+
+
+def looks_like_path(name: str) -> bool:
+    """Whether a name is meant as a path, and not as a hub id such as `owner/model`."""
+    return name.startswith((".", "/", "~")) or "\\" in name or name.count("/") > 1
+
+
+def model_name(name: str, where: str, folder: Path) -> tuple[str, list[Problem]]:
+    """A model that a command was given: its folder, relative to `folder`, as an absolute path, or a hub id as it is;
+    and what is wrong."""
+    problems: list[Problem] = []
+    found = _model(name, where, folder, problems)
+    if not Path(found).exists():
+        fix = "Give a folder that holds the model, or a hub id."
+        problems = [Problem(problem.where, problem.what, fix) for problem in problems]
+    return found, problems
+
+
+def _model(name: str, where: str, folder: Path, problems: list[Problem]) -> str:
+    path = _absolute(name, folder)
+    if name.startswith("builtin:") or not name:
+        return name
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            fix = "Give the folder that holds the model's config.json and its safetensors."
+            problems.append(Problem(where, f"{str(path)!r} is no model: it has no config.json", fix))
+        return str(path)
+    if path.is_file():
+        problems.append(Problem(where, f"{name!r} is a file", "Give the model's folder."))
+    elif looks_like_path(name):
+        problems.append(Problem(where, f"there is no folder {str(path)!r}", _relative_to(folder, name)))
+    return name
+
+
+def _bases(given: Sequence[object], folder: Path, problems: list[Problem]) -> list[object]:
+    return [
+        _model(name, f"ladder.bases[{place}]", folder, problems) if isinstance(name, str) else name
+        for place, name in enumerate(given)
+    ]
+
+
+def _task(task: Mapping[str, Any], folder: Path, problems: list[Problem]) -> dict[str, Any]:
+    resolved = dict(task)
+    dataset = task.get("dataset")
+    if isinstance(dataset, str):
+        path = _absolute(dataset, folder)
+        if dataset.startswith("builtin:"):
+            return resolved
+        if path.exists():
+            resolved["dataset"] = str(path)
+        elif looks_like_path(dataset):
+            problems.append(
+                Problem("task.dataset", f"there is nothing at {str(path)!r}", _relative_to(folder, dataset))
+            )
+        return resolved
+    if "train" not in task:
+        fix = "Give the path of a data file as train, or dataset: a hub id."
+        problems.append(Problem("task.train", "missing", fix))
+    for split in _SPLITS:
+        if isinstance(task.get(split), str):
+            resolved[split] = _data_file(task[split], f"task.{split}", folder, problems)
+    return resolved
+
+
+def _data_file(name: str, where: str, folder: Path, problems: list[Problem]) -> str:
+    path = _absolute(name, folder)
+    if not path.is_file():
+        what = f"{str(path)!r} is a folder" if path.is_dir() else f"there is no file {str(path)!r}"
+        problems.append(Problem(where, what, _relative_to(folder, name)))
+    elif path.suffix.lower() not in DATA_ENDINGS:
+        fix = f"Use one of {', '.join(DATA_ENDINGS)}."
+        problems.append(Problem(where, f"{path.name!r} ends in {path.suffix!r}", fix))
+    return str(path)
+
+
+def _relative_to(folder: Path, name: str) -> str:
+    path = Path(name).expanduser()
+    if path.is_absolute():
+        return "Check the path."
+    here = path.resolve()
+    if here.exists():
+        return f"Paths are relative to the sweep file's folder; there is a {str(here)!r}."
+    return f"Paths are relative to the sweep file's folder, {str(folder.resolve())!r}."

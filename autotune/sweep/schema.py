@@ -1,0 +1,367 @@
+"""The sweep file: what to search, for which model and data, and for how long; validated on load.
+
+Every problem of a file is reported at once, each with its path in the file, the value and the fix.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
+from pydantic_core.core_schema import ValidationInfo
+
+from autotune.ladder.spec import LadderSpec, read_ladder
+from autotune.objectives import MEASURED_COSTS, Objective
+from autotune.sweep.executor_spec import ExecutorSpec
+from autotune.sweep.objective_shorthand import expand_objectives
+from autotune.sweep.validation_errors import problems_of
+from search_spaces.errors import InvalidInputError, Problem, did_you_mean
+from search_spaces.language.loader import is_preset, load_space
+from search_spaces.language.yaml_io import load_yaml, write_yaml
+from trials.records import Fidelity
+from trials.tasks.metrics import METRICS, default_metric
+from trials.tasks.specs import ModelSpec, TaskSpec, TrialTask
+
+BUILTIN = Path(__file__).parent.parent / "builtin"
+
+_FROZEN = ConfigDict(extra="forbid", frozen=True)
+_Count = Annotated[int, Field(ge=1, strict=True)]
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+class Budget(BaseModel):
+    """When a search ends: at whichever limit is reached first. At least one is set.
+
+    Args:
+        trials: how many configurations are tried.
+        hours: wall time of the search, over all its sessions (a file may say `minutes` instead).
+        flops: training FLOPs of all trials together.
+    """
+
+    model_config = _FROZEN
+
+    trials: _Count | None = None
+    hours: float | None = Field(default=None, gt=0)
+    flops: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _minutes(cls, data: object) -> object:
+        if not isinstance(data, Mapping) or "minutes" not in data:
+            return data
+        minutes = data["minutes"]
+        rest = {key: value for key, value in data.items() if key != "minutes"}
+        if "hours" in data:
+            raise InvalidInputError(Problem("budget.minutes", "hours is there as well", "Keep one of them."))
+        if not isinstance(minutes, int | float) or isinstance(minutes, bool) or not minutes > 0:
+            raise InvalidInputError(
+                Problem("budget.minutes", f"{minutes!r} is not a number above 0", "Write one such as 30.")
+            )
+        return {**rest, "hours": minutes / 60}
+
+    @model_validator(mode="after")
+    def _limited(self) -> Budget:
+        if self.trials is None and self.hours is None and self.flops is None:
+            raise InvalidInputError(
+                Problem("budget", "sets no limit", "Give at least one of trials, hours (or minutes), flops.")
+            )
+        return self
+
+    @property
+    def seconds(self) -> float | None:
+        """The wall-time limit."""
+        return None if self.hours is None else self.hours * 3600
+
+
+class Confirm(BaseModel):
+    """How the front is confirmed at the end.
+
+    Args:
+        seeds: training runs a point, on seeds that the search did not use; 0 confirms nothing.
+        points: points of the front that are confirmed, at most, spread over it.
+    """
+
+    model_config = _FROZEN
+
+    seeds: int = Field(default=3, ge=0, strict=True)
+    points: int = Field(default=8, ge=1, strict=True)
+
+
+def _named(value: object) -> object:
+    """The short form: a name alone."""
+    return {"name": value} if isinstance(value, str) else value
+
+
+def _check_fidelity(value: object) -> object:
+    if not isinstance(value, Mapping):
+        return value
+    problems = []
+    for key, given in value.items():
+        where = f"fidelity.{key}"
+        if key not in _FIELDS["fidelity"]:
+            problems.append(Problem(where, "unknown key", did_you_mean(str(key), _FIELDS["fidelity"])))
+        elif given is None and key != "evaluations":
+            continue
+        elif not isinstance(given, int) or isinstance(given, bool):
+            problems.append(Problem(where, f"{given!r} is not a whole number", "Write one such as 2000."))
+        elif given < 1:
+            problems.append(Problem(where, f"{given} is out of range", "It must be at least 1."))
+    if problems:
+        raise InvalidInputError(problems)
+    return value
+
+
+class Sweep(BaseModel):
+    """A whole search, complete and consistent.
+
+    Args:
+        name: what it is called; usable as a folder's name.
+        model, task: see `trials.tasks.specs`.
+        space: a preset's name, a file or an inline space; held as the mapping that spells every range out.
+        objectives: two to four; by default the task's metric and the trainable parameters.
+        budget, confirm, executor: see above.
+        fidelity: how much of the full job a trial does.
+        ladder: where trials stop on the way and the best go on; None for no such thing.
+        sampler: who proposes configurations.
+        seed: fixes the search. Trials and confirmations draw their seeds from it and never share one.
+    """
+
+    model_config = _FROZEN
+
+    name: str
+    model: Annotated[ModelSpec, BeforeValidator(_named)]
+    task: TaskSpec
+    space: dict[str, Any] = Field(default="lora", validate_default=True)
+    objectives: tuple[Objective, ...]
+    budget: Budget
+    fidelity: Annotated[Fidelity, BeforeValidator(_check_fidelity)] = Fidelity()
+    ladder: Annotated[LadderSpec | None, BeforeValidator(read_ladder)] = None
+    sampler: Literal["pareto", "tpe", "nsga2", "random"] = "pareto"
+    executor: Annotated[ExecutorSpec, BeforeValidator(_named)] = ExecutorSpec()
+    seed: int = Field(default=0, ge=0, strict=True)
+    confirm: Confirm = Confirm()
+
+    @field_validator("name")
+    @classmethod
+    def _usable_name(cls, name: str) -> str:
+        if not _NAME.fullmatch(name):
+            fix = "Use letters, digits, '-', '_' and '.', beginning with a letter or digit."
+            raise InvalidInputError(Problem("name", f"{name!r} cannot be a folder's name", fix))
+        return name
+
+    @model_validator(mode="after")
+    def _smaller_bases(self) -> Sweep:
+        if self.ladder is not None:
+            self.ladder.check_below(self.model.name)
+        return self
+
+    @model_validator(mode="after")
+    def _measurable(self) -> Sweep:
+        """A pack shares its time and memory among its trials, so none has a time or a peak of its own."""
+        problems = [
+            Problem(
+                f"objectives[{i}]",
+                f"{objective.name!r} cannot be told for one trial of a pack",
+                "Write executor: local (or processes), or the objective train_flops or trainable_params.",
+            )
+            for i, objective in enumerate(self.objectives)
+            if self.executor.name == "packed" and objective.name in MEASURED_COSTS
+        ]
+        if problems:
+            raise InvalidInputError(problems)
+        return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_objectives(cls, data: object) -> object:
+        if not isinstance(data, Mapping) or data.get("objectives") is not None:
+            return data
+        return {**data, "objectives": [_metric_of(data.get("task")), "trainable_params"]}
+
+    @field_validator("space", mode="before")
+    @classmethod
+    def _spell_space_out(cls, value: object) -> object:
+        if not isinstance(value, str | Path | Mapping):
+            fix = "Write a preset's name, a file's path, or families and parameters."
+            raise InvalidInputError(Problem("space", f"{value!r} is not a space", fix))
+        try:
+            return load_space(value).spec
+        except InvalidInputError as error:
+            raise InvalidInputError([_in_space(problem, value) for problem in error.problems]) from None
+
+    @field_validator("objectives", mode="wrap")
+    @classmethod
+    def _read_objectives(
+        cls, value: object, handler: ValidatorFunctionWrapHandler, info: ValidationInfo
+    ) -> tuple[Objective, ...]:
+        task = info.data.get("task")
+        task_type = task.type if task is not None else (info.context or {}).get("task_type")
+        expanded, problems = expand_objectives(value, task_type)
+        try:
+            objectives = handler(expanded)
+        except ValidationError as error:
+            problems += problems_of(error, expanded, _FIELDS, _EXAMPLES, inside=("objectives",))
+        if problems:
+            raise InvalidInputError(problems)
+        return objectives
+
+
+_FIELDS: dict[str, list[str]] = {
+    "": list(Sweep.model_fields),
+    "model": list(ModelSpec.model_fields),
+    "task": list(TaskSpec.model_fields),
+    "objectives": list(Objective.model_fields),
+    "budget": [*Budget.model_fields, "minutes"],
+    "fidelity": [field.name for field in fields(Fidelity)],
+    "executor": list(ExecutorSpec.model_fields),
+    "confirm": list(Confirm.model_fields),
+}
+_EXAMPLES = {
+    "model": "Write model: roberta-base (a hub id, or a folder with a config.json and safetensors).",
+    "task": "Write task: {train: train.tsv, text: sentence, label: label}.",
+    "budget": "Write budget: {trials: 30}.",
+    "model.name": "Write name: roberta-base (a hub id, or a folder).",
+    "name": "Write name: reviews.",
+}
+
+
+def builtin_names() -> list[str]:
+    """The sweeps that come with the package."""
+    return sorted(path.stem for path in BUILTIN.glob("*.yaml"))
+
+
+def load_sweep(source: str | Path, *, check_files: bool = True) -> Sweep:
+    """Read a sweep file, or the built-in sweep of that name.
+
+    Relative paths in it are relative to the file's own folder. Unless `check_files` is off, the files that
+    it names must exist.
+
+    Raises:
+        InvalidInputError: everything that is wrong with the file, at once.
+    """
+    path = _find(source)
+    data = load_yaml(path)
+    if not isinstance(data, Mapping):
+        raise InvalidInputError(Problem(str(source), "holds no mapping", f"Begin with: {_EXAMPLES['model']}"))
+    named = {"name": _folder_name(path.stem), **data}
+    return parse_sweep(named, path.parent, check_files=check_files)
+
+
+def parse_sweep(data: Mapping[str, Any], folder: Path = Path(), *, check_files: bool = True) -> Sweep:
+    """A sweep from the mapping that a sweep file holds; relative paths are relative to `folder`.
+
+    Raises:
+        InvalidInputError: everything that is wrong with it, at once.
+    """
+    from autotune.sweep.paths import resolve_paths  # only here, to keep the models free of the file system
+
+    resolved, problems = resolve_paths(data, folder)
+    if not check_files:
+        problems = []
+    try:
+        sweep = Sweep.model_validate(resolved, context={"task_type": _task_type(resolved.get("task"))})
+    except ValidationError as error:
+        problems = problems_of(error, resolved, _FIELDS, _EXAMPLES) + problems
+    if problems:
+        raise InvalidInputError(problems)
+    return sweep
+
+
+def dump_sweep(sweep: Sweep, path: str | Path, header: str = "") -> None:
+    """Write the sweep with every default spelt out; `load_sweep` reads an equal one back."""
+    write_yaml(as_mapping(sweep), path, header)
+
+
+def as_mapping(sweep: Sweep) -> dict[str, Any]:
+    """The sweep as plain lists and mappings, without what is unset."""
+    return sweep.model_dump(mode="json", exclude_none=True)
+
+
+def same_search(a: Sweep, b: Sweep) -> list[str]:
+    """The paths of the fields in which two sweeps search for different things; empty if `a` can go on as `b`.
+
+    Budget, confirmation and executor may differ. So may an objective's reference, ideal and floor, and what a
+    ladder's bases cost, where one side leaves them open, since they are filled in when a sweep starts, and a limit
+    that one side gives in percent and the other as the number that came of it.
+    """
+    free = ("budget", "confirm", "executor")
+    left, right = ({key: v for key, v in as_mapping(side).items() if key not in free} for side in (a, b))
+    return [path for path in _differences(left, right) if not _filled_in(path, left, right)]
+
+
+def _find(source: str | Path) -> Path:
+    path = Path(source).expanduser()
+    if path.is_file():
+        return path
+    if path.is_dir():
+        fix = f"Give the file. To go on with a sweep that has begun: autotune resume {source}"
+        raise InvalidInputError(Problem(str(source), "is a folder, not a sweep file", fix))
+    builtin = BUILTIN / f"{source}.yaml"
+    if str(source) in builtin_names():
+        return builtin
+    fix = did_you_mean(str(source), builtin_names()) + " Or give the path of a YAML file."
+    raise InvalidInputError(Problem(str(source), "no such file and no built-in sweep of that name", fix))
+
+
+def _folder_name(stem: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip(".-_") or "sweep"
+
+
+def _metric_of(task: object) -> str:
+    if isinstance(task, TaskSpec):
+        return task.metric
+    named = task.get("metric") if isinstance(task, Mapping) else None
+    return str(named) if named == "eval_loss" or named in METRICS else default_metric(_task_type(task))
+
+
+def _task_type(task: object) -> str | None:
+    """The task's type as the file says it, or None where it says something else."""
+    if not isinstance(task, Mapping):
+        return None
+    given = task.get("type", TaskSpec.model_fields["type"].default)
+    return given if given in get_args(TrialTask) else None
+
+
+def _in_space(problem: Problem, space: str | Path | Mapping[str, Any]) -> Problem:
+    """The problem with its place in the sweep file, or in the space's own file."""
+    if isinstance(space, Mapping):
+        where = f"space.{problem.where}"
+    elif isinstance(space, str) and is_preset(space):
+        where = "space"
+    else:
+        where = problem.where if problem.where.startswith(str(space)) else f"{space}: {problem.where}"
+    return Problem(where, problem.what, problem.fix)
+
+
+def _differences(a: Any, b: Any, path: str = "") -> list[str]:
+    if isinstance(a, dict) and isinstance(b, dict):
+        keys = list(dict.fromkeys([*a, *b]))
+        return [d for k in keys for d in _differences(a.get(k), b.get(k), f"{path}.{k}".removeprefix("."))]
+    if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        return [d for i in range(len(a)) for d in _differences(a[i], b[i], f"{path}[{i}]")]
+    return [] if a == b else [path]
+
+
+def _filled_in(path: str, a: dict[str, Any], b: dict[str, Any]) -> bool:
+    if path == "ladder.costs":
+        return None in (a["ladder"].get("costs"), b["ladder"].get("costs"))
+    match = re.fullmatch(r"objectives\[(\d+)\]\.(reference|ideal|floor|max|min)", path)
+    if match is None:
+        return False
+    values = [side["objectives"][int(match[1])].get(match[2]) for side in (a, b)]
+    if match[2] in ("max", "min"):
+        return None not in values and isinstance(values[0], str) != isinstance(values[1], str)
+    return None in values

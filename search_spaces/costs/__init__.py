@@ -1,0 +1,1 @@
+"""Costs of configurations in closed form: parameters, bytes, FLOPs."""

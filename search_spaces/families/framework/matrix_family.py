@@ -1,0 +1,270 @@
+"""Adapters that stand on weight matrices: what LoRA, OFT, LoHa and the rest of that kind have in common."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+from search_spaces.families.framework.base import BYTES_PER_NUMBER, AdapterCost, Family
+from search_spaces.families.framework.peft_helpers import peft_task, trained_modules
+from search_spaces.model.gradient_flow import gradients_in, layer_gradients, layers_apart
+from search_spaces.model.shape import Matrix, ModelShape, TaskType
+from search_spaces.parameters.structured import chosen_targets, rank_at, varies_by_layer
+from search_spaces.parameters.types import Categorical, TopLayers, Value, adapted_layers
+
+TARGETS = Categorical(name="targets", choices=("q+v", "attention", "feed-forward", "all"), default="all")
+LAYERS = TopLayers(name="layers")
+
+_INPUT = frozenset({"input"})
+
+
+class MatrixCost(NamedTuple):
+    """What an adapter on one matrix of one layer adds.
+
+    Args:
+        parameters: trainable.
+        forward, backward: FLOPs per token. Backward: the gradients of the adapter's own weights, and those of
+            its inputs where the matrix's input needs one; beyond what a frozen matrix costs anyway.
+        step: FLOPs each time that the matrix runs in a training step, forward and backward, whatever the number
+            of tokens.
+        forward_step: the part of `step` in the forward pass, where the family does not merge.
+        penalty: FLOPs of each training step that a term of the loss takes, and not the matrix.
+    """
+
+    parameters: int
+    forward: float = 0.0
+    backward: float = 0.0
+    step: float = 0.0
+    forward_step: float = 0.0
+    penalty: float = 0.0
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """What the adapters on all matrices of a layer add.
+
+    Args:
+        shared: parameters that all layers share, counted once.
+        sites: see `AdapterCost.lowest_sites`.
+        first: in the lowest adapted layer.
+        rest: in each adapted layer above it.
+        saved: see `MatrixFamily.saved_bytes`.
+    """
+
+    shared: int
+    sites: frozenset[str]
+    first: MatrixCost
+    rest: MatrixCost
+    saved: tuple[int, int] | None
+
+
+class MatrixFamily(Family):
+    """A family with the knobs `targets` and `layers`, the same adapter on each matrix they choose.
+
+    A subclass gives the cost on one matrix and the peft configuration, for which `common_arguments` has what
+    all of them take. In an encoder-decoder `layers` counts through both stacks; targets on one side (as in
+    "decoder.q+v") count through that side alone.
+    """
+
+    mergeable: ClassVar[bool] = True
+    default_targets: ClassVar[str] = "all"
+    saved_copies: ClassVar[float] = 1.0
+    """Tensors of a matrix's size that are kept for the backward pass on building what is added to the matrix, or
+    multiplied with it; 0 where nothing of that size is built."""
+    saved_copies_of_rank: ClassVar[float] = 0.0
+    """As many more for each of the knob `rank`."""
+
+    def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
+        return None
+
+    @abstractmethod
+    def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
+        """The cost on one matrix; `differentiated` says whether the matrix's input needs a gradient anyway."""
+
+    def site(self, matrix: Matrix) -> str:
+        """Where the adapter on a matrix first makes a gradient, as `backward` names it."""
+        return matrix.site
+
+    def saved_sides(self, matrix: Matrix) -> frozenset[str]:
+        """What of an adapted matrix's own tensors is kept for the gradients of the adapter: `input`, `output`."""
+        return _INPUT
+
+    def fitted(self, config: Mapping[str, Value], shape: ModelShape) -> Mapping[str, Value]:
+        """The configuration that the costs on a matrix are asked of: here the one that was given."""
+        return config
+
+    def shared_parameters(self, config: Mapping[str, Value], matrices: tuple[Matrix, ...]) -> int:
+        """Trainable parameters that all the matrices share, counted once."""
+        return 0
+
+    def saved_bytes(
+        self, config: Mapping[str, Value], matrices: tuple[Matrix, ...]
+    ) -> tuple[int, int] | None:
+        """Bytes of the saved adapter that stand there once, and those in each adapted layer.
+
+        None where what is saved is what is trained, in fp32.
+        """
+        return None
+
+    def cost(self, config: Mapping[str, Value], shape: ModelShape) -> AdapterCost:
+        layers = self.chosen_layers(config, shape)
+        if shape.decoder_depth:
+            return self._on_stacks(config, shape, layers)
+        if not varies_by_layer(config, "rank"):
+            return self.on_layers([(self.layer_cost(config, shape), len(layers))], layers[0])
+        ranks = Counter(rank_at(config, "rank", layer, shape.depth, shape.width) for layer in layers)
+        parts = [(self.layer_cost({**config, "rank": rank}, shape), count) for rank, count in ranks.items()]
+        return self.on_layers(parts, layers[0])
+
+    def layer_cost(self, config: Mapping[str, Value], shape: ModelShape) -> LayerCost:
+        """What the adapters of a layer add, whichever layers these are; not for an encoder-decoder."""
+        config, matrices = self.fitted(config, shape), self.matrices(config, shape)
+        sites: frozenset[str] = frozenset([self.site(matrix) for matrix in matrices])
+        lowest = layer_gradients(sites, parallel=shape.parallel)
+        rest = [self._run_cost(config, matrix, True) for matrix in matrices]
+        first = [
+            above if lowest.reads(matrix.role) else self._run_cost(config, matrix, False)
+            for matrix, above in zip(matrices, rest, strict=True)
+        ]
+        return LayerCost(
+            self.shared_parameters(config, matrices),
+            sites,
+            _sum(first),
+            _sum(rest),
+            self.saved_bytes(config, matrices),
+        )
+
+    def on_layers(self, parts: Sequence[tuple[LayerCost, int]], lowest: int) -> AdapterCost:
+        """The cost on the layers from `lowest` upwards: of each kind of layer so many, the lowest's first."""
+        start = parts[0][0]
+        above = [(part.rest, count - (part is start)) for part, count in parts]
+        first, saved = start.first, start.saved
+        return AdapterCost(
+            parameters=start.shared + first.parameters + sum(n * rest.parameters for rest, n in above),
+            lowest_layer=lowest,
+            lowest_sites=start.sites,
+            forward_flops=first.forward + sum(n * rest.forward for rest, n in above),
+            backward_flops=first.backward + sum(n * rest.backward for rest, n in above),
+            step_flops=first.step + first.penalty + sum(n * (rest.step + rest.penalty) for rest, n in above),
+            forward_step_flops=first.forward_step + sum(n * rest.forward_step for rest, n in above),
+            mergeable=self.mergeable,
+            saved_bytes=saved and saved[0] + sum(n * part.saved[1] for part, n in parts if part.saved),
+        )
+
+    def _on_stacks(
+        self, config: Mapping[str, Value], shape: ModelShape, layers: tuple[int, ...]
+    ) -> AdapterCost:
+        """The cost in an encoder-decoder, whose two kinds of layers differ, and the decoder's by what trains
+        below them."""
+        lowest, encoder = layers[0], shape.encoder_depth
+        stacks = {lowest >= encoder, layers[-1] >= encoder}
+        chosen = [matrix for matrix in self.matrices(config, shape) if matrix.stack in stacks]
+        by_stack = [tuple([m for m in chosen if m.stack == stack]) for stack in (0, 1)]
+        sites = [frozenset([self.site(matrix) for matrix in matrices]) for matrices in by_stack]
+        sizes = shape.depth, shape.width, shape.decoder_depth
+        varied = varies_by_layer(config, "rank")
+        # The lowest layer and the decoder's first have fewer gradients; the rest of each stack are alike.
+        kinds = Counter(
+            [
+                (
+                    rank_at(config, "rank", layer, *sizes) if varied else None,
+                    layer >= encoder,
+                    layer in (lowest, encoder),
+                )
+                for layer in layers
+            ]
+        )
+        known: dict[Any, MatrixCost] = {}
+        usual = self.fitted(config, shape)
+        saved = self.saved_bytes(usual, tuple(chosen))
+        total = [(1, MatrixCost(self.shared_parameters(usual, tuple(chosen))))]
+        stored = saved[0] if saved else 0
+        for (rank, stack, first), count in kinds.items():
+            one = usual if rank is None else self.fitted({**config, "rank": rank}, shape)
+            layer = (lowest if stack == (lowest >= encoder) else encoder) + (not first)
+            gradients = gradients_in(shape, layer, lowest, sites[stack])
+            costs = []
+            for matrix in by_stack[stack]:
+                key = rank, stack, matrix.site, gradients.reads(matrix.site)
+                if key not in known:
+                    known[key] = self._run_cost(one, matrix, key[3])
+                costs.append(known[key])
+            cost = _sum(costs)
+            total.append((count, cost))
+            own = saved and self.saved_bytes(one, by_stack[stack])
+            stored += count * (own[1] if own else BYTES_PER_NUMBER * cost.parameters)
+        apart = layers_apart(shape, lowest)
+        return AdapterCost(
+            parameters=sum([n * cost.parameters for n, cost in total]),
+            lowest_layer=lowest,
+            layer_sites=tuple([(i, sites[i >= encoder]) for i in layers if i in apart]),
+            forward_flops=sum([n * cost.forward for n, cost in total]),
+            backward_flops=sum([n * cost.backward for n, cost in total]),
+            step_flops=sum([n * (cost.step + cost.penalty) for n, cost in total]),
+            forward_step_flops=sum([n * cost.forward_step for n, cost in total]),
+            mergeable=self.mergeable,
+            saved_bytes=stored if saved else None,
+        )
+
+    def _run_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
+        """The cost on one matrix with all that runs through it: tokens, and maybe relative positions.
+
+        The positions pass through the adapted matrix once a step, as rows without a gradient, and their
+        products with the tokens must pass one on to the adapter.
+        """
+        cost = self.matrix_cost(config, matrix, differentiated)
+        if not matrix.positions:
+            return cost
+        again, rows = self.matrix_cost(config, matrix, False), matrix.positions
+        return cost._replace(
+            backward=cost.backward + 2.0 * matrix.outputs * rows,
+            step=cost.step + again.step + rows * (again.forward + again.backward),
+            forward_step=cost.forward_step + again.forward_step + rows * again.forward,
+        )
+
+    def chosen_layers(self, config: Mapping[str, Value], shape: ModelShape) -> tuple[int, ...]:
+        """The adapted layers, lowest first.
+
+        In an encoder-decoder with targets on one side, the top layers are that side's, and of a mask or a range
+        what is on that side; where nothing is, its top layer alone, so that no configuration is impossible.
+        """
+        layers = adapted_layers(config, "layers", shape.depth, shape.decoder_depth)
+        if not shape.decoder_depth:
+            return layers
+        stacks = {matrix.stack for matrix in self.matrices(config, shape)}
+        if len(stacks) == 2:
+            return layers
+        side = range(shape.encoder_depth) if stacks == {0} else range(shape.encoder_depth, shape.depth)
+        if "layers" in config:
+            return tuple(side[-int(config["layers"]) :])
+        return tuple(layer for layer in layers if layer in side) or (side[-1],)
+
+    def matrices(self, config: Mapping[str, Value], shape: ModelShape) -> tuple[Matrix, ...]:
+        """The matrices of a layer (of each stack) that carry the adapter."""
+        return shape.select(chosen_targets(config, "targets", self.default_targets))
+
+    def common_arguments(
+        self, config: Mapping[str, Value], shape: ModelShape, task: TaskType
+    ) -> dict[str, Any]:
+        """task_type, target_modules and modules_to_save, for the constructor of a peft configuration."""
+        layers = self.chosen_layers(config, shape)
+        return {
+            "task_type": peft_task(task),
+            "target_modules": shape.modules(layers, self.matrices(config, shape)),
+            "modules_to_save": trained_modules(shape),
+        }
+
+
+def _sum(costs: Sequence[MatrixCost]) -> MatrixCost:
+    parameters, forward, backward, step, forward_step, penalty = 0, 0.0, 0.0, 0.0, 0.0, 0.0
+    for cost in costs:
+        parameters += cost.parameters
+        forward += cost.forward
+        backward += cost.backward
+        step += cost.step
+        forward_step += cost.forward_step
+        penalty += cost.penalty
+    return MatrixCost(parameters, forward, backward, step, forward_step, penalty)

@@ -1,0 +1,251 @@
+"""Constraints as a space file writes them: `trainable_params <= 0.5%`, `lora.rank <= 16 if lora.dora = true`.
+
+    NAME OP NUMBER[%] [if NAME OP VALUE [and NAME OP VALUE …]]
+
+NAME is a known cost (trainable_params, stored_bytes, train_flops, inference_flops) or a parameter with numbers;
+OP is one of <=, <, >=, >, =, !=. After `if` stand parameters alone, and VALUE may be a word. A percentage is of
+what training all of the base would have: its parameters, its bytes, the FLOPs of training it for as long, its
+FLOPs on one sample. Where a parameter does not exist, what it says of itself holds, and an `if` about it does not.
+
+Nothing is evaluated but these comparisons.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from search_spaces.costs.cost_model import KNOWN_COSTS
+from search_spaces.errors import Problem, did_you_mean
+from search_spaces.parameters.types import Categorical, Int, Parameter, Value
+
+OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
+    "<=": operator.le,
+    ">=": operator.ge,
+    "!=": operator.ne,
+    "==": operator.eq,
+    "<": operator.lt,
+    ">": operator.gt,
+    "=": operator.eq,
+}
+_COMPARISON = re.compile(r"\s*([^\s<>=!]+)\s*(<=|>=|!=|==|<|>|=)\s*([^\s<>=!]+)\s*")
+_SHAPE = "Write NAME OP NUMBER, such as trainable_params <= 0.5%, or lora.rank <= 16 if lora.dora = true."
+_SLACK = 1e-9
+"""Relative rounding that a limit forgives: one read from a configuration's own cost must admit it."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`name op value`, of parameters and of known costs."""
+
+    name: str
+    op: str
+    value: Value
+
+    def holds(self, config: Mapping[str, Value]) -> bool:
+        """Whether it is true of a parameter of the configuration; not where that does not exist."""
+        found = config.get(self.name)
+        if found is None or isinstance(found, str) != isinstance(self.value, str):
+            return False
+        return OPERATORS[self.op](found, self.value)
+
+    def __str__(self) -> str:
+        value = str(self.value).lower() if isinstance(self.value, bool) else f"{self.value}"
+        return f"{self.name} {self.op} {value}"
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """One constraint of a space.
+
+    Args:
+        limit: what is compared; its value is a number, as a share of 1 where `percent`.
+        percent: the limit is a share of what training all of the base has.
+        conditions: the constraint is there only where all of them hold.
+    """
+
+    limit: Comparison
+    percent: bool = False
+    conditions: tuple[Comparison, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.limit.name
+
+    @property
+    def on_cost(self) -> bool:
+        """Whether it is about a known cost, not about a parameter."""
+        return self.name in KNOWN_COSTS
+
+    def applies(self, config: Mapping[str, Value]) -> bool:
+        """Whether the conditions hold and, for a constraint on a parameter, the parameter exists."""
+        return all(condition.holds(config) for condition in self.conditions) and (
+            self.on_cost or self.name in config
+        )
+
+    def excess(self, value: float) -> float:
+        """How far a value breaks the limit, relative to the limit; at most 0 where it keeps it.
+
+        Value and limit are in the same unit: shares of 1 where `percent`.
+        """
+        limit, op = float(self.limit.value), self.limit.op
+        size = max(abs(limit), _SLACK)
+        difference = (value - limit) / size
+        if math.isnan(difference):
+            return math.inf
+        match op:
+            case "<=":
+                return difference if difference > _SLACK else min(difference, 0.0)
+            case ">=":
+                return -difference if difference < -_SLACK else min(-difference, 0.0)
+            case "<":
+                return difference + _SLACK if value >= limit else min(difference, 0.0)
+            case ">":
+                return _SLACK - difference if value <= limit else min(-difference, 0.0)
+            case "!=":
+                return 1.0 if value == limit else -1.0
+            case _:
+                return abs(difference) if abs(difference) > _SLACK else 0.0
+
+    def __str__(self) -> str:
+        limit = str(self.limit)
+        if self.percent:
+            limit = f"{self.name} {self.limit.op} {_percent(float(self.limit.value))}"
+        conditions = " and ".join(map(str, self.conditions))
+        return f"{limit} if {conditions}" if conditions else limit
+
+
+def read_constraints(
+    given: object, parameters: Mapping[str, Parameter], problems: list[Problem]
+) -> tuple[Constraint, ...]:
+    """Every constraint of a list of them; `problems` gets what is wrong, each with its place in the list.
+
+    Args:
+        given: whatever stands under `constraints`; one constraint needs no list.
+        parameters: the concrete parameters of the space, by name.
+    """
+    if given is None:
+        return ()
+    lines = [given] if isinstance(given, str) else given
+    if not isinstance(lines, list | tuple):
+        problems.append(Problem("constraints", f"{given!r} is not a list", _SHAPE))
+        return ()
+    found = []
+    for index, line in enumerate(lines):
+        before = len(problems)
+        constraint = _read(line, f"constraints[{index}]", parameters, problems)
+        if constraint is not None and len(problems) == before:
+            found.append(constraint)
+    return tuple(dict.fromkeys(found))
+
+
+def _read(
+    line: object, where: str, parameters: Mapping[str, Parameter], problems: list[Problem]
+) -> Constraint | None:
+    if not isinstance(line, str):
+        problems.append(Problem(where, f"{line!r} is not a line of text", f"{_SHAPE} Put it in quotes."))
+        return None
+    main, word, rest = line.partition(" if ")
+    match = _COMPARISON.fullmatch(main)
+    if match is None:
+        problems.append(Problem(where, f"{line!r} is not a constraint", _SHAPE))
+        return None
+    name, op, text = match.groups()
+    op = "=" if op == "==" else op
+    percent = text.endswith("%")
+    number = _number(text.removesuffix("%"))
+    _check_name(name, where, parameters, problems)
+    if number is None:
+        problems.append(Problem(where, f"{text!r} is not a number", "Write one such as 16, 1e9 or 0.5%."))
+        return None
+    if percent and name not in KNOWN_COSTS:
+        fix = f"Write a number; percentages go with {', '.join(KNOWN_COSTS)}."
+        problems.append(Problem(where, f"{text} of {name} means nothing", fix))
+    if name in KNOWN_COSTS and number < 0:
+        problems.append(Problem(where, f"{name} is never {text}", "Write a number of 0 or more."))
+    conditions = (
+        [_condition(part, where, parameters, problems) for part in rest.split(" and ")] if word else []
+    )
+    value = number / 100 if percent else _value(text)
+    return Constraint(Comparison(name, op, value), percent, tuple(c for c in conditions if c is not None))
+
+
+def _check_name(name: str, where: str, parameters: Mapping[str, Parameter], problems: list[Problem]) -> None:
+    """Whether a constraint can be about `name`: a known cost, or a parameter whose values are numbers."""
+    if name in KNOWN_COSTS:
+        return
+    numbers = [key for key, parameter in parameters.items() if _has_numbers(parameter)]
+    if name not in parameters:
+        problems.append(
+            Problem(where, f"unknown name {name!r}", did_you_mean(name, [*KNOWN_COSTS, *numbers]))
+        )
+    elif not _has_numbers(parameters[name]):
+        fix = f"Drop choices of {name} instead, or put it after if."
+        problems.append(Problem(where, f"{name} has no numbers to compare", fix))
+
+
+def _has_numbers(parameter: Parameter) -> bool:
+    if isinstance(parameter, Categorical):
+        return all(isinstance(c, int | float) and not isinstance(c, bool) for c in parameter.choices)
+    return True
+
+
+def _condition(
+    text: str, where: str, parameters: Mapping[str, Parameter], problems: list[Problem]
+) -> Comparison | None:
+    match = _COMPARISON.fullmatch(text)
+    if match is None:
+        fix = "Write if NAME = VALUE, such as if lora.dora = true, joined by and."
+        problems.append(Problem(where, f"{text.strip()!r} is not a comparison", fix))
+        return None
+    name, op, written = match.groups()
+    op = "=" if op == "==" else op
+    if name not in parameters:
+        what = f"{name!r} is a cost" if name in KNOWN_COSTS else f"unknown parameter {name!r}"
+        problems.append(Problem(where, f"{what}, after if", did_you_mean(name, parameters)))
+        return None
+    parameter = parameters[name]
+    value = _value(written)
+    if isinstance(parameter, Categorical) and not _has_numbers(parameter):
+        if op not in ("=", "!="):
+            problems.append(Problem(where, f"the values of {name} have no order", "Compare with = or !=."))
+        elif parameter.problem(value) is not None:
+            fix = did_you_mean(written, map(_word, parameter.choices))
+            problems.append(Problem(where, f"{name} is never {written!r}", fix))
+    elif _number(written) is None:
+        what = f"{written!r} is not a number, as {name} is"
+        problems.append(
+            Problem(where, what, f"Write one such as {'8' if isinstance(parameter, Int) else '0.1'}.")
+        )
+    return Comparison(name, op, value)
+
+
+def _value(written: str) -> Value:
+    """What is written after an operator, read as YAML reads a scalar."""
+    if written in ("true", "false"):
+        return written == "true"
+    number = _number(written)
+    if number is None:
+        return written
+    return int(number) if number == int(number) else number
+
+
+def _word(value: Value) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _number(text: str) -> float | None:
+    """A finite number, as YAML writes it."""
+    try:
+        value = float(text.replace("_", " "))
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.12g}%"

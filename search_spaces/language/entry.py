@@ -1,0 +1,135 @@
+"""One entry of `parameters:` as it is read: its place, its problems, and the checks that every form shares."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from search_spaces.errors import Problem, did_you_mean
+from search_spaces.model.shape import FUSED, TARGETS, is_targets
+from search_spaces.parameters.types import Categorical, Float, Int, Parameter, TopLayers, Value
+
+CENTERED_FIELDS = ("center", "scale", "kind")
+ROLES = (*TARGETS["all"], *dict.fromkeys(FUSED.values()))
+
+_TINY = 1e-12
+_LIMITS: dict[str, tuple[float, float]] = {
+    "learning_rate": (_TINY, 10.0),
+    "dropout": (0.0, 0.95),
+    "rank": (1, math.inf),
+    "batch_size": (1, math.inf),
+    "epochs": (1, math.inf),
+    "weight_decay": (0.0, math.inf),
+    "warmup": (0.0, 1.0),
+    "cooldown": (0.0, 1.0),
+    "learning_rate_factor": (_TINY, 1000.0),
+    "sequence_length": (8, math.inf),
+}
+"""What a knob of this (local) name can take at all, whatever the family."""
+
+
+class Entry:
+    """One entry of `parameters:`; `problems` collects everything that is wrong with it."""
+
+    def __init__(self, where: str, problems: list[Problem]) -> None:
+        self.where = where
+        self.problems = problems
+
+    def wrong(self, field: str, what: str, fix: str) -> None:
+        """Note a problem of one field, or of the whole entry where `field` is empty."""
+        self.problems.append(Problem(self.where + field, what, fix))
+
+    def number(self, value: object, field: str, *, whole: bool) -> float | int | None:
+        """The value as a number, or None and a problem."""
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            self.wrong(
+                field, f"{value!r} is not a number", "Write a number such as " + ("8." if whole else "1e-3.")
+            )
+            return None
+        if whole and value != int(value):
+            self.wrong(field, f"{value} is not a whole number", f"Write {round(value)}.")
+            return None
+        return int(value) if whole else float(value)
+
+    def possible(self, parameter: Parameter, value: float, field: str) -> bool:
+        """Whether the parameter can be that number at all, or else a problem."""
+        low, high = (1, math.inf) if isinstance(parameter, TopLayers) else limits(parameter)
+        if low <= value <= high:
+            return True
+        allowed = "above 0" if low == _TINY else f"{low:g} or more"
+        allowed += "" if math.isinf(high) else f", at most {high:g}"
+        self.wrong(field, f"{value:g} is impossible", f"It must be {allowed}.")
+        return False
+
+    def value(self, parameter: Parameter, value: object, field: str) -> Value | None:
+        """The value as the parameter's type, or None and a problem."""
+        if isinstance(parameter, Categorical):
+            return self._choice(parameter, value, field)
+        number = self.number(value, field, whole=not isinstance(parameter, Float))
+        if number is None or not self.possible(parameter, number, field):
+            return None
+        return number
+
+    def _choice(self, parameter: Categorical, value: object, field: str) -> Value | None:
+        if all(
+            isinstance(choice, int | float) and not isinstance(choice, bool) for choice in parameter.choices
+        ):
+            whole = all(isinstance(choice, int) for choice in parameter.choices)
+            number = self.number(value, field, whole=whole)
+            return number if number is not None and self.possible(parameter, number, field) else None
+        if parameter.problem(value) is None or (is_targets_parameter(parameter) and names_roles(value)):
+            assert isinstance(value, bool | int | float | str)
+            return value
+        if is_targets_parameter(parameter):
+            fix = f"Write {', '.join(TARGETS)}, or roles among {', '.join(sorted(ROLES))} joined by '+'."
+        else:
+            fix = did_you_mean(str(value), map(str, parameter.choices))
+        self.wrong(field, f"{value!r} is not a choice", fix)
+        return None
+
+    def check_range(
+        self, parameter: Float | Int, low: float, high: float, log: bool, step: float | None, given: Mapping
+    ) -> bool:
+        before = len(self.problems)
+        for field, value in (("low", low), ("high", high)):
+            if field in given:
+                self.possible(parameter, value, f".{field}")
+        if len(self.problems) > before:
+            return False
+        side = "low" if "low" in given else "high"
+        if low > high:
+            other = "high" if side == "low" else "low"
+            fix = (
+                "Swap them."
+                if other in given
+                else f"Give {other} as well: it is {high if side == 'low' else low:g}."
+            )
+            self.wrong(f".{side}", f"low {low:g} is above high {high:g}", fix)
+        if log and low <= 0:
+            self.wrong(".low", f"{low:g} has no logarithm", "Raise low above 0, or write log: false.")
+        if log and step not in (None, 1):
+            self.wrong(".step", "a logarithmic range has no steps", "Drop step, or write log: false.")
+        elif step is not None and step <= 0:
+            self.wrong(".step", f"{step:g} is not above 0", "Give the distance between neighbours.")
+        elif step is not None and not log and low <= high:
+            steps = (high - low) / step
+            if abs(steps - round(steps)) > 1e-6:
+                good = low + math.floor(steps) * step
+                self.wrong(
+                    f".{side}", f"{low:g} to {high:g} is no multiple of step {step:g}", f"Use high {good:g}."
+                )
+        return len(self.problems) == before
+
+
+def limits(parameter: Parameter) -> tuple[float, float]:
+    """What the parameter can be at all, by its local name."""
+    return _LIMITS.get(parameter.name.rpartition(".")[2], (-math.inf, math.inf))
+
+
+def is_targets_parameter(parameter: Parameter) -> bool:
+    return parameter.name.rpartition(".")[2] == "targets"
+
+
+def names_roles(value: object) -> bool:
+    """Whether the value is a set of roles as `ModelShape.select` reads it."""
+    return isinstance(value, str) and is_targets(value)

@@ -1,0 +1,219 @@
+"""A space made of others: `include` names presets and files, and later lines override earlier ones.
+
+    include: lora                        # one preset or file, or a list; files relative to this one's folder
+    families: [lora]                     # replaces those of what is included
+    parameters: {lora.rank: {high: 8}}   # on top of what is included, field by field
+    constraints: ["trainable_params <= 1%"]        # added to those of what is included
+
+What is included in turn may include. Families of several inclusions are put together. A file without families
+is a part of a space: it can be included beside others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from search_spaces.errors import InvalidInputError, Problem, did_you_mean
+from search_spaces.language.yaml_io import load_yaml
+
+PRESETS = Path(__file__).parent.parent / "presets"
+
+KEYS = ("include", "families", "parameters", "constraints")
+
+_FORMS = ("choices", "mask", "range", "subset", "profile", "center")
+_BOUNDS = {"low", "high", "log", "step"}
+
+
+@dataclass
+class Composed:
+    """What a space and everything it includes say together, unchecked but for the inclusions themselves.
+
+    Args:
+        families: as written last, or those of the inclusions together.
+        parameters: one entry a name.
+        constraints: all of them.
+        inherited: the parameters of which every line comes from an inclusion; one that no longer has its
+            family is not an error.
+    """
+
+    families: Any = None
+    parameters: Any = field(default_factory=dict)
+    constraints: Any = field(default_factory=list)
+    inherited: set[str] = field(default_factory=set)
+
+
+def preset_names() -> list[str]:
+    """The presets that come with the package."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def is_preset(spec: str) -> bool:
+    """Whether a string is meant as a preset's name and not as a file's path."""
+    return not spec.endswith((".yaml", ".yml")) and "/" not in spec and "\\" not in spec
+
+
+def find_spec(spec: str | Path | Mapping[str, Any], folder: Path) -> tuple[Mapping[str, Any], Path]:
+    """The mapping behind a preset's name or a file's path, unchecked, and the folder of what it includes.
+
+    Raises:
+        InvalidInputError: there is no such preset or file, or it does not hold a mapping.
+    """
+    if isinstance(spec, Mapping):
+        return spec, folder
+    if isinstance(spec, str) and is_preset(spec):
+        path = PRESETS / f"{spec}.yaml"
+        if not path.exists():
+            fix = did_you_mean(spec, preset_names())
+            raise InvalidInputError(
+                Problem("", f"no preset is called {spec!r}", f"{fix} A file ends in .yaml.")
+            )
+    else:
+        path = folder / Path(spec).expanduser()
+    mapping = load_yaml(path)
+    if not isinstance(mapping, Mapping):
+        raise InvalidInputError(
+            Problem(str(path), "holds no mapping", "Begin with a line families: [lora, head].")
+        )
+    return mapping, path.parent
+
+
+def compose(
+    mapping: Mapping[str, Any],
+    folder: Path,
+    check: Callable[[Composed], list[Problem]],
+    problems: list[Problem],
+    within: tuple[str, ...] = (),
+) -> Composed:
+    """Follow the inclusions of a mapping, depth first.
+
+    Args:
+        folder: that relative paths of included files start from.
+        check: what is wrong with an inclusion on its own.
+        problems: gets what is wrong with the inclusions, and with the mapping's keys.
+        within: what is being included already, from the outside in.
+    """
+    for key in mapping:
+        if key not in KEYS:
+            problems.append(Problem(str(key), "unknown key", did_you_mean(str(key), KEYS)))
+    total = Composed()
+    given = mapping.get("include")
+    names = [] if given is None else given if isinstance(given, list | tuple) else [given]
+    for index, name in enumerate(names):
+        where = f"include[{index}]" if isinstance(given, list | tuple) else "include"
+        part = _included(name, where, folder, check, problems, within)
+        if part is not None:
+            _add(total, part)
+    own = Composed(mapping.get("families"), mapping.get("parameters"), mapping.get("constraints"))
+    return _override(total, own)
+
+
+def _included(
+    name: object,
+    where: str,
+    folder: Path,
+    check: Callable[[Composed], list[Problem]],
+    problems: list[Problem],
+    within: tuple[str, ...],
+) -> Composed | None:
+    if not isinstance(name, str | Path) or not str(name):
+        problems.append(Problem(where, f"{name!r} is not a name", "Write a preset's name or a file's path."))
+        return None
+    preset = isinstance(name, str) and is_preset(name)
+    key = str(name) if preset else str((folder / Path(name).expanduser()).resolve())
+    if key in within:
+        circle = " -> ".join((*within[within.index(key) :], key))
+        problems.append(Problem(where, f"includes itself ({circle})", "Drop one of these inclusions."))
+        return None
+    found: list[Problem] = []
+    try:
+        mapping, inner = find_spec(name, folder)
+        part = compose(mapping, inner, check, found, (*within, key))
+        found = found or check(part)
+    except InvalidInputError as error:
+        found = error.problems
+        part = None
+    problems.extend(
+        Problem(f"{where}: {problem.where}".removesuffix(": "), problem.what, problem.fix)
+        for problem in found
+    )
+    return None if found else part
+
+
+def _add(total: Composed, part: Composed) -> None:
+    """Put one inclusion after those before it."""
+    names = [
+        name for found in (total.families, part.families) if found is not None for name in _listed(found)
+    ]
+    total.families = "all" if "all" in names else list(dict.fromkeys(names)) or None
+    for name, entry in part.parameters.items():
+        total.parameters[name] = merged(total.parameters[name], entry) if name in total.parameters else entry
+    total.constraints.extend(
+        constraint for constraint in part.constraints if constraint not in total.constraints
+    )
+    total.inherited = set(total.parameters)
+
+
+def _override(total: Composed, own: Composed) -> Composed:
+    """What the file itself says, on top of its inclusions; what is no mapping or list is passed on."""
+    families = total.families if own.families is None else own.families
+    if own.parameters is not None and not isinstance(own.parameters, Mapping):
+        return Composed(families, own.parameters, own.constraints)
+    parameters = dict(total.parameters)
+    for name, entry in (own.parameters or {}).items():
+        parameters[name] = merged(parameters[name], entry) if name in parameters else entry
+    inherited = total.inherited - set(own.parameters or {})
+    constraints = [own.constraints] if isinstance(own.constraints, str) else own.constraints
+    if constraints is not None and not isinstance(constraints, list | tuple):
+        return Composed(families, parameters, constraints, inherited)
+    return Composed(families, parameters, [*total.constraints, *(constraints or [])], inherited)
+
+
+def merged(earlier: object, later: object) -> object:
+    """Two entries of one parameter: fields of the later one win.
+
+    A value or a list replaces everything but a condition, and so does a mapping that makes another kind of
+    parameter of it (of a range a mask, say). The earlier default moves inside of later bounds.
+    """
+    if later is None or (earlier is None and not isinstance(later, Mapping)):
+        return later
+    if not isinstance(earlier, Mapping):
+        only_adds = isinstance(later, Mapping) and set(later) <= {"when", "default"}
+        earlier = {"choices": _listed(earlier)} if only_adds and earlier is not None else {}
+    when = {"when": earlier["when"]} if "when" in earlier else {}
+    if not isinstance(later, Mapping):
+        return {"choices": _listed(later), **when} if when else later
+    old, new = _form(earlier), _form(later)
+    if new is None or old is None or old == new or (new == "bounds" and old in ("profile", "center")):
+        return _with_default_inside({**earlier, **later}, earlier, later)
+    if new == "profile" and old == "bounds":
+        kept = {name: value for name, value in earlier.items() if name not in ("log", "step")}
+        return _with_default_inside({**kept, **later}, earlier, later)
+    return {**when, **later}
+
+
+def _form(entry: Mapping[str, Any]) -> str | None:
+    """What kind of parameter an entry makes; None where it says no more than a default and a condition."""
+    for form in _FORMS:
+        if form in entry:
+            return form
+    return "bounds" if _BOUNDS & set(entry) else None
+
+
+def _listed(value: object) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _with_default_inside(
+    entry: dict[str, Any], earlier: Mapping[str, Any], later: Mapping[str, Any]
+) -> dict[str, Any]:
+    default = earlier.get("default")
+    if "default" in later or not isinstance(default, int | float) or isinstance(default, bool):
+        return entry
+    for bound, beyond in (("low", min), ("high", max)):
+        value = later.get(bound)
+        if isinstance(value, int | float) and beyond(default, value) == default:
+            entry["default"] = value
+    return entry

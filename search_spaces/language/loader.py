@@ -1,0 +1,374 @@
+"""From what a person writes to a search space: a preset's name, a YAML file or an inline mapping.
+
+    include: lora-plain                # a preset or a file to start from, or a list; see composition.py
+    families: [lora, ia3, head]        # each brings its own knobs; `all` for every family there is
+    parameters:                        # change them by name; see overrides.py for what can be written
+      lora.rank: {low: 1, high: 16}
+      lora.layers: {mask: true}
+      lora.scale: {when: {lora.dora: true}}
+      batch_size: 16
+    constraints:                       # what every configuration keeps; see constraints.py
+      - trainable_params <= 0.5%
+
+The space is `family`, then each family's knobs as `family.knob`, which exist only where the family is the
+one chosen, then the knobs of training (training.py), which every family shares. All of it is optional but
+the families, which `include` may bring. `docs/spaces.md` is the guide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from search_spaces.errors import InvalidInputError, Problem, did_you_mean
+from search_spaces.families import REGISTRY
+from search_spaces.families.framework.base import Family, TaskType, refusal
+from search_spaces.language.conditions import in_order, with_conditions, without_the_impossible
+from search_spaces.language.constraints import Constraint, read_constraints
+from search_spaces.language.includes import PRESETS, Composed, compose, find_spec, is_preset, preset_names
+from search_spaces.language.override_forms import spell_out
+from search_spaces.language.overrides import Override
+from search_spaces.model.shape import FUSED, TARGETS, ModelShape
+from search_spaces.parameters.structured import Sides, TargetSubset
+from search_spaces.parameters.training import ON_REQUEST, TRAINING, missing_libraries, training_knobs
+from search_spaces.parameters.types import Categorical, Int, Parameter, Structured
+from search_spaces.space import SearchSpace
+
+__all__ = ["PRESETS", "TRAINING", "LoadedSpace", "is_preset", "load_space", "preset_names"]
+
+
+@dataclass(frozen=True)
+class LoadedSpace:
+    """A search space and how it came about.
+
+    Args:
+        space: bound to the model's depth where a shape was given.
+        spec: the plain mapping that spells every range out; `load_space(spec)` gives the same space.
+        left_out: why a family that the spec names cannot be used on this model and task, by family.
+        narrowed: which choices the model cannot offer, and which parameters can never exist, by parameter.
+        constraints: what every configuration shall keep. `space` knows nothing of them: those on costs need
+            the costs of a model.
+    """
+
+    space: SearchSpace
+    spec: dict[str, Any]
+    left_out: dict[str, str] = field(default_factory=dict)
+    narrowed: dict[str, str] = field(default_factory=dict)
+    constraints: tuple[Constraint, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What a space says, checked but for the model."""
+
+    families: list[Family]
+    training: tuple[Parameter, ...]
+    parameters: dict[str, Parameter]
+    constraints: tuple[Constraint, ...]
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        originals = _originals(self.families, self.training)
+        spelt: dict[str, Any] = {
+            "families": [family.name for family in self.families],
+            "parameters": {name: spell_out(self.parameters[name], p) for name, p in originals.items()},
+        }
+        return spelt | ({"constraints": [str(c) for c in self.constraints]} if self.constraints else {})
+
+
+def load_space(
+    spec: str | Path | Mapping[str, Any],
+    *,
+    shape: ModelShape | None = None,
+    task: TaskType | None = None,
+    folder: str | Path = "",
+) -> LoadedSpace:
+    """Read a search space and, where the model is known, fit it to the model.
+
+    Args:
+        spec: a preset's name, a YAML file's path, or the mapping that such a file holds.
+        shape: of the model. Families that cannot work on it are left out, choices of `targets` that name
+            nothing in it (or the same matrices as another choice) are dropped, layers become concrete.
+        task: what the model is to learn; by default what the shape's head is for.
+        folder: that relative paths start from; those of a file's own inclusions start from the file's folder.
+
+    Raises:
+        InvalidInputError: every problem of the spec at once, or that no family is left for the model.
+    """
+    problems: list[Problem] = []
+    mapping, inner = find_spec(spec, Path(folder))
+    within = () if isinstance(spec, Mapping) else (_key(spec, Path(folder)),)
+    composed = compose(mapping, inner, _check, problems, within)
+    if composed.families is None and problems:  # what could not be included would have brought them
+        raise InvalidInputError(problems)
+    read = _read(composed, problems)
+    if problems:
+        raise InvalidInputError(problems)
+    narrowed: dict[str, str] = {}
+    if shape is None:
+        space = _assemble(read.families, read.parameters, narrowed, problems)
+        return LoadedSpace(space, read.spec, {}, narrowed, read.constraints)
+    left_out = {f.name: why for f in read.families if (why := refusal(f, shape, task or shape.task))}
+    families = [family for family in read.families if family.name not in left_out]
+    if not families:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+        raise InvalidInputError(
+            Problem(
+                "families", f"none can work on this model and task ({reasons})", "Add others, such as head."
+            )
+        )
+    names = _originals(families, read.training)
+    fitted = {name: _fit(read.parameters[name], shape, narrowed, problems) for name in names}
+    if problems:
+        raise InvalidInputError(problems)
+    space = _assemble(families, fitted, narrowed, problems)
+    space = space.bind(shape.depth, [matrix.role for matrix in shape.matrices], shape.decoder_depth)
+    return LoadedSpace(space, read.spec, left_out, narrowed, read.constraints)
+
+
+def _key(spec: str | Path, folder: Path) -> str:
+    if isinstance(spec, str) and is_preset(spec):
+        return spec
+    return str((folder / Path(spec).expanduser()).resolve())
+
+
+def _check(part: Composed) -> list[Problem]:
+    """What is wrong with an inclusion. One without families is checked with the whole."""
+    problems: list[Problem] = []
+    if part.families is not None:
+        _read(part, problems)
+    elif not isinstance(part.parameters, Mapping):
+        problems.append(_no_mapping(part.parameters))
+    elif not isinstance(part.constraints, list):
+        read_constraints(part.constraints, {}, problems)
+    return problems
+
+
+def _read(composed: Composed, problems: list[Problem]) -> _Read:
+    families = _families(composed.families, problems)
+    training = training_knobs(composed.parameters)
+    originals = _originals(families, training)
+    entries = _entries(composed, originals, families, problems)
+    changed = {
+        name: Override(f"parameters.{name}", problems).apply(original, entries[name])
+        if name in entries
+        else original
+        for name, original in originals.items()
+    }
+    if families:
+        family = _family(families)
+        needed = [p.name for p in TRAINING] + [f"{f.name}.learning_rate" for f in families]
+        conditional = with_conditions({"family": family, **changed}, entries, needed, problems)
+        changed = {name: conditional[name] for name in originals}
+        in_order([family, *changed.values()], problems)
+    concrete: dict[str, Parameter] = {"family": _family(families)} if families else {}
+    concrete |= {part.name: part for p in changed.values() for part in _parts(p)}
+    if not problems:
+        problems += missing_libraries(changed)
+    return _Read(families, training, changed, read_constraints(composed.constraints, concrete, problems))
+
+
+def _parts(parameter: Parameter) -> tuple[Parameter, ...]:
+    """The names that a constraint can speak of, on any model; roles and layers that one lacks are absent."""
+    if not isinstance(parameter, Structured):
+        return (parameter,)
+    return parameter.bind(2, (*TARGETS["all"], *dict.fromkeys(FUSED.values())), 1)
+
+
+def _family(families: Sequence[Family]) -> Categorical:
+    return Categorical(name="family", choices=tuple(f.name for f in families))
+
+
+def _families(given: object, problems: list[Problem]) -> list[Family]:
+    names = list(REGISTRY) if given == "all" else [given] if isinstance(given, str) else given
+    if not isinstance(names, list | tuple) or not names:
+        known = ", ".join(REGISTRY)
+        what = "missing" if given is None else f"{given!r} is not a list of families"
+        problems.append(Problem("families", what, f"Write all, or a list of some of: {known}."))
+        return []
+    families: list[Family] = []
+    for index, name in enumerate(names):
+        if not isinstance(name, str) or name not in REGISTRY:
+            problems.append(
+                Problem(f"families[{index}]", f"unknown family {name!r}", did_you_mean(str(name), REGISTRY))
+            )
+        elif REGISTRY[name] in families:
+            problems.append(Problem(f"families[{index}]", f"{name!r} is there twice", "Keep one."))
+        else:
+            families.append(REGISTRY[name])
+    return families
+
+
+def _knobs(families: Sequence[Family]) -> list[Parameter]:
+    """The families' own parameters under their full names."""
+    return [
+        replace(
+            knob,
+            name=f"{family.name}.{knob.name}",
+            when={"family": (family.name,)}
+            | {f"{family.name}.{p}": values for p, values in knob.when.items()},
+        )
+        for family in families
+        for knob in family.knobs
+    ]
+
+
+def _originals(families: Sequence[Family], training: Sequence[Parameter]) -> dict[str, Parameter]:
+    """Every parameter as it is where the file says nothing, by name."""
+    return {p.name: p for p in (*_knobs(families), *training)}
+
+
+def _entries(
+    composed: Composed,
+    originals: Mapping[str, Parameter],
+    families: Sequence[Family],
+    problems: list[Problem],
+) -> dict[str, Any]:
+    """The file's entries for parameters that there are."""
+    given = composed.parameters
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        problems.append(_no_mapping(given))
+        return {}
+    names = [family.name for family in families]
+    for name in given:
+        where = f"parameters.{name}"
+        family = str(name).partition(".")[0]
+        absent = family in REGISTRY and family not in names
+        if name in originals or (absent and name in composed.inherited):
+            continue
+        if name == "family":
+            problems.append(Problem(where, "not set here", "List the families under families."))
+        elif absent:
+            fix = f"Add {family} to families, or drop this line."
+            problems.append(Problem(where, f"family {family!r} is not in the space", fix))
+        elif name in ON_REQUEST:
+            problems.append(Problem(where, "has nothing to act on in this space", ON_REQUEST[str(name)]))
+        else:
+            problems.append(
+                Problem(where, "unknown parameter", did_you_mean(str(name), (*originals, *ON_REQUEST)))
+            )
+    return {name: entry for name, entry in given.items() if name in originals}
+
+
+def _no_mapping(given: object) -> Problem:
+    return Problem("parameters", f"{given!r} is not a mapping", "Write name: value pairs below it.")
+
+
+def _assemble(
+    families: Sequence[Family],
+    parameters: Mapping[str, Parameter],
+    narrowed: dict[str, str],
+    problems: list[Problem],
+) -> SearchSpace:
+    ordered = in_order([_family(families), *parameters.values()], problems)
+    assert not problems, "circles are found when the space is read"
+    switches = tuple(f"{f.name}.{group}" for f in families for group in f.switches)
+    return SearchSpace(tuple(without_the_impossible(ordered, narrowed)), switches)
+
+
+def _fit(
+    parameter: Parameter,
+    shape: ModelShape,
+    narrowed: dict[str, str],
+    problems: list[Problem],
+    side: str = "",
+) -> Parameter:
+    """The parameter with what this model can offer, or one side of it."""
+    knob = parameter.name.rpartition(".")[2]
+    if isinstance(parameter, Sides):
+        return _fit_sides(parameter, shape, narrowed, problems)
+    if isinstance(parameter, TargetSubset):
+        return _fit_subset(parameter, shape, problems)
+    if knob == "targets" and isinstance(parameter, Categorical):
+        return _fit_targets(parameter, shape, narrowed, problems, side)
+    if shape.quantized and isinstance(parameter, Categorical):
+        return _fit_quantized(parameter, shape, narrowed, problems)
+    if knob == "layers" and not isinstance(parameter, Structured):
+        assert isinstance(parameter, Categorical | Int)
+        deepest = max(map(int, parameter.choices)) if isinstance(parameter, Categorical) else parameter.high
+        depth = {"": shape.depth, "encoder": shape.encoder_depth, "decoder": shape.decoder_depth}[side]
+        if deepest > depth:
+            whole = f"{'an' if side == 'encoder' else 'a'} {side or 'model'}"
+            what = f"asks for {deepest} layers of {whole} that has {depth}"
+            problems.append(Problem(f"parameters.{parameter.name}", what, f"Use at most {depth}."))
+    return parameter
+
+
+def _fit_sides(
+    parameter: Sides, shape: ModelShape, narrowed: dict[str, str], problems: list[Problem]
+) -> Parameter:
+    if shape.decoder_depth:
+        return replace(
+            parameter,
+            encoder=_fit(parameter.encoder, shape, narrowed, problems, "encoder"),
+            decoder=_fit(parameter.decoder, shape, narrowed, problems, "decoder"),
+        )
+    if parameter.encoder != parameter.decoder:
+        what = f"its encoder and its decoder differ, and a {shape.model_type} has one stack"
+        problems.append(Problem(f"parameters.{parameter.name}.sides", what, "Write it without sides."))
+        return parameter
+    narrowed[parameter.name] = f"one for both sides, since a {shape.model_type} has one stack"
+    return _fit(replace(parameter.encoder, when=parameter.when), shape, narrowed, problems)
+
+
+def _fit_targets(
+    parameter: Categorical,
+    shape: ModelShape,
+    narrowed: dict[str, str],
+    problems: list[Problem],
+    side: str,
+) -> Parameter:
+    of_model = f"the {side} of a {shape.model_type}" if side else f"a {shape.model_type}"
+    kept: dict[tuple[Any, ...], Any] = {}
+    dropped: list[str] = []
+    for choice in parameter.choices:
+        try:
+            matrices = shape.select(f"{side}.{choice}" if side else str(choice))
+        except ValueError:
+            dropped.append(f"{choice} names nothing in {of_model}")
+            continue
+        if matrices in kept:
+            dropped.append(f"{choice} is the same as {kept[matrices]} in {of_model}")
+        else:
+            kept[matrices] = choice
+    if not kept:
+        fix = "Name matrices that the model has: attention, feed-forward or all."
+        problems.append(Problem(f"parameters.{parameter.name}", "; ".join(dropped), fix))
+        return parameter
+    if dropped:
+        narrowed[f"{parameter.name}.{side}" if side else parameter.name] = "; ".join(dropped)
+    choices = tuple(kept.values())
+    default = parameter.default if parameter.default in choices else choices[0]
+    return replace(parameter, choices=choices, default=default)
+
+
+def _fit_quantized(
+    parameter: Categorical, shape: ModelShape, narrowed: dict[str, str], problems: list[Problem]
+) -> Parameter:
+    """Without the values that read weights."""
+    family, _, knob = parameter.name.partition(".")
+    reading = REGISTRY[family].reads_weights.get(knob, ()) if family in REGISTRY else ()
+    choices = tuple(choice for choice in parameter.choices if choice not in reading)
+    if len(choices) == len(parameter.choices):
+        return parameter
+    read = [knob if value is True else str(value) for value in reading]
+    what = f"{', '.join(read)} reads the weights, which are quantised"
+    if not choices:
+        problems.append(Problem(f"parameters.{parameter.name}", what, "Give another value."))
+        return parameter
+    narrowed[parameter.name] = what
+    default = parameter.default if parameter.default in choices else choices[0]
+    return replace(parameter, choices=choices, default=default)
+
+
+def _fit_subset(parameter: TargetSubset, shape: ModelShape, problems: list[Problem]) -> Parameter:
+    try:
+        parameter.bind(shape.depth, [matrix.role for matrix in shape.matrices])
+    except ValueError as error:
+        what = str(error).removeprefix(f"{parameter.name}: ")
+        problems.append(Problem(f"parameters.{parameter.name}.subset", what, "Name roles that it has."))
+    return parameter

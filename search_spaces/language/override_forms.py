@@ -1,0 +1,179 @@
+"""The forms of a parameter that are more than a range or a list, and how every form is spelt out.
+
+Each function takes the `Entry` that reads the entry, which collects the problems, and returns the new
+parameter, or the old one where there was a problem.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from search_spaces.errors import did_you_mean
+from search_spaces.language.entry import ROLES, Entry, names_roles
+from search_spaces.model.shape import SIDES, TARGETS
+from search_spaces.parameters.centered import KINDS, Centred, spelt_out
+from search_spaces.parameters.structured import RankProfile, Sides, TargetSubset
+from search_spaces.parameters.types import (
+    Categorical,
+    Float,
+    Int,
+    LayerMask,
+    LayerRange,
+    Parameter,
+    Structured,
+    TopLayers,
+)
+
+
+def layers(entry: Entry, parameter: TopLayers, given: Mapping[str, Any]) -> Parameter:
+    """A number of top layers, a range of it, neighbouring layers, or a mask."""
+    switched = {"mask": isinstance(parameter, LayerMask), "range": isinstance(parameter, LayerRange)}
+    for field in ("mask", "range"):
+        switched[field] = given.get(field, switched[field])
+        if not isinstance(switched[field], bool):
+            entry.wrong(f".{field}", f"{switched[field]!r} is not true or false", f"Write {field}: true.")
+            return parameter
+    if switched["mask"] and switched["range"]:
+        entry.wrong(".range", "a mask is there as well", "Keep one of the two.")
+        return parameter
+    numbers = {}
+    for field in ("low", "high", "default"):
+        if given.get(field) is not None:
+            value = entry.number(given[field], f".{field}", whole=True)
+            if value is None or not entry.possible(parameter, value, f".{field}"):
+                return parameter
+            numbers[field] = int(value)
+    if switched["mask"] or switched["range"]:
+        kept = ("default",) if switched["range"] else ()
+        extra = next((field for field in numbers if field not in kept), None)
+        if extra is not None:
+            form = "mask has switches" if switched["mask"] else "range has a start and a count"
+            entry.wrong(f".{extra}", f"a {form}, no range of numbers", "Drop it, or drop the form.")
+            return parameter
+        if switched["mask"]:
+            return LayerMask(name=parameter.name, when=parameter.when)
+        return LayerRange(
+            name=parameter.name, when=parameter.when, default=numbers.get("default", parameter.default)
+        )
+    return _number_of_layers(entry, parameter, numbers)
+
+
+def _number_of_layers(entry: Entry, parameter: TopLayers, numbers: Mapping[str, int]) -> Parameter:
+    if "high" in numbers:
+        low, high = numbers.get("low", 1), numbers["high"]
+        if low > high:
+            entry.wrong(".low", f"low {low} is above high {high}", "Swap them.")
+            return parameter
+        default = numbers.get("default", high)
+        return Int(name=parameter.name, when=parameter.when, low=low, high=high, default=default)
+    if "low" in numbers:
+        entry.wrong(".low", "a range of layers needs its high end too", "Add high: the number of layers.")
+        return parameter
+    default = numbers.get("default", parameter.default)
+    return TopLayers(name=parameter.name, when=parameter.when, default=default)
+
+
+def subset(entry: Entry, parameter: Categorical, given: Mapping[str, Any]) -> Parameter:
+    """A switch for each role: `subset: true`, or a list of the roles that there is a choice of."""
+    wanted = given["subset"]
+    if wanted is False:
+        return parameter
+    roles = () if wanted is True else wanted
+    if not isinstance(roles, list | tuple) or (not roles and wanted is not True):
+        entry.wrong(".subset", f"{wanted!r} is not true or a list", "Write true, or roles such as [q, v, o].")
+        return parameter
+    for role in roles:
+        if role not in ROLES:
+            entry.wrong(".subset", f"{role!r} is no role", did_you_mean(str(role), ROLES))
+            return parameter
+    default = given.get("default", parameter.default)
+    if not names_roles(default):
+        fix = f"Write {', '.join(TARGETS)}, or roles joined by '+': those that are on."
+        entry.wrong(".default", f"{default!r} names no roles", fix)
+        return parameter
+    return TargetSubset(name=parameter.name, when=parameter.when, roles=tuple(roles), default=default)
+
+
+def centred(
+    entry: Entry, parameter: Float | Int, given: Mapping[str, Any], limits: tuple[float, float]
+) -> Parameter:
+    """A centre and a scale; what the parameter cannot be at all bounds it."""
+    whole = isinstance(parameter, Int)
+    for field in ("log", "step"):
+        if field in given:
+            fix = "Write kind: log." if field == "log" else "Drop step."
+            entry.wrong(f".{field}", "belongs to a range, not to a centre and a scale", fix)
+            return parameter
+    numbers: dict[str, Any] = {}
+    for field in ("center", "scale", "low", "high", "default"):
+        if given.get(field) is not None:
+            number = entry.number(given[field], f".{field}", whole=whole and field not in ("center", "scale"))
+            if number is None:
+                return parameter
+            numbers[field] = number
+    for field, example in (("center", "the customary value"), ("scale", "1.0, how far a step goes")):
+        if field not in numbers:
+            entry.wrong(f".{field}", "missing", f"Give {example}.")
+            return parameter
+    kind = given.get("kind", "log" if parameter.log else "linear")
+    if kind not in KINDS:
+        entry.wrong(".kind", f"{kind!r} is not a kind", did_you_mean(str(kind), KINDS))
+        return parameter
+    if any(
+        not entry.possible(parameter, numbers[field], f".{field}")
+        for field in ("center", "low", "high")
+        if field in numbers
+    ):
+        return parameter
+    # A knob that is never negative in its own range cannot be negative at all.
+    natural = (1 if whole and parameter.low >= 1 else 0) if parameter.low >= 0 else -float("inf")
+    return Centred(
+        name=parameter.name,
+        when=parameter.when,
+        centre=float(numbers["center"]),
+        scale=float(numbers["scale"]),
+        kind=kind,
+        low=max(numbers.get("low", natural), limits[0]),
+        high=min(numbers.get("high", float("inf")), limits[1]),
+        whole=whole,
+        default=numbers.get("default"),
+    )
+
+
+def spell_out(parameter: Parameter, original: Parameter) -> dict[str, Any]:
+    """The entry with which `original`, whatever its range, becomes `parameter`, conditions included."""
+    fields = _spell_form(parameter, original)
+    when = {name: list(values) for name, values in parameter.when.items() if name not in original.when}
+    return {**fields, "when": when} if when else fields
+
+
+def _spell_form(parameter: Parameter, original: Parameter) -> dict[str, Any]:
+    match parameter:
+        case Sides():
+            return {"sides": {side: _spell_form(parameter.on(side), original) for side in SIDES}}
+        case LayerMask():
+            return {"mask": True}
+        case LayerRange():
+            return {"range": True} | ({} if parameter.default is None else {"default": parameter.default})
+        case TopLayers():
+            return {"mask": False} | ({} if parameter.default is None else {"default": parameter.default})
+        case TargetSubset():
+            return {"subset": list(parameter.roles) or True, "default": parameter.default}
+        case RankProfile():
+            bounds = {"low": parameter.low, "high": parameter.high, "default": parameter.default}
+            return {"profile": True} | bounds
+        case Centred():
+            return spelt_out(parameter)
+        case Categorical():
+            return {"choices": list(parameter.choices), "default": parameter.default}
+        case Float() | Int():
+            fields: dict[str, Any] = {"low": parameter.low, "high": parameter.high}
+            if isinstance(original, Structured):
+                return fields | {"default": parameter.default}
+            fields["log"] = parameter.log
+            if not parameter.log and parameter.step is not None:
+                fields["step"] = parameter.step
+            return fields | {"default": parameter.default}
+        case _:
+            raise ValueError(f"{parameter.name}: a {type(parameter).__name__} has no form in a space file")

@@ -1,0 +1,210 @@
+"""A parameter as a space file writes it.
+
+A scalar fixes the parameter, a list gives its choices, a mapping changes single fields:
+
+    lora.rank: 8                                       fixed
+    lora.targets: ["q+v", all]                         choices
+    lora.rank: {low: 1, high: 16, default: 4}          a range: low, high, log, step, default
+    lora.learning_rate: {center: 3e-4, scale: 0.5}     a centre and a scale: kind, low, high, default
+    lora.rank: {profile: true, high: 32}               a rank that changes over the layers: low, high, default
+    lora.layers: {mask: true}                          a switch a layer
+    lora.layers: {range: true}                         neighbouring layers: default
+    lora.targets: {subset: true}                       a switch for each role of matrix; or {subset: [q, v, o]}
+    lora.layers: {sides: true}                         apart for encoder and decoder; or {sides: {decoder: 2}}
+    lora.scale: {when: {lora.dora: true}}              a condition, beside any of the mappings above
+
+`Override` reads these but the conditions, which `conditions.py` reads; `override_forms.py` knows the forms from
+`center` on. `docs/spaces.md` shows each in a whole file.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from search_spaces.errors import did_you_mean
+from search_spaces.language import override_forms
+from search_spaces.language.entry import CENTERED_FIELDS, Entry, is_targets_parameter, limits
+from search_spaces.model.shape import SIDES
+from search_spaces.parameters.structured import RankProfile, Sides
+from search_spaces.parameters.types import (
+    Categorical,
+    Float,
+    Int,
+    Parameter,
+    TopLayers,
+    Value,
+)
+
+_NUMBER_FIELDS = ("low", "high", "log", "step", "choices", "default", *CENTERED_FIELDS)
+_CHOICE_FIELDS = ("choices", "default")
+_LAYER_FIELDS = ("mask", "range", "sides", "low", "high", "choices", "default")
+
+
+class Override(Entry):
+    """Applies one entry of `parameters:` to a parameter."""
+
+    def apply(self, parameter: Parameter, given: object) -> Parameter:
+        """The changed parameter, or the old one where there was a problem."""
+        before = len(self.problems)
+        try:
+            changed = self._apply(parameter, given)
+        except ValueError as error:  # a rule of the parameter's own that is not checked here
+            self.wrong("", str(error).removeprefix(f"{parameter.name}: "), "Change the values.")
+            return parameter
+        return parameter if len(self.problems) > before else changed
+
+    def _apply(self, parameter: Parameter, given: object) -> Parameter:
+        if isinstance(given, Mapping):
+            fields = _fields(parameter)
+            for field in given:
+                if field not in fields:
+                    self.wrong(f".{field}", "unknown field", did_you_mean(str(field), fields))
+            if any(field not in fields for field in given):
+                return parameter
+            given = {field: value for field, value in given.items() if field != "when"}
+            if not given:
+                return parameter
+            if "sides" in given:
+                return sides(self, parameter, given)
+            if "choices" in given:
+                return self._choices(parameter, given["choices"], given.get("default"), ".choices")
+            if isinstance(parameter, TopLayers):
+                return override_forms.layers(self, parameter, given)
+            if isinstance(parameter, Float | Int):
+                if any(field in given for field in CENTERED_FIELDS):
+                    return override_forms.centred(self, parameter, given, limits(parameter))
+                if isinstance(parameter, Int) and "profile" in given:
+                    return profile(self, parameter, given)
+                return self._range(parameter, given)
+            assert isinstance(parameter, Categorical)
+            if "subset" in given:
+                return override_forms.subset(self, parameter, given)
+            return self._choices(parameter, list(parameter.choices), given.get("default"), ".choices")
+        if isinstance(given, list | tuple):
+            return self._choices(parameter, given, None, "")
+        if given is None:
+            self.wrong(
+                "", "empty", "Give a value to fix it, a list of choices, or a mapping such as {low: …}."
+            )
+            return parameter
+        return self._choices(parameter, [given], None, "")
+
+    def _choices(self, parameter: Parameter, given: object, default: object, field: str) -> Parameter:
+        if not isinstance(given, list | tuple) or not given:
+            self.wrong(field, f"{given!r} is not a list of choices", "Write them in brackets: [a, b].")
+            return parameter
+        values = [self.value(parameter, value, field) for value in given]
+        chosen = [value for value in values if value is not None]
+        if len(chosen) < len(values):
+            return parameter
+        if len(set(chosen)) < len(chosen):
+            self.wrong(field, f"a choice appears twice in {chosen}", "Keep each once.")
+            return parameter
+        number = not (isinstance(parameter, Categorical) and parameter.nominal)
+        if number:
+            chosen = sorted(chosen)  # ordered choices: their place in the list is their place on the scale
+        if default is None:
+            default = _closest(chosen, parameter.default) if number else None
+            if not number:
+                default = parameter.default if parameter.default in chosen else chosen[0]
+        elif default not in chosen:
+            self.wrong(
+                ".default",
+                f"{default!r} is not among the choices",
+                did_you_mean(str(default), map(str, chosen)),
+            )
+            return parameter
+        return Categorical(
+            name=parameter.name, when=parameter.when, choices=tuple(chosen), ordered=number, default=default
+        )
+
+    def _range(self, parameter: Float | Int, given: Mapping[str, Any]) -> Parameter:
+        whole = isinstance(parameter, Int)
+        numbers: dict[str, Any] = {}
+        for field in ("low", "high", "step", "default"):
+            if given.get(field) is not None:
+                numbers[field] = self.number(given[field], f".{field}", whole=whole)
+        log = given.get("log", parameter.log)
+        if not isinstance(log, bool):
+            self.wrong(".log", f"{log!r} is not true or false", "Write log: true or log: false.")
+        if None in numbers.values() or not isinstance(log, bool):
+            return parameter
+        low, high = numbers.get("low", parameter.low), numbers.get("high", parameter.high)
+        step = numbers.get("step", (1 if whole else None) if log else parameter.step)
+        if not self.check_range(parameter, low, high, log, step, given):
+            return parameter
+        # The class fills in a middle value where there is no default, so the old one is clipped afterwards.
+        fresh = replace(parameter, low=low, high=high, log=log, step=step, default=None)  # type: ignore[arg-type]
+        wanted = numbers.get("default", parameter.default)
+        if "default" in numbers and not low <= wanted <= high:
+            self.wrong(".default", f"{wanted:g} is outside {low:g} to {high:g}", "Move it inside.")
+            return parameter
+        return replace(fresh, default=_nearest(fresh, wanted))
+
+
+def _fields(parameter: Parameter) -> tuple[str, ...]:
+    if isinstance(parameter, TopLayers):
+        return (*_LAYER_FIELDS, "when")
+    if isinstance(parameter, Float | Int):
+        profile = ("profile", "sides") if isinstance(parameter, Int) and parameter.by_layer else ()
+        return (*_NUMBER_FIELDS, *profile, "when")
+    return (*_CHOICE_FIELDS, *(("subset", "sides") if is_targets_parameter(parameter) else ()), "when")
+
+
+def _closest(choices: list[Any], wanted: Any) -> Value:
+    if wanted is None:  # layers without a default: all of them
+        return choices[-1]
+    return min(choices, key=lambda choice: abs(choice - wanted))
+
+
+def _nearest(parameter: Float | Int, wanted: float) -> Value:
+    """The value of the parameter that is nearest to `wanted`; `wanted` itself wherever it is one."""
+    clipped = min(max(wanted, parameter.low), parameter.high)
+    snapped = parameter.from_unit(parameter.to_unit(clipped))
+    return clipped if math.isclose(snapped, clipped, rel_tol=1e-9, abs_tol=1e-12) else snapped
+
+
+def profile(entry: Override, parameter: Int, given: Mapping[str, Any]) -> Parameter:
+    """A rank for each layer; low, high and default are those of its level."""
+    if not isinstance(given["profile"], bool):
+        entry.wrong(".profile", f"{given['profile']!r} is not true or false", "Write profile: true.")
+        return parameter
+    extra = next((field for field in ("log", "step") if field in given), None)
+    if extra is not None and given["profile"]:
+        entry.wrong(f".{extra}", "a profile is logarithmic and has no steps", "Drop it.")
+        return parameter
+    rest = {field: value for field, value in given.items() if field != "profile"}
+    level = entry.apply(parameter, rest) if rest else parameter
+    if not given["profile"] or not isinstance(level, Int):
+        return level
+    return RankProfile(
+        name=parameter.name, when=parameter.when, low=level.low, high=level.high, default=level.default
+    )
+
+
+def sides(entry: Override, parameter: Parameter, given: Mapping[str, Any]) -> Parameter:
+    """Apart for encoder and decoder: `sides: true`, or a mapping of what differs on a side."""
+
+    wanted = given["sides"]
+    both = {field: value for field, value in given.items() if field != "sides"}
+    if wanted is False:
+        return entry.apply(parameter, both)
+    own = {} if wanted is True else wanted
+    if not isinstance(own, Mapping) or not set(own) <= set(SIDES):
+        fix = "Write true, or what differs: {encoder: …, decoder: …}."
+        entry.wrong(".sides", f"{wanted!r} is not true or a mapping of sides", fix)
+        return parameter
+    parts: list[Parameter] = []
+    for side in SIDES:
+        change = own.get(side, {})
+        if isinstance(change, Mapping):
+            if "sides" in change:
+                entry.wrong(f".sides.{side}", "a side has no sides", "Write sides once.")
+                return parameter
+            change = {**both, **change}
+        where = f"{entry.where}.sides.{side}" if side in own else entry.where
+        parts.append(Override(where, entry.problems).apply(parameter, change))
+    return Sides(name=parameter.name, when=parameter.when, encoder=parts[0], decoder=parts[1])

@@ -1,0 +1,354 @@
+"""Read a model's shape from its network on torch's meta device, where tensors have shapes and no storage.
+
+Modules are recognised by their names below the layer. A module that is not in the tables is refused, since
+its part in the computation, and so its cost, would be a guess.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+import copy
+import inspect
+import math
+from typing import TYPE_CHECKING
+
+from search_spaces.model.module_names import (
+    CROSS_ROLES,
+    DECODER_PLACES,
+    ENCODER_NORM,
+    FINAL_NORMS,
+    PLACES,
+    POSITION_MATRICES,
+    POSITION_NORM,
+    ROLES,
+)
+from search_spaces.model.shape import HeadMatrix, Matrix, ModelShape, Norm, TaskType
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PretrainedConfig
+
+
+def empty_network(model: str | PretrainedConfig, task: TaskType, labels: int, trust_remote_code: bool) -> Any:
+    """The network on torch's meta device: every shape, no storage."""
+    import torch
+    from transformers import (
+        AutoConfig,
+        AutoModelForCausalLM,
+        AutoModelForImageClassification,
+        AutoModelForSequenceClassification,
+    )
+
+    if isinstance(model, str):
+        config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
+    else:
+        config = copy.deepcopy(model)
+    if task == "causal-lm":
+        auto = AutoModelForCausalLM
+    else:
+        image = task == "image-classification"
+        auto = AutoModelForImageClassification if image else AutoModelForSequenceClassification
+        config.num_labels = 1 if task == "regression" else labels
+    with torch.device("meta"):
+        return auto.from_config(config, trust_remote_code=trust_remote_code)
+
+
+def shape_of_network(network: Any, task: TaskType) -> ModelShape:
+    """The shape of a transformers model that `empty_network` built; ValueError as `read_shape` says."""
+    config = network.config
+    base = getattr(network, network.base_model_prefix)
+    stacks = _find_stacks(network)
+    matrices: list[Matrix] = []
+    norms: list[Norm] = []
+    for index, (path, layers) in enumerate(stacks):
+        its_matrices, its_norms = _read_layers(path, layers, index, len(stacks[0][1]) if index else 0)
+        matrices.extend(its_matrices)
+        norms.extend(its_norms)
+    depths = [len(layers) for _, layers in stacks]
+    image = task == "image-classification"
+    around = _Surroundings(network, base, [path for path, _ in stacks], task)
+    positions = _Positions(config, base, stacks[0][1][0])
+    width, heads = int(config.hidden_size), int(config.num_attention_heads)
+    vocabulary, embedding_width = (0, width) if image else network.get_input_embeddings().weight.shape
+    accepted = inspect.signature(network.forward).parameters
+    return ModelShape(
+        model_type=config.model_type,
+        task=task,
+        labels=0 if task == "causal-lm" else int(config.num_labels),
+        depth=sum(depths),
+        width=width,
+        heads=heads,
+        kv_heads=int(getattr(config, "num_key_value_heads", None) or heads),
+        head_width=int(getattr(config, "head_dim", None) or width // heads),
+        vocabulary=vocabulary,
+        embedding_width=embedding_width,
+        max_positions=None if image else getattr(config, "max_position_embeddings", None),
+        layers_path=stacks[0][0],
+        matrices=tuple(positions.mark(matrices)),
+        norms=(*norms, *around.final_norms(depths)),
+        input_matrices=tuple(around.input_matrices),
+        head=tuple(around.head),
+        head_modules=tuple(around.head_modules),
+        head_parameters=around.head_parameters,
+        base_parameters=around.base_parameters,
+        body_parameters=around.body_parameters,
+        parallel=bool(getattr(config, "use_parallel_residual", False)),
+        accepts_prefix=len(stacks) == 1 and _accepts_prefix(base),
+        attention_interface=base._can_set_attn_implementation(),
+        accepts_embeddings=len(stacks) == 1 and "inputs_embeds" in accepted,
+        decoder_path=stacks[1][0] if len(stacks) == 2 else None,
+        decoder_depth=depths[1] if len(stacks) == 2 else 0,
+        positions=positions.rows,
+        position_terms=positions.terms,
+        position_matrices=positions.matrices,
+        patches=around.patches,
+        patch_matrix=around.patch_matrix,
+    )
+
+
+def _find_stacks(network: Any) -> list[tuple[str, list[nn.Module]]]:
+    """The module path and the layers of each stack: one, or an encoder's and a decoder's."""
+    from torch import nn
+
+    config = network.config
+    if getattr(config, "do_layer_norm_before", True) is False:
+        raise ValueError("model: do_layer_norm_before is off, so the normalisations stand in unknown places")
+    depth = getattr(config, "num_hidden_layers", 0)
+    depths = [depth]
+    if getattr(config, "is_encoder_decoder", False):
+        depths.append(getattr(config, "num_decoder_layers", None) or depth)
+    stacks: list[tuple[str, list[nn.Module]]] = []
+    for name, module in network.named_modules():
+        if isinstance(module, nn.ModuleList) and len(stacks) < len(depths):
+            roles = {ROLES.get(below) for below, _ in module[0].named_modules()} if len(module) else set()
+            if len(module) == depths[len(stacks)] and roles & {"q", "qkv"} and "o" in roles:
+                stacks.append((name, list(module)))
+    if len(stacks) == len(depths):
+        return stacks
+    raise ValueError(
+        f"model: no list of {depths[len(stacks)]} layers with known attention matrices in "
+        f"{type(network).__name__}; its modules are "
+        f"{_summary(name for name, m in network.named_modules() if _own_parameters(m))}"
+    )
+
+
+def _read_layers(
+    path: str, layers: list[nn.Module], stack: int, first: int
+) -> tuple[tuple[Matrix, ...], tuple[Norm, ...]]:
+    """What is in the layers of one stack, the lowest of which has the number `first`."""
+    from torch import nn
+
+    found: list[tuple[Matrix, ...]] = []
+    norms: list[Norm] = []
+    unknown: list[str] = []
+    places = DECODER_PLACES if stack else PLACES
+    for index, layer in enumerate(layers):
+        matrices = []
+        for name, module in layer.named_modules():
+            sizes = _own_parameters(module)
+            if name in ROLES | CROSS_ROLES and len(sizes.get("weight", ())) == 2:
+                matrices.append(_matrix(name, module, stack))
+            elif name in places and len(sizes.get("weight", ())) == 1:
+                full = f"{path}.{index}.{name}"
+                norms.append(Norm(first + index, full, places[name], sizes["weight"][0], "bias" in sizes))
+            elif sizes and name not in POSITION_MATRICES and not isinstance(module, nn.Embedding):
+                unknown.append(f"{path}.{index}.{name}")
+        found.append(tuple(matrices))
+    if unknown:
+        raise ValueError(f"model: layers with modules of unknown purpose: {_summary(unknown)}")
+    if any(matrices != found[0] for matrices in found):
+        raise ValueError(
+            f"model: the layers in {path} differ from one another; only uniform stacks are supported"
+        )
+    return found[0], tuple(norms)
+
+
+def _matrix(name: str, module: nn.Module, stack: int) -> Matrix:
+    from transformers.pytorch_utils import Conv1D
+
+    conv1d = isinstance(module, Conv1D)
+    rows, columns = _own_parameters(module)["weight"]
+    inputs, outputs = (rows, columns) if conv1d else (columns, rows)
+    return Matrix(
+        role=CROSS_ROLES.get(name) or ROLES[name],
+        name=name,
+        inputs=inputs,
+        outputs=outputs,
+        bias="bias" in _own_parameters(module),
+        conv1d=conv1d,
+        stack=stack,
+        cross=name in CROSS_ROLES,
+    )
+
+
+class _Positions:
+    """DeBERTa's relative positions: how many, what they are multiplied with, and by which matrices."""
+
+    def __init__(self, config: Any, base: Any, layer: nn.Module) -> None:
+        self.rows = 0
+        self.terms: tuple[str, ...] = ()
+        self.matrices: tuple[tuple[int, int], ...] = ()
+        self._shared = False
+        if not getattr(config, "relative_attention", False):
+            return
+        self.rows = int(base.encoder.rel_embeddings.weight.shape[0])
+        self.terms = tuple(term for term in ("c2p", "p2c") if term in (config.pos_att_type or ()))
+        self._shared = bool(getattr(config, "share_att_key", False))
+        if self._shared and len(self.terms) < 2:
+            raise ValueError(
+                f"model: share_att_key with pos_att_type {config.pos_att_type} projects positions that "
+                "nothing reads; only 'c2p|p2c' is supported"
+            )
+        modules: dict[str, Any] = dict(layer.named_modules())
+        apart = [modules[name] for name in POSITION_MATRICES if name in modules]
+        self.matrices = tuple((module.in_features, module.out_features) for module in apart)
+
+    def mark(self, matrices: list[Matrix]) -> list[Matrix]:
+        """The matrices, with the positions on those that they share with the tokens."""
+        if not self._shared:
+            return matrices
+        return [replace(m, positions=self.rows) if m.role in ("q", "k") else m for m in matrices]
+
+
+class _Surroundings:
+    """What lies below and above the layers, read from the network on the meta device."""
+
+    def __init__(self, network: Any, base: nn.Module, paths: list[str], task: TaskType) -> None:
+        self.input_matrices: list[tuple[int, int]] = []
+        self.head: list[HeadMatrix] = []
+        self.head_modules: list[str] = []
+        self.patches = 0
+        self.patch_matrix: tuple[int, int] | None = None
+        self._norms: list[tuple[str, int, bool]] = []
+        self._inside = inside = network.base_model_prefix
+        embeddings = {id(network.get_output_embeddings())} if task == "causal-lm" else set()
+        unknown = []
+        for name, module in base.named_modules(prefix=inside):
+            below = name.removeprefix(f"{inside}.")
+            if not _own_parameters(module) or name.startswith(tuple(f"{path}." for path in paths)):
+                continue
+            if not self._place(name, below, module, embeddings):
+                unknown.append(name)
+        if unknown:
+            raise ValueError(f"model: modules of unknown purpose around the layers: {_summary(unknown)}")
+        if task == "causal-lm":
+            self._language_head(network, inside)
+        else:
+            self._trained_head(network, inside)
+        self._count(network, embeddings)
+
+    def _place(self, name: str, below: str, module: Any, embeddings: set[int]) -> bool:
+        """Note the part that one module of the base plays; False if it is not known."""
+        from torch import nn
+
+        sizes = _own_parameters(module)
+        if isinstance(module, nn.Embedding) or below == "embeddings":  # ViT's class token and positions
+            embeddings.add(id(module))
+        elif below in (*FINAL_NORMS, ENCODER_NORM):
+            self._norms.append((name, sizes["weight"][0], "bias" in sizes))
+        elif below in ("embeddings_project", "embeddings.embed_proj"):
+            self.input_matrices.append((module.in_features, module.out_features))
+        elif below == "embeddings.patch_embeddings.projection":
+            outputs, *window = sizes["weight"]
+            self.patch_matrix = (math.prod(window), outputs)
+        elif below == "encoder.conv.conv":
+            # It reads the embeddings of so many neighbours, and its output joins that of layer 0.
+            outputs, *window = sizes["weight"]
+            self.input_matrices.append((math.prod(window), outputs))
+        elif below == "pooler.dense":
+            self.head.append(_head_matrix(name, module, trained=False, per_token=False))
+        else:
+            return below.startswith("embeddings.") or below in (POSITION_NORM, "encoder.conv.LayerNorm")
+        if below == "embeddings":
+            self.patches = module.patch_embeddings.num_patches
+        return True
+
+    def _language_head(self, network: Any, inside: str) -> None:
+        output = network.get_output_embeddings()
+        for name, module in network.named_modules():
+            if not _own_parameters(module) or name.startswith(f"{inside}."):
+                continue
+            if module is not output:
+                raise ValueError(
+                    f"task: causal-lm needs a decoder such as gpt2 or llama, with output embeddings alone "
+                    f"above its layers; {network.config.model_type} has {name} there"
+                )
+            self.head.append(_head_matrix(name, module, trained=False, per_token=True))
+
+    def _trained_head(self, network: Any, inside: str) -> None:
+        for child, part in network.named_children():
+            if child == inside or not list(part.parameters()):
+                continue
+            self.head_modules.append(child)
+            for name, module in part.named_modules(prefix=child):
+                if len(_own_parameters(module).get("weight", ())) == 2:
+                    # transformers' decoders score every token, then pick the last; its encoders pool first.
+                    self.head.append(_head_matrix(name, module, trained=True, per_token=child == "score"))
+
+    def _count(self, network: Any, embeddings: set[int]) -> None:
+        trained = {id(p) for name in self.head_modules for p in network.get_submodule(name).parameters()}
+        embedded = {
+            id(p) for m in network.modules() if id(m) in embeddings for p in m.parameters(recurse=False)
+        }
+        parameters = list(network.parameters())  # each tied one once
+        self.head_parameters = sum(p.numel() for p in parameters if id(p) in trained)
+        self.base_parameters = sum(p.numel() for p in parameters if id(p) not in trained)
+        self.body_parameters = sum(p.numel() for p in parameters if id(p) not in trained | embedded)
+
+    def final_norms(self, depths: list[int]) -> list[Norm]:
+        """The last normalisation of each stack, for stacks of so many layers."""
+        encoder = f"{self._inside}.{ENCODER_NORM}"
+        return [
+            Norm(depths[0] - 1 if name == encoder else sum(depths), name, "final", size, bias)
+            for name, size, bias in self._norms
+        ]
+
+
+def _head_matrix(name: str, module: Any, *, trained: bool, per_token: bool) -> HeadMatrix:
+    return HeadMatrix(name, module.in_features, module.out_features, trained, per_token)
+
+
+def _accepts_prefix(base: nn.Module) -> bool:
+    """peft hands the prefix over as `past_key_values`; a base without that argument cannot take it."""
+    return "past_key_values" in inspect.signature(base.forward).parameters
+
+
+def _own_parameters(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(p.shape) for name, p in module.named_parameters(recurse=False)}
+
+
+def _summary(names: Iterable[str]) -> str:
+    """The distinct names with every number as '*', in their order."""
+    return ", ".join(dict.fromkeys(re.sub(r"\.\d+(?=\.|$)", ".*", name) for name in names)) or "none"
+
+
+def read_shape(
+    model: str | PretrainedConfig,
+    task: TaskType,
+    labels: int = 2,
+    *,
+    trust_remote_code: bool = False,
+    quantized: bool = False,
+) -> ModelShape:
+    """The shape of a model, from its configuration alone: no weights are read, and none take up memory.
+
+    Args:
+        model: a configuration, a local folder with a config.json, or a hub id.
+        labels: classes of a classification; a regression has one output and a language model none.
+        trust_remote_code: run code that comes with the model. Off unless the caller says so.
+        quantized: whether it will be loaded with its matrices in 8 or 4 bits.
+
+    Raises:
+        ValueError: the model is no decoder but the task is causal-lm, or it has modules whose part in the
+            computation is not known here, so that costs would be wrong.
+    """
+    from search_spaces.model.reader import empty_network, shape_of_network
+
+    shape = shape_of_network(empty_network(model, task, labels, trust_remote_code), task)
+    return replace(shape, quantized=quantized)

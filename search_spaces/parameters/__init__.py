@@ -1,0 +1,1 @@
+"""Types of parameters: ranges, choices, layers, ranks and conditions."""

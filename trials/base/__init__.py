@@ -1,0 +1,1 @@
+"""The frozen base model: loading, quantization, int8 products."""

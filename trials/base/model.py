@@ -1,0 +1,314 @@
+"""The frozen base, loaded once, and adapters put on copies of its skeleton.
+
+peft changes the model it wraps, and taking an adapter off again leaves traces (a trained head, wrapped
+norms). So nothing is ever taken off: each trial wraps a copy of the module tree whose tensors are the base's
+own (a copy costs milliseconds and no memory), and throws it away. Only the head is copied for real.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from search_spaces.errors import InvalidInputError, Problem, first_line
+from search_spaces.families import REGISTRY
+from search_spaces.families.framework.base import local_config
+from search_spaces.families.framework.peft_helpers import freeze
+from search_spaces.model.reader import read_shape
+from search_spaces.model.shape import ModelShape
+from search_spaces.parameters.types import Value
+from trials.base.int8_linear import Int8Linear, check_int8, multiply_in_int8
+from trials.base.quantization import check_quantized, quantization, quantized_parts, settle
+from trials.tasks.data import TaskData, resolve_model
+from trials.tasks.specs import ModelSpec, TaskSpec
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+
+@dataclass(frozen=True)
+class Base:
+    """A pre-trained model with a head for one task.
+
+    Args:
+        model: the model, frozen, on its device; its head in fp32, the rest as `ModelSpec.weights` says.
+        shape: what costs and families know of it.
+        task: the task type and the rest of the task's spec.
+        device: where it computes.
+        autocast: the dtype of the forward and backward pass; fp32 means none.
+        new_heads: paths of the head's modules whose weights did not come with the model and are drawn anew,
+            from the trial's seed, in every trial.
+    """
+
+    model: nn.Module
+    shape: ModelShape
+    task: TaskSpec
+    device: torch.device
+    autocast: torch.dtype
+    new_heads: tuple[str, ...]
+
+    @property
+    def in_int8(self) -> bool:
+        """Whether the matrices of the layers are multiplied in int8."""
+        return any(isinstance(module, Int8Linear) for module in self.model.modules())
+
+    def skeleton(self) -> nn.Module:
+        """A copy of the module tree whose tensors lie in the base's memory, except the head's.
+
+        They are tensors of their own, so that an adapter that puts another weight in the place of a frozen one
+        (PiSSA) changes this copy alone.
+        """
+        heads = (self.model.get_submodule(name) for name in self.shape.head_modules)
+        own = {id(tensor) for head in heads for tensor in _tensors(head)}
+        shared = {id(tensor): _alias(tensor) for tensor in _tensors(self.model) if id(tensor) not in own}
+        if self.shape.quantized:
+            shared |= {id(part): part for part in quantized_parts(self.model)}
+        return copy.deepcopy(self.model, shared)
+
+    def adapted(self, config: Mapping[str, Value], seed: int) -> PeftModel:
+        """A model with a new adapter and head, drawn from `seed`; everything else is the shared base."""
+        from peft import PeftModel, get_peft_model
+
+        family = str(config["family"])
+        torch.manual_seed(seed)
+        model = self.skeleton()
+        for name in self.new_heads:
+            _draw_head(model.get_submodule(name), self.initializer_range)
+        knobs = local_config(family, config)
+        peft_config = REGISTRY[family].peft_config(knobs, self.shape, self.task.type)
+        adapted = get_peft_model(model, peft_config)
+        assert isinstance(adapted, PeftModel)  # peft has another class for mixed adapters
+        freeze(adapted, REGISTRY[family].learning_rate_factors(knobs))
+        return adapted
+
+    @property
+    def initializer_range(self) -> float:
+        """The standard deviation that the base's own initialisation uses."""
+        return float(getattr(self.model.config, "initializer_range", 0.02))
+
+
+def load_base(spec: ModelSpec, task: TaskSpec, data: TaskData) -> Base:
+    """Load the base with a head for the task.
+
+    Raises:
+        InvalidInputError: there is no such model, it has no weights in safetensors, or it has no head for the
+            task.
+    """
+    options: dict[str, Any] = {"dtype": torch.bfloat16 if spec.weights == "bf16" else torch.float32}
+    device, shape = choose_device(spec.device), None
+    check_machine(spec)
+    if spec.quantized:  # what stays as it is has to be known before the weights are read
+        with _loading(spec, task):
+            shape = read_shape(
+                resolve_model(spec.name),
+                task.type,
+                labels=data.outputs,
+                trust_remote_code=spec.trust_remote_code,
+                quantized=True,
+            )
+            options["quantization_config"] = quantization(spec, shape)
+    model, fresh = _read(spec, task, data, **options)
+    shape = shape or read_shape(model.config, task.type, labels=data.outputs)
+    new_heads = tuple(name for name in shape.head_modules if any(key.startswith(f"{name}.") for key in fresh))
+    _check_complete(spec, task, fresh, shape.head_modules)
+    if model.config.pad_token_id is None:
+        model.config.pad_token_id = data.tokenizer.pad_token_id
+    model.requires_grad_(False)
+    if spec.quantized:
+        settle(model)
+    else:
+        model.to(device)
+    for name in shape.head_modules:
+        model.get_submodule(name).float()
+    if spec.precision == "int8" and not multiply_in_int8(model.get_submodule(shape.layers_path)):
+        what = f"the layers of {spec.name!r} have no linear modules that int8 could multiply"
+        raise InvalidInputError(Problem("model.precision", what, "Write fp32."))
+    precision = "bf16" if spec.weights == "bf16" else spec.precision
+    return Base(model, shape, task, device, choose_dtype(precision, device), new_heads)
+
+
+def check_base(spec: ModelSpec, task: TaskSpec, data: TaskData) -> None:
+    """Find out whether `load_base` could load the base, without any memory for its weights.
+
+    They are downloaded where they are not here yet, and their names and sizes are compared.
+
+    Raises:
+        InvalidInputError: as `load_base`.
+    """
+    model, fresh = _read(spec, task, data, device_map="meta")
+    _check_complete(spec, task, fresh, read_shape(model.config, task.type, labels=data.outputs).head_modules)
+
+
+def _read(spec: ModelSpec, task: TaskSpec, data: TaskData, **options: Any) -> tuple[Any, set[str]]:
+    """The model with a head for the task, and the names of the weights that did not come with it."""
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    check_weights(spec)
+    auto = AutoModelForCausalLM if task.type == "causal-lm" else AutoModelForSequenceClassification
+    if task.type != "causal-lm":
+        problem = "regression" if task.type == "regression" else "single_label_classification"
+        options |= {"num_labels": data.outputs, "problem_type": problem}
+    with _loading(spec, task):
+        model, loaded = auto.from_pretrained(
+            resolve_model(spec.name),
+            revision=spec.revision,
+            trust_remote_code=spec.trust_remote_code,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **options,
+        )
+    return model, {*loaded["missing_keys"], *(key[0] for key in loaded["mismatched_keys"])}
+
+
+def check_weights(spec: ModelSpec) -> None:
+    """Refuse a folder that is no model before anything is read from it."""
+    folder = Path(resolve_model(spec.name)).expanduser()
+    if not folder.is_dir():
+        return
+    if not (folder / "config.json").is_file():
+        raise InvalidInputError(
+            Problem(
+                "model",
+                f"the folder {spec.name!r} has no config.json",
+                "Give a folder that save_pretrained wrote.",
+            )
+        )
+    if not any(folder.glob("*.safetensors")):
+        other = ", ".join(sorted(path.name for path in folder.glob("*.bin")))
+        raise InvalidInputError(
+            Problem(
+                "model",
+                f"the folder {spec.name!r} has no weights in safetensors"
+                + (f" (only {other}, which is not read because loading it can run code)" if other else ""),
+                "Save the model with save_pretrained(folder), which writes model.safetensors.",
+            )
+        )
+
+
+def choose_device(name: str) -> torch.device:
+    """The device for a name; `auto` is CUDA, then Apple's GPU, then the CPU."""
+    if name != "auto":
+        try:
+            return torch.device(name)
+        except RuntimeError as error:
+            raise InvalidInputError(
+                Problem("model.device", f"{name!r} is no torch device", "Use auto, cpu, cuda or cuda:0.")
+            ) from error
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def check_machine(spec: ModelSpec) -> None:
+    """Refuse numbers that this machine cannot multiply, or not as fast as they promise.
+
+    Raises:
+        InvalidInputError: so it is.
+    """
+    device = choose_device(spec.device)
+    if spec.precision == "int8":
+        check_int8(device)
+    if spec.quantized:
+        check_quantized(spec, device)
+
+
+def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """bf16 where asked for, or where `auto` finds hardware that multiplies in it; else fp32, also beside int8."""
+    if precision == "bf16":
+        return torch.bfloat16
+    if precision == "auto":
+        if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+            return torch.bfloat16
+        if device.type == "cpu" and _cpu_capabilities().get("amx_bf16"):
+            return torch.bfloat16
+    return torch.float32
+
+
+def _cpu_capabilities() -> dict[str, Any]:
+    return getattr(torch.cpu, "get_capabilities", dict)()  # older torch cannot say: then fp32
+
+
+def trainable_parameters(model: nn.Module) -> int:
+    """Parameters that training changes: adapter and head together."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:
+    yield from module.parameters()
+    yield from module.buffers()
+
+
+def _alias(tensor: torch.Tensor) -> torch.Tensor:
+    """Another tensor, or frozen parameter, in the same memory; a quantised one, which nothing changes, itself."""
+    if type(tensor) not in (torch.Tensor, nn.Parameter):
+        return tensor
+    alias = tensor.detach()
+    return nn.Parameter(alias, requires_grad=False) if isinstance(tensor, nn.Parameter) else alias
+
+
+def _draw_head(head: nn.Module, deviation: float) -> None:
+    """What transformers does with a head that the checkpoint lacks: normal weights, no bias."""
+    for module in head.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=deviation)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def _check_complete(spec: ModelSpec, task: TaskSpec, fresh: set[str], heads: tuple[str, ...]) -> None:
+    """Weights that are missing below the head mean that the folder holds another model.
+
+    A frozen random layer would also be lost on saving: an adapter's file does not carry the base.
+    """
+    missing = sorted(key for key in fresh if not key.startswith(tuple(f"{name}." for name in heads)))
+    if missing:
+        raise InvalidInputError(
+            Problem(
+                "model",
+                f"{spec.name!r} lacks the weights {', '.join(missing[:3])}"
+                + (f" and {len(missing) - 3} more" if len(missing) > 3 else ""),
+                f"Give a model that was trained for, or can carry a head for, {task.type}.",
+            )
+        )
+
+
+@contextmanager
+def _loading(spec: ModelSpec, task: TaskSpec) -> Iterator[None]:
+    """What goes wrong in reading a model, in words."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except InvalidInputError:
+        raise
+    except (OSError, ValueError, SafetensorError) as error:
+        raise _cannot_load(spec, task, error) from error
+
+
+def _cannot_load(spec: ModelSpec, task: TaskSpec, error: Exception) -> InvalidInputError:
+    text = first_line(error)
+    if "Unrecognized configuration class" in text:
+        return InvalidInputError(
+            Problem(
+                "task.type",
+                f"{spec.name!r} has no head for {task.type}",
+                "Choose a model that can do the task, or another task.",
+            )
+        )
+    return InvalidInputError(
+        Problem(
+            "model",
+            f"{spec.name!r} cannot be loaded ({text})",
+            "Give a hub id or a local folder with config.json and safetensors weights.",
+        )
+    )

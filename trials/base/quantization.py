@@ -1,0 +1,74 @@
+"""The frozen base in 8 or 4 bits, by bitsandbytes.
+
+Only the matrices of the layers are quantised. Embeddings, normalisations, the head and every adapter stay in
+fp32, so that an adapter reads and adds numbers as it does on a base in fp32.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from search_spaces.errors import InvalidInputError, Problem
+from search_spaces.model.shape import ModelShape
+from trials.tasks.specs import QUANTIZING, ModelSpec
+
+if TYPE_CHECKING:
+    from transformers import BitsAndBytesConfig
+
+
+def check_quantized(spec: ModelSpec, device: torch.device) -> None:
+    """Refuse a device that cannot multiply quantised weights."""
+    if device.type not in QUANTIZING:
+        what = f"this machine would compute on {device.type}, which cannot multiply {spec.weights}"
+        raise InvalidInputError(Problem("model.weights", what, "Write bf16, or device: cpu."))
+
+
+def quantization(spec: ModelSpec, shape: ModelShape) -> BitsAndBytesConfig:
+    """What transformers is told when it loads the base.
+
+    `int8` is LLM.int8() (Dettmers et al., 2022, arXiv 2208.07339), `nf4` the normal float of QLoRA (Dettmers et
+    al., 2023, arXiv 2305.14314).
+    """
+    from transformers import BitsAndBytesConfig
+
+    # It says for each product that its inputs are cast.
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
+    kept = unquantized(shape)
+    if spec.weights == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=kept)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=torch.float32,
+        llm_int8_skip_modules=kept,
+    )
+
+
+def unquantized(shape: ModelShape) -> list[str]:
+    """The modules above the layers, which stay as they are."""
+    return list(dict.fromkeys((*shape.head_modules, *(matrix.name for matrix in shape.head))))
+
+
+def settle(model: nn.Module) -> None:
+    """Have 8-bit layers move their numbers from the weight to their state now: the first forward pass would take
+    them away from the weight that all copies share."""
+    for module in model.modules():
+        if getattr(getattr(module, "weight", None), "CB", None) is not None:
+            module.init_8bit_state()  # type: ignore[operator]
+
+
+def quantized_parts(model: nn.Module) -> Iterator[Any]:
+    """What belongs to quantised weights and is no parameter: copies of the model share it."""
+    for module in model.modules():
+        state = getattr(module, "state", None)
+        for part in (
+            getattr(module, "quant_state", None),
+            *(getattr(state, name, None) for name in ("CB", "SCB")),
+        ):
+            if part is not None:
+                yield part

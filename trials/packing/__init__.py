@@ -1,0 +1,1 @@
+"""Packed training: several configurations at once on one frozen base model."""

@@ -1,0 +1,1 @@
+"""Tasks: data, encoding and metrics."""

@@ -1,0 +1,182 @@
+"""What is trained on what: the `model` and `task` parts of a sweep file, validated on load."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Annotated, Literal, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from search_spaces.errors import InvalidInputError, Problem, did_you_mean
+from trials.tasks.metrics import METRICS, default_metric, metrics_for
+
+DOCSTRINGS = "builtin:docstrings"
+"""The name of the embedded data set (`trials.tasks.pocket`)."""
+POCKET = "builtin:pocket"
+"""The name of the embedded base model (`trials.tasks.pocket`)."""
+
+Precision = Literal["auto", "fp32", "bf16", "int8"]
+Weights = Literal["fp32", "bf16", "int8", "nf4"]
+AUTO_DEVICE = "auto"
+QUANTIZING = ("cuda", "cpu", "xpu")
+"""Devices that multiply quantised weights."""
+TrialTask = Literal["sequence-classification", "regression", "causal-lm"]
+"""The tasks that trials run; `search_spaces` prices image classification beside them."""
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+class ModelSpec(BaseModel):
+    """The frozen base.
+
+    Args:
+        name: a hub id, a local folder, or `builtin:pocket`.
+        revision: a branch, tag or commit of the hub repository.
+        trust_remote_code: run code that comes with the model; only for models you trust.
+        precision: of the forward and backward pass; `auto` is bf16 where the hardware has it. `int8` multiplies
+            the frozen matrices in 8 bits, on processors, which is faster and not exact. Adapters and the
+            optimiser's state stay in fp32.
+        weights: how the frozen base is kept: `bf16` halves its memory and multiplies in bf16; `int8` and `nf4`
+            quantise the matrices of its layers to 8 and 4 bits (bitsandbytes).
+        device: `auto` (CUDA, then Apple's GPU, then the CPU) or a torch device.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(min_length=1)
+    revision: str | None = None
+    trust_remote_code: bool = False
+    precision: Precision = "auto"
+    weights: Weights = "fp32"
+    device: str = "auto"
+
+    @property
+    def quantized(self) -> bool:
+        return self.weights in ("int8", "nf4")
+
+    def other(self, name: str) -> ModelSpec:
+        """Another model that is kept, computed and trusted as this one is; itself where it is this one."""
+        return self if name == self.name else self.model_copy(update={"name": name, "revision": None})
+
+    @model_validator(mode="after")
+    def _check_weights(self) -> ModelSpec:
+        if self.precision == "int8" and self.weights != "fp32":
+            what = f"int8 multiplies weights that are kept in fp32, not in {self.weights}"
+            raise InvalidInputError(Problem("model.precision", what, "Leave out model.weights or precision."))
+        if self.precision == "int8" and self.device.partition(":")[0] not in (AUTO_DEVICE, "cpu"):
+            what = f"int8 is for processors, and the device is {self.device!r}"
+            raise InvalidInputError(Problem("model.precision", what, "Write bf16, or device: cpu."))
+        if self.weights == "bf16" and self.precision == "fp32":
+            what = "fp32 is not what weights in bf16 are multiplied in"
+            raise InvalidInputError(Problem("model.precision", what, "Write bf16, or leave it out."))
+        if self.quantized and find_spec("bitsandbytes") is None:
+            what = f"{self.weights} needs the package bitsandbytes, which is not installed"
+            fix = "Run: pip install 'autotune[quantized]', or write bf16."
+            raise InvalidInputError(Problem("model.weights", what, fix))
+        if self.quantized and self.device.partition(":")[0] not in (AUTO_DEVICE, *QUANTIZING):
+            what = f"{self.device!r} cannot multiply {self.weights}"
+            fix = f"Use one of {', '.join(QUANTIZING)}, or write bf16."
+            raise InvalidInputError(Problem("model.weights", what, fix))
+        return self
+
+
+class TaskSpec(BaseModel):
+    """What the model has to learn, from which columns of which data, and how it is scored.
+
+    The data are local files (`train`, `validation`, `test` are paths to csv, tsv, json, jsonl or parquet)
+    or, where `dataset` is given, a hub data set or local folder (then they are names of its splits). A
+    missing validation or test split is carved out of the training split.
+
+    Args:
+        type: the kind of task.
+        text: one text column, or two that go in as a pair; for causal-lm the column of plain text.
+        label: the column to predict (classification: any values; regression: numbers).
+        prompt, completion: causal-lm on pairs: only the completion is learned.
+        messages: causal-lm on chats: a column of [{role, content}, …] put through the tokenizer's chat
+            template; only the assistant's turns are learned.
+        metric: the score that trials are compared by; see `trials.tasks.metrics`.
+        max_length: tokens after which an example is cut.
+        carve: share of the training split that becomes a missing validation or test split.
+        split_seed: fixes what is carved out.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    type: TrialTask = "sequence-classification"
+    dataset: str | None = None
+    dataset_config: str | None = None
+    train: str = "train"
+    validation: str | None = None
+    test: str | None = None
+    text: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = ()
+    label: str | None = None
+    prompt: str | None = None
+    completion: str | None = None
+    messages: str | None = None
+    metric: str = ""
+    max_length: int = Field(default=128, ge=2)
+    carve: float = Field(default=0.15, gt=0, lt=0.5)
+    split_seed: int = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_metric(cls, data: object) -> object:
+        if isinstance(data, dict) and data.get("type") == "image-classification":
+            what = "image-classification is priced by search_spaces, but trials train on text alone"
+            fix = f"Use {', '.join(get_args(TrialTask))}, or call search_spaces.costs.cost_model for an image model."
+            raise InvalidInputError(Problem("task.type", what, fix))
+        if isinstance(data, dict) and not data.get("metric"):
+            return {**data, "metric": default_metric(data.get("type", "sequence-classification"))}
+        return data
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TaskSpec:
+        problems = self._causal_problems() if self.type == "causal-lm" else self._labelled_problems()
+        fitting = metrics_for(self.type)
+        if self.metric not in fitting:
+            known = self.metric in METRICS
+            what = f"{self.metric!r} " + (f"does not score {self.type}" if known else "is no metric")
+            fix = f"Use one of: {', '.join(fitting)}." if known else did_you_mean(self.metric, fitting)
+            problems.append(Problem("task.metric", what, fix))
+        if problems:
+            raise InvalidInputError(problems)
+        return self
+
+    def _causal_problems(self) -> list[Problem]:
+        problems = []
+        forms = [bool(self.text), bool(self.prompt or self.completion), bool(self.messages)]
+        if sum(forms) != 1:
+            fix = "Name text (plain text), or prompt and completion, or messages."
+            problems.append(Problem("task", "causal-lm needs exactly one form of data", fix))
+        if bool(self.prompt) != bool(self.completion):
+            missing = "completion" if self.prompt else "prompt"
+            problems.append(Problem(f"task.{missing}", "missing", "prompt and completion go together."))
+        if len(self.text) > 1:
+            problems.append(Problem("task.text", f"{list(self.text)} is more than one", "Name one column."))
+        if self.label:
+            fix = "Remove it, or set type: sequence-classification."
+            problems.append(Problem("task.label", f"{self.label!r}: causal-lm has no labels", fix))
+        return problems
+
+    def _labelled_problems(self) -> list[Problem]:
+        problems = []
+        if not self.text:
+            problems.append(Problem("task.text", "missing", "Name one text column, or a list of two."))
+        if len(self.text) > 2:
+            fix = "At most two columns can go in as a pair."
+            problems.append(Problem("task.text", f"{list(self.text)} is more than two", fix))
+        if not self.label:
+            problems.append(Problem("task.label", "missing", "Name the column to predict."))
+        for field in ("prompt", "completion", "messages"):
+            if getattr(self, field):
+                fix = "Remove it, or set type: causal-lm."
+                problems.append(Problem(f"task.{field}", f"is not for {self.type}", fix))
+        return problems
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every column that the task reads."""
+        named = (*self.text, self.label, self.prompt, self.completion, self.messages)
+        return tuple(column for column in named if column)

@@ -1,0 +1,329 @@
+"""The training loop: one configuration, from a fresh adapter to its scores."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from search_spaces.families import REGISTRY, local_config
+from search_spaces.parameters.training import (
+    SEQUENCE_LENGTH,
+    learning_rate_factor,
+    learning_rate_name,
+    optimizer_of,
+)
+from search_spaces.parameters.types import Value
+from trials.base.model import Base, trainable_parameters
+from trials.records import CurvePoint, Part, Stretch, TrialResult, TrialSpec, TrialStatus
+from trials.tasks.data import TaskData
+from trials.tasks.encoding import Encoded, collate
+from trials.training.checkpoint import TrainingState
+from trials.training.evaluation import Forward, evaluate
+from trials.training.optimizers import build_optimizer
+from trials.training.schedules import lr_schedule
+
+MAX_GRAD_NORM = 1.0
+_CHUNK = 32
+"""Batches shuffled together before they are sorted by length: like lengths, yet a new mix each epoch."""
+
+_SHORTEST = 8
+"""Tokens that a part of the length leaves of a text at least: special tokens take up some of them."""
+
+
+class DivergedError(ArithmeticError):
+    """The loss stopped being a finite number."""
+
+
+class Run:
+    """One configuration in training: its model, optimiser, order of data and curve.
+
+    Ask for `next_batch`, put its gradients on the parameters, and `update` with its loss, until there is no
+    next batch; then ask for the `result`. Where the spec asks for a stretch, a run begins with the state that the
+    stretch before left behind, ends where it is told to, and computes what it would have computed in one piece.
+
+    Raises:
+        DivergedError: from `update` and `result`: a training or validation loss is not finite.
+        torch.OutOfMemoryError: the configuration does not fit; see `trials.training.failures` for what becomes of it.
+    """
+
+    def __init__(self, base: Base, data: TaskData, spec: TrialSpec) -> None:
+        self._started = time.perf_counter()
+        config, fidelity = spec.config, spec.fidelity
+        self.base, self.spec = base, spec
+        self.data = data.at_length(base.task, cut_length(config, base.task.max_length, spec.part))
+        self._held_out = subset(self.data.splits["validation"], fidelity.eval_samples, seed=0)
+        examples = subset(self.data.splits["train"], fidelity.train_samples, seed=0)
+        examples = subset(examples, part_size(len(examples), spec.part), seed=0)
+        self.model = base.adapted(config, spec.seed)
+        training_mode(self.model)
+        self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self._optimizer = build_optimizer(
+            optimizer_of(config),
+            decay_groups(self.parameters, float(config["weight_decay"])),
+            learning_rate(config),
+        )
+        self._family = REGISTRY[str(config["family"])]
+        knobs = local_config(self._family.name, config)
+        scale_learning_rates(self._optimizer, self.model, self._family.learning_rate_factors(knobs))
+        batch_size, epochs = int(config["batch_size"]), int(config["epochs"])
+        self.steps = epochs * math.ceil(len(examples) / batch_size)
+        self._family.schedule(self.model.active_peft_config, self.steps)
+        self._schedule = LambdaLR(self._optimizer, lr_schedule(config, self.steps))
+        self._checkpoints = evaluation_steps(self.steps, fidelity.evaluations)
+        self._step = self._seen = self._size = 0
+        self._curve: list[CurvePoint] = []
+        self._train_seconds = 0.0
+        self.forward: Forward | None = None
+        """How the model is run in evaluation, where it is not by itself."""
+        self._seconds_before = 0.0
+        stretch = spec.stretch or Stretch(until=1.0)
+        if stretch.start is not None:
+            self._go_on(stretch.start)
+        # A hair less, as a third of 30 steps is 10 whatever its rounding. Each stretch has a step at least.
+        until = max(math.ceil(stretch.until * self.steps - 1e-6), self._step + 1)
+        self._until = min(until, self.steps)
+        order = islice(batches(examples, batch_size, epochs, spec.seed), self._step, None)
+        self._batches = ([examples[i] for i in b] for b in order)
+
+    def next_batch(self) -> list[Encoded] | None:
+        """The examples of the next step, or None after the last."""
+        batch = None if self.done else next(self._batches, None)
+        self._size = len(batch or ())
+        return batch
+
+    def update(self, loss: float, seconds: float = 0.0) -> None:
+        """Step with the gradients that are there, and score the validation split where that is due.
+
+        Args:
+            loss: of the batch, the mean over its examples.
+            seconds: what the batch's forward and backward pass took.
+        """
+        tick = time.perf_counter()
+        self._step += 1
+        self._seen += self._size
+        if not math.isfinite(loss):
+            raise DivergedError(f"the training loss became {loss} at step {self._step} of {self.steps}")
+        torch.nn.utils.clip_grad_norm_(self.parameters, MAX_GRAD_NORM)
+        self._optimizer.step()
+        self._family.after_step(self.model, self._step)
+        self._optimizer.zero_grad()
+        self._schedule.step()
+        self._train_seconds += seconds + time.perf_counter() - tick
+        if self._step in self._checkpoints or self.done:
+            self._curve.append(CurvePoint(self._step, self._seen, self._score(self._held_out)))
+
+    @property
+    def stepped(self) -> bool:
+        """Whether the optimiser's moments are there."""
+        return bool(self._optimizer.state)
+
+    @property
+    def done(self) -> bool:
+        """Whether the last step that was asked for is behind."""
+        return self._step == self._until
+
+    @property
+    def seconds(self) -> float:
+        """Since the run was built, and what earlier stretches took."""
+        return self._seconds_before + time.perf_counter() - self._started
+
+    def result(self) -> TrialResult:
+        """What the run brought; scores the test split where the spec asks for it.
+
+        Where steps are still ahead, the state is saved if the spec says where.
+        """
+        complete = self._step == self.steps and self.spec.part is None
+        test_metrics = self._score(self.data.splits["test"]) if self.spec.score_test and complete else {}
+        if not complete and self.spec.stretch is not None and self.spec.stretch.end is not None:
+            self._state().save(self.spec.stretch.end)
+        return TrialResult(
+            status=TrialStatus.COMPLETE if complete else TrialStatus.PAUSED,
+            metrics=self._curve[-1].metrics,
+            test_metrics=test_metrics,
+            curve=tuple(self._curve),
+            train_seconds=self._train_seconds,
+            seconds=self.seconds,
+            trainable_params=trainable_parameters(self.model),
+            share=self._step / self.steps,
+        )
+
+    def _state(self) -> TrainingState:
+        progress = {
+            "step": self._step,
+            "seen": self._seen,
+            "curve": [asdict(point) for point in self._curve],
+            "train_seconds": self._train_seconds,
+            "seconds": self.seconds,
+        }
+        return TrainingState.of(
+            self.spec, self.model, self._family, self._optimizer, self._schedule, self.base.device, progress
+        )
+
+    def _go_on(self, path: str) -> None:
+        """Take up the state in a file; without a file that can be read, begin at the beginning."""
+        state = TrainingState.load(path, self.spec)
+        if state is None:
+            return
+        state.restore(self.model, self._family, self._optimizer, self._schedule, self.base.device)
+        self._step, self._seen = state.progress["step"], state.progress["seen"]
+        self._curve = [CurvePoint(**point) for point in state.progress["curve"]]
+        self._train_seconds = state.progress["train_seconds"]
+        self._seconds_before = state.progress["seconds"]
+
+    def _score(self, split: Sequence[Encoded]) -> dict[str, float]:
+        base = self.base
+        scores = evaluate(
+            self.model,
+            self.data,
+            split,
+            task_type=base.task.type,
+            device=base.device,
+            autocast=base.autocast,
+            forward=self.forward,
+        )
+        training_mode(self.model)
+        if not math.isfinite(scores["eval_loss"]):
+            raise DivergedError(f"the validation loss became {scores['eval_loss']}")
+        return scores
+
+
+def finish(run: Run) -> TrialResult:
+    """Train a run to its end, alone."""
+    while (examples := run.next_batch()) is not None:
+        run.update(*alone(run, examples))
+    return run.result()
+
+
+def alone(run: Run, examples: Sequence[Encoded]) -> tuple[float, float]:
+    """Forward and backward on one batch of a run: its loss, and the seconds it took."""
+    tick = time.perf_counter()
+    loss = training_step(run.model, collate(examples, run.data.tokenizer), run.base)
+    return loss, time.perf_counter() - tick
+
+
+def training_mode(model: nn.Module) -> None:
+    """The base's own dropout off, the adapter's on.
+
+    A trial is short and most of its model frozen, so dropout in the base is noise more than regularisation;
+    without it, what lies below the lowest adapter is the same in every epoch and for every configuration.
+    An exported run trains as the base's own configuration says.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    model.eval()
+    for module in model.modules():
+        if isinstance(module, BaseTunerLayer):
+            module.train()
+
+
+def training_step(model: nn.Module, batch: Mapping[str, torch.Tensor], base: Base) -> float:
+    """Forward and backward on one batch; the gradients are left on the parameters."""
+    inputs = {name: tensor.to(base.device) for name, tensor in batch.items()}
+    with torch.autocast(base.device.type, dtype=base.autocast, enabled=base.autocast != torch.float32):
+        loss = model(**inputs).loss
+    loss.backward()
+    return float(loss.detach())
+
+
+def decay_groups(parameters: Sequence[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
+    """Matrices decay; vectors (biases, the scales of norms) do not, as is customary."""
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def scale_learning_rates(
+    optimizer: torch.optim.Optimizer, model: nn.Module, factors: Mapping[str, float]
+) -> None:
+    """Give the parameters whose name has a key of `factors` as a part that multiple of their learning rate.
+
+    They move to new groups with the other settings of the old ones. Call it before any schedule is made, as
+    schedules start from the rates they find. The exported script does the same.
+    """
+    named = list(model.named_parameters())
+    for part, factor in factors.items():
+        chosen = {id(parameter) for name, parameter in named if part in name.split(".")}
+        for group in list(optimizer.param_groups):
+            moved = [parameter for parameter in group["params"] if id(parameter) in chosen]
+            if moved:
+                group["params"] = [p for p in group["params"] if id(p) not in chosen]
+                optimizer.add_param_group({**group, "params": moved, "lr": factor * group["lr"]})
+
+
+def learning_rate(config: Mapping[str, Value]) -> float:
+    """The peak learning rate: the family's own, times the factor of the optimiser."""
+    return float(config[learning_rate_name(config)]) * learning_rate_factor(config)
+
+
+def sequence_length(config: Mapping[str, Value]) -> int | None:
+    """Tokens after which examples are cut, or None where the task alone decides."""
+    length = config.get(SEQUENCE_LENGTH.name)
+    return None if length is None else int(length)
+
+
+def cut_length(config: Mapping[str, Value], max_length: int, part: Part | None) -> int | None:
+    """Tokens after which a part's examples are cut, or None where the task alone decides."""
+    length = sequence_length(config)
+    if part is None or part.of != "length":
+        return length
+    whole = min(length or max_length, max_length)
+    return max(math.ceil(part.share * whole - 1e-6), min(_SHORTEST, whole))
+
+
+def part_size(count: int, part: Part | None) -> int:
+    """Of so many training examples, those of a part."""
+    if part is None or part.of != "data":
+        return count
+    return max(math.ceil(part.share * count - 1e-6), 1)
+
+
+def evaluation_steps(steps: int, evaluations: int) -> frozenset[int]:
+    """The steps after which the validation split is scored: evenly spread, the last step always."""
+    return frozenset(math.ceil(steps * (i + 1) / max(evaluations, 1)) for i in range(max(evaluations, 1)))
+
+
+def subset(examples: Sequence[Encoded], size: int | None, seed: int) -> Sequence[Encoded]:
+    """A random part of at most `size` examples, the same for every trial; a smaller one begins a larger."""
+    if size is None or size >= len(examples):
+        return examples
+    order = np.random.default_rng(seed).permutation(len(examples))[:size]
+    return [examples[i] for i in order]
+
+
+def batches(examples: Sequence[Encoded], batch_size: int, epochs: int, seed: int) -> Iterator[list[int]]:
+    """Indices of each batch: shuffled, then sorted by length within chunks of some batches, then the
+    batches shuffled, so that little is padded and the order still changes from epoch to epoch."""
+    rng = np.random.default_rng(seed)
+    lengths = np.array([len(example["input_ids"]) for example in examples])
+    for _ in range(epochs):
+        order = rng.permutation(len(examples))
+        epoch: list[list[int]] = []
+        for start in range(0, len(order), batch_size * _CHUNK):
+            chunk = order[start : start + batch_size * _CHUNK]
+            chunk = chunk[np.argsort(lengths[chunk], kind="stable")]
+            epoch += [chunk[i : i + batch_size].tolist() for i in range(0, len(chunk), batch_size)]
+        yield from (epoch[i] for i in rng.permutation(len(epoch)))
+
+
+def count_tokens(examples: Sequence[Any]) -> int:
+    """Tokens of tokenised examples, padding not counted."""
+    return sum(len(example["input_ids"]) for example in examples)
+
+
+def padded_lengths(examples: Sequence[Any], batch_size: int, seed: int = 0) -> tuple[float, float]:
+    """The mean and the mean square of the tokens that an example takes once its batch is padded."""
+    lengths = np.array([len(example["input_ids"]) for example in examples], dtype=float)
+    widths = np.concatenate(
+        [np.full(len(batch), lengths[batch].max()) for batch in batches(examples, batch_size, 1, seed)]
+    )
+    return float(widths.mean()), float((widths**2).mean())
