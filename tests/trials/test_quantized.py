@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +35,18 @@ needs_bitsandbytes = pytest.mark.skipif(
 )
 
 
+@contextmanager
+def with_inference_kernel() -> Iterator[None]:
+    """Layers that are made here take this processor for one with AVX512-BF16, whatever it is.
+
+    bitsandbytes then rewrites 4-bit weights for its inference kernel unless it is told not to.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if specs.find_spec("bitsandbytes") is not None:
+            patch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: True)
+        yield
+
+
 @pytest.fixture(scope="module")
 def runners(tiny_model: Callable[[str], Path], reviews: Path) -> Callable[[str, str], Runner]:
     made: dict[tuple[str, str], Runner] = {}
@@ -40,7 +54,8 @@ def runners(tiny_model: Callable[[str], Path], reviews: Path) -> Callable[[str, 
     def make(kind: str, weights: str) -> Runner:
         if (kind, weights) not in made:
             spec = ModelSpec(name=str(tiny_model(kind)), weights=weights)  # type: ignore[arg-type]
-            made[kind, weights] = Runner(spec, classification(reviews))
+            with with_inference_kernel():
+                made[kind, weights] = Runner(spec, classification(reviews))
         return made[kind, weights]
 
     torch.set_num_threads(1)
@@ -139,6 +154,80 @@ def dequantized(base: Base) -> Base:
     return Base(model, base.shape, base.task, base.device, base.autocast, base.new_heads)
 
 
+def four_bit_layer(inputs: int, outputs: int) -> nn.Module:
+    """A quantized layer in evaluation mode whose weight bitsandbytes would rewrite at its first product."""
+    from bitsandbytes.nn import Linear4bit
+
+    torch.manual_seed(0)
+    with with_inference_kernel():
+        layer = Linear4bit(inputs, outputs, compute_dtype=torch.float32, quant_type="nf4")
+    return layer.requires_grad_(False).to("cpu").eval()
+
+
+def is_rewritten(layer: nn.Module) -> bool:
+    return bool(getattr(layer.weight.quant_state, "packing_format_for_cpu", False))
+
+
+@needs_bitsandbytes
+@pytest.mark.parametrize(("inputs", "outputs"), [(128, 64), (32, 48)])  # the kernel takes the first alone
+@pytest.mark.parametrize("gradient", [False, True])
+def test_four_bit_weights_keep_their_layout(inputs: int, outputs: int, gradient: bool) -> None:
+    """A frozen layer multiplies in fp32, and its input and bias get gradients, on a CPU with AVX512-BF16 too."""
+    from bitsandbytes.functional import dequantize_4bit
+
+    layer = four_bit_layer(inputs, outputs)
+    quantized.freeze_layout(layer)
+    layer.bias.requires_grad_(gradient)
+    stored = layer.weight.data.clone()
+    wanted = nn.Linear(inputs, outputs)
+    wanted.weight.data = dequantize_4bit(layer.weight.data, layer.weight.quant_state)
+    wanted.bias.data = layer.bias.data
+    x = torch.randn(5, inputs)
+    torch.testing.assert_close(layer(x), wanted(x))
+    if gradient:
+        layer(x).square().sum().backward()
+        wanted(x).square().sum().backward()
+        torch.testing.assert_close(layer.bias.grad, wanted.bias.grad)
+    copied = copy.deepcopy(layer)
+    torch.testing.assert_close(copied(x), layer(x), rtol=0, atol=0)
+    assert not is_rewritten(layer)
+    assert not is_rewritten(copied)
+    assert torch.equal(layer.weight.data, stored)
+    assert "weight" in layer.state_dict()
+    assert torch.equal(layer.weight.data, stored)
+
+
+@needs_bitsandbytes
+def test_without_that_bitsandbytes_rewrites_four_bit_weights() -> None:
+    """The test above prevents this; if this one fails, bitsandbytes has changed and `freeze_layout` must follow."""
+    layer = four_bit_layer(128, 64)
+    with contextlib.suppress(Exception):  # a CPU without AVX512-BF16 has no such kernel
+        layer(torch.randn(5, 128))
+    assert is_rewritten(layer)
+
+
+@needs_bitsandbytes
+@pytest.mark.parametrize("kind", ["bert", "llama"])
+def test_four_bits_give_the_same_trial_on_every_processor(
+    kind: str, runners: Callable[[str, str], Runner], tiny_model: Callable[[str], Path], reviews: Path
+) -> None:
+    """Bit for bit: whether the processor has AVX512-BF16 decides nothing."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: False)
+        other = Runner(ModelSpec(name=str(tiny_model(kind)), weights="nf4"), classification(reviews))
+    runner = runners(kind, "nf4")
+    for alone_ in (True, False):
+        spec = TrialSpec(
+            default_config(runner.base, "lora", epochs=2),
+            seed=0,
+            fidelity=Fidelity(train_samples=64, eval_samples=40, evaluations=2),
+            alone=alone_,
+        )
+        one, two = runner.run(spec), other.run(spec)
+        assert one.status == TrialStatus.COMPLETE, one.error
+        assert one.metrics == two.metrics
+
+
 @needs_bitsandbytes
 def test_trials_share_the_packed_weights(runners: Callable[[str, str], Runner]) -> None:
     for weights in ("int8", "nf4"):
@@ -163,7 +252,8 @@ def test_the_first_copy_takes_nothing_from_the_next(
 ) -> None:
     """bitsandbytes moves an 8-bit weight's scales away in its first forward pass."""
     spec = ModelSpec(name=str(tiny_model("bert")), weights=weights)  # type: ignore[arg-type]
-    base = Runner(spec, classification(reviews)).base
+    with with_inference_kernel():
+        base = Runner(spec, classification(reviews)).base
     first, second = (replace(base, model=base.skeleton()) for _ in range(2))
     torch.testing.assert_close(logits(first), logits(second), rtol=0, atol=0)
     torch.testing.assert_close(logits(second), logits(base), rtol=0, atol=0)

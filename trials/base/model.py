@@ -25,7 +25,7 @@ from search_spaces.model.reader import read_shape
 from search_spaces.model.shape import ModelShape
 from search_spaces.parameters.types import Value
 from trials.base.int8_linear import Int8Linear, check_int8, multiply_in_int8
-from trials.base.quantization import check_quantized, quantization, quantized_parts, settle
+from trials.base.quantization import check_quantized, freeze_layout, quantization, quantized_parts
 from trials.tasks.data import TaskData, resolve_model
 from trials.tasks.specs import ModelSpec, TaskSpec
 
@@ -122,7 +122,7 @@ def load_base(spec: ModelSpec, task: TaskSpec, data: TaskData) -> Base:
         model.config.pad_token_id = data.tokenizer.pad_token_id
     model.requires_grad_(False)
     if spec.quantized:
-        settle(model)
+        freeze_layout(model)
     else:
         model.to(device)
     for name in shape.head_modules:

@@ -54,12 +54,23 @@ def unquantized(shape: ModelShape) -> list[str]:
     return list(dict.fromkeys((*shape.head_modules, *(matrix.name for matrix in shape.head))))
 
 
-def settle(model: nn.Module) -> None:
-    """Have 8-bit layers move their numbers from the weight to their state now: the first forward pass would take
-    them away from the weight that all copies share."""
+def freeze_layout(model: nn.Module) -> None:
+    """Keep the quantized weights in the one layout that every copy of the model shares and trains on.
+
+    bitsandbytes rearranges weights in a layer's first forward pass. A layer in 8 bits moves its numbers from the
+    weight to its state, away from the copies that share the weight: here it moves them now. A layer in 4 bits,
+    on a CPU with AVX512-BF16, in evaluation mode and on an input without a gradient, rewrites its weight for an
+    inference kernel, which computes in bf16, has no gradient, and takes only widths that are multiples of its
+    blocks. A frozen model trains in that very state, so here that is switched off.
+
+    Args:
+        model: The base model as it was loaded, before its first forward pass.
+    """
     for module in model.modules():
         if getattr(getattr(module, "weight", None), "CB", None) is not None:
             module.init_8bit_state()  # type: ignore[operator]
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
 
 
 def quantized_parts(model: nn.Module) -> Iterator[Any]:

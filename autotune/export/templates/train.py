@@ -64,8 +64,17 @@ def load_model():
             bnb_4bit_compute_dtype=torch.float32,
             llm_int8_skip_modules=RUN["unquantized"],
         )
-    if CAUSAL:
-        return AutoModelForCausalLM.from_pretrained(MODEL, **kept)
+    model = AutoModelForCausalLM.from_pretrained(MODEL, **kept) if CAUSAL else load_classifier(kept)
+    for module in model.modules():
+        # On a CPU with AVX512-BF16, bitsandbytes would rewrite 4-bit weights for an inference kernel at the first
+        # evaluation. That kernel has no gradient, computes in bf16 and does not take every width.
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    return model
+
+
+def load_classifier(kept):
+    """The base model with a head for sequence classification or regression."""
     return AutoModelForSequenceClassification.from_pretrained(
         MODEL,
         num_labels=len(CLASSES or [0]),
