@@ -176,7 +176,7 @@ def test_four_bit_weights_keep_their_layout(inputs: int, outputs: int, gradient:
     from bitsandbytes.functional import dequantize_4bit
 
     layer = four_bit_layer(inputs, outputs)
-    quantized.freeze_layout(layer)
+    quantization.freeze_layout(layer)
     layer.bias.requires_grad_(gradient)
     stored = layer.weight.data.clone()
     wanted = nn.Linear(inputs, outputs)
