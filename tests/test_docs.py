@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from docs.make_families_table import ARCHITECTURES, PAGE, built_in, families_page, parameters_formula
+from docs.generators.families import ARCHITECTURES, PAGE, built_in, families_page, parameters_formula
 from search_spaces.families import REGISTRY
 
 
 def test_the_page_of_families_is_what_the_script_makes() -> None:
     page = families_page()
-    assert PAGE.read_text(encoding="utf-8") == page, "run python -m docs.make_families_table"
+    assert PAGE.read_text(encoding="utf-8") == page, "run python -m docs.generators.families"
     for family in built_in():
         assert f"| `{family.name}` | {family.title} |" in page
     for name in ARCHITECTURES.values():

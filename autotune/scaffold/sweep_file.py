@@ -43,7 +43,7 @@ budget: {{trials: 30, hours: 2}}
 # At the end, points of the front run again on seeds that the search never saw. seeds: 0 skips it.
 confirm: {{seeds: 3, points: 8}}
 
-# ladder: true     # train every trial a little and let the best go on; see docs/ladder.md
+# ladder: true     # train every trial a little and let the best go on; see docs/guides/ladder.md
 sampler: pareto    # | tpe | nsga2 | random
 executor: local    # | {{name: processes, workers: 2}} | {{name: ray, address: auto}}
 seed: 0

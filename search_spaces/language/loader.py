@@ -12,7 +12,7 @@
 
 The space is `family`, then each family's knobs as `family.knob`, which exist only where the family is the
 one chosen, then the knobs of training (training.py), which every family shares. All of it is optional but
-the families, which `include` may bring. `docs/spaces.md` is the guide.
+the families, which `include` may bring. `docs/guides/search-spaces.md` is the guide.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every block of docs/laws.md runs, in its order, and every command answers what the page says."""
+"""Every block of docs/guides/scaling-laws.md runs, in its order, and every command answers what the page says."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from autotune.cli.app import QUIETING, app
 
-PAGE = Path(__file__).parents[2] / "docs" / "laws.md"
+PAGE = Path(__file__).parents[2] / "docs" / "guides" / "scaling-laws.md"
 BLOCK = re.compile(r"^```(python|console)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 

@@ -1,4 +1,4 @@
-"""Every block of docs/spaces.md is a space that loads, fits a model, samples, and survives being spelt out."""
+"""Every block of docs/guides/search-spaces.md is a space that loads, fits a model, samples, and survives being spelt out."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.search_spaces.tiny_models import shape_of
 
 T5 = shape_of("t5", "regression")
 
-GUIDE = (Path(__file__).parents[2] / "docs" / "spaces.md").read_text(encoding="utf-8")
+GUIDE = (Path(__file__).parents[2] / "docs" / "guides" / "search-spaces.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```yaml\n(.*?)^```$", GUIDE, flags=re.MULTILINE | re.DOTALL)
 
 

@@ -1,6 +1,6 @@
-"""Write docs/families.md: which adapter family works on which architecture, from the registry itself.
+"""Write docs/reference/families.md: which adapter family works on which architecture, from the registry itself.
 
-    python -m docs.make_families_table
+    python -m docs.generators.families
 
 A test holds the committed page equal to what this makes. Models are read from their default configurations,
 cut to two layers, without weights: whether a family works does not depend on the depth.
@@ -22,7 +22,7 @@ from search_spaces.families.framework.matrix_family import MatrixFamily
 from search_spaces.model.reader import read_shape
 from search_spaces.model.shape import ModelShape, TaskType
 
-PAGE = Path(__file__).parent / "families.md"
+PAGE = Path(__file__).parents[1] / "reference" / "families.md"
 ARCHITECTURES = {
     "bert": "BERT",
     "roberta": "RoBERTa",
@@ -47,7 +47,7 @@ IMAGE_MODELS = ("vit",)
 _INTRODUCTION = """\
 # Adapter families
 
-This page is made by `python -m docs.make_families_table` from the registry. The commands
+This page is made by `python -m docs.generators.families` from the registry. The commands
 `autotune spaces --model MODEL` and `autotune cost --model MODEL --space SPACE` say the same and more of a
 model of yours. A family that cannot work on a model is left out of its search space, and the sweep says why.
 

@@ -1,0 +1,33 @@
+"""Hooks of MkDocs: the reference pages that are generated from the code whenever the site is built."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+from docs.generators.cli import cli_page
+from docs.generators.output_files import output_files_page
+from docs.generators.presets import presets_page
+from docs.generators.sweep_file import sweep_file_page
+
+PAGES: dict[str, Callable[[], str]] = {
+    "reference/cli.md": cli_page,
+    "reference/sweep-file.md": sweep_file_page,
+    "reference/presets.md": presets_page,
+    "reference/outputs.md": output_files_page,
+}
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the generated pages to the site."""
+    for path, make in PAGES.items():
+        files.append(File.generated(config, path, content=make()))
+    return files

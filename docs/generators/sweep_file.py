@@ -1,0 +1,119 @@
+"""The reference page of the sweep file, from the pydantic models that read it and their docstrings."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+from griffe import Docstring, DocstringSectionKind, parse_google
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from docs.generators.markdown import table
+
+_INTRODUCTION = """\
+# Sweep file
+
+A sweep file is YAML. `model`, `task` and `budget` are required; `autotune init` writes a commented file, and `sweep.yaml` in a
+sweep's folder shows every default. Unknown keys are errors.
+
+Short forms: `model: roberta-base` is `model: {name: roberta-base}`, `executor: packed` is `executor: {name: packed}`,
+`ladder: true` is a ladder with its defaults, an objective's name alone stands for the objective with its usual direction and scale,
+`budget: {minutes: 30}` is `budget: {hours: 0.5}`, and percentages such as `20%` are allowed for shares and for limits on
+`trainable_params`. Relative paths are relative to the file.
+"""
+
+
+def sweep_file_page() -> str:
+    """Return the page as Markdown."""
+    from autotune.sweep import Sweep
+
+    sections = [_section(key, model) for key, model in models(Sweep)]
+    return "\n".join([_INTRODUCTION, *sections])
+
+
+def models(root: type[BaseModel]) -> Iterator[tuple[str, type]]:
+    """Yield the root and every model that one of its keys holds, with the key's name."""
+    yield "", root
+    for name, field in root.model_fields.items():
+        for nested in _nested(field.annotation):
+            yield name, nested
+
+
+def documented_fields(model: type) -> dict[str, str]:
+    """Return the description of each field, from the section `Args` of the model's docstring."""
+    docstring = Docstring(model.__doc__ or "", parser_options={"warnings": False})
+    described: dict[str, str] = {}
+    for section in parse_google(docstring, warnings=False):
+        if section.kind is DocstringSectionKind.parameters:
+            for parameter in section.value:
+                for name in parameter.name.split(","):
+                    described[name.strip()] = " ".join(parameter.description.split())
+    return described
+
+
+def _nested(annotation: Any) -> Iterator[type]:
+    if isinstance(annotation, type) and (issubclass(annotation, BaseModel) or dataclasses.is_dataclass(annotation)):
+        yield annotation
+    for argument in typing.get_args(annotation):
+        yield from _nested(argument)
+
+
+def _section(key: str, model: type) -> str:
+    summary = " ".join((model.__doc__ or "").split("\n\n")[0].split())
+    described = documented_fields(model)
+    rows = [
+        (f"`{name}`", _type(annotation), _default(default), described.get(name, ""))
+        for name, annotation, default in _fields(model)
+    ]
+    heading = f"## `{key}`" if key else "## Top level"
+    return f"{heading}\n\n{summary}\n\n{table(('key', 'value', 'default', 'meaning'), rows)}"
+
+
+def _fields(model: type) -> Iterator[tuple[str, Any, Any]]:
+    if issubclass(model, BaseModel):
+        for name, field in model.model_fields.items():
+            default = field.default_factory() if field.default_factory else field.default  # type: ignore[call-arg]
+            yield name, field.annotation, default
+        return
+    hints = typing.get_type_hints(model)
+    for item in dataclasses.fields(model):
+        yield item.name, hints[item.name], item.default
+
+
+_NAMES = {str: "text", int: "whole number", float: "number", bool: "true or false", type(None): "", dict: "mapping"}
+
+
+def _type(annotation: Any) -> str:
+    """Return a field's type in words, with `Literal` as its choices and None left out."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Literal:
+        return ", ".join(f"`{choice}`" for choice in arguments)
+    if origin is typing.Annotated:
+        return _type(arguments[0])
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(filter(None, (_type(argument) for argument in arguments)))
+    if origin in (tuple, list):
+        return f"list of {_type(arguments[0])}"
+    if origin is dict:
+        return "mapping"
+    if isinstance(annotation, type) and annotation not in _NAMES:
+        return "see below"
+    return _NAMES.get(annotation, str(annotation))
+
+
+def _default(value: Any) -> str:
+    if value is PydanticUndefined or value is dataclasses.MISSING:
+        return "required"
+    if value is None or value == () or value == "":
+        return ""
+    if isinstance(value, BaseModel) or dataclasses.is_dataclass(value):
+        return "its defaults"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, tuple):
+        return f"`{list(value)}`"
+    return f"`{value}`"
