@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from rich.text import Text
 
-from autotune.cli import app
+from autotune.cli.app import app
 from docs.generators.markdown import table
 
 _INTRODUCTION = """\
@@ -48,7 +48,9 @@ def _section(name: str, command: Any) -> str:
         rows = [(f"`{child}`", _first_line(member)) for child, member in members.items()]
         parts.append(table(("command", "purpose"), rows))
     if arguments:
-        rows = [(f"`{argument.metavar or argument.name.upper()}`", argument.help or "") for argument in arguments]
+        rows = [
+            (f"`{argument.metavar or argument.name.upper()}`", argument.help or "") for argument in arguments
+        ]
         parts.append(table(("argument", "meaning"), rows))
     if options:
         rows = [(_names(option), _default(option), _plain(option.help or "")) for option in options]
@@ -81,7 +83,9 @@ def _first_line(command: Any) -> str:
 
 
 def _names(option: Any) -> str:
-    names = ", ".join(f"`{name}`" for name in sorted([*option.opts, *option.secondary_opts], key=len, reverse=True))
+    names = ", ".join(
+        f"`{name}`" for name in sorted([*option.opts, *option.secondary_opts], key=len, reverse=True)
+    )
     return names if option.is_flag else f"{names} `{_value(option)}`"
 
 

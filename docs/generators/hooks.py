@@ -9,12 +9,14 @@ from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 from docs.generators.cli import cli_page
 from docs.generators.output_files import output_files_page
+from docs.generators.packages import packages_table
 from docs.generators.presets import presets_page
 from docs.generators.sweep_file import sweep_file_page
 
@@ -31,3 +33,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for path, make in PAGES.items():
         files.append(File.generated(config, path, content=make()))
     return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Put the table of sub-packages where a page asks for it."""
+    return markdown.replace("<!-- generated: packages -->", packages_table())

@@ -45,7 +45,10 @@ _PARAMETER = Column("param.PARAMETER", "value of each parameter; empty where it 
 FRONT = (
     Column("trial", "number of the trial"),
     _OBJECTIVE,
-    Column("confirmed.METRIC", "mean over the report seeds on validation data, for each score among the objectives"),
+    Column(
+        "confirmed.METRIC",
+        "mean over the report seeds on validation data, for each score among the objectives",
+    ),
     Column("confirmed.METRIC.low", "lower end of its 95 % t interval; empty with fewer than two seeds"),
     Column("confirmed.METRIC.high", "upper end of that interval"),
     Column("test.METRIC", "mean over the same runs on test data"),

@@ -19,5 +19,7 @@ its smallest and largest adapters on a model.
 def presets_page() -> str:
     """Return the page as Markdown, with each preset's file."""
     files = sorted(_FOLDER.glob("*.yaml"))
-    sections = [f"## `{path.stem}`\n\n```yaml\n{path.read_text(encoding='utf-8').strip()}\n```\n" for path in files]
+    sections = [
+        f"## `{path.stem}`\n\n```yaml\n{path.read_text(encoding='utf-8').strip()}\n```\n" for path in files
+    ]
     return "\n".join([_INTRODUCTION, *sections])

@@ -29,7 +29,7 @@ Short forms: `model: roberta-base` is `model: {name: roberta-base}`, `executor: 
 
 def sweep_file_page() -> str:
     """Return the page as Markdown."""
-    from autotune.sweep import Sweep
+    from autotune.sweep.schema import Sweep
 
     sections = [_section(key, model) for key, model in models(Sweep)]
     return "\n".join([_INTRODUCTION, *sections])
@@ -56,7 +56,9 @@ def documented_fields(model: type) -> dict[str, str]:
 
 
 def _nested(annotation: Any) -> Iterator[type]:
-    if isinstance(annotation, type) and (issubclass(annotation, BaseModel) or dataclasses.is_dataclass(annotation)):
+    if isinstance(annotation, type) and (
+        issubclass(annotation, BaseModel) or dataclasses.is_dataclass(annotation)
+    ):
         yield annotation
     for argument in typing.get_args(annotation):
         yield from _nested(argument)
@@ -84,7 +86,14 @@ def _fields(model: type) -> Iterator[tuple[str, Any, Any]]:
         yield item.name, hints[item.name], item.default
 
 
-_NAMES = {str: "text", int: "whole number", float: "number", bool: "true or false", type(None): "", dict: "mapping"}
+_NAMES = {
+    str: "text",
+    int: "whole number",
+    float: "number",
+    bool: "true or false",
+    type(None): "",
+    dict: "mapping",
+}
 
 
 def _type(annotation: Any) -> str:

@@ -15,7 +15,7 @@ A scalar fixes the parameter, a list gives its choices, a mapping changes single
 
 <<<<<<< HEAD:search_spaces/language/overrides.py
 `Override` reads these but the conditions, which `conditions.py` reads; `override_forms.py` knows the forms from
-`center` on. `docs/spaces.md` shows each in a whole file.
+`center` on. `docs/guides/search-spaces.md` shows each in a whole file.
 =======
 `Override` reads these but the conditions, which `conditions.py` reads; `forms.py` knows the forms from
 `center` on. `docs/guides/search-spaces.md` shows each in a whole file.
