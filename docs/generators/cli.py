@@ -16,7 +16,8 @@ from docs.generators.markdown import table
 _INTRODUCTION = """\
 # Command line
 
-Every command prints its help with `--help`. Errors are printed with the place, the value and a fix; the exit status is then 1.
+Every command prints its help with `--help`. An error names the place, the value and a fix, and the exit status is
+1.
 """
 
 _TYPES = {int: "INTEGER", float: "NUMBER"}

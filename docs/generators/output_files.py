@@ -1,7 +1,7 @@
 """The reference page of a sweep's folder: its files, and every column of its tables.
 
-The descriptions are written here; a test compares the columns with those of a sweep's tables, so that no column is without a
-description and no description without a column.
+The descriptions are written here. A test compares them with the columns of a sweep's tables, so that none is
+missing and none is superfluous.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ A sweep writes everything into one folder, `sweeps/NAME` by default.
 _STUDY = """\
 ## `study.db`
 
-Optuna studies in one SQLite file: `NAME` has the trials of the sweep NAME, `NAME/confirm` the confirmation runs and `NAME/probe` the runs
-of a probe. Optuna's dashboard and `optuna.load_study` read them:
+Optuna studies in one SQLite file: `NAME` has the trials of the sweep NAME, `NAME/confirm` the confirmation runs and
+`NAME/probe` the runs of a probe. Optuna's dashboard and `optuna.load_study` read them:
 
 ```py
 import optuna

@@ -10,9 +10,9 @@ _FOLDER = Path(search_spaces.__file__).parent / "presets"
 _INTRODUCTION = """\
 # Presets
 
-A preset is a search space that ships with the package: `space: NAME` in a sweep file, or `include: NAME` in a space of your own
-([Write a search space](../guides/search-spaces.md)). `autotune spaces --model MODEL --space NAME` prints its size and the costs of
-its smallest and largest adapters on a model.
+A preset is a search space that ships with the package: `space: NAME` in a sweep file, or `include: NAME` in a space
+of your own ([Write a search space](../guides/search-spaces.md)). `autotune spaces --model MODEL --space NAME`
+prints its size and the costs of its smallest and largest adapters on a model.
 """
 
 

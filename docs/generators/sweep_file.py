@@ -17,13 +17,18 @@ from docs.generators.markdown import table
 _INTRODUCTION = """\
 # Sweep file
 
-A sweep file is YAML. `model`, `task` and `budget` are required; `autotune init` writes a commented file, and `sweep.yaml` in a
-sweep's folder shows every default. Unknown keys are errors.
+A sweep file is YAML. `model`, `task` and `budget` are required; `autotune init` writes a commented file, and
+`sweep.yaml` in a sweep's folder shows every default. Unknown keys are errors. Relative paths are relative to the
+file.
 
-Short forms: `model: roberta-base` is `model: {name: roberta-base}`, `executor: packed` is `executor: {name: packed}`,
-`ladder: true` is a ladder with its defaults, an objective's name alone stands for the objective with its usual direction and scale,
-`budget: {minutes: 30}` is `budget: {hours: 0.5}`, and percentages such as `20%` are allowed for shares and for limits on
-`trainable_params`. Relative paths are relative to the file.
+| short form | stands for |
+| --- | --- |
+| `model: roberta-base` | `model: {name: roberta-base}` |
+| `executor: packed` | `executor: {name: packed}` |
+| `ladder: true` | a ladder with its defaults |
+| `objectives: [accuracy, train_flops]` | objectives with their usual directions and scales |
+| `budget: {minutes: 30}` | `budget: {hours: 0.5}` |
+| `20%` | 0.2, for shares; a share of the base model's parameters, for limits on `trainable_params` |
 """
 
 

@@ -13,13 +13,8 @@ A scalar fixes the parameter, a list gives its choices, a mapping changes single
     lora.layers: {sides: true}                         apart for encoder and decoder; or {sides: {decoder: 2}}
     lora.scale: {when: {lora.dora: true}}              a condition, beside any of the mappings above
 
-<<<<<<< HEAD:search_spaces/language/overrides.py
 `Override` reads these but the conditions, which `conditions.py` reads; `override_forms.py` knows the forms from
 `center` on. `docs/guides/search-spaces.md` shows each in a whole file.
-=======
-`Override` reads these but the conditions, which `conditions.py` reads; `forms.py` knows the forms from
-`center` on. `docs/guides/search-spaces.md` shows each in a whole file.
->>>>>>> c84c7d6 (docs: begin a site with getting started, concepts, guides and generated reference):search_spaces/overrides.py
 """
 
 from __future__ import annotations

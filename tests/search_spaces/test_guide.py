@@ -1,4 +1,4 @@
-"""Every block of docs/guides/search-spaces.md is a space that loads, fits a model, samples, and survives being spelt out."""
+"""Every block of the guide to search spaces loads, binds to a model, samples, and survives a round trip."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from search_spaces.errors import InvalidInputError
 from search_spaces.families import REGISTRY
-from search_spaces.language import includes, override_forms, overrides
+from search_spaces.language import entry, includes, overrides
 from search_spaces.language.loader import load_space
 from search_spaces.language.yaml_io import dump_yaml, parse_yaml
 from search_spaces.model.shape import ModelShape
@@ -46,7 +46,7 @@ def test_the_guide_shows_every_form_and_every_key() -> None:
     for word in (
         *includes.KEYS,
         *includes._FORMS,
-        *override_forms.CENTRED_FIELDS,
+        *entry.CENTERED_FIELDS,
         "sides",
         "when",
         "low",
