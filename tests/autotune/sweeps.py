@@ -22,11 +22,11 @@ SPACE = {
 }
 
 
-def small_sweep(model: Path, data: Path, **changes: Any) -> Sweep:
+def small_sweep(model: Path, data: Path, precision: str = "auto", **changes: Any) -> Sweep:
     """Six trials of three optimiser steps each, two seeds for two points."""
     given: dict[str, Any] = {
         "name": "small",
-        "model": str(model),
+        "model": {"name": str(model), "precision": precision},
         "task": {
             **{split: str(data / f"{split}.tsv") for split in ("train", "validation", "test")},
             "text": "sentence",

@@ -77,13 +77,48 @@ def test_rows_are_rounded_to_the_nearest_of_127_steps():
     torch.testing.assert_close(matrix(x), wanted, rtol=1e-5, atol=0.1)
 
 
+ROUNDING = 2**-21
+"""How far a product may be from that of another kernel, relative to it. The sums of up to 500 columns are exact in
+fp32. Each kernel then rounds four times at most, by 2**-24 each: the row's scale, the output's scale, their product,
+and the row's largest magnitude."""
+
+
+def multiplied_as_by_amx(matrix: Int8Matrix) -> Int8Matrix:
+    """Have a matrix multiply as oneDNN 3.12 does on a processor with AMX, up to what bits the sums have.
+
+    The AMX kernel multiplies the exact sum by the product of the scales; the kernel for few rows, as that of
+    processors without AMX, by one scale after the other.
+    """
+    multiply = matrix._multiply
+
+    def by_product_of_scales(rows, scale, zero, weight, scales, *others):
+        if len(rows) <= 32 and len(rows) * len(scales) <= 256:
+            return multiply(rows, scale, zero, weight, scales, *others)
+        return multiply(rows, 1.0, zero, weight, torch.ones_like(scales), *others).mul_(scale * scales)
+
+    matrix._multiply = by_product_of_scales
+    return matrix
+
+
 @needs_vnni
-def test_a_row_becomes_the_same_beside_others():
+@pytest.mark.parametrize("kernel", [lambda matrix: matrix, multiplied_as_by_amx], ids=["own", "amx"])
+def test_a_row_becomes_the_same_beside_others(kernel):
     torch.manual_seed(0)
-    x, matrix = torch.randn(1000, 300), Int8Matrix(torch.randn(64, 300))
+    x, matrix = torch.randn(1000, 300), kernel(Int8Matrix(torch.randn(64, 300)))
     x[500:] *= 1000
+    together = matrix(x)
     for rows in (slice(0, 1), slice(3, 400), slice(450, 620)):
-        assert torch.equal(matrix(x)[rows], matrix(x[rows]))
+        torch.testing.assert_close(together[rows], matrix(x[rows]), rtol=ROUNDING, atol=0)
+
+
+@needs_vnni
+def test_kernels_of_two_processors_differ_by_rounding_alone():
+    torch.manual_seed(0)
+    x, weight = torch.randn(1000, 300), torch.randn(64, 300)
+    one, other = Int8Matrix(weight), multiplied_as_by_amx(Int8Matrix(weight))
+    if not torch.cpu.get_capabilities().get("amx_int8"):
+        assert not torch.equal(one(x), other(x))
+    torch.testing.assert_close(one(x), other(x), rtol=ROUNDING, atol=0)
 
 
 @needs_vnni
@@ -164,6 +199,20 @@ def test_trials_are_near_those_in_fp32(runners):
     for s, together in zip(specs, packed(fast, specs), strict=True):
         agree(together, alone(fast, s), rel=1e-2)
         agree(together, alone(exact, s), rel=2e-2)
+
+
+@needs_vnni
+def test_a_pack_is_near_its_trials_where_kernels_differ_by_the_number_of_rows(tiny_model, reviews):
+    """What a product's last bits are decides now and then how an activation is rounded to 127 steps after it."""
+    model = ModelSpec(name=str(tiny_model("bert")), precision="int8")
+    runner = Runner(model, classification(reviews))
+    for module in runner.base.model.modules():
+        if isinstance(module, Int8Linear):
+            for matrix in (module._form.forward, module._form.backward):
+                multiplied_as_by_amx(matrix)
+    specs = [spec(runner, family, number) for number, family in enumerate(("lora", "ia3", "serial"))]
+    for s, together in zip(specs, packed(runner, specs), strict=True):
+        agree(together, alone(runner, s), rel=1e-2)
 
 
 @needs_vnni
