@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from autotune.blackbox.loop import optimize
-    from autotune.blackbox.objectives import Budget, Goal
+    from autotune.blackbox.objectives import Budget, Objective
     from autotune.ladder.rungs import Ladder
 
-__all__ = ["Budget", "Goal", "Ladder", "optimize"]
+__all__ = ["Budget", "Ladder", "Objective", "optimize"]
 
 _HOMES = {
     "Budget": "autotune.blackbox.objectives",
-    "Goal": "autotune.blackbox.objectives",
+    "Objective": "autotune.blackbox.objectives",
     "Ladder": "autotune.ladder.rungs",
     "optimize": "autotune.blackbox.loop",
 }

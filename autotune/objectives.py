@@ -1,7 +1,7 @@
-"""What a sweep optimises: a name, a direction, a scale, and the box in which hypervolume is measured.
+"""What a sweep optimizes: a name, a direction, a scale, and the box in which hypervolume is measured.
 
 An objective is turned into a *loss coordinate* for everything geometric (front, hypervolume, knee): negated
-where it is maximised, after a logarithm where its scale is `log`. Lower is better in loss coordinates.
+where it is maximized, after a logarithm where its scale is `log`. Lower is better in loss coordinates.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Objective(BaseModel):
         max, min: hard limits: a configuration outside them is never on the front, and one whose known cost
             is outside is never run. `"0.5%"` of the base's parameters is allowed for trainable_params.
         reference: the worst value that counts; hypervolume is measured from there.
-        ideal: the best value that counts, for normalising; both are filled in when a sweep starts.
+        ideal: the best value that counts, for normalizing; both are filled in when a sweep starts.
         floor: on a log scale, values below count as this (an adapter of no parameters has no logarithm).
     """
 

@@ -34,7 +34,7 @@ def non_dominated(values: ArrayLike) -> NDArray[np.bool_]:
 def hypervolume(values: ArrayLike, reference: ArrayLike) -> float:
     """The volume that `values` dominate below `reference`, exactly, for one to four objectives.
 
-    The last objective is cut into slices between neighbouring values; within a slice the dominated set is a
+    The last objective is cut into slices between neighboring values; within a slice the dominated set is a
     problem of one objective less (While et al. 2006, "A faster algorithm for calculating hypervolume").
 
     Raises:

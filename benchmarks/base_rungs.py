@@ -59,7 +59,7 @@ def without_upper_layers(layers: int, folder: Path) -> str:
     return str(folder)
 
 
-def climb(spec: LadderSpec, trials: int, samples: int, folder: Path, seed: int = 0) -> SweepResults:
+def promotion(spec: LadderSpec, trials: int, samples: int, folder: Path, seed: int = 0) -> SweepResults:
     """The quickstart with random configurations, all of which climb."""
     sweep = load_sweep("quickstart")
     changes = {
@@ -74,7 +74,7 @@ def climb(spec: LadderSpec, trials: int, samples: int, folder: Path, seed: int =
     return run_sweep(sweep.model_copy(update=changes), folder)
 
 
-def foretold(results: SweepResults) -> list[Foretelling]:
+def predicted(results: SweepResults) -> list[Foretelling]:
     """Each rung below the top, the lowest first."""
     assert results.ladder is not None
     rows = []
@@ -113,7 +113,7 @@ def measure(trials: int, samples: int, folder: Path, seed: int = 0) -> list[Fore
     return [
         row
         for name, spec in specs.items()
-        for row in foretold(climb(spec, trials, samples, folder / name, seed))
+        for row in predicted(promotion(spec, trials, samples, folder / name, seed))
     ]
 
 

@@ -3,10 +3,10 @@
     python -m benchmarks.front_surrogate [--seeds 12] [--flops 80] [--arms pareto tpe …] [--processes 2]
 
 `sst2_trials.csv` has trials in the space of `benchmarks.time_to_front` (MiniLM on SST-2, 1,000 + 400 sentences, one
-seed each): 104 random ones, and 91 of two searches of this project. Extremely randomised trees learn accuracy from
+seed each): 104 random ones, and 91 of two searches of this project. Extremely randomized trees learn accuracy from
 the configuration and its costs. A simulated trial brings what they say, plus noise: one of their residuals under
 cross-validation, from trials of which they say about the same, times 0.7, as half of the residuals' variance is
-taken for what the trees have not learnt. Costs are the cost model's. What is compared is therefore how well a
+taken for what the trees have not learned. Costs are the cost model's. What is compared is therefore how well a
 sampler learns from trials as noisy as these, in a space as large as this one, and not what is found on SST-2.
 
 Hypervolume is of (1 - accuracy, log10 parameters) against the corner (0.5, 6), without noise, of all that an arm has
@@ -38,7 +38,7 @@ from sklearn.model_selection import cross_val_predict
 
 from autotune.engine.samplers import make_sampler
 from autotune.pareto import hypervolume
-from autotune.prepare.prepared_sweep import Prepared, prepare
+from autotune.prepare.prepared_sweep import PreparedSweep, prepare
 from autotune.results.sweep_results import load_results
 from benchmarks import time_to_front
 from benchmarks.front_records import SMALLEST
@@ -83,9 +83,9 @@ class Tried:
 
 
 class Surrogate:
-    """Accuracy of any configuration of the space, learnt from recorded trials."""
+    """Accuracy of any configuration of the space, learned from recorded trials."""
 
-    def __init__(self, prepared: Prepared, configs: Sequence[Config], accuracy: Array) -> None:
+    def __init__(self, prepared: PreparedSweep, configs: Sequence[Config], accuracy: Array) -> None:
         self.prepared = prepared
         X = self._features(configs)
         self._trees = _trees().fit(X, accuracy)
@@ -163,7 +163,7 @@ def first_to_end(running: Sequence[Running]) -> tuple[float, Running, list[Runni
     return ended.left * len(running), ended, others
 
 
-def _sampler(name: str, seed: int, prepared: Prepared) -> optuna.samplers.BaseSampler:
+def _sampler(name: str, seed: int, prepared: PreparedSweep) -> optuna.samplers.BaseSampler:
     """The sampler that a sweep names so, or GPSampler, which sweeps do not have."""
     if name == "gp":
         return optuna.samplers.GPSampler(seed=seed)

@@ -3,7 +3,7 @@
     python -m benchmarks.ladder [--seeds 10] [--configs 1000] [--tables NAME ...] [--json FILE]
 
 Every method meets the same configurations in the same order, drawn from a table by the seed, and stops where they
-end. A table holds validation losses of one task at 50 checkpoints (TaskSet, 1,000 configurations of an optimiser),
+end. A table holds validation losses of one task at 50 checkpoints (TaskSet, 1,000 configurations of an optimizer),
 or training losses of 63 adapters at 20 checkpoints (the PEFT comparison on MetaMathQA). Reported are
 
 * the share used: checkpoints computed, of those that training everything to the end would take;

@@ -145,10 +145,10 @@ def finetuning(alone: bool = True) -> dict[str, Any]:
         table = pd.read_csv(data_folder() / "finetune_scaling" / f"{name}.csv")
         losses = table[[str(int(size)) for size in x]].to_numpy(dtype=float)
         for hidden in (3, 5, 7):
-            row = _foretold(x[:-hidden], losses[:, :-hidden], x[-1], losses[:, -1])
+            row = _predicted(x[:-hidden], losses[:, :-hidden], x[-1], losses[:, -1])
             rows.append({"table": name, "times": 2**hidden, **row})
             if alone:
-                each = [_foretold(x[:-hidden], one[:-hidden], x[-1], one[-1:]) for one in losses]
+                each = [_predicted(x[:-hidden], one[:-hidden], x[-1], one[-1:]) for one in losses]
                 part = pd.DataFrame(each)[["law", "slope", "last", "coverage"]].mean()
                 singles.append({"table": name, "times": 2**hidden, **part.to_dict()})
     found = pd.DataFrame(rows)
@@ -171,12 +171,12 @@ def taskset() -> dict[str, Any]:
         # Checkpoint 0 is before the first step. Diverged runs have no final loss to predict.
         losses = losses[(np.isfinite(losses) & (losses > 0)).all(axis=1)]
         seen = losses[:, 1:11]
-        row = _foretold(np.arange(1.0, 11.0), seen, 50.0, losses[:, 50])
+        row = _predicted(np.arange(1.0, 11.0), seen, 50.0, losses[:, 50])
         rows.append({"table": path.stem, "curves": len(losses), **row})
     return {"rows": rows}
 
 
-def _foretold(x: np.ndarray, seen: np.ndarray, at: float, final: np.ndarray) -> dict[str, Any]:
+def _predicted(x: np.ndarray, seen: np.ndarray, at: float, final: np.ndarray) -> dict[str, Any]:
     """Mean |relative error| and mean |log error| of the law, the slope rule and the last value, and coverage."""
     forecast = extrapolate(x, seen, at)
     rules = {"law": forecast.value, "slope": slope_rule(x, seen, at), "last": last_value(seen)}
@@ -235,7 +235,7 @@ def sweep() -> dict[str, Any]:
     frame = pd.read_csv(SCALE_SWEEP)
     found = check_largest(frame)
     return {
-        "foretold": found.foretold,
+        "foretold": found.predicted,
         "low": found.low,
         "high": found.high,
         "measured": found.largest.loss,

@@ -30,8 +30,8 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from scipy.stats import rankdata
 
 from autotune.blackbox.loop import optimize
-from autotune.blackbox.objectives import Budget, Goal
-from autotune.blackbox.result import LadderTrial
+from autotune.blackbox.objectives import Budget, Objective
+from autotune.blackbox.result import OptimizeTrial
 from autotune.ladder import promotion
 from autotune.ladder.rungs import Ladder
 from autotune.pareto import hypervolume
@@ -111,11 +111,11 @@ class BlackBox:
     """
 
     space: SearchSpace | dict[str, FloatDistribution]
-    goals: tuple[Goal, ...]
+    objectives: tuple[Objective, ...]
     error: Callable[[Mapping[str, Value]], float]
     bias: Callable[[Mapping[str, Value], float], float]
     noise: Callable[[float], float]
-    quality: Callable[[list[LadderTrial]], float]
+    quality: Callable[[list[OptimizeTrial]], float]
     training: float = 16.0
 
 
@@ -133,13 +133,13 @@ def _adapters() -> BlackBox:
     def bias(config: Mapping[str, Value], share: float) -> float:
         return 0.02 * (0.5 + 3 * float(config["warmup"])) * (share**-0.5 - 1)
 
-    def quality(trials: list[LadderTrial]) -> float:
+    def quality(trials: list[OptimizeTrial]) -> float:
         points = [(problem.error(t.config), math.log10(cost(t.config))) for t in trials]
         return hypervolume(points, problem.corner) / unit if points else 0.0
 
-    goals = (Goal("error"), Goal("cost", known=cost, log=True))
+    objectives = (Objective("error"), Objective("cost", known=cost, log=True))
     return BlackBox(
-        problem.space, goals, problem.error, bias, lambda share: 0.005 + 0.03 * (1 - share), quality
+        problem.space, objectives, problem.error, bias, lambda share: 0.005 + 0.03 * (1 - share), quality
     )
 
 
@@ -162,13 +162,13 @@ def _taskset(part: str) -> BlackBox:
         curve = row(config)
         return float(curve[max(math.ceil(share * 50) - 1, 0)] - curve[-1])
 
-    def quality(trials: list[LadderTrial]) -> float:
+    def quality(trials: list[OptimizeTrial]) -> float:
         return losses[:, -1].min() - min((float(row(t.config)[-1]) for t in trials), default=math.inf)
 
     space = {str(name): FloatDistribution(0.0, 1.0) for name in names}
     return BlackBox(
         space,
-        (Goal("error"),),
+        (Objective("error"),),
         lambda c: float(row(c)[-1]),
         bias,
         lambda share: 0.01 + 0.05 * (1 - share),
@@ -220,7 +220,7 @@ def search(box: BlackBox, arm: str, seed: int) -> tuple[float, float]:
 
     start = time.perf_counter()
     with mock.patch.object(promotion, "FidelityModel", ARMS[arm]):
-        result = optimize(evaluate, box.space, box.goals, _LADDER, box.training * _LADDER.max, seed=seed)
+        result = optimize(evaluate, box.space, box.objectives, _LADDER, box.training * _LADDER.max, seed=seed)
     seconds = time.perf_counter() - start
     complete = [trial for trial in result.trials if trial.status == "complete"]
     return box.quality(complete), 1000 * seconds / len(result.trials)

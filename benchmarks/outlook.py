@@ -46,8 +46,8 @@ def compare(sweep: str, score: str, seen: Curves, searched: int) -> list[Row]:
         at, truth = float(seen.examples[place]), seen.errors[:, place]
         found = extrapolate_noisy(x, y, at)
 
-        def off(foretold: np.ndarray, truth: np.ndarray = truth) -> float:
-            return float(np.abs(np.log(foretold / truth)).mean())
+        def off(predicted: np.ndarray, truth: np.ndarray = truth) -> float:
+            return float(np.abs(np.log(predicted / truth)).mean())
 
         rows.append(
             Row(

@@ -34,7 +34,9 @@ def states(
 ) -> tuple[float, float]:
     """Processor and wall seconds of bringing the states of all examples, with nothing kept in memory."""
     pack = Pack(runner.base, runner.data, prefixes=PrefixCache(limit=0, store=store))
-    pack._joined = join(runner.base.model, {}, pack._rows, runner.base.shape.layers_path, pack._passage)
+    pack._joined = join(
+        runner.base.model, {}, pack._rows, runner.base.shape.layers_path, pack._layer_schedule
+    )
     lengths = np.array([len(example["input_ids"]) for example in examples])
     cpu, wall = time.process_time(), time.perf_counter()
     for chunk in chunks(lengths, limit=2048, cost=64):

@@ -59,8 +59,8 @@ def _adapters() -> Problem:
     def error(config: Mapping[str, Value]) -> float:
         batch = math.log2(float(config["batch"]) / 16)
         if config["family"] == "lora":
-            size, floor, centre = float(config["lora.rank"]), 0.08, -3.3
-            best = centre + 0.15 * batch - 0.2 * math.log10(size)
+            size, floor, center = float(config["lora.rank"]), 0.08, -3.3
+            best = center + 0.15 * batch - 0.2 * math.log10(size)
             capacity = 0.12 * size**-0.5 + 0.03 * (float(config["lora.dropout"]) - 0.05) ** 2
         elif config["family"] == "ia3":
             size, floor, best = float(config["ia3.layers"]), 0.13, -2.2 + 0.15 * batch
@@ -100,8 +100,8 @@ def _layers() -> Problem:
         on = np.array([bool(config[f"layers.{i}"]) for i in range(depth)])
         rank = float(config["rank"])
         off = math.log10(float(config["lr"])) + 3.3 + 0.3 * math.log10(rank) + 0.03 * int(on.sum())
-        learnt = float(gains[on].sum()) * (1 - 0.6 * rank**-0.5) * math.exp(-(off**2))
-        return 0.5 - learnt
+        learned = float(gains[on].sum()) * (1 - 0.6 * rank**-0.5) * math.exp(-(off**2))
+        return 0.5 - learned
 
     def cost(config: Mapping[str, Value]) -> float:
         return 1536.0 * float(config["rank"]) * sum(bool(config[f"layers.{i}"]) for i in range(depth))

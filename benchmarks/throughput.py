@@ -12,11 +12,11 @@ sides run the same configurations on the same examples, in turns, in one process
   computes with its part of the cores), the base's products in a `--precision`; the base is loaded once for all
   trials, in each process.
 
-`training` is trained samples a second of training alone: collation, forward, backward and optimiser, without
+`training` is trained samples a second of training alone: collation, forward, backward and optimizer, without
 loading and evaluation. `trials/h` counts everything from the loading of the weights to the last validation
-score. Not in either: imports and tokenising, which both sides do once; starting processes is in `trials/h`. Of
+score. Not in either: imports and tokenizing, which both sides do once; starting processes is in `trials/h`. Of
 several processes, `training` takes the mean. Ours begins each row with nothing kept.
-Utilisation is the FLOPs of the cost model on examples without padding over training time times the best
+Utilization is the FLOPs of the cost model on examples without padding over training time times the best
 measured product of two fp32 matrices; what a side need not compute at all counts as computed. `cpu` is the
 ratio of processor seconds of the whole trials; with --threads 1 other work on the machine hardly moves it.
 The ranges are the lowest and the highest of the repeats. `--write` puts a table a mix into benchmarks/RESULTS.md.
@@ -275,7 +275,7 @@ def summary(
     for side, runs in (("trainer", [t for t, _ in pairs]), ("ours", [o for _, o in pairs])):
         row[f"{side}_samples_per_second"] = float(np.median([samples / run.train for run in runs]))
         row[f"{side}_trials_per_hour"] = float(np.median([3600 * len(specs) / run.whole for run in runs]))
-        row[f"{side}_utilisation"] = float(np.median([flops / run.train / peak for run in runs]))
+        row[f"{side}_utilization"] = float(np.median([flops / run.train / peak for run in runs]))
         row[f"{side}_eval_loss"] = float(np.mean([run.losses for run in runs]))
     for name, field in (("training", "train"), ("trials", "whole"), ("cpu", "cpu")):
         ratios = [getattr(t, field) / getattr(o, field) for t, o in pairs]
@@ -287,7 +287,7 @@ def summary(
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """The rows as text; `T` is Trainer's side, `P` the processes of ours."""
     lines = [
-        "mix         K P      | training, samples/s        | trials an hour             | cpu          | utilisation "
+        "mix         K P      | training, samples/s        | trials an hour             | cpu          | utilization "
         "| validation loss",
         "                     |      T  ours ratio         |      T  ours ratio         | ratio        |     T  ours "
         "|      T   ours",
@@ -300,7 +300,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
             cells.append(f" {rates} {low:.1f}–{high:.1f} ")
         low, high = row["cpu_ratio_range"]
         cells.append(f" {row['cpu_ratio']:5.2f} {low:.1f}–{high:.1f} ")
-        cells.append(f" {row['trainer_utilisation']:4.0%} {row['ours_utilisation']:4.0%} ")
+        cells.append(f" {row['trainer_utilization']:4.0%} {row['ours_utilization']:4.0%} ")
         cells.append(f" {row['trainer_eval_loss']:6.3f} {row['ours_eval_loss']:6.3f}")
         lines.append("|".join(cells))
     return "\n".join(lines)
@@ -314,7 +314,7 @@ def markdown(rows: Sequence[dict[str, Any]], where: dict[str, Any], arguments: a
         f"{rows[0]['repeats']} repeat(s), {where['device']}, {threads}, load {where['load']:.1f} at the end.",
         "",
         "| K | processes | products | samples/s, Trainer | ours | ratio | trials/h, Trainer | ours | ratio "
-        "| processor time | utilisation, Trainer | ours | validation loss, Trainer | ours |",
+        "| processor time | utilization, Trainer | ours | validation loss, Trainer | ours |",
         "| --- " * 14 + "|",
     ]
     for row in rows:
@@ -323,7 +323,7 @@ def markdown(rows: Sequence[dict[str, Any]], where: dict[str, Any], arguments: a
             cells += [f"{row[f'{side}_{unit}']:.0f}" for side in ("trainer", "ours")]
             cells.append(_ratio(row, name))
         cells.append(_ratio(row, "cpu"))
-        cells += [f"{row[f'{side}_utilisation']:.0%}" for side in ("trainer", "ours")]
+        cells += [f"{row[f'{side}_utilization']:.0%}" for side in ("trainer", "ours")]
         cells += [f"{row[f'{side}_eval_loss']:.4f}" for side in ("trainer", "ours")]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

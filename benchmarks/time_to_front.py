@@ -17,7 +17,7 @@ fidelity:
 
 The reference is the front of all trials of all arms and seeds that lie in DIR, so that it may move when there are
 more of them. Hypervolume is of (1 - accuracy, log10 parameters) against the corner (0.5, 6). Clocks run from the
-loading of the first model to the trial's end, with the sampler's time; imports and tokenising are in none. Training
+loading of the first model to the trial's end, with the sampler's time; imports and tokenizing are in none. Training
 FLOPs are those of the cost model, of what was trained: a trial stopped at a fifth counts a fifth. Hidden states are
 not kept on disk, so that arms and seeds take nothing from each other.
 
@@ -159,17 +159,17 @@ def sweep_of(arm: str, seed: int, given: Setting) -> Sweep:
     """The sweep of an arm of this project."""
     from autotune.sweep.schema import parse_sweep
 
-    on_ladder = arm in ON_LADDER
+    scheduler = arm in ON_LADDER
     model = given.sweep["model"]
     return parse_sweep(
         {
             **given.sweep,
             "model": {**model, "precision": "int8"} if arm in INT8 else model,
             "seed": seed,
-            "ladder": on_ladder,
+            "ladder": scheduler,
             "executor": given.packs if arm in PACKED else "local",
             "budget": {
-                "trials": given.ladder_trials if on_ladder else given.trials,
+                "trials": given.ladder_trials if scheduler else given.trials,
                 "minutes": given.minutes,
             },
         }
@@ -184,7 +184,7 @@ def by_sweep(record: Record, path: Path, given: Setting, out: Path) -> None:
     from trials.records import TrialResult
 
     sweep = sweep_of(record.arm, record.seed, given)
-    costs = prepare(sweep).costs  # tokenises, before the clock runs
+    costs = prepare(sweep).costs  # tokenizes, before the clock runs
     configs: dict[int, Any] = {}
     clock = Clock(record)
 

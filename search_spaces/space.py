@@ -2,7 +2,7 @@
 
 Encoded configurations are float arrays of shape [n, d], one column a parameter in the order of
 `SearchSpace.parameters`: ordered parameters in [0, 1], nominal ones as the index of their choice, and NaN
-where the parameter is inactive. A centred parameter may lie outside [0, 1]; see `centred.py`.
+where the parameter is inactive. A centered parameter may lie outside [0, 1]; see `centered.py`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from search_spaces.parameters.centered import Centred
+from search_spaces.parameters.centered import Centered
 from search_spaces.parameters.types import (
     Categorical,
     Config,
@@ -144,11 +144,11 @@ class SearchSpace:
                     )
                 case Categorical():
                     value = trial.suggest_categorical(parameter.name, list(parameter.choices))
-                case Centred(whole=True):
+                case Centered(whole=True):
                     value = trial.suggest_int(
                         parameter.name, int(parameter.low), int(parameter.high), log=parameter.kind == "log"
                     )
-                case Centred():
+                case Centered():
                     value = trial.suggest_float(
                         parameter.name, parameter.low, parameter.high, log=parameter.kind == "log"
                     )
@@ -184,7 +184,7 @@ class SearchSpace:
             raise ValueError("not a configuration of the space:\n  " + "\n  ".join(problems))
 
     def sample(self, rng: np.random.Generator) -> Config:
-        """One configuration, uniform in the encoded space; centred parameters fall around their centre.
+        """One configuration, uniform in the encoded space; centered parameters fall around their center.
 
         A mask that came out empty is drawn again.
         """

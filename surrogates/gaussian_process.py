@@ -16,7 +16,7 @@ one lengthscale a column; independent noise e. Its hyperparameters are the maxim
 
 Where some observations are less sure than others, their extra variance is given and added to the noise of all.
 
-numpy and scipy only: a fit is many factorisations of a small matrix, where the dispatch of a larger library
+numpy and scipy only: a fit is many factorizations of a small matrix, where the dispatch of a larger library
 costs more than the work.
 """
 
@@ -51,7 +51,7 @@ _MAX_FIT = 300
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """Lengthscales [d], and the variances of signal and noise for standardised outputs."""
+    """Lengthscales [d], and the variances of signal and noise for standardized outputs."""
 
     lengthscales: Array
     signal: float
@@ -69,11 +69,11 @@ class GaussianProcess:
     offset: float
     scale: float
     factor: Array
-    """[n, n], lower Cholesky factor of the standardised covariance with noise."""
+    """[n, n], lower Cholesky factor of the standardized covariance with noise."""
     weights: Array
-    """[n], the inverse of that covariance times the standardised outputs."""
+    """[n], the inverse of that covariance times the standardized outputs."""
     extra_noise: Array
-    """[n], variances beside the noise, for standardised outputs."""
+    """[n], variances beside the noise, for standardized outputs."""
 
     @classmethod
     def fit(
@@ -91,7 +91,7 @@ class GaussianProcess:
             X: shape [n, d], n >= 1, encoded configurations, NaN where inactive.
             y: shape [n], finite.
             nominal: shape [d].
-            start: a further starting point for the optimiser beside the prior's, such as the last fit.
+            start: a further starting point for the optimizer beside the prior's, such as the last fit.
             seed: picks the observations that are fitted to where there are more than 300.
             extra_noise: shape [n], variances in units of y squared that observations have beside the common noise.
 
@@ -114,7 +114,7 @@ class GaussianProcess:
         extra = extra / scale**2
         problem = _Posterior(X[rows], (y[rows] - offset) / scale, nominal, extra[rows])
         starts = problem.starts() + ([start] if start is not None else [])
-        hyperparameters = problem.maximise(starts)
+        hyperparameters = problem.maximize(starts)
         return _conditioned(X, y, nominal, hyperparameters, offset, scale, extra)
 
     def predict(self, X: Array, noise: bool = False) -> tuple[Array, Array]:
@@ -240,7 +240,7 @@ class _Posterior:
         noise = float(np.exp(_NOISE_CENTRE))
         return [Hyperparameters(np.full(self._d, np.exp(log)), 1.0, noise) for log in logs]
 
-    def maximise(self, starts: list[Hyperparameters]) -> Hyperparameters:
+    def maximize(self, starts: list[Hyperparameters]) -> Hyperparameters:
         bounds = [_LENGTH_BOUNDS] * self._d + [_SIGNAL_BOUNDS, _NOISE_BOUNDS]
         low, high = np.array(bounds).T
         results = []

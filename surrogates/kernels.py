@@ -9,7 +9,7 @@ Each column becomes a few features, divided by the column's lengthscale l:
   "Raiders of the lost architecture", eq. 4) with its angle fixed; for a = 1 the distance of two values is
   nearly |x - x'|, at most 4 % less;
 * nominal: a one-hot vector over sqrt(2), so that two different choices are at distance 1 (Hamming);
-* inactive: the origin, the centre of the circle: as far from one active value as from any other, and at
+* inactive: the origin, the center of the circle: as far from one active value as from any other, and at
   distance 0 from another inactive one, so that a parameter which both lack adds nothing.
 
 The covariance is a positive definite function of the Euclidean distance of the features, hence positive

@@ -1,6 +1,6 @@
 """What scores at smaller training budgets say of the score at the full one.
 
-Shapes: n configurations, K budgets, rising, the last of them the full one (the top). Scores are minimised. Budgets
+Shapes: n configurations, K budgets, rising, the last of them the full one (the top). Scores are minimized. Budgets
 count relative to the top: z, above 0 and 1 at the top.
 
 The model is y(x, z) = f(x) + m(z) + e_z. f is what a Gaussian process over configurations explains; m is what
@@ -8,10 +8,10 @@ they share, a power law of the budget, m(z) = B (z^-b - 1), which is 0 at the to
 variance of its own for each budget. So the process is given y - m(z), and the variance as extra noise: a score from a
 low budget counts for less than one from the top.
 
-* B and b are fitted to the differences between neighbouring budgets of one configuration, in which f drops out, of
+* B and b are fitted to the differences between neighboring budgets of one configuration, in which f drops out, of
   all that were at both, also where they never came to the top. The loss is Huber's (1964), each difference relative
   to how much those of its budget differ; b has a log-normal prior around 1/2, since few budgets leave it open.
-* e is taken for a walk: steps between neighbouring budgets are independent, and their variances add up from a budget
+* e is taken for a walk: steps between neighboring budgets are independent, and their variances add up from a budget
   to the top. So a configuration counts once, with its score at the largest budget it had. The noise of a score at
   the top itself is the process's own.
 * The law is used where it foretells hidden configurations no worse than two rules: the median of the same
@@ -80,7 +80,7 @@ class FidelityModel:
 
         Args:
             budgets: [K], rising, above 0, in any unit.
-            scores: [n, K], minimised; not finite where a configuration was not, or has no score.
+            scores: [n, K], minimized; not finite where a configuration was not, or has no score.
 
         Raises:
             ValueError: budgets that are not positive and rising, or shapes that do not agree.
@@ -153,12 +153,12 @@ def _scales(steps: Array) -> Array:
 
 def _held_out(z: Array, scores: Array, steps: Array) -> dict[str, float]:
     """Each rule's median absolute error on hidden configurations, foretold from all budgets below their last."""
-    climbers = np.flatnonzero(np.isfinite(steps).any(axis=1))
-    if len(climbers) < _FEWEST:
+    candidates = np.flatnonzero(np.isfinite(steps).any(axis=1))
+    if len(candidates) < _FEWEST:
         return {}
     found: dict[str, list[Array]] = {LAW: [], MEDIAN: [], NONE: []}
-    for fold in range(min(_FOLDS, len(climbers))):
-        hidden = climbers[fold::_FOLDS]
+    for fold in range(min(_FOLDS, len(candidates))):
+        hidden = candidates[fold::_FOLDS]
         shown = np.delete(steps, hidden, axis=0)
         law = _law(z, shown)
         for rule, errors in found.items():

@@ -42,7 +42,7 @@ class Fidelity:
 
 
 @dataclass(frozen=True)
-class Stretch:
+class Segment:
     """The part of its training that a trial does now; the learning rate takes the course of the whole.
 
     Args:
@@ -96,7 +96,7 @@ class TrialSpec:
     seed: int = 0
     fidelity: Fidelity = field(default_factory=Fidelity)
     score_test: bool = False
-    stretch: Stretch | None = None
+    segment: Segment | None = None
     part: Part | None = None
     alone: bool = False
 
@@ -110,14 +110,14 @@ class TrialSpec:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TrialSpec:
-        stretch, part = data.get("stretch"), data.get("part")
-        read = {"stretch": stretch and Stretch(**stretch), "part": part and Part(**part)}
+        segment, part = data.get("stretch"), data.get("part")
+        read = {"stretch": segment and Segment(**segment), "part": part and Part(**part)}
         return cls(**{**data, "fidelity": Fidelity(**data["fidelity"]), **read})
 
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """The validation split's scores after `step` optimiser steps and `samples` training examples."""
+    """The validation split's scores after `step` optimizer steps and `samples` training examples."""
 
     step: int
     samples: int

@@ -25,10 +25,10 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from autotune.blackbox.objectives import Budget, Goal, Metric, Points, read_goals, read_metrics
-from autotune.blackbox.result import LadderResult, read_result
+from autotune.blackbox.objectives import Budget, Metric, Objective, Points, read_metrics, read_objectives
+from autotune.blackbox.result import OptimizeResult, read_result
 from autotune.blackbox.study import Store
-from autotune.ladder.promotion import Climb, Climber
+from autotune.ladder.promotion import Candidate, PromotionScheduler
 from autotune.ladder.rungs import Ladder
 from autotune.sampler.history import Observation
 from autotune.sampler.pareto_sampler import ParetoSampler
@@ -39,7 +39,7 @@ from search_spaces.space import SearchSpace
 Metrics = Mapping[str, Metric]
 Evaluate = Callable[[Config, float, Any], tuple[Metrics, Any]]
 
-_HOPELESS = 10
+_FAILURES_BEFORE_GIVING_UP = 10
 """If so many trials fail before one does not, the black box is at fault and not the configurations."""
 _EMPTY = 100
 """Proposals in a row that are no configuration of the space before the search gives up."""
@@ -48,7 +48,7 @@ _EMPTY = 100
 def optimize(
     evaluate: Evaluate,
     space: SearchSpace | Mapping[str, BaseDistribution],
-    objectives: Sequence[str | Goal],
+    objectives: Sequence[str | Objective],
     ladder: Ladder,
     budget: Budget | float,
     *,
@@ -56,11 +56,11 @@ def optimize(
     seed: int = 0,
     storage: str | Path | None = None,
     workers: int = 1,
-) -> LadderResult:
+) -> OptimizeResult:
     """Search a space with trials that climb a ladder of training budgets.
 
     A configuration is trained up to a low rung; the best of each rung go on from their state, by the rules of
-    `Ladder` and `Climb`. New configurations begin where nobody may climb.
+    `Ladder` and `PromotionScheduler`. New configurations begin where nobody may climb.
 
     The sampler learns from all rungs: a configuration counts with its value at the top, or with what its value on
     the highest rung it reached is worth there, the less the lower the rung (`surrogates.multi_fidelity`). Training
@@ -75,13 +75,13 @@ def optimize(
             every rung starts anew, and is charged so. An exception, or an objective that is not finite, is this
             trial's failure.
         space: a bound search space, or optuna distributions by name.
-        objectives: one to four, a bare name being a metric to minimise.
+        objectives: one to four, a bare name being a metric to minimize.
         ladder: rungs and shares.
         budget: a `Budget`; a number is the training in all, in the ladder's unit of fidelity.
         sampler: any optuna sampler; by default a `ParetoSampler` that knows what is known.
         seed: of the default sampler and of the random share.
         storage: a SQLite file to keep the study and the states in. A call with the same file and search goes on,
-            also with a larger budget. States must then be plain data, such as the path of a checkpoint.
+            also with a larger budget. Checkpoints must then be plain data, such as the path of a checkpoint.
         workers: evaluations at once, in threads; `evaluate` must then be safe to call from several.
 
     Raises:
@@ -89,26 +89,26 @@ def optimize(
             search.
         RuntimeError: the first ten trials all failed.
     """
-    goals = read_goals(objectives)
+    objectives = read_objectives(objectives)
     bounds = budget if isinstance(budget, Budget) else Budget(fidelity=budget)
     if workers < 1:
         raise ValueError(f"workers: {workers}; give at least 1")
     if not isinstance(space, SearchSpace):
         space = SearchSpace.from_distributions(space)
-    climb = Climb(ladder, [goal.known is not None for goal in goals], seed)
+    promotion = PromotionScheduler(ladder, [objective.known is not None for objective in objectives], seed)
     asked = {
-        "objectives": [[goal.name, goal.direction] for goal in goals],
+        "objectives": [[objective.name, objective.direction] for objective in objectives],
         "rungs": list(ladder.rungs),
         "parameters": list(space.names),
         "seed": seed,
     }
-    observing = _sampler(sampler, space, goals, seed, climb)
-    store = Store(storage, [goal.direction for goal in goals], asked, observing)
+    observing = _sampler(sampler, space, objectives, seed, promotion)
+    store = Store(storage, [objective.direction for objective in objectives], asked, observing)
     try:
-        search = _Search(evaluate, space, goals, ladder, bounds, climb, store)
+        search = _Search(evaluate, space, objectives, ladder, bounds, promotion, store)
         search.replay()
         search.run(workers)
-        return read_result(store.study, climb, search.goals, search.used)
+        return read_result(store.study, promotion, search.objectives, search.used)
     finally:
         store.close()
 
@@ -116,24 +116,26 @@ def optimize(
 def _sampler(
     sampler: optuna.samplers.BaseSampler | None,
     space: SearchSpace,
-    goals: Sequence[Goal],
+    objectives: Sequence[Objective],
     seed: int,
-    climb: Climb,
+    promotion: PromotionScheduler,
 ) -> optuna.samplers.BaseSampler:
     def observe(trial: FrozenTrial) -> Observation | None:
-        projected = climb.projected(trial.number)
+        projected = promotion.projected(trial.number)
         if projected is None:
             return None
         losses, variances = projected
-        values = [goal.value(float(loss)) for goal, loss in zip(goals, losses, strict=True)]
+        values = [objective.value(float(loss)) for objective, loss in zip(objectives, losses, strict=True)]
         return Observation(values, variances.tolist())
 
     if sampler is None:
         sampler = ParetoSampler(
             space=space,
-            known_objectives={j: goal.known for j, goal in enumerate(goals) if goal.known is not None},
-            log_objectives={j: 1e-300 for j, goal in enumerate(goals) if goal.log},
-            references=[goal.reference for goal in goals],
+            known_objectives={
+                j: objective.known for j, objective in enumerate(objectives) if objective.known is not None
+            },
+            log_objectives={j: 1e-300 for j, objective in enumerate(objectives) if objective.log},
+            references=[objective.reference for objective in objectives],
             seed=seed,
         )
     return sampler.observing(observe) if isinstance(sampler, ParetoSampler) else sampler
@@ -141,7 +143,7 @@ def _sampler(
 
 @dataclass(frozen=True)
 class _Job:
-    climber: Climber
+    candidate: Candidate
     config: Config
     rung: int
     fidelity: float
@@ -156,14 +158,14 @@ class _Search:
         self,
         evaluate: Evaluate,
         space: SearchSpace,
-        goals: tuple[Goal, ...],
+        objectives: tuple[Objective, ...],
         ladder: Ladder,
         budget: Budget,
-        climb: Climb,
+        promotion: PromotionScheduler,
         store: Store,
     ) -> None:
-        self.evaluate, self.space, self.goals, self.ladder = evaluate, space, goals, ladder
-        self.budget, self.climb, self.store = budget, climb, store
+        self.evaluate, self.space, self.objectives, self.ladder = evaluate, space, objectives, ladder
+        self.budget, self.promotion, self.store = budget, promotion, store
         self.configs: dict[int, Config] = {}
         self.used = self._committed = 0.0
         self._deadline = math.inf if budget.seconds is None else time.monotonic() + budget.seconds
@@ -182,16 +184,16 @@ class _Search:
                     self.store.fail(trial.number, "never begun", 0.0, status="lost")
                 continue
             self.configs[trial.number] = config
-            climber = self.climb.add(trial.number, self.ladder.first(config))
+            candidate = self.promotion.add(trial.number, self.ladder.first(config))
             for record in records:
-                self._climbed(climber, record["rung"], record["values"], record["curves"])
+                self._climbed(candidate, record["rung"], record["values"], record["curves"])
             if trial.state == TrialState.FAIL:
-                self.climb.fail(trial.number)
+                self.promotion.fail(trial.number)
             elif trial.state == TrialState.PRUNED:
-                climber.status = "stopped"
-            elif climber.status == "complete" and not trial.state.is_finished():
+                candidate.status = "stopped"
+            elif candidate.status == "complete" and not trial.state.is_finished():
                 self.store.finish(trial.number, records[-1]["values"])
-            if climber.status == "waiting" and records:
+            if candidate.status == "waiting" and records:
                 self.store.remember(trial.number, records[-1].get("state"))
 
     def run(self, workers: int) -> None:
@@ -200,55 +202,55 @@ class _Search:
             running: dict[Future[tuple[Metrics, Any]], _Job] = {}
             while True:
                 while len(running) < workers and (job := self._next_job()) is not None:
-                    job.climber.status = "running"
+                    job.candidate.status = "running"
                     self._committed += job.cost
                     running[call(partial(self.evaluate, dict(job.config), job.fidelity, job.state))] = job
                 if not running:
                     return
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in sorted(done, key=lambda f: running[f].climber.number):
+                for future in sorted(done, key=lambda f: running[f].candidate.number):
                     self._tell(running.pop(future), future)
 
     def _next_job(self) -> _Job | None:
         if time.monotonic() >= self._deadline:
             return None
-        for climber in self.climb.promotions():
-            job = self._job(climber)
+        for candidate in self.promotion.promotions():
+            job = self._job(candidate)
             if self._fits(job.cost):
                 return job
-        if self.budget.trials is not None and len(self.climb.climbers) >= self.budget.trials:
+        if self.budget.trials is not None and len(self.promotion.candidates) >= self.budget.trials:
             return None
         if not self._fits(self.ladder.rungs[0]):
             return None
-        job = self._job(self._new_climber())
+        job = self._job(self._new_candidate())
         return job if self._fits(job.cost) else None
 
     def _fits(self, cost: float) -> bool:
         limit = math.inf if self.budget.fidelity is None else self.budget.fidelity
         return self.used + self._committed + cost <= limit * (1 + 1e-9)
 
-    def _new_climber(self) -> Climber:
+    def _new_candidate(self) -> Candidate:
         for _ in range(_EMPTY):
             trial = self.store.study.ask()
             config = self.space.suggest(trial)
             problems = self.space.problems(config)
             if not problems:
                 self.configs[trial.number] = config
-                return self.climb.add(trial.number, self.ladder.first(config))
+                return self.promotion.add(trial.number, self.ladder.first(config))
             self.store.fail(trial.number, "; ".join(problems), 0.0, status="lost")
         raise ValueError(
             f"sampler: {_EMPTY} proposals in a row are no configuration of the space: {problems}"
         )
 
-    def _job(self, climber: Climber) -> _Job:
-        rung = climber.next_rung
-        state = self.store.state(climber.number)
-        done = 0.0 if state is None else self.ladder.rungs[climber.rung]
+    def _job(self, candidate: Candidate) -> _Job:
+        rung = candidate.next_rung
+        state = self.store.state(candidate.number)
+        done = 0.0 if state is None else self.ladder.rungs[candidate.rung]
         fidelity = self.ladder.rungs[rung]
-        return _Job(climber, self.configs[climber.number], rung, fidelity, fidelity - done, state)
+        return _Job(candidate, self.configs[candidate.number], rung, fidelity, fidelity - done, state)
 
     def _tell(self, job: _Job, future: Future[tuple[Metrics, Any]]) -> None:
-        number = job.climber.number
+        number = job.candidate.number
         self._committed -= job.cost
         self.used += job.cost
         error = future.exception()
@@ -258,10 +260,10 @@ class _Search:
             self._fail(job, f"{type(error).__name__}: {error}", error)
             return
         metrics, state = future.result()
-        values, curves = read_metrics(self.goals, metrics, job.fidelity, job.config)
-        if not all(math.isfinite(g.loss(v)) for g, v in zip(self.goals, values, strict=True)):
+        values, curves = read_metrics(self.objectives, metrics, job.fidelity, job.config)
+        if not all(math.isfinite(g.loss(v)) for g, v in zip(self.objectives, values, strict=True)):
             self._fail(
-                job, f"not finite: {dict(zip((g.name for g in self.goals), values, strict=True))}", None
+                job, f"not finite: {dict(zip((g.name for g in self.objectives), values, strict=True))}", None
             )
             return
         self._successes += 1
@@ -274,31 +276,33 @@ class _Search:
             "cost": job.cost,
         }
         self.store.record(number, record, state)
-        self._climbed(job.climber, job.rung, values, curves)
-        if job.climber.status == "complete":
+        self._climbed(job.candidate, job.rung, values, curves)
+        if job.candidate.status == "complete":
             self.store.finish(number, values)
-            for climber in self.climb.hopeless():
-                climber.status = "stopped"
-                self.store.stop(climber.number)
+            for candidate in self.promotion.prunable():
+                candidate.status = "stopped"
+                self.store.stop(candidate.number)
 
     def _climbed(
-        self, climber: Climber, rung: int, values: Sequence[float], curves: Sequence[Points]
+        self, candidate: Candidate, rung: int, values: Sequence[float], curves: Sequence[Points]
     ) -> None:
-        losses = np.array([goal.loss(value) for goal, value in zip(self.goals, values, strict=True)])
+        losses = np.array(
+            [objective.loss(value) for objective, value in zip(self.objectives, values, strict=True)]
+        )
         points = [
-            [(f, loss) for f, y in curve if math.isfinite(loss := goal.loss(y))]
-            for goal, curve in zip(self.goals, curves, strict=True)
+            [(f, loss) for f, y in curve if math.isfinite(loss := objective.loss(y))]
+            for objective, curve in zip(self.objectives, curves, strict=True)
         ]
-        self.climb.tell(climber.number, rung, losses, points)
+        self.promotion.tell(candidate.number, rung, losses, points)
 
     def _fail(self, job: _Job, message: str, cause: Exception | None) -> None:
-        self.store.fail(job.climber.number, message, job.cost)
-        self.climb.fail(job.climber.number)
-        if not self._successes and len(self.climb.climbers) >= _HOPELESS:
-            statuses = {climber.status for climber in self.climb.climbers.values()}
+        self.store.fail(job.candidate.number, message, job.cost)
+        self.promotion.fail(job.candidate.number)
+        if not self._successes and len(self.promotion.candidates) >= _FAILURES_BEFORE_GIVING_UP:
+            statuses = {candidate.status for candidate in self.promotion.candidates.values()}
             if statuses == {"failed"}:
                 raise RuntimeError(
-                    f"evaluate: the first {len(self.climb.climbers)} trials all failed; the last one with {message}"
+                    f"evaluate: all of the first {len(self.promotion.candidates)} trials failed, the last with {message}"
                 ) from cause
 
 

@@ -18,7 +18,7 @@ Metric = float | Mapping[float, float]
 
 
 @dataclass(frozen=True)
-class Goal:
+class Objective:
     """One objective.
 
     Args:
@@ -47,7 +47,7 @@ class Goal:
         return 1.0 if self.direction == "minimize" else -1.0
 
     def loss(self, value: float) -> float:
-        """To minimise; NaN where a logarithmic objective is not above 0."""
+        """To minimize; NaN where a logarithmic objective is not above 0."""
         if self.log:
             value = math.log(value) if value > 0 else math.nan
         return self.sign * value
@@ -83,45 +83,45 @@ class Budget:
                 raise ValueError(f"budget: {name} is {limit}; it must be above 0")
 
 
-def read_goals(objectives: Sequence[str | Goal]) -> tuple[Goal, ...]:
-    """Goals, a bare name being one to minimise.
+def read_objectives(objectives: Sequence[str | Objective]) -> tuple[Objective, ...]:
+    """Return the objectives; a bare name is one to minimize.
 
     Raises:
         ValueError: none, more than four, a name twice, or all of them known.
     """
-    goals = tuple(Goal(o) if isinstance(o, str) else o for o in objectives)
-    names = [goal.name for goal in goals]
-    if not 1 <= len(goals) <= 4:
-        raise ValueError(f"objectives: {len(goals)} of them; give one to four")
+    read = tuple(Objective(o) if isinstance(o, str) else o for o in objectives)
+    names = [objective.name for objective in read]
+    if not 1 <= len(read) <= 4:
+        raise ValueError(f"objectives: {len(read)} of them; give one to four")
     if len(set(names)) < len(names):
         raise ValueError(f"objectives: {names} names one twice")
-    if all(goal.known for goal in goals):
+    if all(objective.known for objective in read):
         raise ValueError(f"objectives: {names} are all known, so there is nothing to evaluate")
-    return goals
+    return read
 
 
 def read_metrics(
-    goals: Sequence[Goal],
+    objectives: Sequence[Objective],
     metrics: Mapping[str, Metric],
     fidelity: float,
     config: Mapping[str, Value],
 ) -> tuple[list[float], list[Points]]:
-    """Values and curve points of each goal, in the goals' own units, as a rung's result.
+    """Return values and curve points of each objective, in the objectives' own units.
 
     Raises:
         ValueError: a metric is missing, or is a curve without points.
     """
     values: list[float] = []
     curves: list[Points] = []
-    for goal in goals:
-        if goal.known is not None:
-            points = [(fidelity, float(goal.known(config)))]
-        elif goal.name not in metrics:
+    for objective in objectives:
+        if objective.known is not None:
+            points = [(fidelity, float(objective.known(config)))]
+        elif objective.name not in metrics:
             raise ValueError(
-                f"evaluate: its metrics {sorted(metrics)} lack the objective {goal.name!r}; return it as well"
+                f"evaluate: its metrics {sorted(metrics)} lack the objective {objective.name!r}; return it as well"
             )
         else:
-            points = _points(goal.name, metrics[goal.name], fidelity)
+            points = _points(objective.name, metrics[objective.name], fidelity)
         values.append(points[-1][1])
         curves.append(points)
     return values, curves

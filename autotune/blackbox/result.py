@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 import optuna
 
-from autotune.blackbox.objectives import Goal
-from autotune.ladder.promotion import Climb
+from autotune.blackbox.objectives import Objective
+from autotune.ladder.promotion import PromotionScheduler
 from autotune.ladder.rank_correlation import Trust
 from autotune.trial_attributes import RUNGS
 from search_spaces.parameters.types import Config
 
 
 @dataclass(frozen=True)
-class LadderTrial:
+class OptimizeTrial:
     """One configuration and how far it came.
 
     Args:
@@ -34,7 +34,7 @@ class LadderTrial:
     status: str
     fidelity: float
     rungs: dict[float, tuple[float, ...]]
-    regardless: bool
+    exploratory: bool
     error: str | None = None
 
     @property
@@ -44,7 +44,7 @@ class LadderTrial:
 
 
 @dataclass(frozen=True)
-class LadderResult:
+class OptimizeResult:
     """What a search on a ladder found.
 
     Args:
@@ -57,14 +57,14 @@ class LadderResult:
     """
 
     study: optuna.Study
-    objectives: tuple[Goal, ...]
-    trials: tuple[LadderTrial, ...]
-    front: tuple[LadderTrial, ...]
+    objectives: tuple[Objective, ...]
+    trials: tuple[OptimizeTrial, ...]
+    front: tuple[OptimizeTrial, ...]
     trust: Trust
     used: float
 
     @property
-    def best(self) -> LadderTrial:
+    def best(self) -> OptimizeTrial:
         """The best trial of a search with one objective.
 
         Raises:
@@ -82,22 +82,24 @@ class LadderResult:
         return f"{len(self.trials)} trials ({counts}), {self.used:g} of training used.\n{self.trust}"
 
 
-def read_result(study: optuna.Study, climb: Climb, goals: Sequence[Goal], used: float) -> LadderResult:
+def read_result(
+    study: optuna.Study, promotion: PromotionScheduler, objectives: Sequence[Objective], used: float
+) -> OptimizeResult:
     """The result of a climb whose study is told everything."""
-    trials: dict[int, LadderTrial] = {}
+    trials: dict[int, OptimizeTrial] = {}
     for trial in study.get_trials(deepcopy=False):
-        climber = climb.climbers.get(trial.number)
-        if climber is None:
+        candidate = promotion.candidates.get(trial.number)
+        if candidate is None:
             continue
         rungs = {float(r["fidelity"]): tuple(r["values"]) for r in trial.user_attrs.get(RUNGS, [])}
-        trials[trial.number] = LadderTrial(
+        trials[trial.number] = OptimizeTrial(
             number=trial.number,
             config=dict(trial.params),
-            status=climber.status,
+            status=candidate.status,
             fidelity=max(rungs, default=0.0),
             rungs=rungs,
-            regardless=climber.regardless,
+            exploratory=candidate.exploratory,
             error=trial.user_attrs.get("error"),
         )
-    front = tuple(trials[climber.number] for climber in climb.front())
-    return LadderResult(study, tuple(goals), tuple(trials.values()), front, climb.trust(), used)
+    front = tuple(trials[candidate.number] for candidate in promotion.front())
+    return OptimizeResult(study, tuple(objectives), tuple(trials.values()), front, promotion.trust(), used)

@@ -12,7 +12,7 @@ from autotune.cli.law import AsJson, finite, shown
 from autotune.cli.terminal import console, polite
 
 if TYPE_CHECKING:
-    from autotune.laws.scaling_experiment import ScaleCheck
+    from autotune.laws.scaling_experiment import ExtrapolationCheck
     from trials.tasks.pocket.language_models import ScaleRun
 
 
@@ -68,11 +68,11 @@ def _line(run: ScaleRun) -> str:
     )
 
 
-def _verdict(found: ScaleCheck) -> str:
+def _verdict(found: ExtrapolationCheck) -> str:
     run, percent = found.largest, f"{100 * found.level:.0f} %"
     return (
         f"The largest, {run.params / 1e6:.2f} M parameters on {run.tokens / 1e3:,.0f} k tokens, was foretold at "
-        f"[bold]{found.foretold:.3f}[/] ({percent}: {found.low:.3f} to {found.high:.3f}) and came to "
+        f"[bold]{found.predicted:.3f}[/] ({percent}: {found.low:.3f} to {found.high:.3f}) and came to "
         f"[bold]{run.loss:.3f}[/]: {100 * abs(found.error):.1f} % off, {'within' if found.within else 'outside'} the "
         "interval."
     )

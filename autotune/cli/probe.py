@@ -14,7 +14,7 @@ from autotune.cli.terminal import console, polite, print_error
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from autotune.probe.forecast import BaseOutlook, Outlook
+    from autotune.probe.forecast import BaseForecast, ProbeForecast
     from autotune.results.probe_runs import ProbeRun
     from trials.records import TrialResult
 
@@ -113,13 +113,13 @@ def probe(
 def _finish(folder: Path) -> None:
     """The report anew, and what the probe foretells."""
     from autotune.probe.excluded_points import missing
-    from autotune.probe.forecast import outlook
+    from autotune.probe.forecast import forecast
     from autotune.probe.text import missing_words, order_words, rule_words
     from autotune.report.page import write_report
     from autotune.results.sweep_results import load_results
 
     results = load_results(folder)
-    found = outlook(results)
+    found = forecast(results)
     left_out = missing_words(missing(results, found))
     if found is None:
         console().print("No point has five shares of the data yet, so nothing can be foretold.")
@@ -136,7 +136,7 @@ def _finish(folder: Path) -> None:
     console().print(f"Carry a point to a larger run with: {again}", soft_wrap=True)
 
 
-def _table(found: Outlook, base: BaseOutlook) -> Table:
+def _table(found: ProbeForecast, base: BaseForecast) -> Table:
     from rich.table import Table
 
     from autotune.probe.text import base_title, columns, rows

@@ -18,7 +18,7 @@ verbose = False
 
 
 def console(stderr: bool = False) -> Console:
-    """Standard output, or standard error, without colours of rich's own choice."""
+    """Standard output, or standard error, without colors of rich's own choice."""
     from rich.console import Console
 
     return Console(stderr=stderr, highlight=False)

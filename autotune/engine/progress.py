@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from autotune.engine.events import Progress
-from autotune.ladder.sweep_scheduler import SweepClimb
+from autotune.ladder.sweep_scheduler import SweepScheduler
 from autotune.ledger.clock import StudyClock
 from autotune.ledger.ledger import Ledger
 from autotune.results.sweep_results import feasible_rows, on_front, share_dominated
@@ -14,7 +14,7 @@ from autotune.trial_attributes import SPENT, trial_result
 from trials.records import TrialResult, TrialStatus
 
 
-class Standing:
+class SearchProgress:
     """The state of a search.
 
     Args:
@@ -24,8 +24,10 @@ class Standing:
         on_ladder: who is where on the ladder; None for a sweep without one.
     """
 
-    def __init__(self, sweep: Sweep, ledger: Ledger, clock: StudyClock, on_ladder: SweepClimb | None) -> None:
-        self.sweep, self.ledger, self.clock, self.on_ladder = sweep, ledger, clock, on_ladder
+    def __init__(
+        self, sweep: Sweep, ledger: Ledger, clock: StudyClock, scheduler: SweepScheduler | None
+    ) -> None:
+        self.sweep, self.ledger, self.clock, self.scheduler = sweep, ledger, clock, scheduler
 
     def front(self) -> set[int]:
         """The numbers of the trials on the front."""
@@ -61,7 +63,7 @@ class Standing:
             best=best,
             elapsed=elapsed,
             remaining=self._remaining(phase, finished, total, elapsed),
-            rungs=self.on_ladder.reached if self.on_ladder is not None else (),
+            rungs=self.scheduler.reached if self.scheduler is not None else (),
         )
 
     def _results(self) -> list[TrialResult]:
@@ -75,9 +77,9 @@ class Standing:
     def _remaining(self, phase: str, finished: int, total: int | None, elapsed: float) -> float | None:
         """Seconds until the phase ends, by the pace so far and by the time budget, whichever is sooner."""
         guesses = []
-        if phase == "search" and self.on_ladder is not None and total is not None and finished:
+        if phase == "search" and self.scheduler is not None and total is not None and finished:
             done = sum(result.share for result in self._results() if result.status in SPENT)
-            guesses.append(elapsed / done * max(0.0, total * self.on_ladder.expected_share - done))
+            guesses.append(elapsed / done * max(0.0, total * self.scheduler.expected_share - done))
         elif total is not None and finished:
             guesses.append(elapsed / finished * (total - finished))
         if phase == "search" and self.sweep.budget.hours is not None:

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 
 import optuna
 
-from autotune.prepare.prepared_sweep import Prepared
+from autotune.prepare.prepared_sweep import PreparedSweep
 from autotune.sampler.pareto_sampler import ParetoSampler
 from search_spaces.parameters.types import Value
 
 
-def make_sampler(prepared: Prepared) -> optuna.samplers.BaseSampler:
+def make_sampler(prepared: PreparedSweep) -> optuna.samplers.BaseSampler:
     """The sampler of a sweep, seeded by it."""
     name, seed = prepared.sweep.sampler, prepared.sweep.seed
     match name:
@@ -27,7 +27,7 @@ def make_sampler(prepared: Prepared) -> optuna.samplers.BaseSampler:
             raise ValueError(f"sampler: {name!r} is not pareto, tpe, nsga2 or random")
 
 
-def pareto_sampler(prepared: Prepared) -> ParetoSampler:
+def pareto_sampler(prepared: PreparedSweep) -> ParetoSampler:
     """A `ParetoSampler` that knows the space, the exact costs, the limits and the box of the objectives."""
     objectives = prepared.sweep.objectives
 

@@ -14,15 +14,15 @@ from pathlib import Path
 import optuna
 
 from autotune.engine.events import Listener, Progress, SilentListener
-from autotune.engine.progress import Standing
+from autotune.engine.progress import SearchProgress
 from autotune.engine.samplers import make_sampler
-from autotune.ladder.checkpoints import States
-from autotune.ladder.promotion import Climber
-from autotune.ladder.sweep_scheduler import SweepClimb
+from autotune.ladder.checkpoints import Checkpoints
+from autotune.ladder.promotion import Candidate
+from autotune.ladder.sweep_scheduler import SweepScheduler
 from autotune.ledger.clock import StudyClock
 from autotune.ledger.ledger import claim_folder, open_ledger, storage_errors
 from autotune.objectives import MEASURED_COSTS
-from autotune.prepare.prepared_sweep import Prepared, prepare, with_base_score
+from autotune.prepare.prepared_sweep import PreparedSweep, prepare, with_base_score
 from autotune.report.page import write_report
 from autotune.results.confirmation import missing_runs, search_seed
 from autotune.results.ladder_view import read_scheduler
@@ -34,11 +34,11 @@ from autotune.trial_attributes import FIRST_RUNG, SPENT, trial_result
 from search_spaces.parameters.types import Config
 from trials.execution.executors import make_executor
 from trials.execution.in_process import Executor
-from trials.records import Part, Stretch, TrialResult, TrialSpec, TrialStatus
+from trials.records import Part, Segment, TrialResult, TrialSpec, TrialStatus
 
 _STATES = "states"
 """The folder, in a sweep's own, of what paused trials go on from."""
-_HOPELESS = 5
+_FAILURES_BEFORE_GIVING_UP = 5
 """So many failures before the first success end a sweep: then it is not the configurations' fault."""
 _TRAINED = (TrialStatus.COMPLETE, TrialStatus.PAUSED, TrialStatus.STOPPED)
 _MAX_SKIPS = 20
@@ -78,17 +78,17 @@ def run_sweep(sweep: Sweep, folder: str | Path, listener: Listener | None = None
             with _tidy_interrupt(run):
                 run.search()
                 run.confirm()
-            listener.progress(replace(run.standing.progress("report"), remaining=0.0))
+            listener.progress(replace(run.progress_view.progress("report"), remaining=0.0))
             results = load_results(folder)
             write_tables(results)
             write_report(results)
-            listener.progress(replace(run.standing.progress("done"), remaining=0.0))
+            listener.progress(replace(run.progress_view.progress("done"), remaining=0.0))
             return results
     finally:
         executor.stop()
 
 
-def _score_base(executor: Executor, prepared: Prepared) -> dict[str, float]:
+def _score_base(executor: Executor, prepared: PreparedSweep) -> dict[str, float]:
     executor.submit(-1, TrialSpec(config={}, fidelity=prepared.sweep.fidelity))
     _, result = executor.next_result()
     if result.status != TrialStatus.COMPLETE:
@@ -114,14 +114,14 @@ class _Job:
     number: int
     config: Config
     seed: int
-    stretch: Stretch | None = None
+    segment: Segment | None = None
     part: Part | None = None
 
 
 class _Run:
     """One process's part of a sweep."""
 
-    def __init__(self, prepared: Prepared, folder: Path, executor: Executor, listener: Listener) -> None:
+    def __init__(self, prepared: PreparedSweep, folder: Path, executor: Executor, listener: Listener) -> None:
         self.prepared, self.folder, self.executor, self.listener = prepared, folder, executor, listener
         self.sweep = prepared.sweep
         self._measured = any(objective.name in MEASURED_COSTS for objective in self.sweep.objectives)
@@ -130,18 +130,18 @@ class _Run:
         self.ledgers = (self.search_ledger, self.confirm_ledger)
         for ledger in self.ledgers:
             ledger.recover()
-        self.on_ladder: SweepClimb | None = None
+        self.scheduler: SweepScheduler | None = None
         sampler = make_sampler(prepared)
         if self.sweep.ladder is not None:
-            self.on_ladder = read_scheduler(self.sweep, self.search_ledger.trials)
-            self.states = States(folder.absolute() / _STATES)
-            self.states.tidy(self.on_ladder.climb.climbers.values())
+            self.scheduler = read_scheduler(self.sweep, self.search_ledger.trials)
+            self.states = Checkpoints(folder.absolute() / _STATES)
+            self.states.tidy(self.scheduler.promotion.candidates.values())
             if isinstance(sampler, ParetoSampler):
-                sampler = sampler.observing(self.on_ladder.observe)
+                sampler = sampler.observing(self.scheduler.observe)
         self.search_ledger.study.sampler = sampler
         self.confirm_ledger.study.sampler = optuna.samplers.RandomSampler(seed=self.sweep.seed)
         self.clock = StudyClock(self.search_ledger)
-        self.standing = Standing(self.sweep, self.search_ledger, self.clock, self.on_ladder)
+        self.progress_view = SearchProgress(self.sweep, self.search_ledger, self.clock, self.scheduler)
 
     # --- search
 
@@ -149,24 +149,24 @@ class _Run:
         """Ask, run and tell until the budget is spent, and on a ladder until nobody is left to go on."""
         running: set[int] = set()
         self.clock.start()
-        self.listener.progress(self.standing.progress("search"))
+        self.listener.progress(self.progress_view.progress("search"))
         while True:
             while len(running) < self.executor.slots and (job := self._next_job(running)) is not None:
                 running.add(job.number)
                 self.executor.submit(job.number, self._spec(job))
                 self.listener.trial_started(job.number, job.config, seed=job.seed)
-                self.listener.progress(self.standing.progress("search"))
+                self.listener.progress(self.progress_view.progress("search"))
             if not running:
                 return
             number, result = self.executor.next_result()
             running.remove(number)
             self._tell(number, result)
-            self.listener.progress(self.standing.progress("search"))
+            self.listener.progress(self.progress_view.progress("search"))
 
     def _spec(self, job: _Job) -> TrialSpec:
         config = self.prepared.run_on(job.part, job.config)
         return TrialSpec(
-            config, job.seed, self.sweep.fidelity, stretch=job.stretch, part=job.part, alone=self._measured
+            config, job.seed, self.sweep.fidelity, segment=job.segment, part=job.part, alone=self._measured
         )
 
     def _next_job(self, running: set[int]) -> _Job | None:
@@ -174,11 +174,11 @@ class _Run:
         if self._spent():
             return None
         new = self._may_begin(running)
-        if self.on_ladder is not None:
-            climber = self.on_ladder.next(closing=not new and not running)
-            if climber is not None:
-                trial = self.search_ledger.trial(climber.number)
-                return self._climbing(climber, dict(trial.params), int(trial.user_attrs["seed"]))
+        if self.scheduler is not None:
+            candidate = self.scheduler.next(closing=not new and not running)
+            if candidate is not None:
+                trial = self.search_ledger.trial(candidate.number)
+                return self._promoted_job(candidate, dict(trial.params), int(trial.user_attrs["seed"]))
         return self._begin() if new else None
 
     def _begin(self) -> _Job:
@@ -190,18 +190,18 @@ class _Run:
         if first := self.prepared.bases.first(config):
             trial.set_user_attr(FIRST_RUNG, first)
         self.search_ledger.changed()
-        if self.on_ladder is None:
+        if self.scheduler is None:
             return _Job(trial.number, config, seed)
-        climber = self.on_ladder.read(self.search_ledger.trial(trial.number))
-        assert climber is not None, "it was begun just now"
-        return self._climbing(climber, config, seed)
+        candidate = self.scheduler.read(self.search_ledger.trial(trial.number))
+        assert candidate is not None, "it was begun just now"
+        return self._promoted_job(candidate, config, seed)
 
-    def _climbing(self, climber: Climber, config: Config, seed: int) -> _Job:
-        assert self.on_ladder is not None
-        climber.status = "running"
-        if (part := self.on_ladder.part(climber)) is not None or not self.on_ladder.goes_on:
-            return _Job(climber.number, config, seed, part=part)
-        return _Job(climber.number, config, seed, self.states.stretch(climber, self.on_ladder.ladder))
+    def _promoted_job(self, candidate: Candidate, config: Config, seed: int) -> _Job:
+        assert self.scheduler is not None
+        candidate.status = "running"
+        if (part := self.scheduler.part(candidate)) is not None or not self.scheduler.resumes_from_checkpoint:
+            return _Job(candidate.number, config, seed, part=part)
+        return _Job(candidate.number, config, seed, self.states.segment(candidate, self.scheduler.ladder))
 
     def _ask(self) -> tuple[optuna.Trial, Config]:
         """The next configuration within the limits. Our sampler gives no other; any other sampler may.
@@ -234,12 +234,12 @@ class _Run:
             "baselines": self.prepared.baselines,
             "elapsed": self.clock.seconds,
         }
-        if self.on_ladder is not None:
+        if self.scheduler is not None:
             result = self._since_the_rung_below(trial, result)
         values = self.prepared.values(config, result) if complete else None
         if result.status == TrialStatus.PAUSED:
-            assert self.on_ladder is not None
-            rung = self.on_ladder.climb.climbers[number].next_rung
+            assert self.scheduler is not None
+            rung = self.scheduler.promotion.candidates[number].next_rung
             self.search_ledger.pause(number, rung, result, attributes)
         elif result.status != TrialStatus.LOST:
             self.search_ledger.tell(number, result, values, attributes)
@@ -248,40 +248,40 @@ class _Run:
             self.search_ledger.requeue(self.search_ledger.trial(number))
         elif self.search_ledger.lost_again(number):
             self.search_ledger.tell(number, result, values, attributes)
-        if self.on_ladder is not None:
-            self._told(self.on_ladder, number)
+        if self.scheduler is not None:
+            self._told(self.scheduler, number)
         names = [objective.name for objective in self.sweep.objectives]
         shown = dict(zip(names, values, strict=True)) if values is not None else {}
-        self.listener.trial_finished(number, result, shown, number in self.standing.front())
+        self.listener.trial_finished(number, result, shown, number in self.progress_view.front())
         self._check_hope()
 
     def _since_the_rung_below(self, trial: optuna.trial.FrozenTrial, result: TrialResult) -> TrialResult:
         """With what the run cannot know: its earlier runs' peak and cost, and how far one got that failed."""
-        assert self.on_ladder is not None
+        assert self.scheduler is not None
         before = trial_result(trial)
-        climber = self.on_ladder.climb.climbers[trial.number]
-        if not self.on_ladder.goes_on:
-            share = self.prepared.share(self.on_ladder.part(climber), trial.params)
+        candidate = self.scheduler.promotion.candidates[trial.number]
+        if not self.scheduler.resumes_from_checkpoint:
+            share = self.prepared.share(self.scheduler.part(candidate), trial.params)
             spent, seconds = (before.share, before.seconds) if before is not None else (0.0, 0.0)
             return replace(result, share=spent + share, seconds=seconds + result.seconds)
         if result.status not in (TrialStatus.COMPLETE, TrialStatus.PAUSED):
-            return replace(result, share=self.on_ladder.ladder.rungs[climber.next_rung])
+            return replace(result, share=self.scheduler.ladder.rungs[candidate.next_rung])
         peak = max(result.peak_memory, before.peak_memory if before is not None else 0)
         return replace(result, peak_memory=peak)
 
-    def _told(self, on_ladder: SweepClimb, number: int) -> None:
+    def _told(self, scheduler: SweepScheduler, number: int) -> None:
         """Bring the ladder and the states' folder in line with what the ledger was told of a trial."""
-        climber = on_ladder.read(self.search_ledger.trial(number))
-        if climber is None or climber.status in ("complete", "failed"):
+        candidate = scheduler.read(self.search_ledger.trial(number))
+        if candidate is None or candidate.status in ("complete", "failed"):
             self.states.drop(number)
         else:
-            climber.status = "waiting"
-            self.states.drop(number, but=climber.rung)
-        if climber is not None and climber.status == "complete":
-            for hopeless in on_ladder.climb.hopeless():
-                self.search_ledger.stop(hopeless.number)
-                on_ladder.read(self.search_ledger.trial(hopeless.number))
-                self.states.drop(hopeless.number)
+            candidate.status = "waiting"
+            self.states.drop(number, but=candidate.rung)
+        if candidate is not None and candidate.status == "complete":
+            for prunable in scheduler.promotion.prunable():
+                self.search_ledger.stop(prunable.number)
+                scheduler.read(self.search_ledger.trial(prunable.number))
+                self.states.drop(prunable.number)
 
     def _spent(self) -> bool:
         """Whether time or FLOPs are used up."""
@@ -302,7 +302,7 @@ class _Run:
     def _check_hope(self) -> None:
         results = [r for t in self.search_ledger.trials if (r := trial_result(t)) is not None]
         failed = [r for r in results if r.status == TrialStatus.FAILED]
-        if len(failed) >= _HOPELESS and not any(r.status in _TRAINED for r in results):
+        if len(failed) >= _FAILURES_BEFORE_GIVING_UP and not any(r.status in _TRAINED for r in results):
             reasons = "\n  ".join(sorted({str(r.error) for r in failed}))
             raise SweepFailedError(f"the first {len(failed)} trials all failed:\n  {reasons}")
 
@@ -320,7 +320,9 @@ class _Run:
 
         def report() -> None:
             done = total - len(todo) - len(running)
-            self.listener.progress(self.standing.progress("confirm", done, total, time.monotonic() - started))
+            self.listener.progress(
+                self.progress_view.progress("confirm", done, total, time.monotonic() - started)
+            )
 
         report()
         while todo or running:

@@ -38,7 +38,7 @@ from trials.training.schedules import transformers_schedule
 
 _TEMPLATE = Path(__file__).parent / "templates" / "train.py"
 _OPTIM = {"adamw": "adamw_torch", "adafactor": "adafactor"}
-"""transformers' names of optimisers; train.py builds the others itself."""
+"""transformers' names of optimizers; train.py builds the others itself."""
 _TUNERS = Path(search_spaces.__file__).parent / "tuners"
 
 
@@ -268,7 +268,7 @@ def _readme(export: _Export, own_tuner: bool) -> str:
     objectives = "\n".join(f"* {o.name}: {_found(results, export.trial, o)}" for o in results.objectives)
     settings = "\n".join(f"* `{name}`: {value}" for name, value in config.items())
     package = OPTIMIZERS[optimizer_of(config)].package
-    further = "" if package is None else f"\nIts optimiser also needs `pip install {package}`.\n"
+    further = "" if package is None else f"\nIts optimizer also needs `pip install {package}`.\n"
     if sweep.model.quantized:
         further += f"\nIts base, in {sweep.model.weights}, also needs `pip install bitsandbytes`.\n"
     loading = (

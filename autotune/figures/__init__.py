@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from autotune.figures.forecast import plot_outlook
+from autotune.figures.forecast import plot_probe_forecast
 from autotune.figures.front_plot import plot_front
 from autotune.figures.hypervolume import plot_hypervolume
 from autotune.figures.importance import plot_importance
 from autotune.figures.parallel_coordinates import plot_parallel_coordinates
-from autotune.figures.style import PALETTE, TEMPLATE, NothingToShow
+from autotune.figures.style import PALETTE, TEMPLATE, NothingToShowError
 from autotune.figures.validation_curves import plot_curves
 from autotune.results.sweep_results import SweepResults
 
@@ -70,7 +70,7 @@ FIGURES: tuple[FigureEntry, ...] = (
         plot_importance,
         "The share of the variance of the objective's rank that a random forest gives to each parameter "
         "alone (fANOVA). All trials are asked about the parameters that all of them have, families about "
-        "their own knobs. Grey bars are not longer than noise could make them: what the parameter gets "
+        "their own knobs. Gray bars are not longer than noise could make them: what the parameter gets "
         "from shuffled scores, times the share of the variance that cannot be predicted on trials left "
         "out. It describes the trials that were run and is no proof of cause.",
     ),
@@ -84,7 +84,7 @@ FIGURES: tuple[FigureEntry, ...] = (
     FigureEntry(
         "outlook",
         "With more data",
-        plot_outlook,
+        plot_probe_forecast,
         "Points of the front, the cheapest first, trained on parts of the data with a seed of their own, "
         "and what their curves foretell of more. Intervals are of a new run there. What is foretold for ten "
         "times the data reaches as far beyond the curves as they reach back.",
@@ -96,11 +96,11 @@ __all__ = [
     "PALETTE",
     "TEMPLATE",
     "FigureEntry",
-    "NothingToShow",
+    "NothingToShowError",
     "plot_curves",
     "plot_front",
     "plot_hypervolume",
     "plot_importance",
-    "plot_outlook",
     "plot_parallel_coordinates",
+    "plot_probe_forecast",
 ]

@@ -8,18 +8,18 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from autotune.figures.style import PALETTE, SYMBOLS, NothingToShow, finish, says_why
+from autotune.figures.style import PALETTE, SYMBOLS, NothingToShowError, finish, says_why
 from autotune.formatting.units import axis, counted, label, quantity, value_text
-from autotune.probe.forecast import FACTORS, Outlook, outlook, values_of
-from autotune.probe.text import expected_text, no_outlook
+from autotune.probe.forecast import FACTORS, ProbeForecast, forecast, values_of
+from autotune.probe.text import expected_text, no_forecast
 from autotune.results.sweep_results import SweepResults
 
 _SPREAD = 0.06
-"""By so much of themselves neighbouring points' intervals stand apart, as they are foretold at the same place."""
+"""By so much of themselves neighboring points' intervals stand apart, as they are foretold at the same place."""
 
 
 @dataclass(frozen=True)
-class OutlookView:
+class ForecastView:
     """What the figure shows of the sweep's own base.
 
     Args:
@@ -28,37 +28,37 @@ class OutlookView:
         scores: [k, n], measured, a row a point as in `found`.
     """
 
-    found: Outlook
+    found: ProbeForecast
     examples: NDArray[np.float64]
     scores: NDArray[np.float64]
 
 
-def outlook_view(results: SweepResults) -> OutlookView:
+def forecast_view(results: SweepResults) -> ForecastView:
     """The measured curves, and where they lead.
 
     Raises:
-        NothingToShow: no point was trained on parts of the data.
+        NothingToShowError: no point was trained on parts of the data.
     """
-    found = outlook(results)
+    found = forecast(results)
     if found is None:
-        raise NothingToShow(no_outlook(results))
+        raise NothingToShowError(no_forecast(results))
     seen = found.bases[0].seen
-    return OutlookView(found, seen.examples, values_of(found.score, seen.errors))
+    return ForecastView(found, seen.examples, values_of(found.score, seen.errors))
 
 
 @says_why("With more data")
-def plot_outlook(results: SweepResults) -> go.Figure:
+def plot_probe_forecast(results: SweepResults) -> go.Figure:
     """Scores over training examples, measured and foretold with their intervals."""
-    view = outlook_view(results)
+    view = forecast_view(results)
     base, score = view.found.bases[0], view.found.score
     figure = go.Figure()
     for place, point in enumerate(base.points):
-        colour, symbol = PALETTE[place % len(PALETTE)], SYMBOLS[place % len(SYMBOLS)]
+        color, symbol = PALETTE[place % len(PALETTE)], SYMBOLS[place % len(SYMBOLS)]
         name = f"trial {point.trial}"
         measured = view.scores[place]
         figure.add_scatter(
             x=view.examples, y=measured, mode="lines+markers", name=name, legendgroup=name,
-            line={"color": colour, "width": 2}, marker={"color": colour, "symbol": symbol, "size": 6},
+            line={"color": color, "width": 2}, marker={"color": color, "symbol": symbol, "size": 6},
             hoverinfo="text",
             hovertext=[_hover(name, x, quantity(score, y)) for x, y in zip(view.examples, measured, strict=True)],
         )  # fmt: skip
@@ -69,14 +69,14 @@ def plot_outlook(results: SweepResults) -> go.Figure:
         x, y = [x for x, _ in ahead], [each.value for _, each in ahead]
         figure.add_scatter(
             x=[view.examples[-1], *x], y=[measured[-1], *y], mode="lines", legendgroup=name, showlegend=False,
-            line={"color": colour, "width": 1.5, "dash": "dot"}, hoverinfo="skip",
+            line={"color": color, "width": 1.5, "dash": "dot"}, hoverinfo="skip",
         )  # fmt: skip
         ends = [sorted((each.worst, each.best)) for _, each in ahead]
         figure.add_scatter(
             x=x, y=y, mode="markers", legendgroup=name, showlegend=False,
-            marker={"color": "white", "symbol": symbol, "size": 8, "line": {"color": colour, "width": 2}},
+            marker={"color": "white", "symbol": symbol, "size": 8, "line": {"color": color, "width": 2}},
             error_y={
-                "type": "data", "symmetric": False, "color": colour, "thickness": 1.5, "width": 4,
+                "type": "data", "symmetric": False, "color": color, "thickness": 1.5, "width": 4,
                 "array": [high - value for (_, high), value in zip(ends, y, strict=True)],
                 "arrayminus": [value - low for (low, _), value in zip(ends, y, strict=True)],
             },

@@ -112,12 +112,12 @@ def _family_traces(
 ) -> list[go.Scatter]:
     """Dominated trials pale, those on the front full, those beyond a limit open."""
     traces = []
-    for group, (colour, symbol, _) in looks(view.groups).items():
+    for group, (color, symbol, _) in looks(view.groups).items():
         rows = view.points[view.points["family"] == group]
         if rows.empty:
             continue
         common = {"mode": "markers", "name": text(group), "legendgroup": group}
-        key = {"color": colour, "symbol": symbol, "size": 10}
+        key = {"color": color, "symbol": symbol, "size": 10}
         traces.append(go.Scatter(x=[None], y=[None], marker=key, showlegend=legend, **common))
         styles = (
             (rows[~rows["on_front"] & rows["feasible"]], {"opacity": _PALE, "size": 8}),
@@ -147,10 +147,10 @@ def _confirmed_traces(
     drawn: dict[str, Any] = {}
     for key, objective in (("x", x), ("y", y)):
         statistics = view.confirmed[objective.name].reindex(trials)
-        centre = statistics["mean"].fillna(points.loc[trials, objective.name].astype(float))
-        drawn[key] = positions(centre, edges[objective.name])
+        center = statistics["mean"].fillna(points.loc[trials, objective.name].astype(float))
+        drawn[key] = positions(center, edges[objective.name])
         if statistics["low"].notna().any():
-            bars = [(statistics["high"] - centre).fillna(0.0), (centre - statistics["low"]).fillna(0.0)]
+            bars = [(statistics["high"] - center).fillna(0.0), (center - statistics["low"]).fillna(0.0)]
             drawn[f"error_{key}"] = {
                 "type": "data", "array": bars[0], "arrayminus": bars[1],
                 "color": INK, "thickness": 1.2, "width": 4,
@@ -170,16 +170,16 @@ def _marks(figure: go.Figure, view: FrontView, objective: Objective, side: str, 
     """Lines for limits, baselines and the reference; words at the edge for what lies beyond it."""
     low, high = opening_window(view, objective)
     far = []
-    labelled: list[float] = []
+    labeled: list[float] = []
     for mark in marks(view, objective):
         if objective.scale == "log" and mark.value <= 0:
             continue
         place = float(axis_units(objective, np.array([mark.value]), None)[0])
         seen = low <= place <= high
-        crowded = any(abs(place - other) < _CROWDED * (high - low) for other in labelled)
+        crowded = any(abs(place - other) < _CROWDED * (high - low) for other in labeled)
         _line(figure, mark, place, side, refs, words=seen and not crowded)
         if seen and not crowded:
-            labelled.append(place)
+            labeled.append(place)
         elif not seen and mark.kind != "reference":
             arrow = ("↑" if place > high else "↓") if side == "y" else ("→" if place > high else "←")
             far.append(f"{arrow} {text(mark.words)}")
@@ -216,7 +216,7 @@ def _space(figure: go.Figure, view: FrontView) -> None:
     order = (view.objectives[1], view.objectives[2], view.objectives[0])
     edges = [zero_edge(objective, view.points[objective.name]) for objective in order]
     figure.add_trace(_stems(view, order, edges), row=1, col=1)
-    for group, (colour, _, symbol) in looks(view.groups).items():
+    for group, (color, _, symbol) in looks(view.groups).items():
         rows = view.points[view.points["family"] == group]
         if rows.empty:
             continue
@@ -231,7 +231,7 @@ def _space(figure: go.Figure, view: FrontView) -> None:
                     opacity=1.0 if on_front else _PALE,
                     # A diamond of the same size looks larger than a circle.
                     marker={
-                        "color": colour, "symbol": symbol,
+                        "color": color, "symbol": symbol,
                         "size": (6 if on_front else 3.5) * (0.75 if "diamond" in symbol else 1),
                     },
                 ),
@@ -246,10 +246,10 @@ def _space(figure: go.Figure, view: FrontView) -> None:
             "title": {"text": label(objective.name)},
             "range": opening_window(view, objective),
         }
-    eye, centre = {"x": -1.55, "y": -1.65, "z": 0.5}, {"x": 0, "y": 0, "z": -0.2}
+    eye, center = {"x": -1.55, "y": -1.65, "z": 0.5}, {"x": 0, "y": 0, "z": -0.2}
     ratio = {"x": 1.4, "y": 1.4, "z": 0.9}
     figure.update_scenes(
-        **axes, camera={"eye": eye, "center": centre}, aspectmode="manual", aspectratio=ratio
+        **axes, camera={"eye": eye, "center": center}, aspectmode="manual", aspectratio=ratio
     )
 
 

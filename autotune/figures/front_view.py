@@ -33,7 +33,7 @@ class FrontView:
         points: one row a complete trial: `results.trials` with `family` and `hover`.
         confirmed: by objective, one row a confirmed trial (see `autotune.results.tables.confirmed`); empty for costs.
         baselines: values of the quality that need no adapter, by name.
-        groups: the families, in the order of their colours.
+        groups: the families, in the order of their colors.
     """
 
     objectives: tuple[Objective, ...]
@@ -62,7 +62,7 @@ def front_view(results: SweepResults) -> FrontView:
     """What there is to draw.
 
     Raises:
-        NothingToShow: no trial is complete.
+        NothingToShowError: no trial is complete.
     """
     best = quality(results)
     return FrontView(

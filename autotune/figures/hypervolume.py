@@ -1,4 +1,4 @@
-"""How the front grew: normalised hypervolume over trials, over training FLOPs and over time."""
+"""How the front grew: normalized hypervolume over trials, over training FLOPs and over time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from autotune.figures.style import FAINT, INK, PALETTE, NothingToShow, finish, says_why
+from autotune.figures.style import FAINT, INK, PALETTE, NothingToShowError, finish, says_why
 from autotune.figures.trial_points import count_by_status
 from autotune.formatting.units import counted, duration, percent, si
 from autotune.objectives import unit_losses
@@ -43,12 +43,12 @@ def progress_view(results: SweepResults) -> Progress:
     """The growth of the front; the last row has `results.hypervolume`.
 
     Raises:
-        NothingToShow: no trial is complete.
+        NothingToShowError: no trial is complete.
     """
     ended = results.trials[results.trials["status"] != "running"]
     done = (ended["status"] == "complete").to_numpy(dtype=bool)
     if not done.any():
-        raise NothingToShow(f"No trial has been completed yet ({count_by_status(results)}).")
+        raise NothingToShowError(f"No trial has been completed yet ({count_by_status(results)}).")
     if "finished" in ended and ended["finished"].notna().all():
         order = ended["finished"].argsort(kind="stable").to_numpy()
         ended, done = ended.iloc[order], done[order]
@@ -77,7 +77,7 @@ def progress_view(results: SweepResults) -> Progress:
 
 @says_why("Progress")
 def plot_hypervolume(results: SweepResults) -> go.Figure:
-    """Normalised hypervolume over trials; buttons change to training FLOPs and to time.
+    """Normalized hypervolume over trials; buttons change to training FLOPs and to time.
 
     Returns:
         a figure; one that says why where there is nothing to measure.
@@ -104,7 +104,7 @@ def plot_hypervolume(results: SweepResults) -> go.Figure:
         ],
     )  # fmt: skip
     figure.update_yaxes(
-        title_text="Normalised hypervolume  (↑ better)", tickformat="~%",
+        title_text="Normalized hypervolume  (↑ better)", tickformat="~%",
         range=[0, min(1.0, 1.12 * max(progress.final, 0.01))],
     )  # fmt: skip
     _buttons(figure, table, grew)

@@ -34,7 +34,7 @@ from plotly.subplots import make_subplots
 from scipy.stats import rankdata
 from sklearn.ensemble import RandomForestRegressor
 
-from autotune.figures.style import FAINT, INK, PALETTE, NothingToShow, finish, says_why, text
+from autotune.figures.style import FAINT, INK, PALETTE, NothingToShowError, finish, says_why, text
 from autotune.figures.trial_points import trial_points
 from autotune.formatting.units import counted, label, percent, within_sentence
 from autotune.objectives import Objective
@@ -72,14 +72,14 @@ def importance_view(results: SweepResults) -> ImportanceView:
     """Importance for each uncertain objective, over all trials and within each family with enough of them.
 
     Raises:
-        NothingToShow: too few complete trials, or nothing that varies.
+        NothingToShowError: too few complete trials, or nothing that varies.
     """
     rows = trial_points(results)
     uncertain = [objective for objective in results.objectives if not objective.known]
     assert uncertain, "a sweep has an objective that is not known without training"
     if len(rows) < LEAST_TRIALS:
         verb = "is" if len(rows) == 1 else "are"
-        raise NothingToShow(
+        raise NothingToShowError(
             f"{counted(len(rows), 'complete trial')} {verb} too few to say which parameters matter; "
             f"it takes {LEAST_TRIALS}."
         )
@@ -90,7 +90,7 @@ def importance_view(results: SweepResults) -> ImportanceView:
     tables = [_scope(part, objective, name) for objective in uncertain for name, part in scopes.items()]
     table = pd.concat(tables, ignore_index=True)
     if table.empty:
-        raise NothingToShow("No parameter that all trials have took more than one value.")
+        raise NothingToShowError("No parameter that all trials have took more than one value.")
     skipped = {str(family): int(count) for family, count in sizes.items() if family not in large}
     return ImportanceView(table, skipped)
 

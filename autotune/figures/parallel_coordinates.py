@@ -10,7 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from autotune.figures.style import INK, MUTED, QUALITY_SCALE, NothingToShow, finish, says_why, text
+from autotune.figures.style import INK, MUTED, QUALITY_SCALE, NothingToShowError, finish, says_why, text
 from autotune.figures.trial_points import families, log_ticks, positions, trial_points, zero_edge
 from autotune.formatting.units import label, mask_of, quantity, si, value_text
 from autotune.objectives import Objective
@@ -47,11 +47,11 @@ def parallel_axes(results: SweepResults) -> list[ParallelAxis]:
     value only has no axis.
 
     Raises:
-        NothingToShow: fewer than two trials are complete.
+        NothingToShowError: fewer than two trials are complete.
     """
     rows = trial_points(results)
     if len(rows) == 1:
-        raise NothingToShow("One complete trial: there is nothing to compare yet.")
+        raise NothingToShowError("One complete trial: there is nothing to compare yet.")
     found = [
         axis
         for title, values in merged_parameters(rows, families(results)).items()
@@ -151,7 +151,7 @@ def _number_scale(
 
 
 def _spaced(ticks: list[tuple[float, str]]) -> list[tuple[float, str]]:
-    """Without the inner ticks that would touch a neighbour; the two ends stay."""
+    """Without the inner ticks that would touch a neighbor; the two ends stay."""
     ticks = sorted(ticks)
     kept = [ticks[0]]
     for tick in ticks[1:-1]:
@@ -185,8 +185,8 @@ def _objective_axis(objective: Objective, values: pd.Series) -> ParallelAxis:
     return ParallelAxis(f"{label(name)} {arrow}", inner, tuple(_spaced(ticks)))
 
 
-def colour_range(objective: Objective, values: NDArray[np.float64]) -> tuple[float, float]:
-    """The values that the ends of the colour scale stand for: the best, and the worst but for one in ten."""
+def color_range(objective: Objective, values: NDArray[np.float64]) -> tuple[float, float]:
+    """The values that the ends of the color scale stand for: the best, and the worst but for one in ten."""
     losses = objective.loss(values)
     kept = values[losses <= np.quantile(losses, 0.9)]
     return float(kept.min()), float(kept.max())
@@ -194,7 +194,7 @@ def colour_range(objective: Objective, values: NDArray[np.float64]) -> tuple[flo
 
 @says_why("Configurations and objectives")
 def plot_parallel_coordinates(results: SweepResults) -> go.Figure:
-    """Configurations and objectives of the complete trials, coloured by the quality.
+    """Configurations and objectives of the complete trials, colored by the quality.
 
     Returns:
         a figure; one that says why where no trial is complete.
@@ -212,7 +212,7 @@ def plot_parallel_coordinates(results: SweepResults) -> go.Figure:
         for axis in axes
     ]  # fmt: skip
     values = rows[best.name].to_numpy(dtype=float)[order]
-    low, high = colour_range(best, values)
+    low, high = color_range(best, values)
     marks = np.linspace(low, high, 4) if high > low else np.array([low])
     figure = finish(go.Figure(), f"{len(rows)} configurations and what they brought", height=500)
     figure.add_trace(

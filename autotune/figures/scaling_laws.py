@@ -26,7 +26,7 @@ def plot_answer(answer: LossAnswer | StepAnswer) -> go.Figure:
     """The figure of what `autotune law fit` found."""
     if isinstance(answer, LossAnswer):
         return plot_law(answer)
-    middle = {name: float(np.exp(c)) for name, c in zip(answer.law.scales, answer.law.centre, strict=True)}
+    middle = {name: float(np.exp(c)) for name, c in zip(answer.law.scales, answer.law.center, strict=True)}
     return plot_valley(answer, middle)
 
 
@@ -60,15 +60,15 @@ def plot_law(answer: LossAnswer, level: float = LEVEL) -> go.Figure:
         np.abs(np.log(X[:, :1]) - np.log(lines)).argmin(axis=1) if X.shape[1] > 1 else np.zeros(len(X), int)
     )
     for i, line in enumerate(lines):
-        part, colour, rows = view[view["line"] == line], PALETTE[i % len(PALETTE)], nearest == i
+        part, color, rows = view[view["line"] == line], PALETTE[i % len(PALETTE)], nearest == i
         name = "law" if X.shape[1] == 1 else f"{text(answer.points.columns[0])} near {line:.2g}"
-        _band(figure, part, colour)
+        _band(figure, part, color)
         figure.add_scatter(
-            x=part["x"], y=part["value"], mode="lines", line={"color": colour}, name=name, legendgroup=name
+            x=part["x"], y=part["value"], mode="lines", line={"color": color}, name=name, legendgroup=name
         )
         figure.add_scatter(
             x=X[rows, which], y=answer.points.loss[rows], mode="markers", name="measured", legendgroup=name,
-            marker={"color": colour, "size": 6}, showlegend=X.shape[1] == 1,
+            marker={"color": color, "size": 6}, showlegend=X.shape[1] == 1,
         )  # fmt: skip
     figure.update_xaxes(type="log", title=text(answer.points.columns[which]))
     figure.update_yaxes(type="log", title=text(answer.points.loss_column))
@@ -93,7 +93,7 @@ def plot_valley(answer: StepAnswer, scales: Mapping[str, float], within: float =
             [min(100 * law.excess({law.knobs[0]: x, law.knobs[1]: y}, scales), 3.0) for x in axes[0]]
             for y in axes[1]
         ]
-        scale = [[1 - share, colour] for share, colour in reversed(QUALITY_SCALE)]
+        scale = [[1 - share, color] for share, color in reversed(QUALITY_SCALE)]
         figure.add_heatmap(
             x=axes[0], y=axes[1], z=grid, colorscale=scale, colorbar={"title": {"text": "% above the best"}}
         )
@@ -110,10 +110,10 @@ def plot_forecast(x: Array, losses: Array, forecast: Forecast) -> go.Figure:
     """Learning curves [k, n] over x [n], and where each is expected to be at the target."""
     figure = go.Figure()
     for i, curve in enumerate(np.atleast_2d(losses)):
-        colour = PALETTE[i % len(PALETTE)]
-        figure.add_scatter(x=x, y=curve, mode="lines", line={"color": colour}, showlegend=False)
+        color = PALETTE[i % len(PALETTE)]
+        figure.add_scatter(x=x, y=curve, mode="lines", line={"color": color}, showlegend=False)
         figure.add_scatter(
-            x=[forecast.at], y=forecast.value[i : i + 1], mode="markers", marker={"color": colour, "size": 8},
+            x=[forecast.at], y=forecast.value[i : i + 1], mode="markers", marker={"color": color, "size": 8},
             error_y={
                 "type": "data", "symmetric": False, "array": forecast.high[i : i + 1] - forecast.value[i : i + 1],
                 "arrayminus": forecast.value[i : i + 1] - forecast.low[i : i + 1],
@@ -153,8 +153,8 @@ def _lines(X: Array) -> Array:
     return np.exp(np.quantile(np.log(X[:, 0]), np.linspace(0.1, 0.9, _LEVELS)))
 
 
-def _band(figure: go.Figure, part: pd.DataFrame, colour: str) -> None:
-    red, green, blue = hex_to_rgb(colour)
+def _band(figure: go.Figure, part: pd.DataFrame, color: str) -> None:
+    red, green, blue = hex_to_rgb(color)
     figure.add_scatter(
         x=[*part["x"], *part["x"][::-1]], y=[*part["high"], *part["low"][::-1]], fill="toself", mode="lines",
         line={"width": 0}, fillcolor=f"rgba({red},{green},{blue},0.15)", hoverinfo="skip", showlegend=False,

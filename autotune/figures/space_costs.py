@@ -1,4 +1,4 @@
-"""What a space can cost: trainable parameters against training and inference FLOPs, a colour a family."""
+"""What a space can cost: trainable parameters against training and inference FLOPs, a color a family."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def plot_space_costs(view: CostView) -> go.Figure:
     every = np.concatenate(list(parameters.values()))
     positive = every[every > 0]
     edge = float(positive.min() / 3) if len(positive) and (every <= 0).any() else None
-    for family, (colour, symbol, _) in looks(list(view.costs)).items():
+    for family, (color, symbol, _) in looks(list(view.costs)).items():
         hover = _hovers(view, family)
         for column, cost in enumerate(_PANELS, start=1):
             figure.add_trace(
                 go.Scatter(
                     x=positions(parameters[family], edge), y=view.shares(family, cost)[:_DRAWN],
                     mode="markers", name=text(family), legendgroup=family, showlegend=column == 1,
-                    marker={"color": colour, "symbol": symbol, "size": 6, "opacity": 0.6},
+                    marker={"color": color, "symbol": symbol, "size": 6, "opacity": 0.6},
                     hovertext=hover, hoverinfo="text",
                 ),
                 row=1, col=column,

@@ -19,11 +19,11 @@ INK, MUTED, FAINT, GRID = "#1a2233", "#5d6778", "#b9c0cb", "#e9ecf1"
 FONT = "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 LINE = "#7c8798"
 QUALITY_SCALE = ((0.0, "#d9dfe7"), (0.45, "#8fb8d8"), (0.75, "#1f7fbf"), (1.0, "#022f52"))
-"""From pale to dark: the best stands out on white, and it also reads in grey."""
+"""From pale to dark: the best stands out on white, and it also reads in gray."""
 TEMPLATE = "autotune"
 
 
-class NothingToShow(ValueError):  # noqa: N818 - it is an answer, not a fault
+class NothingToShowError(ValueError):
     """The results hold nothing that this figure could show; the message says why, for people."""
 
 
@@ -117,14 +117,14 @@ def message(title: str, reason: str) -> go.Figure:
 def says_why(
     title: str,
 ) -> Callable[[Callable[[SweepResults], go.Figure]], Callable[[SweepResults], go.Figure]]:
-    """Decorates a `plot_*` function: where there is `NothingToShow`, it gives a figure that says why."""
+    """Decorates a `plot_*` function: where there is `NothingToShowError`, it gives a figure that says why."""
 
     def decorate(plot: Callable[[SweepResults], go.Figure]) -> Callable[[SweepResults], go.Figure]:
         @functools.wraps(plot)
         def plot_or_say(results: SweepResults) -> go.Figure:
             try:
                 return plot(results)
-            except NothingToShow as reason:
+            except NothingToShowError as reason:
                 return message(title, str(reason))
 
         return plot_or_say
@@ -138,9 +138,9 @@ def text(words: object) -> str:
 
 
 def looks(groups: Sequence[str]) -> dict[str, tuple[str, str, str]]:
-    """A colour, a symbol and a symbol for three dimensions a group; no two groups share colour and symbol.
+    """A color, a symbol and a symbol for three dimensions a group; no two groups share color and symbol.
 
-    Colour and symbol change together, so that either alone tells the first groups apart; 8 colours and
+    Color and symbol change together, so that either alone tells the first groups apart; 8 colors and
     7 symbols have no common divisor, so the pairs repeat only after 56 groups.
     """
     return {

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from autotune.figures.style import NothingToShow, text
+from autotune.figures.style import NothingToShowError, text
 from autotune.formatting.units import axis, config_lines, counted, label, quantity, si
 from autotune.objectives import Objective
 from autotune.results.sweep_results import SweepResults
@@ -21,7 +21,7 @@ ONE_GROUP = "trials"
 
 
 def families(results: SweepResults) -> list[str]:
-    """The groups that colours stand for, in alphabetical order, over all trials whatever their status."""
+    """The groups that colors stand for, in alphabetical order, over all trials whatever their status."""
     return sorted(set(family_of(results.trials)))
 
 
@@ -42,11 +42,11 @@ def trial_points(results: SweepResults) -> pd.DataFrame:
     """The complete trials, as `results.trials` has them, with `family` and `hover` beside.
 
     Raises:
-        NothingToShow: no trial is complete.
+        NothingToShowError: no trial is complete.
     """
     rows = complete(results).copy()
     if rows.empty:
-        raise NothingToShow(f"No trial has been completed yet ({count_by_status(results)}).")
+        raise NothingToShowError(f"No trial has been completed yet ({count_by_status(results)}).")
     rows["family"] = family_of(rows)
     rows["on_front"] = rows["on_front"].astype(bool)
     rows["feasible"] = rows["feasible"].astype(bool)

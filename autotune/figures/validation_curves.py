@@ -8,7 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from autotune.figures.style import FAINT, SYMBOLS, NothingToShow, finish, looks, says_why, text
+from autotune.figures.style import FAINT, SYMBOLS, NothingToShowError, finish, looks, says_why, text
 from autotune.figures.trial_points import families, family_of
 from autotune.formatting.units import axis, counted, label, quantity, value_text
 from autotune.results.sweep_results import SweepResults
@@ -36,13 +36,13 @@ def curves_view(results: SweepResults) -> CurvesView:
     """The curves of every trial that has one, whatever its status.
 
     Raises:
-        NothingToShow: no curve was recorded.
+        NothingToShowError: no curve was recorded.
     """
     wanted = dict.fromkeys(["eval_loss", results.sweep.task.metric, quality(results).name])
     columns = {f"metric.{name}": name for name in wanted if f"metric.{name}" in results.curves}
     names = [name for column, name in columns.items() if results.curves[column].notna().any()]
     if results.curves.empty or not names:
-        raise NothingToShow("No validation curve was recorded.")
+        raise NothingToShowError("No validation curve was recorded.")
     about = [name for name in ("trial", "on_front", "rung") if name in results.trials]
     trials = results.trials[about].assign(family=family_of(results.trials))
     table = results.curves[["trial", "samples", *columns]].rename(columns=columns).merge(trials, on="trial")
@@ -52,7 +52,7 @@ def curves_view(results: SweepResults) -> CurvesView:
 
 @says_why("Validation curves")
 def plot_curves(results: SweepResults) -> go.Figure:
-    """Validation loss and metric against training examples seen; trials on the front in colour.
+    """Validation loss and metric against training examples seen; trials on the front in color.
 
     Returns:
         a figure; one that says why where no curve was recorded.
@@ -60,20 +60,20 @@ def plot_curves(results: SweepResults) -> go.Figure:
     view = curves_view(results)
     front = sorted(view.table.loc[view.table["on_front"], "trial"].unique())
     figure = make_subplots(len(view.names), 1, shared_xaxes=True, vertical_spacing=0.07)
-    colours = looks(families(results))
+    colors = looks(families(results))
     for row, name in enumerate(view.names, start=1):
         figure.add_trace(_background(view, name, legend=row == 1), row=row, col=1)
         named: set[str] = set()
         for trial in front:
             points = view.table[view.table["trial"] == trial]
             family = points["family"].iloc[0]
-            colour, symbol, _ = colours[family]
+            color, symbol, _ = colors[family]
             figure.add_trace(
                 go.Scatter(
                     x=points["samples"], y=points[name], mode="lines+markers", name=text(family),
                     legendgroup=family, showlegend=row == 1 and family not in named,
-                    line={"color": colour, "width": 2},
-                    marker={"size": 6, "symbol": symbol, "color": colour}, hoverinfo="text",
+                    line={"color": color, "width": 2},
+                    marker={"size": 6, "symbol": symbol, "color": color}, hoverinfo="text",
                     hovertext=_hovers(points, name),
                 ),
                 row=row, col=1,
@@ -86,7 +86,7 @@ def plot_curves(results: SweepResults) -> go.Figure:
     figure.update_xaxes(title_text="Training examples seen", row=len(view.names), col=1)
     figure.update_xaxes(rangemode="tozero", tickformat="~s")
     total = view.table["trial"].nunique()
-    title = f"Validation curves of {counted(total, 'trial')}; {len(front)} on the front in colour"
+    title = f"Validation curves of {counted(total, 'trial')}; {len(front)} on the front in color"
     return finish(figure, title, height=180 + 250 * len(view.names))
 
 

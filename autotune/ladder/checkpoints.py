@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from autotune.ladder.promotion import Climber
+from autotune.ladder.promotion import Candidate
 from autotune.ladder.rungs import Ladder
-from trials.records import Stretch
+from trials.records import Segment
 
 
 @dataclass(frozen=True)
-class States:
+class Checkpoints:
     """The files that paused trials go on from: one a trial, in a folder of its own."""
 
     folder: Path
@@ -20,19 +20,19 @@ class States:
     def path(self, number: int, rung: int) -> Path:
         return self.folder / f"{number}-{rung}.safetensors"
 
-    def stretch(self, climber: Climber, ladder: Ladder) -> Stretch:
+    def segment(self, candidate: Candidate, ladder: Ladder) -> Segment:
         """What a configuration trains next."""
-        rung = climber.next_rung
-        start = str(self.path(climber.number, climber.rung)) if climber.values else None
-        end = str(self.path(climber.number, rung)) if rung < ladder.top else None
-        return Stretch(ladder.rungs[rung], start, end)
+        rung = candidate.next_rung
+        start = str(self.path(candidate.number, candidate.rung)) if candidate.values else None
+        end = str(self.path(candidate.number, rung)) if rung < ladder.top else None
+        return Segment(ladder.rungs[rung], start, end)
 
-    def tidy(self, climbers: Iterable[Climber]) -> None:
+    def tidy(self, candidates: Iterable[Candidate]) -> None:
         """Drop every file that none of these, of all the trials there are, can go on from."""
         kept = {
-            self.path(climber.number, climber.rung)
-            for climber in climbers
-            if climber.values and climber.status in ("waiting", "running")
+            self.path(candidate.number, candidate.rung)
+            for candidate in candidates
+            if candidate.values and candidate.status in ("waiting", "running")
         }
         # Drafts that a dead process left go as well.
         for path in self.folder.glob("*") if self.folder.is_dir() else ():

@@ -1,6 +1,6 @@
 """Learning curves carried on to the top of the ladder, with an interval that has been checked against results.
 
-A curve is a list of (fidelity, value) with rising fidelity; values are minimised.
+A curve is a list of (fidelity, value) with rising fidelity; values are minimized.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ def extrapolate(curve: Curve, fidelity: float) -> float:
     positive = all(y > 0 for _, y in recent)
     x = np.log([f for f, _ in recent])
     y = np.array([math.log(y) if positive else y for _, y in recent])
-    centre = x.mean()
-    slope = min(float((x - centre) @ y / ((x - centre) @ (x - centre))), 0.0)
-    expected = float(y.mean()) + slope * (math.log(fidelity) - centre)
+    center = x.mean()
+    slope = min(float((x - center) @ y / ((x - center) @ (x - center))), 0.0)
+    expected = float(y.mean()) + slope * (math.log(fidelity) - center)
     return math.exp(expected) if positive else expected
 
 

@@ -1,6 +1,6 @@
 """Who climbs next: the state of a ladder with everybody on it, and the decisions.
 
-It knows neither where configurations come from nor how they are evaluated. Objective values are minimised here,
+It knows neither where configurations come from nor how they are evaluated. Objective values are minimized here,
 after the logarithm where an objective is logarithmic; m objectives, of which the known ones are the same on every
 rung. Every decision follows from what was told, so a ladder is rebuilt by telling it all again.
 """
@@ -30,7 +30,7 @@ _FEW = 10
 
 
 @dataclass
-class Climber:
+class Candidate:
     """One configuration on the ladder.
 
     Args:
@@ -46,7 +46,7 @@ class Climber:
 
     number: int
     first: int
-    regardless: bool
+    exploratory: bool
     values: dict[int, Array] = field(default_factory=dict)
     outcomes: dict[int, Array] = field(default_factory=dict)
     curves: list[list[tuple[float, float]]] = field(default_factory=list)
@@ -58,7 +58,7 @@ class Climber:
         return self.rung + 1 if self.values else self.first
 
 
-class Climb:
+class PromotionScheduler:
     """A ladder and everybody on it.
 
     Args:
@@ -71,20 +71,20 @@ class Climb:
         self.ladder = ladder
         self.uncertain = [j for j, is_known in enumerate(known) if not is_known]
         self.seed = seed
-        self.climbers: dict[int, Climber] = {}
+        self.candidates: dict[int, Candidate] = {}
         self._trust: Trust | None = None
-        self._orders: dict[int, list[Climber]] = {}
+        self._orders: dict[int, list[Candidate]] = {}
         self._models: dict[int, FidelityModel] | None = None
-        self._finished: list[Climber] = []
-        self._front: list[Climber] | None = None
+        self._finished: list[Candidate] = []
+        self._front: list[Candidate] | None = None
         self._margins: dict[tuple[int, int], float | None] = {}
         self._reach: dict[int, bool | None] = {}
 
-    def add(self, number: int, first: int) -> Climber:
+    def add(self, number: int, first: int) -> Candidate:
         """A new configuration, waiting for its first rung."""
-        climber = Climber(number, first, self.ladder.climbs_regardless(number, self.seed))
-        self.climbers[number] = climber
-        return climber
+        candidate = Candidate(number, first, self.ladder.is_exploratory(number, self.seed))
+        self.candidates[number] = candidate
+        return candidate
 
     def tell(
         self,
@@ -99,15 +99,15 @@ class Climb:
         Where a rung is judged by something else than what is wanted in the end, such as the loss instead of the
         accuracy, `outcomes` of shape [m] hold the latter. Trust and projections are about them.
         """
-        climber = self.climbers[number]
-        climber.values[rung], climber.rung = values, rung
-        climber.outcomes[rung] = values if outcomes is None else outcomes
-        climber.curves = climber.curves or [[] for _ in values]
-        for whole, points in zip(climber.curves, curves, strict=True):
+        candidate = self.candidates[number]
+        candidate.values[rung], candidate.rung = values, rung
+        candidate.outcomes[rung] = values if outcomes is None else outcomes
+        candidate.curves = candidate.curves or [[] for _ in values]
+        for whole, points in zip(candidate.curves, curves, strict=True):
             whole.extend(points)
-        climber.status = "complete" if rung == self.ladder.top else "waiting"
-        if climber.status == "complete":
-            self._finished.append(climber)
+        candidate.status = "complete" if rung == self.ladder.top else "waiting"
+        if candidate.status == "complete":
+            self._finished.append(candidate)
             # What was derived from the finished ones.
             self._trust, self._front = None, None
             self._margins.clear()
@@ -117,9 +117,9 @@ class Climb:
 
     def fail(self, number: int) -> None:
         """The configuration cannot be trained on; it no longer counts anywhere."""
-        climber = self.climbers[number]
-        climber.status = "failed"
-        self._forget(climber.values)
+        candidate = self.candidates[number]
+        candidate.status = "failed"
+        self._forget(candidate.values)
 
     def _forget(self, rungs: Iterable[int]) -> None:
         """Drop what was derived from the results on these rungs."""
@@ -127,59 +127,59 @@ class Climb:
         for rung in rungs:
             self._orders.pop(rung, None)
 
-    def promotions(self, *, closing: bool = False) -> Iterator[Climber]:
+    def promotions(self, *, closing: bool = False) -> Iterator[Candidate]:
         """Who may climb, in order of urgency: highest rung first, and there the best rank first.
 
         `closing` says that nobody new will come: the share that climbs is then rounded up, so that the best of
         a few reaches the top as well.
         """
-        waiting: dict[int, list[Climber]] = {}
-        for climber in self.climbers.values():
-            if climber.status == "waiting":
-                waiting.setdefault(climber.rung, []).append(climber)
+        waiting: dict[int, list[Candidate]] = {}
+        for candidate in self.candidates.values():
+            if candidate.status == "waiting":
+                waiting.setdefault(candidate.rung, []).append(candidate)
         for rung in sorted(waiting, reverse=True):
             if rung < 0:
                 yield from waiting[rung]
                 continue
-            yield from (c for c in waiting[rung] if c.regardless)
+            yield from (c for c in waiting[rung] if c.exploratory)
             yield from self._best(rung, closing)
 
-    def _best(self, rung: int, closing: bool) -> Iterator[Climber]:
+    def _best(self, rung: int, closing: bool) -> Iterator[Candidate]:
         order = self.order(rung)
         cut = self.trust().rungs[rung].share * len(order)
         if closing:
             cut = math.ceil(cut - 1e-9)
         above, below = self.ladder.close
-        for place, climber in enumerate(order, start=1):
+        for place, candidate in enumerate(order, start=1):
             if place > (1 + below) * cut:
                 return
-            if climber.status != "waiting" or climber.rung != rung or climber.regardless:
+            if candidate.status != "waiting" or candidate.rung != rung or candidate.exploratory:
                 continue
-            reach = self.may_reach_front(climber) if place > (1 - above) * cut else None
+            reach = self.may_reach_front(candidate) if place > (1 - above) * cut else None
             if place <= cut if reach is None else reach:
-                yield climber
+                yield candidate
 
-    def order(self, rung: int) -> list[Climber]:
+    def order(self, rung: int) -> list[Candidate]:
         """Everybody with a result on the rung, best first."""
         if rung not in self._orders:
-            here = [c for c in self.climbers.values() if rung in c.values and c.status != "failed"]
+            here = [c for c in self.candidates.values() if rung in c.values and c.status != "failed"]
             values = np.array([c.values[rung] for c in here])
             self._orders[rung] = [here[i] for i in rank_order(values)] if here else []
         return self._orders[rung]
 
-    def may_reach_front(self, climber: Climber) -> bool | None:
+    def may_reach_front(self, candidate: Candidate) -> bool | None:
         """Whether the optimistic end of its curve is not dominated by any final result; None if none can say."""
-        if climber.number not in self._reach:
-            self._reach[climber.number] = self._reaches(climber)
-        return self._reach[climber.number]
+        if candidate.number not in self._reach:
+            self._reach[candidate.number] = self._reaches(candidate)
+        return self._reach[candidate.number]
 
-    def _reaches(self, climber: Climber) -> bool | None:
-        hopes = climber.values[climber.rung].copy()
+    def _reaches(self, candidate: Candidate) -> bool | None:
+        hopes = candidate.values[candidate.rung].copy()
         for j in self.uncertain:
-            spare = self._margin(climber.rung, j)
+            spare = self._margin(candidate.rung, j)
             if spare is None:
                 return None
-            hopes[j] = extrapolate(climber.curves[j], self.ladder.max) + spare
+            hopes[j] = extrapolate(candidate.curves[j], self.ladder.max) + spare
         front = np.array([c.values[self.ladder.top] for c in self.front()])
         return not bool((front <= hopes).all(axis=1).any())
 
@@ -193,7 +193,7 @@ class Climb:
             self._margins[rung, objective] = margin(self.ladder.rungs[rung], self.ladder.max, curves)
         return self._margins[rung, objective]
 
-    def hopeless(self) -> list[Climber]:
+    def prunable(self) -> list[Candidate]:
         """Those that wait and can be given up, which frees what is kept of them.
 
         That is where the rung is trusted, the rank misses the cut by more than chance would explain (one-sided,
@@ -204,32 +204,32 @@ class Climb:
             order = self.order(rung)
             if trust.verdict != "trusted" or len(order) < _FEW:
                 continue
-            for place, climber in enumerate(order, start=1):
-                if climber.status != "waiting" or climber.rung != rung or climber.regardless:
+            for place, candidate in enumerate(order, start=1):
+                if candidate.status != "waiting" or candidate.rung != rung or candidate.exploratory:
                     continue
                 p = place / len(order)
                 surely = (
                     p - _SURE * np.sqrt(p * (1 - p) / len(order)) > (1 + self.ladder.close[1]) * trust.share
                 )
-                if surely and self.may_reach_front(climber) is False:
-                    found.append(climber)
+                if surely and self.may_reach_front(candidate) is False:
+                    found.append(candidate)
         return found
 
     def trust(self) -> Trust:
         """What the random share says of the rungs below the top."""
         if self._trust is None:
             top = self.ladder.top
-            through = [c for c in self._finished if c.regardless]
+            through = [c for c in self._finished if c.exploratory]
             self._trust = Trust(tuple(self._rung_trust(rung, through) for rung in range(top)))
         return self._trust
 
-    def _rung_trust(self, rung: int, through: Sequence[Climber]) -> RungTrust:
+    def _rung_trust(self, rung: int, through: Sequence[Candidate]) -> RungTrust:
         seen = [c for c in through if rung in c.values]
         values = np.array([[c.values[rung], c.outcomes[self.ladder.top]] for c in seen])
         pairs = values[:, :, self.uncertain] if seen else np.empty((0, 2, len(self.uncertain)))
         return rung_trust(self.ladder.rungs[rung], self.ladder.base_share(rung), pairs[:, 0], pairs[:, 1])
 
-    def front(self) -> list[Climber]:
+    def front(self) -> list[Candidate]:
         """Those with a final result that no other dominates."""
         if not self._finished:
             return []
@@ -245,21 +245,21 @@ class Climb:
         None without any result. What a rung's outcomes differ by from those of the top, and how surely, are
         `surrogates.multi_fidelity`'s to say; what is known of a configuration counts as it is.
         """
-        climber = self.climbers.get(number)
-        if climber is None or not climber.values or climber.status == "failed":
+        candidate = self.candidates.get(number)
+        if candidate is None or not candidate.values or candidate.status == "failed":
             return None
-        outcomes = climber.outcomes[climber.rung].astype(float)
+        outcomes = candidate.outcomes[candidate.rung].astype(float)
         variances = np.zeros_like(outcomes)
-        if climber.rung < self.ladder.top:
+        if candidate.rung < self.ladder.top:
             for j, model in self.models().items():
-                outcomes[j] -= model.offset[climber.rung]
-                variances[j] = model.variance[climber.rung]
+                outcomes[j] -= model.offset[candidate.rung]
+                variances[j] = model.variance[candidate.rung]
         return outcomes, variances
 
     def models(self) -> dict[int, FidelityModel]:
         """For each uncertain objective, how its outcomes on the rungs relate to the top."""
         if self._models is None:
-            here = [c.outcomes for c in self.climbers.values() if c.status != "failed"]
+            here = [c.outcomes for c in self.candidates.values() if c.status != "failed"]
             rungs = range(self.ladder.top + 1)
             self._models = {}
             for j in self.uncertain:

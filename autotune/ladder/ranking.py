@@ -14,7 +14,7 @@ _MARGIN = 0.1
 
 
 def rank_order(values: Array) -> NDArray[np.intp]:
-    """Indices of rows from best to worst; `values` has shape [n, m], finite, minimised.
+    """Indices of rows from best to worst; `values` has shape [n, m], finite, minimized.
 
     The rows that nothing dominates come first, then those that only they dominate, and so on (Deb et al. 2002,
     "NSGA-II"); within such a layer, the larger contribution to the layer's hypervolume comes first (Beume et al.

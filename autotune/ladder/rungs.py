@@ -35,7 +35,7 @@ class Ladder:
     Args:
         min: fidelity of the lowest rung.
         max: fidelity of the top, where results are final.
-        eta: the ratio between neighbouring rungs, about: it is fitted so that `min` and `max` are rungs.
+        eta: the ratio between neighboring rungs, about: it is fitted so that `min` and `max` are rungs.
         share: the share of a rung that climbs; by default one over the ratio, so that all rungs cost alike.
         random_share: the share of configurations that climb to the top whatever their rank. They measure whether
             the lower rungs can be trusted. 0 for none, and then nothing is measured.
@@ -111,7 +111,7 @@ class Ladder:
         """Index of the rung where a configuration is judged first."""
         return min(self.first_rung.get(str(config.get("family")), 0), self.top)
 
-    def climbs_regardless(self, number: int, seed: int) -> bool:
+    def is_exploratory(self, number: int, seed: int) -> bool:
         """Whether the trial of this number belongs to the random share.
 
         One trial is drawn from every block of 1 / random_share trials, so that short searches have theirs too.

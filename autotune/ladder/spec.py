@@ -27,7 +27,7 @@ class LadderSpec(BaseModel):
     there is a point on the way of the full run, and going on changes nothing.
 
     With `of: data` or `of: length` a rung is the configuration's whole schedule on a share of the training examples,
-    or on texts cut to a share of their length. Such runs begin anew: nothing is handed on but what was learnt of the
+    or on texts cut to a share of their length. Such runs begin anew: nothing is handed on but what was learned of the
     configuration, and every rung is paid for in full. So it is with `of: base`, where the rungs below the top are
     smaller models, each with the whole schedule on all examples.
 
@@ -36,7 +36,7 @@ class LadderSpec(BaseModel):
         bases: hub ids or folders of the smaller models, the smallest first; given with `of: base` alone.
         costs: of each base, the FLOPs of training it, of those of the sweep's own; filled in when a sweep starts.
         min: share at the lowest rung. Below 20 % the warm-up of some configurations has not ended. None with bases.
-        eta: the ratio between neighbouring rungs, about. None with bases.
+        eta: the ratio between neighboring rungs, about. None with bases.
         share: the share of a rung that climbs.
         judge: what scores are judged by below the top: `score` by themselves, `loss` by the held-out loss.
         random_share: the share of trials that climb to the top whatever their rank, so that the lower rungs can

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
-from autotune.ladder.promotion import Climb, Climber
+from autotune.ladder.promotion import Candidate, PromotionScheduler
 from autotune.ladder.rungs import Ladder
 from autotune.ladder.spec import LadderSpec
 from autotune.objectives import MEASURED_COSTS, Objective
@@ -26,12 +26,12 @@ Array = NDArray[np.float64]
 
 _WORST = 1.0
 """The loss coordinate of a correlation of -1; only correlations can be no number."""
-_EAGER = 1.5
+_PROMOTION_EXCESS = 1.5
 """So many times the share climbs, about: what was among the best of a few is promoted before better ones come.
 In simulated sweeps of 12 to 60 trials 1.3 to 1.6 times as many did."""
 
 
-class SweepClimb:
+class SweepScheduler:
     """The ladder of a sweep and everybody on it, read from the ledger's trials.
 
     Args:
@@ -49,53 +49,55 @@ class SweepClimb:
         self._of = spec.of
         self._bases = spec.bases or ()
         self.ladder: Ladder = spec.ladder
-        self.climb = Climb(self.ladder, [objective.known for objective in self.objectives], seed)
+        self.promotion = PromotionScheduler(
+            self.ladder, [objective.known for objective in self.objectives], seed
+        )
         for trial in trials:
             self.read(trial)
 
     @property
-    def goes_on(self) -> bool:
+    def resumes_from_checkpoint(self) -> bool:
         """Whether a trial goes on from the rung below; on rungs of data, length and bases it begins anew."""
         return self._of == "training"
 
-    def part(self, climber: Climber) -> Part | None:
+    def part(self, candidate: Candidate) -> Part | None:
         """The part of its job that a configuration does next, in a run of its own; None for all of it."""
-        rung = climber.next_rung
+        rung = candidate.next_rung
         if self._of == "training" or rung == self.ladder.top:
             return None
         return Part(self._of, self.ladder.rungs[rung], self._bases[rung] if self._bases else None)
 
-    def read(self, trial: FrozenTrial) -> Climber | None:
+    def read(self, trial: FrozenTrial) -> Candidate | None:
         """Take up what the ledger says of a trial; None where it is nobody on the ladder."""
         result = trial_result(trial)
-        known = self.climb.climbers.get(trial.number)
+        known = self.promotion.candidates.get(trial.number)
         if result is not None and result.status in (TrialStatus.LOST, TrialStatus.PRUNED):
             if known is not None:
-                self.climb.fail(trial.number)
+                self.promotion.fail(trial.number)
             return None
         first = max(self.ladder.first(trial.params), int(trial.user_attrs.get(FIRST_RUNG, 0)))
-        climber = known or self.climb.add(trial.number, first)
+        candidate = known or self.promotion.add(trial.number, first)
         if result is None:
-            climber.status = "running"
-            return climber
+            candidate.status = "running"
+            return candidate
         costs: Mapping[str, float] = trial.user_attrs["costs"]
         for record in trial.user_attrs.get(RUNGS, []):
-            if record["rung"] not in climber.values:
-                self._tell(climber, record["rung"], costs, TrialResult.from_json(record["result"]))
+            if record["rung"] not in candidate.values:
+                self._tell(candidate, record["rung"], costs, TrialResult.from_json(record["result"]))
         match result.status:
             case TrialStatus.COMPLETE:
-                if self.ladder.top not in climber.values:
-                    self._tell(climber, self.ladder.top, costs, result)
+                if self.ladder.top not in candidate.values:
+                    self._tell(candidate, self.ladder.top, costs, result)
             case TrialStatus.FAILED:
-                self.climb.fail(trial.number)
+                self.promotion.fail(trial.number)
             case TrialStatus.STOPPED:
-                climber.status = "stopped"
-        return climber
+                candidate.status = "stopped"
+        return candidate
 
-    def _tell(self, climber: Climber, rung: int, costs: Mapping[str, float], result: TrialResult) -> None:
+    def _tell(self, candidate: Candidate, rung: int, costs: Mapping[str, float], result: TrialResult) -> None:
         share, steps = self.ladder.rungs[rung], result.curve[-1].step
-        before = climber.curves[0][-1][0] if climber.curves else 0.0
-        if self.goes_on:
+        before = candidate.curves[0][-1][0] if candidate.curves else 0.0
+        if self.resumes_from_checkpoint:
             trained = result.share
             points = [(result.share * point.step / steps, point) for point in result.curve]
         else:  # a run on less data, or a smaller base, is no way to one on more: its end alone is a point
@@ -121,16 +123,16 @@ class SweepClimb:
             ]
             values.append(judged[-1][1])
             curves.append([*((x, y) for x, y in judged[:-1] if before < x < share), (share, values[-1])])
-        self.climb.tell(climber.number, rung, np.array(values), curves, np.array(outcomes))
+        self.promotion.tell(candidate.number, rung, np.array(values), curves, np.array(outcomes))
 
     def observe(self, trial: FrozenTrial) -> Observation | list[float] | None:
         """What the sampler is told of a trial: its objectives, measured at the top or expected there.
 
-        What a score on a lower rung is worth at the top, and how surely, is `Climb.projected`'s to say.
+        What a score on a lower rung is worth at the top, and how surely, is `PromotionScheduler.projected`'s to say.
         """
         if trial.state == TrialState.COMPLETE:
             return list(trial.values)
-        projected = self.climb.projected(trial.number)
+        projected = self.promotion.projected(trial.number)
         if projected is None:
             return None
         losses, variances = projected
@@ -141,16 +143,19 @@ class SweepClimb:
         ]
         return Observation(values, variances.tolist())
 
-    def next(self, *, closing: bool) -> Climber | None:
+    def next(self, *, closing: bool) -> Candidate | None:
         """Who goes on; `closing` says that nobody new will come."""
-        return next(iter(self.climb.promotions(closing=closing)), None)
+        return next(iter(self.promotion.promotions(closing=closing)), None)
 
     @property
     def reached(self) -> tuple[int, ...]:
         """How many configurations came as far as each rung; of runs that begin anew, how many there were on it."""
-        everybody = self.climb.climbers.values()
+        candidates = self.promotion.candidates.values()
         return tuple(
-            sum(climber.rung >= rung if self.goes_on else rung in climber.values for climber in everybody)
+            sum(
+                candidate.rung >= rung if self.resumes_from_checkpoint else rung in candidate.values
+                for candidate in candidates
+            )
             for rung in range(self.ladder.top + 1)
         )
 
@@ -161,8 +166,10 @@ class SweepClimb:
         for rung, share in enumerate(self.ladder.rungs):
             total += left * (share - below)
             whole += share - below
-            left *= min(1.0, _EAGER * self.ladder.base_share(rung)) if rung < self.ladder.top else 1.0
-            below = share if self.goes_on else 0.0
+            left *= (
+                min(1.0, _PROMOTION_EXCESS * self.ladder.base_share(rung)) if rung < self.ladder.top else 1.0
+            )
+            below = share if self.resumes_from_checkpoint else 0.0
         return self.ladder.random_share * whole + (1 - self.ladder.random_share) * total
 
 

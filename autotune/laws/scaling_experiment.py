@@ -22,7 +22,7 @@ _POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
-class ScaleCheck:
+class ExtrapolationCheck:
     """What the law of the smaller models said of the largest, and what came.
 
     Args:
@@ -34,7 +34,7 @@ class ScaleCheck:
 
     law: LossAnswer
     largest: ScaleRun
-    foretold: float
+    predicted: float
     low: float
     high: float
     level: float
@@ -42,18 +42,18 @@ class ScaleCheck:
     @property
     def error(self) -> float:
         """Relative: positive where the law said too much."""
-        return self.foretold / self.largest.loss - 1.0
+        return self.predicted / self.largest.loss - 1.0
 
     @property
     def within(self) -> bool:
         return self.low <= self.largest.loss <= self.high
 
     def as_json(self) -> dict[str, Any]:
-        foretold = {"value": self.foretold, "low": self.low, "high": self.high, "level": self.level}
+        predicted = {"value": self.predicted, "low": self.low, "high": self.high, "level": self.level}
         return {
             "law": self.law.as_json(),
             "largest": asdict(self.largest),
-            "foretold": foretold,
+            "foretold": predicted,
             "error": self.error,
             "within": self.within,
         }
@@ -106,7 +106,7 @@ def run_scale_sweep(
     return frame.sort_values(["params", "tokens"], ignore_index=True)
 
 
-def check_largest(frame: pd.DataFrame, law: str = "auto", level: float = 0.8) -> ScaleCheck:
+def check_largest(frame: pd.DataFrame, law: str = "auto", level: float = 0.8) -> ExtrapolationCheck:
     """Fit a law to all models but the largest and ask it for the largest one's longest run.
 
     Args:
@@ -122,7 +122,9 @@ def check_largest(frame: pd.DataFrame, law: str = "auto", level: float = 0.8) ->
     assert isinstance(found, LossAnswer)
     said = found.choice.predict(np.array([[largest[role] for role in found.roles]], dtype=float), level)
     run = ScaleRun(**{field.name: _plain(largest[field.name]) for field in fields(ScaleRun)})
-    return ScaleCheck(found, run, float(said.value[0]), float(said.low[0]), float(said.high[0]), level)
+    return ExtrapolationCheck(
+        found, run, float(said.value[0]), float(said.low[0]), float(said.high[0]), level
+    )
 
 
 def _train_all(

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from autotune.ladder.spec import LadderSpec, base_labels
-from autotune.prepare.bound_base import OnBase, on_base
+from autotune.prepare.bound_base import BoundBase, bind_base
 from autotune.sweep.schema import Sweep
 from search_spaces.errors import InvalidInputError, Problem
 from search_spaces.parameters.types import Config
@@ -18,7 +18,7 @@ from trials.base.model import check_base
 
 
 @dataclass(frozen=True)
-class LadderBases:
+class BaseRungs:
     """The smaller bases of a ladder; none on any other ladder.
 
     Args:
@@ -27,23 +27,23 @@ class LadderBases:
         bases: the sweep on each smaller base, by the base's name, the smallest first.
     """
 
-    home: OnBase
+    home: BoundBase
     spec: Mapping[str, Any]
-    bases: Mapping[str, OnBase]
+    bases: Mapping[str, BoundBase]
 
     @classmethod
-    def read(cls, sweep: Sweep, home: OnBase) -> LadderBases:
+    def read(cls, sweep: Sweep, home: BoundBase) -> BaseRungs:
         """Look at everything that a trial will need of the bases; their weights are not kept.
 
         Raises:
             InvalidInputError: a base cannot be used, or they do not rise in cost to the sweep's own model.
         """
         names = (sweep.ladder.bases if sweep.ladder is not None else None) or ()
-        bases, problems = dict[str, OnBase](), list[Problem]()
+        bases, problems = dict[str, BoundBase](), list[Problem]()
         for place, name in enumerate(names):
             model = sweep.model.other(name)
             try:
-                bases[name] = on_base(sweep.model_copy(update={"model": model}))
+                bases[name] = bind_base(sweep.model_copy(update={"model": model}))
                 check_base(model, sweep.task, bases[name].data)
             except InvalidInputError as error:
                 problems += [_on(f"ladder.bases[{place}]", name, problem) for problem in error.problems]

@@ -13,7 +13,7 @@ from search_spaces.errors import InvalidInputError, Problem, first_line
 from search_spaces.language.loader import LoadedSpace, load_space
 from search_spaces.model.reader import read_shape
 from search_spaces.model.shape import ModelShape
-from search_spaces.parameters.centered import Centred
+from search_spaces.parameters.centered import Centered
 from search_spaces.parameters.training import SEQUENCE_LENGTH
 from search_spaces.parameters.types import Categorical, Int
 from search_spaces.space import SearchSpace
@@ -26,11 +26,11 @@ _TYPICAL_BATCH = 32
 
 
 @dataclass(frozen=True)
-class OnBase:
+class BoundBase:
     """A sweep on one base.
 
     Args:
-        data: the tokenised task.
+        data: the tokenized task.
         shape: of the model.
         loaded: the sweep's space as the model can have it, with what was left out and why.
         space: the same with room for virtual tokens beside the longest example.
@@ -44,7 +44,7 @@ class OnBase:
     costs: CostModel
 
 
-def on_base(sweep: Sweep) -> OnBase:
+def bind_base(sweep: Sweep) -> BoundBase:
     """Load the data, read the shape of the sweep's model, and bind the space to it.
 
     Raises:
@@ -55,7 +55,7 @@ def on_base(sweep: Sweep) -> OnBase:
     loaded = load_space(sweep.space, shape=shape, task=sweep.task.type)
     space = _with_room_for_virtual_tokens(loaded.space, data, shape)
     costs = CostModel(shape, sweep.task.type, _workload(sweep, data, space))
-    return OnBase(data, shape, loaded, space, costs)
+    return BoundBase(data, shape, loaded, space, costs)
 
 
 def read_base(sweep: Sweep, model: str | None = None) -> tuple[Sweep, TaskData, ModelShape]:
@@ -130,7 +130,7 @@ def _with_room_for_virtual_tokens(space: SearchSpace, data: TaskData, shape: Mod
     parameters = []
     for parameter in space.parameters:
         tokens = parameter.name.endswith(".tokens")
-        if tokens and isinstance(parameter, Int | Centred) and parameter.high > room:
+        if tokens and isinstance(parameter, Int | Centered) and parameter.high > room:
             if parameter.low > room:
                 raise InvalidInputError(
                     Problem(
@@ -141,8 +141,8 @@ def _with_room_for_virtual_tokens(space: SearchSpace, data: TaskData, shape: Mod
                     )
                 )
             changes: dict[str, Any] = {"high": room, "default": min(parameter.default, room)}
-            if isinstance(parameter, Centred):
-                changes["centre"] = min(parameter.centre, room)
+            if isinstance(parameter, Centered):
+                changes["center"] = min(parameter.center, room)
             parameter = dataclasses.replace(parameter, **changes)
         parameters.append(parameter)
     return dataclasses.replace(space, parameters=tuple(parameters))

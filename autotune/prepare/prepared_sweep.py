@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from autotune.objectives import KNOWN_COSTS, MEASURED_COSTS, Objective
-from autotune.prepare.base_rungs import LadderBases
-from autotune.prepare.bound_base import on_base
+from autotune.prepare.base_rungs import BaseRungs
+from autotune.prepare.bound_base import bind_base
 from autotune.prepare.hard_limits import HardLimits
 from autotune.prepare.partial_runs import share_of
 from autotune.sampler.candidates import Columns
@@ -36,13 +36,13 @@ _FEW_PROBES = 100
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedSweep:
     """A sweep that can start.
 
     Args:
         sweep: resolved: every objective has numbers for its limits and, where they can be known, its
             reference, ideal and floor.
-        data: the tokenised task.
+        data: the tokenized task.
         shape: of the model.
         references: for each objective the worst value of interest where the sweep's author gave one, else
             None: what `sweep` was resolved to (the majority class, say) bounds the box that is reported, but
@@ -63,7 +63,7 @@ class Prepared:
     costs: CostModel
     baselines: dict[str, float]
     limits: HardLimits
-    bases: LadderBases
+    bases: BaseRungs
     notes: tuple[str, ...]
 
     def outside_limits(self, config: Mapping[str, Value]) -> str | None:
@@ -103,17 +103,17 @@ class Prepared:
         return {name: float(getattr(costs, name)) for name in self.cost_names}
 
 
-def prepare(sweep: Sweep) -> Prepared:
-    """Load the data, read the model's shape, bind the space and fix the box of the objectives; see `on_base`.
+def prepare(sweep: Sweep) -> PreparedSweep:
+    """Load the data, read the model's shape, bind the space and fix the box of the objectives; see `bind_base`.
 
     Nothing is written. The result depends on the sweep alone, so a resumed sweep prepares the same.
 
     Raises:
         InvalidInputError: anything about the model, data, space or limits that makes the sweep impossible.
     """
-    own = on_base(sweep)
+    own = bind_base(sweep)
     data, shape, loaded = own.data, own.shape, own.loaded
-    bases = LadderBases.read(sweep, own)
+    bases = BaseRungs.read(sweep, own)
     limits = HardLimits(loaded.constraints, sweep.objectives, own.costs)
     probes = _probe(own.space, own.costs, limits, sweep.seed)
     baseline = without_model(data, sweep.task.type)
@@ -127,10 +127,12 @@ def prepare(sweep: Sweep) -> Prepared:
     left_out = [f"{family} left out: {reason}" for family, reason in loaded.left_out.items()]
     narrowed = [f"{name}: {why}" for name, why in loaded.narrowed.items()]
     notes = (*data.notes, *left_out, *narrowed, *bases.notes)
-    return Prepared(resolved, data, shape, references, own.space, own.costs, baselines, limits, bases, notes)
+    return PreparedSweep(
+        resolved, data, shape, references, own.space, own.costs, baselines, limits, bases, notes
+    )
 
 
-def with_base_score(prepared: Prepared, metrics: Mapping[str, float]) -> Prepared:
+def with_base_score(prepared: PreparedSweep, metrics: Mapping[str, float]) -> PreparedSweep:
     """The same with the untouched base as the baseline: for causal-lm, where the base can do the task."""
     sweep = prepared.sweep
     objectives = tuple(

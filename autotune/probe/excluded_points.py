@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from autotune.probe.forecast import Outlook
-from autotune.results.probe_runs import as_searched
+from autotune.probe.forecast import ProbeForecast
+from autotune.results.probe_runs import search_values
 from autotune.results.sweep_results import SweepResults
 from autotune.results.tables import quality
 from surrogates.laws import FEWEST_POINTS
@@ -27,9 +27,9 @@ class Missing:
     why: str
 
 
-def missing(results: SweepResults, found: Outlook | None) -> list[Missing]:
+def missing(results: SweepResults, found: ProbeForecast | None) -> list[Missing]:
     """Those of all bases, the sweep's own first; `found` is what `outlook` gave."""
-    runs, failed = as_searched(results.probes), as_searched(results.failed_probes)
+    runs, failed = search_values(results.probes), search_values(results.failed_probes)
     column = f"metric.{quality(results).name}"
     scored = runs.dropna(subset=[column]) if column in runs else runs.iloc[:0]
     seen = {base.model: base.seen for base in found.bases} if found is not None else {}

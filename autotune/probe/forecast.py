@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from autotune.results.probe_runs import as_searched
+from autotune.results.probe_runs import search_values
 from autotune.results.sweep_results import SweepResults
 from autotune.results.tables import quality
 from surrogates.laws import FEWEST_POINTS, NoisyForecast, extrapolate_noisy
@@ -26,7 +26,7 @@ Array = NDArray[np.float64]
 FACTORS = (2.0, 10.0)
 """Multiples of the data that the report foretells; as many times the FLOPs."""
 _CHANCE = 0.2
-"""Neighbours with a smaller probability of changing places are expected to stay."""
+"""Neighbors with a smaller probability of changing places are expected to stay."""
 _LEAST = 1e-3
 """The distance of a perfect score from itself, which has a logarithm then."""
 
@@ -61,7 +61,7 @@ class Expected:
 
 
 @dataclass(frozen=True)
-class PointOutlook:
+class PointForecast:
     """One point on one base: its score with the outlook's examples, and with `FACTORS` times as many."""
 
     trial: int
@@ -71,7 +71,7 @@ class PointOutlook:
 
 @dataclass(frozen=True)
 class Swap:
-    """Two neighbours along the front, the cheaper first, and the probability that the worse becomes the better."""
+    """Two neighbors along the front, the cheaper first, and the probability that the worse becomes the better."""
 
     cheaper: int
     dearer: int
@@ -79,14 +79,14 @@ class Swap:
 
 
 @dataclass(frozen=True)
-class BaseOutlook:
+class BaseForecast:
     """The points of a front on one base.
 
     Args:
         model, params: the base and its parameters.
         examples: that the search trained on, or the most that the points were trained on, if that is more.
         points: the cheapest first.
-        swaps: for each of `FACTORS`, the neighbours along the front that may change places.
+        swaps: for each of `FACTORS`, the neighbors along the front that may change places.
         rule: how the curves were carried on, in words.
         backtest: mean |log error| of what was foretold inside the curves: of `rule` (`used`), and of the two rules
             to beat, by name.
@@ -96,7 +96,7 @@ class BaseOutlook:
     model: str
     params: int
     examples: int
-    points: tuple[PointOutlook, ...]
+    points: tuple[PointForecast, ...]
     swaps: tuple[tuple[Swap, ...], ...]
     rule: str
     backtest: dict[str, float]
@@ -104,20 +104,20 @@ class BaseOutlook:
 
 
 @dataclass(frozen=True)
-class Outlook:
+class ProbeForecast:
     """What a probe foretells of `score`, with intervals of probability `level`; the sweep's own base first."""
 
     score: str
     level: float
-    bases: tuple[BaseOutlook, ...]
+    bases: tuple[BaseForecast, ...]
 
 
-def outlook(results: SweepResults) -> Outlook | None:
+def forecast(results: SweepResults) -> ProbeForecast | None:
     """What the sweep's probe foretells; None where no base has five shares of the data for any point."""
     score = quality(results).name
     found = [_of_base(results, model, score) for model in _models(results)]
     bases = tuple(base for base in found if base is not None)
-    return Outlook(score, LEVEL, bases) if bases else None
+    return ProbeForecast(score, LEVEL, bases) if bases else None
 
 
 def _models(results: SweepResults) -> list[str]:
@@ -130,7 +130,7 @@ def curves(results: SweepResults, model: str, score: str) -> Curves:
 
     A point that lacks a share which most points have is left out; `outlook_gaps` says so.
     """
-    runs = as_searched(results.probes)
+    runs = search_values(results.probes)
     runs = runs[runs["model"] == model]
     column = f"metric.{score}"
     if runs.empty or column not in runs:
@@ -144,21 +144,21 @@ def curves(results: SweepResults, model: str, score: str) -> Curves:
     return Curves(trials, table.columns.to_numpy(dtype=float), np.exp(table.to_numpy(dtype=float)))
 
 
-def _of_base(results: SweepResults, model: str, score: str) -> BaseOutlook | None:
+def _of_base(results: SweepResults, model: str, score: str) -> BaseForecast | None:
     seen = curves(results, model, score)
     if len(seen.examples) < FEWEST_POINTS or not seen.trials:
         return None
     runs = results.probes[results.probes["model"] == model]
     full = max(_searched(runs), round(float(seen.examples[-1])))
     at_full = seen.errors[:, seen.examples == full]
-    now = _measured(score, at_full[:, 0]) if at_full.size else _foretold(score, seen.at(full))
+    now = _measured(score, at_full[:, 0]) if at_full.size else _predicted(score, seen.at(full))
     ahead = [seen.at(factor * full) for factor in FACTORS]
-    later = zip(*(_foretold(score, each) for each in ahead), strict=True)
-    return BaseOutlook(
+    later = zip(*(_predicted(score, each) for each in ahead), strict=True)
+    return BaseForecast(
         model=model,
         params=int(runs["params"].iloc[0]),
         examples=full,
-        points=tuple(map(PointOutlook, seen.trials, now, later)),
+        points=tuple(map(PointForecast, seen.trials, now, later)),
         swaps=tuple(_swaps(each, seen) for each in ahead),
         rule=ahead[0].rule,
         backtest=ahead[0].backtest,
@@ -174,7 +174,7 @@ def _searched(runs: pd.DataFrame) -> int:
 
 
 def _swaps(found: NoisyForecast, seen: Curves) -> tuple[Swap, ...]:
-    """The neighbours that may change places, by the normal distributions that the intervals stand for.
+    """The neighbors that may change places, by the normal distributions that the intervals stand for.
 
     Forecasts of one task go wrong together, which this leaves out, so that it errs towards doubt.
     """
@@ -196,7 +196,7 @@ def _measured(score: str, errors: Array) -> list[Expected]:
     return [Expected(value, value, value, measured=True) for value in values]
 
 
-def _foretold(score: str, found: NoisyForecast) -> list[Expected]:
+def _predicted(score: str, found: NoisyForecast) -> list[Expected]:
     return [
         Expected(*ends)
         for ends in zip(

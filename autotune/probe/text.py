@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from autotune.formatting.units import label, quantity, si
 from autotune.probe.excluded_points import Missing
-from autotune.probe.forecast import FACTORS, BaseOutlook, Expected, Outlook, Swap
+from autotune.probe.forecast import FACTORS, BaseForecast, Expected, ProbeForecast, Swap
 from autotune.results.sweep_results import SweepResults
 from surrogates.laws import FEWEST_POINTS
 
@@ -23,8 +23,8 @@ def expected_text(score: str, expected: Expected) -> str:
     return f"{value} ({worst} to {best})"
 
 
-def order_words(base: BaseOutlook) -> str:
-    """Whether the better of two neighbours on the front is expected to stay the better."""
+def order_words(base: BaseForecast) -> str:
+    """Whether the better of two neighbors on the front is expected to stay the better."""
     return " ".join(
         f"With {factor:g} × the data {_order(swaps)}."
         for factor, swaps in zip(FACTORS, base.swaps, strict=True)
@@ -36,10 +36,10 @@ def _order(swaps: Sequence[Swap]) -> str:
     if not swaps:
         return "the order along the front is expected to hold"
     pairs = [f"{swap.cheaper} and {swap.dearer} ({100 * swap.chance:.0f} %)" for swap in swaps]
-    return f"these neighbours along the front may change places: {', '.join(pairs)}"
+    return f"these neighbors along the front may change places: {', '.join(pairs)}"
 
 
-def rule_words(base: BaseOutlook) -> str:
+def rule_words(base: BaseForecast) -> str:
     """How the curves were carried on, and how that did inside them."""
     test = base.backtest
     used, *others = [f"{100 * off:.1f} %" for off in test.values()]
@@ -50,7 +50,7 @@ def rule_words(base: BaseOutlook) -> str:
     )
 
 
-def no_outlook(results: SweepResults) -> str:
+def no_forecast(results: SweepResults) -> str:
     """What it takes to foretell anything."""
     command = f"autotune probe {shlex.quote(str(results.folder))}"
     few = "was trained on parts of the data"
@@ -65,17 +65,17 @@ def missing_words(gaps: Sequence[Missing]) -> str:
     return f"Left out: {said}." if said else ""
 
 
-def base_title(found: Outlook, base: BaseOutlook) -> str:
+def base_title(found: ProbeForecast, base: BaseForecast) -> str:
     """Which base and what is foretold of it."""
     return f"{label(found.score)} of {base.model} ({si(base.params)} parameters), {100 * found.level:.0f} % intervals"
 
 
-def columns(base: BaseOutlook) -> list[str]:
+def columns(base: BaseForecast) -> list[str]:
     """The headings of the table of a base."""
     return ["Trial", f"{base.examples:,} examples", *(f"{factor:g} × the data" for factor in FACTORS)]
 
 
-def rows(found: Outlook, base: BaseOutlook) -> list[list[str]]:
+def rows(found: ProbeForecast, base: BaseForecast) -> list[list[str]]:
     """The cells of the table of a base, a row a point."""
     return [
         [str(point.trial), *(expected_text(found.score, each) for each in (point.now, *point.later))]

@@ -41,10 +41,10 @@ from autotune.formatting.units import (
 )
 from autotune.probe import text as forecast_text
 from autotune.probe.excluded_points import missing
-from autotune.probe.forecast import Outlook, outlook
+from autotune.probe.forecast import ProbeForecast, forecast
 from autotune.results.selection import knee_position
 from autotune.results.sweep_results import SweepResults
-from autotune.results.tables import configuration, confirmed, is_cost, luck, quality, write_whole
+from autotune.results.tables import configuration, confirmed, is_cost, quality, selection_bias, write_whole
 from autotune.sweep.schema import as_mapping
 
 _TEMPLATES = Path(__file__).parent
@@ -114,7 +114,7 @@ def report_html(results: SweepResults) -> str:
         lstrip_blocks=True,
     )  # fmt: skip
     template = environment.get_template("report.html.jinja")
-    foretold = outlook(results)
+    predicted = forecast(results)
     return template.render(
         sweep=results.sweep,
         summary=summary(results),
@@ -123,12 +123,12 @@ def report_html(results: SweepResults) -> str:
         points=point_rows(results),
         figures=[figure_block(entry, results) for entry in FIGURES],
         ladder=results.ladder,
-        outlook=outlook_tables(foretold),
-        outlook_missing=forecast_text.missing_words(missing(results, foretold)),
+        forecast=forecast_tables(predicted),
+        outlook_missing=forecast_text.missing_words(missing(results, predicted)),
         ladder_used=percent(results.ladder.used) if results.ladder else "",
         failures=failure_rows(results),
         statuses=count_by_status(results),
-        luck=mean_luck(results),
+        selection_bias=mean_selection_bias(results),
         confirmed=not results.confirmations.empty,
         quality=within_sentence(label(quality(results).name)),
         yaml=yaml.safe_dump(as_mapping(results.sweep), sort_keys=False, allow_unicode=True),
@@ -256,12 +256,14 @@ def interval_text(name: str, row: pd.Series) -> str:
     return plus_minus(name, row["mean"], (row["high"] - row["low"]) / 2)
 
 
-def mean_luck(results: SweepResults) -> str:
+def mean_selection_bias(results: SweepResults) -> str:
     """How much better, on average, the search saw the confirmed points; empty if nothing was confirmed."""
     best = quality(results)
     found = confirmed(results, best.name)
     searched = results.trials.set_index("trial")[best.name].reindex(found.index)
-    gaps = [luck(best, s, m) for s, m in zip(searched, found["mean"], strict=True) if not math.isnan(s)]
+    gaps = [
+        selection_bias(best, s, m) for s, m in zip(searched, found["mean"], strict=True) if not math.isnan(s)
+    ]
     return difference(best.name, float(np.mean(gaps))) if gaps else ""
 
 
@@ -315,7 +317,7 @@ def _cells(results: SweepResults, row: pd.Series, found: dict[str, pd.DataFrame]
                 one = found[name].loc[row["trial"]]
                 cells += [interval_text(name, one), str(int(one["seeds"]))]
                 cells += [
-                    difference(name, luck(objective, row[name], one["mean"])),
+                    difference(name, selection_bias(objective, row[name], one["mean"])),
                     quantity(name, one["test"]),
                 ]
             else:
@@ -331,7 +333,7 @@ def export_command(results: SweepResults, trial: int) -> str:
     return f"autotune export {shlex.quote(str(results.folder))} --pick {trial} --to {shlex.quote(target)}"
 
 
-def outlook_tables(found: Outlook | None) -> list[dict[str, Any]]:
+def forecast_tables(found: ProbeForecast | None) -> list[dict[str, Any]]:
     """What a probe foretells, a table a base: `title`, `columns`, `rows`, and `words` about both; empty without."""
     if found is None:
         return []

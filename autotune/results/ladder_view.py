@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial
 
 from autotune.ladder.rank_correlation import ENOUGH, RungTrust, Trust
 from autotune.ladder.spec import LadderSpec
-from autotune.ladder.sweep_scheduler import SweepClimb
+from autotune.ladder.sweep_scheduler import SweepScheduler
 from autotune.sweep.schema import Sweep
 from autotune.trial_attributes import SPENT, trial_result
 
@@ -83,10 +83,10 @@ def _said(rung: RungTrust) -> str:
     return f"rank correlation with the top {rung.correlation:.2f} ({rung.count} trials), {rung.verdict}"
 
 
-def read_scheduler(sweep: Sweep, trials: Iterable[FrozenTrial]) -> SweepClimb:
+def read_scheduler(sweep: Sweep, trials: Iterable[FrozenTrial]) -> SweepScheduler:
     """Read the promotion scheduler of a sweep with a ladder from its trials."""
     assert sweep.ladder is not None
-    return SweepClimb(sweep.objectives, sweep.ladder, sweep.seed, trials)
+    return SweepScheduler(sweep.objectives, sweep.ladder, sweep.seed, trials)
 
 
 def ladder_view(sweep: Sweep, trials: Iterable[FrozenTrial]) -> LadderView | None:
@@ -95,11 +95,11 @@ def ladder_view(sweep: Sweep, trials: Iterable[FrozenTrial]) -> LadderView | Non
         return None
     trials = list(trials)
     on = read_scheduler(sweep, trials)
-    climbers = list(on.climb.climbers.values())
+    candidates = list(on.promotion.candidates.values())
     results = [(t.user_attrs.get("costs", {}).get("train_flops", 0.0), trial_result(t)) for t in trials]
     spent = [(flops, r.share) for flops, r in results if r is not None and r.status in SPENT]
     whole = sum(flops for flops, _ in spent)
-    states = [climber.status for climber in climbers]
+    states = [candidate.status for candidate in candidates]
     return LadderView(
         spec=sweep.ladder,
         shares=on.ladder.rungs,
@@ -107,7 +107,7 @@ def ladder_view(sweep: Sweep, trials: Iterable[FrozenTrial]) -> LadderView | Non
         reached=on.reached,
         waiting=states.count("waiting"),
         stopped=states.count("stopped"),
-        trust=on.climb.trust(),
+        trust=on.promotion.trust(),
         used=sum(flops * share for flops, share in spent) / whole if whole else float("nan"),
         settled="running" not in states and on.next(closing=True) is None,
     )

@@ -66,6 +66,6 @@ def failed_probes(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=None if rows else names)
 
 
-def as_searched(runs: pd.DataFrame) -> pd.DataFrame:
+def search_values(runs: pd.DataFrame) -> pd.DataFrame:
     """The runs of a table of them that have the learning rate and batch size of their point."""
     return runs[(runs["rate"] == 1.0) & (runs["batch"] == 1.0)]

@@ -131,7 +131,7 @@ def load_results(folder: str | Path) -> SweepResults:
 
 
 def share_dominated(objectives: Sequence[Objective], values: NDArray[np.float64]) -> float:
-    """Normalised hypervolume of values of shape [n, m]; rows with NaN count for nothing."""
+    """Normalized hypervolume of values of shape [n, m]; rows with NaN count for nothing."""
     values = values[np.isfinite(values).all(axis=1)]
     if not len(values):
         return 0.0

@@ -98,7 +98,7 @@ def confirmed(results: SweepResults, metric: str) -> pd.DataFrame:
     return table[table["seeds"] > 0]
 
 
-def luck(objective: Objective, searched: float, mean: float) -> float:
+def selection_bias(objective: Objective, searched: float, mean: float) -> float:
     """How much better the search saw a point than fresh seeds do, whatever the direction."""
     return searched - mean if objective.direction == "maximize" else mean - searched
 
@@ -160,7 +160,7 @@ def write_tables(results: SweepResults) -> tuple[Path, Path]:
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary neighbour of `path`, then put it in its place in one step."""
+    """Let `write` fill a temporary neighbor of `path`, then put it in its place in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

@@ -19,7 +19,7 @@ A known objective has s = 0 and a deterministic factor. A Monte-Carlo estimate (
 objectives as well, but it is noisy, slower, and most of our objectives are known.
 
 The front should be made of posterior means at the observed points, not of the observations: with noise a
-lucky observation would otherwise raise the front above what is there and block its whole neighbourhood.
+lucky observation would otherwise raise the front above what is there and block its whole neighborhood.
 """
 
 from __future__ import annotations

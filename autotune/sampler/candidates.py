@@ -1,4 +1,4 @@
-"""Configurations to choose from: start-up points, random ones, neighbours, and all of a small space.
+"""Configurations to choose from: start-up points, random ones, neighbors, and all of a small space.
 
 `Columns` does in arrays what `SearchSpace` does one configuration at a time: conditions, grids and masks over
 many encoded rows at once. Encoded rows have shape [c, d] as `SearchSpace.encode` gives them; raw rows are the
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import qmc
 
-from search_spaces.parameters.centered import Centred
+from search_spaces.parameters.centered import Centered
 from search_spaces.parameters.types import Categorical, Config, Float, Int, Parameter, Value
 from search_spaces.space import SearchSpace
 
@@ -70,7 +70,7 @@ class Columns:
             units = sobol.random(start + count)[start:, : len(self.space)]
         return self._resolve(self.from_unit_cube(units), np.random.default_rng(seed))
 
-    def neighbours(self, base: Array, count: int, step: float, rng: np.random.Generator) -> Array:
+    def neighbors(self, base: Array, count: int, step: float, rng: np.random.Generator) -> Array:
         """`count` encoded rows, each a row of `base` [k, d] with one or two active parameters changed.
 
         Ordered values move by a normal step of standard deviation `step`, at least to the next value of their
@@ -79,7 +79,7 @@ class Columns:
         return self.moved(base[rng.integers(len(base), size=count)], step, rng)
 
     def moved(self, parents: Array, step: float, rng: np.random.Generator) -> Array:
-        """A neighbour of each row of `parents` [k, d], as `neighbours` makes them; shape [k, d]."""
+        """A neighbor of each row of `parents` [k, d], as `neighbors` makes them; shape [k, d]."""
         count = len(parents)
         raw = np.where(np.isnan(parents), self.from_unit_cube(rng.random(parents.shape)), parents)
         movable = ~np.isnan(parents) & np.array([self._movable(j) for j in range(len(self.space))])
@@ -117,7 +117,7 @@ class Columns:
                 column = [values[place] for place in _nearest(grid, units).tolist()]
             elif isinstance(parameter, Float) and parameter.step is None:
                 column = _floats(parameter, units).tolist()
-            elif isinstance(parameter, Centred) and not parameter.whole:
+            elif isinstance(parameter, Centered) and not parameter.whole:
                 column = parameter.from_units(units).tolist()
             else:
                 column = [parameter.from_unit(unit) for unit in units.tolist()]
@@ -183,9 +183,9 @@ def _grid(parameter: Parameter) -> Array | None:
             return np.array([parameter.to_unit(choice) for choice in parameter.choices])
         case Int(low=low, high=high, step=step) if (high - low) // step < _MAX_GRID:
             return np.array([parameter.to_unit(value) for value in range(low, high + 1, step)])
-        case Float(low=low, high=high) | Centred(low=low, high=high) if low == high:
+        case Float(low=low, high=high) | Centered(low=low, high=high) if low == high:
             return np.array([parameter.to_unit(low)])
-        case Centred(low=low, high=high, whole=True) if high - low < _MAX_GRID:
+        case Centered(low=low, high=high, whole=True) if high - low < _MAX_GRID:
             return parameter.to_units(np.arange(low, high + 1))
         case Float(low=low, high=high, step=float() as step) if (high - low) / step < _MAX_GRID:
             count = round((high - low) / step)
@@ -203,7 +203,7 @@ def _rounded(parameter: Parameter, units: Array) -> Array:
         case Int(low=low, high=high, step=step) | Float(low=low, high=high, step=float() as step):
             steps = np.round(units * (high - low) / step)
             return np.clip(steps * step / (high - low), 0.0, 1.0)
-        case Centred():
+        case Centered():
             return parameter.to_units(parameter.from_units(units)) if parameter.whole else units
         case _:
             return units

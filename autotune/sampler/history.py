@@ -26,7 +26,7 @@ class Observation:
 
     Args:
         values: [m], in the study's units.
-        variances: [m], of their errors, minimised as the sampler does: of the logarithm where an objective is
+        variances: [m], of their errors, minimized as the sampler does: of the logarithm where an objective is
             logarithmic.
     """
 
@@ -51,7 +51,7 @@ class History:
     values: Array
     """[n, m], in the study's units."""
     variances: Array
-    """[n, m], of the values beside the noise that all have, minimised; see `Observation`."""
+    """[n, m], of the values beside the noise that all have, minimized; see `Observation`."""
     constraints: Array
     """[n, k]; at most 0 is feasible."""
     pending: list[Config]

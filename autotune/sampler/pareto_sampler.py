@@ -46,7 +46,7 @@ _SPREAD_EVERY = 8
 
 
 class ParetoSampler(BaseSampler):
-    """Multi-objective Bayesian optimisation over mixed, conditional spaces.
+    """Multi-objective Bayesian optimization over mixed, conditional spaces.
 
     It works on any study, single- or multi-objective: parameters that every finished trial has are modelled
     together and the others are drawn uniformly. With `space`, conditional parameters are modelled as well:

@@ -1,7 +1,7 @@
-"""What the sampler believes: objectives turned to minimisation, one model for each uncertain one, a front.
+"""What the sampler believes: objectives turned to minimization, one model for each uncertain one, a front.
 
 Shapes: n finished trials, p running ones, c candidates, m objectives, k constraints. Arrays named `outcomes`
-have m + k columns, in minimisation and after the logarithm where an objective is logarithmic; a constraint
+have m + k columns, in minimization and after the logarithm where an objective is logarithmic; a constraint
 is an outcome that must be at most 0 and gains nothing by being less.
 """
 
@@ -38,7 +38,7 @@ class Objectives:
     """How a study's objectives are measured, and what is known of them beforehand.
 
     Args:
-        signs: shape [m], 1 where the study minimises and -1 where it maximises.
+        signs: shape [m], 1 where the study minimizes and -1 where it maximizes.
         known: objectives that cost nothing to compute, by index.
         floors: objectives measured as log(max(value, floor)), by index.
         limits: hard (min, max) in the study's own units, by index.
@@ -54,7 +54,7 @@ class Objectives:
     def __len__(self) -> int:
         return len(self.signs)
 
-    def minimised(self, values: Array, objective: int) -> Array:
+    def minimized(self, values: Array, objective: int) -> Array:
         """Values of one objective, any shape, from the study's units to ours."""
         if objective in self.floors:
             values = np.log(np.maximum(values, self.floors[objective]))
@@ -64,7 +64,7 @@ class Objectives:
         """Shape [c, columns]: the known objectives of configurations, NaN in every other column."""
         outcomes = np.full((len(configs), columns), np.nan)
         for j, function in self.known.items():
-            outcomes[:, j] = self.minimised(np.array([float(function(config)) for config in configs]), j)
+            outcomes[:, j] = self.minimized(np.array([float(function(config)) for config in configs]), j)
         return outcomes
 
     def bounds(self, objective: int) -> Limit:
@@ -72,7 +72,7 @@ class Objectives:
         if objective >= len(self):
             return None, 0.0
         low, high = (
-            None if limit is None else float(self.minimised(np.array(limit), objective))
+            None if limit is None else float(self.minimized(np.array(limit), objective))
             for limit in self.limits.get(objective, (None, None))
         )
         return (low, high) if self.signs[objective] > 0 else (high, low)
@@ -117,7 +117,7 @@ class Objectives:
         return keeps
 
 
-class Belief:
+class Posterior:
     """Models of everything uncertain, and the open region below the front they see.
 
     Args:
@@ -231,5 +231,5 @@ def _reference(outcomes: Array, front: Array, objectives: Objectives) -> Array:
     reference = worst + margin
     for j, given in enumerate(objectives.references):
         if given is not None:
-            reference[j] = objectives.minimised(np.array(given), j)
+            reference[j] = objectives.minimized(np.array(given), j)
     return np.asarray(reference)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from autotune.sampler.candidates import Columns, every_configuration
 from autotune.sampler.feasible_sampling import Excess, draw_within
 from autotune.sampler.history import History
-from autotune.sampler.posterior import Belief, Objectives
+from autotune.sampler.posterior import Objectives, Posterior
 from search_spaces.parameters.types import Config
 from search_spaces.space import SearchSpace
 
@@ -111,29 +111,29 @@ class Search:
         2012, section 3.2): on a surrogate of 595 recorded trials this brought more trials and, for the same FLOPs,
         a worse front.
         """
-        belief = self._belief()
+        posterior = self._posterior()
         rows = self.columns.random(n_candidates, self.rng)
-        near = self.columns.neighbours(belief.front_rows, n_candidates // 2, _STEPS[0], self.rng)
+        near = self.columns.neighbors(posterior.front_rows, n_candidates // 2, _STEPS[0], self.rng)
         pool = self._some(np.concatenate([near, rows]))
         if len(pool.configs) < _ENOUGH:
             pool = self._distinct(pool.plus(self._allowed(self._inside(_ENOUGH))))
-        score = belief.acquisition
+        score = posterior.acquisition
         if not score(pool.rows, pool.known).max() > 0:
             # No improvement in sight in double precision: go where least is known.
-            score = belief.uncertainty
+            score = posterior.uncertainty
         pool, scores = pool.best(score(pool.rows, pool.known), _LOCAL_STARTS)
         for step in _STEPS:
-            rows = self.columns.neighbours(pool.rows, max(n_candidates // 8, 1), step, self.rng)
+            rows = self.columns.neighbors(pool.rows, max(n_candidates // 8, 1), step, self.rng)
             fresh = self._allowed(rows)
             if fresh.configs:
                 scores = np.concatenate([scores, score(fresh.rows, fresh.known)])
                 pool, scores = pool.plus(fresh).best(scores, _LOCAL_STARTS)
         return pool.configs[0]
 
-    def _belief(self) -> Belief:
+    def _posterior(self) -> Posterior:
         history, m = self.history, len(self.objectives)
-        outcomes = [self.objectives.minimised(history.values[:, j], j) for j in range(m)]
-        return Belief(
+        outcomes = [self.objectives.minimized(history.values[:, j], j) for j in range(m)]
+        return Posterior(
             self.objectives,
             self.space.encode(history.configs),
             np.column_stack([*outcomes, history.constraints]),
@@ -208,7 +208,7 @@ class Search:
         else:
             more = [self.columns.random(_ATTEMPTS, self.rng)]
             if past.configs:
-                more += [self.columns.neighbours(past.rows, 256, step, self.rng) for step in _STEPS]
+                more += [self.columns.neighbors(past.rows, 256, step, self.rng) for step in _STEPS]
             pool = self._allowed(np.concatenate(more))
         if pool.configs:
             return pool

@@ -40,7 +40,7 @@ _IDS = ("id", "idx", "index", "guid", "uid", "uuid", "url", "key", "timestamp", 
 
 
 @dataclass
-class DataLook:
+class DataInspection:
     """What was found in a data file and the reasons; lengths are in words, quantile .98."""
 
     columns: list[str]
@@ -106,7 +106,7 @@ def count_rows(path: Path, read: int) -> int:
         return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b""))
 
 
-def look_at_data(path: Path, wanted: TaskType | None = None) -> DataLook:
+def inspect_data(path: Path, wanted: TaskType | None = None) -> DataInspection:
     """Guess the task and its columns from a data file.
 
     Args:
@@ -123,7 +123,7 @@ def look_at_data(path: Path, wanted: TaskType | None = None) -> DataLook:
     label = None if wanted == "causal-lm" else _find_label(rows, wanted)
     named = {c.lower(): c for c in strings}
     completion = next(((named[p], named[c]) for p, c in _COMPLETIONS if p in named and c in named), None)
-    look = DataLook(list(rows.columns), count, wanted or "causal-lm")
+    look = DataInspection(list(rows.columns), count, wanted or "causal-lm")
     if wanted in (None, "causal-lm") and chats:
         look.messages = chats[0]
         look.type = "causal-lm"
@@ -135,7 +135,7 @@ def look_at_data(path: Path, wanted: TaskType | None = None) -> DataLook:
         look.type = "causal-lm"
         look.notes.append(f"columns {completion[0]!r} and {completion[1]!r} read as prompt and completion")
     elif label is not None:
-        _as_labelled(look, rows, label, wanted, [c for c in strings if c != label])
+        _as_labeled(look, rows, label, wanted, [c for c in strings if c != label])
     elif wanted in (None, "causal-lm"):
         _as_plain_text(look, rows, strings)
     else:
@@ -148,8 +148,8 @@ def look_at_data(path: Path, wanted: TaskType | None = None) -> DataLook:
     return look
 
 
-def _as_labelled(
-    look: DataLook, rows: pd.DataFrame, label: str, wanted: TaskType | None, strings: list[str]
+def _as_labeled(
+    look: DataInspection, rows: pd.DataFrame, label: str, wanted: TaskType | None, strings: list[str]
 ) -> None:
     values = rows[label].dropna()
     numbers = _is_number(values)
@@ -177,7 +177,7 @@ def _as_labelled(
         look.notes.append(f"text: {look.text[0]!r} has the longest texts{seen}")
 
 
-def _as_plain_text(look: DataLook, rows: pd.DataFrame, strings: list[str]) -> None:
+def _as_plain_text(look: DataInspection, rows: pd.DataFrame, strings: list[str]) -> None:
     if strings:
         look.text = [max(strings, key=lambda c: rows[c].astype(str).str.len().mean())]
         look.notes.append(f"no label column, so the task is causal-lm on the plain text of {look.text[0]!r}")
@@ -231,7 +231,7 @@ def _is_chat(column: pd.Series) -> bool:
     return isinstance(first[0], Mapping) and {"role", "content"} <= set(first[0])
 
 
-def _words(rows: pd.DataFrame, look: DataLook) -> int:
+def _words(rows: pd.DataFrame, look: DataInspection) -> int:
     sample = rows.sample(min(len(rows), 2_000), random_state=0)
     if look.messages:
         texts = [" ".join(str(m["content"]) for m in chat) for chat in sample[look.messages].dropna()]
@@ -242,7 +242,7 @@ def _words(rows: pd.DataFrame, look: DataLook) -> int:
 
 
 @dataclass(frozen=True)
-class ModelLook:
+class ModelInspection:
     """What a model's config.json says; `positions` is None where there is no limit."""
 
     architecture: str
@@ -257,7 +257,7 @@ class ModelLook:
         return f"model: {self.architecture}{size}"
 
 
-def look_at_model(name: str) -> ModelLook | str:
+def inspect_model(name: str) -> ModelInspection | str:
     """What the model's configuration says, or why it could not be looked at (no network, say).
 
     Raises:
@@ -297,7 +297,7 @@ def _parse_json(text: str, model: str) -> dict[str, Any]:
     return config if isinstance(config, dict) else {}
 
 
-def _read_config(config: Mapping[str, Any]) -> ModelLook:
+def _read_config(config: Mapping[str, Any]) -> ModelInspection:
     architecture = str((config.get("architectures") or [config.get("model_type", "unknown")])[0])
     positions = config.get("max_position_embeddings") or config.get("n_positions")
     if positions and config.get("model_type") in ("roberta", "xlm-roberta", "camembert"):
@@ -306,7 +306,7 @@ def _read_config(config: Mapping[str, Any]) -> ModelLook:
     encoder = not causal and any(
         word in str(config.get("model_type")) for word in ("bert", "electra", "mpnet")
     )
-    return ModelLook(
+    return ModelInspection(
         architecture=architecture,
         layers=config.get("num_hidden_layers") or config.get("n_layer"),
         width=config.get("hidden_size") or config.get("n_embd"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from autotune.scaffold.inspection import look_at_model
+from autotune.scaffold.inspection import inspect_model
 from autotune.sweep.paths import looks_like_path
 from search_spaces.errors import InvalidInputError, Problem, first_line
 from search_spaces.families.framework.base import TaskType
@@ -76,7 +76,7 @@ def read_config(name: str) -> Any:
             raise InvalidInputError(Problem("--model", f"{name!r} is a file", "Give the model's folder."))
         if looks_like_path(name):
             raise InvalidInputError(Problem("--model", f"there is no folder {name!r}", _FIX))
-    about = look_at_model(name)  # soon says so where there is no network
+    about = inspect_model(name)  # soon says so where there is no network
     if isinstance(about, str):
         raise InvalidInputError(Problem("--model", about.removeprefix("model: "), _FIX))
     try:

@@ -7,7 +7,13 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from autotune.scaffold.inspection import DataLook, ModelLook, look_at_data, look_at_model, read_rows
+from autotune.scaffold.inspection import (
+    DataInspection,
+    ModelInspection,
+    inspect_data,
+    inspect_model,
+    read_rows,
+)
 from autotune.sweep.schema import parse_sweep
 from search_spaces.errors import InvalidInputError, Problem
 from search_spaces.families.framework.base import TaskType
@@ -86,9 +92,9 @@ def write_scaffold(
 def make_scaffold(model: str, data: Path, out: Path, *, task: TaskType | None = None) -> Scaffold:
     """The text of a sweep file that will be `out`."""
     folder = out.parent
-    look, about = look_at_data(data, task), look_at_model(model)
-    notes = [about.note if isinstance(about, ModelLook) else about, *look.notes]
-    if isinstance(about, ModelLook) and about.encoder and look.type == "causal-lm":
+    look, about = inspect_data(data, task), inspect_model(model)
+    notes = [about.note if isinstance(about, ModelInspection) else about, *look.notes]
+    if isinstance(about, ModelInspection) and about.encoder and look.type == "causal-lm":
         fix = "Choose a decoder such as gpt2, or give --task and data with a label column."
         raise InvalidInputError(Problem("--model", f"{about.architecture} cannot continue a text", fix))
     siblings = _siblings(data, look, notes)
@@ -119,7 +125,7 @@ def make_scaffold(model: str, data: Path, out: Path, *, task: TaskType | None = 
 
 
 def _task_lines(
-    look: DataLook, data: Path, siblings: dict[str, Path], folder: Path, metric: str, max_length: int
+    look: DataInspection, data: Path, siblings: dict[str, Path], folder: Path, metric: str, max_length: int
 ) -> list[str]:
     lines = [
         "task:",
@@ -150,7 +156,7 @@ def _task_lines(
     return lines
 
 
-def _siblings(data: Path, look: DataLook, notes: list[str]) -> dict[str, Path]:
+def _siblings(data: Path, look: DataInspection, notes: list[str]) -> dict[str, Path]:
     """Files beside the training file that are named as its other splits and have its columns."""
     found: dict[str, Path] = {}
     for split, words in (("validation", _VALIDATION), ("test", _TEST)):
@@ -171,11 +177,11 @@ def _siblings(data: Path, look: DataLook, notes: list[str]) -> dict[str, Path]:
     return found
 
 
-def _max_length(look: DataLook, about: ModelLook | str, notes: list[str]) -> int:
+def _max_length(look: DataInspection, about: ModelInspection | str, notes: list[str]) -> int:
     tokens = look.words * _TOKENS_PER_WORD + 8
     length = max(32, 32 * -(-int(tokens) // 32))
     ceiling = 1024 if look.type == "causal-lm" else 512
-    if isinstance(about, ModelLook) and about.positions:
+    if isinstance(about, ModelInspection) and about.positions:
         ceiling = min(ceiling, about.positions)
     chosen = min(length, ceiling)
     cut = " and no more fit the model or the budget" if chosen < length else ""
@@ -185,7 +191,7 @@ def _max_length(look: DataLook, about: ModelLook | str, notes: list[str]) -> int
     return chosen
 
 
-def _metric(look: DataLook, notes: list[str]) -> str:
+def _metric(look: DataInspection, notes: list[str]) -> str:
     if look.type == "regression":
         return "pearson"
     if look.type == "causal-lm":

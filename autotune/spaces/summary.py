@@ -17,7 +17,7 @@ from search_spaces.costs.batched import AdapterGroups
 from search_spaces.families import REGISTRY
 from search_spaces.families.framework.base import TaskType, refusal
 from search_spaces.language.loader import PRESETS, LoadedSpace, load_space, preset_names
-from search_spaces.language.override_forms import spell_out
+from search_spaces.language.override_forms import override_entry
 from search_spaces.model.shape import ModelShape
 from search_spaces.parameters.types import Categorical, Config, Float, Int, Parameter, Value
 from search_spaces.space import SearchSpace
@@ -130,7 +130,7 @@ def describe(parameter: Parameter) -> dict[str, Any]:
     """A dimension as plain JSON values: name, type, range, default, and when it exists."""
     kind = {Float: "float", Int: "int", Categorical: "choice"}.get(type(parameter), "layers")
     when = {parent: list(values) for parent, values in parameter.when.items()}
-    return {"name": parameter.name, "type": kind, **spell_out(parameter, parameter), "when": when}
+    return {"name": parameter.name, "type": kind, **override_entry(parameter, parameter), "when": when}
 
 
 def _view_family(

@@ -281,7 +281,7 @@ def parse_sweep(data: Mapping[str, Any], folder: Path = Path(), *, check_files: 
 
 
 def dump_sweep(sweep: Sweep, path: str | Path, header: str = "") -> None:
-    """Write the sweep with every default spelt out; `load_sweep` reads an equal one back."""
+    """Write the sweep with every default spelled out; `load_sweep` reads an equal one back."""
     write_yaml(as_mapping(sweep), path, header)
 
 

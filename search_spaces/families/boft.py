@@ -1,4 +1,4 @@
-"""BOFT with one butterfly factor: exact block rotations, and a learnt length for each output."""
+"""BOFT with one butterfly factor: exact block rotations, and a learned length for each output."""
 
 from __future__ import annotations
 

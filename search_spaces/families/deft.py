@@ -1,4 +1,4 @@
-"""DEFT: a low-rank subspace of the outputs taken out of the weight and learnt anew."""
+"""DEFT: a low-rank subspace of the outputs taken out of the weight and learned anew."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DeLoRA: a low-rank change of bounded length, its direction and its length learnt apart."""
+"""DeLoRA: a low-rank change of bounded length, its direction and its length learned apart."""
 
 from __future__ import annotations
 

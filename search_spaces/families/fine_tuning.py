@@ -78,7 +78,7 @@ class FullFineTuning(Family):
 @register
 class HalfFineTuning(CompositeFamily):
     """Every second matrix of each layer, as on a chequerboard: those that are frozen in one layer are trained
-    in the next. Embeddings and normalisations stay frozen.
+    in the next. Embeddings and normalizations stay frozen.
 
     Hui et al. draw the half anew in each round of training; here there is one round, and the half is fixed.
     """
@@ -95,7 +95,7 @@ class HalfFineTuning(CompositeFamily):
 
 @register
 class TopLayersFineTuning(CompositeFamily):
-    """Every parameter of the top layers, and the last normalisation."""
+    """Every parameter of the top layers, and the last normalization."""
 
     name = "top-layers"
     title = "fine-tuning of the top layers"

@@ -1,4 +1,4 @@
-"""(IA)³: keys, values and feed-forward activations rescaled by learnt vectors."""
+"""(IA)³: keys, values and feed-forward activations rescaled by learned vectors."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ _DEFAULT_TOKENS = 8
 
 @dataclass(frozen=True)
 class PrefixPart(PlannedPart):
-    """`size` learnt keys and values in front of each layer's own."""
+    """`size` learned keys and values in front of each layer's own."""
 
     size: int
     kind: ClassVar[str] = "prefix"
@@ -49,7 +49,7 @@ class PrefixPart(PlannedPart):
 
 @register
 class LayerPrefix(CompositeFamily):
-    """Keys and values learnt directly, in front of those of the chosen layers, after any rotation."""
+    """Keys and values learned directly, in front of those of the chosen layers, after any rotation."""
 
     name = "layer-prefix"
     title = "prefix tuning by layer (after Li and Liang, 2021)"

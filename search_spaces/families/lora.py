@@ -36,7 +36,7 @@ class Lora(MatrixFamily):
     * `init`: "kaiming" draws A and leaves B zero. "orthogonal" draws both, orthogonal, so that B·A is zero; it
       needs an even rank, so an odd one is rounded up. "pissa" takes the largest singular values and vectors
       of W (Meng et al., 2024, arXiv 2404.02948) and leaves W the rest. The saved adapter then loads on the
-      original base, because peft decomposes that again: exactly, as the faster randomised decomposition
+      original base, because peft decomposes that again: exactly, as the faster randomized decomposition
       would not come out the same twice. It costs one decomposition a matrix at the start of every trial:
       fractions of a second on matrices of 768 rows, minutes in all on billions of parameters.
     * `freeze_a` trains B alone (LoRA-FA, Zhang et al., 2023, arXiv 2308.03303).

@@ -1,4 +1,4 @@
-"""LayerNorm tuning: the scales and shifts of the normalisations, and nothing else."""
+"""LayerNorm tuning: the scales and shifts of the normalizations, and nothing else."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 @register
 class NormTuning(Family):
-    """The normalisations of the chosen layers and the last one above them, LayerNorm and RMSNorm alike.
+    """The normalizations of the chosen layers and the last one above them, LayerNorm and RMSNorm alike.
 
-    The embeddings' own normalisation stays frozen: training it would cost a full backward pass.
+    The embeddings' own normalization stays frozen: training it would cost a full backward pass.
     """
 
     name = "norm"
@@ -34,7 +34,7 @@ class NormTuning(Family):
     def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
         if {norm.layer for norm in shape.norms} >= set(range(shape.depth)):
             return None
-        return f"the normalisations of {shape.model_type} have no parameters to train"
+        return f"the normalizations of {shape.model_type} have no parameters to train"
 
     def cost(self, config: Mapping[str, Value], shape: ModelShape) -> AdapterCost:
         """2d parameters a LayerNorm, d an RMSNorm; elementwise work, so no matrix FLOPs of its own."""

@@ -24,11 +24,11 @@ _KNOBS = (
 
 @register
 class ScaleAndShift(CompositeFamily):
-    """Every matrix of the chosen layers, and every normalisation that has a bias to merge the shift into."""
+    """Every matrix of the chosen layers, and every normalization that has a bias to merge the shift into."""
 
     name = "ssf"
     title = "SSF (Lian et al., 2022)"
-    formula = "2o parameters a matrix, 2d a normalisation"
+    formula = "2o parameters a matrix, 2d a normalization"
     knobs = _KNOBS
 
     def parts(self, config: Mapping[str, Value], shape: ModelShape) -> Sequence[PlannedPart]:
@@ -38,11 +38,11 @@ class ScaleAndShift(CompositeFamily):
 
 @register
 class BitFit(CompositeFamily):
-    """The biases of the matrices and normalisations of the chosen layers, and of the last normalisation."""
+    """The biases of the matrices and normalizations of the chosen layers, and of the last normalization."""
 
     name = "bitfit"
     title = "BitFit (Ben Zaken et al., 2022)"
-    formula = "o parameters a matrix, d a normalisation, where they have a bias"
+    formula = "o parameters a matrix, d a normalization, where they have a bias"
     knobs = _KNOBS
 
     def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:

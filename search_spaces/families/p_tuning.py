@@ -1,4 +1,4 @@
-"""P-tuning: virtual tokens in front of the sequence, made by a small network while they are learnt."""
+"""P-tuning: virtual tokens in front of the sequence, made by a small network while they are learned."""
 
 from __future__ import annotations
 

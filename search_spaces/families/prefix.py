@@ -1,4 +1,4 @@
-"""Prefix tuning: learnt keys and values in front of every layer's own."""
+"""Prefix tuning: learned keys and values in front of every layer's own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DEFAULT_TOKENS = 8
 
 @register
 class PrefixTuning(Family):
-    """`tokens` virtual keys and values in every layer, learnt directly (no reparametrising network)."""
+    """`tokens` virtual keys and values in every layer, learned directly (no reparametrizing network)."""
 
     name = "prefix"
     title = "prefix tuning (Li and Liang, 2021)"

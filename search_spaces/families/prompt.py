@@ -1,4 +1,4 @@
-"""Prompt tuning: learnt embeddings in front of the sequence."""
+"""Prompt tuning: learned embeddings in front of the sequence."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ class Entry:
         if log and step not in (None, 1):
             self.wrong(".step", "a logarithmic range has no steps", "Drop step, or write log: false.")
         elif step is not None and step <= 0:
-            self.wrong(".step", f"{step:g} is not above 0", "Give the distance between neighbours.")
+            self.wrong(".step", f"{step:g} is not above 0", "Give the distance between neighbors.")
         elif step is not None and not log and low <= high:
             steps = (high - low) / step
             if abs(steps - round(steps)) > 1e-6:

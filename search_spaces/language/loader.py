@@ -28,7 +28,7 @@ from search_spaces.families.framework.base import Family, TaskType, refusal
 from search_spaces.language.conditions import in_order, with_conditions, without_the_impossible
 from search_spaces.language.constraints import Constraint, read_constraints
 from search_spaces.language.includes import PRESETS, Composed, compose, find_spec, is_preset, preset_names
-from search_spaces.language.override_forms import spell_out
+from search_spaces.language.override_forms import override_entry
 from search_spaces.language.overrides import Override
 from search_spaces.model.shape import FUSED, TARGETS, ModelShape
 from search_spaces.parameters.structured import Sides, TargetSubset
@@ -71,11 +71,11 @@ class _Read:
     @property
     def spec(self) -> dict[str, Any]:
         originals = _originals(self.families, self.training)
-        spelt: dict[str, Any] = {
+        spelled: dict[str, Any] = {
             "families": [family.name for family in self.families],
-            "parameters": {name: spell_out(self.parameters[name], p) for name, p in originals.items()},
+            "parameters": {name: override_entry(self.parameters[name], p) for name, p in originals.items()},
         }
-        return spelt | ({"constraints": [str(c) for c in self.constraints]} if self.constraints else {})
+        return spelled | ({"constraints": [str(c) for c in self.constraints]} if self.constraints else {})
 
 
 def load_space(
@@ -356,7 +356,7 @@ def _fit_quantized(
     if len(choices) == len(parameter.choices):
         return parameter
     read = [knob if value is True else str(value) for value in reading]
-    what = f"{', '.join(read)} reads the weights, which are quantised"
+    what = f"{', '.join(read)} reads the weights, which are quantized"
     if not choices:
         problems.append(Problem(f"parameters.{parameter.name}", what, "Give another value."))
         return parameter

@@ -1,4 +1,4 @@
-"""The forms of a parameter that are more than a range or a list, and how every form is spelt out.
+"""The forms of a parameter that are more than a range or a list, and how every form is spelled out.
 
 Each function takes the `Entry` that reads the entry, which collects the problems, and returns the new
 parameter, or the old one where there was a problem.
@@ -12,7 +12,7 @@ from typing import Any
 from search_spaces.errors import did_you_mean
 from search_spaces.language.entry import ROLES, Entry, names_roles
 from search_spaces.model.shape import SIDES, TARGETS
-from search_spaces.parameters.centered import KINDS, Centred, spelt_out
+from search_spaces.parameters.centered import KINDS, Centered, to_entry
 from search_spaces.parameters.structured import RankProfile, Sides, TargetSubset
 from search_spaces.parameters.types import (
     Categorical,
@@ -27,7 +27,7 @@ from search_spaces.parameters.types import (
 
 
 def layers(entry: Entry, parameter: TopLayers, given: Mapping[str, Any]) -> Parameter:
-    """A number of top layers, a range of it, neighbouring layers, or a mask."""
+    """A number of top layers, a range of it, neighboring layers, or a mask."""
     switched = {"mask": isinstance(parameter, LayerMask), "range": isinstance(parameter, LayerRange)}
     for field in ("mask", "range"):
         switched[field] = given.get(field, switched[field])
@@ -95,15 +95,15 @@ def subset(entry: Entry, parameter: Categorical, given: Mapping[str, Any]) -> Pa
     return TargetSubset(name=parameter.name, when=parameter.when, roles=tuple(roles), default=default)
 
 
-def centred(
+def centered(
     entry: Entry, parameter: Float | Int, given: Mapping[str, Any], limits: tuple[float, float]
 ) -> Parameter:
-    """A centre and a scale; what the parameter cannot be at all bounds it."""
+    """A center and a scale; what the parameter cannot be at all bounds it."""
     whole = isinstance(parameter, Int)
     for field in ("log", "step"):
         if field in given:
             fix = "Write kind: log." if field == "log" else "Drop step."
-            entry.wrong(f".{field}", "belongs to a range, not to a centre and a scale", fix)
+            entry.wrong(f".{field}", "belongs to a range, not to a center and a scale", fix)
             return parameter
     numbers: dict[str, Any] = {}
     for field in ("center", "scale", "low", "high", "default"):
@@ -128,10 +128,10 @@ def centred(
         return parameter
     # A knob that is never negative in its own range cannot be negative at all.
     natural = (1 if whole and parameter.low >= 1 else 0) if parameter.low >= 0 else -float("inf")
-    return Centred(
+    return Centered(
         name=parameter.name,
         when=parameter.when,
-        centre=float(numbers["center"]),
+        center=float(numbers["center"]),
         scale=float(numbers["scale"]),
         kind=kind,
         low=max(numbers.get("low", natural), limits[0]),
@@ -141,7 +141,7 @@ def centred(
     )
 
 
-def spell_out(parameter: Parameter, original: Parameter) -> dict[str, Any]:
+def override_entry(parameter: Parameter, original: Parameter) -> dict[str, Any]:
     """The entry with which `original`, whatever its range, becomes `parameter`, conditions included."""
     fields = _spell_form(parameter, original)
     when = {name: list(values) for name, values in parameter.when.items() if name not in original.when}
@@ -163,8 +163,8 @@ def _spell_form(parameter: Parameter, original: Parameter) -> dict[str, Any]:
         case RankProfile():
             bounds = {"low": parameter.low, "high": parameter.high, "default": parameter.default}
             return {"profile": True} | bounds
-        case Centred():
-            return spelt_out(parameter)
+        case Centered():
+            return to_entry(parameter)
         case Categorical():
             return {"choices": list(parameter.choices), "default": parameter.default}
         case Float() | Int():

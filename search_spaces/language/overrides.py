@@ -5,10 +5,10 @@ A scalar fixes the parameter, a list gives its choices, a mapping changes single
     lora.rank: 8                                       fixed
     lora.targets: ["q+v", all]                         choices
     lora.rank: {low: 1, high: 16, default: 4}          a range: low, high, log, step, default
-    lora.learning_rate: {center: 3e-4, scale: 0.5}     a centre and a scale: kind, low, high, default
+    lora.learning_rate: {center: 3e-4, scale: 0.5}     a center and a scale: kind, low, high, default
     lora.rank: {profile: true, high: 32}               a rank that changes over the layers: low, high, default
     lora.layers: {mask: true}                          a switch a layer
-    lora.layers: {range: true}                         neighbouring layers: default
+    lora.layers: {range: true}                         neighboring layers: default
     lora.targets: {subset: true}                       a switch for each role of matrix; or {subset: [q, v, o]}
     lora.layers: {sides: true}                         apart for encoder and decoder; or {sides: {decoder: 2}}
     lora.scale: {when: {lora.dora: true}}              a condition, beside any of the mappings above
@@ -75,7 +75,7 @@ class Override(Entry):
                 return override_forms.layers(self, parameter, given)
             if isinstance(parameter, Float | Int):
                 if any(field in given for field in CENTERED_FIELDS):
-                    return override_forms.centred(self, parameter, given, limits(parameter))
+                    return override_forms.centered(self, parameter, given, limits(parameter))
                 if isinstance(parameter, Int) and "profile" in given:
                     return profile(self, parameter, given)
                 return self._range(parameter, given)

@@ -5,8 +5,8 @@ only if something trainable lies upstream of it. In the layers above the lowest 
 In the lowest adapted layer it depends on where in the layer the adapter sits, its site:
 
 * a role (`q`, `k`, `v`, `qkv`, `o`, `gate`, `up`, `gate_up`, `down`): the output of that matrix;
-* a place of a normalisation (`attention`, `feed-forward`, `output`, or `q`, `k` for normalised queries or
-  keys): what that normalisation feeds;
+* a place of a normalization (`attention`, `feed-forward`, `output`, or `q`, `k` for normalized queries or
+  keys): what that normalization feeds;
 * `prefix`: keys and values from elsewhere, in cross-attention too; `down-input`: what the last feed-forward
   matrix reads;
 * `cross-q`, `cross-k`, `cross-v`, `cross-o` and the place `cross-attention`: the same in the cross-attention of

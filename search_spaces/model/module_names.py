@@ -117,16 +117,16 @@ PLACES: dict[str, Place] = {
     "layer.1.layer_norm": "feed-forward",
     "layer.2.layer_norm": "feed-forward",
 }
-"""What a normalisation feeds by its name below its layer."""
+"""What a normalization feeds by its name below its layer."""
 
 DECODER_PLACES: dict[str, Place] = {**PLACES, "layer.1.layer_norm": "cross-attention"}
 """The same in a layer with cross-attention."""
 
 ENCODER_NORM = "encoder.final_layer_norm"
-"""The normalisation between an encoder and the decoder above it, by its name below the base."""
+"""The normalization between an encoder and the decoder above it, by its name below the base."""
 
 FINAL_NORMS = ("ln_f", "norm", "final_norm", "final_layer_norm", "layernorm", "decoder.final_layer_norm")
-"""The last normalisation of all by its name below the base."""
+"""The last normalization of all by its name below the base."""
 
 POSITION_NORM = "encoder.LayerNorm"
-"""DeBERTa's normalisation of the embeddings of relative positions."""
+"""DeBERTa's normalization of the embeddings of relative positions."""

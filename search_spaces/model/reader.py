@@ -1,6 +1,6 @@
 """Read a model's shape from its network on torch's meta device, where tensors have shapes and no storage.
 
-Modules are recognised by their names below the layer. A module that is not in the tables is refused, since
+Modules are recognized by their names below the layer. A module that is not in the tables is refused, since
 its part in the computation, and so its cost, would be a guess.
 """
 
@@ -118,7 +118,7 @@ def _find_stacks(network: Any) -> list[tuple[str, list[nn.Module]]]:
 
     config = network.config
     if getattr(config, "do_layer_norm_before", True) is False:
-        raise ValueError("model: do_layer_norm_before is off, so the normalisations stand in unknown places")
+        raise ValueError("model: do_layer_norm_before is off, so the normalizations stand in unknown places")
     depth = getattr(config, "num_hidden_layers", 0)
     depths = [depth]
     if getattr(config, "is_encoder_decoder", False):
@@ -258,7 +258,7 @@ class _Surroundings:
             outputs, *window = sizes["weight"]
             self.patch_matrix = (math.prod(window), outputs)
         elif below == "encoder.conv.conv":
-            # It reads the embeddings of so many neighbours, and its output joins that of layer 0.
+            # It reads the embeddings of so many neighbors, and its output joins that of layer 0.
             outputs, *window = sizes["weight"]
             self.input_matrices.append((math.prod(window), outputs))
         elif below == "pooler.dense":
@@ -302,7 +302,7 @@ class _Surroundings:
         self.body_parameters = sum(p.numel() for p in parameters if id(p) not in trained | embedded)
 
     def final_norms(self, depths: list[int]) -> list[Norm]:
-        """The last normalisation of each stack, for stacks of so many layers."""
+        """The last normalization of each stack, for stacks of so many layers."""
         encoder = f"{self._inside}.{ENCODER_NORM}"
         return [
             Norm(depths[0] - 1 if name == encoder else sum(depths), name, "final", size, bias)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 TaskType = Literal["sequence-classification", "regression", "causal-lm", "image-classification"]
 Role = Literal["q", "k", "v", "qkv", "o", "gate", "up", "gate_up", "down"]
 Place = Literal["attention", "q", "k", "cross-attention", "feed-forward", "output", "final"]
-"""What a normalisation feeds: attention (or its queries or keys alone), the queries of cross-attention, the
+"""What a normalization feeds: attention (or its queries or keys alone), the queries of cross-attention, the
 feed-forward part, the output of its layer, or, as the last of its stack, what comes after the stack."""
 
 FUSED: dict[str, Role] = {"q": "qkv", "k": "qkv", "v": "qkv", "gate": "gate_up", "up": "gate_up"}
@@ -80,7 +80,7 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Norm:
-    """One normalisation with trainable parameters: a scale and, with `bias` (LayerNorm), a shift.
+    """One normalization with trainable parameters: a scale and, with `bias` (LayerNorm), a shift.
 
     `layer` is the depth for the last one of all, and the top layer of an encoder for the one that closes it
     below a decoder; `name` is the full module path.

@@ -1,7 +1,7 @@
-"""A number without the bounds of a range: a centre to begin at and a scale to move by.
+"""A number without the bounds of a range: a center to begin at and a scale to move by.
 
 The idea is that of CARBS (Fetterman et al., 2023, arXiv 2306.08055, section 3.1): a range has to hold the
-optimum, a centre and a scale need only be near it, since the search may leave the region where it began.
+optimum, a center and a scale need only be near it, since the search may leave the region where it began.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Kind = Literal["linear", "log", "logit"]
 KINDS: tuple[str, ...] = get_args(Kind)
 
 REACH = 8.0
-"""Scales between the centre and the bounds that a sampler with finite ranges is given."""
+"""Scales between the center and the bounds that a sampler with finite ranges is given."""
 
 UNITS_PER_SCALE = 3.0 / 16.0
 """The unit interval spans the middle 5 1/3 scales, where 99 of 100 first draws fall.
@@ -37,18 +37,18 @@ _LARGEST_WHOLE = 2.0**31
 
 
 @dataclass(frozen=True, kw_only=True)
-class Centred(Parameter):
-    """A number drawn around `centre`, by a normal distribution of standard deviation `scale`.
+class Centered(Parameter):
+    """A number drawn around `center`, by a normal distribution of standard deviation `scale`.
 
     Args:
-        centre: the customary value, and the default unless another is given.
+        center: the customary value, and the default unless another is given.
         scale: for `linear` in the number's own unit; for `log` in factors of ten; for `logit`, a share
             between 0 and 1, in factors of ten of its odds. 0.3 is thus a factor of two.
-        low, high: hard bounds. They are cut to `REACH` scales from the centre.
+        low, high: hard bounds. They are cut to `REACH` scales from the center.
         whole: rounded to whole numbers.
     """
 
-    centre: float
+    center: float
     scale: float
     kind: Kind = "linear"
     low: float = -math.inf
@@ -63,9 +63,9 @@ class Centred(Parameter):
         inner, outer = {"linear": (-math.inf, math.inf), "log": (0.0, math.inf), "logit": (0.0, 1.0)}[
             self.kind
         ]
-        if not inner < self.centre < outer:
-            raise ValueError(f"{self.name}: center {self.centre} is outside {inner:g} to {outer:g}")
-        middle = float(self._forward(self.centre))
+        if not inner < self.center < outer:
+            raise ValueError(f"{self.name}: center {self.center} is outside {inner:g} to {outer:g}")
+        middle = float(self._forward(self.center))
         limit = {"linear": math.inf, "log": _EXPONENTS, "logit": _ODDS}[self.kind]
         reach = self.scale * REACH
         low = max(self.low, float(self._backward(max(middle - reach, -limit))))
@@ -73,12 +73,12 @@ class Centred(Parameter):
         if self.whole:
             low, high = math.ceil(low), math.floor(min(high, _LARGEST_WHOLE))
             low = max(low, 1) if self.kind == "log" else low
-        if not low <= self.centre <= high:
-            raise ValueError(f"{self.name}: center {self.centre:g} is outside {low:g} to {high:g}")
+        if not low <= self.center <= high:
+            raise ValueError(f"{self.name}: center {self.center:g} is outside {low:g} to {high:g}")
         object.__setattr__(self, "low", low)
         object.__setattr__(self, "high", high)
         if self.default is None:
-            object.__setattr__(self, "default", round(self.centre) if self.whole else float(self.centre))
+            object.__setattr__(self, "default", round(self.center) if self.whole else float(self.center))
         check_default(self)
 
     @property
@@ -86,7 +86,7 @@ class Centred(Parameter):
         return float(self.to_units(self.low)), float(self.to_units(self.high))
 
     def spread(self, quantile: NDArray[np.float64]) -> NDArray[np.float64]:
-        """A normal distribution around the centre, cut at the bounds."""
+        """A normal distribution around the center, cut at the bounds."""
         low, high = ((unit - 0.5) / UNITS_PER_SCALE for unit in self.unit_range)
         inside = ndtr(low) + np.asarray(quantile) * (ndtr(high) - ndtr(low))
         return 0.5 + UNITS_PER_SCALE * np.clip(ndtri(inside), low, high)
@@ -97,14 +97,14 @@ class Centred(Parameter):
         return FloatDistribution(self.low, self.high, log=self.kind == "log")
 
     def to_units(self, values: ArrayLike) -> NDArray[np.float64]:
-        """`to_unit` of numbers, of any shape: 0.5 at the centre, `UNITS_PER_SCALE` more for each scale."""
-        scales = (self._forward(values) - self._forward(self.centre)) / self.scale
+        """`to_unit` of numbers, of any shape: 0.5 at the center, `UNITS_PER_SCALE` more for each scale."""
+        scales = (self._forward(values) - self._forward(self.center)) / self.scale
         return np.asarray(0.5 + UNITS_PER_SCALE * scales)
 
     def from_units(self, units: ArrayLike) -> NDArray[np.float64]:
         """`from_unit` of numbers, of any shape."""
         scales = (np.clip(units, *self.unit_range) - 0.5) / UNITS_PER_SCALE
-        values = self._backward(self._forward(self.centre) + scales * self.scale)
+        values = self._backward(self._forward(self.center) + scales * self.scale)
         return np.clip(np.round(values) if self.whole else values, self.low, self.high)
 
     def to_unit(self, value: Value) -> float:
@@ -135,10 +135,10 @@ class Centred(Parameter):
         return np.asarray(power if self.kind == "log" else power / (1.0 + power))
 
 
-def spelt_out(parameter: Centred) -> dict[str, Any]:
+def to_entry(parameter: Centered) -> dict[str, Any]:
     """The mapping that a space file writes for the parameter."""
     return {
-        "center": parameter.centre,
+        "center": parameter.center,
         "scale": parameter.scale,
         "kind": parameter.kind,
         "low": parameter.low,

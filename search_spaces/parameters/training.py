@@ -28,12 +28,12 @@ TRAINING: tuple[Parameter, ...] = (
     Float(name="warmup", low=0.0, high=0.2, step=0.02, default=0.06),
     Categorical(name="schedule", choices=("linear", "cosine", "constant"), default="linear"),
 )
-"""The knobs of every space; `warmup` is a share of the optimiser steps."""
+"""The knobs of every space; `warmup` is a share of the optimizer steps."""
 
 COOLDOWN = Float(
     name="cooldown", low=0.1, high=0.5, step=0.05, default=0.2, when={"schedule": (CONSTANT_COOLDOWN,)}
 )
-"""The share of the optimiser steps in which the constant rate falls to zero. A fifth does about as well as a
+"""The share of the optimizer steps in which the constant rate falls to zero. A fifth does about as well as a
 cosine over the whole run (Hägele et al., 2024, arXiv 2405.18392)."""
 
 SEQUENCE_LENGTH = Categorical(
@@ -44,11 +44,11 @@ SEQUENCE_LENGTH = Categorical(
 
 @dataclass(frozen=True)
 class OptimizerChoice:
-    """An optimiser that a space may offer.
+    """An optimizer that a space may offer.
 
     Args:
         factor: multiplies the family's learning rate, whose range is AdamW's; None for AdamW.
-        package: what pip installs, where the optimiser is not in torch or transformers.
+        package: what pip installs, where the optimizer is not in torch or transformers.
         module: what that package is imported as.
     """
 
@@ -69,7 +69,7 @@ OPTIMIZERS: dict[str, OptimizerChoice] = {
     "lion": OptimizerChoice(_factor("lion", 0.03, 0.3, 0.1), "lion-pytorch", "lion_pytorch"),
     "adafactor": OptimizerChoice(_factor("adafactor", 0.3, 10.0, 1.0)),
 }
-"""Every optimiser by name; the first is the one of configurations that name none."""
+"""Every optimizer by name; the first is the one of configurations that name none."""
 
 DEFAULT_OPTIMIZER = next(iter(OPTIMIZERS))
 
@@ -111,7 +111,7 @@ def training_knobs(given: object) -> tuple[Parameter, ...]:
 
 
 def missing_libraries(parameters: Mapping[str, Parameter]) -> list[Problem]:
-    """What the space's optimisers need and this Python does not have, with the command that installs it."""
+    """What the space's optimizers need and this Python does not have, with the command that installs it."""
     optimizer = parameters.get(OPTIMIZER.name)
     chosen = optimizer.choices if isinstance(optimizer, Categorical) else ()
     problems = []
@@ -125,10 +125,10 @@ def missing_libraries(parameters: Mapping[str, Parameter]) -> list[Problem]:
 
 
 def optimizer_of(config: Mapping[str, Value]) -> str:
-    """The name of the configuration's optimiser.
+    """The name of the configuration's optimizer.
 
     Raises:
-        ValueError: there is no such optimiser.
+        ValueError: there is no such optimizer.
     """
     name = str(config.get(OPTIMIZER.name, DEFAULT_OPTIMIZER))
     if name not in OPTIMIZERS:
@@ -142,7 +142,7 @@ def learning_rate_name(config: Mapping[str, Value]) -> str:
 
 
 def learning_rate_factor(config: Mapping[str, Value]) -> float:
-    """What the configuration's optimiser multiplies the family's learning rate by."""
+    """What the configuration's optimizer multiplies the family's learning rate by."""
     factor = OPTIMIZERS[optimizer_of(config)].factor
     return 1.0 if factor is None else float(config.get(factor.name, factor.default))
 

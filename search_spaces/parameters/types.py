@@ -3,7 +3,7 @@
 A parameter knows its range, its scale, its customary value and when it exists. Everything it does is on
 plain Python values; arrays appear only in `space.py`. A parameter maps its value to the unit interval
 (`to_unit`, after the logarithm where `log`) so that one distance serves all of them; a nominal choice has no
-order, so its unit value is the index of the choice and `nominal` is True. `centred.py` has the parameter that
+order, so its unit value is the index of the choice and `nominal` is True. `centered.py` has the parameter that
 may leave the unit interval; `structures.py` those that become several once the model is known.
 """
 
@@ -260,7 +260,7 @@ class LayerMask(TopLayers):
 
 @dataclass(frozen=True, kw_only=True)
 class LayerRange(TopLayers):
-    """Neighbouring layers; becomes `name.count`, how many, and `name.start`, the lowest of them.
+    """Neighboring layers; becomes `name.count`, how many, and `name.start`, the lowest of them.
 
     A range that would stick out above the last layer is pushed down: costs depend on the count as it is
     written. The default is every layer, or `default` of them at the top.

@@ -99,7 +99,7 @@ def sizes(base: nn.Module) -> tuple[int, int]:
     Raises:
         ValueError: the module is no matrix.
     """
-    if isinstance(base, nn.Linear):  # a quantised weight is packed: its own shape says nothing
+    if isinstance(base, nn.Linear):  # a quantized weight is packed: its own shape says nothing
         return base.in_features, base.out_features
     weight = getattr(base, "weight", None)
     if weight is None or weight.ndim != 2:
@@ -109,7 +109,7 @@ def sizes(base: nn.Module) -> tuple[int, int]:
 
 
 def output_size(base: nn.Module) -> int:
-    """The outputs of a matrix, or the size of a normalisation."""
+    """The outputs of a matrix, or the size of a normalization."""
     weight = getattr(base, "weight", None)
     if weight is not None and weight.ndim == 1:
         return int(weight.shape[0])

@@ -1,4 +1,4 @@
-"""Learnt keys and values in front of a layer's own."""
+"""Learned keys and values in front of a layer's own."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class Rescale(Part):
 @kind
 @dataclass
 class ScaleShift(Part):
-    """γ · y + β on the output y of a matrix or a normalisation (SSF, Lian et al., 2022, arXiv 2210.08823).
+    """γ · y + β on the output y of a matrix or a normalization (SSF, Lian et al., 2022, arXiv 2210.08823).
 
     Both start where they change nothing. Merging gives a matrix without a bias one.
     """
@@ -61,7 +61,7 @@ class ScaleShift(Part):
     def tensors(self, base: nn.Module) -> Tensors:
         if base.weight.ndim == 1 and getattr(base, "bias", None) is None:
             raise ValueError(
-                "targets: a normalisation without a bias cannot take the shift when it is merged"
+                "targets: a normalization without a bias cannot take the shift when it is merged"
             )
         size = output_size(base)
         return {"scale": torch.ones(size), "shift": torch.zeros(size)}
@@ -76,7 +76,7 @@ class ScaleShift(Part):
 
 
 def scaled(weights: Tensors, scale: torch.Tensor, conv1d: bool) -> Tensors:
-    """A matrix's or normalisation's weight and bias with each output times its scale."""
+    """A matrix's or normalization's weight and bias with each output times its scale."""
     changed = dict(weights)
     for name, tensor in weights.items():
         across = scale if conv1d or tensor.ndim == 1 else scale[:, None]

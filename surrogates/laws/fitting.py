@@ -1,7 +1,7 @@
 """Robust fits of the laws by variable projection, with intervals.
 
 The objective is Hoffmann et al.'s (2022, eq. 3): the sum of Huber losses, delta = 1e-3, of log L - log f(x).
-Their own optimiser needs thousands of starts. Here the exponents alone are searched: given them, the linear
+Their own optimizer needs thousands of starts. Here the exponents alone are searched: given them, the linear
 coefficients are a non-negative least-squares problem (Golub and Pereyra 1973). From the best few, all
 coefficients are polished together, in logarithms, on exact gradients: least squares with a delta that shrinks to
 its value, then BFGS in coordinates in which the curvature is about one.
@@ -48,16 +48,16 @@ class FittedLaw:
     form: Form
     X: Array
     loss: Array
-    centre: Array
+    center: Array
     """[d], log x0."""
     packed: Array
-    """[p + q], (log c, theta) of the centred form; -inf for a term that is absent."""
+    """[p + q], (log c, theta) of the centered form; -inf for a term that is absent."""
     covariance: Array
     """Of `packed`, 0 where a term is absent, infinite along what the points do not identify."""
     scale: float
     """Standard deviation of the log residuals, robust."""
     objective: float
-    """The Huber sum that was minimised."""
+    """The Huber sum that was minimized."""
     widening: float = 1.0
     """What held-out extrapolation says the intervals must be multiplied by; at least 1."""
     bias: float = 0.0
@@ -82,7 +82,7 @@ class FittedLaw:
 
     def predict(self, X: Array, level: float = LEVEL, noise: bool = True) -> Prediction:
         """The loss at X [m, d], with the interval of a new measurement (of the law itself without `noise`)."""
-        X = np.asarray(X, dtype=float).reshape(-1, len(self.centre))
+        X = np.asarray(X, dtype=float).reshape(-1, len(self.center))
         mean, slope = _log_law(self.form, self._u(X), self.packed)
         finite = np.where(np.isfinite(self.packed), slope, 0.0)
         variance = self._variance(finite) + (self.scale**2 if noise else 0.0)
@@ -111,7 +111,7 @@ class FittedLaw:
         return [name for name, deviation, limit in pairs if not deviation <= limit]
 
     def _known(self) -> tuple[Array, Array]:
-        matrix = self.form.moves(self.centre)
+        matrix = self.form.moves(self.center)
         finite = np.where(np.isfinite(self.packed), self.packed, 0.0)
         known = np.where(np.isfinite(self.packed), matrix @ finite, -np.inf)
         with np.errstate(invalid="ignore"):
@@ -124,7 +124,7 @@ class FittedLaw:
         return float(t.ppf(0.5 + level / 2, max(len(self.loss) - int(np.isfinite(self.packed).sum()), 1)))
 
     def _u(self, X: Array) -> Array:
-        return np.log(np.asarray(X, dtype=float).reshape(-1, len(self.centre))) - self.centre
+        return np.log(np.asarray(X, dtype=float).reshape(-1, len(self.center))) - self.center
 
 
 def fit_form(
@@ -148,12 +148,12 @@ def fit_form(
         raise ValueError("X, loss: every value must be a positive number; drop the rows that are not")
     if len(loss) <= form.size:
         raise ValueError(f"loss: {len(loss)} points for {form.size} coefficients; {form.size + 1} at least")
-    centre = centre_of(form, X)
-    u = np.log(X) - centre
+    center = centre_of(form, X)
+    u = np.log(X) - center
     starts = _searched(form, u, loss) if start is None else [np.asarray(start, dtype=float)]
     fits = [_polished(form, u, loss, delta, theta) for theta in starts]
     objective, packed = min(fits, key=lambda fit: fit[0])
-    law = FittedLaw(form, X, loss, centre, packed, np.zeros((form.size,) * 2), 0.0, objective)
+    law = FittedLaw(form, X, loss, center, packed, np.zeros((form.size,) * 2), 0.0, objective)
     return _with_laplace(law, delta)
 
 
@@ -165,7 +165,7 @@ def bootstrap(law: FittedLaw, X: Array, draws: int = 200, level: float = LEVEL, 
     residuals = law.residuals()
     while len(found) < draws:
         rows = rng.integers(0, len(law.loss), len(law.loss))
-        u = np.log(law.X[rows]) - law.centre
+        u = np.log(law.X[rows]) - law.center
         packed = _polished(law.form, u, law.loss[rows], DELTA, theta)[1]
         mean = replace(law, packed=packed).predict(X).value
         found.append(np.log(mean) + rng.choice(residuals, len(mean)))

@@ -2,7 +2,7 @@
 
 Shapes: n points, d inputs, p linear coefficients, q non-linear ones. Inputs come as u = log(x / x0) [n, d], x0
 being the geometric mean of the points, so that every exponent and coefficient is of the order of one. The
-coefficients that people know follow from the centred ones by a linear map of their logarithms, which carries
+coefficients that people know follow from the centered ones by a linear map of their logarithms, which carries
 their uncertainty over exactly.
 
 Sources: Hoffmann et al. 2022 (arXiv 2203.15556), eq. 2; Zhang et al. 2024 (arXiv 2402.17193), eq. 1, the
@@ -101,7 +101,7 @@ def _rectified(u: Array, theta: Array) -> tuple[Array, Array]:
 def _repeated(u: Array, theta: Array) -> tuple[Array, Array]:
     """1, N^-a and D'^-b: D' = U (1 + R (1 - exp(-(D / U - 1) / R))), u being (N, D, U), theta (a, b, log R).
 
-    U is centred by the D of the points too, so that u_D - u_U is log(D / U).
+    U is centered by the D of the points too, so that u_D - u_U is log(D / U).
     """
     a, b, worth = theta[0], theta[1], np.exp(theta[2])
     unique = np.minimum(u[:, 1], u[:, 2])
@@ -162,11 +162,11 @@ FORMS: dict[str, Form] = {
 
 
 def centre_of(form: Form, X: Array) -> Array:
-    """log x0 [d] of the points X [n, d]; unique tokens share the centre of the tokens."""
-    centre = np.log(X).mean(axis=0)
+    """log x0 [d] of the points X [n, d]; unique tokens share the center of the tokens."""
+    center = np.log(X).mean(axis=0)
     if form.name == "repeated":
-        centre[2] = centre[1]
-    return np.asarray(centre)
+        center[2] = center[1]
+    return np.asarray(center)
 
 
 def log_budget(X: Array) -> Array:

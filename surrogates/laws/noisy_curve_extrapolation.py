@@ -56,10 +56,10 @@ class NoisyForecast:
 
 @dataclass(frozen=True)
 class _Law:
-    """The curves' laws: levels at a common centre, slopes, and the variances of each and of a new point; `last` is
+    """The curves' laws: levels at a common center, slopes, and the variances of each and of a new point; `last` is
     where the curves end."""
 
-    centre: float
+    center: float
     last: float
     level: Array
     slope: Array
@@ -69,7 +69,7 @@ class _Law:
 
     def at(self, end: float) -> tuple[Array, float]:
         """The log error [k] of a new point at u = end, and its standard deviation."""
-        reach = end - self.centre
+        reach = end - self.center
         drift = (_DRIFT * float(self.slope.mean())) ** 2 * max(end - self.last, 0.0) ** 3 / 3.0
         variance = self.level_variance + reach**2 * self.slope_variance + self.noise + drift
         return self.level + self.slope * reach, float(np.sqrt(variance))
@@ -94,11 +94,11 @@ def extrapolate_noisy(x: Array, errors: Array, at: float, level: float = LEVEL) 
     mean = {rule: float(np.abs(found).mean()) for rule, found in missed.items()}
     used = min(_RULES, key=lambda rule: mean[rule])
     law = min(_LAWS, key=lambda rule: mean[rule])
-    value = _foretold(u, y, end, used)
+    value = _predicted(u, y, end, used)
     fitted = _fit(u, y, law)
     deviations = float(norm.ppf(0.5 + level / 2))  # from the middle of an interval to its ends
-    stretch = max(1.0, _error_quantile(u, y, law, missed[used], level) / deviations)
-    half = deviations * fitted.at(end)[1] * stretch
+    segment = max(1.0, _error_quantile(u, y, law, missed[used], level) / deviations)
+    half = deviations * fitted.at(end)[1] * segment
     here = np.maximum(fitted.at(u[-1])[0], value) + deviations * fitted.at(u[-1])[1]
     return NoisyForecast(
         at=float(at),
@@ -114,8 +114,8 @@ def extrapolate_noisy(x: Array, errors: Array, at: float, level: float = LEVEL) 
 def _fit(u: Array, y: Array, halving: str) -> _Law:
     weights = 2.0 ** ((u - u[-1]) / np.log(2.0) / _LAWS[halving])
     weights = weights / weights.sum()
-    centre = float(weights @ u)
-    away = u - centre
+    center = float(weights @ u)
+    away = u - center
     spread = float(weights @ away**2)
     level, slope = y @ weights, y @ (weights * away) / spread
     residuals = y - level[:, None] - slope[:, None] * away
@@ -124,13 +124,15 @@ def _fit(u: Array, y: Array, halving: str) -> _Law:
     noise = float((residuals**2 @ weights).mean()) * effective / max(effective - 2.0, 0.5)
     own = noise * float(weights**2 @ away**2) / spread**2
     between = max(float(np.var(slope, ddof=1)) - own, 0.0) if len(slope) > 1 else np.inf
-    belief = own / (own + between) if own + between > 0 else 0.0
-    shared = np.minimum(belief * slope.mean() + (1.0 - belief) * slope, 0.0)
-    variance = (1.0 - belief) * own + belief**2 * (own + between) / len(slope) if len(slope) > 1 else own
-    return _Law(centre, float(u[-1]), level, shared, noise / effective, variance, noise)
+    posterior = own / (own + between) if own + between > 0 else 0.0
+    shared = np.minimum(posterior * slope.mean() + (1.0 - posterior) * slope, 0.0)
+    variance = (
+        (1.0 - posterior) * own + posterior**2 * (own + between) / len(slope) if len(slope) > 1 else own
+    )
+    return _Law(center, float(u[-1]), level, shared, noise / effective, variance, noise)
 
 
-def _foretold(u: Array, y: Array, end: float, rule: str) -> Array:
+def _predicted(u: Array, y: Array, end: float, rule: str) -> Array:
     """The log error [k] at u = end."""
     if rule in _LAWS:
         return _fit(u, y, rule).at(end)[0]
@@ -146,7 +148,7 @@ def _tests(u: Array) -> list[tuple[int, int]]:
 
 def _missed(u: Array, y: Array, rule: str) -> Array:
     """How far held-out forecasts were off, [tests, k]."""
-    found = [_foretold(u[:seen], y[:, :seen], u[last], rule) - y[:, last] for seen, last in _tests(u)]
+    found = [_predicted(u[:seen], y[:, :seen], u[last], rule) - y[:, last] for seen, last in _tests(u)]
     return np.array(found).reshape(-1, len(y))
 
 

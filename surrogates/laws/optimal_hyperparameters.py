@@ -55,9 +55,9 @@ class BowlLaw:
     depends: tuple[tuple[str, ...], ...]
     """The scales of each knob's optimum."""
     weights: Array
-    """[W], for each knob in turn: log of its optimum at the centre of the scales, and its exponents."""
+    """[W], for each knob in turn: log of its optimum at the center of the scales, and its exponents."""
     covariance: Array
-    centre: Array
+    center: Array
     """[s], the mean log scales."""
     curvature: Array
     """[k, k], H."""
@@ -71,7 +71,7 @@ class BowlLaw:
         for knob, slots in zip(self.knobs, self._slots(), strict=True):
             names = self.depends[self.knobs.index(knob)]
             lift = np.eye(len(slots))
-            lift[0, 1:] = -self.centre[[self.scales.index(name) for name in names]]
+            lift[0, 1:] = -self.center[[self.scales.index(name) for name in names]]
             values, spread = lift @ self.weights[slots], lift @ self.covariance[np.ix_(slots, slots)] @ lift.T
             half = self._quantile(level) * np.sqrt(np.maximum(np.diag(spread), 0.0))
             rows = {"factor": tuple(float(np.exp(values[0] + sign * half[0])) for sign in (0, -1, 1))}
@@ -92,7 +92,7 @@ class BowlLaw:
         Raises:
             InvalidInputError: a scale is missing or not positive.
         """
-        x = _logs(scales, self.scales) - self.centre
+        x = _logs(scales, self.scales) - self.center
         inverse = np.linalg.inv(self.curvature)
         found = {}
         for j, (knob, slots) in enumerate(zip(self.knobs, self._slots(), strict=True)):
@@ -107,7 +107,7 @@ class BowlLaw:
 
     def excess(self, knobs: Mapping[str, float], scales: Mapping[str, float]) -> float:
         """What these knobs cost at these scales, as a share of the best loss."""
-        x = _logs(scales, self.scales) - self.centre
+        x = _logs(scales, self.scales) - self.center
         best = [self._gradient(j, x) @ self.weights[s] for j, s in enumerate(self._slots())]
         away = _logs(knobs, self.knobs) - np.array(best)
         return float(np.expm1(away @ self.curvature @ away))
@@ -150,9 +150,9 @@ def fit_bowl(
     y = np.log(np.asarray(loss, dtype=float))
     cell = _cells(S, groups)
     _require_grid(names, sizes, follows, Z, S, cell)
-    centre = S.mean(axis=0)
-    problem = _Bowl(Z, S - centre, y, cell, _columns(follows, sizes))
-    weights = problem.minimise()
+    center = S.mean(axis=0)
+    problem = _Bowl(Z, S - center, y, cell, _columns(follows, sizes))
+    weights = problem.minimize()
     curvature = problem.curvature(weights)
     outside = [
         name
@@ -169,7 +169,7 @@ def fit_bowl(
         )
     covariance = problem.jackknife(weights) if jackknife else np.full((len(weights),) * 2, np.nan)
     return BowlLaw(
-        names, sizes, follows, weights, covariance, centre, curvature, int(cell.max()) + 1, _edges(Z, y, cell)
+        names, sizes, follows, weights, covariance, center, curvature, int(cell.max()) + 1, _edges(Z, y, cell)
     )
 
 
@@ -194,7 +194,7 @@ class _Bowl:
         """By knob, [n, 1 + its scales]: times its weights, the optimum of every run's cell."""
         return self._designs
 
-    def minimise(self, rows: Mask | None = None, start: Array | None = None) -> Array:
+    def minimize(self, rows: Mask | None = None, start: Array | None = None) -> Array:
         """w [W], from the runs `rows` (a mask)."""
         rows = np.ones(len(self._y), dtype=bool) if rows is None else rows
         found = least_squares(
@@ -219,7 +219,7 @@ class _Bowl:
         """The covariance of w: (G - 1) / G times the scatter of the fits without one of G groups of cells."""
         labels = np.unique(self._cell)
         groups = np.array_split(labels, min(len(labels), _JACKKNIFE))
-        left = np.array([self.minimise(~np.isin(self._cell, group), w) for group in groups])
+        left = np.array([self.minimize(~np.isin(self._cell, group), w) for group in groups])
         away = left - left.mean(axis=0)
         return np.asarray((len(groups) - 1) / len(groups) * away.T @ away)
 

@@ -163,9 +163,9 @@ def _held_out_law(form: Form, X: Array, loss: Array, level: float) -> HeldOut:
             require_identifiable(form, X[seen], loss[seen])
         except InvalidInputError:
             continue
-        foretold = fit_form(form, X[seen], loss[seen]).predict(X[hidden], level)
-        errors.append(np.log(foretold.value / loss[hidden]))
-        halves.append(np.log(foretold.high / foretold.value))
+        predicted = fit_form(form, X[seen], loss[seen]).predict(X[hidden], level)
+        errors.append(np.log(predicted.value / loss[hidden]))
+        halves.append(np.log(predicted.high / predicted.value))
         reach.append(log_budget(X[hidden]) - log_budget(X[seen]).max())
     if not errors:
         why = "too few points to fit it without the largest budgets"
@@ -178,8 +178,8 @@ def _held_out_rule(name: str, X: Array, loss: Array) -> HeldOut:
     for seen, hidden in _splits(X):
         if len(seen) < 3:
             continue
-        foretold = Baseline.of(name, X[seen], loss[seen]).predict(X[hidden])
-        errors.append(np.log(foretold / loss[hidden]))
+        predicted = Baseline.of(name, X[seen], loss[seen]).predict(X[hidden])
+        errors.append(np.log(predicted / loss[hidden]))
         reach.append(log_budget(X[hidden]) - log_budget(X[seen]).max())
     if not errors:
         return _untested(name, "too few points")

@@ -48,8 +48,8 @@ class Trend:
         """The value and interval of a front point at these costs, [m] each; numeric hyperparameters only."""
         if self.line is None:
             raise ValueError(f"{self.name}: a choice has shares, no value; read `shares`")
-        centre, mean, slope, deviation, spread = self.line
-        away = np.log(np.asarray(cost, dtype=float)) - centre
+        center, mean, slope, deviation, spread = self.line
+        away = np.log(np.asarray(cost, dtype=float)) - center
         half = t.ppf(0.5 + level / 2, max(self.points - 2, 1)) * deviation
         half = half * np.sqrt(1.0 + 1.0 / self.points + away**2 / spread)
         ends = [mean + slope * away + sign * half for sign in (0.0, -1.0, 1.0)]
@@ -58,10 +58,10 @@ class Trend:
         return ends[0], ends[1], ends[2]
 
 
-def front_of(cost: Array, quality: Array, maximise: bool) -> Labels:
+def front_of(cost: Array, quality: Array, maximize: bool) -> Labels:
     """Rows [f] of the points that no cheaper or equally dear one matches, by rising cost."""
     cost, quality = np.asarray(cost, dtype=float), np.asarray(quality, dtype=float)
-    loss = -quality if maximise else quality
+    loss = -quality if maximize else quality
     order = np.lexsort((loss, cost))
     best, kept = np.inf, []
     for i in order:

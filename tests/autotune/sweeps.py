@@ -23,7 +23,7 @@ SPACE = {
 
 
 def small_sweep(model: Path, data: Path, precision: str = "auto", **changes: Any) -> Sweep:
-    """Six trials of three optimiser steps each, two seeds for two points."""
+    """Six trials of three optimizer steps each, two seeds for two points."""
     given: dict[str, Any] = {
         "name": "small",
         "model": {"name": str(model), "precision": precision},

@@ -25,7 +25,7 @@ from search_spaces.errors import InvalidInputError
 from search_spaces.language.constraints import Constraint, read_constraints
 from search_spaces.language.loader import load_space
 from search_spaces.model.shape import Matrix
-from search_spaces.parameters.centered import Centred
+from search_spaces.parameters.centered import Centered
 from search_spaces.parameters.types import Categorical, Config, Float, Int, Value
 from search_spaces.space import SearchSpace, config_key
 from tests.autotune.sweeps import SPACE, small_sweep
@@ -208,24 +208,24 @@ def test_a_constraint_nothing_can_keep_is_named() -> None:
         LOADED.space.suggest(study.ask())
 
 
-# --- centred parameters
+# --- centered parameters
 
 
 def test_rows_of_centred_parameters_stand_for_what_they_become() -> None:
     space = SearchSpace(
         (
-            Centred(name="rate", centre=1e-3, scale=0.5, kind="log"),
-            Centred(name="share", centre=0.1, scale=0.5, kind="logit"),
-            Centred(name="few", centre=8, scale=4, whole=True, low=1),
-            Centred(name="many", centre=1000, scale=1.0, kind="log", whole=True),
+            Centered(name="rate", center=1e-3, scale=0.5, kind="log"),
+            Centered(name="share", center=0.1, scale=0.5, kind="logit"),
+            Centered(name="few", center=8, scale=4, whole=True, low=1),
+            Centered(name="many", center=1000, scale=1.0, kind="log", whole=True),
             Categorical(name="parent", choices=("a", "b")),
-            Centred(name="child", centre=0.0, scale=2.0, when={"parent": ("b",)}),
+            Centered(name="child", center=0.0, scale=2.0, when={"parent": ("b",)}),
             Int(name="rank", low=1, high=4),
         )
     )
     columns, rng = Columns(space), np.random.default_rng(0)
     rows = np.concatenate([columns.random(100, rng), columns.startup(3, 50, 1)])
-    rows = np.concatenate([rows, columns.neighbours(rows, 300, 0.5, rng)])
+    rows = np.concatenate([rows, columns.neighbors(rows, 300, 0.5, rng)])
     configs = columns.configurations(rows)
     for config in configs:
         space.validate(config)
@@ -238,8 +238,8 @@ def test_a_search_follows_an_optimum_three_scales_from_the_centre() -> None:
     """First draws come within a scale of it, at 1e-4 and 30, once in a thousand."""
     space = SearchSpace(
         (
-            Centred(name="rate", centre=1e-2, scale=2 / 3, kind="log"),
-            Centred(name="size", centre=0.0, scale=10.0),
+            Centered(name="rate", center=1e-2, scale=2 / 3, kind="log"),
+            Centered(name="size", center=0.0, scale=10.0),
         )
     )
 
@@ -257,8 +257,8 @@ def test_a_search_follows_an_optimum_three_scales_from_the_centre() -> None:
 def test_other_samplers_take_centred_parameters() -> None:
     space = SearchSpace(
         (
-            Centred(name="rate", centre=1e-2, scale=1.0, kind="log"),
-            Centred(name="size", centre=8, scale=0.3, kind="log", whole=True),
+            Centered(name="rate", center=1e-2, scale=1.0, kind="log"),
+            Centered(name="size", center=8, scale=0.3, kind="log", whole=True),
         )
     )
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=0))

@@ -318,7 +318,7 @@ def test_a_model_folder_without_weights(tiny_model, reviews, tmp_path):
 
 
 def test_a_task_that_the_model_cannot_do(tiny_model, write_jsonl, tmp_path):
-    # A model type without a language-modelling head.
+    # A model type without a language-modeling head.
     folder = tmp_path / "vision"
     from transformers import ViTConfig, ViTModel
 

@@ -179,7 +179,7 @@ def test_a_causal_run_trains_and_scores_alike(tiny_model, write_jsonl, tmp_path)
     assert scores["test"]["exact_match"] >= 0.5
 
 
-# --- optimisers, schedules and sequence lengths: what the exported run does is what the search did
+# --- optimizers, schedules and sequence lengths: what the exported run does is what the search did
 
 RECIPES: dict[str, dict[str, object]] = {
     "lion": {
@@ -235,7 +235,7 @@ def test_the_exported_run_of_every_recipe_scores_what_the_trial_scored(exported)
 
 
 def test_the_exported_run_takes_the_steps_of_the_search(exported, monkeypatch):
-    """Equal gradients at every step give equal weights: optimiser, decay, rates and schedule agree."""
+    """Equal gradients at every step give equal weights: optimizer, decay, rates and schedule agree."""
     results, run = exported
     script = script_of(run, monkeypatch)
     config = results.config(0)

@@ -15,7 +15,7 @@ import pytest
 from autotune.figures import (
     FIGURES,
     TEMPLATE,
-    NothingToShow,
+    NothingToShowError,
     plot_curves,
     plot_front,
     plot_hypervolume,
@@ -26,7 +26,7 @@ from autotune.figures import importance as importance_module
 from autotune.figures.front_view import front_title, front_view, marks, opening_window, staircase
 from autotune.figures.hypervolume import progress_view
 from autotune.figures.importance import importance_title, importance_view, observed_distributions
-from autotune.figures.parallel_coordinates import NOT_USED, colour_range, parallel_axes
+from autotune.figures.parallel_coordinates import NOT_USED, color_range, parallel_axes
 from autotune.figures.style import SYMBOLS, looks
 from autotune.figures.trial_points import log_ticks, objective_axis, trial_points, zero_edge
 from autotune.figures.validation_curves import curves_view
@@ -148,7 +148,7 @@ class TestUnits:
 
 
 class TestFront:
-    def test_the_staircase_has_a_corner_between_neighbours(self) -> None:
+    def test_the_staircase_has_a_corner_between_neighbors(self) -> None:
         view = front_view(by_hand(FOUR, "accuracy", "trainable_params", accuracy=FREE, trainable_params=FREE))
         accuracy, params = view.objectives
         xs, ys = staircase(view, params, accuracy)
@@ -387,9 +387,9 @@ class TestParallelCoordinates:
             assert len(dimension.values) == complete
             assert all(low <= value <= high for value in dimension.values)
 
-    def test_the_colour_scale_ends_at_the_best_and_leaves_a_tenth_out(self) -> None:
+    def test_the_color_scale_ends_at_the_best_and_leaves_a_tenth_out(self) -> None:
         objective = synthetic_sweep(("eval_loss", "trainable_params")).objectives[0]
-        assert colour_range(objective, np.array([*np.linspace(0.1, 0.2, 10), 40.0])) == pytest.approx(
+        assert color_range(objective, np.array([*np.linspace(0.1, 0.2, 10), 40.0])) == pytest.approx(
             (0.1, 0.2)
         )
 
@@ -444,12 +444,12 @@ class TestImportance:
         assert found["d"].log  # type: ignore[attr-defined]
 
     def test_too_few_trials_are_said_to_be_too_few(self) -> None:
-        with pytest.raises(NothingToShow, match="11 complete trials are too few"):
+        with pytest.raises(NothingToShowError, match="11 complete trials are too few"):
             importance_view(self.decided_by_rate(11))
 
     def test_nothing_that_varies_means_nothing_to_explain(self) -> None:
         rows = [{**FOUR[i % 4], "param.epochs": 3} for i in range(20)]
-        with pytest.raises(NothingToShow, match="took more than one value"):
+        with pytest.raises(NothingToShowError, match="took more than one value"):
             importance_view(by_hand(rows, "accuracy", "trainable_params"))
 
 
@@ -507,7 +507,7 @@ class TestEveryFigure:
 
 def test_groups_differ_in_look_as_long_as_there_are_pairs() -> None:
     found = looks([str(i) for i in range(56)])
-    assert len({(colour, symbol) for colour, symbol, _ in found.values()}) == 56
+    assert len({(color, symbol) for color, symbol, _ in found.values()}) == 56
     assert len({symbol for _, symbol, _ in list(found.values())[:7]}) == len(SYMBOLS)
 
 

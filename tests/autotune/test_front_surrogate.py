@@ -10,7 +10,7 @@ import optuna
 import pandas as pd
 import pytest
 
-from autotune.prepare.prepared_sweep import Prepared, prepare
+from autotune.prepare.prepared_sweep import PreparedSweep, prepare
 from benchmarks import front_surrogate, time_to_front
 from benchmarks.front_surrogate import (
     TABLE,
@@ -28,13 +28,13 @@ COUNT = 120
 
 
 @pytest.fixture(scope="module")
-def prepared() -> Prepared:
+def prepared() -> PreparedSweep:
     given = time_to_front.parser().parse_args(["--out=", "--quick", "--samples=48", "--eval-samples=40"])
     return prepare(time_to_front.sweep_of("plain", 0, time_to_front.setting(given)))
 
 
 @pytest.fixture(scope="module")
-def model(prepared: Prepared) -> Surrogate:
+def model(prepared: PreparedSweep) -> Surrogate:
     """LoRA is good and the rest is bad, with some noise."""
     rng = np.random.default_rng(0)
     configs = [prepared.space.sample(rng) for _ in range(COUNT)]
@@ -44,7 +44,7 @@ def model(prepared: Prepared) -> Surrogate:
         return Surrogate(prepared, configs, truth + rng.normal(0, 0.02, COUNT))
 
 
-def test_it_learns_what_there_is_to_learn(model: Surrogate, prepared: Prepared):
+def test_it_learns_what_there_is_to_learn(model: Surrogate, prepared: PreparedSweep):
     rng = np.random.default_rng(1)
     for config in (prepared.space.sample(rng) for _ in range(20)):
         expected = 0.8 if config["family"] == "lora" else 0.3
@@ -56,7 +56,7 @@ def test_it_learns_what_there_is_to_learn(model: Surrogate, prepared: Prepared):
 
 @pytest.mark.parametrize("arm", ["pareto-2", "tpe", "random"])
 def test_a_search_spends_what_its_trials_take(
-    arm: str, model: Surrogate, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+    arm: str, model: Surrogate, prepared: PreparedSweep, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(front_surrogate, "surrogate", lambda: model)
     each = np.mean([prepared.costs(config).train_flops for config in prepared.space.defaults()])
@@ -69,7 +69,7 @@ def test_a_search_spends_what_its_trials_take(
 
 
 def test_samplers_differ_and_see_the_noise(
-    model: Surrogate, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+    model: Surrogate, prepared: PreparedSweep, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(front_surrogate, "surrogate", lambda: model)
     each = np.mean([prepared.costs(config).train_flops for config in prepared.space.defaults()])
@@ -100,7 +100,7 @@ def test_the_table():
     assert share == pytest.approx((1 * 0.5 + 8 * 1.0) / 10, abs=0.02)  # nothing, half, all
 
 
-def test_the_recorded_trials_are_of_the_same_families(prepared: Prepared):
+def test_the_recorded_trials_are_of_the_same_families(prepared: PreparedSweep):
     recorded = pd.read_csv(TABLE)
     assert recorded["accuracy"].between(0, 1).all()
     families = {json.loads(text)["family"] for text in recorded["config"]}

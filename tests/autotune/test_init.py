@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from autotune.scaffold.inspection import ModelLook, look_at_data, look_at_model
+from autotune.scaffold.inspection import ModelInspection, inspect_data, inspect_model
 from autotune.scaffold.sweep_file import Scaffold, write_scaffold
 from autotune.sweep.schema import load_sweep
 from search_spaces.errors import InvalidInputError
@@ -78,7 +78,7 @@ CHATS = {
 def test_the_task_follows_from_the_columns(
     tmp_path: Path, ending: str, columns: dict[str, Any], expected: dict[str, Any]
 ) -> None:
-    look = look_at_data(save(pd.DataFrame(columns), tmp_path / f"data{ending}"))
+    look = inspect_data(save(pd.DataFrame(columns), tmp_path / f"data{ending}"))
     assert {name: getattr(look, name) for name in expected} == expected
     assert look.rows == ROWS
     assert look.notes
@@ -86,7 +86,7 @@ def test_the_task_follows_from_the_columns(
 
 @pytest.mark.parametrize("ending", [".json", ".jsonl", ".parquet"])
 def test_chats(tmp_path: Path, ending: str) -> None:
-    look = look_at_data(save(pd.DataFrame({"id": range(ROWS), **CHATS}), tmp_path / f"data{ending}"))
+    look = inspect_data(save(pd.DataFrame({"id": range(ROWS), **CHATS}), tmp_path / f"data{ending}"))
     assert (look.type, look.messages, look.text) == ("causal-lm", "messages", [])
     assert look.words == 9
 
@@ -120,18 +120,18 @@ def test_chats(tmp_path: Path, ending: str) -> None:
     ],
 )
 def test_guesses(tmp_path: Path, columns: dict[str, Any], expected: dict[str, Any]) -> None:
-    look = look_at_data(save(pd.DataFrame(columns), tmp_path / "data.csv"))
+    look = inspect_data(save(pd.DataFrame(columns), tmp_path / "data.csv"))
     assert {name: getattr(look, name) for name in expected} == expected
 
 
 def test_the_task_can_be_told(tmp_path: Path) -> None:
     stars = save(pd.DataFrame({"text": TEXTS, "stars": [1, 2, 3, 4, 5] * 40}), tmp_path / "stars.csv")
-    assert look_at_data(stars, "regression").type == "regression"
-    told = look_at_data(stars, "causal-lm")
+    assert inspect_data(stars, "regression").type == "regression"
+    told = inspect_data(stars, "causal-lm")
     assert (told.type, told.label, told.text) == ("causal-lm", None, ["text"])
     plain = save(pd.DataFrame({"text": TEXTS}), tmp_path / "plain.csv")
     with pytest.raises(InvalidInputError, match="looks like a label for regression"):
-        look_at_data(plain, "regression")
+        inspect_data(plain, "regression")
 
 
 @pytest.mark.parametrize(
@@ -149,33 +149,33 @@ def test_files_that_cannot_be_used(tmp_path: Path, name: str, content: str, mess
     path = tmp_path / name
     path.write_text(content)
     with pytest.raises(InvalidInputError, match=message):
-        look_at_data(path)
+        inspect_data(path)
     with pytest.raises(InvalidInputError, match="there is no file"):
-        look_at_data(tmp_path / "nothing.csv")
+        inspect_data(tmp_path / "nothing.csv")
 
 
 def test_rows_beyond_the_look_are_counted(tmp_path: Path) -> None:
     frame = pd.DataFrame({"text": np.resize(TEXTS, 20_500), "label": np.resize([0, 1], 20_500)})
-    assert look_at_data(save(frame, tmp_path / "a.csv")).rows == pytest.approx(20_500, abs=1)
-    assert look_at_data(save(frame, tmp_path / "a.parquet")).rows == 20_500
+    assert inspect_data(save(frame, tmp_path / "a.csv")).rows == pytest.approx(20_500, abs=1)
+    assert inspect_data(save(frame, tmp_path / "a.parquet")).rows == 20_500
 
 
 # --- the model
 
 
 def test_models(tmp_path: Path, bert: str) -> None:
-    assert look_at_model(bert) == ModelLook("BertModel", 4, 32, 64, encoder=True)
-    gpt = look_at_model(model_folder(tmp_path / "gpt", "GPT2LMHeadModel", "gpt2", 128))
-    assert isinstance(gpt, ModelLook)
+    assert inspect_model(bert) == ModelInspection("BertModel", 4, 32, 64, encoder=True)
+    gpt = inspect_model(model_folder(tmp_path / "gpt", "GPT2LMHeadModel", "gpt2", 128))
+    assert isinstance(gpt, ModelInspection)
     assert not gpt.encoder
-    roberta = look_at_model(model_folder(tmp_path / "roberta", "RobertaForMaskedLM", "roberta", 514))
-    assert isinstance(roberta, ModelLook)
+    roberta = inspect_model(model_folder(tmp_path / "roberta", "RobertaForMaskedLM", "roberta", 514))
+    assert isinstance(roberta, ModelInspection)
     assert (roberta.positions, roberta.encoder) == (512, True)
     with pytest.raises(InvalidInputError, match="has no config"):
-        look_at_model(str(tmp_path))
+        inspect_model(str(tmp_path))
     (tmp_path / "bert" / "config.json").write_text("{")
     with pytest.raises(InvalidInputError, match="not valid JSON"):
-        look_at_model(bert)
+        inspect_model(bert)
 
 
 def test_a_hub_id_without_a_network_is_no_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,9 +183,9 @@ def test_a_hub_id_without_a_network_is_no_obstacle(monkeypatch: pytest.MonkeyPat
         raise OSError("no route to host")
 
     monkeypatch.setattr("urllib.request.urlopen", refuse)
-    found = look_at_model("nobody/such-model")
+    found = inspect_model("nobody/such-model")
     assert found == "model: 'nobody/such-model' could not be looked at (no route to host)"
-    assert isinstance(look_at_model("not a hub id"), str)
+    assert isinstance(inspect_model("not a hub id"), str)
 
 
 # --- the file
@@ -201,10 +201,10 @@ def write(tmp_path: Path, bert: str) -> Callable[..., Scaffold]:
 
 
 def test_the_file_loads_and_says_why(tmp_path: Path, write: Callable[..., Scaffold]) -> None:
-    labelled = pd.DataFrame({"text": TEXTS, "label": [0] * 190 + [1] * 10})
-    save(labelled, tmp_path / "dev.csv")
-    save(labelled.drop(columns="label"), tmp_path / "test.csv")
-    scaffold = write(labelled)
+    labeled = pd.DataFrame({"text": TEXTS, "label": [0] * 190 + [1] * 10})
+    save(labeled, tmp_path / "dev.csv")
+    save(labeled.drop(columns="label"), tmp_path / "test.csv")
+    scaffold = write(labeled)
     loaded = load_sweep(tmp_path / "sweep.yaml")
     assert loaded.task.train == str(tmp_path / "train.csv")
     assert loaded.task.validation == str(tmp_path / "dev.csv")
@@ -257,7 +257,7 @@ def test_every_kind_of_file_loads(
 
 
 @pytest.mark.parametrize("columns", [{"text": TEXTS}, {"prompt": TEXTS, "completion": TEXTS}, CHATS])
-def test_language_modelling(tmp_path: Path, write: Callable[..., Scaffold], columns: dict[str, Any]) -> None:
+def test_language_modeling(tmp_path: Path, write: Callable[..., Scaffold], columns: dict[str, Any]) -> None:
     with pytest.raises(InvalidInputError, match="BertModel cannot continue a text"):
         write(pd.DataFrame(columns), "train.jsonl")
     assert not (tmp_path / "sweep.yaml").exists()

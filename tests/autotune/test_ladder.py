@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from autotune.ladder.learning_curves import extrapolate, margin
-from autotune.ladder.promotion import Climb
+from autotune.ladder.promotion import PromotionScheduler
 from autotune.ladder.rank_correlation import ENOUGH, Trust, rung_trust, widened
 from autotune.ladder.ranking import contributions, rank_order
 from autotune.ladder.rungs import Ladder
@@ -51,11 +51,11 @@ def test_slow_families_are_judged_higher_up():
 
 def test_the_random_share_is_one_of_every_block():
     ladder = Ladder(1, 9, random_share=0.1)
-    drawn = [number for number in range(200) if ladder.climbs_regardless(number, seed=3)]
+    drawn = [number for number in range(200) if ladder.is_exploratory(number, seed=3)]
     assert [number // 10 for number in drawn] == list(range(20))
     assert len({number % 10 for number in drawn}) > 3
-    assert drawn != [number for number in range(200) if ladder.climbs_regardless(number, seed=4)]
-    assert not any(Ladder(1, 9, random_share=0).climbs_regardless(n, 0) for n in range(50))
+    assert drawn != [number for number in range(200) if ladder.is_exploratory(number, seed=4)]
+    assert not any(Ladder(1, 9, random_share=0).is_exploratory(n, 0) for n in range(50))
 
 
 @pytest.mark.parametrize("m", [2, 3])
@@ -134,20 +134,20 @@ def test_the_share_widens_with_the_evidence():
     assert widened(0.3, -1.0, 50) == 1.0
 
 
-def climb(ladder: Ladder, known: tuple[bool, ...] = (False,), seed: int = 0) -> Climb:
-    return Climb(ladder, known, seed)
+def promotion(ladder: Ladder, known: tuple[bool, ...] = (False,), seed: int = 0) -> PromotionScheduler:
+    return PromotionScheduler(ladder, known, seed)
 
 
-def put(on: Climb, number: int, *values: float, rung: int = 0) -> None:
+def put(on: PromotionScheduler, number: int, *values: float, rung: int = 0) -> None:
     """A result on a rung, of a configuration that is new if need be."""
-    if number not in on.climbers:
+    if number not in on.candidates:
         on.add(number, rung)
     fidelity = on.ladder.rungs[rung]
     on.tell(number, rung, np.array(values), [[(fidelity, value)] for value in values])
 
 
 def test_the_top_share_climbs_highest_rung_first():
-    on = climb(Ladder(1, 9, random_share=0))
+    on = promotion(Ladder(1, 9, random_share=0))
     for number, loss in enumerate([0.5, 0.1, 0.9]):
         assert list(on.promotions()) == []
         put(on, number, loss)
@@ -164,7 +164,7 @@ def test_the_top_share_climbs_highest_rung_first():
 
 
 def test_a_cheap_configuration_climbs_although_its_loss_is_worst():
-    on = climb(Ladder(1, 9, random_share=0), known=(False, True))
+    on = promotion(Ladder(1, 9, random_share=0), known=(False, True))
     for number, (loss, cost) in enumerate(
         [(0.1, 5.0), (0.2, 6.0), (0.3, 7.0), (0.4, 8.0), (0.9, 1.0), (1, 9)]
     ):
@@ -173,14 +173,14 @@ def test_a_cheap_configuration_climbs_although_its_loss_is_worst():
 
 
 def test_the_random_share_climbs_whatever_its_rank():
-    on = climb(Ladder(1, 9, random_share=1.0))
+    on = promotion(Ladder(1, 9, random_share=1.0))
     for number in range(4):
         put(on, number, float(number))
     assert sorted(c.number for c in on.promotions()) == [0, 1, 2, 3]
 
 
 def test_failures_count_nowhere():
-    on = climb(Ladder(1, 9, random_share=0))
+    on = promotion(Ladder(1, 9, random_share=0))
     for number in range(3):
         put(on, number, float(number))
     on.fail(0)
@@ -190,7 +190,7 @@ def test_failures_count_nowhere():
     assert on.projected(0) is None
 
 
-def finished(on: Climb, count: int, start: float, end: float) -> None:
+def finished(on: PromotionScheduler, count: int, start: float, end: float) -> None:
     """Curves that reached the top, a straight line in log-log, so that they are predicted without error."""
     top = on.ladder.top
     for number in range(100, 100 + count):
@@ -202,14 +202,14 @@ def finished(on: Climb, count: int, start: float, end: float) -> None:
 
 def test_where_ranks_are_close_the_curve_decides():
     ladder = Ladder(1, 16, eta=4, share=0.5, random_share=0, close=(0.5, 0.5))
-    on = climb(ladder)
+    on = promotion(ladder)
     finished(on, 12, 1.0, 0.25)
     # Two newcomers just below the cut: the curve of one falls steeply, that of the other has stopped.
     for number, before in ((0, 4.0), (1, 1.01)):
         on.add(number, 0)
         on.tell(number, 0, np.array([1.01]), [[(0.5, before), (1.0, 1.01)]])
-    assert on.may_reach_front(on.climbers[0]) is True
-    assert on.may_reach_front(on.climbers[1]) is False
+    assert on.may_reach_front(on.candidates[0]) is True
+    assert on.may_reach_front(on.candidates[1]) is False
     for number in range(2, 10):
         put(on, number, 9.0 + number)
     climbing = [c.number for c in on.promotions()]
@@ -219,27 +219,27 @@ def test_where_ranks_are_close_the_curve_decides():
 
 def test_given_up_is_only_who_is_surely_low_and_cannot_reach():
     ladder = Ladder(1, 16, eta=4, random_share=0.5, close=(0.0, 0.0))
-    on = climb(ladder)
+    on = promotion(ladder)
     for number in range(12):
         put(on, number, 5.0 + number)
-    assert on.hopeless() == []  # nothing has been measured yet
+    assert on.prunable() == []  # nothing has been measured yet
     for number in range(12, 40):
         # Those that finish are the best on the first rung, too.
-        if ladder.climbs_regardless(number, seed=0):
+        if ladder.is_exploratory(number, seed=0):
             for rung in range(3):
                 put(on, number, (1.0 + number / 100) * 0.9**rung, rung=rung)
         else:
             put(on, number, 5.0 + number)
     assert on.trust().verdict == "trusted"
-    given_up = {c.number for c in on.hopeless()}
+    given_up = {c.number for c in on.prunable()}
     assert given_up
     order = [c.number for c in on.order(0)]
     assert not given_up & set(order[: len(order) // 4])
-    assert not any(on.climbers[number].regardless for number in given_up)
+    assert not any(on.candidates[number].exploratory for number in given_up)
 
 
 def test_results_of_all_rungs_count_at_the_top_and_the_lower_the_less():
-    on = climb(Ladder(1, 9, random_share=0))
+    on = promotion(Ladder(1, 9, random_share=0))
     assert on.projected(0) is None
     put(on, 0, 1.0)
     assert on.projected(0)[0] == pytest.approx([1.0])  # nobody has shown anything else
@@ -258,7 +258,7 @@ def test_results_of_all_rungs_count_at_the_top_and_the_lower_the_less():
 
 
 def test_a_known_objective_counts_as_it_is_on_every_rung():
-    on = climb(Ladder(1, 9, random_share=0), known=(False, True))
+    on = promotion(Ladder(1, 9, random_share=0), known=(False, True))
     for number in range(6):
         put(on, number, 1.0 + 0.1 * number, 5.0 + number)
     put(on, 0, 0.5, 5.0, rung=1)
@@ -269,7 +269,7 @@ def test_a_known_objective_counts_as_it_is_on_every_rung():
 
 def test_a_rung_may_be_judged_by_something_else_than_what_is_wanted_in_the_end():
     """Ranks by the values of a rung; trust and projections by the outcomes."""
-    on = climb(Ladder(1, 9, share=0.5, random_share=1.0))
+    on = promotion(Ladder(1, 9, share=0.5, random_share=1.0))
     for number in range(6):
         on.add(number, 0)
         for rung in range(3):
@@ -284,11 +284,11 @@ def test_a_rung_may_be_judged_by_something_else_than_what_is_wanted_in_the_end()
 
 
 def test_an_outcome_that_is_no_number_spoils_nothing():
-    on = climb(Ladder(1, 9, random_share=1.0))
+    on = promotion(Ladder(1, 9, random_share=1.0))
     for number in range(6):
         for rung in range(3):
             worst = math.inf if number == 3 else float(number)
-            if number not in on.climbers:
+            if number not in on.candidates:
                 on.add(number, 0)
             on.tell(number, rung, np.array([float(number)]), [[(1.0, 1.0)]], np.array([worst + rung]))
     assert on.trust().rungs[0].correlation > 0.5
@@ -298,7 +298,7 @@ def test_an_outcome_that_is_no_number_spoils_nothing():
 
 
 def test_when_nobody_new_comes_the_share_is_rounded_up():
-    on = climb(Ladder(1, 9, random_share=0))
+    on = promotion(Ladder(1, 9, random_share=0))
     put(on, 0, 0.5)
     assert list(on.promotions()) == []
     assert [c.number for c in on.promotions(closing=True)] == [0]

@@ -16,7 +16,7 @@ from rich.console import Console
 from autotune.cli.status import overview, overview_json
 from autotune.engine.sweep_run import SweepInterruptedError, run_sweep
 from autotune.figures.validation_curves import plot_curves
-from autotune.ladder.promotion import Climb
+from autotune.ladder.promotion import PromotionScheduler
 from autotune.ladder.rungs import Ladder
 from autotune.ladder.spec import base_labels
 from autotune.ledger.ledger import read_ledger
@@ -244,7 +244,7 @@ def test_a_configuration_that_a_base_cannot_have_begins_above_it(on_bases, tiny_
     assert shares["prefix"] == 1.0
     assert shares["head"] > 1.5
     again = read_scheduler(results.sweep, trials.values())
-    assert again.climb.climbers[trials["prefix"].number].first == 2
+    assert again.promotion.candidates[trials["prefix"].number].first == 2
     assert results.ladder is not None
     assert results.ladder.reached == (1, 1, 2)
 
@@ -391,17 +391,17 @@ def test_a_resolved_sweep_is_the_same_search(whole, on_bases, smaller):
 def test_a_biased_base_is_seen_through():
     """Scores on the small base are far too bad, by much the same for all: at the top that is taken off again."""
     rng = np.random.default_rng(0)
-    climb = Climb(Ladder.of_rungs((0.12, 1.0), share=0.5), [False, True], seed=0)
+    promotion = PromotionScheduler(Ladder.of_rungs((0.12, 1.0), share=0.5), [False, True], seed=0)
     final = rng.normal(0.5, 0.1, 20)
     for number, score in enumerate(final):
-        climb.add(number, 0)
+        promotion.add(number, 0)
         here = np.array([score + 0.3 + rng.normal(0, 0.01), 100.0])
-        climb.tell(number, 0, here, [[(0.12, y)] for y in here])
+        promotion.tell(number, 0, here, [[(0.12, y)] for y in here])
     for number in np.argsort(final)[:10].tolist():
         there = np.array([final[number], 100.0])
-        climb.tell(number, 1, there, [[(1.0, y)] for y in there])
+        promotion.tell(number, 1, there, [[(1.0, y)] for y in there])
     for number in np.argsort(final)[10:].tolist():
-        projected = climb.projected(number)
+        projected = promotion.projected(number)
         assert projected is not None
         values, variances = projected
         assert values[0] == pytest.approx(final[number], abs=0.05)
@@ -410,11 +410,11 @@ def test_a_biased_base_is_seen_through():
         assert variances[1] == 0
     # Nobody has the loss there that the front has at the top, and yet one of two may come to the front.
     for number, score in ((20, final.min() - 0.1), (21, final.max())):
-        climb.add(number, 0)
+        promotion.add(number, 0)
         here = np.array([score + 0.3, 100.0])
-        climb.tell(number, 0, here, [[(0.12, y)] for y in here])
-    assert climb.may_reach_front(climb.climbers[20])
-    assert not climb.may_reach_front(climb.climbers[21])
+        promotion.tell(number, 0, here, [[(0.12, y)] for y in here])
+    assert promotion.may_reach_front(promotion.candidates[20])
+    assert not promotion.may_reach_front(promotion.candidates[21])
 
 
 def test_names_are_short_where_they_differ():

@@ -36,7 +36,7 @@ LENGTH = 12
 """Tokens of the longest text that the tests train on; the lowest rung has 8, as no text is cut to fewer."""
 
 
-def on_ladder(tiny_model: Any, reviews: Path, of: str, **changes: Any) -> Sweep:
+def scheduler(tiny_model: Any, reviews: Path, of: str, **changes: Any) -> Sweep:
     ladder = changes.pop("ladder", {"of": of, "min": "40%", "eta": 1.6})
     given = {"ladder": ladder, "budget": {"trials": 6}, "confirm": {"seeds": 0}, **changes}
     sweep = small_sweep(tiny_model("bert"), reviews, **given)
@@ -47,7 +47,7 @@ def on_ladder(tiny_model: Any, reviews: Path, of: str, **changes: Any) -> Sweep:
 def whole(tiny_model, reviews, tmp_path_factory) -> dict[str, SweepResults]:
     """A sweep of each kind, uninterrupted."""
     folder = tmp_path_factory.mktemp("whole")
-    return {of: run_sweep(on_ladder(tiny_model, reviews, of), folder / of) for of in KINDS}
+    return {of: run_sweep(scheduler(tiny_model, reviews, of), folder / of) for of in KINDS}
 
 
 def what_was_found(results: SweepResults) -> list[tuple[Any, ...]]:
@@ -61,13 +61,13 @@ def test_what_was_spent_is_the_sum_of_the_rungs(of, whole):
     results = whole[of]
     assert set(results.trials["status"]) == {"complete", "paused"}
     prepared = prepare(results.sweep)
-    climb = read_scheduler(results.sweep, read_ledger(results.folder, results.sweep))
-    rungs = climb.ladder.rungs
+    promotion = read_scheduler(results.sweep, read_ledger(results.folder, results.sweep))
+    rungs = promotion.ladder.rungs
     assert rungs == pytest.approx((0.4, 0.4**0.5, 1.0))
     for row, trial in zip(
         results.trials.itertuples(), read_ledger(results.folder, results.sweep), strict=True
     ):
-        reached = climb.climb.climbers[trial.number].rung
+        reached = promotion.promotion.candidates[trial.number].rung
         parts = [Part(of, share) for share in rungs[: reached + 1] if share < 1]  # type: ignore[arg-type]
         each = [share_of(part, row.config, prepared.costs, results.sweep.task) for part in parts]
         assert all(0 < share < 1 for share in each)
@@ -91,7 +91,7 @@ def test_the_top_is_the_trial_without_a_ladder(of, whole, tiny_model, reviews, t
     climbed = whole[of].trials
     budget = {"trials": 3}  # the first three are the families' defaults, with the same seeds
     alone = run_sweep(
-        on_ladder(tiny_model, reviews, of, ladder=False, budget=budget), tmp_path / "out"
+        scheduler(tiny_model, reviews, of, ladder=False, budget=budget), tmp_path / "out"
     ).trials
     pairs = [(climbed.iloc[i], alone.iloc[i]) for i in range(3) if climbed["status"].iloc[i] == "complete"]
     assert pairs
@@ -110,7 +110,7 @@ def test_an_interrupted_sweep_resumes_to_what_an_uninterrupted_one_finds(
         if ended == after:
             raise KeyboardInterrupt
 
-    sweep = on_ladder(tiny_model, reviews, of)
+    sweep = scheduler(tiny_model, reviews, of)
     with pytest.raises(SweepInterruptedError):
         run_sweep(sweep, tmp_path / "out", Watcher(stop))
     watcher = Watcher()
@@ -123,7 +123,7 @@ def test_an_interrupted_sweep_resumes_to_what_an_uninterrupted_one_finds(
 @pytest.mark.slow
 def test_a_killed_process_loses_nothing(whole, tiny_model, reviews, tmp_path):
     folder = tmp_path / "out"
-    run_and_kill(on_ladder(tiny_model, reviews, "data"), folder, lambda trials: trials["share"].notna())
+    run_and_kill(scheduler(tiny_model, reviews, "data"), folder, lambda trials: trials["share"].notna())
     results = run_sweep(load_sweep(folder / "sweep.yaml"), folder)
     assert results.ladder is not None
     assert results.ladder.settled
@@ -135,7 +135,7 @@ def test_a_killed_process_loses_nothing(whole, tiny_model, reviews, tmp_path):
 
 @pytest.mark.parametrize("of", KINDS)
 def test_it_climbs_packed(of, whole, tiny_model, reviews, tmp_path):
-    results = run_sweep(on_ladder(tiny_model, reviews, of, executor="packed"), tmp_path / "out")
+    results = run_sweep(scheduler(tiny_model, reviews, of, executor="packed"), tmp_path / "out")
     assert results.ladder is not None
     assert results.ladder.settled
     both = (results, whole[of])
@@ -149,20 +149,20 @@ def test_it_climbs_packed(of, whole, tiny_model, reviews, tmp_path):
 
 
 def test_flops_count_every_rung(tiny_model, reviews, tmp_path):
-    one = run_sweep(on_ladder(tiny_model, reviews, "data", budget={"trials": 1}), tmp_path / "one").trials
+    one = run_sweep(scheduler(tiny_model, reviews, "data", budget={"trials": 1}), tmp_path / "one").trials
     assert one["status"].tolist() == ["complete"]
     assert one["share"][0] == pytest.approx((math.ceil(0.4 * 48) + math.ceil(0.4**0.5 * 48)) / 48 + 1)
     budget = {"flops": 1.5 * float(one["cost.train_flops"].iloc[0])}
-    trials = run_sweep(on_ladder(tiny_model, reviews, "data", budget=budget), tmp_path / "out").trials
+    trials = run_sweep(scheduler(tiny_model, reviews, "data", budget=budget), tmp_path / "out").trials
     spent = (trials["cost.train_flops"] * trials["share"]).sum()
     assert budget["flops"] <= spent < 2 * budget["flops"]
 
 
 def test_a_larger_budget_lets_those_that_wait_go_on(tiny_model, reviews, tmp_path):
     ladder = {"of": "data", "min": "50%", "random_share": 1}
-    small = on_ladder(tiny_model, reviews, "data", ladder=ladder, budget={"flops": 1.0})
+    small = scheduler(tiny_model, reviews, "data", ladder=ladder, budget={"flops": 1.0})
     assert run_sweep(small, tmp_path / "out").trials["share"].tolist() == [0.5]
-    larger = on_ladder(tiny_model, reviews, "data", ladder=ladder, budget={"trials": 2})
+    larger = scheduler(tiny_model, reviews, "data", ladder=ladder, budget={"trials": 2})
     watcher = Watcher()
     assert run_sweep(larger, tmp_path / "out", watcher).trials["share"].tolist() == [1.5, 1.5]
     assert watcher.started == [0, 1, 1]
@@ -179,7 +179,7 @@ def test_a_trial_that_fails_on_the_way_up_has_spent_what_it_was_asked_for(
 
     monkeypatch.setattr(Run, "update", diverging)
     ladder = {"of": "data", "min": "50%", "eta": 2, "random_share": 1}
-    trials = run_sweep(on_ladder(tiny_model, reviews, "data", ladder=ladder), tmp_path / "out").trials
+    trials = run_sweep(scheduler(tiny_model, reviews, "data", ladder=ladder), tmp_path / "out").trials
     failed = trials[trials["status"] == "failed"]
     assert not failed.empty
     assert set(failed["param.family"]) == {"norm"}
@@ -228,7 +228,7 @@ def test_a_language_model_climbs_and_is_judged_on_whole_texts(of, tiny_model, wr
 
 @pytest.fixture(scope="module")
 def loaded(tiny_model, reviews):
-    task = on_ladder(tiny_model, reviews, "data").task
+    task = scheduler(tiny_model, reviews, "data").task
     sweep = small_sweep(tiny_model("bert"), reviews)
     data = load_task(task, sweep.model)
     return load_base(sweep.model, task, data), data
@@ -285,7 +285,7 @@ def test_texts_are_cut_to_a_share_of_the_length_of_the_configuration(loaded):
 
 
 def test_a_rung_of_the_length_costs_less_than_its_share_of_short_texts(tiny_model, reviews):
-    sweep = on_ladder(tiny_model, reviews, "length")
+    sweep = scheduler(tiny_model, reviews, "length")
     prepared = prepare(sweep)
     config = prepared.space.defaults()[0]
     low, high = (share_of(Part("length", s), config, prepared.costs, sweep.task) for s in (0.4, 0.4**0.5))
@@ -296,7 +296,7 @@ def test_a_rung_of_the_length_costs_less_than_its_share_of_short_texts(tiny_mode
 
 def test_a_space_with_sequence_lengths_has_each_cut(tiny_model, reviews):
     space = {**SPACE, "parameters": {**SPACE["parameters"], "sequence_length": [10, 12]}}  # type: ignore[dict-item]
-    sweep = on_ladder(tiny_model, reviews, "length", space=space, ladder={"of": "length", "min": "75%"})
+    sweep = scheduler(tiny_model, reviews, "length", space=space, ladder={"of": "length", "min": "75%"})
     prepared = prepare(sweep)
     for length, cut in ((10, 8), (12, 9)):
         config = {**prepared.space.defaults()[0], "sequence_length": length}
@@ -306,7 +306,7 @@ def test_a_space_with_sequence_lengths_has_each_cut(tiny_model, reviews):
 
 
 def test_a_length_that_cuts_nothing_is_said(tiny_model, reviews):
-    sweep = on_ladder(tiny_model, reviews, "length")
+    sweep = scheduler(tiny_model, reviews, "length")
     longer = sweep.model_copy(update={"task": sweep.task.model_copy(update={"max_length": 64})})
     with pytest.raises(
         InvalidInputError,
@@ -325,11 +325,11 @@ def test_a_length_that_cuts_nothing_is_said(tiny_model, reviews):
 )
 def test_a_kind_that_there_is_not(given, message, tiny_model, reviews):
     with pytest.raises(InvalidInputError, match=message):
-        on_ladder(tiny_model, reviews, "", ladder={"of": given})
+        scheduler(tiny_model, reviews, "", ladder={"of": given})
 
 
 def test_another_kind_is_another_search(tiny_model, reviews):
-    data, length = (on_ladder(tiny_model, reviews, of) for of in KINDS)
+    data, length = (scheduler(tiny_model, reviews, of) for of in KINDS)
     assert same_search(data, length) == ["ladder.of"]
 
 

@@ -13,8 +13,8 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
 import autotune
-from autotune import Budget, Goal, Ladder
-from autotune.blackbox.objectives import read_goals, read_metrics
+from autotune import Budget, Ladder, Objective
+from autotune.blackbox.objectives import read_metrics, read_objectives
 
 SPACE = {"x": FloatDistribution(1e-5, 1e-1, log=True), "width": IntDistribution(1, 64, log=True)}
 LADDER = Ladder(1, 9)
@@ -52,12 +52,12 @@ def test_it_finds_the_optimum_with_less_than_full_training():
     assert result.best.values[0] < 0.3
     assert result.best.fidelity == 9
     assert [s and s["done"] for _, f, s in box.calls if f == 9] == [3] * sum(f == 9 for _, f, _ in box.calls)
-    assert result.trust.rungs[0].count == sum(t.regardless and t.status == "complete" for t in result.trials)
+    assert result.trust.rungs[0].count == sum(t.exploratory and t.status == "complete" for t in result.trials)
     assert "300 of training used" in str(result)
 
 
 def test_the_front_of_two_objectives_and_what_the_study_holds():
-    params = Goal("params", known=lambda config: 10.0 * config["width"], log=True)
+    params = Objective("params", known=lambda config: 10.0 * config["width"], log=True)
     result = autotune.optimize(
         BlackBox(), SPACE, ["loss", params], LADDER, Budget(trials=24), sampler=random_sampler()
     )
@@ -97,8 +97,8 @@ def test_a_metric_to_maximise_and_curves():
         points = {f: -loss(config, f) for f in range((state or 0) + 1, int(fidelity) + 1)}
         return {"score": points}, int(fidelity)
 
-    goal = Goal("score", direction="maximize")
-    result = autotune.optimize(evaluate, SPACE, [goal], LADDER, 100, sampler=random_sampler())
+    objective = Objective("score", direction="maximize")
+    result = autotune.optimize(evaluate, SPACE, [objective], LADDER, 100, sampler=random_sampler())
     finals = [t.values[0] for t in result.trials if t.status == "complete"]
     assert result.best.values[0] == max(finals)
     curve = result.study.trials[result.best.number].user_attrs["rungs"][-1]["curves"][0]
@@ -190,7 +190,7 @@ def test_another_search_in_the_same_file_is_refused(tmp_path: Path):
     with pytest.raises(ValueError, match="whose rungs differ"):
         run(ladder=Ladder(1, 27))
     with pytest.raises(ValueError, match="whose objectives differ"):
-        run(objectives=[Goal("loss", direction="maximize")])
+        run(objectives=[Objective("loss", direction="maximize")])
     run()
 
 
@@ -238,13 +238,13 @@ def test_arguments_that_cannot_be_meant():
     for objectives, message in (
         ([], "0 of them"),
         (["a", "a"], "names one twice"),
-        ([Goal("a", known=len)], "all known"),
+        ([Objective("a", known=len)], "all known"),
         (["a", "b", "c", "d", "e"], "5 of them"),
     ):
         with pytest.raises(ValueError, match=message):
-            read_goals(objectives)
+            read_objectives(objectives)
     with pytest.raises(ValueError, match="give minimize or maximize"):
-        Goal("a", direction="up")
+        Objective("a", direction="up")
     with pytest.raises(ValueError, match="no limit"):
         Budget()
     with pytest.raises(ValueError, match="trials is 0"):
@@ -252,13 +252,13 @@ def test_arguments_that_cannot_be_meant():
     with pytest.raises(ValueError, match="lack the objective 'loss'"):
         autotune.optimize(lambda c, f, s: ({"los": 1.0}, None), SPACE, ["loss"], LADDER, 9)
     with pytest.raises(ValueError, match="must end at the fidelity asked for, 3"):
-        read_metrics([Goal("a")], {"a": {1: 0.5}}, 3, {})
+        read_metrics([Objective("a")], {"a": {1: 0.5}}, 3, {})
     with pytest.raises(ValueError, match="workers: 0"):
         autotune.optimize(BlackBox(), SPACE, ["loss"], LADDER, 9, workers=0)
 
 
 def test_logarithmic_goals_there_and_back():
-    goal = Goal("cost", direction="maximize", log=True)
-    assert goal.value(goal.loss(20.0)) == pytest.approx(20.0)
-    assert goal.loss(20.0) < goal.loss(2.0)
-    assert np.isnan(goal.loss(0.0))
+    objective = Objective("cost", direction="maximize", log=True)
+    assert objective.value(objective.loss(20.0)) == pytest.approx(20.0)
+    assert objective.loss(20.0) < objective.loss(2.0)
+    assert np.isnan(objective.loss(0.0))

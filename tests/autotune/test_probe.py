@@ -12,14 +12,15 @@ from statistics import NormalDist
 import numpy as np
 import pandas as pd
 import pytest
+from benchmarks.forecast import compare, table
 from typer.testing import CliRunner
 
 from autotune.cli import probe
 from autotune.cli.app import QUIETING, app
 from autotune.engine.sweep_run import run_sweep
-from autotune.figures.forecast import plot_outlook
+from autotune.figures.forecast import plot_probe_forecast
 from autotune.probe.excluded_points import missing
-from autotune.probe.forecast import FACTORS, Curves, outlook
+from autotune.probe.forecast import FACTORS, Curves, forecast
 from autotune.probe.runner import RATES, missing_probes, plan_probe, run_probe
 from autotune.probe.runner import SHARES as USUAL_SHARES
 from autotune.probe.text import expected_text, missing_words, order_words
@@ -27,7 +28,6 @@ from autotune.report.page import report_html
 from autotune.results.probe_runs import ProbeRun
 from autotune.results.selection import pick_trial
 from autotune.results.sweep_results import SweepResults, load_results
-from benchmarks.outlook import compare, table
 from search_spaces.errors import InvalidInputError
 from tests.autotune.sweeps import small_sweep
 from tests.autotune.synthetic import synthetic_results
@@ -143,7 +143,7 @@ def test_another_base_is_probed_in_its_own_depth(searched: Path, deep_model: Pat
     own = load_results(searched)
     assert probes["params"].nunique() == 1
     assert probes["params"].iloc[0] > own.trials["cost.trainable_params"].max()
-    found = outlook(load_results(tmp_path / "out"))
+    found = forecast(load_results(tmp_path / "out"))
     assert found is not None
     assert [base.model for base in found.bases] == [str(deep_model)]
 
@@ -279,7 +279,7 @@ def cheapest(results: SweepResults, count: int) -> list[int]:
 def test_scores_are_carried_on_through_their_distance_from_the_best(tmp_path: Path) -> None:
     first, second = cheapest(synthetic_results(tmp_path), 2)
     results = with_probes(tmp_path, {second: (0.2, 0.3), first: (0.4, 0.1)})
-    found = outlook(results)
+    found = forecast(results)
     assert found is not None
     base = found.bases[0]
     assert [point.trial for point in base.points] == [first, second]
@@ -299,20 +299,20 @@ def test_an_outlook_begins_where_the_data_of_the_runs_end(tmp_path: Path) -> Non
     first, second = cheapest(synthetic_results(tmp_path), 2)
     results = with_probes(tmp_path, {first: (0.4, 0.1), second: (0.2, 0.3)})
     more = results.probes.assign(share=4 * results.probes["share"], examples=4 * results.probes["examples"])
-    found = outlook(replace(results, probes=pd.concat([results.probes, more[more["share"] > 1.0]])))
+    found = forecast(replace(results, probes=pd.concat([results.probes, more[more["share"] > 1.0]])))
     assert found is not None
     assert found.bases[0].examples == 4000
     less = results.probes[results.probes["share"] < 0.6].replace({"examples": {125: 130}})
-    found = outlook(replace(results, probes=less))
+    found = forecast(replace(results, probes=less))
     assert found is not None
     assert found.bases[0].examples == 1000
     assert not found.bases[0].points[0].now.measured
 
 
-def test_neighbours_that_may_change_places_are_named(tmp_path: Path) -> None:
+def test_neighbors_that_may_change_places_are_named(tmp_path: Path) -> None:
     first, second = cheapest(synthetic_results(tmp_path), 2)
     results = with_probes(tmp_path, {first: (0.30, 0.5), second: (0.29, 0.1)}, noise=0.01)
-    found = outlook(results)
+    found = forecast(results)
     assert found is not None
     later = found.bases[0].swaps[1]
     assert [(swap.cheaper, swap.dearer) for swap in later] == [(first, second)]
@@ -323,7 +323,7 @@ def test_neighbours_that_may_change_places_are_named(tmp_path: Path) -> None:
 def test_the_chance_of_changing_places_is_that_of_two_normal_forecasts(tmp_path: Path) -> None:
     pair = cheapest(synthetic_results(tmp_path), 2)
     results = with_probes(tmp_path, dict(zip(pair, [(0.30, 0.3), (0.29, 0.25)], strict=True)), noise=0.03)
-    found = outlook(results)
+    found = forecast(results)
     assert found is not None
     base = found.bases[0]
     ahead = base.seen.at(FACTORS[1] * base.examples)
@@ -337,7 +337,7 @@ def test_the_chance_of_changing_places_is_that_of_two_normal_forecasts(tmp_path:
 def test_the_order_is_that_of_now(tmp_path: Path) -> None:
     """They crossed within the curves, and go on as they are."""
     pair = cheapest(synthetic_results(tmp_path), 2)
-    found = outlook(with_probes(tmp_path, dict(zip(pair, [(0.30, 0.5), (0.33, 0.1)], strict=True))))
+    found = forecast(with_probes(tmp_path, dict(zip(pair, [(0.30, 0.5), (0.33, 0.1)], strict=True))))
     assert found is not None
     assert found.bases[0].swaps == ((), ())
 
@@ -349,7 +349,7 @@ def test_points_come_the_cheapest_first_and_the_sweeps_own_base(tmp_path: Path) 
     own = results.sweep.model.name
     further = [results.probes.assign(model=name, params=20) for name in ("0", "~")]
     tried = [results.probes.assign(**{knob: 2.0, "metric.accuracy": 0.1}) for knob in ("rate", "batch")]
-    found = outlook(replace(results, probes=pd.concat([*further, *tried, results.probes])))
+    found = forecast(replace(results, probes=pd.concat([*further, *tried, results.probes])))
     assert found is not None
     assert [(base.model, base.params) for base in found.bases] == [(own, 10), ("0", 20), ("~", 20)]
     for base in found.bases:
@@ -363,14 +363,14 @@ def test_a_share_that_half_of_the_points_lack_is_left_out_and_a_perfect_score_is
     first, second = cheapest(synthetic_results(tmp_path), 2)
     results = with_probes(tmp_path, {first: (0.4, 0.1), second: (0.2, 0.3)})
     table = results.probes
-    found = outlook(replace(results, probes=table[(table["trial"] != first) | (table["examples"] != 250)]))
+    found = forecast(replace(results, probes=table[(table["trial"] != first) | (table["examples"] != 250)]))
     assert found is not None
     assert [point.trial for point in found.bases[0].points] == [first, second]
     assert 250 not in found.bases[0].seen.examples
     perfect = table.assign(
         **{"metric.accuracy": table["metric.accuracy"].where(table["examples"] < 1000, 1.0)}
     )
-    found = outlook(replace(results, probes=perfect))
+    found = forecast(replace(results, probes=perfect))
     assert found is not None
     assert [point.now.value for point in found.bases[0].points] == pytest.approx([0.999, 0.999])
 
@@ -378,12 +378,12 @@ def test_a_share_that_half_of_the_points_lack_is_left_out_and_a_perfect_score_is
 def test_points_without_a_whole_curve_are_named(tmp_path: Path) -> None:
     one, two, three = cheapest(synthetic_results(tmp_path), 3)
     results = with_probes(tmp_path, {one: (0.4, 0.1), two: (0.3, 0.2), three: (0.2, 0.3)})
-    assert missing(results, outlook(results)) == []
+    assert missing(results, forecast(results)) == []
     assert missing_words([]) == ""
     table, own = results.probes, results.sweep.model.name
     gone = (table["trial"] == two) & table["examples"].isin([250, 500])
     gappy = replace(results, probes=table[~gone])
-    assert missing_words(missing(gappy, outlook(gappy))) == (
+    assert missing_words(missing(gappy, forecast(gappy))) == (
         f"Left out: trial {two} on {own} (it has no score on 250, 500 examples yet)."
     )
     failed = table[gone & (table["examples"] == 500)].assign(error="MemoryError: too large\nat line 1")
@@ -396,12 +396,12 @@ def test_points_without_a_whole_curve_are_named(tmp_path: Path) -> None:
     ]
     harmless = pd.concat(apart).assign(error="of no account")
     unlucky = replace(gappy, failed_probes=pd.concat([harmless, elsewhere, failed]))
-    assert [(gap.trial, gap.model, gap.why) for gap in missing(unlucky, outlook(unlucky))] == [
+    assert [(gap.trial, gap.model, gap.why) for gap in missing(unlucky, forecast(unlucky))] == [
         (two, own, "its run on 500 examples failed: MemoryError: too large"),
         (three, "other", "its run on 125 examples failed: MemoryError: too large"),
     ]
     few = replace(results, probes=table[table["examples"] > 400])
-    assert outlook(few) is None
+    assert forecast(few) is None
     assert [gap.trial for gap in missing(few, None)] == sorted([one, two, three])
     assert "(it has a score on 3 shares of the data, and a curve needs 5)" in missing_words(
         missing(few, None)
@@ -414,21 +414,21 @@ def test_points_without_a_whole_curve_are_named(tmp_path: Path) -> None:
         ),
     ]
     strange = replace(results, probes=pd.concat(apart))
-    assert {gap.why for gap in missing(strange, outlook(strange))} == {
+    assert {gap.why for gap in missing(strange, forecast(strange))} == {
         "it has too few shares of the data in common with the other points"
     }
 
 
 def test_the_report_says_how_to_get_an_outlook_and_then_shows_it(tmp_path: Path) -> None:
     bare = synthetic_results(tmp_path, probed=False)
-    assert outlook(bare) is None
+    assert forecast(bare) is None
     assert f"Run autotune probe {bare.folder}" in report_html(bare)
     first, second = cheapest(bare, 2)
     results = with_probes(tmp_path, {first: (0.4, 0.1), second: (0.2, 0.3)})
     page = report_html(results)
     assert "1,000 examples" in page
     assert "the order along the front is expected to hold" in page
-    figure = plot_outlook(results)
+    figure = plot_probe_forecast(results)
     measured = [trace for trace in figure.data if trace.mode == "lines+markers"]
     assert len(measured) == 2
     assert len(measured[0].x) == 7

@@ -25,7 +25,7 @@ from autotune.report.page import (
     figure_block,
     headline,
     knee_trial,
-    mean_luck,
+    mean_selection_bias,
     point_columns,
     point_rows,
     report_html,
@@ -36,9 +36,9 @@ from autotune.results.tables import (
     configuration,
     confirmed,
     front_table,
-    luck,
     mean_interval,
     quality,
+    selection_bias,
     trials_table,
     write_tables,
     write_whole,
@@ -265,15 +265,15 @@ class TestHeadline:
 
     def test_luck_is_positive_where_the_search_saw_too_much(self, results: SweepResults) -> None:
         accuracy = results.objectives[0]
-        assert luck(accuracy, 0.9, 0.8) == pytest.approx(0.1)
+        assert selection_bias(accuracy, 0.9, 0.8) == pytest.approx(0.1)
         loss = synthetic_results(
             Path("s"), objectives=("eval_loss", "trainable_params"), trials=3
         ).objectives[0]
-        assert luck(loss, 0.3, 0.4) == pytest.approx(0.1)
+        assert selection_bias(loss, 0.3, 0.4) == pytest.approx(0.1)
         front = results.front.set_index("trial")["accuracy"]
         means = results.confirmations.groupby("trial")["metric.accuracy"].mean()
-        assert mean_luck(results) == f"+{100 * (front - means).mean():.1f}{SPACE}%"
-        assert mean_luck(synthetic_results(Path("s"), confirm_seeds=0)) == ""
+        assert mean_selection_bias(results) == f"+{100 * (front - means).mean():.1f}{SPACE}%"
+        assert mean_selection_bias(synthetic_results(Path("s"), confirm_seeds=0)) == ""
 
 
 class TestPoints:

@@ -22,7 +22,7 @@ from autotune.sampler import posterior
 from autotune.sampler.candidates import Columns, every_configuration
 from autotune.sampler.history import Observation
 from autotune.sampler.pareto_sampler import ParetoSampler, default_startup
-from autotune.sampler.posterior import Belief, Objectives
+from autotune.sampler.posterior import Objectives, Posterior
 from search_spaces.parameters.types import Categorical, Config, Float, Int, Value
 from search_spaces.space import SearchSpace, config_key
 
@@ -241,9 +241,9 @@ def test_a_running_trial_lowers_the_acquisition_where_it_is() -> None:
     configs = [SPACE.sample(rng) for _ in range(12)]
     objectives = Objectives(np.ones(2), {1: cost}, {}, {}, [None, None])
 
-    def belief(pending: list[Config]) -> Belief:
+    def posterior(pending: list[Config]) -> Posterior:
         outcomes = np.array([[error(config), cost(config)] for config in configs])
-        return Belief(
+        return Posterior(
             objectives,
             SPACE.encode(configs),
             outcomes,
@@ -255,9 +255,9 @@ def test_a_running_trial_lowers_the_acquisition_where_it_is() -> None:
 
     candidates = [SPACE.sample(rng) for _ in range(200)]
     rows, known = SPACE.encode(candidates), objectives.known_outcomes(candidates, 2)
-    before = belief([]).acquisition(rows, known)
+    before = posterior([]).acquisition(rows, known)
     best = int(before.argmax())
-    assert belief([candidates[best]]).acquisition(rows, known)[best] < 0.5 * before[best]
+    assert posterior([candidates[best]]).acquisition(rows, known)[best] < 0.5 * before[best]
 
 
 def test_start_up_points_differ_while_all_are_running() -> None:
@@ -289,13 +289,13 @@ def test_enqueued_trials_are_not_repeated_and_take_no_place() -> None:
 def _seen_by(study: optuna.Study, monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
     """The arguments of the next belief."""
     seen: dict[str, np.ndarray] = {}
-    initial = Belief.__init__
+    initial = Posterior.__init__
 
-    def spy(self: Belief, objectives: Objectives, *arrays: np.ndarray) -> None:
+    def spy(self: Posterior, objectives: Objectives, *arrays: np.ndarray) -> None:
         seen.update(zip(("X", "outcomes", "pending", "known_pending", "failed"), arrays, strict=False))
         initial(self, objectives, *arrays)
 
-    monkeypatch.setattr(Belief, "__init__", spy)
+    monkeypatch.setattr(Posterior, "__init__", spy)
     SPACE.suggest(study.ask())
     return seen
 
@@ -443,14 +443,14 @@ def test_masks_are_never_empty() -> None:
     space = SearchSpace((*switches, *sizes), masks=("on",))
     columns, rng = Columns(space), np.random.default_rng(0)
     rows = np.concatenate([columns.random(64, rng), columns.startup(0, 64, 0)])
-    rows = np.concatenate([rows, columns.neighbours(rows, 200, 0.1, rng)])
+    rows = np.concatenate([rows, columns.neighbors(rows, 200, 0.1, rng)])
     assert all(not space.problems(config) for config in columns.configurations(rows))
 
 
-def test_neighbours_change_little_and_always_something() -> None:
+def test_neighbors_change_little_and_always_something() -> None:
     columns, rng = Columns(SPACE), np.random.default_rng(0)
     base = SPACE.encode([SPACE.default(family="lora")])
-    rows = columns.neighbours(base, 300, 0.05, rng)
+    rows = columns.neighbors(base, 300, 0.05, rng)
     configs = SPACE.decode(rows)
     for config in configs:
         SPACE.validate(config)
@@ -477,7 +477,7 @@ def test_rows_stand_for_exactly_the_configurations_they_become() -> None:
     )
     columns, rng = Columns(space), np.random.default_rng(0)
     rows = np.concatenate([columns.random(100, rng), columns.startup(3, 50, 1)])
-    rows = np.concatenate([rows, columns.neighbours(rows, 300, 0.01, rng)])
+    rows = np.concatenate([rows, columns.neighbors(rows, 300, 0.01, rng)])
     configs = columns.configurations(rows)
     for config in configs:
         space.validate(config)
@@ -488,7 +488,7 @@ def test_rows_stand_for_exactly_the_configurations_they_become() -> None:
 def test_fixed_values_hold_wherever_they_are_active() -> None:
     columns, rng = Columns(SPACE, {"family": "lora", "rank": 4, "unknown": 1}), np.random.default_rng(0)
     rows = columns.random(20, rng)
-    rows = np.concatenate([rows, columns.neighbours(rows, 100, 0.2, rng), columns.startup(0, 16, 0)])
+    rows = np.concatenate([rows, columns.neighbors(rows, 100, 0.2, rng), columns.startup(0, 16, 0)])
     assert {(c["family"], c["rank"]) for c in columns.configurations(rows)} == {("lora", 4)}
 
 

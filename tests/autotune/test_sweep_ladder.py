@@ -15,7 +15,7 @@ from rich.console import Console
 from autotune.cli.live_display import PlainProgress
 from autotune.cli.status import finished, overview, overview_json
 from autotune.engine.sweep_run import SweepInterruptedError, run_sweep
-from autotune.ladder.promotion import Climb
+from autotune.ladder.promotion import PromotionScheduler
 from autotune.ladder.rungs import SLOW_FAMILIES
 from autotune.ledger.ledger import open_ledger, read_ledger, read_sweep
 from autotune.report.page import report_html
@@ -34,10 +34,10 @@ EPOCHS_3 = {**SPACE, "parameters": {**SPACE["parameters"], "epochs": 3}}  # type
 
 @pytest.fixture
 def sweep(tiny_model, reviews) -> Sweep:
-    return on_ladder(tiny_model, reviews)
+    return scheduler(tiny_model, reviews)
 
 
-def on_ladder(tiny_model: Any, reviews: Path, **changes: Any) -> Sweep:
+def scheduler(tiny_model: Any, reviews: Path, **changes: Any) -> Sweep:
     given = {"ladder": True, "space": EPOCHS_3, "budget": {"trials": 10}, "confirm": {"seeds": 0}, **changes}
     return small_sweep(tiny_model("bert"), reviews, **given)
 
@@ -45,7 +45,7 @@ def on_ladder(tiny_model: Any, reviews: Path, **changes: Any) -> Sweep:
 @pytest.fixture(scope="module")
 def whole(tiny_model, reviews, tmp_path_factory) -> SweepResults:
     """The sweep, uninterrupted."""
-    return run_sweep(on_ladder(tiny_model, reviews), tmp_path_factory.mktemp("whole") / "out")
+    return run_sweep(scheduler(tiny_model, reviews), tmp_path_factory.mktemp("whole") / "out")
 
 
 def stop_at(count: int):
@@ -63,8 +63,8 @@ def states(folder: Path) -> set[str]:
 def waiting_states(folder: Path) -> set[str]:
     """The files that the paused trials of a folder need, by what its ledger says."""
     on = read_scheduler(read_sweep(folder), read_ledger(folder, read_sweep(folder)))
-    waiting = (c for c in on.climb.climbers.values() if c.status == "waiting")
-    return {f"{climber.number}-{climber.rung}.safetensors" for climber in waiting}
+    waiting = (c for c in on.promotion.candidates.values() if c.status == "waiting")
+    return {f"{candidate.number}-{candidate.rung}.safetensors" for candidate in waiting}
 
 
 def what_was_found(results: SweepResults) -> list[tuple[Any, ...]]:
@@ -98,7 +98,7 @@ def test_a_sweep_climbs_and_the_front_is_of_those_at_the_top(sweep, tmp_path):
 def test_at_the_top_trials_are_what_they_are_without_a_ladder(whole, tiny_model, reviews, tmp_path):
     climbed = whole.trials
     alone = run_sweep(
-        on_ladder(tiny_model, reviews, ladder=False, budget={"trials": 3}), tmp_path / "out"
+        scheduler(tiny_model, reviews, ladder=False, budget={"trials": 3}), tmp_path / "out"
     ).trials
     # The first three are the families' defaults, with the same seeds.
     pairs = [(climbed.iloc[i], alone.iloc[i]) for i in range(3) if climbed["status"].iloc[i] == "complete"]
@@ -170,23 +170,23 @@ def test_what_belongs_to_nobody_is_swept_out(sweep, tmp_path):
 
 def test_a_larger_budget_lets_those_that_wait_go_on(tiny_model, reviews, tmp_path):
     ladder = {"random_share": 1}
-    small = on_ladder(tiny_model, reviews, ladder=ladder, budget={"flops": 1.0})
+    small = scheduler(tiny_model, reviews, ladder=ladder, budget={"flops": 1.0})
     assert run_sweep(small, tmp_path / "out").trials["status"].tolist() == ["paused"]
-    larger = on_ladder(tiny_model, reviews, ladder=ladder, budget={"trials": 2})
+    larger = scheduler(tiny_model, reviews, ladder=ladder, budget={"trials": 2})
     watcher = Watcher()
     assert run_sweep(larger, tmp_path / "out", watcher).trials["status"].tolist() == ["complete"] * 2
     assert watcher.started == [0, 0, 1, 1, 1]
 
 
 def test_even_one_trial_reaches_the_top(tiny_model, reviews, tmp_path):
-    results = run_sweep(on_ladder(tiny_model, reviews, budget={"trials": 1}), tmp_path / "out")
+    results = run_sweep(scheduler(tiny_model, reviews, budget={"trials": 1}), tmp_path / "out")
     assert results.trials["status"].tolist() == ["complete"]
 
 
 def test_flops_count_what_was_trained(tiny_model, reviews, tmp_path):
-    first = run_sweep(on_ladder(tiny_model, reviews, budget={"trials": 1}), tmp_path / "one").trials
+    first = run_sweep(scheduler(tiny_model, reviews, budget={"trials": 1}), tmp_path / "one").trials
     flops = float(first["cost.train_flops"].iloc[0])
-    sweep = on_ladder(tiny_model, reviews, ladder={"random_share": 0}, budget={"flops": 0.5 * flops})
+    sweep = scheduler(tiny_model, reviews, ladder={"random_share": 0}, budget={"flops": 0.5 * flops})
     trials = run_sweep(sweep, tmp_path / "out").trials
     spent = (trials["cost.train_flops"] * trials["share"]).sum()
     assert 0.5 * flops <= spent < 0.9 * flops
@@ -217,7 +217,7 @@ def test_the_sampler_is_told_of_the_lower_rungs(whole):
     assert len(low) >= 2
     assert np.ptp(carried) < 1e-9
     assert np.ptp([seen.variances[0] for seen in seen_low.values()]) == 0
-    (model,) = on.climb.models().values()
+    (model,) = on.promotion.models().values()
     assert model.variance[0] > model.variance[1] > model.variance[2] == 0
 
 
@@ -248,7 +248,7 @@ def test_a_trial_that_fails_on_the_way_up(tiny_model, reviews, tmp_path, monkeyp
         original(run, float("nan") if lora and run._step == 2 else loss, seconds)
 
     monkeypatch.setattr(Run, "update", diverging)
-    everyone = on_ladder(tiny_model, reviews, ladder={"random_share": 1}, budget={"trials": 4})
+    everyone = scheduler(tiny_model, reviews, ladder={"random_share": 1}, budget={"trials": 4})
     results = run_sweep(everyone, tmp_path / "out")
     failed = results.trials[results.trials["status"] == "failed"]
     assert not failed.empty
@@ -263,7 +263,7 @@ def test_a_worker_that_dies_on_the_way_up_is_tried_again_but_not_for_ever(sweep,
 
     def dying(executor: LocalExecutor) -> tuple[int, TrialResult]:
         ticket, spec = executor._queue[0]
-        climbing = spec.stretch is not None and spec.stretch.start is not None
+        climbing = spec.segment is not None and spec.segment.start is not None
         if climbing and (not lost or ticket == lost[0]):
             executor._queue.popleft()
             lost.append(ticket)
@@ -280,10 +280,10 @@ def test_a_worker_that_dies_on_the_way_up_is_tried_again_but_not_for_ever(sweep,
 
 
 def test_who_is_given_up_stays_so(sweep, tmp_path, monkeypatch):
-    def hopeless(climb: Climb) -> list[Any]:
-        return [c for c in climb.climbers.values() if c.status == "waiting" and c.rung == 0][:1]
+    def prunable(promotion: PromotionScheduler) -> list[Any]:
+        return [c for c in promotion.candidates.values() if c.status == "waiting" and c.rung == 0][:1]
 
-    monkeypatch.setattr(Climb, "hopeless", hopeless)
+    monkeypatch.setattr(PromotionScheduler, "hopeless", prunable)
     results = run_sweep(sweep, tmp_path / "out")
     stopped = results.trials[results.trials["status"] == "stopped"]
     assert not stopped.empty
@@ -302,7 +302,7 @@ def test_who_is_given_up_stays_so(sweep, tmp_path, monkeypatch):
     "executor", ["packed", pytest.param({"name": "processes", "workers": 2}, marks=pytest.mark.slow)]
 )
 def test_it_climbs_with_every_executor_here(executor, tiny_model, reviews, tmp_path):
-    results = run_sweep(on_ladder(tiny_model, reviews, executor=executor), tmp_path / "out")
+    results = run_sweep(scheduler(tiny_model, reviews, executor=executor), tmp_path / "out")
     assert results.ladder is not None
     assert results.ladder.settled
     assert results.ladder.reached[0] == 10
@@ -313,41 +313,41 @@ def test_it_climbs_with_every_executor_here(executor, tiny_model, reviews, tmp_p
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
 def test_it_climbs_with_every_sampler(sampler, tiny_model, reviews, tmp_path):
     results = run_sweep(
-        on_ladder(tiny_model, reviews, sampler=sampler, budget={"trials": 6}), tmp_path / "out"
+        scheduler(tiny_model, reviews, sampler=sampler, budget={"trials": 6}), tmp_path / "out"
     )
     assert (results.trials["status"] == "complete").sum() in range(1, 6)
 
 
 @pytest.mark.parametrize("judge", ["score", "loss"])
 def test_a_rung_is_judged_by_what_the_sweep_says(judge, tiny_model, reviews, tmp_path):
-    sweep = on_ladder(tiny_model, reviews, ladder={"judge": judge}, budget={"trials": 5})
+    sweep = scheduler(tiny_model, reviews, ladder={"judge": judge}, budget={"trials": 5})
     results = run_sweep(sweep, tmp_path / "out")
-    climb = read_scheduler(results.sweep, read_ledger(results.folder, results.sweep)).climb
+    promotion = read_scheduler(results.sweep, read_ledger(results.folder, results.sweep)).promotion
     first = results.curves.groupby("trial").nth(0).set_index("trial")
-    for number, climber in climb.climbers.items():
+    for number, candidate in promotion.candidates.items():
         row = first.loc[number]
         expected = row["metric.eval_loss"] if judge == "loss" else -row["metric.accuracy"]
-        assert climber.values[0][0] == pytest.approx(expected)
-        assert climber.outcomes[0][0] == pytest.approx(-row["metric.accuracy"])
+        assert candidate.values[0][0] == pytest.approx(expected)
+        assert candidate.outcomes[0][0] == pytest.approx(-row["metric.accuracy"])
         cost = results.trials.set_index("trial").loc[number, "cost.trainable_params"]
-        assert climber.values[0][1] == float(results.objectives[1].loss(cost))
+        assert candidate.values[0][1] == float(results.objectives[1].loss(cost))
 
 
 def test_measured_costs_climb_too(tiny_model, reviews, tmp_path):
-    sweep = on_ladder(tiny_model, reviews, objectives=["accuracy", "train_seconds"], budget={"trials": 5})
+    sweep = scheduler(tiny_model, reviews, objectives=["accuracy", "train_seconds"], budget={"trials": 5})
     results = run_sweep(sweep, tmp_path / "out")
     assert results.front["train_seconds"].gt(0).all()
 
 
 def test_the_front_is_confirmed_in_one_piece(tiny_model, reviews, tmp_path):
-    sweep = on_ladder(tiny_model, reviews, budget={"trials": 4}, confirm={"seeds": 1, "points": 1})
+    sweep = scheduler(tiny_model, reviews, budget={"trials": 4}, confirm={"seeds": 1, "points": 1})
     results = run_sweep(sweep, tmp_path / "out")
     assert results.confirmations["test.accuracy"].between(0, 1).all()
     assert len(results.confirmations) == 1
 
 
 def test_it_is_seen_who_came_how_far_and_whether_to_believe_it(tiny_model, reviews, tmp_path):
-    sweep = on_ladder(tiny_model, reviews, ladder={"random_share": 0.6, "min": "12%"})
+    sweep = scheduler(tiny_model, reviews, ladder={"random_share": 0.6, "min": "12%"})
     console = Console(file=io.StringIO(), width=200)
     with PlainProgress(console) as watcher:
         results = run_sweep(sweep, tmp_path / "out", watcher)
@@ -374,7 +374,7 @@ def test_a_few_trials_measure_nothing_and_say_so(whole):
 
 
 def test_without_a_ladder_there_is_none(tiny_model, reviews, tmp_path):
-    results = run_sweep(on_ladder(tiny_model, reviews, ladder=False, budget={"trials": 2}), tmp_path / "out")
+    results = run_sweep(scheduler(tiny_model, reviews, ladder=False, budget={"trials": 2}), tmp_path / "out")
     assert results.ladder is None
     assert "ladder" not in overview_json(results)
     assert '<section id="ladder">' not in report_html(results)
@@ -383,7 +383,7 @@ def test_without_a_ladder_there_is_none(tiny_model, reviews, tmp_path):
 
 
 def test_defaults_are_spelt_out_and_read_back(tiny_model, reviews, tmp_path):
-    sweep = on_ladder(tiny_model, reviews)
+    sweep = scheduler(tiny_model, reviews)
     assert sweep.ladder is not None
     assert sweep.ladder.ladder.rungs == pytest.approx((0.2, 0.2**0.5, 1.0))
     assert sweep.ladder.first_rung == dict(SLOW_FAMILIES)
@@ -391,9 +391,9 @@ def test_defaults_are_spelt_out_and_read_back(tiny_model, reviews, tmp_path):
     again = load_sweep(tmp_path / "sweep.yaml")
     assert again == sweep
     assert same_search(again, sweep) == []
-    other = on_ladder(tiny_model, reviews, ladder={"min": "25%"})
+    other = scheduler(tiny_model, reviews, ladder={"min": "25%"})
     assert same_search(sweep, other) == ["ladder.min"]
-    assert same_search(sweep, on_ladder(tiny_model, reviews, ladder=None)) == ["ladder"]
+    assert same_search(sweep, scheduler(tiny_model, reviews, ladder=None)) == ["ladder"]
 
 
 @pytest.mark.parametrize(
@@ -419,17 +419,17 @@ def test_defaults_are_spelt_out_and_read_back(tiny_model, reviews, tmp_path):
 )
 def test_a_wrong_ladder_names_the_field_and_the_fix(given, message, tiny_model, reviews):
     with pytest.raises(InvalidInputError, match=message):
-        on_ladder(tiny_model, reviews, ladder=given)
+        scheduler(tiny_model, reviews, ladder=given)
 
 
 def test_all_that_is_wrong_is_said_at_once(tiny_model, reviews):
     with pytest.raises(InvalidInputError) as caught:
-        on_ladder(tiny_model, reviews, ladder={"min": 2, "eta": 0}, budget={})
+        scheduler(tiny_model, reviews, ladder={"min": 2, "eta": 0}, budget={})
     assert {problem.where for problem in caught.value.problems} == {"ladder.min", "ladder.eta", "budget"}
 
 
 def test_a_ladder_is_not_put_under_a_sweep_that_had_none(sweep, tiny_model, reviews, tmp_path):
-    run_sweep(on_ladder(tiny_model, reviews, ladder=False, budget={"trials": 1}), tmp_path / "out")
+    run_sweep(scheduler(tiny_model, reviews, ladder=False, budget={"trials": 1}), tmp_path / "out")
     with pytest.raises(InvalidInputError, match="another sweep: ladder differ"):
         run_sweep(sweep, tmp_path / "out")
 

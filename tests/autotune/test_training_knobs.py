@@ -1,4 +1,4 @@
-"""Sweeps over the optimiser, the cool-down and the sequence length: costs, search and resumption."""
+"""Sweeps over the optimizer, the cool-down and the sequence length: costs, search and resumption."""
 
 from __future__ import annotations
 

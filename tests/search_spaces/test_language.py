@@ -19,7 +19,7 @@ from search_spaces.language.constraints import Comparison, Constraint, read_cons
 from search_spaces.language.includes import merged
 from search_spaces.language.loader import load_space
 from search_spaces.language.yaml_io import dump_yaml, parse_yaml
-from search_spaces.parameters.centered import REACH, UNITS_PER_SCALE, Centred
+from search_spaces.parameters.centered import REACH, UNITS_PER_SCALE, Centered
 from search_spaces.parameters.structured import RankProfile, TargetSubset, chosen_targets, rank_at
 from search_spaces.parameters.types import Categorical, Float, Int, LayerRange, adapted_layers
 from search_spaces.space import SearchSpace
@@ -335,7 +335,7 @@ def test_switches_are_read_back_as_targets() -> None:
     assert len({family.cost(config, BERT) for config in both}) == 1
 
 
-# --- neighbouring layers
+# --- neighboring layers
 
 
 def test_a_range_of_layers_is_a_count_and_a_start() -> None:
@@ -380,21 +380,21 @@ def test_the_ranks_of_a_profile(level: int, slope: float, bump: float, ranks: tu
     assert rank_at({"rank.level": level}, "rank", 0, 1, 64) == level
 
 
-# --- a centre and a scale
+# --- a center and a scale
 
 
 def test_a_centre_and_a_scale_in_place_of_bounds() -> None:
     entry = {"center": 3e-4, "scale": 0.5}
     rate = lora({"lora.learning_rate": entry}).space["lora.learning_rate"]
-    assert isinstance(rate, Centred)
+    assert isinstance(rate, Centered)
     assert (rate.kind, rate.default) == ("log", 3e-4)
     assert rate.low == pytest.approx(3e-8)
     assert rate.high == pytest.approx(3.0)
     rank = lora({"lora.rank": {"center": 8, "scale": 0.3, "high": 100}}).space["lora.rank"]
-    assert isinstance(rank, Centred)
+    assert isinstance(rank, Centered)
     assert (rank.whole, rank.low, rank.high, rank.default) == (True, 1, 100, 8)
     dropout = lora({"lora.dropout": {"center": 0.05, "scale": 0.5, "kind": "logit"}}).space["lora.dropout"]
-    assert isinstance(dropout, Centred)
+    assert isinstance(dropout, Centered)
     assert dropout.high == 0.95
     for loaded in (lora({"lora.learning_rate": entry}), lora({"lora.rank": {"center": 8, "scale": 0.3}})):
         assert load_space(parse_yaml(dump_yaml(loaded.spec))).space == loaded.space
@@ -446,17 +446,17 @@ def test_forms_can_be_switched_off_again() -> None:
 
 
 @st.composite
-def centred(draw: st.DrawFn) -> Centred:
+def centered(draw: st.DrawFn) -> Centered:
     kind = draw(st.sampled_from(["linear", "log", "logit"]))
     whole = kind != "logit" and draw(st.booleans())
-    centre = {"linear": st.floats(-100, 100), "log": st.floats(1e-4, 1e4), "logit": st.floats(1e-3, 0.999)}
-    value = draw(st.integers(1, 500)) if whole else draw(centre[kind])
-    return Centred(name="x", centre=value, scale=draw(st.floats(0.05, 3)), kind=kind, whole=whole)
+    center = {"linear": st.floats(-100, 100), "log": st.floats(1e-4, 1e4), "logit": st.floats(1e-3, 0.999)}
+    value = draw(st.integers(1, 500)) if whole else draw(center[kind])
+    return Centered(name="x", center=value, scale=draw(st.floats(0.05, 3)), kind=kind, whole=whole)
 
 
 @settings(deadline=None, max_examples=60)
-@given(centred(), st.floats(-3, 4), st.integers(0, 2**32 - 1))
-def test_centred_values_survive_their_encoding(parameter: Centred, unit: float, seed: int) -> None:
+@given(centered(), st.floats(-3, 4), st.integers(0, 2**32 - 1))
+def test_centred_values_survive_their_encoding(parameter: Centered, unit: float, seed: int) -> None:
     low, high = parameter.unit_range
     assert low <= 0.5 <= high
     distribution = parameter.distribution()
@@ -475,7 +475,7 @@ def test_centred_values_survive_their_encoding(parameter: Centred, unit: float, 
 
 
 def test_one_scale_is_a_fixed_step_of_the_encoding_and_draws_fall_around_the_centre() -> None:
-    rate = Centred(name="x", centre=1e-3, scale=0.5, kind="log")
+    rate = Centered(name="x", center=1e-3, scale=0.5, kind="log")
     assert rate.to_unit(1e-3) == pytest.approx(0.5)
     assert rate.to_unit(1e-2) - rate.to_unit(1e-3) == pytest.approx(2 * UNITS_PER_SCALE)
     assert rate.unit_range == pytest.approx((0.5 - REACH * UNITS_PER_SCALE, 0.5 + REACH * UNITS_PER_SCALE))
@@ -484,14 +484,14 @@ def test_one_scale_is_a_fixed_step_of_the_encoding_and_draws_fall_around_the_cen
     # Standard errors 0.022 and 0.016: five of them pass by chance with p = 6e-7.
     assert abs(scales.mean()) < 0.11
     assert abs(scales.std() - 1) < 0.08
-    cut = Centred(name="x", centre=0.1, scale=1.0, low=0.0)
+    cut = Centered(name="x", center=0.1, scale=1.0, low=0.0)
     values = np.array([SearchSpace((cut,)).sample(rng)["x"] for _ in range(500)])
     assert (values == 0).sum() < 5
 
 
 def test_a_centred_parameter_refuses_what_it_cannot_be() -> None:
-    whole = Centred(name="x", centre=8, scale=1.0, whole=True)
+    whole = Centered(name="x", center=8, scale=1.0, whole=True)
     assert whole.problem(8.0) is not None
     assert whole.problem(True) is not None
     assert whole.problem(1e9) is not None
-    assert Centred(name="x", centre=0.5, scale=1.0).problem("1") is not None
+    assert Centered(name="x", center=0.5, scale=1.0).problem("1") is not None

@@ -73,7 +73,7 @@ def test_roberta_base_has_a_heavy_head() -> None:
 
 
 def test_gpt2_ties_its_output_to_its_embeddings() -> None:
-    """GPT-2 small: 124,439,808 parameters, 85 M of them in the layers and the last normalisation."""
+    """GPT-2 small: 124,439,808 parameters, 85 M of them in the layers and the last normalization."""
     shape = read_shape(GPT2Config(), "causal-lm")
     assert shape.base_parameters == 124_439_808
     assert shape.body_parameters == 124_439_808 - (50257 + 1024) * 768
@@ -141,7 +141,7 @@ def test_deberta_shares_its_projections_or_has_them_apart() -> None:
     assert {m.role for m in shared.matrices if m.positions == 10} == {"q", "k"}
     assert [m.positions for m in apart.matrices] == [0] * 6
     assert (shared.position_matrices, apart.position_matrices) == ((), ((32, 32), (32, 32)))
-    assert apart.input_matrices == ((3 * 32, 32),), "the convolution over three neighbours"
+    assert apart.input_matrices == ((3 * 32, 32),), "the convolution over three neighbors"
     with pytest.raises(ValueError, match="projects positions that nothing reads"):
         read_shape(DebertaV2Config(**SMALL, relative_attention=True, share_att_key=True), "regression")
 

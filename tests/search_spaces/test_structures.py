@@ -1,4 +1,4 @@
-"""Ranks over the layers, roles as switches and neighbouring layers, held equal to real models."""
+"""Ranks over the layers, roles as switches and neighboring layers, held equal to real models."""
 
 from __future__ import annotations
 

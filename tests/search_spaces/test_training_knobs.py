@@ -102,7 +102,7 @@ def test_what_is_spelt_out_reads_back_as_the_same_space(parameters: dict[str, An
         ({"optimizer": "lyon"}, "Did you mean 'lion'?"),
         ({"optimizer": 3}, "3 is not a choice"),
         ({"optimizer": {"choices": "lion"}}, "is not a list of choices"),
-        ({"optimiser": "lion"}, "Did you mean 'optimizer'?"),
+        ({"optimizer": "lion"}, "Did you mean 'optimizer'?"),
         ({"lion.learning_rate_factor": 0.1}, "Add lion to the choices of optimizer."),
         ({"optimizer": "adamw", "lion.learning_rate_factor": 0.1}, "Add lion to the choices of optimizer."),
         ({"optimizer": "lion", "lion.learning_rate_factor": 0}, "0 is impossible"),

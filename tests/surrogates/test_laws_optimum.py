@@ -244,7 +244,7 @@ def test_slopes_are_covered_as_often_as_they_say() -> None:
 
 
 def test_no_trend_is_mostly_seen_as_none() -> None:
-    """The Bayes factor favours the truth in 9 of 10 tables or more; fewer than 32 of 40 has odds below 0.01."""
+    """The Bayes factor favors the truth in 9 of 10 tables or more; fewer than 32 of 40 has odds below 0.01."""
     calm = 0
     for seed in range(40):
         found = {trend.name: trend for trend in trends_along(front(seed=seed), "cost", ["dropout"])}
@@ -259,8 +259,8 @@ def test_few_points_leave_the_odds_even() -> None:
 
 def test_front_by_hand() -> None:
     cost, accuracy = np.array([3.0, 1.0, 2.0, 4.0]), np.array([0.8, 0.5, 0.4, 0.8])
-    assert front_of(cost, accuracy, maximise=True).tolist() == [1, 0]
-    assert front_of(cost, accuracy, maximise=False).tolist() == [1, 2]
+    assert front_of(cost, accuracy, maximize=True).tolist() == [1, 0]
+    assert front_of(cost, accuracy, maximize=False).tolist() == [1, 2]
 
 
 def test_fronts_without_a_trend_to_find_raise() -> None:

@@ -40,8 +40,8 @@ def test_later_points_count_for_more() -> None:
     """Weights of 1, 2, 4, 8 and 16 where they halve every doubling."""
     u = np.log(2.0) * np.arange(5)
     law = _fit(u, -0.2 * u[None], "halving 1")
-    assert law.centre == pytest.approx(np.log(2.0) * (0 + 2 + 8 + 24 + 64) / 31)
-    assert law.level[0] == pytest.approx(-0.2 * law.centre)
+    assert law.center == pytest.approx(np.log(2.0) * (0 + 2 + 8 + 24 + 64) / 31)
+    assert law.level[0] == pytest.approx(-0.2 * law.center)
 
 
 def test_held_out_forecasts_and_intervals_worked_by_hand() -> None:

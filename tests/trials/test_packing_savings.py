@@ -15,7 +15,7 @@ from transformers import BertConfig, BertModel
 from tests.trials.test_packing import agree, alone, packed, runner, spec
 from trials.execution.runner import Runner
 from trials.packing.joined_model import CannotJoinError, Rows, frozen_layers, join
-from trials.packing.layer_gates import Arrived, Gate, Passage, first_token_of, reads_first_token
+from trials.packing.layer_gates import EarlyExit, Gate, LayerSchedule, first_token_of, reads_first_token
 from trials.packing.lora import add_products, plain_factors
 from trials.packing.pack import Pack
 from trials.packing.prefix_cache import PrefixCache
@@ -172,7 +172,7 @@ def test_the_first_token_alone_gives_the_same_logits_and_gradients(
     batch = collate(runner.data.splits["train"][:8], runner.data.tokenizer)
     labels = batch.pop("labels")
     rows = Rows([(0, slice(0, 8))])
-    joined = join(base.model, {0: model}, rows, base.shape.layers_path, Passage())
+    joined = join(base.model, {0: model}, rows, base.shape.layers_path, LayerSchedule())
     last = joined.get_submodule(base.shape.layers_path)[-1]
     assert isinstance(last, Gate)
     assert last._first_token is not None
@@ -188,14 +188,14 @@ def test_the_first_token_alone_gives_the_same_logits_and_gradients(
 
 
 def test_a_gate_begins_and_ends_where_it_is_told():
-    way = Passage()
+    way = LayerSchedule()
     layers = nn.Sequential(*(Gate(nn.Linear(4, 4), number, way) for number in range(3)))
     x = torch.randn(2, 4)
     whole, first = layers(x), layers[0](x)
     way.start, way.hidden = 1, first
     torch.testing.assert_close(layers(torch.zeros(2, 4)), whole)
     way.stop = 2
-    with pytest.raises(Arrived):
+    with pytest.raises(EarlyExit):
         layers(x)
     torch.testing.assert_close(way.hidden, layers[1].layer(first))
     assert layers[0].in_features == 4

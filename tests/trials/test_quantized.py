@@ -110,7 +110,7 @@ def logits(base: Base) -> torch.Tensor:
 def test_adapters_on_four_bits_compute_as_on_the_numbers_that_the_bits_stand_for(
     kind: str, runners: Callable[[str, str], Runner]
 ) -> None:
-    """The same outputs and gradients as on a base in fp32 that has the dequantised weights."""
+    """The same outputs and gradients as on a base in fp32 that has the dequantized weights."""
     base = runners(kind, "nf4").base
     plain = dequantized(base)
     inputs = {
@@ -264,9 +264,9 @@ def test_what_reads_the_weights_is_left_out_with_its_reason(tiny_model: Callable
     shape = read_shape(folder, "sequence-classification", quantized=True)
     loaded = load_space({"families": ["lora", "full", "oft"]}, shape=shape)
     assert loaded.left_out == dict.fromkeys(
-        ("full", "oft"), "it reads or changes the weights themselves, and they are quantised"
+        ("full", "oft"), "it reads or changes the weights themselves, and they are quantized"
     )
-    assert loaded.narrowed["lora.init"] == "pissa reads the weights, which are quantised"
+    assert loaded.narrowed["lora.init"] == "pissa reads the weights, which are quantized"
     assert loaded.space["lora.dora"].choices == (False,)  # type: ignore[attr-defined]
     assert loaded.space["lora.init"].choices == ("kaiming", "orthogonal")  # type: ignore[attr-defined]
     spec = {"families": ["lora"], "parameters": {"lora.init": "pissa"}}

@@ -117,9 +117,9 @@ def test_the_largest_model_is_foretold_by_the_others_alone() -> None:
     truth = 2.0 + 60 / 5e6**0.4 + 900 / 1048576**0.5
     found = check_largest(points(truth))
     assert found.error == pytest.approx(0.0, abs=1e-3)
-    assert found.low <= found.foretold <= found.high
+    assert found.low <= found.predicted <= found.high
     wrong = check_largest(points(1.5 * truth))
-    assert (wrong.foretold, wrong.low, wrong.high) == (found.foretold, found.low, found.high)
+    assert (wrong.predicted, wrong.low, wrong.high) == (found.predicted, found.low, found.high)
     assert not wrong.within
     assert wrong.error == pytest.approx(1 / 1.5 - 1, abs=1e-3)
 

@@ -15,7 +15,7 @@ from search_spaces.language.loader import load_space
 from tests.trials.test_training import COMMON, classification
 from trials.execution.runner import Runner
 from trials.packing.pack import Pack
-from trials.records import Fidelity, Stretch, TrialResult, TrialSpec, TrialStatus
+from trials.records import Fidelity, Segment, TrialResult, TrialSpec, TrialStatus
 from trials.tasks.specs import ModelSpec, TaskSpec
 from trials.training.checkpoint import TrainingState
 from trials.training.run import Run, finish
@@ -35,17 +35,17 @@ def config_of(runner: Runner, family: str, **changes: object) -> dict[str, objec
     return {**space.default(family=family), **COMMON, **changes}
 
 
-def stretches(folder: Path, shares: tuple[float, ...] = SHARES) -> list[Stretch]:
+def stretches(folder: Path, shares: tuple[float, ...] = SHARES) -> list[Segment]:
     paths = [str(folder / f"{place}.safetensors") for place in range(len(shares))]
     starts = [None, *paths]
-    return [Stretch(*args) for args in zip(shares, starts, paths, strict=False)]
+    return [Segment(*args) for args in zip(shares, starts, paths, strict=False)]
 
 
 def in_stretches(runner: Runner, spec: TrialSpec, folder: Path) -> tuple[Run, list[TrialResult]]:
     """The last run and all results, with other draws and another configuration between the stretches."""
     results = []
-    for stretch in stretches(folder):
-        run = Run(runner.base, runner.data, replace(spec, stretch=stretch))
+    for segment in stretches(folder):
+        run = Run(runner.base, runner.data, replace(spec, segment=segment))
         results.append(finish(run))
         torch.manual_seed(12345)
     return run, results
@@ -111,25 +111,25 @@ def test_a_language_model_goes_on(tiny_model, write_jsonl, tmp_path: Path) -> No
 def test_without_its_state_a_run_begins_again(damage: str, runner: Runner, tmp_path: Path) -> None:
     spec = TrialSpec(config_of(runner, "lora"), seed=5, fidelity=SHORT)
     first, second, _ = stretches(tmp_path)
-    runner.run(replace(spec, stretch=first))
-    expected = runner.run(replace(spec, stretch=second))
+    runner.run(replace(spec, segment=first))
+    expected = runner.run(replace(spec, segment=second))
     file = Path(str(first.end))
     if damage == "gone":
         file.unlink()
     elif damage == "cut short":
         file.write_bytes(file.read_bytes()[:-100])
     else:
-        runner.run(replace(spec, seed=6, stretch=first))
-    again = runner.run(replace(spec, stretch=second))
+        runner.run(replace(spec, seed=6, segment=first))
+    again = runner.run(replace(spec, segment=second))
     assert again.status == TrialStatus.PAUSED
     assert again.metrics == pytest.approx(expected.metrics, abs=1e-6)
 
 
 def test_a_state_is_read_back_and_holds_no_weights_of_the_base(runner: Runner, tmp_path: Path) -> None:
     spec = TrialSpec(config_of(runner, "lora", **{"lora.rank": 1}), seed=5, fidelity=SHORT)
-    stretch = stretches(tmp_path)[0]
-    result = runner.run(replace(spec, stretch=stretch))
-    state = TrainingState.load(str(stretch.end), spec)
+    segment = stretches(tmp_path)[0]
+    result = runner.run(replace(spec, segment=segment))
+    state = TrainingState.load(str(segment.end), spec)
     assert state is not None
     numbers = sum(x.numel() for n, x in state.tensors.items() if n.startswith("weights/"))
     assert numbers == result.trainable_params
@@ -142,7 +142,7 @@ def test_a_run_too_short_for_its_rungs_has_a_step_in_each_stretch(runner: Runner
     spec = TrialSpec(
         config_of(runner, "norm", epochs=1), fidelity=Fidelity(train_samples=32, eval_samples=20)
     )
-    results = [runner.run(replace(spec, stretch=stretch)) for stretch in stretches(tmp_path, (0.01, 0.02))]
+    results = [runner.run(replace(spec, segment=segment)) for segment in stretches(tmp_path, (0.01, 0.02))]
     assert [(r.status, r.curve[-1].step) for r in results] == [("paused", 1), ("complete", 2)]
     assert not (tmp_path / "1.safetensors").exists()
 
@@ -151,7 +151,7 @@ def test_a_disk_without_room_is_said(runner: Runner, tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
     spec = TrialSpec(
-        config_of(runner, "norm"), fidelity=SHORT, stretch=Stretch(0.1, None, str(blocked / "x"))
+        config_of(runner, "norm"), fidelity=SHORT, segment=Segment(0.1, None, str(blocked / "x"))
     )
     with pytest.raises(OSError, match="file"):
         runner.run(spec)
@@ -165,8 +165,8 @@ def test_packed_stretches_end_where_they_end_alone(runner: Runner, tmp_path: Pat
     for place in range(len(SHARES)):
         pack = Pack(runner.base, runner.data)
         for ticket, spec in enumerate(specs):
-            stretch = stretches(tmp_path / str(ticket))[place]
-            alone = pack.enter(ticket, replace(spec, stretch=stretch))
+            segment = stretches(tmp_path / str(ticket))[place]
+            alone = pack.enter(ticket, replace(spec, segment=segment))
             ended |= {} if alone is None else {ticket: alone}
         while len(pack):
             ended |= pack.advance()
@@ -178,8 +178,8 @@ def test_packed_stretches_end_where_they_end_alone(runner: Runner, tmp_path: Pat
 
 
 def test_specs_and_results_survive_json() -> None:
-    spec = TrialSpec({"family": "lora"}, stretch=Stretch(0.1, "a", "b"))
+    spec = TrialSpec({"family": "lora"}, segment=Segment(0.1, "a", "b"))
     assert TrialSpec.from_json(spec.to_json()) == spec
-    assert TrialSpec.from_json(TrialSpec({"family": "lora"}).to_json()).stretch is None
+    assert TrialSpec.from_json(TrialSpec({"family": "lora"}).to_json()).segment is None
     result = TrialResult(TrialStatus.PAUSED, share=0.1)
     assert TrialResult.from_json(result.to_json()) == result

@@ -33,7 +33,7 @@ def test_rates_are_medians_and_ratios_are_taken_in_pairs():
     assert row["trials_ratio_range"] == [3.0, 4.0]
     assert row["cpu_ratio"] == pytest.approx(3.0)
     assert row["trainer_eval_loss"] == pytest.approx(row["ours_eval_loss"])
-    assert row["ours_utilisation"] == pytest.approx(0.1)
+    assert row["ours_utilization"] == pytest.approx(0.1)
 
 
 def test_the_table_goes_between_its_marks(tmp_path: Path):

@@ -136,9 +136,9 @@ def quick(*more: str) -> Setting:
         ("plain8", "local", False, "int8", 2),
     ],
 )
-def test_an_arm_has_what_its_name_says(arm: str, executor: str, on_ladder: bool, precision: str, trials: int):
+def test_an_arm_has_what_its_name_says(arm: str, executor: str, scheduler: bool, precision: str, trials: int):
     sweep = sweep_of(arm, 3, quick())
-    assert (sweep.executor.name, sweep.ladder is not None) == (executor, on_ladder)
+    assert (sweep.executor.name, sweep.ladder is not None) == (executor, scheduler)
     assert (sweep.model.precision, sweep.budget.trials, sweep.seed) == (precision, trials, 3)
 
 

@@ -187,7 +187,7 @@ def test_regression_learns(tiny_model, write_jsonl):
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])
-def test_causal_language_modelling_learns_the_completion(kind, tiny_model, write_jsonl):
+def test_causal_language_modeling_learns_the_completion(kind, tiny_model, write_jsonl):
     pairs = {"the film was": "good", "the story was": "bad", "one saw": "the end", "people in it": "sad"}
     rows = [{"p": p, "c": c} for p, c in pairs.items()] * 30
     task = TaskSpec(type="causal-lm", train=str(write_jsonl("c.jsonl", rows)), prompt="p", completion="c")
@@ -257,7 +257,7 @@ def test_every_schedule_and_optimizer_of_the_space_trains_and_no_other(runner):
         assert message in result.error
 
 
-# --- optimisers
+# --- optimizers
 
 
 @pytest.mark.parametrize("optimizer", ["lion", "adafactor"])

@@ -5,7 +5,7 @@ VNNI instructions it multiplies whole numbers of 8 bits several times as fast as
 and each row of the matrix, is divided by its largest magnitude and rounded to 127 steps; the sums are exact, and the
 outcome is fp32 again. The gradient towards the input is a product of the same kind with the transposed matrix. This
 is SwitchBack (Wortsman et al., 2023, arXiv 2304.13013), whose third product, for the weight's gradient, a frozen
-matrix does not have. Adapters, normalisations, attention, the head and the optimiser compute in fp32.
+matrix does not have. Adapters, normalizations, attention, the head and the optimizer compute in fp32.
 
 A row's scale is its own, so that what a row becomes does not depend on whose rows lie beside it, up to the rounding
 of the last products in fp32: on a processor with AMX, oneDNN gives few rows (up to 32, with up to 256 outputs in all)

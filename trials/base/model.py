@@ -90,7 +90,7 @@ class Base:
 
     @property
     def initializer_range(self) -> float:
-        """The standard deviation that the base's own initialisation uses."""
+        """The standard deviation that the base's own initialization uses."""
         return float(getattr(self.model.config, "initializer_range", 0.02))
 
 
@@ -249,7 +249,7 @@ def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:
 
 
 def _alias(tensor: torch.Tensor) -> torch.Tensor:
-    """Another tensor, or frozen parameter, in the same memory; a quantised one, which nothing changes, itself."""
+    """Another tensor, or frozen parameter, in the same memory; a quantized one, which nothing changes, itself."""
     if type(tensor) not in (torch.Tensor, nn.Parameter):
         return tensor
     alias = tensor.detach()

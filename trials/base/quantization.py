@@ -1,6 +1,6 @@
 """The frozen base in 8 or 4 bits, by bitsandbytes.
 
-Only the matrices of the layers are quantised. Embeddings, normalisations, the head and every adapter stay in
+Only the matrices of the layers are quantized. Embeddings, normalizations, the head and every adapter stay in
 fp32, so that an adapter reads and adds numbers as it does on a base in fp32.
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def check_quantized(spec: ModelSpec, device: torch.device) -> None:
-    """Refuse a device that cannot multiply quantised weights."""
+    """Refuse a device that cannot multiply quantized weights."""
     if device.type not in QUANTIZING:
         what = f"this machine would compute on {device.type}, which cannot multiply {spec.weights}"
         raise InvalidInputError(Problem("model.weights", what, "Write bf16, or device: cpu."))
@@ -74,7 +74,7 @@ def freeze_layout(model: nn.Module) -> None:
 
 
 def quantized_parts(model: nn.Module) -> Iterator[Any]:
-    """What belongs to quantised weights and is no parameter: copies of the model share it."""
+    """What belongs to quantized weights and is no parameter: copies of the model share it."""
     for module in model.modules():
         state = getattr(module, "state", None)
         for part in (

@@ -20,7 +20,7 @@ from trials.training.run import Run, finish, subset
 
 
 class Runner:
-    """Bases and tokenised data, loaded once; `run` may be called any number of times, in any order.
+    """Bases and tokenized data, loaded once; `run` may be called any number of times, in any order.
 
     The sweep's own base is loaded at once, a further one when the first trial asks for it.
 

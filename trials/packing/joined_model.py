@@ -24,7 +24,7 @@ from torch import nn
 
 from search_spaces.model.shape import ModelShape
 from trials.base.quantization import quantized_parts
-from trials.packing.layer_gates import Gate, Passage, reads_first_token
+from trials.packing.layer_gates import Gate, LayerSchedule, reads_first_token
 from trials.packing.lora import Factors, add_products, plain_factors
 
 _ORIGINAL = "_joined_original"
@@ -46,7 +46,7 @@ def join(
     models: Mapping[int, PeftModel],
     rows: Rows,
     layers_path: str | None = None,
-    passage: Passage | None = None,
+    passage: LayerSchedule | None = None,
 ) -> nn.Module:
     """One model out of several adapted ones.
 

@@ -1,7 +1,7 @@
 """Gates around a model's layers: begin above the layers whose outcome is known, end early, and compute in the
 last layer only what the head reads.
 
-A gate leaves the layer's computation alone. It hands on the hidden states that `Passage` brings instead of
+A gate leaves the layer's computation alone. It hands on the hidden states that `LayerSchedule` brings instead of
 running the layers below, so whatever else the model does around its layers (embeddings, masks, head) is done
 by the model itself.
 """
@@ -18,13 +18,13 @@ from torch.nn import functional
 
 
 @dataclass
-class Passage:
+class LayerSchedule:
     """How the next forward pass goes.
 
     Args:
         start: layers from the input on that are not run; then `hidden` is what they make of the batch.
         hidden: shape [rows, tokens, width].
-        stop: layers after which the pass ends with `Arrived`, the outcome in `hidden`; None runs to the end.
+        stop: layers after which the pass ends with `EarlyExit`, the outcome in `hidden`; None runs to the end.
     """
 
     start: int = 0
@@ -32,21 +32,23 @@ class Passage:
     stop: int | None = None
 
 
-class Arrived(Exception):  # noqa: N818 - no error: the pass has come where it was to end
-    """Ends a forward pass at `Passage.stop`."""
+class EarlyExit(Exception):  # noqa: N818 - no error: the pass has come where it was to end
+    """Ends a forward pass at `LayerSchedule.stop`."""
 
 
 class Gate(nn.Module):
     """One layer of the model, its number from the input, and what it may leave out."""
 
-    def __init__(self, layer: nn.Module, number: int, passage: Passage, first_token: bool = False) -> None:
+    def __init__(
+        self, layer: nn.Module, number: int, passage: LayerSchedule, first_token: bool = False
+    ) -> None:
         super().__init__()
         self.layer = layer
-        self._number, self._passage = number, passage
+        self._number, self._layer_schedule = number, passage
         self._first_token = first_token_of(layer) if first_token else None
 
     def forward(self, hidden: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        way = self._passage
+        way = self._layer_schedule
         if self._number < way.start:
             assert way.hidden is not None
             return way.hidden
@@ -55,7 +57,7 @@ class Gate(nn.Module):
         out = run(hidden, *args, **kwargs)
         if last:
             way.hidden = out
-            raise Arrived
+            raise EarlyExit
         return out
 
     def __getattr__(self, name: str) -> Any:

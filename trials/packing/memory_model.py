@@ -1,11 +1,11 @@
 """The memory of a packed step, in closed form, before it is run.
 
-    peak = what each configuration has for itself            parameters, gradients, the optimiser's moments
+    peak = what each configuration has for itself            parameters, gradients, the optimizer's moments
          + what the chunk's forward pass keeps               activations that the backward pass reads
          + what is at work at the worst moment beside it     the gradients of one layer, or of the logits
 
 The base is there anyway, and is counted apart (`base_bytes`). Activations follow from what autograd saves: a product
-with a frozen matrix saves nothing, attention its queries, keys, values and outcome, a normalisation its input, an
+with a frozen matrix saves nothing, attention its queries, keys, values and outcome, a normalization its input, an
 activation function its input or more, and an adapter what it multiplies with a trained factor. All configurations
 of a chunk share the tensors of the base, whoever's rows they hold, so what one adapter saves of them is saved for
 all. What autograd truncates below the lowest adapter is not kept (`search_spaces.model.gradient_flow`).
@@ -35,7 +35,7 @@ Config = Mapping[str, Value]
 
 _FP32 = 4
 MOMENTS = {"adamw": 2, "lion": 1, "adafactor": 0}
-"""Numbers that an optimiser keeps for a parameter; Adafactor's rows and columns are next to nothing."""
+"""Numbers that an optimizer keeps for a parameter; Adafactor's rows and columns are next to nothing."""
 _BYTES = {"fp32": 4.0, "bf16": 2.0, "int8": 1.0, "nf4": 0.5 + 4 / 64}
 """Bytes of a number of the frozen matrices; nf4 has a scale in fp32 for 64 numbers."""
 _SAVED = {"gelu_new": 4, "gelu_fast": 5, "gelu_pytorch_tanh": 1, "quick_gelu": 2, "relu": 0}
@@ -191,7 +191,7 @@ class MemoryModel:
         return self.computation.first_token and layer == self.shape.depth - 1
 
     def _above(self, tokens: int, lowest: int) -> float:
-        """What is kept above the layers: the last normalisation's input, what a trained matrix of the head reads of
+        """What is kept above the layers: the last normalization's input, what a trained matrix of the head reads of
         each token, and the probabilities of a language model."""
         shape = self.shape
         final = sum(n.size + 2 for n in shape.norms if n.place == "final" and lowest < shape.depth)
@@ -240,7 +240,7 @@ class MemoryModel:
     def _norms(
         self, layer: int, gradients: LayerGradients, saved: frozenset[str], incoming: bool
     ) -> dict[str, float]:
-        """Of the normalisations: their input and statistics where the input needs a gradient or they are trained."""
+        """Of the normalizations: their input and statistics where the input needs a gradient or they are trained."""
         kept: dict[str, float] = {}
         needed = {"attention": incoming, "feed-forward": gradients.feed_forward, "output": True}
         needed |= {"q": gradients.q, "k": gradients.k}
@@ -255,7 +255,7 @@ class MemoryModel:
         return kept
 
     def _norm_width(self, place: str, size: int) -> int:
-        """Normalised queries and keys are as wide as all heads together."""
+        """Normalized queries and keys are as wide as all heads together."""
         return self.shape.attention_width if place in ("q", "k") else size
 
     def _width(self, *roles: str) -> int:

@@ -10,7 +10,7 @@ Layers below a configuration's lowest adapter are run once for each example and 
 and of the last layer only what the head reads (`layer_gates.py`), in training and in evaluation.
 
 Memory grows with the chunk and not with the number of configurations, but for their own adapters and
-optimisers. How large a chunk is, and whether one more configuration fits, is told by a model of the memory
+optimizers. How large a chunk is, and whether one more configuration fits, is told by a model of the memory
 (`memory_model.py`) and what is free. A chunk that does not fit all the same is halved, and the step repeated.
 """
 
@@ -30,7 +30,7 @@ from torch.nn import functional
 from search_spaces.families import REGISTRY
 from trials.base.model import Base
 from trials.packing.joined_model import CannotJoinError, Rows, frozen_layers, join
-from trials.packing.layer_gates import Arrived, Passage
+from trials.packing.layer_gates import EarlyExit, LayerSchedule
 from trials.packing.memory import free_memory
 from trials.packing.memory_model import Computation, Config, MemoryModel
 from trials.packing.prefix_cache import PrefixCache
@@ -77,7 +77,7 @@ class Pack:
         self.memory = MemoryModel(base.shape, Computation.of(base))
         self._longest = int(data.lengths("train").max())
         self._runs: dict[int, Run] = {}
-        self._rows, self._passage = Rows(), Passage()
+        self._rows, self._layer_schedule = Rows(), LayerSchedule()
         self._joined: nn.Module | None = None
         self._frozen: dict[int, int] = {}
         self._own_frozen: dict[int, int] = {}
@@ -198,7 +198,7 @@ class Pack:
         models = {ticket: run.model for ticket, run in runs.items()}
         base, shape = self.base.model, self.base.shape
         if models:
-            self._joined = join(base, models, self._rows, shape.layers_path, self._passage)
+            self._joined = join(base, models, self._rows, shape.layers_path, self._layer_schedule)
         # On a GPU, small chunks would cost more than the layers that they save.
         known = self._own_frozen
         own = {t: known[t] if t in known else frozen_layers(base, m, shape) for t, m in models.items()}
@@ -225,7 +225,7 @@ class Pack:
                 whole = sum(tokens.values())
                 return {ticket: (losses[ticket], seconds * n / whole) for ticket, n in tokens.items()}
             finally:
-                self._rows.parts, self._passage.hidden = [], None
+                self._rows.parts, self._layer_schedule.hidden = [], None
             if self.base.device.type == "cuda":
                 torch.cuda.empty_cache()
 
@@ -261,7 +261,7 @@ class Pack:
 
     def _prepare(self, parts: list[tuple[int, slice]], examples: Sequence[Encoded], frozen: int) -> None:
         """Set whose rows the next forward pass has, and bring what the frozen layers make of them."""
-        way, hidden = self._passage, None
+        way, hidden = self._layer_schedule, None
         if frozen:
             stops = set(self._frozen.values())  # where one configuration begins, another goes on from
             hidden = self.prefixes.get(examples, frozen, self._compute, stops)
@@ -272,12 +272,12 @@ class Pack:
         self, examples: Sequence[Encoded], start: int, below: torch.Tensor | None, stop: int
     ) -> torch.Tensor:
         """What the layers up to `stop` make of examples; of those before `start` it is in `below`."""
-        way = self._passage
+        way = self._layer_schedule
         self._rows.parts = [(_NOBODY, slice(0, len(examples)))]
         way.start, way.hidden, way.stop = start, below, stop
         inputs = self._inputs(collate(examples, self.data.tokenizer))
         inputs.pop("labels")
-        with contextlib.suppress(Arrived):
+        with contextlib.suppress(EarlyExit):
             self._forward(inputs)
         assert way.hidden is not None
         return way.hidden

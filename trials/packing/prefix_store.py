@@ -3,7 +3,7 @@
     ROOT/BASE/LAYERS/NAME.safetensors
 
 A file (a shard) holds the states of many examples after so many layers, without padding: `states` of shape
-[tokens, width], `keys` of shape [examples, 16], the digests of the tokenised examples, and `lengths` of shape
+[tokens, width], `keys` of shape [examples, 16], the digests of the tokenized examples, and `lengths` of shape
 [examples]. BASE is the digest of the base's weights and configuration and of what else decides on the numbers
 (precision, kind of device, versions), so that no state is read that this process would not compute. No pickle:
 reading runs no code.
@@ -74,7 +74,7 @@ class _Shard:
 
 
 class PrefixStore:
-    """States by layers and example; see the top of this file.
+    """Checkpoints by layers and example; see the top of this file.
 
     Args:
         root: the folder of all bases.

@@ -1,4 +1,4 @@
-"""The data of a task: read through `datasets`, checked, split, and tokenised once per process."""
+"""The data of a task: read through `datasets`, checked, split, and tokenized once per process."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def resolve_model(name: str) -> str:
 
 @functools.lru_cache(maxsize=4)
 def load_task(task: TaskSpec, model: ModelSpec) -> TaskData:
-    """Read, check, split and tokenise. The last few results are kept: data are loaded once per process.
+    """Read, check, split and tokenize. The last few results are kept: data are loaded once per process.
 
     Raises:
         InvalidInputError: a file, column or split is missing or empty, a label is missing or was never seen

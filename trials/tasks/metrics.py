@@ -1,7 +1,7 @@
 """The scores of a task, computed by scikit-learn and scipy on predictions and references.
 
 For classification `predictions` are logits of shape [n, classes] and `references` class indices [n]; for
-regression both are numbers of shape [n]; for causal language modelling the scores come from per-example
+regression both are numbers of shape [n]; for causal language modeling the scores come from per-example
 sums that `trials.training.run` collects (`TokenScores`).
 """
 

@@ -19,7 +19,7 @@ Precision = Literal["auto", "fp32", "bf16", "int8"]
 Weights = Literal["fp32", "bf16", "int8", "nf4"]
 AUTO_DEVICE = "auto"
 QUANTIZING = ("cuda", "cpu", "xpu")
-"""Devices that multiply quantised weights."""
+"""Devices that multiply quantized weights."""
 TrialTask = Literal["sequence-classification", "regression", "causal-lm"]
 """The tasks that trials run; `search_spaces` prices image classification beside them."""
 
@@ -37,9 +37,9 @@ class ModelSpec(BaseModel):
         trust_remote_code: run code that comes with the model; only for models you trust.
         precision: of the forward and backward pass; `auto` is bf16 where the hardware has it. `int8` multiplies
             the frozen matrices in 8 bits, on processors, which is faster and not exact. Adapters and the
-            optimiser's state stay in fp32.
+            optimizer's state stay in fp32.
         weights: how the frozen base is kept: `bf16` halves its memory and multiplies in bf16; `int8` and `nf4`
-            quantise the matrices of its layers to 8 and 4 bits (bitsandbytes).
+            quantize the matrices of its layers to 8 and 4 bits (bitsandbytes).
         device: `auto` (CUDA, then Apple's GPU, then the CPU) or a torch device.
     """
 
@@ -133,7 +133,7 @@ class TaskSpec(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> TaskSpec:
-        problems = self._causal_problems() if self.type == "causal-lm" else self._labelled_problems()
+        problems = self._causal_problems() if self.type == "causal-lm" else self._labeled_problems()
         fitting = metrics_for(self.type)
         if self.metric not in fitting:
             known = self.metric in METRICS
@@ -160,7 +160,7 @@ class TaskSpec(BaseModel):
             problems.append(Problem("task.label", f"{self.label!r}: causal-lm has no labels", fix))
         return problems
 
-    def _labelled_problems(self) -> list[Problem]:
+    def _labeled_problems(self) -> list[Problem]:
         problems = []
         if not self.text:
             problems.append(Problem("task.text", "missing", "Name one text column, or a list of two."))

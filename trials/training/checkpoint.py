@@ -1,7 +1,7 @@
 """The state of a training run between two stretches: one safetensors file, with plain facts as JSON in its header.
 
 It holds what training changes and nothing of the base: the trained parameters of adapter and head, the moments of the
-optimiser, what the family remembers (AdaLoRA's sensitivities), the random generators that dropout draws from, the
+optimizer, what the family remembers (AdaLoRA's sensitivities), the random generators that dropout draws from, the
 place in the schedule and in the order of the data, and the curve so far. The file appears in one step, so a process
 that dies while it writes leaves the earlier file alone. No pickle: reading a state runs no code.
 """
@@ -37,8 +37,8 @@ class TrainingState:
         run: whose state it is: configuration, seed and fidelity.
         tensors: `weights/NAME` of the trained parameters, `optimizer/INDEX/NAME`, `family/NAME`, and
             `random/cpu` (and the device's) for the generators.
-        scalars: of the optimiser: index of the parameter -> name -> number.
-        rates: learning rate of each of the optimiser's groups.
+        scalars: of the optimizer: index of the parameter -> name -> number.
+        rates: learning rate of each of the optimizer's groups.
         schedule: the schedule's own state.
         progress: what the training loop counts and has recorded.
     """

@@ -51,7 +51,7 @@ def evaluate(
         outputs.append((indices, *_score(logits, labels, task_type)))
     order = np.argsort(np.concatenate([indices for indices, *_ in outputs]))
     columns = [np.concatenate(column)[order] for column in zip(*(rest for _, *rest in outputs), strict=True)]
-    return _summarise(task_type, columns)
+    return _summarize(task_type, columns)
 
 
 def _batches(examples: Sequence[Encoded], device: torch.device) -> Iterator[list[int]]:
@@ -80,7 +80,7 @@ def _score(logits: torch.Tensor, labels: torch.Tensor, task_type: str) -> tuple[
     return tuple(column.double().cpu().numpy() for column in (loss, outputs, labels))
 
 
-def _summarise(task_type: str, columns: Sequence[np.ndarray]) -> dict[str, float]:
+def _summarize(task_type: str, columns: Sequence[np.ndarray]) -> dict[str, float]:
     if task_type == "causal-lm":
         tokens, loss, correct = columns
         scores = TokenScores(tokens=tokens, loss=loss, correct=correct)
@@ -108,4 +108,4 @@ def without_model(data: TaskData, task_type: str) -> dict[str, float]:
         shares = np.bincount(train, minlength=data.outputs) / len(train)
         outputs = np.tile(np.log(shares), (len(labels), 1))
         losses = -outputs[np.arange(len(labels)), labels]
-    return _summarise(task_type, (losses, outputs, labels))
+    return _summarize(task_type, (losses, outputs, labels))

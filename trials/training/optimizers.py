@@ -1,4 +1,4 @@
-"""The optimisers of `search_spaces.parameters.training`, each from its library."""
+"""The optimizers of `search_spaces.parameters.training`, each from its library."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 
 def build_optimizer(name: str, groups: Sequence[dict[str, Any]], rate: float) -> torch.optim.Optimizer:
-    """The optimiser called `name` on parameter groups, with the peak learning rate `rate`.
+    """The optimizer called `name` on parameter groups, with the peak learning rate `rate`.
 
     Weight decay is decoupled in all of them: each step takes off the rate times the decay times the weight.
 
@@ -20,7 +20,7 @@ def build_optimizer(name: str, groups: Sequence[dict[str, Any]], rate: float) ->
       hold a LoRA factor that starts at zero where it is. torch's Adafactor always scales.
 
     Raises:
-        ValueError: there is no such optimiser.
+        ValueError: there is no such optimizer.
         ImportError: its library is not installed; a space that asks for it is refused when it is read.
     """
     match name:

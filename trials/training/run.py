@@ -23,7 +23,7 @@ from search_spaces.parameters.training import (
 )
 from search_spaces.parameters.types import Value
 from trials.base.model import Base, trainable_parameters
-from trials.records import CurvePoint, Part, Stretch, TrialResult, TrialSpec, TrialStatus
+from trials.records import CurvePoint, Part, Segment, TrialResult, TrialSpec, TrialStatus
 from trials.tasks.data import TaskData
 from trials.tasks.encoding import Encoded, collate
 from trials.training.checkpoint import TrainingState
@@ -44,7 +44,7 @@ class DivergedError(ArithmeticError):
 
 
 class Run:
-    """One configuration in training: its model, optimiser, order of data and curve.
+    """One configuration in training: its model, optimizer, order of data and curve.
 
     Ask for `next_batch`, put its gradients on the parameters, and `update` with its loss, until there is no
     next batch; then ask for the `result`. Where the spec asks for a stretch, a run begins with the state that the
@@ -85,11 +85,11 @@ class Run:
         self.forward: Forward | None = None
         """How the model is run in evaluation, where it is not by itself."""
         self._seconds_before = 0.0
-        stretch = spec.stretch or Stretch(until=1.0)
-        if stretch.start is not None:
-            self._go_on(stretch.start)
+        segment = spec.segment or Segment(until=1.0)
+        if segment.start is not None:
+            self._go_on(segment.start)
         # A hair less, as a third of 30 steps is 10 whatever its rounding. Each stretch has a step at least.
-        until = max(math.ceil(stretch.until * self.steps - 1e-6), self._step + 1)
+        until = max(math.ceil(segment.until * self.steps - 1e-6), self._step + 1)
         self._until = min(until, self.steps)
         order = islice(batches(examples, batch_size, epochs, spec.seed), self._step, None)
         self._batches = ([examples[i] for i in b] for b in order)
@@ -123,7 +123,7 @@ class Run:
 
     @property
     def stepped(self) -> bool:
-        """Whether the optimiser's moments are there."""
+        """Whether the optimizer's moments are there."""
         return bool(self._optimizer.state)
 
     @property
@@ -143,8 +143,8 @@ class Run:
         """
         complete = self._step == self.steps and self.spec.part is None
         test_metrics = self._score(self.data.splits["test"]) if self.spec.score_test and complete else {}
-        if not complete and self.spec.stretch is not None and self.spec.stretch.end is not None:
-            self._state().save(self.spec.stretch.end)
+        if not complete and self.spec.segment is not None and self.spec.segment.end is not None:
+            self._state().save(self.spec.segment.end)
         return TrialResult(
             status=TrialStatus.COMPLETE if complete else TrialStatus.PAUSED,
             metrics=self._curve[-1].metrics,
@@ -213,7 +213,7 @@ def alone(run: Run, examples: Sequence[Encoded]) -> tuple[float, float]:
 def training_mode(model: nn.Module) -> None:
     """The base's own dropout off, the adapter's on.
 
-    A trial is short and most of its model frozen, so dropout in the base is noise more than regularisation;
+    A trial is short and most of its model frozen, so dropout in the base is noise more than regularization;
     without it, what lies below the lowest adapter is the same in every epoch and for every configuration.
     An exported run trains as the base's own configuration says.
     """
@@ -261,7 +261,7 @@ def scale_learning_rates(
 
 
 def learning_rate(config: Mapping[str, Value]) -> float:
-    """The peak learning rate: the family's own, times the factor of the optimiser."""
+    """The peak learning rate: the family's own, times the factor of the optimizer."""
     return float(config[learning_rate_name(config)]) * learning_rate_factor(config)
 
 
@@ -316,7 +316,7 @@ def batches(examples: Sequence[Encoded], batch_size: int, epochs: int, seed: int
 
 
 def count_tokens(examples: Sequence[Any]) -> int:
-    """Tokens of tokenised examples, padding not counted."""
+    """Tokens of tokenized examples, padding not counted."""
     return sum(len(example["input_ids"]) for example in examples)
 
 

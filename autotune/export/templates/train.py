@@ -1,5 +1,5 @@
 """Train one exported configuration at full budget: needs transformers, peft and datasets, nothing else
-(and lion-pytorch where run.json says that the optimiser is lion).
+(and lion-pytorch where run.json says that the optimizer is lion).
 
     python train.py [--seed S] [--output DIR]
 
@@ -224,7 +224,7 @@ def make_trainer(model, settings, splits):
 
 
 def further_optimizer(settings):
-    """The class and arguments of an optimiser that TrainingArguments has no name for; None if it has one."""
+    """The class and arguments of an optimizer that TrainingArguments has no name for; None if it has one."""
     if RUN["optimizer"] != "lion":
         return None
     from lion_pytorch import Lion

@@ -82,7 +82,7 @@ class Family(ABC):
     formula: ClassVar[str] = ""
     """Its trainable parameters in short, where the documentation of `cost` does not begin with them."""
     quantized: ClassVar[bool] = False
-    """Whether it works on weights quantised to 8 or 4 bits: it neither reads nor changes them."""
+    """Whether it works on weights quantized to 8 or 4 bits: it neither reads nor changes them."""
     reads_weights: ClassVar[Mapping[str, tuple[Value, ...]]] = {}
     """Values of its knobs, by the knob's name, that read the weights all the same."""
     trains: ClassVar[frozenset[str]] = frozenset()
@@ -115,7 +115,7 @@ class Family(ABC):
         return
 
     def after_step(self, model: PeftModel, step: int) -> None:
-        """Called after each of the optimiser's steps, counted from 1, while the gradients are still there."""
+        """Called after each of the optimizer's steps, counted from 1, while the gradients are still there."""
         return
 
     def training_state(self, model: PeftModel) -> dict[str, Tensor]:
@@ -130,7 +130,7 @@ class Family(ABC):
 def refusal(family: Family, shape: ModelShape, task: TaskType) -> str | None:
     """Why a family cannot work on a model as its weights are kept, or None if it can."""
     if shape.quantized and not family.quantized:
-        return "it reads or changes the weights themselves, and they are quantised"
+        return "it reads or changes the weights themselves, and they are quantized"
     return family.unsupported(shape, task)
 
 

@@ -1,4 +1,4 @@
-"""Parts that change a layer's own matrices and normalisations: LoRA, (IA)³, SSF, biases and trained copies."""
+"""Parts that change a layer's own matrices and normalizations: LoRA, (IA)³, SSF, biases and trained copies."""
 
 from __future__ import annotations
 
@@ -85,13 +85,13 @@ class _Layer(NamedTuple):
 
 @dataclass(frozen=True)
 class _OnModules(PlannedPart):
-    """A part on some matrices and some normalisations of each layer, and on the last normalisation.
+    """A part on some matrices and some normalizations of each layer, and on the last normalization.
 
     Its cost hangs on no gradient but its own.
 
     Args:
         matrix: whether a matrix of a layer carries the part, given its number in the layer plus the layer's.
-        norm: whether a normalisation does. Both functions are constants of their family: what they chose is
+        norm: whether a normalization does. Both functions are constants of their family: what they chose is
             kept with the shape.
     """
 
@@ -182,7 +182,7 @@ class BiasPart(_OnModules):
 
 @dataclass(frozen=True)
 class CopyPart(_OnModules):
-    """Matrices and normalisations trained in full: the gradient of a weight is a product as large as the
+    """Matrices and normalizations trained in full: the gradient of a weight is a product as large as the
     matrix's own."""
 
     kind: ClassVar[str] = "copy"

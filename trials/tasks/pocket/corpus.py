@@ -4,7 +4,7 @@ The task is to say for which of eight sources a docstring was written. Sources a
 imported, so reading is quick and runs nobody's code. Whatever gives the answer away without being about the
 subject is removed: the sources' own names, doctest prompts, section headings, markup roles, addresses.
 
-A text's part follows from SHA-256 of its normalised words alone. It never moves to another part, whatever the
+A text's part follows from SHA-256 of its normalized words alone. It never moves to another part, whatever the
 machine or the versions installed:
 
     24/48  pretrain     for `trials.tasks.pocket.pretrain`; no text of it is in the task
@@ -105,7 +105,7 @@ def load_corpus() -> Corpus:
 
     Raises ValueError if fewer than two of `CLASSES` are installed as readable source with enough docstrings.
     """
-    found: dict[str, dict[str, str]] = {}  # class -> normalised words -> text
+    found: dict[str, dict[str, str]] = {}  # class -> normalized words -> text
     for name in CLASSES:
         root = locate(name)
         found[name] = _read_quota(root) if root else {}
@@ -136,7 +136,7 @@ def pretraining_texts() -> list[str]:
     texts: dict[str, str] = {}
     for root in filter(None, map(locate, (*CLASSES, *EXTRAS))):
         with _no_collection():
-            texts |= {_normalise(text): text for text in read_texts(root)}
+            texts |= {_normalize(text): text for text in read_texts(root)}
     keyed = sorted((_digest(key), text) for key, text in texts.items())
     return [text for digest, text in keyed if part_of(digest) == "pretrain"]
 
@@ -194,12 +194,12 @@ def part_of(digest: str) -> str:
 
 
 def _read_quota(root: Path) -> dict[str, str]:
-    """Texts by their normalised words, read until every part of the task has its quota and some to spare."""
+    """Texts by their normalized words, read until every part of the task has its quota and some to spare."""
     texts: dict[str, str] = {}
     sizes: Counter[str] = Counter()
     with _no_collection():
         for text in read_texts(root):
-            key = _normalise(text)
+            key = _normalize(text)
             if key in texts:
                 continue
             texts[key] = text
@@ -237,14 +237,14 @@ def _clean_all(code: bytes) -> Iterator[str]:
     while stack:
         node = stack.pop()
         text = clean(ast.get_docstring(node, clean=False) or "")
-        if text.count(" ") >= MIN_WORDS - 1 and _normalise(text):
+        if text.count(" ") >= MIN_WORDS - 1 and _normalize(text):
             yield text
         stack += [
             n for n in node.body if isinstance(n, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
         ]
 
 
-def _normalise(text: str) -> str:
+def _normalize(text: str) -> str:
     return " ".join(_TOKEN.findall(text))
 
 

@@ -2,7 +2,7 @@
 
     python -m trials.tasks.pocket.pretrain --out my-base --minutes 10
 
-The objective is masked language modelling (Devlin et al. 2019, section 3.1; 20 % of the tokens instead of 15 %,
+The objective is masked language modeling (Devlin et al. 2019, section 3.1; 20 % of the tokens instead of 15 %,
 no next-sentence task). Minutes on a processor are too few to learn word meanings from random vectors, so the
 embeddings start from the co-occurrences of the same text, and the output bias from the tokens' frequencies.
 
@@ -95,7 +95,7 @@ def association_vectors(ids: list[list[int]], vocabulary: int, width: int) -> np
 
 
 def build_model(ids: list[list[int]], vocabulary: int) -> BertForPreTraining:
-    """The encoder with its language-modelling head, started from the statistics of the encoded texts.
+    """The encoder with its language-modeling head, started from the statistics of the encoded texts.
 
     No dropout: a model this small cannot overfit in the time given, here or in a trial.
     """
@@ -208,7 +208,7 @@ It exists so that a sweep can be tried without a network, in minutes, on a proce
 
 * Load with `AutoTokenizer.from_pretrained(folder)` and `AutoModelForSequenceClassification.from_pretrained(folder,
   num_labels=k)`. Weights are stored in float16 and load as float32, as `config.json` says.
-* The pooler is as initialised: no objective used it. At most {MAX_TOKENS} tokens; no dropout.
+* The pooler is as initialized: no objective used it. At most {MAX_TOKENS} tokens; no dropout.
 * The tokenizer is lower-case WordPiece; whatever is not a letter a-z or a digit separates words and is dropped.
 * Licence: Apache-2.0.
 
