@@ -301,8 +301,9 @@ class _Search:
         if not self._successes and len(self.promotion.candidates) >= _FAILURES_BEFORE_GIVING_UP:
             statuses = {candidate.status for candidate in self.promotion.candidates.values()}
             if statuses == {"failed"}:
+                failures = len(self.promotion.candidates)
                 raise RuntimeError(
-                    f"evaluate: all of the first {len(self.promotion.candidates)} trials failed, the last with {message}"
+                    f"evaluate: the first {failures} trials all failed, the last with {message}"
                 ) from cause
 
 

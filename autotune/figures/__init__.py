@@ -82,7 +82,7 @@ FIGURES: tuple[FigureEntry, ...] = (
         "that longer training could change the order.",
     ),
     FigureEntry(
-        "outlook",
+        "forecast",
         "With more data",
         plot_probe_forecast,
         "Points of the front, the cheapest first, trained on parts of the data with a seed of their own, "

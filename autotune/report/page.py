@@ -124,7 +124,7 @@ def report_html(results: SweepResults) -> str:
         figures=[figure_block(entry, results) for entry in FIGURES],
         ladder=results.ladder,
         forecast=forecast_tables(predicted),
-        outlook_missing=forecast_text.missing_words(missing(results, predicted)),
+        forecast_missing=forecast_text.missing_words(missing(results, predicted)),
         ladder_used=percent(results.ladder.used) if results.ladder else "",
         failures=failure_rows(results),
         statuses=count_by_status(results),
