@@ -235,7 +235,7 @@ def sweep() -> dict[str, Any]:
     frame = pd.read_csv(SCALE_SWEEP)
     found = check_largest(frame)
     return {
-        "foretold": found.predicted,
+        "predicted": found.predicted,
         "low": found.low,
         "high": found.high,
         "measured": found.largest.loss,

@@ -110,8 +110,8 @@ class TrialSpec:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TrialSpec:
-        segment, part = data.get("stretch"), data.get("part")
-        read = {"stretch": segment and Segment(**segment), "part": part and Part(**part)}
+        segment, part = data.get("segment"), data.get("part")
+        read = {"segment": segment and Segment(**segment), "part": part and Part(**part)}
         return cls(**{**data, "fidelity": Fidelity(**data["fidelity"]), **read})
 
 

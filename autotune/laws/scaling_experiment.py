@@ -53,7 +53,7 @@ class ExtrapolationCheck:
         return {
             "law": self.law.as_json(),
             "largest": asdict(self.largest),
-            "foretold": predicted,
+            "predicted": predicted,
             "error": self.error,
             "within": self.within,
         }

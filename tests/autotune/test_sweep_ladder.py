@@ -283,7 +283,7 @@ def test_who_is_given_up_stays_so(sweep, tmp_path, monkeypatch):
     def prunable(promotion: PromotionScheduler) -> list[Any]:
         return [c for c in promotion.candidates.values() if c.status == "waiting" and c.rung == 0][:1]
 
-    monkeypatch.setattr(PromotionScheduler, "hopeless", prunable)
+    monkeypatch.setattr(PromotionScheduler, "prunable", prunable)
     results = run_sweep(sweep, tmp_path / "out")
     stopped = results.trials[results.trials["status"] == "stopped"]
     assert not stopped.empty

@@ -134,7 +134,7 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ran = CliRunner().invoke(app, ["law", "sweep", "--quick", "--json"])
     said = json.loads(ran.stdout)
     assert said["law"]["law"] == "chinchilla"
-    assert set(said["foretold"]) == {"value", "low", "high", "level"}
+    assert set(said["predicted"]) == {"value", "low", "high", "level"}
     assert said["largest"]["loss"] == truth
 
 
