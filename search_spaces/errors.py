@@ -1,4 +1,7 @@
-"""One way to say that an input is wrong: where, what, and how to mend it; all problems at once."""
+"""The root of the project's exceptions, and the exception for invalid input.
+
+`InvalidInputError` reports every problem of an input at once, each with its place, its cause and its fix.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,22 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
+class AutotuneError(Exception):
+    """Root of every exception that the project raises for its users.
+
+    A subclass also derives from the built-in exception that describes it (`ValueError`, `RuntimeError`, ...), so
+    that code which catches the built-in one keeps working.
+    """
+
+
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong.
+    """One problem of an input.
 
     Args:
         where: the path of the field in the file (`task.text`, `objectives[1].max`), or of the file itself.
-        what: what is wrong, with the value.
-        fix: what would be right.
+        what: the cause, with the value.
+        fix: the edit or command that resolves it.
     """
 
     where: str
@@ -25,8 +36,12 @@ class Problem:
         return f"{self.where}: {self.what}. {self.fix}"
 
 
-class InvalidInputError(ValueError):
-    """A sweep, a space or its data cannot be used; `problems` says everything that was found."""
+class InvalidInputError(AutotuneError, ValueError):
+    """An invalid sweep, space, argument or data set.
+
+    Args:
+        problems: every problem found, at least one.
+    """
 
     def __init__(self, problems: Problem | Sequence[Problem]) -> None:
         self.problems = [problems] if isinstance(problems, Problem) else list(problems)
@@ -34,18 +49,18 @@ class InvalidInputError(ValueError):
         super().__init__("\n".join(map(str, self.problems)))
 
     def __reduce__(self) -> tuple[type[InvalidInputError], tuple[list[Problem]]]:
-        """Problems stay problems on the way out of a worker process."""
+        """Keep the problems when the error is pickled in a worker process."""
         return type(self), (self.problems,)
 
 
 def first_line(error: BaseException, limit: int | None = 300) -> str:
-    """What an exception says, in one line of at most so many characters."""
+    """Return the first line of an exception's message, cut to `limit` characters, or else its type's name."""
     text = str(error).strip()
     return text.splitlines()[0][:limit] if text else type(error).__name__
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`Did you mean 'x'?` where a known word is close, else the list of known words."""
+    """Return `Did you mean 'x'?` where a known word is close, and otherwise the list of known words."""
     known = list(known)
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f"Did you mean {close[0]!r}?" if close else f"Use one of: {', '.join(known)}."

@@ -31,6 +31,7 @@ from autotune.results.tables import write_tables
 from autotune.sampler.pareto_sampler import ParetoSampler
 from autotune.sweep.schema import Sweep
 from autotune.trial_attributes import FIRST_RUNG, SPENT, trial_result
+from search_spaces.errors import AutotuneError
 from search_spaces.parameters.types import Config
 from trials.execution.executors import make_executor
 from trials.execution.in_process import Executor
@@ -45,11 +46,11 @@ _MAX_SKIPS = 20
 """Proposals outside the limits, in a row, after which another sampler than ours gets one from inside."""
 
 
-class SweepInterruptedError(Exception):
+class SweepInterruptedError(AutotuneError):
     """Ctrl-C; everything that was told is in the folder, and the sweep can be resumed."""
 
 
-class SweepFailedError(RuntimeError):
+class SweepFailedError(AutotuneError, RuntimeError):
     """Trial after trial fails: something is wrong that no other configuration will mend."""
 
 

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 import plotly.io as pio
 
 from autotune.results.sweep_results import SweepResults
+from search_spaces.errors import AutotuneError
 
 # Okabe and Ito (2008), less yellow and black, which fail on white; wine and olive from Tol (2021).
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#882255", "#999933")
@@ -23,7 +24,7 @@ QUALITY_SCALE = ((0.0, "#d9dfe7"), (0.45, "#8fb8d8"), (0.75, "#1f7fbf"), (1.0, "
 TEMPLATE = "autotune"
 
 
-class NothingToShowError(ValueError):
+class NothingToShowError(AutotuneError, ValueError):
     """The results hold nothing that this figure could show; the message says why, for people."""
 
 

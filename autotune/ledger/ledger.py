@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from autotune.sweep.schema import Sweep, dump_sweep, load_sweep, same_search
 from autotune.trial_attributes import RUNGS
-from search_spaces.errors import InvalidInputError, Problem, first_line
+from search_spaces.errors import AutotuneError, InvalidInputError, Problem, first_line
 from trials.records import TrialResult, TrialStatus
 from trials.tasks.metrics import Direction
 
@@ -33,7 +33,7 @@ MAX_TRIES = 3
 """A trial that was lost this often fails: by then the configuration itself is the likely cause."""
 
 
-class LedgerError(RuntimeError):
+class LedgerError(AutotuneError, RuntimeError):
     """The ledger cannot be written; everything told before stays told."""
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
+from search_spaces.errors import AutotuneError
 
 
-class ExecutorError(RuntimeError):
+class ExecutorError(AutotuneError, RuntimeError):
     """Trials cannot run here at all; what was told before stays told."""

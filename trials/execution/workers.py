@@ -20,6 +20,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from search_spaces.errors import AutotuneError
 from trials.records import LOST, TrialResult, TrialSpec
 from trials.tasks.specs import ModelSpec, TaskSpec
 
@@ -37,7 +38,7 @@ class _Worker:
     ready: bool = False
 
 
-class WorkersError(RuntimeError):
+class WorkersError(AutotuneError, RuntimeError):
     """No worker could be started."""
 
 

@@ -22,6 +22,7 @@ from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTuner
 from torch import nn
 
+from search_spaces.errors import AutotuneError
 from search_spaces.model.shape import ModelShape
 from trials.base.quantization import quantized_parts
 from trials.packing.layer_gates import Gate, LayerSchedule, reads_first_token
@@ -37,7 +38,7 @@ class Rows:
     parts: list[tuple[int, slice]] = field(default_factory=list)
 
 
-class CannotJoinError(ValueError):
+class CannotJoinError(AutotuneError, ValueError):
     """A model changes more than the modules of the base, so it has to run alone."""
 
 

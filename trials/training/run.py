@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from search_spaces.errors import AutotuneError
 from search_spaces.families import REGISTRY, local_config
 from search_spaces.parameters.training import (
     SEQUENCE_LENGTH,
@@ -39,7 +40,7 @@ _SHORTEST = 8
 """Tokens that a part of the length leaves of a text at least: special tokens take up some of them."""
 
 
-class DivergedError(ArithmeticError):
+class DivergedError(AutotuneError, ArithmeticError):
     """The loss stopped being a finite number."""
 
 
