@@ -22,17 +22,17 @@ from search_spaces.costs.cost_model import CostModel, Workload
 from search_spaces.language.loader import load_space, preset_names
 from search_spaces.model.reader import read_shape
 from search_spaces.model.shape import ModelShape
-from search_spaces.parameters.types import Config
+from search_spaces.parameters.types import Configuration
 
 BLOCK = 1_000
 
 
-def drawn(shape: ModelShape, preset: str, count: int) -> list[Config]:
+def drawn(shape: ModelShape, preset: str, count: int) -> list[Configuration]:
     columns = Columns(load_space(preset, shape=shape).space)
     return columns.configurations(columns.random(count, np.random.default_rng(0)))
 
 
-def single(costs: CostModel, configs: Sequence[Config]) -> list[float]:
+def single(costs: CostModel, configs: Sequence[Configuration]) -> list[float]:
     """Microseconds a call, a value for each block."""
     blocks = [configs[start : start + BLOCK] for start in range(0, len(configs), BLOCK)]
     found = []

@@ -42,7 +42,7 @@ from autotune.prepare.prepared_sweep import PreparedSweep, prepare
 from autotune.results.sweep_results import load_results
 from benchmarks import time_to_front
 from benchmarks.front_records import SMALLEST
-from search_spaces.parameters.types import Config
+from search_spaces.parameters.types import Configuration
 
 Array = NDArray[np.float64]
 
@@ -70,7 +70,7 @@ class Running:
 
     left: float
     trial: optuna.Trial
-    config: Config
+    config: Configuration
 
 
 @dataclass(frozen=True)
@@ -85,14 +85,14 @@ class Tried:
 class Surrogate:
     """Accuracy of any configuration of the space, learned from recorded trials."""
 
-    def __init__(self, prepared: PreparedSweep, configs: Sequence[Config], accuracy: Array) -> None:
+    def __init__(self, prepared: PreparedSweep, configs: Sequence[Configuration], accuracy: Array) -> None:
         self.prepared = prepared
         X = self._features(configs)
         self._trees = _trees().fit(X, accuracy)
         self._said = cross_val_predict(_trees(), X, accuracy, cv=10)
         self._residuals = accuracy - self._said
 
-    def accuracy(self, config: Config) -> float:
+    def accuracy(self, config: Configuration) -> float:
         """Without noise."""
         return float(self._trees.predict(self._features([config]))[0])
 
@@ -101,7 +101,7 @@ class Surrogate:
         like = np.argsort(np.abs(self._said - accuracy))[:_LIKE]
         return _NOISE * float(self._residuals[rng.choice(like)])
 
-    def _features(self, configs: Sequence[Config]) -> Array:
+    def _features(self, configs: Sequence[Configuration]) -> Array:
         """Encoded values, -1 where inactive; learning rate, parameters, FLOPs, and epochs a sentence of a batch."""
         encoded = np.nan_to_num(self.prepared.space.encode(configs), nan=-1.0)
         costs = [self.prepared.costs(config) for config in configs]

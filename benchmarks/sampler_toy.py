@@ -23,7 +23,7 @@ import optuna
 
 from autotune.pareto import hypervolume
 from autotune.sampler.pareto_sampler import ParetoSampler
-from search_spaces.parameters.types import Categorical, Config, Float, Int, Value
+from search_spaces.parameters.types import Categorical, Configuration, Float, Int, Value
 from search_spaces.space import SearchSpace
 
 
@@ -136,7 +136,7 @@ def run(problem: Problem, sampler: optuna.samplers.BaseSampler, trials: int, see
     points = []
     for _ in range(trials):
         trial = study.ask()
-        config: Config = problem.space.suggest(trial)
+        config: Configuration = problem.space.suggest(trial)
         # An empty mask is no configuration; samplers that ask for one all the same learn the worst error.
         error, cost = problem.error(config), math.log10(max(problem.cost(config), 1.0))
         study.tell(trial, [error + problem.noise * noise.standard_normal(), cost])

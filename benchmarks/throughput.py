@@ -46,7 +46,7 @@ import torch
 from benchmarks.processor import processor_seconds
 from search_spaces.costs.cost_model import CostModel, Workload
 from search_spaces.families import REGISTRY, local_config
-from search_spaces.parameters.types import Config
+from search_spaces.parameters.types import Configuration
 from trials.base.model import choose_device
 from trials.execution.executors import make_executor
 from trials.execution.runner import Runner
@@ -106,10 +106,10 @@ def setting(device: str, precision: str) -> tuple[ModelSpec, TaskSpec]:
     return ModelSpec(name=model, device=device, precision=precision), task  # type: ignore[arg-type]
 
 
-def configurations(mix: str, count: int, layers: int) -> list[Config]:
+def configurations(mix: str, count: int, layers: int) -> list[Configuration]:
     """LoRA of many ranks, targets and learning rates; the same for the same count's beginning."""
     rng = np.random.default_rng(0)
-    configs: list[Config] = []
+    configs: list[Configuration] = []
     for _ in range(count):
         drawn = int(rng.integers(1, layers + 1))
         configs.append(

@@ -25,7 +25,7 @@ from optuna.distributions import (
 from search_spaces.parameters.centered import Centered
 from search_spaces.parameters.types import (
     Categorical,
-    Config,
+    Configuration,
     Float,
     Int,
     Parameter,
@@ -127,9 +127,9 @@ class SearchSpace:
                 concrete.append(parameter)
         return replace(self, parameters=tuple(concrete), masks=tuple(masks))
 
-    def suggest(self, trial: SuggestingTrial) -> Config:
+    def suggest(self, trial: SuggestingTrial) -> Configuration:
         """Ask an optuna trial for every active parameter, parents first."""
-        config: Config = {}
+        config: Configuration = {}
         for parameter in self.parameters:
             if not parameter.active(config):
                 continue
@@ -183,26 +183,26 @@ class SearchSpace:
         if problems:
             raise ValueError("not a configuration of the space:\n  " + "\n  ".join(problems))
 
-    def sample(self, rng: np.random.Generator) -> Config:
+    def sample(self, rng: np.random.Generator) -> Configuration:
         """One configuration, uniform in the encoded space; centered parameters fall around their center.
 
         A mask that came out empty is drawn again.
         """
         while True:
-            config: Config = {}
+            config: Configuration = {}
             for parameter in self.parameters:
                 if parameter.active(config):
                     config[parameter.name] = _draw(parameter, rng)
             if not self.problems(config):
                 return config
 
-    def from_units(self, units: Sequence[float]) -> Config:
+    def from_units(self, units: Sequence[float]) -> Configuration:
         """The configuration at a point of the unit cube, one coordinate a parameter.
 
         Nominal parameters divide their coordinate into equal shares; coordinates of inactive parameters
         are ignored. It spreads a low-discrepancy sequence over the space.
         """
-        config: Config = {}
+        config: Configuration = {}
         for parameter, unit in zip(self.parameters, units, strict=True):
             if not parameter.active(config):
                 continue
@@ -213,15 +213,15 @@ class SearchSpace:
                 config[parameter.name] = parameter.from_unit(_spread(parameter, unit))
         return config
 
-    def default(self, **fixed: Value) -> Config:
+    def default(self, **fixed: Value) -> Configuration:
         """The customary configuration, with some values fixed."""
-        config: Config = {}
+        config: Configuration = {}
         for parameter in self.parameters:
             if parameter.active(config):
                 config[parameter.name] = fixed.get(parameter.name, parameter.default)
         return config
 
-    def defaults(self) -> list[Config]:
+    def defaults(self) -> list[Configuration]:
         """The customary configuration of each family, or the one default of a space without families."""
         family = self._by_name.get("family")
         if not isinstance(family, Categorical):
@@ -239,14 +239,14 @@ class SearchSpace:
         ]
         return np.array(rows, dtype=float).reshape(len(rows), len(self.parameters))
 
-    def decode(self, encoded: NDArray[np.float64]) -> list[Config]:
+    def decode(self, encoded: NDArray[np.float64]) -> list[Configuration]:
         """The nearest configurations to rows of shape [n, d]; conditions decide what is active.
 
         An active parameter whose column is NaN takes its default.
         """
         configs = []
         for row in np.atleast_2d(encoded):
-            config: Config = {}
+            config: Configuration = {}
             for parameter, unit in zip(self.parameters, row, strict=True):
                 if parameter.active(config):
                     known = not np.isnan(unit)

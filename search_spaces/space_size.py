@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from search_spaces.parameters.types import Categorical, Config, Float, Int, Parameter, Value
+from search_spaces.parameters.types import Categorical, Configuration, Float, Int, Parameter, Value
 from search_spaces.space import SearchSpace
 
 _SLACK = 1e-9
@@ -79,7 +79,7 @@ def count(
             if _is_continuous(parameter) and name not in fixed and name not in continuous:
                 continuous.append(name)
             for value, multiplicity in options:
-                decided: Config = {**known, name: value}
+                decided: Configuration = {**known, name: value}
                 if mask:
                     decided[mask] = bool(known.get(mask)) or bool(value)
                 reached[_rest(decided, last, mask, index)] += ways * multiplicity
@@ -88,11 +88,11 @@ def count(
     return SpaceSize(sum(states.values()), tuple(continuous))
 
 
-def listed(space: SearchSpace, limit: int) -> list[Config] | None:
+def listed(space: SearchSpace, limit: int) -> list[Configuration] | None:
     """All configurations of a bound space, each continuous parameter at its default; None if above `limit`."""
     if count(space).combinations > limit:
         return None
-    configs: list[Config] = [{}]
+    configs: list[Configuration] = [{}]
     for parameter in space.parameters:
         values = [parameter.default] if _is_continuous(parameter) else _every_value(parameter)
         configs = [
@@ -109,7 +109,7 @@ _EMPTY_MASK = (("", False),)
 
 
 def _rest(
-    known: Config, last: Mapping[str, int], mask: str | None, index: int
+    known: Configuration, last: Mapping[str, int], mask: str | None, index: int
 ) -> tuple[tuple[str, Value], ...]:
     """What later parameters can still ask about."""
     if mask and last[mask] == index and known.get(mask) is False:

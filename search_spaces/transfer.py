@@ -17,7 +17,7 @@ from search_spaces.model.shape import FUSED, SIDES, ModelShape
 from search_spaces.parameters.structured import Sides, TargetSubset
 from search_spaces.parameters.types import (
     Categorical,
-    Config,
+    Configuration,
     LayerMask,
     LayerRange,
     Parameter,
@@ -31,7 +31,7 @@ from search_spaces.parameters.types import (
 
 def carry_over(
     config: Mapping[str, Value], spec: Mapping[str, Any], here: ModelShape, there: ModelShape
-) -> Config:
+) -> Configuration:
     """The configuration on another model.
 
     Args:
@@ -61,7 +61,9 @@ def carry_over(
     return {name: carried[name] for name in order if name in carried}
 
 
-def _with_known_targets(config: Config, parameters: Sequence[Parameter], there: ModelShape) -> Config:
+def _with_known_targets(
+    config: Configuration, parameters: Sequence[Parameter], there: ModelShape
+) -> Configuration:
     """A choice of targets by the name that the other model has for the same matrices."""
     found = dict(config)
     for parameter in parameters:
@@ -81,7 +83,9 @@ def _with_known_targets(config: Config, parameters: Sequence[Parameter], there: 
     return found
 
 
-def _placed(parameter: Parameter, config: Config, here: ModelShape, there: ModelShape) -> Config:
+def _placed(
+    parameter: Parameter, config: Configuration, here: ModelShape, there: ModelShape
+) -> Configuration:
     """The configuration with one parameter's names and values as the other model has them."""
     name = parameter.name
     own = {key: value for key, value in config.items() if key == name or key.startswith(f"{name}.")}
@@ -105,7 +109,7 @@ def _placed(parameter: Parameter, config: Config, here: ModelShape, there: Model
     return rest
 
 
-def _layers(parameter: Parameter, own: Config, name: str, here: int, there: int) -> Config:
+def _layers(parameter: Parameter, own: Configuration, name: str, here: int, there: int) -> Configuration:
     """A number of layers, a range or a mask at another depth: `here` and `there` are numbers of layers."""
     if here == there:
         return own
@@ -123,12 +127,12 @@ def _layers(parameter: Parameter, own: Config, name: str, here: int, there: int)
     return {name: count}
 
 
-def _switched(own: Config, name: str, roles: Sequence[str]) -> Config:
+def _switched(own: Configuration, name: str, roles: Sequence[str]) -> Configuration:
     """Switches of roles. A fused matrix is on where any of its parts is, and a part where the fused one is; a gate
     is on with the matrix that it gates; what only the other model has stays off."""
     on = {key.rpartition(".")[2] for key, value in own.items() if value}
     known = {key.rpartition(".")[2] for key in own}
-    found: Config = {}
+    found: Configuration = {}
     for role in roles:
         same = {role} & known or {part for part, whole in FUSED.items() if whole == role} | {
             FUSED.get(role, role)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
-from search_spaces.parameters.types import Config
+from search_spaces.parameters.types import Configuration
 
 
 class TrialStatus(StrEnum):
@@ -92,7 +92,7 @@ class TrialSpec:
             used that earlier trials have computed.
     """
 
-    config: Config
+    config: Configuration
     seed: int = 0
     fidelity: Fidelity = field(default_factory=Fidelity)
     score_test: bool = False

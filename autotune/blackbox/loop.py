@@ -33,11 +33,11 @@ from autotune.ladder.rungs import Ladder
 from autotune.sampler.history import Observation
 from autotune.sampler.pareto_sampler import ParetoSampler
 from autotune.trial_attributes import RUNGS
-from search_spaces.parameters.types import Config
+from search_spaces.parameters.types import Configuration
 from search_spaces.space import SearchSpace
 
 Metrics = Mapping[str, Metric]
-Evaluate = Callable[[Config, float, Any], tuple[Metrics, Any]]
+Evaluate = Callable[[Configuration, float, Any], tuple[Metrics, Any]]
 
 _FAILURES_BEFORE_GIVING_UP = 10
 """If so many trials fail before one does not, the black box is at fault and not the configurations."""
@@ -144,7 +144,7 @@ def _sampler(
 @dataclass(frozen=True)
 class _Job:
     candidate: Candidate
-    config: Config
+    config: Configuration
     rung: int
     fidelity: float
     cost: float
@@ -166,7 +166,7 @@ class _Search:
     ) -> None:
         self.evaluate, self.space, self.objectives, self.ladder = evaluate, space, objectives, ladder
         self.budget, self.promotion, self.store = budget, promotion, store
-        self.configs: dict[int, Config] = {}
+        self.configs: dict[int, Configuration] = {}
         self.used = self._committed = 0.0
         self._deadline = math.inf if budget.seconds is None else time.monotonic() + budget.seconds
         self._successes = 0
@@ -175,7 +175,9 @@ class _Search:
         """Put everybody back where the study left them."""
         for trial in self.store.trials:
             records = trial.user_attrs.get(RUNGS, [])
-            config: Config = {name: trial.params[name] for name in self.space.names if name in trial.params}
+            config: Configuration = {
+                name: trial.params[name] for name in self.space.names if name in trial.params
+            }
             self.used += sum(r["cost"] for r in records) + trial.user_attrs.get("failed_cost", 0.0)
             if trial.user_attrs.get("status") == "lost":
                 continue

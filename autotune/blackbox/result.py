@@ -11,7 +11,7 @@ from autotune.blackbox.objectives import Objective
 from autotune.ladder.promotion import PromotionScheduler
 from autotune.ladder.rank_correlation import Trust
 from autotune.trial_attributes import RUNGS
-from search_spaces.parameters.types import Config
+from search_spaces.parameters.types import Configuration
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class OptimizeTrial:
     """
 
     number: int
-    config: Config
+    config: Configuration
     status: str
     fidelity: float
     rungs: dict[float, tuple[float, ...]]

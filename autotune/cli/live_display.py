@@ -22,7 +22,7 @@ from rich.text import Text
 from autotune.engine.events import Listener, Progress, SilentListener
 from autotune.formatting.compact import clock, points, short_config, sparkline
 from autotune.formatting.units import label, quantity
-from search_spaces.parameters.types import Config
+from search_spaces.parameters.types import Configuration
 from trials.records import TrialResult, TrialStatus
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class _Row:
     """One training run as shown; `values` is None while it runs."""
 
     number: int
-    config: Config
+    config: Configuration
     started: float = field(default_factory=time.monotonic)
     result: TrialResult | None = None
     values: dict[str, float] | None = None
@@ -87,7 +87,7 @@ class _Watcher:
         for note in notes:
             self._say(Text(f"· {note}", style="dim"))
 
-    def trial_started(self, number: int, config: Config, *, seed: int) -> None:
+    def trial_started(self, number: int, config: Configuration, *, seed: int) -> None:
         with self.lock:
             self.rows.append(_Row(number, dict(config), confirms=self.state.phase == "confirm"))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from search_spaces.parameters.types import Config
+from search_spaces.parameters.types import Configuration
 from trials.records import TrialResult
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Listener(Protocol):
     def sweep_started(self, sweep: Sweep, notes: list[str]) -> None:
         """Everything is loaded. `notes` say what was found and decided (data, families left out, …)."""
 
-    def trial_started(self, number: int, config: Config, *, seed: int) -> None:
+    def trial_started(self, number: int, config: Configuration, *, seed: int) -> None:
         """A training run begins; while confirming, `number` is the trial whose configuration it repeats."""
 
     def trial_finished(
@@ -67,7 +67,7 @@ class SilentListener:
 
     def sweep_started(self, sweep: Sweep, notes: list[str]) -> None: ...
 
-    def trial_started(self, number: int, config: Config, *, seed: int) -> None: ...
+    def trial_started(self, number: int, config: Configuration, *, seed: int) -> None: ...
 
     def trial_finished(
         self, number: int, result: TrialResult, values: dict[str, float], on_front: bool

@@ -32,7 +32,7 @@ from autotune.sampler.pareto_sampler import ParetoSampler
 from autotune.sweep.schema import Sweep
 from autotune.trial_attributes import FIRST_RUNG, SPENT, trial_result
 from search_spaces.errors import AutotuneError
-from search_spaces.parameters.types import Config
+from search_spaces.parameters.types import Configuration
 from trials.execution.executors import make_executor
 from trials.execution.in_process import Executor
 from trials.records import Part, Segment, TrialResult, TrialSpec, TrialStatus
@@ -113,7 +113,7 @@ class _Job:
     """What a free slot does next: a new trial, or one that goes on."""
 
     number: int
-    config: Config
+    config: Configuration
     seed: int
     segment: Segment | None = None
     part: Part | None = None
@@ -197,14 +197,14 @@ class _Run:
         assert candidate is not None, "it was begun just now"
         return self._promoted_job(candidate, config, seed)
 
-    def _promoted_job(self, candidate: Candidate, config: Config, seed: int) -> _Job:
+    def _promoted_job(self, candidate: Candidate, config: Configuration, seed: int) -> _Job:
         assert self.scheduler is not None
         candidate.status = "running"
         if (part := self.scheduler.part(candidate)) is not None or not self.scheduler.resumes_from_checkpoint:
             return _Job(candidate.number, config, seed, part=part)
         return _Job(candidate.number, config, seed, self.states.segment(candidate, self.scheduler.ladder))
 
-    def _ask(self) -> tuple[optuna.Trial, Config]:
+    def _ask(self) -> tuple[optuna.Trial, Configuration]:
         """The next configuration within the limits. Our sampler gives no other; any other sampler may.
 
         Where it does not find inside by itself, it is given a random configuration from there to learn from.
@@ -345,7 +345,7 @@ class _Run:
             self.listener.trial_finished(number, result, shown, True)
             report()
 
-    def _ask_again(self, number: int, seed: int) -> tuple[optuna.Trial, Config]:
+    def _ask_again(self, number: int, seed: int) -> tuple[optuna.Trial, Configuration]:
         study = self.confirm_ledger.study
         source = self.search_ledger.trial(number)
         study.enqueue_trial(dict(source.params), user_attrs={"trial": number, "seed": seed})

@@ -26,7 +26,7 @@ from search_spaces.families import REGISTRY
 from search_spaces.families.framework.base import local_config
 from search_spaces.model.shape import ModelShape
 from search_spaces.parameters.training import OPTIMIZERS, optimizer_of
-from search_spaces.parameters.types import Config
+from search_spaces.parameters.types import Configuration
 from search_spaces.transfer import carry_over
 from trials.base.quantization import unquantized
 from trials.tasks import encoding
@@ -51,7 +51,7 @@ class _Export:
     sweep: Sweep
     data: TaskData
     shape: ModelShape
-    config: Config
+    config: Configuration
     steps: int
     tokens: float | None = None
     """Of training, where the target says so."""
@@ -170,7 +170,7 @@ def _scaled(export: _Export, target: Target, law: RateLaw) -> _Export:
     return _Export(export.results, export.trial, sweep, data, shape, config, steps, tokens, tuple(changes))
 
 
-def _train_split(sweep: Sweep, data: TaskData, config: Config) -> Sequence[Encoded]:
+def _train_split(sweep: Sweep, data: TaskData, config: Configuration) -> Sequence[Encoded]:
     return data.at_length(sweep.task, sequence_length(config)).splits["train"]
 
 

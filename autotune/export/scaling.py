@@ -19,7 +19,7 @@ from autotune.results.sweep_results import SweepResults
 from autotune.sweep.paths import model_name
 from search_spaces.errors import InvalidInputError, Problem, did_you_mean
 from search_spaces.parameters.training import learning_rate_name
-from search_spaces.parameters.types import Config
+from search_spaces.parameters.types import Configuration
 from surrogates.laws import BowlLaw, fit_bowl
 from surrogates.laws.fitting import LEVEL
 
@@ -152,7 +152,9 @@ def law_of_table(frame: pd.DataFrame, name: str) -> RateLaw:
     return RateLaw(found.law, f"{len(found.points.loss)} runs in {name}")
 
 
-def scaled(config: Config, law: RateLaw, here: Scale, there: Scale) -> tuple[Config, list[Change]]:
+def scaled(
+    config: Configuration, law: RateLaw, here: Scale, there: Scale
+) -> tuple[Configuration, list[Change]]:
     """The configuration at the target's scale, and what was changed and why."""
     found, changes = dict(config), []
     name = learning_rate_name(config)

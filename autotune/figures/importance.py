@@ -40,7 +40,7 @@ from autotune.formatting.units import counted, label, percent, within_sentence
 from autotune.objectives import Objective
 from autotune.results.sweep_results import SweepResults
 from autotune.results.tables import configuration
-from search_spaces.parameters.types import Config
+from search_spaces.parameters.types import Configuration
 
 LEAST_TRIALS = 12
 """Complete trials below which nothing is said."""
@@ -127,7 +127,7 @@ def _noise(share: float, shuffled: Sequence[float], predicted: float) -> float:
     return (1.0 - predicted) * max(shuffled) if predicted > 0 else max(share, *shuffled)
 
 
-def observed_distributions(configs: Sequence[Config]) -> dict[str, BaseDistribution]:
+def observed_distributions(configs: Sequence[Configuration]) -> dict[str, BaseDistribution]:
     """The ranges of the parameters that every configuration has and that vary; logarithmic if wide."""
     found: dict[str, BaseDistribution] = {}
     for name in configs[0]:
@@ -142,7 +142,7 @@ def observed_distributions(configs: Sequence[Config]) -> dict[str, BaseDistribut
     return found
 
 
-def predictable(configs: Sequence[Config], names: Sequence[str], losses: NDArray[np.float64]) -> float:
+def predictable(configs: Sequence[Configuration], names: Sequence[str], losses: NDArray[np.float64]) -> float:
     """The share of the variance that a forest predicts on trials left out of each tree, in [0, 1]."""
     if np.ptp(losses) == 0:
         return 0.0
@@ -151,7 +151,7 @@ def predictable(configs: Sequence[Config], names: Sequence[str], losses: NDArray
     return float(np.clip(forest.fit(table.to_numpy(dtype=float), losses).oob_score_, 0.0, 1.0))
 
 
-def _study(configs: Sequence[Config], distributions: dict[str, BaseDistribution]) -> optuna.Study:
+def _study(configs: Sequence[Configuration], distributions: dict[str, BaseDistribution]) -> optuna.Study:
     """A study in memory with the varying parameters of each configuration; its own values mean nothing."""
     study = optuna.create_study()
     for config in configs:

@@ -12,7 +12,7 @@ from autotune.ladder.spec import LadderSpec, base_labels
 from autotune.prepare.bound_base import BoundBase, bind_base
 from autotune.sweep.schema import Sweep
 from search_spaces.errors import InvalidInputError, Problem
-from search_spaces.parameters.types import Config
+from search_spaces.parameters.types import Configuration
 from search_spaces.transfer import carry_over
 from trials.base.model import check_base
 
@@ -68,7 +68,7 @@ class BaseRungs:
             return ladder
         return ladder.model_copy(update={"costs": tuple(self.costs.values())})
 
-    def carried(self, config: Config, name: str) -> Config:
+    def carried(self, config: Configuration, name: str) -> Configuration:
         """The configuration on a base.
 
         Raises:
@@ -82,12 +82,12 @@ class BaseRungs:
             raise InvalidInputError([Problem("ladder.bases", f"{name!r}: {what}", fix) for what in problems])
         return found
 
-    def share(self, config: Config, name: str) -> float:
+    def share(self, config: Configuration, name: str) -> float:
         """The training FLOPs of a configuration on a base, of those on the sweep's own."""
         there = self.bases[name].costs(self.carried(config, name)).train_flops
         return there / self.home.costs(config).train_flops
 
-    def first(self, config: Config) -> int:
+    def first(self, config: Configuration) -> int:
         """The lowest rung from which on every base can have the configuration, counted from 0."""
         rung = 0
         for place, name in enumerate(self.bases):

@@ -19,7 +19,7 @@ from autotune.sampler.feasible_sampling import draw_within
 from search_spaces.costs.cost_model import BYTES_PER_NUMBER, CostModel, Costs
 from search_spaces.errors import Problem
 from search_spaces.language.constraints import Comparison, Constraint
-from search_spaces.parameters.types import Config, Value
+from search_spaces.parameters.types import Configuration, Value
 
 Array = NDArray[np.float64]
 
@@ -74,7 +74,7 @@ class HardLimits:
                     table[i, j] /= self._whole(constraint.name, config)
         return table
 
-    def __call__(self, configs: Sequence[Config]) -> Array:
+    def __call__(self, configs: Sequence[Configuration]) -> Array:
         """Shape [c, k]: the excess over each limit, -1 where it does not apply."""
         values = self.values(configs)
         excess = np.full(values.shape, -1.0)
@@ -94,7 +94,7 @@ class HardLimits:
         return f"breaks {'; '.join(found)}" if found else None
 
     def impossible(
-        self, columns: Columns, nearest: Sequence[Config], rng: np.random.Generator
+        self, columns: Columns, nearest: Sequence[Configuration], rng: np.random.Generator
     ) -> list[Problem]:
         """What to say where no configuration was found that keeps all limits; `nearest` came nearest.
 
@@ -118,7 +118,7 @@ class HardLimits:
             problems.append(Problem(self.places[j], what, fix))
         return problems
 
-    def _impossible_alone(self, j: int, nearest: Sequence[Config]) -> Problem:
+    def _impossible_alone(self, j: int, nearest: Sequence[Configuration]) -> Problem:
         constraint, values = self.constraints[j], self.values(nearest)[:, j]
         low, high = (_quantity(constraint, float(pick(values))) for pick in (np.nanmin, np.nanmax))
         reached = f"found {low} to {high}"

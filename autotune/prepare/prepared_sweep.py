@@ -22,7 +22,7 @@ from autotune.sweep.schema import Sweep
 from search_spaces.costs.cost_model import CostModel, Costs
 from search_spaces.errors import InvalidInputError
 from search_spaces.model.shape import ModelShape
-from search_spaces.parameters.types import Config, Value
+from search_spaces.parameters.types import Configuration, Value
 from search_spaces.space import SearchSpace
 from trials.records import Part, TrialResult
 from trials.tasks.data import TaskData
@@ -70,15 +70,15 @@ class PreparedSweep:
         """Which hard limits and constraints a configuration breaks, in words."""
         return self.limits.broken(config)
 
-    def draw_inside(self, seed: int) -> Config:
+    def draw_inside(self, seed: int) -> Configuration:
         """A random configuration that keeps the limits; there is one, or the sweep could not begin."""
         return sample_within(self.space, self.limits, 1, np.random.default_rng(seed))[0]
 
-    def run_on(self, part: Part | None, config: Config) -> Config:
+    def run_on(self, part: Part | None, config: Configuration) -> Configuration:
         """What is trained where a configuration does a part of its job: the same on the part's model."""
         return config if part is None or part.model is None else self.bases.carried(config, part.model)
 
-    def share(self, part: Part | None, config: Config) -> float:
+    def share(self, part: Part | None, config: Configuration) -> float:
         """The training FLOPs of a configuration's run on a part of its job, of those of the job in full."""
         if part is not None and part.model is not None:
             return self.bases.share(config, part.model)
@@ -154,7 +154,9 @@ def with_base_score(prepared: PreparedSweep, metrics: Mapping[str, float]) -> Pr
     )
 
 
-def _probe(space: SearchSpace, costs: CostModel, limits: HardLimits, seed: int) -> list[tuple[Config, Costs]]:
+def _probe(
+    space: SearchSpace, costs: CostModel, limits: HardLimits, seed: int
+) -> list[tuple[Configuration, Costs]]:
     """Configurations that keep the limits, and their costs.
 
     Raises:
@@ -177,7 +179,7 @@ def _probe(space: SearchSpace, costs: CostModel, limits: HardLimits, seed: int) 
 def _resolve(
     objective: Objective,
     shape: ModelShape,
-    probes: Sequence[tuple[Config, Costs]],
+    probes: Sequence[tuple[Configuration, Costs]],
     baseline: Mapping[str, float],
 ) -> Objective:
     """Percentages become numbers; what the sweep does not say about the box is filled in where it is known.
@@ -212,7 +214,7 @@ def _resolve(
 def _given_reference(
     objective: Objective,
     shape: ModelShape,
-    probes: Sequence[tuple[Config, Costs]],
+    probes: Sequence[tuple[Configuration, Costs]],
     baseline: Mapping[str, float],
 ) -> float | None:
     """The reference unless it is what `_resolve` fills in: a resumed sweep reads it back from its file."""

@@ -27,7 +27,7 @@ from autotune.results.sweep_results import SweepResults
 from autotune.sweep.schema import Sweep
 from search_spaces.errors import InvalidInputError, Problem
 from search_spaces.parameters.training import learning_rate_name
-from search_spaces.parameters.types import Config
+from search_spaces.parameters.types import Configuration
 from search_spaces.transfer import carry_over
 from surrogates.laws import FEWEST_POINTS
 from trials.execution.executors import make_executor
@@ -169,7 +169,7 @@ class _Prober:
             raise InvalidInputError(Problem("--shares", f"{run.share:g} asks for {wanted} examples", fix))
         return wanted
 
-    def config(self, run: ProbeRun) -> Config:
+    def config(self, run: ProbeRun) -> Configuration:
         config = self.results.config(run.trial)
         if self.shape != self._home:
             config = carry_over(config, self.sweep.space, self._home, self.shape)

@@ -19,7 +19,7 @@ from autotune.results.ladder_view import LadderView, ladder_view
 from autotune.results.probe_runs import failed_probes, probe_table
 from autotune.sweep.schema import Sweep
 from autotune.trial_attributes import RUNGS, trial_result
-from search_spaces.parameters.types import Config
+from search_spaces.parameters.types import Configuration
 from trials.records import TrialStatus
 from trials.tasks.metrics import metric_direction
 
@@ -93,7 +93,7 @@ class SweepResults:
         """Loss coordinates of rows of `trials`, shape [n, objectives]; lower is better."""
         return np.column_stack([objective.loss(rows[objective.name]) for objective in self.objectives])
 
-    def config(self, trial: int) -> Config:
+    def config(self, trial: int) -> Configuration:
         """The configuration of a trial."""
         row = self.trials.set_index("trial").loc[trial]
         return dict(row["config"])

@@ -14,7 +14,7 @@ from scipy import stats
 
 from autotune.objectives import KNOWN_COSTS, MEASURED_COSTS, Objective
 from autotune.results.sweep_results import SweepResults
-from search_spaces.parameters.types import Config
+from search_spaces.parameters.types import Configuration
 
 CONFIDENCE = 0.95
 """Of every interval that is reported."""
@@ -38,7 +38,7 @@ def complete(results: SweepResults) -> pd.DataFrame:
     return trials[(trials["status"] == "complete") & trials[names].notna().all(axis=1)]
 
 
-def configuration(row: pd.Series) -> Config:
+def configuration(row: pd.Series) -> Configuration:
     """The active parameters of one row of `results.trials`.
 
     Read from its `config` where the table has one, else put together from the `param.` columns (then whole

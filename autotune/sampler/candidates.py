@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.stats import qmc
 
 from search_spaces.parameters.centered import Centered
-from search_spaces.parameters.types import Categorical, Config, Float, Int, Parameter, Value
+from search_spaces.parameters.types import Categorical, Configuration, Float, Int, Parameter, Value
 from search_spaces.space import SearchSpace
 
 Array = NDArray[np.float64]
@@ -106,9 +106,9 @@ class Columns:
                 raw[:, j] = parameter.spread(units[:, j])
         return raw
 
-    def configurations(self, rows: Array) -> list[Config]:
+    def configurations(self, rows: Array) -> list[Configuration]:
         """The configurations of encoded rows; `SearchSpace.decode` for rows whose conditions are applied."""
-        configs: list[Config] = [{} for _ in rows]
+        configs: list[Configuration] = [{} for _ in rows]
         for j, parameter in enumerate(self.space.parameters):
             active = np.flatnonzero(~np.isnan(rows[:, j]))
             grid, values = self._grids[j], self._values[j]
@@ -225,7 +225,7 @@ def _nearest(grid: Array, values: Array) -> NDArray[np.int_]:
     return np.where(left_is_nearer, right - 1, right)
 
 
-def every_configuration(space: SearchSpace) -> Iterator[Config] | None:
+def every_configuration(space: SearchSpace) -> Iterator[Configuration] | None:
     """All configurations of a finite space, one by one, or None where a parameter is continuous."""
     choices: list[list[Value]] = []
     for parameter in space.parameters:
@@ -244,7 +244,9 @@ def every_configuration(space: SearchSpace) -> Iterator[Config] | None:
     return _walk(space, choices, 0, {})
 
 
-def _walk(space: SearchSpace, choices: list[list[Value]], depth: int, config: Config) -> Iterator[Config]:
+def _walk(
+    space: SearchSpace, choices: list[list[Value]], depth: int, config: Configuration
+) -> Iterator[Configuration]:
     if depth == len(choices):
         if not space.problems(config):
             yield dict(config)

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autotune.sampler.candidates import Columns
-from search_spaces.parameters.types import Config
+from search_spaces.parameters.types import Configuration
 from search_spaces.space import SearchSpace
 
 Array = NDArray[np.float64]
-Excess = Callable[[Sequence[Config]], Array]
+Excess = Callable[[Sequence[Configuration]], Array]
 """Shape [c, k] for c configurations: how far each breaks each constraint, at most 0 where it keeps it."""
 
 _DRAWS = 256
@@ -42,10 +42,12 @@ class Draw:
     """
 
     rows: Array
-    nearest: list[Config]
+    nearest: list[Configuration]
 
 
-def sample_within(space: SearchSpace, excess: Excess, count: int, rng: np.random.Generator) -> list[Config]:
+def sample_within(
+    space: SearchSpace, excess: Excess, count: int, rng: np.random.Generator
+) -> list[Configuration]:
     """`count` random configurations that keep the constraints; `SearchSpace.sample` for a constrained space.
 
     Where the constraints leave more than a few per cent of the space, the draws are independent and follow

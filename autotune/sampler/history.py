@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
-from search_spaces.parameters.types import Config
+from search_spaces.parameters.types import Configuration
 from search_spaces.space import SearchSpace
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def values_of_complete(trial: FrozenTrial) -> Sequence[float] | None:
 class History:
     """What the study says, in configurations of the space."""
 
-    configs: list[Config]
+    configs: list[Configuration]
     """Finished with finite values (and constraints): what the models learn from."""
     values: Array
     """[n, m], in the study's units."""
@@ -54,11 +54,11 @@ class History:
     """[n, m], of the values beside the noise that all have, minimized; see `Observation`."""
     constraints: Array
     """[n, k]; at most 0 is feasible."""
-    pending: list[Config]
-    failed: list[Config]
-    seen: list[Config]
+    pending: list[Configuration]
+    failed: list[Configuration]
+    seen: list[Configuration]
     """Every configuration finished, running or waiting."""
-    enqueued: list[Config]
+    enqueued: list[Configuration]
     """Those of them that were put into the queue and not proposed."""
     earlier: int
     """Earlier trials that count towards the start-up."""

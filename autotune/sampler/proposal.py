@@ -14,7 +14,7 @@ from autotune.sampler.candidates import Columns, every_configuration
 from autotune.sampler.feasible_sampling import Excess, draw_within
 from autotune.sampler.history import History
 from autotune.sampler.posterior import Objectives, Posterior
-from search_spaces.parameters.types import Config
+from search_spaces.parameters.types import Configuration
 from search_spaces.space import SearchSpace
 
 Array = NDArray[np.float64]
@@ -35,7 +35,7 @@ _ENOUGH = 32
 class Pool:
     """Candidates that may be proposed."""
 
-    configs: list[Config]
+    configs: list[Configuration]
     rows: Array
     """[c, d], encoded."""
     known: Array
@@ -75,7 +75,7 @@ class Search:
         """Keys of what must not be proposed again."""
         return set(self.columns.keys(self.space.encode(self.history.seen)))
 
-    def spread(self, seed: int, defaults: bool) -> Config:
+    def spread(self, seed: int, defaults: bool) -> Configuration:
         """The study's place in the sequence of defaults, then Sobol points, without what limits forbid."""
         taken = set(self.columns.keys(self.space.encode(self.history.enqueued)))
         place = tried = 0
@@ -94,7 +94,7 @@ class Search:
         pool = self._some(self.columns.random(256, self.rng))
         return pool.configs[int(self.rng.integers(len(pool.configs)))]
 
-    def _sequence(self, seed: int, defaults: bool) -> Iterator[tuple[Array, list[Config]]]:
+    def _sequence(self, seed: int, defaults: bool) -> Iterator[tuple[Array, list[Configuration]]]:
         if defaults and not self.columns.fixed:
             # As they are written down, not through their encoding, which would cost them a rounding.
             yield self.space.encode(self.space.defaults()), self.space.defaults()
@@ -104,7 +104,7 @@ class Search:
             yield rows, self.columns.configurations(rows)
             start, count = start + count, 2 * count
 
-    def best(self, n_candidates: int) -> Config:
+    def best(self, n_candidates: int) -> Configuration:
         """The candidate with the largest acquisition: global candidates first, then a local search.
 
         Not with the largest acquisition per FLOP of its trial, as when time is short (Snoek, Larochelle and Adams
@@ -144,7 +144,7 @@ class Search:
             np.column_stack([history.variances, np.zeros_like(history.constraints)]),
         )
 
-    def _known(self, configs: Sequence[Config]) -> Array:
+    def _known(self, configs: Sequence[Configuration]) -> Array:
         return self.objectives.known_outcomes(
             configs, len(self.objectives) + self.history.constraints.shape[1]
         )
@@ -161,14 +161,14 @@ class Search:
         keep = np.flatnonzero(~self._broken(configs, known))
         return Pool([configs[i] for i in keep], rows[keep], known[keep])
 
-    def _broken(self, configs: Sequence[Config], known: Array) -> NDArray[np.bool_]:
+    def _broken(self, configs: Sequence[Configuration], known: Array) -> NDArray[np.bool_]:
         """Shape [c]: which configurations break a limit of a known objective or a constraint."""
         broken = np.asarray(self.objectives.broken(known).any(axis=1))
         if self.constraints is None or not len(configs):
             return broken
         return broken | np.asarray((self.constraints(configs) > 0).any(axis=1))
 
-    def _excess(self, configs: Sequence[Config]) -> Array:
+    def _excess(self, configs: Sequence[Configuration]) -> Array:
         """Shape [c, m + k']: the excess over limits and constraints."""
         excess = self.objectives.excess(self._known(configs))
         if self.constraints is None:

@@ -22,7 +22,7 @@ from autotune.spaces.summary import families_of, of_family
 from autotune.spaces.tables import share_text
 from search_spaces.costs.cost_model import BYTES_PER_NUMBER, KNOWN_COSTS, CostModel, Workload
 from search_spaces.model.shape import ModelShape
-from search_spaces.parameters.types import Config
+from search_spaces.parameters.types import Configuration
 from search_spaces.space import SearchSpace
 
 QUANTILES = {"min": 0.0, "q25": 0.25, "median": 0.5, "q75": 0.75, "max": 1.0}
@@ -44,7 +44,7 @@ class CostView:
     name: str
     shape: ModelShape
     tokens: int
-    configs: dict[str, list[Config]]
+    configs: dict[str, list[Configuration]]
     costs: dict[str, dict[str, NDArray[np.float64]]]
     full: dict[str, float]
 

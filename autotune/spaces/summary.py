@@ -19,7 +19,7 @@ from search_spaces.families.framework.base import TaskType, refusal
 from search_spaces.language.loader import PRESETS, LoadedSpace, load_space, preset_names
 from search_spaces.language.override_forms import override_entry
 from search_spaces.model.shape import ModelShape
-from search_spaces.parameters.types import Categorical, Config, Float, Int, Parameter, Value
+from search_spaces.parameters.types import Categorical, Configuration, Float, Int, Parameter, Value
 from search_spaces.space import SearchSpace
 from search_spaces.space_size import SpaceSize, count, listed
 
@@ -157,7 +157,7 @@ def _view_family(
     return FamilyView(size, Extent(ends[0], float(np.median(sizes)), ends[1], exact=False))
 
 
-def _parameters(groups: AdapterGroups, configs: list[Config]) -> np.ndarray:
+def _parameters(groups: AdapterGroups, configs: list[Configuration]) -> np.ndarray:
     group = groups.indices(configs)
     return np.array([cost.parameters for cost in groups.costs], dtype=np.int64)[group]
 
@@ -178,11 +178,11 @@ def _only(space: SearchSpace, family: str, names: set[str]) -> SearchSpace:
     return SearchSpace((chosen, *parameters), tuple(masks))
 
 
-def _restricted(config: Config, space: SearchSpace) -> Config:
+def _restricted(config: Configuration, space: SearchSpace) -> Configuration:
     return {name: value for name, value in config.items() if name in space}
 
 
-def _climb(space: SearchSpace, config: Config, groups: AdapterGroups, sign: int) -> int:
+def _climb(space: SearchSpace, config: Configuration, groups: AdapterGroups, sign: int) -> int:
     """The most (sign 1) or fewest (−1) parameters found by changing one value at a time until none helps."""
     best = sign * int(_parameters(groups, [config])[0])
     improved = True

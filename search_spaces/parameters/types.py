@@ -26,7 +26,7 @@ from optuna.distributions import (
 )
 
 Value = bool | int | float | str
-Config = dict[str, Value]
+Configuration = dict[str, Value]
 """A configuration: the active parameters alone, by name."""
 
 _ROUNDING = 1e-9

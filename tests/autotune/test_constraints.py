@@ -26,7 +26,7 @@ from search_spaces.language.constraints import Constraint, read_constraints
 from search_spaces.language.loader import load_space
 from search_spaces.model.shape import Matrix
 from search_spaces.parameters.centered import Centered
-from search_spaces.parameters.types import Categorical, Config, Float, Int, Value
+from search_spaces.parameters.types import Categorical, Configuration, Float, Int, Value
 from search_spaces.space import SearchSpace, config_key
 from tests.autotune.sweeps import SPACE, small_sweep
 from tests.search_spaces.test_loading import BERT
@@ -243,7 +243,7 @@ def test_a_search_follows_an_optimum_three_scales_from_the_centre() -> None:
         )
     )
 
-    def off(config: Config) -> float:
+    def off(config: Configuration) -> float:
         return ((np.log10(config["rate"]) + 4) / (2 / 3)) ** 2 + ((config["size"] - 30) / 10) ** 2  # type: ignore[operator, arg-type]
 
     study = optuna.create_study(sampler=ParetoSampler(space=space, seed=0))

@@ -14,7 +14,7 @@ from autotune.cli.live_display import LiveProgress, PlainProgress, watch
 from autotune.engine.events import Listener, Progress, SilentListener
 from autotune.formatting.compact import clock, points, short_config, sparkline
 from autotune.sweep.schema import parse_sweep
-from search_spaces.parameters.types import Config
+from search_spaces.parameters.types import Configuration
 from trials.records import TrialResult, TrialStatus
 
 SWEEP = parse_sweep(
@@ -26,7 +26,13 @@ SWEEP = parse_sweep(
         "budget": {"trials": 20},
     }
 )
-CONFIG: Config = {"family": "lora", "lora.rank": 8, "lora.learning_rate": 3e-4, "batch_size": 32, "epochs": 3}
+CONFIG: Configuration = {
+    "family": "lora",
+    "lora.rank": 8,
+    "lora.learning_rate": 3e-4,
+    "batch_size": 32,
+    "epochs": 3,
+}
 
 
 def complete(**values: float) -> tuple[TrialResult, dict[str, float]]:

@@ -23,7 +23,7 @@ from autotune.sampler.candidates import Columns, every_configuration
 from autotune.sampler.history import Observation
 from autotune.sampler.pareto_sampler import ParetoSampler, default_startup
 from autotune.sampler.posterior import Objectives, Posterior
-from search_spaces.parameters.types import Categorical, Config, Float, Int, Value
+from search_spaces.parameters.types import Categorical, Configuration, Float, Int, Value
 from search_spaces.space import SearchSpace, config_key
 
 SPACE = SearchSpace(
@@ -52,7 +52,7 @@ def study_of(sampler: BaseSampler, directions: Sequence[Any] = ("minimize", "min
     return optuna.create_study(directions=list(directions), sampler=sampler)
 
 
-def proceed(study: optuna.Study, trials: int, space: SearchSpace = SPACE) -> list[Config]:
+def proceed(study: optuna.Study, trials: int, space: SearchSpace = SPACE) -> list[Configuration]:
     """Asks and tells (error, cost), and returns what was asked for."""
     configs = []
     for _ in range(trials):
@@ -241,7 +241,7 @@ def test_a_running_trial_lowers_the_acquisition_where_it_is() -> None:
     configs = [SPACE.sample(rng) for _ in range(12)]
     objectives = Objectives(np.ones(2), {1: cost}, {}, {}, [None, None])
 
-    def posterior(pending: list[Config]) -> Posterior:
+    def posterior(pending: list[Configuration]) -> Posterior:
         outcomes = np.array([[error(config), cost(config)] for config in configs])
         return Posterior(
             objectives,
@@ -304,7 +304,7 @@ def test_what_reaches_the_models(monkeypatch: pytest.MonkeyPatch) -> None:
     study = study_of(sampler(log_objectives={1: 1000.0}))
     proceed(study, 6)
 
-    def add(state: TrialState, values: list[float] | None, status: str | None = None) -> Config:
+    def add(state: TrialState, values: list[float] | None, status: str | None = None) -> Configuration:
         config = SPACE.sample(np.random.default_rng(len(study.trials)))
         distributions = {name: SPACE[name].distribution() for name in config}
         study.add_trial(

@@ -21,13 +21,13 @@ from autotune.export.scaling import RateLaw, Scale, Target, law_of_probe, law_of
 from autotune.results.selection import pick_trial
 from autotune.results.sweep_results import SweepResults
 from search_spaces.errors import InvalidInputError
-from search_spaces.parameters.types import Config
+from search_spaces.parameters.types import Configuration
 from tests.autotune.sweeps import small_sweep
 from tests.autotune.synthetic import synthetic_results
 from trials.tasks.data import load_task
 from trials.training.run import subset
 
-CONFIG: Config = {"family": "lora", "lora.learning_rate": 1e-3, "batch_size": 16, "epochs": 2}
+CONFIG: Configuration = {"family": "lora", "lora.learning_rate": 1e-3, "batch_size": 16, "epochs": 2}
 HERE = Scale(tokens=1e5, params=1e7)
 
 

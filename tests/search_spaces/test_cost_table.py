@@ -14,7 +14,7 @@ from search_spaces.families import REGISTRY, AdapterCost, Family
 from search_spaces.families.lora import Lora
 from search_spaces.language.loader import load_space, preset_names
 from search_spaces.model.shape import ModelShape
-from search_spaces.parameters.types import Config, TopLayers, Value
+from search_spaces.parameters.types import Configuration, TopLayers, Value
 from tests.search_spaces.tiny_models import MAIN, pairs, shape_of
 
 UNEVEN = Workload(tokens=12.7, tokens_square=183.3, train_samples=1999, batch_size=24)
@@ -25,13 +25,13 @@ def model(name: str, task: str) -> CostModel:
     return CostModel(shape, shape.task, UNEVEN)
 
 
-def drawn(shape: ModelShape, spec: object, count: int) -> list[Config]:
+def drawn(shape: ModelShape, spec: object, count: int) -> list[Configuration]:
     space = load_space(spec, shape=shape).space  # type: ignore[arg-type]
     rng = np.random.default_rng(0)
     return [*space.defaults(), *(space.sample(rng) for _ in range(count))]
 
 
-def assert_equal_to_calls(costs: CostModel, configs: list[Config]) -> None:
+def assert_equal_to_calls(costs: CostModel, configs: list[Configuration]) -> None:
     """Exactly, in every field."""
     table = costs.many(configs)
     assert len(table) == len(configs)
@@ -83,7 +83,7 @@ def test_every_preset(preset: str) -> None:
 
 def test_configurations_that_leave_things_out() -> None:
     costs = model("gpt2", "causal-lm")
-    configs: list[Config] = [
+    configs: list[Configuration] = [
         {"family": "lora"},
         {"family": "lora", "lora.rank": 2, "epochs": 2.5},
         {"family": "lora", "lora.rank": 2, "lora.dora": True, "batch_size": 8, "prefix.tokens": 3},
@@ -95,7 +95,7 @@ def test_configurations_that_leave_things_out() -> None:
 
 
 @pytest.mark.parametrize("config", [{"family": "loro"}, {"lora.rank": 4}])
-def test_a_wrong_family_is_refused_as_in_a_call(config: Config) -> None:
+def test_a_wrong_family_is_refused_as_in_a_call(config: Configuration) -> None:
     costs = model("bert", "regression")
     with pytest.raises(ValueError, match=r"^family: ") as alone:
         costs(config)
@@ -109,7 +109,7 @@ def test_a_wrong_family_is_refused_as_in_a_call(config: Config) -> None:
 
 def test_training_knobs_make_no_groups() -> None:
     groups = AdapterGroups(shape_of("bert", "regression"))
-    configs: list[Config] = [
+    configs: list[Configuration] = [
         {"family": "lora", "lora.rank": r, "lora.learning_rate": r * rate, "epochs": 3, "lora.dropout": 0.1}
         for r in (2, 4)
         for rate in (1e-4, 1e-3)
@@ -123,7 +123,7 @@ def test_training_knobs_make_no_groups() -> None:
 def test_a_knob_counts_only_where_it_is_read() -> None:
     """LoRA's dropout costs something with DoRA alone."""
     groups = AdapterGroups(shape_of("bert", "regression"))
-    configs: list[Config] = [
+    configs: list[Configuration] = [
         {"family": "lora", "lora.rank": 4, "lora.dora": dora, "lora.dropout": dropout}
         for dora in (False, True)
         for dropout in (0.0, 0.1)
@@ -134,7 +134,7 @@ def test_a_knob_counts_only_where_it_is_read() -> None:
 def test_masks_with_the_same_lowest_layer_and_number_share_a_group() -> None:
     groups = AdapterGroups(shape_of("bert", "regression"))
 
-    def masked(*switches: bool) -> Config:
+    def masked(*switches: bool) -> Configuration:
         return {"family": "lora", **{f"lora.layers.{i}": on for i, on in enumerate(switches)}}
 
     found = groups.indices(
@@ -170,9 +170,9 @@ class Strange(Family):
 def test_a_family_may_read_as_it_likes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(REGISTRY, "strange", Strange())
     rng = np.random.default_rng(0)
-    configs: list[Config] = []
+    configs: list[Configuration] = []
     for _ in range(200):
-        config: Config = {"family": "strange"}
+        config: Configuration = {"family": "strange"}
         for knob in ("short", "longer", "longest"):
             if rng.random() < 0.5:
                 config[f"strange.{knob}"] = int(rng.integers(3))
@@ -198,10 +198,10 @@ def test_families_whose_costs_are_hardly_ever_alike_are_no_longer_grouped(
     """A hundred different ones, then one that has been there: it counts anew; a family with few costs goes on."""
     monkeypatch.setitem(REGISTRY, "strange", Strange())
     groups = AdapterGroups(shape_of("bert", "regression"), patience=50)
-    configs: list[Config] = [{"family": "strange", "strange.short": size} for size in (*range(100), 3)]
+    configs: list[Configuration] = [{"family": "strange", "strange.short": size} for size in (*range(100), 3)]
     assert groups.indices(configs).tolist() == list(range(101))
     assert groups.costs[100] == groups.costs[3]
-    again: list[Config] = [{"family": "prompt", "prompt.tokens": 1 + size % 3} for size in range(200)]
+    again: list[Configuration] = [{"family": "prompt", "prompt.tokens": 1 + size % 3} for size in range(200)]
     assert len(set(groups.indices(again).tolist())) == 3
 
 

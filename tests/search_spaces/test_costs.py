@@ -14,7 +14,7 @@ from search_spaces.families.composite import PARTS
 from search_spaces.families.framework.matrix_family import MatrixFamily
 from search_spaces.model.reader import read_shape
 from search_spaces.model.shape import TaskType
-from search_spaces.parameters.types import Config
+from search_spaces.parameters.types import Configuration
 from tests.search_spaces.tiny_models import (
     MAIN,
     Case,
@@ -59,7 +59,7 @@ def test_truncation_inside_the_lowest_layer(family: str, model: str) -> None:
 @pytest.mark.parametrize("chosen", [1, 2, 3, 5, (1, 3), (0, 4)])
 def test_truncation_in_an_encoder_decoder(targets: str, chosen: int | tuple[int, ...]) -> None:
     """Whether the encoder's output needs a gradient decides what every layer of the decoder computes."""
-    config: Config = {"targets": targets, "rank": 3}
+    config: Configuration = {"targets": targets, "rank": 3}
     if isinstance(chosen, int):
         config["layers"] = chosen
     else:
@@ -73,7 +73,7 @@ def test_truncation_in_an_encoder_decoder(targets: str, chosen: int | tuple[int,
 def test_composites_in_an_encoder_decoder(seed: int) -> None:
     """Parts with layers of their own, so that every layer of the decoder has other sites."""
     rng = np.random.default_rng(seed)
-    config: Config = {f"parts.{part}": True for part in PARTS}
+    config: Configuration = {f"parts.{part}": True for part in PARTS}
     for part in PARTS:
         kept = int(rng.integers(5))
         config |= {f"{part}.layers.{i}": bool(i == kept or (rng.random() < 0.3 and seed)) for i in range(5)}
@@ -84,7 +84,7 @@ def test_composites_in_an_encoder_decoder(seed: int) -> None:
 
 def test_a_mask_off_the_side_of_the_targets_means_its_top_layer() -> None:
     shape = shape_of("t5", "regression")
-    mask: Config = {f"layers.{layer}": layer == 1 for layer in range(5)}
+    mask: Configuration = {f"layers.{layer}": layer == 1 for layer in range(5)}
     lora = REGISTRY["lora"]
     assert isinstance(lora, MatrixFamily)
     for targets, config, expected in (
@@ -103,7 +103,7 @@ def test_a_mask_off_the_side_of_the_targets_means_its_top_layer() -> None:
 @pytest.mark.parametrize("layers", [1, 3])
 def test_relative_positions(model: str, targets: str, layers: int) -> None:
     """Shared projections carry the adapter to the positions; those apart stay frozen."""
-    config: Config = {"targets": targets, "layers": layers, "rank": 3, "dora": True}
+    config: Configuration = {"targets": targets, "layers": layers, "rank": 3, "dora": True}
     case = Case("lora", model, "regression", 0, config)
     expected = step(case.adapted(), batch(case.task))
     assert estimated(case).train_flops == pytest.approx(expected, rel=EXACT)
@@ -113,7 +113,7 @@ def test_relative_positions(model: str, targets: str, layers: int) -> None:
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 @pytest.mark.parametrize("layers", [1, 3])
 def test_dora_as_peft_computes_it(model: str, dropout: float, layers: int) -> None:
-    config: Config = {"targets": "all", "layers": layers, "rank": 3, "dora": True, "dropout": dropout}
+    config: Configuration = {"targets": "all", "layers": layers, "rank": 3, "dora": True, "dropout": dropout}
     case = Case("lora", model, "sequence-classification", 0, config)
     expected = step(case.adapted(), batch(case.task))
     assert estimated(case).train_flops == pytest.approx(expected, rel=EXACT)

@@ -10,7 +10,7 @@ import torch
 from search_spaces.costs.cost_model import CostModel, Costs
 from search_spaces.families import REGISTRY, AdapterCost, Family, local_config, register
 from search_spaces.model.gradient_flow import layer_gradients
-from search_spaces.parameters.types import Config
+from search_spaces.parameters.types import Configuration
 from search_spaces.space import SearchSpace
 from tests.search_spaces.tiny_models import (
     DEPTH,
@@ -188,5 +188,11 @@ def test_a_name_registers_once() -> None:
 
 
 def test_local_config_cuts_out_a_familys_own_knobs() -> None:
-    config: Config = {"family": "lora", "lora.rank": 4, "lora.layers.0": True, "loran.rank": 5, "epochs": 2}
+    config: Configuration = {
+        "family": "lora",
+        "lora.rank": 4,
+        "lora.layers.0": True,
+        "loran.rank": 5,
+        "epochs": 2,
+    }
     assert local_config("lora", config) == {"rank": 4, "layers.0": True}

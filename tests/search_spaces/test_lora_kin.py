@@ -13,7 +13,7 @@ from peft.tuners.lokr.layer import factorization
 from search_spaces.costs.cost_model import CostModel, Workload
 from search_spaces.families import REGISTRY
 from search_spaces.families.lokr import divided
-from search_spaces.parameters.types import Config
+from search_spaces.parameters.types import Configuration
 from tests.search_spaces.tiny_models import (
     BATCH,
     MAIN,
@@ -148,7 +148,7 @@ def test_road_variants(variant: int) -> None:
 def test_adalora_reaches_its_budget_and_loads_again(steps: int, tmp_path: Path) -> None:
     """Rank 2 on average of 3 at first; a single step cuts nothing. Ties, as in short runs, go together."""
     inputs = batch(TASK)
-    config: Config = {**ALL, "rank": 2, "orthogonality": 0.1}
+    config: Configuration = {**ALL, "rank": 2, "orthogonality": 0.1}
     family, model = REGISTRY["adalora"], case("adalora", **config).adapted()
     family.schedule(model.active_peft_config, steps)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.05)

@@ -15,7 +15,7 @@ from search_spaces.families import REGISTRY
 from search_spaces.families.framework.block_sizes import FittedFamily, largest_divisor, smallest_side
 from search_spaces.model.reader import read_shape
 from search_spaces.model.shape import Matrix, ModelShape
-from search_spaces.parameters.types import Config
+from search_spaces.parameters.types import Configuration
 from search_spaces.space import SearchSpace
 from tests.search_spaces.tiny_models import (
     BATCH,
@@ -35,7 +35,7 @@ LINEAR_ONLY = {"beft", "boft", "c3a", "delora", "glora", "hra", "lily", "miss", 
 CLASSES = "sequence-classification"
 
 
-def case(family: str, config: Config, model: str = "bert") -> Case:
+def case(family: str, config: Configuration, model: str = "bert") -> Case:
     return Case(family, model, "regression", 0, config)
 
 
@@ -100,7 +100,7 @@ def test_sampled_sizes_suit_real_models(name: str, real_shapes: tuple[ModelShape
                 assert fitted["rank"] <= min(m.inputs for m in matrices)
 
 
-BY_HAND: list[tuple[str, Config, int]] = [
+BY_HAND: list[tuple[str, Configuration, int]] = [
     ("oft", {"block_size": 32}, 24 * 496),
     ("oft", {"block_size": 32, "share": True}, 496),
     ("boft", {"block_size": 8}, 96 * 64 + 768),
@@ -123,7 +123,7 @@ BY_HAND: list[tuple[str, Config, int]] = [
 
 @pytest.mark.parametrize(("name", "config", "parameters"), BY_HAND)
 def test_parameters_on_one_matrix_of_768(
-    name: str, config: Config, parameters: int, real_shapes: tuple[ModelShape, ...]
+    name: str, config: Configuration, parameters: int, real_shapes: tuple[ModelShape, ...]
 ) -> None:
     one = {**config, "targets": "v", "layers": 1}
     assert REGISTRY[name].cost(one, real_shapes[0]).parameters == parameters
@@ -175,7 +175,7 @@ def test_matrices_without_a_common_block_are_refused() -> None:
 
 
 @pytest.mark.parametrize(("name", "config"), [("hra", {"rank": 4}), ("boft", {"block_size": 4})])
-def test_orthogonal_adapters_keep_the_singular_values(name: str, config: Config) -> None:
+def test_orthogonal_adapters_keep_the_singular_values(name: str, config: Configuration) -> None:
     """W times a rotation has W's singular values; BOFT then gives each output a length of its own."""
     model = trained(case(name, {**config, "targets": "q", "layers": 1}))
     (adapter,) = adapters(model)
@@ -202,7 +202,7 @@ def test_c3a_adds_circulant_blocks() -> None:
 
 
 def test_lily_shares_across_layers_and_saves_each_share() -> None:
-    config: Config = {"targets": "o+down", "layers": 3, "stride": 2, "rank": 4, "experts": 2}
+    config: Configuration = {"targets": "o+down", "layers": 3, "stride": 2, "rank": 4, "experts": 2}
     one = case("lily", config)
     found = adapters(one.adapted())
     for inputs in (32, 56):

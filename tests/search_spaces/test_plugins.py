@@ -15,11 +15,11 @@ from search_spaces.costs.cost_model import CostModel, Workload
 from search_spaces.families import REGISTRY
 from search_spaces.families.framework.plugins import GROUP, load_plugins
 from search_spaces.language.loader import load_space
-from search_spaces.parameters.types import Config
+from search_spaces.parameters.types import Configuration
 from tests.search_spaces.tiny_models import BATCH, TOKENS, Case, observe, shape_of
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "own_family"
-CONFIG: Config = {"targets": "q+v", "layers": 2, "learning_rate": 1e-3}
+CONFIG: Configuration = {"targets": "q+v", "layers": 2, "learning_rate": 1e-3}
 
 
 def install(site: Path, module: Path, entry_points: dict[str, str]) -> None:
@@ -75,7 +75,7 @@ def test_a_space_names_it_and_it_is_priced() -> None:
     assert loaded.left_out == {}
     assert "rank-one.targets" in loaded.space
     costs = CostModel(shape, shape.task, Workload(TOKENS, TOKENS**2, BATCH))
-    configs: list[Config] = [
+    configs: list[Configuration] = [
         {"family": "rank-one", "rank-one.targets": "q+v", "rank-one.layers": 2},
         {"family": "lora", "lora.rank": 1, "lora.targets": "q+v", "lora.layers": 2},
     ]

@@ -8,11 +8,11 @@ import torch
 from search_spaces.costs.cost_model import CostModel, Workload
 from search_spaces.model.shape import TaskType
 from search_spaces.parameters.structured import rank_at
-from search_spaces.parameters.types import Config
+from search_spaces.parameters.types import Configuration
 from tests.search_spaces.tiny_models import BATCH, DEPTH, MAIN, TOKENS, Case, batch, observe, shape_of
 
-PROFILE: Config = {"rank.level": 4, "rank.slope": 1.0, "rank.bump": 0.5, "scale": 1.5}
-CONFIGS: list[tuple[str, Config]] = [
+PROFILE: Configuration = {"rank.level": 4, "rank.slope": 1.0, "rank.bump": 0.5, "scale": 1.5}
+CONFIGS: list[tuple[str, Configuration]] = [
     ("lora", PROFILE),
     (
         "lora",
@@ -29,7 +29,7 @@ CASES = [
     # The switches are those of unfused models; `k` is inside a fused matrix.
     if not (model == "gpt2" and "targets.v" in config)
 ]
-SIDED: list[tuple[str, Config]] = [
+SIDED: list[tuple[str, Configuration]] = [
     ("lora", {"rank": 4, "layers.encoder": 0, "layers.decoder": 2}),
     ("lora", {"rank": 4, "layers.encoder": 2, "layers.decoder": 0}),
     ("lora", {"rank.encoder": 2, "rank.decoder": 5, "layers.encoder": 1, "layers.decoder": 2, "scale": 1.5}),

@@ -23,7 +23,7 @@ from search_spaces.families.autopeft import OFF, size_of
 from search_spaces.families.composite import PARTS
 from search_spaces.language.loader import load_space
 from search_spaces.model.shape import TaskType
-from search_spaces.parameters.types import Categorical, Config, Int
+from search_spaces.parameters.types import Categorical, Configuration, Int
 from search_spaces.tuners.attention import _attention
 from search_spaces.tuners.compacter import _projection
 from tests.search_spaces.tiny_models import (
@@ -42,15 +42,15 @@ LAYER = r"bert\.encoder\.layer\.{}\."
 SUBSETS = [s for n in range(1, 6) for s in itertools.combinations(PARTS, n)]
 
 
-def composite(parts: tuple[str, ...]) -> Config:
+def composite(parts: tuple[str, ...]) -> Configuration:
     """The parts, each with layers of its own: 1, 2, 3, 1 and 2 from the top."""
-    config: Config = {f"parts.{part}": part in parts for part in PARTS}
+    config: Configuration = {f"parts.{part}": part in parts for part in PARTS}
     for number, part in enumerate(PARTS):
         config[f"{part}.layers"] = number % DEPTH + 1
     return {**config, "lora.rank": 3, "serial.size": 5, "parallel.size": 4, "prefix.tokens": 2}
 
 
-def adapted(family: str, config: Config, model: str = "bert", task: TaskType = "regression") -> Any:
+def adapted(family: str, config: Configuration, model: str = "bert", task: TaskType = "regression") -> Any:
     base = build(model, task)
     torch.manual_seed(2)
     return get_peft_model(base, REGISTRY[family].peft_config(config, shape_of(model, task), task))
@@ -90,7 +90,7 @@ def test_every_family_of_ours_loads_in_a_new_process(tmp_path: Path) -> None:
     inputs = batch("regression", padded=True)
     own = {}
     for name, family in REGISTRY.items():
-        config: Config = {"layers": 2, **(composite(PARTS) if name == "composite" else {})}
+        config: Configuration = {"layers": 2, **(composite(PARTS) if name == "composite" else {})}
         peft_config = family.peft_config(config, shape_of("bert", "regression"), "regression")
         if isinstance(peft_config, tuners.CompositeConfig):
             model = trained(adapted(name, config))
@@ -129,7 +129,7 @@ save_file(found, folder + "/found.safetensors")
 
 @pytest.mark.parametrize("family", ["composite", "compacter", "full"])
 def test_adapters_by_name(family: str, tmp_path: Path) -> None:
-    config: Config = composite(PARTS) if family == "composite" else {"layers": 2}
+    config: Configuration = composite(PARTS) if family == "composite" else {"layers": 2}
     inputs = batch("regression")
     model = adapted(family, config)
     step(model, inputs)
@@ -160,7 +160,7 @@ def test_adapters_by_name(family: str, tmp_path: Path) -> None:
     assert largest(logits(model, inputs) - second) == 0
 
 
-MERGING: dict[str, Config] = {
+MERGING: dict[str, Configuration] = {
     "composite": composite(("lora", "ia3")),
     "ssf": {"layers": 2},
     "bitfit": {"layers": 2},
@@ -357,7 +357,7 @@ def test_autopeft_sizes_are_those_of_the_paper() -> None:
 
 
 def test_autopeft_with_everything_off_is_the_head_alone() -> None:
-    config: Config = {"serial": OFF, "parallel": OFF, "prefix": OFF}
+    config: Configuration = {"serial": OFF, "parallel": OFF, "prefix": OFF}
     shape = shape_of("bert", "regression")
     assert REGISTRY["autopeft"].cost(config, shape) == REGISTRY["head"].cost({}, shape)
     model = adapted("autopeft", config)

@@ -48,7 +48,7 @@ from search_spaces.families import REGISTRY, Family
 from search_spaces.families.framework.peft_helpers import freeze
 from search_spaces.model.reader import read_shape
 from search_spaces.model.shape import ModelShape, TaskType
-from search_spaces.parameters.types import Config, LayerMask, TopLayers
+from search_spaces.parameters.types import Configuration, LayerMask, TopLayers
 from search_spaces.space import SearchSpace
 
 DEPTH, BATCH, TOKENS, LABELS = 3, 4, 12, 3
@@ -208,7 +208,7 @@ def workload(task: TaskType) -> Workload:
 
 def samples(
     family: Family, *, masked: bool, drawn: int, depth: int = DEPTH, seed: int = 0
-) -> Iterator[Config]:
+) -> Iterator[Configuration]:
     """Local configurations of a family: its default, if `masked` a mask of layers with a hole in it where the
     family can choose layers, and `drawn` others from its knobs.
     """
@@ -234,13 +234,13 @@ class Case:
     model: str
     task: TaskType
     number: int
-    config: Config
+    config: Configuration
 
     def __str__(self) -> str:
         return f"{self.family}-{self.model}-{self.task}-{self.number}"
 
     @property
-    def full_config(self) -> Config:
+    def full_config(self) -> Configuration:
         """The configuration as a sweep writes it."""
         return {"family": self.family, **{f"{self.family}.{name}": v for name, v in self.config.items()}}
 
