@@ -20,7 +20,7 @@ from scipy.stats import spearmanr
 from autotune.engine.sweep_run import run_sweep
 from autotune.ladder.spec import LadderSpec
 from autotune.ledger.ledger import read_ledger
-from autotune.results.sweep_results import SweepResults
+from autotune.results.sweep_tables import SweepTables
 from autotune.sweep.executor_spec import ExecutorSpec
 from autotune.sweep.schema import Budget, Confirm, Fidelity, load_sweep
 from autotune.trial_attributes import RUNGS
@@ -59,7 +59,7 @@ def without_upper_layers(layers: int, folder: Path) -> str:
     return str(folder)
 
 
-def promotion(spec: LadderSpec, trials: int, samples: int, folder: Path, seed: int = 0) -> SweepResults:
+def promotion(spec: LadderSpec, trials: int, samples: int, folder: Path, seed: int = 0) -> SweepTables:
     """The quickstart with random configurations, all of which climb."""
     sweep = load_sweep("quickstart")
     changes = {
@@ -74,7 +74,7 @@ def promotion(spec: LadderSpec, trials: int, samples: int, folder: Path, seed: i
     return run_sweep(sweep.model_copy(update=changes), folder)
 
 
-def predicted(results: SweepResults) -> list[Foretelling]:
+def predicted(results: SweepTables) -> list[Foretelling]:
     """Each rung below the top, the lowest first."""
     assert results.ladder is not None
     rows = []

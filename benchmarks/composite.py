@@ -28,7 +28,7 @@ from rich.table import Table
 
 from autotune.engine.sweep_run import run_sweep
 from autotune.pareto import hypervolume
-from autotune.results.sweep_results import SweepResults
+from autotune.results.sweep_tables import SweepTables
 from autotune.sweep.schema import Sweep, parse_sweep
 from search_spaces.families import REGISTRY
 from search_spaces.parameters.types import Float
@@ -73,7 +73,7 @@ def sweep(family: str, model: Path, data: Path, *, trials: int, seed: int) -> Sw
     )
 
 
-def measure(results: SweepResults) -> dict[str, float]:
+def measure(results: SweepTables) -> dict[str, float]:
     """Of one sweep: hypervolume and best accuracy as searched, and the same on the test split."""
     front = results.front
     parameters = np.log10(np.maximum(front["trainable_params"].to_numpy(float), 1.0))
@@ -86,7 +86,7 @@ def measure(results: SweepResults) -> dict[str, float]:
     }
 
 
-def _confirmed(results: SweepResults) -> NDArray[np.float64]:
+def _confirmed(results: SweepTables) -> NDArray[np.float64]:
     """Shape [points, 2]: mean test accuracy and log10 parameters of the points that were confirmed."""
     scores = results.confirmations.groupby("trial")["test.accuracy"].mean()
     sizes = results.trials.set_index("trial")["trainable_params"].reindex(scores.index)

@@ -39,7 +39,7 @@ from sklearn.model_selection import cross_val_predict
 from autotune.engine.samplers import make_sampler
 from autotune.pareto import hypervolume
 from autotune.prepare.prepared_sweep import PreparedSweep, prepare
-from autotune.results.sweep_results import load_results
+from autotune.results.sweep_tables import read_tables
 from benchmarks import time_to_front
 from benchmarks.front_records import SMALLEST
 from search_spaces.parameters.types import Configuration
@@ -215,7 +215,7 @@ def _median(values: Sequence[float]) -> str:
 
 def record(folders: Sequence[Path], path: Path = TABLE) -> None:
     """The complete trials of some sweeps, as a table."""
-    trials = pd.concat([load_results(folder).trials for folder in folders])
+    trials = pd.concat([read_tables(folder).trials for folder in folders])
     trials = trials[trials["status"] == "complete"]
     rows: list[dict[str, Any]] = [
         {"config": json.dumps(config), "accuracy": accuracy}

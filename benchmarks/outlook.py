@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from autotune.probe.forecast import Curves, curves
-from autotune.results.sweep_results import load_results
+from autotune.results.sweep_tables import read_tables
 from autotune.results.tables import quality
 from surrogates.laws import extrapolate_noisy, last_value, slope_rule
 
@@ -60,7 +60,7 @@ def compare(sweep: str, score: str, seen: Curves, searched: int) -> list[Row]:
 
 def measure(folder: Path) -> list[Row]:
     """All rows of a sweep's folder; its score and its loss."""
-    results = load_results(folder)
+    results = read_tables(folder)
     own = results.probes[results.probes["model"] == results.sweep.model.name]
     searched = int(own.loc[own["share"] == 1.0, "examples"].iloc[0])
     scores = dict.fromkeys([quality(results).name, "eval_loss"])

@@ -20,7 +20,7 @@ import numpy as np
 
 from autotune.engine.sweep_run import run_sweep
 from autotune.ladder.spec import LadderSpec
-from autotune.results.sweep_results import SweepResults
+from autotune.results.sweep_tables import SweepTables
 from autotune.sweep.executor_spec import ExecutorSpec
 from autotune.sweep.schema import Budget, Confirm, Sweep, load_sweep
 
@@ -40,7 +40,7 @@ def sweep_of(arm: str, seed: int, trials: int, flops: float) -> Sweep:
     return load_sweep("quickstart").model_copy(update=changes)
 
 
-def measure(results: SweepResults) -> dict[str, Any]:
+def measure(results: SweepTables) -> dict[str, Any]:
     """The figures of one sweep."""
     trials = results.trials
     trained = trials[trials["share"].notna()]

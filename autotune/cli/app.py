@@ -164,9 +164,9 @@ def status(
         import json
 
         from autotune.cli.status import overview, overview_json
-        from autotune.results.sweep_results import load_results
+        from autotune.results.sweep_tables import read_tables
 
-        results = load_results(folder)
+        results = read_tables(folder)
         if as_json:
             typer.echo(json.dumps(overview_json(results), indent=2))
         else:
@@ -181,10 +181,10 @@ def report(folder: Folder) -> None:
     """
     with terminal.polite():
         from autotune.report.page import write_report
-        from autotune.results.sweep_results import load_results
+        from autotune.results.sweep_tables import read_tables
         from autotune.results.tables import write_tables
 
-        results = load_results(folder)
+        results = read_tables(folder)
         for path in (*write_tables(results), write_report(results)):
             typer.echo(path)
 
@@ -226,14 +226,14 @@ def export(
         from autotune.export.run_folder import export_run
         from autotune.export.scaling import law_of_table, read_target
         from autotune.laws.fit_table import read_table
-        from autotune.results.sweep_results import load_results
+        from autotune.results.sweep_tables import read_tables
         from search_spaces.errors import InvalidInputError, Problem
 
         if law is not None and scale_to is None:
             raise InvalidInputError(Problem("--law", "nothing is scaled", "Add --scale-to tokens=NUMBER."))
         target = None if scale_to is None else read_target(scale_to)
         table = None if law is None else law_of_table(read_table(law), law.name)
-        written = export_run(load_results(folder), pick, where or [], to, target, table)
+        written = export_run(read_tables(folder), pick, where or [], to, target, table)
         typer.echo(f"{written}\nTrain it with: autotune train {shlex.quote(str(written))}")
 
 

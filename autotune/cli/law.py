@@ -178,11 +178,11 @@ def trends(
     with polite():
         from dataclasses import asdict
 
-        from autotune.results.sweep_results import load_results
+        from autotune.results.sweep_tables import read_tables
         from search_spaces.errors import InvalidInputError, Problem, did_you_mean
         from surrogates.laws import trends_along
 
-        results = load_results(folder)
+        results = read_tables(folder)
         names = [objective.name for objective in results.objectives]
         cost = cost or names[1]
         if cost not in names:

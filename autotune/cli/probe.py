@@ -66,9 +66,9 @@ def probe(
     """
     with polite():
         from autotune.probe.runner import RATES, SHARES, missing_probes, plan_probe, run_probe
-        from autotune.results.sweep_results import load_results
+        from autotune.results.sweep_tables import read_tables
 
-        results = load_results(folder)
+        results = read_tables(folder)
         wanted = plan_probe(
             results,
             [part.strip() for part in points.split(",") if part.strip()],
@@ -116,9 +116,9 @@ def _finish(folder: Path) -> None:
     from autotune.probe.forecast import forecast
     from autotune.probe.text import missing_words, order_words, rule_words
     from autotune.report.page import write_report
-    from autotune.results.sweep_results import load_results
+    from autotune.results.sweep_tables import read_tables
 
-    results = load_results(folder)
+    results = read_tables(folder)
     found = forecast(results)
     left_out = missing_words(missing(results, found))
     if found is None:

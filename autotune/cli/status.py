@@ -14,7 +14,7 @@ from rich.text import Text
 from autotune.formatting.compact import clock, points, short_config
 from autotune.formatting.units import label, quantity
 from autotune.results.ladder_view import LadderView
-from autotune.results.sweep_results import SweepResults
+from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import configuration, confirmed, is_cost
 from autotune.trial_attributes import SPENT
 
@@ -22,7 +22,7 @@ _STATUSES = ("complete", "paused", "stopped", "failed", "pruned", "lost", "runni
 _MEASURES = ("trials", "hours", "flops")
 
 
-def budget_used(results: SweepResults) -> dict[str, tuple[float, float | None]]:
+def budget_used(results: SweepTables) -> dict[str, tuple[float, float | None]]:
     """Spent and allowed (None where unlimited) by measure; hours are those of the search, on the wall."""
     trials = results.trials
     ended = trials[trials["status"].isin(SPENT)]
@@ -31,7 +31,7 @@ def budget_used(results: SweepResults) -> dict[str, tuple[float, float | None]]:
     return {name: (spent[name], getattr(results.sweep.budget, name)) for name in _MEASURES}
 
 
-def finished(results: SweepResults) -> bool:
+def finished(results: SweepTables) -> bool:
     """Whether a limit of the budget is reached and, where confirmation is on, the front is confirmed.
 
     On a ladder the number of trials is a limit on those that begin; then nobody may be left to go on.
@@ -45,7 +45,7 @@ def finished(results: SweepResults) -> bool:
     return spent and (not results.sweep.confirm.seeds or not results.confirmations.empty)
 
 
-def overview_json(results: SweepResults) -> dict[str, Any]:
+def overview_json(results: SweepTables) -> dict[str, Any]:
     """The state of a sweep as plain JSON values; NaN becomes null."""
     names = [objective.name for objective in results.objectives]
     front = [
@@ -78,7 +78,7 @@ def _ladder_json(ladder: LadderView) -> dict[str, Any]:
     return {"rungs": rungs, "used": _plain(ladder.used), "verdict": ladder.trust.verdict}
 
 
-def overview(results: SweepResults, *, next_steps: bool = True) -> RenderableType:
+def overview(results: SweepTables, *, next_steps: bool = True) -> RenderableType:
     """The state of a sweep for a terminal."""
     counts = results.trials["status"].value_counts()
     states = ", ".join(f"{counts[s]} {s}" for s in _STATUSES if s in counts)
@@ -112,7 +112,7 @@ def _ladder_text(ladder: LadderView) -> str:
     return "\n".join(lines)
 
 
-def front_table(results: SweepResults) -> Table:
+def front_table(results: SweepTables) -> Table:
     """The front, cheapest first, with what confirmation found."""
     table = Table(box=None, padding=(0, 1), header_style="dim")
     table.add_column("trial", justify="right")
@@ -143,7 +143,7 @@ def _mean(name: str, row: Any) -> str:
     return f"{mean} ± {quantity(name, (row['high'] - row['low']) / 2)}"
 
 
-def _budget_text(results: SweepResults) -> str:
+def _budget_text(results: SweepTables) -> str:
     parts = []
     for name, (used, limit) in budget_used(results).items():
         if name == "trials":
@@ -156,7 +156,7 @@ def _budget_text(results: SweepResults) -> str:
     return ", ".join(parts)
 
 
-def _next_steps(results: SweepResults) -> list[str]:
+def _next_steps(results: SweepTables) -> list[str]:
     folder = shlex.quote(str(results.folder))
     steps = []
     if not finished(results):

@@ -8,7 +8,7 @@ from autotune.engine.events import Progress
 from autotune.ladder.sweep_scheduler import SweepScheduler
 from autotune.ledger.clock import StudyClock
 from autotune.ledger.ledger import Ledger
-from autotune.results.sweep_results import feasible_rows, on_front, share_dominated
+from autotune.results.sweep_tables import feasible_rows, on_front, share_dominated
 from autotune.sweep.schema import Sweep
 from autotune.trial_attributes import SPENT, trial_result
 from trials.records import TrialResult, TrialStatus

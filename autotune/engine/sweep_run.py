@@ -26,7 +26,7 @@ from autotune.prepare.prepared_sweep import PreparedSweep, prepare, with_base_sc
 from autotune.report.page import write_report
 from autotune.results.confirmation import missing_runs, search_seed
 from autotune.results.ladder_view import read_scheduler
-from autotune.results.sweep_results import SweepResults, load_results
+from autotune.results.sweep_tables import SweepTables, read_tables
 from autotune.results.tables import write_tables
 from autotune.sampler.pareto_sampler import ParetoSampler
 from autotune.sweep.schema import Sweep
@@ -54,7 +54,7 @@ class SweepFailedError(AutotuneError, RuntimeError):
     """Trial after trial fails: something is wrong that no other configuration will mend."""
 
 
-def run_sweep(sweep: Sweep, folder: str | Path, listener: Listener | None = None) -> SweepResults:
+def run_sweep(sweep: Sweep, folder: str | Path, listener: Listener | None = None) -> SweepTables:
     """Run a sweep in its folder from wherever it stands to its report.
 
     A folder that already holds the same sweep goes on where it stopped, so running twice repeats nothing.
@@ -80,7 +80,7 @@ def run_sweep(sweep: Sweep, folder: str | Path, listener: Listener | None = None
                 run.search()
                 run.confirm()
             listener.progress(replace(run.progress_view.progress("report"), remaining=0.0))
-            results = load_results(folder)
+            results = read_tables(folder)
             write_tables(results)
             write_report(results)
             listener.progress(replace(run.progress_view.progress("done"), remaining=0.0))
@@ -314,7 +314,7 @@ class _Run:
         if not self.sweep.confirm.seeds:
             return
         ledger = self.confirm_ledger
-        todo = missing_runs(load_results(self.folder))
+        todo = missing_runs(read_tables(self.folder))
         total = len(todo)
         running: dict[int, tuple[optuna.Trial, int]] = {}
         started, clock = time.monotonic(), StudyClock(ledger)

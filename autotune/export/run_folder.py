@@ -18,7 +18,7 @@ from autotune.export.scaling import Change, RateLaw, Scale, Target, law_of_probe
 from autotune.objectives import Objective
 from autotune.prepare.bound_base import model_shape, read_base
 from autotune.results.selection import pick_trial
-from autotune.results.sweep_results import SweepResults
+from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import confirmed, is_cost
 from autotune.sweep.schema import Sweep
 from search_spaces.errors import InvalidInputError, Problem
@@ -46,7 +46,7 @@ _TUNERS = Path(search_spaces.__file__).parent / "tuners"
 class _Export:
     """What is exported: a configuration, perhaps scaled, on a base and all of the data."""
 
-    results: SweepResults
+    results: SweepTables
     trial: int
     sweep: Sweep
     data: TaskData
@@ -59,7 +59,7 @@ class _Export:
 
 
 def export_run(
-    results: SweepResults,
+    results: SweepTables,
     pick: str,
     where: Sequence[str],
     to: str | Path,
@@ -125,7 +125,7 @@ def export_run(
     return to
 
 
-def _as_searched(results: SweepResults, trial: int) -> _Export:
+def _as_searched(results: SweepTables, trial: int) -> _Export:
     """The point as it is, on all of the data."""
     sweep, config = results.sweep, results.config(trial)
     data = load_task(sweep.task, sweep.model)
@@ -250,7 +250,7 @@ def _write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _found(results: SweepResults, trial: int, objective: Objective) -> str:
+def _found(results: SweepTables, trial: int, objective: Objective) -> str:
     """What the search saw of an objective and, of a score, what the report seeds say."""
     value = f"{results.trials.set_index('trial')[objective.name][trial]:,.6g}"
     if is_cost(objective.name):

@@ -15,7 +15,7 @@ import pandas as pd
 
 from autotune.formatting.units import counted
 from autotune.laws.fit_table import StepAnswer, answer, number
-from autotune.results.sweep_results import SweepResults
+from autotune.results.sweep_tables import SweepTables
 from autotune.sweep.paths import model_name
 from search_spaces.errors import InvalidInputError, Problem, did_you_mean
 from search_spaces.parameters.training import learning_rate_name
@@ -104,7 +104,7 @@ class RateLaw:
     source: str
 
 
-def law_of_probe(results: SweepResults, trial: int) -> RateLaw:
+def law_of_probe(results: SweepTables, trial: int) -> RateLaw:
     """The law of the sweep's probe: multiples of a point's own learning rate (and batch size) over the tokens seen,
     and over the base's parameters where more than one base was probed.
 
@@ -120,7 +120,7 @@ def law_of_probe(results: SweepResults, trial: int) -> RateLaw:
     return own if own.law is not None else _fitted(runs, results, trial)
 
 
-def _fitted(runs: pd.DataFrame, results: SweepResults, trial: int) -> RateLaw:
+def _fitted(runs: pd.DataFrame, results: SweepTables, trial: int) -> RateLaw:
     if runs.empty:
         return RateLaw(None, "")
     knobs = {_RATE: runs["rate"].to_numpy(dtype=float)}

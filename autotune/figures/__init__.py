@@ -1,7 +1,7 @@
 """The figures of a finished sweep: what each shows as a value, and the plotly figure that draws it.
 
 `FIGURES` is the registry that the report walks, in its order; a new figure is a file here and an entry.
-Every `plot_*` takes `SweepResults` and returns a `plotly.graph_objects.Figure`; where there is nothing to
+Every `plot_*` takes `SweepTables` and returns a `plotly.graph_objects.Figure`; where there is nothing to
 show it returns a figure that says why.
 """
 
@@ -19,7 +19,7 @@ from autotune.figures.importance import plot_importance
 from autotune.figures.parallel_coordinates import plot_parallel_coordinates
 from autotune.figures.style import PALETTE, TEMPLATE, NothingToShowError
 from autotune.figures.validation_curves import plot_curves
-from autotune.results.sweep_results import SweepResults
+from autotune.results.sweep_tables import SweepTables
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class FigureEntry:
 
     key: str
     heading: str
-    plot: Callable[[SweepResults], go.Figure]
+    plot: Callable[[SweepTables], go.Figure]
     reading: str
 
 

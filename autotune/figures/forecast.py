@@ -12,7 +12,7 @@ from autotune.figures.style import PALETTE, SYMBOLS, NothingToShowError, finish,
 from autotune.formatting.units import axis, counted, label, quantity, value_text
 from autotune.probe.forecast import FACTORS, ProbeForecast, forecast, values_of
 from autotune.probe.text import expected_text, no_forecast
-from autotune.results.sweep_results import SweepResults
+from autotune.results.sweep_tables import SweepTables
 
 _SPREAD = 0.06
 """By so much of themselves neighboring points' intervals stand apart, as they are foretold at the same place."""
@@ -33,7 +33,7 @@ class ForecastView:
     scores: NDArray[np.float64]
 
 
-def forecast_view(results: SweepResults) -> ForecastView:
+def forecast_view(results: SweepTables) -> ForecastView:
     """The measured curves, and where they lead.
 
     Raises:
@@ -47,7 +47,7 @@ def forecast_view(results: SweepResults) -> ForecastView:
 
 
 @says_why("With more data")
-def plot_probe_forecast(results: SweepResults) -> go.Figure:
+def plot_probe_forecast(results: SweepTables) -> go.Figure:
     """Scores over training examples, measured and foretold with their intervals."""
     view = forecast_view(results)
     base, score = view.found.bases[0], view.found.score

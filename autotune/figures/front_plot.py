@@ -24,7 +24,7 @@ from autotune.figures.style import FAINT, INK, LINE, MUTED, finish, looks, says_
 from autotune.figures.trial_points import objective_axis, positions, zero_edge
 from autotune.formatting.units import label
 from autotune.objectives import Objective
-from autotune.results.sweep_results import SweepResults
+from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import is_cost
 
 _PALE = 0.32
@@ -35,7 +35,7 @@ _DASHES = {"limit": "dash", "baseline": "dash", "reference": "dot"}
 
 
 @says_why("The front")
-def plot_front(results: SweepResults) -> go.Figure:
+def plot_front(results: SweepTables) -> go.Figure:
     """Every complete trial, the front among them, and what fresh seeds say of it.
 
     Returns:

@@ -14,7 +14,7 @@ from autotune.figures.trial_points import families, positions, trial_points, zer
 from autotune.formatting.units import label, quantity, within_sentence
 from autotune.objectives import Objective
 from autotune.pareto import non_dominated
-from autotune.results.sweep_results import SweepResults
+from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import confirmed, quality
 
 _NEAR = 1.6
@@ -58,7 +58,7 @@ class Mark:
     words: str
 
 
-def front_view(results: SweepResults) -> FrontView:
+def front_view(results: SweepTables) -> FrontView:
     """What there is to draw.
 
     Raises:

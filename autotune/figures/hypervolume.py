@@ -13,7 +13,7 @@ from autotune.figures.trial_points import count_by_status
 from autotune.formatting.units import counted, duration, percent, si
 from autotune.objectives import unit_losses
 from autotune.pareto import hypervolume
-from autotune.results.sweep_results import SweepResults
+from autotune.results.sweep_tables import SweepTables
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Progress:
         return int(self.table.loc[reached, "ended"].iloc[0])
 
 
-def progress_view(results: SweepResults) -> Progress:
+def progress_view(results: SweepTables) -> Progress:
     """The growth of the front; the last row has `results.hypervolume`.
 
     Raises:
@@ -76,7 +76,7 @@ def progress_view(results: SweepResults) -> Progress:
 
 
 @says_why("Progress")
-def plot_hypervolume(results: SweepResults) -> go.Figure:
+def plot_hypervolume(results: SweepTables) -> go.Figure:
     """Normalized hypervolume over trials; buttons change to training FLOPs and to time.
 
     Returns:

@@ -38,7 +38,7 @@ from autotune.figures.style import FAINT, INK, PALETTE, NothingToShowError, fini
 from autotune.figures.trial_points import trial_points
 from autotune.formatting.units import counted, label, percent, within_sentence
 from autotune.objectives import Objective
-from autotune.results.sweep_results import SweepResults
+from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import configuration
 from search_spaces.parameters.types import Configuration
 
@@ -68,7 +68,7 @@ class ImportanceView:
     skipped: dict[str, int]
 
 
-def importance_view(results: SweepResults) -> ImportanceView:
+def importance_view(results: SweepTables) -> ImportanceView:
     """Importance for each uncertain objective, over all trials and within each family with enough of them.
 
     Raises:
@@ -194,7 +194,7 @@ def _quiet_optuna() -> Iterator[None]:
 
 
 @says_why("What mattered")
-def plot_importance(results: SweepResults) -> go.Figure:
+def plot_importance(results: SweepTables) -> go.Figure:
     """Bars of importance, blue where they exceed what noise could be behind, with that level as a mark.
 
     Returns:

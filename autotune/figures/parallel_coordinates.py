@@ -14,7 +14,7 @@ from autotune.figures.style import INK, MUTED, QUALITY_SCALE, NothingToShowError
 from autotune.figures.trial_points import families, log_ticks, positions, trial_points, zero_edge
 from autotune.formatting.units import label, mask_of, quantity, si, value_text
 from autotune.objectives import Objective
-from autotune.results.sweep_results import SweepResults
+from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import is_cost, quality
 
 NOT_USED = -0.2
@@ -39,7 +39,7 @@ class ParallelAxis:
     ticks: tuple[tuple[float, str], ...]
 
 
-def parallel_axes(results: SweepResults) -> list[ParallelAxis]:
+def parallel_axes(results: SweepTables) -> list[ParallelAxis]:
     """Parameters, then costs, then the quality, then whether the trial is on the front.
 
     Families that share the name of a knob (`lora.rank`, `dora.rank`) share its axis, as long as all its
@@ -193,7 +193,7 @@ def color_range(objective: Objective, values: NDArray[np.float64]) -> tuple[floa
 
 
 @says_why("Configurations and objectives")
-def plot_parallel_coordinates(results: SweepResults) -> go.Figure:
+def plot_parallel_coordinates(results: SweepTables) -> go.Figure:
     """Configurations and objectives of the complete trials, colored by the quality.
 
     Returns:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import plotly.graph_objects as go
 import plotly.io as pio
 
-from autotune.results.sweep_results import SweepResults
+from autotune.results.sweep_tables import SweepTables
 from search_spaces.errors import AutotuneError
 
 # Okabe and Ito (2008), less yellow and black, which fail on white; wine and olive from Tol (2021).
@@ -117,12 +117,12 @@ def message(title: str, reason: str) -> go.Figure:
 
 def says_why(
     title: str,
-) -> Callable[[Callable[[SweepResults], go.Figure]], Callable[[SweepResults], go.Figure]]:
+) -> Callable[[Callable[[SweepTables], go.Figure]], Callable[[SweepTables], go.Figure]]:
     """Decorates a `plot_*` function: where there is `NothingToShowError`, it gives a figure that says why."""
 
-    def decorate(plot: Callable[[SweepResults], go.Figure]) -> Callable[[SweepResults], go.Figure]:
+    def decorate(plot: Callable[[SweepTables], go.Figure]) -> Callable[[SweepTables], go.Figure]:
         @functools.wraps(plot)
-        def plot_or_say(results: SweepResults) -> go.Figure:
+        def plot_or_say(results: SweepTables) -> go.Figure:
             try:
                 return plot(results)
             except NothingToShowError as reason:

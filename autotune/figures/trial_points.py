@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from autotune.figures.style import NothingToShowError, text
 from autotune.formatting.units import axis, config_lines, counted, label, quantity, si
 from autotune.objectives import Objective
-from autotune.results.sweep_results import SweepResults
+from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import complete, configuration, confirmed, is_cost
 
 _HOVER_LINES = 14
@@ -20,7 +20,7 @@ ONE_GROUP = "trials"
 """The group of every trial in a space without families."""
 
 
-def families(results: SweepResults) -> list[str]:
+def families(results: SweepTables) -> list[str]:
     """The groups that colors stand for, in alphabetical order, over all trials whatever their status."""
     return sorted(set(family_of(results.trials)))
 
@@ -32,13 +32,13 @@ def family_of(trials: pd.DataFrame) -> pd.Series:
     return trials["param.family"].map(str, na_action="ignore").fillna(ONE_GROUP)
 
 
-def count_by_status(results: SweepResults) -> str:
+def count_by_status(results: SweepTables) -> str:
     """`24 complete, 4 pruned, 2 failed`."""
     counts = results.trials["status"].value_counts()
     return ", ".join(f"{count} {status}" for status, count in counts.items()) or "none has begun"
 
 
-def trial_points(results: SweepResults) -> pd.DataFrame:
+def trial_points(results: SweepTables) -> pd.DataFrame:
     """The complete trials, as `results.trials` has them, with `family` and `hover` beside.
 
     Raises:

@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 from autotune.figures.style import FAINT, SYMBOLS, NothingToShowError, finish, looks, says_why, text
 from autotune.figures.trial_points import families, family_of
 from autotune.formatting.units import axis, counted, label, quantity, value_text
-from autotune.results.sweep_results import SweepResults
+from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import quality
 
 _LOG_SPAN = 20.0
@@ -32,7 +32,7 @@ class CurvesView:
     table: pd.DataFrame
 
 
-def curves_view(results: SweepResults) -> CurvesView:
+def curves_view(results: SweepTables) -> CurvesView:
     """The curves of every trial that has one, whatever its status.
 
     Raises:
@@ -51,7 +51,7 @@ def curves_view(results: SweepResults) -> CurvesView:
 
 
 @says_why("Validation curves")
-def plot_curves(results: SweepResults) -> go.Figure:
+def plot_curves(results: SweepTables) -> go.Figure:
     """Validation loss and metric against training examples seen; trials on the front in color.
 
     Returns:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from autotune.probe.forecast import ProbeForecast
 from autotune.results.probe_runs import search_values
-from autotune.results.sweep_results import SweepResults
+from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import quality
 from surrogates.laws import FEWEST_POINTS
 
@@ -27,7 +27,7 @@ class Missing:
     why: str
 
 
-def missing(results: SweepResults, found: ProbeForecast | None) -> list[Missing]:
+def missing(results: SweepTables, found: ProbeForecast | None) -> list[Missing]:
     """Those of all bases, the sweep's own first; `found` is what `outlook` gave."""
     runs, failed = search_values(results.probes), search_values(results.failed_probes)
     column = f"metric.{quality(results).name}"

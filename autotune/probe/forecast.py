@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from autotune.results.probe_runs import search_values
-from autotune.results.sweep_results import SweepResults
+from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import quality
 from surrogates.laws import FEWEST_POINTS, NoisyForecast, extrapolate_noisy
 from surrogates.laws.fitting import LEVEL
@@ -112,7 +112,7 @@ class ProbeForecast:
     bases: tuple[BaseForecast, ...]
 
 
-def forecast(results: SweepResults) -> ProbeForecast | None:
+def forecast(results: SweepTables) -> ProbeForecast | None:
     """What the sweep's probe foretells; None where no base has five shares of the data for any point."""
     score = quality(results).name
     found = [_of_base(results, model, score) for model in _models(results)]
@@ -120,12 +120,12 @@ def forecast(results: SweepResults) -> ProbeForecast | None:
     return ProbeForecast(score, LEVEL, bases) if bases else None
 
 
-def _models(results: SweepResults) -> list[str]:
+def _models(results: SweepTables) -> list[str]:
     own = results.sweep.model.name
     return sorted(results.probes["model"].unique(), key=lambda name: (name != own, name))
 
 
-def curves(results: SweepResults, model: str, score: str) -> Curves:
+def curves(results: SweepTables, model: str, score: str) -> Curves:
     """The points on a base at their own learning rates and batch sizes: a mean (of logarithms) over seeds.
 
     A point that lacks a share which most points have is left out; `outlook_gaps` says so.
@@ -144,7 +144,7 @@ def curves(results: SweepResults, model: str, score: str) -> Curves:
     return Curves(trials, table.columns.to_numpy(dtype=float), np.exp(table.to_numpy(dtype=float)))
 
 
-def _of_base(results: SweepResults, model: str, score: str) -> BaseForecast | None:
+def _of_base(results: SweepTables, model: str, score: str) -> BaseForecast | None:
     seen = curves(results, model, score)
     if len(seen.examples) < FEWEST_POINTS or not seen.trials:
         return None

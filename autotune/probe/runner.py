@@ -23,7 +23,7 @@ from autotune.prepare.bound_base import model_shape, read_base
 from autotune.results.confirmation import chosen_points, report_seed
 from autotune.results.probe_runs import ProbeRun, run_of
 from autotune.results.selection import PICKS, pick_trial
-from autotune.results.sweep_results import SweepResults
+from autotune.results.sweep_tables import SweepTables
 from autotune.sweep.schema import Sweep
 from search_spaces.errors import InvalidInputError, Problem
 from search_spaces.parameters.training import learning_rate_name
@@ -42,7 +42,7 @@ BATCH_SIZE = "batch_size"
 
 
 def plan_probe(
-    results: SweepResults,
+    results: SweepTables,
     points: Sequence[str] = (),
     shares: Sequence[float] = SHARES,
     rates: Sequence[float] = RATES,
@@ -100,7 +100,7 @@ def missing_probes(folder: Path, sweep: Sweep, runs: Sequence[ProbeRun]) -> list
 
 
 def run_probe(
-    results: SweepResults,
+    results: SweepTables,
     runs: Sequence[ProbeRun],
     on_run: Callable[[ProbeRun, TrialResult], None] = lambda run, result: None,
 ) -> None:
@@ -133,7 +133,7 @@ def run_probe(
 class _Prober:
     """The runs on one base."""
 
-    def __init__(self, results: SweepResults, model: str) -> None:
+    def __init__(self, results: SweepTables, model: str) -> None:
         self.results = results
         self.sweep, self.data, self.shape = read_base(results.sweep, model)
         own = self.sweep.model == results.sweep.model

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from autotune.formatting.units import label, quantity, si
 from autotune.probe.excluded_points import Missing
 from autotune.probe.forecast import FACTORS, BaseForecast, Expected, ProbeForecast, Swap
-from autotune.results.sweep_results import SweepResults
+from autotune.results.sweep_tables import SweepTables
 from surrogates.laws import FEWEST_POINTS
 
 
@@ -50,7 +50,7 @@ def rule_words(base: BaseForecast) -> str:
     )
 
 
-def no_forecast(results: SweepResults) -> str:
+def no_forecast(results: SweepTables) -> str:
     """What it takes to foretell anything."""
     command = f"autotune probe {shlex.quote(str(results.folder))}"
     few = "was trained on parts of the data"

@@ -43,7 +43,7 @@ from autotune.probe import text as forecast_text
 from autotune.probe.excluded_points import missing
 from autotune.probe.forecast import ProbeForecast, forecast
 from autotune.results.selection import knee_position
-from autotune.results.sweep_results import SweepResults
+from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import configuration, confirmed, is_cost, quality, selection_bias, write_whole
 from autotune.sweep.schema import as_mapping
 
@@ -93,7 +93,7 @@ class FigureBlock:
     reason: str = ""
 
 
-def write_report(results: SweepResults, path: Path | None = None) -> Path:
+def write_report(results: SweepTables, path: Path | None = None) -> Path:
     """Write the report, by default as `report.html` in the sweep's folder, in one step.
 
     A figure that cannot be drawn is replaced by the reason; it does not stop the report.
@@ -107,7 +107,7 @@ def write_report(results: SweepResults, path: Path | None = None) -> Path:
     return path
 
 
-def report_html(results: SweepResults) -> str:
+def report_html(results: SweepTables) -> str:
     """The report as a string."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
@@ -144,7 +144,7 @@ def _version() -> str:
         return ""
 
 
-def summary(results: SweepResults) -> str:
+def summary(results: SweepTables) -> str:
     """What was searched, in a sentence."""
     sweep = results.sweep
     data = sweep.task.dataset or Path(sweep.task.train).name
@@ -157,7 +157,7 @@ def summary(results: SweepResults) -> str:
     )
 
 
-def headline(results: SweepResults) -> list[Fact]:
+def headline(results: SweepTables) -> list[Fact]:
     """The cards at the top of the report."""
     return [
         _best_fact(results),
@@ -172,7 +172,7 @@ def headline(results: SweepResults) -> list[Fact]:
     ]
 
 
-def _best_fact(results: SweepResults) -> Fact:
+def _best_fact(results: SweepTables) -> Fact:
     best = quality(results)
     found = confirmed(results, best.name)
     found = found[found.index.isin(results.front["trial"])]
@@ -199,7 +199,7 @@ def _best_fact(results: SweepResults) -> Fact:
     )
 
 
-def _knee_fact(results: SweepResults) -> Fact:
+def _knee_fact(results: SweepTables) -> Fact:
     trial = knee_trial(results)
     if trial is None:
         return Fact("Knee", "–", "no trial is on the front")
@@ -213,7 +213,7 @@ def _knee_fact(results: SweepResults) -> Fact:
     return Fact("Knee", f"trial {trial}", ", ".join(parts))
 
 
-def knee_trial(results: SweepResults) -> int | None:
+def knee_trial(results: SweepTables) -> int | None:
     """The trial that `autotune export --pick knee` takes: it gives up least of all. None without a front."""
     front = results.front
     if front.empty:
@@ -221,7 +221,7 @@ def knee_trial(results: SweepResults) -> int | None:
     return int(front["trial"].iloc[knee_position(results, front)])
 
 
-def _budget_fact(results: SweepResults) -> Fact:
+def _budget_fact(results: SweepTables) -> Fact:
     trials, budget = results.trials, results.sweep.budget
     limit = f" of {budget.trials}" if budget.trials is not None else ""
     notes = [f"{duration(results.search_seconds)} of search"]
@@ -240,7 +240,7 @@ def _budget_fact(results: SweepResults) -> Fact:
     return Fact("Budget used", f"{len(trials)}{limit} trials", ", ".join(notes))
 
 
-def _seeds_fact(results: SweepResults) -> Fact:
+def _seeds_fact(results: SweepTables) -> Fact:
     search = set(results.trials["seed"].dropna())
     report = set(results.confirmations["seed"]) if not results.confirmations.empty else set()
     shared = len(search & report)
@@ -256,7 +256,7 @@ def interval_text(name: str, row: pd.Series) -> str:
     return plus_minus(name, row["mean"], (row["high"] - row["low"]) / 2)
 
 
-def mean_selection_bias(results: SweepResults) -> str:
+def mean_selection_bias(results: SweepTables) -> str:
     """How much better, on average, the search saw the confirmed points; empty if nothing was confirmed."""
     best = quality(results)
     found = confirmed(results, best.name)
@@ -267,7 +267,7 @@ def mean_selection_bias(results: SweepResults) -> str:
     return difference(best.name, float(np.mean(gaps))) if gaps else ""
 
 
-def point_columns(results: SweepResults) -> list[str]:
+def point_columns(results: SweepTables) -> list[str]:
     """The headings of the table of the front."""
     names: list[str] = []
     for objective in results.objectives:
@@ -279,7 +279,7 @@ def point_columns(results: SweepResults) -> list[str]:
     return [*names, label("head_params")]
 
 
-def point_rows(results: SweepResults) -> list[PointRow]:
+def point_rows(results: SweepTables) -> list[PointRow]:
     """The table of the front, in the order of `results.front`."""
     front = results.front
     if front.empty:
@@ -307,7 +307,7 @@ def point_rows(results: SweepResults) -> list[PointRow]:
     return rows
 
 
-def _cells(results: SweepResults, row: pd.Series, found: dict[str, pd.DataFrame]) -> list[str]:
+def _cells(results: SweepTables, row: pd.Series, found: dict[str, pd.DataFrame]) -> list[str]:
     cells = []
     for objective in results.objectives:
         name = objective.name
@@ -327,7 +327,7 @@ def _cells(results: SweepResults, row: pd.Series, found: dict[str, pd.DataFrame]
     return [*cells, quantity("head_params", row.get("cost.head_params", math.nan))]
 
 
-def export_command(results: SweepResults, trial: int) -> str:
+def export_command(results: SweepTables, trial: int) -> str:
     """The command that exports a trial of this sweep as a training run."""
     target = f"runs/{results.sweep.name}-{trial}"
     return f"autotune export {shlex.quote(str(results.folder))} --pick {trial} --to {shlex.quote(target)}"
@@ -348,7 +348,7 @@ def forecast_tables(found: ProbeForecast | None) -> list[dict[str, Any]]:
     ]
 
 
-def failure_rows(results: SweepResults) -> list[dict[str, Any]]:
+def failure_rows(results: SweepTables) -> list[dict[str, Any]]:
     """What went wrong, the most frequent first: `status`, `message`, `count` and the `trials`."""
     trials = results.trials
     bad = trials[trials["status"].isin(["failed", "lost"])]
@@ -367,7 +367,7 @@ def failure_rows(results: SweepResults) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: -row["count"])
 
 
-def figure_block(entry: FigureEntry, results: SweepResults) -> FigureBlock:
+def figure_block(entry: FigureEntry, results: SweepTables) -> FigureBlock:
     """Draw one figure for the page; what goes wrong becomes its reason."""
     try:
         figure = entry.plot(results)

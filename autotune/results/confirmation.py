@@ -10,7 +10,7 @@ import numpy as np
 
 from autotune.objectives import unit_losses
 from autotune.pareto import hypervolume_contributions
-from autotune.results.sweep_results import SweepResults
+from autotune.results.sweep_tables import SweepTables
 
 
 def search_seed(sweep_seed: int, trial: int) -> int:
@@ -27,7 +27,7 @@ def _draw(sweep_seed: int, index: int) -> int:
     return int(np.random.SeedSequence([sweep_seed, index]).generate_state(1)[0])
 
 
-def chosen_points(results: SweepResults) -> list[int]:
+def chosen_points(results: SweepTables) -> list[int]:
     """The trials to confirm: the front, or, where it is larger than the sweep allows, the best of the first
     objective and then those that contribute most hypervolume."""
     front = results.front
@@ -41,7 +41,7 @@ def chosen_points(results: SweepResults) -> list[int]:
     return [int(front["trial"].iloc[i]) for i in keep]
 
 
-def missing_runs(results: SweepResults) -> list[tuple[int, int]]:
+def missing_runs(results: SweepTables) -> list[tuple[int, int]]:
     """The (trial, seed) pairs that are still to be run."""
     done = set(zip(results.confirmations["trial"], results.confirmations["seed"], strict=True))
     seeds = [report_seed(results.sweep.seed, i) for i in range(results.sweep.confirm.seeds)]

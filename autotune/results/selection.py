@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from autotune.objectives import unit_losses
 from autotune.pareto import knee
-from autotune.results.sweep_results import SweepResults
+from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import confirmed, is_cost, quality
 from search_spaces.errors import InvalidInputError, Problem, did_you_mean
 from search_spaces.model.reader import read_shape
@@ -26,7 +26,7 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
 _CONDITION = re.compile(r"\s*([\w.]+)\s*(<=|>=|==|<|>)\s*([-+.\deE]+)\s*(%?)\s*")
 
 
-def pick_trial(results: SweepResults, pick: str, where: Sequence[str] = ()) -> int:
+def pick_trial(results: SweepTables, pick: str, where: Sequence[str] = ()) -> int:
     """The trial that a pick names.
 
     Args:
@@ -69,7 +69,7 @@ def pick_trial(results: SweepResults, pick: str, where: Sequence[str] = ()) -> i
     return int(kept["trial"].iloc[_position(results, kept, pick)])
 
 
-def _meets(rows: pd.DataFrame, where: Sequence[str], results: SweepResults) -> np.ndarray:
+def _meets(rows: pd.DataFrame, where: Sequence[str], results: SweepTables) -> np.ndarray:
     keep = np.ones(len(rows), dtype=bool)
     for condition in where:
         match = _CONDITION.fullmatch(condition)
@@ -98,7 +98,7 @@ def _meets(rows: pd.DataFrame, where: Sequence[str], results: SweepResults) -> n
     return keep
 
 
-def _percent_of(name: str, results: SweepResults) -> float:
+def _percent_of(name: str, results: SweepTables) -> float:
     """What a percentage means: a share of the base's parameters, or of one for shares such as accuracy."""
     if "params" not in name:
         return 1.0
@@ -106,7 +106,7 @@ def _percent_of(name: str, results: SweepResults) -> float:
     return float(read_shape(resolve_model(sweep.model.name), sweep.task.type).base_parameters)
 
 
-def _position(results: SweepResults, rows: pd.DataFrame, pick: str) -> int:
+def _position(results: SweepTables, rows: pd.DataFrame, pick: str) -> int:
     match pick:
         case "knee":
             return knee_position(results, rows)
@@ -118,7 +118,7 @@ def _position(results: SweepResults, rows: pd.DataFrame, pick: str) -> int:
             return 0
 
 
-def knee_position(results: SweepResults, rows: pd.DataFrame) -> int:
+def knee_position(results: SweepTables, rows: pd.DataFrame) -> int:
     """The row where more cost stops paying: the knee of quality against cost, by what `_trusted` says.
 
     Costs mostly go together (parameters and the FLOPs to train them), so they are averaged, in units of the
@@ -131,14 +131,14 @@ def knee_position(results: SweepResults, rows: pd.DataFrame) -> int:
     return knee(units)
 
 
-def best_position(results: SweepResults, rows: pd.DataFrame) -> int:
+def best_position(results: SweepTables, rows: pd.DataFrame) -> int:
     """The row with the best quality, by what `_trusted` says."""
     objective = quality(results)
     values = _trusted(results, rows)[:, results.objectives.index(objective)]
     return int(np.nanargmin(objective.loss(values)))
 
 
-def _trusted(results: SweepResults, rows: pd.DataFrame) -> NDArray[np.float64]:
+def _trusted(results: SweepTables, rows: pd.DataFrame) -> NDArray[np.float64]:
     """The objectives of rows of the front, shape [n, objectives], with scores that hold on other seeds.
 
     Where any row was confirmed, a score is the mean over the confirmation seeds, and NaN for a row without:

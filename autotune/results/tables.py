@@ -13,7 +13,7 @@ import pandas as pd
 from scipy import stats
 
 from autotune.objectives import KNOWN_COSTS, MEASURED_COSTS, Objective
-from autotune.results.sweep_results import SweepResults
+from autotune.results.sweep_tables import SweepTables
 from search_spaces.parameters.types import Configuration
 
 CONFIDENCE = 0.95
@@ -21,7 +21,7 @@ CONFIDENCE = 0.95
 _PARAM = "param."
 
 
-def quality(results: SweepResults) -> Objective:
+def quality(results: SweepTables) -> Objective:
     """The objective that the figures treat as the quality: the first that is not a cost."""
     return next((o for o in results.objectives if not is_cost(o.name)), results.objectives[0])
 
@@ -31,7 +31,7 @@ def is_cost(name: str) -> bool:
     return name in KNOWN_COSTS or name in MEASURED_COSTS
 
 
-def complete(results: SweepResults) -> pd.DataFrame:
+def complete(results: SweepTables) -> pd.DataFrame:
     """The rows of `results.trials` that have every objective."""
     trials = results.trials
     names = [objective.name for objective in results.objectives]
@@ -78,7 +78,7 @@ def mean_interval(values: pd.Series) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
-def confirmed(results: SweepResults, metric: str) -> pd.DataFrame:
+def confirmed(results: SweepTables, metric: str) -> pd.DataFrame:
     """What the confirmation runs say about one metric.
 
     Returns:
@@ -103,7 +103,7 @@ def selection_bias(objective: Objective, searched: float, mean: float) -> float:
     return searched - mean if objective.direction == "maximize" else mean - searched
 
 
-def front_table(results: SweepResults) -> pd.DataFrame:
+def front_table(results: SweepTables) -> pd.DataFrame:
     """The front, one row a point, cheapest first.
 
     Columns: `trial`; every objective as searched; for every score among them `confirmed.NAME` with `.low`
@@ -131,7 +131,7 @@ def front_table(results: SweepResults) -> pd.DataFrame:
     return pd.concat([table, front[rest], front[params]], axis=1)
 
 
-def trials_table(results: SweepResults) -> pd.DataFrame:
+def trials_table(results: SweepTables) -> pd.DataFrame:
     """`results.trials` with one kind of value a column, as Parquet needs it.
 
     Whole numbers and switches with gaps become pandas' nullable types; a column of mixed kinds becomes
@@ -151,7 +151,7 @@ def trials_table(results: SweepResults) -> pd.DataFrame:
     return table.convert_dtypes()
 
 
-def write_tables(results: SweepResults) -> tuple[Path, Path]:
+def write_tables(results: SweepTables) -> tuple[Path, Path]:
     """Write `front.csv` and `trials.parquet` into the sweep's folder; a reader never sees half a file."""
     front, trials = results.folder / "front.csv", results.folder / "trials.parquet"
     write_whole(front, lambda path: front_table(results).to_csv(path, index=False))

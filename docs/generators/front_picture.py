@@ -17,9 +17,9 @@ _WIDTH, _HEIGHT = 900, 460
 def write_picture(sweep: Path, picture: Path = PICTURE) -> None:
     """Draw the front of a finished sweep as SVG."""
     from autotune.figures import plot_front
-    from autotune.results.sweep_results import load_results
+    from autotune.results.sweep_tables import read_tables
 
-    figure = plot_front(load_results(sweep))
+    figure = plot_front(read_tables(sweep))
     figure.update_layout(width=_WIDTH, height=_HEIGHT, margin={"l": 70, "r": 20, "t": 50, "b": 60})
     picture.parent.mkdir(parents=True, exist_ok=True)
     figure.write_image(picture)

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from autotune.engine.events import SilentListener
-from autotune.results.sweep_results import load_results
+from autotune.results.sweep_tables import read_tables
 from autotune.sweep.schema import Sweep, dump_sweep, parse_sweep
 
 SPACE = {
@@ -56,7 +56,7 @@ def run_and_kill(sweep: Sweep, folder: Path, reached: Callable[[pd.DataFrame], p
     def there() -> set[int]:
         if not ((folder / "study.db").exists() and (folder / "sweep.yaml").exists()):
             return set()
-        trials = load_results(folder).trials
+        trials = read_tables(folder).trials
         return set(trials.loc[reached(trials), "trial"])
 
     deadline = time.monotonic() + 120

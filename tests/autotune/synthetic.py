@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from autotune.results.probe_runs import ProbeRun, probe_table
-from autotune.results.sweep_results import TRIAL_COLUMNS, SweepResults, feasible_rows, on_front
+from autotune.results.sweep_tables import TRIAL_COLUMNS, SweepTables, feasible_rows, on_front
 from autotune.sweep.schema import Sweep
 
 OBJECTIVES = {
@@ -58,7 +58,7 @@ def synthetic_results(
     seed: int = 0,
     sweep: dict[str, Any] | None = None,
     probed: bool = True,
-) -> SweepResults:
+) -> SweepTables:
     """The results of a finished sweep.
 
     Args:
@@ -81,7 +81,7 @@ def synthetic_results(
     values = table[list(names)].to_numpy(dtype=float)
     table["feasible"] = feasible_rows(resolved.objectives, values)
     table["on_front"] = on_front(resolved.objectives, values)
-    return SweepResults(
+    return SweepTables(
         folder=folder,
         sweep=resolved,
         trials=table,

@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 from autotune.cli.app import QUIETING, app
 from autotune.cli.status import budget_used, finished, overview, overview_json
 from autotune.engine.events import Listener, Progress
-from autotune.results.sweep_results import SweepResults
+from autotune.results.sweep_tables import SweepTables
 from autotune.sweep.schema import Sweep, dump_sweep, load_sweep
 from search_spaces.errors import InvalidInputError, Problem
 from tests.autotune.synthetic import synthetic_results
@@ -49,7 +49,7 @@ class Engine:
         )
         monkeypatch.setitem(sys.modules, "autotune.engine.sweep_run", module)
 
-    def run(self, sweep: Sweep, folder: Path, listener: Listener) -> SweepResults:
+    def run(self, sweep: Sweep, folder: Path, listener: Listener) -> SweepTables:
         self.calls.append((sweep, folder))
         listener.progress(Progress("loading"))
         self.then(folder)
@@ -198,15 +198,15 @@ def test_a_folder_without_a_sweep(engine: Engine, tmp_path: Path, command: str) 
 
 
 @pytest.fixture
-def results(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SweepResults:
+def results(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SweepTables:
     """A finished sweep that every command reads."""
     made = synthetic_results(tmp_path, objectives=3)
-    monkeypatch.setattr("autotune.results.sweep_results.load_results", lambda folder: made)
+    monkeypatch.setattr("autotune.results.sweep_tables.read_tables", lambda folder: made)
     monkeypatch.setenv("COLUMNS", "160")
     return made
 
 
-def test_status(results: SweepResults) -> None:
+def test_status(results: SweepTables) -> None:
     result = invoke("status", str(results.folder))
     assert result.exit_code == 0
     flat = " ".join(result.stdout.split())
@@ -219,7 +219,7 @@ def test_status(results: SweepResults) -> None:
         assert f" {trial} " in result.stdout
 
 
-def test_status_as_json(results: SweepResults) -> None:
+def test_status_as_json(results: SweepTables) -> None:
     found = json.loads(invoke("status", str(results.folder), "--json").stdout)
     assert found == overview_json(results)
     assert [point["trial"] for point in found["front"]] == results.front["trial"].tolist()
@@ -270,7 +270,7 @@ def test_an_empty_sweep_has_a_status(tmp_path: Path) -> None:
     Console(file=open(os.devnull, "w")).print(overview(made))  # noqa: SIM115
 
 
-def test_report_prints_what_it_wrote(results: SweepResults) -> None:
+def test_report_prints_what_it_wrote(results: SweepTables) -> None:
     result = invoke("report", str(results.folder))
     assert result.exit_code == 0, result.output
     written = [Path(line).name for line in result.stdout.split()]
@@ -278,7 +278,7 @@ def test_report_prints_what_it_wrote(results: SweepResults) -> None:
     assert all((results.folder / name).stat().st_size for name in written)
 
 
-def test_export_passes_everything_on(results: SweepResults, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_export_passes_everything_on(results: SweepTables, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[Any, ...]] = []
 
     def export_run(*arguments: Any) -> Path:

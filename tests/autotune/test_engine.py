@@ -14,7 +14,7 @@ from optuna.storages._rdb import models
 from autotune.engine.sweep_run import SweepFailedError, SweepInterruptedError, run_sweep
 from autotune.ledger.ledger import LedgerError, claim_folder, open_ledger
 from autotune.prepare.prepared_sweep import prepare
-from autotune.results.sweep_results import load_results
+from autotune.results.sweep_tables import read_tables
 from search_spaces.errors import InvalidInputError
 from search_spaces.space import config_key
 from tests.autotune.sweeps import Watcher, run_and_kill, small_sweep
@@ -29,7 +29,7 @@ def sweep(tiny_model, reviews):
 
 
 def complete(folder: Path) -> pd.DataFrame:
-    trials = load_results(folder).trials
+    trials = read_tables(folder).trials
     return trials[trials["status"] == "complete"]
 
 
@@ -112,7 +112,7 @@ def test_a_trial_interrupted_midway_runs_again_with_its_configuration_and_seed(s
     monkeypatch.setattr(Run, "update", interrupted)
     with pytest.raises(SweepInterruptedError):
         run_sweep(sweep, tmp_path / "out")
-    lost = load_results(tmp_path / "out").trials.iloc[-1]
+    lost = read_tables(tmp_path / "out").trials.iloc[-1]
     assert lost["status"] == "lost"
     results = run_sweep(sweep, tmp_path / "out")
     again = results.trials[results.trials["config"].map(config_key) == config_key(lost["config"])]
@@ -127,7 +127,7 @@ def test_the_time_of_a_search_is_the_walls_and_goes_on_in_the_next_session(tiny_
     began = time.perf_counter()
     with pytest.raises(SweepInterruptedError):
         run_sweep(packed, tmp_path / "out", Watcher(stop_at(3)))
-    first = load_results(tmp_path / "out").search_seconds
+    first = read_tables(tmp_path / "out").search_seconds
     results = run_sweep(packed, tmp_path / "out")
     assert 0 < first < results.search_seconds < time.perf_counter() - began
     ended = results.trials[results.trials["status"] == "complete"].sort_values("finished")
@@ -139,7 +139,7 @@ def test_the_time_of_a_search_is_the_walls_and_goes_on_in_the_next_session(tiny_
 def test_an_interrupt_during_confirmation_resumes_there(sweep, tmp_path):
     with pytest.raises(SweepInterruptedError):
         run_sweep(sweep, tmp_path / "out", Watcher(stop_at(7)))
-    done = len(load_results(tmp_path / "out").confirmations)
+    done = len(read_tables(tmp_path / "out").confirmations)
     assert done == 1
     watcher = Watcher()
     results = run_sweep(sweep, tmp_path / "out", watcher)
@@ -193,7 +193,7 @@ def test_nothing_but_failures_end_the_sweep_with_their_reasons(sweep, tmp_path, 
     monkeypatch.setattr(Run, "update", broken)
     with pytest.raises(SweepFailedError, match="the kernel does not like this"):
         run_sweep(sweep, tmp_path / "out")
-    assert (load_results(tmp_path / "out").trials["status"] == "failed").sum() == 5
+    assert (read_tables(tmp_path / "out").trials["status"] == "failed").sum() == 5
 
 
 def test_some_failures_are_recorded_and_passed_over(sweep, tmp_path, monkeypatch):

@@ -22,7 +22,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from autotune.engine.sweep_run import run_sweep
 from autotune.export.run_folder import _precision, export_run, train_run
 from autotune.results.selection import pick_trial
-from autotune.results.sweep_results import SweepResults
+from autotune.results.sweep_tables import SweepTables
 from autotune.sweep.schema import Sweep, parse_sweep
 from search_spaces.errors import InvalidInputError
 from search_spaces.parameters.training import optimizer_of
@@ -35,7 +35,7 @@ from trials.training.schedules import lr_schedule
 
 
 @pytest.fixture(scope="module")
-def results(tiny_model: Callable[[str], Path], reviews: Path, tmp_path_factory) -> SweepResults:
+def results(tiny_model: Callable[[str], Path], reviews: Path, tmp_path_factory) -> SweepTables:
     space = {
         "families": ["lora", "norm", "head"],
         "parameters": {
@@ -52,7 +52,7 @@ def results(tiny_model: Callable[[str], Path], reviews: Path, tmp_path_factory) 
     return run_sweep(sweep, tmp_path_factory.mktemp("sweep") / "out")
 
 
-def column(results: SweepResults, trial: int, name: str) -> float:
+def column(results: SweepTables, trial: int, name: str) -> float:
     return float(results.trials.set_index("trial")[name][trial])
 
 
@@ -208,7 +208,7 @@ def recipe_sweep(model: Path, data: Path, recipe: dict[str, object]) -> Sweep:
 
 
 @pytest.fixture(scope="module", params=["lion", pytest.param("adafactor", marks=pytest.mark.slow)])
-def exported(request, tiny_model, reviews, tmp_path_factory) -> tuple[SweepResults, Path]:
+def exported(request, tiny_model, reviews, tmp_path_factory) -> tuple[SweepTables, Path]:
     folder = tmp_path_factory.mktemp(request.param)
     results = run_sweep(recipe_sweep(tiny_model("bert"), reviews, RECIPES[request.param]), folder / "out")
     return results, export_run(results, "0", [], folder / "run")

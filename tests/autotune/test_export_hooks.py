@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from autotune.engine.sweep_run import run_sweep
 from autotune.export.run_folder import export_run, train_run
-from autotune.results.sweep_results import SweepResults
+from autotune.results.sweep_tables import SweepTables
 from tests.autotune.sweeps import small_sweep
 
 COMMON = {"epochs": 5, "batch_size": 16, "weight_decay": 0.0, "warmup": 0.1, "schedule": "linear"}
@@ -22,7 +22,7 @@ COMMON = {"epochs": 5, "batch_size": 16, "weight_decay": 0.0, "warmup": 0.1, "sc
 def trained(tiny_model: Callable[[str], Path], reviews: Path, tmp_path: Path) -> Callable[..., Any]:
     """`trained(family, **knobs)` searches one configuration, exports it and trains the export."""
 
-    def run(family: str, **knobs: Any) -> tuple[SweepResults, Path, dict[str, dict[str, float]]]:
+    def run(family: str, **knobs: Any) -> tuple[SweepTables, Path, dict[str, dict[str, float]]]:
         space = {
             "families": [family],
             "parameters": {**COMMON, **{f"{family}.{name}": value for name, value in knobs.items()}},

@@ -43,7 +43,7 @@ from autotune.formatting.units import (
     value_text,
     within_sentence,
 )
-from autotune.results.sweep_results import SweepResults, feasible_rows, on_front
+from autotune.results.sweep_tables import SweepTables, feasible_rows, on_front
 from tests.autotune.synthetic import synthetic_results, synthetic_sweep
 
 SPACE = "\u00a0"
@@ -56,11 +56,11 @@ def few_shuffles(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def results() -> SweepResults:
+def results() -> SweepTables:
     return synthetic_results(Path("sweeps/reviews"))
 
 
-def by_hand(rows: list[dict[str, Any]], *names: str, **objective: dict[str, Any]) -> SweepResults:
+def by_hand(rows: list[dict[str, Any]], *names: str, **objective: dict[str, Any]) -> SweepTables:
     """Results with nothing but these trials; `objective` holds changes to single objectives."""
     sweep = synthetic_sweep(names)
     changed = tuple(o.model_copy(update=objective.get(o.name, {})) for o in sweep.objectives)
@@ -70,7 +70,7 @@ def by_hand(rows: list[dict[str, Any]], *names: str, **objective: dict[str, Any]
     values = table[list(names)].to_numpy(dtype=float)
     table["feasible"], table["on_front"] = feasible_rows(changed, values), on_front(changed, values)
     empty = pd.DataFrame(columns=["trial"])
-    return SweepResults(Path("sweeps/hand"), sweep, table, empty, empty, {})
+    return SweepTables(Path("sweeps/hand"), sweep, table, empty, empty, {})
 
 
 FREE = {"max": None, "reference": None, "ideal": None, "floor": None}
@@ -212,7 +212,7 @@ class TestFront:
             words = [a.text for a in plot_front(results).layout.annotations]
             assert words == [f"{'' if inside else '↓ '}majority class {quantity('accuracy', baseline)}"]
 
-    def test_marks_say_what_they_are_once(self, results: SweepResults) -> None:
+    def test_marks_say_what_they_are_once(self, results: SweepTables) -> None:
         view = front_view(results)
         # The reference of the accuracy is the majority class, so it has one mark, not two.
         assert [m.kind for m in marks(view, view.objectives[0])] == ["baseline"]
@@ -240,7 +240,7 @@ class TestFront:
         space = [t for t in plot_front(results).data if t.type == "scatter3d" and t.mode == "markers"]
         assert sum(len(trace.x) for trace in space) == (results.trials["status"] == "complete").sum()
 
-    def test_confirmed_means_stand_where_the_runs_say(self, results: SweepResults) -> None:
+    def test_confirmed_means_stand_where_the_runs_say(self, results: SweepTables) -> None:
         trace = next(t for t in plot_front(results).data if t.legendgroup == "confirmed")
         means = results.confirmations.groupby("trial")["metric.accuracy"].mean()
         assert sorted(trace.y) == pytest.approx(sorted(means))
@@ -252,7 +252,7 @@ class TestFront:
         assert trace.error_y.array is None
         assert trace.name == "confirmed value"
 
-    def test_hover_tells_the_configuration_and_what_was_confirmed(self, results: SweepResults) -> None:
+    def test_hover_tells_the_configuration_and_what_was_confirmed(self, results: SweepTables) -> None:
         points = trial_points(results)
         hover = points[points["on_front"]].iloc[0]["hover"]
         for words in ("Accuracy", "confirmed", "5 seeds", "test", "head 149", "family: ", "learning_rate: "):
@@ -325,7 +325,7 @@ class TestHypervolume:
         assert progress.ended_before(0.9) == 1  # 0.45 of 0.46
         assert progress.ended_before(1.0) == 2
 
-    def test_buttons_change_what_is_counted(self, results: SweepResults) -> None:
+    def test_buttons_change_what_is_counted(self, results: SweepTables) -> None:
         figure = plot_hypervolume(results)
         buttons = {b.label: b.args[0]["x"][0] for b in figure.layout.updatemenus[0].buttons}
         assert list(buttons) == ["Trials", "FLOPs", "Time"]
@@ -375,11 +375,11 @@ class TestParallelCoordinates:
         assert axes["layers (layers on)"].ticks == ((0.0, "1"), (1.0, "2"))
         assert "epochs" not in axes
 
-    def test_the_quality_is_last_but_for_the_front(self, results: SweepResults) -> None:
+    def test_the_quality_is_last_but_for_the_front(self, results: SweepTables) -> None:
         titles = [axis.title for axis in parallel_axes(results)]
         assert titles[-3:] == ["Adapter parameters ↓", "Accuracy ↑", "On the front"]
 
-    def test_every_trial_is_a_line_with_a_place_on_every_axis(self, results: SweepResults) -> None:
+    def test_every_trial_is_a_line_with_a_place_on_every_axis(self, results: SweepTables) -> None:
         trace = plot_parallel_coordinates(results).data[0]
         complete = (results.trials["status"] == "complete").sum()
         for dimension in trace.dimensions:
@@ -396,7 +396,7 @@ class TestParallelCoordinates:
 
 class TestImportance:
     @staticmethod
-    def decided_by_rate(count: int = 40) -> SweepResults:
+    def decided_by_rate(count: int = 40) -> SweepTables:
         rng = np.random.default_rng(0)
         rates, noises = 10 ** rng.uniform(-5, -2, count), rng.uniform(size=count)
         rows = [
@@ -464,12 +464,12 @@ class TestCurves:
             [0, 100, 0.9], [1, 100, 0.5], [1, 200, 0.4],
         ]  # fmt: skip
 
-    def test_trials_on_the_front_have_lines_of_their_own(self, results: SweepResults) -> None:
+    def test_trials_on_the_front_have_lines_of_their_own(self, results: SweepTables) -> None:
         lines = [t for t in plot_curves(results).data if t.legendgroup != "rest"]
         assert len(lines) == 2 * len(results.front)  # loss and accuracy
         assert all(len(line.x) == 4 for line in lines)
 
-    def test_a_loss_that_spans_much_is_drawn_on_a_logarithmic_axis(self, results: SweepResults) -> None:
+    def test_a_loss_that_spans_much_is_drawn_on_a_logarithmic_axis(self, results: SweepTables) -> None:
         curves = results.curves.copy()
         curves.loc[0, "metric.eval_loss"] = 500.0
         assert plot_curves(replace(results, curves=curves)).layout.yaxis.type == "log"
@@ -478,7 +478,7 @@ class TestCurves:
 
 @pytest.mark.parametrize("entry", FIGURES, ids=lambda entry: entry.key)
 class TestEveryFigure:
-    def test_it_has_a_title_and_the_house_style(self, entry: Any, results: SweepResults) -> None:
+    def test_it_has_a_title_and_the_house_style(self, entry: Any, results: SweepTables) -> None:
         figure = entry.plot(results)
         assert isinstance(figure, go.Figure)
         assert len(figure.layout.title.text) > 10
@@ -516,7 +516,7 @@ def test_ticks_on_a_logarithmic_axis_are_round_and_inside() -> None:
     assert log_ticks([1.0, 20.0]) == [1.0, 2.0, 5.0, 10.0, 20.0]
 
 
-def test_importance_puts_back_the_verbosity_of_optuna(results: SweepResults) -> None:
+def test_importance_puts_back_the_verbosity_of_optuna(results: SweepTables) -> None:
     import optuna
 
     before = optuna.logging.get_verbosity()

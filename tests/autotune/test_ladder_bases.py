@@ -23,7 +23,7 @@ from autotune.ledger.ledger import read_ledger
 from autotune.prepare.prepared_sweep import prepare
 from autotune.report.page import report_html
 from autotune.results.ladder_view import read_scheduler
-from autotune.results.sweep_results import SweepResults
+from autotune.results.sweep_tables import SweepTables
 from autotune.sweep.schema import Sweep, as_mapping, load_sweep, parse_sweep, same_search
 from autotune.trial_attributes import FIRST_RUNG, RUNGS
 from search_spaces.errors import InvalidInputError
@@ -67,12 +67,12 @@ def on_bases(deep_model: Path, small: Path, reviews: Path) -> Callable[..., Swee
 
 
 @pytest.fixture(scope="module")
-def whole(on_bases, tmp_path_factory) -> SweepResults:
+def whole(on_bases, tmp_path_factory) -> SweepTables:
     """A sweep, uninterrupted."""
     return run_sweep(on_bases(), tmp_path_factory.mktemp("whole") / "out")
 
 
-def what_was_found(results: SweepResults) -> list[tuple[Any, ...]]:
+def what_was_found(results: SweepTables) -> list[tuple[Any, ...]]:
     table = results.trials[results.trials["status"] != "lost"]
     columns = [table["config"].map(repr), table["seed"], table["status"], table["share"], table["rung"]]
     return list(zip(*columns, table["accuracy"].fillna(-1), strict=True))
@@ -133,7 +133,7 @@ def test_a_rung_is_the_trial_of_a_sweep_on_that_base(whole, small, reviews, tmp_
     assert same >= 2
 
 
-def shapes(results: SweepResults, small: Path) -> tuple[Any, Any]:
+def shapes(results: SweepTables, small: Path) -> tuple[Any, Any]:
     prepared = prepare(results.sweep)
     return prepared.shape, prepared.bases.bases[str(small)].shape
 

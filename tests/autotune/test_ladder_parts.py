@@ -20,7 +20,7 @@ from autotune.ledger.ledger import read_ledger
 from autotune.prepare.partial_runs import share_of
 from autotune.prepare.prepared_sweep import prepare
 from autotune.results.ladder_view import read_scheduler
-from autotune.results.sweep_results import SweepResults
+from autotune.results.sweep_tables import SweepTables
 from autotune.sweep.executor_spec import ExecutorSpec
 from autotune.sweep.schema import Budget, Confirm, Sweep, load_sweep, same_search
 from autotune.trial_attributes import RUNGS
@@ -44,13 +44,13 @@ def scheduler(tiny_model: Any, reviews: Path, of: str, **changes: Any) -> Sweep:
 
 
 @pytest.fixture(scope="module")
-def whole(tiny_model, reviews, tmp_path_factory) -> dict[str, SweepResults]:
+def whole(tiny_model, reviews, tmp_path_factory) -> dict[str, SweepTables]:
     """A sweep of each kind, uninterrupted."""
     folder = tmp_path_factory.mktemp("whole")
     return {of: run_sweep(scheduler(tiny_model, reviews, of), folder / of) for of in KINDS}
 
 
-def what_was_found(results: SweepResults) -> list[tuple[Any, ...]]:
+def what_was_found(results: SweepTables) -> list[tuple[Any, ...]]:
     table = results.trials[results.trials["status"] != "lost"]
     columns = [table["config"].map(repr), table["seed"], table["status"], table["share"]]
     return list(zip(*columns, table["accuracy"].fillna(-1), strict=True))

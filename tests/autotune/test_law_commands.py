@@ -15,7 +15,7 @@ from autotune.cli.app import QUIETING, app
 from autotune.cli.law import LawName
 from autotune.figures.scaling_laws import law_view, plot_answer, plot_forecast, plot_trend, plot_valley
 from autotune.laws.fit_table import LAWS, LossAnswer, StepAnswer, answer, read_table, target_of
-from autotune.results import sweep_results as results_module
+from autotune.results import sweep_tables as results_module
 from search_spaces.errors import InvalidInputError
 from surrogates.laws import extrapolate, trends_along
 from tests.autotune.synthetic import synthetic_results
@@ -230,7 +230,7 @@ def test_the_valley_and_the_other_figures() -> None:
 
 def test_trends_of_a_sweep(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     made = synthetic_results(tmp_path)
-    monkeypatch.setattr(results_module, "load_results", lambda folder: made)
+    monkeypatch.setattr(results_module, "read_tables", lambda folder: made)
     shown = law("trends", str(tmp_path))
     assert shown.exit_code == 0, shown.output
     assert f"along the front, over {made.objectives[1].name}" in shown.output

@@ -27,7 +27,7 @@ from autotune.probe.text import expected_text, missing_words, order_words
 from autotune.report.page import report_html
 from autotune.results.probe_runs import ProbeRun
 from autotune.results.selection import pick_trial
-from autotune.results.sweep_results import SweepResults, load_results
+from autotune.results.sweep_tables import SweepTables, read_tables
 from search_spaces.errors import InvalidInputError
 from tests.autotune.sweeps import small_sweep
 from tests.autotune.synthetic import synthetic_results
@@ -60,13 +60,13 @@ def searched(
 def probed(searched: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("probed") / "out"
     shutil.copytree(searched, folder)
-    results = load_results(folder)
+    results = read_tables(folder)
     run_probe(results, plan_probe(results, ["best"], SHARES, rates=(0.5, 1.0, 2.0)))
     return folder
 
 
 def test_a_plan_says_what_is_run_and_the_cheapest_comes_first(searched: Path) -> None:
-    results = load_results(searched)
+    results = read_tables(searched)
     runs = plan_probe(results, ["best"], SHARES, rates=(0.5, 2.0))
     assert [run.share for run in runs] == sorted(run.share for run in runs)
     assert {run.rate for run in runs if run.share in (0.4, 0.7)} == {1.0}
@@ -100,11 +100,11 @@ def test_the_picks_alone_have_other_rates_tried(tmp_path: Path) -> None:
 )
 def test_a_plan_that_cannot_be_is_refused(searched: Path, asked, message) -> None:
     with pytest.raises(InvalidInputError, match=message):
-        plan_probe(load_results(searched), **asked)
+        plan_probe(read_tables(searched), **asked)
 
 
 def test_a_probe_on_all_of_the_data_is_the_confirmation_run(probed: Path) -> None:
-    results = load_results(probed)
+    results = read_tables(probed)
     runs = results.probes
     whole = runs[(runs["share"] == 1.0) & (runs["rate"] == 1.0)].iloc[0]
     again = results.confirmations.set_index(["trial", "seed"]).loc[(whole["trial"], whole["seed"])]
@@ -122,7 +122,7 @@ def test_a_probe_on_all_of_the_data_is_the_confirmation_run(probed: Path) -> Non
 
 
 def test_what_was_run_is_not_run_again(probed: Path) -> None:
-    results = load_results(probed)
+    results = read_tables(probed)
     runs = plan_probe(results, ["best"], SHARES, rates=(0.5, 1.0, 2.0, 4.0))
     assert {run.rate for run in missing_probes(probed, results.sweep, runs)} == {4.0}
     seen: list[tuple[ProbeRun, TrialResult]] = []
@@ -134,16 +134,16 @@ def test_what_was_run_is_not_run_again(probed: Path) -> None:
 
 def test_another_base_is_probed_in_its_own_depth(searched: Path, deep_model: Path, tmp_path: Path) -> None:
     shutil.copytree(searched, tmp_path / "out")
-    results = load_results(tmp_path / "out")
+    results = read_tables(tmp_path / "out")
     point = str(results.trials.loc[results.trials["param.family"] == "lora", "trial"].iloc[0])
     runs = plan_probe(results, [point], SHARES, rates=(1.0,), models=[str(deep_model)])
     run_probe(results, [run for run in runs if run.model == str(deep_model)])
-    probes = load_results(tmp_path / "out").probes
+    probes = read_tables(tmp_path / "out").probes
     assert len(probes) == len(SHARES)
-    own = load_results(searched)
+    own = read_tables(searched)
     assert probes["params"].nunique() == 1
     assert probes["params"].iloc[0] > own.trials["cost.trainable_params"].max()
-    found = forecast(load_results(tmp_path / "out"))
+    found = forecast(read_tables(tmp_path / "out"))
     assert found is not None
     assert [base.model for base in found.bases] == [str(deep_model)]
 
@@ -155,11 +155,11 @@ def test_a_revision_is_one_models() -> None:
 
 
 def test_more_examples_than_there_are_is_said_before_anything_is_trained(searched: Path) -> None:
-    results = load_results(searched)
+    results = read_tables(searched)
     runs = plan_probe(results, ["best"], (*SHARES, 6.0), rates=(1.0,))
     with pytest.raises(InvalidInputError, match="training split has 240 examples: give shares up to 5"):
         run_probe(results, runs)
-    assert load_results(searched).probes.empty
+    assert read_tables(searched).probes.empty
 
 
 def test_the_command_plans_runs_and_tells(searched: Path, tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_the_command_plans_runs_and_tells(searched: Path, tmp_path: Path) -> Non
     planned = CliRunner().invoke(app, ["probe", *options, "--plan"])
     assert planned.exit_code == 0, planned.output
     assert "5 of 5 runs are to be done, as much training as 2.8 trials" in planned.output
-    assert load_results(folder).probes.empty
+    assert read_tables(folder).probes.empty
     done = CliRunner().invoke(app, ["probe", *options])
     assert done.exit_code == 0, done.output
     assert "10 × the data" in done.output
@@ -211,7 +211,7 @@ def test_lost_and_failed_runs_are_told_and_what_they_leave_out_is_said(
     searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(searched, folder := tmp_path / "out")
-    results = load_results(folder)
+    results = read_tables(folder)
     first, *_ = points = [int(trial) for trial in results.trials["trial"].iloc[:3]]
     config = results.config(first)
     monkeypatch.setattr(Unlucky, "fails", config[f"{config['family']}.learning_rate"])
@@ -225,8 +225,8 @@ def test_lost_and_failed_runs_are_told_and_what_they_leave_out_is_said(
     own = results.sweep.model.name
     said = f"Left out: trial {first} on {own} (its run on 24 examples failed: MemoryError: [/too] large)."
     assert said in done.output
-    assert said in report_html(load_results(folder))
-    assert list(load_results(folder).failed_probes["examples"]) == [24]
+    assert said in report_html(read_tables(folder))
+    assert list(read_tables(folder).failed_probes["examples"]) == [24]
 
     runs = plan_probe(results, list(map(str, points)), shares, rates=(1.0,))
     lost = missing_probes(folder, results.sweep, runs)
@@ -240,12 +240,12 @@ def test_batch_sizes_are_multiples_of_the_points_own(
     searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(searched, folder := tmp_path / "out")
-    results = load_results(folder)
+    results = read_tables(folder)
     monkeypatch.setitem(EXECUTORS, results.sweep.executor.name, Unlucky)
     runs = plan_probe(results, ["best"], (0.3, *SHARES[1:]), rates=(1.0,), batches=(2.0, 0.001))
     run_probe(results, runs)
     own = results.config(runs[0].trial)["batch_size"]
-    sizes = load_results(folder).probes.groupby("batch")["batch_size"].unique()
+    sizes = read_tables(folder).probes.groupby("batch")["batch_size"].unique()
     assert {batch: list(size) for batch, size in sizes.items()} == {0.001: [1], 1.0: [own], 2.0: [2 * own]}
 
 
@@ -257,7 +257,7 @@ def test_the_command_says_the_plans_own_defaults() -> None:
 # --- what it foretells
 
 
-def with_probes(folder: Path, errors: dict[int, tuple[float, float]], noise: float = 0.0) -> SweepResults:
+def with_probes(folder: Path, errors: dict[int, tuple[float, float]], noise: float = 0.0) -> SweepTables:
     """Made-up results whose points have the error level · share^-slope, by trial (level, slope)."""
     results = synthetic_results(folder)
     rng, rows = np.random.default_rng(0), []
@@ -272,7 +272,7 @@ def with_probes(folder: Path, errors: dict[int, tuple[float, float]], noise: flo
     return replace(results, probes=pd.DataFrame(rows))
 
 
-def cheapest(results: SweepResults, count: int) -> list[int]:
+def cheapest(results: SweepTables, count: int) -> list[int]:
     return [int(trial) for trial in results.front["trial"].iloc[:count]]
 
 

@@ -31,7 +31,7 @@ from autotune.report.page import (
     report_html,
     write_report,
 )
-from autotune.results.sweep_results import SweepResults
+from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import (
     configuration,
     confirmed,
@@ -54,7 +54,7 @@ def few_shuffles(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def results() -> SweepResults:
+def results() -> SweepTables:
     return synthetic_results(Path("sweeps/my reviews"))
 
 
@@ -90,7 +90,7 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def page(results: SweepResults) -> Page:
+def page(results: SweepTables) -> Page:
     return Page(report_html(results))
 
 
@@ -105,7 +105,7 @@ class TestPage:
         assert str(policy).startswith("default-src 'none';")
         assert "http" not in str(policy)
 
-    def test_plotly_is_inlined_once(self, results: SweepResults) -> None:
+    def test_plotly_is_inlined_once(self, results: SweepTables) -> None:
         from plotly.offline import get_plotlyjs
 
         assert report_html(results).count(get_plotlyjs()) == 1
@@ -122,7 +122,7 @@ class TestPage:
         assert targets
         assert set(targets) <= ids
 
-    def test_every_point_has_its_command_with_a_button(self, page: Page, results: SweepResults) -> None:
+    def test_every_point_has_its_command_with_a_button(self, page: Page, results: SweepTables) -> None:
         commands = [a["data-copy"] for tag, a in page.tags if tag == "button"]
         assert commands == [export_command(results, trial) for trial in results.front["trial"]]
         first = shlex.split(str(commands[0]))
@@ -149,7 +149,7 @@ class TestPage:
         ):
             assert words in page.text
 
-    def test_text_from_users_is_escaped(self, results: SweepResults) -> None:
+    def test_text_from_users_is_escaped(self, results: SweepTables) -> None:
         evil = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
         trials = results.trials.copy()
         trials["param.lora.targets"] = trials["param.lora.targets"].where(
@@ -194,9 +194,9 @@ class TestPage:
         assert "nan" not in found.text
 
     def test_a_figure_that_raises_does_not_take_the_report_down(
-        self, results: SweepResults, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+        self, results: SweepTables, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        def broken(_: SweepResults) -> go.Figure:
+        def broken(_: SweepTables) -> go.Figure:
             raise KeyError("nobody <i>expected</i> this")
 
         entries = (FigureEntry("front", "The front", broken, "…"), *FIGURES[1:])
@@ -223,7 +223,7 @@ def _obeyed(part: Any, key: str = "") -> list[str]:
 
 
 class TestHeadline:
-    def test_the_best_is_the_best_confirmed_mean(self, results: SweepResults) -> None:
+    def test_the_best_is_the_best_confirmed_mean(self, results: SweepTables) -> None:
         means = results.confirmations.groupby("trial")["metric.accuracy"].mean()
         best = headline(results)[0]
         assert best.name == "Best accuracy, confirmed"
@@ -235,20 +235,20 @@ class TestHeadline:
         assert best.name == "Best accuracy, as searched"
         assert "not confirmed" in best.note
 
-    def test_seeds_are_counted_and_compared(self, results: SweepResults) -> None:
+    def test_seeds_are_counted_and_compared(self, results: SweepTables) -> None:
         seeds = headline(results)[-1]
         assert (seeds.value, seeds.note) == ("30 + 5", "30 search seeds, 5 report seeds; none is in both")
         shared = results.confirmations.assign(seed=range(len(results.confirmations)))
         assert "in both" in headline(replace(results, confirmations=shared))[-1].note
         assert "not independent" in headline(replace(results, confirmations=shared))[-1].note
 
-    def test_the_knee_is_the_one_that_export_takes(self, results: SweepResults) -> None:
+    def test_the_knee_is_the_one_that_export_takes(self, results: SweepTables) -> None:
         from autotune.results.selection import pick_trial
 
         assert knee_trial(results) == pick_trial(results, "knee")
         assert knee_trial(synthetic_results(Path("s"), statuses=["failed"])) is None
 
-    def test_luck_in_the_search_makes_no_knee(self, results: SweepResults) -> None:
+    def test_luck_in_the_search_makes_no_knee(self, results: SweepTables) -> None:
         searched = knee_trial(replace(results, confirmations=results.confirmations.iloc[:0]))
         runs = results.confirmations
         worse = runs.assign(
@@ -263,7 +263,7 @@ class TestHeadline:
         some = worse[worse["trial"] == searched]
         assert knee_trial(replace(results, confirmations=some)) == searched  # the only one that is known
 
-    def test_luck_is_positive_where_the_search_saw_too_much(self, results: SweepResults) -> None:
+    def test_luck_is_positive_where_the_search_saw_too_much(self, results: SweepTables) -> None:
         accuracy = results.objectives[0]
         assert selection_bias(accuracy, 0.9, 0.8) == pytest.approx(0.1)
         loss = synthetic_results(
@@ -277,7 +277,7 @@ class TestHeadline:
 
 
 class TestPoints:
-    def test_rows_have_a_cell_a_column_and_one_best(self, results: SweepResults) -> None:
+    def test_rows_have_a_cell_a_column_and_one_best(self, results: SweepTables) -> None:
         rows, columns = point_rows(results), point_columns(results)
         assert all(len(row.cells) == len(columns) for row in rows)
         assert [row.trial for row in rows] == results.front["trial"].tolist()
@@ -290,13 +290,13 @@ class TestPoints:
         assert point_columns(results)[-2:] == ["Adapter parameters", "Head parameters"]
         assert all(len(row.cells) == len(point_columns(results)) for row in point_rows(results))
 
-    def test_points_that_were_not_confirmed_say_so(self, results: SweepResults) -> None:
+    def test_points_that_were_not_confirmed_say_so(self, results: SweepTables) -> None:
         first = results.front["trial"].iloc[0]
         rest = results.confirmations[results.confirmations["trial"] != first]
         cells = point_rows(replace(results, confirmations=rest))[0].cells
         assert cells[1:5] == ("–",) * 4
 
-    def test_failures_are_grouped_by_message(self, results: SweepResults) -> None:
+    def test_failures_are_grouped_by_message(self, results: SweepTables) -> None:
         assert failure_rows(results) == [
             {
                 "status": "failed",
@@ -318,7 +318,7 @@ class TestTables:
         assert math.isnan(high)
         assert all(map(math.isnan, mean_interval(pd.Series([np.nan]))))
 
-    def test_confirmation_of_one_trial(self, results: SweepResults) -> None:
+    def test_confirmation_of_one_trial(self, results: SweepTables) -> None:
         runs = pd.DataFrame(
             {
                 "trial": [7, 7],
@@ -334,7 +334,7 @@ class TestTables:
         assert (row["test"], row["seeds"]) == (0.7, 2)
         assert confirmed(replace(results, confirmations=runs), "matthews").empty
 
-    def test_the_front_as_a_table(self, results: SweepResults) -> None:
+    def test_the_front_as_a_table(self, results: SweepTables) -> None:
         table = front_table(results)
         assert table["trial"].tolist() == results.front["trial"].tolist()
         assert table["trainable_params"].is_monotonic_increasing
@@ -346,13 +346,13 @@ class TestTables:
         means = results.confirmations.groupby("trial")["metric.accuracy"].mean()
         assert table.set_index("trial")["confirmed.accuracy"].to_dict() == pytest.approx(means.to_dict())
 
-    def test_the_front_without_confirmation_has_the_same_columns(self, results: SweepResults) -> None:
+    def test_the_front_without_confirmation_has_the_same_columns(self, results: SweepTables) -> None:
         bare = front_table(synthetic_results(Path("s"), confirm_seeds=0))
         assert list(bare) == list(front_table(results))
         assert bare["confirmed.accuracy"].isna().all()
         assert (bare["report_seeds"] == 0).all()
 
-    def test_both_files_read_back(self, results: SweepResults, tmp_path: Path) -> None:
+    def test_both_files_read_back(self, results: SweepTables, tmp_path: Path) -> None:
         front, trials = write_tables(replace(results, folder=tmp_path))
         assert [front.name, trials.name] == ["front.csv", "trials.parquet"]
         assert sorted(tmp_path.iterdir()) == [front, trials]
@@ -365,7 +365,7 @@ class TestTables:
         assert pd.api.types.is_integer_dtype(table["param.lora.rank"])
         assert pd.api.types.is_bool_dtype(table["param.bottleneck.parallel"])
 
-    def test_columns_of_mixed_kinds_become_text(self, results: SweepResults) -> None:
+    def test_columns_of_mixed_kinds_become_text(self, results: SweepTables) -> None:
         trials = results.trials.copy()
         trials["param.mixed"] = [8 if i % 2 else "all" for i in range(len(trials))]
         table = trials_table(replace(results, trials=trials))
@@ -376,7 +376,7 @@ class TestTables:
         assert pd.read_csv(front).empty
         assert pd.read_parquet(trials).empty
 
-    def test_a_configuration_comes_from_its_row(self, results: SweepResults) -> None:
+    def test_a_configuration_comes_from_its_row(self, results: SweepTables) -> None:
         for _, row in results.trials.iterrows():
             assert configuration(row.drop("config")) == configuration(row) == row["config"]
 

@@ -19,7 +19,7 @@ from autotune.engine.sweep_run import run_sweep
 from autotune.export.run_folder import export_run, train_run
 from autotune.export.scaling import RateLaw, Scale, Target, law_of_probe, law_of_table, read_target, scaled
 from autotune.results.selection import pick_trial
-from autotune.results.sweep_results import SweepResults
+from autotune.results.sweep_tables import SweepTables
 from search_spaces.errors import InvalidInputError
 from search_spaces.parameters.types import Configuration
 from tests.autotune.sweeps import small_sweep
@@ -60,7 +60,7 @@ def probes(
     return pd.DataFrame(rows)
 
 
-def results_with(folder: Path, table: pd.DataFrame) -> SweepResults:
+def results_with(folder: Path, table: pd.DataFrame) -> SweepTables:
     return replace(synthetic_results(folder), probes=table)
 
 
@@ -196,7 +196,7 @@ def test_a_target_is_tokens_and_a_base(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def results(
     tiny_model: Callable[[str], Path], reviews: Path, tmp_path_factory: pytest.TempPathFactory
-) -> SweepResults:
+) -> SweepTables:
     space = {
         "families": ["lora"],
         "parameters": {"epochs": 1, "batch_size": 16, "lora.dora": False, "lora.rank": 4},
@@ -205,7 +205,7 @@ def results(
     return run_sweep(sweep, tmp_path_factory.mktemp("scale") / "out")
 
 
-def test_a_run_of_more_tokens_has_more_steps(results: SweepResults, tmp_path: Path) -> None:
+def test_a_run_of_more_tokens_has_more_steps(results: SweepTables, tmp_path: Path) -> None:
     plain = export_run(results, "best", [], tmp_path / "plain")
     assert "max_steps" not in json.loads((plain / "training_args.json").read_text())
     assert "What was changed" not in (plain / "README.md").read_text()
@@ -220,7 +220,7 @@ def test_a_run_of_more_tokens_has_more_steps(results: SweepResults, tmp_path: Pa
     assert "no other learning rates were tried" in readme
 
 
-def test_every_epoch_of_the_search_counts(results: SweepResults, tmp_path: Path) -> None:
+def test_every_epoch_of_the_search_counts(results: SweepTables, tmp_path: Path) -> None:
     twice = [{**config, "epochs": 2} for config in results.trials["config"]]
     run = export_run(
         replace(results, trials=results.trials.assign(config=twice)), "best", [], tmp_path / "run", Target()
@@ -233,7 +233,7 @@ def test_every_epoch_of_the_search_counts(results: SweepResults, tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_a_scaled_run_trains_its_steps(results: SweepResults, tmp_path: Path) -> None:
+def test_a_scaled_run_trains_its_steps(results: SweepTables, tmp_path: Path) -> None:
     run = export_run(results, "best", [], tmp_path / "run", Target(tokens=6000))
     settings = json.loads((run / "training_args.json").read_text())
     scores = train_run(run)
@@ -243,7 +243,7 @@ def test_a_scaled_run_trains_its_steps(results: SweepResults, tmp_path: Path) ->
 
 
 def test_a_run_on_another_base_has_the_adapter_at_the_same_depth(
-    results: SweepResults, deep_model: Path, tmp_path: Path
+    results: SweepTables, deep_model: Path, tmp_path: Path
 ) -> None:
     to = tmp_path / "run"
     written = CliRunner().invoke(
@@ -273,7 +273,7 @@ def test_a_run_on_another_base_has_the_adapter_at_the_same_depth(
     assert layers == {str(3 - layer) for layer in range(2 * count)}
 
 
-def test_a_law_without_a_target_is_refused(results: SweepResults, tmp_path: Path) -> None:
+def test_a_law_without_a_target_is_refused(results: SweepTables, tmp_path: Path) -> None:
     options = ["export", str(results.folder), "--law", "runs.csv", "--to", str(tmp_path / "run")]
     refused = CliRunner().invoke(app, options)
     assert refused.exit_code == 2

@@ -20,7 +20,7 @@ from autotune.ladder.rungs import SLOW_FAMILIES
 from autotune.ledger.ledger import open_ledger, read_ledger, read_sweep
 from autotune.report.page import report_html
 from autotune.results.ladder_view import read_scheduler
-from autotune.results.sweep_results import SweepResults, load_results
+from autotune.results.sweep_tables import SweepTables, read_tables
 from autotune.sampler.history import Observation
 from autotune.sweep.schema import Sweep, dump_sweep, load_sweep, same_search
 from search_spaces.errors import InvalidInputError
@@ -43,7 +43,7 @@ def scheduler(tiny_model: Any, reviews: Path, **changes: Any) -> Sweep:
 
 
 @pytest.fixture(scope="module")
-def whole(tiny_model, reviews, tmp_path_factory) -> SweepResults:
+def whole(tiny_model, reviews, tmp_path_factory) -> SweepTables:
     """The sweep, uninterrupted."""
     return run_sweep(scheduler(tiny_model, reviews), tmp_path_factory.mktemp("whole") / "out")
 
@@ -67,7 +67,7 @@ def waiting_states(folder: Path) -> set[str]:
     return {f"{candidate.number}-{candidate.rung}.safetensors" for candidate in waiting}
 
 
-def what_was_found(results: SweepResults) -> list[tuple[Any, ...]]:
+def what_was_found(results: SweepTables) -> list[tuple[Any, ...]]:
     table = results.trials[results.trials["status"] != "lost"]
     columns = [table["config"].map(repr), table["seed"], table["status"], table["share"]]
     return list(zip(*columns, table["accuracy"].fillna(-1), strict=True))
@@ -135,7 +135,7 @@ def test_an_interrupt_on_the_way_up_loses_that_stretch_alone(sweep, whole, tmp_p
     monkeypatch.setattr(Run, "update", interrupted)
     with pytest.raises(SweepInterruptedError):
         run_sweep(sweep, tmp_path / "out")
-    trials = load_results(tmp_path / "out").trials
+    trials = read_tables(tmp_path / "out").trials
     assert "lost" not in set(trials["status"])
     assert what_was_found(run_sweep(sweep, tmp_path / "out")) == what_was_found(whole)
 
@@ -437,6 +437,6 @@ def test_a_ladder_is_not_put_under_a_sweep_that_had_none(sweep, tiny_model, revi
 def test_recovery_keeps_who_waits(sweep, tmp_path):
     with pytest.raises(SweepInterruptedError):
         run_sweep(sweep, tmp_path / "out", Watcher(stop_at(3)))
-    before = load_results(tmp_path / "out").trials
+    before = read_tables(tmp_path / "out").trials
     assert open_ledger(tmp_path / "out", read_sweep(tmp_path / "out")).recover() == 0
-    assert load_results(tmp_path / "out").trials["status"].tolist() == before["status"].tolist()
+    assert read_tables(tmp_path / "out").trials["status"].tolist() == before["status"].tolist()

@@ -26,11 +26,11 @@ from trials.tasks.metrics import metric_direction
 TRIAL_COLUMNS = (
     "trial", "status", "started", "finished", "elapsed", "seconds", "seed", "error", "share", "config",
 )  # fmt: skip
-"""What `SweepResults.trials` has of every trial, beside the objectives."""
+"""What `SweepTables.trials` has of every trial, beside the objectives."""
 
 
 @dataclass(frozen=True)
-class SweepResults:
+class SweepTables:
     """Everything the report, the figures and the export need.
 
     Args:
@@ -99,7 +99,7 @@ class SweepResults:
         return dict(row["config"])
 
 
-def load_results(folder: str | Path) -> SweepResults:
+def read_tables(folder: str | Path) -> SweepTables:
     """Read a sweep's folder, finished or not; nothing is changed.
 
     Raises:
@@ -117,7 +117,7 @@ def load_results(folder: str | Path) -> SweepResults:
     baselines: dict[str, float] = next(
         (t.user_attrs["baselines"] for t in search if "baselines" in t.user_attrs), {}
     )
-    return SweepResults(
+    return SweepTables(
         folder=folder,
         sweep=sweep,
         trials=trials,
