@@ -54,10 +54,24 @@ class SweepFailedError(AutotuneError, RuntimeError):
     """Trial after trial fails: something is wrong that no other configuration will mend."""
 
 
-def run_sweep(sweep: Sweep, folder: str | Path, listener: Listener | None = None) -> SweepTables:
+def run_sweep(
+    sweep: Sweep,
+    folder: str | Path,
+    listener: Listener | None = None,
+    executor: Executor | None = None,
+) -> SweepTables:
     """Run a sweep in its folder from wherever it stands to its report.
 
-    A folder that already holds the same sweep goes on where it stopped, so running twice repeats nothing.
+    A folder that already holds the same sweep resumes where it stopped, so running twice repeats nothing.
+
+    Args:
+        sweep: what to search.
+        folder: of the ledger and the outputs.
+        listener: receives events while the sweep runs; by default none does.
+        executor: trains the trials, started and stopped here; by default the one that the sweep describes.
+
+    Returns:
+        The finished sweep, read from its folder.
 
     Raises:
         InvalidInputError: the sweep cannot be run; nothing was written.
@@ -68,7 +82,8 @@ def run_sweep(sweep: Sweep, folder: str | Path, listener: Listener | None = None
     folder, listener = Path(folder), listener or SilentListener()
     listener.progress(Progress(phase="loading"))
     prepared = prepare(sweep)
-    executor = make_executor(**sweep.executor.model_dump(), device=sweep.model.device)
+    if executor is None:
+        executor = make_executor(**sweep.executor.model_dump(), device=sweep.model.device)
     try:
         executor.start(sweep.model, sweep.task)
         if sweep.task.type == "causal-lm":
