@@ -31,7 +31,7 @@ _LAWS = {"halving 1": 1.0, "halving 0.5": 0.5, "halving 2": 2.0, "all alike": np
 _RULES = (*_LAWS, SLOPE, LAST)
 _DRIFT = 0.3
 """No curve stays a power law: beyond the last point its slope walks at random, by this share of itself in a factor e
-of the data. Set on simulated curves that saturate or have just begun to fall (`tests/surrogates`)."""
+of the data. Set on simulated curves that saturate or have just begun to fall (`tests/unit/surrogates`)."""
 FEWEST_POINTS = 5
 """That a curve needs: four to learn from, and one to test a forecast on."""
 

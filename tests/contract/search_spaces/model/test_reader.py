@@ -1,0 +1,231 @@
+"""Shapes read from configurations, checked against the instantiated models and against known figures."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from transformers import (
+    AlbertConfig,
+    BartConfig,
+    BertConfig,
+    DebertaV2Config,
+    GPT2Config,
+    MixtralConfig,
+    OPTConfig,
+    RobertaConfig,
+    ViTConfig,
+)
+
+from search_spaces.model.reader import read_shape
+from search_spaces.model.shape import ModelShape, TaskType, is_targets
+from tests.support.tiny_models import CONFIGS, DEPTH, LABELS, build, pairs, shape_of
+
+
+@pytest.mark.parametrize(("model", "task"), pairs())
+def test_a_shape_counts_what_is_there(model: str, task: TaskType) -> None:
+    shape, network = shape_of(model, task), build(model, task)
+    modules = dict(network.named_modules())
+    assert shape.encoder_depth == DEPTH
+    assert shape.base_parameters + shape.head_parameters == sum(p.numel() for p in network.parameters())
+    assert shape.head_parameters == sum(
+        p.numel() for name in shape.head_modules for p in modules[name].parameters()
+    )
+    for layer in range(shape.depth):
+        for matrix in shape.matrices:
+            if matrix.stack != shape.stack_of(layer):
+                continue
+            module = modules[f"{shape.layer_path(layer)}.{matrix.name}"]
+            sizes = tuple(module.weight.shape)
+            assert sizes == (
+                (matrix.inputs, matrix.outputs) if matrix.conv1d else (matrix.outputs, matrix.inputs)
+            )
+            assert matrix.bias == (module.bias is not None)
+    for norm in shape.norms:
+        assert norm.parameters == sum(p.numel() for p in modules[norm.name].parameters())
+    in_layers = sum(p.numel() for p in modules[shape.layers_path].parameters())
+    below = sum(inputs * outputs + outputs for inputs, outputs in shape.input_matrices)
+    assert in_layers <= shape.body_parameters - below <= shape.base_parameters
+    assert shape.task == task
+    assert shape.labels == {"regression": 1, "causal-lm": 0}.get(task, LABELS)
+
+
+def test_bert_base() -> None:
+    """The sizes of bert-base-uncased: 109,482,240 parameters without a head."""
+    shape = read_shape(BertConfig(), "sequence-classification", 2)
+    assert shape.base_parameters == 109_482_240
+    assert shape.head_parameters == 1538
+    assert (shape.depth, shape.width, shape.heads, shape.head_width) == (12, 768, 12, 64)
+    assert (shape.vocabulary, shape.max_positions) == (30522, 512)
+    assert shape.layers_path == "bert.encoder.layer"
+    assert [matrix.role for matrix in shape.matrices] == ["q", "k", "v", "o", "up", "down"]
+    assert [(m.name, m.trained) for m in shape.head] == [("bert.pooler.dense", False), ("classifier", True)]
+    assert {norm.place for norm in shape.norms} == {"feed-forward", "output"}
+
+
+def test_roberta_base_has_a_heavy_head() -> None:
+    assert read_shape(RobertaConfig(), "sequence-classification", 2).head_parameters == 592_130
+
+
+def test_gpt2_ties_its_output_to_its_embeddings() -> None:
+    """GPT-2 small: 124,439,808 parameters, 85 M of them in the layers and the last normalization."""
+    shape = read_shape(GPT2Config(), "causal-lm")
+    assert shape.base_parameters == 124_439_808
+    assert shape.body_parameters == 124_439_808 - (50257 + 1024) * 768
+    assert shape.head_modules == ()
+    assert shape.conv1d
+    assert [(m.per_token, m.trained, m.outputs) for m in shape.head] == [(True, False, 50257)]
+
+
+def test_grouped_heads_and_free_head_width() -> None:
+    shape = shape_of("qwen3", "causal-lm")
+    assert (shape.attention_width, shape.kv_width, shape.width) == (48, 24, 32)
+    assert {"q", "k"} <= {norm.place for norm in shape.norms}
+    assert {norm.bias for norm in shape.norms} == {False}
+
+
+def test_select_by_role_by_set_and_through_fused_matrices() -> None:
+    def roles(model: str, targets: str) -> list[str]:
+        return [matrix.role for matrix in shape_of(model, "sequence-classification").select(targets)]
+
+    assert roles("bert", "v+q") == ["q", "v"]
+    assert roles("bert", "attention") == ["q", "k", "v", "o"]
+    assert roles("bert", "feed-forward") == roles("bert", "gate+up+down") == ["up", "down"]
+    assert roles("llama", "feed-forward") == ["gate", "up", "down"]
+    assert roles("gpt2", "q+v") == roles("gpt2", "qkv") == ["qkv"]
+    assert roles("modernbert", "gate+up") == ["gate_up"]
+    assert len(roles("llama", "all")) == 7
+
+
+def test_an_encoder_decoder_is_two_stacks_with_one_numbering() -> None:
+    shape = shape_of("t5", "sequence-classification")
+    assert (shape.depth, shape.encoder_depth, shape.decoder_depth) == (5, 3, 2)
+    assert [shape.stack_of(layer) for layer in range(5)] == [0, 0, 0, 1, 1]
+    assert shape.layer_path(2) == "transformer.encoder.block.2"
+    assert shape.layer_path(3) == "transformer.decoder.block.0"
+    assert [(n.layer, n.name) for n in shape.norms if n.place == "final"] == [
+        (2, "transformer.encoder.final_layer_norm"),
+        (5, "transformer.decoder.final_layer_norm"),
+    ]
+    pattern = shape.modules((2, 3), shape.select("q"))
+    hit = [name for name, _ in build("t5", "regression").named_modules() if re.fullmatch(pattern, name)]
+    assert hit == [
+        "transformer.encoder.block.2.layer.0.SelfAttention.q",
+        "transformer.decoder.block.0.layer.0.SelfAttention.q",
+        "transformer.decoder.block.0.layer.1.EncDecAttention.q",
+    ]
+
+
+def test_select_on_one_side_of_an_encoder_decoder() -> None:
+    def sites(targets: str) -> list[str]:
+        return [f"{m.stack}{m.site}" for m in shape_of("t5", "regression").select(targets)]
+
+    assert sites("q+v") == ["0q", "0v", "1q", "1v", "1cross-q", "1cross-v"]
+    assert sites("encoder.q+v") == ["0q", "0v"]
+    assert sites("decoder.feed-forward") == ["1up", "1down"]
+    assert sites("cross-attention") == ["1cross-q", "1cross-k", "1cross-v", "1cross-o"]
+    with pytest.raises(ValueError, match=r"'decoder\.all' selects nothing in bert; .* one stack"):
+        shape_of("bert", "regression").select("decoder.all")
+    known = ["encoder.q+v", "cross-attention", "all", "middle.all", "encoder.w"]
+    assert [is_targets(text) for text in known] == [True, True, True, False, False]
+
+
+def test_deberta_shares_its_projections_or_has_them_apart() -> None:
+    shared, apart = shape_of("deberta", "regression"), shape_of("deberta_apart", "regression")
+    assert shared.positions == apart.positions == 10
+    assert {m.role for m in shared.matrices if m.positions == 10} == {"q", "k"}
+    assert [m.positions for m in apart.matrices] == [0] * 6
+    assert (shared.position_matrices, apart.position_matrices) == ((), ((32, 32), (32, 32)))
+    assert apart.input_matrices == ((3 * 32, 32),), "the convolution over three neighbors"
+    with pytest.raises(ValueError, match="projects positions that nothing reads"):
+        read_shape(DebertaV2Config(**SMALL, relative_attention=True, share_att_key=True), "regression")
+
+
+def test_an_image_is_its_patches() -> None:
+    """ViT-B/16 with 1,000 classes: 86,567,656 parameters."""
+    shape = read_shape(ViTConfig(), "image-classification", 1000)
+    assert shape.base_parameters + shape.head_parameters == 86_567_656
+    assert (shape.patches, shape.patch_matrix, shape.vocabulary) == (196, (3 * 16 * 16, 768), 0)
+
+
+def test_select_refuses_what_it_cannot_find() -> None:
+    shape = shape_of("bert", "sequence-classification")
+    with pytest.raises(ValueError, match=r"targets: 'q\+w' names \['w'\]"):
+        shape.select("q+w")
+    with pytest.raises(ValueError, match="selects nothing in bert"):
+        shape.select("gate")
+
+
+def test_a_folder_with_a_configuration_alone_is_enough(tmp_path: Path) -> None:
+    config = CONFIGS["llama"]()
+    config.save_pretrained(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+    assert read_shape(str(tmp_path), "causal-lm") == shape_of("llama", "causal-lm")
+
+
+def test_code_that_comes_with_a_model_is_not_run(tmp_path: Path) -> None:
+    marker = tmp_path / "ran"
+    (tmp_path / "evil.py").write_text(f"open({str(marker)!r}, 'w')\n")
+    (tmp_path / "config.json").write_text(
+        json.dumps({"model_type": "evil", "auto_map": {"AutoConfig": "evil.EvilConfig"}})
+    )
+    with pytest.raises(ValueError, match="trust_remote_code"):
+        read_shape(str(tmp_path), "causal-lm")
+    assert not marker.exists()
+
+
+def test_a_shape_pickles() -> None:
+    shape = shape_of("gpt2", "causal-lm")
+    shape.select("all")
+    copy: ModelShape = pickle.loads(pickle.dumps(shape))
+    assert copy == shape
+    assert copy.select("q+v") == shape.select("q+v")
+
+
+def test_the_configuration_given_is_left_alone() -> None:
+    config = BertConfig(num_labels=5)
+    assert read_shape(config, "regression").labels == 1
+    assert config.num_labels == 5
+
+
+SMALL = {"vocab_size": 40, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24}
+
+
+def test_layers_that_are_not_there_are_reported_with_what_is() -> None:
+    config = AlbertConfig(**SMALL, embedding_size=8, num_hidden_layers=3)
+    with pytest.raises(ValueError, match=r"no list of 3 layers .* albert\.encoder\.albert_layer_groups\.\*"):
+        read_shape(config, "sequence-classification")
+
+
+def test_an_encoder_is_no_language_model() -> None:
+    with pytest.raises(ValueError, match=r"causal-lm needs a decoder .* bert has cls"):
+        read_shape(BertConfig(**SMALL), "causal-lm")
+
+
+def test_matrices_of_unknown_purpose_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"layers with modules of unknown purpose: .*mlp\.experts"):
+        read_shape(MixtralConfig(**SMALL, num_key_value_heads=2, num_hidden_layers=2), "causal-lm")
+    with pytest.raises(ValueError, match="model: "):
+        read_shape(
+            BartConfig(vocab_size=40, d_model=16, encoder_layers=2, decoder_layers=2),
+            "sequence-classification",
+        )
+
+
+def test_normalisations_in_other_places_are_refused() -> None:
+    with pytest.raises(ValueError, match="do_layer_norm_before is off"):
+        read_shape(OPTConfig(do_layer_norm_before=False, num_hidden_layers=1), "causal-lm")
+
+
+def test_no_deep_learning_library_is_imported_before_it_is_needed() -> None:
+    code = (
+        "import sys, search_spaces.costs.cost_model, search_spaces.families; "
+        "print({'torch', 'transformers', 'peft'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

@@ -1,0 +1,418 @@
+"""Picks, conditions, and the exported run: trained on its own, it scores what the search saw."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from peft import PeftConfig, get_peft_model
+from sklearn import metrics as reference
+from torch.optim.lr_scheduler import LambdaLR
+
+from autotune.engine.sweep_run import run_sweep
+from autotune.export.run_folder import _precision, export_run, train_run
+from autotune.results.selection import pick_trial
+from autotune.results.sweep_tables import SweepTables
+from autotune.sweep.schema import Sweep, parse_sweep
+from search_spaces.errors import InvalidInputError
+from search_spaces.parameters.training import optimizer_of
+from tests.support.sweeps import small_sweep
+from trials.tasks.data import load_task
+from trials.tasks.specs import ModelSpec
+from trials.training.optimizers import build_optimizer
+from trials.training.run import decay_groups, learning_rate
+from trials.training.schedules import lr_schedule
+
+
+@pytest.fixture(scope="module")
+def results(tiny_model: Callable[[str], Path], reviews: Path, tmp_path_factory) -> SweepTables:
+    space = {
+        "families": ["lora", "norm", "head"],
+        "parameters": {
+            "epochs": 5,
+            "batch_size": 16,
+            "lora.rank": {"low": 2, "high": 8},
+            "lora.learning_rate": {"low": 5e-3, "high": 2e-2},
+            "lora.targets": "all",
+            "lora.dora": False,
+        },
+    }
+    fidelity = {"evaluations": 1}
+    sweep = small_sweep(tiny_model("bert"), reviews, space=space, budget={"trials": 5}, fidelity=fidelity)
+    return run_sweep(sweep, tmp_path_factory.mktemp("sweep") / "out")
+
+
+def column(results: SweepTables, trial: int, name: str) -> float:
+    return float(results.trials.set_index("trial")[name][trial])
+
+
+def test_smallest_is_the_fewest_parameters_on_the_front(results):
+    trial = pick_trial(results, "smallest")
+    assert column(results, trial, "trainable_params") == results.front["trainable_params"].min()
+
+
+def test_best_is_the_best_confirmed_mean(results):
+    means = results.confirmations.groupby("trial")["metric.accuracy"].mean()
+    assert pick_trial(results, "best") in set(means.index[means == means.max()])
+
+
+def test_a_condition_narrows_the_front_before_the_pick(results):
+    limit = results.front["trainable_params"].median()
+    trial = pick_trial(results, "best", [f"trainable_params<={limit}"])
+    assert column(results, trial, "trainable_params") <= limit
+    percent = pick_trial(results, "best", ["trainable_params<=100%", "accuracy>0"])
+    assert percent == pick_trial(results, "best")
+
+
+def test_any_complete_trial_can_be_picked(results):
+    assert pick_trial(results, "0") == 0
+
+
+@pytest.mark.parametrize(
+    ("pick", "where", "message"),
+    [
+        ("bset", [], "Did you mean 'best'"),
+        ("99", [], "no complete trial 99"),
+        ("best", ["trainable_params<0"], "meets trainable_params<0"),
+        ("best", ["trainable_parms<5"], "Did you mean 'trainable_params'"),
+        ("best", ["rank is small"], "is no condition"),
+    ],
+)
+def test_a_wrong_pick_says_what_would_be_right(pick, where, message, results, tmp_path):
+    with pytest.raises(InvalidInputError, match=message):
+        export_run(results, pick, where, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_runs_readme_says_what_holds_on_other_seeds(results, tmp_path):
+    trial = pick_trial(results, "best")
+    runs = results.confirmations[results.confirmations["trial"] == trial]
+    words = (export_run(results, "best", [], tmp_path / "best") / "README.md").read_text()
+    mean, test = runs["metric.accuracy"].mean(), runs["test.accuracy"].mean()
+    searched = column(results, trial, "accuracy")
+    assert (
+        f"* accuracy: {mean:.4g} (mean of {len(runs)} seeds the search never used), {test:.4g} on the test "
+        f"split; {searched:,.6g} in the search\n"
+    ) in words
+    assert f"* trainable_params: {column(results, trial, 'trainable_params'):,.6g}\n" in words
+    other = replace(results, confirmations=results.confirmations.iloc[:0])
+    words = (export_run(other, str(trial), [], tmp_path / "other") / "README.md").read_text()
+    assert f"* accuracy: {searched:,.6g} (search, one seed)\n" in words
+
+
+def test_a_folder_with_something_in_it_is_not_overwritten(results, tmp_path):
+    (tmp_path / "kept").write_text("mine")
+    with pytest.raises(InvalidInputError, match="not empty"):
+        export_run(results, "best", [], tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+def test_the_exported_run_scores_what_the_trial_scored_and_its_adapter_loads(results, tmp_path):
+    """The two loops draw other batches; with 120 examples a score has a standard error of about 0.04."""
+    trial = pick_trial(results, "best")
+    run = export_run(results, "best", [], tmp_path / "run")
+    scores = train_run(run)
+    searched = column(results, trial, "accuracy")
+    assert scores["validation"]["accuracy"] == pytest.approx(searched, abs=0.13)
+    code = f"""
+import numpy as np, pandas as pd, torch
+from peft import AutoPeftModelForSequenceClassification
+from transformers import AutoTokenizer
+model = AutoPeftModelForSequenceClassification.from_pretrained({str(run / "adapter")!r}, num_labels=2).eval()
+tokenizer = AutoTokenizer.from_pretrained({str(run / "adapter")!r})
+rows = pd.read_csv({results.sweep.task.test!r}, sep="\\t")
+with torch.no_grad():
+    logits = model(**tokenizer(rows["sentence"].tolist(), padding=True, return_tensors="pt")).logits
+print(float((logits.argmax(-1).numpy() == rows["label"]).mean()))
+"""
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(loaded.stdout.split()[-1]) == pytest.approx(scores["test"]["accuracy"], abs=1e-6)
+
+
+def test_the_run_imports_nothing_of_this_project(results, tmp_path):
+    run = export_run(results, "smallest", [], tmp_path / "run")
+    for file in ("train.py", "encoding.py"):
+        text = (run / file).read_text()
+        assert not any(
+            f"{verb} {room}" in text
+            for verb in ("import", "from")
+            for room in ("autotune", "trials", "search_spaces", "surrogates")
+        )
+    settings = json.loads((run / "training_args.json").read_text())
+    config = results.config(pick_trial(results, "smallest"))
+    assert settings["per_device_train_batch_size"] == config["batch_size"]
+
+
+def test_a_causal_run_trains_and_scores_alike(tiny_model, write_jsonl, tmp_path):
+    rows = [{"p": "the film was", "c": "good"}, {"p": "the end was", "c": "sad"}] * 40
+    sweep = small_sweep(
+        tiny_model("llama"),
+        tmp_path,
+        task={
+            "type": "causal-lm",
+            "train": str(write_jsonl("c.jsonl", rows)),
+            "prompt": "p",
+            "completion": "c",
+        },
+        space={
+            "families": ["lora"],
+            "parameters": {"epochs": 3, "batch_size": 8, "lora.learning_rate": 1e-2},
+        },
+        objectives=["eval_loss", "trainable_params"],
+        budget={"trials": 1},
+        fidelity={"evaluations": 1},
+        confirm={"seeds": 0},
+    )
+    results = run_sweep(sweep, tmp_path / "out")
+    scores = train_run(export_run(results, "best", [], tmp_path / "run"))
+    assert scores["validation"]["eval_loss"] == pytest.approx(column(results, 0, "eval_loss"), abs=0.4)
+    assert scores["test"]["exact_match"] >= 0.5
+
+
+# --- optimizers, schedules and sequence lengths: what the exported run does is what the search did
+
+RECIPES: dict[str, dict[str, object]] = {
+    "lion": {
+        "optimizer": "lion",
+        "lion.learning_rate_factor": 0.2,
+        "schedule": "constant-cooldown",
+        "cooldown": 0.4,
+    },
+    "adafactor": {"optimizer": "adafactor", "schedule": "constant", "sequence_length": 8},
+}
+
+
+def recipe_sweep(model: Path, data: Path, recipe: dict[str, object]) -> Sweep:
+    parameters = {
+        "epochs": 5, "batch_size": 16, "warmup": 0.1, "weight_decay": 0.1,
+        "lora.targets": "all", "lora.learning_rate": 1e-2, "lora.dora": True, "lora.dropout": 0.0,
+    }  # fmt: skip
+    return small_sweep(
+        model,
+        data,
+        space={"families": ["lora"], "parameters": {**parameters, **recipe}},
+        budget={"trials": 1},
+        fidelity={"evaluations": 1},
+        confirm={"seeds": 0},
+    )
+
+
+@pytest.fixture(scope="module", params=["lion", pytest.param("adafactor", marks=pytest.mark.slow)])
+def exported(request, tiny_model, reviews, tmp_path_factory) -> tuple[SweepTables, Path]:
+    folder = tmp_path_factory.mktemp(request.param)
+    results = run_sweep(recipe_sweep(tiny_model("bert"), reviews, RECIPES[request.param]), folder / "out")
+    return results, export_run(results, "0", [], folder / "run")
+
+
+def script_of(run: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The exported train.py as a module."""
+    monkeypatch.syspath_prepend(str(run))
+    monkeypatch.delitem(sys.modules, "encoding", raising=False)
+    spec = importlib.util.spec_from_file_location("exported_train", run / "train.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.delitem(sys.modules, "encoding")
+    return module
+
+
+def test_the_exported_run_of_every_recipe_scores_what_the_trial_scored(exported):
+    """As above: other batches and another head, so equal up to the standard error of 120 examples."""
+    results, run = exported
+    scores = train_run(run)
+    searched = column(results, 0, "accuracy")
+    assert searched > 0.7
+    assert scores["validation"]["accuracy"] == pytest.approx(searched, abs=0.13)
+
+
+def test_the_exported_run_takes_the_steps_of_the_search(exported, monkeypatch):
+    """Equal gradients at every step give equal weights: optimizer, decay, rates and schedule agree."""
+    results, run = exported
+    script = script_of(run, monkeypatch)
+    config = results.config(0)
+    settings = json.loads((run / "training_args.json").read_text())
+    model = get_peft_model(script.load_model(), PeftConfig.from_pretrained(str(run)))
+    theirs = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    ours = [torch.nn.Parameter(parameter.detach().clone()) for parameter in theirs]
+    steps = int(config["epochs"]) * 15
+    assert steps == 5 * math.ceil(240 / 16)
+    trainer = script.make_trainer(model, settings, {"train": [], "validation": []})
+    trainer.create_optimizer_and_scheduler(steps)
+    groups = decay_groups(ours, float(config["weight_decay"]))
+    optimizer = build_optimizer(optimizer_of(config), groups, learning_rate(config))
+    schedule = LambdaLR(optimizer, lr_schedule(config, steps))
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(steps):
+        for mine, other in zip(ours, theirs, strict=True):
+            mine.grad = torch.randn(mine.shape, generator=generator)
+            other.grad = mine.grad.clone()
+        for stepped in (optimizer, schedule, trainer.optimizer, trainer.lr_scheduler):
+            stepped.step()
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-6, atol=1e-8)
+
+
+def test_the_exported_run_reads_the_examples_of_the_search(exported, monkeypatch):
+    results, run = exported
+    script = script_of(run, monkeypatch)
+    data = load_task(results.sweep.task, results.sweep.model)
+    length = results.config(0).get("sequence_length")
+    for name, examples in data.at_length(results.sweep.task, length).splits.items():
+        assert script.load_split(name) == examples
+        assert (max(len(example["input_ids"]) for example in examples) == 8) == (length == 8)
+
+
+def test_the_run_says_what_it_needs(exported):
+    results, run = exported
+    needs = "pip install lion-pytorch" in (run / "README.md").read_text()
+    assert needs == (results.config(0).get("optimizer") == "lion")
+
+
+def test_a_causal_run_is_cut_in_training_alone(tiny_model, write_jsonl, tmp_path, monkeypatch):
+    rows = [{"p": "the film was", "c": "good and bright and warm"}]
+    rows += [{"p": "the end of a film with people in it was", "c": "sad"}]
+    rows *= 40
+    columns = {"train": str(write_jsonl("c.jsonl", rows)), "prompt": "p", "completion": "c"}
+    parameters = {"epochs": 3, "batch_size": 8, "warmup": 0.5, "sequence_length": 8}
+    sweep = small_sweep(
+        tiny_model("llama"),
+        tmp_path,
+        task={"type": "causal-lm", **columns},
+        space={"families": ["lora"], "parameters": parameters},
+        objectives=["eval_loss", "train_flops"],
+        budget={"trials": 1},
+        fidelity={"evaluations": 1},
+        confirm={"seeds": 0},
+    )
+    results = run_sweep(sweep, tmp_path / "out")
+    run = export_run(results, "0", [], tmp_path / "run")
+    script = script_of(run, monkeypatch)
+    data = load_task(sweep.task, sweep.model)
+    cut = data.at_length(sweep.task, 8)
+    assert len(cut.splits["train"]) < len(data.splits["train"])
+    for name, examples in cut.splits.items():
+        assert script.load_split(name) == examples
+    settings = json.loads((run / "training_args.json").read_text())
+    assert settings["warmup_steps"] == math.ceil(0.5 * 3 * math.ceil(len(cut.splits["train"]) / 8))
+
+
+def test_a_composite_run_brings_its_tuner_and_its_adapter_loads(tiny_model, reviews, tmp_path):
+    space = {
+        "families": ["autopeft"],
+        "parameters": {"epochs": 1, "batch_size": 16, "autopeft.learning_rate": 5e-3, "autopeft.prefix": 3},
+    }
+    sweep = small_sweep(tiny_model("bert"), reviews, space=space, budget={"trials": 1}, confirm={"seeds": 0})
+    results = run_sweep(sweep, tmp_path / "out")
+    run = export_run(results, "best", [], tmp_path / "run")
+    assert "import tuners" in (run / "README.md").read_text()
+    scores = train_run(run)
+    code = f"""
+import sys, pandas as pd, torch
+sys.path.insert(0, {str(run)!r})
+import tuners
+from peft import AutoPeftModelForSequenceClassification
+from transformers import AutoTokenizer
+model = AutoPeftModelForSequenceClassification.from_pretrained({str(run / "adapter")!r}, num_labels=2).eval()
+tokenizer = AutoTokenizer.from_pretrained({str(run / "adapter")!r})
+rows = pd.read_csv({sweep.task.test!r}, sep="\\t")
+with torch.no_grad():
+    logits = model(**tokenizer(rows["sentence"].tolist(), padding=True, return_tensors="pt")).logits
+print(float((logits.argmax(-1).numpy() == rows["label"]).mean()))
+assert any("composite_prefix" in name for name, _ in model.named_parameters())
+"""
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert loaded.returncode == 0, loaded.stderr[-2000:]
+    assert float(loaded.stdout.split()[-1]) == pytest.approx(scores["test"]["accuracy"], abs=1e-6)
+
+
+@pytest.mark.parametrize("weights", [pytest.param("bf16", marks=pytest.mark.slow), "nf4"])
+def test_a_run_keeps_the_base_as_the_search_did(weights, tiny_model, reviews, tmp_path):
+    """As above, equal up to the standard error of 120 examples."""
+    if weights == "nf4":
+        pytest.importorskip("bitsandbytes", reason="needs the extra `quantized`")
+    parameters = {"epochs": 5, "batch_size": 16, "lora.targets": "all", "lora.learning_rate": 1e-2}
+    sweep = small_sweep(
+        tiny_model("bert"),
+        reviews,
+        space={"families": ["lora"], "parameters": parameters},
+        budget={"trials": 1},
+        fidelity={"evaluations": 1},
+        confirm={"seeds": 0},
+    )
+    sweep = parse_sweep(
+        {**sweep.model_dump(), "model": {"name": str(tiny_model("bert")), "weights": weights}}
+    )
+    results = run_sweep(sweep, tmp_path / "out")
+    run = export_run(results, "0", [], tmp_path / "run")
+    assert json.loads((run / "run.json").read_text())["weights"] == weights
+    assert ("bitsandbytes" in (run / "README.md").read_text()) == (weights == "nf4")
+    scores = train_run(run) if weights == "bf16" else train_with_inference_kernel(run)
+    searched = column(results, 0, "accuracy")
+    assert searched > 0.7
+    assert scores["validation"]["accuracy"] == pytest.approx(searched, abs=0.13)
+
+
+def train_with_inference_kernel(run: Path) -> dict[str, dict[str, float]]:
+    """Run train.py where bitsandbytes takes the processor for one with AVX512-BF16; the scores by split.
+
+    bitsandbytes then rewrites 4-bit weights in the first evaluation unless it is told not to.
+    """
+    code = (
+        "import runpy, sys, bitsandbytes.nn.modules as modules\n"
+        "modules.has_avx512bf16 = lambda: True\n"
+        "sys.path.insert(0, '.')\n"
+        "runpy.run_path('train.py', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=run, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    scores: dict[str, dict[str, float]] = json.loads((run / "scores.json").read_text())
+    return scores
+
+
+def test_a_folder_without_a_run(tmp_path):
+    with pytest.raises(InvalidInputError, match=r"has no train\.py"):
+        train_run(tmp_path)
+
+
+def test_the_scripts_own_scores_are_those_of_scikit_learn():
+    """The exported script may not need scikit-learn; its formulas are held against it here."""
+    source = Path(__file__).parents[4] / "autotune" / "export" / "templates" / "train.py"
+    text = source.read_text()
+    names: dict[str, object] = {"np": np}
+    start, end = text.index("def correlation"), text.index("def main")
+    exec(compile(text[start:end], str(source), "exec"), names)
+    rng = np.random.default_rng(0)
+    for classes in (2, 4):
+        truth, guess = rng.integers(0, classes, 200), rng.integers(0, classes, 200)
+        table = reference.confusion_matrix(truth, guess, labels=range(classes)).astype(float)
+        average = "binary" if classes == 2 else "macro"
+        assert names["f1"](table) == pytest.approx(reference.f1_score(truth, guess, average=average))
+        assert names["matthews"](table) == pytest.approx(reference.matthews_corrcoef(truth, guess))
+    from scipy import stats
+
+    a, b = rng.integers(0, 9, 50).astype(float), rng.normal(size=50)
+    assert names["correlation"](a, b) == pytest.approx(stats.pearsonr(a, b).statistic)
+    ranks = [names["mean_ranks"](np.unique(x, return_inverse=True)[1]) for x in (a, b)]
+    assert names["correlation"](*ranks) == pytest.approx(stats.spearmanr(a, b).statistic)
+
+
+@pytest.mark.parametrize(
+    ("model", "precision"),
+    [
+        ({}, "auto"),
+        ({"precision": "int8"}, "fp32"),
+        ({"precision": "bf16"}, "bf16"),
+        ({"weights": "bf16"}, "bf16"),
+    ],
+)
+def test_a_run_computes_in_what_the_base_is_kept_in_and_never_in_int8(model, precision):
+    assert _precision(ModelSpec(name="m", **model)) == precision

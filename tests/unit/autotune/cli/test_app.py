@@ -1,0 +1,369 @@
+"""The command line: what it passes on, what it prints, and how it ends. The engine is played by stand-ins."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner, Result
+
+from autotune.cli.app import QUIETING, app
+from autotune.cli.status import budget_used, finished, overview, overview_json
+from autotune.engine.events import Listener, Progress
+from autotune.results.sweep_tables import SweepTables
+from autotune.sweep.schema import Sweep, dump_sweep, load_sweep
+from search_spaces.errors import InvalidInputError, Problem
+from tests.support.synthetic import synthetic_results
+
+COMMANDS = ("run", "resume", "status", "report", "export", "train", "probe", "init", "spaces", "cost")
+
+
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the command line sets for other libraries must not outlast a test."""
+    for name, value in QUIETING.items():
+        monkeypatch.setenv(name, value)
+
+
+class Engine:
+    """Stands in for `autotune.engine.sweep_run`: remembers what it was asked, and does what the test says."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls: list[tuple[Sweep, Path]] = []
+        self.then: Callable[[Path], None] = lambda folder: None
+        module = ModuleType("autotune.engine.sweep_run")
+        self.interrupted = type("SweepInterruptedError", (Exception,), {})
+        self.failed = type("SweepFailedError", (RuntimeError,), {})
+        vars(module).update(
+            run_sweep=self.run, SweepInterruptedError=self.interrupted, SweepFailedError=self.failed
+        )
+        monkeypatch.setitem(sys.modules, "autotune.engine.sweep_run", module)
+
+    def run(self, sweep: Sweep, folder: Path, listener: Listener) -> SweepTables:
+        self.calls.append((sweep, folder))
+        listener.progress(Progress("loading"))
+        self.then(folder)
+        listener.sweep_started(sweep, ["2,000 examples"])
+        return synthetic_results(folder)
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Engine:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "160")
+    return Engine(monkeypatch)
+
+
+def invoke(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+# --- run and resume
+
+
+def test_run_searches_in_the_customary_folder(engine: Engine) -> None:
+    result = invoke("run", "quickstart")
+    assert result.exit_code == 0, result.output
+    ((sweep, folder),) = engine.calls
+    assert sweep == load_sweep("quickstart")
+    assert folder == Path("sweeps/quickstart")
+    assert "· 2,000 examples" in result.stdout
+    assert "autotune export sweeps/quickstart --pick knee --to RUN" in result.stdout
+
+
+def test_run_with_changes(engine: Engine) -> None:
+    assert invoke("run", "quickstart", "--trials", "40", "--seed", "7", "--out", "here").exit_code == 0
+    ((sweep, folder),) = engine.calls
+    assert (sweep.budget.trials, sweep.seed, folder) == (40, 7, Path("here"))
+    assert sweep.task == load_sweep("quickstart").task
+
+
+def test_quiet_shows_the_result_alone(engine: Engine) -> None:
+    result = invoke("run", "quickstart", "--quiet")
+    assert result.stdout.startswith("sweep")
+    assert "2,000 examples" not in result.output
+
+
+def test_resume_takes_the_folders_own_sweep(engine: Engine, tmp_path: Path) -> None:
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    loaded = load_sweep("quickstart")
+    dump_sweep(loaded, folder / "sweep.yaml")
+    assert invoke("resume", str(folder), "--trials", "60").exit_code == 0
+    ((sweep, where),) = engine.calls
+    assert sweep.budget.trials == 60
+    assert sweep.model_copy(update={"budget": loaded.budget}) == loaded
+    assert where == folder
+
+
+def test_ctrl_c_names_the_command_that_goes_on(engine: Engine, tmp_path: Path) -> None:
+    def stop(folder: Path) -> None:
+        folder.mkdir(parents=True)
+        (folder / "study.db").touch()
+        raise engine.interrupted
+
+    engine.then = stop
+    result = invoke("run", "quickstart", "--out", "my sweeps/one")
+    assert result.exit_code == 130
+    assert "autotune resume 'my sweeps/one'" in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_ctrl_c_while_loading(engine: Engine) -> None:
+    def stop(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    engine.then = stop
+    result = invoke("run", "quickstart")
+    assert result.exit_code == 130
+    assert "Begin again with: autotune run quickstart" in result.stderr
+
+
+# --- errors
+
+
+def test_problems_are_a_list_on_stderr(engine: Engine, tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text(
+        "modle: x\ntask: {train: no.tsv, text: a, label: b}\nbudget: {trials: 0}\n"
+    )
+    result = invoke("run", "bad.yaml")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("4 things are wrong:")
+    assert "• modle: unknown key\n    → Did you mean 'model'?" in result.stderr
+    assert "• budget.trials: 0 is out of range\n    → It must be at least 1." in result.stderr
+    assert engine.calls == []
+    assert [p.name for p in tmp_path.iterdir()] == ["bad.yaml"]
+
+
+def test_square_brackets_survive(engine: Engine) -> None:
+    def refuse(folder: Path) -> None:
+        raise InvalidInputError(Problem("objectives[1].max", "[bold] is not a number", "Write one."))
+
+    engine.then = refuse
+    result = invoke("run", "quickstart")
+    assert "objectives[1].max: [bold] is not a number" in result.stderr
+    assert result.stderr.startswith("One thing is wrong:")
+
+
+def test_other_errors_are_one_line_unless_verbose(engine: Engine) -> None:
+    def refuse(folder: Path) -> None:
+        raise ValueError("seed: no such luck")
+
+    engine.then = refuse
+    result = invoke("run", "quickstart")
+    assert (result.exit_code, result.stderr) == (2, "Error: seed: no such luck\n")
+    loud = invoke("--verbose", "run", "quickstart")
+    assert isinstance(loud.exception, ValueError)
+
+
+@pytest.mark.parametrize("kind", ["LedgerError", "SweepFailedError"])
+def test_failures_end_with_one(engine: Engine, kind: str) -> None:
+    from autotune.ledger.ledger import LedgerError
+
+    def fail(folder: Path) -> None:
+        raise {"LedgerError": LedgerError, "SweepFailedError": engine.failed}[kind]("the disk is full")
+
+    engine.then = fail
+    result = invoke("run", "quickstart")
+    assert (result.exit_code, result.stderr) == (1, "Error: the disk is full\n")
+
+
+def test_a_bug_is_not_hidden(engine: Engine) -> None:
+    def break_down(folder: Path) -> None:
+        raise KeyError("x")
+
+    engine.then = break_down
+    assert isinstance(invoke("run", "quickstart").exception, KeyError)
+
+
+@pytest.mark.parametrize("command", ["resume", "status", "report"])
+def test_a_folder_without_a_sweep(engine: Engine, tmp_path: Path, command: str) -> None:
+    result = invoke(command, str(tmp_path))
+    assert result.exit_code == 2
+    assert "holds no sweep.yaml" in result.stderr
+
+
+# --- status, report, export, train, init
+
+
+@pytest.fixture
+def results(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SweepTables:
+    """A finished sweep that every command reads."""
+    made = synthetic_results(tmp_path, objectives=3)
+    monkeypatch.setattr("autotune.results.sweep_tables.read_tables", lambda folder: made)
+    monkeypatch.setenv("COLUMNS", "160")
+    return made
+
+
+def test_status(results: SweepTables) -> None:
+    result = invoke("status", str(results.folder))
+    assert result.exit_code == 0
+    flat = " ".join(result.stdout.split())
+    counts = results.trials["status"].value_counts()
+    assert f"trials {counts['complete']} complete, {counts['failed']} failed" in flat
+    assert f"of {results.sweep.budget.trials} trials" in flat
+    assert "majority class: accuracy 50.9" in flat
+    assert f"{len(results.front)} points, hypervolume 0." in flat
+    for trial in results.front["trial"]:
+        assert f" {trial} " in result.stdout
+
+
+def test_status_as_json(results: SweepTables) -> None:
+    found = json.loads(invoke("status", str(results.folder), "--json").stdout)
+    assert found == overview_json(results)
+    assert [point["trial"] for point in found["front"]] == results.front["trial"].tolist()
+    assert found["budget"]["trials"] == {
+        "used": float((results.trials["status"] != "pruned").sum()),
+        "limit": 30,
+    }
+    assert found["trials"]["failed"] == 3
+    assert 0 < found["hypervolume"] <= 1
+    costs = [point["trainable_params"] for point in found["front"]]
+    assert costs == sorted(costs)
+
+
+def test_what_comes_next_depends_on_the_budget(tmp_path: Path) -> None:
+    def text(**changes: Any) -> str:
+        made = synthetic_results(tmp_path, sweep=changes)
+        console = Console(width=120, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+        console.print(overview(made))
+        return console.export_text()
+
+    assert "autotune resume" in text(budget={"trials": 300})
+    assert "autotune resume" not in text(budget={"flops": 1.0})
+    unconfirmed = synthetic_results(tmp_path, confirm_seeds=0, sweep={"budget": {"trials": 3}})
+    assert not finished(unconfirmed)
+    switched_off = synthetic_results(
+        tmp_path, confirm_seeds=0, sweep={"budget": {"trials": 3}, "confirm": {"seeds": 0}}
+    )
+    assert finished(switched_off)
+    assert budget_used(switched_off)["trials"] == (27.0, 3)
+
+
+def test_the_hours_of_a_budget_are_those_on_the_wall(tmp_path: Path) -> None:
+    made = synthetic_results(tmp_path, sweep={"budget": {"minutes": 17}})
+    spent, limit = budget_used(made)["hours"]
+    assert (spent * 3600, limit) == (made.trials["elapsed"].max(), pytest.approx(17 / 60))
+    assert not finished(made)
+    together = made.trials.assign(seconds=8 * made.trials["seconds"])  # in a pack of eight
+    assert not finished(replace(made, trials=together))
+    assert finished(replace(made, trials=made.trials.assign(elapsed=1021.0)))
+
+
+def test_an_empty_sweep_has_a_status(tmp_path: Path) -> None:
+    made = synthetic_results(tmp_path, statuses=["running", "running"])
+    found = overview_json(made)
+    assert found["front"] == []
+    assert found["hypervolume"] == 0
+    assert not found["finished"]
+    Console(file=open(os.devnull, "w")).print(overview(made))  # noqa: SIM115
+
+
+def test_report_prints_what_it_wrote(results: SweepTables) -> None:
+    result = invoke("report", str(results.folder))
+    assert result.exit_code == 0, result.output
+    written = [Path(line).name for line in result.stdout.split()]
+    assert set(written) == {"front.csv", "trials.parquet", "report.html"}
+    assert all((results.folder / name).stat().st_size for name in written)
+
+
+def test_export_passes_everything_on(results: SweepTables, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[Any, ...]] = []
+
+    def export_run(*arguments: Any) -> Path:
+        calls.append(arguments)
+        return Path("my run")
+
+    module = ModuleType("autotune.export.run_folder")
+    vars(module).update(export_run=export_run)
+    monkeypatch.setitem(sys.modules, "autotune.export.run_folder", module)
+    conditions = ["--where", "trainable_params<=1%", "--where", "accuracy>=0.8"]
+    result = invoke("export", "DIR", "--pick", "best", *conditions, "--to", "my run")
+    assert calls == [(results, "best", conditions[1::2], Path("my run"), None, None)]
+    assert "autotune train 'my run'" in result.stdout
+    invoke("export", "DIR", "--to", "x")
+    assert calls[1][1:] == ("knee", [], Path("x"), None, None)
+    assert invoke("export", "DIR").exit_code == 2  # --to is required
+
+
+def test_train_prints_the_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("autotune.export.run_folder")
+    vars(module).update(
+        train_run=lambda run: {"validation": {"accuracy": 0.91234}, "test": {"accuracy": 0.9}}
+    )
+    monkeypatch.setitem(sys.modules, "autotune.export.run_folder", module)
+    assert invoke("train", "RUN").stdout == "validation: accuracy 0.9123\ntest: accuracy 0.9\n"
+
+    def fail(run: Path) -> None:
+        raise RuntimeError("train.py ended with exit code 3")
+
+    vars(module).update(train_run=fail)
+    result = invoke("train", "RUN")
+    assert (result.exit_code, result.stderr) == (1, "Error: train.py ended with exit code 3\n")
+
+
+def test_init_says_what_it_guessed(reviews: Path, tmp_path: Path) -> None:
+    out = tmp_path / "new.yaml"
+    arguments = ("init", "--model", str(tmp_path), "--data", str(reviews / "train.tsv"), "--out", str(out))
+    (tmp_path / "config.json").write_text('{"architectures": ["BertModel"], "model_type": "bert"}')
+    result = invoke(*arguments)
+    assert result.exit_code == 0, result.output
+    assert "· text: 'sentence' has the longest texts" in result.stdout
+    assert "· validation: validation.tsv, found beside train.tsv" in result.stdout
+    assert load_sweep(out).task.label == "label"
+    again = invoke(*arguments)
+    assert again.exit_code == 2
+    assert "--force" in again.stderr
+
+
+# --- help
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_teaches_by_example(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    text = invoke(command, "--help").stdout
+    assert f"$ autotune {command} " in text
+
+
+def test_help_lists_every_command() -> None:
+    text = invoke("--help").stdout
+    assert all(f" {command} " in text for command in COMMANDS)
+    assert invoke().stdout.strip() == text.strip()
+    assert "autotune run quickstart" in text
+
+
+def test_version_and_help_load_nothing_heavy() -> None:
+    code = (
+        "import sys\n"
+        "from autotune.cli.app import main\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
+        "heavy = {'torch', 'transformers', 'optuna', 'pandas', 'numpy', 'plotly'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    for arguments in (["--help"], ["run", "--help"], ["--version"]):
+        started = time.monotonic()
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip()
+        assert time.monotonic() - started < 10  # generous: a loaded machine; alone it takes 0.3 s
+
+
+def test_python_dash_m() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "autotune", "--help"], capture_output=True, text=True, check=False
+    )
+    assert "quickstart" in done.stdout
