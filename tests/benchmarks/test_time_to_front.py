@@ -127,7 +127,7 @@ def quick(*more: str) -> Setting:
 
 
 @pytest.mark.parametrize(
-    ("arm", "executor", "uses_ladder", "precision", "trials"),
+    ("arm", "executor", "has_ladder", "precision", "trials"),
     [
         ("plain", "local", False, "fp32", 2),
         ("packed", "packed", False, "fp32", 2),
@@ -136,9 +136,11 @@ def quick(*more: str) -> Setting:
         ("plain8", "local", False, "int8", 2),
     ],
 )
-def test_an_arm_has_what_its_name_says(arm: str, executor: str, scheduler: bool, precision: str, trials: int):
+def test_an_arm_has_what_its_name_says(
+    arm: str, executor: str, has_ladder: bool, precision: str, trials: int
+):
     sweep = sweep_of(arm, 3, quick())
-    assert (sweep.executor.name, sweep.ladder is not None) == (executor, scheduler)
+    assert (sweep.executor.name, sweep.ladder is not None) == (executor, has_ladder)
     assert (sweep.model.precision, sweep.budget.trials, sweep.seed) == (precision, trials, 3)
 
 

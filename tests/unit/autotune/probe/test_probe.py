@@ -12,7 +12,6 @@ from statistics import NormalDist
 import numpy as np
 import pandas as pd
 import pytest
-from benchmarks.forecast import compare, table
 from typer.testing import CliRunner
 
 from autotune.cli import probe
@@ -28,6 +27,7 @@ from autotune.report.page import report_html
 from autotune.results.probe_runs import ProbeRun
 from autotune.results.selection import pick_trial
 from autotune.results.sweep_tables import SweepTables, read_tables
+from benchmarks.forecast import compare, table
 from search_spaces.errors import InvalidInputError
 from tests.support.sweeps import small_sweep
 from tests.support.synthetic import synthetic_results
