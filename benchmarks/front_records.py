@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from autotune.pareto import hypervolume
+from benchmarks.result_files import Table
 
 ARMS = {
     "gp": "GPSampler, Trainer, peft",
@@ -113,8 +114,10 @@ def first_at(path: Sequence[Moment], volume: float) -> Moment | None:
     return next((moment for moment in path if moment.volume >= volume), None)
 
 
-def table(records: Sequence[Record], corner: Sequence[float], share: float = SHARE) -> str:
-    """One row an arm, in Markdown, its median wall time against that of the arms by hand."""
+def table(
+    records: Sequence[Record], corner: Sequence[float], share: float = SHARE, caption: str = ""
+) -> Table:
+    """Return one row per arm, with its median wall time relative to that of the arms by hand."""
     reference = reference_volume(records, corner)
     first = {
         arm: [(path[-1], first_at(path, share * reference)) for record in records if record.arm == arm
@@ -122,13 +125,10 @@ def table(records: Sequence[Record], corner: Sequence[float], share: float = SHA
         for arm in ARMS
     }  # fmt: skip
     peers = {arm: _wall(first[arm]) for arm in BY_HAND if first[arm]}
-    titles = ["arm", "seeds there", "wall, s", *(f"against `{peer}`" for peer in peers)]
-    titles += ["processor, s", "10¹² FLOPs", "trials", "share at the end"]
-    lines = [f"| {' | '.join(titles)} |", "| --- " * len(titles) + "|"]
-    for arm, ends in first.items():
-        if ends:
-            lines.append(_row(arm, ends, reference, list(peers.values())))
-    return "\n".join(lines)
+    titles = ["arm", "seeds that reached it", "wall time, s", *(f"{peer}'s time, relative" for peer in peers)]
+    titles += ["processor time, s", "10¹² FLOPs", "trials", "share at the end"]
+    rows = [_row(arm, ends, reference, list(peers.values())) for arm, ends in first.items() if ends]
+    return Table(caption, tuple(titles), tuple(rows))
 
 
 def _wall(ends: Sequence[tuple[Moment, Moment | None]]) -> tuple[str, float]:
@@ -144,7 +144,7 @@ def _row(
     ends: Sequence[tuple[Moment, Moment | None]],
     reference: float,
     peers: Sequence[tuple[str, float]],
-) -> str:
+) -> tuple[str, ...]:
     there = [found for _, found in ends if found is not None]
     final = [last.volume / reference for last, _ in ends]
     cells = [f"`{arm}`: {ARMS[arm]}", f"{len(there)} of {len(ends)}"]
@@ -159,7 +159,7 @@ def _row(
         trials = max(last.trials for last, _ in ends)
         seconds = max(last.wall for last, _ in ends)
         cells += [f"not within {trials} trials / {seconds:.0f} s", *[""] * (len(peers) + 3)]
-    return f"| {' | '.join([*cells, f'{np.mean(final):.3f} ({min(final):.3f} to {max(final):.3f})'])} |"
+    return *cells, f"{np.mean(final):.3f} ({min(final):.3f} to {max(final):.3f})"
 
 
 def _spread(values: Sequence[float], ends: Sequence[float]) -> str:

@@ -2,7 +2,7 @@
 
     python -m benchmarks.laws [--json FILE] [--write] [--only chinchilla,steplaw,…] [--starts 100]
 
-It prints what was required beside what was reached; `--write` puts the same tables into benchmarks/RESULTS.md.
+It prints what was required beside what was reached; `--write` stores the tables in benchmarks/results.
 
 The tables are public (Hoffmann et al. 2022 as read off by Besiroglu et al. 2024; Step Law 2025; Lin et al. 2024;
 TaskSet 2020; the LoRA sweep of the tinker cookbook) and are read from ../shared/data, or from $AUTOTUNE_DATA.
@@ -27,6 +27,7 @@ import pandas as pd
 
 from autotune.laws.scaling_experiment import check_largest
 from benchmarks import laws_tables
+from benchmarks.result_files import store
 from surrogates.laws import FORMS, BowlLaw, extrapolate, fit_bowl, fit_form, last_value, slope_rule
 
 CHINCHILLA = {"E": 1.8172, "A": 477.8, "B": 2143.0, "a": 0.3473, "b": 0.3672}
@@ -265,7 +266,7 @@ PARTS: dict[str, Callable[[], dict[str, Any]]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--json", type=Path, help="write all results there")
-    parser.add_argument("--write", action="store_true", help="put the tables into benchmarks/RESULTS.md")
+    parser.add_argument("--write", action="store_true", help="store the tables in benchmarks/results")
     parser.add_argument("--only", default=",".join(PARTS), help="parts, by commas")
     parser.add_argument("--starts", type=int, default=100, help="random starts of the chinchilla fit")
     arguments = parser.parse_args()
@@ -281,12 +282,12 @@ def main() -> None:
     results = {
         name: chinchilla(arguments.starts) if name == "chinchilla" else PARTS[name]() for name in names
     }
-    text = laws_tables.tables(results)
-    print(text)
+    tables = laws_tables.tables(results)
+    print("\n\n".join(f"{each.caption}\n\n{each.as_markdown()}" for each in tables.values()))
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=2), encoding="utf-8")
     if arguments.write:
-        laws_tables.write(text)
+        store("scaling-laws", tables)
 
 
 if __name__ == "__main__":

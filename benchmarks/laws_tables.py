@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-PAGE = Path(__file__).parent / "RESULTS.md"
-_START, _END = "<!-- laws -->", "<!-- end of laws -->"
+from benchmarks.result_files import Table
+
 _EXPONENTS = {
     ("learning_rate", "params"): -0.713,
     ("learning_rate", "tokens"): 0.307,
@@ -119,34 +117,25 @@ _REQUIRED: dict[str, Callable[[dict[str, Any]], Iterable[Figure]]] = {
 }
 
 
-def tables(results: dict[str, Any]) -> str:
-    """All tables as Markdown."""
+def tables(results: dict[str, Any]) -> dict[str, Table]:
+    """Return all tables by their names on the page of results."""
     rows = [(f.what, f.required, f.value, "yes" if f.reached else "**no**") for f in required(results)]
-    parts = [_table(("figure", "required", "measured", "reached"), rows)]
-    parts += [_DETAILS[name](found) for name, found in results.items() if name in _DETAILS]
-    return "\n\n".join(parts)
+    caption = "Required and measured figures on published tables; coverage is of 80 % intervals."
+    found = {"required": _table(caption, ("figure", "required", "measured", "reached"), rows)}
+    return found | {
+        _PAGE_NAMES[name]: _DETAILS[name](part) for name, part in results.items() if name in _DETAILS
+    }
 
 
-def write(text: str, page: Path = PAGE) -> None:
-    """Put the tables between their marks on the page; the rest of the page stays."""
-    old = page.read_text(encoding="utf-8")
-    marked = re.compile(f"{_START}.*{_END}", re.DOTALL)
-    if not marked.search(old):
-        raise ValueError(f"{page}: no line {_START} and {_END}; add them where the tables belong")
-    new = marked.sub(lambda _: f"{_START}\n\n{text}\n\n{_END}", old)
-    page.write_text(new, encoding="utf-8")
+def _table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    return Table(caption, tuple(columns), tuple(map(tuple, rows)))
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)]
-    return "\n".join(lines)
-
-
-def _steplaw_details(found: dict[str, Any]) -> str:
+def _steplaw_details(found: dict[str, Any]) -> Table:
     names = {
         "in_sample": "this law, fitted to all cells",
         "leave_one_cell_out": "this law, fitted to the other cells",
-        "largest_three": "this law, the three dearest cells from the rest",
+        "largest_three": "this law, the three most expensive cells from the rest",
         "published": "the published law",
     }
     rows = [
@@ -154,25 +143,29 @@ def _steplaw_details(found: dict[str, Any]) -> str:
     ]
     rows.append(("the median configuration", f"{found['median_configuration']:.3f}", ""))
     costs = found["published_by_our_bowl"]
-    return (
-        _table(("steplaw: nearest grid point above the cell's best, %", "mean", "max"), rows)
-        + "\n\nOur bowl puts the published law's settings "
-        + f"{costs['mean']:.3f} % above its bottom on average ({costs['max']:.3f} % at most)."
+    caption = (
+        "Excess loss of the nearest grid point over the best of its cell, in %, mean and maximum over cells. The "
+        f"fitted bowl puts the published law's settings {costs['mean']:.3f} % above its bottom on average "
+        f"({costs['max']:.3f} % at most)."
     )
+    return _table(caption, ("configuration", "mean", "maximum"), rows)
 
 
-def _curve_details(found: dict[str, Any]) -> str:
+def _curve_details(found: dict[str, Any]) -> Table:
     rows = [
         _curve_row(row["table"] + (f", {row['times']}x" if "times" in row else ""), row)
         for row in found["rows"]
     ]
     rows += [
-        _curve_row(f"{row['table']}, {row['times']}x, each curve alone", row)
+        _curve_row(f"{row['table']}, {row['times']}x, each curve separately", row)
         for row in found.get("alone", ())
     ]
     rows += [_curve_row(f"both, {row['times']}x", row) for row in found.get("mean", ())]
-    head = ("curves", "this law", "slope rule", "last value", "coverage", "settings")
-    return _table(head, rows)
+    columns = (
+        "curves", "law", "slope of the last three points", "last value", "coverage of the 80 % interval",
+        "settings of the law",
+    )  # fmt: skip
+    return _table("Mean relative error, with the mean absolute log error in brackets.", columns, rows)
 
 
 def _curve_row(label: str, row: dict[str, Any]) -> Sequence[str]:
@@ -183,19 +176,25 @@ def _curve_row(label: str, row: dict[str, Any]) -> Sequence[str]:
     return label, *errors, f"{row['coverage']:.2f}", row.get("settings", "")
 
 
-def _lora_details(found: dict[str, Any]) -> str:
+def _lora_details(found: dict[str, Any]) -> Table:
     rows = [
         (name.replace("_", " "), f"{found[name]['law']:.3f}", f"{found[name]['fixed']:.3f}")
         for name in ("largest_rank", "all_ranks")
     ]
-    return _table(
-        (f"lora grid, {found['models']} models: NLL above the best, %", "this law", "fixed 3e-4"), rows
-    )
+    models = found["models"]
+    caption = f"Excess negative log-likelihood over the best of the grid, in %, mean over {models} models."
+    return _table(caption, ("ranks", "law", "fixed rate of 3e-4"), rows)
 
 
-_DETAILS: dict[str, Callable[[dict[str, Any]], str]] = {
+_DETAILS: dict[str, Callable[[dict[str, Any]], Table]] = {
     "steplaw": _steplaw_details,
     "finetuning": _curve_details,
     "taskset": _curve_details,
     "lora": _lora_details,
+}
+_PAGE_NAMES = {
+    "steplaw": "step-law",
+    "finetuning": "fine-tuning-curves",
+    "taskset": "taskset-curves",
+    "lora": "lora-grid",
 }

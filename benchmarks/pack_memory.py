@@ -10,7 +10,7 @@ use.
 
 MiniLM is the real all-MiniLM-L6-v2; the others have random weights: BERT-base's 12 layers of 768, GPT-2's, and 8
 Llama layers of 768 with grouped heads, the decoders as language models with 20,000 words. All chunks are full.
-`--write` puts the table into benchmarks/RESULTS.md.
+`--write` stores the table in benchmarks/results/pack-memory.json.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import argparse
 import importlib.util
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -28,8 +27,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-PAGE = Path(__file__).parent / "RESULTS.md"
-START, END = "<!-- pack memory -->", "<!-- end of pack memory -->"
+from benchmarks.result_files import Table, store
+
 MODELS = ("MiniLM", "BERT-base", "GPT-2", "Llama")
 ADAPTERS: dict[str, dict[str, Any]] = {
     "LoRA q+v": {"family": "lora", "lora.targets": "q+v", "lora.rank": 8},
@@ -96,7 +95,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="MiniLM alone, one row an adapter")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write what was measured")
-    parser.add_argument("--write", action="store_true", help="put the table into benchmarks/RESULTS.md")
+    parser.add_argument("--write", action="store_true", help="store the table in benchmarks/results")
     parser.add_argument("--case", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.case:
@@ -105,11 +104,11 @@ def main() -> None:
     rows = []
     for case in cases(arguments.quick):
         rows.append({**asdict(case), **in_process(case, arguments.device)})
-        print(line(rows[-1]), flush=True)
+        print(" | ".join(cells(rows[-1])), flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     if arguments.write:
-        write(markdown(rows, arguments.device))
+        store("pack-memory", {"peaks": result_table(rows, arguments.device)})
 
 
 def in_process(case: Case, device: str) -> dict[str, float]:
@@ -223,11 +222,14 @@ def model_folder(name: str, folder: Path) -> str:
     return str(folder)
 
 
-def line(row: dict[str, Any]) -> str:
-    """A row as text."""
-    figures = f"{row['predicted'] / 1e6:.0f} | {row['measured'] / 1e6:.0f} | {_ratio(row):.2f}"
+def cells(row: dict[str, Any]) -> tuple[str, ...]:
+    """Return a row as the text of its cells."""
+    case = (str(row[name]) for name in ("model", "adapter", "k", "length", "tokens"))
     return (
-        f"| {row['model']} | {row['adapter']} | {row['k']} | {row['length']} | {row['tokens']} | {figures} |"
+        *case,
+        f"{row['predicted'] / 1e6:.0f}",
+        f"{row['measured'] / 1e6:.0f}",
+        f"{_ratio(row):.2f}",
     )
 
 
@@ -235,29 +237,20 @@ def _ratio(row: dict[str, Any]) -> float:
     return float(row["predicted"]) / max(float(row["measured"]), 1.0)
 
 
-def markdown(rows: Sequence[dict[str, Any]], device: str) -> str:
-    """The table for the page of results, and how far the predictions are off."""
+def result_table(rows: Sequence[dict[str, Any]], device: str) -> Table:
+    """Return the table for the page of results; its caption says how far the predictions are off."""
     ratios = [_ratio(row) for row in rows]
     within = sum(abs(ratio - 1) <= 0.15 for ratio in ratios)
     worst = max(ratios, key=lambda ratio: abs(ratio - 1))
-    return "\n".join(
-        [
-            f"On {device}: {within} of {len(rows)} predictions are within 15 %; the worst ratio is {worst:.2f}.",
-            "",
-            "| model | adapter | K | tokens a sentence | tokens a chunk | predicted, MB | measured, MB | ratio |",
-            "| --- " * 8 + "|",
-            *map(line, rows),
-        ]
+    caption = (
+        f"Two steps of a pack in fp32 on {device}, each row in its own process. {within} of {len(rows)} predictions "
+        f"are within 15 %; the worst ratio is {worst:.2f}. The base model is on neither side."
     )
-
-
-def write(text: str, page: Path = PAGE) -> None:
-    """Put the table between its marks on the page; the rest of the page stays."""
-    old = page.read_text(encoding="utf-8")
-    marked = re.compile(f"{START}.*{END}", re.DOTALL)
-    if not marked.search(old):
-        raise ValueError(f"{page}: no lines {START} and {END}; add them where the table belongs")
-    page.write_text(marked.sub(lambda _: f"{START}\n\n{text}\n\n{END}", old), encoding="utf-8")
+    columns = (
+        "model", "adapter", "configurations", "tokens per sentence", "tokens per chunk", "predicted, MB",
+        "measured, MB", "ratio",
+    )  # fmt: skip
+    return Table(caption, columns, tuple(map(cells, rows)))
 
 
 if __name__ == "__main__":

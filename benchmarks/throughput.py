@@ -19,7 +19,8 @@ several processes, `training` takes the mean. Ours begins each row with nothing 
 Utilization is the FLOPs of the cost model on examples without padding over training time times the best
 measured product of two fp32 matrices; what a side need not compute at all counts as computed. `cpu` is the
 ratio of processor seconds of the whole trials; with --threads 1 other work on the machine hardly moves it.
-The ranges are the lowest and the highest of the repeats. `--write` puts a table a mix into benchmarks/RESULTS.md.
+The ranges are the lowest and the highest of the repeats. `--write` stores one table per mix in
+benchmarks/results/throughput.json.
 """
 
 from __future__ import annotations
@@ -30,7 +31,6 @@ import itertools
 import json
 import os
 import platform
-import re
 import shutil
 import sys
 import tempfile
@@ -44,6 +44,7 @@ import numpy as np
 import torch
 
 from benchmarks.processor import processor_seconds
+from benchmarks.result_files import Table, store
 from search_spaces.costs.cost_model import CostModel, Workload
 from search_spaces.families import REGISTRY, local_config
 from search_spaces.parameters.types import Configuration
@@ -57,7 +58,6 @@ from trials.training.run import subset
 from trials.training.schedules import transformers_schedule
 
 MIXES = ("all layers", "top layers")
-PAGE = Path(__file__).parent / "RESULTS.md"
 BATCH = 32
 EVAL_BATCH = 64
 
@@ -306,42 +306,51 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def markdown(rows: Sequence[dict[str, Any]], where: dict[str, Any], arguments: argparse.Namespace) -> str:
-    """The rows of one mix for the page of results."""
-    threads = "one thread" if where["threads"] == 1 else f"{where['threads']} threads"
-    lines = [
-        f"{rows[0]['trials']} trials of {arguments.samples} + {arguments.eval_samples} sentences, "
-        f"{rows[0]['repeats']} repeat(s), {where['device']}, {threads}, load {where['load']:.1f} at the end.",
-        "",
-        "| K | processes | products | samples/s, Trainer | ours | ratio | trials/h, Trainer | ours | ratio "
-        "| processor time | utilization, Trainer | ours | validation loss, Trainer | ours |",
-        "| --- " * 14 + "|",
-    ]
-    for row in rows:
-        cells = [str(row[name]) for name in ("k", "processes", "precision")]
-        for name, unit in (("training", "samples_per_second"), ("trials", "trials_per_hour")):
-            cells += [f"{row[f'{side}_{unit}']:.0f}" for side in ("trainer", "ours")]
-            cells.append(_ratio(row, name))
-        cells.append(_ratio(row, "cpu"))
-        cells += [f"{row[f'{side}_utilization']:.0%}" for side in ("trainer", "ours")]
-        cells += [f"{row[f'{side}_eval_loss']:.4f}" for side in ("trainer", "ours")]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+_SIDES = ("Trainer", "autotune")
+_COLUMNS = (
+    "configurations per pack",
+    "processes",
+    "products",
+    *(f"examples/s, {side}" for side in _SIDES),
+    "ratio (range)",
+    *(f"trials/h, {side}" for side in _SIDES),
+    "ratio (range)",
+    "ratio of processor time (range)",
+    *(f"utilization, {side}" for side in _SIDES),
+    *(f"validation loss, {side}" for side in _SIDES),
+)
+_MIXES_SHOWN = {
+    "all layers": "All layers adapted.",
+    "top layers": "The top n of six layers adapted, n drawn evenly.",
+}
+
+
+def result_table(
+    rows: Sequence[dict[str, Any]], where: dict[str, Any], arguments: argparse.Namespace
+) -> Table:
+    """Return the rows of one mix as a table for the page of results."""
+    caption = (
+        f"{_MIXES_SHOWN[rows[0]['mix']]} {rows[0]['trials']} trials of {arguments.samples} + "
+        f"{arguments.eval_samples} sentences, {rows[0]['repeats']} repeats, {where['device']}, {where['threads']} "
+        f"threads, load {where['load']:.1f} at the end; in brackets the lowest and highest ratio of the repeats."
+    )
+    return Table(caption, _COLUMNS, tuple(map(_cells, rows)))
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    cells = [str(row[name]) for name in ("k", "processes", "precision")]
+    for name, unit in (("training", "samples_per_second"), ("trials", "trials_per_hour")):
+        cells += [f"{row[f'{side}_{unit}']:.0f}" for side in ("trainer", "ours")]
+        cells.append(_ratio(row, name))
+    cells.append(_ratio(row, "cpu"))
+    cells += [f"{row[f'{side}_utilization']:.0%}" for side in ("trainer", "ours")]
+    cells += [f"{row[f'{side}_eval_loss']:.4f}" for side in ("trainer", "ours")]
+    return tuple(cells)
 
 
 def _ratio(row: dict[str, Any], name: str) -> str:
     low, high = row[f"{name}_ratio_range"]
     return f"{row[f'{name}_ratio']:.2f} ({low:.2f} to {high:.2f})"
-
-
-def write(mix: str, text: str, page: Path = PAGE) -> None:
-    """Put a mix's table between its marks on the page; the rest of the page stays."""
-    start, end = f"<!-- throughput, {mix} -->", f"<!-- end of throughput, {mix} -->"
-    old = page.read_text(encoding="utf-8")
-    marked = re.compile(f"{start}.*{end}", re.DOTALL)
-    if not marked.search(old):
-        raise ValueError(f"{page}: no lines {start} and {end}; add them where the table belongs")
-    page.write_text(marked.sub(lambda _: f"{start}\n\n{text}\n\n{end}", old), encoding="utf-8")
 
 
 def main() -> None:
@@ -359,7 +368,7 @@ def main() -> None:
     products = ("auto", "fp32", "bf16", "int8")
     parser.add_argument("--precision", choices=products, nargs="+", default=["auto"], help="of ours")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write what was measured")
-    parser.add_argument("--write", action="store_true", help="put the tables into benchmarks/RESULTS.md")
+    parser.add_argument("--write", action="store_true", help="store the tables in benchmarks/results")
     arguments = parser.parse_args()
     if arguments.quick:
         vars(arguments).update({"k": [1, 8], "trials": 8, "samples": 320, "eval_samples": 160, "repeats": 1})
@@ -384,8 +393,11 @@ def main() -> None:
     print(", ".join(f"{name} {value}" for name, value in where.items()))
     print(table(rows))
     if arguments.write:
-        for mix in arguments.mix:
-            write(mix, markdown([row for row in rows if row["mix"] == mix], where, arguments))
+        of_mix = {mix: [row for row in rows if row["mix"] == mix] for mix in arguments.mix}
+        store(
+            "throughput",
+            {mix.replace(" ", "-"): result_table(found, where, arguments) for mix, found in of_mix.items()},
+        )
     if arguments.json:
         arguments.json.write_text(
             json.dumps({"where": where, "rows": rows}, indent=2) + "\n", encoding="utf-8"

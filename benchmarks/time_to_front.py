@@ -22,8 +22,8 @@ FLOPs are those of the cost model, of what was trained: a trial stopped at a fif
 not kept on disk, so that arms and seeds take nothing from each other.
 
 Each arm and seed writes its trials to DIR/ARM-SEED.json as it goes. What is complete is not run again, what was
-interrupted goes on, and so does what had fewer trials and minutes than are given now. `--write` puts the table of
-what is in DIR into benchmarks/RESULTS.md; `--arms` with no names runs nothing.
+interrupted goes on, and so does what had fewer trials and minutes than are given now. `--write` stores the tables of
+what is in DIR in benchmarks/results/time-to-front.json; `--arms` with no names runs nothing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import re
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -41,6 +40,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.front_records import ARMS, BY_HAND, SHARE, SMALLEST, Done, Record, table
 from benchmarks.processor import processor_seconds
+from benchmarks.result_files import Table, store
 
 if TYPE_CHECKING:
     from autotune.sweep.schema import Sweep
@@ -48,8 +48,6 @@ if TYPE_CHECKING:
 ON_LADDER = ("ladder", "both")
 PACKED = ("packed", "both", "int8")
 INT8 = ("int8", "plain8")
-PAGE = Path(__file__).parent / "RESULTS.md"
-START, END = "<!-- time to front -->", "<!-- end of time to front -->"
 
 
 @dataclass(frozen=True)
@@ -301,31 +299,24 @@ def with_trainer(prepared: Any, config: Mapping[str, Any], seed: int, folder: st
     return float(trainer.evaluate()["eval_accuracy"])
 
 
-def page_text(records: Sequence[Record], given: Setting, threads: int) -> str:
-    """What goes onto the page of results."""
+def result_tables(records: Sequence[Record], given: Setting, threads: int) -> dict[str, Table]:
+    """Return one table per share of the reference hypervolume, for the page of results."""
     data = given.sweep["fidelity"]
     seeds = sorted({record.seed for record in records})
     unfinished = [f"{record.arm}-{record.seed}" for record in records if not record.complete]
-    head = (
-        f"{data['train_samples']} + {data['eval_samples']} sentences, seeds {', '.join(map(str, seeds))}, "
-        f"{threads} thread(s), at most {given.trials} trials an arm ({given.ladder_trials} with a ladder). Median "
-        "over the seeds, lowest and highest in brackets; `>` where a seed did not get there before it ended."
+    caption = (
+        f"{data['train_samples']} + {data['eval_samples']} sentences, seeds {', '.join(map(str, seeds))}, {threads} "
+        f"threads per arm, at most {given.trials} trials per arm ({given.ladder_trials} with a ladder); median over "
+        "the seeds, lowest and highest in brackets; `>` where a seed did not reach it before its end."
     )
     if unfinished:
-        head += f" Not complete: {', '.join(unfinished)}."
-    parts = [head]
-    for share in (SHARE, 0.9, 0.75):
-        parts += [f"To {share:.0%} of the reference hypervolume:", table(records, given.corner, share)]
-    return "\n\n".join(parts)
-
-
-def write(text: str, page: Path = PAGE) -> None:
-    """Put the text between its marks on the page; the rest of the page stays."""
-    old = page.read_text(encoding="utf-8")
-    marked = re.compile(f"{START}.*{END}", re.DOTALL)
-    if not marked.search(old):
-        raise ValueError(f"{page}: no lines {START} and {END}; add them where the table belongs")
-    page.write_text(marked.sub(lambda _: f"{START}\n\n{text}\n\n{END}", old), encoding="utf-8")
+        caption += f" Not complete: {', '.join(unfinished)}."
+    return {
+        f"share-{share:.0%}".removesuffix("%"): table(
+            records, given.corner, share, f"To {share:.0%} of the reference hypervolume. {caption}"
+        )
+        for share in (SHARE, 0.9, 0.75)
+    }
 
 
 def parser() -> argparse.ArgumentParser:
@@ -343,7 +334,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--workers", type=int, help="of the arms that pack; by default the executor's own")
     parser.add_argument("--processes", type=int, default=1, help="of the arms that pack, sharing the threads")
     parser.add_argument("--quick", action="store_true", help="the built-in model, few examples, one seed")
-    parser.add_argument("--write", action="store_true", help="put the table into benchmarks/RESULTS.md")
+    parser.add_argument("--write", action="store_true", help="store the tables in benchmarks/results")
     return parser
 
 
@@ -370,10 +361,10 @@ def main() -> None:
                 f"{arm}, seed {seed}: {len(record.trials)} ends, {last.wall if last else 0:.0f} s", flush=True
             )
     records = [Record.load(path) for path in sorted(arguments.out.glob("*-*.json"))]
-    text = page_text(records, given, arguments.threads)
-    print(text)
+    tables = result_tables(records, given, arguments.threads)
+    print("\n\n".join(f"{each.caption}\n\n{each.as_markdown()}" for each in tables.values()))
     if arguments.write:
-        write(text)
+        store("time-to-front", tables)
 
 
 if __name__ == "__main__":

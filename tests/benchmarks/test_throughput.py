@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.throughput import Measured, Variant, configurations, markdown, summary, write
+from benchmarks.result_files import Setup, load, store
+from benchmarks.throughput import Measured, Variant, configurations, result_table, summary
 from trials.records import Fidelity, TrialSpec
 
 
@@ -36,24 +37,16 @@ def test_rates_are_medians_and_ratios_are_taken_in_pairs():
     assert row["ours_utilization"] == pytest.approx(0.1)
 
 
-def test_the_table_goes_between_its_marks(tmp_path: Path):
-    page = tmp_path / "RESULTS.md"
-    page.write_text(
-        "above\n<!-- throughput, top layers -->\nold\n<!-- end of throughput, top layers -->\nbelow\n"
-    )
+def test_the_table_has_a_column_for_each_figure(tmp_path: Path):
     arguments = argparse.Namespace(samples=100, eval_samples=50)
     where = {"device": "cpu", "threads": 1, "load": 1.0}
-    text = markdown(rows(), where, arguments)
-    write("top layers", text, page)
-    lines = page.read_text().splitlines()
-    assert lines[0] == "above"
-    assert lines[-1] == "below"
-    assert "old" not in lines
-    table = [line for line in lines if line.startswith("|")]
-    assert len({line.count("|") for line in table}) == 1
-    assert table[-1].startswith("| 8 | 2 | int8 | 8 | 30 | 4.50 (3.00 to 6.00) | ")
-    with pytest.raises(ValueError, match="no lines <!-- throughput, all layers -->"):
-        write("all layers", text, page)
+    table = result_table(rows(), where, arguments)
+    assert "trials of 100 + 50 sentences" in table.caption
+    assert table.rows[-1][:6] == ("8", "2", "int8", "8", "30", "4.50 (3.00 to 6.00)")
+    setup = Setup("python -m benchmarks.throughput", "a machine", "abc", "2026-01-01")
+    store("throughput", {"top-layers": table}, setup, tmp_path)
+    store("throughput", {"all-layers": table}, setup, tmp_path)
+    assert load("throughput", tmp_path) == {"top-layers": (table, setup), "all-layers": (table, setup)}
 
 
 def test_a_mix_begins_alike_whatever_its_length():

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import time_to_front
 from benchmarks.front_records import Done, Record, first_at, moments, reference_volume, table
-from benchmarks.time_to_front import Clock, Setting, page_text, run_arm, sweep_of, write
+from benchmarks.time_to_front import Clock, Setting, result_tables, run_arm, sweep_of
 
 CORNER = (0.5, 6.0)
 
@@ -62,7 +62,8 @@ def test_the_reference_is_of_all_trials():
 def test_the_table_says_who_was_not_there_in_time():
     slow = [record("gp", seed, done(0, 100, 0.8, 1e4), done(1, 400, 0.7, 1e2)) for seed in range(3)]
     never = record("tpe", 0, done(0, 123, 0.6, 1e5))
-    lines = table([*slow, never, fast(), fast(1, pace=2), record("both", 2, done(0, 99, 0.8, 1e4))], CORNER)
+    records = [*slow, never, fast(), fast(1, pace=2), record("both", 2, done(0, 99, 0.8, 1e4))]
+    lines = table(records, CORNER).as_markdown()
     gp, tpe, both = lines.splitlines()[2:]
     assert "| 3 of 3 | 400 (400 to 400) | 1.0× | > 0.3× |" in gp
     assert "| 0 of 1 | not within 1 trials / 123 s |" in tpe
@@ -71,9 +72,11 @@ def test_the_table_says_who_was_not_there_in_time():
     assert "(0.600 to 1.000) |" in both
     assert len({line.count("|") for line in lines.splitlines()}) == 1
     without = [*slow[:2], record("gp", 2, done(0, 500, 0.8, 1e4))]
-    assert "| 30 | 13.3× |" in table([fast(), *without], CORNER)  # the median is known all the same
+    assert (
+        "| 30 | 13.3× |" in table([fast(), *without], CORNER).as_markdown()
+    )  # the median is known all the same
     half = [fast(), record("both", 1, done(0, 99, 0.8, 1e4))]
-    assert "| 1 of 2 | not within 2 trials / 99 s |" in table(half, CORNER)
+    assert "| 1 of 2 | not within 2 trials / 99 s |" in table(half, CORNER).as_markdown()
 
 
 def test_records_go_on_where_they_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -101,15 +104,11 @@ def test_records_go_on_where_they_stopped(tmp_path: Path, monkeypatch: pytest.Mo
     run_arm("gp", 0, replace(given, trials=9, minutes=0.1), tmp_path)  # it has had its time
     assert begun == [0, 1, 2]
     half = Record("tpe", 1, False, [done(0, 9, 0.7, 1e3)])
-    text = page_text([finished, half], given, threads=1)
-    assert "Not complete: tpe-1." in text
-    assert "To 90% of the reference" in text
-    page = tmp_path / "RESULTS.md"
-    page.write_text("above\n<!-- time to front -->\nold\n<!-- end of time to front -->\nbelow\n")
-    write(text, page)
-    assert page.read_text().startswith("above\n")
-    assert "old" not in page.read_text()
-    assert "`gp`: GPSampler" in page.read_text()
+    tables = result_tables([finished, half], given, threads=1)
+    assert list(tables) == ["share-95", "share-90", "share-75"]
+    assert "Not complete: tpe-1." in tables["share-95"].caption
+    assert tables["share-90"].caption.startswith("To 90% of the reference")
+    assert tables["share-90"].rows[0][0].startswith("`gp`: GPSampler")
 
 
 def quick(*more: str) -> Setting:

@@ -1,9 +1,17 @@
-"""Pages that are made from the code say what the code says."""
+"""Pages that are generated from code or from measurements equal their source."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
+from autotune.results.tables import front_table, trials_table
+from benchmarks.result_files import FOLDER, load
+from docs.generators import cli, output_files, packages, results, sweep_file
 from docs.generators.families import ARCHITECTURES, PAGE, built_in, families_page, parameters_formula
 from search_spaces.families import REGISTRY
+from tests.autotune.synthetic import synthetic_results
 
 
 def test_the_page_of_families_is_what_the_script_makes() -> None:
@@ -21,3 +29,83 @@ def test_formulas_are_first_lines() -> None:
     )
     assert parameters_formula(REGISTRY["prompt"]).startswith("tokens · d parameters")
     assert parameters_formula(REGISTRY["head"]) == "–"
+
+
+@pytest.mark.parametrize("page", results.pages(), ids=lambda page: page.name)
+def test_tables_of_results_are_those_of_the_committed_files(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert text == results.rendered(text), "run python -m docs.generators.results"
+
+
+def test_every_committed_table_is_on_a_page() -> None:
+    stored = {(path.stem, name) for path in FOLDER.glob("*.json") for name in load(path.stem)}
+    assert stored == results.used_tables()
+
+
+def test_a_table_that_was_not_stored_is_an_error() -> None:
+    with pytest.raises(KeyError, match="no table 'missing'"):
+        results.rendered("<!-- table: sampler/missing -->\n<!-- end of table -->")
+
+
+def test_the_command_line_page_has_every_command_and_option() -> None:
+    import typer
+
+    from autotune.cli.app import app
+
+    page = cli.cli_page()
+    for name, command in cli.commands(typer.main.get_command(app), "autotune"):
+        assert f"`{name}`\n" in page
+        for parameter in command.params:
+            for option in parameter.opts:
+                assert option in ("--help", "-h") or not option.startswith("-") or f"`{option}`" in page, (
+                    name,
+                    option,
+                )
+
+
+def test_the_sweep_page_has_every_key() -> None:
+    from autotune.sweep.schema import Sweep
+
+    page = sweep_file.sweep_file_page()
+    keys = [key for key, _ in sweep_file.models(Sweep) if key]
+    assert set(keys) == {
+        "model", "task", "objectives", "budget", "fidelity", "ladder", "executor", "confirm"
+    }  # fmt: skip
+    for key, model in sweep_file.models(Sweep):
+        section = page.split(f"## `{key}`" if key else "## Top level")[1].split("\n## ")[0]
+        for field in sweep_file.documented_fields(model):
+            assert f"| `{field}` |" in section, (key, field)
+
+
+@pytest.mark.parametrize("objectives", [2, 4])
+def test_every_column_of_the_tables_is_documented(tmp_path: Path, objectives: int) -> None:
+    found = synthetic_results(tmp_path, objectives=objectives)
+    names = {objective.name for objective in found.objectives}
+    for table, documented in (
+        (front_table(found), output_files.FRONT),
+        (trials_table(found), output_files.TRIALS),
+    ):
+        for column in map(str, table.columns):
+            described = [
+                each.name for each in documented if each.name != "OBJECTIVE" and each.matches(column)
+            ]
+            assert described or column in names, column
+
+
+def test_every_documented_column_exists(tmp_path: Path) -> None:
+    found = synthetic_results(tmp_path)
+    only_with_a_ladder = {"rung"}
+    for table, documented in (
+        (front_table(found), output_files.FRONT),
+        (trials_table(found), output_files.TRIALS),
+    ):
+        for column in documented:
+            present = any(column.matches(str(name)) for name in table.columns)
+            assert present or column.name in only_with_a_ladder, column.name
+
+
+def test_the_table_of_packages_names_a_purpose_for_each() -> None:
+    rows = [line for line in packages.packages_table().splitlines() if line.startswith("| `")]
+    assert len(rows) > 20
+    for row in rows:
+        assert row.split(" | ")[1].strip(), row

@@ -1,0 +1,57 @@
+"""Render the committed results of benchmarks on the pages of results.
+
+    python -m docs.generators.results
+
+A page says where a table belongs with the lines `<!-- table: FILE/TABLE -->` and `<!-- end of table -->`; FILE is a
+file of `benchmarks/results` without its suffix. A test compares the committed pages with the rendered ones.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from benchmarks.result_files import Setup, Table, load
+
+DOCS = Path(__file__).parents[1]
+_MARK = re.compile(r"<!-- table: (?P<file>[\w-]+)/(?P<table>[\w-]+) -->.*?<!-- end of table -->", re.DOTALL)
+
+
+def rendered(page: str) -> str:
+    """Return the page with every table rendered anew.
+
+    Raises:
+        KeyError: A table that no file of results has.
+    """
+    return _MARK.sub(_block, page)
+
+
+def pages() -> list[Path]:
+    """Return the pages with tables of results."""
+    return [path for path in sorted(DOCS.rglob("*.md")) if _MARK.search(path.read_text(encoding="utf-8"))]
+
+
+def used_tables() -> set[tuple[str, str]]:
+    """Return the (file, table) pairs that pages show."""
+    text = "\n".join(path.read_text(encoding="utf-8") for path in pages())
+    return {(found["file"], found["table"]) for found in _MARK.finditer(text)}
+
+
+def _block(found: re.Match[str]) -> str:
+    tables = load(found["file"])
+    if found["table"] not in tables:
+        raise KeyError(f"benchmarks/results/{found['file']}.json has no table {found['table']!r}")
+    table, setup = tables[found["table"]]
+    start = f"<!-- table: {found['file']}/{found['table']} -->"
+    return f"{start}\n{table.as_markdown()}\n\n{_legend(table, setup)}\n<!-- end of table -->"
+
+
+def _legend(table: Table, setup: Setup) -> str:
+    command = f"`{setup.command}`; " if setup.command else ""
+    return f"*{table.caption}* {command}{setup.hardware}; commit `{setup.commit}`, {setup.date}."
+
+
+if __name__ == "__main__":
+    for path in pages():
+        path.write_text(rendered(path.read_text(encoding="utf-8")), encoding="utf-8")
+        print(path)
