@@ -11,7 +11,7 @@ from benchmarks.result_files import FOLDER, load
 from docs.generators import cli, output_files, packages, results, sweep_file
 from docs.generators.families import ARCHITECTURES, PAGE, built_in, families_page, parameters_formula
 from search_spaces.families import REGISTRY
-from tests.autotune.synthetic import synthetic_results
+from tests.support.synthetic import synthetic_results
 
 
 def test_the_page_of_families_is_what_the_script_makes() -> None:
