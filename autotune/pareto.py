@@ -144,21 +144,6 @@ def knee(values: ArrayLike, ideal: ArrayLike | None = None, nadir: ArrayLike | N
     return int(members[order[0]])
 
 
-def best_within(values: ArrayLike, objective: int, limits: ArrayLike) -> int | None:
-    """The row with the least `objective` among those at or below `limits` (shape [m], inf for no limit).
-
-    Ties go to the row that is not dominated. None where no row keeps the limits.
-    """
-    points = _as_points(values)
-    # NaN compares False, so such rows drop out here.
-    allowed = np.flatnonzero((points <= np.asarray(limits, dtype=float)).all(axis=1))
-    if len(allowed) == 0:
-        return None
-    columns = [points[allowed, j] for j in range(points.shape[1]) if j != objective]
-    order = np.lexsort((*columns[::-1], points[allowed, objective]))
-    return int(allowed[order[0]])
-
-
 def _as_points(values: ArrayLike) -> Array:
     points = np.asarray(values, dtype=float)
     if points.ndim != 2:

@@ -7,7 +7,6 @@ where the parameter is inactive. A centered parameter may lie outside [0, 1]; se
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -253,13 +252,6 @@ class SearchSpace:
                     config[parameter.name] = parameter.from_unit(float(unit)) if known else parameter.default
             configs.append(config)
         return configs
-
-
-def config_key(config: Mapping[str, Value]) -> str:
-    """A string equal for equal configurations, whatever their order; floats to 12 significant digits."""
-    return json.dumps(
-        {name: float(f"{v:.12g}") if isinstance(v, float) else v for name, v in sorted(config.items())}
-    )
 
 
 def _draw(parameter: Parameter, rng: np.random.Generator) -> Value:

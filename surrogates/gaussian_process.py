@@ -146,16 +146,6 @@ class GaussianProcess:
         extra = np.concatenate([self.extra_noise, np.zeros(len(X))])
         return _conditioned(X_all, y_all, self.nominal, self.hyperparameters, self.offset, self.scale, extra)
 
-    def leave_one_out(self) -> tuple[Array, Array]:
-        """Mean and standard deviation [n] of each observation given all others, in the units of y.
-
-        Closed form with the hyperparameters as they are (Rasmussen and Williams 2006, eq. 5.12); the standard
-        deviation includes the noise, and the observation's own extra noise.
-        """
-        precision = np.diag(_inverse(self.factor))
-        mean = self.y - self.scale * self.weights / precision
-        return mean, self.scale / np.sqrt(precision)
-
 
 def _checked(X: Array, y: Array, nominal: Mask) -> tuple[Array, Array, Mask]:
     X, y, nominal = np.asarray(X, dtype=float), np.asarray(y, dtype=float), np.asarray(nominal, dtype=bool)

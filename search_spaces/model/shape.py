@@ -11,13 +11,10 @@ numbering: its encoder's layers first, then its decoder's, which attend to the e
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
-
-if TYPE_CHECKING:
-    pass
+from functools import cached_property, lru_cache
+from typing import Literal
 
 TaskType = Literal["sequence-classification", "regression", "causal-lm", "image-classification"]
 Role = Literal["q", "k", "v", "qkv", "o", "gate", "up", "gate_up", "down"]
@@ -41,7 +38,7 @@ SIDES: dict[str, int] = {"encoder": 0, "decoder": 1}
 CROSS_ATTENTION = "cross-attention"
 """The name for all matrices of cross-attention."""
 
-_ASKABLE = (*TARGETS["all"], "qkv", "gate_up")
+_SELECTABLE = (*TARGETS["all"], "qkv", "gate_up")
 
 
 def is_targets(text: str) -> bool:
@@ -49,7 +46,7 @@ def is_targets(text: str) -> bool:
     if "," in text:
         return all(map(is_targets, text.split(",")))
     side, dot, named = text.rpartition(".")
-    known = named == CROSS_ATTENTION or named in TARGETS or set(named.split("+")) <= set(_ASKABLE)
+    known = named == CROSS_ATTENTION or named in TARGETS or set(named.split("+")) <= set(_SELECTABLE)
     return known and (not dot or side in SIDES)
 
 
@@ -174,6 +171,10 @@ class ModelShape:
     patch_matrix: tuple[int, int] | None = None
     quantized: bool = False
 
+    def __hash__(self) -> int:
+        # Shapes are keys of caches, and hashing every matrix on each lookup is slow.
+        return hash((self.depth, self.width, self.labels, self.base_parameters))
+
     @cached_property
     def encoder_depth(self) -> int:
         """The layers of the first stack, which is the only one unless there is a decoder above it."""
@@ -191,21 +192,7 @@ class ModelShape:
 
     def in_layer(self, layer: int, targets: str | None = None) -> tuple[Matrix, ...]:
         """The matrices of one layer; those that `targets` names, as `select` reads it, if it is given."""
-        key = int(layer >= self.encoder_depth), targets
-        found = self._in_stack.get(key)
-        if found is None:
-            pool = self.matrices if targets is None else self.select(targets)
-            found = self._in_stack[key] = tuple(matrix for matrix in pool if matrix.stack == key[0])
-        return found
-
-    @cached_property
-    def _in_stack(self) -> dict[tuple[int, str | None], tuple[Matrix, ...]]:
-        return {}
-
-    @cached_property
-    def memo(self) -> dict[Hashable, Any]:
-        """Room for what others compute of the shape alone, under keys of their own."""
-        return {}
+        return _matrices_of_stack(self, self.stack_of(layer), targets)
 
     @property
     def attention_width(self) -> int:
@@ -235,10 +222,6 @@ class ModelShape:
         """Whether the layers' matrices are stored transposed; peft's `fan_in_fan_out`."""
         return self.matrices[0].conv1d
 
-    @cached_property
-    def _selections(self) -> dict[str, tuple[Matrix, ...]]:
-        return {}
-
     def select(self, targets: str) -> tuple[Matrix, ...]:
         """The matrices of a layer that `targets` names, of both stacks if there are two.
 
@@ -250,37 +233,7 @@ class ModelShape:
         Raises:
             ValueError: a word is not a role, or nothing is selected.
         """
-        if targets not in self._selections:
-            self._selections[targets] = self._select(targets)
-        return self._selections[targets]
-
-    def _select(self, targets: str) -> tuple[Matrix, ...]:
-        if "," in targets:
-            either = [matrix for part in targets.split(",") for matrix in self.select(part)]
-            return tuple(matrix for matrix in self.matrices if matrix in either)
-        side, dot, named = targets.rpartition(".")
-        pool = self.matrices
-        if dot:
-            pool = tuple(m for m in pool if self.decoder_depth and m.stack == SIDES.get(side))
-        if named == CROSS_ATTENTION:
-            pool, named = tuple(m for m in pool if m.cross), "attention"
-        asked = TARGETS.get(named) or tuple(named.split("+"))
-        unknown = [role for role in asked if role not in _ASKABLE]
-        if unknown:
-            raise ValueError(
-                f"targets: {targets!r} names {unknown}; write {', '.join(TARGETS)}, or roles among "
-                f"{', '.join(_ASKABLE)} joined by '+'"
-            )
-        present = {matrix.role for matrix in pool}
-        roles = {role if role in present else FUSED.get(role) for role in asked}
-        selected = tuple(matrix for matrix in pool if matrix.role in roles)
-        if not selected:
-            sides = "encoder. and decoder. in front" if self.decoder_depth else "one stack"
-            raise ValueError(
-                f"targets: {targets!r} selects nothing in {self.model_type}; it has "
-                f"{sorted({matrix.site for matrix in self.matrices})} and {sides}"
-            )
-        return selected
+        return _selected(self, targets)
 
     def modules(self, layers: Iterable[int], matrices: Iterable[Matrix]) -> str:
         """A regular expression that matches exactly those matrices of those layers, as peft reads it.
@@ -303,3 +256,41 @@ class ModelShape:
         if not patterns:
             raise ValueError(f"layers: none of {list(asked)} has a matrix of the targets")
         return "|".join(patterns)
+
+
+# Caches are keyed by the shape itself, so that the shape holds no mutable state. The sizes bound the memory of a
+# process that reads many models; one search uses a few dozen entries.
+@lru_cache(maxsize=1024)
+def _matrices_of_stack(shape: ModelShape, stack: int, targets: str | None) -> tuple[Matrix, ...]:
+    pool = shape.matrices if targets is None else shape.select(targets)
+    return tuple(matrix for matrix in pool if matrix.stack == stack)
+
+
+@lru_cache(maxsize=1024)
+def _selected(shape: ModelShape, targets: str) -> tuple[Matrix, ...]:
+    if "," in targets:
+        either = [matrix for part in targets.split(",") for matrix in shape.select(part)]
+        return tuple(matrix for matrix in shape.matrices if matrix in either)
+    side, dot, named = targets.rpartition(".")
+    pool = shape.matrices
+    if dot:
+        pool = tuple(m for m in pool if shape.decoder_depth and m.stack == SIDES.get(side))
+    if named == CROSS_ATTENTION:
+        pool, named = tuple(m for m in pool if m.cross), "attention"
+    roles = TARGETS.get(named) or tuple(named.split("+"))
+    unknown = [role for role in roles if role not in _SELECTABLE]
+    if unknown:
+        raise ValueError(
+            f"targets: {targets!r} names {unknown}; write {', '.join(TARGETS)}, or roles among "
+            f"{', '.join(_SELECTABLE)} joined by '+'"
+        )
+    present = {matrix.role for matrix in pool}
+    resolved = {role if role in present else FUSED.get(role) for role in roles}
+    selected = tuple(matrix for matrix in pool if matrix.role in resolved)
+    if not selected:
+        stacks = "two stacks (prefixes encoder. and decoder.)" if shape.decoder_depth else "one stack"
+        raise ValueError(
+            f"targets: {targets!r} matches no module in {shape.model_type}; it has "
+            f"{sorted({matrix.site for matrix in shape.matrices})} and {stacks}"
+        )
+    return selected

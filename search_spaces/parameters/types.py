@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -53,10 +53,6 @@ class Parameter(ABC):
     def active(self, config: Mapping[str, Value]) -> bool:
         """Whether the parameter exists, given the values of the parameters it depends on."""
         return all(config.get(parent) in values for parent, values in self.when.items())
-
-    def renamed(self, name: str, when: Mapping[str, tuple[Value, ...]] | None = None) -> Parameter:
-        """The same parameter under another name, with further conditions."""
-        return replace(self, name=name, when={**self.when, **(when or {})})
 
     @property
     def unit_range(self) -> tuple[float, float]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple
 
 from search_spaces.families.framework.composite_family import LayerState, PartCost, PlannedPart
@@ -77,49 +79,30 @@ class RescalePart(PlannedPart):
         return {"side": self.side}
 
 
-class _Layer(NamedTuple):
-    sites: frozenset[str]
-    changed: frozenset[str]
-    cost: PartCost
+MatrixFilter = Callable[[Matrix, int], bool]
+"""Whether a matrix carries a part, given the matrix and its position in the layer plus the layer's index."""
+NormFilter = Callable[[Norm], bool]
+"""Whether a normalization carries a part."""
 
 
 @dataclass(frozen=True)
-class _OnModules(PlannedPart):
+class _ModulesPart(PlannedPart):
     """A part on some matrices and some normalizations of each layer, and on the last normalization.
 
-    Its cost hangs on no gradient but its own.
+    Its cost depends on no gradient but its own.
 
     Args:
-        matrix: whether a matrix of a layer carries the part, given its number in the layer plus the layer's.
-        norm: whether a normalization does. Both functions are constants of their family: what they chose is
-            kept with the shape.
+        matrix: selects the matrices that carry the part; a module-level function, because it is a cache key.
+        norm: selects the normalizations that carry the part; likewise.
     """
 
-    matrix: Callable[[Matrix, int], bool]
-    norm: Callable[[Norm], bool]
+    matrix: MatrixFilter
+    norm: NormFilter
     mergeable: ClassVar[bool] = True
     by_layer: ClassVar[bool] = True
 
-    def _matrices(self, shape: ModelShape, layer: int) -> list[Matrix]:
-        return [m for i, m in enumerate(shape.in_layer(layer)) if self.matrix(m, i + layer)]
-
-    def _norms(self, shape: ModelShape, layer: int) -> list[Norm]:
-        return [norm for norm in shape.norms if norm.layer == layer and self.norm(norm)]
-
-    def _layer(self, shape: ModelShape, layer: int) -> _Layer:
-        """What is in a layer, or with `layer` the depth above the last; looked up once for each shape."""
-        key = type(self), self.matrix, self.norm, layer
-        if key not in shape.memo:
-            matrices = self._matrices(shape, layer) if layer < shape.depth else []
-            norms = self._norms(shape, layer)
-            changed = frozenset([matrix.site for matrix in matrices])
-            cost = PartCost(
-                sum(map(self.matrix_parameters, matrices)) + sum(map(self.norm_parameters, norms)),
-                backward=sum(map(self.matrix_flops, matrices)),
-                step=sum(self.matrix_flops(matrix) * matrix.positions for matrix in matrices),
-            )
-            shape.memo[key] = _Layer(changed | {norm.place for norm in norms}, changed, cost)
-        return shape.memo[key]
+    def _layer(self, shape: ModelShape, layer: int) -> _LayerPart:
+        return _layer_part(type(self), self.matrix, self.norm, shape, layer)
 
     def sites(self, shape: ModelShape, layer: int) -> frozenset[str]:
         return self._layer(shape, layer).sites
@@ -134,66 +117,110 @@ class _OnModules(PlannedPart):
         return self._layer(shape, shape.depth).cost.parameters
 
     def targets(self, shape: ModelShape) -> str:
-        norms = [norm for layer in (*self.layers, shape.depth) for norm in self._norms(shape, layer)]
+        norms = [norm for layer in (*self.layers, shape.depth) for norm in _norms(self.norm, shape, layer)]
         names = [norm.name for norm in norms]
         names += [
             f"{shape.layer_path(layer)}.{matrix.name}"
             for layer in self.layers
-            for matrix in self._matrices(shape, layer)
+            for matrix in _matrices(self.matrix, shape, layer)
         ]
         return "|".join(re.escape(name) for name in names)
 
-    def matrix_parameters(self, matrix: Matrix) -> int:
-        raise NotImplementedError
+    @staticmethod
+    @abstractmethod
+    def matrix_parameters(matrix: Matrix) -> int:
+        """Return the trainable parameters on one matrix."""
 
-    def norm_parameters(self, norm: Norm) -> int:
-        raise NotImplementedError
+    @staticmethod
+    @abstractmethod
+    def norm_parameters(norm: Norm) -> int:
+        """Return the trainable parameters on one normalization."""
 
-    def matrix_flops(self, matrix: Matrix) -> float:
-        """Backward FLOPs per token; elementwise work is none."""
+    @staticmethod
+    def matrix_flops(matrix: Matrix) -> float:
+        """Return the backward FLOPs per token on one matrix; elementwise work counts 0."""
         return 0.0
 
 
+class _LayerPart(NamedTuple):
+    """What a part is in one layer: the sites where gradients arise, the sites it changes, and its cost."""
+
+    sites: frozenset[str]
+    changed: frozenset[str]
+    cost: PartCost
+
+
+@lru_cache(maxsize=4096)
+def _layer_part(
+    kind: type[_ModulesPart], matrix: MatrixFilter, norm: NormFilter, shape: ModelShape, layer: int
+) -> _LayerPart:
+    """Return a part in one layer, or its share above the last layer where `layer` is the depth."""
+    matrices = _matrices(matrix, shape, layer) if layer < shape.depth else []
+    norms = _norms(norm, shape, layer)
+    changed = frozenset([matrix.site for matrix in matrices])
+    cost = PartCost(
+        sum(map(kind.matrix_parameters, matrices)) + sum(map(kind.norm_parameters, norms)),
+        backward=sum(map(kind.matrix_flops, matrices)),
+        step=sum(kind.matrix_flops(matrix) * matrix.positions for matrix in matrices),
+    )
+    return _LayerPart(changed | {norm.place for norm in norms}, changed, cost)
+
+
+def _matrices(carries: MatrixFilter, shape: ModelShape, layer: int) -> list[Matrix]:
+    return [matrix for i, matrix in enumerate(shape.in_layer(layer)) if carries(matrix, i + layer)]
+
+
+def _norms(carries: NormFilter, shape: ModelShape, layer: int) -> list[Norm]:
+    return [norm for norm in shape.norms if norm.layer == layer and carries(norm)]
+
+
 @dataclass(frozen=True)
-class ScaleShiftPart(_OnModules):
+class ScaleShiftPart(_ModulesPart):
     """SSF: a scale and a shift of every output."""
 
     kind: ClassVar[str] = "scale_shift"
 
-    def matrix_parameters(self, matrix: Matrix) -> int:
+    @staticmethod
+    def matrix_parameters(matrix: Matrix) -> int:
         return 2 * matrix.outputs
 
-    def norm_parameters(self, norm: Norm) -> int:
+    @staticmethod
+    def norm_parameters(norm: Norm) -> int:
         return 2 * norm.size
 
 
 @dataclass(frozen=True)
-class BiasPart(_OnModules):
+class BiasPart(_ModulesPart):
     """Changes of biases."""
 
     kind: ClassVar[str] = "bias"
 
-    def matrix_parameters(self, matrix: Matrix) -> int:
+    @staticmethod
+    def matrix_parameters(matrix: Matrix) -> int:
         return matrix.outputs
 
-    def norm_parameters(self, norm: Norm) -> int:
+    @staticmethod
+    def norm_parameters(norm: Norm) -> int:
         return norm.size
 
 
 @dataclass(frozen=True)
-class CopyPart(_OnModules):
+class CopyPart(_ModulesPart):
     """Matrices and normalizations trained in full: the gradient of a weight is a product as large as the
     matrix's own."""
 
     kind: ClassVar[str] = "copy"
 
-    def matrix_parameters(self, matrix: Matrix) -> int:
+    @staticmethod
+    def matrix_parameters(matrix: Matrix) -> int:
         return matrix.inputs * matrix.outputs + matrix.bias * matrix.outputs
 
-    def norm_parameters(self, norm: Norm) -> int:
+    @staticmethod
+    def norm_parameters(norm: Norm) -> int:
         return norm.parameters
 
-    def matrix_flops(self, matrix: Matrix) -> float:
+    @staticmethod
+    def matrix_flops(matrix: Matrix) -> float:
         return 2.0 * matrix.inputs * matrix.outputs
 
 

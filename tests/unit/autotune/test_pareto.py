@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from autotune.pareto import (
-    best_within,
     box_decomposition,
     hypervolume,
     hypervolume_contributions,
@@ -138,14 +137,6 @@ def test_knee_between_given_corners() -> None:
     # With the first objective stretched to 10, all of the front is good in it: the second decides.
     values = np.array([[0, 1], [0.5, 0.4], [1, 0]])
     assert knee(values, ideal=np.zeros(2), nadir=np.array([10, 1])) == 2
-
-
-def test_best_within() -> None:
-    values = [[1.0, 9], [2, 5], [2, 4], [3, 1], [np.nan, 0]]
-    assert best_within(np.array(values), 0, [np.inf, np.inf]) == 0
-    assert best_within(np.array(values), 0, [np.inf, 5]) == 2
-    assert best_within(np.array(values), 1, [2.5, np.inf]) == 2
-    assert best_within(np.array(values), 0, [np.inf, 0.5]) is None
 
 
 def test_messages() -> None:

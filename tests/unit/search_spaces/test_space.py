@@ -20,7 +20,7 @@ from search_spaces.parameters.types import (
     TopLayers,
     adapted_layers,
 )
-from search_spaces.space import SearchSpace, config_key
+from search_spaces.space import SearchSpace
 
 CONDITIONAL = SearchSpace(
     (
@@ -306,10 +306,3 @@ def test_a_space_from_distributions_gives_them_back() -> None:
     space = SearchSpace.from_distributions(distributions)
     assert space.distributions() == distributions
     assert space.nominal.tolist() == [False, False, False, True]
-
-
-def test_the_key_forgets_order_and_the_last_digits() -> None:
-    one = config_key({"a": 0.1 + 0.2, "b": 1})
-    assert one == config_key({"b": 1, "a": 0.3})
-    assert one != config_key({"a": 0.3, "b": True})
-    assert one != config_key({"a": 0.3000001, "b": 1})

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from autotune.sampler.candidates import every_configuration
 from search_spaces.language.loader import load_space
 from search_spaces.parameters.types import Categorical, Float, Int, LayerMask, Parameter, TopLayers
-from search_spaces.space import SearchSpace, config_key
+from search_spaces.space import SearchSpace
 from search_spaces.space_size import count
 from search_spaces.space_size import listed as all_of
+from tests.support.configuration_keys import config_key
 
 SWITCH = (False, True)
 

@@ -129,7 +129,7 @@ def test_select_on_one_side_of_an_encoder_decoder() -> None:
     assert sites("encoder.q+v") == ["0q", "0v"]
     assert sites("decoder.feed-forward") == ["1up", "1down"]
     assert sites("cross-attention") == ["1cross-q", "1cross-k", "1cross-v", "1cross-o"]
-    with pytest.raises(ValueError, match=r"'decoder\.all' selects nothing in bert; .* one stack"):
+    with pytest.raises(ValueError, match=r"'decoder\.all' matches no module in bert; .* one stack"):
         shape_of("bert", "regression").select("decoder.all")
     known = ["encoder.q+v", "cross-attention", "all", "middle.all", "encoder.w"]
     assert [is_targets(text) for text in known] == [True, True, True, False, False]
@@ -157,7 +157,7 @@ def test_select_refuses_what_it_cannot_find() -> None:
     shape = shape_of("bert", "sequence-classification")
     with pytest.raises(ValueError, match=r"targets: 'q\+w' names \['w'\]"):
         shape.select("q+w")
-    with pytest.raises(ValueError, match="selects nothing in bert"):
+    with pytest.raises(ValueError, match="matches no module in bert"):
         shape.select("gate")
 
 

@@ -16,7 +16,7 @@ from autotune.ledger.ledger import LedgerError, claim_folder, open_ledger
 from autotune.prepare.prepared_sweep import prepare
 from autotune.results.sweep_tables import read_tables
 from search_spaces.errors import InvalidInputError
-from search_spaces.space import config_key
+from tests.support.configuration_keys import config_key
 from tests.support.sweeps import Watcher, run_and_kill, small_sweep
 from trials.execution.runner import Runner
 from trials.records import TrialResult, TrialSpec, TrialStatus

@@ -27,7 +27,8 @@ from search_spaces.language.loader import load_space
 from search_spaces.model.shape import Matrix
 from search_spaces.parameters.centered import Centered
 from search_spaces.parameters.types import Categorical, Configuration, Float, Int, Value
-from search_spaces.space import SearchSpace, config_key
+from search_spaces.space import SearchSpace
+from tests.support.configuration_keys import config_key
 from tests.support.shapes import BERT
 from tests.support.sweeps import SPACE, small_sweep
 

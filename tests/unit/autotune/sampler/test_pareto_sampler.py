@@ -24,7 +24,8 @@ from autotune.sampler.history import Observation
 from autotune.sampler.pareto_sampler import ParetoSampler, default_startup
 from autotune.sampler.posterior import Objectives, Posterior
 from search_spaces.parameters.types import Categorical, Configuration, Float, Int, Value
-from search_spaces.space import SearchSpace, config_key
+from search_spaces.space import SearchSpace
+from tests.support.configuration_keys import config_key
 
 SPACE = SearchSpace(
     (
