@@ -22,13 +22,13 @@ from torch import nn
 from torch.nn import functional
 
 from search_spaces.errors import InvalidInputError, Problem
+from trials.base import processor
 
 _STEPS, _ZERO = 127, 128
 _BLOCK = 1 << 17
 """Numbers that are rounded at a time, so that they stay in the cache between two passes."""
 _LEAST = 1e-30
 """What a row of zeros is divided by."""
-_VNNI = ("avx512_vnni", "avx_vnni", "amx_int8")
 
 
 class Int8Matrix:
@@ -170,7 +170,6 @@ def check_int8(device: torch.device) -> None:
     if device.type != "cpu":
         what = f"int8 is for processors, and this machine would compute on {device.type}"
         raise InvalidInputError(Problem("model.precision", what, "Write bf16, or device: cpu."))
-    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    if not any(capabilities.get(name) for name in _VNNI):
+    if not processor.multiplies_int8():
         what = "this processor multiplies int8 no faster than fp32 (it has no VNNI instructions)"
         raise InvalidInputError(Problem("model.precision", what, "Write fp32."))

@@ -24,6 +24,7 @@ from search_spaces.families.framework.peft_helpers import freeze
 from search_spaces.model.reader import read_shape
 from search_spaces.model.shape import ModelShape
 from search_spaces.parameters.types import Value
+from trials.base import processor
 from trials.base.int8_linear import Int8Linear, check_int8, multiply_in_int8
 from trials.base.quantization import check_quantized, freeze_layout, quantization, quantized_parts
 from trials.tasks.data import TaskData, resolve_model
@@ -229,13 +230,9 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
     if precision == "auto":
         if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
             return torch.bfloat16
-        if device.type == "cpu" and _cpu_capabilities().get("amx_bf16"):
+        if device.type == "cpu" and processor.multiplies_bf16():
             return torch.bfloat16
     return torch.float32
-
-
-def _cpu_capabilities() -> dict[str, Any]:
-    return getattr(torch.cpu, "get_capabilities", dict)()  # older torch cannot say: then fp32
 
 
 def trainable_parameters(model: nn.Module) -> int:
