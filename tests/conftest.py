@@ -34,6 +34,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.option.markexpr = " and ".join([f"({given})"] * bool(given) + excluded)
 
 
+def pytest_report_header() -> list[str]:
+    """Name the CPU, on which precisions and kernels depend, at the top of each run."""
+    from trials.base.processor import describe
+
+    return describe()
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark each test with the layer of its folder, before `-m` selects."""

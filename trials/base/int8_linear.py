@@ -162,10 +162,11 @@ def multiply_in_int8(layers: nn.Module) -> int:
 
 
 def check_int8(device: torch.device) -> None:
-    """Refuse a machine to which int8 brings nothing.
+    """Refuse a machine that multiplies int8 no faster than fp32, or not exactly.
 
     Raises:
-        InvalidInputError: it would not compute on a processor, or the processor has no such products.
+        InvalidInputError: the machine would compute on another device than the CPU, the CPU has no VNNI
+            instructions, or oneDNN is kept from using them.
     """
     if device.type != "cpu":
         what = f"int8 is for processors, and this machine would compute on {device.type}"
@@ -173,3 +174,12 @@ def check_int8(device: torch.device) -> None:
     if not processor.multiplies_int8():
         what = "this processor multiplies int8 no faster than fp32 (it has no VNNI instructions)"
         raise InvalidInputError(Problem("model.precision", what, "Write fp32."))
+    if not _sums_are_exact():
+        what = "oneDNN multiplies int8 without the processor's VNNI instructions, and its sums saturate"
+        raise InvalidInputError(Problem("model.precision", what, "Unset ONEDNN_MAX_CPU_ISA, or write fp32."))
+
+
+def _sums_are_exact() -> bool:
+    """Return whether a product of the largest factors is right: without VNNI, oneDNN adds pairs in 16 bits."""
+    ones = torch.ones(64, 64)
+    return torch.allclose(Int8Matrix(ones)(ones), ones.sum(1))

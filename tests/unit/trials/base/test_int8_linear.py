@@ -15,24 +15,14 @@ from torch import nn
 
 from search_spaces.errors import InvalidInputError
 from tests.support.packs import agree, alone, packed, spec
+from tests.support.processors import ROUNDING, needs_vnni
 from tests.support.trials import classification
-from trials.base import int8_linear
+from trials.base import processor
 from trials.base.int8_linear import Int8Form, Int8Linear, Int8Matrix, check_int8, multiply_in_int8
 from trials.execution.runner import Runner
 from trials.packing.lora import add_products, plain_factors
 from trials.packing.prefix_store import base_digest
 from trials.tasks.specs import ModelSpec
-
-
-def _fast() -> bool:
-    try:
-        check_int8(torch.device("cpu"))
-    except InvalidInputError:
-        return False
-    return True
-
-
-needs_vnni = pytest.mark.skipif(not _fast(), reason="needs a processor with VNNI instructions")
 
 
 @pytest.fixture(scope="module")
@@ -77,12 +67,6 @@ def test_rows_are_rounded_to_the_nearest_of_127_steps():
     torch.testing.assert_close(matrix(x), wanted, rtol=1e-5, atol=0.1)
 
 
-ROUNDING = 2**-21
-"""How far a product may be from that of another kernel, relative to it. The sums of up to 500 columns are exact in
-fp32. Each kernel then rounds four times at most, by 2**-24 each: the row's scale, the output's scale, their product,
-and the row's largest magnitude."""
-
-
 def multiplied_as_by_amx(matrix: Int8Matrix) -> Int8Matrix:
     """Have a matrix multiply as oneDNN 3.12 does on a processor with AMX, up to what bits the sums have.
 
@@ -116,7 +100,7 @@ def test_kernels_of_two_processors_differ_by_rounding_alone():
     torch.manual_seed(0)
     x, weight = torch.randn(1000, 300), torch.randn(64, 300)
     one, other = Int8Matrix(weight), multiplied_as_by_amx(Int8Matrix(weight))
-    if not torch.cpu.get_capabilities().get("amx_int8"):
+    if "amx_int8" not in processor.instructions():
         assert not torch.equal(one(x), other(x))
     torch.testing.assert_close(one(x), other(x), rtol=ROUNDING, atol=0)
 
@@ -239,7 +223,7 @@ def test_a_model_without_linear_layers_is_refused(tiny_model, reviews):
 
 
 def test_a_machine_that_has_no_such_products_is_refused(monkeypatch):
-    monkeypatch.setattr(int8_linear, "_VNNI", ())
+    monkeypatch.setattr(processor, "instructions", lambda: ("avx2", "avx512_f"))
     with pytest.raises(InvalidInputError, match=r"model\.precision.*no VNNI instructions"):
         check_int8(torch.device("cpu"))
     with pytest.raises(InvalidInputError, match="would compute on cuda"):
