@@ -19,6 +19,8 @@ from trials.tasks.metrics import METRICS, Direction, metric_direction
 
 MEASURED_COSTS = ("train_seconds", "peak_memory")
 """Costs that only a run can tell."""
+BOUNDS = ("reference", "ideal", "floor")
+"""Fields of an objective that are derived when a sweep starts, where its author leaves them open."""
 OBJECTIVE_NAMES = (*METRICS, "eval_loss", *KNOWN_COSTS, *MEASURED_COSTS)
 
 
@@ -34,6 +36,8 @@ class Objective(BaseModel):
         reference: the worst value that counts; hypervolume is measured from there.
         ideal: the best value that counts, for normalizing; both are filled in when a sweep starts.
         floor: on a log scale, values below count as this (an adapter of no parameters has no logarithm).
+        derived: which of `BOUNDS` the sweep's author left open and were derived when the sweep started; None until
+            then.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -46,6 +50,11 @@ class Objective(BaseModel):
     reference: float | None = None
     ideal: float | None = None
     floor: float | None = None
+    derived: tuple[Literal["reference", "ideal", "floor"], ...] | None = None
+
+    def as_given(self) -> Objective:
+        """Return the objective with only the bounds that the sweep's author gave."""
+        return self.model_copy(update=dict.fromkeys((*(self.derived or ()), "derived")))
 
     @property
     def known(self) -> bool:

@@ -165,21 +165,18 @@ def _line(run: ProbeRun, result: TrialResult, metric: str) -> str:
 
 
 def _numbers(option: str, text: str) -> tuple[float, ...]:
-    """`0.5,1/4,12.5%` as numbers."""
-    from fractions import Fraction
-
+    """Return the numbers of a list such as `0.5,1/4,12.5%`."""
     from search_spaces.errors import InvalidInputError, Problem
+    from search_spaces.percentages import parse_share
 
-    found = []
+    numbers = []
     for part in filter(None, (piece.strip() for piece in text.split(","))):
-        try:
-            percent = part.endswith("%")
-            found.append(float(Fraction(part.rstrip("% "))) / (100 if percent else 1))
-        except (ValueError, ZeroDivisionError):
-            raise InvalidInputError(
-                Problem(option, f"{part!r} is no number", "Write a list such as 1/4,0.5,100%.")
-            ) from None
-    return tuple(found)
+        number = parse_share(part)
+        if number is None:
+            fix = "Write a list such as 1/4,0.5,100%."
+            raise InvalidInputError(Problem(option, f"{part!r} is not a number", fix))
+        numbers.append(number)
+    return tuple(numbers)
 
 
 def _base(name: str) -> str:

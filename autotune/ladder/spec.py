@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from autotune.ladder.rungs import SLOW_FAMILIES, Ladder
 from search_spaces.errors import InvalidInputError, Problem, did_you_mean
 from search_spaces.families import REGISTRY
+from search_spaces.percentages import parse_percentage
 
 _KINDS = ("training", "data", "length", "base")
 _GEOMETRIC = ("min", "eta")
@@ -149,13 +150,9 @@ def read_ladder(value: object) -> object:
 
 
 def _share(given: object) -> object:
-    """A percentage as a number."""
-    if isinstance(given, str) and given.strip().endswith("%"):
-        try:
-            return float(given.strip().removesuffix("%")) / 100
-        except ValueError:
-            return given
-    return given
+    """Return the share that a percentage stands for, and any other value unchanged."""
+    share = parse_percentage(given) if isinstance(given, str) else None
+    return given if share is None else share
 
 
 def _problems(key: str, given: Any) -> list[Problem]:

@@ -20,6 +20,7 @@ from search_spaces.costs.cost_model import BYTES_PER_NUMBER, CostModel, Costs
 from search_spaces.errors import Problem
 from search_spaces.language.constraints import Comparison, Constraint
 from search_spaces.parameters.types import Configuration, Value
+from search_spaces.percentages import format_percentage, parse_percentage
 
 Array = NDArray[np.float64]
 
@@ -153,7 +154,8 @@ def limits_of(objective: Objective) -> list[Constraint]:
     found = []
     for op, limit in (("<=", objective.max), (">=", objective.min)):
         if isinstance(limit, str):
-            share = float(limit.rstrip("% ")) / 100
+            share = parse_percentage(limit)
+            assert share is not None, "the sweep file accepts no other text as a limit"
             found.append(Constraint(Comparison(objective.name, op, share), percent=True))
         elif limit is not None:
             whole = math.isfinite(limit) and limit == int(limit)
@@ -162,4 +164,4 @@ def limits_of(objective: Objective) -> list[Constraint]:
 
 
 def _quantity(constraint: Constraint, value: float) -> str:
-    return f"{100 * value:.4g}%" if constraint.percent else f"{value:,.4g}"
+    return format_percentage(value) if constraint.percent else f"{value:,.4g}"

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from autotune.objectives import KNOWN_COSTS, MEASURED_COSTS, Objective
+from autotune.objectives import BOUNDS, KNOWN_COSTS, MEASURED_COSTS, Objective
 from autotune.prepare.base_rungs import BaseRungs
 from autotune.prepare.bound_base import bind_base
 from autotune.prepare.hard_limits import HardLimits
@@ -23,6 +23,7 @@ from search_spaces.costs.cost_model import CostModel, Costs
 from search_spaces.errors import InvalidInputError
 from search_spaces.model.shape import ModelShape
 from search_spaces.parameters.types import Configuration, Value
+from search_spaces.percentages import parse_percentage
 from search_spaces.space import SearchSpace
 from trials.records import Part, TrialResult
 from trials.tasks.data import TaskData
@@ -44,9 +45,6 @@ class PreparedSweep:
             reference, ideal and floor.
         data: the tokenized task.
         shape: of the model.
-        references: for each objective the worst value of interest where the sweep's author gave one, else
-            None: what `sweep` was resolved to (the majority class, say) bounds the box that is reported, but
-            is so far below every trained model that improving on it would teach the search nothing.
         space: bound to the model.
         costs: the known costs of a configuration.
         baselines: the metric on validation of answers that need no adapter, by name.
@@ -58,13 +56,21 @@ class PreparedSweep:
     sweep: Sweep
     data: TaskData
     shape: ModelShape
-    references: tuple[float | None, ...]
     space: SearchSpace
     costs: CostModel
     baselines: dict[str, float]
     limits: HardLimits
     bases: BaseRungs
     notes: tuple[str, ...]
+
+    @property
+    def references(self) -> tuple[float | None, ...]:
+        """The worst value of interest of each objective for which the sweep's author gave one, else None.
+
+        A derived reference (the majority class, say) bounds the hypervolume that is reported, but is so far below
+        every trained model that the search learns nothing from configurations that improve on it.
+        """
+        return tuple(objective.as_given().reference for objective in self.sweep.objectives)
 
     def outside_limits(self, config: Mapping[str, Value]) -> str | None:
         """Which hard limits and constraints a configuration breaks, in words."""
@@ -118,7 +124,6 @@ def prepare(sweep: Sweep) -> PreparedSweep:
     probes = _probe(own.space, own.costs, limits, sweep.seed)
     baseline = without_model(data, sweep.task.type)
     objectives = [_resolve(objective, shape, probes, baseline) for objective in sweep.objectives]
-    references = tuple(_given_reference(o, shape, probes, baseline) for o in sweep.objectives)
     resolved = sweep.model_copy(
         update={"objectives": tuple(objectives), "ladder": bases.resolve(sweep.ladder)}
     )
@@ -127,16 +132,19 @@ def prepare(sweep: Sweep) -> PreparedSweep:
     left_out = [f"{family} left out: {reason}" for family, reason in loaded.left_out.items()]
     narrowed = [f"{name}: {why}" for name, why in loaded.narrowed.items()]
     notes = (*data.notes, *left_out, *narrowed, *bases.notes)
-    return PreparedSweep(
-        resolved, data, shape, references, own.space, own.costs, baselines, limits, bases, notes
-    )
+    return PreparedSweep(resolved, data, shape, own.space, own.costs, baselines, limits, bases, notes)
 
 
 def with_base_score(prepared: PreparedSweep, metrics: Mapping[str, float]) -> PreparedSweep:
     """The same with the untouched base as the baseline: for causal-lm, where the base can do the task."""
     sweep = prepared.sweep
     objectives = tuple(
-        objective.model_copy(update={"reference": metrics[objective.name]})
+        objective.model_copy(
+            update={
+                "reference": metrics[objective.name],
+                "derived": (*(objective.derived or ()), "reference"),
+            }
+        )
         if objective.reference is None and objective.name in metrics
         else objective
         for objective in sweep.objectives
@@ -144,12 +152,6 @@ def with_base_score(prepared: PreparedSweep, metrics: Mapping[str, float]) -> Pr
     return dataclasses.replace(
         prepared,
         sweep=sweep.model_copy(update={"objectives": objectives}),
-        references=tuple(
-            None
-            if given is not None and math.isclose(given, metrics.get(o.name, math.inf), rel_tol=1e-3)
-            else given
-            for o, given in zip(objectives, prepared.references, strict=True)
-        ),
         baselines={"base without adapter": metrics[sweep.task.metric]},
     )
 
@@ -182,16 +184,20 @@ def _resolve(
     probes: Sequence[tuple[Configuration, Costs]],
     baseline: Mapping[str, float],
 ) -> Objective:
-    """Percentages become numbers; what the sweep does not say about the box is filled in where it is known.
+    """Replace percentages by numbers and derive the bounds that the sweep leaves open, where they can be known.
 
-    The reference of a known cost is the dearest configuration of the space within the limit, its ideal the
-    cheapest; that of a metric is what needs no model. Measured costs get theirs from the trials.
+    The reference of a known cost is its largest value over the space within the limit, its ideal the smallest. The
+    reference of a metric is the score of the baseline that needs no model. Measured costs get their bounds from the
+    trials. The bounds that an earlier start of the same sweep derived are derived again, to the same values.
     """
+    objective = objective.as_given()
     found: dict[str, Any] = {}
     for side in ("max", "min"):
         limit = getattr(objective, side)
         if isinstance(limit, str):
-            found[side] = float(limit.rstrip("% ")) / 100 * shape.base_parameters
+            share = parse_percentage(limit)
+            assert share is not None, "the sweep file accepts no other text as a limit"
+            found[side] = share * shape.base_parameters
     if objective.known:
         values = np.array([getattr(costs, objective.name) for _, costs in probes], dtype=float)
         values = values[values <= found.get("max", _number(objective.max, math.inf))]
@@ -208,18 +214,9 @@ def _resolve(
             found["reference"] = baseline[objective.name]
         if objective.ideal is None:
             found["ideal"] = METRICS[objective.name].best if objective.name in METRICS else 0.0
+    left_open = (bound for bound in BOUNDS if getattr(objective, bound) is None)
+    found["derived"] = tuple(bound for bound in left_open if found.get(bound) is not None) or None
     return objective.model_copy(update=found)
-
-
-def _given_reference(
-    objective: Objective,
-    shape: ModelShape,
-    probes: Sequence[tuple[Configuration, Costs]],
-    baseline: Mapping[str, float],
-) -> float | None:
-    """The reference unless it is what `_resolve` fills in: a resumed sweep reads it back from its file."""
-    filled = _resolve(objective.model_copy(update={"reference": None}), shape, probes, baseline).reference
-    return None if objective.reference == filled else objective.reference
 
 
 def _number(limit: float | str | None, otherwise: float) -> float:

@@ -17,13 +17,14 @@ from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import confirmed, is_cost, quality
 from search_spaces.errors import InvalidInputError, Problem, did_you_mean
 from search_spaces.model.reader import read_shape
+from search_spaces.percentages import parse_number, parse_percentage
 from trials.tasks.data import resolve_model
 
 PICKS = ("knee", "best", "smallest")
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "<=": operator.le, ">=": operator.ge, "==": operator.eq, "<": operator.lt, ">": operator.gt,
 }  # fmt: skip
-_CONDITION = re.compile(r"\s*([\w.]+)\s*(<=|>=|==|<|>)\s*([-+.\deE]+)\s*(%?)\s*")
+_CONDITION = re.compile(r"\s*([\w.]+)\s*(<=|>=|==|<|>)\s*([^\s<>=]+\s*%?)\s*")
 
 
 def pick_trial(results: SweepTables, pick: str, where: Sequence[str] = ()) -> int:
@@ -73,11 +74,14 @@ def _meets(rows: pd.DataFrame, where: Sequence[str], results: SweepTables) -> np
     keep = np.ones(len(rows), dtype=bool)
     for condition in where:
         match = _CONDITION.fullmatch(condition)
-        if not match:
+        name, compare, written = match.groups() if match else ("", "", "")
+        share = parse_percentage(written)
+        limit = parse_number(written) if share is None else share
+        if limit is None:
+            what = f"{condition!r} is not a condition"
             raise InvalidInputError(
-                Problem("--where", f"{condition!r} is no condition", 'Write one like "trainable_params<=1%".')
+                Problem("--where", what, "Write NAME OP NUMBER, such as 'trainable_params<=1%'.")
             )
-        name, compare, number, percent = match.groups()
         columns = {
             column.split(".", 1)[-1]: column for column in rows.columns if rows[column].dtype.kind in "if"
         }
@@ -91,15 +95,14 @@ def _meets(rows: pd.DataFrame, where: Sequence[str], results: SweepTables) -> np
                     did_you_mean(name, [*known, *columns]),
                 )
             )
-        limit = float(number)
-        if percent:
-            limit *= _percent_of(name, results) / 100
+        if share is not None:
+            limit *= _whole(name, results)
         keep &= _OPERATORS[compare](rows[columns[name]].to_numpy(dtype=float), limit)
     return keep
 
 
-def _percent_of(name: str, results: SweepTables) -> float:
-    """What a percentage means: a share of the base's parameters, or of one for shares such as accuracy."""
+def _whole(name: str, results: SweepTables) -> float:
+    """Return what 100 % of a column is: the base model's parameters, or 1 for shares such as accuracy."""
     if "params" not in name:
         return 1.0
     sweep = results.sweep

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from autotune.objectives import KNOWN_COSTS, MEASURED_COSTS, OBJECTIVE_NAMES, objective_defaults
 from search_spaces.errors import Problem, did_you_mean
+from search_spaces.percentages import format_percentage, parse_percentage
 from trials.tasks.metrics import METRICS, metrics_for
-
-_PERCENT = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*%\s*")
 
 
 def expand_objectives(value: object, task_type: str | None) -> tuple[object, list[Problem]]:
@@ -78,15 +76,15 @@ def _name_problem(name: str, where: str, task_type: str | None) -> Problem | Non
 
 def _percentage(text: str, name: str, where: str, problems: list[Problem]) -> float | str | None:
     """The value that a percentage stands for, where that is known before the model is."""
-    match = _PERCENT.fullmatch(text)
-    if match is None:
+    share = parse_percentage(text)
+    if share is None or share < 0:
         shares = " or a percentage such as 0.5%" if name == "trainable_params" or _is_share(name) else ""
         problems.append(Problem(where, f"{text!r} is not a number", f"Write a number{shares}."))
         return None
     if name == "trainable_params":
-        return f"{match[1]}%"
+        return format_percentage(share, digits=12)
     if _is_share(name):
-        return float(match[1]) / 100
+        return share
     fix = "Give a number. Percentages go with trainable_params (of the base's) and with scores up to 1."
     problems.append(Problem(where, f"{text} of {name} means nothing", fix))
     return None

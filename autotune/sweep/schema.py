@@ -24,7 +24,7 @@ from pydantic import (
 from pydantic_core.core_schema import ValidationInfo
 
 from autotune.ladder.spec import LadderSpec, read_ladder
-from autotune.objectives import MEASURED_COSTS, Objective
+from autotune.objectives import BOUNDS, MEASURED_COSTS, Objective
 from autotune.sweep.executor_spec import ExecutorSpec
 from autotune.sweep.objective_shorthand import expand_objectives
 from autotune.sweep.validation_errors import problems_of
@@ -39,6 +39,8 @@ BUILTIN = Path(__file__).parent.parent / "builtin"
 
 _FROZEN = ConfigDict(extra="forbid", frozen=True)
 _Count = Annotated[int, Field(ge=1, strict=True)]
+_FREE = ("budget", "confirm", "executor")
+"""Fields in which a resumed sweep may differ from the one that was started."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -223,7 +225,7 @@ _FIELDS: dict[str, list[str]] = {
     "": list(Sweep.model_fields),
     "model": list(ModelSpec.model_fields),
     "task": list(TaskSpec.model_fields),
-    "objectives": list(Objective.model_fields),
+    "objectives": [field for field in Objective.model_fields if field != "derived"],
     "budget": [*Budget.model_fields, "minutes"],
     "fidelity": [field.name for field in fields(Fidelity)],
     "executor": list(ExecutorSpec.model_fields),
@@ -291,15 +293,13 @@ def as_mapping(sweep: Sweep) -> dict[str, Any]:
 
 
 def same_search(a: Sweep, b: Sweep) -> list[str]:
-    """The paths of the fields in which two sweeps search for different things; empty if `a` can go on as `b`.
+    """Return the paths of the fields in which two sweeps differ; empty if `a` can be resumed as `b`.
 
-    Budget, confirmation and executor may differ. So may an objective's reference, ideal and floor, and what a
-    ladder's bases cost, where one side leaves them open, since they are filled in when a sweep starts, and a limit
-    that one side gives in percent and the other as the number that came of it.
+    Budget, confirmation and executor may differ, and so may what either side leaves open until the sweep starts: an
+    objective's bounds, the costs of a ladder's bases, and a limit given in percent on one side and as the resulting
+    number on the other.
     """
-    free = ("budget", "confirm", "executor")
-    left, right = ({key: v for key, v in as_mapping(side).items() if key not in free} for side in (a, b))
-    return [path for path in _differences(left, right) if not _filled_in(path, left, right)]
+    return _differences(_comparable(a, b), _comparable(b, a))
 
 
 def _find(source: str | Path) -> Path:
@@ -355,13 +355,24 @@ def _differences(a: Any, b: Any, path: str = "") -> list[str]:
     return [] if a == b else [path]
 
 
-def _filled_in(path: str, a: dict[str, Any], b: dict[str, Any]) -> bool:
-    if path == "ladder.costs":
-        return None in (a["ladder"].get("costs"), b["ladder"].get("costs"))
-    match = re.fullmatch(r"objectives\[(\d+)\]\.(reference|ideal|floor|max|min)", path)
-    if match is None:
-        return False
-    values = [side["objectives"][int(match[1])].get(match[2]) for side in (a, b)]
-    if match[2] in ("max", "min"):
-        return None not in values and isinstance(values[0], str) != isinstance(values[1], str)
-    return None in values
+def _comparable(sweep: Sweep, other: Sweep) -> dict[str, Any]:
+    """Return the sweep as a mapping without the fields in which it and `other` may differ."""
+    kept = {key: value for key, value in as_mapping(sweep).items() if key not in _FREE}
+    for entry, mine, theirs in zip(kept["objectives"], sweep.objectives, other.objectives, strict=False):
+        for field in ("derived", *_left_open(mine, theirs)):
+            entry.pop(field, None)
+    if sweep.ladder and other.ladder and None in (sweep.ladder.costs, other.ladder.costs):
+        kept["ladder"].pop("costs", None)
+    return kept
+
+
+def _left_open(mine: Objective, theirs: Objective) -> list[str]:
+    """Return the fields of two objectives that only one side has resolved."""
+    bounds = [field for field in BOUNDS if None in (getattr(mine, field), getattr(theirs, field))]
+    pairs = {field: (getattr(mine, field), getattr(theirs, field)) for field in ("max", "min")}
+    in_percent = [
+        field
+        for field, pair in pairs.items()
+        if None not in pair and isinstance(pair[0], str) != isinstance(pair[1], str)
+    ]
+    return bounds + in_percent

@@ -22,6 +22,7 @@ from typing import Any
 from search_spaces.costs.cost_model import KNOWN_COSTS
 from search_spaces.errors import Problem, did_you_mean
 from search_spaces.parameters.types import Categorical, Int, Parameter, Value
+from search_spaces.percentages import format_percentage, parse_number, parse_percentage
 
 OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "<=": operator.le,
@@ -114,7 +115,7 @@ class Constraint:
     def __str__(self) -> str:
         limit = str(self.limit)
         if self.percent:
-            limit = f"{self.name} {self.limit.op} {_percent(float(self.limit.value))}"
+            limit = f"{self.name} {self.limit.op} {format_percentage(float(self.limit.value), digits=12)}"
         conditions = " and ".join(map(str, self.conditions))
         return f"{limit} if {conditions}" if conditions else limit
 
@@ -156,8 +157,9 @@ def _read(
         return None
     name, op, text = match.groups()
     op = "=" if op == "==" else op
-    percent = text.endswith("%")
-    number = _number(text.removesuffix("%"))
+    share = parse_percentage(text)
+    percent = share is not None
+    number = parse_number(text) if share is None else share
     _check_name(name, where, parameters, problems)
     if number is None:
         problems.append(Problem(where, f"{text!r} is not a number", "Write one such as 16, 1e9 or 0.5%."))
@@ -170,7 +172,7 @@ def _read(
     conditions = (
         [_condition(part, where, parameters, problems) for part in rest.split(" and ")] if word else []
     )
-    value = number / 100 if percent else _value(text)
+    value = number if percent else _value(text)
     return Constraint(Comparison(name, op, value), percent, tuple(c for c in conditions if c is not None))
 
 
@@ -216,7 +218,7 @@ def _condition(
         elif parameter.problem(value) is not None:
             fix = did_you_mean(written, map(_word, parameter.choices))
             problems.append(Problem(where, f"{name} is never {written!r}", fix))
-    elif _number(written) is None:
+    elif parse_number(written) is None:
         what = f"{written!r} is not a number, as {name} is"
         problems.append(
             Problem(where, what, f"Write one such as {'8' if isinstance(parameter, Int) else '0.1'}.")
@@ -228,7 +230,7 @@ def _value(written: str) -> Value:
     """What is written after an operator, read as YAML reads a scalar."""
     if written in ("true", "false"):
         return written == "true"
-    number = _number(written)
+    number = parse_number(written)
     if number is None:
         return written
     return int(number) if number == int(number) else number
@@ -236,16 +238,3 @@ def _value(written: str) -> Value:
 
 def _word(value: Value) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _number(text: str) -> float | None:
-    """A finite number, as YAML writes it."""
-    try:
-        value = float(text.replace("_", " "))
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.12g}%"

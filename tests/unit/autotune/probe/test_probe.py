@@ -177,7 +177,7 @@ def test_the_command_plans_runs_and_tells(searched: Path, tmp_path: Path) -> Non
     assert "10 × the data" in (folder / "report.html").read_text()
     wrong = CliRunner().invoke(app, ["probe", str(folder), "--rates", "half"])
     assert wrong.exit_code == 2
-    assert "'half' is no number" in wrong.output
+    assert "'half' is not a number" in wrong.output
     lost = CliRunner().invoke(app, ["probe", str(folder), "--model", "./nowhere"])
     assert lost.exit_code == 2
     assert "there is no folder" in lost.output

@@ -410,3 +410,17 @@ def test_a_percentage_matches_the_number_that_came_of_it() -> None:
     assert same_search(limited("1%"), limited(1130)) == []
     assert same_search(limited("1%"), limited("2%")) == ["objectives[1].max"]
     assert same_search(limited(1), limited(2)) == ["objectives[1].max"]
+
+
+def test_a_derived_bound_is_not_given() -> None:
+    loaded = sweep()
+    resolved = loaded.model_copy(
+        update={
+            "objectives": tuple(
+                o.model_copy(update={"reference": 0.25, "ideal": 0.0, "derived": ("reference", "ideal")})
+                for o in loaded.objectives
+            )
+        }
+    )
+    assert [o.as_given() for o in resolved.objectives] == list(loaded.objectives)
+    assert same_search(loaded, resolved) == []
