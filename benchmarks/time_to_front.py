@@ -194,7 +194,7 @@ def by_sweep(record: Record, path: Path, given: Setting, out: Path) -> None:
             self, number: int, result: TrialResult, values: dict[str, float], on_front: bool
         ) -> None:
             flops = costs(configs[number]).train_flops
-            done = Done(number, *clock.read(), flops, result.share)
+            done = Done(number, *clock.read(), flops, result.flops_share)
             if values:
                 done.accuracy, done.parameters = values["accuracy"], values["trainable_params"]
             record.trials.append(done)

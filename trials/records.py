@@ -1,9 +1,9 @@
-"""A trial is data: a frozen spec goes in, a frozen result comes out. Both survive a JSON round trip."""
+"""The plain data of trials: a frozen spec goes in, a frozen result comes out, and both survive a JSON round trip."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -11,11 +11,15 @@ from search_spaces.parameters.types import Configuration
 
 
 class TrialStatus(StrEnum):
-    """How a trial ended.
+    """The state of a trial after a run.
 
-    `failed` is the configuration's own doing (out of memory, a loss that is not finite) and teaches the
-    search to stay away; `lost` is not (a killed worker, an interrupt), and the trial runs again. `paused` is a
-    trial that has done the stretch it was asked for and can go on; `stopped` one that will not.
+    * `complete`: the trial has finished its full training.
+    * `paused`: the trial has finished the segment or the partial run that was requested, and can resume.
+    * `stopped`: a paused trial that will not be resumed.
+    * `pruned`: the proposed configuration violates a limit, so nothing was trained.
+    * `failed`: the trial ended with an error; `TrialResult.failure` holds the kind. The search avoids such
+      configurations.
+    * `lost`: the trial did not end because of an external event (a killed worker, an interrupt); it is run again.
     """
 
     COMPLETE = "complete"
@@ -26,14 +30,30 @@ class TrialStatus(StrEnum):
     LOST = "lost"
 
 
+class FailureKind(StrEnum):
+    """The kind of error that ended a failed trial.
+
+    * `diverged`: a training or validation loss is not finite.
+    * `out_of_memory`: the configuration does not fit into the memory of the device or of the process.
+    * `rejected`: the configuration is invalid for the model or the data, as reported by a check of this project or
+      by the library that raised the error (peft, transformers, torch).
+    * `internal`: an error in the code of this project; please report it with the traceback.
+    """
+
+    DIVERGED = "diverged"
+    OUT_OF_MEMORY = "out_of_memory"
+    REJECTED = "rejected"
+    INTERNAL = "internal"
+
+
 @dataclass(frozen=True)
 class Fidelity:
-    """How much of the full job a trial does.
+    """The amount of data and evaluation of a trial.
 
     Args:
-        train_samples: training examples per epoch, at most; None for all of them.
-        eval_samples: validation examples, at most; None for all of them.
-        evaluations: points on the validation curve, spread evenly over the steps.
+        train_samples: The maximum number of training examples per epoch; None for all of them.
+        eval_samples: The maximum number of validation examples; None for all of them.
+        evaluations: The number of points on the validation curve, spread evenly over the steps.
     """
 
     train_samples: int | None = None
@@ -43,13 +63,13 @@ class Fidelity:
 
 @dataclass(frozen=True)
 class Segment:
-    """The part of its training that a trial does now; the learning rate takes the course of the whole.
+    """The range of optimizer steps to train now; the learning rate follows the schedule of the full run.
 
     Args:
-        until: the share of all steps that is behind at the end, above 0 and at most 1.
-        start: the file with the state to go on from. Without one, or where it cannot be read, training begins at
-            the beginning, which costs time and changes nothing else.
-        end: the file that the state is left in, where steps are still ahead.
+        until: The share of all steps that are done at the end of the segment, in (0, 1].
+        start: The checkpoint file to resume from. If it is None or cannot be read, training starts from the first
+            step, which takes longer and gives the same result.
+        end: The checkpoint file to write if steps remain after the segment.
     """
 
     until: float
@@ -58,15 +78,16 @@ class Segment:
 
 
 @dataclass(frozen=True)
-class Part:
-    """The part of the full job that a trial does, by its whole schedule, in a run of its own.
+class PartialRun:
+    """A cheaper run of the same configuration, with a complete learning-rate schedule of its own.
 
     Args:
-        of: `data` for a share of the training examples, those of a smaller share being among those of a larger one;
-            `length` for all of them, with texts cut to a share of the length that the configuration has them cut to;
-            `base` for all of them in full, on a smaller model.
-        share: above 0 and below 1; of a smaller model, its training FLOPs, about.
-        model: that model's hub id or folder; the trial's configuration is one of that model.
+        of: The reduced quantity. `data`: a share of the training examples; a smaller share is a subset of a larger
+            one. `length`: all examples, truncated to a share of the configuration's sequence length. `base`: the
+            full data on a smaller base model.
+        share: The reduced share, in (0, 1); for `base`, the approximate share of the training FLOPs.
+        model: The hub id or folder of the smaller base model, for `base` only; the spec's configuration is one of
+            that model.
     """
 
     of: Literal["data", "length", "base"]
@@ -74,22 +95,26 @@ class Part:
     model: str | None = None
 
     def __post_init__(self) -> None:
-        assert (self.model is not None) == (self.of == "base"), "a part is of a base where it names one"
+        assert (self.model is not None) == (self.of == "base"), (
+            "a model is given exactly for a run on another base"
+        )
 
 
 @dataclass(frozen=True)
 class TrialSpec:
-    """One training run.
+    """The complete description of one training run.
 
     Args:
-        config: the active parameters, as a `SearchSpace` of the trial's model gives them.
-        seed: fixes the adapter's and head's initial values, the order of the data and dropout.
-        fidelity: see `Fidelity`.
-        score_test: whether to score the test split at the end as well; never during the search.
-        stretch: the part of the run to do; None for all of it.
-        part: the part of the job to do; None for all of it. It does not go together with a stretch.
-        alone: whether the trial's time and memory have to be those of its configuration alone, so that nothing is
-            used that earlier trials have computed.
+        config: The active parameters, as a `SearchSpace` of the trial's model returns them. An empty configuration
+            scores the base model without training.
+        seed: The seed of the initial values of adapter and head, of the data order and of dropout.
+        fidelity: The amount of data and evaluation.
+        score_test: Whether to score the test split at the end as well; never set during the search.
+        segment: The range of steps to train; None for the full run.
+        partial_run: The cheaper run to train instead of the full one; None for the full run. A spec has a segment or
+            a partial run, not both.
+        is_isolated: Whether the measured time and memory must be those of this configuration alone. An isolated
+            trial does not share a pack and reuses no hidden states of earlier trials.
     """
 
     config: Configuration
@@ -97,27 +122,33 @@ class TrialSpec:
     fidelity: Fidelity = field(default_factory=Fidelity)
     score_test: bool = False
     segment: Segment | None = None
-    part: Part | None = None
-    alone: bool = False
+    partial_run: PartialRun | None = None
+    is_isolated: bool = False
 
     @property
     def model(self) -> str | None:
-        """The model to train on, where it is not the sweep's own."""
-        return None if self.part is None else self.part.model
+        """The base model to train on; None for the sweep's own."""
+        return None if self.partial_run is None else self.partial_run.model
 
     def to_json(self) -> dict[str, Any]:
+        """Return the spec as JSON-compatible data."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TrialSpec:
-        segment, part = data.get("segment"), data.get("part")
-        read = {"segment": segment and Segment(**segment), "part": part and Part(**part)}
-        return cls(**{**data, "fidelity": Fidelity(**data["fidelity"]), **read})
+        """Rebuild a spec from the data that `to_json` returned."""
+        segment, partial_run = data.get("segment"), data.get("partial_run")
+        nested = {
+            "fidelity": Fidelity(**data["fidelity"]),
+            "segment": segment and Segment(**segment),
+            "partial_run": partial_run and PartialRun(**partial_run),
+        }
+        return cls(**{**data, **nested})
 
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """The validation split's scores after `step` optimizer steps and `samples` training examples."""
+    """The validation scores after `step` optimizer steps and `samples` training examples."""
 
     step: int
     samples: int
@@ -126,20 +157,25 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What a training run brought.
+    """The outcome of a training run.
 
     Args:
-        status: see `TrialStatus`.
-        metrics: the last scores on the validation split, `eval_loss` among them; empty where it ended badly.
-        test_metrics: the same on the test split, where the spec asked for it.
-        curve: validation scores during training, first to last.
-        train_seconds: wall time of the training steps alone, evaluation apart.
-        seconds: wall time of the whole trial.
-        peak_memory: bytes: of the device where it can say, else the growth of this process's resident set.
-        trainable_params: counted on the model that was trained: adapter and head together.
-        error: what went wrong, for people; None if nothing did.
-        share: of its training steps, those that are behind (or, where it ended badly, that were asked for). On a
-            ladder of parts, the training FLOPs of all of its runs so far, of those of the full job.
+        status: The state of the trial after the run.
+        metrics: The last scores on the validation split, `eval_loss` among them; empty after a failure.
+        test_metrics: The scores on the test split, if the spec requested them.
+        curve: The validation scores during training, in the order of the steps.
+        train_seconds: The wall time of the training steps, without evaluation, in seconds.
+        seconds: The wall time of the whole trial, in seconds.
+        peak_memory: The peak memory in bytes: of the device where it can be measured, else the growth of this
+            process's resident set.
+        trainable_params: The number of trained parameters of adapter and head together, counted on the model.
+        error: The error message in one line; None if the run did not fail.
+        failure: The kind of error; None if the run did not fail.
+        traceback: The traceback of the error; None if the run did not fail.
+        steps_share: The share of the run's optimizer steps that are done (after a failure: that were requested).
+        flops_share: The training FLOPs of all runs of the trial so far, divided by those of its full training. It
+            equals `steps_share` where runs resume from checkpoints, and exceeds 1 where a full run follows
+            partial runs.
     """
 
     status: TrialStatus
@@ -151,15 +187,35 @@ class TrialResult:
     peak_memory: int = 0
     trainable_params: int = 0
     error: str | None = None
-    share: float = 1.0
+    failure: FailureKind | None = None
+    traceback: str | None = None
+    steps_share: float = 1.0
+    flops_share: float = 1.0
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "status": str(self.status), "curve": [asdict(point) for point in self.curve]}
+        """Return the result as JSON-compatible data."""
+        failure = None if self.failure is None else str(self.failure)
+        return {**asdict(self), "status": str(self.status), "failure": failure}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TrialResult:
-        curve = tuple(CurvePoint(**point) for point in data["curve"])
-        return cls(**{**data, "status": TrialStatus(data["status"]), "curve": curve})
+        """Rebuild a result from stored data.
+
+        Results of earlier versions are accepted: they have one field `share` in place of `steps_share` and
+        `flops_share`, and no `failure` or `traceback`. Unknown fields are ignored.
+        """
+        known = {each.name for each in fields(cls)}
+        found = {name: value for name, value in data.items() if name in known}
+        if "share" in data:  # the share of steps, or after partial runs the sum of their shares of the FLOPs
+            found |= {"steps_share": min(1.0, data["share"]), "flops_share": data["share"]}
+        failure = data.get("failure")
+        found |= {
+            "status": TrialStatus(data["status"]),
+            "curve": tuple(CurvePoint(**point) for point in data["curve"]),
+            "failure": None if failure is None else FailureKind(failure),
+        }
+        return cls(**found)
 
 
 LOST = TrialResult(TrialStatus.LOST, error="the worker process died")
+"""The result of a trial whose worker process died."""

@@ -295,7 +295,7 @@ def _name(objective: str) -> str:
 
 
 def _percent(result: TrialResult) -> str:
-    return f"{100 * result.share:.3g} %"
+    return f"{100 * result.flops_share:.3g} %"
 
 
 def _rungs(state: Progress) -> str:

@@ -78,7 +78,7 @@ class SearchProgress:
         """Seconds until the phase ends, by the pace so far and by the time budget, whichever is sooner."""
         guesses = []
         if phase == "search" and self.scheduler is not None and total is not None and finished:
-            done = sum(result.share for result in self._results() if result.status in SPENT)
+            done = sum(result.flops_share for result in self._results() if result.status in SPENT)
             guesses.append(elapsed / done * max(0.0, total * self.scheduler.expected_share - done))
         elif total is not None and finished:
             guesses.append(elapsed / finished * (total - finished))

@@ -34,8 +34,8 @@ from autotune.trial_attributes import FIRST_RUNG, SPENT, trial_result
 from search_spaces.errors import AutotuneError
 from search_spaces.parameters.types import Configuration
 from trials.execution.executors import make_executor
-from trials.execution.in_process import Executor
-from trials.records import Part, Segment, TrialResult, TrialSpec, TrialStatus
+from trials.execution.interface import Executor
+from trials.records import PartialRun, Segment, TrialResult, TrialSpec, TrialStatus
 
 _STATES = "states"
 """The folder, in a sweep's own, of what paused trials go on from."""
@@ -131,7 +131,7 @@ class _Job:
     config: Configuration
     seed: int
     segment: Segment | None = None
-    part: Part | None = None
+    part: PartialRun | None = None
 
 
 class _Run:
@@ -182,7 +182,12 @@ class _Run:
     def _spec(self, job: _Job) -> TrialSpec:
         config = self.prepared.run_on(job.part, job.config)
         return TrialSpec(
-            config, job.seed, self.sweep.fidelity, segment=job.segment, part=job.part, alone=self._measured
+            config,
+            job.seed,
+            self.sweep.fidelity,
+            segment=job.segment,
+            partial_run=job.part,
+            is_isolated=self._measured,
         )
 
     def _next_job(self, running: set[int]) -> _Job | None:
@@ -278,10 +283,11 @@ class _Run:
         candidate = self.scheduler.promotion.candidates[trial.number]
         if not self.scheduler.resumes_from_checkpoint:
             share = self.prepared.share(self.scheduler.part(candidate), trial.params)
-            spent, seconds = (before.share, before.seconds) if before is not None else (0.0, 0.0)
-            return replace(result, share=spent + share, seconds=seconds + result.seconds)
+            spent, seconds = (before.flops_share, before.seconds) if before is not None else (0.0, 0.0)
+            return replace(result, flops_share=spent + share, seconds=seconds + result.seconds)
         if result.status not in (TrialStatus.COMPLETE, TrialStatus.PAUSED):
-            return replace(result, share=self.scheduler.ladder.rungs[candidate.next_rung])
+            share = self.scheduler.ladder.rungs[candidate.next_rung]
+            return replace(result, steps_share=share, flops_share=share)
         peak = max(result.peak_memory, before.peak_memory if before is not None else 0)
         return replace(result, peak_memory=peak)
 
@@ -307,7 +313,7 @@ class _Run:
         if budget.flops is None:
             return False
         ended = [(t, r) for t in self.search_ledger.trials if (r := trial_result(t)) and r.status in SPENT]
-        return sum(t.user_attrs["costs"]["train_flops"] * r.share for t, r in ended) >= budget.flops
+        return sum(t.user_attrs["costs"]["train_flops"] * r.flops_share for t, r in ended) >= budget.flops
 
     def _may_begin(self, running: set[int]) -> bool:
         """Whether the budget allows one more trial beside those that run."""
@@ -346,7 +352,9 @@ class _Run:
                 number, seed = todo.pop(0)
                 trial, config = self._ask_again(number, seed)
                 running[trial.number] = (trial, number)
-                spec = TrialSpec(config, seed, self.sweep.fidelity, score_test=True, alone=self._measured)
+                spec = TrialSpec(
+                    config, seed, self.sweep.fidelity, score_test=True, is_isolated=self._measured
+                )
                 self.executor.submit(trial.number, spec)
                 self.listener.trial_started(number, config, seed=seed)
                 report()

@@ -20,7 +20,7 @@ from autotune.ladder.spec import LadderSpec
 from autotune.objectives import MEASURED_COSTS, Objective
 from autotune.sampler.history import Observation
 from autotune.trial_attributes import FIRST_RUNG, RUNGS, trial_result
-from trials.records import Part, TrialResult, TrialStatus
+from trials.records import PartialRun, TrialResult, TrialStatus
 
 Array = NDArray[np.float64]
 
@@ -60,12 +60,12 @@ class SweepScheduler:
         """Whether a trial goes on from the rung below; on rungs of data, length and bases it begins anew."""
         return self._of == "training"
 
-    def part(self, candidate: Candidate) -> Part | None:
+    def part(self, candidate: Candidate) -> PartialRun | None:
         """The part of its job that a configuration does next, in a run of its own; None for all of it."""
         rung = candidate.next_rung
         if self._of == "training" or rung == self.ladder.top:
             return None
-        return Part(self._of, self.ladder.rungs[rung], self._bases[rung] if self._bases else None)
+        return PartialRun(self._of, self.ladder.rungs[rung], self._bases[rung] if self._bases else None)
 
     def read(self, trial: FrozenTrial) -> Candidate | None:
         """Take up what the ledger says of a trial; None where it is nobody on the ladder."""
@@ -98,8 +98,8 @@ class SweepScheduler:
         share, steps = self.ladder.rungs[rung], result.curve[-1].step
         before = candidate.curves[0][-1][0] if candidate.curves else 0.0
         if self.resumes_from_checkpoint:
-            trained = result.share
-            points = [(result.share * point.step / steps, point) for point in result.curve]
+            trained = result.steps_share
+            points = [(result.steps_share * point.step / steps, point) for point in result.curve]
         else:  # a run on less data, or a smaller base, is no way to one on more: its end alone is a point
             trained, points = share, [(share, result.curve[-1])]
         at_cost = {

@@ -86,7 +86,7 @@ class Ledger:
         storage = self.study._storage
         for name, value in attributes.items():
             storage.set_trial_user_attr(trial._trial_id, name, value)
-        record = {"rung": rung, "share": result.share, "result": result.to_json()}
+        record = {"rung": rung, "share": result.flops_share, "result": result.to_json()}
         earlier = trial.user_attrs.get(RUNGS, [])
         storage.set_trial_user_attr(trial._trial_id, RUNGS, [*earlier, record])
         self.changed()

@@ -9,20 +9,20 @@ from search_spaces.costs.cost_model import CostModel
 from search_spaces.errors import InvalidInputError, Problem
 from search_spaces.parameters.training import SEQUENCE_LENGTH
 from search_spaces.parameters.types import Value
-from trials.records import Part
+from trials.records import PartialRun
 from trials.tasks.data import TaskData
 from trials.tasks.specs import TaskSpec
-from trials.training.run import cut_length, part_size
+from trials.training.run import example_count, truncation_length
 
 
-def share_of(part: Part | None, config: Mapping[str, Value], costs: CostModel, task: TaskSpec) -> float:
+def share_of(part: PartialRun | None, config: Mapping[str, Value], costs: CostModel, task: TaskSpec) -> float:
     """The training FLOPs of a configuration's run on a part of the data, of those of one on all of them."""
     if part is None:
         return 1.0
     if part.of == "data":
         count = costs.at(config).workload.train_samples
-        return part_size(count, part) / count
-    cut = cut_length(config, task.max_length, part)
+        return example_count(count, part) / count
+    cut = truncation_length(config, task.max_length, part)
     assert cut is not None
     return costs({**config, SEQUENCE_LENGTH.name: cut}).train_flops / costs(config).train_flops
 
@@ -43,7 +43,7 @@ def rung_lengths(sweep: Sweep, data: TaskData, choices: Sequence[int]) -> list[i
         longest = min(int(data.lengths("train").max()), whole)
         for share in sweep.ladder.ladder.rungs[:-1]:
             config = {SEQUENCE_LENGTH.name: whole} if choices else {}
-            length = cut_length(config, sweep.task.max_length, Part("length", share))
+            length = truncation_length(config, sweep.task.max_length, PartialRun("length", share))
             assert length is not None
             if length >= longest:
                 cut = f"{length} tokens, {100 * share:.3g} % of {whole}"

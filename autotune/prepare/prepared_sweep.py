@@ -25,7 +25,7 @@ from search_spaces.model.shape import ModelShape
 from search_spaces.parameters.types import Configuration, Value
 from search_spaces.percentages import parse_percentage
 from search_spaces.space import SearchSpace
-from trials.records import Part, TrialResult
+from trials.records import PartialRun, TrialResult
 from trials.tasks.data import TaskData
 from trials.tasks.metrics import METRICS
 from trials.training.evaluation import without_model
@@ -80,11 +80,11 @@ class PreparedSweep:
         """A random configuration that keeps the limits; there is one, or the sweep could not begin."""
         return sample_within(self.space, self.limits, 1, np.random.default_rng(seed))[0]
 
-    def run_on(self, part: Part | None, config: Configuration) -> Configuration:
+    def run_on(self, part: PartialRun | None, config: Configuration) -> Configuration:
         """What is trained where a configuration does a part of its job: the same on the part's model."""
         return config if part is None or part.model is None else self.bases.carried(config, part.model)
 
-    def share(self, part: Part | None, config: Configuration) -> float:
+    def share(self, part: PartialRun | None, config: Configuration) -> float:
         """The training FLOPs of a configuration's run on a part of its job, of those of the job in full."""
         if part is not None and part.model is not None:
             return self.bases.share(config, part.model)

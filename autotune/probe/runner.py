@@ -31,7 +31,7 @@ from search_spaces.parameters.types import Configuration
 from search_spaces.transfer import carry_over
 from surrogates.laws import FEWEST_POINTS
 from trials.execution.executors import make_executor
-from trials.execution.in_process import Executor
+from trials.execution.interface import Executor
 from trials.records import Fidelity, TrialResult, TrialSpec, TrialStatus
 from trials.training.run import count_tokens, sequence_length, subset
 

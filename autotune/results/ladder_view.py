@@ -97,7 +97,7 @@ def ladder_view(sweep: Sweep, trials: Iterable[FrozenTrial]) -> LadderView | Non
     on = read_scheduler(sweep, trials)
     candidates = list(on.promotion.candidates.values())
     results = [(t.user_attrs.get("costs", {}).get("train_flops", 0.0), trial_result(t)) for t in trials]
-    spent = [(flops, r.share) for flops, r in results if r is not None and r.status in SPENT]
+    spent = [(flops, r.flops_share) for flops, r in results if r is not None and r.status in SPENT]
     whole = sum(flops for flops, _ in spent)
     states = [candidate.status for candidate in candidates]
     return LadderView(

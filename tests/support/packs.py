@@ -37,12 +37,12 @@ def packed(
     }
     while len(pack):
         results.update(pack.advance())
-        assert apart or not pack.apart
+        assert apart or not pack.unjoined
     return [results[ticket] for ticket in range(len(specs))]
 
 
 def alone(runner: Runner, spec: TrialSpec) -> TrialResult:
-    return runner.run(replace(spec, alone=True))
+    return runner.run(replace(spec, is_isolated=True))
 
 
 def agree(one: TrialResult, other: TrialResult, rel: float = 1e-4) -> None:

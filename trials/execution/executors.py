@@ -1,41 +1,33 @@
-"""Where trials run: in this process, one by one or packed, in local worker processes, or on a Ray cluster.
-
-Life cycle: `start` once (it loads the base and the data wherever the trials will run), then `submit` up to
-`slots` trials and `next_result` in any interleaving, then `stop`, also after an exception. A trial on a further base
-(`TrialSpec.model`) has it loaded where it runs, once, and kept there. Specs and results are plain data; the
-executor owns the processes and nothing else. A worker that dies brings its trials back as `lost`, and is replaced.
-"""
+"""All executors, and the one that a sweep file describes."""
 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 from search_spaces.errors import InvalidInputError, Problem
 from trials.execution.errors import ExecutorError
-from trials.execution.in_process import Executor, LocalExecutor, PackedExecutor
+from trials.execution.in_process import LocalExecutor, PackedExecutor
+from trials.execution.interface import Executor
 from trials.execution.workers import Workers, WorkersError
 from trials.records import LOST, TrialResult, TrialSpec
 from trials.tasks.specs import ModelSpec, TaskSpec
 
-if TYPE_CHECKING:
-    pass
-
 
 class ProcessExecutor(Executor):
-    """In worker processes of this machine, which share its cores (or its GPUs, one each in turn).
+    """Worker processes of this machine, which divide its cores, or take its GPUs in turn.
 
     Args:
-        processes: among which the trials are divided; by default each has one. Where there are fewer, each trains
-            its share of them in packs.
+        workers: The maximum number of trials at the same time.
+        processes: The number of processes among which the trials are divided; by default one per trial. If there
+            are fewer, each process trains its trials as a pack.
     """
 
     name = "processes"
 
-    def __init__(
-        self, workers: int = 1, address: str | None = None, sharers: int = 1, processes: int | None = None
-    ) -> None:
-        super().__init__(workers, address, sharers)
+    def __init__(self, workers: int = 1, processes: int | None = None) -> None:
+        super().__init__(workers)
         self._count = min(processes or workers, workers)
         self._workers: Workers | None = None
 
@@ -46,18 +38,16 @@ class ProcessExecutor(Executor):
         try:
             self._workers = Workers(self._count, -(-self.slots // self._count), model, task)
         except WorkersError as error:
-            raise _cannot_start() from error
+            raise _no_worker() from error
 
     def submit(self, ticket: int, spec: TrialSpec) -> None:
-        assert self._workers is not None, "start() comes first"
-        self._workers.submit(ticket, spec)
+        self._started().submit(ticket, spec)
 
     def next_result(self) -> tuple[int, TrialResult]:
-        assert self._workers is not None, "start() comes first"
         try:
-            return self._workers.next_result()
+            return self._started().next_result()
         except WorkersError as error:
-            raise _cannot_start() from error
+            raise _no_worker() from error
 
     def stop(self) -> None:
         if self._workers is not None:
@@ -65,11 +55,15 @@ class ProcessExecutor(Executor):
         self._workers = None
 
     def worker_pids(self) -> list[int]:
-        """The processes that run now."""
+        """Return the ids of the running worker processes."""
         return self._workers.pids if self._workers is not None else []
 
+    def _started(self) -> Workers:
+        assert self._workers is not None, "start() comes first"
+        return self._workers
 
-def _cannot_start() -> ExecutorError:
+
+def _no_worker() -> ExecutorError:
     return ExecutorError(
         "no worker process could be started; its error stands above. A script that runs a sweep "
         "needs `if __name__ == '__main__':` around it; `executor: local` needs no processes."
@@ -77,9 +71,23 @@ def _cannot_start() -> ExecutorError:
 
 
 class RayExecutor(Executor):
-    """On a Ray cluster (or a local Ray), one actor a slot; needs the extra `autotune[ray]`."""
+    """A Ray cluster, or a local Ray, with one actor per slot; it needs the extra `ray` of this package.
+
+    Args:
+        workers: The maximum number of trials at the same time.
+        address: The address of the cluster; `auto` for the one that this machine belongs to, None for a local Ray.
+    """
 
     name = "ray"
+
+    def __init__(self, workers: int = 1, address: str | None = None) -> None:
+        super().__init__(workers)
+        self.address = address
+        self._actors: _RayActors | None = None
+
+    @classmethod
+    def create(cls, workers: int, address: str | None) -> Self:
+        return cls(workers, address)
 
     def start(self, model: ModelSpec, task: TaskSpec) -> None:
         try:
@@ -88,53 +96,95 @@ class RayExecutor(Executor):
             raise InvalidInputError(
                 Problem("executor", "Ray is not installed", "Run pip install 'autotune[ray]'.")
             ) from error
-        self._ray = ray
-        self._setup = (model, task)
-        self._started_ray = not ray.is_initialized()
-        if self._started_ray:
+        is_ours = not ray.is_initialized()
+        if is_ours:
             ray.init(address=self.address, log_to_driver=False, include_dashboard=False)
-        self._idle: deque[Any] = deque(self._new_actor() for _ in range(self.slots))
-        self._busy: dict[Any, tuple[int, Any]] = {}
+        self._actors = _RayActors(ray, self.slots, model, task, is_ours)
+        self._actors.fill()
 
     def submit(self, ticket: int, spec: TrialSpec) -> None:
-        actor = self._idle.popleft()
-        self._busy[actor.run.remote(spec)] = (ticket, actor)
+        self._started().submit(ticket, spec)
 
     def next_result(self) -> tuple[int, TrialResult]:
-        done, _ = self._ray.wait(list(self._busy), num_returns=1)
-        ticket, actor = self._busy.pop(done[0])
+        return self._started().next_result()
+
+    def stop(self) -> None:
+        if self._actors is not None:
+            self._actors.stop()
+        self._actors = None
+
+    def _started(self) -> _RayActors:
+        assert self._actors is not None, "start() comes first"
+        return self._actors
+
+
+@dataclass
+class _RayActors:
+    """The actors of a started Ray.
+
+    Args:
+        ray: The module `ray`, which is an optional dependency.
+        count: The number of actors.
+        model: The base model that each actor loads.
+        task: The task whose data each actor loads.
+        is_ours: Whether this process started Ray and therefore shuts it down.
+        idle: The actors without a trial.
+        busy: The ticket and the actor of each running trial, by the reference of its result.
+    """
+
+    ray: Any
+    count: int
+    model: ModelSpec
+    task: TaskSpec
+    is_ours: bool
+    idle: deque[Any] = field(default_factory=deque)
+    busy: dict[Any, tuple[int, Any]] = field(default_factory=dict)
+
+    def fill(self) -> None:
+        """Start all actors."""
+        self.idle.extend(self._new() for _ in range(self.count))
+
+    def submit(self, ticket: int, spec: TrialSpec) -> None:
+        """Give a trial to an idle actor."""
+        actor = self.idle.popleft()
+        self.busy[actor.run.remote(spec)] = (ticket, actor)
+
+    def next_result(self) -> tuple[int, TrialResult]:
+        """Wait until a trial ends; a dead actor is replaced and its trial is lost."""
+        done, _ = self.ray.wait(list(self.busy), num_returns=1)
+        ticket, actor = self.busy.pop(done[0])
         try:
-            result: TrialResult = self._ray.get(done[0])
-        except self._ray.exceptions.RayActorError:
-            actor, result = self._new_actor(), LOST
+            result: TrialResult = self.ray.get(done[0])
+        except self.ray.exceptions.RayActorError:
+            actor, result = self._new(), LOST
         finally:
-            self._idle.append(actor)
+            self.idle.append(actor)
         return ticket, result
 
     def stop(self) -> None:
-        ray = getattr(self, "_ray", None)
-        if ray is None or not ray.is_initialized():
+        """Kill all actors, and shut down Ray if this process started it."""
+        if not self.ray.is_initialized():
             return
-        for actor in [*self._idle, *(actor for _, actor in self._busy.values())]:
-            ray.kill(actor)
-        if self._started_ray:
-            ray.shutdown()
+        for actor in [*self.idle, *(actor for _, actor in self.busy.values())]:
+            self.ray.kill(actor)
+        if self.is_ours:
+            self.ray.shutdown()
 
-    def _new_actor(self) -> Any:
+    def _new(self) -> Any:
         from trials.execution.runner import Runner
 
-        gpus = self._ray.cluster_resources().get("GPU", 0)
-        cores = self._ray.cluster_resources().get("CPU", 1)
-        actor = self._ray.remote(Runner).options(
-            num_gpus=min(1.0, gpus / self.slots), num_cpus=max(1, int(cores // self.slots))
+        resources = self.ray.cluster_resources()
+        actor = self.ray.remote(Runner).options(
+            num_gpus=min(1.0, resources.get("GPU", 0) / self.count),
+            num_cpus=max(1, int(resources.get("CPU", 1) // self.count)),
         )
-        return actor.remote(*self._setup, self.slots)
+        return actor.remote(self.model, self.task, self.count)
 
 
 EXECUTORS: dict[str, type[Executor]] = {
     executor.name: executor for executor in (LocalExecutor, PackedExecutor, ProcessExecutor, RayExecutor)
 }
-"""Every executor by the name that a sweep file gives."""
+"""All executors by their name in a sweep file."""
 
 
 def make_executor(
@@ -144,19 +194,23 @@ def make_executor(
     processes: int | None = None,
     device: str = "auto",
 ) -> Executor:
-    """The executor that a sweep file describes; several `processes` of packs are workers that each have one.
+    """Build the executor that a sweep file describes.
 
     Args:
-        workers: trials at a time; by default one, in packs eight a process. On a processor two a process: its
-            cores are busy with one trial, and a sampler that knows how the last ones ended proposes better ones.
-        device: of the base.
+        name: The name of the executor in `EXECUTORS`.
+        workers: The maximum number of trials at the same time. By default one; for packs eight per process on a GPU
+            and two on a CPU, whose cores are busy with one trial, and where a sampler that knows more results
+            proposes better configurations.
+        address: The address of a Ray cluster.
+        processes: The number of processes that each train a pack; for `packed` only.
+        device: The device of the base model, as in `ModelSpec`.
     """
-    packed, count = name == PackedExecutor.name, processes or 1
+    is_packed, count = name == PackedExecutor.name, processes or 1
     if workers is None:
-        workers = count * _pack_size(device) if packed else 1
-    if packed and count > 1:
+        workers = count * _pack_size(device) if is_packed else 1
+    if is_packed and count > 1:
         return ProcessExecutor(workers, processes=count)
-    return EXECUTORS[name](workers, address)
+    return EXECUTORS[name].create(workers, address)
 
 
 def _pack_size(device: str) -> int:

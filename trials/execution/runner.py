@@ -1,4 +1,4 @@
-"""Runs trials in this process on bases that it keeps loaded, and turns what goes wrong into statuses."""
+"""Training of trials in this process, on base models that stay loaded."""
 
 from __future__ import annotations
 
@@ -15,71 +15,83 @@ from trials.records import TrialResult, TrialSpec, TrialStatus
 from trials.tasks.data import TaskData, load_task
 from trials.tasks.specs import ModelSpec, TaskSpec
 from trials.training.evaluation import evaluate
-from trials.training.failures import FAILURES, failure, out_of_memory
-from trials.training.run import Run, finish, subset
+from trials.training.failures import failure, is_out_of_memory
+from trials.training.run import Run, subset, train_to_end
 
 
 class Runner:
-    """Bases and tokenized data, loaded once; `run` may be called any number of times, in any order.
+    """Base models and tokenized data, loaded once; `run` can be called any number of times, in any order.
 
-    The sweep's own base is loaded at once, a further one when the first trial asks for it.
+    The sweep's own base model is loaded at once, an additional one when the first trial needs it.
 
     Args:
-        model: the sweep's own base; the others are kept and computed as it is.
-        task: of all trials.
-        sharers: runners that share this machine's memory, this one included.
-        on_disk: whether hidden states of frozen layers also go to disk. What an earlier process computed agrees with
-            what this one would compute up to rounding, and so does then a trial.
+        model: The sweep's own base model; additional ones use its precision, weights and device.
+        task: The task of all trials.
+        sharers: The number of runners that share this machine's memory, this one included.
+        on_disk: Whether hidden states of frozen layers are also kept on disk. States that an earlier process
+            computed agree with those of this process up to rounding, and so do the trials that use them.
     """
 
     def __init__(self, model: ModelSpec, task: TaskSpec, sharers: int = 1, on_disk: bool = False) -> None:
         self._model, self._task = model, task
         self._sharers, self._on_disk = sharers, on_disk
-        self._others: dict[str, tuple[Base, TaskData]] = {}
+        self._additional: dict[str, tuple[Base, TaskData]] = {}
         self.packs: dict[str | None, Pack] = {}
         self.base, self.data = self._load(model.name)
 
-    def on(self, name: str | None) -> tuple[Base, TaskData]:
-        """A base by its name, None for the sweep's own, and the data as its tokenizer has them.
+    def base_and_data(self, name: str | None) -> tuple[Base, TaskData]:
+        """Return a base model and the data as its tokenizer encodes them.
+
+        Args:
+            name: The hub id or folder of the model; None for the sweep's own.
 
         Raises:
-            InvalidInputError: it cannot be loaded.
-            ExecutorError: there is not enough memory for it.
+            InvalidInputError: The model cannot be loaded.
+            ExecutorError: There is not enough memory for it.
         """
         if name is None:
             return self.base, self.data
-        if name not in self._others:
-            self._others[name] = self._load(name)
-        return self._others[name]
+        if name not in self._additional:
+            self._additional[name] = self._load(name)
+        return self._additional[name]
 
     def pack(self, name: str | None = None) -> Pack:
-        """Where the trials on a base are trained; arguments and errors as of `on`."""
+        """Return the pack that trains the trials on a base model; arguments and errors as in `base_and_data`."""
         if name not in self.packs:
-            base, data = self.on(name)
+            base, data = self.base_and_data(name)
             free = free_memory(base.device)
-            kept = [pack.prefixes for pack in self.packs.values()]
-            promised = sum(max(0, prefixes.limit - prefixes.bytes) for prefixes in kept)
-            limit = LIMIT if free is None else min(LIMIT, max(0, free - promised) // (4 * self._sharers))
+            caches = [pack.prefixes for pack in self.packs.values()]
+            reserved = sum(max(0, cache.limit - cache.bytes) for cache in caches)
+            limit = LIMIT if free is None else min(LIMIT, max(0, free - reserved) // (4 * self._sharers))
             prefixes = PrefixCache(limit, store_for(base) if self._on_disk else None)
             self.packs[name] = Pack(base, data, prefixes=prefixes, sharers=self._sharers)
         return self.packs[name]
 
     def run(self, spec: TrialSpec) -> TrialResult:
-        """Train one configuration, or, where the configuration is empty, score the untouched base."""
-        base, _ = self.on(spec.model)
+        """Train one configuration, or score the base model where the configuration is empty.
+
+        An error of the trial becomes its result. An error of the base model, which would end every trial on it, is
+        raised.
+
+        Raises:
+            InvalidInputError: The spec's base model cannot be loaded.
+            ExecutorError: There is not enough memory for the base model.
+        """
+        base, _ = self.base_and_data(spec.model)
         started = time.perf_counter()
         try:
-            return self._trained(spec) if spec.config else self._score_base(spec)
-        except FAILURES as error:
+            return self._train(spec) if spec.config else self._score_base(spec)
+        except Exception as error:  # a trial's error, also one of our own code, must not end the sweep
             return failure(error, base.device, time.perf_counter() - started)
 
-    def _trained(self, spec: TrialSpec) -> TrialResult:
-        base, data = self.on(spec.model)
+    def _train(self, spec: TrialSpec) -> TrialResult:
+        base, data = self.base_and_data(spec.model)
         with PeakMemory(base.device) as memory:
-            result = finish(Run(base, data, spec)) if spec.alone else self.pack(spec.model).run(spec)
+            pack = None if spec.is_isolated else self.pack(spec.model)
+            result = train_to_end(Run(base, data, spec)) if pack is None else pack.run(spec)
         if result.status == TrialStatus.FAILED:
             return result
-        return replace(result, peak_memory=max(0, memory.peak - self._beside(base)))
+        return replace(result, peak_memory=max(0, memory.peak - self._unrelated_bytes(base)))
 
     def _load(self, name: str) -> tuple[Base, TaskData]:
         model = self._model.other(name)
@@ -87,23 +99,25 @@ class Runner:
         try:
             return load_base(model, self._task, data), data
         except (MemoryError, RuntimeError) as error:
-            if not out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             fix = "use fewer workers, a smaller base, or weights: bf16"
             raise ExecutorError(f"there is not enough memory for the base {name!r}; {fix}") from error
 
-    def _beside(self, base: Base) -> int:
-        """Bytes of the other bases and of hidden states that are kept, where all that lies on the device counts
-        towards a trial's peak."""
+    def _unrelated_bytes(self, base: Base) -> int:
+        """Return the bytes of the other base models and of the cached hidden states.
+
+        They count towards the peak of a trial on a GPU, where the peak is that of the whole device.
+        """
         if base.device.type != "cuda":
             return 0
-        loaded = (self.base, *(other for other, _ in self._others.values()))
+        loaded = (self.base, *(additional for additional, _ in self._additional.values()))
         models = [other.model for other in loaded if other is not base]
         others = sum(tensor.nbytes for model in models for tensor in (*model.parameters(), *model.buffers()))
         return others + sum(pack.prefixes.bytes for pack in self.packs.values())
 
     def _score_base(self, spec: TrialSpec) -> TrialResult:
-        """What training has to beat; it means something where the base comes with its head (causal-lm)."""
+        """Score the base model without an adapter, which is a baseline if it comes with its head (causal-lm)."""
         started = time.perf_counter()
         metrics = evaluate(
             self.base.model,

@@ -18,9 +18,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any
 
 from search_spaces.errors import AutotuneError
+from trials.execution.interface import SteppingExecutor
 from trials.records import LOST, TrialResult, TrialSpec
 from trials.tasks.specs import ModelSpec, TaskSpec
 
@@ -157,19 +157,19 @@ def _work(pipe: Connection, index: int, count: int, room: int, model: ModelSpec,
         devices = torch.cuda.device_count()
         model = model.model_copy(update={"device": f"cuda:{index % devices}"})
         sharers = -(-count // devices)
-    executor: LocalExecutor | PackedExecutor
+    executor: SteppingExecutor
     executor = LocalExecutor(sharers=sharers) if room == 1 else PackedExecutor(room, sharers=sharers)
     with contextlib.suppress(EOFError, BrokenPipeError):  # then nobody is there any more
         if not _said(pipe, executor.start, model, task):
             return
         pipe.send(None)
         while True:
-            while not executor.busy or pipe.poll():
+            while not executor.is_busy or pipe.poll():
                 executor.submit(*pipe.recv())
             _said(pipe, _step, pipe, executor)
 
 
-def _step(pipe: Connection, executor: Any) -> None:
+def _step(pipe: Connection, executor: SteppingExecutor) -> None:
     for result in executor.step():
         pipe.send(result)
 

@@ -1,17 +1,17 @@
-"""Packed training: several configurations at once on one frozen base.
+"""Packed training: several configurations at once on one frozen base model.
 
-Each step takes every configuration's next batch. The rows of all batches together are cut into chunks of
-like length, whoever they belong to, so that little is padded; the joined model (`joining.py`) runs each
-chunk, and when all are through, each configuration clips, steps and decays by itself. What a configuration
-computes is what it computes alone: its batches, its losses and its steps are the same, up to rounding.
+Each step takes the next batch of every configuration. The rows of all batches together are cut into chunks of
+similar length, whatever configuration they belong to, so that little is padded. The joined model
+(`joined_model.py`) runs each chunk; after the last chunk, each configuration clips, steps and decays by itself. A
+configuration computes the same as when it is trained alone: its batches, losses and steps are equal up to rounding.
 Configurations enter and leave between steps.
 
-Layers below a configuration's lowest adapter are run once for each example and not again (`prefix_cache.py`),
-and of the last layer only what the head reads (`layer_gates.py`), in training and in evaluation.
+The layers below a configuration's lowest adapter are run once per example (`prefix_cache.py`), and the last layer
+only as far as the head reads it (`layer_gates.py`), in training and in evaluation.
 
-Memory grows with the chunk and not with the number of configurations, but for their own adapters and
-optimizers. How large a chunk is, and whether one more configuration fits, is told by a model of the memory
-(`memory_model.py`) and what is free. A chunk that does not fit all the same is halved, and the step repeated.
+Memory grows with the chunk and not with the number of configurations, except for their adapters and optimizers. A
+closed-form memory model (`memory_model.py`) and the free memory determine how large a chunk is, and whether one more
+configuration fits. A chunk that runs out of memory nevertheless is halved, and the step is repeated.
 """
 
 from __future__ import annotations
@@ -37,30 +37,32 @@ from trials.packing.prefix_cache import PrefixCache
 from trials.records import TrialResult, TrialSpec
 from trials.tasks.data import TaskData
 from trials.tasks.encoding import IGNORED, Encoded, collate
-from trials.training.failures import FAILURES, failure, out_of_memory
+from trials.training.failures import failure, is_out_of_memory
 from trials.training.length_batching import chunks, starting_cost, suited_tokens
-from trials.training.run import Run, alone, count_tokens, finish
+from trials.training.run import Run, count_tokens, train_batch, train_to_end
 
 _log = logging.getLogger(__name__)
 
-_NOBODY = -1
-"""The ticket of rows that are in no configuration's hands."""
-_SMALLEST = 64
-"""Tokens below which a chunk is not halved again: then memory is short for another reason."""
-_USED = 0.8
-"""The share of the free memory that a step may take: the model may be off by 15 %."""
-_WORTH = 4
-"""Chunks are divided by so much to let one more configuration in; below that it waits."""
+_NO_CONFIGURATION = -1
+"""The ticket of rows that only the base model runs."""
+_MIN_CHUNK_TOKENS = 64
+"""A chunk of this many tokens is not halved again: memory is then short for another reason."""
+_USABLE_MEMORY = 0.8
+"""The share of the free memory that a step may take: the memory model is off by up to 15 %."""
+_MAX_CHUNK_DIVISION = 4
+"""Chunks become at most this many times smaller for one more configuration; otherwise it waits."""
 
 
 class Pack:
-    """Configurations in training on one base; see the top of this file.
+    """The configurations in training on one base model; see the top of this file.
 
     Args:
-        base, data: of every configuration.
-        chunk_tokens: tokens of one forward pass, padding included, at most; by default what suits the device.
-        prefixes: where the states of frozen layers are kept; by default in memory alone.
-        sharers: packs in other processes that take from the same memory, this one included.
+        base: The base model of every configuration.
+        data: The task's data, encoded for the base model.
+        chunk_tokens: The maximum number of tokens of one forward pass, padding included; by default what suits the
+            device.
+        prefixes: The cache of the frozen layers' hidden states; by default in memory only.
+        sharers: The number of packs, in this and other processes, that use the same memory.
     """
 
     def __init__(
@@ -81,55 +83,36 @@ class Pack:
         self._joined: nn.Module | None = None
         self._frozen: dict[int, int] = {}
         self._own_frozen: dict[int, int] = {}
-        self.apart: set[int] = set()
-        """Tickets of configurations that the joined model could not run: each steps by itself."""
+        self.unjoined: set[int] = set()
+        """Tickets of configurations that the joined model failed to run: each of them steps by itself."""
         self.prefixes = prefixes or PrefixCache()
 
     def __len__(self) -> int:
         return len(self._runs)
 
     def fits(self, spec: TrialSpec) -> bool:
-        """Whether a configuration can train beside the others, in smaller chunks if need be.
+        """Return whether a configuration can train beside the present ones, in smaller chunks if necessary.
 
-        The first always may: it has to be tried.
+        An empty pack accepts every configuration, because only training shows that it does not fit.
         """
         free = self._free()
         if not self._runs or free is None:
             return True
         configs = [*self._configs(), spec.config]
-        least = max(self._most_tokens // _WORTH, self._longest)
-        return self._unallocated([spec.config]) + self._chunk_bytes(configs, least) <= _USED * free
-
-    def _configs(self) -> list[Config]:
-        return [run.spec.config for run in self._runs.values()]
-
-    def _free(self) -> int | None:
-        """Bytes for the next steps, without those that the cache of hidden states may still take."""
-        free = free_memory(self.base.device)
-        promised = max(0, self.prefixes.limit - self.prefixes.bytes)
-        return None if free is None else free // self._sharers - promised
-
-    def _unallocated(self, entering: Sequence[Config] = ()) -> float:
-        """What configurations that have made no step yet will take for themselves, in bytes."""
-        fresh = [run.spec.config for run in self._runs.values() if not run.stepped]
-        return sum(self.memory.own(config) for config in (*fresh, *entering))
-
-    def _chunk_bytes(self, configs: Sequence[Config], tokens: int) -> float:
-        memory = self.memory
-        return memory.kept(configs, tokens, self._longest) + memory.working(configs, tokens)
-
-    def _fit_chunks(self) -> None:
-        """The largest chunks that fit, up to what suits the device and has not failed before."""
-        free, self.chunk_tokens = self._free(), self._most_tokens
-        if free is None or not self._runs:
-            return
-        configs, room = self._configs(), _USED * free - self._unallocated()
-        while self.chunk_tokens // 2 >= _SMALLEST and self._chunk_bytes(configs, self.chunk_tokens) > room:
-            self.chunk_tokens //= 2
+        least = max(self._most_tokens // _MAX_CHUNK_DIVISION, self._longest)
+        try:
+            needed = self._unallocated([spec.config]) + self._chunk_bytes(configs, least)
+        except Exception:  # `enter` meets the same error and reports it as the trial's
+            return True
+        return needed <= _USABLE_MEMORY * free
 
     def enter(self, ticket: int, spec: TrialSpec) -> TrialResult | None:
-        """Let a configuration in. Its result comes back at once if it cannot be packed and so was trained
-        alone, or if it failed."""
+        """Add a configuration to the pack.
+
+        Returns:
+            None if the configuration is now in training. Its result if it failed, or if it cannot be packed and was
+            therefore trained to its end by itself.
+        """
         started = time.perf_counter()
         try:
             run = Run(self.base, self.data, spec)
@@ -138,59 +121,111 @@ class Pack:
                     raise CannotJoinError("the adapter mixes the rows of a batch, which a pack divides")
                 self._join({**self._runs, ticket: run})
             except CannotJoinError:
-                return finish(run)
-        except FAILURES as error:
-            return failure(error, self.base.device, time.perf_counter() - started)
-        self._runs[ticket] = run
-        run.forward = partial(self._logits, ticket)
-        self._fit_chunks()
+                return train_to_end(run)
+            self._runs[ticket] = run
+            run.forward = partial(self._logits, ticket)
+            self._fit_chunks()
+        except Exception as error:  # a trial's error, also one of our own code, must not end the others
+            result = failure(error, self.base.device, time.perf_counter() - started)
+            self._remove([ticket])
+            return result
         return None
 
     def run(self, spec: TrialSpec) -> TrialResult:
         """Train one configuration to its end, in a pack of its own."""
-        self._runs, self._own_frozen = {}, {}  # a run that was interrupted is still there
-        self._most_tokens = self._suited_tokens  # what did not fit before need not be this one
+        self._runs, self._own_frozen = {}, {}  # an interrupted run may be left over
+        self._most_tokens = (
+            self._suited_tokens
+        )  # an earlier configuration's shortage of memory is not this one's
         result = self.enter(0, spec)
         while result is None:
             result = self.advance().get(0)
         return result
 
     def advance(self) -> dict[int, TrialResult]:
-        """One step of every configuration; the results of those that ended with it."""
-        ended: dict[int, TrialResult] = {}
-        batches = {ticket: run.next_batch() or [] for ticket, run in self._runs.items()}
-        losses = self._together({t: batch for t, batch in batches.items() if t not in self.apart})
-        for ticket, run in self._runs.items():
-            try:
-                run.update(*(losses[ticket] if ticket in losses else alone(run, batches[ticket])))
-                if run.done:
-                    ended[ticket] = run.result()
-            except FAILURES as error:
-                ended[ticket] = failure(error, self.base.device, run.seconds)
-        if ended:
-            self._runs = {ticket: run for ticket, run in self._runs.items() if ticket not in ended}
-            self.apart -= ended.keys()
-            self._join(self._runs)
-            self._fit_chunks()
+        """Train one step of every configuration, and return the results of those that ended, by ticket.
+
+        An error that cannot be attributed to one configuration fails all configurations of the pack.
+        """
+        try:
+            ended = self._advance()
+        except Exception as error:
+            ended = {t: failure(error, self.base.device, run.seconds) for t, run in self._runs.items()}
+            self._runs, self.unjoined = {}, set()
         if not self._runs:
             self.prefixes.flush()
         return ended
 
-    def _together(self, batches: Mapping[int, Sequence[Encoded]]) -> dict[int, tuple[float, float]]:
-        """`_losses`, and if that fails, of each configuration by itself; what fails then too is set apart."""
+    def _advance(self) -> dict[int, TrialResult]:
+        ended: dict[int, TrialResult] = {}
+        batches = {ticket: run.next_batch() or [] for ticket, run in self._runs.items()}
+        losses = self._joined_losses({t: batch for t, batch in batches.items() if t not in self.unjoined})
+        for ticket, run in self._runs.items():
+            try:
+                run.update(*(losses[ticket] if ticket in losses else train_batch(run, batches[ticket])))
+                if run.done:
+                    ended[ticket] = run.result()
+            except Exception as error:  # as in `enter`
+                ended[ticket] = failure(error, self.base.device, run.seconds)
+        if ended:
+            self._remove(ended)
+        return ended
+
+    def _remove(self, tickets: Iterable[int]) -> None:
+        gone = set(tickets)
+        self._runs = {ticket: run for ticket, run in self._runs.items() if ticket not in gone}
+        self.unjoined -= gone
+        self._join(self._runs)
+        self._fit_chunks()
+
+    def _configs(self) -> list[Config]:
+        return [run.spec.config for run in self._runs.values()]
+
+    def _free(self) -> int | None:
+        """Return the bytes for the next steps, without those that the prefix cache may still take."""
+        free = free_memory(self.base.device)
+        reserved = max(0, self.prefixes.limit - self.prefixes.bytes)
+        return None if free is None else free // self._sharers - reserved
+
+    def _unallocated(self, entering: Sequence[Config] = ()) -> float:
+        """Return the bytes that configurations without a finished step will allocate for themselves."""
+        fresh = [run.spec.config for run in self._runs.values() if not run.stepped]
+        return sum(self.memory.own(config) for config in (*fresh, *entering))
+
+    def _chunk_bytes(self, configs: Sequence[Config], tokens: int) -> float:
+        memory = self.memory
+        return memory.kept(configs, tokens, self._longest) + memory.working(configs, tokens)
+
+    def _fit_chunks(self) -> None:
+        """Set the largest chunk that fits, up to what suits the device and has not run out of memory before."""
+        free, self.chunk_tokens = self._free(), self._most_tokens
+        if free is None or not self._runs:
+            return
+        configs, room = self._configs(), _USABLE_MEMORY * free - self._unallocated()
+        while (
+            self.chunk_tokens // 2 >= _MIN_CHUNK_TOKENS
+            and self._chunk_bytes(configs, self.chunk_tokens) > room
+        ):
+            self.chunk_tokens //= 2
+
+    def _joined_losses(self, batches: Mapping[int, Sequence[Encoded]]) -> dict[int, tuple[float, float]]:
+        """Return `_losses`; where the joined model fails, run its configurations one by one.
+
+        A configuration that fails there too is unjoined, so that its error is its own.
+        """
         try:
             return self._losses(batches) if batches else {}
-        except FAILURES:
+        except Exception:  # of any configuration: the loop below finds out which
             self._forget_gradients(batches)
         losses: dict[int, tuple[float, float]] = {}
         for ticket, batch in batches.items():
             try:
                 losses |= self._losses({ticket: batch})
-            except FAILURES as error:
+            except Exception as error:
                 self._forget_gradients([ticket])
                 family = self._runs[ticket].spec.config["family"]
-                _log.warning("trial %s (%s) goes on beside the pack: %s", ticket, family, error)
-                self.apart.add(ticket)
+                _log.warning("trial %s (%s) continues outside the pack: %s", ticket, family, error)
+                self.unjoined.add(ticket)
                 self._runs[ticket].forward = None
         return losses
 
@@ -206,16 +241,17 @@ class Pack:
         self._frozen = {ticket: min(own.values()) if together else n for ticket, n in own.items()}
 
     def _losses(self, batches: Mapping[int, Sequence[Encoded]]) -> dict[int, tuple[float, float]]:
-        """Forward and backward over all batches: by ticket, the mean loss and the share of the seconds.
+        """Run forward and backward over all batches; the gradients are left on the parameters.
 
-        The gradients are left on the parameters.
+        Returns:
+            By ticket, the mean loss of its batch and its share of the wall time, in seconds.
         """
         while True:
             started = time.perf_counter()
             try:
                 losses = self._pass(batches)
             except RuntimeError as error:
-                if not out_of_memory(error) or self.chunk_tokens <= _SMALLEST:
+                if not is_out_of_memory(error) or self.chunk_tokens <= _MIN_CHUNK_TOKENS:
                     raise
                 self._most_tokens = self.chunk_tokens = self.chunk_tokens // 2
                 self._forget_gradients(batches)
@@ -235,22 +271,22 @@ class Pack:
                 parameter.grad = None
 
     def _pass(self, batches: Mapping[int, Sequence[Encoded]]) -> dict[int, float]:
-        """Chunks hold configurations with the same number of frozen layers at the bottom."""
+        """Run the batches in groups of configurations with the same number of frozen lowest layers."""
         losses = dict.fromkeys(batches, torch.zeros((), device=self.base.device))
         for frozen in sorted({self._frozen[ticket] for ticket in batches}):
             members = {ticket: b for ticket, b in batches.items() if self._frozen[ticket] == frozen}
-            self._pass_of_like(members, frozen, losses)
+            self._pass_group(members, frozen, losses)
         return dict(zip(losses, torch.stack(list(losses.values())).tolist(), strict=True))
 
-    def _pass_of_like(
+    def _pass_group(
         self, batches: Mapping[int, Sequence[Encoded]], frozen: int, losses: dict[int, torch.Tensor]
     ) -> None:
         owners = [ticket for ticket, batch in batches.items() for _ in batch]
         examples = [example for batch in batches.values() for example in batch]
-        weights = {ticket: 1.0 / _learned(batch) for ticket, batch in batches.items()}
+        weights = {ticket: 1.0 / _target_count(batch) for ticket, batch in batches.items()}
         lengths = np.array([len(example["input_ids"]) for example in examples])
         for chunk in chunks(lengths, self.chunk_tokens, starting_cost(self.base.device)):
-            # A configuration's rows lie together, as the joined model wants them.
+            # The joined model requires that the rows of a configuration are contiguous.
             rows = sorted(chunk.tolist(), key=lambda i: owners[i])
             self._prepare(_parts([owners[i] for i in rows]), [examples[i] for i in rows], frozen)
             each = self._row_losses(collate([examples[i] for i in rows], self.data.tokenizer))
@@ -260,32 +296,32 @@ class Pack:
                 losses[ticket] = losses[ticket] + loss.detach()
 
     def _prepare(self, parts: list[tuple[int, slice]], examples: Sequence[Encoded], frozen: int) -> None:
-        """Set whose rows the next forward pass has, and bring what the frozen layers make of them."""
-        way, hidden = self._layer_schedule, None
+        """Set the owners of the next forward pass's rows, and the output of their frozen layers."""
+        schedule, hidden = self._layer_schedule, None
         if frozen:
-            stops = set(self._frozen.values())  # where one configuration begins, another goes on from
+            stops = set(self._frozen.values())  # layers above which other configurations start
             hidden = self.prefixes.get(examples, frozen, self._compute, stops)
         self._rows.parts = parts
-        way.start, way.hidden, way.stop = frozen, hidden, None
+        schedule.start, schedule.hidden, schedule.stop = frozen, hidden, None
 
     def _compute(
         self, examples: Sequence[Encoded], start: int, below: torch.Tensor | None, stop: int
     ) -> torch.Tensor:
-        """What the layers up to `stop` make of examples; of those before `start` it is in `below`."""
-        way = self._layer_schedule
-        self._rows.parts = [(_NOBODY, slice(0, len(examples)))]
-        way.start, way.hidden, way.stop = start, below, stop
+        """Return the output of the base model's layer `stop`, given that of layer `start` in `below`."""
+        schedule = self._layer_schedule
+        self._rows.parts = [(_NO_CONFIGURATION, slice(0, len(examples)))]
+        schedule.start, schedule.hidden, schedule.stop = start, below, stop
         inputs = self._inputs(collate(examples, self.data.tokenizer))
         inputs.pop("labels")
         with contextlib.suppress(EarlyExit):
             self._forward(inputs)
-        assert way.hidden is not None
-        return way.hidden
+        assert schedule.hidden is not None
+        return schedule.hidden
 
     def _logits(
         self, ticket: int, examples: Sequence[Encoded], inputs: Mapping[str, torch.Tensor]
     ) -> torch.Tensor:
-        """What a configuration answers, for its evaluation; `inputs` are the examples, collated."""
+        """Return the logits of a configuration for its evaluation; `inputs` are the collated examples."""
         self._prepare([(ticket, slice(0, len(examples)))], examples, self._frozen[ticket])
         return self._forward(inputs)
 
@@ -300,7 +336,7 @@ class Pack:
         return {name: tensor.to(self.base.device) for name, tensor in batch.items()}
 
     def _row_losses(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """The loss of each row, shape [rows]; of a language model, summed over its learned tokens."""
+        """Return the loss of each row, shape [rows]; for a language model, the sum over its target tokens."""
         inputs = self._inputs(batch)
         labels = inputs.pop("labels")
         logits = self._forward(inputs)
@@ -317,7 +353,7 @@ class Pack:
 
 
 def _parts(owners: Sequence[int]) -> list[tuple[int, slice]]:
-    """The contiguous rows of each owner, in order."""
+    """Return the contiguous rows of each owner, in order."""
     parts: list[tuple[int, slice]] = []
     for place, owner in enumerate(owners):
         if parts and parts[-1][0] == owner:
@@ -327,8 +363,8 @@ def _parts(owners: Sequence[int]) -> list[tuple[int, slice]]:
     return parts
 
 
-def _learned(batch: Sequence[Encoded]) -> int:
-    """What the mean loss of a batch is divided by: its examples, or its learned tokens."""
+def _target_count(batch: Sequence[Encoded]) -> int:
+    """Return the denominator of a batch's mean loss: its examples, or its target tokens."""
     first = batch[0]["labels"]
     if not isinstance(first, list):
         return len(batch)

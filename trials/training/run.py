@@ -24,7 +24,7 @@ from search_spaces.parameters.training import (
 )
 from search_spaces.parameters.types import Value
 from trials.base.model import Base, trainable_parameters
-from trials.records import CurvePoint, Part, Segment, TrialResult, TrialSpec, TrialStatus
+from trials.records import CurvePoint, PartialRun, Segment, TrialResult, TrialSpec, TrialStatus
 from trials.tasks.data import TaskData
 from trials.tasks.encoding import Encoded, collate
 from trials.training.checkpoint import TrainingState
@@ -60,10 +60,12 @@ class Run:
         self._started = time.perf_counter()
         config, fidelity = spec.config, spec.fidelity
         self.base, self.spec = base, spec
-        self.data = data.at_length(base.task, cut_length(config, base.task.max_length, spec.part))
+        self.data = data.at_length(
+            base.task, truncation_length(config, base.task.max_length, spec.partial_run)
+        )
         self._held_out = subset(self.data.splits["validation"], fidelity.eval_samples, seed=0)
         examples = subset(self.data.splits["train"], fidelity.train_samples, seed=0)
-        examples = subset(examples, part_size(len(examples), spec.part), seed=0)
+        examples = subset(examples, example_count(len(examples), spec.partial_run), seed=0)
         self.model = base.adapted(config, spec.seed)
         training_mode(self.model)
         self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
@@ -142,7 +144,7 @@ class Run:
 
         Where steps are still ahead, the state is saved if the spec says where.
         """
-        complete = self._step == self.steps and self.spec.part is None
+        complete = self._step == self.steps and self.spec.partial_run is None
         test_metrics = self._score(self.data.splits["test"]) if self.spec.score_test and complete else {}
         if not complete and self.spec.segment is not None and self.spec.segment.end is not None:
             self._state().save(self.spec.segment.end)
@@ -154,7 +156,8 @@ class Run:
             train_seconds=self._train_seconds,
             seconds=self.seconds,
             trainable_params=trainable_parameters(self.model),
-            share=self._step / self.steps,
+            steps_share=self._step / self.steps,
+            flops_share=self._step / self.steps,
         )
 
     def _state(self) -> TrainingState:
@@ -197,15 +200,15 @@ class Run:
         return scores
 
 
-def finish(run: Run) -> TrialResult:
-    """Train a run to its end, alone."""
+def train_to_end(run: Run) -> TrialResult:
+    """Train a run by itself until its last requested step, and return its result."""
     while (examples := run.next_batch()) is not None:
-        run.update(*alone(run, examples))
+        run.update(*train_batch(run, examples))
     return run.result()
 
 
-def alone(run: Run, examples: Sequence[Encoded]) -> tuple[float, float]:
-    """Forward and backward on one batch of a run: its loss, and the seconds it took."""
+def train_batch(run: Run, examples: Sequence[Encoded]) -> tuple[float, float]:
+    """Run forward and backward on one batch of a run; return its loss and the wall time in seconds."""
     tick = time.perf_counter()
     loss = training_step(run.model, collate(examples, run.data.tokenizer), run.base)
     return loss, time.perf_counter() - tick
@@ -272,7 +275,7 @@ def sequence_length(config: Mapping[str, Value]) -> int | None:
     return None if length is None else int(length)
 
 
-def cut_length(config: Mapping[str, Value], max_length: int, part: Part | None) -> int | None:
+def truncation_length(config: Mapping[str, Value], max_length: int, part: PartialRun | None) -> int | None:
     """Tokens after which a part's examples are cut, or None where the task alone decides."""
     length = sequence_length(config)
     if part is None or part.of != "length":
@@ -281,7 +284,7 @@ def cut_length(config: Mapping[str, Value], max_length: int, part: Part | None) 
     return max(math.ceil(part.share * whole - 1e-6), min(_SHORTEST, whole))
 
 
-def part_size(count: int, part: Part | None) -> int:
+def example_count(count: int, part: PartialRun | None) -> int:
     """Of so many training examples, those of a part."""
     if part is None or part.of != "data":
         return count

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from search_spaces.errors import InvalidInputError, Problem
 from search_spaces.families.framework.base import AdapterCost, Family
 from search_spaces.families.framework.peft_helpers import peft_task, trained_modules
 from search_spaces.model.gradient_flow import LayerGradients, gradients_in, layer_gradients, layers_apart
@@ -192,13 +193,14 @@ def composite_config(parts: Sequence[PlannedPart], shape: ModelShape, task: Task
     """The tuner's configuration.
 
     Raises:
-        ValueError: there is no part, and no head that could be trained instead.
+        InvalidInputError: There is no part, and no head that could be trained instead.
     """
     from search_spaces.tuners import CompositeConfig
 
     used = [part for part in parts if part.layers]
     if not used and not shape.head_modules:
-        raise ValueError("every part is off, and a language model has no head of its own to train")
+        what = "every part is off, and a language model has no head of its own to train"
+        raise InvalidInputError(Problem("space", what, "Switch on at least one part."))
     return CompositeConfig(
         task_type=peft_task(task),
         parts=[{"kind": part.kind, "targets": part.targets(shape), **part.settings(shape)} for part in used],

@@ -221,7 +221,7 @@ def test_four_bits_give_the_same_trial_on_every_processor(
             default_config(runner.base, "lora", epochs=2),
             seed=0,
             fidelity=Fidelity(train_samples=64, eval_samples=40, evaluations=2),
-            alone=alone_,
+            is_isolated=alone_,
         )
         one, two = runner.run(spec), other.run(spec)
         assert one.status == TrialStatus.COMPLETE, one.error

@@ -19,9 +19,10 @@ from search_spaces.errors import InvalidInputError
 from trials.execution import workers
 from trials.execution.errors import ExecutorError
 from trials.execution.executors import EXECUTORS, ProcessExecutor, make_executor
-from trials.execution.in_process import Executor, LocalExecutor
+from trials.execution.in_process import LocalExecutor
+from trials.execution.interface import Executor
 from trials.execution.runner import Runner
-from trials.records import Fidelity, Part, TrialSpec, TrialStatus
+from trials.records import Fidelity, PartialRun, TrialSpec, TrialStatus
 from trials.tasks.specs import ModelSpec, TaskSpec
 
 CONFIG = {
@@ -71,7 +72,7 @@ def test_results_come_back_with_their_tickets_and_the_same_numbers_everywhere(ex
 
 
 def test_a_trial_on_a_further_base_is_one_of_that_base(executor, setup, deep_model):
-    spec = replace(SPEC, part=Part("base", 0.5, str(deep_model)))
+    spec = replace(SPEC, partial_run=PartialRun("base", 0.5, str(deep_model)))
     executor.submit(8, spec)
     ticket, result = executor.next_result()
     assert (ticket, result.status) == (8, TrialStatus.PAUSED)
@@ -95,7 +96,7 @@ def test_stopping_twice_is_fine(executor, setup):
 
 
 def test_a_further_base_that_cannot_be_loaded_is_no_trials_failure(executor, tmp_path):
-    executor.submit(10, replace(SPEC, part=Part("base", 0.5, str(tmp_path))))
+    executor.submit(10, replace(SPEC, partial_run=PartialRun("base", 0.5, str(tmp_path))))
     with pytest.raises(InvalidInputError, match=r"model: .* has no tokenizer|no vocabulary") as caught:
         executor.next_result()
     assert caught.value.problems[0].where == "model"
@@ -107,11 +108,11 @@ def test_a_further_base_is_kept_as_the_sweeps_own(setup, deep_model, weights):
         pytest.importorskip("bitsandbytes")
     model, task = setup
     runner = Runner(ModelSpec(name=model.name, weights=weights), task)
-    result = runner.run(replace(SPEC, part=Part("base", 0.5, str(deep_model))))
+    result = runner.run(replace(SPEC, partial_run=PartialRun("base", 0.5, str(deep_model))))
     assert result.error is None
     here, there = (
         {(type(module), module.weight.dtype) for module in base.model.modules() if hasattr(module, "weight")}
-        for base in (runner.base, runner.on(str(deep_model))[0])
+        for base in (runner.base, runner.base_and_data(str(deep_model))[0])
     )
     assert here == there
     assert {dtype for _, dtype in here} >= {
@@ -129,7 +130,7 @@ def test_too_little_memory_for_a_further_base_is_no_trials_failure(setup, deep_m
     with pytest.raises(
         ExecutorError, match=f"not enough memory for the base '{deep_model}'; use fewer workers"
     ):
-        runner.run(replace(SPEC, part=Part("base", 0.5, str(deep_model))))
+        runner.run(replace(SPEC, partial_run=PartialRun("base", 0.5, str(deep_model))))
     assert runner.run(SPEC).status == TrialStatus.COMPLETE
 
 

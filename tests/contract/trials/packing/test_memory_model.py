@@ -51,7 +51,7 @@ def counted(runner: Runner, specs: Sequence[TrialSpec]) -> tuple[float, float] |
 
     pack._row_losses = noting
     pack.advance()
-    assert not pack.apart
+    assert not pack.unjoined
     bytes_, predicted = max(found)
     return predicted, float(bytes_)
 
@@ -238,7 +238,7 @@ def test_one_that_does_not_fit_waits_until_another_leaves(runner, monkeypatch):
     )
     executor = PackedExecutor(workers=3)
     executor.start(*setup)
-    pack: Pack = executor._runner.pack()
+    pack: Pack = executor.runner.pack()
     pack.prefixes.limit = 0
     configs = [s.config for s in specs]
     own, least = pack.memory.own(configs[0]), 512

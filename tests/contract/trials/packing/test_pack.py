@@ -16,7 +16,7 @@ from trials.packing.pack import Pack
 from trials.records import Fidelity, TrialResult, TrialStatus
 from trials.tasks.specs import ModelSpec, TaskSpec
 from trials.training.length_batching import chunks
-from trials.training.run import Run, finish
+from trials.training.run import Run, train_to_end
 
 
 def test_every_family_trains_in_a_pack_as_alone(runner):
@@ -53,11 +53,11 @@ def test_every_packable_family_keeps_losses_and_weights_for_a_hundred_steps(runn
     runs, together = dict(pack._runs), {}
     while len(pack):
         together.update(pack.advance())
-        assert not pack.apart
+        assert not pack.unjoined
     for ticket, s in specs.items():
         by_itself = Run(runner.base, runner.data, s)
         leave_zero(by_itself)
-        agree(finish(by_itself), together[ticket], rel=1e-5)
+        agree(train_to_end(by_itself), together[ticket], rel=1e-5)
         assert by_itself.steps == 104
         mine, theirs = learned(by_itself), learned(runs[ticket])
         gradients = root_mean_square_gradients(by_itself)
@@ -130,7 +130,7 @@ def test_a_mixed_pack_keeps_losses_and_weights_for_a_hundred_steps(runner):
         together.update(pack.advance())
     for ticket, s in enumerate(specs):
         by_itself = Run(runner.base, runner.data, s)
-        agree(finish(by_itself), together[ticket], rel=1e-5)
+        agree(train_to_end(by_itself), together[ticket], rel=1e-5)
         mine, theirs = (
             torch.cat([p.detach().ravel() for p in r.parameters]) for r in (by_itself, runs[ticket])
         )
@@ -183,7 +183,7 @@ def test_memory_that_runs_out_shrinks_the_chunks_and_loses_nothing(runner, monke
 
 def test_an_error_that_is_no_shortage_is_traced_to_its_configuration(runner, monkeypatch):
     specs = [spec(runner, "lora", 1), spec(runner, "ia3", 2)]
-    real = pack_module.alone
+    real = pack_module.train_batch
 
     def blamed(run: Run, examples: list) -> tuple[float, float]:
         if run.spec.config["family"] == "ia3":
@@ -193,7 +193,7 @@ def test_an_error_that_is_no_shortage_is_traced_to_its_configuration(runner, mon
     def broken(*_: object) -> torch.Tensor:
         raise RuntimeError("shapes do not fit")
 
-    monkeypatch.setattr(pack_module, "alone", blamed)
+    monkeypatch.setattr(pack_module, "train_batch", blamed)
     monkeypatch.setattr(Pack, "_row_losses", broken)
     complete, failed = packed(runner, specs, apart=True)
     assert failed.status == TrialStatus.FAILED
@@ -215,12 +215,12 @@ def test_one_that_the_joined_model_cannot_run_leaves_the_others_together(runner,
     for ticket, s in enumerate(specs):
         assert pack.enter(ticket, s) is None
     results = pack.advance()
-    assert pack.apart == {1}
+    assert pack.unjoined == {1}
     assert "ia3" in caplog.text
     while len(pack):
         results.update(pack.advance())
     assert sizes == [1, 1] + [2] * 11
-    assert not pack.apart
+    assert not pack.unjoined
     for ticket, s in enumerate(specs):
         agree(results[ticket], alone(runner, s), rel=1e-5)
 

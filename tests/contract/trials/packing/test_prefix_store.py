@@ -21,7 +21,7 @@ from trials.packing.prefix_store import PrefixStore, base_digest, example_key, p
 from trials.records import TrialResult
 from trials.tasks.encoding import Encoded
 from trials.tasks.specs import ModelSpec, TaskSpec
-from trials.training.run import Run, finish
+from trials.training.run import Run, train_to_end
 
 CPU = torch.device("cpu")
 WIDTH = 4
@@ -205,7 +205,7 @@ def run(runner: Runner, prefixes: PrefixCache) -> tuple[TrialResult, list[int], 
 def test_memory_disk_and_neither_agree(runner, tmp_path):
     """Exactly, where the states were computed in the same batches; else up to rounding."""
     s = spec(runner, "lora", 1, **{"lora.layers": 1})
-    alone = finish(Run(runner.base, runner.data, s))
+    alone = train_to_end(Run(runner.base, runner.data, s))
     kept, computed, weights = run(runner, PrefixCache())
     nothing, all_computed, _ = run(runner, PrefixCache(limit=0))
     made = store(tmp_path)
@@ -246,7 +246,7 @@ def test_the_executor_uses_the_folder_of_the_user(
     model = ModelSpec(name=str(tiny_model("bert")), precision="fp32")
     executor = PackedExecutor(workers=2)
     executor.start(model, TaskSpec(text="sentence", label="label", **named))
-    executor.submit(1, spec(executor._runner, "lora", 1, **{"lora.layers": 1}))
+    executor.submit(1, spec(executor.runner, "lora", 1, **{"lora.layers": 1}))
     assert executor.next_result()[1].metrics
     executor.stop()
     shards = list((tmp_path / "autotune" / "prefixes").rglob("*.safetensors"))

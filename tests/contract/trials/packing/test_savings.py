@@ -21,7 +21,7 @@ from trials.packing.pack import Pack
 from trials.packing.prefix_cache import PrefixCache
 from trials.tasks.encoding import collate
 from trials.tasks.specs import ModelSpec, TaskSpec
-from trials.training.run import Run, finish
+from trials.training.run import Run, train_to_end
 
 
 def test_products_are_those_of_peft():
@@ -65,7 +65,7 @@ def test_other_layers_than_plain_ones_are_left_to_peft(changes):
 def test_lora_in_its_forms(runner, changes):
     specs = [spec(runner, "lora", 1, **changes), spec(runner, "lora", 2)]
     for s, result in zip(specs, packed(runner, specs), strict=True):
-        agree(result, finish(Run(runner.base, runner.data, s)), rel=1e-5)
+        agree(result, train_to_end(Run(runner.base, runner.data, s)), rel=1e-5)
 
 
 def test_frozen_layers_are_counted_from_the_input(runner):
@@ -96,7 +96,7 @@ def test_each_example_passes_the_frozen_layers_once(runner):
         results.update(pack.advance())
     assert len(computed) == len(set(computed)) == 96 + 40
     for ticket, s in enumerate(specs):
-        agree(results[ticket], finish(Run(runner.base, runner.data, s)), rel=1e-5)
+        agree(results[ticket], train_to_end(Run(runner.base, runner.data, s)), rel=1e-5)
 
 
 def test_a_cache_that_is_full_changes_nothing_but_time(runner):
@@ -108,7 +108,7 @@ def test_a_cache_that_is_full_changes_nothing_but_time(runner):
     while len(pack):
         results.update(pack.advance())
     assert 10_000 < pack.prefixes.bytes <= 20_000
-    agree(results[0], finish(Run(runner.base, runner.data, s)), rel=1e-5)
+    agree(results[0], train_to_end(Run(runner.base, runner.data, s)), rel=1e-5)
 
 
 def test_configurations_with_other_frozen_layers_go_on_from_each_other(tiny_model, reviews, tmp_path):
@@ -136,7 +136,7 @@ def test_configurations_with_other_frozen_layers_go_on_from_each_other(tiny_mode
     assert len(passed) == len(set(passed))
     assert {(start, stop) for _, start, stop in passed} == {(0, 1), (1, 2), (2, 3)}
     for ticket, s in enumerate(specs):
-        agree(together[ticket], finish(Run(runner.base, runner.data, s)), rel=1e-5)
+        agree(together[ticket], train_to_end(Run(runner.base, runner.data, s)), rel=1e-5)
 
 
 def test_missing_states_begin_at_the_highest_layers_known():

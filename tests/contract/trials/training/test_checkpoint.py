@@ -18,7 +18,7 @@ from trials.packing.pack import Pack
 from trials.records import Fidelity, Segment, TrialResult, TrialSpec, TrialStatus
 from trials.tasks.specs import ModelSpec, TaskSpec
 from trials.training.checkpoint import TrainingState
-from trials.training.run import Run, finish
+from trials.training.run import Run, train_to_end
 
 SHARES = (0.1, 10**-0.5, 1.0)
 SHORT = Fidelity(train_samples=96, eval_samples=40, evaluations=3)
@@ -46,7 +46,7 @@ def in_stretches(runner: Runner, spec: TrialSpec, folder: Path) -> tuple[Run, li
     results = []
     for segment in stretches(folder):
         run = Run(runner.base, runner.data, replace(spec, segment=segment))
-        results.append(finish(run))
+        results.append(train_to_end(run))
         torch.manual_seed(12345)
     return run, results
 
@@ -59,10 +59,10 @@ def weights(run: Run) -> dict[str, torch.Tensor]:
 def test_every_family_goes_on_as_if_it_had_never_stopped(family: str, runner: Runner, tmp_path: Path) -> None:
     spec = TrialSpec(config_of(runner, family), seed=5, fidelity=SHORT)
     whole = Run(runner.base, runner.data, spec)
-    expected = finish(whole)
+    expected = train_to_end(whole)
     run, results = in_stretches(runner, spec, tmp_path)
     assert [r.status for r in results] == ["paused", "paused", "complete"]
-    assert [r.share for r in results] == pytest.approx([2 / 18, 6 / 18, 1.0])
+    assert [r.steps_share for r in results] == pytest.approx([2 / 18, 6 / 18, 1.0])
     for name, tensor in weights(whole).items():
         torch.testing.assert_close(weights(run)[name], tensor, rtol=0, atol=1e-6)
     assert results[-1].metrics == pytest.approx(expected.metrics, abs=1e-6)
@@ -81,7 +81,7 @@ def test_every_optimiser_and_schedule_goes_on(optimizer, schedule, runner, tmp_p
     changes = {"optimizer": optimizer, "schedule": schedule, "lora.dropout": 0.3, "lora.learning_rate": 1e-2}
     spec = TrialSpec(config_of(runner, "lora", **changes), seed=7, fidelity=SHORT)
     whole = Run(runner.base, runner.data, spec)
-    expected = finish(whole)
+    expected = train_to_end(whole)
     run, results = in_stretches(runner, spec, tmp_path)
     for name, tensor in weights(whole).items():
         torch.testing.assert_close(weights(run)[name], tensor, rtol=0, atol=1e-6)
@@ -181,5 +181,5 @@ def test_specs_and_results_survive_json() -> None:
     spec = TrialSpec({"family": "lora"}, segment=Segment(0.1, "a", "b"))
     assert TrialSpec.from_json(spec.to_json()) == spec
     assert TrialSpec.from_json(TrialSpec({"family": "lora"}).to_json()).segment is None
-    result = TrialResult(TrialStatus.PAUSED, share=0.1)
+    result = TrialResult(TrialStatus.PAUSED, steps_share=0.1)
     assert TrialResult.from_json(result.to_json()) == result

@@ -221,7 +221,7 @@ def test_what_is_measured_is_measured_alone(objectives, expected, tiny_model, re
     original = Runner.run
 
     def watch(runner: Runner, spec: TrialSpec) -> TrialResult:
-        asked.append(spec.alone)
+        asked.append(spec.is_isolated)
         return original(runner, spec)
 
     monkeypatch.setattr(Runner, "run", watch)

@@ -30,7 +30,7 @@ from search_spaces.errors import InvalidInputError
 from search_spaces.transfer import carry_over
 from tests.support.sweeps import SPACE, Watcher, run_and_kill, small_sweep
 from trials.base.model import choose_dtype
-from trials.records import Part
+from trials.records import PartialRun
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def test_what_was_spent_is_the_sum_of_what_each_base_takes(whole, on_bases):
         assert 0 < below < full
         complete = row.status == "complete"
         assert row.share == pytest.approx(below / full + complete)
-        assert prepared.share(Part("base", 0.5, name), row.config) == below / full
+        assert prepared.share(PartialRun("base", 0.5, name), row.config) == below / full
         assert prepared.share(None, row.config) == 1.0
     assert set(whole.trials["cost.train_flops"]) == {
         prepared.costs(c).train_flops for c in whole.trials["config"]

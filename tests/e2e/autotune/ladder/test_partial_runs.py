@@ -27,9 +27,9 @@ from autotune.trial_attributes import RUNGS
 from search_spaces.errors import InvalidInputError
 from tests.support.sweeps import SPACE, Watcher, run_and_kill, small_sweep
 from trials.base.model import load_base
-from trials.records import Fidelity, Part, TrialResult, TrialSpec, TrialStatus
+from trials.records import Fidelity, PartialRun, TrialResult, TrialSpec, TrialStatus
 from trials.tasks.data import load_task
-from trials.training.run import Run, cut_length, part_size
+from trials.training.run import Run, example_count, truncation_length
 
 KINDS = ("data", "length")
 LENGTH = 12
@@ -68,7 +68,7 @@ def test_what_was_spent_is_the_sum_of_the_rungs(of, whole):
         results.trials.itertuples(), read_ledger(results.folder, results.sweep), strict=True
     ):
         reached = promotion.promotion.candidates[trial.number].rung
-        parts = [Part(of, share) for share in rungs[: reached + 1] if share < 1]  # type: ignore[arg-type]
+        parts = [PartialRun(of, share) for share in rungs[: reached + 1] if share < 1]  # type: ignore[arg-type]
         each = [share_of(part, row.config, prepared.costs, results.sweep.task) for part in parts]
         assert all(0 < share < 1 for share in each)
         assert each == sorted(each)
@@ -174,7 +174,7 @@ def test_a_trial_that_fails_on_the_way_up_has_spent_what_it_was_asked_for(
     original = Run.update
 
     def diverging(run: Run, loss: float, seconds: float = 0.0) -> None:
-        full = run.spec.part is None and run.spec.config["family"] == "norm"
+        full = run.spec.partial_run is None and run.spec.config["family"] == "norm"
         original(run, float("nan") if full else loss, seconds)
 
     monkeypatch.setattr(Run, "update", diverging)
@@ -234,7 +234,7 @@ def loaded(tiny_model, reviews):
     return load_base(sweep.model, task, data), data
 
 
-def seen(loaded: Any, part: Part | None, **config: Any) -> list[tuple[int, ...]]:
+def seen(loaded: Any, part: PartialRun | None, **config: Any) -> list[tuple[int, ...]]:
     """The token ids of every example that a run trains on in its first epoch."""
     base, data = loaded
     given = {
@@ -248,7 +248,7 @@ def seen(loaded: Any, part: Part | None, **config: Any) -> list[tuple[int, ...]]
         "warmup": 0.0,
         **config,
     }
-    run = Run(base, data, TrialSpec(given, seed=0, part=part))
+    run = Run(base, data, TrialSpec(given, seed=0, partial_run=part))
     found = []
     while (batch := run.next_batch()) is not None:
         found += [tuple(example["input_ids"]) for example in batch]
@@ -258,7 +258,9 @@ def seen(loaded: Any, part: Part | None, **config: Any) -> list[tuple[int, ...]]
 
 
 def test_the_examples_of_a_rung_are_among_those_of_the_next(loaded):
-    low, middle, top = (seen(loaded, part) for part in (Part("data", 0.2), Part("data", 0.45), None))
+    low, middle, top = (
+        seen(loaded, part) for part in (PartialRun("data", 0.2), PartialRun("data", 0.45), None)
+    )
     assert len(low) == math.ceil(0.2 * len(top))
     assert len(middle) == math.ceil(0.45 * len(top))
     for below, above in ((low, middle), (middle, top)):
@@ -269,26 +271,28 @@ def test_the_examples_of_a_rung_are_among_those_of_the_next(loaded):
 
 def test_texts_are_cut_to_a_share_of_the_length_of_the_configuration(loaded):
     _, data = loaded
-    assert len(seen(loaded, Part("length", 0.8))) == len(data.splits["train"])
-    assert max(map(len, seen(loaded, Part("length", 0.8)))) == math.ceil(0.8 * LENGTH)
+    assert len(seen(loaded, PartialRun("length", 0.8))) == len(data.splits["train"])
+    assert max(map(len, seen(loaded, PartialRun("length", 0.8)))) == math.ceil(0.8 * LENGTH)
     assert max(map(len, seen(loaded, None))) == LENGTH
-    assert cut_length({}, 100, Part("length", 0.29)) == 29
-    assert cut_length({"sequence_length": 40}, 100, Part("length", 0.5)) == 20
-    assert cut_length({"sequence_length": 400}, 100, Part("length", 0.5)) == 50
-    assert cut_length({"sequence_length": 40}, 100, Part("data", 0.5)) == 40
-    assert cut_length({}, 100, Part("length", 0.01)) == 8
-    assert cut_length({}, 6, Part("length", 0.01)) == 6
-    assert cut_length({}, 100, None) is None
-    assert part_size(10, Part("data", 0.3)) == 3
-    assert part_size(10, Part("data", 0.01)) == 1
-    assert part_size(10, Part("length", 0.3)) == part_size(10, None) == 10
+    assert truncation_length({}, 100, PartialRun("length", 0.29)) == 29
+    assert truncation_length({"sequence_length": 40}, 100, PartialRun("length", 0.5)) == 20
+    assert truncation_length({"sequence_length": 400}, 100, PartialRun("length", 0.5)) == 50
+    assert truncation_length({"sequence_length": 40}, 100, PartialRun("data", 0.5)) == 40
+    assert truncation_length({}, 100, PartialRun("length", 0.01)) == 8
+    assert truncation_length({}, 6, PartialRun("length", 0.01)) == 6
+    assert truncation_length({}, 100, None) is None
+    assert example_count(10, PartialRun("data", 0.3)) == 3
+    assert example_count(10, PartialRun("data", 0.01)) == 1
+    assert example_count(10, PartialRun("length", 0.3)) == example_count(10, None) == 10
 
 
 def test_a_rung_of_the_length_costs_less_than_its_share_of_short_texts(tiny_model, reviews):
     sweep = scheduler(tiny_model, reviews, "length")
     prepared = prepare(sweep)
     config = prepared.space.defaults()[0]
-    low, high = (share_of(Part("length", s), config, prepared.costs, sweep.task) for s in (0.4, 0.4**0.5))
+    low, high = (
+        share_of(PartialRun("length", s), config, prepared.costs, sweep.task) for s in (0.4, 0.4**0.5)
+    )
     # Texts of all lengths up to the full one: the shorter of them are not cut at all.
     assert 0.4 < low <= high < 1
     assert share_of(None, config, prepared.costs, sweep.task) == 1.0
@@ -300,7 +304,7 @@ def test_a_space_with_sequence_lengths_has_each_cut(tiny_model, reviews):
     prepared = prepare(sweep)
     for length, cut in ((10, 8), (12, 9)):
         config = {**prepared.space.defaults()[0], "sequence_length": length}
-        share = share_of(Part("length", 0.75), config, prepared.costs, sweep.task)
+        share = share_of(PartialRun("length", 0.75), config, prepared.costs, sweep.task)
         lower = prepared.costs({**config, "sequence_length": cut}).train_flops
         assert share == lower / prepared.costs(config).train_flops
 
@@ -334,9 +338,9 @@ def test_another_kind_is_another_search(tiny_model, reviews):
 
 
 def test_the_spec_survives_json():
-    spec = TrialSpec({"family": "head"}, part=Part("data", 0.2))
+    spec = TrialSpec({"family": "head"}, partial_run=PartialRun("data", 0.2))
     assert TrialSpec.from_json(spec.to_json()) == spec
-    assert TrialSpec.from_json(TrialSpec({"family": "head"}).to_json()).part is None
+    assert TrialSpec.from_json(TrialSpec({"family": "head"}).to_json()).partial_run is None
 
 
 @pytest.mark.parametrize(("of", "said"), [("training", "after 65"), ("data", "with 65")])
@@ -346,7 +350,7 @@ def test_the_log_says_what_a_share_is_of(of, said, tiny_model, reviews):
     with PlainProgress(console) as watcher:
         watcher.sweep_started(sweep, [])
         watcher.trial_started(0, {"family": "head"}, seed=0)
-        paused = TrialResult(TrialStatus.PAUSED, metrics={"eval_loss": 0.5}, share=0.65)
+        paused = TrialResult(TrialStatus.PAUSED, metrics={"eval_loss": 0.5}, flops_share=0.65)
         watcher.trial_finished(0, paused, {}, on_front=False)
         watcher.progress(Progress(phase="search"))
     assert f"paused {said}" in console.file.getvalue()

@@ -134,7 +134,9 @@ def test_confirmations_are_marked_and_leave_the_stars_alone() -> None:
 def test_a_trial_on_a_rung_says_how_far_it_came() -> None:
     watcher = LiveProgress(Console(width=110, file=io.StringIO()))
     play(watcher)
-    watcher.trial_finished(3, TrialResult(TrialStatus.PAUSED, {"eval_loss": 0.6}, share=1 / 3), {}, False)
+    watcher.trial_finished(
+        3, TrialResult(TrialStatus.PAUSED, {"eval_loss": 0.6}, flops_share=1 / 3), {}, False
+    )
     watcher.progress(Progress("search", 4, 20, 1, 1, 0.2, {}, 62, 600, rungs=(4, 2, 1)))
     lines = screen(watcher)
     (paused,) = [line for line in lines if "ia3" in line]

@@ -204,7 +204,9 @@ def test_a_pack_of_one_repeats_itself_and_leaves_the_base_as_it_was(runners):
     _, fast = runners
     one = spec(fast, "lora", 3)
     assert fast.run(one).metrics == fast.run(one).metrics
-    assert fast.run(replace(one, alone=True)).metrics == fast.run(replace(one, alone=True)).metrics
+    assert (
+        fast.run(replace(one, is_isolated=True)).metrics == fast.run(replace(one, is_isolated=True)).metrics
+    )
     own = {id(m._form) for m in fast.base.model.modules() if isinstance(m, Int8Linear)}
     adapted = fast.base.adapted(one.config, 0)
     assert {id(m._form) for m in adapted.modules() if isinstance(m, Int8Linear)} == own

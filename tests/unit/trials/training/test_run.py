@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import FunctionType
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ from search_spaces.language.loader import load_space
 from search_spaces.parameters.training import OPTIMIZERS, TRAINING
 from tests.support.trials import COMMON, classification
 from trials.execution.runner import Runner
-from trials.records import Fidelity, TrialResult, TrialSpec, TrialStatus
+from trials.records import CurvePoint, FailureKind, Fidelity, TrialResult, TrialSpec, TrialStatus
 from trials.tasks.encoding import IGNORED
 from trials.tasks.specs import ModelSpec, TaskSpec
 from trials.training.evaluation import evaluate
@@ -121,6 +123,7 @@ def test_divergence_is_the_configurations_failure(runner):
     config = default_config(runner, "lora", **{"lora.learning_rate": 1e30, "lora.scale": 8.0})
     result = runner.run(TrialSpec(config, seed=0))
     assert result.status == TrialStatus.FAILED
+    assert result.failure == FailureKind.DIVERGED
     assert "loss became" in str(result.error)
     assert result.metrics == {}
 
@@ -140,13 +143,59 @@ def test_out_of_memory_is_the_configurations_failure(error, runner, monkeypatch)
     monkeypatch.setattr("trials.training.run.training_step", no_room)
     monkeypatch.setattr("trials.packing.pack.Pack._pass", no_room)
     for alone in (True, False):
-        result = runner.run(TrialSpec(strong(runner), seed=0, alone=alone))
+        result = runner.run(TrialSpec(strong(runner), seed=0, is_isolated=alone))
         assert result.status == TrialStatus.FAILED
         assert str(result.error).startswith("out of memory")
+        assert result.failure == FailureKind.OUT_OF_MEMORY
     assert runner.pack().chunk_tokens < before
     monkeypatch.undo()
     assert runner.run(TrialSpec(strong(runner), seed=0)).status == TrialStatus.COMPLETE
     assert runner.pack().chunk_tokens == before
+
+
+def _index_error(*args: object) -> float:
+    return [0.0][1]
+
+
+def _assertion_error(*args: object) -> float:
+    raise AssertionError("an invariant does not hold")
+
+
+@pytest.mark.parametrize("is_isolated", [True, False])
+@pytest.mark.parametrize("broken", [_index_error, _assertion_error])
+def test_an_error_of_our_own_code_fails_the_trial_with_its_traceback(
+    broken, is_isolated, runner, monkeypatch
+):
+    ours = FunctionType(broken.__code__, {**globals(), "__name__": "trials.training.run"})
+    monkeypatch.setattr("trials.training.run.Run.update", ours)
+    result = runner.run(TrialSpec(strong(runner), seed=0, is_isolated=is_isolated))
+    assert (result.status, result.failure) == (TrialStatus.FAILED, FailureKind.INTERNAL)
+    assert str(result.error).startswith("internal error (")
+    assert f"in {broken.__name__}" in str(result.traceback)
+    monkeypatch.undo()
+    assert runner.run(TrialSpec(strong(runner), seed=0)).status == TrialStatus.COMPLETE
+
+
+def test_an_error_of_a_library_is_a_rejection_of_the_configuration(runner, monkeypatch):
+    def mismatch(*args: object) -> float:
+        torch.nn.functional.one_hot(torch.tensor([-1]), num_classes=-2)
+        return 0.0
+
+    monkeypatch.setattr("trials.training.run.Run.update", mismatch)
+    result = runner.run(TrialSpec(strong(runner), seed=0))
+    assert (result.status, result.failure) == (TrialStatus.FAILED, FailureKind.REJECTED)
+    assert str(result.error).startswith("RuntimeError: ")
+    assert "in mismatch" in str(result.traceback)
+
+
+def test_a_full_disk_is_raised_and_not_recorded_as_a_failure(runner, monkeypatch):
+    def full(*args: object) -> float:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("trials.training.run.Run.update", full)
+    for is_isolated in (True, False):
+        with pytest.raises(OSError, match="No space left"):
+            runner.run(TrialSpec(strong(runner), seed=0, is_isolated=is_isolated))
 
 
 def test_an_interrupt_is_nobodys_failure(runner, monkeypatch):
@@ -157,7 +206,7 @@ def test_an_interrupt_is_nobodys_failure(runner, monkeypatch):
     monkeypatch.setattr("trials.training.run.Run.update", interrupted)
     for alone in (True, False):
         with pytest.raises(KeyboardInterrupt):
-            runner.run(TrialSpec({**strong(runner), "lora.layers": 1}, seed=0, alone=alone))
+            runner.run(TrialSpec({**strong(runner), "lora.layers": 1}, seed=0, is_isolated=alone))
     monkeypatch.undo()
     again = runner.run(TrialSpec(strong(runner), seed=0))
     assert again.metrics == expected.metrics
@@ -355,6 +404,24 @@ def test_a_smaller_subset_begins_a_larger_one():
 def test_records_survive_json():
     spec = TrialSpec({"family": "lora", "lora.rank": 4}, 7, Fidelity(10, 20, 2), True)
     assert TrialSpec.from_json(spec.to_json()) == spec
-    result = TrialResult(TrialStatus.FAILED, error="no")
-    assert TrialResult.from_json(result.to_json()) == result
+    result = TrialResult(
+        TrialStatus.FAILED,
+        curve=(CurvePoint(1, 2, {"eval_loss": 0.5}),),
+        error="no",
+        failure=FailureKind.DIVERGED,
+        traceback="Traceback",
+        steps_share=0.5,
+        flops_share=1.5,
+    )
+    assert TrialResult.from_json(json.loads(json.dumps(result.to_json()))) == result
     assert torch.nn.CrossEntropyLoss().ignore_index == IGNORED
+
+
+@pytest.mark.parametrize(("share", "steps_share"), [(0.25, 0.25), (1.5, 1.0)])
+def test_results_of_earlier_versions_are_read(share, steps_share):
+    stored = TrialResult(TrialStatus.PAUSED, error=None).to_json() | {"share": share, "unknown": 1}
+    for name in ("failure", "traceback", "steps_share", "flops_share"):
+        del stored[name]
+    assert TrialResult.from_json(stored) == TrialResult(
+        TrialStatus.PAUSED, steps_share=steps_share, flops_share=share
+    )
