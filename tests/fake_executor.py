@@ -17,11 +17,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from search_spaces.parameters.types import Configuration
-from trials.execution.in_process import Executor
+from trials.execution.interface import Executor
 from trials.records import LOST, CurvePoint, TrialResult, TrialSpec, TrialStatus
 from trials.tasks.metrics import METRICS, metrics_for
 from trials.tasks.specs import ModelSpec, TaskSpec
-from trials.training.run import evaluation_steps, part_size
+from trials.training.run import evaluation_steps, example_count
 
 Metrics = Callable[[Configuration, int, float], Mapping[str, float]]
 """(configuration, seed, share of the training done) -> metrics on the validation split."""
@@ -88,20 +88,20 @@ class FakeExecutor(Executor):
             return TrialResult(TrialStatus.COMPLETE, metrics=self._scores(spec, 0.0))
         if self._fails(spec):
             return TrialResult(TrialStatus.FAILED, error="it was made to fail", seconds=0.1)
-        examples = part_size(spec.fidelity.train_samples or _EXAMPLES, spec.part)
+        examples = example_count(spec.fidelity.train_samples or _EXAMPLES, spec.partial_run)
         batch_size, epochs = int(spec.config.get("batch_size", 16)), int(spec.config.get("epochs", 1))
         steps = epochs * math.ceil(examples / batch_size)
         begun = _read_progress(spec)
         until = 1.0 if spec.segment is None else spec.segment.until
         ended = min(steps, max(math.ceil(until * steps - 1e-6), begun + 1))
         self.steps_trained += ended - begun
-        whole = ended == steps and spec.part is None
+        whole = ended == steps and spec.partial_run is None
         if not whole and spec.segment is not None and spec.segment.end is not None:
             _write_progress(spec, spec.segment.end, ended)
         points = sorted(
             {s for s in evaluation_steps(steps, spec.fidelity.evaluations) if s < ended} | {ended}
         )
-        share_of_job = 1.0 if spec.part is None else spec.part.share
+        share_of_job = 1.0 if spec.partial_run is None else spec.partial_run.share
         curve = tuple(
             CurvePoint(
                 s, min(s * batch_size, epochs * examples), self._scores(spec, share_of_job * s / steps)
@@ -118,7 +118,8 @@ class FakeExecutor(Executor):
             seconds=0.1 + _SECONDS_PER_STEP * ended,
             peak_memory=2**20 * (1 + batch_size),
             trainable_params=1,
-            share=ended / steps,
+            steps_share=ended / steps,
+            flops_share=ended / steps,
         )
 
     def _scores(self, spec: TrialSpec, share: float) -> dict[str, float]:

@@ -10,7 +10,7 @@ from autotune.engine.sweep_run import run_sweep
 from autotune.results.sweep_tables import read_tables
 from tests.autotune.sweeps import small_sweep
 from tests.fake_executor import FakeExecutor
-from trials.records import Fidelity, Part, Segment, TrialResult, TrialSpec, TrialStatus
+from trials.records import Fidelity, PartialRun, Segment, TrialResult, TrialSpec, TrialStatus
 
 CONFIG = {"family": "lora", "lora.rank": 4, "lora.learning_rate": 1e-3, "epochs": 2, "batch_size": 16}
 FIDELITY = Fidelity(train_samples=160, evaluations=4)
@@ -44,7 +44,7 @@ def test_results_depend_on_configuration_and_seed_alone(run):
 def test_segments_do_together_what_one_run_does(run, tmp_path: Path):
     executor, end = FakeExecutor(), str(tmp_path / "states" / "0.safetensors")
     half = run(TrialSpec(CONFIG, 1, FIDELITY, segment=Segment(0.5, end=end)), executor)
-    assert (half.status, half.share) == (TrialStatus.PAUSED, 0.5)
+    assert (half.status, half.steps_share) == (TrialStatus.PAUSED, 0.5)
     assert executor.steps_trained == 10
     whole = run(TrialSpec(CONFIG, 1, FIDELITY, segment=Segment(1.0, start=end)), executor)
     assert whole == run(TrialSpec(CONFIG, 1, FIDELITY))
@@ -54,8 +54,8 @@ def test_segments_do_together_what_one_run_does(run, tmp_path: Path):
 
 
 def test_a_part_of_the_data_ends_paused(run):
-    result = run(TrialSpec(CONFIG, 1, FIDELITY, part=Part("data", 0.25)))
-    assert (result.status, result.share, result.curve[-1].step) == (TrialStatus.PAUSED, 1.0, 6)
+    result = run(TrialSpec(CONFIG, 1, FIDELITY, partial_run=PartialRun("data", 0.25)))
+    assert (result.status, result.steps_share, result.curve[-1].step) == (TrialStatus.PAUSED, 1.0, 6)
 
 
 def test_a_sweep_runs_on_it(tiny_model, reviews, tmp_path: Path):

@@ -105,8 +105,7 @@ def run_sweep(
 
 
 def _score_base(executor: Executor, prepared: PreparedSweep) -> dict[str, float]:
-    executor.submit(-1, TrialSpec(config={}, fidelity=prepared.sweep.fidelity))
-    _, result = executor.next_result()
+    result = executor.run(TrialSpec(config={}, fidelity=prepared.sweep.fidelity))
     if result.status != TrialStatus.COMPLETE:
         raise SweepFailedError(f"the base model cannot be scored: {result.error}")
     return result.metrics
