@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from transformers import BertConfig
 
-from autotune.sampler.candidates import Columns
+from autotune.sampler.candidates import EncodedSpace
 from search_spaces.costs.cost_model import CostModel, Workload
 from search_spaces.language.loader import load_space, preset_names
 from search_spaces.model.reader import read_shape
@@ -28,7 +28,7 @@ BLOCK = 1_000
 
 
 def drawn(shape: ModelShape, preset: str, count: int) -> list[Configuration]:
-    columns = Columns(load_space(preset, shape=shape).space)
+    columns = EncodedSpace(load_space(preset, shape=shape).space)
     return columns.configurations(columns.random(count, np.random.default_rng(0)))
 
 

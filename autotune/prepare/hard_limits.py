@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autotune.objectives import Objective
-from autotune.sampler.candidates import Columns
-from autotune.sampler.feasible_sampling import draw_within
+from autotune.sampler.candidates import EncodedSpace
+from autotune.sampler.feasible_sampling import draw_feasible
 from search_spaces.costs.cost_model import BYTES_PER_NUMBER, CostModel, Costs
 from search_spaces.errors import Problem
 from search_spaces.language.constraints import Comparison, Constraint
@@ -95,7 +95,7 @@ class HardLimits:
         return f"breaks {'; '.join(found)}" if found else None
 
     def impossible(
-        self, columns: Columns, nearest: Sequence[Configuration], rng: np.random.Generator
+        self, columns: EncodedSpace, nearest: Sequence[Configuration], rng: np.random.Generator
     ) -> list[Problem]:
         """What to say where no configuration was found that keeps all limits; `nearest` came nearest.
 
@@ -105,7 +105,7 @@ class HardLimits:
         broken = np.flatnonzero((self(nearest) > 0).any(axis=0))
         alone = []
         for j in broken:
-            draw = draw_within(columns, lambda configs, j=j: self(configs)[:, [j]], 1, rng)  # type: ignore[misc]
+            draw = draw_feasible(columns, lambda configs, j=j: self(configs)[:, [j]], 1, rng)  # type: ignore[misc]
             if not len(draw.rows):
                 alone.append(self._impossible_alone(int(j), draw.nearest))
         if alone:

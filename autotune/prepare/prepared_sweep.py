@@ -16,8 +16,8 @@ from autotune.prepare.base_rungs import BaseRungs
 from autotune.prepare.bound_base import bind_base
 from autotune.prepare.hard_limits import HardLimits
 from autotune.prepare.partial_runs import share_of
-from autotune.sampler.candidates import Columns
-from autotune.sampler.feasible_sampling import draw_within, sample_within
+from autotune.sampler.candidates import EncodedSpace
+from autotune.sampler.feasible_sampling import draw_feasible, sample_feasible
 from autotune.sweep.schema import Sweep
 from search_spaces.costs.cost_model import CostModel, Costs
 from search_spaces.errors import InvalidInputError
@@ -78,7 +78,7 @@ class PreparedSweep:
 
     def draw_inside(self, seed: int) -> Configuration:
         """A random configuration that keeps the limits; there is one, or the sweep could not begin."""
-        return sample_within(self.space, self.limits, 1, np.random.default_rng(seed))[0]
+        return sample_feasible(self.space, self.limits, 1, np.random.default_rng(seed))[0]
 
     def run_on(self, part: PartialRun | None, config: Configuration) -> Configuration:
         """What is trained where a configuration does a part of its job: the same on the part's model."""
@@ -170,8 +170,8 @@ def _probe(
         excess = limits(configs)
         configs = [config for config, row in zip(configs, excess, strict=True) if (row <= 0).all()]
         if len(configs) < _FEW_PROBES:
-            columns = Columns(space)
-            draw = draw_within(columns, limits, _FEW_PROBES, rng)
+            columns = EncodedSpace(space)
+            draw = draw_feasible(columns, limits, _FEW_PROBES, rng)
             if not configs and not len(draw.rows):
                 raise InvalidInputError(limits.impossible(columns, draw.nearest, rng))
             configs += columns.configurations(draw.rows)

@@ -1,6 +1,6 @@
-"""Expected hypervolume improvement where some objectives are known exactly.
+"""Expected hypervolume improvement (EHVI) where some objectives are known exactly.
 
-Everything is in MINIMISATION. Shapes: c candidates, m objectives, b boxes.
+All objectives are minimized. Shapes: c candidates, m objectives, b boxes.
 
 The improvement of a value vector Y over a front is the volume of the open region (not dominated by the
 front, below the reference) that Y dominates. Over the disjoint boxes (l, u] of that region it is
@@ -15,11 +15,11 @@ expected improvements,
     E (u - max(l, Y))^+ = E (u - Y)^+ - E (l - Y)^+ ,
     E (t - Y)^+ = s (z Phi(z) + phi(z)),  z = (t - mean) / s.
 
-A known objective has s = 0 and a deterministic factor. A Monte-Carlo estimate (qEHVI) would serve correlated
-objectives as well, but it is noisy, slower, and most of our objectives are known.
+A known objective has s = 0 and a deterministic factor. Rejected alternative: a Monte Carlo estimate (qEHVI) also
+covers correlated objectives, but it is noisy and slower, and most objectives here are known.
 
-The front should be made of posterior means at the observed points, not of the observations: with noise a
-lucky observation would otherwise raise the front above what is there and block its whole neighborhood.
+The front consists of posterior means at the observed points instead of the observations. Otherwise one observation
+with a favorable error moves the front beyond what is attainable and suppresses improvement in its neighborhood.
 """
 
 from __future__ import annotations
@@ -31,37 +31,44 @@ from scipy.special import ndtr
 Array = NDArray[np.float64]
 
 _CHUNK = 1_000_000
-"""Candidates times boxes evaluated at once, which bounds the memory at a few tens of MB."""
+"""Candidates times boxes per evaluation; bounds the memory to a few tens of MB."""
 
 _ROOT_2PI = float(np.sqrt(2.0 * np.pi))
 
 
 def expected_improvement(threshold: Array, mean: Array, std: Array) -> Array:
-    """E (threshold - Y)^+ for normal Y, broadcast over the arguments; std 0 means Y = mean.
+    """Return E (threshold - Y)^+ for Y ~ N(mean, std^2), the expected improvement of a minimized objective.
 
-    A threshold of -inf gives 0.
+    Args:
+        threshold: value to improve on, in the units of `mean`; -inf gives 0. The arguments broadcast.
+        mean: mean of Y.
+        std: standard deviation of Y; 0 means that Y equals `mean`.
+
+    Returns:
+        Expected improvements of the broadcast shape, never negative.
     """
     threshold, mean, std = np.broadcast_arrays(threshold, mean, std)
     gain = threshold - mean
     known = std <= 0
     scale = np.where(known, 1.0, std)
-    # Below -38 the density is 0 in double precision; the clip keeps -inf * 0 away.
+    # Below -38 the density is 0 in double precision; the clip prevents -inf * 0.
     z = np.clip(gain / scale, -40.0, None)
     normal = scale * (z * ndtr(z) + np.exp(-0.5 * z * z) / _ROOT_2PI)
     return np.maximum(np.where(known, gain, normal), 0.0)
 
 
 def expected_hypervolume_improvement(mean: Array, std: Array, lower: Array, upper: Array) -> Array:
-    """The expected hypervolume improvement of each candidate; for m = 1 it is the expected improvement.
+    """Return the expected hypervolume improvement of each candidate; for m = 1 it is the expected improvement.
 
     Args:
-        mean: shape [c, m].
-        std: shape [c, m], standard deviation of each objective, 0 where it is known exactly.
-        lower: shape [b, m], may be -inf; with `upper` from `front.box_decomposition`.
-        upper: shape [b, m].
+        mean: posterior means, shape [c, m].
+        std: posterior standard deviations, shape [c, m]; 0 where an objective is known exactly.
+        lower: lower corners of the boxes that the front does not dominate, shape [b, m], -inf allowed; with
+            `upper` as `autotune.pareto.box_decomposition` returns them.
+        upper: upper corners of these boxes, shape [b, m].
 
     Returns:
-        Shape [c], never negative.
+        Improvements of shape [c], never negative, in the product of the objectives' units.
     """
     improvements = np.empty(len(mean))
     step = max(1, _CHUNK // max(len(lower), 1))
@@ -75,7 +82,7 @@ def expected_hypervolume_improvement(mean: Array, std: Array, lower: Array, uppe
 
 
 def _factor(mean: Array, std: Array, lower: Array, upper: Array) -> Array:
-    """Shape [c, b]: E (u - max(l, Y))^+. Boxes share their bounds, so each distinct bound is met once."""
+    """Return E (u - max(l, Y))^+, shape [c, b]; boxes share bounds, so each distinct bound is evaluated once."""
     bounds, index = np.unique(np.concatenate([lower, upper]), return_inverse=True)
     gains = expected_improvement(bounds[None, :], mean[:, None], std[:, None])
     b = len(lower)
@@ -83,7 +90,17 @@ def _factor(mean: Array, std: Array, lower: Array, upper: Array) -> Array:
 
 
 def probability_within(mean: Array, std: Array, low: float | None, high: float | None) -> Array:
-    """P(low <= Y <= high) for normal Y of shape [c]; 0 or 1 where std is 0; None is no bound."""
+    """Return P(low <= Y <= high) for Y ~ N(mean, std^2).
+
+    Args:
+        mean: means, shape [c].
+        std: standard deviations, shape [c]; where 0, the probability is 0 or 1.
+        low: lower bound, or None for no bound.
+        high: upper bound, or None for no bound.
+
+    Returns:
+        Probabilities of shape [c].
+    """
     known = std <= 0
     scale = np.where(known, 1.0, std)
     probability = np.ones_like(mean)

@@ -1,8 +1,8 @@
-"""Configurations to choose from: start-up points, random ones, neighbors, and all of a small space.
+"""Candidate configurations: startup points, random points, neighbors, and the enumeration of a small space.
 
-`Columns` does in arrays what `SearchSpace` does one configuration at a time: conditions, grids and masks over
-many encoded rows at once. Encoded rows have shape [c, d] as `SearchSpace.encode` gives them; raw rows are the
-same without the conditions: every column has a value, and a parameter's conditions have yet to be applied.
+`EncodedSpace` applies conditions, grids and masks to many encoded rows at once, as `SearchSpace` does to one
+configuration. Encoded rows have shape [c, d] as `SearchSpace.encode` returns them, with NaN where a parameter is
+inactive. Raw rows have a value in every column: conditions are not applied yet.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from search_spaces.space import SearchSpace
 Array = NDArray[np.float64]
 
 _MAX_GRID = 1024
-"""A range with more values than this is as good as continuous: decoding rounds it anyway."""
+"""Ranges with more values than this are treated as continuous; decoding rounds them."""
 
 
-class Columns:
-    """The columns of an encoded space, ready for array work.
+class EncodedSpace:
+    """Vectorized sampling and perturbation of the encoded configurations of a space.
 
     Args:
-        space: a bound space.
-        fixed: values that every configuration shall have where the parameter is active.
+        space: a search space that is bound to a model.
+        fixed: values by parameter name that every configuration takes where the parameter is active; names
+            and values that the space does not have are ignored.
     """
 
     def __init__(self, space: SearchSpace, fixed: Mapping[str, Value] | None = None) -> None:
@@ -58,32 +59,41 @@ class Columns:
         ]
 
     def random(self, count: int, rng: np.random.Generator) -> Array:
-        """Encoded rows drawn as `SearchSpace.sample` draws configurations, shape [count, d]."""
+        """Draw encoded rows of shape [count, d], distributed as `SearchSpace.sample`."""
         return self._resolve(self.from_unit_cube(rng.random((count, len(self.space)))), rng)
 
-    def startup(self, start: int, count: int, seed: int) -> Array:
-        """Points `start` to `start + count` of a scrambled Sobol sequence, encoded, shape [count, d]."""
+    def sobol(self, start: int, count: int, seed: int) -> Array:
+        """Return points `start` to `start + count` of a scrambled Sobol sequence, encoded, shape [count, d]."""
         sobol = qmc.Sobol(max(len(self.space), 1), scramble=True, rng=seed)
         with warnings.catch_warnings():
-            # A count that is no power of two loses the balance of the last few points, which is fine here.
+            # A count that is not a power of two loses the balance of the last few points; acceptable here.
             warnings.simplefilter("ignore", UserWarning)
             units = sobol.random(start + count)[start:, : len(self.space)]
         return self._resolve(self.from_unit_cube(units), np.random.default_rng(seed))
 
     def neighbors(self, base: Array, count: int, step: float, rng: np.random.Generator) -> Array:
-        """`count` encoded rows, each a row of `base` [k, d] with one or two active parameters changed.
+        """Return random rows of `base`, each with one or two active parameters changed.
 
-        Ordered values move by a normal step of standard deviation `step`, at least to the next value of their
-        grid; nominal ones change to another choice. Parameters that become active by it are drawn anew.
+        Ordered values move by a normal step, at least to the next value of their grid. Nominal values change to
+        another choice. Parameters that become active are drawn at random.
+
+        Args:
+            base: encoded rows, shape [k, d].
+            count: number of neighbors.
+            step: standard deviation of the step, in units of the encoded range.
+            rng: source of randomness.
+
+        Returns:
+            Encoded rows of shape [count, d].
         """
-        return self.moved(base[rng.integers(len(base), size=count)], step, rng)
+        return self.perturb(base[rng.integers(len(base), size=count)], step, rng)
 
-    def moved(self, parents: Array, step: float, rng: np.random.Generator) -> Array:
-        """A neighbor of each row of `parents` [k, d], as `neighbors` makes them; shape [k, d]."""
+    def perturb(self, parents: Array, step: float, rng: np.random.Generator) -> Array:
+        """Return one neighbor of each encoded row of `parents` [k, d], as in `neighbors`; shape [k, d]."""
         count = len(parents)
         raw = np.where(np.isnan(parents), self.from_unit_cube(rng.random(parents.shape)), parents)
         movable = ~np.isnan(parents) & np.array([self._movable(j) for j in range(len(self.space))])
-        # The largest of random keys picks one column; the second, in half of the rows, another.
+        # The largest random key selects one column; in half of the rows the second largest selects another.
         keys = np.where(movable, rng.random(parents.shape), -1.0)
         picks = np.argsort(-keys, axis=1)[:, :2]
         twice = rng.random(count) < 0.5
@@ -91,11 +101,11 @@ class Columns:
             for j in range(len(self.space)):
                 rows = np.flatnonzero((picks[:, place] == j) & movable[:, j] & (twice if place else True))
                 if len(rows):
-                    raw[rows, j] = self._moved(j, raw[rows, j], step, rng)
+                    raw[rows, j] = self._perturb_column(j, raw[rows, j], step, rng)
         return self._resolve(raw, rng)
 
     def from_unit_cube(self, units: Array) -> Array:
-        """Raw rows at points of the unit cube; choices get equal shares of their coordinate."""
+        """Return raw rows at points of the unit cube, shape [c, d]; choices get equal shares of their axis."""
         raw = units.copy()
         for j, parameter in enumerate(self.space.parameters):
             if isinstance(parameter, Categorical):
@@ -107,7 +117,7 @@ class Columns:
         return raw
 
     def configurations(self, rows: Array) -> list[Configuration]:
-        """The configurations of encoded rows; `SearchSpace.decode` for rows whose conditions are applied."""
+        """Decode encoded rows of shape [c, d], whose conditions are applied, to c configurations."""
         configs: list[Configuration] = [{} for _ in rows]
         for j, parameter in enumerate(self.space.parameters):
             active = np.flatnonzero(~np.isnan(rows[:, j]))
@@ -126,7 +136,7 @@ class Columns:
         return configs
 
     def keys(self, rows: Array) -> list[bytes]:
-        """One key a row, equal for equal configurations; 10 decimals absorb the rounding of an encoding."""
+        """Return one key per encoded row, equal for equal configurations; 10 decimals absorb rounding."""
         whole = np.where(np.isnan(rows), np.inf, np.round(rows, 10)) + 0.0
         return [row.tobytes() for row in whole]
 
@@ -134,14 +144,14 @@ class Columns:
         grid = self._grids[j]
         return j not in self._fixed and (grid is None or len(grid) > 1)
 
-    def _moved(self, j: int, values: Array, step: float, rng: np.random.Generator) -> Array:
+    def _perturb_column(self, j: int, values: Array, step: float, rng: np.random.Generator) -> Array:
         grid = self._grids[j]
         if self.space.parameters[j].nominal:
             assert grid is not None
             return (values + rng.integers(1, len(grid), size=len(values))) % len(grid)
         moved = values + step * rng.standard_normal(len(values))
         low, high = self.space.parameters[j].unit_range
-        # Reflected at the ends, so that they do not collect the overshoot.
+        # Reflection at the bounds; clipping alone would accumulate probability there.
         moved = np.where(moved < low, 2 * low - moved, np.where(moved > high, 2 * high - moved, moved))
         moved = np.clip(moved, low, high)
         if grid is None:
@@ -151,7 +161,7 @@ class Columns:
         return grid[np.where(new == old, old + nudge, new)]
 
     def _resolve(self, raw: Array, rng: np.random.Generator) -> Array:
-        """Fixed values, grids, conditions and masks applied: raw rows become encoded ones."""
+        """Apply fixed values, grids, conditions and masks to raw rows, which gives encoded rows."""
         rows = raw.copy()
         for j, value in self._fixed.items():
             rows[:, j] = value
@@ -167,7 +177,7 @@ class Columns:
             for i in np.flatnonzero(off):
                 whole[i, rng.choice(switches)] = 1.0
             rows[off] = whole[off]
-        self._apply_conditions(rows)  # a switch that came on may have parameters of its own
+        self._apply_conditions(rows)  # a switch that was turned on may have parameters of its own
         return rows
 
     def _apply_conditions(self, rows: Array) -> None:
@@ -177,7 +187,7 @@ class Columns:
 
 
 def _grid(parameter: Parameter) -> Array | None:
-    """The encoded values of a parameter in ascending order, or None where it is (nearly) continuous."""
+    """Return the encoded values of a parameter in ascending order, or None if it is (nearly) continuous."""
     match parameter:
         case Categorical():
             return np.array([parameter.to_unit(choice) for choice in parameter.choices])
@@ -195,7 +205,7 @@ def _grid(parameter: Parameter) -> Array | None:
 
 
 def _rounded(parameter: Parameter, units: Array) -> Array:
-    """Units moved to the values of a grid too fine to be written out; others as they are."""
+    """Round encoded values to a grid that is too fine to enumerate; return other values unchanged."""
     match parameter:
         case Int(low=low, high=high, log=True):
             values = np.round(np.exp(np.log(low) + units * np.log(high / low)))
@@ -217,7 +227,7 @@ def _floats(parameter: Float, units: Array) -> Array:
 
 
 def _nearest(grid: Array, values: Array) -> NDArray[np.int_]:
-    """The index of the grid value nearest to each value."""
+    """Return the index of the grid value that is nearest to each value."""
     right = np.clip(np.searchsorted(grid, values), 1, max(len(grid) - 1, 1))
     if len(grid) == 1:
         return np.zeros(len(values), dtype=int)
@@ -225,8 +235,8 @@ def _nearest(grid: Array, values: Array) -> NDArray[np.int_]:
     return np.where(left_is_nearer, right - 1, right)
 
 
-def every_configuration(space: SearchSpace) -> Iterator[Configuration] | None:
-    """All configurations of a finite space, one by one, or None where a parameter is continuous."""
+def enumerate_configurations(space: SearchSpace) -> Iterator[Configuration] | None:
+    """Iterate over all configurations of a finite space; return None if a parameter is continuous."""
     choices: list[list[Value]] = []
     for parameter in space.parameters:
         match parameter:
@@ -241,10 +251,10 @@ def every_configuration(space: SearchSpace) -> Iterator[Configuration] | None:
                 choices.append([parameter.from_unit(k / count) for k in range(count + 1)])
             case _:
                 return None
-    return _walk(space, choices, 0, {})
+    return _enumerate(space, choices, 0, {})
 
 
-def _walk(
+def _enumerate(
     space: SearchSpace, choices: list[list[Value]], depth: int, config: Configuration
 ) -> Iterator[Configuration]:
     if depth == len(choices):
@@ -253,7 +263,7 @@ def _walk(
         return
     parameter = space.parameters[depth]
     if not parameter.active(config):
-        yield from _walk(space, choices, depth + 1, config)
+        yield from _enumerate(space, choices, depth + 1, config)
         return
     for value in choices[depth]:
-        yield from _walk(space, choices, depth + 1, {**config, parameter.name: value})
+        yield from _enumerate(space, choices, depth + 1, {**config, parameter.name: value})

@@ -1,10 +1,13 @@
-"""What a study says about the configurations of a space, as plain records for the sampler."""
+"""The trials of a study as records for the sampler.
+
+Shapes: n observed trials, m objectives, k constraints.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,12 +25,12 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Observation:
-    """What a trial's objectives are taken to be where they were not measured to the end.
+    """Objective values of a trial, with the variance of their errors.
 
     Args:
-        values: [m], in the study's units.
-        variances: [m], of their errors, minimized as the sampler does: of the logarithm where an objective is
-            logarithmic.
+        values: objective values in the study's units, shape [m].
+        variances: variances of the errors of the values, shape [m], in squared units of the minimized
+            objective: of the logarithm where an objective is logarithmic. 0 for a complete measurement.
     """
 
     values: Sequence[float]
@@ -35,92 +38,118 @@ class Observation:
 
 
 Observe = Callable[[FrozenTrial], Observation | Sequence[float] | None]
-"""A trial's objective values in the study's units, or None to leave it out."""
+"""A function that returns the objective values of a trial in the study's units, or None to leave it out."""
 
 
-def values_of_complete(trial: FrozenTrial) -> Sequence[float] | None:
+def completed_values(trial: FrozenTrial) -> Sequence[float] | None:
+    """Return the objective values of a completed trial, and None for any other trial."""
     return trial.values if trial.state == TrialState.COMPLETE else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class History:
-    """What the study says, in configurations of the space."""
+    """The trials of a study as configurations of a space, with the values that surrogates are fitted to.
+
+    Args:
+        configs: configurations of the n observed trials, whose values are finite.
+        values: their objective values in the study's units, shape [n, m].
+        variances: variances of their errors beside the common noise, shape [n, m]; see `Observation`.
+        constraints: their constraint values, shape [n, k]; at most 0 is feasible.
+        pending: configurations that are running and have no values yet.
+        failed: configurations that failed through their own fault.
+        seen: configurations of all trials: finished, running or waiting.
+        enqueued: the configurations among `seen` that were enqueued rather than proposed.
+        started: number of earlier trials that count as startup trials.
+        sequence_index: number of earlier trials that were not enqueued, the position in the startup sequence.
+    """
 
     configs: list[Configuration]
-    """Finished with finite values (and constraints): what the models learn from."""
     values: Array
-    """[n, m], in the study's units."""
     variances: Array
-    """[n, m], of the values beside the noise that all have, minimized; see `Observation`."""
     constraints: Array
-    """[n, k]; at most 0 is feasible."""
     pending: list[Configuration]
     failed: list[Configuration]
     seen: list[Configuration]
-    """Every configuration finished, running or waiting."""
     enqueued: list[Configuration]
-    """Those of them that were put into the queue and not proposed."""
-    earlier: int
-    """Earlier trials that count towards the start-up."""
-    rank: int
-    """Earlier trials that were not enqueued: the place in the start-up sequence."""
+    started: int
+    sequence_index: int
 
     @classmethod
-    def read(
-        cls,
-        study: Study,
-        trial: FrozenTrial,
-        space: SearchSpace,
-        observe: Observe,
-    ) -> History:
-        configs, values, variances, constraints = [], [], [], []
-        pending, failed, seen, enqueued = [], [], [], []
-        earlier = rank = 0
+    def read(cls, study: Study, trial: FrozenTrial, space: SearchSpace, observe: Observe) -> History:
+        """Read the other trials of a study.
+
+        Args:
+            study: the study.
+            trial: the trial to propose a configuration for; it is left out.
+            space: the space. Trials whose parameters it does not accept are left out.
+            observe: returns a trial's objective values.
+        """
+        reader = _Reader(space, observe)
         for other in study.get_trials(deepcopy=False):
-            if other.number == trial.number:
-                continue
-            queued = "fixed_params" in other.system_attrs
-            before = other.number < trial.number
-            rank += before and not queued
-            waiting = other.state == TrialState.WAITING
-            params = other.system_attrs["fixed_params"] if waiting and queued else other.params
-            config = {name: value for name, value in params.items() if name in space}
-            lost = other.user_attrs.get("status") == "lost"
-            earlier += before and not waiting and not lost
-            if space.problems(config):
-                continue
-            # A trial with parameters that are not ours is not repeated by repeating those that are.
-            if all(name in space or other.distributions[name].single() for name in other.params) and not lost:
-                seen.append(config)
-                if queued:
-                    enqueued.append(config)
-            if lost or waiting:
-                continue
-            if other.state == TrialState.FAIL or other.user_attrs.get("status") == "failed":
-                failed.append(config)
-                continue
-            # A running trial may already be known by what it reached so far, where `observe` says so.
-            observed = _observation(observe(other))
-            if observed is None:
-                if other.state == TrialState.RUNNING:
-                    pending.append(config)
-            elif all(map(math.isfinite, observed.values)):
-                configs.append(config)
-                values.append(list(observed.values))
-                variances.append(list(observed.variances))
-                constraints.append(_constraints(other))
+            if other.number != trial.number:
+                reader.add(other, is_earlier=other.number < trial.number)
         return cls(
-            configs,
-            np.array(values, dtype=float),
-            np.array(variances, dtype=float),
-            _table(constraints),
-            pending,
-            failed,
-            seen,
-            enqueued,
-            earlier,
-            rank,
+            configs=reader.configs,
+            values=np.array([list(o.values) for o in reader.observations], dtype=float),
+            variances=np.array([list(o.variances) for o in reader.observations], dtype=float),
+            constraints=_table(reader.constraints),
+            pending=reader.pending,
+            failed=reader.failed,
+            seen=reader.seen,
+            enqueued=reader.enqueued,
+            started=reader.started,
+            sequence_index=reader.sequence_index,
         )
+
+
+@dataclass
+class _Reader:
+    """Sorts trials into the lists of a `History`."""
+
+    space: SearchSpace
+    observe: Observe
+    configs: list[Configuration] = field(default_factory=list)
+    observations: list[Observation] = field(default_factory=list)
+    constraints: list[list[float]] = field(default_factory=list)
+    pending: list[Configuration] = field(default_factory=list)
+    failed: list[Configuration] = field(default_factory=list)
+    seen: list[Configuration] = field(default_factory=list)
+    enqueued: list[Configuration] = field(default_factory=list)
+    started: int = 0
+    sequence_index: int = 0
+
+    def add(self, trial: FrozenTrial, is_earlier: bool) -> None:
+        is_queued = "fixed_params" in trial.system_attrs
+        is_waiting = trial.state == TrialState.WAITING
+        is_lost = trial.user_attrs.get("status") == "lost"
+        self.sequence_index += is_earlier and not is_queued
+        self.started += is_earlier and not is_waiting and not is_lost
+        params = trial.system_attrs["fixed_params"] if is_waiting and is_queued else trial.params
+        config = {name: value for name, value in params.items() if name in self.space}
+        if self.space.problems(config):
+            return
+        # A trial with further parameters is not repeated by a configuration with equal parameters of the space.
+        is_whole = all(name in self.space or trial.distributions[name].single() for name in trial.params)
+        if is_whole and not is_lost:
+            self.seen.append(config)
+            if is_queued:
+                self.enqueued.append(config)
+        if not is_lost and not is_waiting:
+            self._add_outcome(trial, config)
+
+    def _add_outcome(self, trial: FrozenTrial, config: Configuration) -> None:
+        if trial.state == TrialState.FAIL or trial.user_attrs.get("status") == "failed":
+            self.failed.append(config)
+            return
+        # `observe` may return values for a running trial, from what it reached so far.
+        observed = _observation(self.observe(trial))
+        if observed is None:
+            if trial.state == TrialState.RUNNING:
+                self.pending.append(config)
+        elif all(map(math.isfinite, observed.values)):
+            self.configs.append(config)
+            self.observations.append(observed)
+            self.constraints.append(_constraints(trial))
 
 
 def _observation(observed: Observation | Sequence[float] | None) -> Observation | None:
@@ -130,7 +159,7 @@ def _observation(observed: Observation | Sequence[float] | None) -> Observation 
 
 
 def _constraints(trial: FrozenTrial) -> list[float]:
-    """A trial's constraint values; releases of optuna before 5 keep them in a system attribute alone."""
+    """Return a trial's constraint values; Optuna before version 5 stores them only in a system attribute."""
     found = getattr(trial, "constraints", None)
     if found is None:
         return list(trial.system_attrs.get("constraints") or ())
@@ -138,7 +167,7 @@ def _constraints(trial: FrozenTrial) -> list[float]:
 
 
 def _table(rows: list[list[float]]) -> Array:
-    """Shape [n, k] where every trial has the same k finite constraints, else [n, 0]."""
+    """Return shape [n, k] if every trial has the same number k of finite constraint values, else [n, 0]."""
     if len({len(row) for row in rows}) == 1 and np.isfinite(rows).all():
         return np.array(rows, dtype=float)
     return np.empty((len(rows), 0))

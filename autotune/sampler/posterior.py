@@ -1,8 +1,8 @@
-"""What the sampler believes: objectives turned to minimization, one model for each uncertain one, a front.
+"""The posterior of the objectives: one surrogate per uncertain objective, and the front of the posterior means.
 
-Shapes: n finished trials, p running ones, c candidates, m objectives, k constraints. Arrays named `outcomes`
-have m + k columns, in minimization and after the logarithm where an objective is logarithmic; a constraint
-is an outcome that must be at most 0 and gains nothing by being less.
+Shapes: n finished trials, p running trials, f failed trials, c candidates, d encoded dimensions, m objectives,
+k constraints. Arrays named `outcomes` have m + k columns: the objectives, minimized and after the logarithm where
+an objective is logarithmic, then the constraints, which are feasible at or below 0 and are not improved further.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ KnownObjective = Callable[[Mapping[str, Value]], float]
 Limit = tuple[float | None, float | None]
 
 _MARGIN = 0.25
-"""How far the reference lies beyond the worst value, as a share of the range.
+"""Distance of the reference point beyond the worst value, as a share of the range.
 
-The ends of a front of k points have their fair share with 1 / (k - 1) (Ishibuchi et al. 2018, "How to specify
-a reference point in hypervolume calculation"), and the fronts of a short search have about five. The
-habitual tenth left the ends of the fronts in `benchmarks/sampler_toy.py` unexplored.
+With 1 / (k - 1) the ends of a front of k points contribute as much as the other points (Ishibuchi et al. 2018, "How
+to specify a reference point in hypervolume calculation"), and fronts of a short search have about five points. The
+common share of 0.1 left the ends of the fronts in `benchmarks/sampler_toy.py` unexplored.
 """
 
 
 @dataclass(frozen=True)
-class Objectives:
-    """How a study's objectives are measured, and what is known of them beforehand.
+class StudyObjectives:
+    """The objectives of a study: directions, transformations, limits and known functions.
 
     Args:
-        signs: shape [m], 1 where the study minimizes and -1 where it maximizes.
-        known: objectives that cost nothing to compute, by index.
-        floors: objectives measured as log(max(value, floor)), by index.
-        limits: hard (min, max) in the study's own units, by index.
-        references: the worst value of interest in the study's own units, or None to derive it.
+        signs: 1 where the study minimizes and -1 where it maximizes, shape [m].
+        known: functions of a configuration for the objectives that need no trial, by objective index.
+        floors: floors of logarithmic objectives, log(max(value, floor)), by objective index.
+        limits: hard (min, max) in the study's units, by objective index.
+        references: for each objective the worst value of interest in the study's units, or None to derive it.
     """
 
     signs: Array
@@ -55,20 +55,20 @@ class Objectives:
         return len(self.signs)
 
     def minimized(self, values: Array, objective: int) -> Array:
-        """Values of one objective, any shape, from the study's units to ours."""
+        """Transform values of one objective, of any shape, from the study's units to minimization."""
         if objective in self.floors:
             values = np.log(np.maximum(values, self.floors[objective]))
         return np.asarray(self.signs[objective] * values, dtype=float)
 
     def known_outcomes(self, configs: Sequence[Mapping[str, Value]], columns: int) -> Array:
-        """Shape [c, columns]: the known objectives of configurations, NaN in every other column."""
+        """Compute the known objectives of c configurations, shape [c, columns], NaN in every other column."""
         outcomes = np.full((len(configs), columns), np.nan)
         for j, function in self.known.items():
             outcomes[:, j] = self.minimized(np.array([float(function(config)) for config in configs]), j)
         return outcomes
 
     def bounds(self, objective: int) -> Limit:
-        """The hard limit of an objective as (low, high) in our units; a constraint's is (None, 0)."""
+        """Return the hard limits (low, high) of an objective, minimized; those of a constraint are (None, 0)."""
         if objective >= len(self):
             return None, 0.0
         low, high = (
@@ -77,65 +77,65 @@ class Objectives:
         )
         return (low, high) if self.signs[objective] > 0 else (high, low)
 
-    def broken(self, known: Array) -> Mask:
-        """Shape [c, m]: which known objectives break their limit (or are no number) at each candidate."""
-        broken = np.zeros((len(known), len(self)), dtype=bool)
+    def violated(self, known: Array) -> Mask:
+        """Return which known objectives of each candidate violate their limit or are not finite, shape [c, m]."""
+        violated = np.zeros((len(known), len(self)), dtype=bool)
         for j in self.known:
-            broken[:, j] = ~np.isfinite(known[:, j]) | ~self._keeps(known[:, j], j)
-        return broken
+            violated[:, j] = ~np.isfinite(known[:, j]) | ~self._satisfies(known[:, j], j)
+        return violated
 
     def excess(self, known: Array) -> Array:
-        """Shape [c, m]: how far each known objective breaks its limit, relative to it; at most 0 inside."""
+        """Return the violation of each known limit relative to the limit, shape [c, m]; at most 0 if satisfied."""
         excess = np.full((len(known), len(self)), -1.0)
         for j in self.known:
             low, high = self.bounds(j)
-            values, broken = known[:, j], self.broken(known)[:, j]
+            values, violated = known[:, j], self.violated(known)[:, j]
             over = np.zeros(len(known))
             if low is not None:
                 over = np.maximum(over, (low - values) / max(abs(low), 1e-12))
             if high is not None:
                 over = np.maximum(over, (values - high) / max(abs(high), 1e-12))
-            # What the slack forgives is inside; what is broken is outside, however little.
+            # Consistent with `violated`: 0 within its slack, and positive for any violation.
             excess[:, j] = np.where(
-                broken, np.where(np.isfinite(values), np.maximum(over, 1e-12), np.inf), 0.0
+                violated, np.where(np.isfinite(values), np.maximum(over, 1e-12), np.inf), 0.0
             )
         return excess
 
     def feasible(self, outcomes: Array) -> Mask:
-        """Shape [n]: which rows keep every limit and every constraint."""
-        return np.all([self._keeps(outcomes[:, j], j) for j in range(outcomes.shape[1])], axis=0)
+        """Return which rows of `outcomes` satisfy every limit and every constraint, shape [n]."""
+        return np.all([self._satisfies(outcomes[:, j], j) for j in range(outcomes.shape[1])], axis=0)
 
-    def _keeps(self, values: Array, objective: int) -> Mask:
+    def _satisfies(self, values: Array, objective: int) -> Mask:
         low, high = self.bounds(objective)
-        # Slack of a few roundings: a limit read from a configuration's own cost must admit it.
+        # Slack for rounding: a limit that equals a configuration's own cost must admit it.
         slack = 1e-9 * np.maximum(np.abs(values), 1e-300)
-        keeps = np.ones(len(values), dtype=bool)
+        satisfied = np.ones(len(values), dtype=bool)
         if low is not None:
-            keeps &= values >= low - slack
+            satisfied &= values >= low - slack
         if high is not None:
-            keeps &= values <= high + slack
-        return keeps
+            satisfied &= values <= high + slack
+        return satisfied
 
 
 class Posterior:
-    """Models of everything uncertain, and the open region below the front they see.
+    """Surrogates of the uncertain objectives and constraints, conditioned on a study, and the front to improve.
 
     Args:
         objectives: the m objectives.
-        X: shape [n, d], n >= 1, encoded configurations of the finished trials.
-        outcomes: shape [n, m + k], finite.
-        X_pending: shape [p, d], configurations that are running now; the models take their own mean for
-            observed there (kriging believer), so that the next proposal goes elsewhere.
-        known_pending: shape [p, m + k], known objectives there, NaN for the rest.
-        X_failed: shape [f, d], configurations that failed through their own fault.
-        nominal: shape [d].
-        extra_noise: shape [n, m + k], variances in units of `outcomes` squared that come to a model's noise, as where
-            a trial was not trained to its end; None for none.
+        X: encoded configurations of the finished trials, shape [n, d], n >= 1.
+        outcomes: their outcomes, shape [n, m + k], finite.
+        X_pending: encoded configurations of the running trials, shape [p, d]. The surrogates are conditioned on
+            their own posterior mean there (kriging believer), so that the next proposal lies elsewhere.
+        known_pending: known objectives of the running trials, shape [p, m + k], NaN in the other columns.
+        X_failed: encoded configurations that failed through their own fault, shape [f, d].
+        nominal: which encoded columns are nominal, shape [d].
+        extra_noise: variances that are added to the noise of a surrogate, shape [n, m + k], in squared units of
+            `outcomes`, as for trials that did not train to the end; None for none.
     """
 
     def __init__(
         self,
-        objectives: Objectives,
+        objectives: StudyObjectives,
         X: Array,
         outcomes: Array,
         X_pending: Array,
@@ -158,34 +158,44 @@ class Posterior:
         labels = np.arange(len(X) + len(X_failed)) < len(X)
         self.feasibility = Feasibility.fit(np.concatenate([X, X_failed]), labels, nominal)
 
-        # The front that is to be improved: known values where known, posterior means elsewhere.
+        # The front to improve consists of known values where known, and of posterior means elsewhere.
         self._scale = np.maximum(outcomes.std(axis=0), 1e-12)
         self.rows = np.concatenate([X, X_pending])
         known = np.concatenate([outcomes, known_pending])
-        self.plug_in = self._posterior(self.rows, known)[0]
-        feasible = objectives.feasible(self.plug_in)
-        self.plug_in = self.plug_in[:, :m]
-        self.reference = _reference(outcomes[:, :m], self.plug_in[feasible], objectives)
-        self.lower, self.upper = box_decomposition(self.plug_in[feasible], self.reference)
-        members = np.flatnonzero(feasible)[non_dominated(self.plug_in[feasible])]
+        self.plug_in_values = self._posterior(self.rows, known)[0]
+        feasible = objectives.feasible(self.plug_in_values)
+        self.plug_in_values = self.plug_in_values[:, :m]
+        self.reference = _reference(outcomes[:, :m], self.plug_in_values[feasible], objectives)
+        self.lower, self.upper = box_decomposition(self.plug_in_values[feasible], self.reference)
+        members = np.flatnonzero(feasible)[non_dominated(self.plug_in_values[feasible])]
         self.front_rows = self.rows[members] if len(members) else self.rows
 
     def acquisition(self, X: Array, known: Array) -> Array:
-        """Shape [c]: expected hypervolume improvement x probability of success and of keeping the limits.
+        """Return the acquisition value of each candidate, larger is better.
+
+        It is the expected hypervolume improvement times the probability of feasibility: that the trial
+        succeeds and satisfies the limits of uncertain objectives (Gardner et al. 2014, "Bayesian optimization
+        with inequality constraints", eq. 6).
 
         Args:
-            X: shape [c, d], encoded candidates.
-            known: shape [c, m + k], their known objectives, NaN in the uncertain columns.
+            X: encoded candidates, shape [c, d].
+            known: their known objectives, shape [c, m + k], NaN in the uncertain columns.
+
+        Returns:
+            Shape [c], never negative.
         """
         mean, std = self._posterior(X, known)
         m = len(self._objectives)
         improvement = expected_hypervolume_improvement(mean[:, :m], std[:, :m], self.lower, self.upper)
-        return improvement * self._chance(X, mean, std)
+        return improvement * self._feasibility(X, mean, std)
 
     def uncertainty(self, X: Array, known: Array) -> Array:
-        """Shape [c]: the summed relative standard deviations, for when no improvement is in sight."""
+        """Return the sum of the relative standard deviations times the probability of feasibility, shape [c].
+
+        It replaces `acquisition` where every expected improvement is 0 in double precision.
+        """
         mean, std = self._posterior(X, known)
-        return (std / self._scale).sum(axis=1) * self._chance(X, mean, std)
+        return (std / self._scale).sum(axis=1) * self._feasibility(X, mean, std)
 
     def _posterior(self, X: Array, known: Array) -> tuple[Array, Array]:
         mean, std = known.copy(), np.zeros_like(known)
@@ -193,20 +203,20 @@ class Posterior:
             mean[:, j], std[:, j] = process.predict(X)
         return mean, std
 
-    def _chance(self, X: Array, mean: Array, std: Array) -> Array:
-        chance = self.feasibility.probability(X)
+    def _feasibility(self, X: Array, mean: Array, std: Array) -> Array:
+        probability = self.feasibility.probability(X)
         for j in self.processes:
             low, high = self._objectives.bounds(j)
             if low is not None or high is not None:
-                chance = chance * probability_within(mean[:, j], std[:, j], low, high)
-        return chance
+                probability = probability * probability_within(mean[:, j], std[:, j], low, high)
+        return probability
 
 
 def _without_outliers(values: Array, front: Mask) -> Array:
-    """Bad outliers (a diverged run) moved to Tukey's fence, so that they do not set the scale of the model.
+    """Clip bad outliers, such as diverged runs, to Tukey's fence, so that they do not set the surrogate's scale.
 
-    The fence never cuts off a point of the observed front: its cheap end may be far worse than the rest in
-    quality and is a finding all the same.
+    Points of the observed front are not clipped: the cheap end of a front may have much worse quality than the
+    rest.
     """
     low, high = np.quantile(values, [0.25, 0.75])
     if high <= low:
@@ -214,10 +224,10 @@ def _without_outliers(values: Array, front: Mask) -> Array:
     return np.minimum(values, max(high + 1.5 * (high - low), values[front].max()))
 
 
-def _reference(outcomes: Array, front: Array, objectives: Objectives) -> Array:
-    """Shape [m]: given, or the worst value seen (outliers fenced) plus a quarter of the range.
+def _reference(outcomes: Array, front: Array, objectives: StudyObjectives) -> Array:
+    """Return the reference point, shape [m]: the user's, or the worst observed value plus a margin.
 
-    What lies beyond a hard limit is worth nothing, so the range ends there.
+    Values beyond a hard limit have no worth, so the range ends at the limit.
     """
     seen = np.concatenate([outcomes, front])
     worst, best = seen.max(axis=0), seen.min(axis=0)
@@ -226,10 +236,10 @@ def _reference(outcomes: Array, front: Array, objectives: Objectives) -> Array:
         if limit is not None and limit > best[j]:
             worst[j] = min(worst[j], limit)
     span = worst - best
-    # One value alone spans nothing; any positive margin lets it count.
+    # A single value has no range; any positive margin gives it a volume.
     margin = np.where(span > 0, _MARGIN * span, np.maximum(_MARGIN * np.abs(worst), 1e-6))
     reference = worst + margin
-    for j, given in enumerate(objectives.references):
-        if given is not None:
-            reference[j] = objectives.minimized(np.array(given), j)
+    for j, value in enumerate(objectives.references):
+        if value is not None:
+            reference[j] = objectives.minimized(np.array(value), j)
     return np.asarray(reference)

@@ -1,4 +1,7 @@
-"""The choice of one configuration, given the history of a study: a start-up point, or the best candidate."""
+"""The proposal of one configuration, given the history of a study: a startup point or the best candidate.
+
+Shapes: c candidates, d encoded dimensions, m objectives, k constraints.
+"""
 
 from __future__ import annotations
 
@@ -10,44 +13,54 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from autotune.sampler.candidates import Columns, every_configuration
-from autotune.sampler.feasible_sampling import Excess, draw_within
+from autotune.sampler.candidates import EncodedSpace, enumerate_configurations
+from autotune.sampler.feasible_sampling import Excess, draw_feasible
 from autotune.sampler.history import History
-from autotune.sampler.posterior import Objectives, Posterior
+from autotune.sampler.posterior import Posterior, StudyObjectives
 from search_spaces.parameters.types import Configuration
 from search_spaces.space import SearchSpace
 
 Array = NDArray[np.float64]
 
-_ATTEMPTS = 4096
-"""Configurations tried before giving up on finding one that is new and within the limits."""
+_MAX_ATTEMPTS = 4096
+"""Configurations tried before the search for one that is new and within the limits ends."""
 
 _STEPS = (0.2, 0.1, 0.05, 0.02, 0.01)
-"""The shrinking steps of the local search, in units of the encoded range."""
+"""Decreasing step sizes of the local search, in units of the encoded range."""
 
 _LOCAL_STARTS = 6
+"""Candidates from which the local search continues after each step size."""
 
-_ENOUGH = 32
-"""Where fewer candidates than this keep the limits, more are looked for inside."""
+_MIN_CANDIDATES = 32
+"""With fewer feasible candidates than this, more are drawn by `draw_feasible`."""
 
 
 @dataclass(frozen=True)
-class Pool:
-    """Candidates that may be proposed."""
+class Candidates:
+    """Candidate configurations that satisfy the known limits.
+
+    Args:
+        configs: the c configurations.
+        rows: their encoding, shape [c, d].
+        known: their known outcomes, shape [c, m + k], NaN in the uncertain columns.
+    """
 
     configs: list[Configuration]
     rows: Array
-    """[c, d], encoded."""
     known: Array
-    """[c, m + k], known outcomes, NaN elsewhere."""
 
-    def best(self, scores: Array, count: int) -> tuple[Pool, Array]:
-        """The candidates with the largest scores, best first."""
+    def take(self, indices: NDArray[np.int_]) -> Candidates:
+        """Return the candidates at the given indices."""
+        return Candidates([self.configs[i] for i in indices], self.rows[indices], self.known[indices])
+
+    def best(self, scores: Array, count: int) -> tuple[Candidates, Array]:
+        """Return the `count` candidates with the largest scores, best first, and their scores."""
         order = np.argsort(-scores, kind="stable")[:count]
-        return Pool([self.configs[i] for i in order], self.rows[order], self.known[order]), scores[order]
+        return self.take(order), scores[order]
 
-    def plus(self, other: Pool) -> Pool:
-        return Pool(
+    def joined(self, other: Candidates) -> Candidates:
+        """Return these candidates followed by the others."""
+        return Candidates(
             self.configs + other.configs,
             np.concatenate([self.rows, other.rows]),
             np.concatenate([self.known, other.known]),
@@ -55,79 +68,92 @@ class Pool:
 
 
 @dataclass
-class Search:
-    """The choice of one configuration. `exhausted` becomes True where only a repetition was left.
+class Proposer:
+    """Proposes one configuration.
 
-    `constraints` gives the excess of configurations over what all of them must keep, beside the limits of
-    known objectives.
+    Args:
+        space: the search space.
+        columns: the encoded space.
+        objectives: the objectives of the study.
+        history: the trials of the study.
+        rng: source of randomness.
+        constraints: hard constraints on configurations beside the limits of known objectives.
+        is_exhausted: set to True if every configuration has been proposed and one is repeated.
     """
 
     space: SearchSpace
-    columns: Columns
-    objectives: Objectives
+    columns: EncodedSpace
+    objectives: StudyObjectives
     history: History
     rng: np.random.Generator
     constraints: Excess | None = None
-    exhausted: bool = False
+    is_exhausted: bool = False
 
     @cached_property
     def seen(self) -> set[bytes]:
-        """Keys of what must not be proposed again."""
+        """Keys of the configurations that are not proposed again."""
         return set(self.columns.keys(self.space.encode(self.history.seen)))
 
-    def spread(self, seed: int, defaults: bool) -> Configuration:
-        """The study's place in the sequence of defaults, then Sobol points, without what limits forbid."""
+    def startup_point(self, seed: int, defaults: bool) -> Configuration:
+        """Return the study's next feasible point of the startup sequence.
+
+        Args:
+            seed: seed of the scrambled Sobol sequence.
+            defaults: whether the sequence begins with the default configuration of each family.
+        """
         taken = set(self.columns.keys(self.space.encode(self.history.enqueued)))
-        place = tried = 0
+        index = tried = 0
         for rows, configs in self._sequence(seed, defaults):
-            broken = self._broken(configs, self._known(configs))
-            for config, key, out in zip(configs, self.columns.keys(rows), broken, strict=True):
-                if out or key in taken:
+            infeasible = self._infeasible(configs, self._known(configs))
+            for config, key, is_infeasible in zip(configs, self.columns.keys(rows), infeasible, strict=True):
+                if is_infeasible or key in taken:
                     continue
                 taken.add(key)
-                if place == self.history.rank and key not in self.seen:
+                if index == self.history.sequence_index and key not in self.seen:
                     return config
-                place += 1
+                index += 1
             tried += len(rows)
-            if tried > _ATTEMPTS or place > self.history.rank:
+            if tried > _MAX_ATTEMPTS or index > self.history.sequence_index:
                 break
-        pool = self._some(self.columns.random(256, self.rng))
+        pool = self._at_least_one(self.columns.random(256, self.rng))
         return pool.configs[int(self.rng.integers(len(pool.configs)))]
 
     def _sequence(self, seed: int, defaults: bool) -> Iterator[tuple[Array, list[Configuration]]]:
         if defaults and not self.columns.fixed:
-            # As they are written down, not through their encoding, which would cost them a rounding.
+            # Not decoded from their encoding, which would round them.
             yield self.space.encode(self.space.defaults()), self.space.defaults()
         start, count = 0, 64
         while True:
-            rows = self.columns.startup(start, count, seed)
+            rows = self.columns.sobol(start, count, seed)
             yield rows, self.columns.configurations(rows)
             start, count = start + count, 2 * count
 
-    def best(self, n_candidates: int) -> Configuration:
-        """The candidate with the largest acquisition: global candidates first, then a local search.
+    def maximize_acquisition(self, n_candidates: int) -> Configuration:
+        """Return the candidate with the largest acquisition value: global candidates, then a local search.
 
-        Not with the largest acquisition per FLOP of its trial, as when time is short (Snoek, Larochelle and Adams
-        2012, section 3.2): on a surrogate of 595 recorded trials this brought more trials and, for the same FLOPs,
-        a worse front.
+        Rejected alternative: the acquisition value per FLOP of the trial (Snoek, Larochelle and Adams 2012, section
+        3.2). On a surrogate of 595 recorded trials it ran more trials and found a worse front for the same FLOPs.
+
+        Args:
+            n_candidates: number of random candidates; half as many neighbors of the front come with them.
         """
         posterior = self._posterior()
         rows = self.columns.random(n_candidates, self.rng)
         near = self.columns.neighbors(posterior.front_rows, n_candidates // 2, _STEPS[0], self.rng)
-        pool = self._some(np.concatenate([near, rows]))
-        if len(pool.configs) < _ENOUGH:
-            pool = self._distinct(pool.plus(self._allowed(self._inside(_ENOUGH))))
+        pool = self._at_least_one(np.concatenate([near, rows]))
+        if len(pool.configs) < _MIN_CANDIDATES:
+            pool = self._distinct(pool.joined(self._feasible(self._draw_feasible(_MIN_CANDIDATES))))
         score = posterior.acquisition
         if not score(pool.rows, pool.known).max() > 0:
-            # No improvement in sight in double precision: go where least is known.
+            # Every expected improvement is 0 in double precision: explore instead.
             score = posterior.uncertainty
         pool, scores = pool.best(score(pool.rows, pool.known), _LOCAL_STARTS)
         for step in _STEPS:
             rows = self.columns.neighbors(pool.rows, max(n_candidates // 8, 1), step, self.rng)
-            fresh = self._allowed(rows)
-            if fresh.configs:
-                scores = np.concatenate([scores, score(fresh.rows, fresh.known)])
-                pool, scores = pool.plus(fresh).best(scores, _LOCAL_STARTS)
+            new = self._feasible(rows)
+            if new.configs:
+                scores = np.concatenate([scores, score(new.rows, new.known)])
+                pool, scores = pool.joined(new).best(scores, _LOCAL_STARTS)
         return pool.configs[0]
 
     def _posterior(self) -> Posterior:
@@ -149,8 +175,8 @@ class Search:
             configs, len(self.objectives) + self.history.constraints.shape[1]
         )
 
-    def _allowed(self, rows: Array, repeat: bool = False) -> Pool:
-        """The candidates among encoded rows that are within the known limits and, unless `repeat`, new."""
+    def _feasible(self, rows: Array, repeat: bool = False) -> Candidates:
+        """Return the distinct feasible candidates among encoded rows; unless `repeat`, only new ones."""
         unique: dict[bytes, int] = {}
         for i, key in enumerate(self.columns.keys(rows)):
             if repeat or key not in self.seen:
@@ -158,83 +184,85 @@ class Search:
         rows = rows[list(unique.values())]
         configs = self.columns.configurations(rows)
         known = self._known(configs)
-        keep = np.flatnonzero(~self._broken(configs, known))
-        return Pool([configs[i] for i in keep], rows[keep], known[keep])
+        return Candidates(configs, rows, known).take(np.flatnonzero(~self._infeasible(configs, known)))
 
-    def _broken(self, configs: Sequence[Configuration], known: Array) -> NDArray[np.bool_]:
-        """Shape [c]: which configurations break a limit of a known objective or a constraint."""
-        broken = np.asarray(self.objectives.broken(known).any(axis=1))
+    def _infeasible(self, configs: Sequence[Configuration], known: Array) -> NDArray[np.bool_]:
+        """Return which configurations violate a limit of a known objective or a constraint, shape [c]."""
+        infeasible = np.asarray(self.objectives.violated(known).any(axis=1))
         if self.constraints is None or not len(configs):
-            return broken
-        return broken | np.asarray((self.constraints(configs) > 0).any(axis=1))
+            return infeasible
+        return infeasible | np.asarray((self.constraints(configs) > 0).any(axis=1))
 
     def _excess(self, configs: Sequence[Configuration]) -> Array:
-        """Shape [c, m + k']: the excess over limits and constraints."""
+        """Return the violations of the m known limits and the k' constraints, shape [c, m + k']."""
         excess = self.objectives.excess(self._known(configs))
         if self.constraints is None:
             return excess
         return np.concatenate([excess, self.constraints(configs)], axis=1)
 
-    def _inside(self, count: int) -> Array:
-        """Random rows that keep limits and constraints, wherever they hide; none if none are found."""
-        return draw_within(self.columns, self._excess, count, self.rng).rows
+    def _draw_feasible(self, count: int) -> Array:
+        """Draw encoded rows that satisfy limits and constraints; no row if none is found."""
+        return draw_feasible(self.columns, self._excess, count, self.rng).rows
 
-    def _distinct(self, pool: Pool) -> Pool:
+    def _distinct(self, pool: Candidates) -> Candidates:
         first = sorted(
             dict(reversed([(key, i) for i, key in enumerate(self.columns.keys(pool.rows))])).values()
         )
-        return Pool([pool.configs[i] for i in first], pool.rows[first], pool.known[first])
+        return pool.take(np.array(first, dtype=int))
 
-    def _some(self, rows: Array) -> Pool:
-        """At least one candidate: from `rows`, else by looking harder, else a repetition.
+    def _at_least_one(self, rows: Array) -> Candidates:
+        """Return at least one candidate: from `rows`, else from a wider search, else a repeated configuration.
 
         Raises:
-            ValueError: no configuration within the hard limits was found.
+            ValueError: No configuration within the hard limits was found.
         """
-        pool = self._allowed(rows)
+        pool = self._feasible(rows)
         if pool.configs:
             return pool
-        pool = self._allowed(self._inside(2 * _ENOUGH))
+        pool = self._feasible(self._draw_feasible(2 * _MIN_CANDIDATES))
         if pool.configs:
             return pool
         history = self.history
-        past = self._allowed(self.space.encode(history.configs + history.pending), repeat=True)
-        everything = every_configuration(self.space)
+        past = self._feasible(self.space.encode(history.configs + history.pending), repeat=True)
+        pool = self._search_everywhere(past)
+        if pool.configs:
+            return pool
+        self.is_exhausted = True
+        repeated = past if past.configs else self._feasible(rows, repeat=True)
+        if not repeated.configs:
+            raise self._no_feasible_error(rows)
+        return repeated
+
+    def _search_everywhere(self, past: Candidates) -> Candidates:
+        """Enumerate a finite space; in another one, draw many random rows and neighbors of past candidates."""
+        everything = enumerate_configurations(self.space)
         if everything is not None:
             fixed = self.columns.fixed.items()
             matching = (c for c in everything if all(c.get(name, value) == value for name, value in fixed))
-            looked = list(itertools.islice(matching, len(self.seen) + _ATTEMPTS))
-            pool = self._allowed(self.space.encode(looked))
-        else:
-            more = [self.columns.random(_ATTEMPTS, self.rng)]
-            if past.configs:
-                more += [self.columns.neighbors(past.rows, 256, step, self.rng) for step in _STEPS]
-            pool = self._allowed(np.concatenate(more))
-        if pool.configs:
-            return pool
-        self.exhausted = True
-        again = past if past.configs else self._allowed(rows, repeat=True)
-        if not again.configs:
-            raise self._out_of_limits(rows)
-        return again
+            enumerated = list(itertools.islice(matching, len(self.seen) + _MAX_ATTEMPTS))
+            return self._feasible(self.space.encode(enumerated))
+        more = [self.columns.random(_MAX_ATTEMPTS, self.rng)]
+        if past.configs:
+            more += [self.columns.neighbors(past.rows, 256, step, self.rng) for step in _STEPS]
+        return self._feasible(np.concatenate(more))
 
-    def _out_of_limits(self, rows: Array) -> ValueError:
-        nearest = draw_within(self.columns, self._excess, 1, self.rng).nearest
+    def _no_feasible_error(self, rows: Array) -> ValueError:
+        nearest = draw_feasible(self.columns, self._excess, 1, self.rng).nearest
         configs = nearest + self.columns.configurations(rows)
-        broken = self.objectives.broken(self._known(configs)).sum(axis=0)
-        if not broken.any():
+        violations = self.objectives.violated(self._known(configs)).sum(axis=0)
+        if not violations.any():
             assert self.constraints is not None
             excess = self.constraints(configs)
             j = int((excess > 0).sum(axis=0).argmax())
             return ValueError(
-                f"constraints: found no configuration that keeps constraint {j}; the nearest of {len(configs)} "
-                f"breaks it by {100 * excess[:, j].min():.3g} % of its limit; relax it or widen the space"
+                f"constraints: found no configuration that satisfies constraint {j}; the nearest of {len(configs)} "
+                f"violates it by {100 * excess[:, j].min():.3g} % of its limit; relax it or widen the space"
             )
-        j = int(broken.argmax())
+        j = int(violations.argmax())
         values = [float(self.objectives.known[j](config)) for config in configs]
         low, high = self.objectives.limits.get(j, (None, None))
         return ValueError(
-            f"limits: found no configuration within the limits of objective {j} (min {low}, max {high}); it "
-            f"ran from {min(values):g} to {max(values):g} over {len(configs)} of them; relax the limit or "
-            "widen the space"
+            f"limits: found no configuration within the limits of objective {j} (min {low}, max {high}); its "
+            f"values ranged from {min(values):g} to {max(values):g} over {len(configs)} configurations; relax the "
+            "limit or widen the space"
         )

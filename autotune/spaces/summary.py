@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from autotune.sampler.candidates import Columns
+from autotune.sampler.candidates import EncodedSpace
 from search_spaces.costs.batched import AdapterGroups
 from search_spaces.families import REGISTRY
 from search_spaces.families.framework.base import TaskType, refusal
@@ -98,7 +98,7 @@ def view_space(
         return SpaceView(name, loaded, None, {}, None)
     space = loaded.space
     rng = np.random.default_rng(0)
-    columns = Columns(space)
+    columns = EncodedSpace(space)
     groups = AdapterGroups(shape)
     drawn = columns.configurations(columns.random(_DRAWN, rng))
     drawn_parameters = _parameters(groups, drawn)
@@ -121,9 +121,9 @@ def families_of(space: SearchSpace) -> list[str]:
     return [str(choice) for choice in family.choices]
 
 
-def of_family(space: SearchSpace, family: str) -> Columns:
+def of_family(space: SearchSpace, family: str) -> EncodedSpace:
     """The space with its family fixed, ready to be drawn from."""
-    return Columns(space, {"family": family})
+    return EncodedSpace(space, {"family": family})
 
 
 def describe(parameter: Parameter) -> dict[str, Any]:

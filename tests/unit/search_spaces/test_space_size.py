@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autotune.sampler.candidates import every_configuration
+from autotune.sampler.candidates import enumerate_configurations
 from search_spaces.language.loader import load_space
 from search_spaces.parameters.types import Categorical, Float, Int, LayerMask, Parameter, TopLayers
 from search_spaces.space import SearchSpace
@@ -18,7 +18,7 @@ SWITCH = (False, True)
 
 
 def listed(space: SearchSpace) -> int:
-    every = every_configuration(space)
+    every = enumerate_configurations(space)
     assert every is not None
     return len({tuple(sorted(config.items())) for config in every})
 
@@ -150,7 +150,7 @@ def test_counted_is_listed(space: SearchSpace) -> None:
 @settings(max_examples=50, deadline=None, derandomize=True)
 @given(spaces())
 def test_every_configuration_is_listed_once(space: SearchSpace) -> None:
-    every = every_configuration(space)
+    every = enumerate_configurations(space)
     found = all_of(space, 10_000)
     assert every is not None
     assert found is not None

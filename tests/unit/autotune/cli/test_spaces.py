@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from autotune.cli.app import QUIETING, app
 from autotune.figures.space_costs import plot_space_costs
-from autotune.sampler.candidates import every_configuration
+from autotune.sampler.candidates import enumerate_configurations
 from autotune.scaffold.model_shape import shape_of_model
 from autotune.spaces.costs import QUANTILES, strip, view_costs
 from autotune.spaces.summary import presets, view_space
@@ -154,7 +154,7 @@ def test_a_finite_space_is_counted_exactly(bert: Path, shape: ModelShape, tmp_pa
     file = tmp_path / "finite.yaml"
     file.write_text(FINITE)
     found = asked("spaces", "--model", bert, "--space", file)
-    every = every_configuration(load_space(file, shape=shape).space)
+    every = enumerate_configurations(load_space(file, shape=shape).space)
     assert every is not None
     configs = list(every)
     assert found["size"] == found["discrete_combinations"] == len(configs)

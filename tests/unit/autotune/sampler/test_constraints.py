@@ -16,8 +16,8 @@ from autotune.engine.sweep_run import run_sweep
 from autotune.objectives import Objective
 from autotune.prepare.hard_limits import HardLimits, limits_of
 from autotune.prepare.prepared_sweep import prepare
-from autotune.sampler.candidates import Columns
-from autotune.sampler.feasible_sampling import draw_within, sample_within, total_excess
+from autotune.sampler.candidates import EncodedSpace
+from autotune.sampler.feasible_sampling import draw_feasible, sample_feasible, total_excess
 from autotune.sampler.pareto_sampler import ParetoSampler
 from autotune.sweep.schema import Sweep, load_sweep
 from search_spaces.costs.cost_model import CostModel, Workload
@@ -104,7 +104,7 @@ def test_a_region_of_one_in_a_million_is_sampled_at_once() -> None:
     # The product of eight uniform numbers exceeds 0.6 with p = 2.5e-7 (an Erlang tail: -log 0.6 = 0.511).
     rng = np.random.default_rng(0)
     started = time.process_time()
-    configs = sample_within(RARE, within(0.6), 64, rng)
+    configs = sample_feasible(RARE, within(0.6), 64, rng)
     seconds = time.process_time() - started
     assert min(map(rare, configs)) >= 0.6
     assert len({config_key(config) for config in configs}) == 64
@@ -115,7 +115,7 @@ def test_a_region_of_one_in_a_million_is_sampled_at_once() -> None:
 
 def test_where_there_is_room_the_draws_are_rejection() -> None:
     rng = np.random.default_rng(0)
-    configs = sample_within(RARE, lambda c: np.array([[0.5 - x["x0"]] for x in c]), 400, rng)
+    configs = sample_feasible(RARE, lambda c: np.array([[0.5 - x["x0"]] for x in c]), 400, rng)
     values = np.array([float(config["x0"]) for config in configs])
     assert values.min() >= 0.5
     # Uniform on [0.5, 1]: five standard errors of the mean, 5 · 0.144 / 20.
@@ -125,14 +125,14 @@ def test_where_there_is_room_the_draws_are_rejection() -> None:
 def test_conditions_between_families_are_crossed() -> None:
     # A LoRA has at least 128 parameters here, (IA)³ 64; the head none at all.
     found = limits("trainable_params <= 100", "trainable_params >= 1")
-    configs = sample_within(LOADED.space, found, 10, np.random.default_rng(0))
+    configs = sample_feasible(LOADED.space, found, 10, np.random.default_rng(0))
     assert {config["family"] for config in configs} == {"ia3"}
     assert all(1 <= COSTS(config).trainable_params <= 100 for config in configs)
 
 
 def test_two_constraints_that_pull_apart() -> None:
     found = limits("trainable_params >= 5000", "train_flops <= 70%", "epochs = 4", "lora.rank <= 7")
-    configs = sample_within(LOADED.space, found, 20, np.random.default_rng(0))
+    configs = sample_feasible(LOADED.space, found, 20, np.random.default_rng(0))
     for config in configs:
         assert COSTS(config).trainable_params >= 5000
         assert COSTS(config).train_flops <= 0.7 * COSTS.full_fine_tuning_flops(4)
@@ -142,23 +142,23 @@ def test_two_constraints_that_pull_apart() -> None:
 
 def test_the_impossible_says_how_near_it_came() -> None:
     found = limits("inference_flops <= 1000")
-    with pytest.raises(ValueError, match=r"the nearest breaks one by \d"):
-        sample_within(LOADED.space, found, 1, np.random.default_rng(0))
-    draw = draw_within(Columns(LOADED.space), found, 4, np.random.default_rng(0))
+    with pytest.raises(ValueError, match=r"the nearest violates one by \d"):
+        sample_feasible(LOADED.space, found, 1, np.random.default_rng(0))
+    draw = draw_feasible(EncodedSpace(LOADED.space), found, 4, np.random.default_rng(0))
     assert draw.rows.shape == (0, len(LOADED.space))
-    (problem,) = found.impossible(Columns(LOADED.space), draw.nearest, np.random.default_rng(0))
+    (problem,) = found.impossible(EncodedSpace(LOADED.space), draw.nearest, np.random.default_rng(0))
     smallest = COSTS({"family": "head"}).inference_flops
     assert problem.where == "space.constraints[0]"
     assert f"the smallest found is {smallest:,.4g}" in problem.what
     apart = limits("lora.rank >= 2", "trainable_params >= 4000", "trainable_params <= 3000")
-    draw = draw_within(Columns(LOADED.space), apart, 4, np.random.default_rng(0))
+    draw = draw_feasible(EncodedSpace(LOADED.space), apart, 4, np.random.default_rng(0))
     assert not len(draw.rows)
     rng = np.random.default_rng(0)
-    whats = [problem.what for problem in apart.impossible(Columns(LOADED.space), draw.nearest, rng)]
+    whats = [problem.what for problem in apart.impossible(EncodedSpace(LOADED.space), draw.nearest, rng)]
     assert any("together with the other limits" in what for what in whats)
     much = limits("trainable_params >= 1000%")
-    draw = draw_within(Columns(LOADED.space), much, 4, np.random.default_rng(0))
-    assert "the largest found is" in much.impossible(Columns(LOADED.space), draw.nearest, rng)[0].what
+    draw = draw_feasible(EncodedSpace(LOADED.space), much, 4, np.random.default_rng(0))
+    assert "the largest found is" in much.impossible(EncodedSpace(LOADED.space), draw.nearest, rng)[0].what
 
 
 def test_total_excess_is_zero_inside_alone() -> None:
@@ -205,7 +205,7 @@ def test_a_rare_region_is_searched_and_the_front_improves() -> None:
 
 def test_a_constraint_nothing_can_keep_is_named() -> None:
     study = study_of(ParetoSampler(space=LOADED.space, constraints=limits("inference_flops <= 9"), seed=0))
-    with pytest.raises(ValueError, match="found no configuration that keeps constraint 0"):
+    with pytest.raises(ValueError, match="found no configuration that satisfies constraint 0"):
         LOADED.space.suggest(study.ask())
 
 
@@ -224,8 +224,8 @@ def test_rows_of_centred_parameters_stand_for_what_they_become() -> None:
             Int(name="rank", low=1, high=4),
         )
     )
-    columns, rng = Columns(space), np.random.default_rng(0)
-    rows = np.concatenate([columns.random(100, rng), columns.startup(3, 50, 1)])
+    columns, rng = EncodedSpace(space), np.random.default_rng(0)
+    rows = np.concatenate([columns.random(100, rng), columns.sobol(3, 50, 1)])
     rows = np.concatenate([rows, columns.neighbors(rows, 300, 0.5, rng)])
     configs = columns.configurations(rows)
     for config in configs:
@@ -281,7 +281,7 @@ def test_fused_matrices_are_one_switch_for_the_sampler() -> None:
         },
         shape=fused,
     )
-    columns = Columns(loaded.space)
+    columns = EncodedSpace(loaded.space)
     rows = columns.random(100, np.random.default_rng(0))
     assert all(not loaded.space.problems(config) for config in columns.configurations(rows))
 

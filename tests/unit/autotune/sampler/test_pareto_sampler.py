@@ -19,10 +19,10 @@ from optuna.testing.pytest_samplers import (
 from optuna.trial import FrozenTrial, TrialState
 
 from autotune.sampler import posterior
-from autotune.sampler.candidates import Columns, every_configuration
+from autotune.sampler.candidates import EncodedSpace, enumerate_configurations
 from autotune.sampler.history import Observation
 from autotune.sampler.pareto_sampler import ParetoSampler, default_startup
-from autotune.sampler.posterior import Objectives, Posterior
+from autotune.sampler.posterior import Posterior, StudyObjectives
 from search_spaces.parameters.types import Categorical, Configuration, Float, Int, Value
 from search_spaces.space import SearchSpace
 from tests.support.configuration_keys import config_key
@@ -113,7 +113,7 @@ def test_never_twice_until_nothing_else_is_left() -> None:
             Categorical(name="batch", choices=(8, 16, 32), ordered=True),
         )
     )
-    everything = every_configuration(space)
+    everything = enumerate_configurations(space)
     assert everything is not None
     expected = {config_key(config) for config in everything}
     assert len(expected) == 18
@@ -240,7 +240,7 @@ def test_running_trials_push_proposals_apart() -> None:
 def test_a_running_trial_lowers_the_acquisition_where_it_is() -> None:
     rng = np.random.default_rng(0)
     configs = [SPACE.sample(rng) for _ in range(12)]
-    objectives = Objectives(np.ones(2), {1: cost}, {}, {}, [None, None])
+    objectives = StudyObjectives(np.ones(2), {1: cost}, {}, {}, [None, None])
 
     def posterior(pending: list[Configuration]) -> Posterior:
         outcomes = np.array([[error(config), cost(config)] for config in configs])
@@ -292,7 +292,7 @@ def _seen_by(study: optuna.Study, monkeypatch: pytest.MonkeyPatch) -> dict[str, 
     seen: dict[str, np.ndarray] = {}
     initial = Posterior.__init__
 
-    def spy(self: Posterior, objectives: Objectives, *arrays: np.ndarray) -> None:
+    def spy(self: Posterior, objectives: StudyObjectives, *arrays: np.ndarray) -> None:
         seen.update(zip(("X", "outcomes", "pending", "known_pending", "failed"), arrays, strict=False))
         initial(self, objectives, *arrays)
 
@@ -442,14 +442,14 @@ def test_masks_are_never_empty() -> None:
     switches = [Categorical(name=f"on.{i}", choices=(False, True), default=True) for i in range(3)]
     sizes = [Int(name=f"size.{i}", low=1, high=9, when={f"on.{i}": (True,)}) for i in range(3)]
     space = SearchSpace((*switches, *sizes), masks=("on",))
-    columns, rng = Columns(space), np.random.default_rng(0)
-    rows = np.concatenate([columns.random(64, rng), columns.startup(0, 64, 0)])
+    columns, rng = EncodedSpace(space), np.random.default_rng(0)
+    rows = np.concatenate([columns.random(64, rng), columns.sobol(0, 64, 0)])
     rows = np.concatenate([rows, columns.neighbors(rows, 200, 0.1, rng)])
     assert all(not space.problems(config) for config in columns.configurations(rows))
 
 
 def test_neighbors_change_little_and_always_something() -> None:
-    columns, rng = Columns(SPACE), np.random.default_rng(0)
+    columns, rng = EncodedSpace(SPACE), np.random.default_rng(0)
     base = SPACE.encode([SPACE.default(family="lora")])
     rows = columns.neighbors(base, 300, 0.05, rng)
     configs = SPACE.decode(rows)
@@ -476,8 +476,8 @@ def test_rows_stand_for_exactly_the_configurations_they_become() -> None:
             Float(name="child", low=1e-3, high=1e3, log=True, when={"parent": ("b",)}),
         )
     )
-    columns, rng = Columns(space), np.random.default_rng(0)
-    rows = np.concatenate([columns.random(100, rng), columns.startup(3, 50, 1)])
+    columns, rng = EncodedSpace(space), np.random.default_rng(0)
+    rows = np.concatenate([columns.random(100, rng), columns.sobol(3, 50, 1)])
     rows = np.concatenate([rows, columns.neighbors(rows, 300, 0.01, rng)])
     configs = columns.configurations(rows)
     for config in configs:
@@ -487,9 +487,9 @@ def test_rows_stand_for_exactly_the_configurations_they_become() -> None:
 
 
 def test_fixed_values_hold_wherever_they_are_active() -> None:
-    columns, rng = Columns(SPACE, {"family": "lora", "rank": 4, "unknown": 1}), np.random.default_rng(0)
+    columns, rng = EncodedSpace(SPACE, {"family": "lora", "rank": 4, "unknown": 1}), np.random.default_rng(0)
     rows = columns.random(20, rng)
-    rows = np.concatenate([rows, columns.neighbors(rows, 100, 0.2, rng), columns.startup(0, 16, 0)])
+    rows = np.concatenate([rows, columns.neighbors(rows, 100, 0.2, rng), columns.sobol(0, 16, 0)])
     assert {(c["family"], c["rank"]) for c in columns.configurations(rows)} == {("lora", 4)}
 
 

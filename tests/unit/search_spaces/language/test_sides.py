@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from autotune.sampler.candidates import Columns
+from autotune.sampler.candidates import EncodedSpace
 from search_spaces.errors import InvalidInputError
 from search_spaces.language.loader import LoadedSpace, load_space
 from search_spaces.language.yaml_io import dump_yaml, parse_yaml
@@ -55,7 +55,7 @@ def test_one_side_may_have_no_layer_but_not_both() -> None:
         for config in (space.sample(rng) for _ in range(400))
     }
     assert seen == {(e, d) for e in range(4) for d in range(3)} - {(0, 0)}
-    columns = Columns(space)
+    columns = EncodedSpace(space)
     rows = columns.configurations(columns.random(400, rng))
     assert all(not space.problems(config) for config in rows)
     nowhere = {**space.default(), "lora.layers.encoder": 0, "lora.layers.decoder": 0}
