@@ -39,7 +39,7 @@ CORNER = np.array([0.5, 6.0])
 
 
 def sweep(family: str, model: Path, data: Path, *, trials: int, seed: int) -> Sweep:
-    rate = next(knob for knob in REGISTRY[family].knobs if knob.name == "learning_rate")
+    rate = next(knob for knob in REGISTRY[family].parameters if knob.name == "learning_rate")
     assert isinstance(rate, Float)
     return parse_sweep(
         {

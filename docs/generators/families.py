@@ -94,15 +94,15 @@ def parameters_formula(family: Family) -> str:
 
 def _about_families() -> str:
     rows = [
-        (f"`{family.name}`", family.title, parameters_formula(family), _knobs(family))
+        (f"`{family.name}`", family.title, parameters_formula(family), _parameters(family))
         for family in built_in()
     ]
     note = "i and o are the inputs and outputs of a matrix, d the width of the model, r the rank."
-    return f"{_table(('family', 'name', 'trainable parameters', 'knobs'), rows)}\n{note}\n"
+    return f"{_table(('family', 'name', 'trainable parameters', 'parameters'), rows)}\n{note}\n"
 
 
-def _knobs(family: Family) -> str:
-    return ", ".join(f"`{knob.name}`" for knob in family.knobs)
+def _parameters(family: Family) -> str:
+    return ", ".join(f"`{parameter.name}`" for parameter in family.parameters)
 
 
 def _support(task: TaskType) -> str:

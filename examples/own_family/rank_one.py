@@ -23,7 +23,7 @@ class RankOne(MatrixFamily):
 
     name = "rank-one"
     title = "rank-one updates"
-    knobs = (TARGETS, LAYERS, Float(name="learning_rate", low=1e-4, high=1e-2, log=True, default=1e-3))
+    parameters = (TARGETS, LAYERS, Float(name="learning_rate", low=1e-4, high=1e-2, log=True, default=1e-3))
 
     def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
         """i + o parameters a matrix of i inputs and o outputs.

@@ -41,7 +41,7 @@ class AdaLora(MatrixFamily):
     title = "AdaLoRA (Zhang et al., 2023, arXiv 2303.10512)"
     quantized = True
     saved_copies = 0.0
-    knobs = (
+    parameters = (
         TARGETS,
         LAYERS,
         Int(name="rank", low=1, high=32, log=True, default=_DEFAULT_RANK),

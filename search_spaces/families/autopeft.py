@@ -39,7 +39,7 @@ class AutoPeft(CompositeFamily):
     title = "AutoPEFT (Zhou et al., 2024)"
     quantized = True
     formula = "The sum of its parts"
-    knobs = (
+    parameters = (
         Int(name="serial", low=0, high=OFF, default=4),
         Int(name="parallel", low=0, high=OFF, default=4),
         Int(name="prefix", low=0, high=OFF, default=6),

@@ -27,7 +27,7 @@ class Beft(FittedFamily):
     title = "BEFT (Huang et al., 2025)"
     default_targets = "v"
     saved_copies = 0.0
-    knobs = (
+    parameters = (
         Categorical(name="targets", choices=("v", "q+v", "attention", "feed-forward", "all"), default="v"),
         LAYERS,
         Float(name="learning_rate", low=5e-4, high=2e-2, log=True, default=3e-3),

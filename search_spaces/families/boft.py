@@ -30,7 +30,7 @@ class Boft(BlockFamily):
     name = "boft"
     title = "BOFT, one factor (Liu et al., 2024)"
     saved_copies = 7.0
-    knobs = (
+    parameters = (
         TARGETS,
         LAYERS,
         Categorical(name="block_size", choices=(2, 4, 8, 16, 32), default=_DEFAULT_BLOCK, ordered=True),

@@ -110,7 +110,7 @@ class SerialAdapter(CompositeFamily):
     title = "serial adapter (Houlsby et al., 2019; Pfeiffer et al., 2021)"
     quantized = True
     formula = "2db + b + d parameters a site, b the size"
-    knobs = (_SITES, _LAYERS, _SIZE, _LEARNING_RATE)
+    parameters = (_SITES, _LAYERS, _SIZE, _LEARNING_RATE)
 
     def parts(self, config: Mapping[str, Value], shape: ModelShape) -> Sequence[PlannedPart]:
         layers = adapted_layers(config, "layers", shape.depth, shape.decoder_depth)
@@ -126,7 +126,7 @@ class ParallelAdapter(CompositeFamily):
     title = "scaled parallel adapter (He et al., 2022)"
     quantized = True
     formula = "2db + b + d parameters a layer, b the size"
-    knobs = (
+    parameters = (
         _LAYERS,
         _SIZE,
         Float(name="scale", low=0.5, high=8.0, log=True, default=4.0),
@@ -146,7 +146,7 @@ class Compacter(CompositeFamily):
     title = "Compacter (Mahabadi et al., 2021)"
     quantized = True
     formula = "3(b + d) parameters a site, b the size, and n³ for n terms"
-    knobs = (
+    parameters = (
         Categorical(name="sites", choices=tuple(SITES), default="houlsby"),
         _LAYERS,
         Categorical(name="size", choices=(8, 16, 32, 64, 128), ordered=True, default=32),

@@ -29,7 +29,7 @@ class C3a(BlockFamily):
     name = "c3a"
     title = "C³A (Chen et al., 2024)"
     saved_copies = 0.0
-    knobs = (
+    parameters = (
         TARGETS,
         LAYERS,
         Categorical(

@@ -35,8 +35,8 @@ _NAMES = tuple((part, f"parts.{part}", f"{part}.layers", part in _CUSTOMARY) for
 """Of each part: its name, its switch, its layers, and whether it is on where nothing is said."""
 
 
-def _knobs() -> tuple[Parameter, ...]:
-    """The switches, then for each part its layers and its own knobs, which exist where it is on."""
+def _parameters() -> tuple[Parameter, ...]:
+    """The switches, then for each part its layers and its own parameters, which exist where it is on."""
     own: dict[str, tuple[Parameter, ...]] = {
         "lora": (TARGETS, Int(name="rank", low=1, high=64, log=True, default=8)),
         "serial": (
@@ -50,13 +50,13 @@ def _knobs() -> tuple[Parameter, ...]:
     switches = [
         Categorical(name=f"parts.{part}", choices=(False, True), default=part in _CUSTOMARY) for part in PARTS
     ]
-    knobs = [
-        replace(knob, name=f"{part}.{knob.name}", when={f"parts.{part}": (True,)})
+    parameters = [
+        replace(parameter, name=f"{part}.{parameter.name}", when={f"parts.{part}": (True,)})
         for part in PARTS
-        for knob in (*own[part], TopLayers(name="layers"))
+        for parameter in (*own[part], TopLayers(name="layers"))
     ]
     rate = Float(name="learning_rate", low=5e-5, high=5e-3, log=True, default=3e-4)
-    return (*switches, *knobs, rate)
+    return (*switches, *parameters, rate)
 
 
 @register
@@ -71,7 +71,7 @@ class Composite(CompositeFamily):
     title = "free composition of adapters"
     quantized = True
     formula = "The sum of its parts"
-    knobs = _knobs()
+    parameters = _parameters()
     switches = ("parts",)
 
     def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:

@@ -27,7 +27,7 @@ class Deft(FittedFamily):
     title = "DEFT (Kumar et al., 2025)"
     linear_only = False
     saved_copies = 2.0
-    knobs = (
+    parameters = (
         TARGETS,
         LAYERS,
         Int(name="rank", low=1, high=64, log=True, default=_DEFAULT_RANK),

@@ -28,7 +28,7 @@ class Delora(FittedFamily):
 
     name = "delora"
     title = "DeLoRA (Bini et al., 2025)"
-    knobs = (
+    parameters = (
         TARGETS,
         LAYERS,
         Int(name="rank", low=1, high=64, log=True, default=_DEFAULT_RANK),

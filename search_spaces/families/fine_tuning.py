@@ -36,7 +36,7 @@ class FullFineTuning(Family):
     title = "full fine-tuning"
     formula = "Every parameter of the base"
     trains = frozenset({"matrices", "norms"})
-    knobs = (_LEARNING_RATE,)
+    parameters = (_LEARNING_RATE,)
 
     def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
         return None
@@ -86,7 +86,7 @@ class HalfFineTuning(CompositeFamily):
     name = "half"
     title = "half fine-tuning (after Hui et al., 2024)"
     formula = "Half of the matrices"
-    knobs = (_LEARNING_RATE,)
+    parameters = (_LEARNING_RATE,)
 
     def parts(self, config: Mapping[str, Value], shape: ModelShape) -> Sequence[PlannedPart]:
         layers = tuple(range(shape.depth))
@@ -100,7 +100,7 @@ class TopLayersFineTuning(CompositeFamily):
     name = "top-layers"
     title = "fine-tuning of the top layers"
     formula = "Every parameter of the chosen layers"
-    knobs = (TopLayers(name="layers", default=2), _LEARNING_RATE)
+    parameters = (TopLayers(name="layers", default=2), _LEARNING_RATE)
 
     def parts(self, config: Mapping[str, Value], shape: ModelShape) -> Sequence[PlannedPart]:
         layers = adapted_layers(config, "layers", shape.depth, shape.decoder_depth)

@@ -32,7 +32,7 @@ class FourierFt(FittedFamily):
     title = "FourierFT (Gao et al., 2024)"
     linear_only = False
     saved_copies = 2.0
-    knobs = (
+    parameters = (
         TARGETS,
         LAYERS,
         Int(name="frequencies", low=50, high=10_000, log=True, default=_DEFAULT_FREQUENCIES),

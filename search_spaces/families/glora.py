@@ -28,7 +28,7 @@ class Glora(FittedFamily):
 
     name = "glora"
     title = "GLoRA (Chavan et al., 2023)"
-    knobs = (
+    parameters = (
         TARGETS,
         LAYERS,
         Int(name="rank", low=1, high=32, log=True, default=_DEFAULT_RANK),

@@ -28,7 +28,7 @@ class GraLora(MatrixFamily):
 
     name = "gralora"
     title = "GraLoRA (Jung et al., 2025)"
-    knobs = (
+    parameters = (
         TARGETS,
         LAYERS,
         Categorical(name="rank", choices=(4, 8, 16, 32, 64, 128), default=_DEFAULT_RANK, ordered=True),

@@ -21,7 +21,7 @@ class HeadOnly(Family):
     name = "head"
     title = "head only (linear probe)"
     quantized = True
-    knobs = (Float(name="learning_rate", low=1e-4, high=1e-2, log=True, default=1e-3),)
+    parameters = (Float(name="learning_rate", low=1e-4, high=1e-2, log=True, default=1e-3),)
 
     def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
         if task == "causal-lm":

@@ -30,7 +30,7 @@ class Hira(FittedFamily):
     quantized = True
     linear_only = False
     saved_copies = 0.0
-    knobs = (
+    parameters = (
         TARGETS,
         LAYERS,
         Int(name="rank", low=4, high=128, log=True, default=_DEFAULT_RANK),

@@ -29,7 +29,7 @@ class Hra(FittedFamily):
     title = "HRA (Yuan et al., 2024)"
     saved_copies = 0.0
     saved_copies_of_rank = 2.0
-    knobs = (
+    parameters = (
         TARGETS,
         LAYERS,
         Categorical(name="rank", choices=(2, 4, 8, 16, 32), default=_DEFAULT_RANK, ordered=True),

@@ -28,7 +28,7 @@ class Ia3(MatrixFamily):
     title = "(IA)³ (Liu et al., 2022)"
     quantized = True
     saved_copies = 0.0
-    knobs = (
+    parameters = (
         Categorical(
             name="targets", choices=("k+v", "down", _DEFAULT_TARGETS, "all"), default=_DEFAULT_TARGETS
         ),

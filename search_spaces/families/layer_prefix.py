@@ -55,7 +55,7 @@ class LayerPrefix(CompositeFamily):
     title = "prefix tuning by layer (after Li and Liang, 2021)"
     quantized = True
     formula = "tokens · 2 · d_kv parameters a layer"
-    knobs = (
+    parameters = (
         TopLayers(name="layers"),
         Int(name="tokens", low=1, high=64, log=True, default=_DEFAULT_TOKENS),
         Float(name="learning_rate", low=1e-3, high=3e-2, log=True, default=5e-3),

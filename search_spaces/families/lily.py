@@ -36,7 +36,7 @@ class Lily(FittedFamily):
     title = "Lily (Zhong et al., 2024)"
     mixes_rows = True  # experts are weighted by their mean share over the tokens of the batch
     mergeable = False
-    knobs = (
+    parameters = (
         TARGETS,
         LAYERS,
         Int(name="rank", low=2, high=128, log=True, default=_DEFAULT_RANK),

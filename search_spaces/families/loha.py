@@ -29,7 +29,7 @@ class LoHa(MatrixFamily):
 
     name = "loha"
     title = "LoHa (Yeh et al., 2023)"
-    knobs = (
+    parameters = (
         TARGETS,
         LAYERS,
         Int(name="rank", low=1, high=32, log=True, default=_DEFAULT_RANK),

@@ -31,7 +31,7 @@ class LoKr(MatrixFamily):
 
     name = "lokr"
     title = "LoKr (Yeh et al., 2023)"
-    knobs = (
+    parameters = (
         TARGETS,
         LAYERS,
         Int(name="rank", low=1, high=64, log=True, default=_DEFAULT_RANK),

@@ -49,7 +49,7 @@ class Lora(MatrixFamily):
     quantized = True
     reads_weights: ClassVar[Mapping[str, tuple[Value, ...]]] = {"init": ("pissa",), "dora": (True,)}
     saved_copies = 0.0
-    knobs = (
+    parameters = (
         TARGETS,
         LAYERS,
         Int(name="rank", low=1, high=64, log=True, default=8, by_layer=True),

@@ -28,7 +28,7 @@ class Miss(FittedFamily):
     name = "miss"
     title = "MiSS (Kang and Yin, 2024)"
     saved_copies = 0.0
-    knobs = (
+    parameters = (
         TARGETS,
         LAYERS,
         Int(name="rank", low=1, high=128, log=True, default=_DEFAULT_RANK),

@@ -26,7 +26,7 @@ class NormTuning(Family):
     title = "LayerNorm tuning (Zhao et al., 2023)"
     quantized = True
     trains = frozenset({"norms"})
-    knobs = (
+    parameters = (
         TopLayers(name="layers"),
         Float(name="learning_rate", low=1e-4, high=1e-2, log=True, default=1e-3),
     )

@@ -32,7 +32,7 @@ class Oft(BlockFamily):
     name = "oft"
     title = "OFT (Qiu et al., 2023)"
     saved_copies = 2.0
-    knobs = (
+    parameters = (
         TARGETS,
         LAYERS,
         Categorical(

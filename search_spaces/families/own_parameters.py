@@ -16,7 +16,7 @@ from search_spaces.families.framework.matrix_parts import (
 from search_spaces.model.shape import ModelShape, TaskType
 from search_spaces.parameters.types import Float, TopLayers, Value, adapted_layers
 
-_KNOBS = (
+_PARAMETERS = (
     TopLayers(name="layers"),
     Float(name="learning_rate", low=1e-4, high=1e-2, log=True, default=1e-3),
 )
@@ -29,7 +29,7 @@ class ScaleAndShift(CompositeFamily):
     name = "ssf"
     title = "SSF (Lian et al., 2022)"
     formula = "2o parameters a matrix, 2d a normalization"
-    knobs = _KNOBS
+    parameters = _PARAMETERS
 
     def parts(self, config: Mapping[str, Value], shape: ModelShape) -> Sequence[PlannedPart]:
         layers = adapted_layers(config, "layers", shape.depth, shape.decoder_depth)
@@ -43,7 +43,7 @@ class BitFit(CompositeFamily):
     name = "bitfit"
     title = "BitFit (Ben Zaken et al., 2022)"
     formula = "o parameters a matrix, d a normalization, where they have a bias"
-    knobs = _KNOBS
+    parameters = _PARAMETERS
 
     def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
         if any(matrix.bias for matrix in shape.matrices):

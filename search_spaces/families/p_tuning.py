@@ -29,7 +29,7 @@ class PTuning(PromptTuning):
     name = "p_tuning"
     title = "P-tuning (Liu et al., 2021)"
     quantized = True
-    knobs = (
+    parameters = (
         Int(name="tokens", low=1, high=64, log=True, default=_DEFAULT_TOKENS),
         Categorical(name="hidden", choices=(32, 64, 128, 256, 512), default=_DEFAULT_HIDDEN, ordered=True),
         Float(name="learning_rate", low=1e-4, high=1e-2, log=True, default=1e-3),

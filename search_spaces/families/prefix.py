@@ -23,7 +23,7 @@ class PrefixTuning(Family):
     name = "prefix"
     title = "prefix tuning (Li and Liang, 2021)"
     quantized = True
-    knobs = (
+    parameters = (
         Int(name="tokens", low=1, high=64, log=True, default=_DEFAULT_TOKENS),
         Float(name="learning_rate", low=1e-3, high=1e-2, log=True, default=3e-3),
     )

@@ -26,7 +26,7 @@ class PromptTuning(Family):
     name = "prompt"
     title = "prompt tuning (Lester et al., 2021)"
     quantized = True
-    knobs: ClassVar[tuple[Parameter, ...]] = (
+    parameters: ClassVar[tuple[Parameter, ...]] = (
         Int(name="tokens", low=1, high=64, log=True, default=_DEFAULT_TOKENS),
         Float(name="learning_rate", low=1e-3, high=1e-2, log=True, default=3e-3),
     )

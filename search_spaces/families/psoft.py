@@ -28,7 +28,7 @@ class Psoft(FittedFamily):
 
     name = "psoft"
     title = "PSOFT (Wu et al., 2025)"
-    knobs = (
+    parameters = (
         TARGETS,
         LAYERS,
         Int(name="rank", low=8, high=256, log=True, default=_DEFAULT_RANK),

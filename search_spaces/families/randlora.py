@@ -32,7 +32,7 @@ class RandLora(MatrixFamily):
     title = "RandLoRA (Albert et al., 2025)"
     quantized = True
     saved_copies = 0.0
-    knobs = (
+    parameters = (
         TARGETS,
         LAYERS,
         Int(name="rank", low=4, high=128, log=True, default=_DEFAULT_RANK),

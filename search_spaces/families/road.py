@@ -32,7 +32,7 @@ class Road(MatrixFamily):
     title = "RoAd (Liao and Monz, 2024)"
     quantized = True
     saved_copies = 0.0
-    knobs = (
+    parameters = (
         TARGETS,
         LAYERS,
         Categorical(name="variant", choices=(1, 2, 4), ordered=True),

@@ -29,7 +29,7 @@ class Shira(MatrixFamily):
 
     name = "shira"
     title = "SHiRA (Bhardwaj et al., 2024)"
-    knobs = (
+    parameters = (
         TARGETS,
         LAYERS,
         Int(name="rank", low=1, high=64, log=True, default=_DEFAULT_RANK),

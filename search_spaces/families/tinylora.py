@@ -31,7 +31,7 @@ class TinyLora(FittedFamily):
     title = "TinyLoRA (Morris et al., 2026)"
     linear_only = False
     saved_copies = 0.0
-    knobs = (
+    parameters = (
         TARGETS,
         LAYERS,
         Int(name="rank", low=1, high=16, log=True, default=_DEFAULT_RANK),

@@ -28,7 +28,7 @@ class UniLora(FittedFamily):
     title = "Uni-LoRA (Li et al., 2025)"
     linear_only = False
     saved_copies = 0.0
-    knobs = (
+    parameters = (
         TARGETS,
         LAYERS,
         Int(name="rank", low=1, high=32, log=True, default=_DEFAULT_RANK),

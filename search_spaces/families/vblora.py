@@ -34,7 +34,7 @@ class VbLora(MatrixFamily):
     name = "vblora"
     title = "VB-LoRA (Li et al., 2024)"
     saved_copies = 0.0
-    knobs = (
+    parameters = (
         TARGETS,
         LAYERS,
         Int(name="rank", low=1, high=16, log=True, default=_DEFAULT_RANK),

@@ -29,7 +29,7 @@ class Vera(MatrixFamily):
     name = "vera"
     title = "VeRA (Kopiczko et al., 2023)"
     saved_copies = 0.0
-    knobs = (
+    parameters = (
         TARGETS,
         LAYERS,
         Int(name="rank", low=16, high=1024, log=True, default=_DEFAULT_RANK),

@@ -28,7 +28,7 @@ class WaveFt(FittedFamily):
     title = "WaveFT (Bilican et al., 2025)"
     linear_only = False
     saved_copies = 4.0
-    knobs = (
+    parameters = (
         TARGETS,
         LAYERS,
         Int(name="coefficients", low=50, high=20_000, log=True, default=_DEFAULT_COEFFICIENTS),

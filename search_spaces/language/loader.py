@@ -32,7 +32,7 @@ from search_spaces.language.override_forms import override_entry
 from search_spaces.language.overrides import Override
 from search_spaces.model.shape import FUSED, TARGETS, ModelShape
 from search_spaces.parameters.structured import Sides, TargetSubset
-from search_spaces.parameters.training import ON_REQUEST, TRAINING, missing_libraries, training_knobs
+from search_spaces.parameters.training import ON_REQUEST, TRAINING, missing_libraries, training_parameters
 from search_spaces.parameters.types import Categorical, Int, Parameter, Structured
 from search_spaces.space import SearchSpace
 
@@ -148,7 +148,7 @@ def _check(part: Composed) -> list[Problem]:
 
 def _read(composed: Composed, problems: list[Problem]) -> _Read:
     families = _families(composed.families, problems)
-    training = training_knobs(composed.parameters)
+    training = training_parameters(composed.parameters)
     originals = _originals(families, training)
     entries = _entries(composed, originals, families, problems)
     changed = {
@@ -201,23 +201,23 @@ def _families(given: object, problems: list[Problem]) -> list[Family]:
     return families
 
 
-def _knobs(families: Sequence[Family]) -> list[Parameter]:
+def _family_parameters(families: Sequence[Family]) -> list[Parameter]:
     """The families' own parameters under their full names."""
     return [
         replace(
-            knob,
-            name=f"{family.name}.{knob.name}",
+            parameter,
+            name=f"{family.name}.{parameter.name}",
             when={"family": (family.name,)}
-            | {f"{family.name}.{p}": values for p, values in knob.when.items()},
+            | {f"{family.name}.{p}": values for p, values in parameter.when.items()},
         )
         for family in families
-        for knob in family.knobs
+        for parameter in family.parameters
     ]
 
 
 def _originals(families: Sequence[Family], training: Sequence[Parameter]) -> dict[str, Parameter]:
     """Every parameter as it is where the file says nothing, by name."""
-    return {p.name: p for p in (*_knobs(families), *training)}
+    return {p.name: p for p in (*_family_parameters(families), *training)}
 
 
 def _entries(
@@ -278,16 +278,16 @@ def _fit(
     side: str = "",
 ) -> Parameter:
     """The parameter with what this model can offer, or one side of it."""
-    knob = parameter.name.rpartition(".")[2]
+    local_name = parameter.name.rpartition(".")[2]
     if isinstance(parameter, Sides):
         return _fit_sides(parameter, shape, narrowed, problems)
     if isinstance(parameter, TargetSubset):
         return _fit_subset(parameter, shape, problems)
-    if knob == "targets" and isinstance(parameter, Categorical):
+    if local_name == "targets" and isinstance(parameter, Categorical):
         return _fit_targets(parameter, shape, narrowed, problems, side)
     if shape.quantized and isinstance(parameter, Categorical):
         return _fit_quantized(parameter, shape, narrowed, problems)
-    if knob == "layers" and not isinstance(parameter, Structured):
+    if local_name == "layers" and not isinstance(parameter, Structured):
         assert isinstance(parameter, Categorical | Int)
         deepest = max(map(int, parameter.choices)) if isinstance(parameter, Categorical) else parameter.high
         depth = {"": shape.depth, "encoder": shape.encoder_depth, "decoder": shape.decoder_depth}[side]
@@ -350,12 +350,12 @@ def _fit_quantized(
     parameter: Categorical, shape: ModelShape, narrowed: dict[str, str], problems: list[Problem]
 ) -> Parameter:
     """Without the values that read weights."""
-    family, _, knob = parameter.name.partition(".")
-    reading = REGISTRY[family].reads_weights.get(knob, ()) if family in REGISTRY else ()
+    family, _, local_name = parameter.name.partition(".")
+    reading = REGISTRY[family].reads_weights.get(local_name, ()) if family in REGISTRY else ()
     choices = tuple(choice for choice in parameter.choices if choice not in reading)
     if len(choices) == len(parameter.choices):
         return parameter
-    read = [knob if value is True else str(value) for value in reading]
+    read = [local_name if value is True else str(value) for value in reading]
     what = f"{', '.join(read)} reads the weights, which are quantized"
     if not choices:
         problems.append(Problem(f"parameters.{parameter.name}", what, "Give another value."))

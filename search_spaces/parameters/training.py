@@ -88,7 +88,7 @@ ON_REQUEST: dict[str, str] = {
 """The knobs that are in a space only where its file asks for them, and how it asks."""
 
 
-def training_knobs(given: object) -> tuple[Parameter, ...]:
+def training_parameters(given: object) -> tuple[Parameter, ...]:
     """The knobs of training of a space whose file holds `given` under `parameters`, before its overrides."""
     named: Mapping[str, object] = given if isinstance(given, Mapping) else {}
     knobs: list[Parameter] = []

@@ -212,13 +212,13 @@ def samples(
     """Local configurations of a family: its default, if `masked` a mask of layers with a hole in it where the
     family can choose layers, and `drawn` others from its knobs.
     """
-    space = SearchSpace(family.knobs, family.switches).bind(depth)
+    space = SearchSpace(family.parameters, family.switches).bind(depth)
     yield space.default()
     masks = [
-        LayerMask(name=knob.name, when=knob.when) for knob in family.knobs if isinstance(knob, TopLayers)
+        LayerMask(name=knob.name, when=knob.when) for knob in family.parameters if isinstance(knob, TopLayers)
     ]
     if masked and masks:
-        others = tuple(knob for knob in family.knobs if not isinstance(knob, TopLayers))
+        others = tuple(knob for knob in family.parameters if not isinstance(knob, TopLayers))
         mask = {f"{masks[0].name}.{layer}": layer % 3 == 1 for layer in range(depth)}
         yield {**SearchSpace((*others, *masks)).bind(depth).default(), **mask}
     rng = np.random.default_rng(seed)

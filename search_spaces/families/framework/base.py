@@ -75,7 +75,7 @@ class Family(ABC):
     name: ClassVar[str]
     title: ClassVar[str]
     """The name as printed, with the paper's short citation."""
-    knobs: ClassVar[tuple[Parameter, ...]]
+    parameters: ClassVar[tuple[Parameter, ...]]
     """The family's own parameters under local names, `learning_rate` among them."""
     mixes_rows: ClassVar[bool] = False
     """Whether what is computed for one row of a batch depends on the others, so that batches cannot be divided."""

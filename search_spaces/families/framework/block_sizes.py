@@ -60,7 +60,7 @@ class BlockFamily(FittedFamily):
         """What a matrix has cut into blocks: its inputs, its outputs, or both."""
 
     def fitted(self, config: Mapping[str, Value], shape: ModelShape) -> dict[str, Value]:
-        usual = next(knob.default for knob in self.knobs if knob.name == "block_size")
+        usual = next(knob.default for knob in self.parameters if knob.name == "block_size")
         sizes = {size for matrix in self.matrices(config, shape) for size in self.sizes(matrix)}
         return {**config, "block_size": largest_divisor(int(config.get("block_size", usual)), sizes)}
 

@@ -43,7 +43,7 @@ def assert_equal_to_calls(costs: CostModel, configs: list[Configuration]) -> Non
 @pytest.mark.parametrize("name", REGISTRY)
 def test_every_family_on_every_main_architecture(name: str) -> None:
     """With a range of layers and with a mask of them."""
-    layers = [knob.name for knob in REGISTRY[name].knobs if isinstance(knob, TopLayers)]
+    layers = [knob.name for knob in REGISTRY[name].parameters if isinstance(knob, TopLayers)]
     masks = {f"{name}.{knob}": {"mask": True} for knob in layers}
     for architecture, task in pairs():
         if architecture not in MAIN or REGISTRY[name].unsupported(shape_of(architecture, task), task):
@@ -153,7 +153,7 @@ class Strange(Family):
 
     name = "strange"
     title = "strange"
-    knobs = ()
+    parameters = ()
 
     def unsupported(self, shape: ModelShape, task: str) -> None:
         return None

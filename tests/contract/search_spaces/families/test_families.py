@@ -72,7 +72,7 @@ def test_what_does_not_merge_cannot_be_merged() -> None:
 
 @pytest.mark.parametrize("name", REGISTRY)
 def test_knobs_make_a_space_with_a_learning_rate(name: str) -> None:
-    space = SearchSpace(REGISTRY[name].knobs).bind(DEPTH)
+    space = SearchSpace(REGISTRY[name].parameters).bind(DEPTH)
     assert "learning_rate" in space
     assert space.problems(space.default()) == []
     assert REGISTRY[name].name == name
@@ -83,7 +83,7 @@ def test_knobs_make_a_space_with_a_learning_rate(name: str) -> None:
 def test_peft_configurations_are_never_shared(name: str) -> None:
     """peft appends to `modules_to_save` in place, so a second call must start from a new list."""
     shape = shape_of("bert", "sequence-classification")
-    config = SearchSpace(REGISTRY[name].knobs).bind(DEPTH).default()
+    config = SearchSpace(REGISTRY[name].parameters).bind(DEPTH).default()
     first = REGISTRY[name].peft_config(config, shape, shape.task)
     first.modules_to_save.append("score")
     assert REGISTRY[name].peft_config(config, shape, shape.task).modules_to_save == ["classifier"]
@@ -172,7 +172,7 @@ def test_a_name_registers_once() -> None:
     class Twin(Family):
         name = "lora"
         title = "twin"
-        knobs = ()
+        parameters = ()
 
         def unsupported(self, shape: object, task: object) -> None:
             return None

@@ -85,7 +85,7 @@ def test_sampled_sizes_suit_real_models(name: str, real_shapes: tuple[ModelShape
     for shape in real_shapes:
         if family.unsupported(shape, shape.task):
             continue
-        space = SearchSpace(family.knobs).bind(shape.depth)
+        space = SearchSpace(family.parameters).bind(shape.depth)
         for config in [space.sample(rng) for _ in range(20)]:
             fitted = family.fitted(config, shape)
             matrices = family.matrices(config, shape)

@@ -57,7 +57,7 @@ def test_the_preset_everything_has_every_family() -> None:
 @pytest.mark.parametrize("family", list(REGISTRY))
 def test_every_family_loads_on_its_own(family: str) -> None:
     space = load_space({"families": [family]}).space
-    knobs = {f"{family}.{knob.name}" for knob in REGISTRY[family].knobs}
+    knobs = {f"{family}.{knob.name}" for knob in REGISTRY[family].parameters}
     assert set(space.names) == {"family"} | knobs | {p.name for p in TRAINING}
     assert all(space[name].when["family"] == (family,) for name in knobs)
 
