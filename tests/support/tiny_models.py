@@ -294,40 +294,33 @@ def cases() -> tuple[Case, ...]:
     return tuple(found)
 
 
-_REPRESENTATIVE = (
-    *(
-        "lora",
-        "adalora",
-        "ia3",
-        "oft",
-        "vera",
-        "norm",
-        "prefix",
-        "prompt",
-        "p_tuning",
-        "head",
-        "full",
-        "half",
-    ),
-    *("serial", "parallel", "layer-prefix", "composite", "bitfit", "ssf"),
-)
-"""One family of each way to be priced and built; the others are matrix families like `lora`."""
+REPRESENTATIVES = ("lora", "ia3", "norm", "composite")
+"""Families that stand for the others on every architecture: a product, a rescaling, own parameters, parts."""
 
 
-def _usual(case: Case) -> bool:
-    """Whether every run of the tests looks at a case: a default of each family on each of `MAIN`, one more
-    configuration on the first of them, and the default of `_REPRESENTATIVE` elsewhere. Regression, which
-    differs in the head alone, is left to the slow ones."""
-    if case.task == "regression":
-        return False
-    if case.model in MAIN:
-        return case.number < (2 if case.model == MAIN[0] else 1)
-    return case.number < 1 and case.family in _REPRESENTATIVE
+@cache
+def pairwise() -> frozenset[Case]:
+    """The cases that every run tests: each family on two architectures, each architecture with a few families.
+
+    A family has its default on one of `MAIN` and its next configuration, a mask with a hole where the family
+    chooses layers, on another one. Regression, which differs in the head alone, is left to the slow tests.
+    """
+    by_place = {(c.family, c.model, c.task, c.number): c for c in cases() if c.task != "regression"}
+    chosen = {c for c in by_place.values() if c.number == 0 and c.family in REPRESENTATIVES}
+    for turn, family in enumerate(REGISTRY):
+        for number in (0, 1):
+            places = [(m, t) for m, t in pairs() if m in MAIN and (family, m, t, number) in by_place]
+            model, task = places[(turn + number * (len(places) // 2)) % len(places)]
+            chosen.add(by_place[family, model, task, number])
+    return frozenset(chosen)
 
 
-def contract(*chosen: Case) -> list[Any]:
-    """The cases as parameters of a test. Tests of one case run in one process, which observes it once, and
-    without coverage, which would slow them down: what they run is covered by the rest."""
+def parameters(*, slow: bool, where: Callable[[Case], bool] = lambda case: True) -> list[Any]:
+    """Return the cases as parameters of a test: those of `pairwise`, and with `slow` the rest, marked as slow.
+
+    Tests of one case run in one process, which observes it once, and without coverage, which would slow them
+    down: other tests cover what they run.
+    """
     return [
         pytest.param(
             case,
@@ -335,10 +328,11 @@ def contract(*chosen: Case) -> list[Any]:
             marks=[
                 pytest.mark.xdist_group(str(case)),
                 pytest.mark.no_cover,
-                *([] if _usual(case) else [pytest.mark.slow]),
+                *([] if case in pairwise() else [pytest.mark.slow]),
             ],
         )
-        for case in chosen or cases()
+        for case in cases()
+        if (slow or case in pairwise()) and where(case)
     ]
 
 

@@ -20,7 +20,6 @@ from tests.support.tiny_models import (
     Case,
     batch,
     build,
-    contract,
     observe,
     pairs,
     shape_of,
@@ -38,7 +37,7 @@ def estimated(case: Case) -> Costs:
     return CostModel(shape_of(case.model, case.task), case.task, workload(case.task))(case.full_config)
 
 
-@pytest.mark.parametrize("case", contract())
+@pytest.mark.cases
 def test_flops_are_those_that_torch_counts(case: Case) -> None:
     """Training on one batch, and inference on one sample once merged."""
     assert estimated(case).train_flops == pytest.approx(observe(case).train_flops, rel=EXACT)
