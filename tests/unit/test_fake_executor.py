@@ -10,7 +10,7 @@ from autotune.engine.sweep_run import run_sweep
 from autotune.results.sweep_tables import read_tables
 from tests.support.fake_executor import FakeExecutor
 from tests.support.sweeps import small_sweep
-from trials.records import Fidelity, Part, Segment, TrialResult, TrialSpec, TrialStatus
+from trials.records import Fidelity, PartialRun, Segment, TrialResult, TrialSpec, TrialStatus
 
 CONFIG = {"family": "lora", "lora.rank": 4, "lora.learning_rate": 1e-3, "epochs": 2, "batch_size": 16}
 FIDELITY = Fidelity(train_samples=160, evaluations=4)
