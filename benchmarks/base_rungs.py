@@ -1,4 +1,4 @@
-"""Whether rungs foretell the top: smaller bases beside shares of the data, on the built-in quickstart.
+"""Whether rungs predict the top: smaller bases beside shares of the data, on the built-in quickstart.
 
 python -m benchmarks.base_rungs --trials 24
 

@@ -1,4 +1,4 @@
-"""What a probe foretells against what comes: sweeps whose points were trained on more data than their search had.
+"""Predictions of a probe against later runs: sweeps whose points were trained on more data than their search had.
 
     autotune probe DIR --rates 1
     autotune probe DIR --rates 1 --shares 1,1.41,2,4,8

@@ -1,9 +1,9 @@
-"""What scores on the lower rungs of a ladder are worth: how well they foretell the top, and what a search gains.
+"""What scores on the lower rungs of a ladder are worth: how well they predict the top, and what a search gains.
 
-    python -m benchmarks.multi_fidelity foretell [--seeds 10] [--configs 60]
+    python -m benchmarks.multi_fidelity predict [--seeds 10] [--configs 60]
     python -m benchmarks.multi_fidelity search [--seeds 10] [--only NAME]
 
-`foretell` puts configurations of recorded curves (see `benchmarks.ladder`) on a ladder and looks at those who stayed
+`predict` puts configurations of recorded curves (see `benchmarks.ladder`) on a ladder and looks at those who stayed
 behind, whose final loss the table holds. Reported are the median absolute errors of four rules, relative to doing
 nothing, and how often the 80 % interval of the rule that was chosen held.
 
@@ -46,7 +46,7 @@ _SURE = 1.2816
 """Standard deviations to each side of an 80 % interval."""
 
 
-# --- how well the lower rungs foretell the top
+# --- how well the lower rungs predict the top
 
 
 def left_behind(table: Curves, seed: int) -> tuple[Array, Array]:
@@ -63,7 +63,7 @@ def left_behind(table: Curves, seed: int) -> tuple[Array, Array]:
     return np.array(seen), table.losses[np.ix_(order, [int(rung) - 1 for rung in rungs])]
 
 
-def foretell(table: Curves, seeds: int, configs: int) -> list[dict[str, float | str]]:
+def predict(table: Curves, seeds: int, configs: int) -> list[dict[str, float | str]]:
     """A row a rung: the median absolute error of each rule, and how often the chosen one's interval held."""
     errors: dict[tuple[int, str], list[float]] = {}
     held: dict[int, list[bool]] = {}
@@ -230,7 +230,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("foretell", "search"))
+    parser.add_argument("what", choices=("predict", "search"))
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--configs", type=int, default=60)
     parser.add_argument("--only", default="", help="part of a table's or black box's name")
@@ -238,11 +238,11 @@ def main() -> None:
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-    if options.what == "foretell":
+    if options.what == "predict":
         for table in read_tables():
             for ladder in (table.ladder, replace(table.ladder, min=table.ladder.max // 5, eta=2, share=0.5)):
                 if options.only in table.name:
-                    for row in foretell(replace(table, ladder=ladder), options.seeds, options.configs):
+                    for row in predict(replace(table, ladder=ladder), options.seeds, options.configs):
                         print(
                             {k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()},
                             flush=True,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import shlex
 import subprocess
 import sys
@@ -93,26 +92,18 @@ def store(name: str, tables: Mapping[str, Table], setup: Setup | None = None, fo
 
 def this_run() -> Setup:
     """Return the setup of the benchmark that is running."""
+    from trials.base.processor import model_name  # imports torch, which rendering a page does not need
+
     module = getattr(sys.modules["__main__"].__spec__, "name", "benchmarks")
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=FOLDER, check=False
     )
     return Setup(
         command=shlex.join(["python", "-m", module, *sys.argv[1:]]),
-        hardware=f"{_processor()}, {len(os.sched_getaffinity(0))} cores",
+        hardware=f"{model_name()}, {len(os.sched_getaffinity(0))} cores",
         commit=commit.stdout.strip() or "unknown",
         date=datetime.now(UTC).date().isoformat(),
     )
-
-
-def _processor() -> str:
-    """Return the processor's model name, where the system states it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())
 
 
 def _table(entry: Mapping[str, object]) -> Table:

@@ -307,16 +307,18 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 _SIDES = ("Trainer", "autotune")
-_COLUMNS = (
-    "configurations per pack",
-    "processes",
-    "products",
+_CASE = ("configurations per pack", "processes", "products")
+_TRAINING = (
+    *_CASE,
     *(f"examples/s, {side}" for side in _SIDES),
     "ratio (range)",
+    *(f"utilization, {side}" for side in _SIDES),
+)
+_TRIALS = (
+    *_CASE,
     *(f"trials/h, {side}" for side in _SIDES),
     "ratio (range)",
     "ratio of processor time (range)",
-    *(f"utilization, {side}" for side in _SIDES),
     *(f"validation loss, {side}" for side in _SIDES),
 )
 _MIXES_SHOWN = {
@@ -325,27 +327,37 @@ _MIXES_SHOWN = {
 }
 
 
-def result_table(
+def result_tables(
     rows: Sequence[dict[str, Any]], where: dict[str, Any], arguments: argparse.Namespace
-) -> Table:
-    """Return the rows of one mix as a table for the page of results."""
+) -> dict[str, Table]:
+    """Return the rows of one mix as tables for the page of results: training alone, and whole trials."""
+    mix = rows[0]["mix"]
     caption = (
-        f"{_MIXES_SHOWN[rows[0]['mix']]} {rows[0]['trials']} trials of {arguments.samples} + "
-        f"{arguments.eval_samples} sentences, {rows[0]['repeats']} repeats, {where['device']}, {where['threads']} "
-        f"threads, load {where['load']:.1f} at the end; in brackets the lowest and highest ratio of the repeats."
+        f"{_MIXES_SHOWN[mix]} {rows[0]['trials']} trials of {arguments.samples} + {arguments.eval_samples} "
+        f"sentences, {rows[0]['repeats']} repeats, {where['device']}, {where['threads']} threads, load "
+        f"{where['load']:.1f} at the end; in brackets the lowest and highest ratio of the repeats."
     )
-    return Table(caption, _COLUMNS, tuple(map(_cells, rows)))
+    name = mix.replace(" ", "-")
+    return {
+        name: Table(caption, _TRAINING, tuple(map(_training_cells, rows))),
+        f"{name}-trials": Table(caption, _TRIALS, tuple(map(_trial_cells, rows))),
+    }
 
 
-def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    cells = [str(row[name]) for name in ("k", "processes", "precision")]
-    for name, unit in (("training", "samples_per_second"), ("trials", "trials_per_hour")):
-        cells += [f"{row[f'{side}_{unit}']:.0f}" for side in ("trainer", "ours")]
-        cells.append(_ratio(row, name))
-    cells.append(_ratio(row, "cpu"))
-    cells += [f"{row[f'{side}_utilization']:.0%}" for side in ("trainer", "ours")]
-    cells += [f"{row[f'{side}_eval_loss']:.4f}" for side in ("trainer", "ours")]
-    return tuple(cells)
+def _training_cells(row: dict[str, Any]) -> tuple[str, ...]:
+    rates = (f"{row[f'{side}_samples_per_second']:.0f}" for side in ("trainer", "ours"))
+    used = (f"{row[f'{side}_utilization']:.0%}" for side in ("trainer", "ours"))
+    return (*_case_cells(row), *rates, _ratio(row, "training"), *used)
+
+
+def _trial_cells(row: dict[str, Any]) -> tuple[str, ...]:
+    rates = (f"{row[f'{side}_trials_per_hour']:.0f}" for side in ("trainer", "ours"))
+    losses = (f"{row[f'{side}_eval_loss']:.4f}" for side in ("trainer", "ours"))
+    return (*_case_cells(row), *rates, _ratio(row, "trials"), _ratio(row, "cpu"), *losses)
+
+
+def _case_cells(row: dict[str, Any]) -> tuple[str, ...]:
+    return str(row["k"]), str(row["processes"]), str(row["precision"])
 
 
 def _ratio(row: dict[str, Any], name: str) -> str:
@@ -393,11 +405,8 @@ def main() -> None:
     print(", ".join(f"{name} {value}" for name, value in where.items()))
     print(table(rows))
     if arguments.write:
-        of_mix = {mix: [row for row in rows if row["mix"] == mix] for mix in arguments.mix}
-        store(
-            "throughput",
-            {mix.replace(" ", "-"): result_table(found, where, arguments) for mix, found in of_mix.items()},
-        )
+        for mix in arguments.mix:
+            store("throughput", result_tables([row for row in rows if row["mix"] == mix], where, arguments))
     if arguments.json:
         arguments.json.write_text(
             json.dumps({"where": where, "rows": rows}, indent=2) + "\n", encoding="utf-8"

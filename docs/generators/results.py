@@ -9,12 +9,15 @@ file of `benchmarks/results` without its suffix. A test compares the committed p
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.result_files import Setup, Table, load
 
 DOCS = Path(__file__).parents[1]
 _MARK = re.compile(r"<!-- table: (?P<file>[\w-]+)/(?P<table>[\w-]+) -->.*?<!-- end of table -->", re.DOTALL)
+
+_NO_BREAK, _SHORT, _NUMERIC = "\N{NO-BREAK SPACE}", 24, re.compile(r"[-+>≤<]?\s?\d")
 
 
 def rendered(page: str) -> str:
@@ -43,7 +46,19 @@ def _block(found: re.Match[str]) -> str:
         raise KeyError(f"benchmarks/results/{found['file']}.json has no table {found['table']!r}")
     table, setup = tables[found["table"]]
     start = f"<!-- table: {found['file']}/{found['table']} -->"
-    return f"{start}\n{table.as_markdown()}\n\n{_legend(table, setup)}\n<!-- end of table -->"
+    return f"{start}\n{_unbroken(table).as_markdown()}\n\n{_legend(table, setup)}\n<!-- end of table -->"
+
+
+def _unbroken(table: Table) -> Table:
+    """Return the table with short cells on one line: a range such as `3.70 (3.43 to 3.97)` does not wrap."""
+    rows = tuple(
+        tuple(
+            cell.replace(" ", _NO_BREAK) if len(cell) <= _SHORT and _NUMERIC.match(cell) else cell
+            for cell in row
+        )
+        for row in table.rows
+    )
+    return replace(table, rows=rows)
 
 
 def _legend(table: Table, setup: Setup) -> str:

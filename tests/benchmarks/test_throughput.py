@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.result_files import Setup, load, store
-from benchmarks.throughput import Measured, Variant, configurations, result_table, summary
+from benchmarks.throughput import Measured, Variant, configurations, result_tables, summary
 from trials.records import Fidelity, TrialSpec
 
 
@@ -37,16 +37,18 @@ def test_rates_are_medians_and_ratios_are_taken_in_pairs():
     assert row["ours_utilization"] == pytest.approx(0.1)
 
 
-def test_the_table_has_a_column_for_each_figure(tmp_path: Path):
+def test_the_tables_have_a_column_for_each_figure(tmp_path: Path):
     arguments = argparse.Namespace(samples=100, eval_samples=50)
     where = {"device": "cpu", "threads": 1, "load": 1.0}
-    table = result_table(rows(), where, arguments)
-    assert "trials of 100 + 50 sentences" in table.caption
-    assert table.rows[-1][:6] == ("8", "2", "int8", "8", "30", "4.50 (3.00 to 6.00)")
+    tables = result_tables(rows(), where, arguments)
+    training, whole = tables["top-layers"], tables["top-layers-trials"]
+    assert "trials of 100 + 50 sentences" in training.caption
+    assert training.rows[-1][:6] == ("8", "2", "int8", "8", "30", "4.50 (3.00 to 6.00)")
+    assert whole.rows[-1][5] == "3.50 (3.00 to 4.00)"
     setup = Setup("python -m benchmarks.throughput", "a machine", "abc", "2026-01-01")
-    store("throughput", {"top-layers": table}, setup, tmp_path)
-    store("throughput", {"all-layers": table}, setup, tmp_path)
-    assert load("throughput", tmp_path) == {"top-layers": (table, setup), "all-layers": (table, setup)}
+    store("throughput", {"top-layers": training}, setup, tmp_path)
+    store("throughput", {"all-layers": training}, setup, tmp_path)
+    assert load("throughput", tmp_path) == {"top-layers": (training, setup), "all-layers": (training, setup)}
 
 
 def test_a_mix_begins_alike_whatever_its_length():

@@ -1,0 +1,96 @@
+"""Texts use the words of the glossary, in American spelling, and none of the words that were replaced."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from docs.generators.cli import cli_page
+
+ROOT = Path(__file__).parents[3]
+GLOSSARY = ROOT / "docs" / "glossary.md"
+
+TEXTS = ("README.md", "CONTRIBUTING.md", "docs/**/*.md", "benchmarks/notes/*.md")
+"""What people read, as patterns below the repository's root."""
+QUOTING = {"docs/reference/families.md", "docs/guides/scaling-laws.md"}
+"""Pages that quote messages of sources which are not among `SOURCES` yet."""
+SOURCES: tuple[str, ...] = ()
+"""Sources whose names, comments and messages are held to the same words, such as `trials/**/*.py`."""
+
+REPLACED = {
+    r"foret(ell|old|ells)": "predict",
+    r"climb(s|er|ers|ed|ing)?": "promote",
+    r"nobody|whoever": "no trial, any trial",
+    r"anew": "again",
+    r"dear(er|est)": "more expensive",
+    r"hopeless": "prunable",
+    r"goes_on": "resumes_from_checkpoint",
+    r"beliefs?|believed?|believes": "posterior, predict",
+    r"outlook": "forecast",
+    r"regardless": "even if",
+    r"had come|is through|of one's own": "a plain verb",
+    r"winner's luck": "selection bias",
+    r"knobs?": "parameter",
+    r"the base(?! model)": "the base model",
+    r"frozen base(?! model)": "frozen base model",
+    r"further base": "additional base model",
+    r"(a|one) row an? \w+": "one row per",
+    r"spelt": "spelled",
+    r"things? (is|are) wrong": "errors",
+    r"(optim|normal|general|token|quant|util|initial|regular|recogn)is(e|ed|er|ers|es|ing|ation)": "-ize",
+    r"centre[ds]?|neighbour\w*|behaviour\w*|colour\w*|modell(ed|ing)|labell(ed|ing)": "American spelling",
+}
+"""Pattern of whole words, in any case -> what stands for it."""
+
+UNUSED = {"part", "target", "layer"}
+"""Terms whose plain use cannot be told from the term by a search; they are in the glossary for their definition."""
+
+
+def texts() -> list[Path]:
+    found = {path for pattern in (*TEXTS, *SOURCES) for path in ROOT.glob(pattern)}
+    return sorted(path for path in found if str(path.relative_to(ROOT)) not in QUOTING)
+
+
+def replaced_words(text: str) -> Iterator[str]:
+    """Yield every replaced word in a text, with its line."""
+    for number, line in enumerate(text.splitlines(), start=1):
+        for pattern, instead in REPLACED.items():
+            for found in re.finditer(rf"(?<![\w-])(?:{pattern})(?![\w])", line, flags=re.IGNORECASE):
+                yield f"line {number}: {found[0]!r}, write {instead!r}: {line.strip()[:90]}"
+
+
+def terms() -> list[str]:
+    """Return the terms of the glossary."""
+    defined = re.findall(r"^(\S[^\n]*)\n:   ", GLOSSARY.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return [term for line in defined for term in line.split(", ")]
+
+
+@pytest.mark.parametrize("path", texts(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_text_has_none_of_the_replaced_words(path: Path) -> None:
+    assert not list(replaced_words(path.read_text(encoding="utf-8")))
+
+
+def test_replaced_words_are_found() -> None:
+    found = list(
+        replaced_words(
+            "It climbs.\nThe base model is fine, the base is not.\nOne row a trial, optimised anew."
+        )
+    )
+    assert [line.split(", write")[0] for line in found] == [
+        "line 1: 'climbs'",
+        "line 2: 'the base'",
+        "line 3: 'anew'",
+        "line 3: 'One row a trial'",
+        "line 3: 'optimised'",
+    ]
+
+
+def test_the_terms_of_the_glossary_are_used() -> None:
+    read = [path.read_text(encoding="utf-8") for path in texts() if path != GLOSSARY]
+    everything = re.sub(r"\s+", " ", " ".join([*read, cli_page()])).lower()
+    assert len(terms()) > 60
+    unused = [term for term in terms() if term not in UNUSED and term.lower() not in everything]
+    assert not unused
