@@ -20,7 +20,13 @@ def write_picture(sweep: Path, picture: Path = PICTURE) -> None:
     from autotune.results.sweep_tables import read_tables
 
     figure = plot_front(read_tables(sweep))
-    figure.update_layout(width=_WIDTH, height=_HEIGHT, margin={"l": 70, "r": 20, "t": 50, "b": 60})
+    figure.update_layout(
+        width=_WIDTH,
+        height=_HEIGHT,
+        margin={"l": 70, "r": 20, "t": 88, "b": 56},
+        title={"y": 0.96, "yanchor": "top"},
+        legend={"y": 1.02, "yanchor": "bottom"},
+    )
     picture.parent.mkdir(parents=True, exist_ok=True)
     figure.write_image(picture)
 

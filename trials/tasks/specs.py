@@ -29,18 +29,18 @@ def _as_list(value: object) -> object:
 
 
 class ModelSpec(BaseModel):
-    """The frozen base.
+    """The base model, which stays frozen.
 
     Args:
-        name: a hub id, a local folder, or `builtin:pocket`.
-        revision: a branch, tag or commit of the hub repository.
-        trust_remote_code: run code that comes with the model; only for models you trust.
-        precision: of the forward and backward pass; `auto` is bf16 where the hardware has it. `int8` multiplies
-            the frozen matrices in 8 bits, on processors, which is faster and not exact. Adapters and the
+        name: Hub id, local folder, or `builtin:pocket` for the model that comes with the package.
+        revision: Branch, tag or commit of the hub repository.
+        trust_remote_code: Whether to run code that comes with the model; only for models you trust.
+        precision: Data type of the forward and backward pass. `auto` is bf16 where the hardware is fast at it. `int8`
+            multiplies with the frozen matrices in 8 bits, on CPUs; it is faster and not exact. Adapters and the
             optimizer's state stay in fp32.
-        weights: how the frozen base is kept: `bf16` halves its memory and multiplies in bf16; `int8` and `nf4`
-            quantize the matrices of its layers to 8 and 4 bits (bitsandbytes).
-        device: `auto` (CUDA, then Apple's GPU, then the CPU) or a torch device.
+        weights: Data type in which the base model is stored. `bf16` halves its memory and computes in bf16; `int8` and
+            `nf4` quantize the matrices of its layers to 8 and 4 bits (bitsandbytes).
+        device: `auto` (CUDA, then Apple's GPU, then the CPU) or a PyTorch device.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -83,23 +83,27 @@ class ModelSpec(BaseModel):
 
 
 class TaskSpec(BaseModel):
-    """What the model has to learn, from which columns of which data, and how it is scored.
+    """The task: its kind, its data, the columns to read, and the metric.
 
-    The data are local files (`train`, `validation`, `test` are paths to csv, tsv, json, jsonl or parquet)
-    or, where `dataset` is given, a hub data set or local folder (then they are names of its splits). A
-    missing validation or test split is carved out of the training split.
+    Data are local files (csv, tsv, json, jsonl or parquet), or the splits of a data set from the hub or a local folder.
 
     Args:
-        type: the kind of task.
-        text: one text column, or two that go in as a pair; for causal-lm the column of plain text.
-        label: the column to predict (classification: any values; regression: numbers).
-        prompt, completion: causal-lm on pairs: only the completion is learned.
-        messages: causal-lm on chats: a column of [{role, content}, …] put through the tokenizer's chat
-            template; only the assistant's turns are learned.
-        metric: the score that trials are compared by; see `trials.tasks.metrics`.
-        max_length: tokens after which an example is cut.
-        carve: share of the training split that becomes a missing validation or test split.
-        split_seed: fixes what is carved out.
+        type: Kind of task.
+        dataset: Hub id or local folder of a data set; `train`, `validation` and `test` are then names of its splits.
+        dataset_config: Name of the data set's configuration, for data sets that have several.
+        train: Training data, a file or the name of a split.
+        validation: Validation data, which choose the front; by default a share of the training data.
+        test: Test data, which are scored only for the confirmed front; by default a share of the training data.
+        text: One text column, or two that form a pair; for causal-lm the column of plain text.
+        label: Column to predict: any values for classification, numbers for regression.
+        prompt: For causal-lm, the column of prompts; the loss covers only completion tokens.
+        completion: For causal-lm, the column of completions that follow the prompts.
+        messages: For causal-lm, a column of chats, `[{role, content}, …]`, formatted by the tokenizer's chat template;
+            the loss covers only assistant turns.
+        metric: Score by which trials are compared; by default the usual one of the task's kind.
+        max_length: Tokens after which an example is cut.
+        carve: Share of the training data that becomes missing validation data, and as much for missing test data.
+        split_seed: Seed that fixes which examples are set aside.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
