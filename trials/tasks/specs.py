@@ -38,8 +38,8 @@ class ModelSpec(BaseModel):
         precision: Data type of the forward and backward pass. `auto` is bf16 where the hardware is fast at it. `int8`
             multiplies with the frozen matrices in 8 bits, on CPUs; it is faster and not exact. Adapters and the
             optimizer's state stay in fp32.
-        weights: Data type in which the base model is stored. `bf16` halves its memory and computes in bf16; `int8` and
-            `nf4` quantize the matrices of its layers to 8 and 4 bits (bitsandbytes).
+        weights: Data type in which the base model is stored. `bf16` halves its memory and computes in bf16; `int8`
+            and `nf4` quantize the matrices of its layers to 8 and 4 bits (bitsandbytes).
         device: `auto` (CUDA, then Apple's GPU, then the CPU) or a PyTorch device.
     """
 
@@ -85,7 +85,8 @@ class ModelSpec(BaseModel):
 class TaskSpec(BaseModel):
     """The task: its kind, its data, the columns to read, and the metric.
 
-    Data are local files (csv, tsv, json, jsonl or parquet), or the splits of a data set from the hub or a local folder.
+    Data are local files (csv, tsv, json, jsonl or parquet), or the splits of a data set from the hub or a local
+    folder.
 
     Args:
         type: Kind of task.
@@ -98,8 +99,8 @@ class TaskSpec(BaseModel):
         label: Column to predict: any values for classification, numbers for regression.
         prompt: For causal-lm, the column of prompts; the loss covers only completion tokens.
         completion: For causal-lm, the column of completions that follow the prompts.
-        messages: For causal-lm, a column of chats, `[{role, content}, …]`, formatted by the tokenizer's chat template;
-            the loss covers only assistant turns.
+        messages: For causal-lm, a column of chats, `[{role, content}, …]`, formatted by the tokenizer's chat
+            template; the loss covers only assistant turns.
         metric: Score by which trials are compared; by default the usual one of the task's kind.
         max_length: Tokens after which an example is cut.
         carve: Share of the training data that becomes missing validation data, and as much for missing test data.
