@@ -7,6 +7,8 @@ it in every objective counts. Row a dominates row b if a <= b everywhere and a <
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -115,33 +117,58 @@ def _extended(box: tuple[_Corner, _Corner], start: float, end: float) -> tuple[_
     return (*low, start), (*high, end)
 
 
-def knee(values: ArrayLike, ideal: ArrayLike | None = None, nadir: ArrayLike | None = None) -> int:
-    """The row of the front that gives up least of everything.
+class Knee(NamedTuple):
+    """The point of a front that lies farthest below the line through the front's ends.
 
-    With each objective scaled so that `ideal` is 0 and `nadir` is 1 (by default the best and worst of the
-    front), it is the point farthest on the good side of the hyperplane through the unit vectors, which for
-    two objectives is the line through the two ends of the front (Das 1999, "On characterizing the knee of
-    the Pareto curve"). Among equals, such as a front of two points, the one whose worst objective is
-    least bad, then the first. An objective that does not vary has no say.
+    Args:
+        row: index into the values.
+        depth: how far below, in [0, 1) for two objectives: 0 on a straight front, near 1 at a right angle.
+        points: non-dominated points among the values.
+    """
+
+    row: int
+    depth: float
+    points: int
+
+    @property
+    def exceeds_spacing(self) -> bool:
+        """Whether the front bends by more than the mean spacing of its points.
+
+        This is the criterion of Kneedle with its default sensitivity S = 1 (Satopaa et
+        al. 2011, "Finding a 'Kneedle' in a haystack"): n points spread over an axis scaled to [0, 1] are 1 / (n - 1)
+        apart on average, and a smaller bulge may come from where the points happen to lie.
+        """
+        return self.points > 2 and self.depth > 1.0 / (self.points - 1)
+
+
+def knee(values: ArrayLike) -> Knee:
+    """Find the knee of a front.
+
+    Every objective is scaled to [0, 1] over the front. The knee is the point farthest on the good side of the
+    hyperplane through the unit vectors, which for two objectives is the line through the two ends of the front (Das
+    1999, "On characterizing the knee of the Pareto curve"). Ties go to the point whose worst objective is best, then
+    to the first. An objective that does not vary has no influence.
+
+    Args:
+        values: shape [n, m]; dominated rows and rows with a NaN are ignored.
 
     Returns:
-        An index into `values`.
+        the knee; whether the front bends there is for its depth to say.
 
     Raises:
-        ValueError: no row without NaN.
+        ValueError: every row has a NaN.
     """
     points = _as_points(values)
     members = np.flatnonzero(non_dominated(points))
     if len(members) == 0:
         raise ValueError("values: no row without NaN, so there is no knee; pass at least one finished point")
     front = points[members]
-    best = front.min(axis=0) if ideal is None else np.asarray(ideal, dtype=float)
-    worst = front.max(axis=0) if nadir is None else np.asarray(nadir, dtype=float)
-    span = worst - best
+    best = front.min(axis=0)
+    span = front.max(axis=0) - best
     scaled = np.where(span > 0, (front - best) / np.where(span > 0, span, 1.0), 0.0)
     # Rounded, so that ties in exact arithmetic stay ties.
     order = np.lexsort((scaled.max(axis=1).round(12), scaled.sum(axis=1).round(12)))
-    return int(members[order[0]])
+    return Knee(int(members[order[0]]), float(1.0 - scaled[order[0]].sum()), len(members))
 
 
 def _as_points(values: ArrayLike) -> Array:

@@ -1,4 +1,4 @@
-"""Which point of a front: the knee, the best, the smallest, or a trial by number, under conditions."""
+"""Selection of a point of the front: the knee, the best, the smallest, or a trial by number, under conditions."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from autotune.objectives import unit_losses
-from autotune.pareto import knee
+from autotune.results.recommendation import baseline_words, beats_baseline, recommend, trusted_values
 from autotune.results.sweep_tables import SweepTables
-from autotune.results.tables import confirmed, is_cost, quality
+from autotune.results.tables import quality
 from search_spaces.errors import InvalidInputError, Problem, did_you_mean
 from search_spaces.model.reader import read_shape
 from search_spaces.percentages import parse_number, parse_percentage
 from trials.tasks.data import resolve_model
 
 PICKS = ("knee", "best", "smallest")
+_USELESS = "Search longer or widen the space; to take a point all the same, give its trial's number."
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "<=": operator.le, ">=": operator.ge, "==": operator.eq, "<": operator.lt, ">": operator.gt,
 }  # fmt: skip
@@ -28,12 +27,13 @@ _CONDITION = re.compile(r"\s*([\w.]+)\s*(<=|>=|==|<|>)\s*([^\s<>=]+\s*%?)\s*")
 
 
 def pick_trial(results: SweepTables, pick: str, where: Sequence[str] = ()) -> int:
-    """The trial that a pick names.
+    """Return the trial that a pick names.
 
     Args:
-        pick: `knee` (the front's point of diminishing returns), `best` (the best quality), both by confirmed
-            means where there are some, `smallest` (the fewest trainable parameters), or the number of any
-            complete trial.
+        results: the sweep.
+        pick: `knee` (the recommended point, see `autotune.results.recommendation`), `best` (the best quality by
+            confirmed means where there are some), `smallest` (the fewest trainable parameters), or the number of any
+            complete trial. Except by number, only points that beat the untrained baseline are picked.
         where: conditions such as `trainable_params<=1%` or `accuracy>=0.9` that the point must meet.
 
     Raises:
@@ -43,21 +43,7 @@ def pick_trial(results: SweepTables, pick: str, where: Sequence[str] = ()) -> in
         raise InvalidInputError(
             Problem("--pick", f"{pick!r} is neither a trial's number nor a pick", did_you_mean(pick, PICKS))
         )
-    rows = results.front
-    if pick.isdigit():
-        rows = results.trials[
-            (results.trials["trial"] == int(pick)) & (results.trials["status"] == "complete")
-        ]
-        if rows.empty:
-            raise InvalidInputError(
-                Problem(
-                    "--pick", f"there is no complete trial {pick}", f"See autotune status {results.folder}."
-                )
-            )
-    elif rows.empty:
-        raise InvalidInputError(
-            Problem("--pick", "the sweep has no front yet", f"Run autotune resume {results.folder} first.")
-        )
+    rows = _rows_of(results, pick)
     kept = rows[_meets(rows, where, results)]
     if kept.empty:
         raise InvalidInputError(
@@ -67,7 +53,54 @@ def pick_trial(results: SweepTables, pick: str, where: Sequence[str] = ()) -> in
                 "Relax the condition; see the table in report.html.",
             )
         )
-    return int(kept["trial"].iloc[_position(results, kept, pick)])
+    match pick:
+        case "knee":
+            return _recommended(results, kept)
+        case "best":
+            return best_trial(results, _eligible(results, kept))
+        case "smallest":
+            rows = _eligible(results, kept)
+            return int(rows["trial"].iloc[int(np.argmin(rows["cost.trainable_params"].to_numpy()))])
+        case _:
+            return int(kept["trial"].iloc[0])
+
+
+def _rows_of(results: SweepTables, pick: str) -> pd.DataFrame:
+    """Return the rows that a pick chooses among: the front, or the one trial of that number."""
+    if not pick.isdigit():
+        if results.front.empty:
+            fix = f"Run autotune resume {results.folder} first."
+            raise InvalidInputError(Problem("--pick", "the sweep has no front yet", fix))
+        return results.front
+    trials = results.trials
+    rows = trials[(trials["trial"] == int(pick)) & (trials["status"] == "complete")]
+    if rows.empty:
+        fix = f"See autotune status {results.folder}."
+        raise InvalidInputError(Problem("--pick", f"there is no complete trial {pick}", fix))
+    return rows
+
+
+def _recommended(results: SweepTables, rows: pd.DataFrame) -> int:
+    found = recommend(results, rows)
+    if found.trial is None:
+        raise InvalidInputError(Problem("--pick", found.reason, _USELESS))
+    return found.trial
+
+
+def _eligible(results: SweepTables, rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that beat the untrained baseline."""
+    good = rows[beats_baseline(results, rows)]
+    if good.empty:
+        what = f"no point of the front beats {baseline_words(results)}"
+        raise InvalidInputError(Problem("--pick", what, _USELESS))
+    return good
+
+
+def best_trial(results: SweepTables, rows: pd.DataFrame) -> int:
+    """Return the trial with the best quality among rows of the front, by confirmed means where there are some."""
+    objective = quality(results)
+    values = trusted_values(results, rows)[:, results.objectives.index(objective)]
+    return int(rows["trial"].iloc[int(np.nanargmin(objective.loss(values)))])
 
 
 def _meets(rows: pd.DataFrame, where: Sequence[str], results: SweepTables) -> np.ndarray:
@@ -107,51 +140,3 @@ def _whole(name: str, results: SweepTables) -> float:
         return 1.0
     sweep = results.sweep
     return float(read_shape(resolve_model(sweep.model.name), sweep.task.type).base_parameters)
-
-
-def _position(results: SweepTables, rows: pd.DataFrame, pick: str) -> int:
-    match pick:
-        case "knee":
-            return knee_position(results, rows)
-        case "best":
-            return best_position(results, rows)
-        case "smallest":
-            return int(np.argmin(rows["cost.trainable_params"].to_numpy()))
-        case _:
-            return 0
-
-
-def knee_position(results: SweepTables, rows: pd.DataFrame) -> int:
-    """The row where more cost stops paying: the knee of quality against cost, by what `_trusted` says.
-
-    Costs mostly go together (parameters and the FLOPs to train them), so they are averaged, in units of the
-    box between ideal and reference, and so are qualities: two costs must not outvote one quality.
-    """
-    units = unit_losses(results.objectives, _trusted(results, rows))
-    costs = np.array([is_cost(objective.name) for objective in results.objectives])
-    if costs.any() and not costs.all():
-        units = np.column_stack([units[:, ~costs].mean(axis=1), units[:, costs].mean(axis=1)])
-    return knee(units)
-
-
-def best_position(results: SweepTables, rows: pd.DataFrame) -> int:
-    """The row with the best quality, by what `_trusted` says."""
-    objective = quality(results)
-    values = _trusted(results, rows)[:, results.objectives.index(objective)]
-    return int(np.nanargmin(objective.loss(values)))
-
-
-def _trusted(results: SweepTables, rows: pd.DataFrame) -> NDArray[np.float64]:
-    """The objectives of rows of the front, shape [n, objectives], with scores that hold on other seeds.
-
-    Where any row was confirmed, a score is the mean over the confirmation seeds, and NaN for a row without:
-    a lucky score of the search must not beat a confirmed mean. Else it is what the search saw.
-    """
-    values = results.values(rows).copy()
-    for j, objective in enumerate(results.objectives):
-        if is_cost(objective.name):
-            continue
-        means = confirmed(results, objective.name)["mean"].reindex(rows["trial"])
-        if means.notna().any():
-            values[:, j] = means
-    return values

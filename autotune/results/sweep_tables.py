@@ -28,6 +28,9 @@ TRIAL_COLUMNS = (
 )  # fmt: skip
 """What `SweepTables.trials` has of every trial, beside the objectives."""
 
+TRAINED_HEAD = "trained head"
+"""The name of the one baseline that takes training: the best head on the frozen base model."""
+
 
 @dataclass(frozen=True)
 class SweepTables:
@@ -179,7 +182,7 @@ def _trained_head(trials: pd.DataFrame, sweep: Sweep) -> dict[str, float]:
         return {}
     scores = trials.loc[(trials["param.family"] == "head") & trials["feasible"], column].astype(float)
     best = scores.max() if metric_direction(sweep.task.metric) == "maximize" else scores.min()
-    return {} if scores.empty else {"trained head": float(best)}
+    return {} if scores.empty else {TRAINED_HEAD: float(best)}
 
 
 def _trial_row(trial: FrozenTrial, objectives: Sequence[Objective]) -> dict[str, Any]:

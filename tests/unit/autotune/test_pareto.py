@@ -124,19 +124,38 @@ def test_contributions() -> None:
     ],
 )
 def test_knee(values: list[list[float]], index: int) -> None:
-    assert knee(np.array(values)) == index
+    assert knee(np.array(values)).row == index
 
 
 def test_knee_does_not_depend_on_units() -> None:
     x = np.linspace(0.05, 1, 30)
     front = np.column_stack([x, 1 / x])
-    assert knee(front) == knee(front * [1e6, 1e-3] + [5, -2])
+    found, moved = knee(front), knee(front * [1e6, 1e-3] + [5, -2])
+    assert (found.row, found.points) == (moved.row, moved.points)
+    assert found.depth == pytest.approx(moved.depth)
 
 
-def test_knee_between_given_corners() -> None:
-    # With the first objective stretched to 10, all of the front is good in it: the second decides.
-    values = np.array([[0, 1], [0.5, 0.4], [1, 0]])
-    assert knee(values, ideal=np.zeros(2), nadir=np.array([10, 1])) == 2
+def test_depth_of_a_knee_by_hand() -> None:
+    # Scaled to [0, 1]^2 the middle point is (0.25, 0.25): 1 - 0.5 below the line through the ends.
+    found = knee([[0.0, 8], [1, 2], [4, 0]])
+    assert (found.row, found.points) == (1, 3)
+    assert found.depth == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("values", "bends"),
+    [
+        ([[5, 5]], False),
+        ([[0, 1], [1, 0]], False),
+        ([[0, 4], [1, 3], [2, 2], [3, 1], [4, 0]], False),  # straight
+        ([[0, 1], [0.7, 0.7], [1, 0]], False),  # bent away from the ideal
+        ([[0, 1], [0.3, 0.3], [1, 0]], False),  # depth 0.4, points 0.5 apart
+        ([[0, 1], [0.2, 0.2], [1, 0]], True),  # depth 0.6
+        ([[0, 1], [0.05, 0.45], [0.3, 0.3], [0.7, 0.1], [1, 0]], True),  # depth 0.5, points 0.25 apart
+    ],
+)
+def test_a_bend_exceeds_the_spacing_of_the_points(values: list[list[float]], bends: bool) -> None:
+    assert knee(values).exceeds_spacing is bends
 
 
 def test_messages() -> None:

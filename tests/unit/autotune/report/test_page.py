@@ -19,18 +19,10 @@ import pytest
 import autotune.report.page as report_module
 from autotune.figures import FIGURES, FigureEntry
 from autotune.figures import importance as importance_module
-from autotune.report.page import (
-    export_command,
-    failure_rows,
-    figure_block,
-    headline,
-    knee_trial,
-    mean_selection_bias,
-    point_columns,
-    point_rows,
-    report_html,
-    write_report,
-)
+from autotune.report.front_rows import export_command, point_columns, point_rows
+from autotune.report.headline import headline, mean_selection_bias
+from autotune.report.page import failure_rows, figure_block, report_html, write_report
+from autotune.results.recommendation import recommend
 from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import (
     configuration,
@@ -232,7 +224,7 @@ class TestHeadline:
 
     def test_without_confirmation_it_warns(self) -> None:
         best = headline(synthetic_results(Path("s"), confirm_seeds=0))[0]
-        assert best.name == "Best accuracy, as searched"
+        assert best.name == "Best accuracy, search value"
         assert "not confirmed" in best.note
 
     def test_seeds_are_counted_and_compared(self, results: SweepTables) -> None:
@@ -242,28 +234,21 @@ class TestHeadline:
         assert "in both" in headline(replace(results, confirmations=shared))[-1].note
         assert "not independent" in headline(replace(results, confirmations=shared))[-1].note
 
-    def test_the_knee_is_the_one_that_export_takes(self, results: SweepTables) -> None:
+    def test_the_recommended_point_is_the_one_that_export_takes(self, results: SweepTables) -> None:
         from autotune.results.selection import pick_trial
 
-        assert knee_trial(results) == pick_trial(results, "knee")
-        assert knee_trial(synthetic_results(Path("s"), statuses=["failed"])) is None
+        recommended = headline(results)[1]
+        assert recommended.name.startswith("Recommended")
+        assert recommended.value == f"trial {pick_trial(results, 'knee')}"
+        assert recommended.note.startswith("accuracy ")
+        assert "confirmed, adapter parameters" in recommended.note
+        assert recommended.note.endswith(recommend(results, results.front).reason)
 
-    def test_luck_in_the_search_makes_no_knee(self, results: SweepTables) -> None:
-        searched = knee_trial(replace(results, confirmations=results.confirmations.iloc[:0]))
-        runs = results.confirmations
-        worse = runs.assign(
-            **{"metric.accuracy": runs["metric.accuracy"].where(runs["trial"] != searched, 0.51)}
-        )
-        made = replace(results, confirmations=worse)
-        fact = next(fact for fact in headline(made) if fact.name == "Knee")
-        assert knee_trial(made) != searched
-        assert fact.value == f"trial {knee_trial(made)}"
-        assert fact.note.startswith("accuracy ")
-        assert "confirmed, adapter parameters" in fact.note
-        some = worse[worse["trial"] == searched]
-        assert knee_trial(replace(results, confirmations=some)) == searched  # the only one that is known
+    def test_without_a_front_nothing_is_recommended(self) -> None:
+        recommended = headline(synthetic_results(Path("s"), statuses=["failed"]))[1]
+        assert (recommended.value, recommended.note) == ("–", "no trial is on the front")
 
-    def test_luck_is_positive_where_the_search_saw_too_much(self, results: SweepTables) -> None:
+    def test_selection_bias_is_positive_where_the_search_saw_too_much(self, results: SweepTables) -> None:
         accuracy = results.objectives[0]
         assert selection_bias(accuracy, 0.9, 0.8) == pytest.approx(0.1)
         loss = synthetic_results(
@@ -282,7 +267,8 @@ class TestPoints:
         assert all(len(row.cells) == len(columns) for row in rows)
         assert [row.trial for row in rows] == results.front["trial"].tolist()
         assert sum("best" in row.marks for row in rows) == 1
-        assert [row.trial for row in rows if "knee" in row.marks] == [knee_trial(results)]
+        recommended = [row.trial for row in rows if {"knee", "recommended"} & set(row.marks)]
+        assert recommended == [recommend(results, results.front).trial]
         assert columns[-2:] == ["Adapter parameters", "Head parameters"]
 
     def test_the_adapter_is_shown_where_it_is_no_objective(self) -> None:

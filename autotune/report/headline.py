@@ -1,0 +1,159 @@
+"""The headline of the report: one sentence on the search and a row of cards with its main results."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from autotune.figures.trial_points import families
+from autotune.formatting.units import (
+    counted,
+    difference,
+    duration,
+    label,
+    percent,
+    plus_minus,
+    quantity,
+    si,
+    within_sentence,
+)
+from autotune.results.recommendation import recommend
+from autotune.results.sweep_tables import SweepTables
+from autotune.results.tables import confirmed, is_cost, quality, selection_bias
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One card of the headline: a name, a value in large type and a note under it."""
+
+    name: str
+    value: str
+    note: str = ""
+
+
+def summary(results: SweepTables) -> str:
+    """Return one sentence that says what was searched."""
+    sweep = results.sweep
+    data = sweep.task.dataset or Path(sweep.task.train).name
+    names = [within_sentence(label(objective.name)) for objective in results.objectives]
+    found = families(results)
+    kinds = f" over {len(found)} adapter families ({', '.join(found)})" if len(found) > 1 else ""
+    return (
+        f"{model_words(sweep.model.name)} on {data} ({sweep.task.type}): "
+        f"{counted(len(results.trials), 'trial')}{kinds} for {', '.join(names[:-1])} and {names[-1]}."
+    )
+
+
+def model_words(name: str) -> str:
+    """Return a hub id as it is, and the last two parts of a folder's path."""
+    path = Path(name)
+    return "/".join(path.parts[-2:]) if path.is_absolute() else name
+
+
+def headline(results: SweepTables) -> list[Fact]:
+    """Return the cards at the top of the report."""
+    return [
+        _best_fact(results),
+        _recommended_fact(results),
+        Fact(
+            "Front",
+            counted(len(results.front), "point"),
+            f"hypervolume: {percent(results.hypervolume)} of the box between ideal and reference",
+        ),
+        _budget_fact(results),
+        _seeds_fact(results),
+    ]
+
+
+def _best_fact(results: SweepTables) -> Fact:
+    best = quality(results)
+    name = f"Best {within_sentence(label(best.name))}"
+    found = confirmed(results, best.name)
+    found = found[found.index.isin(results.front["trial"])]
+    if found.empty:
+        front = results.front
+        if front.empty:
+            return Fact(name, "–", "no trial is on the front")
+        row = front.iloc[int(np.argmin(best.loss(front[best.name])))]
+        note = f"trial {row['trial']}, one search seed, not confirmed: biased upward by selection"
+        return Fact(f"{name}, search value", quantity(best.name, row[best.name]), note)
+    trial = found.index[int(np.argmin(best.loss(found["mean"])))]
+    row = found.loc[trial]
+    notes = [f"trial {trial}", f"mean of {counted(int(row['seeds']), 'report seed')}"]
+    if not math.isnan(row["test"]):
+        notes.append(f"test {quantity(best.name, row['test'])}")
+    return Fact(f"{name}, confirmed", interval_text(best.name, row), ", ".join(notes))
+
+
+def _recommended_fact(results: SweepTables) -> Fact:
+    found = recommend(results, results.front)
+    name = "Recommended: the knee" if found.is_knee else "Recommended"
+    if found.trial is None:
+        return Fact(name, "–", found.reason)
+    row = results.front.set_index("trial").loc[found.trial].to_dict()
+    parts = []
+    for objective in results.objectives:
+        name_of, means = objective.name, confirmed(results, objective.name)["mean"]
+        has_mean = not is_cost(name_of) and found.trial in means.index
+        shown = (
+            f"{quantity(name_of, means[found.trial])} confirmed"
+            if has_mean
+            else quantity(name_of, row[name_of])
+        )
+        parts.append(f"{within_sentence(label(name_of))} {shown}")
+    return Fact(name, f"trial {found.trial}", f"{', '.join(parts)}; {found.reason}")
+
+
+def _budget_fact(results: SweepTables) -> Fact:
+    trials, budget = results.trials, results.sweep.budget
+    limit = f" of {budget.trials}" if budget.trials is not None else ""
+    notes = [f"{duration(results.search_seconds)} of search"]
+    if budget.hours is not None:
+        notes[0] += f" (limit {duration(3600 * budget.hours)})"
+    if "cost.train_flops" in trials:
+        done = trials[trials["status"].isin(["complete", "paused", "stopped"])]
+        flops = float((done["cost.train_flops"] * done["share"]).sum())
+        words = si(flops, "FLOPs")
+        if results.ladder is not None and math.isfinite(results.ladder.used):
+            words += f", {percent(results.ladder.used)} of full training"
+        notes.append(words if budget.flops is None else f"{words} (limit {si(budget.flops, 'FLOPs')})")
+    if not results.confirmations.empty:
+        seconds = duration(float(results.confirmations["elapsed"].max()))
+        notes.append(f"then {counted(len(results.confirmations), 'confirmation run')}, {seconds}")
+    return Fact("Budget used", f"{len(trials)}{limit} trials", ", ".join(notes))
+
+
+def _seeds_fact(results: SweepTables) -> Fact:
+    search = set(results.trials["seed"].dropna())
+    report = set(results.confirmations["seed"]) if not results.confirmations.empty else set()
+    shared = len(search & report)
+    note = "none is in both" if not shared else f"{shared} in both: confirmed values are not independent"
+    counts = f"{counted(len(search), 'search seed')}, {counted(len(report), 'report seed')}"
+    return Fact("Seeds", f"{len(search)} + {len(report)}", f"{counts}; {note}")
+
+
+def interval_text(name: str, row: pd.Series) -> str:
+    """Return `81.6 % ± 0.7 %`, or the mean alone where there is no interval.
+
+    Args:
+        name: of the score.
+        row: of `autotune.results.tables.confirmed`.
+    """
+    if math.isnan(row["low"]):
+        return quantity(name, row["mean"])
+    return plus_minus(name, row["mean"], (row["high"] - row["low"]) / 2)
+
+
+def mean_selection_bias(results: SweepTables) -> str:
+    """Return the mean selection bias of the confirmed points as text; empty if nothing was confirmed."""
+    best = quality(results)
+    found = confirmed(results, best.name)
+    searched = results.trials.set_index("trial")[best.name].reindex(found.index)
+    gaps = [
+        selection_bias(best, s, m) for s, m in zip(searched, found["mean"], strict=True) if not math.isnan(s)
+    ]
+    return difference(best.name, float(np.mean(gaps))) if gaps else ""
