@@ -1,28 +1,92 @@
-"""The engine: ask, run, tell, and the doors to it (command line, report, export)."""
+"""Multi-objective search for fine-tuning configurations: adapters, layers, ranks, learning rates.
+
+Everything in `__all__` is public; everything else is private and may change without notice. Public names are imported
+on first use, so that `import autotune` loads neither torch nor optuna nor pandas.
+
+Example:
+    >>> import autotune
+    >>> results = autotune.run("quickstart")
+    >>> results.knee().export("runs/knee")
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from autotune.api.adapter import peft_config
+    from autotune.api.results import SweepResults, export_run, load_results
+    from autotune.api.run import run
     from autotune.blackbox.loop import optimize
     from autotune.blackbox.objectives import Budget, Objective
+    from autotune.engine.sweep_run import SweepFailedError, SweepInterruptedError
     from autotune.ladder.rungs import Ladder
+    from autotune.ledger.ledger import LedgerError
+    from autotune.sampler.pareto_sampler import ParetoSampler
+    from autotune.sweep.schema import Sweep, load_sweep
+    from search_spaces.errors import AutotuneError, InvalidInputError
+    from trials.execution.errors import ExecutorError
+    from trials.training.run import DivergedError
 
-__all__ = ["Budget", "Ladder", "Objective", "optimize"]
+__version__ = "0.1.0"
 
-_HOMES = {
+__all__ = [
+    "AutotuneError",
+    "Budget",
+    "DivergedError",
+    "ExecutorError",
+    "InvalidInputError",
+    "Ladder",
+    "LedgerError",
+    "Objective",
+    "ParetoSampler",
+    "Sweep",
+    "SweepFailedError",
+    "SweepInterruptedError",
+    "SweepResults",
+    "__version__",
+    "export_run",
+    "load_results",
+    "load_sweep",
+    "optimize",
+    "peft_config",
+    "run",
+]
+
+_MODULES = {
+    "AutotuneError": "search_spaces.errors",
     "Budget": "autotune.blackbox.objectives",
-    "Objective": "autotune.blackbox.objectives",
+    "DivergedError": "trials.training.run",
+    "ExecutorError": "trials.execution.errors",
+    "InvalidInputError": "search_spaces.errors",
     "Ladder": "autotune.ladder.rungs",
+    "LedgerError": "autotune.ledger.ledger",
+    "Objective": "autotune.blackbox.objectives",
+    "ParetoSampler": "autotune.sampler.pareto_sampler",
+    "Sweep": "autotune.sweep.schema",
+    "SweepFailedError": "autotune.engine.sweep_run",
+    "SweepInterruptedError": "autotune.engine.sweep_run",
+    "SweepResults": "autotune.api.results",
+    "export_run": "autotune.api.results",
+    "load_results": "autotune.api.results",
+    "load_sweep": "autotune.sweep.schema",
     "optimize": "autotune.blackbox.loop",
+    "peft_config": "autotune.api.adapter",
+    "run": "autotune.api.run",
 }
+"""The module of each public name."""
 
 
 def __getattr__(name: str) -> Any:
-    """Imported when first asked for: the command line must start without optuna and scipy."""
-    if name not in _HOMES:
+    """Import a public name on first use (PEP 562)."""
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
+    value = getattr(import_module(_MODULES[name]), name)
+    globals()[name] = value
+    return value
 
-    return getattr(import_module(_HOMES[name]), name)
+
+def __dir__() -> list[str]:
+    """List the public names as well, imported or not."""
+    return sorted({*globals(), *__all__})

@@ -22,7 +22,7 @@ from autotune.ledger.ledger import Ledger, claim_folder, open_ledger, read_ledge
 from autotune.prepare.bound_base import model_shape, read_base
 from autotune.results.confirmation import chosen_points, report_seed
 from autotune.results.probe_runs import ProbeRun, run_of
-from autotune.results.selection import PICKS, pick_trial
+from autotune.results.selection import marked_trials, pick_trial
 from autotune.results.sweep_tables import SweepTables
 from autotune.sweep.schema import Sweep
 from search_spaces.errors import InvalidInputError, Problem
@@ -78,7 +78,7 @@ def plan_probe(
         )
     if problems:
         raise InvalidInputError(problems)
-    marked = {pick_trial(results, point) for point in points or PICKS}
+    marked = {pick_trial(results, point) for point in points} or marked_trials(results)
     trials = sorted(marked if points else marked | set(chosen_points(results)))
     bases = list(dict.fromkeys([results.sweep.model.name, *models]))
     ordered = sorted(set(shares), reverse=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -26,14 +27,26 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
 _CONDITION = re.compile(r"\s*([\w.]+)\s*(<=|>=|==|<|>)\s*([^\s<>=]+\s*%?)\s*")
 
 
+class Pick(NamedTuple):
+    """A picked trial, and why a rule picked it; the reason is empty for a pick that needs none."""
+
+    trial: int
+    reason: str = ""
+
+
 def pick_trial(results: SweepTables, pick: str, where: Sequence[str] = ()) -> int:
-    """Return the trial that a pick names.
+    """Return the trial that a pick names; see `pick_with_reason`."""
+    return pick_with_reason(results, pick, where).trial
+
+
+def pick_with_reason(results: SweepTables, pick: str, where: Sequence[str] = ()) -> Pick:
+    """Return the trial that a pick names, with the reason of a recommendation.
 
     Args:
         results: the sweep.
-        pick: `knee` (the recommended point, see `autotune.results.recommendation`), `best` (the best quality by
-            confirmed means where there are some), `smallest` (the fewest trainable parameters), or the number of any
-            complete trial. Except by number, only points that beat the untrained baseline are picked.
+        pick: `knee` (the recommended point, see `autotune.results.recommendation`), `best` (the best quality, by
+            confirmed means where there are some), `smallest` (the fewest trainable parameters among the points that
+            beat the untrained baseline), or the number of any complete trial.
         where: conditions such as `trainable_params<=1%` or `accuracy>=0.9` that the point must meet.
 
     Raises:
@@ -55,14 +68,29 @@ def pick_trial(results: SweepTables, pick: str, where: Sequence[str] = ()) -> in
         )
     match pick:
         case "knee":
-            return _recommended(results, kept)
+            found = recommend(results, kept)
+            if found.trial is None:
+                raise InvalidInputError(Problem("--pick", found.reason, _USELESS))
+            return Pick(found.trial, found.reason)
         case "best":
-            return best_trial(results, _eligible(results, kept))
+            return Pick(best_trial(results, kept))
         case "smallest":
-            rows = _eligible(results, kept)
-            return int(rows["trial"].iloc[int(np.argmin(rows["cost.trainable_params"].to_numpy()))])
+            return Pick(_smallest(results, kept))
         case _:
-            return int(kept["trial"].iloc[0])
+            return Pick(int(kept["trial"].iloc[0]))
+
+
+def marked_trials(results: SweepTables) -> set[int]:
+    """Return the trials that the words of `PICKS` name, without those that no point of the front satisfies.
+
+    Raises:
+        InvalidInputError: the sweep has no front yet.
+    """
+    marked = {pick_trial(results, "best")}
+    for pick in ("knee", "smallest"):
+        with suppress(InvalidInputError):
+            marked.add(pick_trial(results, pick))
+    return marked
 
 
 def _rows_of(results: SweepTables, pick: str) -> pd.DataFrame:
@@ -80,20 +108,12 @@ def _rows_of(results: SweepTables, pick: str) -> pd.DataFrame:
     return rows
 
 
-def _recommended(results: SweepTables, rows: pd.DataFrame) -> int:
-    found = recommend(results, rows)
-    if found.trial is None:
-        raise InvalidInputError(Problem("--pick", found.reason, _USELESS))
-    return found.trial
-
-
-def _eligible(results: SweepTables, rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows that beat the untrained baseline."""
+def _smallest(results: SweepTables, rows: pd.DataFrame) -> int:
     good = rows[beats_baseline(results, rows)]
     if good.empty:
         what = f"no point of the front beats {baseline_words(results)}"
         raise InvalidInputError(Problem("--pick", what, _USELESS))
-    return good
+    return int(good["trial"].iloc[int(np.argmin(good["cost.trainable_params"].to_numpy()))])
 
 
 def best_trial(results: SweepTables, rows: pd.DataFrame) -> int:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from autotune.results.recommendation import recommend, run_deviation
-from autotune.results.selection import pick_trial
+from autotune.results.selection import marked_trials, pick_trial
 from autotune.results.sweep_tables import TRAINED_HEAD, SweepTables
 from search_spaces.errors import InvalidInputError
 from tests.support.synthetic import synthetic_results
@@ -123,12 +123,14 @@ def test_points_that_do_not_beat_the_baseline_are_never_recommended(spread: floa
     found = recommend(results, results.front)
     assert found.trial is None
     assert "beats the baseline majority class (95.0" in found.reason
-    for pick in ("knee", "best", "smallest"):
+    for pick in ("knee", "smallest"):
         with pytest.raises(
             InvalidInputError, match="no point of the front beats the baseline majority class"
         ):
             pick_trial(results, pick)
+    assert pick_trial(results, "best") == 4
     assert pick_trial(results, "3") == 3
+    assert marked_trials(results) == {4}
 
 
 def test_the_smallest_point_beats_the_baseline() -> None:

@@ -1,0 +1,1 @@
+"""The public Python API; `autotune/__init__.py` offers its names."""

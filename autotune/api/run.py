@@ -1,0 +1,101 @@
+"""Run a sweep from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+from autotune.api.notebook_display import NotebookProgress, in_notebook
+from autotune.api.quiet import quiet_libraries
+from autotune.api.results import SweepResults, load_results
+from autotune.cli.live_display import watch
+from autotune.cli.terminal import console
+from autotune.engine.events import Listener
+from autotune.engine.sweep_run import run_sweep
+from autotune.sweep.schema import Sweep, as_mapping, load_sweep, parse_sweep
+from trials.execution.in_process import Executor
+
+_UNNAMED = "sweep"
+"""The name of a sweep that is given as a mapping without one."""
+
+
+def run(
+    sweep: Sweep | Mapping[str, Any] | str | PathLike[str],
+    out: str | PathLike[str] | None = None,
+    *,
+    executor: Executor | Mapping[str, Any] | str | None = None,
+    trials: int | None = None,
+    seed: int | None = None,
+    quiet: bool = False,
+) -> SweepResults:
+    """Run a sweep to its end and return its results.
+
+    A folder that already holds the same sweep is resumed: no trial is repeated, and a finished sweep is only read.
+    Progress is shown live in a notebook and in a terminal, and as one line per trial elsewhere.
+
+    Args:
+        sweep: a sweep file, the name of a built-in sweep (`quickstart`), the mapping that a sweep file holds, or a
+            `Sweep`. Relative paths in a file are relative to the file, and in a mapping to the working directory.
+        out: the folder for everything that the sweep writes; `sweeps/NAME` by default.
+        executor: where trials run, instead of the sweep's own: a name (`local`, `packed`, `processes`, `ray`), a
+            mapping as in a sweep file, or an `Executor`, which is started and stopped here.
+        trials: the number of trials in all, instead of the sweep's own.
+        seed: of the search, instead of the sweep's own.
+        quiet: whether to show no progress.
+
+    Returns:
+        the results, read from the folder.
+
+    Raises:
+        InvalidInputError: the sweep cannot be run; nothing was written.
+        SweepInterruptedError: Ctrl-C, or the notebook's stop button; call `run` again to resume.
+        SweepFailedError: every trial fails.
+        LedgerError: the disk is full or read-only.
+
+    Example:
+        >>> results = autotune.run("quickstart")
+        >>> results.knee().configuration
+    """
+    loaded = _changed(_load(sweep), executor, trials, seed)
+    folder = Path("sweeps") / loaded.name if out is None else Path(out)
+    instance = executor if isinstance(executor, Executor) else None
+    with quiet_libraries(), _listener(quiet) as listener:
+        run_sweep(loaded, folder, listener, executor=instance)
+    return load_results(folder)
+
+
+def _load(sweep: Sweep | Mapping[str, Any] | str | PathLike[str]) -> Sweep:
+    if isinstance(sweep, Sweep):
+        return sweep
+    if isinstance(sweep, Mapping):
+        return parse_sweep({"name": _UNNAMED, **sweep}, Path.cwd())
+    return load_sweep(fspath(sweep))
+
+
+def _changed(
+    sweep: Sweep, executor: Executor | Mapping[str, Any] | str | None, trials: int | None, seed: int | None
+) -> Sweep:
+    """Return the sweep with the arguments of `run` in place of its own values, checked as a file is."""
+    mapping = as_mapping(sweep)
+    if trials is not None:
+        mapping["budget"] = {**mapping["budget"], "trials": trials}
+    if seed is not None:
+        mapping["seed"] = seed
+    if isinstance(executor, str):
+        mapping["executor"] = {"name": executor}
+    elif isinstance(executor, Mapping):
+        mapping["executor"] = dict(executor)
+    return sweep if mapping == as_mapping(sweep) else parse_sweep(mapping, check_files=False)
+
+
+@contextmanager
+def _listener(quiet: bool) -> Iterator[Listener]:
+    """Yield the listener that suits where this process runs."""
+    if in_notebook() and not quiet:
+        yield NotebookProgress()
+    else:
+        with watch(console(), quiet=quiet) as listener:
+            yield listener
