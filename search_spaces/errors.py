@@ -9,6 +9,9 @@ import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+DISTRIBUTION = "autotune-peft"
+"""The name that pip installs; the packages are imported under other names."""
+
 
 class AutotuneError(Exception):
     """Root of every exception that the project raises for its users.
@@ -64,3 +67,11 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     known = list(known)
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f"Did you mean {close[0]!r}?" if close else f"Use one of: {', '.join(known)}."
+
+
+def install_hint(extra: str) -> str:
+    """Return the command that installs an extra of this project, such as `pip install 'autotune-peft[ray]'`.
+
+    Every message takes it from here: on PyPI the name `autotune` belongs to another project.
+    """
+    return f"pip install '{DISTRIBUTION}[{extra}]'"

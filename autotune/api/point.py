@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from autotune.api.adapter import peft_config
 from autotune.export.run_folder import export_run
@@ -127,7 +127,7 @@ class Point:
 
 def make_point(tables: SweepTables, trial: int, reason: str = "") -> Point:
     """Build the point of a complete trial."""
-    row: dict[str, Any] = tables.trials.set_index("trial").loc[trial].to_dict()
+    row = tables.trials[tables.trials["trial"] == trial].iloc[0].to_dict()
     names = [objective.name for objective in tables.objectives]
     costs = {
         str(column).removeprefix("cost."): float(value)
@@ -151,13 +151,13 @@ def _score(tables: SweepTables, trial: int, name: str, searched: float) -> Score
     means = confirmed(tables, name)
     if trial not in means.index:
         return Score(name, searched)
-    row = means.loc[trial]
+    row = {str(column): float(value) for column, value in means.loc[trial].items()}  # type: ignore[arg-type]
     return Score(
         name=name,
         searched=searched,
-        confirmed=float(row["mean"]),
-        interval=(float(row["low"]), float(row["high"])),
-        test=float(row["test"]),
-        test_interval=(float(row["test_low"]), float(row["test_high"])),
+        confirmed=row["mean"],
+        interval=(row["low"], row["high"]),
+        test=row["test"],
+        test_interval=(row["test_low"], row["test_high"]),
         seeds=int(row["seeds"]),
     )

@@ -16,7 +16,7 @@ from autotune.cli.terminal import console
 from autotune.engine.events import Listener
 from autotune.engine.sweep_run import run_sweep
 from autotune.sweep.schema import Sweep, as_mapping, load_sweep, parse_sweep
-from trials.execution.in_process import Executor
+from trials.execution.interface import Executor
 
 _UNNAMED = "sweep"
 """The name of a sweep that is given as a mapping without one."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from autotune import __version__
 from autotune.cli import terminal
 from autotune.cli.law import law_app
 from autotune.cli.law_experiment import sweep as scale_sweep
@@ -84,12 +85,7 @@ def main() -> None:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            typer.echo(f"autotune {version('autotune')}")
-        except PackageNotFoundError:
-            typer.echo("autotune, not installed: run from its sources")
+        typer.echo(f"autotune {__version__}")
         raise typer.Exit
 
 

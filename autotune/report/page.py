@@ -10,7 +10,6 @@ import html
 import json
 import logging
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from autotune import __version__
 from autotune.figures import FIGURES, FigureEntry
 from autotune.figures.style import TITLE_ROOM
 from autotune.figures.trial_points import count_by_status
@@ -102,15 +102,8 @@ def report_html(results: SweepTables) -> str:
         quality=within_sentence(label(quality(results).name)),
         yaml=yaml.safe_dump(as_mapping(results.sweep), sort_keys=False, allow_unicode=True),
         plotly=Markup(get_plotlyjs()),
-        version=_version(),
+        version=__version__,
     )
-
-
-def _version() -> str:
-    try:
-        return metadata.version("autotune")
-    except metadata.PackageNotFoundError:  # run from a checkout that is not installed
-        return ""
 
 
 def forecast_tables(found: ProbeForecast | None) -> list[dict[str, Any]]:

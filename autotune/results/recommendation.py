@@ -105,11 +105,11 @@ def _smallest_good(
         return Recommendation(int(trials[best]), False, reason)
     near = np.flatnonzero(losses <= losses[best] + error)
     chosen = near[np.lexsort((losses[near], cost[near]))[0]]
-    size = quantity(objective.name, error)
-    reason = (
-        f"the front has no bend: the smallest point within one standard error ({size}) "
-        f"of the best, trial {trials[best]}"
-    )
+    near_words = f"within one standard error ({quantity(objective.name, error)}) of the best"
+    if chosen == best:
+        reason = f"the front has no bend, and no smaller point is {near_words}"
+    else:
+        reason = f"the front has no bend: the smallest point {near_words}, trial {trials[best]}"
     return Recommendation(int(trials[chosen]), False, reason)
 
 

@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from search_spaces.errors import InvalidInputError, Problem
+from search_spaces.errors import InvalidInputError, Problem, install_hint
 from trials.execution.errors import ExecutorError
 from trials.execution.in_process import LocalExecutor, PackedExecutor
 from trials.execution.interface import Executor
@@ -94,7 +94,7 @@ class RayExecutor(Executor):
             import ray
         except ImportError as error:
             raise InvalidInputError(
-                Problem("executor", "Ray is not installed", "Run pip install 'autotune[ray]'.")
+                Problem("executor", "Ray is not installed", f"Run: {install_hint('ray')}")
             ) from error
         is_ours = not ray.is_initialized()
         if is_ours:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from search_spaces.errors import InvalidInputError, Problem, did_you_mean
+from search_spaces.errors import InvalidInputError, Problem, did_you_mean, install_hint
 from trials.tasks.metrics import METRICS, default_metric, metrics_for
 
 DOCSTRINGS = "builtin:docstrings"
@@ -73,7 +73,7 @@ class ModelSpec(BaseModel):
             raise InvalidInputError(Problem("model.precision", what, "Write bf16, or leave it out."))
         if self.quantized and find_spec("bitsandbytes") is None:
             what = f"{self.weights} needs the package bitsandbytes, which is not installed"
-            fix = "Run: pip install 'autotune[quantized]', or write bf16."
+            fix = f"Run: {install_hint('quantized')}, or write bf16."
             raise InvalidInputError(Problem("model.weights", what, fix))
         if self.quantized and self.device.partition(":")[0] not in (AUTO_DEVICE, *QUANTIZING):
             what = f"{self.device!r} cannot multiply {self.weights}"

@@ -78,14 +78,17 @@ def test_a_straight_front_has_no_bend() -> None:
     results = made(STRAIGHT, spread=0.04)
     found = recommend(results, results.front)
     assert (found.trial, found.is_knee) == (3, False)
-    assert found.reason.startswith("the front has no bend: the smallest point within one standard error (4.0")
-    assert found.reason.endswith("of the best, trial 3")
+    assert found.reason.startswith(
+        "the front has no bend, and no smaller point is within one standard error (4.0"
+    )
 
 
 def test_without_a_bend_the_smallest_point_within_one_standard_error_is_taken() -> None:
     results = made(STRAIGHT, spread=0.06)  # 0.85 - 0.06 < 0.80
     found = recommend(results, results.front)
     assert (found.trial, found.is_knee) == (2, False)
+    assert found.reason.startswith("the front has no bend: the smallest point within one standard error (6.0")
+    assert found.reason.endswith("of the best, trial 3")
     assert pick_trial(results, "knee") == 2
     assert pick_trial(results, "best") == 3
 
