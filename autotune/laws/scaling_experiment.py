@@ -138,9 +138,10 @@ def _train_all(
     context = multiprocessing.get_context("spawn")
     with context.Manager() as manager:
         queue = manager.Queue()
-        with ProcessPoolExecutor(workers, context, initializer=_prepare, initargs=(tokens, queue)) as pool:
+        # One thread per process: the models are too small for more.
+        with ProcessPoolExecutor(workers, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             running = {
-                pool.submit(_train, size, missing[size])
+                pool.submit(_train, size, missing[size], tokens, queue)
                 for size in sorted(missing, key=lambda size: -size.width * size.layers)
             }
             try:
@@ -188,14 +189,7 @@ def _plain(value: Any) -> Any:
     return int(number) if number.is_integer() and number >= 1 else number
 
 
-_worker: dict[str, Any] = {}
-
-
-def _prepare(tokens: Tokens, queue: Queue[ScaleRun]) -> None:
-    torch.set_num_threads(1)
-    _worker.update(tokens=tokens, queue=queue)
-
-
-def _train(size: Size, budgets: tuple[int, ...]) -> None:
-    for run in run_size(size, budgets, _worker["tokens"]):
-        _worker["queue"].put(run)
+def _train(size: Size, budgets: tuple[int, ...], tokens: Tokens, queue: Queue[ScaleRun]) -> None:
+    """Train one size in a worker process; each finished point is put into the queue."""
+    for run in run_size(size, budgets, tokens):
+        queue.put(run)

@@ -13,6 +13,7 @@ from search_spaces.errors import InvalidInputError, Problem, first_line
 from search_spaces.language.loader import LoadedSpace, load_space
 from search_spaces.model.reader import read_shape
 from search_spaces.model.shape import ModelShape
+from search_spaces.model.task_heads import MissingHeadError
 from search_spaces.parameters.centered import Centered
 from search_spaces.parameters.training import SEQUENCE_LENGTH
 from search_spaces.parameters.types import Categorical, Int
@@ -85,22 +86,21 @@ def model_shape(sweep: Sweep, data: TaskData) -> ModelShape:
             trust_remote_code=sweep.model.trust_remote_code,
             quantized=sweep.model.quantized,
         )
+    except InvalidInputError:
+        raise
+    except MissingHeadError as error:
+        raise InvalidInputError(
+            Problem(
+                "task.type",
+                f"{sweep.model.name!r} cannot do {sweep.task.type}",
+                "Choose a model with a head for the task, or another task.",
+            )
+        ) from error
     except (ValueError, OSError) as error:
-        if isinstance(error, InvalidInputError):
-            raise
-        text = first_line(error)
-        if "Unrecognized configuration class" in text:
-            raise InvalidInputError(
-                Problem(
-                    "task.type",
-                    f"{sweep.model.name!r} cannot do {sweep.task.type}",
-                    "Choose a model with a head for the task, or another task.",
-                )
-            ) from error
         raise InvalidInputError(
             Problem(
                 "model",
-                f"{sweep.model.name!r} cannot be read ({text})",
+                f"{sweep.model.name!r} cannot be read ({first_line(error)})",
                 "Give a hub id or a local folder of a transformers model.",
             )
         ) from error

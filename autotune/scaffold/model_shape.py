@@ -11,6 +11,7 @@ from search_spaces.errors import InvalidInputError, Problem, first_line
 from search_spaces.families.framework.base import TaskType
 from search_spaces.model.reader import read_shape
 from search_spaces.model.shape import ModelShape
+from search_spaces.model.task_heads import MissingHeadError
 
 _FIX = "Give a folder with a config.json, a hub id, or a model type such as bert or gpt2."
 
@@ -28,13 +29,13 @@ def shape_of_model(name: str, task: TaskType, labels: int = 2) -> ModelShape:
     config = read_config(name)
     try:
         return read_shape(config, task, labels)
+    except MissingHeadError as error:
+        fix = "Choose another task, or a model with a head for it."
+        raise InvalidInputError(
+            Problem("--task", f"{name!r} ({config.model_type}) cannot do {task}", fix)
+        ) from error
     except ValueError as error:
         text = first_line(error)
-        if "Unrecognized configuration class" in text:
-            fix = "Choose another task, or a model with a head for it."
-            raise InvalidInputError(
-                Problem("--task", f"{name!r} ({config.model_type}) cannot do {task}", fix)
-            ) from error
         where, _, what = text.partition(": ")
         field, fix = "--model", "Choose a model whose layers are alike and of a known architecture."
         if where == "task":

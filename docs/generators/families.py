@@ -21,6 +21,7 @@ from search_spaces.families import REGISTRY, Family
 from search_spaces.families.framework.matrix_family import MatrixFamily
 from search_spaces.model.reader import read_shape
 from search_spaces.model.shape import ModelShape, TaskType
+from search_spaces.model.task_heads import MissingHeadError
 
 PAGE = Path(__file__).parents[1] / "reference" / "families.md"
 ARCHITECTURES = {
@@ -147,10 +148,10 @@ def _shape(architecture: str, task: TaskType) -> ModelShape | str:
         task = IMAGES
     try:
         return read_shape(CONFIG_MAPPING[architecture](num_hidden_layers=2), task)
+    except MissingHeadError:
+        return "transformers has no head for this task on it"
     except ValueError as error:
         text = str(error).strip().splitlines()[0]
-        if "Unrecognized configuration class" in text:
-            return "transformers has no head for this task on it"
         return (text.partition(": ")[2] or text).partition("; its modules are ")[0]
 
 

@@ -13,6 +13,7 @@ from search_spaces.families.framework.composite_family import (
     PartCost,
     PlannedPart,
 )
+from search_spaces.families.framework.saved_activations import MATRIX_INPUTS, SavedActivations, output_of
 from search_spaces.model.shape import ModelShape, TaskType
 from search_spaces.parameters.types import Categorical, Float, Int, TopLayers, Value, adapted_layers
 
@@ -57,6 +58,11 @@ class SerialPart(PlannedPart):
     def settings(self, shape: ModelShape) -> dict[str, Any]:
         return {"size": self.size, "activation": ACTIVATION}
 
+    def saved(self, shape: ModelShape, layer: int) -> SavedActivations:
+        """Return the outputs of the matrices, and the `size` numbers of each bottleneck."""
+        matrices = shape.in_layer(layer, self.matrices)
+        return SavedActivations(frozenset(map(output_of, matrices)), self.size * len(matrices))
+
 
 @dataclass(frozen=True)
 class ParallelPart(PlannedPart):
@@ -82,6 +88,10 @@ class ParallelPart(PlannedPart):
     def settings(self, shape: ModelShape) -> dict[str, Any]:
         reads = shape.modules(self.layers, shape.select("up"))
         return {"size": self.size, "activation": ACTIVATION, "scale": self.scale, "reads": reads}
+
+    def saved(self, shape: ModelShape, layer: int) -> SavedActivations:
+        """Return the input of the feed-forward block, and the `size` numbers of the bottleneck."""
+        return SavedActivations(frozenset({MATRIX_INPUTS["up"]}), self.size)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from search_spaces.families.framework.composite_family import (
     PlannedPart,
     no_attention_interface,
 )
+from search_spaces.families.framework.saved_activations import SavedActivations
 from search_spaces.model.shape import ModelShape, TaskType
 from search_spaces.parameters.types import Float, Int, TopLayers, Value, adapted_layers
 
@@ -45,6 +46,10 @@ class PrefixPart(PlannedPart):
 
     def settings(self, shape: ModelShape) -> dict[str, Any]:
         return {"size": self.size, "heads": shape.kv_heads, "width": shape.head_width}
+
+    def saved(self, shape: ModelShape, layer: int) -> SavedActivations:
+        """Return nothing: the layer keeps its keys and values anyway, of which the prefix is a small share."""
+        return SavedActivations()
 
 
 @register

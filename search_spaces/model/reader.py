@@ -29,6 +29,7 @@ from search_spaces.model.module_names import (
     ROLES,
 )
 from search_spaces.model.shape import HeadMatrix, Matrix, ModelShape, Norm, TaskType
+from search_spaces.model.task_heads import missing_heads
 
 if TYPE_CHECKING:
     from torch import nn
@@ -55,7 +56,7 @@ def empty_network(model: str | PretrainedConfig, task: TaskType, labels: int, tr
         image = task == "image-classification"
         auto = AutoModelForImageClassification if image else AutoModelForSequenceClassification
         config.num_labels = 1 if task == "regression" else labels
-    with torch.device("meta"):
+    with torch.device("meta"), missing_heads():
         return auto.from_config(config, trust_remote_code=trust_remote_code)
 
 
@@ -345,6 +346,7 @@ def read_shape(
         quantized: whether it will be loaded with its matrices in 8 or 4 bits.
 
     Raises:
+        MissingHeadError: transformers has no head for the task on the architecture.
         ValueError: the model is no decoder but the task is causal-lm, or it has modules whose part in the
             computation is not known here, so that costs would be wrong.
     """

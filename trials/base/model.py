@@ -23,6 +23,7 @@ from search_spaces.families.framework.base import local_config
 from search_spaces.families.framework.peft_helpers import freeze
 from search_spaces.model.reader import read_shape
 from search_spaces.model.shape import ModelShape
+from search_spaces.model.task_heads import MissingHeadError, missing_heads
 from search_spaces.parameters.types import Value
 from trials.base import processor
 from trials.base.int8_linear import Int8Linear, check_int8, multiply_in_int8
@@ -285,27 +286,23 @@ def _loading(spec: ModelSpec, task: TaskSpec) -> Iterator[None]:
     from safetensors import SafetensorError
 
     try:
-        yield
+        with missing_heads():
+            yield
     except InvalidInputError:
         raise
-    except (OSError, ValueError, SafetensorError) as error:
-        raise _cannot_load(spec, task, error) from error
-
-
-def _cannot_load(spec: ModelSpec, task: TaskSpec, error: Exception) -> InvalidInputError:
-    text = first_line(error)
-    if "Unrecognized configuration class" in text:
-        return InvalidInputError(
+    except MissingHeadError as error:
+        raise InvalidInputError(
             Problem(
                 "task.type",
                 f"{spec.name!r} has no head for {task.type}",
                 "Choose a model that can do the task, or another task.",
             )
-        )
-    return InvalidInputError(
-        Problem(
-            "model",
-            f"{spec.name!r} cannot be loaded ({text})",
-            "Give a hub id or a local folder with config.json and safetensors weights.",
-        )
-    )
+        ) from error
+    except (OSError, ValueError, SafetensorError) as error:
+        raise InvalidInputError(
+            Problem(
+                "model",
+                f"{spec.name!r} cannot be loaded ({first_line(error)})",
+                "Give a hub id or a local folder with config.json and safetensors weights.",
+            )
+        ) from error

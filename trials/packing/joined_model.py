@@ -1,12 +1,12 @@
-"""Several adapted models as one: the frozen base runs once over everybody's rows, each adapter over its own.
+"""Several adapted models as one: the frozen base model runs once over all rows, each adapter over its own rows.
 
-A pack's models are copies of one module tree that share the base's tensors (see `models.py`), so their paths
-agree, and wherever an adapter stands one of them has another module than the base. The joined model is one
-more copy with a `Joined` at each such path: it runs the base's module once on all rows, and hands each
-model's own module its rows together with what the base made of them. So an adapter layer of any kind, from
-whatever library, computes what it computes alone, and only the product with the frozen matrix is shared.
+A pack's models are copies of one module tree that share the base model's tensors (see `trials/base/model.py`), so
+their paths are equal, and a model with an adapter at a path has another module there than the base model. The joined
+model is one more copy with a `Joined` at each such path. It runs the base model's module once on all rows, and passes
+each model's own module the model's rows together with the base output for them. An adapter layer of any kind, from
+any library, therefore computes the same as in its own model; only the product with the frozen matrix is shared.
 
-Rows of one model are contiguous in a batch; `Rows` says which they are.
+The rows of one model are contiguous in a batch; `Rows` holds their ranges.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 import operator
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,18 +29,16 @@ from trials.base.quantization import quantized_parts
 from trials.packing.layer_gates import Gate, LayerSchedule, reads_first_token
 from trials.packing.lora import Factors, add_products, plain_factors
 
-_ORIGINAL = "_joined_original"
-
 
 @dataclass
 class Rows:
-    """Which rows of the batch in hand belong to which model: (key, slice), in the order of the batch."""
+    """The owner of each row of the current batch: (model key, rows), in the order of the batch."""
 
     parts: list[tuple[int, slice]] = field(default_factory=list)
 
 
 class CannotJoinError(AutotuneError, ValueError):
-    """A model changes more than the modules of the base, so it has to run alone."""
+    """The model changes more than the base model's modules, so it cannot be part of a joined model."""
 
 
 def join(
@@ -47,28 +46,30 @@ def join(
     models: Mapping[int, PeftModel],
     rows: Rows,
     layers_path: str | None = None,
-    passage: LayerSchedule | None = None,
+    schedule: LayerSchedule | None = None,
 ) -> nn.Module:
-    """One model out of several adapted ones.
+    """Build one model from several adapted ones.
 
     Args:
-        base: the model that they adapt; its tensors are shared, and it stays as it is.
-        models: peft models of copies of the base, by key. Their adapter layers move into the result, and
-            still work where they were.
-        rows: what the caller sets before each forward pass.
-        layers_path: the path of the list of layers; where it is given, each layer gets a gate.
-        passage: what the gates obey (see `layer_gates.py`).
+        base: The base model that they adapt; its tensors are shared, and it stays unchanged.
+        models: Peft models of copies of the base model, by key. Their adapter layers become part of the result, and
+            still work in their own models.
+        rows: The owners of the rows, which the caller sets before each forward pass.
+        layers_path: The path of the list of layers; if it is given, each layer gets a gate.
+        schedule: The layers that the gates run (see `layer_gates.py`).
 
     Raises:
-        CannotJoinError: a model trains something that stands at no path of the base, or that reads positions,
-            which are the same for all rows and so nobody's.
+        CannotJoinError: A model trains something at no path of the base model, or something that reads positions,
+            which are equal for all rows and therefore belong to no model.
     """
     if getattr(getattr(base, "config", None), "relative_attention", False):
-        raise CannotJoinError("the base multiplies its matrices with relative positions, which are no rows")
+        raise CannotJoinError(
+            "the base model multiplies its matrices with relative positions, which are not rows"
+        )
     trees = {key: model.get_base_model() for key, model in models.items()}
     for key, tree in trees.items():
         if _attention(tree) != _attention(base):
-            raise CannotJoinError(f"model {key} computes attention in its own way")
+            raise CannotJoinError(f"model {key} uses another attention implementation")
         tuner = models[key].base_model
         if isinstance(tuner, BaseTuner) and type(tuner).forward is not BaseTuner.forward:
             raise CannotJoinError(f"model {key} adds to the loss (AdaLoRA's penalty, say)")
@@ -76,26 +77,26 @@ def join(
     joined = copy.deepcopy(base, {id(part): part for part in shared})
     config: Any = getattr(joined, "config", None)
     if config is not None:
-        config.use_cache = False  # a decoder would copy keys and values for a next token that never comes
+        config.use_cache = False  # no next token is generated, so keys and values need not be copied
     for path, modules in _changed(base, trees):
         module = base.get_submodule(path)
         if isinstance(module, nn.Embedding) and module is not _token_embeddings(base):
-            raise CannotJoinError(f"models {sorted(modules)} train {path}, which embeds no tokens")
+            raise CannotJoinError(f"models {sorted(modules)} train {path}, which is no token embedding")
         joined.set_submodule(path, Joined(joined.get_submodule(path), modules, rows))
     reached = {id(parameter) for parameter in joined.parameters()}
     for key, model in models.items():
         if not all(id(p) in reached for p in model.parameters() if p.requires_grad):
-            raise CannotJoinError(f"model {key} trains parameters beside the base's modules")
-    if layers_path is not None and passage is not None:
+            raise CannotJoinError(f"model {key} trains parameters outside the base model's modules")
+    if layers_path is not None and schedule is not None:
         layers = list(joined.get_submodule(layers_path).children())
         for number, layer in enumerate(layers):
             pooled = number == len(layers) - 1 and reads_first_token(base)
-            joined.set_submodule(f"{layers_path}.{number}", Gate(layer, number, passage, pooled))
+            joined.set_submodule(f"{layers_path}.{number}", Gate(layer, number, schedule, pooled))
     return joined
 
 
 def frozen_layers(base: nn.Module, model: PeftModel, shape: ModelShape) -> int:
-    """Layers from the input on that the adapted model leaves as they are, with everything below them."""
+    """Return the number of lowest layers that the adapted model leaves unchanged, with everything below them."""
     above = (
         *shape.head_modules,
         *(matrix.name for matrix in shape.head),
@@ -111,7 +112,7 @@ def frozen_layers(base: nn.Module, model: PeftModel, shape: ModelShape) -> int:
 
 
 def _changed(base: nn.Module, models: Mapping[int, nn.Module]) -> Iterator[tuple[str, dict[int, nn.Module]]]:
-    """The highest paths at which a model has another type of module than the base, with those modules."""
+    """Yield the highest paths at which a model has another type of module than the base, with those modules."""
 
     def walk(path: str, module: nn.Module) -> Iterator[tuple[str, dict[int, nn.Module]]]:
         changed = {
@@ -129,8 +130,8 @@ def _changed(base: nn.Module, models: Mapping[int, nn.Module]) -> Iterator[tuple
 
 
 def _token_embeddings(model: Any) -> nn.Module | None:
-    found: nn.Module | None = model.get_input_embeddings()
-    return found
+    embeddings: nn.Module | None = model.get_input_embeddings()
+    return embeddings
 
 
 def _attention(model: nn.Module) -> str | None:
@@ -138,7 +139,7 @@ def _attention(model: nn.Module) -> str | None:
 
 
 class Joined(nn.Module):
-    """A module of the base and the models' own modules at its place."""
+    """A module of the base model and the models' own modules at the same path."""
 
     def __init__(self, base: nn.Module, own: Mapping[int, nn.Module], rows: Rows) -> None:
         super().__init__()
@@ -146,23 +147,25 @@ class Joined(nn.Module):
         self.own = nn.ModuleDict({str(key): module for key, module in own.items()})
         self._rows = rows
         self._plain = {key: plain for key, module in own.items() if (plain := plain_factors(module, base))}
-        self._handed = {key: hand for key, module in own.items() if (hand := _hand(module, base)) is not None}
+        self._shared = {
+            key: shared for key, module in own.items() if (shared := _shared_output(module, base)) is not None
+        }
 
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         parts = self._rows.parts
         if len(x) == 1 and (whole := parts[-1][1].stop) > 1:
-            x = x.expand(whole, *x.shape[1:])  # positions, say, which stand for all rows at once
+            x = x.expand(whole, *x.shape[1:])  # for example positions, which are the same for all rows
         if (factors := self._factors(x, parts)) is not None and not args and not kwargs:
-            assert isinstance(self.base, nn.Linear)  # nothing else is plain
+            assert isinstance(self.base, nn.Linear)  # `plain_factors` accepts nothing else
             return add_products(x, self.base, factors)
         shared = None
-        if any(key in self._handed or str(key) not in self.own for key, _ in parts):
+        if any(key in self._shared or str(key) not in self.own for key, _ in parts):
             shared = self.base(x, *args, **kwargs)
-        # Split and not sliced: the gradient of a slice is as large as the whole.
+        # Split, because the gradient of a slice is as large as the whole tensor.
         sizes = [rows.stop - rows.start for _, rows in parts]
         inputs = x.split(sizes)
-        # Some layers of peft add into what they are given, which is no business of autograd's here: the parts
-        # do not overlap, nobody reads the whole any more, and products keep their inputs and not their output.
+        # Some layers of peft add to their base output in place. Autograd need not track that here: the parts do not
+        # overlap, the whole is not read again, and products save their inputs and not their output.
         bases: Sequence[torch.Tensor | None] = (
             [None] * len(parts) if shared is None else torch.unsafe_split_with_sizes(shared, sizes)
         )
@@ -171,8 +174,9 @@ class Joined(nn.Module):
             if str(key) not in self.own:
                 assert given is not None
                 outputs.append(given)
-            elif key in self._handed:
-                with self._handed[key].given(mine, given):
+            elif key in self._shared:
+                assert given is not None
+                with self._shared[key].given(mine, given):
                     outputs.append(self.own[str(key)](mine, *args, **kwargs))
             else:
                 outputs.append(self.own[str(key)](mine, *args, **kwargs))
@@ -181,7 +185,10 @@ class Joined(nn.Module):
     def _factors(
         self, x: torch.Tensor, parts: list[tuple[int, slice]]
     ) -> list[tuple[slice, Factors | None]] | None:
-        """Each part's plain LoRA, None for a part without an adapter here; None if there is another kind."""
+        """Return each part's plain LoRA factors, or None if an adapter of another kind is among them.
+
+        A part without an adapter at this path has None in the place of its factors.
+        """
         if not self._plain or x.dtype != torch.float32 or torch.is_autocast_enabled(x.device.type):
             return None
         found: list[tuple[slice, Factors | None]] = []
@@ -193,53 +200,55 @@ class Joined(nn.Module):
         return found
 
     def __getattr__(self, name: str) -> Any:
-        """Everything else is the base's: some architectures look at a matrix's weight."""
+        """Return an attribute of the base module: some architectures read a matrix's weight."""
         try:
             return super().__getattr__(name)
         except AttributeError:
             return getattr(super().__getattr__("base"), name)
 
 
-class _Hand:
-    """Stands in for `base_layer` in an adapter layer: gives the prepared output for the prepared input.
+class _SharedOutput:
+    """Lets an adapter layer use the output that the joined model's base module computed for all rows.
 
-    For any other input (an adapter may change it first, as OFT does), and with other weights in the place of
-    its own (`torch.func.functional_call`), it runs the base's module.
+    While `given` is active, the adapter's base layer returns the prepared output for the prepared input. For any
+    other input (an adapter may change it first, as OFT does), and with other weights in the place of its own
+    (`torch.func.functional_call`), it computes as usual. The base layer is an object of this model only: models share
+    tensors, not modules.
+
+    Args:
+        layer: The adapter's base layer.
     """
 
     def __init__(self, layer: nn.Module) -> None:
-        base = layer.base_layer
-        assert isinstance(base, nn.Module)
-        base = base.__dict__.get(_ORIGINAL, base)  # a layer may be joined again and again
-        twin = copy.copy(base)  # the same tensors in an object of its own, so that isinstance still holds
-        twin.__dict__ = dict(base.__dict__)
-        self._input: torch.Tensor | None = None
-        self._output: torch.Tensor | None = None
+        self._layer = layer
+        self._weights = tuple(layer.parameters())
 
-        weights = tuple(base.parameters())
+    @contextmanager
+    def given(self, x: torch.Tensor, y: torch.Tensor) -> Iterator[None]:
+        """Return `y` where the base layer is called with `x`."""
+        layer, weights = self._layer, self._weights
+        compute, is_replaced = layer.forward, "forward" in vars(layer)
 
-        def forward(x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-            prepared = x is self._input and all(map(operator.is_, base.parameters(), weights))
-            return self._output if prepared else base(x, *args, **kwargs)
+        def forward(inputs: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+            is_prepared = inputs is x and all(map(operator.is_, layer.parameters(), weights))
+            return y if is_prepared else compute(inputs, *args, **kwargs)
 
-        twin.__dict__.update({_ORIGINAL: base, "forward": forward})
-        layer.base_layer = twin
-
-    def given(self, x: torch.Tensor, y: torch.Tensor | None) -> _Hand:
-        assert y is not None
-        self._input, self._output = x, y
-        return self
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *_: object) -> None:
-        self._input = self._output = None
+        layer.forward = forward
+        try:
+            yield
+        finally:
+            if is_replaced:
+                layer.forward = compute
+            else:
+                del layer.forward
 
 
-def _hand(module: nn.Module, base: nn.Module) -> _Hand | None:
-    """None for a module without a base layer (a trained copy of the head, say), and for one that computes with
-    other weights than the base's: PiSSA leaves another there, full tuning and BitFit put their own in."""
+def _shared_output(module: nn.Module, base: nn.Module) -> _SharedOutput | None:
+    """Return how an adapter layer uses the output of the base's module at its place, or None if it cannot.
+
+    It cannot if it has no base layer (a trained copy of the head, say), or computes with other weights than the base
+    model's: PiSSA stores different ones there, and full tuning and BitFit replace them in each forward pass.
+    """
     layer = getattr(module, "base_layer", None)
     if not isinstance(layer, nn.Module):
         return None
@@ -249,4 +258,4 @@ def _hand(module: nn.Module, base: nn.Module) -> _Hand | None:
     theirs, ours = dict(layer.named_parameters()), dict(base.named_parameters())
     if any(name in theirs and theirs[name].data_ptr() != ours[name].data_ptr() for name in ours):
         return None
-    return _Hand(module)
+    return _SharedOutput(layer)

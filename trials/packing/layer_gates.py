@@ -1,9 +1,8 @@
-"""Gates around a model's layers: begin above the layers whose outcome is known, end early, and compute in the
-last layer only what the head reads.
+"""Gates around a model's layers: skip the layers whose output is known, exit early, and compute in the last layer
+only what the head reads.
 
-A gate leaves the layer's computation alone. It hands on the hidden states that `LayerSchedule` brings instead of
-running the layers below, so whatever else the model does around its layers (embeddings, masks, head) is done
-by the model itself.
+A gate does not change the layer's computation. It returns the hidden states of `LayerSchedule` in place of the
+layers that are skipped, so the model itself still does everything around its layers (embeddings, masks, head).
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from torch.nn import functional
 
 @dataclass
 class LayerSchedule:
-    """How the next forward pass goes.
+    """The layers that the next forward pass runs.
 
     Args:
-        start: layers from the input on that are not run; then `hidden` is what they make of the batch.
-        hidden: shape [rows, tokens, width].
-        stop: layers after which the pass ends with `EarlyExit`, the outcome in `hidden`; None runs to the end.
+        start: The number of lowest layers to skip; `hidden` then holds their output for the batch.
+        hidden: The hidden states at `start`, and after an early exit those at `stop`; shape [rows, tokens, width].
+        stop: The number of layers after which the pass ends with `EarlyExit`; None runs all layers.
     """
 
     start: int = 0
@@ -32,36 +31,43 @@ class LayerSchedule:
     stop: int | None = None
 
 
-class EarlyExit(Exception):  # noqa: N818 - no error: the pass has come where it was to end
+class EarlyExit(Exception):  # noqa: N818 - control flow, not an error
     """Ends a forward pass at `LayerSchedule.stop`."""
 
 
 class Gate(nn.Module):
-    """One layer of the model, its number from the input, and what it may leave out."""
+    """A wrapper of one layer that runs it, skips it, or runs it for the first token only.
+
+    Args:
+        layer: The layer.
+        number: Its index, counted from the input.
+        schedule: What the next forward pass runs; the caller changes it between passes.
+        first_token: Whether the head reads only the first token of the layer's output.
+    """
 
     def __init__(
-        self, layer: nn.Module, number: int, passage: LayerSchedule, first_token: bool = False
+        self, layer: nn.Module, number: int, schedule: LayerSchedule, first_token: bool = False
     ) -> None:
         super().__init__()
         self.layer = layer
-        self._number, self._layer_schedule = number, passage
+        self._number, self._schedule = number, schedule
         self._first_token = first_token_of(layer) if first_token else None
 
     def forward(self, hidden: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        way = self._layer_schedule
-        if self._number < way.start:
-            assert way.hidden is not None
-            return way.hidden
-        last = way.stop == self._number + 1
+        schedule = self._schedule
+        if self._number < schedule.start:
+            assert schedule.hidden is not None
+            return schedule.hidden
+        last = schedule.stop == self._number + 1
         run = self.layer if last or self._first_token is None else self._first_token
         out = run(hidden, *args, **kwargs)
         if last:
-            way.hidden = out
+            schedule.hidden = out
             raise EarlyExit
         return out
 
     def __getattr__(self, name: str) -> Any:
-        """Everything else is the layer's: some models ask it for the kind of its attention."""
+        """Return an attribute of the layer: some models read the kind of its attention."""
         try:
             return super().__getattr__(name)
         except AttributeError:
@@ -74,12 +80,12 @@ _POOLED = {
     "roberta": "RobertaLayer",
     "xlm-roberta": "XLMRobertaLayer",
 }
-"""Encoders of transformers whose head for classes reads the first token alone, by `model_type`, with the
-class of their layers; the layers are built alike."""
+"""Encoders whose classification head reads only the first token: the class of their layers, by `model_type`. The
+layers of all of them have the same structure."""
 
 
 def reads_first_token(model: nn.Module) -> bool:
-    """Whether the model's output depends on the last layer through its first token alone."""
+    """Return whether the model's output depends on the last layer through its first token only."""
     config = getattr(model, "config", None)
     return getattr(config, "model_type", "") in _POOLED and type(model).__name__.endswith(
         "ForSequenceClassification"
@@ -87,11 +93,13 @@ def reads_first_token(model: nn.Module) -> bool:
 
 
 def first_token_of(layer: Any) -> Callable[..., torch.Tensor] | None:
-    """The layer's forward for its first token only, shape [rows, 1, width]; None for a layer that is built
-    otherwise, or whose attention an adapter has changed.
+    """Return a forward pass of the layer for its first token only, with an output of shape [rows, 1, width].
 
-    Keys and values are computed for all tokens; queries, the output projection and the feed-forward part for
-    one. Adapters on the matrices work on each token apart, so that theirs is the same saving.
+    Keys and values are computed for all tokens; queries, the output projection and the feed-forward block for one.
+    Adapters on the matrices process each token independently, so they compute one token as well.
+
+    Returns:
+        None for a layer with another structure, or whose attention an adapter has changed.
     """
     if type(layer).__name__ not in _POOLED.values() or layer.is_decoder or layer.chunk_size_feed_forward:
         return None

@@ -28,11 +28,12 @@ from torch import nn
 from torch.nn import functional
 
 from search_spaces.families import REGISTRY
+from search_spaces.parameters.types import Configuration
 from trials.base.model import Base
 from trials.packing.joined_model import CannotJoinError, Rows, frozen_layers, join
 from trials.packing.layer_gates import EarlyExit, LayerSchedule
 from trials.packing.memory import free_memory
-from trials.packing.memory_model import Computation, Config, MemoryModel
+from trials.packing.memory_model import Computation, MemoryModel
 from trials.packing.prefix_cache import PrefixCache
 from trials.records import TrialResult, TrialSpec
 from trials.tasks.data import TaskData
@@ -178,7 +179,7 @@ class Pack:
         self._join(self._runs)
         self._fit_chunks()
 
-    def _configs(self) -> list[Config]:
+    def _configs(self) -> list[Configuration]:
         return [run.spec.config for run in self._runs.values()]
 
     def _free(self) -> int | None:
@@ -187,12 +188,12 @@ class Pack:
         reserved = max(0, self.prefixes.limit - self.prefixes.bytes)
         return None if free is None else free // self._sharers - reserved
 
-    def _unallocated(self, entering: Sequence[Config] = ()) -> float:
+    def _unallocated(self, entering: Sequence[Configuration] = ()) -> float:
         """Return the bytes that configurations without a finished step will allocate for themselves."""
         fresh = [run.spec.config for run in self._runs.values() if not run.stepped]
         return sum(self.memory.own(config) for config in (*fresh, *entering))
 
-    def _chunk_bytes(self, configs: Sequence[Config], tokens: int) -> float:
+    def _chunk_bytes(self, configs: Sequence[Configuration], tokens: int) -> float:
         memory = self.memory
         return memory.kept(configs, tokens, self._longest) + memory.working(configs, tokens)
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from search_spaces.errors import InvalidInputError, Problem
 from search_spaces.families.framework.base import AdapterCost, Family
 from search_spaces.families.framework.peft_helpers import peft_task, trained_modules
+from search_spaces.families.framework.saved_activations import SavedActivations
 from search_spaces.model.gradient_flow import LayerGradients, gradients_in, layer_gradients, layers_apart
 from search_spaces.model.shape import Matrix, ModelShape, TaskType
 from search_spaces.parameters.types import Value
@@ -71,6 +72,10 @@ class PlannedPart(ABC):
     @abstractmethod
     def cost(self, shape: ModelShape, layer: int, state: LayerState) -> PartCost:
         """What the part adds in one of its layers."""
+
+    @abstractmethod
+    def saved(self, shape: ModelShape, layer: int) -> SavedActivations:
+        """Return what the part keeps for its backward pass in one of its layers."""
 
     def beyond(self, shape: ModelShape) -> int:
         """Parameters that belong to no layer, or to all."""

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple
 
 from search_spaces.families.framework.composite_family import LayerState, PartCost, PlannedPart
+from search_spaces.families.framework.saved_activations import SavedActivations, input_of, output_of
 from search_spaces.model.shape import Matrix, ModelShape, Norm
 
 
@@ -49,6 +50,11 @@ class LowRankPart(PlannedPart):
     def settings(self, shape: ModelShape) -> dict[str, Any]:
         return {"size": self.size, "scale": self.scale}
 
+    def saved(self, shape: ModelShape, layer: int) -> SavedActivations:
+        """Return the inputs of the matrices, and the `size` numbers between A and B of each."""
+        matrices = shape.in_layer(layer, self.matrices)
+        return SavedActivations(frozenset(map(input_of, matrices)), self.size * len(matrices))
+
 
 @dataclass(frozen=True)
 class RescalePart(PlannedPart):
@@ -77,6 +83,11 @@ class RescalePart(PlannedPart):
 
     def settings(self, shape: ModelShape) -> dict[str, Any]:
         return {"side": self.side}
+
+    def saved(self, shape: ModelShape, layer: int) -> SavedActivations:
+        """Return what the scale multiplies: the inputs or the outputs of the matrices."""
+        name = input_of if self.side == "input" else output_of
+        return SavedActivations(frozenset(map(name, shape.in_layer(layer, self.matrices))))
 
 
 MatrixFilter = Callable[[Matrix, int], bool]
@@ -188,6 +199,10 @@ class ScaleShiftPart(_ModulesPart):
     def norm_parameters(norm: Norm) -> int:
         return 2 * norm.size
 
+    def saved(self, shape: ModelShape, layer: int) -> SavedActivations:
+        """Return the outputs of the matrices, which the scale multiplies."""
+        return SavedActivations(frozenset(map(output_of, _matrices(self.matrix, shape, layer))))
+
 
 @dataclass(frozen=True)
 class BiasPart(_ModulesPart):
@@ -202,6 +217,10 @@ class BiasPart(_ModulesPart):
     @staticmethod
     def norm_parameters(norm: Norm) -> int:
         return norm.size
+
+    def saved(self, shape: ModelShape, layer: int) -> SavedActivations:
+        """Return nothing: the gradient of a sum needs no activations."""
+        return SavedActivations()
 
 
 @dataclass(frozen=True)
@@ -222,6 +241,10 @@ class CopyPart(_ModulesPart):
     @staticmethod
     def matrix_flops(matrix: Matrix) -> float:
         return 2.0 * matrix.inputs * matrix.outputs
+
+    def saved(self, shape: ModelShape, layer: int) -> SavedActivations:
+        """Return the inputs of the trained matrices."""
+        return SavedActivations(frozenset(map(input_of, _matrices(self.matrix, shape, layer))))
 
 
 def every_matrix(matrix: Matrix, number: int) -> bool:

@@ -203,7 +203,7 @@ def test_a_gate_begins_and_ends_where_it_is_told():
 def test_a_model_with_a_trained_tensor_of_its_own_cannot_join(runner):
     model = runner.base.adapted(spec(runner, "lora").config, 0)
     model.register_parameter("more", nn.Parameter(torch.zeros(1)))
-    with pytest.raises(CannotJoinError, match="beside the base's modules"):
+    with pytest.raises(CannotJoinError, match="outside the base model's modules"):
         join(runner.base.model, {0: model}, Rows())
 
 
