@@ -1,8 +1,8 @@
-"""A search space: parameters in order, conditions between them, and the encoding the surrogates see.
+"""A search space: ordered parameters, the conditions between them, and the encoding for surrogates.
 
-Encoded configurations are float arrays of shape [n, d], one column a parameter in the order of
-`SearchSpace.parameters`: ordered parameters in [0, 1], nominal ones as the index of their choice, and NaN
-where the parameter is inactive. A centered parameter may lie outside [0, 1]; see `centered.py`.
+Encoded configurations are float arrays of shape [n, d], with one column per parameter in the order of
+`SearchSpace.parameters`: ordered parameters in [0, 1], nominal ones as the index of their choice, and NaN where
+the parameter is inactive. A centered parameter may lie outside [0, 1]; see `centered.py`.
 """
 
 from __future__ import annotations
@@ -50,12 +50,18 @@ class SearchSpace:
     """An ordered set of parameters, parents before children.
 
     Args:
-        parameters: a parameter's conditions may name only parameters before it.
-        masks: names of groups of switches `name.…`, each needing one that is on; `bind` adds the layer masks.
+        parameters: the parameters; the conditions of each name only parameters before it.
+        masks: names of groups of switches `name.*`, in each of which one switch must be on; `bind` adds those
+            of structured parameters.
 
     Raises:
-        ValueError: a name appears twice, or a condition names an unknown or later parameter, or a value
-            that its parent cannot take.
+        ValueError: A name appears twice, or a condition names an unknown or later parameter, or a value that
+            its parent cannot take.
+
+    Example:
+        >>> space = SearchSpace((Int(name="rank", low=1, high=64, log=True),))
+        >>> space.default()
+        {'rank': 8}
     """
 
     parameters: tuple[Parameter, ...]
@@ -69,7 +75,7 @@ class SearchSpace:
             for parent, values in parameter.when.items():
                 if parent not in seen:
                     raise ValueError(
-                        f"{parameter.name}: its condition names {parent!r}, which is no parameter before it"
+                        f"{parameter.name}: its condition names {parent!r}, which is not a parameter before it"
                     )
                 for value in values:
                     problem = seen[parent].problem(value)
@@ -79,7 +85,7 @@ class SearchSpace:
 
     @classmethod
     def from_distributions(cls, distributions: Mapping[str, BaseDistribution]) -> SearchSpace:
-        """An unconditional space from optuna distributions (categorical ones are nominal)."""
+        """Build an unconditional space from Optuna distributions; categorical ones are nominal."""
         return cls(tuple(_from_distribution(name, d) for name, d in distributions.items()))
 
     def __getitem__(self, name: str) -> Parameter:
@@ -97,23 +103,28 @@ class SearchSpace:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
+        """Names of the parameters, in order."""
         return tuple(self._by_name)
 
     @cached_property
     def nominal(self) -> NDArray[np.bool_]:
-        """Shape [d]: which columns of an encoded configuration have no order."""
+        """Which columns of an encoded configuration are nominal, shape [d]."""
         return np.array([parameter.nominal for parameter in self.parameters], dtype=bool)
 
     def distributions(self) -> dict[str, BaseDistribution]:
-        """Every parameter's optuna distribution, active or not."""
+        """Return the Optuna distribution of every parameter, by name."""
         return {parameter.name: parameter.distribution() for parameter in self.parameters}
 
     def bind(self, depth: int, roles: Sequence[str] = (), decoder_depth: int = 0) -> SearchSpace:
-        """The space for a model of `depth` layers whose matrices have these roles: all of it concrete. The last
-        `decoder_depth` layers are a decoder's above an encoder.
+        """Return the space for a model, with all structured parameters expanded.
+
+        Args:
+            depth: number of layers, of both stacks in an encoder-decoder.
+            roles: roles of the matrices of a layer.
+            decoder_depth: number of layers of a decoder above an encoder, which are the last ones; 0 otherwise.
 
         Raises:
-            ValueError: the model has none of the roles that a parameter chooses from.
+            ValueError: The model has none of the roles that a parameter chooses from.
         """
         concrete: list[Parameter] = []
         masks = list(self.masks)
@@ -127,7 +138,7 @@ class SearchSpace:
         return replace(self, parameters=tuple(concrete), masks=tuple(masks))
 
     def suggest(self, trial: SuggestingTrial) -> Configuration:
-        """Ask an optuna trial for every active parameter, parents first."""
+        """Suggest every active parameter through an Optuna trial, parents first."""
         config: Configuration = {}
         for parameter in self.parameters:
             if not parameter.active(config):
@@ -157,14 +168,14 @@ class SearchSpace:
         return config
 
     def problems(self, config: Mapping[str, Value]) -> list[str]:
-        """Everything that keeps `config` from being a configuration of this space, in words."""
+        """Return the reasons why `config` is not a configuration of this space; empty if it is one."""
         found = []
         for parameter in self.parameters:
             name, active = parameter.name, parameter.active(config)
             if active and name not in config:
                 found.append(f"{name}: missing")
             elif not active and name in config:
-                found.append(f"{name}: has no meaning here ({_condition(parameter)})")
+                found.append(f"{name}: is inactive in this configuration ({_condition(parameter)})")
             elif active:
                 problem = parameter.problem(config[name])
                 if problem:
@@ -177,15 +188,15 @@ class SearchSpace:
         return found
 
     def validate(self, config: Mapping[str, Value]) -> None:
-        """Raise ValueError with every problem of `config`, if there is one."""
+        """Raise ValueError with all problems of `config` if it is not a configuration of this space."""
         problems = self.problems(config)
         if problems:
             raise ValueError("not a configuration of the space:\n  " + "\n  ".join(problems))
 
     def sample(self, rng: np.random.Generator) -> Configuration:
-        """One configuration, uniform in the encoded space; centered parameters fall around their center.
+        """Draw a configuration from the prior: uniform in the encoded space, normal for centered parameters.
 
-        A mask that came out empty is drawn again.
+        Draws with a mask whose switches are all off are rejected.
         """
         while True:
             config: Configuration = {}
@@ -196,10 +207,11 @@ class SearchSpace:
                 return config
 
     def from_units(self, units: Sequence[float]) -> Configuration:
-        """The configuration at a point of the unit cube, one coordinate a parameter.
+        """Return the configuration at a point of the unit cube, for low-discrepancy sequences.
 
-        Nominal parameters divide their coordinate into equal shares; coordinates of inactive parameters
-        are ignored. It spreads a low-discrepancy sequence over the space.
+        Args:
+            units: one coordinate in [0, 1] per parameter. Choices of a categorical parameter have equal shares
+                of their coordinate; coordinates of inactive parameters are ignored.
         """
         config: Configuration = {}
         for parameter, unit in zip(self.parameters, units, strict=True):
@@ -213,7 +225,11 @@ class SearchSpace:
         return config
 
     def default(self, **fixed: Value) -> Configuration:
-        """The customary configuration, with some values fixed."""
+        """Return the default configuration.
+
+        Args:
+            fixed: values by parameter name that replace the defaults.
+        """
         config: Configuration = {}
         for parameter in self.parameters:
             if parameter.active(config):
@@ -221,14 +237,14 @@ class SearchSpace:
         return config
 
     def defaults(self) -> list[Configuration]:
-        """The customary configuration of each family, or the one default of a space without families."""
+        """Return the default configuration of each family, or one default for a space without families."""
         family = self._by_name.get("family")
         if not isinstance(family, Categorical):
             return [self.default()]
         return [self.default(family=choice) for choice in family.choices]
 
     def encode(self, configs: Iterable[Mapping[str, Value]]) -> NDArray[np.float64]:
-        """Shape [n, d]; see the top of this file. Values are not checked."""
+        """Encode n configurations to shape [n, d], as the module docstring says; values are not validated."""
         rows = [
             [
                 parameter.to_unit(config[parameter.name]) if parameter.name in config else np.nan
@@ -239,9 +255,9 @@ class SearchSpace:
         return np.array(rows, dtype=float).reshape(len(rows), len(self.parameters))
 
     def decode(self, encoded: NDArray[np.float64]) -> list[Configuration]:
-        """The nearest configurations to rows of shape [n, d]; conditions decide what is active.
+        """Decode rows of shape [n, d] to the nearest configurations.
 
-        An active parameter whose column is NaN takes its default.
+        Conditions determine which parameters are active; an active parameter whose column is NaN takes its default.
         """
         configs = []
         for row in np.atleast_2d(encoded):

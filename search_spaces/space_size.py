@@ -1,8 +1,8 @@
-"""How many configurations a search space holds, counted without listing them.
+"""The number of configurations of a search space, counted without enumerating them.
 
-The parameters are walked once, parents first. What has been decided so far matters only through the
-conditions still to come and through layer masks that still need a switch that is on; everything else is
-multiplied and forgotten. A space of 10²⁰ configurations is counted in milliseconds.
+One pass over the parameters, parents first. The values chosen so far matter only for later conditions and for layer
+masks that still need a switch that is on; all other values are multiplied and dropped. A space of 10²⁰ configurations
+is counted in milliseconds.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from search_spaces.parameters.types import Categorical, Configuration, Float, In
 from search_spaces.space import SearchSpace
 
 _SLACK = 1e-9
-"""In steps of a grid: a range that rounding leaves this much short of its last step still has it."""
+"""Slack for rounding, in steps of a grid: a range that is shorter by this much still contains its last step."""
 
 
 @dataclass(frozen=True)
 class SpaceSize:
-    """How many configurations there are.
+    """The number of configurations of a space.
 
     Args:
-        combinations: of the discrete parameters, a continuous one counted as a single value.
-        continuous: the parameters without a grid that some configuration has, in the space's order.
+        combinations: number of combinations, with each continuous parameter counted as a single value.
+        continuous: names of the continuous parameters that are active in some configuration, in order.
     """
 
     combinations: int
@@ -33,26 +33,26 @@ class SpaceSize:
 
     @property
     def configurations(self) -> int | None:
-        """The exact number, or None where a continuous parameter makes them innumerable."""
+        """The exact number of configurations, or None if a parameter is continuous."""
         return None if self.continuous else self.combinations
 
 
 def count(
     space: SearchSpace, *, fixed: Mapping[str, Value] | None = None, ignore: Collection[str] = ()
 ) -> SpaceSize:
-    """The number of different configurations of a bound space.
+    """Count the different configurations of a space.
 
-    A parameter counts only where its conditions hold, and a layer mask with n switches has 2ⁿ − 1 values,
-    since all off is no configuration. Two configurations differ if any of their values does, whether or not
-    that changes what is trained.
+    A parameter counts only where it is active. A layer mask with n switches has 2ⁿ − 1 values, because one switch
+    must be on. Two configurations differ if any of their values differ, whether or not this changes training.
 
     Args:
-        fixed: values that some parameters have; the others are counted given these.
-        ignore: parameters that count as if the space did not have them, nor what depends on them.
+        space: a search space that is bound to a model.
+        fixed: values by parameter name; the other parameters are counted given these.
+        ignore: parameters to leave out of the space, with everything that depends on them.
 
     Raises:
-        ValueError: a layer parameter is not bound, a fixed value is impossible, or a condition asks a
-            continuous parameter for a single value.
+        ValueError: A structured parameter is not bound, a fixed value is invalid, or a condition names single
+            values of a continuous parameter.
     """
     fixed = fixed or {}
     parameters = [parameter for parameter in space.parameters if parameter.name not in ignore]
@@ -89,7 +89,10 @@ def count(
 
 
 def listed(space: SearchSpace, limit: int) -> list[Configuration] | None:
-    """All configurations of a bound space, each continuous parameter at its default; None if above `limit`."""
+    """List all configurations of a bound space, or return None if there are more than `limit`.
+
+    Continuous parameters take their default.
+    """
     if count(space).combinations > limit:
         return None
     configs: list[Configuration] = [{}]
@@ -105,27 +108,27 @@ def listed(space: SearchSpace, limit: int) -> list[Configuration] | None:
 
 
 _EMPTY_MASK = (("", False),)
-"""The state of what has turned out to be no configuration: every switch of a mask is off."""
+"""The state of invalid combinations: every switch of a mask is off."""
 
 
 def _rest(
     known: Configuration, last: Mapping[str, int], mask: str | None, index: int
 ) -> tuple[tuple[str, Value], ...]:
-    """What later parameters can still ask about."""
+    """Return the known values that conditions of later parameters still need."""
     if mask and last[mask] == index and known.get(mask) is False:
         return _EMPTY_MASK
     return tuple((name, value) for name, value in known.items() if last.get(name, -1) > index)
 
 
 def _mask(space: SearchSpace, parameter: Parameter) -> str | None:
-    """The layer mask that the parameter is a switch of, as `SearchSpace.problems` reads names."""
+    """Return the name of the mask that the parameter is a switch of, or None."""
     return next((mask for mask in space.masks if parameter.name.startswith(f"{mask}.")), None)
 
 
 def _options(
     parameter: Parameter, fixed: Value | None, asked: list[tuple[Value, ...]], switch: bool
 ) -> list[tuple[Value, int]]:
-    """Values that later conditions tell apart, each standing for so many."""
+    """Return one value for each class of values that later conditions distinguish, with the size of the class."""
     if fixed is not None:
         problem = parameter.problem(fixed)
         if problem:
@@ -135,7 +138,7 @@ def _options(
         return [(parameter.default, _values(parameter))]
     if _is_continuous(parameter):
         raise ValueError(
-            f"{parameter.name}: a condition asks for single values of a continuous parameter; give it a step"
+            f"{parameter.name}: a condition names single values of this continuous parameter; give it a step"
         )
     classes: dict[tuple[bool, ...], tuple[Value, int]] = {}
     for value in _every_value(parameter):
@@ -150,7 +153,7 @@ def _is_continuous(parameter: Parameter) -> bool:
 
 
 def _values(parameter: Parameter) -> int:
-    """How many values a parameter has; 1 for a continuous one."""
+    """Return the number of values of a parameter, 1 for a continuous one."""
     match parameter:
         case Categorical():
             return len(parameter.choices)

@@ -1,8 +1,8 @@
-"""A configuration of one model carried over to another: the same adapter, at the same relative places.
+"""Transfer of a configuration from one model to another: the same adapter at the same relative positions.
 
-Layers are placed by their share of the depth, so the upper half stays the upper half; a matrix is named by its role,
-so a model with q, k and v apart and one that has them fused understand each other. Ranks, scales and rates stay as
-they are: how they change with size is a matter for laws, and not of what a configuration means.
+Layers are mapped by their share of the depth, so the upper half stays the upper half. Matrices are mapped by role, so
+separate q, k and v map to a fused matrix and back. Ranks, scales and learning rates do not change; scaling laws
+predict how their best values depend on model size.
 """
 
 from __future__ import annotations
@@ -32,15 +32,19 @@ from search_spaces.parameters.types import (
 def carry_over(
     config: Mapping[str, Value], spec: Mapping[str, Any], here: ModelShape, there: ModelShape
 ) -> Configuration:
-    """The configuration on another model.
+    """Transfer a configuration to another model.
 
     Args:
-        config: of the space on `here`.
-        spec: the space, as `load_space` reads it.
-        here, there: the shape of the model that the configuration is of, and of the other one; both for one task.
+        config: a configuration of the space on `here`.
+        spec: the space, in the form that `load_space` accepts.
+        here: shape of the model of the configuration.
+        there: shape of the other model, for the same task.
+
+    Returns:
+        A configuration of the space on `there`.
 
     Raises:
-        InvalidInputError: the other model cannot have it; says what is in the way.
+        InvalidInputError: The other model cannot have the configuration; the message says why.
     """
     unbound = load_space(spec).space
     carried = dict(config)
@@ -64,7 +68,7 @@ def carry_over(
 def _with_known_targets(
     config: Configuration, parameters: Sequence[Parameter], there: ModelShape
 ) -> Configuration:
-    """A choice of targets by the name that the other model has for the same matrices."""
+    """Rename choices of targets to the names that the other model's space has for the same matrices."""
     found = dict(config)
     for parameter in parameters:
         name = parameter.name
@@ -75,7 +79,7 @@ def _with_known_targets(
         wanted = str(config[name])
         if wanted in parameter.choices or not isinstance(config[name], str):
             continue
-        with suppress(ValueError):  # it names nothing there, which the space will say
+        with suppress(ValueError):  # targets that match no module there; validation reports them
             matrices = there.select(front + wanted)
             found[name] = next(
                 (c for c in parameter.choices if there.select(f"{front}{c}") == matrices), wanted
@@ -86,7 +90,7 @@ def _with_known_targets(
 def _placed(
     parameter: Parameter, config: Configuration, here: ModelShape, there: ModelShape
 ) -> Configuration:
-    """The configuration with one parameter's names and values as the other model has them."""
+    """Map the names and values of one parameter to the other model."""
     name = parameter.name
     own = {key: value for key, value in config.items() if key == name or key.startswith(f"{name}.")}
     rest = {key: value for key, value in config.items() if key not in own}
@@ -110,12 +114,12 @@ def _placed(
 
 
 def _layers(parameter: Parameter, own: Configuration, name: str, here: int, there: int) -> Configuration:
-    """A number of layers, a range or a mask at another depth: `here` and `there` are numbers of layers."""
+    """Map a number of layers, a range or a mask from a depth of `here` layers to a depth of `there` layers."""
     if here == there:
         return own
     chosen = set(adapted_layers(own, name, here))
     if isinstance(parameter, LayerMask):
-        # The middle of each layer there, in layers of here.
+        # The center of each layer of the other model, in units of this model's layers.
         on = [int((layer + 0.5) * here / there) in chosen for layer in range(there)]
         if chosen and not any(on):
             on[int((min(chosen) + 0.5) * there / here)] = True
@@ -128,8 +132,11 @@ def _layers(parameter: Parameter, own: Configuration, name: str, here: int, ther
 
 
 def _switched(own: Configuration, name: str, roles: Sequence[str]) -> Configuration:
-    """Switches of roles. A fused matrix is on where any of its parts is, and a part where the fused one is; a gate
-    is on with the matrix that it gates; what only the other model has stays off."""
+    """Map the switches of roles.
+
+    A fused matrix is on if any of its parts is, and a part is on if the fused matrix is. A gate is on with the matrix
+    that it gates. Other roles that only the other model has are off.
+    """
     on = {key.rpartition(".")[2] for key, value in own.items() if value}
     known = {key.rpartition(".")[2] for key in own}
     found: Configuration = {}

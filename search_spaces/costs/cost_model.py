@@ -1,12 +1,13 @@
-"""What a configuration costs, in closed form, before anything is trained.
+"""The known costs of a configuration in closed form, without training.
 
-FLOPs count matrix products, a multiplication and an addition apart: 2·i·o a token for a matrix of i inputs
-and o outputs, 4·d·S² a layer for attention over S tokens. Elementwise work is not counted. The rules are
-those of autograd on eager attention; `torch.utils.flop_counter.FlopCounterMode` is the referee in the tests.
+FLOPs are those of matrix products, with a multiplication and an addition counted as two: 2·i·o per token for a matrix
+of i inputs and o outputs, and 4·d·S² per layer for attention over S tokens. Elementwise operations are not counted.
+The backward pass follows autograd with eager attention. The tests compare the formulas with
+`torch.utils.flop_counter.FlopCounterMode`.
 
 DeBERTa (He et al., 2021, arXiv 2006.03654, equation 4) adds to each layer the projections of its R relative
-positions, once a batch, and their products with the tokens, 2·d·R a token and term. An encoder-decoder that
-classifies reads its input twice, so its decoder sees as many tokens as its encoder.
+positions, once per batch, and their products with the tokens, 2·d·R per token and term. An encoder-decoder reads the
+input of a classification twice, so its decoder processes as many tokens as its encoder.
 """
 
 from __future__ import annotations
@@ -27,22 +28,22 @@ from search_spaces.parameters.training import SEQUENCE_LENGTH
 from search_spaces.parameters.types import Value
 
 KNOWN_COSTS = ("trainable_params", "stored_bytes", "train_flops", "inference_flops")
-"""The objectives that follow from the configuration alone; all are better when smaller."""
+"""Objectives that follow from the configuration and the model's shape; all are minimized."""
 
 
 @dataclass(frozen=True)
 class Workload:
-    """The data a configuration is trained on.
+    """The amount of training data, which determines the FLOPs of a configuration.
 
     Args:
-        tokens: mean length of a training sample in tokens, padding included; of an image, its patches and the
+        tokens: mean number of tokens of a training sample, padding included; for images, the patches and the
             class token.
-        tokens_square: mean of the squared length, padding included; attention grows with it.
-        train_samples: samples of one epoch.
-        batch_size: samples a forward pass where the configuration does not say.
-        inference_tokens: mean length of a sample at inference; by default that of a training sample.
-        cuts: the same data with its samples cut, by the number of tokens after which they are: what a
-            configuration with that `sequence_length` is trained on.
+        tokens_square: mean of the squared number of tokens, padding included; attention is proportional to it.
+        train_samples: number of samples in one epoch.
+        batch_size: samples per forward pass for configurations without `batch_size`.
+        inference_tokens: mean number of tokens of a sample at inference; by default that of training.
+        cuts: the workload of the truncated data by maximum number of tokens, for configurations with
+            `sequence_length`.
     """
 
     tokens: float
@@ -64,14 +65,14 @@ class Workload:
 
 
 class Costs(NamedTuple):
-    """What one configuration costs; less is better everywhere.
+    """The known costs of one configuration; less is better.
 
     Args:
-        trainable_params: of the adapter alone.
-        head_params: of the head that is trained beside it.
-        train_flops: of the whole run, forward and backward.
-        inference_flops: of one sample of mean length, with the adapter merged where it can be.
-        stored_bytes: of the tensors in the saved adapter, head included, in fp32.
+        trainable_params: number of trainable parameters of the adapter, without the head.
+        head_params: number of parameters of the head, which is trained with the adapter.
+        train_flops: FLOPs of the whole training run, forward and backward.
+        inference_flops: FLOPs of one sample of mean length, with the adapter merged if it can be.
+        stored_bytes: bytes of the saved adapter, head included, in fp32.
     """
 
     trainable_params: int
@@ -82,21 +83,32 @@ class Costs(NamedTuple):
 
 
 class CostModel:
-    """The costs of any configuration of one model, task and workload.
+    """The known costs of the configurations of one model, task and workload.
 
-    A configuration names its `family`, the family's knobs as `family.knob`, and optionally `epochs`
-    (default 1), `batch_size` (default the workload's) and `sequence_length` (one of the workload's cuts,
-    default the whole). Everything else in it is ignored.
+    A configuration has a `family`, the family's parameters as `family.name`, and optionally `epochs` (default 1),
+    `batch_size` (default: that of the workload) and `sequence_length` (one of the workload's cuts; default: not
+    truncated). Other values are ignored.
+
+    Args:
+        shape: shape of the model.
+        task: type of the task, that of the shape.
+        workload: the training data.
+
+    Example:
+        >>> costs = CostModel(shape, "sequence-classification", Workload(20.0, 420.0, train_samples=1000))
+        >>> costs({"family": "lora", "lora.targets": "q+v", "lora.rank": 8}).trainable_params
     """
 
     def __init__(self, shape: ModelShape, task: TaskType, workload: Workload) -> None:
         if task != shape.task:
-            raise ValueError(f"task: {task!r} is not that of the shape, {shape.task!r}; read the shape anew")
+            raise ValueError(
+                f"task: {task!r} differs from the task of the shape, {shape.task!r}; read the shape for this task"
+            )
         self.shape = shape
         self.task = task
         self.workload = workload
-        # FLOPs forward: per token and layer of each stack, per pair of tokens and attention, per token below
-        # the layers, per sample before the first token.
+        # Forward FLOPs: per token and layer of each stack; per pair of tokens and attention; per token below the
+        # layers; per sample for an image's patches.
         self._layer = [
             2.0 * sum(matrix.inputs * matrix.outputs for matrix in shape.matrices if matrix.stack == stack)
             for stack in (0, 1)
@@ -104,16 +116,16 @@ class CostModel:
         self._pair = 4.0 * shape.attention_width
         self._below = 2.0 * sum(inputs * outputs for inputs, outputs in shape.input_matrices)
         self._patches = shape.patch_flops
-        # FLOPs forward of relative positions: per token, layer and term, and per step.
+        # Forward FLOPs of relative positions: per token, layer and term; per step.
         self._term = 2.0 * shape.attention_width * shape.positions
         self._step = shape.position_flops
-        # FLOPs of all layers forward, per token and per pair.
+        # Forward FLOPs of all layers: per token; per pair of tokens.
         encoder, decoder = shape.encoder_depth, shape.decoder_depth
         terms = shape.depth * len(shape.position_terms) * self._term
         self._layers = encoder * self._layer[0] + decoder * self._layer[1] + terms
         self._pairs = (encoder + 2 * decoder) * self._pair
-        # FLOPs of the head, per token and per sequence: forward, and backward without and with a gradient
-        # that flows on into the layers.
+        # FLOPs of the head, per token and per sequence: forward; backward without and with a gradient that
+        # propagates into the layers.
         self._head = self._head_products([1.0] * len(shape.head))
         self._head_backward = {
             flow: self._head_products(self._head_gradients(flow)) for flow in (False, True)
@@ -122,10 +134,10 @@ class CostModel:
         self._cuts = {length: CostModel(shape, task, cut) for length, cut in workload.cuts.items()}
 
     def at(self, config: Mapping[str, Value]) -> CostModel:
-        """The model of the data as the configuration's `sequence_length` cuts it; itself where it has none.
+        """Return the cost model for a configuration's `sequence_length`; this model if it has none.
 
         Raises:
-            ValueError: the workload has no such cut.
+            ValueError: The workload has no data for this sequence length.
         """
         length = config.get(SEQUENCE_LENGTH.name)
         if length is None:
@@ -133,13 +145,17 @@ class CostModel:
         if length not in self._cuts:
             known = ", ".join(map(str, self._cuts)) or "none"
             raise ValueError(
-                f"sequence_length: the workload is not known for {length} tokens, only for {known}; "
-                "give it in Workload.cuts"
+                f"sequence_length: the workload for {length} tokens is unknown; known lengths: {known}; "
+                "add it to Workload.cuts"
             )
         return self._cuts[int(length)]
 
     def __call__(self, config: Mapping[str, Value]) -> Costs:
-        """Raise ValueError where the configuration names no registered family or an unknown length."""
+        """Compute the costs of one configuration.
+
+        Raises:
+            ValueError: The family is not registered or the sequence length is unknown.
+        """
         if SEQUENCE_LENGTH.name in config and (cut := self.at(config)) is not self:
             return cut(_without_length(config))
         name = config.get("family")
@@ -158,12 +174,15 @@ class CostModel:
         )
 
     def many(self, configs: Sequence[Mapping[str, Value]]) -> CostTable:
-        """The costs of n configurations as arrays of shape [n], equal to those of n calls.
+        """Compute the costs of n configurations, equal to those of n calls.
 
-        Configurations whose adapters cost the same are grouped: 10⁵ random ones take seconds.
+        Configurations with equal adapter cost are grouped, so 10⁵ random configurations take seconds.
+
+        Returns:
+            A table with arrays of shape [n].
 
         Raises:
-            ValueError: a configuration names no registered family or an unknown length.
+            ValueError: A family is not registered or a sequence length is unknown.
         """
         lengths = [config.get(SEQUENCE_LENGTH.name) for config in configs]
         if set(lengths) > {None} or (lengths and None not in lengths):
@@ -187,8 +206,7 @@ class CostModel:
         )
 
     def _priced(self, cost: AdapterCost) -> tuple[int, int, float, float, float]:
-        """Of an adapter and the head: parameters and bytes, then FLOPs: of training a sample, of a step whatever
-        its size, and of inference on a sample."""
+        """Return the adapter's parameters, stored bytes, and FLOPs: per training sample, per step, per inference."""
         stored = cost.stored_bytes + BYTES_PER_NUMBER * self.shape.head_parameters
         step = self._step + cost.step_flops
         return cost.parameters, stored, self._train_sample(cost), step, self._inference_sample(cost)
@@ -196,7 +214,7 @@ class CostModel:
     def _many_lengths(
         self, configs: Sequence[Mapping[str, Value]], lengths: Sequence[Value | None]
     ) -> CostTable:
-        """`many` where configurations cut the data at different lengths: one call a length."""
+        """Compute `many` for configurations with different sequence lengths, one call per length."""
         places = {length: [i for i, other in enumerate(lengths) if other == length] for length in lengths}
         tables = [
             self.at(configs[rows[0]]).many([_without_length(configs[i]) for i in rows])
@@ -209,12 +227,12 @@ class CostModel:
         return CostTable(**columns)
 
     def full_fine_tuning_flops(self, epochs: float = 1) -> float:
-        """Training FLOPs with every parameter trained: each forward product has two backward.
+        """Return the training FLOPs of full fine-tuning, the reference for percentages of `train_flops`.
 
-        The measure against which a share of the cost is quoted.
+        Each product of the forward pass has two in the backward pass.
         """
         forward = self._forward(self.workload.tokens, self.workload.tokens_square)
-        # An image needs no gradient, so the patches' matrix has one backward product.
+        # An image needs no gradient, so the matrix of the patches has one backward product only.
         sample = 3 * (forward + self._step / self.workload.batch_size) - self._patches
         return self.workload.train_samples * epochs * sample
 
@@ -231,13 +249,13 @@ class CostModel:
         return self._forward(tokens, pairs) + self._step + adapter
 
     def _forward(self, tokens: float, pairs: float) -> float:
-        """FLOPs of the base and the head on one sequence."""
+        """Return the forward FLOPs of the base model and the head on one sequence."""
         per_token, once = self._head
         layers = self._layers * tokens + self._pairs * pairs
         return layers + (self._below + per_token) * tokens + once + self._patches
 
     def _backward(self, cost: AdapterCost, tokens: float, pairs: float) -> float:
-        """FLOPs of the gradients of the base's activations and of the head, on one sequence."""
+        """Return the backward FLOPs of the base model's activations and of the head on one sequence."""
         lowest = cost.lowest_layer
         per_token, once = self._head_backward[lowest < self.shape.depth]
         in_layers, per_pair = self._layers_backward(cost)
@@ -247,11 +265,11 @@ class CostModel:
         return total
 
     def _layers_backward(self, cost: AdapterCost) -> tuple[float, float]:
-        """Backward FLOPs of the layers that backpropagation reaches, per token and per pair of tokens."""
+        """Return the backward FLOPs of the layers that backpropagation reaches: per token; per pair of tokens."""
         key = cost.lowest_layer, cost.lowest_sites, cost.layer_sites
         if key not in self._reached:
             if len(self._reached) > 10_000:
-                self._reached.clear()  # the masks of an encoder-decoder's layers are too many to keep
+                self._reached.clear()  # bounds the memory: layer masks of an encoder-decoder are numerous
             sites = dict(cost.layer_sites) or {cost.lowest_layer: cost.lowest_sites}
             reached = Counter(
                 (self.shape.stack_of(layer), gradients)
@@ -266,16 +284,16 @@ class CostModel:
         return self._reached[key]
 
     def _layer_backward(self, stack: int, gradients: LayerGradients) -> tuple[float, float]:
-        """Backward FLOPs of one layer of the frozen base, per token and per pair of tokens."""
+        """Return the backward FLOPs of one layer of the frozen base model: per token; per pair of tokens."""
         read = [m for m in self.shape.matrices if m.stack == stack and gradients.reads(m.site)]
         per_token = 2.0 * sum(m.inputs * m.outputs for m in read)
-        # Positions' own keys and queries are frozen; a product passes on what its tokens' side needs.
+        # The keys and queries of positions are frozen; a product propagates only the gradient of the tokens.
         terms = {"c2p": gradients.q, "p2c": gradients.k}
         per_token += self._term * sum(terms[term] for term in self.shape.position_terms)
         return per_token, self._pair / 2 * (gradients.attention_products + gradients.cross_products)
 
     def _head_gradients(self, flowing: bool) -> list[float]:
-        """Backward products of each matrix of the head: of its weight if trained, of its input if needed."""
+        """Return the number of backward products of each matrix of the head: for its weight and for its input."""
         products = []
         for matrix in self.shape.head:
             products.append(float(matrix.trained + flowing))
@@ -283,7 +301,7 @@ class CostModel:
         return products
 
     def _head_products(self, counts: list[float]) -> tuple[float, float]:
-        """FLOPs per token and per sequence of so many products with each matrix of the head."""
+        """Return the FLOPs per token and per sequence of `counts` products with each matrix of the head."""
         per_token = once = 0.0
         for count, matrix in zip(counts, self.shape.head, strict=True):
             flops = count * 2.0 * matrix.inputs * matrix.outputs
@@ -296,7 +314,7 @@ def _without_length(config: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def _lengths(tokens: float, square: float, cost: AdapterCost) -> tuple[float, float]:
-    """Tokens a sequence and query-key pairs a sequence, with the adapter's virtual tokens."""
+    """Return tokens and query-key pairs per sequence, with the adapter's virtual tokens."""
     extra = cost.extra_tokens
     pairs = square + 2 * extra * tokens + extra**2
     return tokens + extra, pairs + cost.extra_keys * (tokens + extra)

@@ -1,7 +1,7 @@
 """Conditions that a space file adds to parameters: `lora.scale: {when: {lora.dora: true}}`.
 
-Where a condition does not hold the parameter does not exist, and the family takes its customary value. What
-every run needs (the learning rate and the knobs of training) can therefore carry none.
+Where a condition does not hold, the parameter is inactive and the family uses its default. So parameters that every
+run needs (the learning rate and the training parameters) cannot have a condition.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ def with_conditions(
     needed: Sequence[str],
     problems: list[Problem],
 ) -> dict[str, Parameter]:
-    """The parameters with the conditions of their entries.
+    """Add the conditions of a file to the parameters.
 
     Args:
-        parameters: by name, `family` among them.
-        entries: what the file says of each parameter.
-        needed: parameters that must always exist.
-        problems: gets what is wrong.
+        parameters: parameters by name, including `family`.
+        entries: the file's entries by parameter name.
+        needed: names of parameters that must always be active.
+        problems: list to which problems are appended.
     """
     changed = dict(parameters)
     for name, entry in entries.items():
@@ -34,7 +34,7 @@ def with_conditions(
             continue
         where, given = f"parameters.{name}.when", entry["when"]
         if not isinstance(given, Mapping) or not given:
-            problems.append(Problem(where, f"{given!r} is no condition", "Write when: {lora.dora: true}."))
+            problems.append(Problem(where, f"{given!r} is not a condition", "Write when: {lora.dora: true}."))
         elif name in needed:
             fix = "Drop the condition; fix the value instead if there is nothing to search."
             problems.append(Problem(where, f"every run needs {name}", fix))
@@ -66,11 +66,11 @@ def _read(
             problems.append(Problem(field, f"{child.name} already needs {parent} to be {already}", fix))
         elif not isinstance(known, Categorical | Int):
             fix = "Give the parent choices, such as [0.1, 0.5], or name one that has some."
-            problems.append(Problem(field, "has no single values to ask for", fix))
+            problems.append(Problem(field, "it has no single values to compare with", fix))
         elif not values:
             problems.append(Problem(field, "no value", "Give one value, or a list of them."))
         elif never := _never_together(child, known):
-            problems.append(Problem(field, never, "Name a parameter that can be there at the same time."))
+            problems.append(Problem(field, never, "Name a parameter that can be active at the same time."))
         else:
             for value in values:
                 problem = known.problem(value)
@@ -84,19 +84,19 @@ def _read(
 def _never_together(child: Parameter, parent: Parameter) -> str | None:
     for name, values in parent.when.items():
         if name in child.when and not set(values) & set(child.when[name]):
-            return f"never exists where {child.name} does"
+            return f"it is never active where {child.name} is"
     return None
 
 
 def in_order(parameters: Sequence[Parameter], problems: list[Problem]) -> list[Parameter]:
-    """The parameters with parents before children, and otherwise as they are."""
+    """Sort the parameters so that parents come before children, and keep the order otherwise."""
     waiting, placed = list(parameters), dict[str, Parameter]()
     while waiting:
         ready = next((p for p in waiting if all(name in placed for name in p.when)), None)
         if ready is None:
             names = ", ".join(p.name for p in waiting)
             fix = "Drop one of their conditions."
-            problems.append(Problem("parameters", f"{names} depend on each other in a circle", fix))
+            problems.append(Problem("parameters", f"{names} depend on each other in a cycle", fix))
             return list(parameters)
         placed[ready.name] = ready
         waiting.remove(ready)
@@ -104,9 +104,13 @@ def in_order(parameters: Sequence[Parameter], problems: list[Problem]) -> list[P
 
 
 def without_the_impossible(parameters: Sequence[Parameter], narrowed: dict[str, str]) -> list[Parameter]:
-    """Parameters in order with their conditions cut to what their parents can still be.
+    """Restrict the conditions of ordered parameters to values that their parents can have.
 
-    One whose condition can no longer hold is left out; `narrowed` says so, by parameter.
+    Parameters whose condition can never hold are left out.
+
+    Args:
+        parameters: parameters, parents before children.
+        narrowed: mapping to which a note per left-out parameter is added.
     """
     kept: dict[str, Parameter] = {}
     for parameter in parameters:
@@ -116,7 +120,7 @@ def without_the_impossible(parameters: Sequence[Parameter], narrowed: dict[str, 
             when[parent] = tuple(v for v in values if possible is not None and possible.problem(v) is None)
         lost = [parent for parent, values in when.items() if not values]
         if lost:
-            narrowed[parameter.name] = f"left out, since {lost[0]} cannot be what its condition asks for"
+            narrowed[parameter.name] = f"left out, because {lost[0]} cannot have the value of its condition"
         else:
             kept[parameter.name] = replace(parameter, when=when)
     return list(kept.values())

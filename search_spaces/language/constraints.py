@@ -1,13 +1,13 @@
-"""Constraints as a space file writes them: `trainable_params <= 0.5%`, `lora.rank <= 16 if lora.dora = true`.
+"""Constraints in space files: `trainable_params <= 0.5%`, `lora.rank <= 16 if lora.dora = true`.
 
-    NAME OP NUMBER[%] [if NAME OP VALUE [and NAME OP VALUE …]]
+    NAME OP NUMBER[%] [if NAME OP VALUE [and NAME OP VALUE ...]]
 
-NAME is a known cost (trainable_params, stored_bytes, train_flops, inference_flops) or a parameter with numbers;
-OP is one of <=, <, >=, >, =, !=. After `if` stand parameters alone, and VALUE may be a word. A percentage is of
-what training all of the base would have: its parameters, its bytes, the FLOPs of training it for as long, its
-FLOPs on one sample. Where a parameter does not exist, what it says of itself holds, and an `if` about it does not.
+NAME is a known cost (trainable_params, stored_bytes, train_flops, inference_flops) or a numeric parameter; OP is one
+of <=, <, >=, >, =, !=. After `if`, names are parameters only, and VALUE may be a word. A percentage is relative to
+full fine-tuning of the base model: its parameters, its bytes, its training FLOPs for as many epochs, or its FLOPs on
+one sample. A constraint on an inactive parameter is satisfied; a condition on an inactive parameter is false.
 
-Nothing is evaluated but these comparisons.
+Only these comparisons are evaluated, never code.
 """
 
 from __future__ import annotations
@@ -33,22 +33,29 @@ OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt,
     "=": operator.eq,
 }
+"""The comparison operators by their notation."""
 _COMPARISON = re.compile(r"\s*([^\s<>=!]+)\s*(<=|>=|!=|==|<|>|=)\s*([^\s<>=!]+)\s*")
 _SHAPE = "Write NAME OP NUMBER, such as trainable_params <= 0.5%, or lora.rank <= 16 if lora.dora = true."
 _SLACK = 1e-9
-"""Relative rounding that a limit forgives: one read from a configuration's own cost must admit it."""
+"""Relative slack for rounding: a limit that equals a configuration's own cost must admit it."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """`name op value`, of parameters and of known costs."""
+    """A comparison `name op value` of a parameter or a known cost with a constant.
+
+    Args:
+        name: name of the parameter or cost.
+        op: a key of `OPERATORS`.
+        value: the constant on the right-hand side.
+    """
 
     name: str
     op: str
     value: Value
 
     def holds(self, config: Mapping[str, Value]) -> bool:
-        """Whether it is true of a parameter of the configuration; not where that does not exist."""
+        """Return whether the comparison is true for a configuration; False if the parameter is inactive."""
         found = config.get(self.name)
         if found is None or isinstance(found, str) != isinstance(self.value, str):
             return False
@@ -64,9 +71,9 @@ class Constraint:
     """One constraint of a space.
 
     Args:
-        limit: what is compared; its value is a number, as a share of 1 where `percent`.
-        percent: the limit is a share of what training all of the base has.
-        conditions: the constraint is there only where all of them hold.
+        limit: the comparison; its value is a number, and a share of 1 if `percent`.
+        percent: whether the limit is a share of the same cost of full fine-tuning.
+        conditions: conditions, all of which must hold for the constraint to apply.
     """
 
     limit: Comparison
@@ -75,23 +82,25 @@ class Constraint:
 
     @property
     def name(self) -> str:
+        """Name of the constrained parameter or cost."""
         return self.limit.name
 
     @property
     def on_cost(self) -> bool:
-        """Whether it is about a known cost, not about a parameter."""
+        """Whether the constraint limits a known cost and not a parameter."""
         return self.name in KNOWN_COSTS
 
     def applies(self, config: Mapping[str, Value]) -> bool:
-        """Whether the conditions hold and, for a constraint on a parameter, the parameter exists."""
+        """Return whether the conditions hold and, for a constraint on a parameter, the parameter is active."""
         return all(condition.holds(config) for condition in self.conditions) and (
             self.on_cost or self.name in config
         )
 
     def excess(self, value: float) -> float:
-        """How far a value breaks the limit, relative to the limit; at most 0 where it keeps it.
+        """Return by how much a value violates the limit, relative to the limit; at most 0 if it satisfies it.
 
-        Value and limit are in the same unit: shares of 1 where `percent`.
+        Args:
+            value: the value, in the unit of the limit: a share of 1 if `percent`.
         """
         limit, op = float(self.limit.value), self.limit.op
         size = max(abs(limit), _SLACK)
@@ -123,11 +132,15 @@ class Constraint:
 def read_constraints(
     given: object, parameters: Mapping[str, Parameter], problems: list[Problem]
 ) -> tuple[Constraint, ...]:
-    """Every constraint of a list of them; `problems` gets what is wrong, each with its place in the list.
+    """Parse the constraints of a space file.
 
     Args:
-        given: whatever stands under `constraints`; one constraint needs no list.
+        given: the entry `constraints` of the file: a list of constraints, or a single one.
         parameters: the concrete parameters of the space, by name.
+        problems: list to which problems are appended, each with its place in the list.
+
+    Returns:
+        The valid constraints without repetitions.
     """
     if given is None:
         return ()
@@ -166,7 +179,7 @@ def _read(
         return None
     if percent and name not in KNOWN_COSTS:
         fix = f"Write a number; percentages go with {', '.join(KNOWN_COSTS)}."
-        problems.append(Problem(where, f"{text} of {name} means nothing", fix))
+        problems.append(Problem(where, f"{text} of {name} is not defined", fix))
     if name in KNOWN_COSTS and number < 0:
         problems.append(Problem(where, f"{name} is never {text}", "Write a number of 0 or more."))
     conditions = (
@@ -177,7 +190,7 @@ def _read(
 
 
 def _check_name(name: str, where: str, parameters: Mapping[str, Parameter], problems: list[Problem]) -> None:
-    """Whether a constraint can be about `name`: a known cost, or a parameter whose values are numbers."""
+    """Report a problem unless `name` is a known cost or a parameter whose values are numbers."""
     if name in KNOWN_COSTS:
         return
     numbers = [key for key, parameter in parameters.items() if _has_numbers(parameter)]
@@ -187,7 +200,7 @@ def _check_name(name: str, where: str, parameters: Mapping[str, Parameter], prob
         )
     elif not _has_numbers(parameters[name]):
         fix = f"Drop choices of {name} instead, or put it after if."
-        problems.append(Problem(where, f"{name} has no numbers to compare", fix))
+        problems.append(Problem(where, f"the values of {name} are not numbers", fix))
 
 
 def _has_numbers(parameter: Parameter) -> bool:
@@ -227,7 +240,7 @@ def _condition(
 
 
 def _value(written: str) -> Value:
-    """What is written after an operator, read as YAML reads a scalar."""
+    """Parse the text after an operator as YAML parses a scalar."""
     if written in ("true", "false"):
         return written == "true"
     number = parse_number(written)

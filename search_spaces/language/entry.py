@@ -1,4 +1,4 @@
-"""One entry of `parameters:` as it is read: its place, its problems, and the checks that every form shares."""
+"""One entry of `parameters:` while it is read: its place in the file, its problems, and the shared validation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from search_spaces.model.shape import FUSED, TARGETS, is_targets
 from search_spaces.parameters.types import Categorical, Float, Int, Parameter, TopLayers, Value
 
 CENTERED_FIELDS = ("center", "scale", "kind")
+"""Fields of a parameter with a center and a scale."""
 ROLES = (*TARGETS["all"], *dict.fromkeys(FUSED.values()))
+
+"""All roles that a file can name, fused matrices included."""
 
 _TINY = 1e-12
 _LIMITS: dict[str, tuple[float, float]] = {
@@ -25,22 +28,27 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "learning_rate_factor": (_TINY, 1000.0),
     "sequence_length": (8, math.inf),
 }
-"""What a knob of this (local) name can take at all, whatever the family."""
+"""Bounds of the valid values of a parameter by its local name, for all families."""
 
 
 class Entry:
-    """One entry of `parameters:`; `problems` collects everything that is wrong with it."""
+    """One entry of `parameters:`.
+
+    Args:
+        where: path of the entry in the file, such as `parameters.lora.rank`.
+        problems: list to which the problems of the entry are appended.
+    """
 
     def __init__(self, where: str, problems: list[Problem]) -> None:
         self.where = where
         self.problems = problems
 
     def wrong(self, field: str, what: str, fix: str) -> None:
-        """Note a problem of one field, or of the whole entry where `field` is empty."""
+        """Report a problem of one field, or of the whole entry if `field` is empty."""
         self.problems.append(Problem(self.where + field, what, fix))
 
     def number(self, value: object, field: str, *, whole: bool) -> float | int | None:
-        """The value as a number, or None and a problem."""
+        """Return the value as a number, or report a problem and return None."""
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             self.wrong(
                 field, f"{value!r} is not a number", "Write a number such as " + ("8." if whole else "1e-3.")
@@ -51,22 +59,22 @@ class Entry:
             return None
         return int(value) if whole else float(value)
 
-    def possible(self, parameter: Parameter, value: float, field: str) -> bool:
-        """Whether the parameter can be that number at all, or else a problem."""
+    def is_possible(self, parameter: Parameter, value: float, field: str) -> bool:
+        """Return whether the number is valid for the parameter in any space; report a problem if it is not."""
         low, high = (1, math.inf) if isinstance(parameter, TopLayers) else limits(parameter)
         if low <= value <= high:
             return True
         allowed = "above 0" if low == _TINY else f"{low:g} or more"
         allowed += "" if math.isinf(high) else f", at most {high:g}"
-        self.wrong(field, f"{value:g} is impossible", f"It must be {allowed}.")
+        self.wrong(field, f"{value:g} is out of range", f"It must be {allowed}.")
         return False
 
     def value(self, parameter: Parameter, value: object, field: str) -> Value | None:
-        """The value as the parameter's type, or None and a problem."""
+        """Return the value in the parameter's type, or report a problem and return None."""
         if isinstance(parameter, Categorical):
             return self._choice(parameter, value, field)
         number = self.number(value, field, whole=not isinstance(parameter, Float))
-        if number is None or not self.possible(parameter, number, field):
+        if number is None or not self.is_possible(parameter, number, field):
             return None
         return number
 
@@ -76,7 +84,7 @@ class Entry:
         ):
             whole = all(isinstance(choice, int) for choice in parameter.choices)
             number = self.number(value, field, whole=whole)
-            return number if number is not None and self.possible(parameter, number, field) else None
+            return number if number is not None and self.is_possible(parameter, number, field) else None
         if parameter.problem(value) is None or (is_targets_parameter(parameter) and names_roles(value)):
             assert isinstance(value, bool | int | float | str)
             return value
@@ -90,10 +98,11 @@ class Entry:
     def check_range(
         self, parameter: Float | Int, low: float, high: float, log: bool, step: float | None, given: Mapping
     ) -> bool:
+        """Return whether a range and its step are valid; report the problems if they are not."""
         before = len(self.problems)
         for field, value in (("low", low), ("high", high)):
             if field in given:
-                self.possible(parameter, value, f".{field}")
+                self.is_possible(parameter, value, f".{field}")
         if len(self.problems) > before:
             return False
         side = "low" if "low" in given else "high"
@@ -110,26 +119,29 @@ class Entry:
         if log and step not in (None, 1):
             self.wrong(".step", "a logarithmic range has no steps", "Drop step, or write log: false.")
         elif step is not None and step <= 0:
-            self.wrong(".step", f"{step:g} is not above 0", "Give the distance between neighbors.")
+            self.wrong(".step", f"{step:g} is not above 0", "Give the distance between neighboring values.")
         elif step is not None and not log and low <= high:
             steps = (high - low) / step
             if abs(steps - round(steps)) > 1e-6:
                 good = low + math.floor(steps) * step
                 self.wrong(
-                    f".{side}", f"{low:g} to {high:g} is no multiple of step {step:g}", f"Use high {good:g}."
+                    f".{side}",
+                    f"{low:g} to {high:g} is not a multiple of step {step:g}",
+                    f"Use high {good:g}.",
                 )
         return len(self.problems) == before
 
 
 def limits(parameter: Parameter) -> tuple[float, float]:
-    """What the parameter can be at all, by its local name."""
+    """Return the bounds of the valid values of a parameter, by its local name."""
     return _LIMITS.get(parameter.name.rpartition(".")[2], (-math.inf, math.inf))
 
 
 def is_targets_parameter(parameter: Parameter) -> bool:
+    """Return whether the parameter chooses targets."""
     return parameter.name.rpartition(".")[2] == "targets"
 
 
 def names_roles(value: object) -> bool:
-    """Whether the value is a set of roles as `ModelShape.select` reads it."""
+    """Return whether the value is a set of roles in the notation of `ModelShape.select`."""
     return isinstance(value, str) and is_targets(value)

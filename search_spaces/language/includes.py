@@ -1,12 +1,12 @@
-"""A space made of others: `include` names presets and files, and later lines override earlier ones.
+"""Composition of spaces: `include` names presets and files, and later entries override earlier ones.
 
-    include: lora                        # one preset or file, or a list; files relative to this one's folder
-    families: [lora]                     # replaces those of what is included
-    parameters: {lora.rank: {high: 8}}   # on top of what is included, field by field
-    constraints: ["trainable_params <= 1%"]        # added to those of what is included
+    include: lora                        # one preset or file, or a list; relative to the folder of this file
+    families: [lora]                     # replaces the included families
+    parameters: {lora.rank: {high: 8}}   # overrides the included parameters, field by field
+    constraints: ["trainable_params <= 1%"]        # added to the included constraints
 
-What is included in turn may include. Families of several inclusions are put together. A file without families
-is a part of a space: it can be included beside others.
+Included files may include others. The families of several included files are united. A file without families is a
+part of a space, to be included with other files.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from search_spaces.errors import InvalidInputError, Problem, did_you_mean
 from search_spaces.language.yaml_io import load_yaml
 
 PRESETS = Path(__file__).parent.parent / "presets"
+"""The folder of the presets."""
 
 KEYS = ("include", "families", "parameters", "constraints")
+"""The keys of a space file."""
 
 _FORMS = ("choices", "mask", "range", "subset", "profile", "center")
 _BOUNDS = {"low", "high", "log", "step"}
@@ -29,14 +31,14 @@ _BOUNDS = {"low", "high", "log", "step"}
 
 @dataclass
 class Composed:
-    """What a space and everything it includes say together, unchecked but for the inclusions themselves.
+    """A space file merged with all files it includes; only the includes are validated.
 
     Args:
-        families: as written last, or those of the inclusions together.
-        parameters: one entry a name.
-        constraints: all of them.
-        inherited: the parameters of which every line comes from an inclusion; one that no longer has its
-            family is not an error.
+        families: the families of the file, or else the union of the included ones.
+        parameters: merged entries by parameter name.
+        constraints: the constraints of all files.
+        inherited: names of parameters whose entry comes from included files only; such an entry is ignored
+            without an error if its family is not in the space.
     """
 
     families: Any = None
@@ -46,20 +48,27 @@ class Composed:
 
 
 def preset_names() -> list[str]:
-    """The presets that come with the package."""
+    """Return the names of the presets of the package."""
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
 
 def is_preset(spec: str) -> bool:
-    """Whether a string is meant as a preset's name and not as a file's path."""
+    """Return whether a string is the name of a preset rather than the path of a file."""
     return not spec.endswith((".yaml", ".yml")) and "/" not in spec and "\\" not in spec
 
 
 def find_spec(spec: str | Path | Mapping[str, Any], folder: Path) -> tuple[Mapping[str, Any], Path]:
-    """The mapping behind a preset's name or a file's path, unchecked, and the folder of what it includes.
+    """Read the mapping of a preset or a file.
+
+    Args:
+        spec: the name of a preset, the path of a file, or a mapping, which is returned unchanged.
+        folder: folder for a relative path.
+
+    Returns:
+        The mapping, not validated, and the folder for relative paths in it.
 
     Raises:
-        InvalidInputError: there is no such preset or file, or it does not hold a mapping.
+        InvalidInputError: The preset or file does not exist, or it does not contain a mapping.
     """
     if isinstance(spec, Mapping):
         return spec, folder
@@ -67,15 +76,13 @@ def find_spec(spec: str | Path | Mapping[str, Any], folder: Path) -> tuple[Mappi
         path = PRESETS / f"{spec}.yaml"
         if not path.exists():
             fix = did_you_mean(spec, preset_names())
-            raise InvalidInputError(
-                Problem("", f"no preset is called {spec!r}", f"{fix} A file ends in .yaml.")
-            )
+            raise InvalidInputError(Problem("", f"unknown preset {spec!r}", f"{fix} A file ends in .yaml."))
     else:
         path = folder / Path(spec).expanduser()
     mapping = load_yaml(path)
     if not isinstance(mapping, Mapping):
         raise InvalidInputError(
-            Problem(str(path), "holds no mapping", "Begin with a line families: [lora, head].")
+            Problem(str(path), "does not contain a mapping", "Begin with a line families: [lora, head].")
         )
     return mapping, path.parent
 
@@ -87,13 +94,14 @@ def compose(
     problems: list[Problem],
     within: tuple[str, ...] = (),
 ) -> Composed:
-    """Follow the inclusions of a mapping, depth first.
+    """Merge a mapping with the files it includes, depth first.
 
     Args:
-        folder: that relative paths of included files start from.
-        check: what is wrong with an inclusion on its own.
-        problems: gets what is wrong with the inclusions, and with the mapping's keys.
-        within: what is being included already, from the outside in.
+        mapping: contents of a space file.
+        folder: folder for relative paths of included files.
+        check: returns the problems of an included file on its own.
+        problems: list to which problems of the includes and of the mapping's keys are appended.
+        within: the files that are being included, outermost first, to detect cycles.
     """
     for key in mapping:
         if key not in KEYS:
@@ -119,13 +127,15 @@ def _included(
     within: tuple[str, ...],
 ) -> Composed | None:
     if not isinstance(name, str | Path) or not str(name):
-        problems.append(Problem(where, f"{name!r} is not a name", "Write a preset's name or a file's path."))
+        problems.append(
+            Problem(where, f"{name!r} is not a name or path", "Write a preset's name or a file's path.")
+        )
         return None
     preset = isinstance(name, str) and is_preset(name)
     key = str(name) if preset else str((folder / Path(name).expanduser()).resolve())
     if key in within:
         circle = " -> ".join((*within[within.index(key) :], key))
-        problems.append(Problem(where, f"includes itself ({circle})", "Drop one of these inclusions."))
+        problems.append(Problem(where, f"includes itself ({circle})", "Drop one of these includes."))
         return None
     found: list[Problem] = []
     try:
@@ -143,7 +153,7 @@ def _included(
 
 
 def _add(total: Composed, part: Composed) -> None:
-    """Put one inclusion after those before it."""
+    """Merge an included file into those before it."""
     names = [
         name for found in (total.families, part.families) if found is not None for name in _listed(found)
     ]
@@ -157,7 +167,7 @@ def _add(total: Composed, part: Composed) -> None:
 
 
 def _override(total: Composed, own: Composed) -> Composed:
-    """What the file itself says, on top of its inclusions; what is no mapping or list is passed on."""
+    """Merge a file's own entries into its included files; entries of a wrong type are kept for validation."""
     families = total.families if own.families is None else own.families
     if own.parameters is not None and not isinstance(own.parameters, Mapping):
         return Composed(families, own.parameters, own.constraints)
@@ -172,10 +182,10 @@ def _override(total: Composed, own: Composed) -> Composed:
 
 
 def merged(earlier: object, later: object) -> object:
-    """Two entries of one parameter: fields of the later one win.
+    """Merge two entries of one parameter; fields of the later entry override those of the earlier one.
 
-    A value or a list replaces everything but a condition, and so does a mapping that makes another kind of
-    parameter of it (of a range a mask, say). The earlier default moves inside of later bounds.
+    A value or a list replaces everything except a condition, and so does a mapping that changes the kind of the
+    parameter, such as from a range to a mask. The earlier default is clipped to later bounds.
     """
     if later is None or (earlier is None and not isinstance(later, Mapping)):
         return later
@@ -195,7 +205,7 @@ def merged(earlier: object, later: object) -> object:
 
 
 def _form(entry: Mapping[str, Any]) -> str | None:
-    """What kind of parameter an entry makes; None where it says no more than a default and a condition."""
+    """Return the kind of parameter an entry defines; None if it has only a default or a condition."""
     for form in _FORMS:
         if form in entry:
             return form

@@ -1,18 +1,18 @@
-"""From what a person writes to a search space: a preset's name, a YAML file or an inline mapping.
+"""Load a search space from the name of a preset, a YAML file or a mapping.
 
-    include: lora-plain                # a preset or a file to start from, or a list; see composition.py
-    families: [lora, ia3, head]        # each brings its own knobs; `all` for every family there is
-    parameters:                        # change them by name; see overrides.py for what can be written
+    include: lora-plain                # a preset or a file to start from, or a list; see includes.py
+    families: [lora, ia3, head]        # each has its own parameters; `all` for all families
+    parameters:                        # overrides by name; see overrides.py for the forms
       lora.rank: {low: 1, high: 16}
       lora.layers: {mask: true}
       lora.scale: {when: {lora.dora: true}}
       batch_size: 16
-    constraints:                       # what every configuration keeps; see constraints.py
+    constraints:                       # constraints on every configuration; see constraints.py
       - trainable_params <= 0.5%
 
-The space is `family`, then each family's knobs as `family.knob`, which exist only where the family is the
-one chosen, then the knobs of training (training.py), which every family shares. All of it is optional but
-the families, which `include` may bring. `docs/guides/search-spaces.md` is the guide.
+The space consists of `family`, then the parameters of each family as `family.name`, which are active only if that
+family is chosen, then the training parameters (`parameters/training.py`), which all families share. Every key is
+optional except `families`, which an included file may provide. The guide is `docs/guides/search-spaces.md`.
 """
 
 from __future__ import annotations
@@ -41,15 +41,16 @@ __all__ = ["PRESETS", "TRAINING", "LoadedSpace", "is_preset", "load_space", "pre
 
 @dataclass(frozen=True)
 class LoadedSpace:
-    """A search space and how it came about.
+    """A search space with the specification it was loaded from.
 
     Args:
-        space: bound to the model's depth where a shape was given.
-        spec: the plain mapping that spells every range out; `load_space(spec)` gives the same space.
-        left_out: why a family that the spec names cannot be used on this model and task, by family.
-        narrowed: which choices the model cannot offer, and which parameters can never exist, by parameter.
-        constraints: what every configuration shall keep. `space` knows nothing of them: those on costs need
-            the costs of a model.
+        space: the search space, bound to the model if a shape was given.
+        spec: the complete mapping with all ranges; `load_space(spec)` gives the same space.
+        left_out: reasons, by family, why a family of the specification does not work on the model and task.
+        narrowed: notes, by parameter, on choices that the model cannot offer and on parameters that can never be
+            active.
+        constraints: constraints on every configuration. They are not part of `space`, because constraints on
+            costs need a cost model.
     """
 
     space: SearchSpace
@@ -61,7 +62,7 @@ class LoadedSpace:
 
 @dataclass(frozen=True)
 class _Read:
-    """What a space says, checked but for the model."""
+    """A space specification, validated except against the model."""
 
     families: list[Family]
     training: tuple[Parameter, ...]
@@ -85,23 +86,27 @@ def load_space(
     task: TaskType | None = None,
     folder: str | Path = "",
 ) -> LoadedSpace:
-    """Read a search space and, where the model is known, fit it to the model.
+    """Load a search space and, if the model is known, bind it to the model.
 
     Args:
-        spec: a preset's name, a YAML file's path, or the mapping that such a file holds.
-        shape: of the model. Families that cannot work on it are left out, choices of `targets` that name
-            nothing in it (or the same matrices as another choice) are dropped, layers become concrete.
-        task: what the model is to learn; by default what the shape's head is for.
-        folder: that relative paths start from; those of a file's own inclusions start from the file's folder.
+        spec: the name of a preset, the path of a YAML file, or a mapping with the contents of such a file.
+        shape: shape of the model. Families that do not work on it are left out, choices of `targets` that match
+            no module (or the same modules as another choice) are dropped, and structured parameters expand.
+        task: type of the task; by default that of the shape.
+        folder: folder for relative paths; those in a file are relative to the folder of the file.
 
     Raises:
-        InvalidInputError: every problem of the spec at once, or that no family is left for the model.
+        InvalidInputError: The specification is invalid (with all problems), or no family works on the model.
+
+    Example:
+        >>> load_space({"families": ["lora"], "parameters": {"lora.rank": {"high": 16}}}).space["lora.rank"].high
+        16
     """
     problems: list[Problem] = []
     mapping, inner = find_spec(spec, Path(folder))
     within = () if isinstance(spec, Mapping) else (_key(spec, Path(folder)),)
     composed = compose(mapping, inner, _check, problems, within)
-    if composed.families is None and problems:  # what could not be included would have brought them
+    if composed.families is None and problems:  # an include that failed may have provided them
         raise InvalidInputError(problems)
     read = _read(composed, problems)
     if problems:
@@ -115,9 +120,7 @@ def load_space(
     if not families:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
         raise InvalidInputError(
-            Problem(
-                "families", f"none can work on this model and task ({reasons})", "Add others, such as head."
-            )
+            Problem("families", f"none works on this model and task ({reasons})", "Add others, such as head.")
         )
     names = _originals(families, read.training)
     fitted = {name: _fit(read.parameters[name], shape, narrowed, problems) for name in names}
@@ -135,7 +138,7 @@ def _key(spec: str | Path, folder: Path) -> str:
 
 
 def _check(part: Composed) -> list[Problem]:
-    """What is wrong with an inclusion. One without families is checked with the whole."""
+    """Return the problems of an included part; a part without families is validated with the whole."""
     problems: list[Problem] = []
     if part.families is not None:
         _read(part, problems)
@@ -171,7 +174,7 @@ def _read(composed: Composed, problems: list[Problem]) -> _Read:
 
 
 def _parts(parameter: Parameter) -> tuple[Parameter, ...]:
-    """The names that a constraint can speak of, on any model; roles and layers that one lacks are absent."""
+    """Return the concrete parameters that a constraint can name, for a model with all roles and two layers."""
     if not isinstance(parameter, Structured):
         return (parameter,)
     return parameter.bind(2, (*TARGETS["all"], *dict.fromkeys(FUSED.values())), 1)
@@ -195,14 +198,14 @@ def _families(given: object, problems: list[Problem]) -> list[Family]:
                 Problem(f"families[{index}]", f"unknown family {name!r}", did_you_mean(str(name), REGISTRY))
             )
         elif REGISTRY[name] in families:
-            problems.append(Problem(f"families[{index}]", f"{name!r} is there twice", "Keep one."))
+            problems.append(Problem(f"families[{index}]", f"{name!r} appears twice", "Keep one."))
         else:
             families.append(REGISTRY[name])
     return families
 
 
 def _family_parameters(families: Sequence[Family]) -> list[Parameter]:
-    """The families' own parameters under their full names."""
+    """Return the parameters of the families under their full names."""
     return [
         replace(
             parameter,
@@ -216,7 +219,7 @@ def _family_parameters(families: Sequence[Family]) -> list[Parameter]:
 
 
 def _originals(families: Sequence[Family], training: Sequence[Parameter]) -> dict[str, Parameter]:
-    """Every parameter as it is where the file says nothing, by name."""
+    """Return every parameter without overrides, by name."""
     return {p.name: p for p in (*_family_parameters(families), *training)}
 
 
@@ -226,7 +229,7 @@ def _entries(
     families: Sequence[Family],
     problems: list[Problem],
 ) -> dict[str, Any]:
-    """The file's entries for parameters that there are."""
+    """Return the file's entries for parameters of the space; report entries for any other parameter."""
     given = composed.parameters
     if given is None:
         return {}
@@ -241,12 +244,12 @@ def _entries(
         if name in originals or (absent and name in composed.inherited):
             continue
         if name == "family":
-            problems.append(Problem(where, "not set here", "List the families under families."))
+            problems.append(Problem(where, "cannot be set here", "List the families under families."))
         elif absent:
             fix = f"Add {family} to families, or drop this line."
             problems.append(Problem(where, f"family {family!r} is not in the space", fix))
         elif name in ON_REQUEST:
-            problems.append(Problem(where, "has nothing to act on in this space", ON_REQUEST[str(name)]))
+            problems.append(Problem(where, "is not in this space", ON_REQUEST[str(name)]))
         else:
             problems.append(
                 Problem(where, "unknown parameter", did_you_mean(str(name), (*originals, *ON_REQUEST)))
@@ -265,7 +268,7 @@ def _assemble(
     problems: list[Problem],
 ) -> SearchSpace:
     ordered = in_order([_family(families), *parameters.values()], problems)
-    assert not problems, "circles are found when the space is read"
+    assert not problems, "cycles are reported when the space is read"
     switches = tuple(f"{f.name}.{group}" for f in families for group in f.switches)
     return SearchSpace(tuple(without_the_impossible(ordered, narrowed)), switches)
 
@@ -277,7 +280,7 @@ def _fit(
     problems: list[Problem],
     side: str = "",
 ) -> Parameter:
-    """The parameter with what this model can offer, or one side of it."""
+    """Restrict a parameter, or one side of it, to what the model offers."""
     local_name = parameter.name.rpartition(".")[2]
     if isinstance(parameter, Sides):
         return _fit_sides(parameter, shape, narrowed, problems)
@@ -293,7 +296,7 @@ def _fit(
         depth = {"": shape.depth, "encoder": shape.encoder_depth, "decoder": shape.decoder_depth}[side]
         if deepest > depth:
             whole = f"{'an' if side == 'encoder' else 'a'} {side or 'model'}"
-            what = f"asks for {deepest} layers of {whole} that has {depth}"
+            what = f"selects {deepest} layers of {whole} with {depth}"
             problems.append(Problem(f"parameters.{parameter.name}", what, f"Use at most {depth}."))
     return parameter
 
@@ -311,7 +314,7 @@ def _fit_sides(
         what = f"its encoder and its decoder differ, and a {shape.model_type} has one stack"
         problems.append(Problem(f"parameters.{parameter.name}.sides", what, "Write it without sides."))
         return parameter
-    narrowed[parameter.name] = f"one for both sides, since a {shape.model_type} has one stack"
+    narrowed[parameter.name] = f"one for both sides, because a {shape.model_type} has one stack"
     return _fit(replace(parameter.encoder, when=parameter.when), shape, narrowed, problems)
 
 
@@ -329,7 +332,7 @@ def _fit_targets(
         try:
             matrices = shape.select(f"{side}.{choice}" if side else str(choice))
         except ValueError:
-            dropped.append(f"{choice} names nothing in {of_model}")
+            dropped.append(f"{choice} matches no module in {of_model}")
             continue
         if matrices in kept:
             dropped.append(f"{choice} is the same as {kept[matrices]} in {of_model}")
@@ -349,7 +352,7 @@ def _fit_targets(
 def _fit_quantized(
     parameter: Categorical, shape: ModelShape, narrowed: dict[str, str], problems: list[Problem]
 ) -> Parameter:
-    """Without the values that read weights."""
+    """Drop the choices that read the weights, which are quantized."""
     family, _, local_name = parameter.name.partition(".")
     reading = REGISTRY[family].reads_weights.get(local_name, ()) if family in REGISTRY else ()
     choices = tuple(choice for choice in parameter.choices if choice not in reading)

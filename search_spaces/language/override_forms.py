@@ -1,7 +1,7 @@
-"""The forms of a parameter that are more than a range or a list, and how every form is spelled out.
+"""Forms of an override beyond a range or a list, and the inverse: the entry that describes a parameter.
 
-Each function takes the `Entry` that reads the entry, which collects the problems, and returns the new
-parameter, or the old one where there was a problem.
+Each function takes the `Entry`, which collects the problems, and returns the changed parameter, or the unchanged one
+if there is a problem.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from search_spaces.parameters.types import (
 
 
 def layers(entry: Entry, parameter: TopLayers, given: Mapping[str, Any]) -> Parameter:
-    """A number of top layers, a range of it, neighboring layers, or a mask."""
+    """Override a layer parameter: a number of top layers, a range of that number, a layer range, or a mask."""
     switched = {"mask": isinstance(parameter, LayerMask), "range": isinstance(parameter, LayerRange)}
     for field in ("mask", "range"):
         switched[field] = given.get(field, switched[field])
@@ -35,13 +35,13 @@ def layers(entry: Entry, parameter: TopLayers, given: Mapping[str, Any]) -> Para
             entry.wrong(f".{field}", f"{switched[field]!r} is not true or false", f"Write {field}: true.")
             return parameter
     if switched["mask"] and switched["range"]:
-        entry.wrong(".range", "a mask is there as well", "Keep one of the two.")
+        entry.wrong(".range", "it cannot be combined with a mask", "Keep one of the two.")
         return parameter
     numbers = {}
     for field in ("low", "high", "default"):
         if given.get(field) is not None:
             value = entry.number(given[field], f".{field}", whole=True)
-            if value is None or not entry.possible(parameter, value, f".{field}"):
+            if value is None or not entry.is_possible(parameter, value, f".{field}"):
                 return parameter
             numbers[field] = int(value)
     if switched["mask"] or switched["range"]:
@@ -49,7 +49,7 @@ def layers(entry: Entry, parameter: TopLayers, given: Mapping[str, Any]) -> Para
         extra = next((field for field in numbers if field not in kept), None)
         if extra is not None:
             form = "mask has switches" if switched["mask"] else "range has a start and a count"
-            entry.wrong(f".{extra}", f"a {form}, no range of numbers", "Drop it, or drop the form.")
+            entry.wrong(f".{extra}", f"a {form}, not a range of numbers", "Drop it, or drop the form.")
             return parameter
         if switched["mask"]:
             return LayerMask(name=parameter.name, when=parameter.when)
@@ -75,7 +75,7 @@ def _number_of_layers(entry: Entry, parameter: TopLayers, numbers: Mapping[str, 
 
 
 def subset(entry: Entry, parameter: Categorical, given: Mapping[str, Any]) -> Parameter:
-    """A switch for each role: `subset: true`, or a list of the roles that there is a choice of."""
+    """Override targets by one switch per role: `subset: true`, or a list of the roles to choose from."""
     wanted = given["subset"]
     if wanted is False:
         return parameter
@@ -85,7 +85,7 @@ def subset(entry: Entry, parameter: Categorical, given: Mapping[str, Any]) -> Pa
         return parameter
     for role in roles:
         if role not in ROLES:
-            entry.wrong(".subset", f"{role!r} is no role", did_you_mean(str(role), ROLES))
+            entry.wrong(".subset", f"unknown role {role!r}", did_you_mean(str(role), ROLES))
             return parameter
     default = given.get("default", parameter.default)
     if not names_roles(default):
@@ -98,7 +98,7 @@ def subset(entry: Entry, parameter: Categorical, given: Mapping[str, Any]) -> Pa
 def centered(
     entry: Entry, parameter: Float | Int, given: Mapping[str, Any], limits: tuple[float, float]
 ) -> Parameter:
-    """A center and a scale; what the parameter cannot be at all bounds it."""
+    """Override a number by a center and a scale, bounded by the valid values of the parameter."""
     whole = isinstance(parameter, Int)
     for field in ("log", "step"):
         if field in given:
@@ -112,21 +112,21 @@ def centered(
             if number is None:
                 return parameter
             numbers[field] = number
-    for field, example in (("center", "the customary value"), ("scale", "1.0, how far a step goes")):
+    for field, example in (("center", "the expected value"), ("scale", "a standard deviation, such as 1.0")):
         if field not in numbers:
             entry.wrong(f".{field}", "missing", f"Give {example}.")
             return parameter
     kind = given.get("kind", "log" if parameter.log else "linear")
     if kind not in KINDS:
-        entry.wrong(".kind", f"{kind!r} is not a kind", did_you_mean(str(kind), KINDS))
+        entry.wrong(".kind", f"unknown kind {kind!r}", did_you_mean(str(kind), KINDS))
         return parameter
     if any(
-        not entry.possible(parameter, numbers[field], f".{field}")
+        not entry.is_possible(parameter, numbers[field], f".{field}")
         for field in ("center", "low", "high")
         if field in numbers
     ):
         return parameter
-    # A knob that is never negative in its own range cannot be negative at all.
+    # A parameter whose own range has no negative values is never negative.
     natural = (1 if whole and parameter.low >= 1 else 0) if parameter.low >= 0 else -float("inf")
     return Centered(
         name=parameter.name,
@@ -142,7 +142,7 @@ def centered(
 
 
 def override_entry(parameter: Parameter, original: Parameter) -> dict[str, Any]:
-    """The entry with which `original`, whatever its range, becomes `parameter`, conditions included."""
+    """Return the complete entry that turns `original` into `parameter`, conditions included."""
     fields = _spell_form(parameter, original)
     when = {name: list(values) for name, values in parameter.when.items() if name not in original.when}
     return {**fields, "when": when} if when else fields
@@ -176,4 +176,6 @@ def _spell_form(parameter: Parameter, original: Parameter) -> dict[str, Any]:
                 fields["step"] = parameter.step
             return fields | {"default": parameter.default}
         case _:
-            raise ValueError(f"{parameter.name}: a {type(parameter).__name__} has no form in a space file")
+            raise ValueError(
+                f"{parameter.name}: a {type(parameter).__name__} cannot be written in a space file"
+            )

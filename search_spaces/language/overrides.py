@@ -1,20 +1,20 @@
-"""A parameter as a space file writes it.
+"""Overrides of parameters in space files.
 
-A scalar fixes the parameter, a list gives its choices, a mapping changes single fields:
+A scalar fixes the parameter, a list gives its choices, and a mapping changes single fields:
 
     lora.rank: 8                                       fixed
     lora.targets: ["q+v", all]                         choices
     lora.rank: {low: 1, high: 16, default: 4}          a range: low, high, log, step, default
     lora.learning_rate: {center: 3e-4, scale: 0.5}     a center and a scale: kind, low, high, default
     lora.rank: {profile: true, high: 32}               a rank that changes over the layers: low, high, default
-    lora.layers: {mask: true}                          a switch a layer
-    lora.layers: {range: true}                         neighboring layers: default
-    lora.targets: {subset: true}                       a switch for each role of matrix; or {subset: [q, v, o]}
-    lora.layers: {sides: true}                         apart for encoder and decoder; or {sides: {decoder: 2}}
-    lora.scale: {when: {lora.dora: true}}              a condition, beside any of the mappings above
+    lora.layers: {mask: true}                          one switch per layer
+    lora.layers: {range: true}                         a contiguous range of layers: default
+    lora.targets: {subset: true}                       one switch per role; or {subset: [q, v, o]}
+    lora.layers: {sides: true}                         separate for encoder and decoder; or {sides: {decoder: 2}}
+    lora.scale: {when: {lora.dora: true}}              a condition, with any of the mappings above
 
-`Override` reads these but the conditions, which `conditions.py` reads; `override_forms.py` knows the forms from
-`center` on. `docs/guides/search-spaces.md` shows each in a whole file.
+`Override` reads all of these except conditions, which `conditions.py` reads; `override_forms.py` has the forms from
+`center` on. The guide `docs/guides/search-spaces.md` has an example of each.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ _LAYER_FIELDS = ("mask", "range", "sides", "low", "high", "choices", "default")
 
 
 class Override(Entry):
-    """Applies one entry of `parameters:` to a parameter."""
+    """An entry of `parameters:` that overrides a parameter."""
 
     def apply(self, parameter: Parameter, given: object) -> Parameter:
-        """The changed parameter, or the old one where there was a problem."""
+        """Return the changed parameter, or the unchanged one if the entry has a problem."""
         before = len(self.problems)
         try:
             changed = self._apply(parameter, given)
-        except ValueError as error:  # a rule of the parameter's own that is not checked here
+        except ValueError as error:  # validation by the parameter's own constructor
             self.wrong("", str(error).removeprefix(f"{parameter.name}: "), "Change the values.")
             return parameter
         return parameter if len(self.problems) > before else changed
@@ -105,7 +105,7 @@ class Override(Entry):
             return parameter
         number = not (isinstance(parameter, Categorical) and parameter.nominal)
         if number:
-            chosen = sorted(chosen)  # ordered choices: their place in the list is their place on the scale
+            chosen = sorted(chosen)  # the index of an ordered choice is its position on the scale
         if default is None:
             default = _closest(chosen, parameter.default) if number else None
             if not number:
@@ -136,7 +136,7 @@ class Override(Entry):
         step = numbers.get("step", (1 if whole else None) if log else parameter.step)
         if not self.check_range(parameter, low, high, log, step, given):
             return parameter
-        # The class fills in a middle value where there is no default, so the old one is clipped afterwards.
+        # Without a default the class uses the middle value, so the earlier default is applied afterwards.
         fresh = replace(parameter, low=low, high=high, log=log, step=step, default=None)  # type: ignore[arg-type]
         wanted = numbers.get("default", parameter.default)
         if "default" in numbers and not low <= wanted <= high:
@@ -161,14 +161,14 @@ def _closest(choices: list[Any], wanted: Any) -> Value:
 
 
 def _nearest(parameter: Float | Int, wanted: float) -> Value:
-    """The value of the parameter that is nearest to `wanted`; `wanted` itself wherever it is one."""
+    """Return the valid value that is nearest to `wanted`, which is `wanted` itself if it is valid."""
     clipped = min(max(wanted, parameter.low), parameter.high)
     snapped = parameter.from_unit(parameter.to_unit(clipped))
     return clipped if math.isclose(snapped, clipped, rel_tol=1e-9, abs_tol=1e-12) else snapped
 
 
 def profile(entry: Override, parameter: Int, given: Mapping[str, Any]) -> Parameter:
-    """A rank for each layer; low, high and default are those of its level."""
+    """Override a rank by a profile over the layers; low, high and default are those of its level."""
     if not isinstance(given["profile"], bool):
         entry.wrong(".profile", f"{given['profile']!r} is not true or false", "Write profile: true.")
         return parameter
@@ -186,15 +186,14 @@ def profile(entry: Override, parameter: Int, given: Mapping[str, Any]) -> Parame
 
 
 def sides(entry: Override, parameter: Parameter, given: Mapping[str, Any]) -> Parameter:
-    """Apart for encoder and decoder: `sides: true`, or a mapping of what differs on a side."""
-
+    """Override a parameter per side of an encoder-decoder: `sides: true`, or a mapping of overrides per side."""
     wanted = given["sides"]
     both = {field: value for field, value in given.items() if field != "sides"}
     if wanted is False:
         return entry.apply(parameter, both)
     own = {} if wanted is True else wanted
     if not isinstance(own, Mapping) or not set(own) <= set(SIDES):
-        fix = "Write true, or what differs: {encoder: …, decoder: …}."
+        fix = "Write true, or overrides per side: {encoder: ..., decoder: ...}."
         entry.wrong(".sides", f"{wanted!r} is not true or a mapping of sides", fix)
         return parameter
     parts: list[Parameter] = []
@@ -202,7 +201,7 @@ def sides(entry: Override, parameter: Parameter, given: Mapping[str, Any]) -> Pa
         change = own.get(side, {})
         if isinstance(change, Mapping):
             if "sides" in change:
-                entry.wrong(f".sides.{side}", "a side has no sides", "Write sides once.")
+                entry.wrong(f".sides.{side}", "sides cannot be nested", "Write sides once.")
                 return parameter
             change = {**both, **change}
         where = f"{entry.where}.sides.{side}" if side in own else entry.where

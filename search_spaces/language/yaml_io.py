@@ -1,8 +1,8 @@
-"""YAML read safely and as people mean it.
+"""Safe reading and writing of YAML 1.2.
 
-PyYAML follows YAML 1.1, where `1e-4` is a string, `no` is false, `1:30` is ninety and a key given twice
-silently wins. Here scalars follow the core schema of YAML 1.2 (section 10.3) and a repeated key is an error.
-Nothing but plain mappings, lists and scalars can come out.
+PyYAML follows YAML 1.1, where `1e-4` is a string, `no` is false, `1:30` is ninety and the last of repeated keys wins
+silently. Here scalars follow the core schema of YAML 1.2 (section 10.3), and a repeated key is an error. The result
+contains only mappings, lists and scalars.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class _Loader(yaml.SafeLoader):
 
 def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
     text = loader.construct_scalar(node)
-    # int() alone would refuse the leading zeros that the core schema allows in decimal numbers.
+    # int(text, 0) rejects leading zeros, which the core schema allows in decimal numbers.
     return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
 
 
@@ -57,9 +57,9 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes what either version of YAML would not read back as the string that it is.
+    """A dumper that quotes every string that YAML 1.1 or 1.2 would read as another type.
 
-    Lists of scalars and short mappings of them stand on one line, everything else in blocks.
+    Lists of scalars and short mappings of scalars are written in one line, and everything else in blocks.
     """
 
     def represent_mapping(self, tag: str, mapping: Any, flow_style: bool | None = None) -> yaml.MappingNode:
@@ -76,7 +76,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 _LINE = 80
-"""Characters of a mapping that still stands on one line."""
+"""Maximum number of characters of a mapping that is written in one line."""
 
 
 def _is_leaf(node: yaml.Node) -> bool:
@@ -97,7 +97,7 @@ def _length(node: yaml.Node) -> int:
 def _represent_float(dumper: _Dumper, value: float) -> yaml.ScalarNode:
     text = repr(value).replace("inf", ".inf").replace("nan", ".nan")
     if re.fullmatch(r"-?[0-9]+e[-+][0-9]+", text):
-        text = text.replace("e", ".0e")  # 1e-05: a float for YAML 1.1 only with its point
+        text = text.replace("e", ".0e")  # YAML 1.1 reads 1e-05 as a string without the point
     return dumper.represent_scalar("tag:yaml.org,2002:float", text)
 
 
@@ -108,10 +108,14 @@ for _tag, (_pattern, _first) in _CORE_SCHEMA.items():
 
 
 def parse_yaml(text: str, where: str = "the text") -> Any:
-    """The value of one YAML document.
+    """Parse one YAML document.
+
+    Args:
+        text: the document.
+        where: name of its source for error messages.
 
     Raises:
-        InvalidInputError: it is not YAML, or a key appears twice; the message names line and column.
+        InvalidInputError: The text is not valid YAML or a key is repeated; the message has line and column.
     """
     try:
         return yaml.load(text, Loader=_Loader)  # a subclass of SafeLoader: plain values only
@@ -126,10 +130,10 @@ def parse_yaml(text: str, where: str = "the text") -> Any:
 
 
 def load_yaml(path: str | Path) -> Any:
-    """The value in a YAML file.
+    """Read a YAML file.
 
     Raises:
-        InvalidInputError: the file cannot be read, or see `parse_yaml`.
+        InvalidInputError: The file cannot be read, is not valid YAML, or repeats a key.
     """
     path = Path(path)
     try:
@@ -143,14 +147,17 @@ def load_yaml(path: str | Path) -> Any:
 
 
 def dump_yaml(value: Any) -> str:
-    """A value as YAML: what is short and innermost on one line, the rest in blocks."""
+    """Format a value as YAML: short innermost mappings and lists in one line, the rest in blocks."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
 
 
 def write_yaml(value: Any, path: str | Path, header: str = "") -> None:
-    """Write a value to a file in one step, so that a full disk or a crash leaves the old file whole.
+    """Write a value to a YAML file atomically, so that a full disk or a crash leaves the old file intact.
 
-    `header` is put in front as comment lines.
+    Args:
+        value: mappings, lists and scalars.
+        path: path of the file.
+        header: text that is written as comment lines before the value.
     """
     path = Path(path)
     comment = "".join(f"# {line}\n" if line else "#\n" for line in header.splitlines())

@@ -1,7 +1,7 @@
-"""A number without the bounds of a range: a center to begin at and a scale to move by.
+"""A parameter defined by a center and a scale in place of a range.
 
-The idea is that of CARBS (Fetterman et al., 2023, arXiv 2306.08055, section 3.1): a range has to hold the
-optimum, a center and a scale need only be near it, since the search may leave the region where it began.
+The idea is from CARBS (Fetterman et al., 2023, arXiv 2306.08055, section 3.1): a range must contain the optimum,
+whereas a center and a scale need only be near it, because the search can leave the region where it starts.
 """
 
 from __future__ import annotations
@@ -21,31 +21,33 @@ Kind = Literal["linear", "log", "logit"]
 KINDS: tuple[str, ...] = get_args(Kind)
 
 REACH = 8.0
-"""Scales between the center and the bounds that a sampler with finite ranges is given."""
+"""Distance, in scales, between the center and the bounds that samplers with finite ranges use."""
 
 UNITS_PER_SCALE = 3.0 / 16.0
-"""The unit interval spans the middle 5 1/3 scales, where 99 of 100 first draws fall.
+"""The unit interval spans the middle 5 1/3 scales, which contain 99 % of the prior.
 
-The whole reach then spans 3 units, which are 3 radians on the circle that `surrogates/kernels.py` bends the
-line into: less than half a turn, so that a larger difference is a larger distance throughout.
+The range of `REACH` scales on each side then spans 3 units, which are 3 radians on the circle of the kernel in
+`surrogates/kernels.py`: less than half a turn, so that the distance increases with the difference.
 """
 
 _EXPONENTS = 300.0
 _ODDS = 12.0
-"""Decades beyond which a number, or odds, would be lost to rounding; whole numbers below."""
+"""Decades beyond which numbers (`_EXPONENTS`) and odds (`_ODDS`) are lost to rounding."""
 _LARGEST_WHOLE = 2.0**31
 
 
 @dataclass(frozen=True, kw_only=True)
 class Centered(Parameter):
-    """A number drawn around `center`, by a normal distribution of standard deviation `scale`.
+    """A number with a normal prior around `center`.
 
     Args:
-        center: the customary value, and the default unless another is given.
-        scale: for `linear` in the number's own unit; for `log` in factors of ten; for `logit`, a share
-            between 0 and 1, in factors of ten of its odds. 0.3 is thus a factor of two.
-        low, high: hard bounds. They are cut to `REACH` scales from the center.
-        whole: rounded to whole numbers.
+        center: mean of the prior, and the default unless another one is given.
+        scale: standard deviation of the prior: for `linear` in the number's own unit, for `log` in decades, for
+            `logit` (a share between 0 and 1) in decades of its odds. 0.3 decades are a factor of two.
+        kind: transformation under which the prior is normal: `linear`, `log` or `logit`.
+        low: lower bound, inclusive; at most `REACH` scales below the center.
+        high: upper bound, inclusive; at most `REACH` scales above the center.
+        whole: whether values are rounded to whole numbers.
     """
 
     center: float
@@ -86,7 +88,7 @@ class Centered(Parameter):
         return float(self.to_units(self.low)), float(self.to_units(self.high))
 
     def spread(self, quantile: NDArray[np.float64]) -> NDArray[np.float64]:
-        """A normal distribution around the center, cut at the bounds."""
+        """Return quantiles of the normal prior, truncated at the bounds, in units of `to_unit`."""
         low, high = ((unit - 0.5) / UNITS_PER_SCALE for unit in self.unit_range)
         inside = ndtr(low) + np.asarray(quantile) * (ndtr(high) - ndtr(low))
         return 0.5 + UNITS_PER_SCALE * np.clip(ndtri(inside), low, high)
@@ -97,12 +99,12 @@ class Centered(Parameter):
         return FloatDistribution(self.low, self.high, log=self.kind == "log")
 
     def to_units(self, values: ArrayLike) -> NDArray[np.float64]:
-        """`to_unit` of numbers, of any shape: 0.5 at the center, `UNITS_PER_SCALE` more for each scale."""
+        """Encode numbers of any shape: 0.5 at the center, plus `UNITS_PER_SCALE` per scale."""
         scales = (self._forward(values) - self._forward(self.center)) / self.scale
         return np.asarray(0.5 + UNITS_PER_SCALE * scales)
 
     def from_units(self, units: ArrayLike) -> NDArray[np.float64]:
-        """`from_unit` of numbers, of any shape."""
+        """Decode encoded numbers of any shape; the inverse of `to_units`, clipped to the bounds."""
         scales = (np.clip(units, *self.unit_range) - 0.5) / UNITS_PER_SCALE
         values = self._backward(self._forward(self.center) + scales * self.scale)
         return np.clip(np.round(values) if self.whole else values, self.low, self.high)
@@ -136,7 +138,7 @@ class Centered(Parameter):
 
 
 def to_entry(parameter: Centered) -> dict[str, Any]:
-    """The mapping that a space file writes for the parameter."""
+    """Return the mapping that stands for the parameter in a space file."""
     return {
         "center": parameter.center,
         "scale": parameter.scale,

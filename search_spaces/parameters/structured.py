@@ -1,7 +1,6 @@
-"""Parameters that become several: a switch for each role of matrix, a rank that changes over the layers, and one
-for each side of an encoder-decoder.
+"""Structured parameters: target subsets, rank profiles over the layers, and the sides of an encoder-decoder.
 
-The switches and numbers that they become are read back by `chosen_targets` and `rank_at`, which families call.
+Families read the concrete parameters of a configuration through `chosen_targets` and `rank_at`.
 """
 
 from __future__ import annotations
@@ -23,25 +22,29 @@ from search_spaces.parameters.types import (
 )
 
 _DOUBLINGS = 2.0
-"""How far slope and bump reach, in doublings of the rank."""
+"""Bound of slope and bump, in doublings of the rank."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TargetSubset(Structured):
-    """One switch for each role of matrix that the model has: `name.q`, `name.v`, …
+    """One switch for each role of a layer's matrices: `name.q`, `name.v`, ...
 
-    A fused matrix is one switch under its own role (`name.qkv`). Every switch off is no configuration. The
-    default is a set of roles as `ModelShape.select` reads it: those are on.
+    A fused matrix has one switch under its own role (`name.qkv`). A configuration in which every switch is off is
+    invalid. The default is a set of roles in the notation of `ModelShape.select`; their switches are on.
 
     Args:
-        roles: the roles to choose from; none given means all that the model has.
+        roles: roles to choose from; empty for all roles of the model.
     """
 
     switches: ClassVar[bool] = True
     roles: tuple[str, ...] = ()
 
     def bind(self, depth: int, roles: Sequence[str] = (), decoder_depth: int = 0) -> tuple[Parameter, ...]:
-        """Raise ValueError where the model has none of the roles."""
+        """Return one switch per role.
+
+        Raises:
+            ValueError: The model has none of the roles.
+        """
         present = tuple(dict.fromkeys(roles))
         offered = _resolved(self.roles, present) if self.roles else present
         if not offered:
@@ -57,15 +60,16 @@ class TargetSubset(Structured):
 
 @dataclass(frozen=True, kw_only=True)
 class RankProfile(Structured):
-    """A rank for each layer from three numbers; in doublings, over the relative depth u from -1 to 1,
+    """A rank per layer, given by three numbers over the relative depth u from -1 (input) to 1 (output):
 
         log2 rank(u) = log2 level + slope · u + bump · (1 - 3 u²) / 2.
 
-    These are the first Legendre polynomials, so that `level` stays the geometric mean over the layers,
-    whatever the others: `slope` raises the layers near the output, `bump` those in the middle.
+    These are the first Legendre polynomials, so `level` is the geometric mean over the layers for any slope and
+    bump. `slope` raises the layers near the output, and `bump` those in the middle, in doublings of the rank.
 
     Args:
-        low, high: the range of the level, which is searched on a logarithmic scale. Default: 8.
+        low: lower bound of the level, which is searched on a logarithmic scale.
+        high: upper bound of the level.
     """
 
     low: int
@@ -93,10 +97,14 @@ class RankProfile(Structured):
 
 @dataclass(frozen=True, kw_only=True)
 class Sides(Structured):
-    """A parameter for each side of an encoder-decoder: `name.encoder` and `name.decoder`.
+    """One parameter for each side of an encoder-decoder: `name.encoder` and `name.decoder`.
 
-    A number of top layers may be 0 on one side, but not on both. In a model of one stack there is one parameter,
-    called `name`: the encoder's, which the decoder's must equal there.
+    The number of top layers may be 0 on one side, but not on both. In a model with one stack it expands to a single
+    parameter called `name`, that of the encoder; that of the decoder must be equal there.
+
+    Args:
+        encoder: the parameter of the encoder.
+        decoder: the parameter of the decoder.
     """
 
     encoder: Parameter
@@ -117,7 +125,7 @@ class Sides(Structured):
         )
 
     def on(self, side: str) -> Parameter:
-        """The parameter of a side."""
+        """Return the parameter of a side, `encoder` or `decoder`."""
         return self.decoder if SIDES[side] else self.encoder
 
 
@@ -132,10 +140,13 @@ def _bound(parameter: Parameter, depth: int, roles: Sequence[str], low: int = 1)
 
 
 def chosen_targets(config: Mapping[str, Value], name: str, default: str) -> str:
-    """What a `Categorical` of targets or a bound `TargetSubset` called `name` selects, or such a one for each
-    side, for `ModelShape.select`.
+    """Return the targets that a configuration selects, in the notation of `ModelShape.select`.
 
-    Where the configuration says nothing, it is `default`.
+    Args:
+        config: a configuration with a `Categorical` of targets, or with the switches of a `TargetSubset`, or with
+            one of these for each side of an encoder-decoder.
+        name: name of that parameter.
+        default: the result if the configuration has none.
     """
     return (
         _chosen(config, name)
@@ -151,18 +162,24 @@ def _chosen(config: Mapping[str, Value], name: str) -> str:
 
 
 def varies_by_layer(config: Mapping[str, Value], name: str) -> bool:
-    """Whether the configuration gives the rank `name` as a bound `RankProfile`, or for each side apart."""
+    """Return whether the configuration gives the rank `name` as a `RankProfile`, or per side."""
     return name not in config and (f"{name}.level" in config or has_sides(config, name))
 
 
 def rank_at(
     config: Mapping[str, Value], name: str, layer: int, depth: int, width: int, decoder_depth: int = 0
 ) -> int:
-    """The rank of a layer where it varies: its side's, or what a bound `RankProfile` gives to it, rounded, from
-    1 to the model's width.
+    """Return the rank of a layer where it varies by layer or by side.
 
-    Layer 0 is next to the input. The profile of a side runs over that side's layers. In a stack of one layer it
-    is the level.
+    The profile of a side covers the layers of that side. In a stack of one layer the rank is the level.
+
+    Args:
+        config: a configuration with the concrete parameters of a `RankProfile`, or with a rank for each side.
+        name: name of the rank.
+        layer: index of the layer; layer 0 is next to the input.
+        depth: number of layers, of both stacks in an encoder-decoder.
+        width: hidden size of the model, the largest rank.
+        decoder_depth: number of layers of a decoder above an encoder, which are the last ones; 0 otherwise.
     """
     if decoder_depth and has_sides(config, name):
         encoder = depth - decoder_depth
@@ -183,6 +200,6 @@ def _expanded(targets: str) -> tuple[str, ...]:
 
 
 def _resolved(roles: Sequence[str], present: Sequence[str]) -> tuple[str, ...]:
-    """The model's own roles that stand for the given ones, in the model's order."""
+    """Return the model's roles that correspond to the given ones, in the model's order."""
     found = {role if role in present else FUSED.get(role) for role in roles}
     return tuple(role for role in present if role in found)

@@ -1,8 +1,7 @@
-"""The knobs of training, which every family shares.
+"""The parameters of training, which all families share.
 
-Those of TRAINING are in every space. The rest are in a space only where its file asks for them, so that a
-space which does not is the same with and without them; a configuration that lacks them is trained with
-AdamW, at the task's own length:
+Those of `TRAINING` are in every space. The others are in a space only if its file requests them; configurations
+without them train with AdamW and at the task's sequence length:
 
     optimizer: [adamw, lion, adafactor]       brings lion.learning_rate_factor, adafactor.learning_rate_factor
     schedule: [linear, constant-cooldown]     brings cooldown
@@ -23,33 +22,33 @@ CONSTANT_COOLDOWN = "constant-cooldown"
 TRAINING: tuple[Parameter, ...] = (
     Categorical(name="batch_size", choices=(8, 16, 32, 64), ordered=True, default=32),
     Int(name="epochs", low=1, high=5, default=3),
-    # Up to 30 times the customary 0.01: small data repeated often want far more.
+    # Up to 30 times the common 0.01: several epochs on small data need more regularization.
     Float(name="weight_decay", low=1e-4, high=0.3, log=True, default=0.01),
     Float(name="warmup", low=0.0, high=0.2, step=0.02, default=0.06),
     Categorical(name="schedule", choices=("linear", "cosine", "constant"), default="linear"),
 )
-"""The knobs of every space; `warmup` is a share of the optimizer steps."""
+"""The training parameters of every space; `warmup` is a share of the optimizer steps."""
 
 COOLDOWN = Float(
     name="cooldown", low=0.1, high=0.5, step=0.05, default=0.2, when={"schedule": (CONSTANT_COOLDOWN,)}
 )
-"""The share of the optimizer steps in which the constant rate falls to zero. A fifth does about as well as a
-cosine over the whole run (Hägele et al., 2024, arXiv 2405.18392)."""
+"""The share of the optimizer steps, at the end, in which the constant learning rate decreases to zero. A fifth is
+about as good as a cosine schedule over the whole run (Hägele et al., 2024, arXiv 2405.18392)."""
 
 SEQUENCE_LENGTH = Categorical(
     name="sequence_length", choices=(64, 128, 256, 512, 1024, 2048), ordered=True, default=2048
 )
-"""Tokens after which a training example is cut. A file gives its own choices; the longest is the default."""
+"""Maximum number of tokens of a training example. A space file gives its own choices; the largest is the default."""
 
 
 @dataclass(frozen=True)
 class OptimizerChoice:
-    """An optimizer that a space may offer.
+    """An optimizer that a space can offer.
 
     Args:
-        factor: multiplies the family's learning rate, whose range is AdamW's; None for AdamW.
-        package: what pip installs, where the optimizer is not in torch or transformers.
-        module: what that package is imported as.
+        factor: parameter that multiplies the family's learning rate, whose range is for AdamW; None for AdamW.
+        package: name of the package on PyPI; None if the optimizer is in torch or transformers.
+        module: name of the module that the package provides.
     """
 
     factor: Float | None = None
@@ -64,12 +63,12 @@ def _factor(optimizer: str, low: float, high: float, default: float) -> Float:
 
 OPTIMIZERS: dict[str, OptimizerChoice] = {
     "adamw": OptimizerChoice(),
-    # The sign of the momentum is a longer step than Adam's, so its rate is 3 to 10 times smaller (Chen et
-    # al., 2023, arXiv 2302.06675, section 5).
+    # The sign of the momentum has a larger norm than Adam's step, so the learning rate is 3 to 10 times smaller
+    # (Chen et al., 2023, arXiv 2302.06675, section 5).
     "lion": OptimizerChoice(_factor("lion", 0.03, 0.3, 0.1), "lion-pytorch", "lion_pytorch"),
     "adafactor": OptimizerChoice(_factor("adafactor", 0.3, 10.0, 1.0)),
 }
-"""Every optimizer by name; the first is the one of configurations that name none."""
+"""All optimizers by name; the first is that of configurations without an optimizer."""
 
 DEFAULT_OPTIMIZER = next(iter(OPTIMIZERS))
 
@@ -85,33 +84,37 @@ ON_REQUEST: dict[str, str] = {
         if o.factor
     },
 }
-"""The knobs that are in a space only where its file asks for them, and how it asks."""
+"""The parameters that are in a space only if its file requests them, with the edit that requests them."""
 
 
-def training_parameters(given: object) -> tuple[Parameter, ...]:
-    """The knobs of training of a space whose file holds `given` under `parameters`, before its overrides."""
-    named: Mapping[str, object] = given if isinstance(given, Mapping) else {}
-    knobs: list[Parameter] = []
-    for knob in TRAINING:
-        if knob.name == "schedule" and _gives_choices(named.get(knob.name)):
-            assert isinstance(knob, Categorical)
-            knob = replace(knob, choices=(*knob.choices, CONSTANT_COOLDOWN))
-            knobs.append(knob)
-            if CONSTANT_COOLDOWN in _choices(named[knob.name], knob):
-                knobs.append(COOLDOWN)
+def training_parameters(entries: object) -> tuple[Parameter, ...]:
+    """Return the training parameters of a space, before the overrides of its file.
+
+    Args:
+        entries: the entry `parameters` of the space file, by parameter name.
+    """
+    named: Mapping[str, object] = entries if isinstance(entries, Mapping) else {}
+    parameters: list[Parameter] = []
+    for parameter in TRAINING:
+        if parameter.name == "schedule" and _gives_choices(named.get(parameter.name)):
+            assert isinstance(parameter, Categorical)
+            parameter = replace(parameter, choices=(*parameter.choices, CONSTANT_COOLDOWN))
+            parameters.append(parameter)
+            if CONSTANT_COOLDOWN in _choices(named[parameter.name], parameter):
+                parameters.append(COOLDOWN)
         else:
-            knobs.append(knob)
+            parameters.append(parameter)
     if OPTIMIZER.name in named:
-        asked = _choices(named[OPTIMIZER.name], OPTIMIZER)
-        knobs.append(OPTIMIZER)
-        knobs += [o.factor for name, o in OPTIMIZERS.items() if o.factor and name in asked]
+        offered = _choices(named[OPTIMIZER.name], OPTIMIZER)
+        parameters.append(OPTIMIZER)
+        parameters += [o.factor for name, o in OPTIMIZERS.items() if o.factor and name in offered]
     if SEQUENCE_LENGTH.name in named:
-        knobs.append(SEQUENCE_LENGTH)
-    return tuple(knobs)
+        parameters.append(SEQUENCE_LENGTH)
+    return tuple(parameters)
 
 
 def missing_libraries(parameters: Mapping[str, Parameter]) -> list[Problem]:
-    """What the space's optimizers need and this Python does not have, with the command that installs it."""
+    """Return a problem for each optimizer of a space whose package is not installed, with the install command."""
     optimizer = parameters.get(OPTIMIZER.name)
     chosen = optimizer.choices if isinstance(optimizer, Categorical) else ()
     problems = []
@@ -125,24 +128,24 @@ def missing_libraries(parameters: Mapping[str, Parameter]) -> list[Problem]:
 
 
 def optimizer_of(config: Mapping[str, Value]) -> str:
-    """The name of the configuration's optimizer.
+    """Return the name of the configuration's optimizer.
 
     Raises:
-        ValueError: there is no such optimizer.
+        ValueError: The optimizer is unknown.
     """
     name = str(config.get(OPTIMIZER.name, DEFAULT_OPTIMIZER))
     if name not in OPTIMIZERS:
-        raise ValueError(f"optimizer: {name!r} is none of {', '.join(OPTIMIZERS)}; use one of them")
+        raise ValueError(f"optimizer: unknown optimizer {name!r}; use one of {', '.join(OPTIMIZERS)}")
     return name
 
 
 def learning_rate_name(config: Mapping[str, Value]) -> str:
-    """The parameter that is the learning rate: the family's own."""
+    """Return the name of the parameter that is the learning rate, which belongs to the family."""
     return f"{config['family']}.learning_rate"
 
 
 def learning_rate_factor(config: Mapping[str, Value]) -> float:
-    """What the configuration's optimizer multiplies the family's learning rate by."""
+    """Return the factor of the configuration's optimizer on the family's learning rate."""
     factor = OPTIMIZERS[optimizer_of(config)].factor
     return 1.0 if factor is None else float(config.get(factor.name, factor.default))
 
@@ -151,8 +154,8 @@ def _gives_choices(entry: object) -> bool:
     return entry is not None and (not isinstance(entry, Mapping) or "choices" in entry)
 
 
-def _choices(entry: object, knob: Categorical) -> Sequence[object]:
-    """What a file lets the knob be; whether that is possible is checked where overrides are applied."""
+def _choices(entry: object, parameter: Categorical) -> Sequence[object]:
+    """Return the choices that a file's entry gives; overrides are validated where they are applied."""
     if isinstance(entry, Mapping):
-        entry = entry.get("choices", list(knob.choices))
+        entry = entry.get("choices", list(parameter.choices))
     return entry if isinstance(entry, list | tuple) else [entry]

@@ -1,10 +1,10 @@
-"""The parameters a search space is made of.
+"""The parameters of a search space.
 
-A parameter knows its range, its scale, its customary value and when it exists. Everything it does is on
-plain Python values; arrays appear only in `space.py`. A parameter maps its value to the unit interval
-(`to_unit`, after the logarithm where `log`) so that one distance serves all of them; a nominal choice has no
-order, so its unit value is the index of the choice and `nominal` is True. `centered.py` has the parameter that
-may leave the unit interval; `structures.py` those that become several once the model is known.
+A parameter has a range, a scale, a default and a condition under which it is active. Its methods work on plain
+Python values; `space.py` has the array code. `to_unit` maps a value to the unit interval, after the logarithm where
+`log` is set, so that one distance serves all parameters. A nominal choice has no order: its unit value is the index
+of the choice, and `nominal` is True. `centered.py` has the parameter whose values may leave the unit interval, and
+`structured.py` the parameters that expand to several once the model is known.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from optuna.distributions import (
 
 Value = bool | int | float | str
 Configuration = dict[str, Value]
-"""A configuration: the active parameters alone, by name."""
+"""A configuration: the values of the active parameters, by name."""
 
 _ROUNDING = 1e-9
-"""Slack, in units of the unit interval, for values that a float round trip moves past a bound."""
+"""Relative slack for values that the rounding of an encoding moves past a bound."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +38,10 @@ class Parameter(ABC):
     """One dimension of a search space.
 
     Args:
-        name: unique in its space; a family's own knobs are called `family.knob`.
-        when: the parameter exists only where every named parameter exists and has one of the given values.
-        default: the customary value, which the first trials include.
+        name: name, unique in the space; parameters of a family are called `family.name`.
+        when: condition: allowed values by parent parameter. The parameter is active only if every parent is
+            active and has one of these values.
+        default: default value, which the startup trials include.
     """
 
     name: str
@@ -48,44 +49,55 @@ class Parameter(ABC):
     default: Any = None
 
     nominal = False
-    """True where the values have no order."""
+    """Whether the values have no order."""
 
     def active(self, config: Mapping[str, Value]) -> bool:
-        """Whether the parameter exists, given the values of the parameters it depends on."""
+        """Return whether the parameter is active, given the values of its parents."""
         return all(config.get(parent) in values for parent, values in self.when.items())
 
     @property
     def unit_range(self) -> tuple[float, float]:
-        """The least and the greatest number that `to_unit` gives for an ordered parameter."""
+        """The smallest and the largest result of `to_unit` for an ordered parameter."""
         return 0.0, 1.0
 
     def spread(self, quantile: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Where first draws fall: numbers as `to_unit` gives them at quantiles in [0, 1], of any shape.
+        """Return the quantiles of the prior of an ordered parameter, in units of `to_unit`.
 
-        Uniform over the range; of ordered parameters alone.
+        Args:
+            quantile: numbers in [0, 1] of any shape.
+
+        Returns:
+            Encoded values of the same shape. The prior is uniform unless a subclass overrides this method.
         """
         return quantile
 
     @abstractmethod
     def distribution(self) -> BaseDistribution:
-        """The optuna distribution with the same range."""
+        """Return the Optuna distribution with the same range."""
 
     @abstractmethod
     def to_unit(self, value: Value) -> float:
-        """The value as a number: in [0, 1] if ordered, the index of the choice if nominal."""
+        """Encode a value as a number: in [0, 1] if ordered, the index of the choice if nominal."""
 
     @abstractmethod
     def from_unit(self, unit: float) -> Value:
-        """The nearest valid value to a number as `to_unit` gives it; numbers outside [0, 1] are clipped."""
+        """Decode a number of `to_unit` to the nearest valid value; numbers outside the range are clipped."""
 
     @abstractmethod
     def problem(self, value: object) -> str | None:
-        """What is wrong with a value, in words, or None."""
+        """Return why a value is invalid, or None if it is valid."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Float(Parameter):
-    """A real number in [low, high], uniform, or log-uniform where `log`, on a grid of `step` if given."""
+    """A real number in [low, high].
+
+    Args:
+        low: lower bound, inclusive.
+        high: upper bound, inclusive.
+        log: whether the prior is uniform on a logarithmic scale.
+        step: spacing of the grid of values, from `low` upwards; None for a continuous range.
+    """
 
     low: float
     high: float
@@ -119,9 +131,14 @@ class Float(Parameter):
 
 @dataclass(frozen=True, kw_only=True)
 class Int(Parameter):
-    """A whole number in [low, high], in steps of `step`, or log-uniform where `log` (then step is 1).
+    """A whole number in [low, high].
 
-    `by_layer` says that the number may differ between layers: a space file may then ask for a profile.
+    Args:
+        low: lower bound, inclusive.
+        high: upper bound, inclusive.
+        log: whether the prior is uniform on a logarithmic scale; requires `step` 1.
+        step: spacing of the values, from `low` upwards.
+        by_layer: whether the number may differ between layers, so that a space file may ask for a profile.
     """
 
     low: int
@@ -158,14 +175,19 @@ class Int(Parameter):
 
 @dataclass(frozen=True, kw_only=True)
 class Categorical(Parameter):
-    """One of the given choices; `ordered` where their order means something (batch sizes, say)."""
+    """One of several choices.
+
+    Args:
+        choices: the values, at least one and without repetitions.
+        ordered: whether the order of the choices is meaningful, as for batch sizes.
+    """
 
     choices: tuple[Value, ...]
     ordered: bool = False
 
     def __post_init__(self) -> None:
         if not self.choices:
-            raise ValueError(f"{self.name}: no choices; give at least one")
+            raise ValueError(f"{self.name}: it has no choices; give at least one")
         if len(set(map(repr, self.choices))) < len(self.choices):
             raise ValueError(f"{self.name}: a choice appears twice in {list(self.choices)}")
         if self.default is None:
@@ -196,18 +218,23 @@ class Categorical(Parameter):
 
 @dataclass(frozen=True, kw_only=True)
 class Structured(Parameter):
-    """A parameter that becomes concrete ones once the model is known. Until then it has no values.
+    """A parameter that expands to concrete parameters once the model is known; it has no values before.
 
-    The concrete ones are called `name`, where there is one, or `name.part`.
+    A single concrete parameter keeps the name; several are called `name.suffix`.
     """
 
     switches: ClassVar[bool] = False
-    """Whether the parts are switches, of which at least one is on in every configuration."""
+    """Whether the concrete parameters are switches, at least one of which is on in every configuration."""
 
     @abstractmethod
     def bind(self, depth: int, roles: Sequence[str] = (), decoder_depth: int = 0) -> tuple[Parameter, ...]:
-        """The concrete parameters for a model of `depth` layers whose matrices have these roles; the last
-        `decoder_depth` of them are a decoder's above an encoder."""
+        """Return the concrete parameters for a model.
+
+        Args:
+            depth: number of layers, of both stacks in an encoder-decoder.
+            roles: roles of the matrices of a layer.
+            decoder_depth: number of layers of a decoder above an encoder, which are the last ones; 0 otherwise.
+        """
 
     def distribution(self) -> BaseDistribution:
         raise self._unbound()
@@ -227,10 +254,10 @@ class Structured(Parameter):
 
 @dataclass(frozen=True, kw_only=True)
 class TopLayers(Structured):
-    """How many layers, counted from the output, are adapted; becomes an `Int` once the depth is known.
+    """The number of adapted layers, counted from the output; it expands to an `Int`.
 
-    The default is all of them. Layers near the output come first because they usually deserve capacity
-    most and because training stops going backwards at the lowest adapted layer.
+    The default is all layers. Counting starts at the output because backpropagation ends at the lowest adapted
+    layer, so that few layers are cheap, and because upper layers usually benefit most from adaptation.
     """
 
     def bind(self, depth: int, roles: Sequence[str] = (), decoder_depth: int = 0) -> tuple[Parameter, ...]:
@@ -240,9 +267,9 @@ class TopLayers(Structured):
 
 @dataclass(frozen=True, kw_only=True)
 class LayerMask(TopLayers):
-    """One switch a layer; becomes a boolean `Categorical` a layer, named `name.0`, `name.1`, …
+    """One switch per layer; it expands to boolean `Categorical`s called `name.0`, `name.1`, ...
 
-    A mask with every switch off is not a configuration (`SearchSpace.problems` says so).
+    A configuration in which every switch is off is invalid (see `SearchSpace.problems`).
     """
 
     switches: ClassVar[bool] = True
@@ -256,10 +283,10 @@ class LayerMask(TopLayers):
 
 @dataclass(frozen=True, kw_only=True)
 class LayerRange(TopLayers):
-    """Neighboring layers; becomes `name.count`, how many, and `name.start`, the lowest of them.
+    """A contiguous range of layers; it expands to `name.count` and `name.start`, the lowest layer.
 
-    A range that would stick out above the last layer is pushed down: costs depend on the count as it is
-    written. The default is every layer, or `default` of them at the top.
+    A range that exceeds the last layer is shifted down, so that its count, and with it the cost, stays as given.
+    The default is all layers, or the `default` uppermost ones.
     """
 
     def bind(self, depth: int, roles: Sequence[str] = (), decoder_depth: int = 0) -> tuple[Parameter, ...]:
@@ -273,11 +300,17 @@ class LayerRange(TopLayers):
 def adapted_layers(
     config: Mapping[str, Value], name: str, depth: int, decoder_depth: int = 0
 ) -> tuple[int, ...]:
-    """The indices, ascending, that a bound `TopLayers`, `LayerMask` or `LayerRange` called `name` selects, or
-    such a one for each side of an encoder-decoder (`structures.Sides`).
+    """Return the layers that a configuration adapts.
 
-    Layer 0 is next to the input; the last `decoder_depth` layers are a decoder's above an encoder. Where the
-    configuration says nothing, every layer is adapted.
+    Args:
+        config: a configuration with the concrete parameters of a `TopLayers`, `LayerMask` or `LayerRange`, or
+            of one for each side of an encoder-decoder (`structured.Sides`). Without any, all layers are adapted.
+        name: name of that parameter.
+        depth: number of layers, of both stacks in an encoder-decoder.
+        decoder_depth: number of layers of a decoder above an encoder, which are the last ones; 0 otherwise.
+
+    Returns:
+        Ascending layer indices; layer 0 is next to the input.
     """
     if decoder_depth and has_sides(config, name):
         encoder = depth - decoder_depth
@@ -299,13 +332,13 @@ def adapted_layers(
 
 
 def has_sides(config: Mapping[str, Value], name: str) -> bool:
-    """Whether the configuration says for each side of an encoder-decoder apart what `name` is."""
+    """Return whether the configuration has values of `name` for each side of an encoder-decoder."""
     return any(f"{name}.encoder{form}" in config for form in ("", ".count", ".0", ".level"))
 
 
 @lru_cache(maxsize=1024)
 def layer_switches(name: str, depth: int) -> tuple[str, ...]:
-    """What the switches of a bound `LayerMask` are called, by layer."""
+    """Return the names of the switches of a `LayerMask`, by layer."""
     return tuple([f"{name}.{layer}" for layer in range(depth)])
 
 
@@ -319,12 +352,14 @@ def _check_range(name: str, low: float, high: float, log: bool) -> None:
 
 
 def check_default(parameter: Parameter) -> None:
+    """Raise ValueError if the parameter's default is not one of its values."""
     problem = parameter.problem(parameter.default)
     if problem:
         raise ValueError(f"{parameter.name}: default {problem}")
 
 
 def outside(value: float, low: float, high: float) -> str | None:
+    """Return an error text if a value is outside [low, high] by more than rounding, or None."""
     slack = _ROUNDING * max(abs(low), abs(high), high - low)
     if low - slack <= value <= high + slack:
         return None

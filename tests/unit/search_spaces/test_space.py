@@ -197,7 +197,7 @@ def test_problems_are_told_all_at_once() -> None:
     with pytest.raises(ValueError, match="not a configuration") as error:
         CONDITIONAL.validate(config)
     text = str(error.value)
-    assert "lora.rank: has no meaning here (needs family in ['lora'])" in text
+    assert "lora.rank: is inactive in this configuration (needs family in ['lora'])" in text
     assert "rate: 1.0 is outside 1e-05 to 0.01" in text
     assert "batch: 12 is not one of [8, 16, 32]" in text
     assert "bath: not a parameter of this space" in text
@@ -228,7 +228,7 @@ def test_a_choice_keeps_its_type() -> None:
             lambda: Int(name="x", low=1, high=9, step=2, default=4),
             "x: default 4 is not 1 plus a multiple of 2",
         ),
-        (lambda: Categorical(name="x", choices=()), "x: no choices"),
+        (lambda: Categorical(name="x", choices=()), "x: it has no choices"),
         (lambda: Categorical(name="x", choices=("a", "a")), "x: a choice appears twice"),
         (lambda: Categorical(name="x", choices=("a",), default="b"), "x: default 'b' is not one of"),
     ],
@@ -243,7 +243,7 @@ def test_bad_parameters_are_refused(make: Any, message: str) -> None:
     ("parts", "message"),
     [
         ([Int(name="a", low=1, high=2)] * 2, "appears twice"),
-        ([Int(name="a", low=1, high=2, when={"b": (1,)})], "no parameter before it"),
+        ([Int(name="a", low=1, high=2, when={"b": (1,)})], "not a parameter before it"),
         (
             [Int(name="b", low=1, high=2), Int(name="a", low=1, high=2, when={"b": (3,)})],
             "its condition on b: 3 is outside 1 to 2",

@@ -107,7 +107,7 @@ def test_what_cannot_be_counted() -> None:
         count(SearchSpace((TopLayers(name="layers"),)))
     parent = Float(name="x", low=0.0, high=1.0)
     child = Int(name="y", low=1, high=2, when={"x": (0.5,)})
-    with pytest.raises(ValueError, match=r"^x: a condition asks for single values"):
+    with pytest.raises(ValueError, match=r"^x: a condition names single values"):
         count(SearchSpace((parent, child)))
     with pytest.raises(ValueError, match=r"^fixed\.family: 'c' is not one of"):
         count(SearchSpace((family("a", "b"),)), fixed={"family": "c"})

@@ -319,7 +319,7 @@ def test_a_model_type_stands_for_its_default_configuration() -> None:
             "cannot do sequence-classification",
         ),
         (("spaces", "--model", "resnet"), "--model", "cannot be used: no list of"),
-        (("spaces", "--space", "lara"), "", "no preset is called 'lara'"),
+        (("spaces", "--space", "lara"), "", "unknown preset 'lara'"),
         (("cost", "--model", "bert", "--space", "lora", "--html", "no/x.html"), "--html", "no folder 'no'"),
     ],
 )

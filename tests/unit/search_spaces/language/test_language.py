@@ -163,15 +163,15 @@ def test_a_condition_that_cannot_hold_removes_the_parameter() -> None:
     only_up = replace(BERT, matrices=BERT.matrices[:4])
     loaded = load_space(fixed.spec, shape=only_up)
     assert "lora.scale" not in loaded.space
-    assert "left out, since lora.targets" in loaded.narrowed["lora.scale"]
+    assert "left out, because lora.targets" in loaded.narrowed["lora.scale"]
     assert loaded.spec == fixed.spec
 
 
 @pytest.mark.parametrize(
     ("parameters", "where", "what"),
     [
-        ({"lora.scale": {"when": True}}, "lora.scale.when", "True is no condition"),
-        ({"lora.scale": {"when": {}}}, "lora.scale.when", "{} is no condition"),
+        ({"lora.scale": {"when": True}}, "lora.scale.when", "True is not a condition"),
+        ({"lora.scale": {"when": {}}}, "lora.scale.when", "{} is not a condition"),
         ({"lora.scale": {"when": {"lora.dra": 1}}}, "lora.scale.when.lora.dra", "Did you mean 'lora.dora'?"),
         ({"lora.scale": {"when": {"lora.dora": "yes"}}}, "lora.scale.when.lora.dora", "'yes' is not one of"),
         ({"lora.scale": {"when": {"lora.dora": []}}}, "lora.scale.when.lora.dora", "no value"),
@@ -192,10 +192,10 @@ def test_bad_conditions(parameters: dict[str, Any], where: str, what: str) -> No
 def test_conditions_in_a_circle_and_between_families() -> None:
     circle = {"lora.rslora": {"when": {"lora.dora": True}}, "lora.dora": {"when": {"lora.rslora": True}}}
     (text,) = problems({"families": ["lora"], "parameters": circle}).values()
-    assert "depend on each other in a circle" in text
+    assert "depend on each other in a cycle" in text
     apart = {"lora.scale": {"when": {"ia3.targets": "k+v"}}}
     (text,) = problems({"families": ["lora", "ia3"], "parameters": apart}).values()
-    assert "never exists where lora.scale does" in text
+    assert "it is never active where lora.scale is" in text
     found: list[Problem] = []
     ordered = in_order([Int(name="b", low=1, high=2, when={"a": (1,)}), Int(name="a", low=1, high=2)], found)
     assert [p.name for p in ordered] == ["a", "b"]
@@ -279,8 +279,8 @@ def test_excess_has_the_sign_of_the_comparison(
         ("trainable_params <= -1", "never -1"),
         ("trainable_parms <= 1", "unknown name 'trainable_parms' | Did you mean 'trainable_params'?"),
         ("lora.rnk <= 1", "Did you mean 'lora.rank'?"),
-        ("lora.rank <= 5%", "5% of lora.rank means nothing"),
-        ("lora.dora <= 1", "lora.dora has no numbers to compare"),
+        ("lora.rank <= 5%", "5% of lora.rank is not defined"),
+        ("lora.dora <= 1", "the values of lora.dora are not numbers"),
         ("lora.rank <= 1 if dora", "'dora' is not a comparison"),
         ("lora.rank <= 1 if train_flops > 3", "'train_flops' is a cost, after if"),
         ("lora.rank <= 1 if lora.dora = on", "lora.dora is never 'on' | Use one of: false, true."),
@@ -406,7 +406,7 @@ def test_a_centre_and_a_scale_in_place_of_bounds() -> None:
         ("lora.rank", {"center": 8}, ".scale", "missing"),
         ("lora.rank", {"scale": 1}, ".center", "missing"),
         ("lora.rank", {"center": 8, "scale": 0}, "", "scale 0.0 is not above 0"),
-        ("lora.rank", {"center": 0, "scale": 1}, ".center", "0 is impossible"),
+        ("lora.rank", {"center": 0, "scale": 1}, ".center", "0 is out of range"),
         ("lora.rank", {"center": 8, "scale": 1, "kind": "lg"}, ".kind", "Did you mean 'log'?"),
         ("lora.rank", {"center": 8, "scale": 1, "log": True}, ".log", "Write kind: log."),
         ("lora.rank", {"center": 8, "scale": 1, "high": 4}, "", "center 8 is outside 1 to 4"),
@@ -414,15 +414,15 @@ def test_a_centre_and_a_scale_in_place_of_bounds() -> None:
         ("lora.dropout", {"center": 0, "scale": 1, "kind": "logit"}, "", "center 0.0 is outside 0 to 1"),
         ("lora.rank", {"profile": 1}, ".profile", "1 is not true or false"),
         ("lora.rank", {"profile": True, "log": True}, ".log", "a profile is logarithmic"),
-        ("lora.rank", {"profile": True, "low": 0}, ".low", "0 is impossible"),
+        ("lora.rank", {"profile": True, "low": 0}, ".low", "0 is out of range"),
         ("epochs", {"profile": True}, ".profile", "unknown field"),
         ("lora.targets", {"subset": 1}, ".subset", "1 is not true or a list"),
         ("lora.targets", {"subset": []}, ".subset", "[] is not true or a list"),
-        ("lora.targets", {"subset": ["qq"]}, ".subset", "'qq' is no role"),
+        ("lora.targets", {"subset": ["qq"]}, ".subset", "unknown role 'qq'"),
         ("lora.targets", {"subset": True, "default": "z"}, ".default", "'z' names no roles"),
         ("schedule", {"subset": True}, ".subset", "unknown field"),
         ("lora.layers", {"range": 1}, ".range", "1 is not true or false"),
-        ("lora.layers", {"range": True, "mask": True}, ".range", "a mask is there as well"),
+        ("lora.layers", {"range": True, "mask": True}, ".range", "it cannot be combined with a mask"),
         ("lora.layers", {"range": True, "high": 3}, ".high", "a range has a start and a count"),
     ],
 )

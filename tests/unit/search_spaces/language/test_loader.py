@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from search_spaces.errors import InvalidInputError
 from search_spaces.families import REGISTRY
-from search_spaces.language.loader import load_space, preset_names
+from search_spaces.language.loader import PRESETS, load_space, preset_names
 from search_spaces.language.yaml_io import dump_yaml, load_yaml, parse_yaml, write_yaml
 from search_spaces.parameters.training import TRAINING
 from search_spaces.parameters.types import Categorical, Float, Int, LayerMask, TopLayers
@@ -41,11 +41,7 @@ def test_every_preset_loads_samples_and_survives_being_spelt_out(name: str) -> N
 
 @pytest.mark.parametrize("name", preset_names())
 def test_every_preset_says_what_it_is_for(name: str) -> None:
-    first = (
-        (Path(load_space.__code__.co_filename).parent / "presets" / f"{name}.yaml")
-        .read_text()
-        .splitlines()[0]
-    )
+    first = (PRESETS / f"{name}.yaml").read_text().splitlines()[0]
     assert first.startswith("# ")
     assert len(first) > 40
 
@@ -138,7 +134,7 @@ def test_layers_as_number_range_choices_and_mask() -> None:
         loaded = lora({"lora.layers": entry})
         assert load_space(loaded.spec).space == loaded.space
     found = problems({"families": ["lora"], "parameters": {"lora.layers": [2, 12]}}, shape=BERT)
-    assert found == {"parameters.lora.layers": "asks for 12 layers of a model that has 4 | Use at most 4."}
+    assert found == {"parameters.lora.layers": "selects 12 layers of a model with 4 | Use at most 4."}
 
 
 @settings(deadline=None, max_examples=40)
@@ -180,7 +176,7 @@ def test_families_that_cannot_work_are_left_out_with_the_reason() -> None:
         "head",
     ]  # the spec is what was asked, not what this model allows
     found = problems({"families": ["head"]}, shape=FUSED)
-    assert "none can work" in found["families"]
+    assert "none works" in found["families"]
 
 
 def test_targets_that_are_the_same_or_nothing_here_are_dropped() -> None:
@@ -189,10 +185,12 @@ def test_targets_that_are_the_same_or_nothing_here_are_dropped() -> None:
     assert loaded.space["lora.targets"] == Categorical(
         name="lora.targets", choices=("q+v", "attention", "all"), default="all", when={"family": ("lora",)}
     )
-    assert loaded.narrowed == {"lora.targets": "k is the same as q+v in a gpt2; gate names nothing in a gpt2"}
+    assert loaded.narrowed == {
+        "lora.targets": "k is the same as q+v in a gpt2; gate matches no module in a gpt2"
+    }
     assert load_space("lora", shape=BERT).narrowed == {}
     found = problems({"families": ["lora"], "parameters": {"lora.targets": "gate"}}, shape=BERT)
-    assert "gate names nothing in a bert" in found["parameters.lora.targets"]
+    assert "gate matches no module in a bert" in found["parameters.lora.targets"]
 
 
 def test_the_default_moves_when_its_choice_goes() -> None:
@@ -232,7 +230,7 @@ def test_unknown_names_are_suggested() -> None:
     [
         ("lora.rank", {"low": 100}, ".low", "low 100 is above high 64 | Give high as well: it is 64."),
         ("lora.rank", {"low": 9, "high": 2}, ".low", "low 9 is above high 2 | Swap them."),
-        ("lora.rank", {"low": 0}, ".low", "0 is impossible | It must be 1 or more."),
+        ("lora.rank", {"low": 0}, ".low", "0 is out of range | It must be 1 or more."),
         ("lora.rank", {"high": 8.5}, ".high", "8.5 is not a whole number | Write 8."),
         ("lora.rank", {"high": "8"}, ".high", "'8' is not a number | Write a number such as 8."),
         ("lora.rank", {"default": 65}, ".default", "65 is outside 1 to 64 | Move it inside."),
@@ -241,17 +239,17 @@ def test_unknown_names_are_suggested() -> None:
         ("lora.rank", [], "", "[] is not a list of choices"),
         ("lora.rank", None, "", "empty"),
         ("lora.rank", True, "", "True is not a number"),
-        ("lora.dropout", 1.5, "", "1.5 is impossible | It must be 0 or more, at most 0.95."),
-        ("lora.learning_rate", {"low": 0}, ".low", "0 is impossible | It must be above 0, at most 10."),
+        ("lora.dropout", 1.5, "", "1.5 is out of range | It must be 0 or more, at most 0.95."),
+        ("lora.learning_rate", {"low": 0}, ".low", "0 is out of range | It must be above 0, at most 10."),
         ("lora.dora", "yes", "", "'yes' is not a choice"),
         ("lora.targets", "q+z", "", "'q+z' is not a choice | Write attention, feed-forward, all, or roles"),
         ("lora.layers", {"mask": 1}, ".mask", "1 is not true or false"),
         ("lora.layers", {"low": 2}, ".low", "needs its high end"),
-        ("lora.layers", {"mask": True, "high": 2}, ".high", "a mask has switches, no range"),
-        ("lora.layers", 0, "", "0 is impossible"),
+        ("lora.layers", {"mask": True, "high": 2}, ".high", "a mask has switches, not a range"),
+        ("lora.layers", 0, "", "0 is out of range"),
         ("weight_decay", {"low": 0}, ".low", "0 has no logarithm"),
         ("weight_decay", {"log": "no"}, ".log", "'no' is not true or false"),
-        ("warmup", {"high": 0.05}, ".high", "0 to 0.05 is no multiple of step 0.02 | Use high 0.04."),
+        ("warmup", {"high": 0.05}, ".high", "0 to 0.05 is not a multiple of step 0.02 | Use high 0.04."),
         ("warmup", {"step": 0}, ".step", "0 is not above 0"),
         (
             "schedule",
@@ -264,7 +262,7 @@ def test_unknown_names_are_suggested() -> None:
         ("lora.layers", {"low": 2, "high": 3, "default": 9}, "", "default 9 is outside 2 to 3"),
         ("lora.layers", {"high": 1.5}, ".high", "1.5 is not a whole number"),
         ("ia3.learning_rate", 1e-3, "", "family 'ia3' is not in the space | Add ia3 to families"),
-        ("family", "lora", "", "not set here"),
+        ("family", "lora", "", "cannot be set here"),
     ],
 )
 def test_bad_overrides_name_the_place_the_value_and_the_fix(
@@ -280,7 +278,7 @@ def test_bad_overrides_name_the_place_the_value_and_the_fix(
         ({}, "families", "missing"),
         ({"families": []}, "families", "[] is not a list"),
         ({"families": 3}, "families", "3 is not a list"),
-        ({"families": ["lora", "lora"]}, "families[1]", "'lora' is there twice"),
+        ({"families": ["lora", "lora"]}, "families[1]", "'lora' appears twice"),
         ({"families": ["lora"], "parameters": [1]}, "parameters", "[1] is not a mapping"),
     ],
 )
@@ -294,7 +292,7 @@ def test_files(tmp_path: Path) -> None:
     assert load_space(path).space["lora.learning_rate"].distribution().low == 1e-4  # type: ignore[attr-defined]
     assert load_space(str(path)).spec == load_space(path).spec
     path.write_text("- lora\n")
-    assert "holds no mapping" in problems(path)[str(path)]
+    assert "does not contain a mapping" in problems(path)[str(path)]
     assert "no such file" in problems(tmp_path / "nothing.yaml")[str(tmp_path / "nothing.yaml")]
 
 

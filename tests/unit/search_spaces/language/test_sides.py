@@ -40,7 +40,7 @@ def test_each_side_has_parameters_of_its_own() -> None:
         "lora.rank.decoder.bump": 0.0,
     }
     assert "lora.layers" not in space
-    assert loaded.narrowed == {"lora.targets.decoder": "gate names nothing in the decoder of a t5"}
+    assert loaded.narrowed == {"lora.targets.decoder": "gate matches no module in the decoder of a t5"}
     assert load_space(parse_yaml(dump_yaml(loaded.spec)), shape=T5).space == space
     lines = ["lora.layers.encoder <= 1", "lora.rank.decoder.level <= 8"]
     spec = {"families": ["lora"], "parameters": entries, "constraints": lines}
@@ -64,7 +64,7 @@ def test_one_side_may_have_no_layer_but_not_both() -> None:
 
 def test_a_model_of_one_stack_has_no_sides() -> None:
     loaded = sided({"lora.layers": {"sides": True}, "lora.rank": {"high": 16, "sides": True}}, shape=BERT)
-    said = "one for both sides, since a bert has one stack"
+    said = "one for both sides, because a bert has one stack"
     assert loaded.narrowed == {"lora.layers": said, "lora.rank": said}
     assert loaded.space["lora.layers"] == lora({}, shape=BERT).space["lora.layers"]
     assert loaded.space.default()["lora.rank"] == 8
@@ -74,11 +74,16 @@ def test_a_model_of_one_stack_has_no_sides() -> None:
     ("entries", "shape", "where", "what"),
     [
         ({"lora.layers": {"sides": 3}}, None, "lora.layers.sides", "not true or a mapping of sides"),
-        ({"lora.layers": {"sides": {"middle": 3}}}, None, "lora.layers.sides", "Write true, or what differs"),
+        (
+            {"lora.layers": {"sides": {"middle": 3}}},
+            None,
+            "lora.layers.sides",
+            "Write true, or overrides per side",
+        ),
         ({"lora.dropout": {"sides": True}}, None, "lora.dropout.sides", "unknown field"),
-        ({"lora.rank": {"sides": {"decoder": 0}}}, None, "lora.rank.sides.decoder", "impossible"),
+        ({"lora.rank": {"sides": {"decoder": 0}}}, None, "lora.rank.sides.decoder", "out of range"),
         ({"lora.rank": {"sides": {"decoder": {"sides": True}}}}, None, "lora.rank.sides.decoder", "once"),
-        ({"lora.layers": {"sides": {"decoder": 3}}}, "t5", "lora.layers", "3 layers of a decoder that has 2"),
+        ({"lora.layers": {"sides": {"decoder": 3}}}, "t5", "lora.layers", "3 layers of a decoder with 2"),
         ({"lora.rank": {"sides": {"decoder": 2}}}, "bert", "lora.rank.sides", "a bert has one stack"),
     ],
 )
