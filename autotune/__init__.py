@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from autotune.api.adapter import peft_config
     from autotune.api.results import SweepResults, export_run, load_results
     from autotune.api.run import run
-    from autotune.blackbox.loop import optimize
     from autotune.blackbox.objectives import Budget, Objective
-    from autotune.engine.sweep_run import SweepFailedError, SweepInterruptedError
+    from autotune.blackbox.optimization import optimize
+    from autotune.engine.sweep_run import SweepInterruptedError
     from autotune.ladder.rungs import Ladder
     from autotune.ledger.ledger import LedgerError
     from autotune.sampler.pareto_sampler import ParetoSampler
+    from autotune.search.failures import SearchFailedError
     from autotune.sweep.schema import Sweep, load_sweep
     from search_spaces.errors import AutotuneError, InvalidInputError
     from trials.execution.errors import ExecutorError
@@ -41,8 +42,8 @@ __all__ = [
     "LedgerError",
     "Objective",
     "ParetoSampler",
+    "SearchFailedError",
     "Sweep",
-    "SweepFailedError",
     "SweepInterruptedError",
     "SweepResults",
     "__version__",
@@ -64,14 +65,14 @@ _MODULES = {
     "LedgerError": "autotune.ledger.ledger",
     "Objective": "autotune.blackbox.objectives",
     "ParetoSampler": "autotune.sampler.pareto_sampler",
+    "SearchFailedError": "autotune.search.failures",
     "Sweep": "autotune.sweep.schema",
-    "SweepFailedError": "autotune.engine.sweep_run",
     "SweepInterruptedError": "autotune.engine.sweep_run",
     "SweepResults": "autotune.api.results",
     "export_run": "autotune.api.results",
     "load_results": "autotune.api.results",
     "load_sweep": "autotune.sweep.schema",
-    "optimize": "autotune.blackbox.loop",
+    "optimize": "autotune.blackbox.optimization",
     "peft_config": "autotune.api.adapter",
     "run": "autotune.api.run",
 }

@@ -1,33 +1,235 @@
-"""The attributes that a search keeps with an Optuna trial, and how they are read."""
+"""The user attributes of the trials in a study: every key, its type, and how it is read and written.
+
+Studies of the search hold `seed`, `first_rung`, `tries`, `costs`, `baselines`, `elapsed`, `status`, `values`,
+`result` and `rungs`; studies of the confirmation add `trial`; studies of probe runs hold `probe` and the columns of
+its table; studies of `autotune.optimize` hold `rungs`, `status`, `error` and `failed_cost`. The keys are part of the
+format of a sweep's folder: they never change.
+
+Example:
+    attributes = TrialAttributes(trial)
+    if attributes.seed is None:
+        live_trial.set_user_attr("seed", 7)
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypedDict, Unpack
 
 from optuna.trial import FrozenTrial, TrialState
 
 from trials.records import TrialResult, TrialStatus
 
-RUNGS = "rungs"
-"""The attribute with one record a rung: rung, fidelity, values, curves, metrics, cost, and in a file the state."""
+SPENT = (TrialStatus.COMPLETE, TrialStatus.FAILED, TrialStatus.PAUSED, TrialStatus.STOPPED)
+"""The statuses of trials that count towards a budget."""
+
+
+@dataclass(frozen=True)
+class RungResult:
+    """The result of a sweep's trial on one rung of the ladder.
+
+    Args:
+        rung: index of the rung, counted from 0.
+        share: training done so far, as a share of the full training.
+        result: what the run on the rung returned.
+    """
+
+    rung: int
+    share: float
+    result: TrialResult
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as it is stored."""
+        return {"rung": self.rung, "share": self.share, "result": self.result.to_json()}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> RungResult:
+        """Return the record that `to_json` stored."""
+        return cls(stored["rung"], stored["share"], TrialResult.from_json(stored["result"]))
+
+
+@dataclass(frozen=True)
+class RungValues:
+    """The result of a trial of `autotune.optimize` on one rung of the ladder.
+
+    Args:
+        rung: index of the rung, counted from 0.
+        fidelity: of the rung.
+        values: objective values in their own units, shape [m].
+        curves: for each objective, its (fidelity, value) points since the rung below.
+        metrics: the metrics that are single numbers, by name.
+        cost: training since the rung below, in the ladder's unit of fidelity.
+        state: what the evaluation returned to resume from, where the study has a file; else None.
+    """
+
+    rung: int
+    fidelity: float
+    values: Sequence[float]
+    curves: Sequence[list[tuple[float, float]]]
+    metrics: Mapping[str, float]
+    cost: float
+    state: Any = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as it is stored."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> RungValues:
+        """Return the record that `to_json` stored."""
+        return cls(**stored)
+
+
+class Attributes(TypedDict, total=False):
+    """Every key and the type of its value; see `TrialAttributes` for their meaning."""
+
+    status: str
+    values: list[float] | None
+    result: TrialResult
+    costs: Mapping[str, float]
+    baselines: Mapping[str, float]
+    elapsed: float
+    seed: int
+    tries: int
+    rungs: Sequence[RungResult] | Sequence[RungValues]
+    first_rung: int
+    trial: int
+    error: str
+    failed_cost: float
+    probe: Mapping[str, Any]
+    examples: int | None
+    tokens: int
+    params: int
+    learning_rate: float
+    batch_size: int
+
+
+def stored(**attributes: Unpack[Attributes]) -> dict[str, Any]:
+    """Return attributes as a study stores them: plain data under their keys, in the order of the arguments."""
+    return {key: _plain(value) for key, value in attributes.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, TrialResult | RungResult | RungValues):
+        return value.to_json()
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if isinstance(value, TrialStatus):
+        return str(value)
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+@dataclass(frozen=True)
+class TrialAttributes:
+    """Typed view of the attributes of one trial.
+
+    Args:
+        trial: of any study that the project writes.
+    """
+
+    trial: FrozenTrial
+
+    def _get(self, key: str, default: Any = None) -> Any:
+        return self.trial.user_attrs.get(key, default)
+
+    @property
+    def status(self) -> TrialStatus | None:
+        """How the trial ended; None before, and for trials of other programs."""
+        status = self._get("status")
+        return TrialStatus(status) if isinstance(status, str) and status in set(TrialStatus) else None
+
+    @property
+    def values(self) -> list[float] | None:
+        """Objective values, in the sweep's order; None unless the trial is complete."""
+        return self._get("values")
+
+    @property
+    def result(self) -> TrialResult | None:
+        """The final result, written before Optuna's state of the trial changes."""
+        found = self._get("result")
+        return None if found is None else TrialResult.from_json(found)
+
+    @property
+    def outcome(self) -> TrialResult | None:
+        """The final result, else the one on the highest rung so far, else None.
+
+        A trial that was pruned on a rung has the status `stopped`.
+        """
+        if (final := self.result) is not None:
+            return final
+        if not (records := self._get("rungs")):
+            return None
+        reached = RungResult.from_json(records[-1]).result
+        is_pruned = self.trial.state == TrialState.PRUNED
+        return replace(reached, status=TrialStatus.STOPPED) if is_pruned else reached
+
+    @property
+    def rungs(self) -> list[RungResult]:
+        """The results of a sweep's trial on the rungs below the top, lowest first."""
+        return [RungResult.from_json(record) for record in self._get("rungs", [])]
+
+    @property
+    def rung_values(self) -> list[RungValues]:
+        """The results of a trial of `autotune.optimize` on its rungs, lowest first."""
+        return [RungValues.from_json(record) for record in self._get("rungs", [])]
+
+    @property
+    def costs(self) -> Mapping[str, float]:
+        """Known costs of the configuration, by name; empty before the first result."""
+        return self._get("costs", {})
+
+    @property
+    def baselines(self) -> Mapping[str, float] | None:
+        """Scores on validation that need no adapter, by name; None before the first result."""
+        return self._get("baselines")
+
+    @property
+    def elapsed(self) -> float | None:
+        """Wall seconds of the study, over all of its processes, when the result was written."""
+        return self._get("elapsed")
+
+    @property
+    def seed(self) -> int | None:
+        """The seed of the training run."""
+        return self._get("seed")
+
+    @property
+    def tries(self) -> int:
+        """How many times the trial was started, losses included."""
+        return int(self._get("tries", 1))
+
+    @property
+    def first_rung(self) -> int:
+        """The lowest rung on which the smaller base models of the ladder can have the configuration."""
+        return int(self._get("first_rung", 0))
+
+    @property
+    def repeated_trial(self) -> int:
+        """The trial of the search that a run of the confirmation repeats."""
+        return int(self.trial.user_attrs["trial"])
+
+    @property
+    def error(self) -> str | None:
+        """Why a trial of `autotune.optimize` failed."""
+        return self._get("error")
+
+    @property
+    def failed_cost(self) -> float:
+        """Training that a failed evaluation of `autotune.optimize` was charged."""
+        return float(self._get("failed_cost", 0.0))
+
+    @property
+    def probe(self) -> Mapping[str, Any]:
+        """The fields of `autotune.results.probe_runs.ProbeRun`."""
+        found: Mapping[str, Any] = self.trial.user_attrs["probe"]
+        return found
+
+    def column(self, key: str) -> Any:
+        """Return a column of the table of probe runs."""
+        return self.trial.user_attrs[key]
 
 
 def trial_result(trial: FrozenTrial) -> TrialResult | None:
-    """What a trial brought, or None before it brought anything."""
-    told = trial.user_attrs.get("result")
-    if told is not None:
-        return TrialResult.from_json(told)
-    rungs = trial.user_attrs.get(RUNGS)
-    if not rungs:
-        return None
-    reached = TrialResult.from_json(rungs[-1]["result"])
-    given_up = trial.state == TrialState.PRUNED
-    return replace(reached, status=TrialStatus.STOPPED) if given_up else reached
-
-
-FIRST_RUNG = "first_rung"
-"""The attribute with the rung where a trial is judged first, where the smaller bases say more than its family."""
-
-
-SPENT = (TrialStatus.COMPLETE, TrialStatus.FAILED, TrialStatus.PAUSED, TrialStatus.STOPPED)
-"""The trials that count towards a budget."""
+    """Return what a trial has achieved so far, or None before its first result; see `TrialAttributes.outcome`."""
+    return TrialAttributes(trial).outcome

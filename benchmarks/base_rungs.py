@@ -23,7 +23,6 @@ from autotune.ledger.ledger import read_ledger
 from autotune.results.sweep_tables import SweepTables
 from autotune.sweep.executor_spec import ExecutorSpec
 from autotune.sweep.schema import Budget, Confirm, Fidelity, load_sweep
-from autotune.trial_attributes import RUNGS
 from trials.tasks.pocket import base_folder
 
 LAYERS = (1, 2)
@@ -79,7 +78,7 @@ def predicted(results: SweepTables) -> list[Foretelling]:
     assert results.ladder is not None
     rows = []
     for trial in read_ledger(results.folder, results.sweep):
-        records = trial.user_attrs.get(RUNGS, [])
+        records = trial.user_attrs.get("rungs", [])
         if trial.values is None or len(records) < len(results.ladder.shares) - 1:
             continue
         before = 0.0

@@ -34,8 +34,8 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.table import Table as Printed
 
-from autotune.blackbox.loop import optimize
 from autotune.blackbox.objectives import Budget
+from autotune.blackbox.optimization import optimize
 from autotune.ladder.rungs import Ladder
 
 Array = NDArray[np.float64]

@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 from optuna.distributions import FloatDistribution, IntDistribution
 from scipy.stats import rankdata
 
-from autotune.blackbox.loop import optimize
 from autotune.blackbox.objectives import Budget, Objective
+from autotune.blackbox.optimization import optimize
 from autotune.blackbox.result import OptimizeTrial
 from autotune.ladder import promotion
 from autotune.ladder.rungs import Ladder

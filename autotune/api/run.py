@@ -52,7 +52,7 @@ def run(
     Raises:
         InvalidInputError: the sweep cannot be run; nothing was written.
         SweepInterruptedError: Ctrl-C, or the notebook's stop button; call `run` again to resume.
-        SweepFailedError: every trial fails.
+        SearchFailedError: the first trials all fail.
         LedgerError: the disk is full or read-only.
 
     Example:

@@ -1,33 +1,45 @@
-"""What a ladder keeps: an optuna study with every rung in its trials' attributes, and the states to go on from.
+"""The study of one call of `autotune.optimize`: an Optuna study with the result of every rung, and the states.
 
-With a file, the study is an ordinary optuna study in SQLite, and states are kept in it beside the results of their
-rungs, in one piece with them: a process that dies loses at most the evaluations that were running.
+A state is what an evaluation returned to resume from. With a file, the study is an ordinary Optuna study in SQLite,
+and a state is stored with the result of its rung as one attribute: a process that dies loses at most the evaluations
+that were running.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import optuna
 from filelock import FileLock, Timeout
+from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from autotune.trial_attributes import RUNGS
+from autotune.ledger.optuna_storage import TrialWriter, open_storage
+from autotune.trial_attributes import RungValues, TrialAttributes, stored
+from search_spaces.parameters.types import Configuration
+from search_spaces.space import SearchSpace
+from trials.records import TrialStatus
 
 _NAME = "ladder"
+_SETTINGS = "asked"
+"""The attribute of the study with the settings that must not change."""
 
 
-class Store:
+class BlackBoxStudy:
     """The study and the states of one search.
+
+    Life cycle: every trial that `suggest` starts ends with `finish`, `stop` or `fail`, after any number of `record`;
+    `close` ends all use of the file.
 
     Args:
         storage: a file, or None to keep everything in memory.
-        directions: of the objectives.
-        asked: what must not change between two calls with one file.
+        directions: `minimize` or `maximize` for each objective.
+        settings: what must not change between two calls with one file, by name.
         sampler: of the study.
 
     Raises:
@@ -38,7 +50,7 @@ class Store:
         self,
         storage: str | Path | None,
         directions: list[str],
-        asked: Mapping[str, Any],
+        settings: Mapping[str, Any],
         sampler: optuna.samplers.BaseSampler,
     ) -> None:
         self._file = None if storage is None else Path(storage).absolute()
@@ -50,101 +62,112 @@ class Store:
                 self._lock.acquire(timeout=0)
             except Timeout as error:
                 raise ValueError(f"storage: {str(storage)!r} is in use by another search") from error
-        url = None if self._file is None else f"sqlite:///{self._file}"
         try:
-            self._open(url, directions, json.loads(json.dumps(asked)), sampler)
+            opened = open_storage(self._file)
+            self.study = self._open(opened, directions, json.loads(json.dumps(settings)), sampler)
+            self._writer = TrialWriter(opened, _NAME)
         except BaseException:
             self.close()
             raise
 
     def _open(
         self,
-        url: str | None,
+        storage: BaseStorage,
         directions: list[str],
-        asked: dict[str, Any],
+        settings: dict[str, Any],
         sampler: optuna.samplers.BaseSampler,
-    ) -> None:
-        earlier = optuna.get_all_study_names(url) if url else []
-        if _NAME in earlier:
-            assert url is not None
-            self.study = optuna.load_study(study_name=_NAME, storage=url, sampler=sampler)
-            before = self.study.user_attrs["asked"]
-            for name, value in asked.items():
-                if before.get(name) != value:
-                    raise ValueError(
-                        f"storage: {str(self._file)!r} holds a search whose {name} differ: "
-                        f"{before.get(name)}, now {value}; use another file"
-                    )
-        else:
-            self.study = optuna.create_study(
+    ) -> optuna.Study:
+        if _NAME not in optuna.get_all_study_names(storage):
+            study = optuna.create_study(
                 study_name=_NAME,
-                storage=url,
+                storage=storage,
                 directions=[StudyDirection[name.upper()] for name in directions],
                 sampler=sampler,
             )
-            self.study.set_user_attr("asked", asked)
+            study.set_user_attr(_SETTINGS, settings)
+            return study
+        study = optuna.load_study(study_name=_NAME, storage=storage, sampler=sampler)
+        before = study.user_attrs[_SETTINGS]
+        for name, value in settings.items():
+            if before.get(name) != value:
+                raise ValueError(
+                    f"storage: {str(self._file)!r} holds a search whose {name} differ: "
+                    f"{before.get(name)}, now {value}; use another file"
+                )
+        return study
 
     def close(self) -> None:
+        """Let other processes use the file."""
         if self._file is not None:
             self._lock.release()
 
     @property
     def trials(self) -> list[FrozenTrial]:
+        """Every trial, in order."""
         return self.study.get_trials(deepcopy=False)
 
-    def attribute(self, number: int, name: str, value: Any) -> None:
-        self.study._storage.set_trial_user_attr(self._id(number), name, value)
+    def suggest(self, space: SearchSpace) -> tuple[int, Configuration]:
+        """Start a trial, and return its number and its configuration."""
+        trial = self.study.ask()
+        return trial.number, space.suggest(trial)
 
-    def record(self, number: int, record: Mapping[str, Any], state: Any) -> None:
-        """A rung's result, and the state to go on from.
+    def record(self, number: int, values: RungValues, state: Any) -> None:
+        """Write the result of a rung, and the state to resume from.
 
         Raises:
             ValueError: there is a file, and the state is not plain data.
         """
+        if self._file is not None:
+            values = replace(values, state=_plain(state))
         self._states[number] = state
-        kept = dict(record) if self._file is None else {**record, "state": _plain(state)}
-        earlier = self.study._storage.get_trial(self._id(number)).user_attrs.get(RUNGS, [])
-        self.attribute(number, RUNGS, [*earlier, kept])
-        if len(record["values"]) == 1:
-            # Where optuna allows it, so that its samplers and figures see the curve.
-            step = record["rung"]
-            self.study._storage.set_trial_intermediate_value(self._id(number), step, record["values"][0])
+        earlier = TrialAttributes(self.trials[number]).rung_values
+        self._writer.set_attributes(number, stored(rungs=[*earlier, values]))
+        if len(values.values) == 1:  # Optuna allows intermediate values for one objective only
+            self._writer.set_intermediate_value(number, values.rung, values.values[0])
 
     def finish(self, number: int, values: list[float]) -> None:
+        """Complete a trial."""
         self.study.tell(number, values)
         self._states.pop(number, None)
 
     def stop(self, number: int) -> None:
+        """Prune a trial."""
         self.study.tell(number, state=TrialState.PRUNED)
         self._states.pop(number, None)
 
-    def fail(self, number: int, error: str, cost: float, status: str = "failed") -> None:
-        """`status` is `failed`, the configuration's fault, or `lost`, which teaches nothing."""
-        for name, value in (("status", status), ("error", error), ("failed_cost", cost)):
-            self.attribute(number, name, value)
+    def fail(
+        self, number: int, error: str, cost: float = 0.0, status: TrialStatus = TrialStatus.FAILED
+    ) -> None:
+        """Fail a trial.
+
+        Args:
+            number: of the trial.
+            error: the reason.
+            cost: of the failed evaluation, in the ladder's unit of fidelity.
+            status: `failed`, which the sampler learns from, or `lost`, which says nothing about the configuration.
+        """
+        self._writer.set_attributes(number, stored(status=status, error=error, failed_cost=cost))
         self.study.tell(number, state=TrialState.FAIL)
         self._states.pop(number, None)
 
     def state(self, number: int) -> Any:
-        """What the evaluation of the trial's last rung handed back; None where there is nothing."""
+        """Return the state that the evaluation of the trial's last rung returned, or None."""
         return self._states.get(number)
 
-    def remember(self, number: int, state: Any) -> None:
-        """A state that was read from the study."""
+    def restore_state(self, number: int, state: Any) -> None:
+        """Keep a state that was read from the study."""
         self._states[number] = state
-
-    def _id(self, number: int) -> int:
-        return self.study._storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
 
 
 def _plain(state: Any) -> Any:
+    """Return the state, if JSON returns it unchanged."""
     try:
-        again = json.loads(json.dumps(state))
+        decoded = json.loads(json.dumps(state))
     except (TypeError, ValueError):
-        again = None
-    if again != state:
+        decoded = None
+    if decoded != state:
         raise ValueError(
-            f"state: {type(state).__name__} is not plain data; with storage, save a checkpoint and hand back its "
+            f"state: {type(state).__name__} is not plain data; with storage, save a checkpoint and return its "
             "path, or a dictionary of numbers and strings"
         )
     return state

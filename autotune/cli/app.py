@@ -345,7 +345,7 @@ def _search(sweep: Sweep, folder: Path, quiet: bool, *, again: str = "") -> None
         if not quiet:
             console.print(f"[dim]Loading what training needs …[/] (results go to {folder})", highlight=False)
         from autotune.cli.status import overview
-        from autotune.engine.sweep_run import SweepFailedError, SweepInterruptedError, run_sweep
+        from autotune.engine.sweep_run import SearchFailedError, SweepInterruptedError, run_sweep
         from autotune.ledger.ledger import LedgerError
         from trials.execution.errors import ExecutorError
 
@@ -357,7 +357,7 @@ def _search(sweep: Sweep, folder: Path, quiet: bool, *, again: str = "") -> None
                 results = run_sweep(sweep, folder, listener)
         except SweepInterruptedError:
             raise KeyboardInterrupt from None
-        except (LedgerError, SweepFailedError, ExecutorError) as error:
+        except (LedgerError, SearchFailedError, ExecutorError) as error:
             terminal.print_error(error)
             raise typer.Exit(1) from None
         console.print(overview(results))

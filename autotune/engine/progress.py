@@ -1,6 +1,8 @@
-"""Where a sweep stands while it runs: what its displays show, read from the ledger."""
+"""The progress of a sweep while it runs, as displays show it, read from the ledger."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -8,38 +10,47 @@ from autotune.engine.events import Progress
 from autotune.ladder.sweep_scheduler import SweepScheduler
 from autotune.ledger.clock import StudyClock
 from autotune.ledger.ledger import Ledger
+from autotune.objectives import Objective
 from autotune.results.sweep_tables import feasible_rows, on_front, share_dominated
 from autotune.sweep.schema import Sweep
-from autotune.trial_attributes import SPENT, trial_result
+from autotune.trial_attributes import SPENT, TrialAttributes, trial_result
 from trials.records import TrialResult, TrialStatus
 
 
 class SearchProgress:
-    """The state of a search.
+    """The progress of a search.
 
     Args:
         sweep: with its objectives resolved.
         ledger: of the search.
         clock: of the search.
-        on_ladder: who is where on the ladder; None for a sweep without one.
+        scheduler: of the search.
     """
 
-    def __init__(
-        self, sweep: Sweep, ledger: Ledger, clock: StudyClock, scheduler: SweepScheduler | None
-    ) -> None:
+    def __init__(self, sweep: Sweep, ledger: Ledger, clock: StudyClock, scheduler: SweepScheduler) -> None:
         self.sweep, self.ledger, self.clock, self.scheduler = sweep, ledger, clock, scheduler
 
     def front(self) -> set[int]:
-        """The numbers of the trials on the front."""
+        """Return the numbers of the trials on the front."""
         numbers, values = self._values()
         if not numbers:
             return set()
         return set(np.array(numbers)[on_front(self.sweep.objectives, values)].tolist())
 
+    def values_of(self, number: int) -> dict[str, float]:
+        """Return the objectives of a trial by name; empty unless it is complete."""
+        return named_values(self.sweep.objectives, self.ledger.attributes(number))
+
     def progress(
         self, phase: str, finished: int | None = None, total: int | None = None, elapsed: float | None = None
     ) -> Progress:
-        """The sweep's state; of the search unless the confirmation's own numbers are given."""
+        """Return the progress of the sweep.
+
+        Args:
+            phase: see `Progress`.
+            finished, total: runs of the confirmation; by default trials of the search.
+            elapsed: seconds of the confirmation; by default of the search.
+        """
         results = self._results()
         ended = [result for result in results if result.status in SPENT]
         numbers, values = self._values()
@@ -63,21 +74,21 @@ class SearchProgress:
             best=best,
             elapsed=elapsed,
             remaining=self._remaining(phase, finished, total, elapsed),
-            rungs=self.scheduler.reached if self.scheduler is not None else (),
+            rungs=self.scheduler.reached,
         )
 
     def _results(self) -> list[TrialResult]:
         return [r for t in self.ledger.trials if (r := trial_result(t)) is not None]
 
     def _values(self) -> tuple[list[int], np.ndarray]:
-        rows = [(t.number, v) for t in self.ledger.trials if (v := t.user_attrs.get("values"))]
+        rows = [(t.number, v) for t in self.ledger.trials if (v := TrialAttributes(t).values)]
         values = np.array([v for _, v in rows], dtype=float).reshape(len(rows), len(self.sweep.objectives))
         return [number for number, _ in rows], values
 
     def _remaining(self, phase: str, finished: int, total: int | None, elapsed: float) -> float | None:
-        """Seconds until the phase ends, by the pace so far and by the time budget, whichever is sooner."""
+        """Return the seconds until the phase ends, by the pace so far or by the time budget, whichever is sooner."""
         guesses = []
-        if phase == "search" and self.scheduler is not None and total is not None and finished:
+        if phase == "search" and total is not None and finished:
             done = sum(result.flops_share for result in self._results() if result.status in SPENT)
             guesses.append(elapsed / done * max(0.0, total * self.scheduler.expected_share - done))
         elif total is not None and finished:
@@ -85,3 +96,9 @@ class SearchProgress:
         if phase == "search" and self.sweep.budget.hours is not None:
             guesses.append(max(0.0, self.sweep.budget.hours * 3600 - elapsed))
         return min(guesses) if guesses else None
+
+
+def named_values(objectives: Sequence[Objective], attributes: TrialAttributes) -> dict[str, float]:
+    """Return the objectives of a trial by name; empty unless it is complete."""
+    values = attributes.values
+    return {} if values is None else {o.name: v for o, v in zip(objectives, values, strict=True)}

@@ -6,41 +6,50 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from autotune.ladder.promotion import Candidate
+from autotune.ladder.promotion import Candidate, CandidateStatus
 from autotune.ladder.rungs import Ladder
 from trials.records import Segment
 
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """The files that paused trials go on from: one a trial, in a folder of its own."""
+    """The checkpoint files of paused trials, one per trial, in a folder of their own.
+
+    Args:
+        folder: that holds them; it need not exist.
+    """
 
     folder: Path
 
     def path(self, number: int, rung: int) -> Path:
+        """Return the file with the training state of a trial at the end of a rung."""
         return self.folder / f"{number}-{rung}.safetensors"
 
     def segment(self, candidate: Candidate, ladder: Ladder) -> Segment:
-        """What a configuration trains next."""
+        """Return the part of its training that a candidate does next, with the files to load and to save."""
         rung = candidate.next_rung
         start = str(self.path(candidate.number, candidate.rung)) if candidate.values else None
         end = str(self.path(candidate.number, rung)) if rung < ladder.top else None
         return Segment(ladder.rungs[rung], start, end)
 
     def tidy(self, candidates: Iterable[Candidate]) -> None:
-        """Drop every file that none of these, of all the trials there are, can go on from."""
+        """Delete every file that no candidate can resume from.
+
+        Args:
+            candidates: of all trials.
+        """
         kept = {
             self.path(candidate.number, candidate.rung)
             for candidate in candidates
-            if candidate.values and candidate.status in ("waiting", "running")
+            if candidate.values and candidate.status in (CandidateStatus.WAITING, CandidateStatus.RUNNING)
         }
-        # Drafts that a dead process left go as well.
+        # This also deletes the partly written files of a process that died.
         for path in self.folder.glob("*") if self.folder.is_dir() else ():
             if path not in kept:
                 path.unlink(missing_ok=True)
 
     def drop(self, number: int, *, but: int | None = None) -> None:
-        """Drop the files of a trial, but for that of one rung."""
+        """Delete the files of a trial, except that of the rung `but`."""
         for path in self.folder.glob(f"{number}-*.safetensors"):
             if but is None or path != self.path(number, but):
                 path.unlink(missing_ok=True)

@@ -1,8 +1,8 @@
-"""Who climbs next: the state of a ladder with everybody on it, and the decisions.
+"""The promotion scheduler: the candidates on a ladder, which of them are promoted, and which are pruned.
 
-It knows neither where configurations come from nor how they are evaluated. Objective values are minimized here,
-after the logarithm where an objective is logarithmic; m objectives, of which the known ones are the same on every
-rung. Every decision follows from what was told, so a ladder is rebuilt by telling it all again.
+It knows neither where configurations come from nor how they are evaluated. The values of the m objectives are
+minimized here, after the logarithm where an objective is logarithmic; known objectives have the same value on every
+rung. Every decision follows from the results, so a scheduler is restored by passing them to it again.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +25,23 @@ from surrogates.multi_fidelity import FidelityModel
 Array = NDArray[np.float64]
 
 _SURE = 1.64
-"""Standard errors by which a rank must miss the cut before the configuration is given up."""
+"""Standard errors by which a rank must miss the cut before the candidate is pruned."""
 _FEW = 10
-"""On a rung with fewer configurations nobody is given up."""
+"""No candidate is pruned on a rung with fewer of them."""
+
+
+class CandidateStatus(StrEnum):
+    """The state of a candidate.
+
+    `waiting` for a decision or a free slot; `running`; `complete` on the top rung; `stopped` after it was pruned;
+    `failed` where its configuration cannot be trained.
+    """
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    COMPLETE = "complete"
+    STOPPED = "stopped"
+    FAILED = "failed"
 
 
 @dataclass
@@ -35,12 +50,13 @@ class Candidate:
 
     Args:
         number: of its trial.
-        first: the rung where it is judged first.
-        regardless: whether it climbs to the top whatever its rank.
-        values: rung -> objective values, shape [m]: what its configurations are ranked by.
-        outcomes: rung -> what is wanted in the end, shape [m], as it stood on the rung; mostly the values.
-        curves: for each objective, (fidelity, value) as far as it was trained.
-        status: `waiting` for a decision or its turn, `running`, `complete`, `stopped` or `failed`.
+        first: index of the rung where it is ranked first, counted from 0.
+        exploratory: whether it is promoted to the top whatever its rank; see `Ladder.random_share`.
+        values: rung -> objective values, shape [m], by which candidates are ranked.
+        outcomes: rung -> values on that rung of the final objectives, shape [m]; the same as `values` unless a rung
+            is ranked by a substitute.
+        curves: for each objective, its (fidelity, value) points so far.
+        status: see `CandidateStatus`.
         rung: the highest rung reached, -1 before the first.
     """
 
@@ -50,21 +66,25 @@ class Candidate:
     values: dict[int, Array] = field(default_factory=dict)
     outcomes: dict[int, Array] = field(default_factory=dict)
     curves: list[list[tuple[float, float]]] = field(default_factory=list)
-    status: str = "waiting"
+    status: CandidateStatus = CandidateStatus.WAITING
     rung: int = -1
 
     @property
     def next_rung(self) -> int:
+        """The rung that it is trained to next."""
         return self.rung + 1 if self.values else self.first
 
 
 class PromotionScheduler:
-    """A ladder and everybody on it.
+    """Successive halving without waiting for a rung to fill, over several objectives.
+
+    Life cycle: `add` once per configuration, then `tell` for each of its results, rung by rung, or `fail`. The other
+    methods answer from what was told, in any order and any number of times.
 
     Args:
         ladder: rungs and shares.
-        known: for each of the m objectives, whether its value is known beforehand.
-        seed: draws the random share.
+        known: for each of the m objectives, whether its value is known without training.
+        seed: of the random share.
     """
 
     def __init__(self, ladder: Ladder, known: Sequence[bool], seed: int) -> None:
@@ -81,7 +101,7 @@ class PromotionScheduler:
         self._reach: dict[int, bool | None] = {}
 
     def add(self, number: int, first: int) -> Candidate:
-        """A new configuration, waiting for its first rung."""
+        """Return a new candidate that waits for its first rung, `first`."""
         candidate = Candidate(number, first, self.ladder.is_exploratory(number, self.seed))
         self.candidates[number] = candidate
         return candidate
@@ -94,10 +114,15 @@ class PromotionScheduler:
         curves: Sequence[Curve],
         outcomes: Array | None = None,
     ) -> None:
-        """A result: values of shape [m], and for each objective the points of its curve since the last rung.
+        """Record a result on a rung.
 
-        Where a rung is judged by something else than what is wanted in the end, such as the loss instead of the
-        accuracy, `outcomes` of shape [m] hold the latter. Trust and projections are about them.
+        Args:
+            number: of the trial.
+            rung: index of the rung.
+            values: that the candidate is ranked by, shape [m].
+            curves: for each objective, its (fidelity, value) points since the rung below.
+            outcomes: the final objectives where `values` are a substitute, such as the loss instead of the
+                accuracy, shape [m]. Rank correlations and projections are about them.
         """
         candidate = self.candidates[number]
         candidate.values[rung], candidate.rung = values, rung
@@ -105,10 +130,11 @@ class PromotionScheduler:
         candidate.curves = candidate.curves or [[] for _ in values]
         for whole, points in zip(candidate.curves, curves, strict=True):
             whole.extend(points)
-        candidate.status = "complete" if rung == self.ladder.top else "waiting"
-        if candidate.status == "complete":
+        is_complete = rung == self.ladder.top
+        candidate.status = CandidateStatus.COMPLETE if is_complete else CandidateStatus.WAITING
+        if is_complete:
             self._finished.append(candidate)
-            # What was derived from the finished ones.
+            # These are derived from the finished candidates.
             self._trust, self._front = None, None
             self._margins.clear()
             self._reach.clear()
@@ -116,26 +142,27 @@ class PromotionScheduler:
         self._forget([rung])
 
     def fail(self, number: int) -> None:
-        """The configuration cannot be trained on; it no longer counts anywhere."""
+        """Record that the configuration cannot be trained, and leave it out of all ranks and models."""
         candidate = self.candidates[number]
-        candidate.status = "failed"
+        candidate.status = CandidateStatus.FAILED
         self._forget(candidate.values)
 
     def _forget(self, rungs: Iterable[int]) -> None:
-        """Drop what was derived from the results on these rungs."""
+        """Drop what is cached of the results on these rungs."""
         self._models = None
         for rung in rungs:
             self._orders.pop(rung, None)
 
     def promotions(self, *, closing: bool = False) -> Iterator[Candidate]:
-        """Who may climb, in order of urgency: highest rung first, and there the best rank first.
+        """Yield the candidates that may be promoted: highest rung first, and on a rung the best rank first.
 
-        `closing` says that nobody new will come: the share that climbs is then rounded up, so that the best of
-        a few reaches the top as well.
+        Args:
+            closing: whether no new candidate will follow and none is running. The number of promotions is then
+                rounded up, so that the best of a few candidates reaches the top as well.
         """
         waiting: dict[int, list[Candidate]] = {}
         for candidate in self.candidates.values():
-            if candidate.status == "waiting":
+            if candidate.status == CandidateStatus.WAITING:
                 waiting.setdefault(candidate.rung, []).append(candidate)
         for rung in sorted(waiting, reverse=True):
             if rung < 0:
@@ -153,51 +180,56 @@ class PromotionScheduler:
         for place, candidate in enumerate(order, start=1):
             if place > (1 + below) * cut:
                 return
-            if candidate.status != "waiting" or candidate.rung != rung or candidate.exploratory:
+            if candidate.status != CandidateStatus.WAITING or candidate.rung != rung or candidate.exploratory:
                 continue
             reach = self.may_reach_front(candidate) if place > (1 - above) * cut else None
             if place <= cut if reach is None else reach:
                 yield candidate
 
     def order(self, rung: int) -> list[Candidate]:
-        """Everybody with a result on the rung, best first."""
+        """Return the candidates with a result on the rung, best first."""
         if rung not in self._orders:
-            here = [c for c in self.candidates.values() if rung in c.values and c.status != "failed"]
+            here = [
+                c for c in self.candidates.values() if rung in c.values and c.status != CandidateStatus.FAILED
+            ]
             values = np.array([c.values[rung] for c in here])
             self._orders[rung] = [here[i] for i in rank_order(values)] if here else []
         return self._orders[rung]
 
     def may_reach_front(self, candidate: Candidate) -> bool | None:
-        """Whether the optimistic end of its curve is not dominated by any final result; None if none can say."""
+        """Return whether no final result dominates the optimistic end of the candidate's curves.
+
+        None where there are too few final results to extrapolate curves with an interval.
+        """
         if candidate.number not in self._reach:
             self._reach[candidate.number] = self._reaches(candidate)
         return self._reach[candidate.number]
 
     def _reaches(self, candidate: Candidate) -> bool | None:
-        hopes = candidate.values[candidate.rung].copy()
+        optimistic = candidate.values[candidate.rung].copy()
         for j in self.uncertain:
             spare = self._margin(candidate.rung, j)
             if spare is None:
                 return None
-            hopes[j] = extrapolate(candidate.curves[j], self.ladder.max) + spare
+            optimistic[j] = extrapolate(candidate.curves[j], self.ladder.max) + spare
         front = np.array([c.values[self.ladder.top] for c in self.front()])
-        return not bool((front <= hopes).all(axis=1).any())
+        return not bool((front <= optimistic).all(axis=1).any())
 
     def _margin(self, rung: int, objective: int) -> float | None:
         if (rung, objective) not in self._margins:
-            # Only those that were in question here themselves: what recovers from a loss that exploded would
-            # let everybody hope.
+            # Only candidates near the cut of the rung: a curve that recovers from an exploded loss would widen the
+            # interval so far that no candidate misses the front.
             cut = (1 + self.ladder.close[1]) * self.trust().rungs[rung].share * len(self.order(rung))
-            asked = {c.number for c in self.order(rung)[: round(cut)]}
-            curves = [c.curves[objective] for c in self._finished if c.number in asked]
+            near = {c.number for c in self.order(rung)[: round(cut)]}
+            curves = [c.curves[objective] for c in self._finished if c.number in near]
             self._margins[rung, objective] = margin(self.ladder.rungs[rung], self.ladder.max, curves)
         return self._margins[rung, objective]
 
     def prunable(self) -> list[Candidate]:
-        """Those that wait and can be given up, which frees what is kept of them.
+        """Return the waiting candidates that will never be promoted, so that their checkpoints can be deleted.
 
-        That is where the rung is trusted, the rank misses the cut by more than chance would explain (one-sided,
-        normal approximation of a share), and the curve cannot reach the front.
+        A candidate is pruned where its rung is trusted, its rank misses the cut by more than chance explains
+        (one-sided, normal approximation of a share), and its curve cannot reach the front.
         """
         found = []
         for rung, trust in enumerate(self.trust().rungs):
@@ -205,18 +237,21 @@ class PromotionScheduler:
             if trust.verdict != "trusted" or len(order) < _FEW:
                 continue
             for place, candidate in enumerate(order, start=1):
-                if candidate.status != "waiting" or candidate.rung != rung or candidate.exploratory:
+                if (
+                    candidate.status != CandidateStatus.WAITING
+                    or candidate.rung != rung
+                    or candidate.exploratory
+                ):
                     continue
                 p = place / len(order)
-                surely = (
-                    p - _SURE * np.sqrt(p * (1 - p) / len(order)) > (1 + self.ladder.close[1]) * trust.share
-                )
-                if surely and self.may_reach_front(candidate) is False:
+                error = np.sqrt(p * (1 - p) / len(order))
+                misses_cut = p - _SURE * error > (1 + self.ladder.close[1]) * trust.share
+                if misses_cut and self.may_reach_front(candidate) is False:
                     found.append(candidate)
         return found
 
     def trust(self) -> Trust:
-        """What the random share says of the rungs below the top."""
+        """Return how well each rung below the top ranks candidates, measured on the random share."""
         if self._trust is None:
             top = self.ladder.top
             through = [c for c in self._finished if c.exploratory]
@@ -230,7 +265,7 @@ class PromotionScheduler:
         return rung_trust(self.ladder.rungs[rung], self.ladder.base_share(rung), pairs[:, 0], pairs[:, 1])
 
     def front(self) -> list[Candidate]:
-        """Those with a final result that no other dominates."""
+        """Return the complete candidates that no other dominates."""
         if not self._finished:
             return []
         if self._front is None:
@@ -240,10 +275,10 @@ class PromotionScheduler:
         return self._front
 
     def projected(self, number: int) -> tuple[Array, Array] | None:
-        """Outcomes at the top, measured or expected there, and the variances of their errors, shape [m] each.
+        """Return the outcomes at the top, measured or predicted, and the variances of their errors, shape [m] each.
 
-        None without any result. What a rung's outcomes differ by from those of the top, and how surely, are
-        `surrogates.multi_fidelity`'s to say; what is known of a configuration counts as it is.
+        `surrogates.multi_fidelity` models how the outcomes on a rung differ from those at the top; known objectives
+        are exact. None without any result.
         """
         candidate = self.candidates.get(number)
         if candidate is None or not candidate.values or candidate.status == "failed":
@@ -257,9 +292,9 @@ class PromotionScheduler:
         return outcomes, variances
 
     def models(self) -> dict[int, FidelityModel]:
-        """For each uncertain objective, how its outcomes on the rungs relate to the top."""
+        """Return, for each uncertain objective, the model of how its outcomes on the rungs relate to the top."""
         if self._models is None:
-            here = [c.outcomes for c in self.candidates.values() if c.status != "failed"]
+            here = [c.outcomes for c in self.candidates.values() if c.status != CandidateStatus.FAILED]
             rungs = range(self.ladder.top + 1)
             self._models = {}
             for j in self.uncertain:

@@ -62,6 +62,11 @@ class Ladder:
     given: tuple[float, ...] | None = None
 
     @classmethod
+    def single(cls) -> Ladder:
+        """Return a ladder with one rung, at fidelity 1: every configuration is trained once, in full."""
+        return cls(1.0, 1.0, random_share=0.0)
+
+    @classmethod
     def of_rungs(cls, rungs: Sequence[float], **fields: Any) -> Ladder:
         """A ladder with just these rungs, rising; `fields` are the others of its fields."""
         if not rungs or any(not low < high for low, high in pairwise(rungs)):

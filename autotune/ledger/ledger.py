@@ -1,51 +1,62 @@
-"""The sweep's folder and the optuna studies in it: what was asked, what was told, and in which state.
+"""The ledger of a sweep: its folder and the Optuna studies in it.
 
 A folder holds the resolved `sweep.yaml`, `study.db` (a SQLite file with the study of the search, named after
-the sweep, and those of its confirmation and probe runs) and the outputs. Nothing that matters lives only in memory: a
-trial's result is written as one attribute before its state changes, so a process that dies in between loses
-nothing, and one that dies during a trial leaves a running trial behind that `recover` puts back in line.
+the sweep, and those of its confirmation and probe runs) and the outputs. All state that matters is on disk. The
+result of a trial is written as one attribute before Optuna's state of the trial changes, so a process that dies in
+between loses nothing, and one that dies during a trial leaves a running trial, which `recover` puts back into the
+queue.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, Unpack
 
 import optuna
 from filelock import FileLock, Timeout
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
+from autotune.ledger.optuna_storage import TrialWriter, open_storage
 from autotune.sweep.schema import Sweep, dump_sweep, load_sweep, same_search
-from autotune.trial_attributes import RUNGS
+from autotune.trial_attributes import Attributes, RungResult, TrialAttributes, stored
 from search_spaces.errors import AutotuneError, InvalidInputError, Problem, first_line
 from trials.records import TrialResult, TrialStatus
 from trials.tasks.metrics import Direction
 
 SWEEP_FILE, STUDY_FILE, LOCK_FILE = "sweep.yaml", "study.db", ".lock"
 Part = Literal["search", "confirm", "probe"]
-"""What a study of the folder holds."""
+"""The part of a sweep whose trials a study holds."""
 _LOSS: dict[str, Direction] = {"eval_loss": "minimize"}
 MAX_TRIES = 3
 """A trial that was lost this often fails: by then the configuration itself is the likely cause."""
+_FINAL_KEYS = ("result", "values", "status")
+"""The attributes of a trial that has ended, which a trial that takes its place does not inherit."""
 
 
 class LedgerError(AutotuneError, RuntimeError):
-    """The ledger cannot be written; everything told before stays told."""
+    """The ledger cannot be written; everything written before is kept."""
 
 
 class Ledger:
     """One study of a sweep's folder.
 
+    Life cycle: `open_ledger` or `read_ledger` makes it, `recover` repairs what a dead process left, and then every
+    trial that `study.ask` started ends with `tell`, after any number of `pause`. The trials are read once and kept;
+    call `changed` after writing to the study directly.
+
     Args:
-        study: the optuna study.
+        study: the Optuna study.
+        storage: the storage that the study was opened with.
     """
 
-    def __init__(self, study: optuna.Study) -> None:
+    def __init__(self, study: optuna.Study, storage: BaseStorage) -> None:
         self.study = study
+        self._writer = TrialWriter(storage, study.study_name)
         self._read: list[FrozenTrial] | None = None
 
     @property
@@ -54,98 +65,120 @@ class Ledger:
         return [trial for trial in self._all if trial.state != TrialState.WAITING]
 
     def trial(self, number: int) -> FrozenTrial:
-        """One trial."""
+        """Return one trial."""
         return self._all[number]
+
+    def attributes(self, number: int) -> TrialAttributes:
+        """Return the attributes of one trial."""
+        return TrialAttributes(self.trial(number))
 
     @property
     def _all(self) -> list[FrozenTrial]:
-        # Optuna reads unfinished trials anew every time, and on a ladder most trials are unfinished.
+        # Optuna reads unfinished trials on every call, and on a ladder most trials are unfinished.
         if self._read is None:
             self._read = self.study.get_trials(deepcopy=False)
         return self._read
 
     def changed(self) -> None:
-        """Forget what was read; for whoever writes to the study past this ledger."""
+        """Forget the trials that were read, after the study was written to directly."""
         self._read = None
 
-    def tell(
-        self, number: int, result: TrialResult, values: list[float] | None, attributes: Mapping[str, Any]
-    ) -> None:
-        """Write a result. `values` are the objectives, None unless the trial is complete."""
-        trial_id = self.trial(number)._trial_id
-        storage = self.study._storage
-        # `status` stands alone as well, for samplers: a lost trial teaches nothing, a failed one does.
-        found = {**attributes, "status": str(result.status), "values": values, "result": result.to_json()}
-        for name, value in found.items():
-            storage.set_trial_user_attr(trial_id, name, value)
-        self._close(number, result.status, values)
-
-    def pause(self, number: int, rung: int, result: TrialResult, attributes: Mapping[str, Any]) -> None:
-        """Write the result on a rung of the ladder; the trial stays in optuna's state RUNNING and may go on."""
-        trial = self.trial(number)
-        storage = self.study._storage
-        for name, value in attributes.items():
-            storage.set_trial_user_attr(trial._trial_id, name, value)
-        record = {"rung": rung, "share": result.flops_share, "result": result.to_json()}
-        earlier = trial.user_attrs.get(RUNGS, [])
-        storage.set_trial_user_attr(trial._trial_id, RUNGS, [*earlier, record])
+    def set(self, number: int, **attributes: Unpack[Attributes]) -> None:
+        """Write attributes of a trial that has not ended, in the order given."""
+        self._writer.set_attributes(number, stored(**attributes))
         self.changed()
 
+    def tell(
+        self,
+        number: int,
+        result: TrialResult,
+        values: list[float] | None,
+        attributes: Attributes | None = None,
+    ) -> None:
+        """Write the final result of a trial.
+
+        Args:
+            number: of the trial.
+            result: of its training.
+            values: the objectives in the sweep's order, None unless the trial is complete.
+            attributes: further ones to keep.
+        """
+        # Samplers read the status by itself: they ignore a lost trial and learn from a failed one.
+        ending: Attributes = {"status": result.status, "values": values, "result": result}
+        self._writer.set_attributes(number, {**stored(**(attributes or {})), **stored(**ending)})
+        self._close(number, result.status, values)
+
+    def pause(
+        self, number: int, rung: int, result: TrialResult, attributes: Attributes | None = None
+    ) -> None:
+        """Write the result on a rung of the ladder; Optuna's state of the trial stays RUNNING."""
+        earlier = self.attributes(number).rungs
+        self.set(number, **(attributes or {}))
+        self.set(number, rungs=[*earlier, RungResult(rung, result.flops_share, result)])
+
     def stop(self, number: int) -> None:
-        """Give up a paused trial."""
+        """Prune a paused trial."""
         self.study.tell(number, state=TrialState.PRUNED)
         self.changed()
 
     def lost_again(self, number: int) -> bool:
-        """Count a loss of a paused trial on its way up; whether it was one too many, which ends the trial."""
-        trial = self.trial(number)
-        tries = int(trial.user_attrs.get("tries", 1)) + 1
-        self.study._storage.set_trial_user_attr(trial._trial_id, "tries", tries)
-        self.changed()
+        """Count a loss of a trial that had paused before, and return whether that was one loss too many."""
+        tries = self.attributes(number).tries + 1
+        self.set(number, tries=tries)
         return tries > MAX_TRIES
 
     def recover(self) -> int:
-        """Bring order into what a dead process left: how many trials go back in line.
+        """Repair what a dead process left.
 
-        A trial whose result was written but whose state was not is told now; one that was on its way from one
-        rung of the ladder to the next is paused where it was; any other running trial is `lost` and waits to
-        run again with the same configuration and seed.
+        A trial whose result was written but whose state was not is closed; one that was between two rungs of the
+        ladder stays paused on the lower one; any other running trial is `lost` and enters the queue again with the
+        same configuration and seed.
+
+        Returns:
+            The number of trials that entered the queue.
         """
         requeued = 0
         self.changed()
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            told = trial.user_attrs.get("result")
-            if told is not None:
-                self._close(trial.number, TrialStatus(told["status"]), trial.user_attrs["values"])
-            elif RUNGS not in trial.user_attrs:
-                lost = TrialResult(TrialStatus.LOST, error="interrupted")
-                self.tell(trial.number, lost, None, {})
+            attributes = TrialAttributes(trial)
+            if (result := attributes.result) is not None:
+                self._close(trial.number, result.status, attributes.values)
+            elif not attributes.rungs:
+                self.tell(trial.number, TrialResult(TrialStatus.LOST, error="interrupted"), None)
                 requeued += self.requeue(trial)
         return requeued
 
     def requeue(self, trial: FrozenTrial) -> bool:
-        """Put a lost trial back in line, unless it was lost too often or never got its parameters."""
-        tries = int(trial.user_attrs.get("tries", 1)) + 1
+        """Put a lost trial back into the queue, unless it was lost too often or never got its parameters.
+
+        Returns:
+            Whether it was put back.
+        """
+        tries = TrialAttributes(trial).tries + 1
         if tries > MAX_TRIES or not trial.params:
             return False
-        kept = {k: v for k, v in trial.user_attrs.items() if k not in ("result", "values", "status")}
-        self.study.enqueue_trial(dict(trial.params), user_attrs={**kept, "tries": tries})
+        kept = {key: value for key, value in trial.user_attrs.items() if key not in _FINAL_KEYS}
+        self.study.enqueue_trial(dict(trial.params), user_attrs={**kept, **stored(tries=tries)})
         self.changed()
         return True
 
     def _close(self, number: int, status: TrialStatus, values: list[float] | None) -> None:
-        complete = status == TrialStatus.COMPLETE
+        is_complete = status == TrialStatus.COMPLETE
         self.study.tell(
-            number, values if complete else None, None if complete else TrialState.FAIL, skip_if_finished=True
+            number,
+            values if is_complete else None,
+            None if is_complete else TrialState.FAIL,
+            skip_if_finished=True,
         )
         self.changed()
 
 
 def open_ledger(folder: Path, sweep: Sweep, part: Part = "search") -> Ledger:
-    """The study of a part of the sweep; made where it does not exist."""
+    """Open the study of a part of the sweep, created where it does not exist."""
     objectives = {o.name: o.direction for o in sweep.objectives} if part != "probe" else _LOSS
+    storage = open_storage(folder / STUDY_FILE)
     study = optuna.create_study(
-        storage=_storage(folder),
+        storage=storage,
         study_name=_study_name(sweep, part),
         directions=list(objectives.values()),
         load_if_exists=True,
@@ -153,18 +186,19 @@ def open_ledger(folder: Path, sweep: Sweep, part: Part = "search") -> Ledger:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study.set_metric_names(list(objectives))
-    return Ledger(study)
+    return Ledger(study, storage)
 
 
 def read_ledger(folder: Path, sweep: Sweep, part: Part = "search") -> list[FrozenTrial]:
-    """The trials of a study; none where the study does not exist yet. Another process may be writing it."""
+    """Return the trials of a study, none where it does not exist yet. Another process may be writing to it."""
     if not (folder / STUDY_FILE).is_file():
         return []
+    storage = open_storage(folder / STUDY_FILE)
     try:
-        name = _study_name(sweep, part)
-        return Ledger(optuna.load_study(study_name=name, storage=_url(folder))).trials
+        study = optuna.load_study(study_name=_study_name(sweep, part), storage=storage)
     except KeyError:
         return []
+    return Ledger(study, storage).trials
 
 
 def _study_name(sweep: Sweep, part: Part) -> str:
@@ -173,10 +207,10 @@ def _study_name(sweep: Sweep, part: Part) -> str:
 
 @contextmanager
 def claim_folder(folder: Path, sweep: Sweep) -> Iterator[None]:
-    """Hold the sweep's folder for this process, with the resolved sweep written in it.
+    """Lock the sweep's folder for this process, and write the resolved sweep into it.
 
     Raises:
-        InvalidInputError: another process holds it, it holds another sweep, or it cannot be written.
+        InvalidInputError: another process works in it, it holds another sweep, or it cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -199,7 +233,11 @@ def claim_folder(folder: Path, sweep: Sweep) -> Iterator[None]:
 
 @contextmanager
 def storage_errors(folder: Path) -> Iterator[None]:
-    """Turn a full or read-only disk into one clear error."""
+    """Turn the errors of a full or read-only disk into one.
+
+    Raises:
+        LedgerError: with the cause and the command that resumes the sweep.
+    """
     try:
         yield
     except (optuna.exceptions.StorageInternalError, SQLAlchemyError, OSError) as error:
@@ -211,7 +249,7 @@ def storage_errors(folder: Path) -> Iterator[None]:
 
 
 def read_sweep(folder: Path) -> Sweep:
-    """The resolved sweep of a folder.
+    """Read the resolved sweep of a folder.
 
     Raises:
         InvalidInputError: the folder holds no sweep.
@@ -223,7 +261,7 @@ def read_sweep(folder: Path) -> Sweep:
                 "DIR", f"{str(folder)!r} holds no {SWEEP_FILE}", "Give the folder of a sweep that was run."
             )
         )
-    return load_sweep(path, check_files=False)  # a finished sweep can be read where its data have gone
+    return load_sweep(path, check_files=False)  # a finished sweep is readable after its data were moved
 
 
 def _check_same_sweep(folder: Path, sweep: Sweep) -> None:
@@ -238,21 +276,3 @@ def _check_same_sweep(folder: Path, sweep: Sweep) -> None:
                 "Use --out with another folder, or resume the one that is there.",
             )
         )
-
-
-def _storage(folder: Path) -> optuna.storages.RDBStorage:
-    """The study's file, which appears in the folder with all of its tables.
-
-    Optuna finishes a file that it finds half made. Two processes would then do so at once, one that reads
-    the status of a sweep that is only just starting among them, and the slower one would fail.
-    """
-    if not (folder / STUDY_FILE).exists():
-        unfinished = folder / f".{STUDY_FILE}"
-        unfinished.unlink(missing_ok=True)
-        optuna.storages.RDBStorage(_url(folder, unfinished.name)).engine.dispose()
-        unfinished.rename(folder / STUDY_FILE)
-    return optuna.storages.RDBStorage(_url(folder))
-
-
-def _url(folder: Path, file: str = STUDY_FILE) -> str:
-    return f"sqlite:///{folder / file}"

@@ -12,7 +12,6 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import optuna
@@ -25,6 +24,7 @@ from autotune.results.probe_runs import ProbeRun, run_of
 from autotune.results.selection import marked_trials, pick_trial
 from autotune.results.sweep_tables import SweepTables
 from autotune.sweep.schema import Sweep
+from autotune.trial_attributes import stored
 from search_spaces.errors import InvalidInputError, Problem
 from search_spaces.parameters.training import learning_rate_name
 from search_spaces.parameters.types import Configuration
@@ -188,15 +188,15 @@ class _Prober:
 def _record(ledger: Ledger, run: ProbeRun, spec: TrialSpec, result: TrialResult, prober: _Prober) -> None:
     config = spec.config
     complete = result.status == TrialStatus.COMPLETE
-    found: dict[str, Any] = {
-        "probe": asdict(run),
-        "examples": spec.fidelity.train_samples,
-        "tokens": prober.tokens(spec),
-        "params": prober.shape.base_parameters,
-        "learning_rate": config[learning_rate_name(config)],
-        "batch_size": config[BATCH_SIZE],
-        "result": result.to_json(),
-    }
+    found = stored(
+        probe=asdict(run),
+        examples=spec.fidelity.train_samples,
+        tokens=prober.tokens(spec),
+        params=prober.shape.base_parameters,
+        learning_rate=float(config[learning_rate_name(config)]),
+        batch_size=int(config[BATCH_SIZE]),
+        result=result,
+    )
     state = TrialState.COMPLETE if complete else TrialState.FAIL
     loss = result.metrics["eval_loss"] if complete else None
     ledger.study.add_trial(optuna.trial.create_trial(state=state, value=loss, user_attrs=found))

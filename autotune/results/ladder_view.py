@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 from optuna.trial import FrozenTrial
 
+from autotune.ladder.ladder_scheduler import LadderScheduler
+from autotune.ladder.promotion import CandidateStatus
 from autotune.ladder.rank_correlation import ENOUGH, RungTrust, Trust
 from autotune.ladder.spec import LadderSpec
-from autotune.ladder.sweep_scheduler import SweepScheduler
 from autotune.sweep.schema import Sweep
-from autotune.trial_attributes import SPENT, trial_result
+from autotune.trial_attributes import SPENT, TrialAttributes, trial_result
 
 
 @dataclass(frozen=True)
@@ -83,10 +84,13 @@ def _said(rung: RungTrust) -> str:
     return f"rank correlation with the top {rung.correlation:.2f} ({rung.count} trials), {rung.verdict}"
 
 
-def read_scheduler(sweep: Sweep, trials: Iterable[FrozenTrial]) -> SweepScheduler:
-    """Read the promotion scheduler of a sweep with a ladder from its trials."""
+def read_scheduler(sweep: Sweep, trials: Iterable[FrozenTrial]) -> LadderScheduler:
+    """Return the scheduler of a sweep with a ladder, restored from the trials of its ledger."""
     assert sweep.ladder is not None
-    return SweepScheduler(sweep.objectives, sweep.ladder, sweep.seed, trials)
+    scheduler = LadderScheduler(sweep.objectives, sweep.ladder, sweep.seed)
+    for trial in trials:
+        scheduler.read(trial)
+    return scheduler
 
 
 def ladder_view(sweep: Sweep, trials: Iterable[FrozenTrial]) -> LadderView | None:
@@ -94,20 +98,19 @@ def ladder_view(sweep: Sweep, trials: Iterable[FrozenTrial]) -> LadderView | Non
     if sweep.ladder is None:
         return None
     trials = list(trials)
-    on = read_scheduler(sweep, trials)
-    candidates = list(on.promotion.candidates.values())
-    results = [(t.user_attrs.get("costs", {}).get("train_flops", 0.0), trial_result(t)) for t in trials]
+    scheduler = read_scheduler(sweep, trials)
+    results = [(TrialAttributes(t).costs.get("train_flops", 0.0), trial_result(t)) for t in trials]
     spent = [(flops, r.flops_share) for flops, r in results if r is not None and r.status in SPENT]
     whole = sum(flops for flops, _ in spent)
-    states = [candidate.status for candidate in candidates]
+    statuses = [candidate.status for candidate in scheduler.candidates.values()]
     return LadderView(
         spec=sweep.ladder,
-        shares=on.ladder.rungs,
+        shares=scheduler.ladder.rungs,
         words=tuple(sweep.ladder.words(sweep.model.name)),
-        reached=on.reached,
-        waiting=states.count("waiting"),
-        stopped=states.count("stopped"),
-        trust=on.promotion.trust(),
+        reached=scheduler.reached,
+        waiting=statuses.count(CandidateStatus.WAITING),
+        stopped=statuses.count(CandidateStatus.STOPPED),
+        trust=scheduler.promotion.trust(),
         used=sum(flops * share for flops, share in spent) / whole if whole else float("nan"),
-        settled="running" not in states and on.next(closing=True) is None,
+        settled=CandidateStatus.RUNNING not in statuses and not any(scheduler.promotions(closing=True)),
     )

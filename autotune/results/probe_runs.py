@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 import pandas as pd
 from optuna.trial import FrozenTrial
 
-from autotune.trial_attributes import trial_result
+from autotune.trial_attributes import TrialAttributes, trial_result
 from trials.records import TrialStatus
 
 _COLUMNS = ("examples", "tokens", "params", "learning_rate", "batch_size")
@@ -36,7 +36,7 @@ class ProbeRun:
 
 def run_of(trial: FrozenTrial) -> ProbeRun:
     """Which run a trial of the study is the record of."""
-    return ProbeRun(**trial.user_attrs["probe"])
+    return ProbeRun(**TrialAttributes(trial).probe)
 
 
 def probe_table(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
@@ -45,7 +45,7 @@ def probe_table(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
     rows = [
         {
             **asdict(run_of(trial)),
-            **{name: trial.user_attrs[name] for name in _COLUMNS},
+            **{name: TrialAttributes(trial).column(name) for name in _COLUMNS},
             **{f"metric.{name}": value for name, value in result.metrics.items()},
         }
         for trial in trials
@@ -58,7 +58,11 @@ def probe_table(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
 def failed_probes(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
     """One row a run that failed: the fields of `ProbeRun`, `examples` (of an epoch), and `error`."""
     rows = [
-        {**asdict(run_of(trial)), "examples": trial.user_attrs["examples"], "error": result.error}
+        {
+            **asdict(run_of(trial)),
+            "examples": TrialAttributes(trial).column("examples"),
+            "error": result.error,
+        }
         for trial in trials
         if (result := trial_result(trial)) is not None and result.status != TrialStatus.COMPLETE
     ]

@@ -18,7 +18,7 @@ from autotune.pareto import hypervolume, non_dominated
 from autotune.results.ladder_view import LadderView, ladder_view
 from autotune.results.probe_runs import failed_probes, probe_table
 from autotune.sweep.schema import Sweep
-from autotune.trial_attributes import RUNGS, trial_result
+from autotune.trial_attributes import TrialAttributes, trial_result
 from search_spaces.parameters.types import Configuration
 from trials.records import TrialStatus
 from trials.tasks.metrics import metric_direction
@@ -118,7 +118,7 @@ def read_tables(folder: str | Path) -> SweepTables:
         words = sweep.ladder.words(sweep.model.name)
         trials["rung"] = [_rung(trial, words) for trial in search]
     baselines: dict[str, float] = next(
-        (t.user_attrs["baselines"] for t in search if "baselines" in t.user_attrs), {}
+        (dict(b) for t in search if (b := TrialAttributes(t).baselines) is not None), {}
     )
     return SweepTables(
         folder=folder,
@@ -171,8 +171,8 @@ def _rung(trial: FrozenTrial, words: Sequence[str]) -> str | None:
     """What the highest rung is that a trial was trained on; None before it was."""
     if trial.state == TrialState.COMPLETE:
         return words[-1]
-    records = trial.user_attrs.get(RUNGS)
-    return words[records[-1]["rung"]] if records else None
+    rungs = TrialAttributes(trial).rungs
+    return words[rungs[-1].rung] if rungs else None
 
 
 def _trained_head(trials: pd.DataFrame, sweep: Sweep) -> dict[str, float]:
@@ -186,22 +186,23 @@ def _trained_head(trials: pd.DataFrame, sweep: Sweep) -> dict[str, float]:
 
 
 def _trial_row(trial: FrozenTrial, objectives: Sequence[Objective]) -> dict[str, Any]:
-    result = trial_result(trial)
-    values = trial.user_attrs.get("values") or [np.nan] * len(objectives)
+    attributes = TrialAttributes(trial)
+    result = attributes.outcome
+    values = attributes.values or [np.nan] * len(objectives)
     row: dict[str, Any] = {
         "trial": trial.number,
         "status": "running" if result is None else str(result.status),
         "started": trial.datetime_start,
         "finished": trial.datetime_complete,
-        "elapsed": trial.user_attrs.get("elapsed", np.nan),
+        "elapsed": np.nan if attributes.elapsed is None else attributes.elapsed,
         "seconds": np.nan if result is None else result.seconds,
-        "seed": trial.user_attrs.get("seed"),
+        "seed": attributes.seed,
         "error": None if result is None else result.error,
         "share": np.nan if result is None else result.flops_share,
         "config": dict(trial.params),
         **{objective.name: value for objective, value in zip(objectives, values, strict=True)},
         **{f"param.{name}": value for name, value in trial.params.items()},
-        **{f"cost.{name}": value for name, value in trial.user_attrs.get("costs", {}).items()},
+        **{f"cost.{name}": value for name, value in attributes.costs.items()},
     }
     if result is not None:
         # Scores on a lower rung are no results; they are on the curve.
@@ -229,13 +230,13 @@ def _curves(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
 def _confirmations(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
     rows = [
         {
-            "trial": trial.user_attrs["trial"],
-            "seed": trial.user_attrs["seed"],
-            "elapsed": trial.user_attrs["elapsed"],
+            "trial": attributes.repeated_trial,
+            "seed": attributes.seed,
+            "elapsed": attributes.elapsed,
             **{f"metric.{name}": value for name, value in result.metrics.items()},
             **{f"test.{name}": value for name, value in result.test_metrics.items()},
         }
-        for trial in trials
-        if (result := trial_result(trial)) is not None and result.status == TrialStatus.COMPLETE
+        for attributes in map(TrialAttributes, trials)
+        if (result := attributes.outcome) is not None and result.status == TrialStatus.COMPLETE
     ]
     return pd.DataFrame(rows, columns=None if rows else ["trial", "seed", "elapsed"])

@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
+from autotune.trial_attributes import TrialAttributes
 from search_spaces.parameters.types import Configuration
 from search_spaces.space import SearchSpace
+from trials.records import TrialStatus
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -121,7 +123,7 @@ class _Reader:
     def add(self, trial: FrozenTrial, is_earlier: bool) -> None:
         is_queued = "fixed_params" in trial.system_attrs
         is_waiting = trial.state == TrialState.WAITING
-        is_lost = trial.user_attrs.get("status") == "lost"
+        is_lost = TrialAttributes(trial).status == TrialStatus.LOST
         self.sequence_index += is_earlier and not is_queued
         self.started += is_earlier and not is_waiting and not is_lost
         params = trial.system_attrs["fixed_params"] if is_waiting and is_queued else trial.params
@@ -138,7 +140,7 @@ class _Reader:
             self._add_outcome(trial, config)
 
     def _add_outcome(self, trial: FrozenTrial, config: Configuration) -> None:
-        if trial.state == TrialState.FAIL or trial.user_attrs.get("status") == "failed":
+        if trial.state == TrialState.FAIL or TrialAttributes(trial).status == TrialStatus.FAILED:
             self.failed.append(config)
             return
         # `observe` may return values for a running trial, from what it reached so far.

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from optuna.storages._rdb import models
 
-from autotune.engine.sweep_run import SweepFailedError, SweepInterruptedError, run_sweep
+from autotune.engine.sweep_run import SearchFailedError, SweepInterruptedError, run_sweep
 from autotune.ledger.ledger import LedgerError, claim_folder, open_ledger
 from autotune.prepare.prepared_sweep import prepare
 from autotune.results.sweep_tables import read_tables
@@ -191,7 +191,7 @@ def test_nothing_but_failures_end_the_sweep_with_their_reasons(sweep, tmp_path, 
         raise RuntimeError("the kernel does not like this")
 
     monkeypatch.setattr(Run, "update", broken)
-    with pytest.raises(SweepFailedError, match="the kernel does not like this"):
+    with pytest.raises(SearchFailedError, match="the kernel does not like this"):
         run_sweep(sweep, tmp_path / "out")
     assert (read_tables(tmp_path / "out").trials["status"] == "failed").sum() == 5
 

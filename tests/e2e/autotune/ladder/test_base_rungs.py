@@ -25,7 +25,6 @@ from autotune.report.page import report_html
 from autotune.results.ladder_view import read_scheduler
 from autotune.results.sweep_tables import SweepTables
 from autotune.sweep.schema import Sweep, as_mapping, load_sweep, parse_sweep, same_search
-from autotune.trial_attributes import FIRST_RUNG, RUNGS
 from search_spaces.errors import InvalidInputError
 from search_spaces.transfer import carry_over
 from tests.support.sweeps import SPACE, Watcher, run_and_kill, small_sweep
@@ -123,7 +122,7 @@ def test_a_rung_is_the_trial_of_a_sweep_on_that_base(whole, small, reviews, tmp_
     trials = read_ledger(whole.folder, whole.sweep)
     same = 0
     for trial, (_, there) in zip(trials, alone.iterrows(), strict=False):
-        (record,) = trial.user_attrs[RUNGS]
+        (record,) = trial.user_attrs["rungs"]
         if there["config"] == carry_over(dict(trial.params), whole.sweep.space, *shapes(whole, small)):
             assert record["result"]["metrics"]["eval_loss"] == pytest.approx(
                 there["metric.eval_loss"], rel=1e-6
@@ -209,7 +208,7 @@ def test_it_climbs_elsewhere(executor, precision, whole, on_bases, tmp_path):
     rel = ROUNDING[choose_dtype(precision, torch.device("cpu"))]
     here, there = (read_ledger(r.folder, r.sweep) for r in (results, wanted))
     for mine, yours in zip(here, there[:2], strict=True):  # defaults of families, with the same seeds
-        pairs = [t.user_attrs[RUNGS][0]["result"]["metrics"]["eval_loss"] for t in (mine, yours)]
+        pairs = [t.user_attrs["rungs"][0]["result"]["metrics"]["eval_loss"] for t in (mine, yours)]
         assert pairs[0] == pytest.approx(pairs[1], rel=rel)
         if yours.state == TrialState.COMPLETE:
             assert mine.values == pytest.approx(yours.values, rel=rel)
@@ -236,10 +235,10 @@ def test_a_configuration_that_a_base_cannot_have_begins_above_it(on_bases, tiny_
     results = run_sweep(sweep, tmp_path / "out")
     trials = {trial.params["family"]: trial for trial in read_ledger(results.folder, results.sweep)}
     # The smallest base could have the prefix, but the next one could not let it pass.
-    assert trials["prefix"].user_attrs[FIRST_RUNG] == 2
-    assert RUNGS not in trials["prefix"].user_attrs
-    assert FIRST_RUNG not in trials["head"].user_attrs
-    assert [record["rung"] for record in trials["head"].user_attrs[RUNGS]] == [0, 1]
+    assert trials["prefix"].user_attrs["first_rung"] == 2
+    assert "rungs" not in trials["prefix"].user_attrs
+    assert "first_rung" not in trials["head"].user_attrs
+    assert [record["rung"] for record in trials["head"].user_attrs["rungs"]] == [0, 1]
     shares = results.trials.set_index("param.family")["share"]
     assert shares["prefix"] == 1.0
     assert shares["head"] > 1.5

@@ -23,7 +23,6 @@ from autotune.results.ladder_view import read_scheduler
 from autotune.results.sweep_tables import SweepTables
 from autotune.sweep.executor_spec import ExecutorSpec
 from autotune.sweep.schema import Budget, Confirm, Sweep, load_sweep, same_search
-from autotune.trial_attributes import RUNGS
 from search_spaces.errors import InvalidInputError
 from tests.support.sweeps import SPACE, Watcher, run_and_kill, small_sweep
 from trials.base.model import load_base
@@ -73,7 +72,7 @@ def test_what_was_spent_is_the_sum_of_the_rungs(of, whole):
         assert all(0 < share < 1 for share in each)
         assert each == sorted(each)
         assert row.share == pytest.approx(sum(each) + (row.status == "complete"))
-        assert [record["rung"] for record in trial.user_attrs.get(RUNGS, [])] == list(range(len(parts)))
+        assert [record["rung"] for record in trial.user_attrs.get("rungs", [])] == list(range(len(parts)))
         # What the configuration costs is what it costs in full.
         assert row._asdict()["share"] > 0
         assert trial.user_attrs["costs"]["train_flops"] == prepared.costs(row.config).train_flops

@@ -43,9 +43,9 @@ class Engine:
         self.then: Callable[[Path], None] = lambda folder: None
         module = ModuleType("autotune.engine.sweep_run")
         self.interrupted = type("SweepInterruptedError", (Exception,), {})
-        self.failed = type("SweepFailedError", (RuntimeError,), {})
+        self.failed = type("SearchFailedError", (RuntimeError,), {})
         vars(module).update(
-            run_sweep=self.run, SweepInterruptedError=self.interrupted, SweepFailedError=self.failed
+            run_sweep=self.run, SweepInterruptedError=self.interrupted, SearchFailedError=self.failed
         )
         monkeypatch.setitem(sys.modules, "autotune.engine.sweep_run", module)
 
@@ -167,12 +167,12 @@ def test_other_errors_are_one_line_unless_verbose(engine: Engine) -> None:
     assert isinstance(loud.exception, ValueError)
 
 
-@pytest.mark.parametrize("kind", ["LedgerError", "SweepFailedError"])
+@pytest.mark.parametrize("kind", ["LedgerError", "SearchFailedError"])
 def test_failures_end_with_one(engine: Engine, kind: str) -> None:
     from autotune.ledger.ledger import LedgerError
 
     def fail(folder: Path) -> None:
-        raise {"LedgerError": LedgerError, "SweepFailedError": engine.failed}[kind]("the disk is full")
+        raise {"LedgerError": LedgerError, "SearchFailedError": engine.failed}[kind]("the disk is full")
 
     engine.then = fail
     result = invoke("run", "quickstart")

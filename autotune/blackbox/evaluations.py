@@ -1,0 +1,216 @@
+"""What the search loop of `autotune.optimize` proposes, keeps and spends."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from optuna.trial import FrozenTrial, TrialState
+
+from autotune.blackbox.objectives import Budget, Metric, Objective, Points, read_metrics
+from autotune.blackbox.study import BlackBoxStudy
+from autotune.ladder.promotion import Candidate, CandidateStatus, PromotionScheduler
+from autotune.search.failures import SearchFailedError
+from autotune.search.store import Ended, Job
+from autotune.trial_attributes import RungValues, TrialAttributes
+from search_spaces.parameters.types import Configuration
+from search_spaces.space import SearchSpace
+from trials.records import TrialStatus
+
+Metrics = Mapping[str, Metric]
+Answer = tuple[Metrics, Any]
+"""What an evaluation returns: metrics, and the state to resume from."""
+Evaluate = Callable[[Configuration, float, Any], Answer]
+"""(configuration, fidelity, state) -> (metrics, state)"""
+
+_MAX_SKIPS = 100
+"""After this many proposals in a row that are no configuration of the space, the search gives up."""
+
+
+@dataclass(frozen=True)
+class EvaluationJob(Job):
+    """One call of the function.
+
+    Args:
+        rung: index of the rung.
+        fidelity: of the rung: how far to train in all.
+        cost: training of this call, in the ladder's unit of fidelity.
+        state: to resume from; None to start over.
+    """
+
+    rung: int
+    fidelity: float
+    cost: float
+    state: Any
+
+
+class EvaluationStore:
+    """Keeps the candidates of a search in its study, and proposes new ones.
+
+    Args:
+        study: of the search.
+        space: of the configurations.
+        objectives: of the search.
+        scheduler: of the search; its ladder has the rungs.
+    """
+
+    def __init__(
+        self,
+        study: BlackBoxStudy,
+        space: SearchSpace,
+        objectives: Sequence[Objective],
+        scheduler: PromotionScheduler,
+    ) -> None:
+        self._study, self._space, self._objectives = study, space, objectives
+        self._scheduler, self._ladder = scheduler, scheduler.ladder
+        self._configs: dict[int, Configuration] = {}
+        self.endings: list[Ended] = []
+        """How the trials of earlier calls ended."""
+        self.used = 0.0
+        """Training of earlier calls, in the ladder's unit of fidelity."""
+        for trial in study.trials:
+            self._restore(trial)
+
+    def _restore(self, trial: FrozenTrial) -> None:
+        attributes = TrialAttributes(trial)
+        records = attributes.rung_values
+        self.used += sum(record.cost for record in records) + attributes.failed_cost
+        if attributes.status == TrialStatus.LOST:
+            return
+        number, config = trial.number, {n: trial.params[n] for n in self._space.names if n in trial.params}
+        if self._space.problems(config):
+            if not trial.state.is_finished():  # its process died while it was being proposed
+                self._study.fail(number, "it was never evaluated", status=TrialStatus.LOST)
+            return
+        candidate = self._add(number, config)
+        for record in records:
+            self._tell(candidate, record.rung, record.values, record.curves)
+            self.endings.append(Ended(TrialStatus.PAUSED))
+        if trial.state == TrialState.FAIL:
+            self._scheduler.fail(number)
+            self.endings.append(Ended(TrialStatus.FAILED, attributes.error))
+        elif trial.state == TrialState.PRUNED:
+            candidate.status = CandidateStatus.STOPPED
+        elif candidate.status == CandidateStatus.COMPLETE and not trial.state.is_finished():
+            self._study.finish(number, list(records[-1].values))
+        if candidate.status == CandidateStatus.WAITING and records:
+            self._study.restore_state(number, records[-1].state)
+
+    def propose(self) -> Candidate:
+        """Return a new candidate.
+
+        Raises:
+            SearchFailedError: the sampler suggests no configuration of the space.
+        """
+        for _ in range(_MAX_SKIPS):
+            number, config = self._study.suggest(self._space)
+            problems = self._space.problems(config)
+            if not problems:
+                return self._add(number, config)
+            self._study.fail(number, "; ".join(problems), status=TrialStatus.LOST)
+        raise SearchFailedError(
+            f"sampler: {_MAX_SKIPS} proposals in a row are no configuration of the space: {problems}"
+        )
+
+    def job(self, candidate: Candidate) -> EvaluationJob:
+        """Return the evaluation of a candidate on its next rung."""
+        rung, rungs = candidate.next_rung, self._ladder.rungs
+        state = self._study.state(candidate.number)
+        cost = rungs[rung] - (0.0 if state is None else rungs[candidate.rung])
+        return EvaluationJob(candidate, self._configs[candidate.number], rung, rungs[rung], cost, state)
+
+    def record(self, job: EvaluationJob, outcome: Answer | Exception) -> Ended:
+        """Write the metrics and the state of an evaluation, or why it failed.
+
+        Raises:
+            ValueError: metrics lack an objective, or the state cannot be stored.
+        """
+        if isinstance(outcome, Exception):
+            return self._fail(job, f"{type(outcome).__name__}: {outcome}", outcome)
+        metrics, state = outcome
+        values, curves = read_metrics(self._objectives, metrics, job.fidelity, job.config)
+        losses = [o.loss(value) for o, value in zip(self._objectives, values, strict=True)]
+        if not all(map(math.isfinite, losses)):
+            names = [objective.name for objective in self._objectives]
+            return self._fail(job, f"not finite: {dict(zip(names, values, strict=True))}")
+        numbers = {name: float(m) for name, m in metrics.items() if not isinstance(m, Mapping)}
+        record = RungValues(job.rung, job.fidelity, values, curves, numbers, job.cost)
+        self._study.record(job.number, record, state)
+        self._tell(job.candidate, job.rung, values, curves)
+        if job.candidate.status != CandidateStatus.COMPLETE:
+            return Ended(TrialStatus.PAUSED)
+        self._study.finish(job.number, values)
+        return Ended(TrialStatus.COMPLETE)
+
+    def stop(self, candidate: Candidate) -> None:
+        """Write that a candidate is pruned."""
+        self._study.stop(candidate.number)
+
+    def _add(self, number: int, config: Configuration) -> Candidate:
+        self._configs[number] = config
+        return self._scheduler.add(number, self._ladder.first(config))
+
+    def _tell(
+        self, candidate: Candidate, rung: int, values: Sequence[float], curves: Sequence[Points]
+    ) -> None:
+        """Pass a result to the scheduler, with every objective as a loss."""
+        losses = [o.loss(value) for o, value in zip(self._objectives, values, strict=True)]
+        points = [
+            [(f, loss) for f, y in curve if math.isfinite(loss := objective.loss(y))]
+            for objective, curve in zip(self._objectives, curves, strict=True)
+        ]
+        self._scheduler.tell(candidate.number, rung, np.array(losses), points)
+
+    def _fail(self, job: EvaluationJob, error: str, cause: Exception | None = None) -> Ended:
+        self._study.fail(job.number, error, job.cost)
+        self._scheduler.fail(job.number)
+        return Ended(TrialStatus.FAILED, error, cause)
+
+
+class FidelityBudget:
+    """A budget of training, trials and seconds; running evaluations count with what they will train.
+
+    Args:
+        budget: the limits; the seconds count from now.
+        scheduler: of the search, with its candidates and its ladder.
+        used: training of earlier calls.
+    """
+
+    def __init__(self, budget: Budget, scheduler: PromotionScheduler, used: float) -> None:
+        self._limits, self._scheduler = budget, scheduler
+        self._deadline = math.inf if budget.seconds is None else time.monotonic() + budget.seconds
+        self._reserved = 0.0
+        self.used = used
+        """Training so far, in the ladder's unit of fidelity."""
+
+    def is_spent(self) -> bool:
+        """Return whether the time is up."""
+        return time.monotonic() >= self._deadline
+
+    def can_begin(self, running: Collection[int]) -> bool:
+        """Return whether the number of trials and the training allow one more trial on the lowest rung."""
+        trials = self._limits.trials
+        if trials is not None and len(self._scheduler.candidates) >= trials:
+            return False
+        return self._covers(self._scheduler.ladder.rungs[0])
+
+    def fits(self, job: EvaluationJob) -> bool:
+        """Return whether the rest of the training covers an evaluation."""
+        return self._covers(job.cost)
+
+    def reserve(self, job: EvaluationJob) -> None:
+        """Set aside the training of an evaluation."""
+        self._reserved += job.cost
+
+    def settle(self, job: EvaluationJob) -> None:
+        """Spend the training of an evaluation, whether it failed or not."""
+        self._reserved -= job.cost
+        self.used += job.cost
+
+    def _covers(self, cost: float) -> bool:
+        limit = math.inf if self._limits.fidelity is None else self._limits.fidelity
+        return self.used + self._reserved + cost <= limit * (1 + 1e-9)

@@ -1,0 +1,175 @@
+"""The confirmation of a sweep: the search loop over a fixed list of runs, each trained once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import optuna
+
+from autotune.engine.events import Listener
+from autotune.engine.progress import SearchProgress, named_values
+from autotune.engine.sweep_store import measures_costs
+from autotune.ladder.promotion import Candidate
+from autotune.ladder.sweep_scheduler import NullScheduler, SweepScheduler
+from autotune.ledger.clock import StudyClock
+from autotune.ledger.ledger import Ledger
+from autotune.prepare.prepared_sweep import PreparedSweep
+from autotune.search.evaluator import ExecutorEvaluator
+from autotune.search.failures import FailureRule
+from autotune.search.loop import SearchLoop
+from autotune.search.store import Ended, TrainingJob
+from autotune.trial_attributes import TrialAttributes, stored
+from trials.execution.interface import Executor
+from trials.records import TrialResult, TrialSpec, TrialStatus
+
+
+@dataclass(frozen=True)
+class ConfirmationJob(TrainingJob):
+    """A run of a confirmation.
+
+    Args:
+        repeated: the trial of the search whose configuration is trained again.
+    """
+
+    repeated: int
+
+
+def confirmation_search(
+    prepared: PreparedSweep,
+    runs: list[tuple[int, int]],
+    ledgers: tuple[Ledger, Ledger],
+    executor: Executor,
+    progress: SearchProgress,
+    listener: Listener,
+) -> SearchLoop[ConfirmationJob, TrialResult]:
+    """Assemble the confirmation of a sweep.
+
+    Args:
+        prepared: the sweep.
+        runs: trials of the search and seeds, in the order to run them.
+        ledgers: of the search and of the confirmation.
+        executor: started.
+        progress: of the search.
+        listener: of the sweep's events.
+    """
+    search, confirm = ledgers
+    confirm.study.sampler = optuna.samplers.RandomSampler(seed=prepared.sweep.seed)
+    scheduler = NullScheduler()
+    proposer = _Repeats(prepared, runs, search, confirm, scheduler)
+    events = _Events(prepared, len(runs), confirm, progress, listener)
+    events.report()
+    return SearchLoop(
+        scheduler=scheduler,
+        proposer=proposer,
+        evaluator=ExecutorEvaluator(executor),
+        store=_ConfirmationStore(prepared, confirm, scheduler),
+        budget=proposer,
+        failures=FailureRule(limit=None),
+        listener=events,
+    )
+
+
+class _Repeats:
+    """Proposes the runs of a list one after another; the list is the budget, too."""
+
+    def __init__(
+        self,
+        prepared: PreparedSweep,
+        runs: list[tuple[int, int]],
+        search: Ledger,
+        confirm: Ledger,
+        scheduler: SweepScheduler,
+    ) -> None:
+        self._space, self._search, self._confirm, self._scheduler = prepared.space, search, confirm, scheduler
+        self._left = list(reversed(runs))
+
+    def propose(self) -> Candidate:
+        number, seed = self._left.pop()
+        study = self._confirm.study
+        study.enqueue_trial(
+            dict(self._search.trial(number).params), user_attrs=stored(trial=number, seed=seed)
+        )
+        trial = study.ask()
+        self._space.suggest(trial)
+        self._confirm.changed()
+        candidate = self._scheduler.read(self._confirm.trial(trial.number))
+        assert candidate is not None, "it began just now"
+        return candidate
+
+    def is_spent(self) -> bool:
+        return not self._left
+
+    def can_begin(self, running: Collection[int]) -> bool:
+        return bool(self._left)
+
+    def fits(self, job: ConfirmationJob) -> bool:
+        return True
+
+    def reserve(self, job: ConfirmationJob) -> None: ...
+
+    def settle(self, job: ConfirmationJob) -> None: ...
+
+
+class _ConfirmationStore:
+    """Keeps the runs of a confirmation in its ledger."""
+
+    def __init__(self, prepared: PreparedSweep, ledger: Ledger, scheduler: SweepScheduler) -> None:
+        self._prepared, self._ledger, self._scheduler = prepared, ledger, scheduler
+        self._is_isolated = measures_costs(prepared.sweep)
+        self._clock = StudyClock(ledger)
+
+    def job(self, candidate: Candidate) -> ConfirmationJob:
+        trial = self._ledger.trial(candidate.number)
+        config, attributes = dict(trial.params), TrialAttributes(trial)
+        assert attributes.seed is not None, "a run gets its seed when it is proposed"
+        spec = TrialSpec(
+            config,
+            attributes.seed,
+            self._prepared.sweep.fidelity,
+            score_test=True,
+            is_isolated=self._is_isolated,
+        )
+        return ConfirmationJob(candidate, config, spec, attributes.repeated_trial)
+
+    def record(self, job: ConfirmationJob, outcome: TrialResult) -> Ended:
+        is_complete = outcome.status == TrialStatus.COMPLETE
+        values = self._prepared.values(job.config, outcome) if is_complete else None
+        self._ledger.tell(job.number, outcome, values, {"elapsed": self._clock.seconds})
+        self._scheduler.read(self._ledger.trial(job.number))
+        return Ended.of(outcome)
+
+    def stop(self, candidate: Candidate) -> None:
+        raise AssertionError("a confirmation prunes nothing")
+
+
+class _Events:
+    """Passes the events of the loop on to the listener of the sweep."""
+
+    def __init__(
+        self,
+        prepared: PreparedSweep,
+        total: int,
+        ledger: Ledger,
+        progress: SearchProgress,
+        listener: Listener,
+    ) -> None:
+        self._objectives, self._ledger = prepared.sweep.objectives, ledger
+        self._progress, self._listener = progress, listener
+        self._total, self._finished, self._began = total, 0, time.monotonic()
+
+    def started(self, job: ConfirmationJob) -> None:
+        self._listener.trial_started(job.repeated, job.config, seed=job.spec.seed)
+        self.report()
+
+    def ended(self, job: ConfirmationJob, ended: Ended) -> None:
+        assert ended.result is not None, "a training run has a result"
+        self._finished += 1
+        values = named_values(self._objectives, self._ledger.attributes(job.number))
+        self._listener.trial_finished(job.repeated, ended.result, values, True)
+        self.report()
+
+    def report(self) -> None:
+        elapsed = time.monotonic() - self._began
+        self._listener.progress(self._progress.progress("confirm", self._finished, self._total, elapsed))

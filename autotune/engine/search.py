@@ -1,0 +1,152 @@
+"""The search of a sweep: the search loop with the sweep's sampler, scheduler, executor, ledger and budget."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from autotune.engine.events import Listener
+from autotune.engine.progress import SearchProgress
+from autotune.engine.samplers import make_sampler
+from autotune.engine.sweep_store import LedgerBudget, SweepStore
+from autotune.ladder.checkpoints import Checkpoints
+from autotune.ladder.ladder_scheduler import make_scheduler
+from autotune.ladder.promotion import Candidate
+from autotune.ladder.sweep_scheduler import SweepScheduler
+from autotune.ledger.clock import StudyClock
+from autotune.ledger.ledger import Ledger
+from autotune.prepare.prepared_sweep import PreparedSweep
+from autotune.results.confirmation import search_seed
+from autotune.search.evaluator import ExecutorEvaluator
+from autotune.search.failures import FailureRule, SearchFailedError
+from autotune.search.loop import SearchLoop
+from autotune.search.store import Ended, TrainingJob
+from autotune.trial_attributes import trial_result
+from search_spaces.parameters.types import Configuration
+from trials.execution.interface import Executor
+from trials.records import TrialResult, TrialStatus
+
+_CHECKPOINTS = "states"
+"""The folder, in a sweep's own, with the checkpoints of paused trials."""
+_MAX_SKIPS = 20
+"""After this many proposals in a row outside the limits, a sampler other than ours is given one inside."""
+
+
+@dataclass(frozen=True)
+class SweepSearch:
+    """A search that is ready to run.
+
+    Args:
+        loop: that searches.
+        clock: of the search.
+        progress: of the search, read from the ledger.
+        listener: of the sweep's events.
+    """
+
+    loop: SearchLoop[TrainingJob, TrialResult]
+    clock: StudyClock
+    progress: SearchProgress
+    listener: Listener
+
+    def run(self) -> None:
+        """Search until the budget is spent and, on a ladder, no candidate may be promoted any more."""
+        self.clock.start()
+        self.listener.progress(self.progress.progress("search"))
+        self.loop.run()
+
+
+def sweep_search(
+    prepared: PreparedSweep, folder: Path, ledger: Ledger, executor: Executor, listener: Listener
+) -> SweepSearch:
+    """Assemble the search of a sweep, where its ledger stands.
+
+    Args:
+        prepared: the sweep.
+        folder: of the sweep.
+        ledger: of the search, recovered.
+        executor: started.
+        listener: of the sweep's events.
+    """
+    sweep = prepared.sweep
+    scheduler = make_scheduler(sweep.objectives, sweep.ladder, sweep.seed, ledger.trials)
+    checkpoints = Checkpoints(folder.absolute() / _CHECKPOINTS)
+    checkpoints.tidy(scheduler.candidates.values())
+    ledger.study.sampler = scheduler.informed(make_sampler(prepared))
+    clock = StudyClock(ledger)
+    progress = SearchProgress(sweep, ledger, clock, scheduler)
+    earlier = [r for t in ledger.trials if (r := trial_result(t)) is not None]
+    loop = SearchLoop(
+        scheduler=scheduler,
+        proposer=SweepProposer(prepared, ledger, scheduler),
+        evaluator=ExecutorEvaluator(executor),
+        store=SweepStore(prepared, ledger, scheduler, checkpoints, clock),
+        budget=LedgerBudget(sweep, ledger, clock),
+        failures=FailureRule(map(Ended.of, earlier)),
+        listener=_Events(progress, listener),
+    )
+    return SweepSearch(loop, clock, progress, listener)
+
+
+class SweepProposer:
+    """Proposes configurations within the limits of a sweep.
+
+    Args:
+        prepared: the sweep.
+        ledger: of the search; its study has the sampler.
+        scheduler: of the search.
+    """
+
+    def __init__(self, prepared: PreparedSweep, ledger: Ledger, scheduler: SweepScheduler) -> None:
+        self._prepared, self._ledger, self._scheduler = prepared, ledger, scheduler
+
+    def propose(self) -> Candidate:
+        """Return a new candidate, whose trial has a seed and, on a ladder of base models, a first rung."""
+        number, config = self._ask()
+        if self._ledger.attributes(number).seed is None:
+            self._ledger.set(number, seed=search_seed(self._prepared.sweep.seed, number))
+        if first := self._prepared.bases.first(config):
+            self._ledger.set(number, first_rung=first)
+        candidate = self._scheduler.read(self._ledger.trial(number))
+        assert candidate is not None, "it began just now"
+        return candidate
+
+    def _ask(self) -> tuple[int, Configuration]:
+        """Return the next configuration within the limits, and the number of its trial.
+
+        Our sampler proposes no other; another sampler may. Where it finds none inside by itself, it is given a random
+        configuration from there to learn from.
+        """
+        prepared, study = self._prepared, self._ledger.study
+        for attempt in range(_MAX_SKIPS + 1):
+            trial = study.ask()
+            config = prepared.space.suggest(trial)
+            self._ledger.changed()
+            problem = prepared.outside_limits(config) or "; ".join(prepared.space.problems(config))
+            if not problem:
+                return trial.number, config
+            pruned = TrialResult(TrialStatus.PRUNED, error=problem)
+            self._ledger.tell(trial.number, pruned, None, {"costs": {}})
+            if attempt == _MAX_SKIPS - 1:
+                study.enqueue_trial(dict(prepared.draw_inside(prepared.sweep.seed + trial.number)))
+        raise SearchFailedError(
+            f"sampler {prepared.sweep.sampler!r} proposed {_MAX_SKIPS} configurations in a row outside the "
+            "limits, and ran another than the one it was given; use sampler: pareto, which knows them"
+        )
+
+
+class _Events:
+    """Passes the events of the loop on to the listener of the sweep."""
+
+    def __init__(self, progress: SearchProgress, listener: Listener) -> None:
+        self._progress, self._listener = progress, listener
+
+    def started(self, job: TrainingJob) -> None:
+        self._listener.trial_started(job.number, job.config, seed=job.spec.seed)
+        self._listener.progress(self._progress.progress("search"))
+
+    def ended(self, job: TrainingJob, ended: Ended) -> None:
+        assert ended.result is not None, "a training run has a result"
+        is_on_front = job.number in self._progress.front()
+        values = self._progress.values_of(job.number)
+        self._listener.trial_finished(job.number, ended.result, values, is_on_front)
+        self._listener.progress(self._progress.progress("search"))
