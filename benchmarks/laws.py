@@ -232,7 +232,7 @@ def _rate_regret(cell: pd.DataFrame, rate: float) -> float:
 
 
 def sweep() -> dict[str, Any]:
-    """The largest model of `autotune law sweep --out benchmarks/scale_sweep.csv`, foretold from the others."""
+    """The largest model of `autotune law sweep --out benchmarks/scale_sweep.csv`, predicted from the others."""
     frame = pd.read_csv(SCALE_SWEEP)
     found = check_largest(frame)
     return {
@@ -241,7 +241,7 @@ def sweep() -> dict[str, Any]:
         "high": found.high,
         "measured": found.largest.loss,
         "error": found.error,
-        "within": found.within,
+        "within": found.is_within,
         "params": found.largest.params,
         "largest_seen": int(frame["params"][frame["params"] < found.largest.params].max()),
         "points": len(found.law.points.loss),

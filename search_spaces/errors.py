@@ -44,16 +44,18 @@ class InvalidInputError(AutotuneError, ValueError):
 
     Args:
         problems: every problem found, at least one.
+        source: the file that the problems are in; empty where they are in arguments.
     """
 
-    def __init__(self, problems: Problem | Sequence[Problem]) -> None:
+    def __init__(self, problems: Problem | Sequence[Problem], source: str = "") -> None:
         self.problems = [problems] if isinstance(problems, Problem) else list(problems)
+        self.source = source
         assert self.problems, "an error needs a problem"
         super().__init__("\n".join(map(str, self.problems)))
 
-    def __reduce__(self) -> tuple[type[InvalidInputError], tuple[list[Problem]]]:
+    def __reduce__(self) -> tuple[type[InvalidInputError], tuple[list[Problem], str]]:
         """Keep the problems when the error is pickled in a worker process."""
-        return type(self), (self.problems,)
+        return type(self), (self.problems, self.source)
 
 
 def first_line(error: BaseException, limit: int | None = 300) -> str:

@@ -1,33 +1,39 @@
-"""`autotune probe`: the points of a front on parts of the data, and what that foretells."""
+"""`autotune probe`: train the points of a front on shares of the data, and predict their scores on more data."""
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from autotune.cli import terminal
-from autotune.cli.terminal import console, polite, print_error
+from autotune.cli.parameters import Folder
+from autotune.cli.terminal import console
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from autotune.probe.forecast import BaseForecast, ProbeForecast
     from autotune.results.probe_runs import ProbeRun
+    from autotune.results.sweep_tables import SweepTables
     from trials.records import TrialResult
 
-_SHARES = "0.125,0.18,0.25,0.35,0.5,0.71,1"
+DEFAULT_SHARES = "0.125,0.18,0.25,0.35,0.5,0.71,1"
+"""`autotune.probe.runner.SHARES` rounded for the help, which must not import the runner."""
 
 
 def probe(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a sweep that has a front.")],
+    context: typer.Context,
+    folder: Folder,
     points: Annotated[
         str,
         typer.Option(
             metavar="LIST",
-            help="best, knee, smallest or numbers of trials; by default all that were confirmed.",
+            help="The points to train: best, knee, smallest, or numbers of trials; by default all points that were "
+            "confirmed.",
             show_default=False,
         ),
     ] = "",
@@ -35,105 +41,123 @@ def probe(
         str,
         typer.Option(
             metavar="LIST",
-            help="Of the examples that the search trained on; above 1 they take more of the training split. "
-            f"By default {_SHARES}.",
+            help="Shares of the examples that the search trained on, at least five; above 1 they use more of the "
+            f"training split. By default {DEFAULT_SHARES}.",
             show_default=False,
         ),
     ] = "",
     rates: Annotated[
-        str, typer.Option(metavar="LIST", help="Multiples of the learning rate, at every second share.")
+        str,
+        typer.Option(metavar="LIST", help="Multiples of the learning rate, tried at every second share."),
     ] = "0.5,1,2,4",
     batches: Annotated[
-        str, typer.Option(metavar="LIST", help="Multiples of the batch size, likewise.")
+        str, typer.Option(metavar="LIST", help="Multiples of the batch size, tried at every second share.")
     ] = "1",
     model: Annotated[
         list[str] | None,
-        typer.Option(metavar="BASE", help="A further base, such as the next larger one: a hub id or folder."),
+        typer.Option(
+            metavar="NAME",
+            help="An additional base model, such as the next larger one: a Hugging Face model id or a folder; can be "
+            "repeated.",
+            show_default=False,
+        ),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs of each kind.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each kind, with different seeds.")] = 1,
     plan: Annotated[
-        bool, typer.Option("--plan", help="Say how many runs it takes, and train nothing.")
+        bool, typer.Option("--plan", help="Print the number of runs and their cost, and train nothing.")
     ] = False,
 ) -> None:
-    """Train a front's points on parts of the data, and foretell what more data or another base would bring.
+    """Train the points of the Pareto front on shares of the data, and predict their scores on more data.
 
-    The report then shows it, and [bold]autotune export --scale-to[/] carries learning rate and batch size along.
-    What is finished is kept: the same command goes on after Ctrl-C.
+    Learning rate and batch size are varied as well, so that [bold]autotune export --scale-to[/] can adapt them to a
+    larger run. The forecast is added to report.html. Finished runs are saved; run the same command again to continue
+    after Ctrl-C.
 
     \b[dim]$[/] autotune probe sweeps/quickstart --plan
     [dim]$[/] autotune probe sweeps/quickstart
     [dim]$[/] autotune probe sweeps/reviews --points knee,best --model roberta-large --shares 0.1,0.15,0.2,0.3,0.4
     """
-    with polite():
-        from autotune.probe.runner import RATES, SHARES, missing_probes, plan_probe, run_probe
-        from autotune.results.sweep_tables import read_tables
+    from autotune.probe.runner import RATES, SHARES, missing_probes, plan_probe
+    from autotune.results.sweep_tables import read_tables
 
-        results = read_tables(folder)
-        wanted = plan_probe(
-            results,
-            [part.strip() for part in points.split(",") if part.strip()],
-            _numbers("--shares", shares) or SHARES,
-            _numbers("--rates", rates) or RATES,
-            _numbers("--batches", batches) or (1.0,),
-            [_base(name) for name in model or []],
-            seeds,
-        )
-        todo = missing_probes(folder, results.sweep, wanted)
-        whole = sum(run.share for run in todo)
-        said = f"{len(todo)} of {len(wanted)} runs are to be done, as much training as {whole:.1f} trials"
-        if plan:
-            typer.echo(f"{said}.")
-            return
-        terminal.quiet_optuna()
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        from trials.execution.errors import ExecutorError
-
-        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        with Progress(*columns, console=console(stderr=True), transient=True) as progress:
-            bar = progress.add_task("loading", total=whole)
-
-            def on_run(run: ProbeRun, result: TrialResult) -> None:
-                progress.update(bar, advance=run.share, description="training")
-                progress.console.print(_line(run, result, results.sweep.task.metric))
-
-            if todo:
-                progress.console.print(f"[dim]{said}. Results go to {folder}.[/]")
-            try:
-                run_probe(results, wanted, on_run)
-            except ExecutorError as error:
-                print_error(error)
-                raise typer.Exit(1) from None
-            except KeyboardInterrupt:
-                progress.console.print("Stopped; what is finished is kept. Go on with the same command.")
-                raise typer.Exit(130) from None
-        _finish(folder)
+    results = read_tables(folder)
+    runs = plan_probe(
+        results,
+        [part.strip() for part in points.split(",") if part.strip()],
+        _numbers("--shares", shares) or SHARES,
+        _numbers("--rates", rates) or RATES,
+        _numbers("--batches", batches) or (1.0,),
+        [_model(name) for name in model or []],
+        seeds,
+    )
+    missing = missing_probes(folder, results.sweep, runs)
+    cost = sum(run.share for run in missing)
+    summary = (
+        f"{len(missing)} of {len(runs)} runs are missing; they cost as much training as {cost:.1f} trials."
+    )
+    if plan:
+        typer.echo(summary)
+        return
+    terminal.quiet_optuna(context.obj)
+    if missing:
+        console(stderr=True).print(f"[dim]{summary} Results: {folder}[/]", soft_wrap=True)
+    _train(results, runs, cost)
+    _print_forecast(folder)
 
 
-def _finish(folder: Path) -> None:
-    """The report anew, and what the probe foretells."""
-    from autotune.probe.excluded_points import missing
+def _train(results: SweepTables, runs: Sequence[ProbeRun], cost: float) -> None:
+    """Train the missing runs with a progress bar; after Ctrl-C, say how to continue.
+
+    Args:
+        results: the sweep.
+        runs: the runs of the probe; those that are recorded already are skipped.
+        cost: of the missing runs, in trials of the search.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from autotune.probe.runner import run_probe
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("loading", total=cost)
+
+        def on_run(run: ProbeRun, result: TrialResult) -> None:
+            progress.update(bar, advance=run.share, description="training")
+            progress.console.print(_run_text(run, result, results.sweep.task.metric))
+
+        try:
+            run_probe(results, runs, on_run)
+        except KeyboardInterrupt:
+            progress.console.print(
+                "Stopped. All finished runs are saved. Run the same command again to continue."
+            )
+            raise typer.Exit(terminal.EXIT_INTERRUPTED) from None
+
+
+def _print_forecast(folder: Path) -> None:
+    """Print the forecast of the probe, and regenerate the report."""
+    from autotune.probe.excluded_points import excluded_points
     from autotune.probe.forecast import forecast
-    from autotune.probe.text import missing_words, order_words, rule_words
+    from autotune.probe.text import exclusions_text, method_text, no_forecast, order_text
     from autotune.report.page import write_report
     from autotune.results.sweep_tables import read_tables
 
     results = read_tables(folder)
     found = forecast(results)
-    left_out = missing_words(missing(results, found))
+    exclusions = exclusions_text(excluded_points(results, found))
     if found is None:
-        console().print("No point has five shares of the data yet, so nothing can be foretold.")
-        if left_out:
-            console().print(left_out, soft_wrap=True, markup=False)
+        console().print(no_forecast(results), soft_wrap=True, markup=False)
+        if exclusions:
+            console().print(exclusions, soft_wrap=True, markup=False)
         return
     for base in found.bases:
         console().print(_table(found, base))
-        console().print(f"[dim]{order_words(base)} {rule_words(base)}[/]", soft_wrap=True)
-    if left_out:
-        console().print(left_out, soft_wrap=True, markup=False)
+        console().print(f"[dim]{order_text(base)} {method_text(base)}[/]", soft_wrap=True)
+    if exclusions:
+        console().print(exclusions, soft_wrap=True, markup=False)
     console().print(f"Report: {write_report(results)}", soft_wrap=True)
-    again = f"autotune export {shlex.quote(str(folder))} --scale-to tokens=NUMBER --to RUN"
-    console().print(f"Carry a point to a larger run with: {again}", soft_wrap=True)
+    export = f"autotune export {shlex.quote(str(folder))} --scale-to tokens=NUMBER --to RUN"
+    console().print(f"Export a point at a larger scale with: {export}", soft_wrap=True)
 
 
 def _table(found: ProbeForecast, base: BaseForecast) -> Table:
@@ -149,7 +173,7 @@ def _table(found: ProbeForecast, base: BaseForecast) -> Table:
     return table
 
 
-def _line(run: ProbeRun, result: TrialResult, metric: str) -> str:
+def _run_text(run: ProbeRun, result: TrialResult, metric: str) -> str:
     from rich.markup import escape
 
     from autotune.formatting.units import quantity
@@ -179,8 +203,8 @@ def _numbers(option: str, text: str) -> tuple[float, ...]:
     return tuple(numbers)
 
 
-def _base(name: str) -> str:
-    """A folder as an absolute path; a hub id as it is."""
+def _model(name: str) -> str:
+    """Return a folder as an absolute path, and a Hugging Face model id unchanged."""
     from autotune.sweep.paths import model_name
     from search_spaces.errors import InvalidInputError
 

@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from autotune.formatting.units import counted
-from autotune.laws.fit_table import StepAnswer, answer, number
+from autotune.laws.fit_table import fit_law, parse_magnitude
+from autotune.laws.fits import StepFit
 from autotune.results.sweep_tables import SweepTables
 from autotune.sweep.paths import model_name
 from search_spaces.errors import InvalidInputError, Problem, did_you_mean
@@ -77,7 +78,7 @@ def read_target(text: str) -> Target:
             problems.append(Problem("--scale-to", f"{part!r} says nothing that a run can be scaled to", fix))
         found[key] = value
     tokens = None
-    if "tokens" in found and (tokens := number(found["tokens"])) is None:
+    if "tokens" in found and (tokens := parse_magnitude(found["tokens"])) is None:
         what = f"{found['tokens']!r} is not a positive number"
         problems.append(Problem("--scale-to", what, "Write tokens=2e7 or tokens=20M."))
     model = None
@@ -147,8 +148,8 @@ def law_of_table(frame: pd.DataFrame, name: str) -> RateLaw:
     Raises:
         InvalidInputError: the table identifies no such law.
     """
-    found = answer(frame, "step", named={})
-    assert isinstance(found, StepAnswer)
+    found = fit_law(frame, "step")
+    assert isinstance(found, StepFit)
     return RateLaw(found.law, f"{len(found.points.loss)} runs in {name}")
 
 

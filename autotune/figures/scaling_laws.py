@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from plotly.colors import hex_to_rgb
 
 from autotune.figures.style import MUTED, PALETTE, QUALITY_SCALE, finish, text
-from autotune.laws.fit_table import LossAnswer, StepAnswer
+from autotune.laws.fits import LossFit, StepFit
 from surrogates.laws.curve_extrapolation import Forecast
 from surrogates.laws.fitting import LEVEL
 from surrogates.laws.functional_forms import Array
@@ -22,20 +22,20 @@ _LEVELS = 5
 _HEIGHT = 460
 
 
-def plot_answer(answer: LossAnswer | StepAnswer) -> go.Figure:
-    """The figure of what `autotune law fit` found."""
-    if isinstance(answer, LossAnswer):
-        return plot_law(answer)
-    middle = {name: float(np.exp(c)) for name, c in zip(answer.law.scales, answer.law.center, strict=True)}
-    return plot_valley(answer, middle)
+def plot_fit(fit: LossFit | StepFit) -> go.Figure:
+    """Plot a fitted law: of the loss, or of the best hyperparameters."""
+    if isinstance(fit, LossFit):
+        return plot_law(fit)
+    middle = {name: float(np.exp(c)) for name, c in zip(fit.law.scales, fit.law.center, strict=True)}
+    return plot_valley(fit, middle)
 
 
-def law_view(answer: LossAnswer, level: float = LEVEL) -> pd.DataFrame:
+def law_view(fit: LossFit, level: float = LEVEL) -> pd.DataFrame:
     """What `plot_law` draws: `line` (the other scale's value, or 0), `x`, `value`, `low`, `high`.
 
     Over the tokens, or the only scale; a law of two scales has a line for each of up to five values of the first.
     """
-    X = answer.points.X
+    X = fit.points.X
     over = X[:, min(1, X.shape[1] - 1)]
     reach = np.geomspace(over.min(), _AHEAD * over.max(), 80)
     parts = []
@@ -44,16 +44,16 @@ def law_view(answer: LossAnswer, level: float = LEVEL) -> pd.DataFrame:
         # Over tokens, the unique ones stay at their median.
         unique = [np.minimum(reach, np.median(X[:, 2]))] if X.shape[1] == 3 else []
         at = np.column_stack([*others, reach, *unique])
-        said = answer.choice.predict(at, level)
+        said = fit.choice.predict(at, level)
         parts.append(
             pd.DataFrame({"line": line, "x": reach, "value": said.value, "low": said.low, "high": said.high})
         )
     return pd.concat(parts, ignore_index=True)
 
 
-def plot_law(answer: LossAnswer, level: float = LEVEL) -> go.Figure:
+def plot_law(fit: LossFit, level: float = LEVEL) -> go.Figure:
     """Measured losses, the law (or the rule that beat it) and its band, over the scale in logarithms."""
-    view, figure, X = law_view(answer, level), go.Figure(), answer.points.X
+    view, figure, X = law_view(fit, level), go.Figure(), fit.points.X
     which = 0 if X.shape[1] == 1 else 1
     lines = _lines(X)
     nearest = (
@@ -61,23 +61,23 @@ def plot_law(answer: LossAnswer, level: float = LEVEL) -> go.Figure:
     )
     for i, line in enumerate(lines):
         part, color, rows = view[view["line"] == line], PALETTE[i % len(PALETTE)], nearest == i
-        name = "law" if X.shape[1] == 1 else f"{text(answer.points.columns[0])} near {line:.2g}"
+        name = "law" if X.shape[1] == 1 else f"{text(fit.points.columns[0])} near {line:.2g}"
         _band(figure, part, color)
         figure.add_scatter(
             x=part["x"], y=part["value"], mode="lines", line={"color": color}, name=name, legendgroup=name
         )
         figure.add_scatter(
-            x=X[rows, which], y=answer.points.loss[rows], mode="markers", name="measured", legendgroup=name,
+            x=X[rows, which], y=fit.points.loss[rows], mode="markers", name="measured", legendgroup=name,
             marker={"color": color, "size": 6}, showlegend=X.shape[1] == 1,
         )  # fmt: skip
-    figure.update_xaxes(type="log", title=text(answer.points.columns[which]))
-    figure.update_yaxes(type="log", title=text(answer.points.loss_column))
-    return finish(figure, f"{text(answer.choice.chosen)}, with {100 * level:.0f} % intervals", _HEIGHT)
+    figure.update_xaxes(type="log", title=text(fit.points.columns[which]))
+    figure.update_yaxes(type="log", title=text(fit.points.loss_column))
+    return finish(figure, f"{text(fit.choice.chosen)}, with {100 * level:.0f} % intervals", _HEIGHT)
 
 
-def plot_valley(answer: StepAnswer, scales: Mapping[str, float], within: float = 0.002) -> go.Figure:
+def plot_valley(fit: StepFit, scales: Mapping[str, float], within: float = 0.002) -> go.Figure:
     """What settings cost at given scales, and the plateau within a tolerance of the best."""
-    law = answer.law
+    law = fit.law
     best = law.optimum(scales, within)
     axes = [np.geomspace(best[k].value / 8, best[k].value * 8, 61) for k in law.knobs]
     where = ", ".join(f"{text(name)} {value:.3g}" for name, value in scales.items())

@@ -1,4 +1,4 @@
-"""The scale sweep: small language models trained from scratch, a law from the small ones, the largest as its test."""
+"""A scaling experiment: small language models trained from scratch, and a law that the largest of them validates."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 
-from autotune.laws.fit_table import LossAnswer, answer
+from autotune.laws.fit_table import fit_law
+from autotune.laws.fits import LossFit
 from search_spaces.errors import InvalidInputError, Problem
 from trials.tasks.pocket.language_models import BUDGETS, SIZES, ScaleRun, Size, Tokens, read_tokens, run_size
 
@@ -23,16 +23,18 @@ _POLL_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class ExtrapolationCheck:
-    """What the law of the smaller models said of the largest, and what came.
+    """A law of the smaller models, and its prediction for the largest model.
 
     Args:
         law: fitted without any run of the largest model.
-        largest: the largest model's longest run.
-        foretold, low, high: the law's loss there, and its interval.
-        level: the interval's probability.
+        largest: the longest run of the largest model.
+        predicted: the loss of that run according to the law.
+        low: the low end of the prediction's interval.
+        high: the high end of the prediction's interval.
+        level: the probability of the interval.
     """
 
-    law: LossAnswer
+    law: LossFit
     largest: ScaleRun
     predicted: float
     low: float
@@ -41,26 +43,28 @@ class ExtrapolationCheck:
 
     @property
     def error(self) -> float:
-        """Relative: positive where the law said too much."""
+        """The relative error of the prediction, positive if it is too high."""
         return self.predicted / self.largest.loss - 1.0
 
     @property
-    def within(self) -> bool:
+    def is_within(self) -> bool:
+        """Whether the measured loss is inside the interval."""
         return self.low <= self.largest.loss <= self.high
 
     def as_json(self) -> dict[str, Any]:
+        """Return the check as values that JSON can represent."""
         predicted = {"value": self.predicted, "low": self.low, "high": self.high, "level": self.level}
         return {
             "law": self.law.as_json(),
             "largest": asdict(self.largest),
             "predicted": predicted,
             "error": self.error,
-            "within": self.within,
+            "is_within": self.is_within,
         }
 
 
 def plan(sizes: Sequence[Size] = SIZES, budgets: Sequence[int] = BUDGETS) -> dict[Size, tuple[int, ...]]:
-    """The budgets of each size: all of them, of the largest size the last one alone."""
+    """Return the token budgets of each model size: all of them, and for the largest size only the last one."""
     *smaller, largest = sizes
     return {**dict.fromkeys(smaller, tuple(budgets)), largest: (budgets[-1],)}
 
@@ -73,17 +77,20 @@ def run_scale_sweep(
     tokens: Tokens | None = None,
     on_point: Callable[[ScaleRun], None] = lambda run: None,
 ) -> pd.DataFrame:
-    """Train what `out` does not hold yet; every finished point is written at once. A row a run, as `ScaleRun`.
+    """Train the runs that `out` does not hold yet, and append every run to it as soon as it is finished.
 
     Args:
-        out: a csv file, which is made or gone on with.
-        plan: the budgets of each size, in tokens.
-        workers: processes, one thread each. The largest sizes begin first.
-        tokens: the text; by default the docstrings found here, which take half a minute to read.
-        on_point: called with each point, those that were there first.
+        out: a csv file with the columns of `ScaleRun`; it is created if it does not exist.
+        plan: the budgets of each model size, in tokens.
+        workers: worker processes, with one thread each. The largest sizes start first.
+        tokens: the text; by default the docstrings of the installed packages, which take half a minute to read.
+        on_point: called with each run, first with those that `out` already held.
+
+    Returns:
+        One row per run, with the columns of `ScaleRun`, sorted by parameters and tokens.
 
     Raises:
-        InvalidInputError: the file holds something else, or the text is too short for the budgets.
+        InvalidInputError: the file has other columns, or the text is too short for the budgets.
     """
     done = _read(out)
     for run in done:
@@ -98,8 +105,10 @@ def run_scale_sweep(
         tokens = tokens or read_tokens()
         longest, there = max(max(budgets) for budgets in missing.values()), len(tokens.train)
         if longest > there:
-            what = f"{longest:,} tokens are asked for, and the docstrings found here have {there:,}"
-            fix = "Ask for fewer (--quick does), or install more packages."
+            what = (
+                f"{longest:,} tokens are needed, and the docstrings of the installed packages have {there:,}"
+            )
+            fix = "Add --quick, which needs fewer, or install more packages."
             raise InvalidInputError(Problem("budgets", what, fix))
         _train_all(out, missing, tokens, workers, have, on_point)
     frame = pd.DataFrame([asdict(run) for run in _read(out)])
@@ -107,24 +116,25 @@ def run_scale_sweep(
 
 
 def check_largest(frame: pd.DataFrame, law: str = "auto", level: float = 0.8) -> ExtrapolationCheck:
-    """Fit a law to all models but the largest and ask it for the largest one's longest run.
+    """Fit a law to all models but the largest, and predict the longest run of the largest.
 
     Args:
-        law: a name in `autotune.laws.fit_table.LAWS`; "auto" takes the one that best predicts the largest budgets of
-            the smaller models.
+        frame: one row per run, as `run_scale_sweep` returns.
+        law: one of `autotune.laws.fit_table.LAWS`; `auto` picks the one that best predicts the largest budgets of the
+            smaller models.
+        level: the probability of the interval.
 
     Raises:
-        InvalidInputError: too few points to fit the law.
+        InvalidInputError: there are too few points to fit the law.
     """
     largest = frame.sort_values(["params", "tokens"]).iloc[-1]
     smaller = frame[frame["params"] < largest["params"]]
-    found = answer(smaller, law, {"params": "params", "tokens": "tokens", "loss": "loss"}, insist=True)
-    assert isinstance(found, LossAnswer)
-    said = found.choice.predict(np.array([[largest[role] for role in found.roles]], dtype=float), level)
+    columns = {role: role for role in ("params", "tokens", "loss")}
+    fit = fit_law(smaller, law, columns, force_law=True)
+    assert isinstance(fit, LossFit)
+    loss = fit.predict({role: float(largest[role]) for role in fit.roles}, level).loss
     run = ScaleRun(**{field.name: _plain(largest[field.name]) for field in fields(ScaleRun)})
-    return ExtrapolationCheck(
-        found, run, float(said.value[0]), float(said.low[0]), float(said.high[0]), level
-    )
+    return ExtrapolationCheck(fit, run, loss.value, loss.low, loss.high, level)
 
 
 def _train_all(
@@ -166,7 +176,7 @@ def _write_points(
         except Empty:
             return
         if (run.width, run.layers, run.tokens) in have:
-            continue  # a size that was cut off begins anew, and what it had is the same again
+            continue  # a size that was interrupted starts again and repeats its finished runs exactly
         have.add((run.width, run.layers, run.tokens))
         pd.DataFrame([asdict(run)]).to_csv(out, mode="a", header=not out.exists(), index=False)
         on_point(run)
@@ -179,17 +189,18 @@ def _read(out: Path) -> list[ScaleRun]:
     frame = pd.read_csv(out)
     names = [field.name for field in fields(ScaleRun)]
     if list(frame.columns) != names:
-        what = f"its columns are {', '.join(map(str, frame.columns))}, not those of a scale sweep"
-        raise InvalidInputError(Problem(str(out), what, "Name another file."))
+        what = f"its columns are {', '.join(map(str, frame.columns))}, not those of a scaling experiment"
+        raise InvalidInputError(Problem(str(out), what, "Give another file with --out."))
     return [ScaleRun(**{name: _plain(row[name]) for name in names}) for _, row in frame.iterrows()]
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: float) -> Any:
+    """Return a number of a table as a Python number, whole ones as integers."""
     number = float(value)
     return int(number) if number.is_integer() and number >= 1 else number
 
 
 def _train(size: Size, budgets: tuple[int, ...], tokens: Tokens, queue: Queue[ScaleRun]) -> None:
-    """Train one size in a worker process; each finished point is put into the queue."""
+    """Train one model size in a worker process, and put every finished run in the queue."""
     for run in run_size(size, budgets, tokens):
         queue.put(run)

@@ -1,4 +1,4 @@
-"""What a probe foretells, in the words of the terminal and the report."""
+"""Texts of a probe's forecast, for the terminal and the report."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import shlex
 from collections.abc import Sequence
 
 from autotune.formatting.units import label, quantity, si
-from autotune.probe.excluded_points import Missing
+from autotune.probe.excluded_points import ExcludedPoint
 from autotune.probe.forecast import FACTORS, BaseForecast, Expected, ProbeForecast, Swap
 from autotune.results.sweep_tables import SweepTables
 from surrogates.laws import FEWEST_POINTS
 
 
 def expected_text(score: str, expected: Expected) -> str:
-    """`81.6 % (79.9 % to 83.2 %)`, worst end first, or what was measured alone."""
+    """Return a predicted score as `81.6 % (79.9 % to 83.2 %)`, worst end first, and a measured score alone."""
     value = quantity(score, expected.value)
     if expected.measured:
         return value
@@ -23,8 +23,8 @@ def expected_text(score: str, expected: Expected) -> str:
     return f"{value} ({worst} to {best})"
 
 
-def order_words(base: BaseForecast) -> str:
-    """Whether the better of two neighbors on the front is expected to stay the better."""
+def order_text(base: BaseForecast) -> str:
+    """Return whether the better of two neighbors on the front is expected to remain the better one."""
     return " ".join(
         f"With {factor:g} × the data {_order(swaps)}."
         for factor, swaps in zip(FACTORS, base.swaps, strict=True)
@@ -34,49 +34,49 @@ def order_words(base: BaseForecast) -> str:
 
 def _order(swaps: Sequence[Swap]) -> str:
     if not swaps:
-        return "the order along the front is expected to hold"
+        return "the order along the front is expected to remain"
     pairs = [f"{swap.cheaper} and {swap.dearer} ({100 * swap.chance:.0f} %)" for swap in swaps]
-    return f"these neighbors along the front may change places: {', '.join(pairs)}"
+    return f"these neighbors along the front may swap (probability): {', '.join(pairs)}"
 
 
-def rule_words(base: BaseForecast) -> str:
-    """How the curves were carried on, and how that did inside them."""
+def method_text(base: BaseForecast) -> str:
+    """Return how the curves were extrapolated, and the error of that method within the measured curves."""
     test = base.backtest
     used, *others = [f"{100 * off:.1f} %" for off in test.values()]
     rules = [f"the {name} {off}" for name, off in zip(list(test)[1:], others, strict=True)]
     return (
-        f"Carried on by {base.rule}: within the curves it was {used} off on average (of the distance from the best "
-        f"possible score), {', '.join(rules)}."
+        f"Extrapolated by {base.rule}. Mean error when predicting measured points from earlier ones, relative to the "
+        f"distance from the best possible score: {used}; {', '.join(rules)}."
     )
 
 
 def no_forecast(results: SweepTables) -> str:
-    """What it takes to foretell anything."""
+    """Return why there is no forecast, and the command that makes one."""
     command = f"autotune probe {shlex.quote(str(results.folder))}"
-    few = "was trained on parts of the data"
+    few = "was trained on shares of the data"
     if not (results.probes.empty and results.failed_probes.empty):
         few = f"has a score on {FEWEST_POINTS} shares of the data yet"
-    return f"No point {few}, so nothing can be foretold. Run {command} for that."
+    return f"No point {few}, so there is no forecast. Run: {command}"
 
 
-def missing_words(gaps: Sequence[Missing]) -> str:
-    """The points that an outlook leaves out, and why; empty where it has all that were probed."""
-    said = "; ".join(f"trial {gap.trial} on {gap.model} ({gap.why})" for gap in gaps)
-    return f"Left out: {said}." if said else ""
+def exclusions_text(excluded: Sequence[ExcludedPoint]) -> str:
+    """Return the points that a forecast excludes, with the reasons; empty if it excludes none."""
+    points = "; ".join(f"trial {point.trial} on {point.model} ({point.reason})" for point in excluded)
+    return f"Left out: {points}." if points else ""
 
 
 def base_title(found: ProbeForecast, base: BaseForecast) -> str:
-    """Which base and what is foretold of it."""
+    """Return the title of the table of a base model."""
     return f"{label(found.score)} of {base.model} ({si(base.params)} parameters), {100 * found.level:.0f} % intervals"
 
 
 def columns(base: BaseForecast) -> list[str]:
-    """The headings of the table of a base."""
+    """Return the headings of the table of a base model."""
     return ["Trial", f"{base.examples:,} examples", *(f"{factor:g} × the data" for factor in FACTORS)]
 
 
 def rows(found: ProbeForecast, base: BaseForecast) -> list[list[str]]:
-    """The cells of the table of a base, a row a point."""
+    """Return the cells of the table of a base model, one row per point."""
     return [
         [str(point.trial), *(expected_text(found.score, each) for each in (point.now, *point.later))]
         for point in base.points

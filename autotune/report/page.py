@@ -25,7 +25,7 @@ from autotune.figures.style import TITLE_ROOM
 from autotune.figures.trial_points import count_by_status
 from autotune.formatting.units import label, percent, within_sentence
 from autotune.probe import text as forecast_text
-from autotune.probe.excluded_points import missing
+from autotune.probe.excluded_points import excluded_points
 from autotune.probe.forecast import ProbeForecast, forecast
 from autotune.report.front_rows import point_columns, point_rows
 from autotune.report.headline import headline, mean_selection_bias, summary
@@ -93,7 +93,7 @@ def report_html(results: SweepTables) -> str:
         figures=[figure_block(entry, results) for entry in FIGURES],
         ladder=results.ladder,
         forecast=forecast_tables(predicted),
-        forecast_missing=forecast_text.missing_words(missing(results, predicted)),
+        forecast_missing=forecast_text.exclusions_text(excluded_points(results, predicted)),
         ladder_used=percent(results.ladder.used) if results.ladder else "",
         failures=failure_rows(results),
         statuses=count_by_status(results),
@@ -119,7 +119,7 @@ def forecast_tables(found: ProbeForecast | None) -> list[dict[str, Any]]:
             "title": forecast_text.base_title(found, base),
             "columns": forecast_text.columns(base),
             "rows": forecast_text.rows(found, base),
-            "words": f"{forecast_text.order_words(base)} {forecast_text.rule_words(base)}",
+            "words": f"{forecast_text.order_text(base)} {forecast_text.method_text(base)}",
         }
         for base in found.bases
     ]

@@ -19,11 +19,14 @@ from typer.testing import CliRunner, Result
 
 from autotune.cli.app import QUIETING, app
 from autotune.cli.status import budget_used, finished, overview, overview_json
+from autotune.cli.terminal import EXIT_INTERNAL_ERROR
 from autotune.engine.events import Listener, Progress
+from autotune.ledger.ledger import LedgerError
 from autotune.results.sweep_tables import SweepTables
 from autotune.sweep.schema import Sweep, dump_sweep, load_sweep
 from search_spaces.errors import InvalidInputError, Problem
 from tests.support.synthetic import synthetic_results
+from trials.execution.errors import ExecutorError
 
 COMMANDS = ("run", "resume", "status", "report", "export", "train", "probe", "init", "spaces", "cost")
 
@@ -43,10 +46,7 @@ class Engine:
         self.then: Callable[[Path], None] = lambda folder: None
         module = ModuleType("autotune.engine.sweep_run")
         self.interrupted = type("SweepInterruptedError", (Exception,), {})
-        self.failed = type("SearchFailedError", (RuntimeError,), {})
-        vars(module).update(
-            run_sweep=self.run, SweepInterruptedError=self.interrupted, SearchFailedError=self.failed
-        )
+        vars(module).update(run_sweep=self.run, SweepInterruptedError=self.interrupted)
         monkeypatch.setitem(sys.modules, "autotune.engine.sweep_run", module)
 
     def run(self, sweep: Sweep, folder: Path, listener: Listener) -> SweepTables:
@@ -126,7 +126,7 @@ def test_ctrl_c_while_loading(engine: Engine) -> None:
     engine.then = stop
     result = invoke("run", "quickstart")
     assert result.exit_code == 130
-    assert "Begin again with: autotune run quickstart" in result.stderr
+    assert "Start again with: autotune run quickstart" in result.stderr
 
 
 # --- errors
@@ -139,7 +139,7 @@ def test_problems_are_a_list_on_stderr(engine: Engine, tmp_path: Path) -> None:
     result = invoke("run", "bad.yaml")
     assert result.exit_code == 2
     assert result.stdout == ""
-    assert result.stderr.startswith("4 things are wrong:")
+    assert result.stderr.startswith("4 errors in bad.yaml:")
     assert "• modle: unknown key\n    → Did you mean 'model'?" in result.stderr
     assert "• budget.trials: 0 is out of range\n    → It must be at least 1." in result.stderr
     assert engine.calls == []
@@ -153,38 +153,54 @@ def test_square_brackets_survive(engine: Engine) -> None:
     engine.then = refuse
     result = invoke("run", "quickstart")
     assert "objectives[1].max: [bold] is not a number" in result.stderr
-    assert result.stderr.startswith("One thing is wrong:")
+    assert result.stderr.startswith("1 error in quickstart:")
 
 
-def test_other_errors_are_one_line_unless_verbose(engine: Engine) -> None:
+@pytest.mark.parametrize("error", [ValueError("no such luck"), KeyError("x"), AssertionError()])
+def test_a_defect_of_autotune_is_not_reported_as_the_users_error(engine: Engine, error: Exception) -> None:
+    def break_down(folder: Path) -> None:
+        raise error
+
+    engine.then = break_down
+    result = invoke("run", "quickstart")
+    assert result.exit_code == EXIT_INTERNAL_ERROR
+    assert result.stderr.startswith(f"Internal error: {type(error).__name__}: ")
+    assert "test_app.py, line " in result.stderr
+    assert "autotune --verbose run ..." in result.stderr
+    assert "Traceback" not in result.output
+    loud = invoke("--verbose", "run", "quickstart")
+    assert loud.exit_code == EXIT_INTERNAL_ERROR
+    assert "Traceback" in loud.stderr
+    assert "in break_down" in loud.stderr
+
+
+def test_the_traceback_of_invalid_input_is_shown_when_verbose(engine: Engine) -> None:
     def refuse(folder: Path) -> None:
-        raise ValueError("seed: no such luck")
+        raise InvalidInputError(Problem("seed", "is odd", "Write an even one."))
 
     engine.then = refuse
-    result = invoke("run", "quickstart")
-    assert (result.exit_code, result.stderr) == (2, "Error: seed: no such luck\n")
+    assert "Traceback" not in invoke("run", "quickstart").stderr
     loud = invoke("--verbose", "run", "quickstart")
-    assert isinstance(loud.exception, ValueError)
+    assert loud.exit_code == 2
+    assert "Traceback" in loud.stderr
+    assert "• seed: is odd" in loud.stderr
 
 
-@pytest.mark.parametrize("kind", ["LedgerError", "SearchFailedError"])
-def test_failures_end_with_one(engine: Engine, kind: str) -> None:
-    from autotune.ledger.ledger import LedgerError
+def test_an_option_that_cannot_be_parsed_is_reported_by_typer(engine: Engine) -> None:
+    result = invoke("run", "quickstart", "--trials", "many")
+    assert result.exit_code == 2
+    assert "--trials" in result.stderr
+    assert "Internal error" not in result.stderr
 
+
+@pytest.mark.parametrize("kind", [LedgerError, ExecutorError, OSError])
+def test_failures_end_with_one(engine: Engine, kind: type[Exception]) -> None:
     def fail(folder: Path) -> None:
-        raise {"LedgerError": LedgerError, "SearchFailedError": engine.failed}[kind]("the disk is full")
+        raise kind("the disk is full")
 
     engine.then = fail
     result = invoke("run", "quickstart")
     assert (result.exit_code, result.stderr) == (1, "Error: the disk is full\n")
-
-
-def test_a_bug_is_not_hidden(engine: Engine) -> None:
-    def break_down(folder: Path) -> None:
-        raise KeyError("x")
-
-    engine.then = break_down
-    assert isinstance(invoke("run", "quickstart").exception, KeyError)
 
 
 @pytest.mark.parametrize("command", ["resume", "status", "report"])

@@ -13,8 +13,9 @@ from typer.testing import CliRunner, Result
 
 from autotune.cli.app import QUIETING, app
 from autotune.cli.law import LawName
-from autotune.figures.scaling_laws import law_view, plot_answer, plot_forecast, plot_trend, plot_valley
-from autotune.laws.fit_table import LAWS, LossAnswer, StepAnswer, answer, read_table, target_of
+from autotune.figures.scaling_laws import law_view, plot_fit, plot_forecast, plot_trend, plot_valley
+from autotune.laws.fit_table import LAWS, fit_law, read_columns, read_table, target_of
+from autotune.laws.fits import LossFit, StepFit
 from autotune.results import sweep_tables as results_module
 from search_spaces.errors import InvalidInputError
 from surrogates.laws import extrapolate, trends_along
@@ -91,7 +92,7 @@ def test_a_fit_in_json() -> None:
         "chinchilla", "joint", "last three points' slope", "last value",
     }  # fmt: skip
     assert found["outliers"] == []
-    assert set(found["measure_next"][0]["scales"]) == {"params", "tokens"}
+    assert set(found["next_runs"][0]["scales"]) == {"params", "tokens"}
     assert "plotly" in Path("law.html").read_text(encoding="utf-8")
 
 
@@ -122,10 +123,19 @@ def test_columns_by_option() -> None:
     two_scales().set_axis(["width", "seen", "nats"], axis=1).to_csv("points.csv", index=False)
     refused = law("fit", "points.csv")
     assert refused.exit_code == 2
-    assert "--tokens, --params, --steps or --flops COLUMN" in refused.output
-    options = ("--params", "width", "--tokens", "seen", "--loss", "nats")
+    assert "--column tokens=COLUMN" in refused.output
+    options = ("--column", "params=width", "--column", "tokens=seen", "--column", "loss=nats")
     assert said("fit", "points.csv", *options)["law"] == "chinchilla"
-    assert "there is no column 'wide'" in law("fit", "points.csv", "--params", "wide").output
+    assert "there is no column 'wide'" in law("fit", "points.csv", "--column", "params=wide").output
+
+
+def test_columns_that_cannot_be_read() -> None:
+    assert read_columns(["unique-tokens = seen", "loss=nats"]) == {"unique_tokens": "seen", "loss": "nats"}
+    with pytest.raises(InvalidInputError) as caught:
+        read_columns(["parms=width", "tokens"])
+    message = str(caught.value)
+    assert "'parms' is not a role. Did you mean 'params'?" in message
+    assert "'tokens' names no column. Write tokens=COLUMN" in message
 
 
 def test_fine_tuning_data_are_rectified() -> None:
@@ -146,7 +156,7 @@ def test_a_rule_that_is_better_predicts_and_says_so() -> None:
     assert found["coefficients"] == {}
     assert found["formula"] is None
     assert "no law is used" in found["verdict"]
-    assert said("fit", "points.csv", "--law", "power", "--insist")["law"] in ("power", "pure-power")
+    assert said("fit", "points.csv", "--law", "power", "--force-law")["law"] in ("power", "pure-power")
     loss = said("predict", "points.csv", "--law", "power", "--at", "steps=1M")["loss"]
     assert loss["low"] < 1.5 < loss["high"]
 
@@ -156,7 +166,7 @@ def test_a_step_law() -> None:
     found = said("fit", "points.csv")
     assert found["law"] == "step"
     assert found["optima"]["learning_rate"]["params"]["value"] == pytest.approx(-0.5, abs=0.01)
-    assert found["best_at_the_edge"] == {"learning_rate": 0, "batch": 0}
+    assert found["optima_at_grid_edge"] == {"learning_rate": 0, "batch": 0}
     best = said("predict", "points.csv", "--at", "params=6.4B,tokens=20B")["optima"]
     assert best["learning_rate"]["value"] == pytest.approx(20 * 6.4e9**-0.5, rel=0.02)
     low, high = best["learning_rate"]["plateau"]
@@ -166,8 +176,8 @@ def test_a_step_law() -> None:
 
 
 def test_a_grid_at_one_size_leaves_its_exponent_out() -> None:
-    found = answer(grid((4e8,)), "step", {})
-    assert isinstance(found, StepAnswer)
+    found = fit_law(grid((4e8,)), "step")
+    assert isinstance(found, StepFit)
     assert found.law.scales == ("tokens",)
 
 
@@ -185,33 +195,33 @@ def test_targets() -> None:
 
 def test_laws_that_do_not_suit_the_table() -> None:
     with pytest.raises(InvalidInputError, match="is not a law"):
-        answer(two_scales(), "chinchila", {})
+        fit_law(two_scales(), "chinchila")
     with pytest.raises(InvalidInputError, match="both vary"):
-        answer(two_scales(), "power", {})
+        fit_law(two_scales(), "power")
     with pytest.raises(InvalidInputError, match=r"Measure at examples = .* next"):
-        answer(fine_tuning().assign(examples=100.0), "rectified", {})
+        fit_law(fine_tuning().assign(examples=100.0), "rectified")
 
 
 def test_bands_hold_the_law(tmp_path: Path) -> None:
     for frame, lines in ((two_scales(), 4), (fine_tuning(), 1), (a_floor(), 1)):
-        found = answer(frame, "auto", {})
-        assert isinstance(found, LossAnswer)
+        found = fit_law(frame, "auto")
+        assert isinstance(found, LossFit)
         view = law_view(found)
         assert view["line"].nunique() == lines
         assert (view["low"] < view["value"]).all()
         assert (view["value"] < view["high"]).all()
-        figure = plot_answer(found)
+        figure = plot_fit(found)
         drawn = [trace for trace in figure.data if trace.name == "measured"]
         assert sum(len(trace.x) for trace in drawn) == len(frame)
         assert sum(trace.fill == "toself" for trace in figure.data) == lines
 
 
 def test_the_valley_and_the_other_figures() -> None:
-    found = answer(grid(), "auto", {})
-    assert isinstance(found, StepAnswer)
-    assert {trace.type for trace in plot_answer(found).data} == {"heatmap", "contour"}
-    alone = answer(grid().drop(columns="batch_size").query("tokens == 2e9"), "step", {})
-    assert isinstance(alone, StepAnswer)
+    found = fit_law(grid(), "auto")
+    assert isinstance(found, StepFit)
+    assert {trace.type for trace in plot_fit(found).data} == {"heatmap", "contour"}
+    alone = fit_law(grid().drop(columns="batch_size").query("tokens == 2e9"), "step")
+    assert isinstance(alone, StepFit)
     valley = plot_valley(alone, {"params": 4e8})
     cost = np.array(valley.data[0].y)
     assert cost.argmin() == pytest.approx(30, abs=1)
@@ -233,8 +243,8 @@ def test_trends_of_a_sweep(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     monkeypatch.setattr(results_module, "read_tables", lambda folder: made)
     shown = law("trends", str(tmp_path))
     assert shown.exit_code == 0, shown.output
-    assert f"along the front, over {made.objectives[1].name}" in shown.output
-    assert "Left out, as they cost nothing: 1" in shown.output
+    assert f"hyperparameters along the front, over {made.objectives[1].name}" in shown.output
+    assert "Points of cost 0, left out: 1" in shown.output
     found = json.loads(law("trends", str(tmp_path), "--json").output)
     assert found
     assert all(0 <= trend["probability"] <= 1 and trend["name"].startswith("param.") for trend in found)

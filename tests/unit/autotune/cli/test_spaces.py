@@ -327,7 +327,7 @@ def test_mistakes_are_told_apart(arguments: tuple[str, ...], where: str, what: s
     result = invoke(*arguments)
     assert result.exit_code == 2
     assert result.stdout == ""
-    assert result.stderr.startswith("One thing is wrong:")
+    assert result.stderr.startswith("1 error:")
     assert f"• {where}" in result.stderr
     assert what in result.stderr
     assert "→ " in result.stderr

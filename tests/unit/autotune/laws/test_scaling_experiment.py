@@ -12,7 +12,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from autotune.cli import app
+from autotune.cli.app import app
 from autotune.laws import scaling_experiment as experiment
 from autotune.laws.scaling_experiment import check_largest, plan, run_scale_sweep
 from search_spaces.errors import InvalidInputError
@@ -97,10 +97,10 @@ def test_points_are_kept_and_gone_on_with(text: Tokens, both: list[ScaleRun], tm
 
 
 def test_what_a_worker_cannot_do_and_files_of_other_things(text: Tokens, tmp_path: Path) -> None:
-    with pytest.raises(InvalidInputError, match="tokens are asked for"):
+    with pytest.raises(InvalidInputError, match="tokens are needed"):
         run_scale_sweep(tmp_path / "points.csv", {SMALL: (10**9,)}, workers=1, tokens=text)
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(InvalidInputError, match="not those of a scale sweep"):
+    with pytest.raises(InvalidInputError, match="not those of a scaling experiment"):
         run_scale_sweep(tmp_path / "other.csv", {SMALL: BUDGETS}, tokens=text)
 
 
@@ -113,14 +113,14 @@ def points(largest: float) -> pd.DataFrame:
     return frame.assign(flops=1e12, learning_rate=1e-3, width=32, layers=2, seconds=1.0)
 
 
-def test_the_largest_model_is_foretold_by_the_others_alone() -> None:
+def test_the_largest_model_is_predicted_from_the_others() -> None:
     truth = 2.0 + 60 / 5e6**0.4 + 900 / 1048576**0.5
     found = check_largest(points(truth))
     assert found.error == pytest.approx(0.0, abs=1e-3)
     assert found.low <= found.predicted <= found.high
     wrong = check_largest(points(1.5 * truth))
     assert (wrong.predicted, wrong.low, wrong.high) == (found.predicted, found.low, found.high)
-    assert not wrong.within
+    assert not wrong.is_within
     assert wrong.error == pytest.approx(1 / 1.5 - 1, abs=1e-3)
 
 
@@ -130,7 +130,7 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(experiment, "run_scale_sweep", lambda out, wanted, **_: points(truth))
     ran = CliRunner().invoke(app, ["law", "sweep", "--out", str(tmp_path / "p.csv")])
     assert ran.exit_code == 0, ran.output
-    assert "The largest, 5.00 M parameters on 1,049 k tokens, was foretold at" in ran.stdout
+    assert "The largest model, 5.00 M parameters on 1,049 k tokens: predicted loss" in ran.stdout
     ran = CliRunner().invoke(app, ["law", "sweep", "--quick", "--json"])
     said = json.loads(ran.stdout)
     assert said["law"]["law"] == "chinchilla"

@@ -18,11 +18,11 @@ from autotune.cli import probe
 from autotune.cli.app import QUIETING, app
 from autotune.engine.sweep_run import run_sweep
 from autotune.figures.forecast import plot_probe_forecast
-from autotune.probe.excluded_points import missing
+from autotune.probe.excluded_points import excluded_points
 from autotune.probe.forecast import FACTORS, Curves, forecast
 from autotune.probe.runner import RATES, missing_probes, plan_probe, run_probe
 from autotune.probe.runner import SHARES as USUAL_SHARES
-from autotune.probe.text import expected_text, missing_words, order_words
+from autotune.probe.text import exclusions_text, expected_text, order_text
 from autotune.report.page import report_html
 from autotune.results.probe_runs import ProbeRun
 from autotune.results.selection import pick_trial
@@ -168,7 +168,7 @@ def test_the_command_plans_runs_and_tells(searched: Path, tmp_path: Path) -> Non
     options = [str(folder), "--points", "best", "--shares", "25%,0.4,1/2,0.7,1", "--rates", "1"]
     planned = CliRunner().invoke(app, ["probe", *options, "--plan"])
     assert planned.exit_code == 0, planned.output
-    assert "5 of 5 runs are to be done, as much training as 2.8 trials" in planned.output
+    assert "5 of 5 runs are missing; they cost as much training as 2.8 trials" in planned.output
     assert read_tables(folder).probes.empty
     done = CliRunner().invoke(app, ["probe", *options])
     assert done.exit_code == 0, done.output
@@ -251,10 +251,10 @@ def test_batch_sizes_are_multiples_of_the_points_own(
 
 def test_the_command_says_the_plans_own_defaults() -> None:
     assert probe._numbers("--rates", inspect.signature(probe.probe).parameters["rates"].default) == RATES
-    assert probe._numbers("--shares", probe._SHARES) == pytest.approx(USUAL_SHARES, abs=0.005)
+    assert probe._numbers("--shares", probe.DEFAULT_SHARES) == pytest.approx(USUAL_SHARES, abs=0.005)
 
 
-# --- what it foretells
+# --- the forecast
 
 
 def with_probes(folder: Path, errors: dict[int, tuple[float, float]], noise: float = 0.0) -> SweepTables:
@@ -291,7 +291,7 @@ def test_scores_are_carried_on_through_their_distance_from_the_best(tmp_path: Pa
             assert each.value == pytest.approx(1.0 - level * factor**-slope, abs=1e-3)
             assert each.worst <= each.value <= each.best <= 1.0
     assert base.swaps == ((), ())
-    assert order_words(base).startswith("With 2 × the data the order along the front is expected to hold.")
+    assert order_text(base).startswith("With 2 × the data the order along the front is expected to remain.")
     assert expected_text("accuracy", base.points[0].now).startswith("60.0")
 
 
@@ -317,7 +317,7 @@ def test_neighbors_that_may_change_places_are_named(tmp_path: Path) -> None:
     later = found.bases[0].swaps[1]
     assert [(swap.cheaper, swap.dearer) for swap in later] == [(first, second)]
     assert later[0].chance > 0.9
-    assert f"may change places: {first} and {second}" in order_words(found.bases[0])
+    assert f"may swap (probability): {first} and {second}" in order_text(found.bases[0])
 
 
 def test_the_chance_of_changing_places_is_that_of_two_normal_forecasts(tmp_path: Path) -> None:
@@ -375,15 +375,15 @@ def test_a_share_that_half_of_the_points_lack_is_left_out_and_a_perfect_score_is
     assert [point.now.value for point in found.bases[0].points] == pytest.approx([0.999, 0.999])
 
 
-def test_points_without_a_whole_curve_are_named(tmp_path: Path) -> None:
+def test_points_without_a_complete_curve_are_named(tmp_path: Path) -> None:
     one, two, three = cheapest(synthetic_results(tmp_path), 3)
     results = with_probes(tmp_path, {one: (0.4, 0.1), two: (0.3, 0.2), three: (0.2, 0.3)})
-    assert missing(results, forecast(results)) == []
-    assert missing_words([]) == ""
+    assert excluded_points(results, forecast(results)) == []
+    assert exclusions_text([]) == ""
     table, own = results.probes, results.sweep.model.name
     gone = (table["trial"] == two) & table["examples"].isin([250, 500])
     gappy = replace(results, probes=table[~gone])
-    assert missing_words(missing(gappy, forecast(gappy))) == (
+    assert exclusions_text(excluded_points(gappy, forecast(gappy))) == (
         f"Left out: trial {two} on {own} (it has no score on 250, 500 examples yet)."
     )
     failed = table[gone & (table["examples"] == 500)].assign(error="MemoryError: too large\nat line 1")
@@ -396,15 +396,15 @@ def test_points_without_a_whole_curve_are_named(tmp_path: Path) -> None:
     ]
     harmless = pd.concat(apart).assign(error="of no account")
     unlucky = replace(gappy, failed_probes=pd.concat([harmless, elsewhere, failed]))
-    assert [(gap.trial, gap.model, gap.why) for gap in missing(unlucky, forecast(unlucky))] == [
+    assert [(gap.trial, gap.model, gap.reason) for gap in excluded_points(unlucky, forecast(unlucky))] == [
         (two, own, "its run on 500 examples failed: MemoryError: too large"),
         (three, "other", "its run on 125 examples failed: MemoryError: too large"),
     ]
     few = replace(results, probes=table[table["examples"] > 400])
     assert forecast(few) is None
-    assert [gap.trial for gap in missing(few, None)] == sorted([one, two, three])
-    assert "(it has a score on 3 shares of the data, and a curve needs 5)" in missing_words(
-        missing(few, None)
+    assert [gap.trial for gap in excluded_points(few, None)] == sorted([one, two, three])
+    assert "(it has a score on 3 shares of the data, and a forecast needs 5)" in exclusions_text(
+        excluded_points(few, None)
     )
     assert "No point has a score on 5 shares of the data yet" in report_html(few)
     apart = [
@@ -414,20 +414,20 @@ def test_points_without_a_whole_curve_are_named(tmp_path: Path) -> None:
         ),
     ]
     strange = replace(results, probes=pd.concat(apart))
-    assert {gap.why for gap in missing(strange, forecast(strange))} == {
-        "it has too few shares of the data in common with the other points"
+    assert {gap.reason for gap in excluded_points(strange, forecast(strange))} == {
+        "it shares too few numbers of examples with the other points"
     }
 
 
-def test_the_report_says_how_to_get_an_outlook_and_then_shows_it(tmp_path: Path) -> None:
+def test_the_report_tells_how_to_get_a_forecast_and_shows_it(tmp_path: Path) -> None:
     bare = synthetic_results(tmp_path, probed=False)
     assert forecast(bare) is None
-    assert f"Run autotune probe {bare.folder}" in report_html(bare)
+    assert f"Run: autotune probe {bare.folder}" in report_html(bare)
     first, second = cheapest(bare, 2)
     results = with_probes(tmp_path, {first: (0.4, 0.1), second: (0.2, 0.3)})
     page = report_html(results)
     assert "1,000 examples" in page
-    assert "the order along the front is expected to hold" in page
+    assert "the order along the front is expected to remain" in page
     figure = plot_probe_forecast(results)
     measured = [trace for trace in figure.data if trace.mode == "lines+markers"]
     assert len(measured) == 2

@@ -1,0 +1,110 @@
+"""`autotune report`, `export` and `train`: what a finished sweep is used for."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from autotune.cli import terminal
+from autotune.cli.parameters import Folder
+
+
+def report(folder: Folder) -> None:
+    """Regenerate report.html, front.csv and trials.parquet from the study of a sweep.
+
+    \\b[dim]$[/] autotune report sweeps/quickstart
+    """
+    from autotune.report.page import write_report
+    from autotune.results.sweep_tables import read_tables
+    from autotune.results.tables import write_tables
+
+    results = read_tables(folder)
+    for path in (*write_tables(results), write_report(results)):
+        typer.echo(path)
+
+
+def export(
+    folder: Folder,
+    to: Annotated[Path, typer.Option(metavar="RUN", help="The folder to write; it must be new or empty.")],
+    pick: Annotated[
+        str, typer.Option(metavar="POINT", help="knee, best, smallest, or the number of a trial.")
+    ] = "knee",
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CONDITION",
+            help="A condition that the point must meet, such as 'trainable_params<=1%'; can be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    scale_to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TARGET",
+            help="Adapt the run to a larger scale: tokens=20M (training tokens), model=NAME, or both, separated by a "
+            "comma. Learning rate and batch size follow the scaling measured by autotune probe.",
+            show_default=False,
+        ),
+    ] = None,
+    law: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="With --scale-to: fit the scaling to this table of finished runs instead of the probe.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Write a training run for one point of the Pareto front.
+
+    The run has an adapter_config.json, training arguments and a short train.py that needs no autotune.
+
+    [bold]knee[/]      the point after which more cost buys little quality
+    [bold]best[/]      the point with the best quality
+    [bold]smallest[/]  the point with the fewest trainable parameters
+
+    With --scale-to, the README of the run lists what was changed for the larger scale, and why.
+
+    \\b[dim]$[/] autotune export sweeps/quickstart --to runs/knee
+    [dim]$[/] autotune export sweeps/quickstart --pick best --where 'trainable_params<=1%' --to runs/best
+    [dim]$[/] autotune export sweeps/quickstart --pick 17 --to runs/17
+    [dim]$[/] autotune export sweeps/reviews --scale-to tokens=20M,model=roberta-large --to runs/large
+    """
+    from autotune.export.run_folder import export_run
+    from autotune.export.scaling import law_of_table, read_target
+    from autotune.laws.fit_table import read_table
+    from autotune.results.sweep_tables import read_tables
+    from search_spaces.errors import InvalidInputError, Problem
+
+    if law is not None and scale_to is None:
+        fix = "Add --scale-to tokens=NUMBER, or remove --law."
+        raise InvalidInputError(Problem("--law", "has no effect without --scale-to", fix))
+    target = None if scale_to is None else read_target(scale_to)
+    table = None if law is None else law_of_table(read_table(law), law.name)
+    written = export_run(read_tables(folder), pick, where or [], to, target, table)
+    typer.echo(f"Wrote {written}. Train it with: autotune train {shlex.quote(str(written))}")
+
+
+def train(
+    folder: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A folder that autotune export wrote.", show_default=False)
+    ],
+) -> None:
+    """Train an exported run on all training data, evaluate it, and save the adapter.
+
+    The command runs RUN/train.py. The adapter loads with peft.PeftModel.from_pretrained.
+
+    \\b[dim]$[/] autotune train runs/knee
+    """
+    from autotune.export.run_folder import train_run
+
+    try:
+        scores = train_run(folder)
+    except RuntimeError as error:  # the output of train.py has the cause
+        terminal.print_error(error)
+        raise typer.Exit(terminal.EXIT_FAILURE) from None
+    for split, metrics in scores.items():
+        typer.echo(f"{split}: " + ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()))

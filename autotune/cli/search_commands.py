@@ -1,0 +1,180 @@
+"""`autotune init`, `run`, `status` and `resume`: from a data file to a finished sweep."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from autotune.cli import terminal
+from autotune.cli.parameters import Folder, Json
+from autotune.cli.terminal import Settings
+
+if TYPE_CHECKING:
+    from autotune.sweep.schema import Sweep
+
+
+class TaskName(StrEnum):
+    """Tasks that a sweep can train."""
+
+    CLASSIFICATION = "sequence-classification"
+    REGRESSION = "regression"
+    CAUSAL_LM = "causal-lm"
+
+
+Trials = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Total number of trials; replaces budget.trials of the sweep.", show_default=False
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the final result only.")]
+
+
+def init(
+    model: Annotated[str, typer.Option(help="A Hugging Face model id, or the folder of a model.")],
+    data: Annotated[
+        Path, typer.Option(metavar="FILE", help="The training data: csv, tsv, json, jsonl or parquet.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The sweep file to write.")] = Path("sweep.yaml"),
+    task: Annotated[
+        TaskName | None, typer.Option(help="The task; by default inferred from the data.", show_default=False)
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the sweep file if it exists.")] = False,
+) -> None:
+    """Write a sweep file for a model and a data file.
+
+    The columns, the task, the metric and the maximum length are inferred from the data. The file explains every line
+    in a comment. Files beside the data named like its validation and test splits are used as such.
+
+    \\b[dim]$[/] autotune init --model roberta-base --data data/train.tsv
+    [dim]$[/] autotune init --model ./gpt2 --data chats.jsonl --task causal-lm --out chats.yaml
+    """
+    from autotune.scaffold.sweep_file import write_scaffold
+
+    scaffold = write_scaffold(model, data, out, task=task.value if task else None, force=force)
+    for note in scaffold.notes:
+        typer.echo(f"· {note}")
+    typer.echo(f"Wrote {out}. Check it, then run: autotune run {shlex.quote(str(out))}")
+
+
+def run(
+    context: typer.Context,
+    sweep: Annotated[
+        str, typer.Argument(metavar="SWEEP", help="A sweep file (YAML), or a built-in sweep: quickstart.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="The folder for all results; by default sweeps/NAME.", show_default=False
+        ),
+    ] = None,
+    trials: Trials = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Replaces the seed of the sweep.", show_default=False)
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Run a sweep: search configurations, confirm the Pareto front, and write a report.
+
+    The folder receives sweep.yaml, study.db, report.html, front.csv and trials.parquet. Ctrl-C stops the sweep after
+    saving its state; [bold]autotune resume[/] continues it.
+
+    \\b[dim]$[/] autotune run quickstart
+    [dim]$[/] autotune run reviews.yaml --trials 60 --out sweeps/reviews-60
+    """
+    from autotune.sweep.schema import load_sweep
+
+    with terminal.problems_in(sweep):
+        loaded = _with_options(load_sweep(sweep), trials, seed)
+        _search(
+            loaded,
+            out or Path("sweeps") / loaded.name,
+            context.obj,
+            quiet=quiet,
+            command=f"autotune run {shlex.quote(sweep)}",
+        )
+
+
+def status(folder: Folder, as_json: Json = False) -> None:
+    """Show the trials, the budget and the Pareto front of a sweep, and the next command to run.
+
+    The sweep may be running in another process.
+
+    \\b[dim]$[/] autotune status sweeps/quickstart
+    [dim]$[/] autotune status sweeps/quickstart --json | jq .front
+    """
+    import json
+
+    from autotune.cli.status import overview, overview_json
+    from autotune.results.sweep_tables import read_tables
+
+    results = read_tables(folder)
+    if as_json:
+        typer.echo(json.dumps(overview_json(results), indent=2))
+    else:
+        terminal.console().print(overview(results))
+
+
+def resume(context: typer.Context, folder: Folder, trials: Trials = None, quiet: Quiet = False) -> None:
+    """Resume a sweep that was interrupted, or extend a finished sweep with --trials.
+
+    No finished trial is lost or repeated. A trial that was running starts again with the same configuration and seed.
+
+    \\b[dim]$[/] autotune resume sweeps/quickstart
+    [dim]$[/] autotune resume sweeps/quickstart --trials 60
+    """
+    from autotune.ledger.ledger import read_sweep
+
+    command = f"autotune resume {shlex.quote(str(folder))}"
+    with terminal.problems_in(str(folder)):
+        loaded = _with_options(read_sweep(folder), trials, None)
+        _search(loaded, folder, context.obj, quiet=quiet, command=command)
+
+
+def _with_options(sweep: Sweep, trials: int | None, seed: int | None) -> Sweep:
+    """Return the sweep with the values that the command line replaces."""
+    changes: dict[str, object] = {}
+    if trials is not None:
+        changes["budget"] = sweep.budget.model_copy(update={"trials": trials})
+    if seed is not None:
+        changes["seed"] = seed
+    return sweep.model_copy(update=changes)
+
+
+def _search(sweep: Sweep, folder: Path, settings: Settings, *, quiet: bool, command: str) -> None:
+    """Run a sweep with a live display; after Ctrl-C, print the command that continues it.
+
+    Args:
+        sweep: the sweep to run.
+        folder: receives the study and all results.
+        settings: whether other libraries may print messages.
+        quiet: print the final result only.
+        command: the command that was given, which starts the sweep again if nothing was saved yet.
+    """
+    console = terminal.console()
+    if not quiet:
+        console.print(f"[dim]Loading libraries ...[/] (results: {folder})", highlight=False)
+    from autotune.cli.live_display import watch
+    from autotune.cli.status import overview
+    from autotune.engine.sweep_run import SweepInterruptedError, run_sweep
+
+    terminal.quiet_optuna(settings)
+    # Cluster schedulers stop a job with SIGTERM, which must save the state like Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with watch(console, quiet=quiet) as listener:
+            results = run_sweep(sweep, folder, listener)
+    except (KeyboardInterrupt, SweepInterruptedError):
+        if (folder / "study.db").is_file():
+            command = f"autotune resume {shlex.quote(str(folder))}"
+            message = f"Stopped. All finished trials are saved. Continue with: {command}"
+        else:
+            message = f"Stopped before the search started. Start again with: {command}"
+        terminal.console(stderr=True).print(message, soft_wrap=True, markup=False)
+        raise typer.Exit(terminal.EXIT_INTERRUPTED) from None
+    console.print(overview(results))
