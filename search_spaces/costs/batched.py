@@ -1,9 +1,9 @@
-"""The costs of many configurations at once: what many have in common is computed once.
+"""The costs of many configurations at once, with equal adapter costs computed once.
 
-A family's cost reads few of a configuration's values, and which ones may depend on those read before. So the
-reads of each new cost are noted, in their order, in a tree: a node is a name, a branch one of its values, a
-leaf a cost. A configuration that takes the same branches has the same cost. Nothing has to be declared, and a
-family from elsewhere is served alike; all it must be is what every cost is, a function of what it reads.
+The cost of a family reads few values of a configuration, and which ones may depend on earlier reads. The reads of
+each new cost are recorded in order in a tree: a node is a parameter name, a branch one of its values, and a leaf a
+cost. A configuration that follows the same branches has the same cost. Families, including plugins, need no
+declaration; their cost must only be a function of the values that it reads.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from search_spaces.parameters.types import Value, adapted_layers, layer_switches
 
 @dataclass(frozen=True, eq=False)
 class CostTable:
-    """The costs of n configurations, each an array of shape [n] in their order; see `costs.Costs`."""
+    """The costs of n configurations, as arrays of shape [n]; see `cost_model.Costs` for the columns."""
 
     trainable_params: NDArray[np.int64]
     head_params: NDArray[np.int64]
@@ -39,21 +39,22 @@ class CostTable:
 _ABSENT: Any = object()
 _UNREAD: Any = object()
 _WHOLE = ""
-"""Stands for a read of the whole configuration; no knob is called so."""
+"""Represents a read of the whole configuration; no parameter has this name."""
 _NEVER_READ = "learning_rate"
-"""No adapter costs more for being trained faster, so a family that copies its whole configuration does not
-make one group a learning rate."""
+"""The suffix of parameters without influence on cost. Without the exception, families that copy their whole
+configuration would have one group per learning rate."""
 
 
 class AdapterGroups:
-    """Configurations of one model in groups of equal adapter cost.
+    """Groups of configurations of one model with equal adapter cost.
 
-    `costs` has one entry a group; `read` holds the names of the parameters that any of these costs asked for.
+    `costs` has one entry per group, and `read` has the names of all parameters that these costs read.
 
     Args:
-        patience: so many costs are looked at before it is asked whether grouping pays. Where fewer than half of
-            a family's configurations shared theirs with an earlier one, the rest are computed one by one:
-            sooner done, but equal ones are not found and `read` lacks what only they ask for. None for never.
+        shape: shape of the model.
+        patience: number of configurations of a family after which grouping is evaluated. If fewer than half of
+            them shared their cost with an earlier one, the remaining costs are computed individually, which is
+            faster, but equal costs are not found and `read` may be incomplete. None to always group.
     """
 
     def __init__(self, shape: ModelShape, patience: int | None = None) -> None:
@@ -64,10 +65,10 @@ class AdapterGroups:
         self._finders: dict[Any, Callable[[Mapping[str, Value]], int]] = {}
 
     def indices(self, configs: Iterable[Mapping[str, Value]]) -> NDArray[np.int64]:
-        """The group of each configuration, as an index into `costs`, which grows.
+        """Return the group of each configuration as an index into `costs`; new groups are appended.
 
         Raises:
-            ValueError: a configuration names no registered family.
+            ValueError: The family of a configuration is not registered.
         """
         finders = self._finders
         found = []
@@ -105,7 +106,7 @@ class AdapterGroups:
         return _Tree(family.name, lambda reads: self._add(family.cost(reads, self._shape)), self.read)
 
     def _finder_of_matrices(self, family: MatrixFamily) -> Callable[[Mapping[str, Value]], int]:
-        """The adapters of a layer and the layers that have them vary apart, so each is looked up apart."""
+        """Return a lookup with separate tables for the adapters of a layer and for the adapted layers."""
         parts: list[LayerCost] = []
         groups: dict[tuple[int, int, int], int] = {}
         depth = self._shape.depth
@@ -136,12 +137,12 @@ class AdapterGroups:
 
 
 def unregistered(family: object) -> str:
-    """What to say of a family's name that the registry does not have."""
+    """Return the error text for a family that is not registered."""
     return f"family: {family!r} is not registered; use one of {', '.join(sorted(REGISTRY))}"
 
 
 class _Layers:
-    """The lowest adapted layer and the number of adapted layers, by what the configuration says of them."""
+    """A lookup of the lowest adapted layer and the number of adapted layers of a configuration."""
 
     def __init__(self, family: str, depth: int) -> None:
         self._depth = depth
@@ -162,10 +163,10 @@ class _Layers:
 
 
 class _Tree:
-    """A function of one family's knobs, computed once for each way of reading them.
+    """A cached function of the parameters of one family, keyed by the values that it reads.
 
-    A leaf is what the function gave. An inner node is the full name of the knob that it reads next and a
-    branch for each value, the absent one among them.
+    A leaf is a result of the function. An inner node is the full name of the parameter that the function reads next,
+    with one branch per value, including "absent".
     """
 
     def __init__(self, family: str, function: Callable[[Mapping[str, Value]], int], read: set[str]) -> None:
@@ -196,7 +197,7 @@ class _Tree:
 
 
 class _Reads(Mapping[str, Value]):
-    """The knobs of one family under their local names, noting what is asked for."""
+    """The parameters of one family under their local names, with a record of the reads."""
 
     def __init__(self, prefix: str, config: Mapping[str, Value]) -> None:
         self.read: dict[str, Any] = {}
@@ -204,7 +205,7 @@ class _Reads(Mapping[str, Value]):
         self._config = config
 
     def names(self) -> set[str]:
-        """Every knob that was asked for."""
+        """Return the names of all parameters that were read."""
         return {name for name in self.read if name} | {name for name, _ in self.read.get(_WHOLE, ())}
 
     def get(self, name: str, default: Any = None) -> Any:
@@ -232,7 +233,7 @@ class _Reads(Mapping[str, Value]):
 
 
 def _whole(prefix: str, config: Mapping[str, Value]) -> tuple[tuple[str, Value], ...]:
-    """Every local name and value, sorted by name."""
+    """Return all local names and values, sorted by name, without the learning rate."""
     return tuple(
         sorted(
             (name.removeprefix(prefix), value)

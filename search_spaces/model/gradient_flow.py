@@ -1,16 +1,15 @@
-"""Which tensors of a transformer layer need a gradient: how autograd truncates the backward pass.
+"""Gradient flow: the tensors of a transformer layer that need a gradient when autograd truncates the backward pass.
 
-A frozen matrix costs a backward product only where its input needs a gradient, and a tensor needs one
-only if something trainable lies upstream of it. In the layers above the lowest adapted one everything does.
-In the lowest adapted layer it depends on where in the layer the adapter sits, its site:
+A frozen matrix costs a backward product only if its input needs a gradient, and a tensor needs a gradient only if a
+trainable tensor precedes it in the forward pass. In the layers above the lowest adapted one, all tensors need one. In
+the lowest adapted layer it depends on the site of the adapter in the layer:
 
 * a role (`q`, `k`, `v`, `qkv`, `o`, `gate`, `up`, `gate_up`, `down`): the output of that matrix;
-* a place of a normalization (`attention`, `feed-forward`, `output`, or `q`, `k` for normalized queries or
-  keys): what that normalization feeds;
-* `prefix`: keys and values from elsewhere, in cross-attention too; `down-input`: what the last feed-forward
-  matrix reads;
-* `cross-q`, `cross-k`, `cross-v`, `cross-o` and the place `cross-attention`: the same in the cross-attention of
-  a decoder, which stands between its attention and its feed-forward part.
+* a place of a normalization (`attention`, `feed-forward`, `output`, or `q`, `k` for normalized queries or keys): the
+  output of that normalization;
+* `prefix`: external keys and values, also in cross-attention; `down-input`: the input of the matrix `down`;
+* `cross-q`, `cross-k`, `cross-v`, `cross-o` and the place `cross-attention`: the same in the cross-attention of a
+  decoder, which lies between its attention and its feed-forward network.
 """
 
 from __future__ import annotations
@@ -24,17 +23,22 @@ from search_spaces.model.shape import ModelShape
 
 @dataclass(frozen=True)
 class LayerGradients:
-    """Whether the named tensors of one layer need a gradient.
+    """Whether each tensor of one layer needs a gradient.
 
     Args:
-        attention: what the matrices of q, k and v read.
-        q, k, v: queries, keys (with a prefix in front, if any) and values as attention multiplies them.
-        mixed: attention's output, which the matrix o reads.
-        feed_forward: what the matrices gate and up read.
-        hidden: what the matrix down reads.
-        cross: what the matrix q of cross-attention reads.
-        memory: the encoder's output, which the matrices k and v of cross-attention read.
-        cross_q, cross_k, cross_v, cross_mixed: as above, of cross-attention.
+        attention: the input of the matrices q, k and v.
+        q: the queries.
+        k: the keys, with the prefix if there is one.
+        v: the values, with the prefix if there is one.
+        mixed: the output of attention, which is the input of the matrix o.
+        feed_forward: the input of the matrices gate and up.
+        hidden: the input of the matrix down.
+        cross: the input of the matrix q of cross-attention.
+        memory: the encoder's output, which is the input of the matrices k and v of cross-attention.
+        cross_q: the queries of cross-attention.
+        cross_k: the keys of cross-attention.
+        cross_v: the values of cross-attention.
+        cross_mixed: the output of cross-attention.
     """
 
     attention: bool
@@ -52,7 +56,7 @@ class LayerGradients:
     cross_mixed: bool = False
 
     def reads(self, site: str) -> bool:
-        """Whether the input of the matrix at that site (its role, or `cross-` and its role) needs a gradient."""
+        """Return whether the input of the matrix at a site (its role, or `cross-` and its role) needs a gradient."""
         match site:
             case "o":
                 return self.mixed
@@ -71,16 +75,15 @@ class LayerGradients:
 
     @property
     def attention_products(self) -> int:
-        """Backward products of attention (of four), each as large as one of its two forward products.
+        """Number of backward products of attention (0 to 4), each as large as one of its two forward products.
 
-        The probabilities need a gradient if queries or keys do, and passing it on costs one product for
-        each of the two that does.
+        The attention probabilities need a gradient if queries or keys do; then each of the two costs one product.
         """
         return (self.q or self.k) + self.q + self.k + self.v
 
     @property
     def cross_products(self) -> int:
-        """The same of cross-attention."""
+        """Number of backward products of cross-attention, as in `attention_products`."""
         return (self.cross_q or self.cross_k) + self.cross_q + self.cross_k + self.cross_v
 
 
@@ -93,12 +96,12 @@ def layer_gradients(
     decoder: bool = False,
     memory: bool = False,
 ) -> LayerGradients:
-    """The gradients that one layer needs.
+    """Return which tensors of one layer need a gradient.
 
     Args:
-        sites: where the layer itself trains something; see the top of this file.
-        incoming: whether the layer's input needs a gradient already.
-        parallel: whether the feed-forward part reads the layer's input instead of attention's output.
+        sites: sites of the layer with trainable parameters; see the module docstring.
+        incoming: whether the input of the layer needs a gradient.
+        parallel: whether the feed-forward network reads the layer's input instead of the output of attention.
         decoder: whether the layer has cross-attention.
         memory: whether the encoder's output needs a gradient.
     """
@@ -138,23 +141,23 @@ def layer_gradients(
 def reached_layers(
     shape: ModelShape, lowest: int, sites: Mapping[int, frozenset[str]]
 ) -> Iterator[tuple[int, LayerGradients]]:
-    """The layers that backpropagation reaches, lowest first, and what needs a gradient in each.
+    """Iterate over the layers that backpropagation reaches, lowest first, with their gradients.
 
     Args:
-        lowest: where it ends: the lowest adapted layer, or -1 for the input.
-        sites: where a layer trains something, by layer; those of `layers_apart` are enough.
+        shape: shape of the model.
+        lowest: the layer at which backpropagation ends: the lowest adapted layer, or -1 for the input.
+        sites: sites with trainable parameters by layer; those of `layers_apart` are sufficient.
     """
     for layer in range(max(lowest, 0), shape.depth):
         yield layer, gradients_in(shape, layer, lowest, sites.get(layer, _NOTHING))
 
 
 def layers_apart(shape: ModelShape, lowest: int) -> Sequence[int]:
-    """The layers whose gradients hang on what they train themselves: in the others above `lowest` every tensor
-    needs one.
+    """Return the layers whose gradients depend on their own sites; in the others above `lowest`, all need one.
 
-    In a single stack that is the lowest adapted layer. The decoder's first layer reads embeddings, frozen
-    whatever trains in the encoder; and if nothing trains there, then what the decoder reads beside its own
-    input, the encoder's output, needs no gradient in any of its layers.
+    In a single stack this is the lowest adapted layer. The first layer of a decoder reads embeddings, which are
+    frozen even if the encoder is adapted. If the encoder is not adapted, its output needs no gradient in any decoder
+    layer, so the gradients of every decoder layer depend on its own sites.
     """
     if not shape.decoder_depth:
         return (lowest,)
@@ -165,7 +168,7 @@ def layers_apart(shape: ModelShape, lowest: int) -> Sequence[int]:
 def gradients_in(
     shape: ModelShape, layer: int, lowest: int, sites: frozenset[str] = frozenset()
 ) -> LayerGradients:
-    """What needs a gradient in a layer that backpropagation reaches; see `reached_layers`."""
+    """Return which tensors need a gradient in a layer that backpropagation reaches; see `reached_layers`."""
     encoder = shape.encoder_depth
     decoder = layer >= encoder
     memory = decoder and lowest < encoder

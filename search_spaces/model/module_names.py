@@ -1,7 +1,7 @@
-"""Names of modules: what part each plays in a transformer.
+"""Tables from module names to their roles in a transformer.
 
-Names are dotted paths below a layer, or below the base around the layers. A module that is in no table is
-refused when a shape is read.
+Names are dotted paths below a layer, or below the base model for modules around the layers. `read_shape` rejects
+models with modules that are in no table.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from search_spaces.model.shape import Place, Role
 
 ROLES: dict[str, Role] = {
-    # BERT, RoBERTa, ELECTRA and their kin
+    # BERT, RoBERTa, ELECTRA and similar
     "attention.self.query": "q",
     "attention.self.key": "k",
     "attention.self.value": "v",
@@ -64,7 +64,7 @@ ROLES: dict[str, Role] = {
     "self_attn.out_proj": "o",
     "fc1": "up",
     "fc2": "down",
-    # T5, whose feed-forward part comes second in an encoder's layer and third in a decoder's
+    # T5: the feed-forward network is the second block of an encoder layer and the third of a decoder layer
     "layer.0.SelfAttention.q": "q",
     "layer.0.SelfAttention.k": "k",
     "layer.0.SelfAttention.v": "v",
@@ -86,10 +86,10 @@ CROSS_ROLES: dict[str, Role] = {
     "layer.1.EncDecAttention.v": "v",
     "layer.1.EncDecAttention.o": "o",
 }
-"""The same in cross-attention."""
+"""The role of a matrix of cross-attention by its name below its layer."""
 
 POSITION_MATRICES = ("attention.self.pos_key_proj", "attention.self.pos_query_proj")
-"""Matrices of a layer that relative positions run through, and no tokens (DeBERTa-v2 where it does not share)."""
+"""Matrices of a layer that only relative positions pass through (DeBERTa-v2 with `share_att_key` off)."""
 
 PLACES: dict[str, Place] = {
     "attention.output.LayerNorm": "feed-forward",
@@ -117,16 +117,16 @@ PLACES: dict[str, Place] = {
     "layer.1.layer_norm": "feed-forward",
     "layer.2.layer_norm": "feed-forward",
 }
-"""What a normalization feeds by its name below its layer."""
+"""What reads the output of a normalization, by its name below its layer."""
 
 DECODER_PLACES: dict[str, Place] = {**PLACES, "layer.1.layer_norm": "cross-attention"}
-"""The same in a layer with cross-attention."""
+"""The same as `PLACES` for a layer with cross-attention."""
 
 ENCODER_NORM = "encoder.final_layer_norm"
-"""The normalization between an encoder and the decoder above it, by its name below the base."""
+"""Name below the base model of the normalization between an encoder and the decoder above it."""
 
 FINAL_NORMS = ("ln_f", "norm", "final_norm", "final_layer_norm", "layernorm", "decoder.final_layer_norm")
-"""The last normalization of all by its name below the base."""
+"""Names below the base model of the last normalization."""
 
 POSITION_NORM = "encoder.LayerNorm"
 """DeBERTa's normalization of the embeddings of relative positions."""

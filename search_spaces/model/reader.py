@@ -1,22 +1,18 @@
-"""Read a model's shape from its network on torch's meta device, where tensors have shapes and no storage.
+"""Reading the shape of a model from its network on torch's meta device, where tensors have no storage.
 
-Modules are recognized by their names below the layer. A module that is not in the tables is refused, since
-its part in the computation, and so its cost, would be a guess.
+Modules are identified by their names below the layer. Models with a module that is not in the tables are rejected,
+because its part in the computation, and so its cost, is unknown.
 """
 
 from __future__ import annotations
 
+import copy
+import inspect
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from transformers import PretrainedConfig
-import copy
-import inspect
-import math
-from typing import TYPE_CHECKING
 
 from search_spaces.model.module_names import (
     CROSS_ROLES,
@@ -37,7 +33,14 @@ if TYPE_CHECKING:
 
 
 def empty_network(model: str | PretrainedConfig, task: TaskType, labels: int, trust_remote_code: bool) -> Any:
-    """The network on torch's meta device: every shape, no storage."""
+    """Build the network of a model on torch's meta device, without weights.
+
+    Args:
+        model: a configuration, a local folder with a config.json, or a hub id.
+        task: type of the task, which determines the head.
+        labels: number of classes of a classification.
+        trust_remote_code: whether to run code that comes with the model.
+    """
     import torch
     from transformers import (
         AutoConfig,
@@ -61,7 +64,11 @@ def empty_network(model: str | PretrainedConfig, task: TaskType, labels: int, tr
 
 
 def shape_of_network(network: Any, task: TaskType) -> ModelShape:
-    """The shape of a transformers model that `empty_network` built; ValueError as `read_shape` says."""
+    """Return the shape of a network that `empty_network` built.
+
+    Raises:
+        ValueError: The model is not supported; see `read_shape`.
+    """
     config = network.config
     base = getattr(network, network.base_model_prefix)
     stacks = _find_stacks(network)
@@ -114,12 +121,14 @@ def shape_of_network(network: Any, task: TaskType) -> ModelShape:
 
 
 def _find_stacks(network: Any) -> list[tuple[str, list[nn.Module]]]:
-    """The module path and the layers of each stack: one, or an encoder's and a decoder's."""
+    """Return the module path and the layers of each stack: one, or those of encoder and decoder."""
     from torch import nn
 
     config = network.config
     if getattr(config, "do_layer_norm_before", True) is False:
-        raise ValueError("model: do_layer_norm_before is off, so the normalizations stand in unknown places")
+        raise ValueError(
+            "model: do_layer_norm_before is off; the positions of its normalizations are not supported"
+        )
     depth = getattr(config, "num_hidden_layers", 0)
     depths = [depth]
     if getattr(config, "is_encoder_decoder", False):
@@ -142,7 +151,7 @@ def _find_stacks(network: Any) -> list[tuple[str, list[nn.Module]]]:
 def _read_layers(
     path: str, layers: list[nn.Module], stack: int, first: int
 ) -> tuple[tuple[Matrix, ...], tuple[Norm, ...]]:
-    """What is in the layers of one stack, the lowest of which has the number `first`."""
+    """Return the matrices of one layer and all normalizations of a stack whose lowest layer has index `first`."""
     from torch import nn
 
     found: list[tuple[Matrix, ...]] = []
@@ -162,7 +171,7 @@ def _read_layers(
                 unknown.append(f"{path}.{index}.{name}")
         found.append(tuple(matrices))
     if unknown:
-        raise ValueError(f"model: layers with modules of unknown purpose: {_summary(unknown)}")
+        raise ValueError(f"model: unknown modules in the layers: {_summary(unknown)}")
     if any(matrices != found[0] for matrices in found):
         raise ValueError(
             f"model: the layers in {path} differ from one another; only uniform stacks are supported"
@@ -189,7 +198,7 @@ def _matrix(name: str, module: nn.Module, stack: int) -> Matrix:
 
 
 class _Positions:
-    """DeBERTa's relative positions: how many, what they are multiplied with, and by which matrices."""
+    """Relative positions of DeBERTa: their number, their products in attention, and their matrices."""
 
     def __init__(self, config: Any, base: Any, layer: nn.Module) -> None:
         self.rows = 0
@@ -203,22 +212,22 @@ class _Positions:
         self._shared = bool(getattr(config, "share_att_key", False))
         if self._shared and len(self.terms) < 2:
             raise ValueError(
-                f"model: share_att_key with pos_att_type {config.pos_att_type} projects positions that "
-                "nothing reads; only 'c2p|p2c' is supported"
+                f"model: with share_att_key, pos_att_type {config.pos_att_type} projects positions that are not "
+                "used; only 'c2p|p2c' is supported"
             )
         modules: dict[str, Any] = dict(layer.named_modules())
         apart = [modules[name] for name in POSITION_MATRICES if name in modules]
         self.matrices = tuple((module.in_features, module.out_features) for module in apart)
 
     def mark(self, matrices: list[Matrix]) -> list[Matrix]:
-        """The matrices, with the positions on those that they share with the tokens."""
+        """Return the matrices, with the number of positions on those that positions share with the tokens."""
         if not self._shared:
             return matrices
         return [replace(m, positions=self.rows) if m.role in ("q", "k") else m for m in matrices]
 
 
 class _Surroundings:
-    """What lies below and above the layers, read from the network on the meta device."""
+    """The modules below and above the layers."""
 
     def __init__(self, network: Any, base: nn.Module, paths: list[str], task: TaskType) -> None:
         self.input_matrices: list[tuple[int, int]] = []
@@ -237,7 +246,7 @@ class _Surroundings:
             if not self._place(name, below, module, embeddings):
                 unknown.append(name)
         if unknown:
-            raise ValueError(f"model: modules of unknown purpose around the layers: {_summary(unknown)}")
+            raise ValueError(f"model: unknown modules around the layers: {_summary(unknown)}")
         if task == "causal-lm":
             self._language_head(network, inside)
         else:
@@ -245,7 +254,7 @@ class _Surroundings:
         self._count(network, embeddings)
 
     def _place(self, name: str, below: str, module: Any, embeddings: set[int]) -> bool:
-        """Note the part that one module of the base plays; False if it is not known."""
+        """Record the role of one module of the base model; return False if it is unknown."""
         from torch import nn
 
         sizes = _own_parameters(module)
@@ -259,7 +268,7 @@ class _Surroundings:
             outputs, *window = sizes["weight"]
             self.patch_matrix = (math.prod(window), outputs)
         elif below == "encoder.conv.conv":
-            # It reads the embeddings of so many neighbors, and its output joins that of layer 0.
+            # A convolution over neighboring embeddings, whose output is added to that of layer 0.
             outputs, *window = sizes["weight"]
             self.input_matrices.append((math.prod(window), outputs))
         elif below == "pooler.dense":
@@ -277,8 +286,8 @@ class _Surroundings:
                 continue
             if module is not output:
                 raise ValueError(
-                    f"task: causal-lm needs a decoder such as gpt2 or llama, with output embeddings alone "
-                    f"above its layers; {network.config.model_type} has {name} there"
+                    f"task: causal-lm needs a decoder such as gpt2 or llama, with only output embeddings above "
+                    f"its layers; {network.config.model_type} also has {name}"
                 )
             self.head.append(_head_matrix(name, module, trained=False, per_token=True))
 
@@ -289,7 +298,7 @@ class _Surroundings:
             self.head_modules.append(child)
             for name, module in part.named_modules(prefix=child):
                 if len(_own_parameters(module).get("weight", ())) == 2:
-                    # transformers' decoders score every token, then pick the last; its encoders pool first.
+                    # In transformers, decoders score every token and select the last; encoders pool first.
                     self.head.append(_head_matrix(name, module, trained=True, per_token=child == "score"))
 
     def _count(self, network: Any, embeddings: set[int]) -> None:
@@ -297,13 +306,13 @@ class _Surroundings:
         embedded = {
             id(p) for m in network.modules() if id(m) in embeddings for p in m.parameters(recurse=False)
         }
-        parameters = list(network.parameters())  # each tied one once
+        parameters = list(network.parameters())  # tied ones appear once
         self.head_parameters = sum(p.numel() for p in parameters if id(p) in trained)
         self.base_parameters = sum(p.numel() for p in parameters if id(p) not in trained)
         self.body_parameters = sum(p.numel() for p in parameters if id(p) not in trained | embedded)
 
     def final_norms(self, depths: list[int]) -> list[Norm]:
-        """The last normalization of each stack, for stacks of so many layers."""
+        """Return the last normalization of each stack, for stacks with the given numbers of layers."""
         encoder = f"{self._inside}.{ENCODER_NORM}"
         return [
             Norm(depths[0] - 1 if name == encoder else sum(depths), name, "final", size, bias)
@@ -316,7 +325,7 @@ def _head_matrix(name: str, module: Any, *, trained: bool, per_token: bool) -> H
 
 
 def _accepts_prefix(base: nn.Module) -> bool:
-    """peft hands the prefix over as `past_key_values`; a base without that argument cannot take it."""
+    """Return whether the base model has the argument `past_key_values`, through which peft passes a prefix."""
     return "past_key_values" in inspect.signature(base.forward).parameters
 
 
@@ -325,7 +334,7 @@ def _own_parameters(module: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 def _summary(names: Iterable[str]) -> str:
-    """The distinct names with every number as '*', in their order."""
+    """Join the distinct names, with every number replaced by '*', in order."""
     return ", ".join(dict.fromkeys(re.sub(r"\.\d+(?=\.|$)", ".*", name) for name in names)) or "none"
 
 
@@ -337,20 +346,23 @@ def read_shape(
     trust_remote_code: bool = False,
     quantized: bool = False,
 ) -> ModelShape:
-    """The shape of a model, from its configuration alone: no weights are read, and none take up memory.
+    """Read the shape of a model from its configuration, without loading or allocating weights.
 
     Args:
         model: a configuration, a local folder with a config.json, or a hub id.
-        labels: classes of a classification; a regression has one output and a language model none.
-        trust_remote_code: run code that comes with the model. Off unless the caller says so.
-        quantized: whether it will be loaded with its matrices in 8 or 4 bits.
+        task: type of the task, which determines the head.
+        labels: number of classes of a classification; ignored for regressions and language models.
+        trust_remote_code: whether to run code that comes with the model.
+        quantized: whether the model will be loaded with its matrices in 8 or 4 bits.
 
     Raises:
         MissingHeadError: transformers has no head for the task on the architecture.
-        ValueError: the model is no decoder but the task is causal-lm, or it has modules whose part in the
-            computation is not known here, so that costs would be wrong.
-    """
-    from search_spaces.model.reader import empty_network, shape_of_network
+        ValueError: The task is causal-lm and the model is not a decoder, or the model has unknown modules, so
+            that its costs would be wrong.
 
+    Example:
+        >>> read_shape("roberta-base", "sequence-classification").depth
+        12
+    """
     shape = shape_of_network(empty_network(model, task, labels, trust_remote_code), task)
     return replace(shape, quantized=quantized)

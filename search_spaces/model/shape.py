@@ -1,11 +1,10 @@
-"""The shape of a transformer: what costs and adapter families need to know about it, and no weights.
+"""The shape of a transformer: sizes and module names for cost formulas and adapter families, without weights.
 
-A layer is described by the roles of its matrices. `q`, `k`, `v` and `o` belong to attention; `up`, `gate`
-and `down` to the feed-forward part. A fused projection is one matrix with a role of its own: `qkv` (GPT-2's
-c_attn) or `gate_up` (ModernBERT's Wi). Layer 0 is next to the input. An encoder-decoder has two stacks and one
-numbering: its encoder's layers first, then its decoder's, which attend to the encoder's output as well
-(cross-attention). All sizes are in units of one number (not bytes), all names are dotted module paths as in
-`torch.nn.Module.named_modules`.
+A layer is described by the roles of its matrices: `q`, `k`, `v` and `o` in attention; `up`, `gate` and `down` in the
+feed-forward network. A fused projection is one matrix with its own role: `qkv` (GPT-2's c_attn) or `gate_up`
+(ModernBERT's Wi). Layer 0 is next to the input. The two stacks of an encoder-decoder share one numbering: first the
+layers of the encoder, then those of the decoder, which also attend to the encoder's output (cross-attention). Sizes
+count numbers, not bytes. Names are dotted module paths as in `torch.nn.Module.named_modules`.
 """
 
 from __future__ import annotations
@@ -18,31 +17,32 @@ from typing import Literal
 
 TaskType = Literal["sequence-classification", "regression", "causal-lm", "image-classification"]
 Role = Literal["q", "k", "v", "qkv", "o", "gate", "up", "gate_up", "down"]
+"""The role of a matrix in its layer."""
 Place = Literal["attention", "q", "k", "cross-attention", "feed-forward", "output", "final"]
-"""What a normalization feeds: attention (or its queries or keys alone), the queries of cross-attention, the
-feed-forward part, the output of its layer, or, as the last of its stack, what comes after the stack."""
+"""What reads the output of a normalization: attention (or only its queries or keys), the queries of cross-attention,
+the feed-forward network, the output of the layer, or, for the last one of a stack, what follows the stack."""
 
 FUSED: dict[str, Role] = {"q": "qkv", "k": "qkv", "v": "qkv", "gate": "gate_up", "up": "gate_up"}
-"""The fused matrix that stands for a role where the model has no matrix of that role alone."""
+"""The fused matrix that contains a role in models without a separate matrix for it."""
 
 TARGETS: dict[str, tuple[str, ...]] = {
     "attention": ("q", "k", "v", "o"),
     "feed-forward": ("gate", "up", "down"),
     "all": ("q", "k", "v", "o", "gate", "up", "down"),
 }
-"""Names for sets of roles."""
+"""Names of sets of roles."""
 
 SIDES: dict[str, int] = {"encoder": 0, "decoder": 1}
-"""The stacks of an encoder-decoder by name."""
+"""The index of each stack of an encoder-decoder by name."""
 
 CROSS_ATTENTION = "cross-attention"
-"""The name for all matrices of cross-attention."""
+"""The target name of all matrices of cross-attention."""
 
 _SELECTABLE = (*TARGETS["all"], "qkv", "gate_up")
 
 
 def is_targets(text: str) -> bool:
-    """Whether `text` can name matrices, in some model, as `ModelShape.select` reads it."""
+    """Return whether `text` is valid in the notation of `ModelShape.select`, for some model."""
     if "," in text:
         return all(map(is_targets, text.split(",")))
     side, dot, named = text.rpartition(".")
@@ -52,11 +52,19 @@ def is_targets(text: str) -> bool:
 
 @dataclass(frozen=True)
 class Matrix:
-    """One weight matrix of a layer; `conv1d` where it is stored transposed (transformers' Conv1D).
+    """One weight matrix of a layer.
 
-    `stack` is 1 in the decoder of an encoder-decoder, else 0. `cross` marks cross-attention. `positions` counts
-    the embeddings of relative positions that run through the matrix once a forward pass, beside the tokens
-    (DeBERTa's shared projections).
+    Args:
+        role: role in the layer.
+        name: module path below the layer.
+        inputs: input features.
+        outputs: output features.
+        bias: whether it has a bias.
+        conv1d: whether the weight is stored transposed (transformers' Conv1D).
+        stack: 1 in the decoder of an encoder-decoder, else 0.
+        cross: whether it belongs to cross-attention.
+        positions: number of relative-position embeddings that pass through it once per forward pass, in addition
+            to the tokens (shared projections of DeBERTa).
     """
 
     role: Role
@@ -71,16 +79,21 @@ class Matrix:
 
     @property
     def site(self) -> str:
-        """The role, told apart in cross-attention."""
+        """The role, with the prefix `cross-` in cross-attention."""
         return f"cross-{self.role}" if self.cross else self.role
 
 
 @dataclass(frozen=True)
 class Norm:
-    """One normalization with trainable parameters: a scale and, with `bias` (LayerNorm), a shift.
+    """One normalization with trainable parameters.
 
-    `layer` is the depth for the last one of all, and the top layer of an encoder for the one that closes it
-    below a decoder; `name` is the full module path.
+    Args:
+        layer: index of its layer. The last normalization of the model has the depth as its index, and the last one
+            of an encoder below a decoder that of the top layer of the encoder.
+        name: full module path.
+        place: what reads its output.
+        size: number of features.
+        bias: whether it has a shift (LayerNorm) in addition to the scale.
     """
 
     layer: int
@@ -91,12 +104,21 @@ class Norm:
 
     @property
     def parameters(self) -> int:
+        """Number of trainable parameters."""
         return self.size * (2 if self.bias else 1)
 
 
 @dataclass(frozen=True)
 class HeadMatrix:
-    """One matrix above the layers: run on each token or once a sequence, trained or frozen."""
+    """One matrix above the layers.
+
+    Args:
+        name: full module path.
+        inputs: input features.
+        outputs: output features.
+        trained: whether it is trained with the adapter, or frozen.
+        per_token: whether it is applied to each token, or once per sequence.
+    """
 
     name: str
     inputs: int
@@ -107,35 +129,42 @@ class HeadMatrix:
 
 @dataclass(frozen=True)
 class ModelShape:
-    """A base model with its head for one task.
+    """The shape of a base model with its head for one task.
 
     Args:
-        model_type: transformers' name of the architecture.
-        task, labels: what the head is for; one label for a regression, none for a language model.
-        depth, width: layers (of both stacks, if there are two), and the size of the hidden state.
-        heads, kv_heads, head_width: attention heads, those of keys and values, the size of each.
-        vocabulary, embedding_width: rows and columns of the word embeddings; an image model has no rows.
-        max_positions: the longest sequence that the configuration allows, None if it sets no limit.
-        layers_path: the module path of the list of layers; in an encoder-decoder that of the encoder.
-        matrices: of each layer of each stack (the layers of a stack are alike), named below the layer, in the
-            order of the module.
-        norms: of all layers, and the last one; without that of the embeddings, which no family trains.
-        input_matrices: (inputs, outputs) of matrices between the embeddings and layer 0 (ELECTRA).
-        head: the matrices above the layers, in the order in which they run.
-        head_modules: modules trained in full beside the adapter, for peft's `modules_to_save`.
-        head_parameters: numbers in `head_modules`.
-        base_parameters: numbers in everything else, tied weights counted once.
-        body_parameters: `base_parameters` without embeddings and without the output embeddings.
-        parallel: the feed-forward part reads the layer's input, not attention's output (GPT-NeoX).
-        accepts_prefix: the model takes keys and values computed elsewhere, as prefix tuning needs.
-        attention_interface: attention runs through transformers' exchangeable functions.
-        accepts_embeddings: the model takes embeddings in place of token ids, as prompt tuning needs.
-        decoder_path, decoder_depth: the list of layers of an encoder-decoder's decoder, and its length.
-        positions: embeddings of relative positions that attention multiplies with (DeBERTa).
-        position_terms: those products: "c2p" (queries with positions' keys), "p2c" (keys with their queries).
-        position_matrices: (inputs, outputs) of the matrices of each layer that only positions run through.
-        patches, patch_matrix: patches of an image, and the (inputs, outputs) of the matrix that embeds them.
-        quantized: the matrices of the layers are kept in 8 or 4 bits, and so not to be changed.
+        model_type: name of the architecture in transformers.
+        task: task of the head.
+        labels: number of outputs of the head: 1 for regression, 0 for a language model.
+        depth: number of layers, of both stacks in an encoder-decoder.
+        width: hidden size.
+        heads: number of attention heads.
+        kv_heads: number of heads of keys and values.
+        head_width: features per head.
+        vocabulary: rows of the word embeddings; 0 for an image model.
+        embedding_width: columns of the word embeddings.
+        max_positions: maximum sequence length of the configuration, or None if there is no limit.
+        layers_path: module path of the list of layers, of the encoder in an encoder-decoder.
+        matrices: matrices of one layer of each stack, whose layers are uniform, named below the layer, in module
+            order.
+        norms: normalizations of all layers and the last one, without that of the embeddings, which no family trains.
+        input_matrices: (inputs, outputs) of the matrices between the embeddings and layer 0 (ELECTRA).
+        head: matrices above the layers in the order of computation.
+        head_modules: modules that are trained in full with the adapter, for peft's `modules_to_save`.
+        head_parameters: number of parameters in `head_modules`.
+        base_parameters: number of all other parameters, tied weights counted once.
+        body_parameters: `base_parameters` without input and output embeddings.
+        parallel: whether the feed-forward network reads the layer's input, not the output of attention (GPT-NeoX).
+        accepts_prefix: whether the model accepts external keys and values, as prefix tuning requires.
+        attention_interface: whether attention uses the exchangeable functions of transformers.
+        accepts_embeddings: whether the model accepts embeddings in place of token ids, as prompt tuning requires.
+        decoder_path: module path of the list of decoder layers in an encoder-decoder, else None.
+        decoder_depth: number of decoder layers in an encoder-decoder, else 0.
+        positions: number of relative-position embeddings that attention multiplies with (DeBERTa).
+        position_terms: these products: "c2p" (queries with keys of positions), "p2c" (keys with their queries).
+        position_matrices: (inputs, outputs) of the matrices of each layer that only positions pass through.
+        patches: number of patches of an image.
+        patch_matrix: (inputs, outputs) of the matrix that embeds the patches.
+        quantized: whether the matrices of the layers are stored in 8 or 4 bits, so that they cannot be changed.
     """
 
     model_type: str
@@ -177,69 +206,71 @@ class ModelShape:
 
     @cached_property
     def encoder_depth(self) -> int:
-        """The layers of the first stack, which is the only one unless there is a decoder above it."""
+        """Number of layers of the first stack, which is the only one unless there is a decoder."""
         return self.depth - self.decoder_depth
 
     def stack_of(self, layer: int) -> int:
-        """Which stack a layer is in: 1 in the decoder of an encoder-decoder, else 0."""
+        """Return the stack of a layer: 1 in the decoder of an encoder-decoder, else 0."""
         return int(layer >= self.encoder_depth)
 
     def layer_path(self, layer: int) -> str:
-        """The module path of a layer."""
+        """Return the module path of a layer."""
         if self.stack_of(layer) and self.decoder_path is not None:
             return f"{self.decoder_path}.{layer - self.encoder_depth}"
         return f"{self.layers_path}.{layer}"
 
     def in_layer(self, layer: int, targets: str | None = None) -> tuple[Matrix, ...]:
-        """The matrices of one layer; those that `targets` names, as `select` reads it, if it is given."""
+        """Return the matrices of one layer, or those that `targets` selects (see `select`)."""
         return _matrices_of_stack(self, self.stack_of(layer), targets)
 
     @property
     def attention_width(self) -> int:
-        """The width of the queries, and of keys and values once repeated for grouped heads."""
+        """Width of the queries, and of keys and values after repetition for grouped heads."""
         return self.heads * self.head_width
 
     @property
     def position_flops(self) -> float:
-        """FLOPs forward of the projections of relative positions in all layers, once a batch."""
+        """Forward FLOPs per batch of the projections of relative positions in all layers."""
         shared = sum(m.inputs * m.outputs * m.positions for m in self.matrices)
         apart = sum(inputs * outputs * self.positions for inputs, outputs in self.position_matrices)
         return 2.0 * self.depth * (shared + apart)
 
     @property
     def patch_flops(self) -> float:
-        """FLOPs forward of the matrix that embeds an image's patches, an image."""
+        """Forward FLOPs per image of the matrix that embeds its patches."""
         inputs, outputs = self.patch_matrix or (0, 0)
         return 2.0 * inputs * outputs * self.patches
 
     @property
     def kv_width(self) -> int:
-        """The width of the keys (and of the values) as a cache stores them."""
+        """Width of the keys, and of the values, in a key-value cache."""
         return self.kv_heads * self.head_width
 
     @property
     def conv1d(self) -> bool:
-        """Whether the layers' matrices are stored transposed; peft's `fan_in_fan_out`."""
+        """Whether the matrices of the layers are stored transposed (`fan_in_fan_out` in peft)."""
         return self.matrices[0].conv1d
 
     def select(self, targets: str) -> tuple[Matrix, ...]:
-        """The matrices of a layer that `targets` names, of both stacks if there are two.
+        """Return the matrices of a layer that `targets` selects, of both stacks in an encoder-decoder.
 
-        It is "attention", "feed-forward", "all", or roles joined as in "q+v". A role inside a fused matrix
-        selects that matrix, once. A role that the model does not have (a gate) selects nothing. In an
-        encoder-decoder, attention includes cross-attention, "cross-attention" is that alone, and "encoder."
-        or "decoder." in front, as in "decoder.q+v", selects on one side only; "encoder.q,decoder.all" is both.
+        Args:
+            targets: "attention", "feed-forward", "all", or roles joined as in "q+v". A role within a fused matrix
+                selects that matrix, once; a role that the model lacks, such as a gate, selects nothing. In an
+                encoder-decoder, "attention" includes cross-attention, "cross-attention" selects only that, and the
+                prefixes "encoder." and "decoder." select on one side, as in "decoder.q+v"; "encoder.q,decoder.all"
+                combines both.
 
         Raises:
-            ValueError: a word is not a role, or nothing is selected.
+            ValueError: A word is not a role, or no matrix is selected.
         """
         return _selected(self, targets)
 
     def modules(self, layers: Iterable[int], matrices: Iterable[Matrix]) -> str:
-        """A regular expression that matches exactly those matrices of those layers, as peft reads it.
+        """Return a regular expression for peft that matches exactly the given matrices of the given layers.
 
         Raises:
-            ValueError: none of the matrices is in one of the layers.
+            ValueError: None of the matrices is in one of the layers.
         """
         asked = tuple(layers)
         found: dict[int, list[int]] = {}
@@ -254,7 +285,7 @@ class ModelShape:
                 numbers = "|".join(str(layer - first) for layer in its_layers)
                 patterns.append(rf"{re.escape(str(path))}\.({numbers})\.({names})")
         if not patterns:
-            raise ValueError(f"layers: none of {list(asked)} has a matrix of the targets")
+            raise ValueError(f"layers: none of the layers {list(asked)} has a matrix of the targets")
         return "|".join(patterns)
 
 

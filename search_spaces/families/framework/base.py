@@ -1,4 +1,4 @@
-"""What an adapter family is: its knobs, what it costs, how peft builds it and which models it fits."""
+"""The interface of an adapter family: its parameters, its cost, its peft configuration and the models it supports."""
 
 from __future__ import annotations
 
@@ -17,32 +17,31 @@ __all__ = ["REGISTRY", "AdapterCost", "Family", "TaskType", "local_config", "reg
 
 
 BYTES_PER_NUMBER = 4
-"""Adapters are trained and saved in fp32."""
+"""Bytes of one number in fp32, in which adapters are trained and saved."""
 
 
 class AdapterCost(NamedTuple):
-    """What one adapter adds to its base in training.
+    """The cost of one adapter on a base model.
 
     Args:
-        parameters: trainable parameters of the adapter, the head excluded.
-        lowest_layer: the lowest layer with a trainable parameter: backpropagation ends there. The number
-            of layers where only the head trains, -1 where the embeddings' output or the input must be
-            differentiated (prompts).
-        lowest_sites: where in that layer gradients first arise, as `backward.LayerGradients` names it.
-        forward_flops: FLOPs that the adapter adds to the forward pass, per token, unmerged.
-        backward_flops: FLOPs that the adapter adds to the backward pass, per token: the gradients of its
-            own weights and of its inputs.
-        step_flops: FLOPs that the adapter adds to each training step, whatever the size of the batch.
-        forward_step_flops: the part of `step_flops` that falls on the forward pass, which inference repeats
-            where the adapter is not merged.
-        sequence_flops: FLOPs that the adapter adds to the backward pass of each sequence, whatever its length.
-        extra_tokens: virtual tokens in front of every sequence that pass through the whole model.
-        extra_keys: virtual tokens that only attention sees, as keys and values in every layer.
-        mergeable: whether the adapter can be folded into the base's weights for inference.
-        layer_sites: of an encoder-decoder each layer that trains something, lowest first, and where in it, as
-            `lowest_sites`. What its decoder's layers differentiate depends on all of them.
-        saved_bytes: bytes of the adapter's tensors in the saved file, the head excluded; None where they are
-            its trainable parameters in fp32.
+        parameters: number of trainable parameters, without the head.
+        lowest_layer: lowest layer with a trainable parameter, at which backpropagation ends; the number of layers
+            if only the head is trained, -1 if the embeddings' output or the input needs a gradient (prompts).
+        lowest_sites: sites in that layer at which gradients first arise (see `gradient_flow`).
+        forward_flops: FLOPs per token that the unmerged adapter adds to the forward pass.
+        backward_flops: FLOPs per token that it adds to the backward pass, for the gradients of its weights and of
+            its inputs.
+        step_flops: FLOPs that it adds to each training step, independent of the batch size.
+        forward_step_flops: the share of `step_flops` in the forward pass, which inference repeats if the adapter is
+            not merged.
+        sequence_flops: FLOPs per sequence that it adds to the backward pass, independent of the length.
+        extra_tokens: number of virtual tokens before every sequence that pass through the whole model.
+        extra_keys: number of virtual keys and values that attention reads in every layer.
+        mergeable: whether the adapter can be merged into the weights of the base model for inference.
+        layer_sites: in an encoder-decoder, the adapted layers, lowest first, each with its sites as in
+            `lowest_sites`; the gradients of the decoder's layers depend on all of them.
+        saved_bytes: bytes of the adapter's tensors in the saved file, without the head; None if these are the
+            trainable parameters in fp32.
     """
 
     parameters: int
@@ -61,97 +60,98 @@ class AdapterCost(NamedTuple):
 
     @property
     def stored_bytes(self) -> int:
-        """Bytes of the saved adapter, the head excluded."""
+        """Bytes of the saved adapter, without the head."""
         return BYTES_PER_NUMBER * self.parameters if self.saved_bytes is None else self.saved_bytes
 
 
 class Family(ABC):
-    """One kind of adapter. Implementations are stateless; one instance stands in the registry.
+    """One kind of adapter.
 
-    Every method takes `config` with the family's own knobs under their local names (`rank`, not
-    `lora.rank`), as `local_config` cuts them out of a configuration.
+    Implementations are stateless, and the registry holds one instance of each. The argument `config` of all methods
+    contains the family's parameters under their local names (`rank`, not `lora.rank`); see `local_config`.
     """
 
     name: ClassVar[str]
+    """The name in space files and configurations."""
     title: ClassVar[str]
-    """The name as printed, with the paper's short citation."""
+    """The name for display, with a short citation."""
     parameters: ClassVar[tuple[Parameter, ...]]
-    """The family's own parameters under local names, `learning_rate` among them."""
+    """The search parameters of the family under local names, including `learning_rate`."""
     mixes_rows: ClassVar[bool] = False
-    """Whether what is computed for one row of a batch depends on the others, so that batches cannot be divided."""
+    """Whether the output for one row of a batch depends on the other rows, so that batches cannot be divided."""
     formula: ClassVar[str] = ""
-    """Its trainable parameters in short, where the documentation of `cost` does not begin with them."""
+    """Formula of the trainable parameters for the documentation, if the docstring of `cost` has none."""
     quantized: ClassVar[bool] = False
-    """Whether it works on weights quantized to 8 or 4 bits: it neither reads nor changes them."""
+    """Whether it supports weights quantized to 8 or 4 bits, because it neither reads nor changes them."""
     reads_weights: ClassVar[Mapping[str, tuple[Value, ...]]] = {}
-    """Values of its knobs, by the knob's name, that read the weights all the same."""
+    """Values, by local parameter name, with which a family that supports quantization reads the weights."""
     trains: ClassVar[frozenset[str]] = frozenset()
-    """What of a layer it trains itself, where it adds nothing of its own: `matrices`, `norms`."""
+    """The tensors of the base model that it trains in place of new ones: `matrices`, `norms`."""
     switches: ClassVar[tuple[str, ...]] = ()
-    """Groups of boolean knobs `group.…` of which one at least is on."""
+    """Names of groups of boolean parameters `group.*`, in each of which at least one is on."""
 
     @abstractmethod
     def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
-        """Why the family cannot work on this model and task, or None if it can."""
+        """Return why the family does not work on a model and task, or None if it does."""
 
     @abstractmethod
     def cost(self, config: Mapping[str, Value], shape: ModelShape) -> AdapterCost:
-        """What the adapter adds, in closed form."""
+        """Return the cost of the adapter in closed form."""
 
     @abstractmethod
     def peft_config(self, config: Mapping[str, Value], shape: ModelShape, task: TaskType) -> PeftConfig:
-        """A new peft configuration (never shared: peft writes into it)."""
+        """Return a new peft configuration; it is never shared, because peft modifies it."""
 
     def learning_rate_factors(self, config: Mapping[str, Value]) -> Mapping[str, float]:
-        """Factors on the learning rate of the parameters whose name has the key as a dotted part.
+        """Return factors on the learning rate, by a component of the dotted parameter name.
 
-        0 freezes them at their initial value. Parameters that no key names have the factor 1. Search and
-        export train with the same factors; see `tools.freeze` and `trials.training.run.scale_learning_rates`.
+        The factor 0 freezes a parameter at its initial value; parameters without a key have the factor 1. Search and
+        export use the same factors (`peft_helpers.freeze`, `trials.training.run.scale_learning_rates`).
         """
         return {}
 
     def schedule(self, peft_config: PeftConfig, steps: int) -> None:
-        """Write what depends on the length of training into a peft configuration, before the first step."""
+        """Set the fields of a peft configuration that depend on the number of training steps, before the first."""
         return
 
     def after_step(self, model: PeftModel, step: int) -> None:
-        """Called after each of the optimizer's steps, counted from 1, while the gradients are still there."""
+        """Update the adapter after optimizer step `step`, counted from 1, before the gradients are cleared."""
         return
 
     def training_state(self, model: PeftModel) -> dict[str, Tensor]:
-        """What training goes on from beside the trained parameters, by name; for families with `after_step`."""
+        """Return the tensors, by name, that resuming needs in addition to the trained parameters."""
         return {}
 
     def restore_training_state(self, model: PeftModel, state: Mapping[str, Tensor]) -> None:
-        """Put `training_state` into a new model of the same configuration."""
+        """Load the result of `training_state` into a new model of the same configuration."""
         return
 
 
 def refusal(family: Family, shape: ModelShape, task: TaskType) -> str | None:
-    """Why a family cannot work on a model as its weights are kept, or None if it can."""
+    """Return why a family does not work on a model, quantization included, or None if it does."""
     if shape.quantized and not family.quantized:
-        return "it reads or changes the weights themselves, and they are quantized"
+        return "it reads or changes the weights, which are quantized"
     return family.unsupported(shape, task)
 
 
 def local_config(family: str, config: Mapping[str, Value]) -> dict[str, Value]:
-    """The knobs of `family` under their local names."""
+    """Return the parameters of a family in a configuration, under their local names."""
     prefix = f"{family}."
     cut = len(prefix)
     return {name[cut:]: value for name, value in config.items() if name.startswith(prefix)}
 
 
 REGISTRY: dict[str, Family] = {}
-"""Every family by name. `search_spaces.families` fills it on import."""
+"""All families by name; the import of `search_spaces.families` fills it."""
 
 
 def register(family: type[Family]) -> type[Family]:
-    """Class decorator that puts one instance of a family into the registry.
+    """Register one instance of a family; a class decorator.
 
     Raises:
-        ValueError: another family has the name already.
+        ValueError: Another family has the same name.
     """
     if family.name in REGISTRY:
-        raise ValueError(f"family: {family.name!r} is registered already; choose another name")
+        raise ValueError(f"family: {family.name!r} is already registered; choose another name")
     REGISTRY[family.name] = family()
     return family

@@ -1,4 +1,4 @@
-"""Adapters whose sizes must suit the matrices they stand on: blocks that divide, ranks that are not larger."""
+"""Families whose sizes depend on the adapted matrices, such as block sizes and ranks."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from search_spaces.parameters.types import Value
 
 
 class FittedFamily(MatrixFamily):
-    """A matrix family that bends the values of its knobs to the model before it counts or builds anything.
+    """A matrix family that adjusts the values of its parameters to the model.
 
-    A sampled configuration then never fails for a size: a block becomes the largest divisor at or below what
-    was asked for, a rank the smaller side of the smallest matrix. `matrix_cost` sees the fitted values.
+    So a sampled configuration never fails because of a size: a block size becomes the largest divisor at or below it,
+    and a rank at most the smaller side of the smallest matrix. `matrix_cost` receives the adjusted values.
     """
 
     linear_only: ClassVar[bool] = True
-    """Whether peft wants `torch.nn.Linear` and refuses transformers' transposed Conv1D."""
+    """Whether peft supports only `torch.nn.Linear` and not the transposed Conv1D of transformers."""
 
     def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
         if self.linear_only and shape.conv1d:
             return (
                 f"{shape.model_type} stores its matrices transposed (Conv1D); "
-                f"peft has {self.title} for torch.nn.Linear alone"
+                f"peft supports {self.title} for torch.nn.Linear only"
             )
         return None
 
     def fitted(self, config: Mapping[str, Value], shape: ModelShape) -> dict[str, Value]:
-        """The configuration with values that the adapted matrices allow."""
+        """Return the configuration with values that are valid for the adapted matrices."""
         return dict(config)
 
     def stored_besides(self, config: Mapping[str, Value], matrix: Matrix) -> int:
-        """Frozen numbers that the saved adapter holds for one matrix, besides its trainable parameters."""
+        """Return how many frozen numbers the saved adapter contains for one matrix."""
         return 0
 
     def saved_bytes(
@@ -51,26 +51,27 @@ class FittedFamily(MatrixFamily):
 
 
 class BlockFamily(FittedFamily):
-    """A family of equal blocks: `block_size` becomes the largest divisor, at or below the knob's value, of all the
-    sizes that blocks are cut from.
+    """A family with blocks of equal size.
+
+    `block_size` becomes the largest divisor, at or below its value, of all sizes that are divided into blocks.
     """
 
     @abstractmethod
     def sizes(self, matrix: Matrix) -> tuple[int, ...]:
-        """What a matrix has cut into blocks: its inputs, its outputs, or both."""
+        """Return the sizes of a matrix that are divided into blocks: its inputs, its outputs, or both."""
 
     def fitted(self, config: Mapping[str, Value], shape: ModelShape) -> dict[str, Value]:
-        usual = next(knob.default for knob in self.parameters if knob.name == "block_size")
+        default = next(p.default for p in self.parameters if p.name == "block_size")
         sizes = {size for matrix in self.matrices(config, shape) for size in self.sizes(matrix)}
-        return {**config, "block_size": largest_divisor(int(config.get("block_size", usual)), sizes)}
+        return {**config, "block_size": largest_divisor(int(config.get("block_size", default)), sizes)}
 
 
 def largest_divisor(limit: int, sizes: Iterable[int]) -> int:
-    """The largest number, `limit` at most, that divides every one of `sizes`."""
+    """Return the largest common divisor of `sizes` that is at most `limit`."""
     common = math.gcd(*sizes)
     return max(d for d in range(1, min(limit, common) + 1) if common % d == 0)
 
 
 def smallest_side(matrices: Iterable[Matrix]) -> int:
-    """The smallest of all inputs and outputs: no matrix has a smaller largest rank."""
+    """Return the smallest number of inputs or outputs, which bounds the rank on all of the matrices."""
     return min(min(matrix.inputs, matrix.outputs) for matrix in matrices)

@@ -1,7 +1,7 @@
-"""The parts of a composite adapter as a family plans them: what each costs, and how the tuner is told of it.
+"""The parts of a composite adapter: their cost and their entries in the tuner's configuration.
 
-A family turns a configuration into parts, each with its own layers. `composite_cost` and `composite_config`
-do the rest, whichever parts there are.
+A family maps a configuration to parts, each with its own layers. `composite_cost` and `composite_config` compute the
+cost and the configuration for any combination of parts.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class PartCost(NamedTuple):
-    """What a part adds in one layer: parameters, and FLOPs as in `matrices.MatrixCost`."""
+    """The cost of a part in one layer: parameters, and FLOPs as in `matrix_family.MatrixCost`."""
 
     parameters: int
     forward: float = 0.0
@@ -35,10 +35,10 @@ class PartCost(NamedTuple):
 
 
 class LayerState(NamedTuple):
-    """What needs a gradient in a layer.
+    """The tensors of a layer that need a gradient.
 
     Args:
-        gradients: the layer's own tensors, all parts of the layer considered.
+        gradients: the tensors of the base model's layer, with all parts of the layer taken into account.
         changed: sites of the matrices whose output a part rescales, shifts or trains, before any bottleneck.
     """
 
@@ -46,54 +46,59 @@ class LayerState(NamedTuple):
     changed: frozenset[str]
 
     def output(self, matrix: Matrix) -> bool:
-        """Whether a matrix's output needs a gradient where a bottleneck reads it."""
+        """Return whether a matrix's output needs a gradient where a bottleneck reads it."""
         return self.gradients.reads(matrix.site) or matrix.site in self.changed
 
 
 @dataclass(frozen=True)
 class PlannedPart(ABC):
-    """One part on some layers. Its name in the tuner is `kind`."""
+    """One part of a composite adapter on some layers.
+
+    Args:
+        layers: indices of the layers with the part, ascending.
+    """
 
     layers: tuple[int, ...]
 
     kind: ClassVar[str]
+    """The name of the kind of part in the tuner."""
     mergeable: ClassVar[bool] = False
     by_layer: ClassVar[bool] = False
     """Whether sites and costs differ between the layers of one stack."""
 
     @abstractmethod
     def sites(self, shape: ModelShape, layer: int) -> frozenset[str]:
-        """Where gradients first arise in a layer, as `backward` names it."""
+        """Return the sites at which gradients first arise in a layer (see `gradient_flow`)."""
 
     def changed(self, shape: ModelShape, layer: int) -> frozenset[str]:
-        """Sites as in `LayerState.changed`."""
+        """Return the sites that the part changes; see `LayerState.changed`."""
         return frozenset()
 
     @abstractmethod
     def cost(self, shape: ModelShape, layer: int, state: LayerState) -> PartCost:
-        """What the part adds in one of its layers."""
+        """Return the cost of the part in one of its layers."""
 
     @abstractmethod
     def saved(self, shape: ModelShape, layer: int) -> SavedActivations:
         """Return what the part keeps for its backward pass in one of its layers."""
 
     def beyond(self, shape: ModelShape) -> int:
-        """Parameters that belong to no layer, or to all."""
+        """Return the number of parameters outside the layers or shared by all of them."""
         return 0
 
     @abstractmethod
     def targets(self, shape: ModelShape) -> str:
-        """A regular expression of the modules that the part stands on."""
+        """Return a regular expression that matches the modules with the part."""
 
     def settings(self, shape: ModelShape) -> dict[str, Any]:
-        """The rest of the part's entry in the tuner's configuration."""
+        """Return the other fields of the part's entry in the tuner's configuration."""
         return {}
 
 
 def composite_cost(parts: Sequence[PlannedPart], shape: ModelShape) -> AdapterCost:
-    """The cost of all parts together; none at all is the head alone.
+    """Return the cost of a composite adapter; without any part, only the head is trained.
 
-    Only where not every tensor needs a gradient does a part's cost hang on the others in its layer.
+    The cost of a part depends on the other parts of its layer only where some tensors need no gradient.
     """
     used = [part for part in parts if part.layers]
     if not used:
@@ -125,8 +130,10 @@ def composite_cost(parts: Sequence[PlannedPart], shape: ModelShape) -> AdapterCo
 def _in_layers_apart(
     parts: Sequence[PlannedPart], shape: ModelShape, lowest: int
 ) -> tuple[dict[int, frozenset[str]], list[tuple[int, PartCost]]]:
-    """Where the parts train something in the layers apart, by layer, and what they cost there, how many times
-    each. Layers that are alike are counted once."""
+    """Return the sites of the parts in the `layers_apart`, by layer, and their costs there with multiplicities.
+
+    The cost of equal layers is computed once.
+    """
     sites: dict[int, frozenset[str]] = {}
     total: list[tuple[int, PartCost]] = []
     for here, layers in _alike(parts, lowest, layers_apart(shape, lowest)):
@@ -143,7 +150,7 @@ def _in_layers_apart(
 def _alike(
     parts: Sequence[PlannedPart], lowest: int, apart: Sequence[int]
 ) -> list[tuple[list[PlannedPart], list[int]]]:
-    """The layers apart that have the same parts and the same gradients, with those parts."""
+    """Group the `layers_apart` with the same parts and the same gradients, and return the parts of each group."""
     if len(apart) == 1:
         return [([part for part in parts if part.layers[0] == lowest], [lowest])]
     by_layer = any(part.by_layer for part in parts)
@@ -157,7 +164,7 @@ def _alike(
 
 
 def _in_open_layers(part: PlannedPart, shape: ModelShape, lowest: int) -> list[tuple[int, PartCost]]:
-    """What a part costs in the layers that are not `layers_apart`, how many times each."""
+    """Return the costs of a part in the layers that are not `layers_apart`, with multiplicities."""
     layers, encoder = part.layers, shape.encoder_depth
     if lowest >= encoder:
         return []
@@ -174,8 +181,7 @@ def _in_open_layers(part: PlannedPart, shape: ModelShape, lowest: int) -> list[t
 
 
 def _position_products(parts: Sequence[PlannedPart], shape: ModelShape) -> float:
-    """What the products of tokens and relative positions pass on, backward, to the parts that the positions run
-    through."""
+    """Return the backward FLOPs per token of the products of tokens and positions that reach the parts."""
     total = 0.0
     for matrix in shape.matrices:
         if matrix.positions:
@@ -195,10 +201,10 @@ _OPEN_DECODER = LayerState(layer_gradients(_NOTHING, incoming=True, decoder=True
 
 
 def composite_config(parts: Sequence[PlannedPart], shape: ModelShape, task: TaskType) -> PeftConfig:
-    """The tuner's configuration.
+    """Return the tuner's configuration.
 
     Raises:
-        InvalidInputError: There is no part, and no head that could be trained instead.
+        InvalidInputError: There is no part, and no head to train.
     """
     from search_spaces.tuners import CompositeConfig
 
@@ -214,11 +220,11 @@ def composite_config(parts: Sequence[PlannedPart], shape: ModelShape, task: Task
 
 
 class CompositeFamily(Family):
-    """A family whose adapter is a composite one: a subclass says which parts a configuration has."""
+    """A family of composite adapters; a subclass defines the parts of a configuration."""
 
     @abstractmethod
     def parts(self, config: Mapping[str, Value], shape: ModelShape) -> Sequence[PlannedPart]:
-        """The parts, those that are off left out."""
+        """Return the parts of a configuration that are switched on."""
 
     def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
         return None
@@ -231,7 +237,7 @@ class CompositeFamily(Family):
 
 
 def no_attention_interface(shape: ModelShape) -> str | None:
-    """Why keys and values cannot be put in front of a layer's own, or None if they can."""
+    """Return why a layer cannot have additional keys and values, or None if it can."""
     if shape.attention_interface:
         return None
-    return f"{shape.model_type} computes attention in code of its own, where no keys and values can be added"
+    return f"{shape.model_type} has its own attention code, to which no keys and values can be added"

@@ -1,4 +1,4 @@
-"""Adapters that stand on weight matrices: what LoRA, OFT, LoHa and the rest of that kind have in common."""
+"""The base class of families that adapt weight matrices, such as LoRA, OFT and LoHa."""
 
 from __future__ import annotations
 
@@ -16,22 +16,25 @@ from search_spaces.parameters.structured import chosen_targets, rank_at, varies_
 from search_spaces.parameters.types import Categorical, TopLayers, Value, adapted_layers
 
 TARGETS = Categorical(name="targets", choices=("q+v", "attention", "feed-forward", "all"), default="all")
+"""The matrices that carry the adapter."""
 LAYERS = TopLayers(name="layers")
+"""The number of adapted layers, counted from the output."""
 
 _INPUT = frozenset({"input"})
 
 
 class MatrixCost(NamedTuple):
-    """What an adapter on one matrix of one layer adds.
+    """The cost of an adapter on one matrix of one layer.
 
     Args:
-        parameters: trainable.
-        forward, backward: FLOPs per token. Backward: the gradients of the adapter's own weights, and those of
-            its inputs where the matrix's input needs one; beyond what a frozen matrix costs anyway.
-        step: FLOPs each time that the matrix runs in a training step, forward and backward, whatever the number
-            of tokens.
-        forward_step: the part of `step` in the forward pass, where the family does not merge.
-        penalty: FLOPs of each training step that a term of the loss takes, and not the matrix.
+        parameters: number of trainable parameters.
+        forward: FLOPs per token in the forward pass.
+        backward: FLOPs per token in the backward pass, beyond those of the frozen matrix: for the gradients of the
+            adapter's weights, and for those of its inputs if the matrix's input needs one.
+        step: FLOPs each time that the matrix runs in a training step, forward and backward, independent of the
+            number of tokens.
+        forward_step: the share of `step` in the forward pass, for families that cannot be merged.
+        penalty: FLOPs of a penalty term of the loss in each training step.
     """
 
     parameters: int
@@ -44,14 +47,14 @@ class MatrixCost(NamedTuple):
 
 @dataclass(frozen=True)
 class LayerCost:
-    """What the adapters on all matrices of a layer add.
+    """The cost of the adapters on all matrices of a layer.
 
     Args:
-        shared: parameters that all layers share, counted once.
-        sites: see `AdapterCost.lowest_sites`.
-        first: in the lowest adapted layer.
-        rest: in each adapted layer above it.
-        saved: see `MatrixFamily.saved_bytes`.
+        shared: number of parameters that all layers share, counted once.
+        sites: sites of the adapters; see `AdapterCost.lowest_sites`.
+        first: cost in the lowest adapted layer.
+        rest: cost in each adapted layer above it.
+        saved: bytes of the saved adapter; see `MatrixFamily.saved_bytes`.
     """
 
     shared: int
@@ -62,50 +65,56 @@ class LayerCost:
 
 
 class MatrixFamily(Family):
-    """A family with the knobs `targets` and `layers`, the same adapter on each matrix they choose.
+    """A family with the parameters `targets` and `layers` and the same adapter on each selected matrix.
 
-    A subclass gives the cost on one matrix and the peft configuration, for which `common_arguments` has what
-    all of them take. In an encoder-decoder `layers` counts through both stacks; targets on one side (as in
-    "decoder.q+v") count through that side alone.
+    A subclass defines the cost on one matrix and the peft configuration, whose common arguments `common_arguments`
+    returns. In an encoder-decoder, `layers` counts through both stacks, or through one side if the targets are on one
+    side (as in "decoder.q+v").
     """
 
     mergeable: ClassVar[bool] = True
     default_targets: ClassVar[str] = "all"
     saved_copies: ClassVar[float] = 1.0
-    """Tensors of a matrix's size that are kept for the backward pass on building what is added to the matrix, or
-    multiplied with it; 0 where nothing of that size is built."""
+    """Number of tensors of the matrix's size that the backward pass keeps, because the adapter forms a full update;
+    0 if it does not."""
     saved_copies_of_rank: ClassVar[float] = 0.0
-    """As many more for each of the knob `rank`."""
+    """Additional tensors of the matrix's size per unit of `rank`."""
 
     def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
         return None
 
     @abstractmethod
     def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
-        """The cost on one matrix; `differentiated` says whether the matrix's input needs a gradient anyway."""
+        """Return the cost on one matrix.
+
+        Args:
+            config: the family's parameters under local names, after `fitted`.
+            matrix: the matrix.
+            differentiated: whether the matrix's input needs a gradient in any case.
+        """
 
     def site(self, matrix: Matrix) -> str:
-        """Where the adapter on a matrix first makes a gradient, as `backward` names it."""
+        """Return the site at which the adapter on a matrix first creates a gradient (see `gradient_flow`)."""
         return matrix.site
 
     def saved_sides(self, matrix: Matrix) -> frozenset[str]:
-        """What of an adapted matrix's own tensors is kept for the gradients of the adapter: `input`, `output`."""
+        """Return the tensors of an adapted matrix that the backward pass keeps for it: `input`, `output`."""
         return _INPUT
 
     def fitted(self, config: Mapping[str, Value], shape: ModelShape) -> Mapping[str, Value]:
-        """The configuration that the costs on a matrix are asked of: here the one that was given."""
+        """Return the configuration with values adjusted to the model; here unchanged."""
         return config
 
     def shared_parameters(self, config: Mapping[str, Value], matrices: tuple[Matrix, ...]) -> int:
-        """Trainable parameters that all the matrices share, counted once."""
+        """Return the number of trainable parameters that all matrices share."""
         return 0
 
     def saved_bytes(
         self, config: Mapping[str, Value], matrices: tuple[Matrix, ...]
     ) -> tuple[int, int] | None:
-        """Bytes of the saved adapter that stand there once, and those in each adapted layer.
+        """Return the bytes of the saved adapter: those shared by all layers, and those of each adapted layer.
 
-        None where what is saved is what is trained, in fp32.
+        None means that exactly the trainable parameters are saved, in fp32.
         """
         return None
 
@@ -120,7 +129,7 @@ class MatrixFamily(Family):
         return self.on_layers(parts, layers[0])
 
     def layer_cost(self, config: Mapping[str, Value], shape: ModelShape) -> LayerCost:
-        """What the adapters of a layer add, whichever layers these are; not for an encoder-decoder."""
+        """Return the cost of the adapters of a layer, the same for all layers; not for an encoder-decoder."""
         config, matrices = self.fitted(config, shape), self.matrices(config, shape)
         sites: frozenset[str] = frozenset([self.site(matrix) for matrix in matrices])
         lowest = layer_gradients(sites, parallel=shape.parallel)
@@ -138,7 +147,12 @@ class MatrixFamily(Family):
         )
 
     def on_layers(self, parts: Sequence[tuple[LayerCost, int]], lowest: int) -> AdapterCost:
-        """The cost on the layers from `lowest` upwards: of each kind of layer so many, the lowest's first."""
+        """Return the cost of all adapted layers.
+
+        Args:
+            parts: the cost of each kind of layer and the number of such layers, that of the lowest layer first.
+            lowest: index of the lowest adapted layer.
+        """
         start = parts[0][0]
         above = [(part.rest, count - (part is start)) for part, count in parts]
         first, saved = start.first, start.saved
@@ -157,8 +171,7 @@ class MatrixFamily(Family):
     def _on_stacks(
         self, config: Mapping[str, Value], shape: ModelShape, layers: tuple[int, ...]
     ) -> AdapterCost:
-        """The cost in an encoder-decoder, whose two kinds of layers differ, and the decoder's by what trains
-        below them."""
+        """Return the cost in an encoder-decoder, where the cost of decoder layers depends on the layers below."""
         lowest, encoder = layers[0], shape.encoder_depth
         stacks = {lowest >= encoder, layers[-1] >= encoder}
         chosen = [matrix for matrix in self.matrices(config, shape) if matrix.stack in stacks]
@@ -166,7 +179,7 @@ class MatrixFamily(Family):
         sites = [frozenset([self.site(matrix) for matrix in matrices]) for matrices in by_stack]
         sizes = shape.depth, shape.width, shape.decoder_depth
         varied = varies_by_layer(config, "rank")
-        # The lowest layer and the decoder's first have fewer gradients; the rest of each stack are alike.
+        # The lowest layer and the decoder's first have fewer gradients; the other layers of a stack are equal.
         kinds = Counter(
             [
                 (
@@ -210,10 +223,10 @@ class MatrixFamily(Family):
         )
 
     def _run_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
-        """The cost on one matrix with all that runs through it: tokens, and maybe relative positions.
+        """Return the cost on one matrix for tokens and, if it has them, relative positions.
 
-        The positions pass through the adapted matrix once a step, as rows without a gradient, and their
-        products with the tokens must pass one on to the adapter.
+        Positions pass through the adapted matrix once per step, as rows without a gradient, and their products with
+        the tokens propagate a gradient to the adapter.
         """
         cost = self.matrix_cost(config, matrix, differentiated)
         if not matrix.positions:
@@ -226,10 +239,10 @@ class MatrixFamily(Family):
         )
 
     def chosen_layers(self, config: Mapping[str, Value], shape: ModelShape) -> tuple[int, ...]:
-        """The adapted layers, lowest first.
+        """Return the indices of the adapted layers, lowest first.
 
-        In an encoder-decoder with targets on one side, the top layers are that side's, and of a mask or a range
-        what is on that side; where nothing is, its top layer alone, so that no configuration is impossible.
+        In an encoder-decoder with targets on one side, these are the top layers of that side, or the layers of a mask
+        or range on that side; if there are none, its top layer, so that every configuration is valid.
         """
         layers = adapted_layers(config, "layers", shape.depth, shape.decoder_depth)
         if not shape.decoder_depth:
@@ -243,13 +256,13 @@ class MatrixFamily(Family):
         return tuple(layer for layer in layers if layer in side) or (side[-1],)
 
     def matrices(self, config: Mapping[str, Value], shape: ModelShape) -> tuple[Matrix, ...]:
-        """The matrices of a layer (of each stack) that carry the adapter."""
+        """Return the matrices of a layer, of each stack, that carry the adapter."""
         return shape.select(chosen_targets(config, "targets", self.default_targets))
 
     def common_arguments(
         self, config: Mapping[str, Value], shape: ModelShape, task: TaskType
     ) -> dict[str, Any]:
-        """task_type, target_modules and modules_to_save, for the constructor of a peft configuration."""
+        """Return task_type, target_modules and modules_to_save for the constructor of a peft configuration."""
         layers = self.chosen_layers(config, shape)
         return {
             "task_type": peft_task(task),

@@ -1,4 +1,4 @@
-"""Parts that change a layer's own matrices and normalizations: LoRA, (IA)³, SSF, biases and trained copies."""
+"""Parts that change the matrices and normalizations of a layer: LoRA, (IA)³, SSF, biases and trained copies."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ from search_spaces.model.shape import Matrix, ModelShape, Norm
 
 @dataclass(frozen=True)
 class LowRankPart(PlannedPart):
-    """LoRA of rank `size`; `scale` multiplies B A."""
+    """LoRA on some matrices of each layer.
+
+    Args:
+        size: the rank.
+        matrices: targets in the notation of `ModelShape.select`.
+        scale: factor on B A.
+    """
 
     size: int
     matrices: str
@@ -31,7 +37,7 @@ class LowRankPart(PlannedPart):
         return self.sites(shape, layer)
 
     def cost(self, shape: ModelShape, layer: int, state: LayerState) -> PartCost:
-        """As `lora.Lora`: r(i+o) parameters and 2r(i+o) FLOPs forward a matrix."""
+        """Return r(i+o) parameters and 2r(i+o) forward FLOPs per token and matrix, as in `lora.Lora`."""
         parameters, forward, backward, step, forward_step = 0, 0.0, 0.0, 0.0, 0.0
         for matrix in shape.in_layer(layer, self.matrices):
             inputs, outputs = matrix.inputs, matrix.outputs
@@ -39,7 +45,7 @@ class LowRankPart(PlannedPart):
             forward += 2.0 * self.size * (inputs + outputs)
             differentiated = state.gradients.reads(matrix.site)
             backward += 2.0 * self.size * (inputs + 2 * outputs + differentiated * inputs)
-            # Relative positions, where they run through the matrix, need no gradient.
+            # Relative positions that pass through the matrix need no gradient.
             forward_step += 2.0 * self.size * (inputs + outputs) * matrix.positions
             step += 2.0 * self.size * (2 * inputs + 3 * outputs) * matrix.positions
         return PartCost(parameters, forward, backward, step, forward_step)
@@ -58,7 +64,12 @@ class LowRankPart(PlannedPart):
 
 @dataclass(frozen=True)
 class RescalePart(PlannedPart):
-    """(IA)³ on the outputs of `matrices`, or on their inputs."""
+    """(IA)³ on some matrices of each layer.
+
+    Args:
+        matrices: targets in the notation of `ModelShape.select`.
+        side: whether the `output` or the `input` of the matrices is rescaled.
+    """
 
     matrices: str
     side: str
@@ -67,7 +78,7 @@ class RescalePart(PlannedPart):
 
     def sites(self, shape: ModelShape, layer: int) -> frozenset[str]:
         if self.side == "input":
-            assert self.matrices == "down", "only the input of down has a site of its own"
+            assert self.matrices == "down", "only the input of down has its own site"
             return frozenset({"down-input"})
         return frozenset(matrix.site for matrix in shape.in_layer(layer, self.matrices))
 
@@ -187,7 +198,7 @@ def _norms(carries: NormFilter, shape: ModelShape, layer: int) -> list[Norm]:
 
 @dataclass(frozen=True)
 class ScaleShiftPart(_ModulesPart):
-    """SSF: a scale and a shift of every output."""
+    """SSF: a scale and a shift per output."""
 
     kind: ClassVar[str] = "scale_shift"
 
@@ -206,7 +217,7 @@ class ScaleShiftPart(_ModulesPart):
 
 @dataclass(frozen=True)
 class BiasPart(_ModulesPart):
-    """Changes of biases."""
+    """Trained changes of the biases."""
 
     kind: ClassVar[str] = "bias"
 
@@ -225,8 +236,10 @@ class BiasPart(_ModulesPart):
 
 @dataclass(frozen=True)
 class CopyPart(_ModulesPart):
-    """Matrices and normalizations trained in full: the gradient of a weight is a product as large as the
-    matrix's own."""
+    """Matrices and normalizations that are trained in full.
+
+    The gradient of a weight costs as many FLOPs as the product with the matrix.
+    """
 
     kind: ClassVar[str] = "copy"
 
@@ -248,24 +261,30 @@ class CopyPart(_ModulesPart):
 
 
 def every_matrix(matrix: Matrix, number: int) -> bool:
+    """Select all matrices."""
     return True
 
 
 def every_second(matrix: Matrix, number: int) -> bool:
+    """Select every second matrix, alternating between layers."""
     return number % 2 == 0
 
 
 def biased_matrix(matrix: Matrix, number: int) -> bool:
+    """Select the matrices with a bias."""
     return matrix.bias
 
 
 def every_norm(norm: Norm) -> bool:
+    """Select all normalizations."""
     return True
 
 
 def no_norm(norm: Norm) -> bool:
+    """Select no normalization."""
     return False
 
 
 def biased_norm(norm: Norm) -> bool:
+    """Select the normalizations with a bias."""
     return norm.bias

@@ -1,4 +1,4 @@
-"""Small things that several families hand to peft."""
+"""Arguments of peft configurations that several families share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def peft_task(task: TaskType) -> PeftTask | None:
-    """peft's name for a task: a regression is a classification with one output, and images have no name."""
+    """Return peft's type of a task: regression is a classification with one output, and images have no type."""
     from peft import TaskType as PeftTask
 
     if task == "image-classification":
@@ -22,21 +22,19 @@ def peft_task(task: TaskType) -> PeftTask | None:
 
 
 def trained_modules(shape: ModelShape) -> list[str] | None:
-    """A new list for `modules_to_save`, since peft appends to the one it is given; None without a head."""
+    """Return a new list for `modules_to_save`, to which peft appends, or None without a head."""
     return list(shape.head_modules) or None
 
 
 def unadaptable(shape: ModelShape, method: str) -> str | None:
-    """Why a method that peft has only for `torch.nn.Linear` cannot work on this model, or None if it can."""
+    """Return why a method that peft supports only for `torch.nn.Linear` does not work on a model, or None."""
     if not shape.conv1d:
         return None
-    return (
-        f"{shape.model_type} stores its matrices transposed (Conv1D); peft's {method} takes nn.Linear alone"
-    )
+    return f"{shape.model_type} stores its matrices transposed (Conv1D); peft supports {method} for nn.Linear only"
 
 
 def freeze(model: nn.Module, factors: Mapping[str, float]) -> None:
-    """Freeze the parameters whose factor is 0; `factors` as `Family.learning_rate_factors` gives them."""
+    """Freeze the parameters whose learning-rate factor is 0 (see `Family.learning_rate_factors`)."""
     frozen = {part for part, factor in factors.items() if factor == 0}
     if frozen:
         for name, parameter in model.named_parameters():

@@ -1,7 +1,7 @@
-"""Families that other packages bring: every installed entry point of the group `autotune.families`.
+"""Families of other packages, from the entry points of the group `autotune.families`.
 
-A space file names families and never modules: what a file says is data, and only what somebody has installed
-is run. Worker processes import the same packages, so they know the same families.
+A space file names families and never modules: files are data, and only installed code runs. Worker processes import
+the same packages, so they have the same families.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 
 GROUP = "autotune.families"
+"""The entry point group of adapter families."""
 
 
 def load_plugins() -> None:
-    """Import what the entry points name; their modules register the families themselves.
+    """Import the modules of the entry points, which register their families.
 
     Raises:
-        ImportError: one cannot be imported, or brings a family whose name is taken.
+        ImportError: A module cannot be imported, or the name of its family is already registered.
     """
     for entry in entry_points(group=GROUP):
         try:

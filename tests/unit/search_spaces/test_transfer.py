@@ -151,7 +151,7 @@ def test_a_family_that_does_not_fit_is_named_by_its_own_reason() -> None:
     spec = load_space({"families": ["layer-prefix", "lora"]}).spec
     config = load_space(spec, shape=SMALL).space.default(family="layer-prefix")
     there = dataclasses.replace(LARGE, attention_interface=False)
-    with pytest.raises(InvalidInputError, match="computes attention in code of its own"):
+    with pytest.raises(InvalidInputError, match="has its own attention code"):
         carry_over(config, spec, SMALL, there)
 
 

@@ -182,7 +182,7 @@ def test_a_name_registers_once() -> None:
         def peft_config(self, config: object, shape: object, task: object) -> None:
             return None
 
-    with pytest.raises(ValueError, match="'lora' is registered already"):
+    with pytest.raises(ValueError, match="'lora' is already registered"):
         register(Twin)
 
 

@@ -203,12 +203,12 @@ def test_layers_that_are_not_there_are_reported_with_what_is() -> None:
 
 
 def test_an_encoder_is_no_language_model() -> None:
-    with pytest.raises(ValueError, match=r"causal-lm needs a decoder .* bert has cls"):
+    with pytest.raises(ValueError, match=r"causal-lm needs a decoder .* bert also has cls"):
         read_shape(BertConfig(**SMALL), "causal-lm")
 
 
 def test_matrices_of_unknown_purpose_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"layers with modules of unknown purpose: .*mlp\.experts"):
+    with pytest.raises(ValueError, match=r"unknown modules in the layers: .*mlp\.experts"):
         read_shape(MixtralConfig(**SMALL, num_key_value_heads=2, num_hidden_layers=2), "causal-lm")
     with pytest.raises(ValueError, match="model: "):
         read_shape(

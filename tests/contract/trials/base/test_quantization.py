@@ -264,7 +264,7 @@ def test_what_reads_the_weights_is_left_out_with_its_reason(tiny_model: Callable
     shape = read_shape(folder, "sequence-classification", quantized=True)
     loaded = load_space({"families": ["lora", "full", "oft"]}, shape=shape)
     assert loaded.left_out == dict.fromkeys(
-        ("full", "oft"), "it reads or changes the weights themselves, and they are quantized"
+        ("full", "oft"), "it reads or changes the weights, which are quantized"
     )
     assert loaded.narrowed["lora.init"] == "pissa reads the weights, which are quantized"
     assert loaded.space["lora.dora"].choices == (False,)  # type: ignore[attr-defined]

@@ -134,7 +134,7 @@ def test_every_kind_of_architecture_is_read_from_its_config(tmp_path: Path) -> N
     }
     reasons = {
         "t5": {"bitfit": "no biases", "prompt": "no embeddings in place"},
-        "deberta-v2": {"prefix": "no keys and values", "layer-prefix": "attention in code of its own"},
+        "deberta-v2": {"prefix": "no keys and values", "layer-prefix": "its own attention code"},
         "vit": {"adalora": "penalty", "prompt": "no embeddings in place"},
     }
     for name, config in configs.items():

@@ -108,7 +108,7 @@ def test_it_trains_saves_loads_and_merges(model: str) -> None:
             "from search_spaces.families import register\n"
             "from search_spaces.families.lora import Lora\n"
             "register(type('Twin', (Lora,), {}))",
-            "'lora' is registered already",
+            "'lora' is already registered",
         ),
     ],
 )
