@@ -81,8 +81,8 @@ def _family(configuration: Mapping[str, Value]) -> Family:
         what = f"{name!r} is no family" if name else "missing"
         raise InvalidInputError(Problem("family", what, did_you_mean(name, REGISTRY)))
     family = REGISTRY[name]
-    known = {f"{name}.{knob.name}" for knob in family.knobs}
-    groups = tuple(f"{knob}." for knob in known)
+    known = {f"{name}.{parameter.name}" for parameter in family.parameters}
+    groups = tuple(f"{name}." for name in known)
     unknown = [
         given
         for given in configuration
@@ -102,7 +102,7 @@ def _with_defaults(
     """Return the configuration with the defaults of the parameters that it does not mention in any form."""
     loaded = load_space({"families": [family.name]}, shape=shape, task=task)
     defaults = loaded.space.default(family=family.name)
-    stems = {f"{family.name}.{knob.name}" for knob in family.knobs}
+    stems = {f"{family.name}.{parameter.name}" for parameter in family.parameters}
     given = {stem for stem in stems if any(f"{name}.".startswith(f"{stem}.") for name in configuration)}
     missing = {
         name: value
