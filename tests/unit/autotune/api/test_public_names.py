@@ -92,7 +92,7 @@ def test_types_are_shipped(package: str) -> None:
 def test_no_text_installs_the_distribution_of_others() -> None:
     """On PyPI `autotune`, `trials` and `surrogates` belong to other projects."""
     wrong = re.compile(
-        r"pip install (?:[^\n]*?['\"\s])?(autotune|trials|surrogates|search_spaces)(\[|['\"`\s]|$)"
+        r"pip install (?:[^\n]*?['\" ])?(autotune|trials|surrogates|search_spaces)(\[|['\"`\s]|$)"
     )
     assert wrong.search("pip install 'autotune[ray]'")
     assert wrong.search("run pip install autotune")
