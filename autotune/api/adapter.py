@@ -66,9 +66,9 @@ def peft_config(
             "family", f"{family.name} cannot work on this model: {reason}", "Choose another family."
         )
         raise InvalidInputError(problem)
-    knobs = local_config(family.name, _with_defaults(family, configuration, shape, kind))
+    values = local_config(family.name, _with_defaults(family, configuration, shape, kind))
     try:
-        return family.peft_config(knobs, shape, kind)
+        return family.peft_config(values, shape, kind)
     except (KeyError, ValueError) as error:
         fix = "Give values that the family takes; see autotune spaces."
         raise InvalidInputError(Problem("configuration", first_line(error), fix)) from error
@@ -81,8 +81,8 @@ def _family(configuration: Mapping[str, Value]) -> Family:
         what = f"{name!r} is no family" if name else "missing"
         raise InvalidInputError(Problem("family", what, did_you_mean(name, REGISTRY)))
     family = REGISTRY[name]
-    known = {f"{name}.{parameter.name}" for parameter in family.parameters}
-    groups = tuple(f"{name}." for name in known)
+    known = {f"{name}.{each.name}" for each in family.parameters}
+    groups = tuple(f"{each}." for each in known)
     unknown = [
         given
         for given in configuration
@@ -102,7 +102,7 @@ def _with_defaults(
     """Return the configuration with the defaults of the parameters that it does not mention in any form."""
     loaded = load_space({"families": [family.name]}, shape=shape, task=task)
     defaults = loaded.space.default(family=family.name)
-    stems = {f"{family.name}.{parameter.name}" for parameter in family.parameters}
+    stems = {f"{family.name}.{each.name}" for each in family.parameters}
     given = {stem for stem in stems if any(f"{name}.".startswith(f"{stem}.") for name in configuration)}
     missing = {
         name: value

@@ -85,7 +85,7 @@ def test_any_complete_trial_can_be_picked(results):
         ("99", [], "no complete trial 99"),
         ("best", ["trainable_params<0"], "meets trainable_params<0"),
         ("best", ["trainable_parms<5"], "Did you mean 'trainable_params'"),
-        ("best", ["rank is small"], "is no condition"),
+        ("best", ["rank is small"], "is not a condition"),
     ],
 )
 def test_a_wrong_pick_says_what_would_be_right(pick, where, message, results, tmp_path):
