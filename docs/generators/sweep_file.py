@@ -34,7 +34,7 @@ file.
 
 def sweep_file_page() -> str:
     """Return the page as Markdown."""
-    from autotune.sweep.schema import Sweep
+    from autotune import Sweep
 
     sections = [_section(key, model) for key, model in models(Sweep)]
     return "\n".join([_INTRODUCTION, *sections])

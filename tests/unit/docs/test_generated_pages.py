@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+import autotune
 from autotune.results.tables import front_table, trials_table
 from benchmarks.result_files import FOLDER, load
-from docs.generators import cli, output_files, packages, results, sweep_file
+from docs.generators import cli, output_files, packages, python_api, results, sweep_file
 from docs.generators.families import ARCHITECTURES, PAGE, built_in, families_page, parameters_formula
 from search_spaces.families import REGISTRY
 from tests.support.synthetic import synthetic_results
@@ -64,7 +65,7 @@ def test_the_command_line_page_has_every_command_and_option() -> None:
 
 
 def test_the_sweep_page_has_every_key() -> None:
-    from autotune.sweep.schema import Sweep
+    from autotune import Sweep
 
     page = sweep_file.sweep_file_page()
     keys = [key for key, _ in sweep_file.models(Sweep) if key]
@@ -102,6 +103,12 @@ def test_every_documented_column_exists(tmp_path: Path) -> None:
         for column in documented:
             present = any(column.matches(str(name)) for name in table.columns)
             assert present or column.name in only_with_a_ladder, column.name
+
+
+def test_the_page_of_the_python_api_has_every_public_name() -> None:
+    page = python_api.python_api_page()
+    for name in set(autotune.__all__) - {"__version__"}:
+        assert f"::: autotune.{name}\n" in page, name
 
 
 def test_the_table_of_packages_names_a_purpose_for_each() -> None:
