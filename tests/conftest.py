@@ -12,12 +12,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side; two thr
 import json
 import re
 import shutil
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from optuna.storages._rdb.storage import _VersionManager
+from sqlalchemy import Engine, event
 
 from tests.support.base_models import write_model
+from tests.support.shared import shared_folder
+from tests.support.sweeps import small_sweep
 from tests.support.texts import reviews_frame
 
 TESTS = Path(__file__).parent
@@ -49,26 +55,44 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(LAYERS.get(folder, "unit"))
 
 
+@event.listens_for(Engine, "connect")
+def _skip_waiting_for_the_disk(connection: Any, record: object) -> None:
+    """Let SQLite leave its writes to the operating system: a killed process loses nothing by that."""
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA synchronous=OFF")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _read_migrations_once() -> Iterator[None]:
+    """Optuna reads all its migrations whenever it opens a database; here the first time serves for all."""
+    read = _VersionManager.get_head_version
+    heads: list[str] = []
+
+    def head_version(manager: _VersionManager) -> str:
+        if not heads:
+            heads.append(read(manager))
+        return heads[0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_VersionManager, "get_head_version", head_version)
+        yield
+
+
 @pytest.fixture(scope="session")
 def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with train.tsv (240 rows), validation.tsv (120) and test.tsv (120)."""
-    folder = tmp_path_factory.mktemp("reviews")
-    for name, rows, seed in (("train", 240, 1), ("validation", 120, 2), ("test", 120, 3)):
-        reviews_frame(rows, seed).to_csv(folder / f"{name}.tsv", sep="\t", index=False)
-    return folder
+
+    def make(folder: Path) -> None:
+        for name, rows, seed in (("train", 240, 1), ("validation", 120, 2), ("test", 120, 3)):
+            reviews_frame(rows, seed).to_csv(folder / f"{name}.tsv", sep="\t", index=False)
+
+    return shared_folder(tmp_path_factory, "reviews", make)
 
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """`tiny_model("bert")` (or gpt2, llama, deberta, t5) is a folder with a small random model."""
-    made: dict[str, Path] = {}
-
-    def make(kind: str) -> Path:
-        if kind not in made:
-            made[kind] = write_model(tmp_path_factory.mktemp(kind), kind)
-        return made[kind]
-
-    return make
+    return lambda kind: shared_folder(tmp_path_factory, kind, lambda folder: write_model(folder, kind))
 
 
 @pytest.fixture(scope="session")
@@ -76,12 +100,37 @@ def deep_model(tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempP
     """The tiny BERT with twice the layers."""
     from transformers import AutoConfig, AutoModel
 
-    folder = tmp_path_factory.mktemp("deep") / "bert"
-    shutil.copytree(tiny_model("bert"), folder)
-    config = AutoConfig.from_pretrained(folder)
-    config.num_hidden_layers = 4
-    AutoModel.from_config(config).save_pretrained(folder)
-    return folder
+    def make(folder: Path) -> None:
+        shutil.copytree(tiny_model("bert"), folder, dirs_exist_ok=True)
+        config = AutoConfig.from_pretrained(folder)
+        config.num_hidden_layers = 4
+        AutoModel.from_config(config).save_pretrained(folder)
+
+    return shared_folder(tmp_path_factory, "deep-bert", make)
+
+
+@pytest.fixture(scope="session")
+def finished_sweep(
+    tiny_model: Callable[[str], Path], reviews: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The folder of a sweep that is finished and really trained, once per run of the tests: only to be read."""
+    from autotune.engine.sweep_run import run_sweep
+
+    space = {
+        "families": ["lora", "norm", "head"],
+        "parameters": {
+            "epochs": 5,
+            "batch_size": 16,
+            "lora.rank": {"low": 2, "high": 8},
+            "lora.learning_rate": {"low": 5e-3, "high": 2e-2},
+            "lora.targets": "all",
+            "lora.dora": False,
+        },
+    }
+    sweep = small_sweep(
+        tiny_model("bert"), reviews, space=space, budget={"trials": 5}, fidelity={"evaluations": 1}
+    )
+    return shared_folder(tmp_path_factory, "finished-sweep", lambda folder: run_sweep(sweep, folder))
 
 
 @pytest.fixture

@@ -12,9 +12,12 @@ from typing import Any
 
 import pandas as pd
 
-from autotune.engine.events import SilentListener
-from autotune.results.sweep_tables import read_tables
+from autotune.engine.events import Listener, SilentListener
+from autotune.engine.sweep_run import run_sweep
+from autotune.results.sweep_tables import SweepTables, read_tables
 from autotune.sweep.schema import Sweep, dump_sweep, parse_sweep
+from tests.support.fake_executor import FakeExecutor
+from trials.execution.interface import Executor
 
 SPACE = {
     "families": ["lora", "norm", "head"],
@@ -40,6 +43,23 @@ def small_sweep(model: Path, data: Path, precision: str = "auto", **changes: Any
         **changes,
     }
     return parse_sweep(given)
+
+
+def fake_run(
+    sweep: Sweep, folder: str | Path, listener: Listener | None = None, executor: Executor | None = None
+) -> SweepTables:
+    """Run a sweep in its folder with a fake executor; nothing is trained."""
+    return run_sweep(sweep, folder, listener, executor or FakeExecutor(workers=1))
+
+
+def stop_at(count: int) -> Callable[[int], None]:
+    """Return what interrupts a sweep, as Ctrl-C does, when `count` of its runs are finished."""
+
+    def after(finished: int) -> None:
+        if finished == count:
+            raise KeyboardInterrupt
+
+    return after
 
 
 def run_and_kill(sweep: Sweep, folder: Path, reached: Callable[[pd.DataFrame], pd.Series[bool]]) -> set[int]:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from search_spaces.families import REGISTRY
 from search_spaces.language.loader import load_space
+from tests.support.grids import every_family
 from tests.support.trials import COMMON, classification
 from trials.execution.runner import Runner
 from trials.packing.pack import Pack
@@ -55,7 +55,7 @@ def weights(run: Run) -> dict[str, torch.Tensor]:
     return {n: p.detach().clone() for n, p in run.model.named_parameters() if p.requires_grad}
 
 
-@pytest.mark.parametrize("family", sorted(REGISTRY))
+@pytest.mark.parametrize("family", every_family())
 def test_every_family_goes_on_as_if_it_had_never_stopped(family: str, runner: Runner, tmp_path: Path) -> None:
     spec = TrialSpec(config_of(runner, family), seed=5, fidelity=SHORT)
     whole = Run(runner.base, runner.data, spec)

@@ -7,7 +7,6 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -22,7 +21,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from autotune.engine.sweep_run import run_sweep
 from autotune.export.run_folder import _precision, export_run, train_run
 from autotune.results.selection import pick_trial
-from autotune.results.sweep_tables import SweepTables
+from autotune.results.sweep_tables import SweepTables, read_tables
 from autotune.sweep.schema import Sweep, parse_sweep
 from search_spaces.errors import InvalidInputError
 from search_spaces.parameters.training import optimizer_of
@@ -35,21 +34,8 @@ from trials.training.schedules import lr_schedule
 
 
 @pytest.fixture(scope="module")
-def results(tiny_model: Callable[[str], Path], reviews: Path, tmp_path_factory) -> SweepTables:
-    space = {
-        "families": ["lora", "norm", "head"],
-        "parameters": {
-            "epochs": 5,
-            "batch_size": 16,
-            "lora.rank": {"low": 2, "high": 8},
-            "lora.learning_rate": {"low": 5e-3, "high": 2e-2},
-            "lora.targets": "all",
-            "lora.dora": False,
-        },
-    }
-    fidelity = {"evaluations": 1}
-    sweep = small_sweep(tiny_model("bert"), reviews, space=space, budget={"trials": 5}, fidelity=fidelity)
-    return run_sweep(sweep, tmp_path_factory.mktemp("sweep") / "out")
+def results(finished_sweep: Path) -> SweepTables:
+    return read_tables(finished_sweep)
 
 
 def column(results: SweepTables, trial: int, name: str) -> float:

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import io
-import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import optuna
 import pytest
-from rich.console import Console
 
-from autotune.cli.live_display import PlainProgress
-from autotune.cli.status import finished, overview, overview_json
 from autotune.engine.sweep_run import SweepInterruptedError, run_sweep
-from autotune.ladder.promotion import PromotionScheduler
-from autotune.ladder.rungs import SLOW_FAMILIES
-from autotune.ledger.ledger import open_ledger, read_ledger, read_sweep
-from autotune.report.page import report_html
+from autotune.ledger.ledger import read_ledger, read_sweep
 from autotune.results.ladder_view import read_scheduler
 from autotune.results.sweep_tables import SweepTables, read_tables
-from autotune.sampler.history import Observation
-from autotune.sweep.schema import Sweep, dump_sweep, load_sweep, same_search
-from search_spaces.errors import InvalidInputError
-from tests.support.sweeps import SPACE, Watcher, run_and_kill, small_sweep
-from trials.execution.in_process import LocalExecutor
-from trials.records import TrialResult, TrialStatus
+from autotune.sweep.schema import Sweep
+from tests.support.sweeps import SPACE, run_and_kill, small_sweep
 
 EPOCHS_3 = {**SPACE, "parameters": {**SPACE["parameters"], "epochs": 3}}  # type: ignore[dict-item]
 """Nine steps a trial: rungs after 2, 5 and 9 of them."""
@@ -48,14 +34,6 @@ def whole(tiny_model, reviews, tmp_path_factory) -> SweepTables:
     return run_sweep(scheduler(tiny_model, reviews), tmp_path_factory.mktemp("whole") / "out")
 
 
-def stop_at(count: int):
-    def after(ended: int) -> None:
-        if ended == count:
-            raise KeyboardInterrupt
-
-    return after
-
-
 def states(folder: Path) -> set[str]:
     return {path.name for path in (folder / "states").glob("*")}
 
@@ -73,28 +51,6 @@ def what_was_found(results: SweepTables) -> list[tuple[Any, ...]]:
     return list(zip(*columns, table["accuracy"].fillna(-1), strict=True))
 
 
-def test_a_sweep_climbs_and_the_front_is_of_those_at_the_top(sweep, tmp_path):
-    watcher = Watcher()
-    results = run_sweep(sweep, tmp_path / "out", watcher)
-    trials = results.trials
-    assert set(trials["status"]) == {"complete", "paused"}
-    paused = trials[trials["status"] == "paused"]
-    assert set(paused["share"].round(3)) <= {0.222, 0.556}
-    assert paused["accuracy"].isna().all()
-    assert not paused["on_front"].any()
-    assert set(results.front["status"]) == {"complete"}
-    assert results.ladder is not None
-    assert results.ladder.reached[0] == 10
-    assert results.ladder.reached[-1] == (trials["status"] == "complete").sum()
-    # Nobody is trained twice: who is begun again goes on where it stopped.
-    runs = sum(results.ladder.reached)
-    assert len(watcher.started) == len(watcher.finished) == runs
-    flops = trials["cost.train_flops"]
-    assert results.ladder.used == pytest.approx((flops * trials["share"]).sum() / flops.sum())
-    assert 0.1 < results.ladder.used < 0.9
-    assert states(tmp_path / "out") == waiting_states(tmp_path / "out") != set()
-
-
 def test_at_the_top_trials_are_what_they_are_without_a_ladder(whole, tiny_model, reviews, tmp_path):
     climbed = whole.trials
     alone = run_sweep(
@@ -106,19 +62,6 @@ def test_at_the_top_trials_are_what_they_are_without_a_ladder(whole, tiny_model,
     for here, there in pairs:
         assert (here["config"], here["seed"]) == (there["config"], there["seed"])
         assert here["metric.eval_loss"] == pytest.approx(there["metric.eval_loss"], abs=1e-6)
-
-
-@pytest.mark.parametrize("after", [pytest.param(1, marks=pytest.mark.slow), 7, 13])
-def test_an_interrupted_sweep_resumes_to_what_an_uninterrupted_one_finds(after, sweep, whole, tmp_path):
-    with pytest.raises(SweepInterruptedError):
-        run_sweep(sweep, tmp_path / "out", Watcher(stop_at(after)))
-    assert states(tmp_path / "out") == waiting_states(tmp_path / "out")
-    watcher = Watcher()
-    resumed = run_sweep(sweep, tmp_path / "out", watcher)
-    assert what_was_found(resumed) == what_was_found(whole)
-    assert resumed.ladder == whole.ladder
-    assert whole.ladder is not None
-    assert len(watcher.finished) == sum(whole.ladder.reached) - after
 
 
 def test_an_interrupt_on_the_way_up_loses_that_stretch_alone(sweep, whole, tmp_path, monkeypatch):
@@ -150,94 +93,6 @@ def test_a_killed_process_loses_nothing(sweep, tmp_path):
     assert states(folder) == waiting_states(folder)
 
 
-def test_without_its_states_a_sweep_finds_the_same(sweep, whole, tmp_path):
-    with pytest.raises(SweepInterruptedError):
-        run_sweep(sweep, tmp_path / "out", Watcher(stop_at(6)))
-    for path in (tmp_path / "out" / "states").iterdir():
-        path.unlink()
-    assert what_was_found(run_sweep(sweep, tmp_path / "out")) == what_was_found(whole)
-
-
-def test_what_belongs_to_nobody_is_swept_out(sweep, tmp_path):
-    with pytest.raises(SweepInterruptedError):
-        run_sweep(sweep, tmp_path / "out", Watcher(stop_at(4)))
-    folder = tmp_path / "out" / "states"
-    for name in ("0-1.safetensors", ".3-0.safetensors.123.tmp", "99-0.safetensors"):
-        (folder / name).write_bytes(b"left by a dead process")
-    run_sweep(sweep, tmp_path / "out")
-    assert states(tmp_path / "out") == waiting_states(tmp_path / "out")
-
-
-def test_a_larger_budget_lets_those_that_wait_go_on(tiny_model, reviews, tmp_path):
-    ladder = {"random_share": 1}
-    small = scheduler(tiny_model, reviews, ladder=ladder, budget={"flops": 1.0})
-    assert run_sweep(small, tmp_path / "out").trials["status"].tolist() == ["paused"]
-    larger = scheduler(tiny_model, reviews, ladder=ladder, budget={"trials": 2})
-    watcher = Watcher()
-    assert run_sweep(larger, tmp_path / "out", watcher).trials["status"].tolist() == ["complete"] * 2
-    assert watcher.started == [0, 0, 1, 1, 1]
-
-
-def test_even_one_trial_reaches_the_top(tiny_model, reviews, tmp_path):
-    results = run_sweep(scheduler(tiny_model, reviews, budget={"trials": 1}), tmp_path / "out")
-    assert results.trials["status"].tolist() == ["complete"]
-
-
-def test_flops_count_what_was_trained(tiny_model, reviews, tmp_path):
-    first = run_sweep(scheduler(tiny_model, reviews, budget={"trials": 1}), tmp_path / "one").trials
-    flops = float(first["cost.train_flops"].iloc[0])
-    sweep = scheduler(tiny_model, reviews, ladder={"random_share": 0}, budget={"flops": 0.5 * flops})
-    trials = run_sweep(sweep, tmp_path / "out").trials
-    spent = (trials["cost.train_flops"] * trials["share"]).sum()
-    assert 0.5 * flops <= spent < 0.9 * flops
-    assert len(trials) >= 2
-
-
-def test_the_sampler_is_told_of_the_lower_rungs(whole):
-    trials = read_ledger(whole.folder, whole.sweep)
-    resolved = whole.sweep
-    on = read_scheduler(resolved, trials)
-    told = {trial.number: on.observe(trial) for trial in trials}
-    table, curves = whole.trials.set_index("trial"), whole.curves
-    for number, seen in told.items():
-        row = table.loc[number]
-        if row["status"] == "complete":
-            assert seen == [row["accuracy"], row["cost.trainable_params"]]
-            continue
-        assert isinstance(seen, Observation)
-        assert np.isfinite(seen.values).all()
-        assert seen.values[1] == row["cost.trainable_params"]
-        assert seen.variances[0] > 0
-        assert seen.variances[1] == 0
-    # On the lowest rung all are carried on alike, by what rule ever was best, and are the least sure.
-    low = [n for n in told if table.loc[n, "status"] == "paused" and table.loc[n, "share"] < 0.3]
-    here = curves[curves["trial"].isin(low)].groupby("trial")["metric.accuracy"].last()
-    seen_low = {n: seen for n in low if isinstance(seen := told[n], Observation)}
-    carried = np.array([seen.values[0] - here[n] for n, seen in seen_low.items() if seen.values[0] < 1.0])
-    assert len(low) >= 2
-    assert np.ptp(carried) < 1e-9
-    assert np.ptp([seen.variances[0] for seen in seen_low.values()]) == 0
-    (model,) = on.promotion.models().values()
-    assert model.variance[0] > model.variance[1] > model.variance[2] == 0
-
-
-def test_the_proposals_use_what_the_sampler_is_told(sweep, tmp_path, monkeypatch):
-    seen: list[int] = []
-    from autotune.sampler import pareto_sampler as module
-
-    read = module.History.read
-
-    def remember(*args: Any) -> Any:
-        history = read(*args)
-        seen.append(len(history.configs))
-        return history
-
-    monkeypatch.setattr(module.History, "read", remember)
-    results = run_sweep(sweep, tmp_path / "out")
-    complete = (results.trials["status"] == "complete").sum()
-    assert max(seen) == len(results.trials) - 1 > complete
-
-
 def test_a_trial_that_fails_on_the_way_up(tiny_model, reviews, tmp_path, monkeypatch):
     from trials.training.run import Run
 
@@ -258,46 +113,6 @@ def test_a_trial_that_fails_on_the_way_up(tiny_model, reviews, tmp_path, monkeyp
     assert states(tmp_path / "out") == waiting_states(tmp_path / "out")
 
 
-def test_a_worker_that_dies_on_the_way_up_is_tried_again_but_not_for_ever(sweep, tmp_path, monkeypatch):
-    original, lost = LocalExecutor.next_result, []
-
-    def dying(executor: LocalExecutor) -> tuple[int, TrialResult]:
-        ticket, spec = executor._queue[0]
-        climbing = spec.segment is not None and spec.segment.start is not None
-        if climbing and (not lost or ticket == lost[0]):
-            executor._queue.popleft()
-            lost.append(ticket)
-            return ticket, TrialResult(TrialStatus.LOST, error="the worker process died")
-        return original(executor)
-
-    monkeypatch.setattr(LocalExecutor, "next_result", dying)
-    results = run_sweep(sweep, tmp_path / "out")
-    assert len(lost) == 3
-    row = results.trials.set_index("trial").loc[lost[0]]
-    assert row["status"] == "lost"
-    assert not [name for name in states(tmp_path / "out") if name.startswith(f"{lost[0]}-")]
-    assert (results.trials["status"] != "lost").sum() == 10
-
-
-def test_who_is_given_up_stays_so(sweep, tmp_path, monkeypatch):
-    def prunable(promotion: PromotionScheduler) -> list[Any]:
-        return [c for c in promotion.candidates.values() if c.status == "waiting" and c.rung == 0][:1]
-
-    monkeypatch.setattr(PromotionScheduler, "prunable", prunable)
-    results = run_sweep(sweep, tmp_path / "out")
-    stopped = results.trials[results.trials["status"] == "stopped"]
-    assert not stopped.empty
-    assert stopped["accuracy"].isna().all()
-    assert states(tmp_path / "out") == waiting_states(tmp_path / "out")
-    study = optuna.load_study(study_name="small", storage=f"sqlite:///{tmp_path / 'out' / 'study.db'}")
-    pruned = [t.number for t in study.trials if t.state == optuna.trial.TrialState.PRUNED]
-    assert pruned == stopped["trial"].tolist()
-    watcher = Watcher()
-    again = run_sweep(sweep, tmp_path / "out", watcher)
-    assert what_was_found(again) == what_was_found(results)
-    assert watcher.started == []
-
-
 @pytest.mark.parametrize(
     "executor", ["packed", pytest.param({"name": "processes", "workers": 2}, marks=pytest.mark.slow)]
 )
@@ -308,135 +123,3 @@ def test_it_climbs_with_every_executor_here(executor, tiny_model, reviews, tmp_p
     assert results.ladder.reached[0] == 10
     assert 1 <= results.ladder.reached[-1] < 10
     assert states(tmp_path / "out") == waiting_states(tmp_path / "out")
-
-
-@pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
-def test_it_climbs_with_every_sampler(sampler, tiny_model, reviews, tmp_path):
-    results = run_sweep(
-        scheduler(tiny_model, reviews, sampler=sampler, budget={"trials": 6}), tmp_path / "out"
-    )
-    assert (results.trials["status"] == "complete").sum() in range(1, 6)
-
-
-@pytest.mark.parametrize("judge", ["score", "loss"])
-def test_a_rung_is_judged_by_what_the_sweep_says(judge, tiny_model, reviews, tmp_path):
-    sweep = scheduler(tiny_model, reviews, ladder={"judge": judge}, budget={"trials": 5})
-    results = run_sweep(sweep, tmp_path / "out")
-    promotion = read_scheduler(results.sweep, read_ledger(results.folder, results.sweep)).promotion
-    first = results.curves.groupby("trial").nth(0).set_index("trial")
-    for number, candidate in promotion.candidates.items():
-        row = first.loc[number]
-        expected = row["metric.eval_loss"] if judge == "loss" else -row["metric.accuracy"]
-        assert candidate.values[0][0] == pytest.approx(expected)
-        assert candidate.outcomes[0][0] == pytest.approx(-row["metric.accuracy"])
-        cost = results.trials.set_index("trial").loc[number, "cost.trainable_params"]
-        assert candidate.values[0][1] == float(results.objectives[1].loss(cost))
-
-
-def test_measured_costs_climb_too(tiny_model, reviews, tmp_path):
-    sweep = scheduler(tiny_model, reviews, objectives=["accuracy", "train_seconds"], budget={"trials": 5})
-    results = run_sweep(sweep, tmp_path / "out")
-    assert results.front["train_seconds"].gt(0).all()
-
-
-def test_the_front_is_confirmed_in_one_piece(tiny_model, reviews, tmp_path):
-    sweep = scheduler(tiny_model, reviews, budget={"trials": 4}, confirm={"seeds": 1, "points": 1})
-    results = run_sweep(sweep, tmp_path / "out")
-    assert results.confirmations["test.accuracy"].between(0, 1).all()
-    assert len(results.confirmations) == 1
-
-
-def test_it_is_seen_who_came_how_far_and_whether_to_believe_it(tiny_model, reviews, tmp_path):
-    sweep = scheduler(tiny_model, reviews, ladder={"random_share": 0.6, "min": "12%"})
-    console = Console(file=io.StringIO(), width=200)
-    with PlainProgress(console) as watcher:
-        results = run_sweep(sweep, tmp_path / "out", watcher)
-    log = console.file.getvalue()
-    assert "paused after 22.2 % of its training, validation loss" in log
-    assert "rungs 10 › " in log
-    assert finished(results)
-    found = overview_json(results)["ladder"]
-    assert json.loads(json.dumps(found)) == found
-    assert found["rungs"][0]["reached"] == 10
-    assert found["rungs"][0]["measured"] == 5
-    assert found["verdict"] in ("trusted", "doubtful", "not trusted")
-    screen = Console(file=io.StringIO(), width=200)
-    screen.print(overview(results))
-    assert "10 trained to 12 %: rank correlation with the top" in screen.file.getvalue()
-    page = report_html(results)
-    assert '<section id="ladder">' in page
-    assert "of the FLOPs that all trials in full would have taken" in page
-
-
-def test_a_few_trials_measure_nothing_and_say_so(whole):
-    assert overview_json(whole)["ladder"]["verdict"] == "not measured"
-    assert "fewer than 5 of the random share reached it" in report_html(whole)
-
-
-def test_without_a_ladder_there_is_none(tiny_model, reviews, tmp_path):
-    results = run_sweep(scheduler(tiny_model, reviews, ladder=False, budget={"trials": 2}), tmp_path / "out")
-    assert results.ladder is None
-    assert "ladder" not in overview_json(results)
-    assert '<section id="ladder">' not in report_html(results)
-    assert not (tmp_path / "out" / "states").exists()
-    assert results.trials["share"].tolist() == [1.0, 1.0]
-
-
-def test_defaults_are_spelt_out_and_read_back(tiny_model, reviews, tmp_path):
-    sweep = scheduler(tiny_model, reviews)
-    assert sweep.ladder is not None
-    assert sweep.ladder.ladder.rungs == pytest.approx((0.2, 0.2**0.5, 1.0))
-    assert sweep.ladder.first_rung == dict(SLOW_FAMILIES)
-    dump_sweep(sweep, tmp_path / "sweep.yaml")
-    again = load_sweep(tmp_path / "sweep.yaml")
-    assert again == sweep
-    assert same_search(again, sweep) == []
-    other = scheduler(tiny_model, reviews, ladder={"min": "25%"})
-    assert same_search(sweep, other) == ["ladder.min"]
-    assert same_search(sweep, scheduler(tiny_model, reviews, ladder=None)) == ["ladder"]
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        (3, r"ladder: 3 is neither true nor a mapping\. Write ladder: true, or ladder: {min: 20%}\."),
-        ({"min": 1}, r"ladder\.min: 1 does not fit\. Write the share of each configuration's own training"),
-        ({"min": "much"}, r"ladder\.min: 'much' does not fit"),
-        ({"min": "x%"}, r"ladder\.min: 'x%' does not fit"),
-        ({"eta": 1}, r"ladder\.eta: 1 does not fit\. Write a number above 1"),
-        ({"share": 0}, r"ladder\.share: 0 does not fit"),
-        ({"judge": "accuracy"}, r"ladder\.judge: 'accuracy' does not fit\. Write score or loss"),
-        ({"random_share": True}, r"ladder\.random_share: True does not fit"),
-        ({"close": 0.5}, r"ladder\.close: 0\.5 does not fit\. Write two parts"),
-        (
-            {"first_rung": {"promt": 1}},
-            r"ladder\.first_rung\.promt: no such family\. Did you mean 'prompt'\?",
-        ),
-        ({"first_rung": {"prompt": -1}}, r"ladder\.first_rung\.prompt: -1 does not fit"),
-        ({"first_rung": 1}, r"ladder\.first_rung: 1 does not fit\. Write families and rungs"),
-        ({"mn": 0.1}, r"ladder\.mn: unknown key\. Did you mean 'min'\?"),
-    ],
-)
-def test_a_wrong_ladder_names_the_field_and_the_fix(given, message, tiny_model, reviews):
-    with pytest.raises(InvalidInputError, match=message):
-        scheduler(tiny_model, reviews, ladder=given)
-
-
-def test_all_that_is_wrong_is_said_at_once(tiny_model, reviews):
-    with pytest.raises(InvalidInputError) as caught:
-        scheduler(tiny_model, reviews, ladder={"min": 2, "eta": 0}, budget={})
-    assert {problem.where for problem in caught.value.problems} == {"ladder.min", "ladder.eta", "budget"}
-
-
-def test_a_ladder_is_not_put_under_a_sweep_that_had_none(sweep, tiny_model, reviews, tmp_path):
-    run_sweep(scheduler(tiny_model, reviews, ladder=False, budget={"trials": 1}), tmp_path / "out")
-    with pytest.raises(InvalidInputError, match="another sweep: ladder differ"):
-        run_sweep(sweep, tmp_path / "out")
-
-
-def test_recovery_keeps_who_waits(sweep, tmp_path):
-    with pytest.raises(SweepInterruptedError):
-        run_sweep(sweep, tmp_path / "out", Watcher(stop_at(3)))
-    before = read_tables(tmp_path / "out").trials
-    assert open_ledger(tmp_path / "out", read_sweep(tmp_path / "out")).recover() == 0
-    assert read_tables(tmp_path / "out").trials["status"].tolist() == before["status"].tolist()
