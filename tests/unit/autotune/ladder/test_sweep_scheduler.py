@@ -196,18 +196,18 @@ def test_a_worker_that_dies_on_the_way_up_is_tried_again_but_not_for_ever(sweep,
     def dying(executor: FakeExecutor) -> tuple[int, TrialResult]:
         ticket, _, spec = executor._queue[0]
         climbing = spec.segment is not None and spec.segment.start is not None
-        if climbing and (not lost or ticket == lost[0]):
+        if climbing and (not lost or spec.seed == lost[0]):
             executor._queue.popleft()
-            lost.append(ticket)
+            lost.append(spec.seed)
             return ticket, TrialResult(TrialStatus.LOST, error="the worker process died")
         return original(executor)
 
     monkeypatch.setattr(FakeExecutor, "next_result", dying)
     results = fake_run(sweep, tmp_path / "out")
     assert len(lost) == 3
-    row = results.trials.set_index("trial").loc[lost[0]]
+    row = results.trials.set_index("seed").loc[lost[0]]
     assert row["status"] == "lost"
-    assert not [name for name in states(tmp_path / "out") if name.startswith(f"{lost[0]}-")]
+    assert not [name for name in states(tmp_path / "out") if name.startswith(f"{row['trial']}-")]
     assert (results.trials["status"] != "lost").sum() == 10
 
 
