@@ -10,6 +10,7 @@ import typer
 
 from autotune import __version__
 from autotune.cli.law import law_app
+from autotune.cli.parameters import help_text
 from autotune.cli.probe import probe
 from autotune.cli.result_commands import export, report, train
 from autotune.cli.search_commands import init, resume, run, status
@@ -82,5 +83,5 @@ def options(
 
 for _panel, _commands in _PANELS.items():
     for _command in _commands:
-        app.command(rich_help_panel=_panel)(_command)
+        app.command(help=help_text(_command), rich_help_panel=_panel)(_command)
 app.add_typer(law_app, rich_help_panel="Scaling laws")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autotune.cli.law_experiment import sweep
-from autotune.cli.parameters import Json
+from autotune.cli.parameters import Json, help_text
 from autotune.cli.terminal import console, problems_in
 
 if TYPE_CHECKING:
@@ -69,7 +69,6 @@ ForceLaw = Annotated[
 ]
 
 
-@law_app.command()
 def fit(
     table: Table,
     law: Law = LawName.AUTO,
@@ -83,7 +82,7 @@ def fit(
 ) -> None:
     """Fit a law to finished runs, test its predictions, and recommend the next run.
 
-    [bold]chinchilla[/]  L = E + A/N^a + B/D^b, for runs that vary parameters N and tokens D
+    \b[bold]chinchilla[/]  L = E + A/N^a + B/D^b, for runs that vary parameters N and tokens D
     [bold]joint[/]       L = E + A/(N^a·D^b), for adapters: N their size, D the fine-tuning data
     [bold]repeated[/]    chinchilla for data that is repeated over several epochs
     [bold]power[/]       L = E + B/D^b, with and without E, for runs that vary one scale
@@ -113,7 +112,6 @@ def fit(
         typer.echo(f"Wrote {figure}")
 
 
-@law_app.command()
 def predict(
     table: Table,
     at: Annotated[
@@ -156,7 +154,6 @@ def predict(
         console().print(line, soft_wrap=True)
 
 
-@law_app.command()
 def trends(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="The folder of a sweep, such as sweeps/quickstart.")
@@ -201,9 +198,6 @@ def trends(
         console().print(f"[dim]Points of cost 0, left out: {left_out}[/]")
 
 
-law_app.command()(sweep)
-
-
 def _fit(table: Path, law: LawName, pairs: list[str], force_law: bool) -> LossFit | StepFit:
     """Fit a law to a file; `pairs` are the arguments of `--column`."""
     from autotune.laws.fit_table import fit_law, read_columns, read_table
@@ -217,3 +211,7 @@ def _print_json(value: object) -> None:
     from autotune.formatting.json_values import finite
 
     typer.echo(json.dumps(finite(value), indent=2))
+
+
+for _command in (fit, predict, trends, sweep):
+    law_app.command(help=help_text(_command))(_command)

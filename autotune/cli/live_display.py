@@ -1,4 +1,4 @@
-"""A sweep as it is watched: a live table in a terminal, one line a trial anywhere else."""
+"""The display of a running sweep: a live table in a terminal, and one line per trial in a log or a pipe."""
 
 from __future__ import annotations
 
@@ -43,14 +43,19 @@ _NAMES = {
     "train_seconds": "train time",
     "peak_memory": "memory",
 }
-"""Costs where there is little room."""
+"""Short names of costs, for the columns of the live table."""
 _MAX_ROWS = 10
 _FRAME = 9
-"""Lines of the display beside the rows of trials."""
+"""Lines of the live display without the rows of trials."""
 
 
 def watch(console: Console, *, quiet: bool = False) -> AbstractContextManager[Listener]:
-    """The listener that suits the console, to be used in a `with` statement."""
+    """Return a listener for a console, for use in a `with` statement.
+
+    Args:
+        console: receives the display; a terminal gets a live table, anything else one line per trial.
+        quiet: show nothing.
+    """
     if quiet:
         return nullcontext(SilentListener())
     return LiveProgress(console) if console.is_terminal else PlainProgress(console)
@@ -58,7 +63,17 @@ def watch(console: Console, *, quiet: bool = False) -> AbstractContextManager[Li
 
 @dataclass
 class _Row:
-    """One training run as shown; `values` is None while it runs."""
+    """A training run on display.
+
+    Args:
+        number: of the trial.
+        config: the configuration.
+        started: the time on the monotonic clock, in seconds.
+        result: None while the run is in progress.
+        values: the objectives of a complete run.
+        on_front: whether the run is on the Pareto front now.
+        confirms: whether the run is a confirmation of an earlier trial.
+    """
 
     number: int
     config: Configuration
@@ -70,7 +85,7 @@ class _Row:
 
 
 class _Watcher:
-    """Keeps what both displays show. Called from the engine's thread, read from the display's."""
+    """State that both displays share. The engine's thread writes it, and the display's thread reads it."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -96,7 +111,7 @@ class _Watcher:
     ) -> None:
         with self.lock:
             row = next((r for r in self.rows if r.number == number and r.result is None), None)
-            if row is None:  # it began before this display did
+            if row is None:  # the run started before this display
                 row = _Row(number, {})
                 self.rows.append(row)
             row.result, row.values, row.on_front = result, values, on_front
@@ -105,7 +120,7 @@ class _Watcher:
         self._ended(row)
 
     def _ended(self, row: _Row) -> None:
-        """A run has ended; called without the lock."""
+        """React to the end of a run; called without the lock."""
 
     def progress(self, progress: Progress) -> None:
         with self.lock:
@@ -117,7 +132,7 @@ class _Watcher:
         self.console.print(text)
 
     def _drop_stars(self, newest: _Row) -> None:
-        """A point leaves the front when a later one dominates it."""
+        """Take the points off the front that the newest point dominates."""
         assert self.sweep is not None
         if not newest.on_front or not newest.values:
             return
@@ -131,7 +146,7 @@ class _Watcher:
 
 
 class LiveProgress(_Watcher):
-    """A panel that is redrawn in place, and gone when the sweep ends; use it in a `with` statement."""
+    """A panel that is redrawn in place and removed when the sweep ends; use it in a `with` statement."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
@@ -153,13 +168,13 @@ class LiveProgress(_Watcher):
         self._live.stop()
 
     def _ended(self, row: _Row) -> None:
-        # The table has no room for a whole reason and forgets the row; above the panel it stays.
+        # The table truncates the error and drops the row later; the line above the panel remains.
         assert row.result is not None
         if row.result.error:
             self._say(Text(f"trial {row.number} {row.result.status}: {row.result.error}", style=_style(row)))
 
     def render(self) -> RenderableType:
-        """What the terminal shows now."""
+        """Return what the terminal shows now."""
         with self.lock:
             if self.sweep is None:
                 return Text(f"{_PHASES[self.state.phase]} … {clock(time.monotonic() - self.received)}")
@@ -168,7 +183,7 @@ class LiveProgress(_Watcher):
             if shown:
                 parts.append(self._table(shown))
             title = f"[bold]{escape(self.sweep.name)}[/] · {escape(_short_path(self.sweep.model.name))}"
-            # Narrower than the terminal: the ^C that it echoes must not begin a line of its own.
+            # Narrower than the terminal, so that the ^C which the terminal echoes needs no line of its own.
             width = max(40, self.console.width - 3)
             return Panel(Group(*parts), title=title, title_align="left", border_style="dim", width=width)
 
@@ -233,7 +248,7 @@ class LiveProgress(_Watcher):
 
 
 class PlainProgress(_Watcher):
-    """One line a training run, for logs and pipes."""
+    """One line per training run, for logs and pipes; use it in a `with` statement."""
 
     def __enter__(self) -> PlainProgress:
         return self
@@ -241,7 +256,7 @@ class PlainProgress(_Watcher):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Nothing to tidy: every line is already out."""
+        """Do nothing: every line is printed already."""
 
     def sweep_started(self, sweep: Sweep, notes: list[str]) -> None:
         super().sweep_started(sweep, notes)
@@ -269,8 +284,13 @@ class PlainProgress(_Watcher):
         elif row.result.status == TrialStatus.PAUSED:
             loss = quantity("eval_loss", row.result.metrics["eval_loss"])
             share, ladder = _percent(row.result), self.sweep.ladder if self.sweep is not None else None
-            anew = ladder is not None and ladder.of != "training"  # each rung begins anew, and shares add up
-            far = f"with {share} of a full training spent" if anew else f"after {share} of its training"
+            # Rungs of data, length or bases train from scratch, so the shares of the rungs add up.
+            from_scratch = ladder is not None and ladder.of != "training"
+            far = (
+                f"after a total of {share} of a full training"
+                if from_scratch
+                else f"after {share} of its training"
+            )
             outcome = f"paused {far}, {_name('eval_loss')} {loss}"
         else:
             outcome = f"{row.result.status}: {row.result.error}"
@@ -285,11 +305,11 @@ class PlainProgress(_Watcher):
         self._say(Text(text))
 
     def _say(self, text: Text) -> None:
-        self.console.print(text, soft_wrap=True)  # a log's lines are broken by whoever reads it
+        self.console.print(text, soft_wrap=True)  # a log is not wrapped
 
 
 def _name(objective: str) -> str:
-    """The objective's printed name in the middle of a line."""
+    """Return the printed name of an objective in the middle of a line."""
     name = label(objective)
     return name if name[:2].isupper() else name[:1].lower() + name[1:]
 
@@ -303,7 +323,7 @@ def _rungs(state: Progress) -> str:
 
 
 def _short_path(model: str) -> str:
-    """A hub id as it is; of a folder the last two parts."""
+    """Return a hub id unchanged, and the last two parts of a folder."""
     path = Path(model)
     return "/".join(path.parts[-2:]) if path.is_absolute() else model
 

@@ -1,7 +1,9 @@
-"""Arguments and options that several commands share."""
+"""Arguments and options that several commands share, and the text of their help."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -14,3 +16,14 @@ Folder = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+
+
+def help_text(command: Callable[..., None]) -> str:
+    r"""Return the docstring of a command for its help: every paragraph on one line, so that the terminal wraps it.
+
+    Paragraphs that start with `\b`, such as tables and examples, keep their lines.
+    """
+    paragraphs = (inspect.getdoc(command) or "").split("\n\n")
+    return "\n\n".join(
+        p.removeprefix("\b") if p.startswith("\b") else p.replace("\n", " ") for p in paragraphs
+    )

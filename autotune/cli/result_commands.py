@@ -15,7 +15,7 @@ from autotune.cli.parameters import Folder
 def report(folder: Folder) -> None:
     """Regenerate report.html, front.csv and trials.parquet from the study of a sweep.
 
-    \\b[dim]$[/] autotune report sweeps/quickstart
+    \b[dim]$[/] autotune report sweeps/quickstart
     """
     from autotune.report.page import write_report
     from autotune.results.sweep_tables import read_tables
@@ -62,13 +62,13 @@ def export(
 
     The run has an adapter_config.json, training arguments and a short train.py that needs no autotune.
 
-    [bold]knee[/]      the point after which more cost buys little quality
+    \b[bold]knee[/]      the point after which more cost buys little quality
     [bold]best[/]      the point with the best quality
     [bold]smallest[/]  the point with the fewest trainable parameters
 
     With --scale-to, the README of the run lists what was changed for the larger scale, and why.
 
-    \\b[dim]$[/] autotune export sweeps/quickstart --to runs/knee
+    \b[dim]$[/] autotune export sweeps/quickstart --to runs/knee
     [dim]$[/] autotune export sweeps/quickstart --pick best --where 'trainable_params<=1%' --to runs/best
     [dim]$[/] autotune export sweeps/quickstart --pick 17 --to runs/17
     [dim]$[/] autotune export sweeps/reviews --scale-to tokens=20M,model=roberta-large --to runs/large
@@ -97,7 +97,7 @@ def train(
 
     The command runs RUN/train.py. The adapter loads with peft.PeftModel.from_pretrained.
 
-    \\b[dim]$[/] autotune train runs/knee
+    \b[dim]$[/] autotune train runs/knee
     """
     from autotune.export.run_folder import train_run
 

@@ -51,7 +51,7 @@ def init(
     The columns, the task, the metric and the maximum length are inferred from the data. The file explains every line
     in a comment. Files beside the data named like its validation and test splits are used as such.
 
-    \\b[dim]$[/] autotune init --model roberta-base --data data/train.tsv
+    \b[dim]$[/] autotune init --model roberta-base --data data/train.tsv
     [dim]$[/] autotune init --model ./gpt2 --data chats.jsonl --task causal-lm --out chats.yaml
     """
     from autotune.scaffold.sweep_file import write_scaffold
@@ -84,7 +84,7 @@ def run(
     The folder receives sweep.yaml, study.db, report.html, front.csv and trials.parquet. Ctrl-C stops the sweep after
     saving its state; [bold]autotune resume[/] continues it.
 
-    \\b[dim]$[/] autotune run quickstart
+    \b[dim]$[/] autotune run quickstart
     [dim]$[/] autotune run reviews.yaml --trials 60 --out sweeps/reviews-60
     """
     from autotune.sweep.schema import load_sweep
@@ -105,7 +105,7 @@ def status(folder: Folder, as_json: Json = False) -> None:
 
     The sweep may be running in another process.
 
-    \\b[dim]$[/] autotune status sweeps/quickstart
+    \b[dim]$[/] autotune status sweeps/quickstart
     [dim]$[/] autotune status sweeps/quickstart --json | jq .front
     """
     import json
@@ -125,7 +125,7 @@ def resume(context: typer.Context, folder: Folder, trials: Trials = None, quiet:
 
     No finished trial is lost or repeated. A trial that was running starts again with the same configuration and seed.
 
-    \\b[dim]$[/] autotune resume sweeps/quickstart
+    \b[dim]$[/] autotune resume sweeps/quickstart
     [dim]$[/] autotune resume sweeps/quickstart --trials 60
     """
     from autotune.ledger.ledger import read_sweep

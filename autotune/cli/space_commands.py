@@ -46,7 +46,7 @@ def spaces(
     With --space: the number of configurations, the parameters, and the smallest and largest adapters. The model's
     weights are not needed.
 
-    \\b[dim]$[/] autotune spaces
+    \b[dim]$[/] autotune spaces
     [dim]$[/] autotune spaces --model gpt2 --task causal-lm
     [dim]$[/] autotune spaces --model roberta-base --space adapters --json | jq .trainable_params
     """
@@ -72,7 +72,7 @@ def cost(
 
     Parameters, stored bytes and FLOPs follow from the shape of the model. Its weights are not needed.
 
-    \\b[dim]$[/] autotune cost --model bert --space adapters
+    \b[dim]$[/] autotune cost --model bert --space adapters
     [dim]$[/] autotune cost --model ./llama --space lora --task causal-lm --tokens 1024 --html costs.html
     """
     from autotune.cli.spaces import show_costs

@@ -1,4 +1,4 @@
-"""What `autotune spaces` and `autotune cost` do: read the model's shape, find out, print or write."""
+"""The work of `autotune spaces` and `autotune cost`: read the shape of a model, compute, print or write."""
 
 from __future__ import annotations
 
@@ -28,14 +28,24 @@ from search_spaces.language.loader import load_space
 def show_spaces(
     console: Console, model: str | None, task: TaskType | None, space: str | None, as_json: bool
 ) -> None:
-    """The presets, the families for a model, a space, or a space on a model; without a task for its usual one.
+    """Print the presets, the families that a model supports, a space, or a space on a model.
+
+    Args:
+        console: receives the output.
+        model: a model id, a folder, or a model type; None for no model.
+        task: by default the model's usual one.
+        space: a preset or a file; None for no space.
+        as_json: print JSON instead of tables.
 
     Raises:
         InvalidInputError: the model or the space cannot be used.
     """
     if model is None and space is None:
         found = presets()
-        _show(console, presets_json(found) if as_json else presets_table(found))
+        if as_json:
+            _print_json(console, presets_json(found))
+        else:
+            console.print(presets_table(found))
         return
     shape = None
     if model is not None:
@@ -51,7 +61,7 @@ def show_spaces(
             }
         if view is not None:
             data |= space_json(view)
-        _show(console, data)
+        _print_json(console, data)
         return
     if model is not None and shape is not None:
         console.print(model_line(model, shape))
@@ -71,23 +81,35 @@ def show_costs(
     as_json: bool,
     html: Path | None,
 ) -> None:
-    """What the configurations of a space cost on a model; without a task for its usual one.
+    """Print the costs of random configurations of a space on a model.
+
+    Args:
+        console: receives the output.
+        model: a model id, a folder, or a model type.
+        task: by default the model's usual one.
+        space: a preset or a file.
+        tokens: per text, padding included.
+        samples: configurations per family.
+        as_json: print JSON instead of tables.
+        html: also write a figure to this file.
 
     Raises:
-        InvalidInputError: the model or the space cannot be used, or the page has no folder to go to.
+        InvalidInputError: the model or the space cannot be used, or the folder of `html` does not exist.
     """
     from autotune.spaces.costs import costs_json, costs_tables, view_costs
 
     if html is not None and not html.parent.is_dir():
         raise InvalidInputError(
-            Problem("--html", f"there is no folder {str(html.parent)!r}", "Make it first.")
+            Problem("--html", f"there is no folder {str(html.parent)!r}", "Create it, or choose another.")
         )
     task = task or usual_task(model)
     shape = shape_of_model(model, task)
     loaded = load_space(space, shape=shape, task=task)
     view = view_costs(space, loaded.space, shape, tokens, samples)
     if as_json:
-        _show(console, {"model": model_json(model, shape), **costs_json(view), "left_out": loaded.left_out})
+        _print_json(
+            console, {"model": model_json(model, shape), **costs_json(view), "left_out": loaded.left_out}
+        )
     else:
         console.print(model_line(model, shape))
         console.print(costs_tables(view))
@@ -100,12 +122,9 @@ def show_costs(
         page = plot_space_costs(view).to_html(include_plotlyjs=True)
         write_whole(html, lambda partial: partial.write_text(page, encoding="utf-8"))
         if not as_json:
-            console.print(f"{html} written", markup=False)
+            console.print(f"Wrote {html}", markup=False)
 
 
-def _show(console: Console, what: Any) -> None:
-    """A table as it is, plain values as JSON that no terminal's width breaks."""
-    if isinstance(what, dict):
-        console.print(json.dumps(what, indent=2), markup=False, soft_wrap=True)
-    else:
-        console.print(what)
+def _print_json(console: Console, data: dict[str, Any]) -> None:
+    """Print JSON, which must not be wrapped to the width of the terminal."""
+    console.print(json.dumps(data, indent=2), markup=False, soft_wrap=True)

@@ -1,12 +1,13 @@
-"""Where a sweep stands, on one screen or as JSON: trials by state, the front, the budget, what to do next."""
+"""The state of a sweep, on one screen or as JSON: trials by status, budget, Pareto front, next commands."""
 
 from __future__ import annotations
 
 import math
 import shlex
-from typing import Any
+from typing import Any, SupportsFloat
 
 import numpy as np
+import pandas as pd
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -23,7 +24,12 @@ _MEASURES = ("trials", "hours", "flops")
 
 
 def budget_used(results: SweepTables) -> dict[str, tuple[float, float | None]]:
-    """Spent and allowed (None where unlimited) by measure; hours are those of the search, on the wall."""
+    """Return the used amount and the limit of every measure of the budget.
+
+    Returns:
+        (used, limit) for `trials`, `hours` (wall time of the search) and `flops` (of training); the limit is None if
+        the sweep sets none.
+    """
     trials = results.trials
     ended = trials[trials["status"].isin(SPENT)]
     flops = float((ended["cost.train_flops"] * ended["share"]).sum()) if "cost.train_flops" in ended else 0.0
@@ -32,21 +38,21 @@ def budget_used(results: SweepTables) -> dict[str, tuple[float, float | None]]:
 
 
 def finished(results: SweepTables) -> bool:
-    """Whether a limit of the budget is reached and, where confirmation is on, the front is confirmed.
+    """Return whether a limit of the budget is reached and, if the sweep confirms its front, the front is confirmed.
 
-    On a ladder the number of trials is a limit on those that begin; then nobody may be left to go on.
+    With a ladder, the number of trials limits how many are started; the search also ends their promotions.
     """
-    over = {
+    reached = {
         name for name, (used, limit) in budget_used(results).items() if limit is not None and used >= limit
     }
-    spent = bool(over)
-    if over == {"trials"} and results.ladder is not None:
-        spent = results.ladder.settled
-    return spent and (not results.sweep.confirm.seeds or not results.confirmations.empty)
+    is_spent = bool(reached)
+    if reached == {"trials"} and results.ladder is not None:
+        is_spent = results.ladder.settled
+    return is_spent and (not results.sweep.confirm.seeds or not results.confirmations.empty)
 
 
 def overview_json(results: SweepTables) -> dict[str, Any]:
-    """The state of a sweep as plain JSON values; NaN becomes null."""
+    """Return the state of a sweep as values that JSON can represent; NaN becomes None."""
     names = [objective.name for objective in results.objectives]
     front = [
         {"trial": int(row["trial"]), "config": configuration(row), **{n: _plain(row[n]) for n in names}}
@@ -74,12 +80,21 @@ def _ladder_json(ladder: LadderView) -> dict[str, Any]:
     for rung, base in zip(rungs, ladder.spec.bases or (), strict=False):
         rung["base"] = base
     for rung, trust in zip(rungs, ladder.trust.rungs, strict=False):
-        rung |= {"correlation": _plain(trust.correlation), "measured": trust.count, "climbing": trust.share}
-    return {"rungs": rungs, "used": _plain(ladder.used), "verdict": ladder.trust.verdict}
+        rung |= {
+            "correlation": _plain(trust.correlation),
+            "trials": trust.count,
+            "promoted_share": trust.share,
+        }
+    return {"rungs": rungs, "flops_share": _plain(ladder.used), "verdict": ladder.trust.verdict}
 
 
 def overview(results: SweepTables, *, next_steps: bool = True) -> RenderableType:
-    """The state of a sweep for a terminal."""
+    """Return the state of a sweep for a terminal.
+
+    Args:
+        results: the sweep.
+        next_steps: whether to list the next commands.
+    """
     counts = results.trials["status"].value_counts()
     states = ", ".join(f"{counts[s]} {s}" for s in _STATUSES if s in counts)
     facts = Table.grid(padding=(0, 2))
@@ -94,7 +109,7 @@ def overview(results: SweepTables, *, next_steps: bool = True) -> RenderableType
     facts.add_row("front", f"{points(len(results.front))}, hypervolume {results.hypervolume:.3f}")
     metric = results.sweep.task.metric
     for name, value in results.baselines.items():
-        facts.add_row("to beat", f"{name}: {label(metric).lower()} {quantity(metric, value)}")
+        facts.add_row("baseline", f"{name}: {label(metric).lower()} {quantity(metric, value)}")
     parts: list[RenderableType] = [facts, Text()]
     if len(results.front):
         parts += [front_table(results), Text()]
@@ -106,14 +121,14 @@ def overview(results: SweepTables, *, next_steps: bool = True) -> RenderableType
 def _ladder_text(ladder: LadderView) -> str:
     far = "to" if ladder.spec.bases is None else "on"
     lines = [f"{row.reached} trained {far} {row.share}: {row.trust}" for row in ladder.rows[:-1]]
-    lines.append(f"{ladder.reached[-1]} trained to the end")
+    lines.append(f"{ladder.reached[-1]} trained in full")
     if math.isfinite(ladder.used):
-        lines[-1] += f"; {100 * ladder.used:.0f} % of what all in full would have taken"
+        lines[-1] += f"; {100 * ladder.used:.0f} % of the FLOPs of training all trials in full"
     return "\n".join(lines)
 
 
 def front_table(results: SweepTables) -> Table:
-    """The front, cheapest first, with what confirmation found."""
+    """Return the Pareto front as a table, cheapest first, with confirmed means and test scores if there are any."""
     table = Table(box=None, padding=(0, 1), header_style="dim")
     table.add_column("trial", justify="right")
     table.add_column("configuration", min_width=len("configuration"))
@@ -136,7 +151,8 @@ def front_table(results: SweepTables) -> Table:
     return table
 
 
-def _mean(name: str, row: Any) -> str:
+def _mean(name: str, row: pd.Series) -> str:
+    """Return a confirmed mean with the half-width of its interval."""
     mean = quantity(name, row["mean"])
     if not math.isfinite(row["low"]):
         return mean
@@ -160,18 +176,19 @@ def _next_steps(results: SweepTables) -> list[str]:
     folder = shlex.quote(str(results.folder))
     steps = []
     if not finished(results):
-        steps.append(f"go on      autotune resume {folder}")
+        steps.append(f"continue   autotune resume {folder}")
     report = results.folder / "report.html"
     if report.is_file():
-        steps.append(f"look       {report}")
+        steps.append(f"report     {report}")
     elif len(results.front):
-        steps.append(f"look       autotune report {folder}")
+        steps.append(f"report     autotune report {folder}")
     if len(results.front):
         steps.append(f"export     autotune export {folder} --pick knee --to RUN")
     return steps
 
 
-def _plain(value: Any) -> float | int | None:
+def _plain(value: SupportsFloat) -> float | int | None:
+    """Return a number as a Python number, whole ones above 1 as integers, and None if it is not finite."""
     number = float(value)
     if not np.isfinite(number):
         return None

@@ -42,7 +42,7 @@ def forecast_view(results: SweepTables) -> ForecastView:
     found = forecast(results)
     if found is None:
         raise NothingToShowError(no_forecast(results))
-    seen = found.bases[0].seen
+    seen = found.bases[0].curves
     return ForecastView(found, seen.examples, values_of(found.score, seen.errors))
 
 

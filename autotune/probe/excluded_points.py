@@ -46,7 +46,7 @@ def excluded_points(results: SweepTables, found: ProbeForecast | None) -> list[E
     runs, failed = search_values(results.probes), search_values(results.failed_probes)
     column = f"metric.{quality(results).name}"
     scored = runs.dropna(subset=[column]) if column in runs else runs.iloc[:0]
-    seen = {base.model: base.seen for base in found.bases} if found is not None else {}
+    seen = {base.model: base.curves for base in found.bases} if found is not None else {}
     probed = {pair for table in (runs, failed) for pair in zip(table["model"], table["trial"], strict=True)}
     excluded = []
     for model, trial in sorted(probed, key=lambda pair: (pair[0] != results.sweep.model.name, *pair)):

@@ -1,8 +1,9 @@
-"""What more data, or another base, would bring to the points of a front: the curves of a probe, carried on.
+"""Forecast of the scores that the points of a front would reach with more data, or on another base model.
 
-A score is carried on through its distance from the best possible value, which is positive and falls like a loss.
-The curves of one base are carried on together (`surrogates.laws.extrapolate_noisy`), and how well earlier points of
-them foretell later ones decides how, and how wide the interval is.
+A probe measures each point on several shares of the data. A score is extrapolated through its distance from the best
+possible value, which is positive and decreases like a loss. The curves of one base model are extrapolated together
+(`surrogates.laws.extrapolate_noisy`). The extrapolation rule and the width of the interval are chosen by how well
+earlier points of the curves predict later ones.
 """
 
 from __future__ import annotations
@@ -24,21 +25,21 @@ from trials.tasks.metrics import METRICS
 Array = NDArray[np.float64]
 
 FACTORS = (2.0, 10.0)
-"""Multiples of the data that the report foretells; as many times the FLOPs."""
-_CHANCE = 0.2
-"""Neighbors with a smaller probability of changing places are expected to stay."""
-_LEAST = 1e-3
-"""The distance of a perfect score from itself, which has a logarithm then."""
+"""Multiples of the data for which the report predicts scores; the FLOPs are multiplied likewise."""
+_MIN_SWAP_PROBABILITY = 0.2
+"""Neighbors on the front with a smaller probability of swapping are not reported."""
+_MIN_ERROR = 1e-3
+"""The smallest distance from the best score, so that a perfect score has a logarithm."""
 
 
 @dataclass(frozen=True)
 class Curves:
-    """The errors of points on one base, their distance from the best score.
+    """Learning curves over the size of the data, of the points on one base model.
 
     Args:
-        trials: [k], the cheapest first, by the front's second objective.
-        examples: [n], of an epoch, rising.
-        errors: [k, n].
+        trials: [k], the cheapest first by the second objective.
+        examples: [n], training examples of an epoch, increasing.
+        errors: [k, n], the distance of each score from the best possible score; lower is better.
     """
 
     trials: tuple[int, ...]
@@ -46,23 +47,36 @@ class Curves:
     errors: Array
 
     def at(self, examples: float) -> NoisyForecast:
-        """The errors of all at so many examples."""
+        """Extrapolate all curves to a number of examples."""
         return extrapolate_noisy(self.examples, self.errors, examples)
 
 
 @dataclass(frozen=True)
 class Expected:
-    """A score to expect: the middle, and the ends of its interval in the score's own units, worst end first."""
+    """A predicted score with its interval, in the units of the score.
+
+    Args:
+        value: the median.
+        worst: the worse end of the interval.
+        best: the better end of the interval.
+        is_measured: whether the score was measured, so that the ends equal the value.
+    """
 
     value: float
     worst: float
     best: float
-    measured: bool = False
+    is_measured: bool = False
 
 
 @dataclass(frozen=True)
 class PointForecast:
-    """One point on one base: its score with the outlook's examples, and with `FACTORS` times as many."""
+    """The forecast of one point on one base model.
+
+    Args:
+        trial: the number of the point's trial.
+        now: the score with the examples of the `BaseForecast`.
+        later: the score with each of `FACTORS` times as many.
+    """
 
     trial: int
     now: Expected
@@ -71,26 +85,33 @@ class PointForecast:
 
 @dataclass(frozen=True)
 class Swap:
-    """Two neighbors along the front, the cheaper first, and the probability that the worse becomes the better."""
+    """Two neighbors along the front, and the probability that the worse one becomes the better one.
+
+    Args:
+        cheaper: the trial with the lower cost.
+        costlier: the trial with the higher cost.
+        probability: in [0, 1].
+    """
 
     cheaper: int
-    dearer: int
-    chance: float
+    costlier: int
+    probability: float
 
 
 @dataclass(frozen=True)
 class BaseForecast:
-    """The points of a front on one base.
+    """The forecast of the points of a front on one base model.
 
     Args:
-        model, params: the base and its parameters.
-        examples: that the search trained on, or the most that the points were trained on, if that is more.
+        model: the name of the base model.
+        params: the number of its parameters.
+        examples: the training examples of the search, or the most that the points were trained on if that is more.
         points: the cheapest first.
-        swaps: for each of `FACTORS`, the neighbors along the front that may change places.
-        rule: how the curves were carried on, in words.
-        backtest: mean |log error| of what was foretold inside the curves: of `rule` (`used`), and of the two rules
-            to beat, by name.
-        seen: the curves that were carried on; its trials are those of `points`, in their order.
+        swaps: for each of `FACTORS`, the neighbors along the front that may swap.
+        rule: a description of the extrapolation rule.
+        backtest: mean |log error| of predictions of measured points from earlier ones: first of the rule (`used`),
+            then of the two baselines by name.
+        curves: the measured curves; its trials are those of `points`, in their order.
     """
 
     model: str
@@ -100,12 +121,18 @@ class BaseForecast:
     swaps: tuple[tuple[Swap, ...], ...]
     rule: str
     backtest: dict[str, float]
-    seen: Curves
+    curves: Curves
 
 
 @dataclass(frozen=True)
 class ProbeForecast:
-    """What a probe foretells of `score`, with intervals of probability `level`; the sweep's own base first."""
+    """The forecast of a probe.
+
+    Args:
+        score: the name of the metric.
+        level: the probability of the intervals.
+        bases: one forecast per base model, that of the sweep's own first.
+    """
 
     score: str
     level: float
@@ -113,7 +140,7 @@ class ProbeForecast:
 
 
 def forecast(results: SweepTables) -> ProbeForecast | None:
-    """What the sweep's probe foretells; None where no base has five shares of the data for any point."""
+    """Return the forecast of a sweep's probe, or None if no point has a score on five shares of the data."""
     score = quality(results).name
     found = [_of_base(results, model, score) for model in _models(results)]
     bases = tuple(base for base in found if base is not None)
@@ -126,9 +153,15 @@ def _models(results: SweepTables) -> list[str]:
 
 
 def curves(results: SweepTables, model: str, score: str) -> Curves:
-    """The points on a base at their own learning rates and batch sizes: a mean (of logarithms) over seeds.
+    """Return the learning curves of the points on a base model, at their own learning rates and batch sizes.
 
-    A point that lacks a share which most points have is left out; `outlook_gaps` says so.
+    Errors are geometric means over seeds. A point without a score on a share that most points have is left out;
+    `autotune.probe.excluded_points` reports it.
+
+    Args:
+        results: the sweep.
+        model: the name of the base model.
+        score: the name of the metric.
     """
     runs = search_values(results.probes)
     runs = runs[runs["model"] == model]
@@ -145,55 +178,55 @@ def curves(results: SweepTables, model: str, score: str) -> Curves:
 
 
 def _of_base(results: SweepTables, model: str, score: str) -> BaseForecast | None:
-    seen = curves(results, model, score)
-    if len(seen.examples) < FEWEST_POINTS or not seen.trials:
+    measured = curves(results, model, score)
+    if len(measured.examples) < FEWEST_POINTS or not measured.trials:
         return None
     runs = results.probes[results.probes["model"] == model]
-    full = max(_searched(runs), round(float(seen.examples[-1])))
-    at_full = seen.errors[:, seen.examples == full]
-    now = _measured(score, at_full[:, 0]) if at_full.size else _predicted(score, seen.at(full))
-    ahead = [seen.at(factor * full) for factor in FACTORS]
+    full = max(_searched(runs), round(float(measured.examples[-1])))
+    at_full = measured.errors[:, measured.examples == full]
+    now = _measured(score, at_full[:, 0]) if at_full.size else _predicted(score, measured.at(full))
+    ahead = [measured.at(factor * full) for factor in FACTORS]
     later = zip(*(_predicted(score, each) for each in ahead), strict=True)
     return BaseForecast(
         model=model,
         params=int(runs["params"].iloc[0]),
         examples=full,
-        points=tuple(map(PointForecast, seen.trials, now, later)),
-        swaps=tuple(_swaps(each, seen) for each in ahead),
+        points=tuple(map(PointForecast, measured.trials, now, later)),
+        swaps=tuple(_swaps(each, measured) for each in ahead),
         rule=ahead[0].rule,
         backtest=ahead[0].backtest,
-        seen=seen,
+        curves=measured,
     )
 
 
 def _searched(runs: pd.DataFrame) -> int:
-    """The examples of share 1, whether or not any run has it."""
+    """Return the number of examples of share 1, even if no run has that share."""
     shares, examples = runs["share"].to_numpy(dtype=float), runs["examples"].to_numpy(dtype=float)
     nearest = int(np.argmin(np.abs(shares - 1.0)))
     return round(float(examples[nearest] / shares[nearest]))
 
 
-def _swaps(found: NoisyForecast, seen: Curves) -> tuple[Swap, ...]:
-    """The neighbors that may change places, by the normal distributions that the intervals stand for.
+def _swaps(found: NoisyForecast, measured: Curves) -> tuple[Swap, ...]:
+    """Return the neighbors that may swap, assuming that log errors are normal and independent.
 
-    Forecasts of one task go wrong together, which this leaves out, so that it errs towards doubt.
+    In fact the forecast errors of one task are positively correlated, so the probabilities are too high.
     """
     spread = (np.log(found.high) - np.log(found.low)) / (2.0 * norm.ppf(0.5 + found.level / 2))
     gap, width = np.diff(np.log(found.value)), np.hypot(spread[1:], spread[:-1])
-    now = np.sign(np.diff(seen.errors[:, -1]))
-    chances = norm.cdf(-now * gap / np.maximum(width, 1e-12))
-    pairs = zip(seen.trials[:-1], seen.trials[1:], chances.tolist(), strict=True)
-    return tuple(Swap(*pair) for pair in pairs if pair[2] > _CHANCE)
+    now = np.sign(np.diff(measured.errors[:, -1]))
+    probabilities = norm.cdf(-now * gap / np.maximum(width, 1e-12))
+    pairs = zip(measured.trials[:-1], measured.trials[1:], probabilities.tolist(), strict=True)
+    return tuple(Swap(*pair) for pair in pairs if pair[2] > _MIN_SWAP_PROBABILITY)
 
 
 def _errors(score: str, values: Array) -> Array:
-    """The distance from the best possible value, above 0."""
-    return np.maximum(np.abs(values - _best(score)), _LEAST)
+    """Return the distance of scores from the best possible value, above 0."""
+    return np.maximum(np.abs(values - _best(score)), _MIN_ERROR)
 
 
 def _measured(score: str, errors: Array) -> list[Expected]:
     values = values_of(score, errors).tolist()
-    return [Expected(value, value, value, measured=True) for value in values]
+    return [Expected(value, value, value, is_measured=True) for value in values]
 
 
 def _predicted(score: str, found: NoisyForecast) -> list[Expected]:
@@ -206,12 +239,17 @@ def _predicted(score: str, found: NoisyForecast) -> list[Expected]:
 
 
 def values_of(score: str, errors: Array) -> Array:
-    """Scores at these distances from the best one."""
+    """Return the scores at given distances from the best possible value.
+
+    Args:
+        score: the name of the metric.
+        errors: distances, of any shape.
+    """
     rises = score in METRICS and METRICS[score].direction == "maximize"
     return _best(score) - errors if rises else _best(score) + errors
 
 
 def _best(score: str) -> float:
-    """Losses and what has no bound are measured from 0."""
+    """Return the best possible value of a score; 0 for losses and for scores without a bound."""
     best = METRICS[score].best if score in METRICS else 0.0
     return 0.0 if best is None else best

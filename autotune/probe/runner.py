@@ -1,9 +1,9 @@
-"""Points of a front trained on parts of the data: what the sweep's own scaling laws are fitted to.
+"""Probe runs: points of a front trained on shares of the data, to which a sweep's own scaling laws are fitted.
 
-A probe run repeats a point's configuration on a share of the training examples that the search used, on a report
-seed, perhaps at a multiple of its learning rate or batch size, perhaps on another base. Shares are nested: the
-smaller is part of the larger. Each run is a trial of the study `NAME/probe` in the sweep's folder, so nothing is
-run twice.
+A probe run repeats a point's configuration on a share of the training examples that the search used, with a report
+seed, optionally with a multiple of its learning rate or batch size, and optionally on another base model. Shares are
+nested: the examples of a smaller share are among those of a larger one. Each run is recorded as a trial of the study
+`NAME/probe` in the sweep's folder, so no run is repeated.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from trials.records import Fidelity, TrialResult, TrialSpec, TrialStatus
 from trials.training.run import count_tokens, sequence_length, subset
 
 SHARES = tuple(2.0 ** (-k / 2) for k in range(6, -1, -1))
-"""Seven from an eighth to all: half a doubling apart, since a forecast is tested on the points that there are."""
+"""Seven shares from 1/8 to 1, each √2 times the last; predictions are tested on the same points."""
 RATES = (0.5, 1.0, 2.0, 4.0)
 BATCH_SIZE = "batch_size"
 
@@ -50,31 +50,34 @@ def plan_probe(
     models: Sequence[str] = (),
     seeds: int = 1,
 ) -> list[ProbeRun]:
-    """The runs of a probe, the cheapest first.
+    """Return the runs of a probe, the cheapest first.
 
-    Other learning rates and batch sizes are tried at every second share, counted from the largest.
+    Learning rates and batch sizes are varied at every second share, counted from the largest.
 
     Args:
-        points: picks of the front as `autotune export` takes them, or numbers of trials. By default all that are
-            confirmed, and then the best, the knee and the smallest alone have other rates and batch sizes tried.
-        shares, rates, batches: see `ProbeRun`; 1 is always among rates and batches.
-        models: further bases.
-        seeds: runs of each kind.
+        results: a sweep with a Pareto front.
+        points: `best`, `knee`, `smallest`, or numbers of trials. By default all points that were confirmed; learning
+            rate and batch size are then varied only for the best, the knee and the smallest.
+        shares: shares of the examples that the search trained on; at least five different ones.
+        rates: multiples of the learning rate; 1 is always included.
+        batches: multiples of the batch size; 1 is always included.
+        models: names of additional base models.
+        seeds: runs of each kind, with different seeds.
 
     Raises:
-        InvalidInputError: no such point, a share or factor that is not positive, or fewer shares than a curve
-            needs.
+        InvalidInputError: a point does not exist, a share or multiple is not positive, or there are too few shares
+            for a forecast.
     """
     problems = [
-        Problem(where, f"{value!r} is not above 0", "Write factors such as 0.5.")
+        Problem(where, f"{value!r} is not above 0", "Write a number above 0, such as 0.5.")
         for where, values in (("--shares", shares), ("--rates", rates), ("--batches", batches))
         for value in values
         if not (np.isfinite(value) and value > 0)
     ]
     if len(set(shares)) < FEWEST_POINTS:
-        fix = "Give five at least, such as 1/16,1/8,1/4,1/2,1."
+        what = f"{len(set(shares))} different shares are too few for a forecast"
         problems.append(
-            Problem("--shares", f"{len(set(shares))} of them are too few to test a forecast on", fix)
+            Problem("--shares", what, f"Give at least {FEWEST_POINTS}, such as 1/16,1/8,1/4,1/2,1.")
         )
     if problems:
         raise InvalidInputError(problems)
@@ -94,7 +97,7 @@ def plan_probe(
 
 
 def missing_probes(folder: Path, sweep: Sweep, runs: Sequence[ProbeRun]) -> list[ProbeRun]:
-    """Those of the runs that have no record yet."""
+    """Return the runs that the sweep's folder has no record of."""
     done = {run_of(trial) for trial in read_ledger(folder, sweep, "probe")}
     return [run for run in runs if run not in done]
 
@@ -104,14 +107,18 @@ def run_probe(
     runs: Sequence[ProbeRun],
     on_run: Callable[[ProbeRun, TrialResult], None] = lambda run, result: None,
 ) -> None:
-    """Do what is missing of the runs. After an interruption, the same call goes on.
+    """Train the runs that have no record yet. After an interruption, the same call continues.
 
-    A run that was lost (a killed worker) is told of like the others, and leaves no record: the next call runs it.
+    Args:
+        results: the sweep.
+        runs: the runs of the probe.
+        on_run: called after each run with its result. A run that was lost (its worker was killed) has no record, so
+            the next call trains it.
 
     Raises:
-        InvalidInputError: another process is working in the folder, or a base cannot have a configuration or be
-            used; nothing was trained on that base then.
-        ExecutorError: trials cannot run here at all.
+        InvalidInputError: another process uses the folder, or a base model cannot be used or does not support a
+            configuration; then no run on that base model was trained.
+        ExecutorError: trials cannot run on this machine.
     """
     sweep, folder = results.sweep, results.folder
     with claim_folder(folder, sweep), storage_errors(folder):
@@ -131,7 +138,7 @@ def run_probe(
 
 
 class _Prober:
-    """The runs on one base."""
+    """The probe runs on one base model."""
 
     def __init__(self, results: SweepTables, model: str) -> None:
         self.results = results
@@ -144,7 +151,7 @@ class _Prober:
     def run(
         self, runs: Sequence[ProbeRun], executor: Executor
     ) -> Iterator[tuple[ProbeRun, TrialSpec, TrialResult]]:
-        """What came of each, of those that were lost too."""
+        """Train the runs, and yield each with its trial and its result, lost runs included."""
         specs = {run: self.spec(run) for run in runs}
         waiting, under_way = list(enumerate(runs)), 0
         while waiting or under_way:
@@ -157,19 +164,21 @@ class _Prober:
             yield runs[ticket], specs[runs[ticket]], result
 
     def spec(self, run: ProbeRun) -> TrialSpec:
+        """Return the trial of a run."""
         fidelity = self.sweep.fidelity
         cut = Fidelity(self.examples(run), fidelity.eval_samples, evaluations=1)
         return TrialSpec(self.config(run), run.seed, cut)
 
     def examples(self, run: ProbeRun) -> int:
-        """Training examples of an epoch."""
+        """Return the training examples of an epoch."""
         wanted, there = max(1, round(run.share * self.full)), len(self.data.splits["train"])
         if wanted > there:
             fix = f"The training split has {there} examples: give shares up to {there / self.full:.3g}."
-            raise InvalidInputError(Problem("--shares", f"{run.share:g} asks for {wanted} examples", fix))
+            raise InvalidInputError(Problem("--shares", f"{run.share:g} needs {wanted} examples", fix))
         return wanted
 
     def config(self, run: ProbeRun) -> Configuration:
+        """Return the configuration of a run, adapted to the base model."""
         config = self.results.config(run.trial)
         if self.shape != self._home:
             config = carry_over(config, self.sweep.space, self._home, self.shape)
@@ -179,7 +188,7 @@ class _Prober:
         return config
 
     def tokens(self, spec: TrialSpec) -> int:
-        """Tokens seen in training, padding and repetitions of the epochs: the first not counted, the latter are."""
+        """Return the tokens that a trial trains on, without padding, counting every epoch."""
         train = self.data.at_length(self.sweep.task, sequence_length(spec.config)).splits["train"]
         seen = subset(train, spec.fidelity.train_samples, seed=0)
         return int(spec.config["epochs"]) * count_tokens(seen)

@@ -15,7 +15,7 @@ from surrogates.laws import FEWEST_POINTS
 def expected_text(score: str, expected: Expected) -> str:
     """Return a predicted score as `81.6 % (79.9 % to 83.2 %)`, worst end first, and a measured score alone."""
     value = quantity(score, expected.value)
-    if expected.measured:
+    if expected.is_measured:
         return value
     worst, best = quantity(score, expected.worst), quantity(score, expected.best)
     if best.endswith("%"):
@@ -35,7 +35,7 @@ def order_text(base: BaseForecast) -> str:
 def _order(swaps: Sequence[Swap]) -> str:
     if not swaps:
         return "the order along the front is expected to remain"
-    pairs = [f"{swap.cheaper} and {swap.dearer} ({100 * swap.chance:.0f} %)" for swap in swaps]
+    pairs = [f"{swap.cheaper} and {swap.costlier} ({100 * swap.probability:.0f} %)" for swap in swaps]
     return f"these neighbors along the front may swap (probability): {', '.join(pairs)}"
 
 

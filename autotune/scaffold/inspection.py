@@ -1,4 +1,4 @@
-"""What a data file and a model look like, for `autotune init`: columns, labels, lengths, and the reasons."""
+"""Inspection of data files and models for `autotune init`: columns, labels, lengths, and the reasons."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from search_spaces.families.framework.base import TaskType
 if TYPE_CHECKING:
     import pandas as pd
 
-_LOOK_AT = 20_000
-"""Rows that are read; the rest of a longer file is only counted."""
-_FEW = 50
-"""A column with at most so many different values can be a label even where the file is short."""
+_MAX_ROWS = 20_000
+"""Rows that are read; the remaining rows of a longer file are only counted."""
+_FEW_VALUES = 50
+"""A column with at most this many different values can be a label even in a short file."""
 _LABELS = (
     "label", "labels", "target", "targets", "class", "category", "sentiment", "score", "rating", "stars", "y",
     "gold", "intent", "topic", "polarity", "emotion", "toxic", "spam", "similarity",
@@ -41,7 +41,22 @@ _IDS = ("id", "idx", "index", "guid", "uid", "uuid", "url", "key", "timestamp", 
 
 @dataclass
 class DataInspection:
-    """What was found in a data file and the reasons; lengths are in words, quantile .98."""
+    """The inferred task of a data file, its columns, and the reasons.
+
+    Args:
+        columns: all columns of the file.
+        rows: the number of examples.
+        type: the task.
+        text: the text column, or the two columns of a text pair.
+        label: the column to predict.
+        prompt: the column that a completion continues.
+        completion: the column that is generated.
+        messages: the column of chats.
+        majority: the share of the most frequent class.
+        classes: the number of classes.
+        words: the 0.98 quantile of the examples' lengths, in words.
+        notes: one clause per decision, with its reason.
+    """
 
     columns: list[str]
     rows: int
@@ -58,15 +73,15 @@ class DataInspection:
 
     @property
     def used(self) -> list[str]:
-        """The columns that the task reads."""
+        """The columns that the task uses."""
         return [c for c in (*self.text, self.label, self.prompt, self.completion, self.messages) if c]
 
 
 def read_rows(path: Path) -> pd.DataFrame:
-    """The first rows of a data file.
+    """Read the first rows of a data file.
 
     Raises:
-        InvalidInputError: the file is missing, empty, of another kind, or cannot be read.
+        InvalidInputError: the file is missing, is empty, has an unknown ending, or cannot be read.
     """
     import pandas as pd
 
@@ -78,16 +93,16 @@ def read_rows(path: Path) -> pd.DataFrame:
         raise InvalidInputError(Problem("--data", f"{path.name!r} ends in {ending!r}", fix))
     try:
         if ending in (".csv", ".tsv"):
-            rows = pd.read_csv(path, sep="\t" if ending == ".tsv" else ",", nrows=_LOOK_AT)
+            rows = pd.read_csv(path, sep="\t" if ending == ".tsv" else ",", nrows=_MAX_ROWS)
         elif ending == ".parquet":
-            rows = pd.read_parquet(path).head(_LOOK_AT)
+            rows = pd.read_parquet(path).head(_MAX_ROWS)
         elif _starts_with_bracket(path):
-            rows = pd.DataFrame(json.loads(path.read_text(encoding="utf-8"))[:_LOOK_AT])
+            rows = pd.DataFrame(json.loads(path.read_text(encoding="utf-8"))[:_MAX_ROWS])
         else:
             with path.open(encoding="utf-8") as lines:
-                rows = pd.DataFrame([json.loads(line) for line in islice(lines, _LOOK_AT) if line.strip()])
+                rows = pd.DataFrame([json.loads(line) for line in islice(lines, _MAX_ROWS) if line.strip()])
     except (ValueError, OSError) as error:
-        fix = "Check that the file is what its ending says, with one example a row."
+        fix = f"Check that the content is {ending.removeprefix('.')}, with one example per row."
         raise InvalidInputError(Problem("--data", f"cannot read {str(path)!r} ({error})", fix)) from None
     if rows.empty:
         raise InvalidInputError(Problem("--data", f"{str(path)!r} has no rows", "Give a file with examples."))
@@ -95,8 +110,13 @@ def read_rows(path: Path) -> pd.DataFrame:
 
 
 def count_rows(path: Path, read: int) -> int:
-    """How many rows the file has, given how many were read; exact unless a field holds line breaks."""
-    if read < _LOOK_AT:
+    """Return the number of rows of a file, exact unless fields hold line breaks.
+
+    Args:
+        path: the file.
+        read: the number of rows that `read_rows` returned.
+    """
+    if read < _MAX_ROWS:
         return read
     if path.suffix.lower() == ".parquet":
         import pyarrow.parquet
@@ -107,13 +127,14 @@ def count_rows(path: Path, read: int) -> int:
 
 
 def inspect_data(path: Path, wanted: TaskType | None = None) -> DataInspection:
-    """Guess the task and its columns from a data file.
+    """Infer the task and its columns from a data file.
 
     Args:
-        wanted: the task's type, if the person has said so.
+        path: the file.
+        wanted: the task if the user named it; by default it is inferred.
 
     Raises:
-        InvalidInputError: the file cannot be read, or nothing in it looks like the task.
+        InvalidInputError: the file cannot be read, or has no columns for the task.
     """
     rows = read_rows(path)
     rows = rows.rename(columns=str)
@@ -123,70 +144,74 @@ def inspect_data(path: Path, wanted: TaskType | None = None) -> DataInspection:
     label = None if wanted == "causal-lm" else _find_label(rows, wanted)
     named = {c.lower(): c for c in strings}
     completion = next(((named[p], named[c]) for p, c in _COMPLETIONS if p in named and c in named), None)
-    look = DataInspection(list(rows.columns), count, wanted or "causal-lm")
+    found = DataInspection(list(rows.columns), count, wanted or "causal-lm")
     if wanted in (None, "causal-lm") and chats:
-        look.messages = chats[0]
-        look.type = "causal-lm"
-        look.notes.append(
-            f"column {chats[0]!r} holds chats, so the task is causal-lm on the assistant's turns"
-        )
+        found.messages = chats[0]
+        found.type = "causal-lm"
+        found.notes.append(f"task: causal-lm on the assistant's turns, since column {chats[0]!r} holds chats")
     elif wanted in (None, "causal-lm") and completion and (label is None or label in completion):
-        look.prompt, look.completion = completion
-        look.type = "causal-lm"
-        look.notes.append(f"columns {completion[0]!r} and {completion[1]!r} read as prompt and completion")
+        found.prompt, found.completion = completion
+        found.type = "causal-lm"
+        found.notes.append(
+            f"task: causal-lm, with prompts in column {completion[0]!r} and completions in {completion[1]!r}"
+        )
     elif label is not None:
-        _as_labeled(look, rows, label, wanted, [c for c in strings if c != label])
+        _as_labeled(found, rows, label, wanted, [c for c in strings if c != label])
     elif wanted in (None, "causal-lm"):
-        _as_plain_text(look, rows, strings)
+        _as_plain_text(found, rows, strings)
     else:
         what = f"no column of {path.name!r} looks like a label for {wanted} ({', '.join(rows.columns)})"
-        raise InvalidInputError(Problem("--data", what, "Write the sweep by hand, or add a label column."))
-    if not look.used or (look.type != "causal-lm" and not look.text):
+        raise InvalidInputError(Problem("--data", what, "Add a label column, or choose another --task."))
+    if not found.used or (found.type != "causal-lm" and not found.text):
         what = f"no column of {path.name!r} holds text ({', '.join(rows.columns)})"
         raise InvalidInputError(Problem("--data", what, "Give a file with a column of text."))
-    look.words = _words(rows, look)
-    return look
+    found.words = _words(rows, found)
+    return found
 
 
 def _as_labeled(
-    look: DataInspection, rows: pd.DataFrame, label: str, wanted: TaskType | None, strings: list[str]
+    found: DataInspection, rows: pd.DataFrame, label: str, wanted: TaskType | None, strings: list[str]
 ) -> None:
     values = rows[label].dropna()
     numbers = _is_number(values)
     different = int(values.nunique())
-    look.label = label
+    found.label = label
     if wanted is None:
         whole = numbers and bool((values == values.round()).all())
-        look.type = (
-            "regression" if numbers and not (whole and different <= _FEW) else "sequence-classification"
+        found.type = (
+            "regression"
+            if numbers and not (whole and different <= _FEW_VALUES)
+            else "sequence-classification"
         )
-    kind = "numbers" if look.type == "regression" else "classes"
-    look.notes.append(f"label: {label!r} has {different:,} different values, read as {kind}, so {look.type}")
-    if look.type == "sequence-classification":
-        look.classes = different
-        look.majority = float(values.value_counts(normalize=True).iloc[0])
+    kind = "numbers" if found.type == "regression" else "classes"
+    found.notes.append(f"task: {found.type}, since column {label!r} has {different:,} different {kind}")
+    if found.type == "sequence-classification":
+        found.classes = different
+        found.majority = float(values.value_counts(normalize=True).iloc[0])
     named = {c.lower(): c for c in strings}
     pair = next(((named[a], named[b]) for a, b in _PAIRS if a in named and b in named), None)
     if pair:
-        look.text = list(pair)
-        look.notes.append(f"text: the columns {pair[0]!r} and {pair[1]!r} go in as a pair")
+        found.text = list(pair)
+        found.notes.append(f"text: columns {pair[0]!r} and {pair[1]!r}, as a pair")
     elif strings:
-        look.text = [max(strings, key=lambda c: rows[c].astype(str).str.len().mean())]
-        others = [c for c in strings if c not in look.text]
-        seen = f" (also there: {', '.join(map(repr, others))})" if others else ""
-        look.notes.append(f"text: {look.text[0]!r} has the longest texts{seen}")
+        found.text = [max(strings, key=lambda c: rows[c].astype(str).str.len().mean())]
+        others = [c for c in strings if c not in found.text]
+        unused = f" (not used: {', '.join(map(repr, others))})" if others else ""
+        found.notes.append(f"text: column {found.text[0]!r}, which has the longest texts{unused}")
 
 
-def _as_plain_text(look: DataInspection, rows: pd.DataFrame, strings: list[str]) -> None:
+def _as_plain_text(found: DataInspection, rows: pd.DataFrame, strings: list[str]) -> None:
     if strings:
-        look.text = [max(strings, key=lambda c: rows[c].astype(str).str.len().mean())]
-        look.notes.append(f"no label column, so the task is causal-lm on the plain text of {look.text[0]!r}")
+        found.text = [max(strings, key=lambda c: rows[c].astype(str).str.len().mean())]
+        found.notes.append(
+            f"task: causal-lm on the plain text of column {found.text[0]!r}, since no column is a label"
+        )
 
 
 def _find_label(rows: pd.DataFrame, wanted: TaskType | None) -> str | None:
     possible = [c for c in rows.columns if _can_be_label(rows[c], wanted) and c.lower() not in _IDS]
     named = [c for c in possible if c.lower() in _LABELS or c.lower().endswith("_label")]
-    # A column without the name of a label has to earn it: few values, and the later the likelier.
+    # Without a usual name, the last column with few different values is the most likely label.
     if named:
         return named[0]
     return possible[-1] if possible else None
@@ -202,7 +227,7 @@ def _can_be_label(column: pd.Series, wanted: TaskType | None) -> bool:
         fraction = bool((values != values.round()).any())
         if wanted == "regression" or (wanted is None and (named or fraction)):
             return different > 1
-    few = 2 <= different <= max(_FEW, len(values) // 100) and different <= len(values) // 2
+    few = 2 <= different <= max(_FEW_VALUES, len(values) // 100) and different <= len(values) // 2
     return few and wanted != "regression"
 
 
@@ -213,12 +238,14 @@ def _is_number(values: pd.Series) -> bool:
 
 
 def _is_text(column: pd.Series) -> bool:
-    """Strings that are mostly different from one another and not mere identifiers."""
+    """Return whether a column holds texts: mostly different strings that are no identifiers."""
     values = column.dropna()
     if values.empty or not isinstance(values.iloc[0], str) or str(column.name).lower() in _IDS:
         return False
     spaced = float(values.astype(str).str.contains(r"\s", regex=True).mean())
-    return spaced > 0.2 or (values.nunique() > _FEW and float(values.astype(str).str.len().mean()) > 20)
+    return spaced > 0.2 or (
+        values.nunique() > _FEW_VALUES and float(values.astype(str).str.len().mean()) > 20
+    )
 
 
 def _is_chat(column: pd.Series) -> bool:
@@ -231,19 +258,27 @@ def _is_chat(column: pd.Series) -> bool:
     return isinstance(first[0], Mapping) and {"role", "content"} <= set(first[0])
 
 
-def _words(rows: pd.DataFrame, look: DataInspection) -> int:
+def _words(rows: pd.DataFrame, found: DataInspection) -> int:
     sample = rows.sample(min(len(rows), 2_000), random_state=0)
-    if look.messages:
-        texts = [" ".join(str(m["content"]) for m in chat) for chat in sample[look.messages].dropna()]
+    if found.messages:
+        texts = [" ".join(str(m["content"]) for m in chat) for chat in sample[found.messages].dropna()]
     else:
-        columns = [c for c in look.used if c != look.label]
+        columns = [c for c in found.used if c != found.label]
         texts = sample[columns].fillna("").astype(str).agg(" ".join, axis=1).tolist()
     return int(np.ceil(np.quantile([len(text.split()) for text in texts], 0.98)))
 
 
 @dataclass(frozen=True)
 class ModelInspection:
-    """What a model's config.json says; `positions` is None where there is no limit."""
+    """Facts from a model's config.json.
+
+    Args:
+        architecture: the class name, such as BertForMaskedLM.
+        layers: the number of layers, if the configuration has it.
+        width: the hidden size, if the configuration has it.
+        positions: the maximum sequence length; None if there is no limit.
+        encoder: whether the model is an encoder, which cannot generate text.
+    """
 
     architecture: str
     layers: int | None
@@ -253,15 +288,22 @@ class ModelInspection:
 
     @property
     def note(self) -> str:
+        """One line about the model."""
         size = f", {self.layers} layers of width {self.width}" if self.layers and self.width else ""
         return f"model: {self.architecture}{size}"
 
 
 def inspect_model(name: str) -> ModelInspection | str:
-    """What the model's configuration says, or why it could not be looked at (no network, say).
+    """Read the configuration of a model.
+
+    Args:
+        name: a folder, a Hugging Face model id, or `builtin:pocket`.
+
+    Returns:
+        The facts, or a sentence with the reason why the configuration could not be read (such as no network).
 
     Raises:
-        InvalidInputError: the name is a folder without a config.json.
+        InvalidInputError: the name is a folder without a valid config.json.
     """
     path = Path(name).expanduser()
     if name == "builtin:pocket":
@@ -271,7 +313,7 @@ def inspect_model(name: str) -> ModelInspection | str:
     if path.is_dir():
         if not (path / "config.json").is_file():
             fix = "Give the folder that holds the model's config.json and its safetensors."
-            raise InvalidInputError(Problem("--model", f"{name!r} is no model: it has no config.json", fix))
+            raise InvalidInputError(Problem("--model", f"{name!r} has no config.json", fix))
         return _read_config(_parse_json((path / "config.json").read_text(encoding="utf-8"), name))
     from huggingface_hub import hf_hub_url, try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
@@ -280,11 +322,11 @@ def inspect_model(name: str) -> ModelInspection | str:
         cached = try_to_load_from_cache(name, "config.json")
         if isinstance(cached, str):
             text = Path(cached).read_text(encoding="utf-8")
-        else:  # the hub's own download would try for half a minute where there is no network
+        else:  # without a network, the download of huggingface_hub would retry for half a minute
             with urllib.request.urlopen(hf_hub_url(name, "config.json"), timeout=10) as reply:
                 text = reply.read().decode("utf-8")
     except (HFValidationError, OSError, UnicodeDecodeError) as error:
-        return f"model: {name!r} could not be looked at ({first_line(error, 120)})"
+        return f"model: the configuration of {name!r} could not be read ({first_line(error, 120)})"
     return _read_config(_parse_json(text, name))
 
 
@@ -301,7 +343,7 @@ def _read_config(config: Mapping[str, Any]) -> ModelInspection:
     architecture = str((config.get("architectures") or [config.get("model_type", "unknown")])[0])
     positions = config.get("max_position_embeddings") or config.get("n_positions")
     if positions and config.get("model_type") in ("roberta", "xlm-roberta", "camembert"):
-        positions -= 2  # position numbers begin after the padding's
+        positions -= 2  # position numbers start after that of the padding
     causal = architecture.endswith(("ForCausalLM", "LMHeadModel"))
     encoder = not causal and any(
         word in str(config.get("model_type")) for word in ("bert", "electra", "mpnet")

@@ -1,4 +1,4 @@
-"""A model's shape from whatever names it, without its weights: for commands that only want to know."""
+"""The shape of a model from its name, without its weights, for commands that train nothing."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ from search_spaces.model.reader import read_shape
 from search_spaces.model.shape import ModelShape
 from search_spaces.model.task_heads import MissingHeadError
 
-_FIX = "Give a folder with a config.json, a hub id, or a model type such as bert or gpt2."
+_FIX = "Give a folder with a config.json, a Hugging Face model id, or a model type such as bert or gpt2."
 
 
 def shape_of_model(name: str, task: TaskType, labels: int = 2) -> ModelShape:
-    """The shape of a model that is not loaded.
+    """Read the shape of a model without loading its weights.
 
     Args:
-        name: a folder with a config.json, a hub id, `builtin:pocket`, or transformers' name of an
-            architecture (bert, gpt2, llama), which stands for its default configuration.
+        name: a folder with a config.json, a Hugging Face model id, `builtin:pocket`, or a model type of transformers
+            (bert, gpt2, llama), which stands for its default configuration.
+        task: decides the head.
+        labels: the number of outputs of the head.
 
     Raises:
-        InvalidInputError: nothing is found under the name, or it cannot be read or cannot do the task.
+        InvalidInputError: there is no such model, its configuration cannot be read, or it does not support the task.
     """
     config = read_config(name)
     try:
@@ -32,7 +34,7 @@ def shape_of_model(name: str, task: TaskType, labels: int = 2) -> ModelShape:
     except MissingHeadError as error:
         fix = "Choose another task, or a model with a head for it."
         raise InvalidInputError(
-            Problem("--task", f"{name!r} ({config.model_type}) cannot do {task}", fix)
+            Problem("--task", f"{name!r} ({config.model_type}) does not support {task}", fix)
         ) from error
     except ValueError as error:
         text = first_line(error)
@@ -44,10 +46,11 @@ def shape_of_model(name: str, task: TaskType, labels: int = 2) -> ModelShape:
 
 
 def usual_task(name: str) -> TaskType:
-    """To classify: texts, or images where the model has a head for them and none for texts.
+    """Return the usual task of a model: image classification if it has a head for images but none for texts, and
+    sequence classification otherwise.
 
     Raises:
-        InvalidInputError: as `shape_of_model`.
+        InvalidInputError: there is no such model, or its configuration cannot be read.
     """
     from transformers.models.auto.modeling_auto import (
         MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES as IMAGES,
@@ -61,7 +64,14 @@ def usual_task(name: str) -> TaskType:
 
 
 def read_config(name: str) -> Any:
-    """A transformers configuration; InvalidInputError as `shape_of_model` says."""
+    """Read the transformers configuration of a model.
+
+    Args:
+        name: as in `shape_of_model`.
+
+    Raises:
+        InvalidInputError: there is no such model, or its configuration cannot be read.
+    """
     from transformers import AutoConfig
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -77,7 +87,7 @@ def read_config(name: str) -> Any:
             raise InvalidInputError(Problem("--model", f"{name!r} is a file", "Give the model's folder."))
         if looks_like_path(name):
             raise InvalidInputError(Problem("--model", f"there is no folder {name!r}", _FIX))
-    about = inspect_model(name)  # soon says so where there is no network
+    about = inspect_model(name)  # fails fast without a network
     if isinstance(about, str):
         raise InvalidInputError(Problem("--model", about.removeprefix("model: "), _FIX))
     try:

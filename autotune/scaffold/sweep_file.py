@@ -1,4 +1,4 @@
-"""`autotune init`: a commented sweep for a given model and data file, after looking at both."""
+"""Generation of a commented sweep file for a model and a data file, for `autotune init`."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ _VALIDATION = ("validation", "valid", "val", "dev", "eval")
 _TEST = ("test",)
 _TOKENS_PER_WORD = 1.4
 _TRIAL_SAMPLES, _EVAL_SAMPLES = 2_000, 1_000
-"""Examples that a trial trains and is judged on, where there are more: enough to tell them apart."""
+"""Training and validation examples per trial, if there are more: enough to rank configurations."""
 
 _SEARCH = """\
-# What may be tried. `lora` searches where LoRA goes, its rank, scale and variants, its learning rate and the
-# knobs of training. Others: lora-plain (few knobs), adapters (every family), tiny-adapters. To change a
-# preset write it out: {{families: [lora, head], parameters: {{lora.rank: {{high: 16}}}}}}.
+# The search space. `lora` searches the placement, rank, scale and variants of LoRA, its learning rate and the
+# training parameters. Other presets: lora-plain (few parameters), adapters (every family), tiny-adapters. To
+# change a preset, write families and parameters: {{families: [lora, head], parameters: {{lora.rank: {{high: 16}}}}}}.
 space: lora
 
-# What counts, two to four at once. Scores of the task, or costs: trainable_params, stored_bytes, train_flops,
-# inference_flops, train_seconds, peak_memory. A limit is hard: nothing beyond it counts.
+# Two to four objectives: metrics of the task, or costs: trainable_params, stored_bytes, train_flops,
+# inference_flops, train_seconds, peak_memory. A configuration that exceeds a limit is never on the front.
 objectives:
   - {metric}
-  - trainable_params    # with a limit: {{name: trainable_params, max: 1%}} of the base's parameters
+  - trainable_params    # with a limit: {{name: trainable_params, max: 1%}} of the base model's parameters
   # - train_flops
 
-# When the search ends: after so many trials or hours, whichever comes first.
+# The search ends after this many trials or hours, whichever comes first.
 budget: {{trials: 30, hours: 2}}
 
-# A trial's share of the data, an epoch: enough to tell configurations apart. What is exported at the end
-# trains on everything.{few}
+# Examples per epoch of a trial, and examples for its evaluation: enough to rank configurations. An exported run
+# trains on all data.{few}
 {comment}fidelity: {{train_samples: {train}, eval_samples: {evaluate}}}
 
-# At the end, points of the front run again on seeds that the search never saw. seeds: 0 skips it.
+# At the end, points of the Pareto front are trained again with new seeds. seeds: 0 skips this.
 confirm: {{seeds: 3, points: 8}}
 
-# ladder: true     # train every trial a little and let the best go on; see docs/guides/ladder.md
+# ladder: true     # train each trial in steps and promote only the best; see docs/guides/ladder.md
 sampler: pareto    # | tpe | nsga2 | random
 executor: local    # | {{name: processes, workers: 2}} | {{name: ray, address: auto}}
 seed: 0
@@ -58,7 +58,7 @@ seed: 0
 
 @dataclass(frozen=True)
 class Scaffold:
-    """A sweep file's text, and what was guessed and why."""
+    """The text of a sweep file, and notes on every inferred value with its reason."""
 
     text: str
     notes: list[str]
@@ -69,15 +69,23 @@ def write_scaffold(
 ) -> Scaffold:
     """Write a sweep file that `load_sweep` reads.
 
+    Args:
+        model: a Hugging Face model id or a folder.
+        data: the training data.
+        out: the file to write.
+        task: by default inferred from the data.
+        force: overwrite the file if it exists.
+
     Raises:
-        InvalidInputError: the file exists (and not `force`), or model or data cannot be used; nothing is
-            written.
+        InvalidInputError: the file exists and `force` is off, or the model or the data cannot be used. Then nothing
+            is written.
     """
     if out.exists() and not force:
-        fix = "Choose another name with --out, or add --force to replace it."
-        raise InvalidInputError(Problem("--out", f"{str(out)!r} is there already", fix))
+        fix = "Choose another file with --out, or overwrite it with --force."
+        raise InvalidInputError(Problem("--out", f"{str(out)!r} exists already", fix))
     if not out.parent.is_dir():
-        raise InvalidInputError(Problem("--out", f"there is no folder {str(out.parent)!r}", "Make it first."))
+        fix = "Create it, or choose another with --out."
+        raise InvalidInputError(Problem("--out", f"there is no folder {str(out.parent)!r}", fix))
     scaffold = make_scaffold(model, data, out, task=task)
     parse_sweep({"name": "check", **parse_yaml(scaffold.text, str(out))}, out.parent)
     partial = out.with_name(f".{out.name}.partial")
@@ -90,33 +98,44 @@ def write_scaffold(
 
 
 def make_scaffold(model: str, data: Path, out: Path, *, task: TaskType | None = None) -> Scaffold:
-    """The text of a sweep file that will be `out`."""
+    """Return the text of a sweep file.
+
+    Args:
+        model: a Hugging Face model id or a folder.
+        data: the training data.
+        out: where the file will be; paths in it are relative to this file's folder.
+        task: by default inferred from the data.
+
+    Raises:
+        InvalidInputError: the model or the data cannot be used.
+    """
     folder = out.parent
-    look, about = inspect_data(data, task), inspect_model(model)
-    notes = [about.note if isinstance(about, ModelInspection) else about, *look.notes]
-    if isinstance(about, ModelInspection) and about.encoder and look.type == "causal-lm":
-        fix = "Choose a decoder such as gpt2, or give --task and data with a label column."
-        raise InvalidInputError(Problem("--model", f"{about.architecture} cannot continue a text", fix))
-    siblings = _siblings(data, look, notes)
-    max_length = _max_length(look, about, notes)
-    metric = _metric(look, notes)
+    found, about = inspect_data(data, task), inspect_model(model)
+    notes = [about.note if isinstance(about, ModelInspection) else about, *found.notes]
+    if isinstance(about, ModelInspection) and about.encoder and found.type == "causal-lm":
+        fix = "Choose a decoder such as gpt2, or data with a label column and another --task."
+        what = f"{about.architecture} is an encoder, which cannot generate text for causal-lm"
+        raise InvalidInputError(Problem("--model", what, fix))
+    siblings = _siblings(data, found, notes)
+    max_length = _max_length(found, about, notes)
+    metric = _metric(found, notes)
     lines = [
-        f"# What to try on {data.name}, and for how long. Run it with",
+        f"# A sweep on {data.name}. Run it with",
         "#",
         f"#     autotune run {out}",
         "#",
-        "# Paths are relative to the folder of this file. Lines that say `guessed` deserve a look.",
+        "# Paths are relative to the folder of this file. Check the lines marked `inferred`.",
         "",
         f"model: {_inline(_path(model, folder) if Path(model).expanduser().is_dir() else model)}"
-        "    # a hub id, or a folder",
+        "    # a Hugging Face model id, or a folder",
         "",
-        *_task_lines(look, data, siblings, folder, metric, max_length),
+        *_task_lines(found, data, siblings, folder, metric, max_length),
         "",
     ]
-    few = look.rows <= 1.5 * _TRIAL_SAMPLES
+    few = found.rows <= 1.5 * _TRIAL_SAMPLES
     search = _SEARCH.format(
         metric=metric,
-        few=" These data are few enough." if few else "",
+        few=" These data are small enough to use in full." if few else "",
         comment="# " if few else "",
         train=_TRIAL_SAMPLES,
         evaluate=_EVAL_SAMPLES,
@@ -125,90 +144,92 @@ def make_scaffold(model: str, data: Path, out: Path, *, task: TaskType | None = 
 
 
 def _task_lines(
-    look: DataInspection, data: Path, siblings: dict[str, Path], folder: Path, metric: str, max_length: int
+    found: DataInspection, data: Path, siblings: dict[str, Path], folder: Path, metric: str, max_length: int
 ) -> list[str]:
     lines = [
         "task:",
-        f"  type: {look.type}    # guessed; sequence-classification | regression | causal-lm",
-        f"  train: {_inline(_path(data, folder))}    # about {look.rows:,} rows",
+        f"  type: {found.type}    # inferred; sequence-classification | regression | causal-lm",
+        f"  train: {_inline(_path(data, folder))}    # about {found.rows:,} rows",
     ]
-    for split, role in (("validation", "chooses"), ("test", "reports, and never chooses")):
+    for split, role in (("validation", "for the search"), ("test", "for the final scores only")):
         if split in siblings:
             lines.append(f"  {split}: {_inline(_path(siblings[split], folder))}    # {role}")
         else:
-            lines.append(f"  # {split}: …    # {role}; without a file, a share of train is set aside for it")
-    others = [c for c in look.columns if c not in look.used]
+            lines.append(f"  # {split}: ...    # {role}; without a file, a share of train is held out")
+    others = [c for c in found.columns if c not in found.used]
     seen = f"; other columns: {', '.join(others)}" if others else ""
-    if look.messages:
+    if found.messages:
         lines.append(
-            f"  messages: {_inline(look.messages)}    # chats; the assistant's turns are learned{seen}"
+            f"  messages: {_inline(found.messages)}    # chats; the loss covers the assistant's turns{seen}"
         )
-    elif look.prompt:
-        lines.append(f"  prompt: {_inline(look.prompt)}    # given")
-        lines.append(f"  completion: {_inline(look.completion)}    # learned{seen}")
+    elif found.prompt:
+        lines.append(f"  prompt: {_inline(found.prompt)}    # the input")
+        lines.append(f"  completion: {_inline(found.completion)}    # the loss covers this column{seen}")
     else:
-        text = _inline(look.text if len(look.text) > 1 else look.text[0])
-        lines.append(f"  text: {text}    # guessed; one column, or [two, columns] as a pair{seen}")
-    if look.label:
-        lines.append(f"  label: {_inline(look.label)}    # guessed; the column to predict")
-    lines.append(f"  metric: {metric}    # {' | '.join(metrics_for(look.type))}")
-    lines.append(f"  max_length: {max_length}    # tokens after which an example is cut; 98 % are shorter")
+        text = _inline(found.text if len(found.text) > 1 else found.text[0])
+        lines.append(f"  text: {text}    # inferred; one column, or [two, columns] for text pairs{seen}")
+    if found.label:
+        lines.append(f"  label: {_inline(found.label)}    # inferred; the column to predict")
+    lines.append(f"  metric: {metric}    # {' | '.join(metrics_for(found.type))}")
+    lines.append(f"  max_length: {max_length}    # longer examples are truncated to this many tokens")
     return lines
 
 
-def _siblings(data: Path, look: DataInspection, notes: list[str]) -> dict[str, Path]:
-    """Files beside the training file that are named as its other splits and have its columns."""
-    found: dict[str, Path] = {}
+def _siblings(data: Path, found: DataInspection, notes: list[str]) -> dict[str, Path]:
+    """Return the files beside the training file that are named like its other splits and have its columns."""
+    splits: dict[str, Path] = {}
     for split, words in (("validation", _VALIDATION), ("test", _TEST)):
         for word in words:
             path = data.with_name(re.sub("train", word, data.name, flags=re.IGNORECASE))
             if "train" not in data.name.lower() or not path.is_file():
                 continue
             rows = read_rows(path)
-            missing = [c for c in look.used if c not in rows.columns or rows[c].isna().any()]
+            missing = [c for c in found.used if c not in rows.columns or rows[c].isna().any()]
             if missing:
-                notes.append(f"{path.name} was left out: {', '.join(missing)} is missing or has gaps there")
+                notes.append(f"{path.name}: not used, since it lacks values of {', '.join(missing)}")
                 continue
             notes.append(f"{split}: {path.name}, found beside {data.name}")
-            found[split] = path
+            splits[split] = path
             break
         else:
-            notes.append(f"{split}: no file for it beside {data.name}, so a share of the data is set aside")
-    return found
+            notes.append(
+                f"{split}: a held-out share of {data.name}, since there is no {split} file beside it"
+            )
+    return splits
 
 
-def _max_length(look: DataInspection, about: ModelInspection | str, notes: list[str]) -> int:
-    tokens = look.words * _TOKENS_PER_WORD + 8
+def _max_length(found: DataInspection, about: ModelInspection | str, notes: list[str]) -> int:
+    tokens = found.words * _TOKENS_PER_WORD + 8
     length = max(32, 32 * -(-int(tokens) // 32))
-    ceiling = 1024 if look.type == "causal-lm" else 512
+    ceiling = 1024 if found.type == "causal-lm" else 512
     if isinstance(about, ModelInspection) and about.positions:
         ceiling = min(ceiling, about.positions)
     chosen = min(length, ceiling)
-    cut = " and no more fit the model or the budget" if chosen < length else ""
+    cut = f", limited to {ceiling} by the model or the cost" if chosen < length else ""
     notes.append(
-        f"max_length: {chosen} tokens, since 98 % of the examples have at most {look.words} words{cut}"
+        f"max_length: {chosen} tokens, since 98 % of the examples have at most {found.words} words{cut}"
     )
     return chosen
 
 
-def _metric(look: DataInspection, notes: list[str]) -> str:
-    if look.type == "regression":
+def _metric(found: DataInspection, notes: list[str]) -> str:
+    if found.type == "regression":
         return "pearson"
-    if look.type == "causal-lm":
+    if found.type == "causal-lm":
         return "eval_loss"
-    if look.majority > 0.75:
-        notes.append(f"metric: f1, since one class alone makes up {look.majority:.0%} of the rows")
+    if found.majority > 0.75:
+        notes.append(f"metric: f1, since one class makes up {found.majority:.0%} of the examples")
         return "f1"
     return "accuracy"
 
 
 def _path(path: str | Path, folder: Path) -> str:
-    """Relative to the sweep's folder where the file is inside it, else absolute."""
+    """Return a path relative to a folder if it is inside that folder, and an absolute path otherwise."""
     full, base = Path(path).expanduser().resolve(), folder.resolve()
     return str(full.relative_to(base)) if full.is_relative_to(base) else str(full)
 
 
 def _inline(value: object) -> str:
-    """A value as YAML on one line."""
+    """Return a value as YAML on one line."""
     text = dump_yaml([value] if isinstance(value, str) else value).strip()
     return text[1:-1] if isinstance(value, str) else text

@@ -329,13 +329,13 @@ def test_train_prints_the_scores(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (result.exit_code, result.stderr) == (1, "Error: train.py ended with exit code 3\n")
 
 
-def test_init_says_what_it_guessed(reviews: Path, tmp_path: Path) -> None:
+def test_init_prints_what_it_inferred(reviews: Path, tmp_path: Path) -> None:
     out = tmp_path / "new.yaml"
     arguments = ("init", "--model", str(tmp_path), "--data", str(reviews / "train.tsv"), "--out", str(out))
     (tmp_path / "config.json").write_text('{"architectures": ["BertModel"], "model_type": "bert"}')
     result = invoke(*arguments)
     assert result.exit_code == 0, result.output
-    assert "· text: 'sentence' has the longest texts" in result.stdout
+    assert "· text: column 'sentence', which has the longest texts" in result.stdout
     assert "· validation: validation.tsv, found beside train.tsv" in result.stdout
     assert load_sweep(out).task.label == "label"
     again = invoke(*arguments)

@@ -285,7 +285,7 @@ def test_scores_are_carried_on_through_their_distance_from_the_best(tmp_path: Pa
     assert [point.trial for point in base.points] == [first, second]
     assert base.examples == 1000
     for point, (level, slope) in zip(base.points, [(0.4, 0.1), (0.2, 0.3)], strict=True):
-        assert point.now.measured
+        assert point.now.is_measured
         assert point.now.value == pytest.approx(1.0 - level, abs=1e-9)
         for factor, each in zip(FACTORS, point.later, strict=True):
             assert each.value == pytest.approx(1.0 - level * factor**-slope, abs=1e-3)
@@ -306,7 +306,7 @@ def test_an_outlook_begins_where_the_data_of_the_runs_end(tmp_path: Path) -> Non
     found = forecast(replace(results, probes=less))
     assert found is not None
     assert found.bases[0].examples == 1000
-    assert not found.bases[0].points[0].now.measured
+    assert not found.bases[0].points[0].now.is_measured
 
 
 def test_neighbors_that_may_change_places_are_named(tmp_path: Path) -> None:
@@ -315,8 +315,8 @@ def test_neighbors_that_may_change_places_are_named(tmp_path: Path) -> None:
     found = forecast(results)
     assert found is not None
     later = found.bases[0].swaps[1]
-    assert [(swap.cheaper, swap.dearer) for swap in later] == [(first, second)]
-    assert later[0].chance > 0.9
+    assert [(swap.cheaper, swap.costlier) for swap in later] == [(first, second)]
+    assert later[0].probability > 0.9
     assert f"may swap (probability): {first} and {second}" in order_text(found.bases[0])
 
 
@@ -326,12 +326,12 @@ def test_the_chance_of_changing_places_is_that_of_two_normal_forecasts(tmp_path:
     found = forecast(results)
     assert found is not None
     base = found.bases[0]
-    ahead = base.seen.at(FACTORS[1] * base.examples)
+    ahead = base.curves.at(FACTORS[1] * base.examples)
     mean, spread = np.log(ahead.value), np.log(ahead.high / ahead.low) / (2 * 1.2816)
-    worse = int(base.seen.errors[1, -1] > base.seen.errors[0, -1])
+    worse = int(base.curves.errors[1, -1] > base.curves.errors[0, -1])
     better = 1 - worse
     gap = (mean[worse] - mean[better]) / np.sqrt((spread**2).sum())
-    assert base.swaps[1][0].chance == pytest.approx(NormalDist().cdf(-gap), abs=1e-4)
+    assert base.swaps[1][0].probability == pytest.approx(NormalDist().cdf(-gap), abs=1e-4)
 
 
 def test_the_order_is_that_of_now(tmp_path: Path) -> None:
@@ -366,7 +366,7 @@ def test_a_share_that_half_of_the_points_lack_is_left_out_and_a_perfect_score_is
     found = forecast(replace(results, probes=table[(table["trial"] != first) | (table["examples"] != 250)]))
     assert found is not None
     assert [point.trial for point in found.bases[0].points] == [first, second]
-    assert 250 not in found.bases[0].seen.examples
+    assert 250 not in found.bases[0].curves.examples
     perfect = table.assign(
         **{"metric.accuracy": table["metric.accuracy"].where(table["examples"] < 1000, 1.0)}
     )

@@ -184,7 +184,7 @@ def test_a_hub_id_without_a_network_is_no_obstacle(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr("urllib.request.urlopen", refuse)
     found = inspect_model("nobody/such-model")
-    assert found == "model: 'nobody/such-model' could not be looked at (no route to host)"
+    assert found == "model: the configuration of 'nobody/such-model' could not be read (no route to host)"
     assert isinstance(inspect_model("not a hub id"), str)
 
 
@@ -216,9 +216,9 @@ def test_the_file_loads_and_says_why(tmp_path: Path, write: Callable[..., Scaffo
     assert "train: train.csv" in scaffold.text  # relative: the folder can move
     notes = "\n".join(scaffold.notes)
     for reason in (
-        "test.csv was left out: label",
+        "test.csv: not used, since it lacks values of label",
         "dev.csv, found beside",
-        "95% of the rows",
+        "95% of the examples",
         "98 %",
         "BertModel",
     ):
@@ -258,7 +258,7 @@ def test_every_kind_of_file_loads(
 
 @pytest.mark.parametrize("columns", [{"text": TEXTS}, {"prompt": TEXTS, "completion": TEXTS}, CHATS])
 def test_language_modeling(tmp_path: Path, write: Callable[..., Scaffold], columns: dict[str, Any]) -> None:
-    with pytest.raises(InvalidInputError, match="BertModel cannot continue a text"):
+    with pytest.raises(InvalidInputError, match="BertModel is an encoder, which cannot generate text"):
         write(pd.DataFrame(columns), "train.jsonl")
     assert not (tmp_path / "sweep.yaml").exists()
     gpt = model_folder(tmp_path / "gpt", "GPT2LMHeadModel", "gpt2", 128)
