@@ -175,7 +175,7 @@ class Posterior:
 
         It is the expected hypervolume improvement times the probability of feasibility: that the trial
         succeeds and satisfies the limits of uncertain objectives (Gardner et al. 2014, "Bayesian optimization
-        with inequality constraints", eq. 6).
+        with inequality constraints").
 
         Args:
             X: encoded candidates, shape [c, d].

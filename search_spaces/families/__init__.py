@@ -1,6 +1,6 @@
-"""The adapter families: every file of this folder registers its own, and so does what others install.
+"""The adapter families: every module of this folder, and every installed plugin, registers its families.
 
-To add one, here or in a package of your own, see CONTRIBUTING.md.
+CONTRIBUTING.md explains how to add one, here or in another package.
 """
 
 from importlib import import_module

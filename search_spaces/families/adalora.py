@@ -1,4 +1,4 @@
-"""AdaLoRA: a budget of ranks that moves between the matrices while training goes on."""
+"""AdaLoRA: low-rank adapters whose ranks are reallocated between the matrices during training."""
 
 from __future__ import annotations
 
@@ -18,23 +18,26 @@ if TYPE_CHECKING:
 _DEFAULT_RANK, _REFERENCE_RANK = 8, 8
 _WARMUP, _FINAL, _ALLOCATIONS = 0.1, 0.4, 100
 _IMPORTANCE = ("ipt", "exp_avg_ipt", "exp_avg_unc")
-"""What the allocator remembers of each parameter, by its attribute."""
+"""Attributes of peft's rank allocator with its statistics per parameter."""
 _PATTERN = "rank_pattern"
 
 
 @register
 class AdaLora(MatrixFamily):
-    """W x + m · B diag(E) A x, with triplets (a column of B, a value of E, a row of A) cut for little use.
+    """Trains low-rank updates W x + m · B diag(E) A x and prunes their ranks to a budget (Zhang et al., 2023).
 
-    It starts with 1.5 times the ranks that remain on average, `rank`, as in the paper: a tenth of the steps
-    with all of them, then fewer along a cubic curve, and the last 40 % with the budget reached. Which triplets
-    go is decided by the smoothed sensitivity of the loss to their parameters (section 3.2 there), after
-    each step, or a hundred times in long runs. `orthogonality` weighs the penalty that keeps A and B
-    orthogonal; it is part of the training loss, not of the reported one. `scale` is the multiplier at rank
-    8, as for LoRA, here of the initial rank. A run of a single step cuts nothing.
+    A triplet is a column of B, a value of E and a row of A. As in the paper (arXiv 2303.10512), training starts
+    with 1.5 times the average final rank `rank`: a tenth of the steps with all triplets, then fewer along a cubic
+    schedule, and the last 40 % of the steps at the budget. Triplets are pruned by the smoothed sensitivity of the
+    loss to their parameters (section 3.2), after each step, or a hundred times in long runs. A run of one step
+    prunes nothing.
 
-    What is cut is zero but stays in the model, so parameters and FLOPs are those of the initial ranks; the
-    file saved after a whole run is smaller than `stored_bytes` by what was cut, about a third.
+    * `scale` is the multiplier m at rank 8, as for LoRA, here of the initial rank.
+    * `orthogonality` is the weight of the penalty that keeps A and B orthogonal; it is part of the training loss, not
+      of the reported loss.
+
+    Pruned triplets are zero but remain in the model, so parameters and FLOPs are those of the initial ranks. The file
+    saved after a whole run is smaller than `stored_bytes` by the pruned triplets, about a third.
     """
 
     name = "adalora"
@@ -52,13 +55,11 @@ class AdaLora(MatrixFamily):
 
     def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
         if task == "image-classification":
-            return (
-                "peft adds AdaLoRA's penalty to the loss of its own tasks alone, and images are none of them"
-            )
+            return "peft adds AdaLoRA's penalty to the loss of its own task types only, which exclude images"
         return super().unsupported(shape, task)
 
     def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
-        """r(i+o+1) parameters, r the initial rank; FLOPs of LoRA, and 6r²(i+o) a step for the penalty."""
+        """r(i+o+1) parameters, r the initial rank; the FLOPs of LoRA, and 6r²(i+o) per step for the penalty."""
         inputs, outputs, rank = matrix.inputs, matrix.outputs, _initial_rank(config)
         return MatrixCost(
             parameters=rank * (inputs + outputs + 1),
@@ -76,7 +77,7 @@ class AdaLora(MatrixFamily):
             target_r=int(config.get("rank", _DEFAULT_RANK)),
             lora_alpha=float(config.get("scale", 2.0)) * _REFERENCE_RANK,
             orth_reg_weight=float(config.get("orthogonality", 0.1)),
-            total_step=1,  # until `schedule` knows it
+            total_step=1,  # `schedule` sets the actual number
             fan_in_fan_out=shape.conv1d,
         )
 

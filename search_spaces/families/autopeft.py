@@ -1,4 +1,4 @@
-"""The space of AutoPEFT: a serial and a parallel bottleneck and a prefix, in the same chosen layers."""
+"""AutoPEFT: a serial and a parallel bottleneck and a prefix in the same layers."""
 
 from __future__ import annotations
 
@@ -16,23 +16,22 @@ from search_spaces.model.shape import ModelShape, TaskType
 from search_spaces.parameters.types import Float, Int, LayerMask, Value, adapted_layers
 
 OFF = 10
-"""The exponent that switches a part off."""
+"""The exponent at which a part is off."""
 
 
 def size_of(exponent: int, width: int) -> int:
-    """width / 2^exponent rounded down, at least 1; 0 where the exponent means off."""
+    """Return the size of a part: width / 2^exponent rounded down, at least 1, or 0 if the exponent is `OFF`."""
     return 0 if exponent == OFF else max(width >> exponent, 1)
 
 
 @register
 class AutoPeft(CompositeFamily):
-    """The space of Zhou et al. (2024, arXiv 2301.12132, section 3): an exponent k for each of the three parts,
-    whose size is the model's width / 2^k, and one switch a layer for all three.
+    """Trains bottlenecks and prefixes of the space of Zhou et al. (2024, arXiv 2301.12132, section 3).
 
-    On a width of 768 the sizes are 768, 384, 192, 96, 48, 24, 12, 6, 3, 1 and off; with 12 layers there are
-    11³ · 2¹² configurations. The paper rules out the one without any adapter. Here a mask with every layer
-    off is no configuration; all three parts off trains the head alone and costs no parameters, which is what
-    it is, and fails on a language model, which has no head.
+    Each of the three parts has an exponent k, with the size width / 2^k, and one switch per layer is shared by all
+    three. For a width of 768 the sizes are 768, 384, 192, 96, 48, 24, 12, 6, 3, 1 and off; with 12 layers there are
+    11³ · 2¹² configurations. The paper excludes the configuration without any adapter. Here a mask with every layer
+    off is invalid; with all three parts off only the head is trained, which fails for a language model.
     """
 
     name = "autopeft"

@@ -1,4 +1,4 @@
-"""BEFT: a bias for each output of the chosen matrices, and nothing else."""
+"""BEFT: trained biases of the selected matrices."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 @register
 class Beft(FittedFamily):
-    """W x + c, c zero at the start: the bias of the values alone goes a long way (Huang et al., 2025,
-    arXiv 2509.15974; bias tuning goes back to Ben Zaken et al., 2022, arXiv 2106.10199).
+    """Trains a bias c in W x + c, by default of the values only (Huang et al., 2025, arXiv 2509.15974).
 
-    It merges where every chosen matrix has a bias; elsewhere it stays an addition.
+    Bias tuning was introduced by Ben Zaken et al. (2022, arXiv 2106.10199). c is zero at the start. The adapter can
+    be merged if every selected matrix has a bias.
     """
 
     name = "beft"
@@ -38,7 +38,7 @@ class Beft(FittedFamily):
         return super().cost(config, shape)._replace(mergeable=with_bias)
 
     def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
-        """o parameters; elementwise work, so no matrix FLOPs of its own."""
+        """o parameters; elementwise, so no matrix FLOPs."""
         return MatrixCost(matrix.outputs)
 
     def saved_sides(self, matrix: Matrix) -> frozenset[str]:

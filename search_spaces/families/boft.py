@@ -1,4 +1,4 @@
-"""BOFT with one butterfly factor: exact block rotations, and a learned length for each output."""
+"""BOFT with one butterfly factor: exact block rotations and a scale per output."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ _DEFAULT_BLOCK = 8
 
 @register
 class Boft(BlockFamily):
-    """s ⊙ W R x, R block-diagonal and orthogonal by an exact Cayley transform (Liu et al., 2024,
-    arXiv 2311.06243).
+    """Trains s and R in s ⊙ W R x, with R block-diagonal and orthogonal (Liu et al., 2024, arXiv 2311.06243).
 
-    The paper chains m sparse rotations (its butterfly factor); peft falls back to m = 1 without saying so
-    wherever its CUDA extension is not built. To mean the same everywhere, m is 1 here and no knob.
+    R is an exact Cayley transform. The paper multiplies m sparse rotations (its butterfly factors); peft silently
+    uses m = 1 wherever its CUDA extension is not built. For the same result on every machine, m is 1 here.
     """
 
     name = "boft"
@@ -44,11 +43,11 @@ class Boft(BlockFamily):
         return (matrix.inputs,)
 
     def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
-        """b² parameters a block, of which b(b-1)/2 move the rotation, and o lengths.
+        """b² parameters per block, of which b(b-1)/2 affect the rotation, and o scales.
 
-        peft multiplies by the full i × i rotation: 2i² FLOPs a token. A step multiplies the rotation by two
-        permutations and an identity, 6i³ forward and 6i³ backward, and the Cayley transform's gradient is one
-        product of two blocks.
+        peft multiplies by the full i × i rotation: 2i² FLOPs per token. A step multiplies the rotation by two
+        permutations and an identity, 6i³ FLOPs forward and 6i³ backward, and the gradient of the Cayley transform is
+        one product of two blocks.
         """
         inputs, block = matrix.inputs, int(config["block_size"])
         rotation = 2.0 * inputs**2

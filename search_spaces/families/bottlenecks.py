@@ -18,9 +18,10 @@ from search_spaces.model.shape import ModelShape, TaskType
 from search_spaces.parameters.types import Categorical, Float, Int, TopLayers, Value, adapted_layers
 
 SITES = {"pfeiffer": "down", "houlsby": "o+down"}
-"""The matrices behind which a serial bottleneck stands."""
+"""The matrices whose outputs a serial bottleneck follows, by the name of the placement."""
 
 ACTIVATION = "relu"
+"""The activation function of all bottlenecks."""
 _LEARNING_RATE = Float(name="learning_rate", low=5e-5, high=5e-3, log=True, default=3e-4)
 _SIZE = Int(name="size", low=1, high=256, log=True, default=16)
 _LAYERS = TopLayers(name="layers")
@@ -29,7 +30,12 @@ _SITES = Categorical(name="sites", choices=tuple(SITES))
 
 @dataclass(frozen=True)
 class SerialPart(PlannedPart):
-    """A bottleneck behind each matrix of `matrices`."""
+    """A bottleneck after each of some matrices.
+
+    Args:
+        size: inner dimension b of the bottleneck.
+        matrices: targets in the notation of `ModelShape.select`.
+    """
 
     size: int
     matrices: str = SITES["pfeiffer"]
@@ -39,8 +45,10 @@ class SerialPart(PlannedPart):
         return frozenset(matrix.site for matrix in shape.in_layer(layer, self.matrices))
 
     def cost(self, shape: ModelShape, layer: int, state: LayerState) -> PartCost:
-        """2db + b + d parameters a site; per token 4db FLOPs forward, 6db backward, and 2db more where the
-        matrix's output needs a gradient."""
+        """Return the cost of b = `size` on width d: 2db + b + d parameters per site.
+
+        Per token there are 4db FLOPs forward and 6db backward, and 2db more if the matrix's output needs a gradient.
+        """
         parameters, forward, backward = 0, 0.0, 0.0
         for matrix in shape.in_layer(layer, self.matrices):
             product = 2.0 * matrix.outputs * self.size
@@ -50,6 +58,7 @@ class SerialPart(PlannedPart):
         return PartCost(parameters, forward, backward)
 
     def site_parameters(self, width: int) -> int:
+        """Return the number of parameters of one bottleneck on outputs of the given width."""
         return 2 * width * self.size + self.size + width
 
     def targets(self, shape: ModelShape) -> str:
@@ -66,7 +75,12 @@ class SerialPart(PlannedPart):
 
 @dataclass(frozen=True)
 class ParallelPart(PlannedPart):
-    """A bottleneck from the input of the feed-forward part to its output."""
+    """A bottleneck from the input of the feed-forward network to its output.
+
+    Args:
+        size: inner dimension of the bottleneck.
+        scale: factor on its output.
+    """
 
     size: int
     scale: float = 4.0
@@ -96,7 +110,11 @@ class ParallelPart(PlannedPart):
 
 @dataclass(frozen=True)
 class CompacterPart(SerialPart):
-    """As serial, with 3(b + d) parameters a site, and n³ for the model."""
+    """A serial bottleneck made of sums of Kronecker products: 3(b + d) parameters per site, n³ for the model.
+
+    Args:
+        terms: number n of Kronecker products in each sum.
+    """
 
     terms: int = 4
     kind: ClassVar[str] = "compacter"
@@ -113,13 +131,15 @@ class CompacterPart(SerialPart):
 
 @register
 class SerialAdapter(CompositeFamily):
-    """A bottleneck of width `size` behind the feed-forward part of each layer, and at the sites of Houlsby et
-    al. behind attention as well."""
+    """Trains a bottleneck after the feed-forward network of each layer (Pfeiffer et al., 2021, arXiv 2005.00247).
+
+    With the sites of Houlsby et al. (2019, arXiv 1902.00751) there is another one after attention.
+    """
 
     name = "serial"
     title = "serial adapter (Houlsby et al., 2019; Pfeiffer et al., 2021)"
     quantized = True
-    formula = "2db + b + d parameters a site, b the size"
+    formula = "2db + b + d parameters per site, b the size"
     parameters = (_SITES, _LAYERS, _SIZE, _LEARNING_RATE)
 
     def parts(self, config: Mapping[str, Value], shape: ModelShape) -> Sequence[PlannedPart]:
@@ -130,12 +150,12 @@ class SerialAdapter(CompositeFamily):
 
 @register
 class ParallelAdapter(CompositeFamily):
-    """A bottleneck beside the feed-forward part of each layer, its output times `scale`."""
+    """Trains a scaled bottleneck parallel to the feed-forward network (He et al., 2022, arXiv 2110.04366)."""
 
     name = "parallel"
     title = "scaled parallel adapter (He et al., 2022)"
     quantized = True
-    formula = "2db + b + d parameters a layer, b the size"
+    formula = "2db + b + d parameters per layer, b the size"
     parameters = (
         _LAYERS,
         _SIZE,
@@ -150,12 +170,15 @@ class ParallelAdapter(CompositeFamily):
 
 @register
 class Compacter(CompositeFamily):
-    """A serial bottleneck made of Kronecker products; every size is a multiple of every number of terms."""
+    """Trains a serial bottleneck of Kronecker products (Mahabadi et al., 2021, arXiv 2106.04647).
+
+    Every size is a multiple of every number of terms.
+    """
 
     name = "compacter"
     title = "Compacter (Mahabadi et al., 2021)"
     quantized = True
-    formula = "3(b + d) parameters a site, b the size, and n³ for n terms"
+    formula = "3(b + d) parameters per site, b the size, and n³ for n terms"
     parameters = (
         Categorical(name="sites", choices=tuple(SITES), default="houlsby"),
         _LAYERS,
@@ -167,7 +190,7 @@ class Compacter(CompositeFamily):
     def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
         if shape.width % 8 == 0:
             return None
-        return f"the width {shape.width} of {shape.model_type} does not divide into the 8 blocks of a Kronecker sum"
+        return f"the width {shape.width} of {shape.model_type} is not divisible into the 8 blocks of a Kronecker sum"
 
     def parts(self, config: Mapping[str, Value], shape: ModelShape) -> Sequence[PlannedPart]:
         layers = adapted_layers(config, "layers", shape.depth, shape.decoder_depth)

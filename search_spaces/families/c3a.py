@@ -1,4 +1,4 @@
-"""C³A: a weight change made of circulant blocks."""
+"""C³A: a weight update of circulant blocks."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _DEFAULT_BLOCK = 128
 
 @register
 class C3a(BlockFamily):
-    """W x + C x, each block of b × b of C circulant: b parameters, and yet of full rank (Chen et al., 2024,
-    arXiv 2407.19342).
+    """Trains C in W x + C x, whose b × b blocks are circulant (Chen et al., 2024, arXiv 2407.19342).
 
-    `block_size` is the largest divisor of all adapted inputs and outputs at or below the knob's value; a
-    larger block means fewer parameters. peft divides C by the number of inputs, so learning rates are large.
+    A block has b parameters and full rank. The block size is the largest divisor of all adapted inputs and outputs at
+    or below `block_size`; a larger block means fewer parameters. peft divides C by the number of inputs, so learning
+    rates are large.
     """
 
     name = "c3a"
@@ -43,7 +43,7 @@ class C3a(BlockFamily):
         if largest_divisor(8, sizes) == 1:
             return (
                 f"the sizes of {shape.model_type}'s matrices, {sorted(sizes)}, have no common divisor up to 8: "
-                "circulant blocks would be single numbers, as many as the base has"
+                "circulant blocks would be single numbers, as many as the base model has"
             )
         return super().unsupported(shape, task)
 
@@ -51,12 +51,12 @@ class C3a(BlockFamily):
         return matrix.inputs, matrix.outputs
 
     def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
-        """io/b parameters; 2io/b FLOPs a token forward and for each gradient, both of which peft computes
-        whether the input needs one or not.
+        """io/b parameters; 2io/b FLOPs per token forward and for each of the two gradients.
 
-        One product of complex numbers counts as one, and the Fourier transforms as nothing, as torch does. Where
-        one block spans the inputs there is nothing to sum in the forward pass, and where one spans the outputs
-        nothing in the gradient of the inputs: elementwise work, not counted.
+        peft computes both gradients even if the input needs none. As in torch, a product of complex numbers counts
+        as one, and Fourier transforms are not counted. If one block spans the inputs, the forward pass has no sum,
+        and if one block spans the outputs, neither has the gradient of the inputs: they are elementwise and not
+        counted.
         """
         inputs, outputs, block = matrix.inputs, matrix.outputs, int(config["block_size"])
         parameters = inputs * outputs // block
@@ -69,5 +69,5 @@ class C3a(BlockFamily):
         return C3AConfig(
             **self.common_arguments(config, shape, task),
             block_size=int(self.fitted(config, shape)["block_size"]),
-            init_weights=True,  # zeros: training starts from the base's own function
+            init_weights=True,  # zeros, so that training starts at the base model
         )

@@ -1,4 +1,4 @@
-"""Any subset of five parts at once, each with its own layers and size."""
+"""The composite family: any subset of five parts, each with its own layers and size."""
 
 from __future__ import annotations
 
@@ -28,15 +28,16 @@ from search_spaces.parameters.types import (
 )
 
 PARTS = ("lora", "serial", "parallel", "prefix", "ia3")
-_CUSTOMARY = ("lora", "serial", "prefix")
-"""On by default: the three of UniPELT (Mao et al., 2022)."""
+"""The names of the parts."""
+_ON_BY_DEFAULT = ("lora", "serial", "prefix")
+"""The parts of UniPELT (Mao et al., 2022, arXiv 2110.07577)."""
 
-_NAMES = tuple((part, f"parts.{part}", f"{part}.layers", part in _CUSTOMARY) for part in PARTS)
-"""Of each part: its name, its switch, its layers, and whether it is on where nothing is said."""
+_NAMES = tuple((part, f"parts.{part}", f"{part}.layers", part in _ON_BY_DEFAULT) for part in PARTS)
+"""For each part: its name, its switch, its layers, and whether it is on by default."""
 
 
 def _parameters() -> tuple[Parameter, ...]:
-    """The switches, then for each part its layers and its own parameters, which exist where it is on."""
+    """Return the switches, and for each part its parameters, which are active if it is on."""
     own: dict[str, tuple[Parameter, ...]] = {
         "lora": (TARGETS, Int(name="rank", low=1, high=64, log=True, default=8)),
         "serial": (
@@ -48,7 +49,8 @@ def _parameters() -> tuple[Parameter, ...]:
         "ia3": (),
     }
     switches = [
-        Categorical(name=f"parts.{part}", choices=(False, True), default=part in _CUSTOMARY) for part in PARTS
+        Categorical(name=f"parts.{part}", choices=(False, True), default=part in _ON_BY_DEFAULT)
+        for part in PARTS
     ]
     parameters = [
         replace(parameter, name=f"{part}.{parameter.name}", when={f"parts.{part}": (True,)})
@@ -61,10 +63,10 @@ def _parameters() -> tuple[Parameter, ...]:
 
 @register
 class Composite(CompositeFamily):
-    """LoRA, a serial and a parallel bottleneck, a prefix and (IA)³: which of them, where and how large.
+    """Trains any subset of LoRA, a serial and a parallel bottleneck, a prefix and (IA)³ (after Mao et al., 2022).
 
-    They share one learning rate. LoRA's multiplier is 2 at every rank, and (IA)³ stands where its paper has
-    it: on keys, values and the input of `down`.
+    The parts share one learning rate. The multiplier of LoRA is 2 at every rank, and (IA)³ has the placement of its
+    paper: keys, values and the input of `down`.
     """
 
     name = "composite"
@@ -80,8 +82,8 @@ class Composite(CompositeFamily):
     def parts(self, config: Mapping[str, Value], shape: ModelShape) -> Sequence[PlannedPart]:
         layers = {
             part: adapted_layers(config, where, shape.depth, shape.decoder_depth)
-            for part, switch, where, usual in _NAMES
-            if config.get(switch, usual)
+            for part, switch, where, is_default in _NAMES
+            if config.get(switch, is_default)
         }
         found: list[PlannedPart] = []
         if "lora" in layers:

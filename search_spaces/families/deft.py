@@ -1,4 +1,4 @@
-"""DEFT: a low-rank subspace of the outputs taken out of the weight and learned anew."""
+"""DEFT: a low-rank subspace of the outputs that is removed from the weight and replaced."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ _DEFAULT_RANK = 8
 
 @register
 class Deft(FittedFamily):
-    """(I - P relu(P)ᵀ) W x + P R x, P of shape [outputs, rank] small and random, R such that nothing changes
-    at the start (Kumar et al., 2025, arXiv 2509.22793).
+    """Trains P and R in (I - P relu(P)ᵀ) W x + P R x (Kumar et al., 2025, arXiv 2509.22793).
+
+    P has shape [outputs, rank] and small random values at the start; R starts such that the output does not change.
     """
 
     name = "deft"
@@ -36,10 +37,10 @@ class Deft(FittedFamily):
     )
 
     def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
-        """r(i+o) parameters, r no larger than the outputs.
+        """r(i+o) parameters, r at most the number of outputs.
 
-        Per token 2ro to project W x, 2ri for R and twice 2ro to come back; twice that backward, less the
-        gradients of x and of W x where the input needs none.
+        Forward FLOPs per token: 2ro to project W x, 2ri for R and twice 2ro for P; backward twice as many, without
+        the gradients of x and of W x if the input needs none.
         """
         inputs, outputs = matrix.inputs, matrix.outputs
         rank = min(int(config.get("rank", _DEFAULT_RANK)), outputs)

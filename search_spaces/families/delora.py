@@ -1,4 +1,4 @@
-"""DeLoRA: a low-rank change of bounded length, its direction and its length learned apart."""
+"""DeLoRA: a low-rank update of bounded norm, with separate direction and norm."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _DEFAULT_BOUND = 15.0
 
 @register
 class Delora(FittedFamily):
-    """W x + (λ/r) Σ b̂ₖ âₖᵀ (w ⊙ x), with unit vectors âₖ, b̂ₖ and w the lengths of W's columns (Bini et al.,
-    2025, arXiv 2503.18225).
+    """Trains â, b̂ and λ in W x + (λ/r) Σ b̂ₖ âₖᵀ (w ⊙ x) (Bini et al., 2025, arXiv 2503.18225).
 
-    λ bounds the change; `bound` is its starting value, and it is trained too.
+    âₖ and b̂ₖ are unit vectors, and w has the norms of the columns of W. λ bounds the update; `bound` is its initial
+    value.
     """
 
     name = "delora"
@@ -38,14 +38,14 @@ class Delora(FittedFamily):
     )
 
     def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
-        """r(i+o) + 1 parameters; the products are LoRA's."""
+        """r(i+o) + 1 parameters; the FLOPs of LoRA."""
         inputs, outputs, rank = matrix.inputs, matrix.outputs, int(config.get("rank", _DEFAULT_RANK))
         forward = 2.0 * rank * (inputs + outputs)
         backward = 2.0 * rank * (inputs + 2 * outputs + differentiated * inputs)
         return MatrixCost(rank * (inputs + outputs) + 1, forward, backward)
 
     def stored_besides(self, config: Mapping[str, Value], matrix: Matrix) -> int:
-        """The lengths of the frozen weight's columns, which peft saves."""
+        """Return the number of column norms of the frozen weight, which peft saves."""
         return matrix.inputs
 
     def peft_config(self, config: Mapping[str, Value], shape: ModelShape, task: TaskType) -> PeftConfig:

@@ -1,6 +1,6 @@
-"""Fine-tuning of the base itself: all of it, half of it, or its top layers. The baselines of every adapter.
+"""Fine-tuning of the base model: all of it, half of it, or its top layers, as baselines for adapters.
 
-The trained weights are copies in the adapter's file, so that the base stays as it is for the other trials.
+The trained weights are copies in the adapter's file, so that other trials can share the unchanged base model.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _LEARNING_RATE = Float(name="learning_rate", low=5e-6, high=2e-4, log=True, defa
 
 @register
 class FullFineTuning(Family):
-    """Every parameter, embeddings and language head included; tied embeddings stay one tensor."""
+    """Trains every parameter, including embeddings and language head; tied embeddings remain one tensor."""
 
     name = "full"
     title = "full fine-tuning"
-    formula = "Every parameter of the base"
+    formula = "Every parameter of the base model"
     trains = frozenset({"matrices", "norms"})
     parameters = (_LEARNING_RATE,)
 
@@ -42,8 +42,11 @@ class FullFineTuning(Family):
         return None
 
     def cost(self, config: Mapping[str, Value], shape: ModelShape) -> AdapterCost:
-        """Each matrix's weight has a gradient, a product as large as the matrix's own; that of an embedding
-        is a sum and no product. What only patches or relative positions run through is below the layers."""
+        """Return the cost of a gradient for each weight, which is a product as large as that with the matrix.
+
+        The gradient of an embedding is a sum and not counted. Matrices that only patches or relative positions pass
+        through are below the layers.
+        """
         layers = sum(
             matrix.inputs * matrix.outputs for layer in range(shape.depth) for matrix in shape.in_layer(layer)
         )
@@ -77,10 +80,10 @@ class FullFineTuning(Family):
 
 @register
 class HalfFineTuning(CompositeFamily):
-    """Every second matrix of each layer, as on a chequerboard: those that are frozen in one layer are trained
-    in the next. Embeddings and normalizations stay frozen.
+    """Trains every second matrix of each layer, alternating by layer (after Hui et al., 2024, arXiv 2404.18466).
 
-    Hui et al. draw the half anew in each round of training; here there is one round, and the half is fixed.
+    Embeddings and normalizations are frozen. Hui et al. select another half in each round of training; here there is
+    one round with a fixed half.
     """
 
     name = "half"
@@ -95,11 +98,11 @@ class HalfFineTuning(CompositeFamily):
 
 @register
 class TopLayersFineTuning(CompositeFamily):
-    """Every parameter of the top layers, and the last normalization."""
+    """Trains every parameter of the top layers and of the last normalization."""
 
     name = "top-layers"
     title = "fine-tuning of the top layers"
-    formula = "Every parameter of the chosen layers"
+    formula = "Every parameter of the adapted layers"
     parameters = (TopLayers(name="layers", default=2), _LEARNING_RATE)
 
     def parts(self, config: Mapping[str, Value], shape: ModelShape) -> Sequence[PlannedPart]:

@@ -1,4 +1,4 @@
-"""FourierFT: a weight change with few frequencies."""
+"""FourierFT: a weight update with few frequencies."""
 
 from __future__ import annotations
 
@@ -20,12 +20,11 @@ _DEFAULT_SCALE = 300.0
 
 @register
 class FourierFt(FittedFamily):
-    """W x + α · Re F⁻¹(E) x, E zero but for n trained entries at random places (Gao et al., 2024,
-    arXiv 2405.03003).
+    """Trains n random entries of E in W x + α · Re F⁻¹(E) x (Gao et al., 2024, arXiv 2405.03003).
 
-    The transform divides by the size of the matrix, hence a large `scale` α. A step of Adam moves the weight
-    by about α times the learning rate, so the two ranges cover what the paper's α of 150 reaches with learning
-    rates up to 0.1, which a head trained beside the adapter would not bear.
+    The transform divides by the size of the matrix, hence the large `scale` α. A step of Adam changes the weight by
+    about α times the learning rate, so the two ranges cover the steps of the paper, which has an α of 150 and
+    learning rates up to 0.1. With such a learning rate the head, which is trained with the adapter, would diverge.
     """
 
     name = "fourierft"
@@ -45,9 +44,9 @@ class FourierFt(FittedFamily):
         return {**config, "frequencies": min(int(config.get("frequencies", _DEFAULT_FREQUENCIES)), size)}
 
     def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
-        """n parameters; the change is multiplied apart from W, 2io FLOPs a token for each pass.
+        """n parameters; the update is a second matrix, with 2io FLOPs per token for each product.
 
-        The fast Fourier transform of each step, of order io·log(io), is no matrix product and not counted.
+        The fast Fourier transform of each step, of order io·log(io), is not a matrix product and not counted.
         """
         product = 2.0 * matrix.inputs * matrix.outputs
         return MatrixCost(int(config["frequencies"]), product, product * (1 + differentiated))
@@ -59,6 +58,6 @@ class FourierFt(FittedFamily):
             **self.common_arguments(config, shape, task),
             n_frequency=int(self.fitted(config, shape)["frequencies"]),
             scaling=float(config.get("scale", _DEFAULT_SCALE)),
-            init_weights=True,  # zeros: training starts from the base's own function
+            init_weights=True,  # zeros, so that training starts at the base model
             fan_in_fan_out=shape.conv1d,
         )

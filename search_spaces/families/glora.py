@@ -1,4 +1,4 @@
-"""GLoRA: weights and biases scaled and shifted, each by a low-rank matrix, a vector or a number."""
+"""GLoRA: weights and biases scaled and shifted by low-rank matrices, vectors or scalars."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ _DEFAULT_RANK = 4
 
 @register
 class Glora(FittedFamily):
-    """(W + W ⊙ A + B) x + (b + b ⊙ D + E + W C), all five zero at the start (Chavan et al., 2023,
-    arXiv 2306.07967).
+    """Trains A to E in (W + W ⊙ A + B) x + (b + b ⊙ D + E + W C) (Chavan et al., 2023, arXiv 2306.07967).
 
-    `weight` is the kind of A and B, `prompt` that of C, `bias` that of D and E. The last three exist where the
-    matrix has a bias.
+    All five are zero at the start. `weight` is the kind of A and B, `prompt` that of C, and `bias` that of D and E.
+    C, D and E exist only if the matrix has a bias.
     """
 
     name = "glora"
@@ -41,8 +40,9 @@ class Glora(FittedFamily):
     def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
         """A and B: r(i+o), o or 1 parameters each; C: r(i+1), i or none; D and E: o, 1 or none each.
 
-        W is multiplied a second time in its changed form, 2io FLOPs a token for each pass. A step forms what
-        is low-rank, 2rio each, and W C, 2io; twice that backward where it is trained, less the gradient of W.
+        The updated W is a second matrix, with 2io FLOPs per token for each product. A step forms the low-rank
+        matrices, 2rio FLOPs each, and W C, 2io; backward twice as many where they are trained, without the gradient
+        of W.
         """
         inputs, outputs = matrix.inputs, matrix.outputs
         rank, weight, prompt, bias = _parts(config)
@@ -55,7 +55,7 @@ class Glora(FittedFamily):
         return MatrixCost(parameters, product, product * (1 + differentiated), step)
 
     def stored_besides(self, config: Mapping[str, Value], matrix: Matrix) -> int:
-        """peft saves zeros for the parts that do not exist."""
+        """Return the number of zeros that peft saves for the parts that do not exist."""
         _, _, prompt, bias = _parts(config)
         no_prompt = prompt == "none" or not matrix.bias
         no_bias = bias == "none" or not matrix.bias
@@ -75,7 +75,7 @@ class Glora(FittedFamily):
 
 
 def _parts(config: Mapping[str, Value]) -> tuple[int, str, str, str]:
-    """Rank, and the kinds of the weight's, the prompt's and the bias's parts."""
+    """Return the rank and the kinds of the weight, prompt and bias parts."""
     return (
         int(config.get("rank", _DEFAULT_RANK)),
         str(config.get("weight", "lora")),

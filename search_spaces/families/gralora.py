@@ -1,4 +1,4 @@
-"""GraLoRA: a matrix cut into blocks, each with a small LoRA of its own."""
+"""GraLoRA: a matrix divided into blocks, each with its own LoRA."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _BLOCKS = (2, 4)
 
 @register
 class GraLora(MatrixFamily):
-    """k² blocks a matrix, k = `blocks`, each with a LoRA of rank `rank`/k (Jung et al., 2025).
+    """Trains a LoRA of rank `rank`/k on each of k² blocks of a matrix (Jung et al., 2025, arXiv 2505.20355).
 
-    arXiv 2505.20355. Parameters and FLOPs are those of a LoRA of rank `rank`, the update's rank is
-    up to k times as high. The paper takes k = 2 up to rank 32 and k = 4 from 64, and twice the rank as
-    alpha, a multiplier of 2 at every rank: here `scale`. A rank that k does not divide is rounded up.
+    k is `blocks`. Parameters and FLOPs are those of a LoRA of rank `rank`, and the rank of the update is up to k
+    times higher. The paper uses k = 2 up to rank 32 and k = 4 from rank 64, and a multiplier of 2 at every rank,
+    which is `scale` here. A rank that is not divisible by k is rounded up.
     """
 
     name = "gralora"
@@ -42,13 +42,13 @@ class GraLora(MatrixFamily):
         for matrix in shape.matrices:
             if matrix.inputs % most or matrix.outputs % most:
                 return (
-                    f"GraLoRA cuts matrices into up to {most} by {most} blocks; {matrix.name} of "
-                    f"{shape.model_type} is {matrix.outputs} by {matrix.inputs}, which {most} does not divide"
+                    f"GraLoRA divides matrices into up to {most} by {most} blocks; {matrix.name} of "
+                    f"{shape.model_type} is {matrix.outputs} by {matrix.inputs}, which is not divisible by {most}"
                 )
         return None
 
     def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
-        """r(i+o) parameters; per token 2r(i+o) FLOPs forward and twice that backward, as for LoRA."""
+        """r(i+o) parameters; 2r(i+o) FLOPs per token forward and twice as many backward, as for LoRA."""
         inputs, outputs, rank = matrix.inputs, matrix.outputs, _rank(config)
         return MatrixCost(
             parameters=rank * (inputs + outputs),

@@ -1,4 +1,4 @@
-"""The head alone on frozen features: the cheapest point of every front."""
+"""Training of only the head on frozen features, the cheapest point of every front."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @register
 class HeadOnly(Family):
-    """No adapter at all. It is a LoRA with no targets, so that it saves and loads like every other."""
+    """Trains the head only; it is a LoRA without targets, so that it is saved and loaded like other adapters."""
 
     name = "head"
     title = "head only (linear probe)"
@@ -25,9 +25,7 @@ class HeadOnly(Family):
 
     def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
         if task == "causal-lm":
-            return (
-                "a language model has no head of its own to train; its output embeddings belong to the base"
-            )
+            return "a language model has no head to train; its output embeddings belong to the base model"
         return None
 
     def cost(self, config: Mapping[str, Value], shape: ModelShape) -> AdapterCost:

@@ -1,4 +1,4 @@
-"""HiRA: the weight times a low-rank matrix, element by element."""
+"""HiRA: the elementwise product of the weight and a low-rank matrix."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _DEFAULT_RANK = 32
 
 @register
 class Hira(FittedFamily):
-    """(W + W ⊙ B A) x, B zero at the start: a change of high rank from LoRA's parameters (Huang et al., 2025,
-    ICLR, "HiRA: Parameter-Efficient Hadamard High-Rank Adaptation").
+    """Trains A and B in (W + W ⊙ B A) x, an update of high rank with the parameters of LoRA (Huang et al., 2025).
 
-    The change is small where the weight is, so learning rates are larger than LoRA's.
+    The paper is "HiRA: Parameter-Efficient Hadamard High-Rank Adaptation" (ICLR 2025). B is zero at the start. The
+    update is proportional to the weight, so learning rates are larger than those of LoRA.
     """
 
     name = "hira"
@@ -39,8 +39,9 @@ class Hira(FittedFamily):
     )
 
     def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
-        """r(i+o) parameters; a second product as large as W's, 2io FLOPs a token for each pass, and B·A a
-        step, 2rio forward and twice that backward.
+        """r(i+o) parameters; the update is a second matrix, with 2io FLOPs per token for each product.
+
+        A step forms B·A, 2rio FLOPs forward and twice as many backward.
         """
         inputs, outputs, rank = matrix.inputs, matrix.outputs, int(config.get("rank", _DEFAULT_RANK))
         product = 2.0 * inputs * outputs

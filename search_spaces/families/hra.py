@@ -1,4 +1,4 @@
-"""HRA: the inputs of a matrix reflected by a chain of Householder reflections."""
+"""HRA: a chain of Householder reflections of the inputs of a matrix."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _DEFAULT_RANK = 8
 
 @register
 class Hra(FittedFamily):
-    """W H₁ … H_r x with Hₖ = I - 2 uₖuₖᵀ / |uₖ|² (Yuan et al., 2024, arXiv 2405.17484).
+    """Trains u₁ ... u_r in W H₁ ... H_r x, with Hₖ = I - 2 uₖuₖᵀ / |uₖ|² (Yuan et al., 2024, arXiv 2405.17484).
 
-    r is even, so that the reflections start in equal pairs, which cancel. peft forms the i × i product anew in
-    every forward pass and keeps r of them for the backward pass: dear in memory on wide matrices.
+    r is even, so that the reflections start in equal pairs, which cancel. peft forms the i × i product in every
+    forward pass and keeps r such matrices for the backward pass, which takes much memory for wide matrices.
     """
 
     name = "hra"
@@ -39,9 +39,9 @@ class Hra(FittedFamily):
     def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
         """r·i parameters.
 
-        A step forms the weight: 4i² FLOPs a reflection, 2i³ for the chain and 2oi² for W times it; twice that
-        backward but for the first reflection, which starts from the identity, and the two products with
-        frozen matrices. Per token the weight's gradient costs 2io.
+        A step forms the weight: 4i² FLOPs per reflection, 2i³ for the chain and 2oi² for its product with W; backward
+        twice as many, except for the first reflection, which multiplies the identity, and for the two products with
+        frozen matrices. The gradient of the weight costs 2io per token.
         """
         inputs, outputs = matrix.inputs, matrix.outputs
         rank = int(config.get("rank", _DEFAULT_RANK))

@@ -1,4 +1,4 @@
-"""(IA)³: keys, values and feed-forward activations rescaled by learned vectors."""
+"""(IA)³: trained scales of keys, values and feed-forward activations."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _DEFAULT_TARGETS = "k+v+down"
 
 @register
 class Ia3(MatrixFamily):
-    """A vector, one at the start, times the output of each target; for `down`, times its input.
+    """Trains a vector of scales on the output of each target, or on the input of `down` (Liu et al., 2022).
 
-    The paper's placement is keys, values and the feed-forward activations (Liu et al., 2022,
-    arXiv 2205.05638, section 3.3), here k+v+down. With a fused qkv the queries are rescaled too.
+    The scales are one at the start. The paper (arXiv 2205.05638, section 3.3) rescales keys, values and feed-forward
+    activations, which is k+v+down here. With a fused qkv, the queries are rescaled too.
     """
 
     name = "ia3"
@@ -39,7 +39,7 @@ class Ia3(MatrixFamily):
     default_targets = _DEFAULT_TARGETS
 
     def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
-        """One parameter an output, or an input of `down`; elementwise work, so no matrix FLOPs of its own."""
+        """One parameter per output, or per input of `down`; elementwise, so no matrix FLOPs."""
         return MatrixCost(matrix.inputs if matrix.role == "down" else matrix.outputs)
 
     def site(self, matrix: Matrix) -> str:
@@ -55,7 +55,7 @@ class Ia3(MatrixFamily):
         layers = self.chosen_layers(config, shape)
         return IA3Config(
             **self.common_arguments(config, shape, task),
-            # An empty list, not None, for which peft would fill in the architecture's own.
+            # An empty list, because peft replaces None by the defaults of the architecture.
             feedforward_modules=shape.modules(layers, feed_forward) if feed_forward else [],
             fan_in_fan_out=shape.conv1d,
         )

@@ -1,4 +1,4 @@
-"""Prefix tuning in chosen layers only."""
+"""Prefix tuning in selected layers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,11 @@ _DEFAULT_TOKENS = 8
 
 @dataclass(frozen=True)
 class PrefixPart(PlannedPart):
-    """`size` learned keys and values in front of each layer's own."""
+    """Trained keys and values before those of each layer.
+
+    Args:
+        size: number of keys and values.
+    """
 
     size: int
     kind: ClassVar[str] = "prefix"
@@ -32,8 +36,10 @@ class PrefixPart(PlannedPart):
         return frozenset({"prefix"})
 
     def cost(self, shape: ModelShape, layer: int, state: LayerState) -> PartCost:
-        """2 · size · d_kv parameters. Every query meets `size` keys more: two products forward, and of the
-        four backward those that the layer needs. As much again in cross-attention."""
+        """Return the cost: 2 · size · d_kv parameters, and products of each query with `size` more keys.
+
+        There are two products forward and up to four backward, and as many in cross-attention.
+        """
         product = 2.0 * shape.attention_width * self.size
         attentions = len(shape.in_layer(layer, "k"))
         products = state.gradients.attention_products + state.gradients.cross_products
@@ -54,12 +60,12 @@ class PrefixPart(PlannedPart):
 
 @register
 class LayerPrefix(CompositeFamily):
-    """Keys and values learned directly, in front of those of the chosen layers, after any rotation."""
+    """Trains keys and values before those of the adapted layers, after any rotation (after Li and Liang, 2021)."""
 
     name = "layer-prefix"
     title = "prefix tuning by layer (after Li and Liang, 2021)"
     quantized = True
-    formula = "tokens · 2 · d_kv parameters a layer"
+    formula = "tokens · 2 · d_kv parameters per layer"
     parameters = (
         TopLayers(name="layers"),
         Int(name="tokens", low=1, high=64, log=True, default=_DEFAULT_TOKENS),

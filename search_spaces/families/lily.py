@@ -1,4 +1,4 @@
-"""Lily: low-rank adapters whose parts are shared across layers and mixed by a router."""
+"""Lily: low-rank adapters whose factors are shared across layers and mixed by a router."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _DEFAULT_STRIDE = 2
 
 @register
 class Lily(FittedFamily):
-    """W x + s · (Σₑ pₑ Bₑ) A x, p the mean over all tokens of a router on A x (Zhong et al., 2024,
-    arXiv 2407.09946).
+    """Trains A, Bₑ and a router in W x + s · (Σₑ pₑ Bₑ) A x (Zhong et al., 2024, arXiv 2407.09946).
 
-    For each role `stride` consecutive adapted layers share one A, and all share the same `experts` Bₑ, zero at
-    the start; each layer has its own router. peft takes the router's mean over the whole batch, padding
-    included, so that a prediction depends a little on the samples beside it, and it cannot merge.
+    p is the mean over all tokens of the router's output for A x. For each role, `stride` consecutive adapted layers
+    share one A, and all layers share the `experts` matrices Bₑ, which are zero at the start; each layer has its own
+    router. peft averages the router over the whole batch, padding included, so a prediction depends slightly on the
+    other samples of the batch, and the adapter cannot be merged.
     """
 
     name = "lily"
     title = "Lily (Zhong et al., 2024)"
-    mixes_rows = True  # experts are weighted by their mean share over the tokens of the batch
+    mixes_rows = True  # the weights of the experts are means over the tokens of the batch
     mergeable = False
     parameters = (
         TARGETS,
@@ -51,13 +51,13 @@ class Lily(FittedFamily):
             alike = (one.inputs, one.outputs) == (other.inputs, other.outputs)
             if alike and one.name.endswith(f".{other.name}"):
                 return (
-                    f"peft tells the matrices {one.name!r} and {other.name!r} of {shape.model_type} apart by "
-                    "the end of their names and by their size, and both are the same"
+                    f"peft distinguishes the matrices {one.name!r} and {other.name!r} of {shape.model_type} by "
+                    "the end of their names and by their size, which are the same"
                 )
         return super().unsupported(shape, task)
 
     def cost(self, config: Mapping[str, Value], shape: ModelShape) -> AdapterCost:
-        """What is shared is trained once, but peft saves it once a layer."""
+        """Return the cost with shared parameters trained once, although peft saves them once per layer."""
         cost = super().cost(config, shape)
         rank, experts = _sizes(config)
         stride = int(config.get("stride", _DEFAULT_STRIDE))
@@ -76,10 +76,10 @@ class Lily(FittedFamily):
         )
 
     def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
-        """As if nothing were shared: r·i for A, e·r·o for the experts, r·e for the router.
+        """Without sharing: r·i parameters for A, e·r·o for the experts, r·e for the router.
 
-        Per token LoRA's products and the router's, 2re for each pass; a step mixes the experts, 2ero forward
-        and twice that backward.
+        Per token the FLOPs of LoRA and 2re for each product of the router; a step mixes the experts, 2ero FLOPs
+        forward and twice as many backward.
         """
         inputs, outputs = matrix.inputs, matrix.outputs
         rank, experts = _sizes(config)
@@ -94,8 +94,9 @@ class Lily(FittedFamily):
     def common_arguments(
         self, config: Mapping[str, Value], shape: ModelShape, task: TaskType
     ) -> dict[str, Any]:
-        """Names instead of one expression, since peft shares among the modules that one name ends; what the
-        names alone would also match is excluded.
+        """Return module names in place of one expression, and exclude other modules that the names match.
+
+        peft shares factors among the modules whose path ends with the same name.
         """
         arguments = super().common_arguments(config, shape, task)
         expression = arguments["target_modules"]
@@ -116,5 +117,5 @@ class Lily(FittedFamily):
 
 
 def _sizes(config: Mapping[str, Value]) -> tuple[int, int]:
-    """Rank and number of experts."""
+    """Return the rank and the number of experts."""
     return int(config.get("rank", _DEFAULT_RANK)), int(config.get("experts", _DEFAULT_EXPERTS))

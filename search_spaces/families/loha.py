@@ -19,12 +19,12 @@ _DEFAULT_RANK = 8
 
 @register
 class LoHa(MatrixFamily):
-    """W + scale · (B₁ A₁) ⊙ (B₂ A₂): twice the parameters of a LoRA of that rank, up to rank r².
+    """Trains A₁, B₁, A₂ and B₂ in W + scale · (B₁ A₁) ⊙ (B₂ A₂) (Yeh et al., 2023, arXiv 2309.14859).
 
-    The product comes from federated learning (FedPara, Hyeon-Woo et al., 2021, arXiv 2108.06098, Proposition
-    1); as an adapter it is LyCORIS's (Yeh et al., 2023, arXiv 2309.14859). Its entries keep their size when
-    the rank changes, so `scale` is the multiplier itself. peft forms the whole matrix in every forward
-    pass, so it is slow for its number of parameters.
+    It has twice the parameters of a LoRA of the same rank r, and the rank of the update is up to r². The product is
+    from federated learning (FedPara, Hyeon-Woo et al., 2021, arXiv 2108.06098, Proposition 1). The size of its
+    entries does not depend on the rank, so `scale` is the multiplier at every rank. peft forms the full matrix in
+    every forward pass, so it is slow for its number of parameters.
     """
 
     name = "loha"
@@ -43,9 +43,9 @@ class LoHa(MatrixFamily):
     def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
         """2r(i+o) parameters.
 
-        Each forward pass forms both products, 4rio FLOPs, and a backward pass forms them again and takes four
-        gradients, 12rio. Per token the sum is a second matrix: 2io forward, 2io for its own gradient and
-        2io for that of its input.
+        Each forward pass forms both products, 4rio FLOPs; a backward pass forms them again and computes four
+        gradients, 12rio. The update is a second matrix: per token 2io forward, 2io for its gradient and 2io for
+        that of its input.
         """
         whole = 2.0 * matrix.inputs * matrix.outputs
         rank = int(config.get("rank", _DEFAULT_RANK))

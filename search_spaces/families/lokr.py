@@ -21,12 +21,12 @@ _DEFAULT_RANK, _DEFAULT_FACTOR = 8, 8
 
 @register
 class LoKr(MatrixFamily):
-    """W + scale · C ⊗ (B A), with C of about `factor` rows and columns (Yeh et al., 2023, arXiv 2309.14859).
+    """Trains A, B and C in W + scale · C ⊗ (B A) (Yeh et al., 2023, arXiv 2309.14859).
 
-    The sizes of W are divided by `factor`, or by their largest divisor below it and below their square root
-    where it does not divide them. B A becomes one full matrix where the rank is at least half its size;
-    with `decompose_both` C is low-rank too where that is smaller. `scale` is the multiplier itself. peft
-    forms the whole matrix in every forward pass, so it is slow for its number of parameters.
+    C has about `factor` rows and columns: the sizes of W are divided by `factor`, or, if they are not divisible by
+    it, by their largest divisor below it and below their square root. B A is one full matrix if the rank is at
+    least half its size; with `decompose_both`, C is low-rank too if that is smaller. `scale` is the multiplier at
+    every rank. peft forms the full matrix in every forward pass, so it is slow for its number of parameters.
     """
 
     name = "lokr"
@@ -47,9 +47,9 @@ class LoKr(MatrixFamily):
     def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
         """The parameters of the two factors, each full or low-rank.
 
-        A low-rank factor of k rows and l columns is formed once a forward pass, 2rkl FLOPs, and costs twice
-        that backward; the Kronecker product is elementwise. Per token the sum is a second matrix: 2io
-        forward, 2io for its own gradient and 2io for that of its input.
+        A low-rank factor of k rows and l columns is formed once per forward pass, 2rkl FLOPs, and costs twice as many
+        backward; the Kronecker product is elementwise. The update is a second matrix: per token 2io forward, 2io for
+        its gradient and 2io for that of its input.
         """
         factor = int(config.get("factor", _DEFAULT_FACTOR))
         rows, large_rows = divided(matrix.outputs, factor)
@@ -75,7 +75,7 @@ class LoKr(MatrixFamily):
 
 @lru_cache(maxsize=4096)
 def divided(size: int, factor: int) -> tuple[int, int]:
-    """Two numbers whose product is `size`: `factor` and the rest, or the nearest that peft finds to it."""
+    """Return two numbers whose product is `size`: `factor`, or the divisor that peft uses instead, and the other."""
     if size % factor == 0:
         return factor, size // factor
     divisor = next(d for d in range(min(factor, isqrt(size)), 0, -1) if size % d == 0)
@@ -85,7 +85,7 @@ def divided(size: int, factor: int) -> tuple[int, int]:
 def _factor_cost(
     config: Mapping[str, Value], rows: int, columns: int, *, low_rank: bool
 ) -> tuple[int, float]:
-    """Parameters of one factor, and FLOPs of forming it and of its gradients."""
+    """Return the parameters of one factor, and the FLOPs to form it and for its gradients."""
     rank = int(config.get("rank", _DEFAULT_RANK))
     if not low_rank or rank >= max(rows, columns) / 2:
         return rows * columns, 0.0

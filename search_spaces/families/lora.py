@@ -1,4 +1,4 @@
-"""LoRA, with its variants rsLoRA, DoRA, LoRA+, LoRA-FA and PiSSA."""
+"""LoRA and its variants rsLoRA, DoRA, LoRA+, LoRA-FA and PiSSA."""
 
 from __future__ import annotations
 
@@ -17,30 +17,33 @@ if TYPE_CHECKING:
     from peft import PeftConfig
 
 REFERENCE_RANK = 8
-"""The rank at which `scale` is the multiplier of B·A itself."""
+"""The rank at which `scale` is the multiplier of B·A."""
 
 _INITS: dict[str, Any] = {"kaiming": True, "orthogonal": "orthogonal", "pissa": "pissa"}
-"""What peft calls them."""
+"""The initializations by their names in peft."""
 
 
 @register
 class Lora(MatrixFamily):
-    """W x + m · B A x with A of shape [rank, inputs] and B of shape [outputs, rank].
+    """Trains a low-rank update m · B A of a matrix, as in W x + m · B A x (Hu et al., 2021, arXiv 2106.09685).
 
-    * `scale` is m at the reference rank 8. At rank r the multiplier is `scale` · 8/r, or with `rslora` `scale`
-      · √(8/r), which keeps the best learning rate in place (Kalajdzievski, 2023, arXiv 2312.03732). peft's
-      `alpha` follows: it is not a knob, since alpha and rank move the same multiplier. It does not depend on
-      the rank, so that m is as defined in each layer of a rank profile.
-    * `dora` trains the length of each row of the weight apart from its direction (Liu et al., 2024,
+    A has shape [rank, inputs] and B has shape [outputs, rank].
+
+    * `scale` is m at the reference rank 8. At rank r the multiplier is `scale` · 8/r, or `scale` · √(8/r) with
+      `rslora`, which keeps the best learning rate independent of the rank (Kalajdzievski, 2023, arXiv 2312.03732).
+      peft's `alpha` follows from it and is not a separate parameter, because alpha and rank change the same
+      multiplier. It does not depend on the rank, so m is correct in each layer of a rank profile.
+    * `dora` trains the norm of each row of the weight separately from its direction (Liu et al., 2024,
       arXiv 2402.09353).
-    * `init`: "kaiming" draws A and leaves B zero. "orthogonal" draws both, orthogonal, so that B·A is zero; it
-      needs an even rank, so an odd one is rounded up. "pissa" takes the largest singular values and vectors
-      of W (Meng et al., 2024, arXiv 2404.02948) and leaves W the rest. The saved adapter then loads on the
-      original base, because peft decomposes that again: exactly, as the faster randomized decomposition
-      would not come out the same twice. It costs one decomposition a matrix at the start of every trial:
-      fractions of a second on matrices of 768 rows, minutes in all on billions of parameters.
-    * `freeze_a` trains B alone (LoRA-FA, Zhang et al., 2023, arXiv 2308.03303).
-    * `lr_ratio` is B's learning rate over that of everything else (LoRA+, Hayou et al., 2024,
+    * `init`: "kaiming" draws A and sets B to zero. "orthogonal" draws orthogonal A and B with B·A zero; it requires
+    an
+      even rank, so an odd one is rounded up. "pissa" uses the largest singular values and vectors of W and subtracts
+      them from W (Meng et al., 2024, arXiv 2404.02948). The saved adapter loads on the original base model, because
+      peft repeats the decomposition; so it is the exact one, since the faster randomized decomposition is not
+      reproducible. It costs one decomposition per matrix at the start of every trial: fractions of a second for
+      matrices of 768 rows, minutes in total for billions of parameters.
+    * `freeze_a` trains only B (LoRA-FA, Zhang et al., 2023, arXiv 2308.03303).
+    * `lr_ratio` is the ratio of B's learning rate to that of all other parameters (LoRA+, Hayou et al., 2024,
       arXiv 2402.12354).
     """
 
@@ -64,12 +67,12 @@ class Lora(MatrixFamily):
     )
 
     def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
-        """r(i+o) parameters a matrix, r·o with A frozen, and o more with DoRA.
+        """r(i+o) parameters per matrix, r·o with A frozen, and o more with DoRA.
 
-        Per token and matrix 2r(i+o) FLOPs forward and twice that backward, less 2ri in the lowest layer
-        where the matrix's input needs no gradient. A frozen A saves its gradient, 2ri, and in the lowest
-        layer that of A x, 2ro. DoRA forms B·A once a forward pass by sending the identity through it,
-        2ri(i+o), and with dropout multiplies by W a second time, as peft does.
+        Per token and matrix there are 2r(i+o) FLOPs forward and twice as many backward, minus 2ri in the lowest layer
+        if the matrix's input needs no gradient. A frozen A saves its gradient, 2ri, and in the lowest layer that of
+        A x, 2ro. DoRA in peft forms B·A once per forward pass as its product with the identity, 2ri(i+o), and with
+        dropout multiplies by W a second time.
         """
         inputs, outputs = matrix.inputs, matrix.outputs
         rank, trained_a = _matrix_rank(config, matrix), not config.get("freeze_a", False)
@@ -81,7 +84,7 @@ class Lora(MatrixFamily):
             return MatrixCost(parameters, forward, backward)
         if float(config.get("dropout", 0.0)) > 0:
             forward += 2 * inputs * outputs
-            # peft wraps a transposed weight in a new parameter, whose gradient autograd computes in vain.
+            # peft wraps a transposed weight in a new parameter, whose unused gradient autograd computes.
             backward += (differentiated + matrix.conv1d) * 2 * inputs * outputs
         return MatrixCost(
             parameters + outputs, forward, backward, step=2.0 * rank * inputs * (inputs + outputs)
@@ -90,7 +93,7 @@ class Lora(MatrixFamily):
     def saved_bytes(
         self, config: Mapping[str, Value], matrices: tuple[Matrix, ...]
     ) -> tuple[int, int] | None:
-        """A frozen A is saved as well: it is part of the adapter, drawn anew in every trial."""
+        """Return the bytes with a frozen A included, which is part of the adapter and random in every trial."""
         if not config.get("freeze_a", False):
             return None
         dora = bool(config.get("dora", False))
@@ -126,13 +129,13 @@ def _rank(config: Mapping[str, Value]) -> int:
 
 
 def _matrix_rank(config: Mapping[str, Value], matrix: Matrix) -> int:
-    """The rank on one matrix: a decomposition has no more values than the matrix has rows or columns."""
+    """Return the rank on one matrix; a decomposition has at most as many values as the matrix rows or columns."""
     rank = _rank(config)
     return min(rank, matrix.inputs, matrix.outputs) if config.get("init") == "pissa" else rank
 
 
 def _rank_pattern(config: Mapping[str, Value], shape: ModelShape, layers: tuple[int, ...]) -> dict[str, int]:
-    """The rank of each adapted layer by a regular expression of its modules, where they differ."""
+    """Return the rank of each adapted layer by a regular expression of its modules, if ranks differ."""
     if not varies_by_layer(config, "rank"):
         return {}
     return {

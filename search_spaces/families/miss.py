@@ -1,4 +1,4 @@
-"""MiSS: one small matrix, repeated along the inputs."""
+"""MiSS: one small matrix that is repeated along the inputs."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ _DEFAULT_RANK = 16
 
 @register
 class Miss(FittedFamily):
-    """W x + D s(x), s the sum of the input's pieces of length r, D of shape [outputs, r] and zero at the start
-    (Kang and Yin, 2024, arXiv 2409.15371).
+    """Trains D in W x + D s(x), s the sum of the input's segments of length r (Kang and Yin, 2024, arXiv 2409.15371).
 
-    No rank is larger than the adapted inputs.
+    D has shape [outputs, r] and is zero at the start. The rank r is at most the smallest number of adapted inputs.
     """
 
     name = "miss"
@@ -41,7 +40,7 @@ class Miss(FittedFamily):
         return {**config, "rank": min(int(config.get("rank", _DEFAULT_RANK)), inputs)}
 
     def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
-        """r·o parameters; 2ro FLOPs a token forward, as much again for each of the two gradients."""
+        """r·o parameters; 2ro FLOPs per token forward, and as many for each of the two gradients."""
         product = 2.0 * int(config["rank"]) * matrix.outputs
         return MatrixCost(int(config["rank"]) * matrix.outputs, product, product * (1 + differentiated))
 

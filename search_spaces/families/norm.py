@@ -1,4 +1,4 @@
-"""LayerNorm tuning: the scales and shifts of the normalizations, and nothing else."""
+"""LayerNorm tuning: trained scales and shifts of the normalizations."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 @register
 class NormTuning(Family):
-    """The normalizations of the chosen layers and the last one above them, LayerNorm and RMSNorm alike.
+    """Trains the normalizations of the adapted layers and the last one (Zhao et al., 2023, arXiv 2312.11420).
 
-    The embeddings' own normalization stays frozen: training it would cost a full backward pass.
+    Both LayerNorm and RMSNorm are supported. The normalization of the embeddings is frozen, because training it costs
+    a full backward pass.
     """
 
     name = "norm"
@@ -37,7 +38,7 @@ class NormTuning(Family):
         return f"the normalizations of {shape.model_type} have no parameters to train"
 
     def cost(self, config: Mapping[str, Value], shape: ModelShape) -> AdapterCost:
-        """2d parameters a LayerNorm, d an RMSNorm; elementwise work, so no matrix FLOPs of its own."""
+        """2d parameters per LayerNorm, d per RMSNorm; elementwise, so no matrix FLOPs."""
         norms = _chosen(config, shape)
         layers = adapted_layers(config, "layers", shape.depth, shape.decoder_depth)
         sites = {layer: frozenset(norm.place for norm in norms if norm.layer == layer) for layer in layers}

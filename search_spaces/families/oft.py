@@ -1,4 +1,4 @@
-"""OFT: the inputs of a matrix rotated block by block."""
+"""OFT: blockwise rotations of the inputs of a matrix."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _BLOCK_PRODUCTS = 3
 
 @register
 class Oft(BlockFamily):
-    """W R x, R block-diagonal and orthogonal, the identity at the start (Qiu et al., 2023, arXiv 2306.07280).
+    """Trains a block-diagonal orthogonal R in W R x (Qiu et al., 2023, arXiv 2306.07280).
 
-    Each block of b × b is (I + Q)(I - Q)⁻¹ of a skew-symmetric Q, the inverse as a Neumann series (Qiu et
-    al., 2025, arXiv 2506.19847). `block_size` is the largest divisor of all adapted inputs at or below the
-    knob's value; with `share` all blocks of a matrix are one.
+    R is the identity at the start. Each b × b block is (I + Q)(I - Q)⁻¹ of a skew-symmetric Q, with a Neumann
+    series for the inverse (Qiu et al., 2025, arXiv 2506.19847). The block size is the largest divisor of all
+    adapted inputs at or below `block_size`; with `share`, the blocks of a matrix are the same.
     """
 
     name = "oft"
@@ -49,11 +49,11 @@ class Oft(BlockFamily):
         return (matrix.inputs,)
 
     def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
-        """b(b-1)/2 parameters a block, i/b blocks or one.
+        """b(b-1)/2 parameters per block, i/b blocks or one.
 
-        2ib FLOPs a token to rotate, twice that backward where the input needs a gradient; the frozen matrix
-        then reads a differentiated input in any case. A step forms the blocks: three products forward, two
-        gradients of each backward.
+        A rotation costs 2ib FLOPs per token, and twice as many backward if the input needs a gradient. The frozen
+        matrix reads the rotated input, which always needs a gradient. A step forms the blocks: three products
+        forward, and two gradients of each backward.
         """
         inputs, block = matrix.inputs, int(config["block_size"])
         blocks = 1 if config.get("share", False) else inputs // block
@@ -77,8 +77,11 @@ class Oft(BlockFamily):
 
 
 def no_common_block(shape: ModelShape) -> str | None:
-    """Why the matrices' inputs cannot be cut into equal blocks of two or more, or None if they can."""
+    """Return why the matrices' inputs cannot be divided into equal blocks of two or more, or None if they can."""
     sizes = {matrix.inputs for matrix in shape.matrices}
     if largest_divisor(2, sizes) == 2:
         return None
-    return f"the inputs of {shape.model_type}'s matrices, {sorted(sizes)}, are not all even: no block divides"
+    return (
+        f"the inputs of {shape.model_type}'s matrices, {sorted(sizes)}, are not all even, so no block size divides "
+        "them"
+    )

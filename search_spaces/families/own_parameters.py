@@ -1,4 +1,4 @@
-"""SSF and BitFit: scales and shifts of what the layers compute, or their biases alone."""
+"""SSF and BitFit: trained scales and shifts of the layers' outputs, or only their biases."""
 
 from __future__ import annotations
 
@@ -24,11 +24,14 @@ _PARAMETERS = (
 
 @register
 class ScaleAndShift(CompositeFamily):
-    """Every matrix of the chosen layers, and every normalization that has a bias to merge the shift into."""
+    """Trains a scale and a shift on every matrix of the adapted layers (Lian et al., 2022, arXiv 2210.08823).
+
+    Normalizations have them too if they have a bias into which the shift can be merged.
+    """
 
     name = "ssf"
     title = "SSF (Lian et al., 2022)"
-    formula = "2o parameters a matrix, 2d a normalization"
+    formula = "2o parameters per matrix, 2d per normalization"
     parameters = _PARAMETERS
 
     def parts(self, config: Mapping[str, Value], shape: ModelShape) -> Sequence[PlannedPart]:
@@ -38,11 +41,14 @@ class ScaleAndShift(CompositeFamily):
 
 @register
 class BitFit(CompositeFamily):
-    """The biases of the matrices and normalizations of the chosen layers, and of the last normalization."""
+    """Trains the biases of the matrices and normalizations (Ben Zaken et al., 2022, arXiv 2106.10199).
+
+    These are the biases of the adapted layers and of the last normalization.
+    """
 
     name = "bitfit"
     title = "BitFit (Ben Zaken et al., 2022)"
-    formula = "o parameters a matrix, d a normalization, where they have a bias"
+    formula = "o parameters per matrix, d per normalization, if it has a bias"
     parameters = _PARAMETERS
 
     def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:

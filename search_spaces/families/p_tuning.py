@@ -1,4 +1,4 @@
-"""P-tuning: virtual tokens in front of the sequence, made by a small network while they are learned."""
+"""P-tuning: virtual tokens before the sequence, computed by a small network during training."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _DEFAULT_HIDDEN = 128
 
 @register
 class PTuning(PromptTuning):
-    """Prompt tuning whose embeddings pass a perceptron with two hidden layers of size `hidden` (Liu et al.,
-    2021, arXiv 2103.10385, which has an LSTM in front of it).
+    """Trains virtual tokens and a perceptron that computes their embeddings (Liu et al., 2021, arXiv 2103.10385).
 
-    Only the embeddings that the network puts out are saved, so far more is trained than stored.
+    The perceptron has two hidden layers of size `hidden`; the paper has an LSTM before it. Only the output embeddings
+    are saved, so the saved file is much smaller than the trained parameters.
     """
 
     name = "p_tuning"
@@ -38,16 +38,16 @@ class PTuning(PromptTuning):
     def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
         if any("mlp_head".endswith(name) for name in shape.head_modules):
             return (
-                f"{shape.model_type} trains a module called head, and peft, which looks at the ends of names, "
-                "would take the prompt network's mlp_head for it"
+                f"{shape.model_type} trains a module called head, and peft, which compares the ends of names, "
+                "would confuse it with mlp_head of the prompt network"
             )
         return super().unsupported(shape, task)
 
     def cost(self, config: Mapping[str, Value], shape: ModelShape) -> AdapterCost:
         """tokens·d embeddings, and the network's d·h + h² + h·d weights and 2h + d biases.
 
-        A step of training runs the network once on each virtual token, two FLOPs a weight forward and four
-        backward; afterwards it is not needed.
+        A training step runs the network once on each virtual token, with two FLOPs per weight forward and four
+        backward. Inference does not need the network.
         """
         tokens = int(config.get("tokens", _DEFAULT_TOKENS))
         hidden, width = int(config.get("hidden", _DEFAULT_HIDDEN)), shape.embedding_width

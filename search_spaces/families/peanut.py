@@ -1,4 +1,4 @@
-"""PEANuT: a weight change computed from the weight by a small network."""
+"""PEANuT: a weight update that a small network computes from the weight."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _DEFAULT_SCALE = 2.0
 
 @register
 class Peanut(FittedFamily):
-    """W x + s · f(W) x, f a perceptron over the outputs, o → r → … → r → o, zero at the start (Zhong et al.,
-    2024, arXiv 2410.01870).
+    """Trains a perceptron f over the outputs in W x + s · f(W) x (Zhong et al., 2024, arXiv 2410.01870).
 
-    `depth` is the number of pairs of r × r layers inside, with residual connections; the activation is ReLU.
+    Its layer sizes are o → r → ... → r → o, and it is zero at the start. `depth` is the number of pairs of r × r
+    layers, with residual connections; the activation is ReLU.
     """
 
     name = "peanut"
@@ -41,8 +41,8 @@ class Peanut(FittedFamily):
     def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
         """2or + 2Dr² parameters at depth D.
 
-        The change is multiplied apart from W, 2io FLOPs a token for each pass. A step runs the network on the
-        i columns of W: 4ior + 4Dir² forward, twice that backward less the gradient of W.
+        The update is a second matrix, with 2io FLOPs per token for each product. A step runs the network on the i
+        columns of W: 4ior + 4Dir² FLOPs forward, and twice as many backward without the gradient of W.
         """
         inputs, outputs, rank = matrix.inputs, matrix.outputs, int(config.get("rank", _DEFAULT_RANK))
         inner = 2 * int(config.get("depth", _DEFAULT_DEPTH)) * rank**2

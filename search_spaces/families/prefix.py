@@ -1,4 +1,4 @@
-"""Prefix tuning: learned keys and values in front of every layer's own."""
+"""Prefix tuning: trained keys and values before those of every layer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ _DEFAULT_TOKENS = 8
 
 @register
 class PrefixTuning(Family):
-    """`tokens` virtual keys and values in every layer, learned directly (no reparametrizing network)."""
+    """Trains `tokens` virtual keys and values in every layer (Li and Liang, 2021, arXiv 2101.00190).
+
+    They are trained directly, without the reparametrization network of the paper.
+    """
 
     name = "prefix"
     title = "prefix tuning (Li and Liang, 2021)"
@@ -32,12 +35,12 @@ class PrefixTuning(Family):
         if shape.accepts_prefix:
             return None
         return (
-            f"{shape.model_type} takes no keys and values from outside (its forward has no past_key_values "
-            "that peft can fill)"
+            f"{shape.model_type} accepts no keys and values from outside (its forward has no past_key_values "
+            "that peft can set)"
         )
 
     def cost(self, config: Mapping[str, Value], shape: ModelShape) -> AdapterCost:
-        """tokens · layers · 2 · d_kv parameters; attention alone sees them, as further keys and values."""
+        """tokens · layers · 2 · d_kv parameters; only attention reads them, as additional keys and values."""
         tokens = int(config.get("tokens", _DEFAULT_TOKENS))
         return AdapterCost(
             parameters=tokens * shape.depth * 2 * shape.kv_width,

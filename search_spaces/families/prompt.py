@@ -1,4 +1,4 @@
-"""Prompt tuning: learned embeddings in front of the sequence."""
+"""Prompt tuning: trained embeddings before the sequence."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ _DEFAULT_TOKENS = 8
 
 @register
 class PromptTuning(Family):
-    """`tokens` virtual tokens, first set to the embeddings of random words (Lester et al., section 3.2).
+    """Trains the embeddings of `tokens` virtual tokens before the sequence (Lester et al., 2021, arXiv 2104.08691).
 
-    Cheap in parameters and dear in FLOPs: they lengthen the sequence, and backpropagation runs to the input.
+    They start at the embeddings of random words (section 3.2). They have few parameters and many FLOPs, because they
+    make the sequence longer and backpropagation reaches the input.
     """
 
     name = "prompt"
@@ -33,11 +34,11 @@ class PromptTuning(Family):
 
     def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
         if not shape.accepts_embeddings:
-            return f"{shape.model_type} takes no embeddings in place of token ids, as prompt tuning needs"
+            return f"{shape.model_type} accepts no embeddings in place of token ids, which prompt tuning requires"
         if task != "causal-lm" and any(matrix.per_token for matrix in shape.head):
             return (
                 f"{shape.model_type} classifies by the last token of its input ids; prompt tuning passes "
-                "embeddings, so in a padded batch it would read the padding"
+                "embeddings, so in a padded batch the head would read the padding"
             )
         return None
 

@@ -1,4 +1,4 @@
-"""PSOFT: a rotation inside the principal subspace of the weight."""
+"""PSOFT: a rotation in the principal subspace of the weight."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _DEFAULT_RANK = 32
 
 @register
 class Psoft(FittedFamily):
-    """W x + B (diag(β) R diag(α) - I) A x, B A the best approximation of W of rank r, frozen, R orthogonal by
-    an exact Cayley transform, α and β one at the start (Wu et al., 2025, arXiv 2505.11235).
+    """Trains R, α and β in W x + B (diag(β) R diag(α) - I) A x (Wu et al., 2025, arXiv 2505.11235).
 
-    A and B come from a singular value decomposition of W that every trial, and every loading, repeats. No
-    rank is larger than a side of an adapted matrix.
+    B A is the best approximation of W of rank r and is frozen. R is orthogonal, an exact Cayley transform; α and β
+    are one at the start. Every trial, and every loading, computes the singular value decomposition of W. The rank
+    is at most the smaller side of each adapted matrix.
     """
 
     name = "psoft"
@@ -43,8 +43,8 @@ class Psoft(FittedFamily):
     def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
         """r(r-1)/2 + 2r parameters.
 
-        2r(i + r + o) FLOPs a token forward. Backward: the gradients of R and of its output always, those of
-        what A reads and puts out where the input needs one. A step's Cayley transform has a gradient of 2r³.
+        2r(i + r + o) FLOPs per token forward. Backward: the gradients of R and of its output always, and those of the
+        input and output of A if the input needs one. The gradient of a step's Cayley transform costs 2r³.
         """
         inputs, outputs, rank = matrix.inputs, matrix.outputs, int(config["rank"])
         forward = 2.0 * rank * (inputs + rank + outputs)
@@ -58,6 +58,6 @@ class Psoft(FittedFamily):
         return PsoftConfig(
             **self.common_arguments(config, shape, task),
             r=rank,
-            psoft_alpha=rank,  # B is divided by alpha / r, so that it has no effect: 1 is as good as any
+            psoft_alpha=rank,  # B is divided by alpha / r, so its value has no effect
             psoft_dropout=float(config.get("dropout", 0.0)),
         )

@@ -1,4 +1,4 @@
-"""RandLoRA: updates of full rank as trained combinations of frozen random low-rank matrices."""
+"""RandLoRA: full-rank updates from trained combinations of frozen random low-rank matrices."""
 
 from __future__ import annotations
 
@@ -19,13 +19,12 @@ _DEFAULT_RANK = 32
 
 @register
 class RandLora(MatrixFamily):
-    """W + scale · Σₙ Bₙ Λₙ A Γₙ over n = ⌈min(i, o)/rank⌉ random bases, Λ and Γ diagonal and trained.
+    """Trains diagonal Λ and Γ in W + scale · Σₙ Bₙ Λₙ A Γₙ (Albert et al., 2025, arXiv 2502.00987).
 
-    (Albert et al., 2025, arXiv 2502.00987.) A smaller rank means more bases and more parameters. A
-    and B are random, frozen and the same for every matrix (cut to its size). They are not saved: peft would write
-    a copy for each matrix, as large as the base itself. It draws them again from a fixed key, in bf16, so
-    that an adapter trained where there is bf16 does not load where there is none. peft's customary
-    multiplier is 20 at every rank.
+    The sum has n = ⌈min(i, o)/rank⌉ random bases, so a smaller rank means more parameters. A and B are random, frozen
+    and the same for all matrices, truncated to their size. They are not saved, because peft would write a copy per
+    matrix, as large as the base model. peft draws them again from a fixed key in bf16, so an adapter that was trained
+    on hardware with bf16 does not load on hardware without it. The default multiplier of peft is 20 at every rank.
     """
 
     name = "randlora"
@@ -43,9 +42,9 @@ class RandLora(MatrixFamily):
     def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
         """n(r + min(i, o)) parameters.
 
-        The bases side by side are two matrices of inner size k = nr: 2k(i+o) FLOPs a token forward. The
-        factor on the shorter side is trained and takes a gradient, the other only passes one on. A step also
-        sums the trained factor's gradient over bases and over its shorter side, 4k·min(i, o).
+        The concatenated bases are two matrices of inner size k = nr: 2k(i+o) FLOPs per token forward. The factor on
+        the shorter side is trained and has a gradient, and the other one only propagates it. A step also sums the
+        gradient of the trained factor over the bases and over its shorter side, 4k·min(i, o).
         """
         inputs, outputs = matrix.inputs, matrix.outputs
         rank = int(config.get("rank", _DEFAULT_RANK))
@@ -66,7 +65,7 @@ class RandLora(MatrixFamily):
         from peft import RandLoraConfig
 
         rank = int(config.get("rank", _DEFAULT_RANK))
-        with warnings.catch_warnings(action="ignore"):  # of what the class says about unsaved bases
+        with warnings.catch_warnings(action="ignore"):  # a warning about bases that are not saved
             return RandLoraConfig(
                 **self.common_arguments(config, shape, task),
                 r=rank,

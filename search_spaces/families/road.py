@@ -1,4 +1,4 @@
-"""RoAd: the outputs of a matrix rotated and stretched in pairs."""
+"""RoAd: pairwise rotation and scaling of the outputs of a matrix."""
 
 from __future__ import annotations
 
@@ -20,12 +20,11 @@ _LARGEST_GROUP = 64
 
 @register
 class Road(MatrixFamily):
-    """R (W x + b), with R made of a rotation and a stretch for each pair of outputs.
+    """Trains a rotation and a scale for each pair of outputs in R (W x + b) (Liao and Monz, 2024, arXiv 2409.00119).
 
-    (Liao and Monz, 2024, arXiv 2409.00119.) `variant` 1 has one angle and one stretch a pair, 2
-    one of each an output, 4 two of each an output, in peft's terms road_1, road_2 and road_4. Which outputs
-    form a pair depends on a group size, which changes neither cost nor quality: it is 64, or the largest
-    part of 64 that divides the outputs of every chosen matrix.
+    `variant` 1 has one angle and one scale per pair, 2 has one of each per output, and 4 two of each per output
+    (road_1, road_2 and road_4 in peft). A group size, which influences neither cost nor quality, determines the
+    pairs: it is the largest divisor of 64 that divides the outputs of every selected matrix.
     """
 
     name = "road"
@@ -46,7 +45,7 @@ class Road(MatrixFamily):
         return unadaptable(shape, "RoAd")
 
     def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
-        """o parameters times the variant; elementwise work, so no matrix FLOPs of its own."""
+        """o parameters times the variant; elementwise, so no matrix FLOPs."""
         return MatrixCost(parameters=int(config.get("variant", 1)) * matrix.outputs)
 
     def saved_sides(self, matrix: Matrix) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""SHiRA: a few entries of each weight matrix, chosen at random, trained directly."""
+"""SHiRA: a few random entries of each weight matrix, trained directly."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _MASK_SEED = 0
 
 @register
 class Shira(MatrixFamily):
-    """As many entries of each matrix as a LoRA of rank `rank` has parameters (Bhardwaj et al., 2024).
+    """Trains as many random entries of a matrix as a LoRA has parameters (Bhardwaj et al., 2024, arXiv 2406.13175).
 
-    arXiv 2406.13175, with its random mask (SHiRA-Rand), the same in every trial. The update
-    is sparse and of high rank. Where a chosen matrix has fewer entries than that, the rank is the largest
-    at which all of them have enough. The indices are saved with the entries, two for each.
+    The random mask (SHiRA-Rand) is the same in every trial. The update is sparse and of high rank. If a selected
+    matrix has fewer entries than a LoRA of rank `rank`, the rank is the largest for which all matrices have enough.
+    Two indices per entry are saved.
     """
 
     name = "shira"
@@ -43,9 +43,9 @@ class Shira(MatrixFamily):
         return super().cost({**config, "rank": self._rank(config, shape)}, shape)
 
     def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
-        """r(i+o) parameters; per token 2io FLOPs backward, as the whole matrix takes a gradient first.
+        """r(i+o) parameters; 2io FLOPs per token backward, because the full matrix has a gradient.
 
-        The sum of weight and update is formed elementwise and multiplied once, so nothing is added forward.
+        The sum of weight and update is formed elementwise and multiplied once, so the forward pass costs nothing.
         """
         return MatrixCost(
             parameters=int(config["rank"]) * (matrix.inputs + matrix.outputs),
@@ -53,7 +53,7 @@ class Shira(MatrixFamily):
         )
 
     def saved_bytes(self, config: Mapping[str, Value], matrices: tuple[Matrix, ...]) -> tuple[int, int]:
-        """Three numbers of four bytes an entry: its value, row and column."""
+        """Return the bytes of three numbers of four bytes per entry: its value, row and column."""
         return 0, 3 * 4 * sum(int(config["rank"]) * (m.inputs + m.outputs) for m in matrices)
 
     def peft_config(self, config: Mapping[str, Value], shape: ModelShape, task: TaskType) -> PeftConfig:
@@ -66,6 +66,6 @@ class Shira(MatrixFamily):
         )
 
     def _rank(self, config: Mapping[str, Value], shape: ModelShape) -> int:
-        """At most what leaves every chosen matrix with no more trained entries than it has."""
+        """Return the rank, reduced so that no selected matrix has fewer entries than trained ones."""
         most = min(m.inputs * m.outputs // (m.inputs + m.outputs) for m in self.matrices(config, shape))
         return min(int(config.get("rank", _DEFAULT_RANK)), most)

@@ -1,4 +1,4 @@
-"""TinyLoRA: a handful of numbers that mix fixed random changes of the weight's main directions."""
+"""TinyLoRA: a few numbers that combine fixed random updates in the principal directions of the weight."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _DEFAULT_NUMBERS = 64
 
 @register
 class TinyLora(FittedFamily):
-    """W x + B (Σₖ vₖ Pₖ) A x, A and B from W's singular value decomposition, the r × r matrices P fixed and
-    random, v trained, zero at the start (Morris et al., 2026, arXiv 2602.04118).
+    """Trains v in W x + B (Σₖ vₖ Pₖ) A x (Morris et al., 2026, arXiv 2602.04118).
 
-    `numbers` is the length of v; with `tied` all matrices share one v. peft saves A and B too, so the file is
-    far larger than what is trained. Every trial decomposes every adapted matrix anew.
+    A and B are from the singular value decomposition of W, the r × r matrices Pₖ are random and fixed, and v is
+    zero at the start. `numbers` is the length of v; with `tied`, all matrices share one v. peft saves A and B too,
+    so the file is much larger than the trained parameters. Every trial decomposes every adapted matrix.
     """
 
     name = "tinylora"
@@ -44,11 +44,11 @@ class TinyLora(FittedFamily):
         return int(config.get("numbers", _DEFAULT_NUMBERS)) if config.get("tied", False) else 0
 
     def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
-        """u parameters, or none of its own where v is tied.
+        """u parameters, or none per matrix if v is tied.
 
-        2r(i + r + o) FLOPs a token forward; backward r × r gradients and what passes through B, and through A
-        where the input needs a gradient. A step mixes the P, 2ur² forward and as much backward; one alone is
-        scaled, elementwise.
+        2r(i + r + o) FLOPs per token forward; backward the gradient of the r × r matrix, the product with B, and
+        that with A if the input needs a gradient. A step combines the Pₖ, 2ur² FLOPs forward and as many backward;
+        a single one is scaled, elementwise.
         """
         inputs, outputs, rank = matrix.inputs, matrix.outputs, _rank(config, matrix)
         numbers = int(config.get("numbers", _DEFAULT_NUMBERS))
@@ -79,5 +79,5 @@ class TinyLora(FittedFamily):
 
 
 def _rank(config: Mapping[str, Value], matrix: Matrix) -> int:
-    """The rank that peft gives one matrix: no larger than its smaller side."""
+    """Return the rank that peft uses for one matrix: at most its smaller side."""
     return min(int(config.get("rank", _DEFAULT_RANK)), matrix.inputs, matrix.outputs)

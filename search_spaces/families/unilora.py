@@ -1,4 +1,4 @@
-"""Uni-LoRA: every LoRA parameter of the model is an entry of one short vector."""
+"""Uni-LoRA: a LoRA whose parameters are all entries of one short vector."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ _DEFAULT_LENGTH = 8192
 
 @register
 class UniLora(FittedFamily):
-    """W x + B A x, the entries of all A and B those of one vector of `length`, shuffled by a fixed seed and
-    scaled to an isometry (Li et al., 2025, arXiv 2506.00799).
+    """Trains one vector that has the entries of all A and B in W x + B A x (Li et al., 2025, arXiv 2506.00799).
+
+    The vector has `length` entries. A fixed seed assigns them to A and B, scaled such that the map is an isometry.
     """
 
     name = "unilora"
@@ -41,7 +42,7 @@ class UniLora(FittedFamily):
         return int(config.get("length", _DEFAULT_LENGTH))
 
     def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
-        """No parameters of its own; the products are LoRA's."""
+        """No parameters per matrix; the FLOPs of LoRA."""
         inputs, outputs, rank = matrix.inputs, matrix.outputs, int(config.get("rank", _DEFAULT_RANK))
         forward = 2.0 * rank * (inputs + outputs)
         return MatrixCost(0, forward, 2.0 * rank * (inputs + 2 * outputs + differentiated * inputs))

@@ -1,4 +1,4 @@
-"""VB-LoRA: LoRA whose matrices are put together from a bank of vectors that all of them share."""
+"""VB-LoRA: a LoRA whose matrices are composed from a shared bank of vectors."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _SHORTEST = 4
 
 @register
 class VbLora(MatrixFamily):
-    """W x + B A x, each piece of A and B a mixture of the two bank vectors with the largest logits.
+    """Trains a bank of vectors and mixture logits for A and B in W x + B A x (Li et al., 2024, arXiv 2405.15179).
 
-    (Li et al., 2024, arXiv 2405.15179.) The bank holds `vectors` of `length` numbers each; where the sizes of
-    the chosen matrices are no multiples of `length`, their largest common divisor below it takes its place.
-    The logits, one per piece and bank vector, are most of what is trained and learn `logits_ratio` times as
-    fast as the bank: 1e-2 against 1e-3 in the paper's experiments. Only the two of each piece that count are
-    saved, as indices and weights, which is the paper's point: a loaded adapter serves, but cannot be
+    Each segment of A and B is a mixture of the two bank vectors with the largest logits. The bank has `vectors`
+    vectors of `length` numbers; if the sizes of the selected matrices are not multiples of `length`, their largest
+    common divisor below it is used. The logits, one per segment and bank vector, are most of the trained
+    parameters; their learning rate is `logits_ratio` times that of the bank (1e-2 and 1e-3 in the paper). As in the
+    paper, only the two largest of each segment are saved, as indices and weights, so a loaded adapter cannot be
     trained further.
     """
 
@@ -49,17 +49,17 @@ class VbLora(MatrixFamily):
         if common >= _SHORTEST:
             return None
         return (
-            f"VB-LoRA cuts every row and column into pieces of one length; the sizes of {shape.model_type} have "
-            f"no common divisor above {common}"
+            f"VB-LoRA divides every row and column into segments of one length; the sizes of {shape.model_type} "
+            f"have no common divisor above {common}"
         )
 
     def cost(self, config: Mapping[str, Value], shape: ModelShape) -> AdapterCost:
         return super().cost(self._fitted(config, shape), shape)
 
     def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
-        """r(i+o)/b · h logits for pieces of length b and h bank vectors; FLOPs of LoRA.
+        """r(i+o)/b · h logits for segments of length b and h bank vectors; the FLOPs of LoRA.
 
-        Putting the pieces together is elementwise.
+        The composition of the segments is elementwise.
         """
         inputs, outputs = matrix.inputs, matrix.outputs
         rank = int(config.get("rank", _DEFAULT_RANK))
@@ -70,11 +70,11 @@ class VbLora(MatrixFamily):
         )
 
     def shared_parameters(self, config: Mapping[str, Value], matrices: tuple[Matrix, ...]) -> int:
-        """The bank."""
+        """Return the number of parameters of the bank."""
         return int(config.get("vectors", _DEFAULT_VECTORS)) * int(config["length"])
 
     def saved_bytes(self, config: Mapping[str, Value], matrices: tuple[Matrix, ...]) -> tuple[int, int]:
-        """The bank, and of each piece k indices and, as they sum to one, k - 1 weights."""
+        """Return the bytes of the bank, and those of k indices and k - 1 weights, which sum to one, per segment."""
         index = 1 if int(config.get("vectors", _DEFAULT_VECTORS)) < 2**8 else 2
         pieces = sum(_pieces(config, matrix) for matrix in matrices)
         return 4 * self.shared_parameters(config, matrices), pieces * (4 * (_TOP_K - 1) + index * _TOP_K)
@@ -97,7 +97,7 @@ class VbLora(MatrixFamily):
         return {"vblora_logits_A": ratio, "vblora_logits_B": ratio}
 
     def _fitted(self, config: Mapping[str, Value], shape: ModelShape) -> Mapping[str, Value]:
-        """The configuration with the length of the pieces that divides every size."""
+        """Return the configuration with a segment length that divides every size."""
         longest = int(config.get("length", _DEFAULT_LENGTH))
         common = _common(self.matrices(config, shape))
         return {**config, "length": next(b for b in range(longest, 0, -1) if common % b == 0)}

@@ -1,4 +1,4 @@
-"""VeRA: one pair of frozen random matrices for all, and two trained vectors for each."""
+"""VeRA: shared frozen random matrices and two trained vectors per matrix."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _DEFAULT_RANK = 256
 
 @register
 class Vera(MatrixFamily):
-    """W x + b ⊙ B (d ⊙ A x), with A and B random, frozen and the same for every matrix (cut to its size).
+    """Trains b and d in W x + b ⊙ B (d ⊙ A x) (Kopiczko et al., 2023, arXiv 2310.11454).
 
-    The paper's rank is 1024 for RoBERTa-base and 256 for RoBERTa-large; d begins at `d_initial`, 0.1 there, and
-    b at zero (Kopiczko et al., 2023, arXiv 2310.11454). A and B are saved with the adapter, as peft does
-    unless told otherwise, so that it loads alike everywhere: they are most of the file, and none of the
-    trained parameters.
+    A and B are random, frozen and the same for all matrices, truncated to their size. The paper's rank is 1024 for
+    RoBERTa-base and 256 for RoBERTa-large. d starts at `d_initial`, 0.1 in the paper, and b at zero. A and B are
+    saved with the adapter, the default of peft, so that it loads identically on every machine; they are most of the
+    file and not trained.
     """
 
     name = "vera"
@@ -38,9 +38,9 @@ class Vera(MatrixFamily):
     )
 
     def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
-        """r + o parameters; no weight gradients, since both matrices are frozen.
+        """r + o parameters; no gradients of A and B, which are frozen.
 
-        Per token 2r(i+o) FLOPs forward, 2ro backward to d, and 2ri on to the matrix's input.
+        Per token there are 2r(i+o) FLOPs forward, 2ro backward to d, and 2ri to the matrix's input.
         """
         inputs, outputs = matrix.inputs, matrix.outputs
         rank = int(config.get("rank", _DEFAULT_RANK))

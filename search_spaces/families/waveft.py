@@ -1,4 +1,4 @@
-"""WaveFT: a weight change with few wavelet coefficients."""
+"""WaveFT: a weight update with few wavelet coefficients."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ _DEFAULT_SCALE = 25.0
 
 @register
 class WaveFt(FittedFamily):
-    """W x + λ · w⁻¹(E) x, w⁻¹ the inverse Haar transform of one level, E zero but for n trained entries at
-    random places (Bilican et al., 2025, arXiv 2505.12532).
+    """Trains n random entries of E in W x + λ · w⁻¹(E) x (Bilican et al., 2025, arXiv 2505.12532).
+
+    w⁻¹ is the inverse Haar transform of one level.
     """
 
     name = "waveft"
@@ -41,10 +42,10 @@ class WaveFt(FittedFamily):
         return {**config, "coefficients": min(int(config.get("coefficients", _DEFAULT_COEFFICIENTS)), size)}
 
     def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
-        """n parameters; the change is multiplied apart from W, 2io FLOPs a token for each pass.
+        """n parameters; the update is a second matrix, with 2io FLOPs per token for each product.
 
-        A step's transform is a convolution from four bands to one, 8 FLOPs for each number of the (evenly
-        padded) matrix, and as much backward.
+        The transform of a step is a convolution from four bands to one, with 8 FLOPs per number of the matrix, padded
+        to even sizes, and as many backward.
         """
         inputs, outputs = matrix.inputs, matrix.outputs
         product = 2.0 * inputs * outputs

@@ -106,7 +106,7 @@ def test_every_family_is_supported_or_has_a_reason(tmp_path: Path) -> None:
     assert found["families"]["prefix"]["supported"] is False
     assert "no past_key_values" in found["families"]["prefix"]["reason"]
     text = words(invoke("spaces", "--model", tmp_path))
-    assert "no distilbert takes no keys and values from outside" in text
+    assert "no distilbert accepts no keys and values from outside" in text
     assert "2 layers of width 32" in text
 
 
