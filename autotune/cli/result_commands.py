@@ -102,9 +102,7 @@ def train(
     from autotune.export.run_folder import train_run
 
     try:
-        scores = train_run(folder)
+        train_run(folder)  # train.py prints the scores
     except RuntimeError as error:  # the output of train.py has the cause
         terminal.print_error(error)
         raise typer.Exit(terminal.EXIT_FAILURE) from None
-    for split, metrics in scores.items():
-        typer.echo(f"{split}: " + ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()))

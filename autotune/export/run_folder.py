@@ -28,8 +28,9 @@ from search_spaces.model.shape import ModelShape
 from search_spaces.parameters.training import OPTIMIZERS, optimizer_of
 from search_spaces.parameters.types import Configuration
 from search_spaces.transfer import carry_over
+from trials.base import parameter_groups
 from trials.base.quantization import unquantized
-from trials.tasks import encoding
+from trials.tasks import encoding, scores
 from trials.tasks.data import SPLITS, TaskData, load_task, resolve_model
 from trials.tasks.encoding import Encoded
 from trials.tasks.specs import POCKET, ModelSpec
@@ -39,6 +40,8 @@ from trials.training.schedules import transformers_schedule
 _TEMPLATE = Path(__file__).parent / "templates" / "train.py"
 _OPTIM = {"adamw": "adamw_torch", "adafactor": "adafactor"}
 """transformers' names of optimizers; train.py builds the others itself."""
+_SHARED_MODULES = (encoding, scores, parameter_groups)
+"""Modules of the search that need none of its other modules, and that train.py imports beside itself."""
 _TUNERS = Path(search_spaces.__file__).parent / "tuners"
 
 
@@ -117,7 +120,9 @@ def export_run(
         "splits": {name: _place_split(data, name, to) for name in SPLITS},
     })  # fmt: skip
     shutil.copyfile(_TEMPLATE, to / "train.py")
-    shutil.copyfile(encoding.__file__, to / "encoding.py")
+    for module in _SHARED_MODULES:
+        source = Path(str(module.__file__))
+        shutil.copyfile(source, to / source.name)
     if adapter.peft_type == "COMPOSITE":  # a method that peft learns from this folder
         shutil.copytree(_TUNERS, to / "tuners", ignore=shutil.ignore_patterns("__pycache__"))
     readme = _readme(export, own_tuner=(to / "tuners").is_dir())
@@ -190,8 +195,8 @@ def train_run(run: str | Path) -> dict[str, dict[str, float]]:
     code = subprocess.call([sys.executable, str(run.resolve() / "train.py")])
     if code:
         raise RuntimeError(f"{run / 'train.py'} ended with exit code {code}")
-    scores: dict[str, dict[str, float]] = json.loads((run / "scores.json").read_text(encoding="utf-8"))
-    return scores
+    found: dict[str, dict[str, float]] = json.loads((run / "scores.json").read_text(encoding="utf-8"))
+    return found
 
 
 def _training_arguments(export: _Export) -> dict[str, Any]:

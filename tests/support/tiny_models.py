@@ -45,11 +45,11 @@ from transformers import (
 
 from search_spaces.costs.cost_model import Workload
 from search_spaces.families import REGISTRY, Family
-from search_spaces.families.framework.peft_helpers import freeze
 from search_spaces.model.reader import read_shape
 from search_spaces.model.shape import ModelShape, TaskType
 from search_spaces.parameters.types import Configuration, LayerMask, TopLayers
 from search_spaces.space import SearchSpace
+from trials.base.parameter_groups import freeze
 
 DEPTH, BATCH, TOKENS, LABELS = 3, 4, 12, 3
 _BERT = {

@@ -20,13 +20,13 @@ from torch import nn
 from search_spaces.errors import InvalidInputError, Problem, first_line
 from search_spaces.families import REGISTRY
 from search_spaces.families.framework.base import local_config
-from search_spaces.families.framework.peft_helpers import freeze
 from search_spaces.model.reader import read_shape
 from search_spaces.model.shape import ModelShape
 from search_spaces.model.task_heads import MissingHeadError, missing_heads
 from search_spaces.parameters.types import Value
 from trials.base import processor
 from trials.base.int8_linear import Int8Linear, check_int8, multiply_in_int8
+from trials.base.parameter_groups import freeze
 from trials.base.quantization import check_quantized, freeze_layout, quantization, quantized_parts
 from trials.tasks.data import TaskData, resolve_model
 from trials.tasks.specs import ModelSpec, TaskSpec

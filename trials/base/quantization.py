@@ -20,10 +20,6 @@ from trials.tasks.specs import QUANTIZING, ModelSpec
 if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig
 
-# When peft imports it, bitsandbytes advises owners of CPUs with AVX512-BF16 to install an inference kernel. That
-# kernel is never used here: see `freeze_layout`.
-logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
-
 
 def check_quantized(spec: ModelSpec, device: torch.device) -> None:
     """Refuse a device that cannot multiply quantized weights."""

@@ -1,26 +1,29 @@
-"""Scoring a model on a split: one pass, examples of like length together, every metric of the task."""
+"""Scoring of a model on a split: one pass over batches of similar length, every metric of the task."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
 from trials.tasks.data import TaskData
 from trials.tasks.encoding import IGNORED, Encoded, collate
-from trials.tasks.metrics import TokenScores, compute_metrics
+from trials.tasks.scores import TokenScores, causal_lm_scores, prediction_scores
 from trials.training.length_batching import chunks, starting_cost, suited_tokens
 
 EVAL_BATCH = 64
-"""Examples per batch in evaluation, at most."""
+"""The maximum number of examples per batch in evaluation."""
 
 
 Forward = Callable[[Sequence[Encoded], Mapping[str, torch.Tensor]], torch.Tensor]
-"""From examples, and the same collated without their labels, to the model's logits."""
+"""(examples, the same examples collated without their labels) -> logits of the model."""
+
+Columns = tuple[NDArray[np.float64], ...]
+"""One array per quantity, with one row per example."""
 
 
 @torch.inference_mode()
@@ -34,10 +37,19 @@ def evaluate(
     autocast: torch.dtype,
     forward: Forward | None = None,
 ) -> dict[str, float]:
-    """Every metric of the task on `examples`, and `eval_loss`; `forward` stands in for the model's own.
+    """Compute `eval_loss` and every metric of the task. The model is left in evaluation mode.
 
-    `eval_loss` is the mean over examples, in nats for classification and squared units for regression; for a
-    causal language model it is the mean over learned tokens, in nats. The model is left in evaluation mode.
+    `eval_loss` is the mean over examples, in nats for classification and in squared units for regression; for a
+    causal language model it is the mean over target tokens, in nats.
+
+    Args:
+        model: The model.
+        data: The task's data, for their tokenizer.
+        examples: The encoded examples to score.
+        task_type: The type of the task.
+        device: The device of the model.
+        autocast: The dtype of the forward pass; fp32 means no autocast.
+        forward: A replacement for the model's own forward pass.
     """
     model.eval()
     outputs = []
@@ -50,7 +62,9 @@ def evaluate(
             logits = (forward(chosen, batch) if forward else model(**batch).logits).float()
         outputs.append((indices, *_score(logits, labels, task_type)))
     order = np.argsort(np.concatenate([indices for indices, *_ in outputs]))
-    columns = [np.concatenate(column)[order] for column in zip(*(rest for _, *rest in outputs), strict=True)]
+    columns = tuple(
+        np.concatenate(column)[order] for column in zip(*(rest for _, *rest in outputs), strict=True)
+    )
     return _summarize(task_type, columns)
 
 
@@ -60,17 +74,17 @@ def _batches(examples: Sequence[Encoded], device: torch.device) -> Iterator[list
         yield chunk.tolist()
 
 
-def _score(logits: torch.Tensor, labels: torch.Tensor, task_type: str) -> tuple[np.ndarray, ...]:
-    """Per example: (loss, outputs, references), or (tokens, loss, correct) for causal-lm."""
+def _score(logits: torch.Tensor, labels: torch.Tensor, task_type: str) -> Columns:
+    """Return (loss, outputs, references) per example, or (tokens, loss, correct) for causal-lm."""
     if task_type == "causal-lm":
         width = labels.shape[1]
-        logits, targets = logits[:, -width:-1], labels[:, 1:]  # virtual tokens stand in front
-        learned = targets != IGNORED
+        logits, targets = logits[:, -width:-1], labels[:, 1:]  # virtual tokens precede the examples
+        is_target = targets != IGNORED
         loss = functional.cross_entropy(
             logits.transpose(1, 2), targets, ignore_index=IGNORED, reduction="none"
         )
-        correct = (logits.argmax(-1) == targets) & learned
-        return tuple(column.sum(1).double().cpu().numpy() for column in (learned, loss, correct))
+        correct = (logits.argmax(-1) == targets) & is_target
+        return tuple(column.sum(1).double().cpu().numpy() for column in (is_target, loss, correct))
     if task_type == "regression":
         outputs = logits.squeeze(-1)
         loss = (outputs - labels) ** 2
@@ -80,27 +94,27 @@ def _score(logits: torch.Tensor, labels: torch.Tensor, task_type: str) -> tuple[
     return tuple(column.double().cpu().numpy() for column in (loss, outputs, labels))
 
 
-def _summarize(task_type: str, columns: Sequence[np.ndarray]) -> dict[str, float]:
+def _summarize(task_type: str, columns: Columns) -> dict[str, float]:
     if task_type == "causal-lm":
         tokens, loss, correct = columns
         scores = TokenScores(tokens=tokens, loss=loss, correct=correct)
-        eval_loss = float(loss.sum() / tokens.sum())
-        return {"eval_loss": eval_loss, **compute_metrics(task_type, scores)}
+        return {"eval_loss": float(loss.sum() / tokens.sum()), **causal_lm_scores(scores)}
     losses, outputs, references = columns
-    eval_loss = float(losses.mean())
     if not np.isfinite(outputs).all():
         return {"eval_loss": float("nan")}
-    return {"eval_loss": eval_loss, **compute_metrics(task_type, outputs, references)}
+    return {"eval_loss": float(losses.mean()), **prediction_scores(task_type, outputs, references)}
 
 
 def without_model(data: TaskData, task_type: str) -> dict[str, float]:
-    """The metrics on validation of the best answer that looks at no input: the share of each class in
-    training, or the mean of the training labels. Empty for causal-lm, whose baseline is the base itself."""
+    """Return the validation metrics of the best constant answer, which reads no input.
+
+    It predicts the share of each class in the training split, or the mean of the training labels. The result is empty
+    for causal-lm, whose baseline is the base model without an adapter.
+    """
     if task_type == "causal-lm":
         return {}
     train = np.array([example["labels"] for example in data.splits["train"]])
     labels = np.array([example["labels"] for example in data.splits["validation"]])
-    outputs: Any
     if task_type == "regression":
         outputs = np.full(len(labels), train.mean())
         losses = (outputs - labels) ** 2

@@ -24,6 +24,7 @@ from search_spaces.parameters.training import (
 )
 from search_spaces.parameters.types import Value
 from trials.base.model import Base, trainable_parameters
+from trials.base.parameter_groups import decay_groups, scale_learning_rates
 from trials.records import CurvePoint, PartialRun, Segment, TrialResult, TrialSpec, TrialStatus
 from trials.tasks.data import TaskData
 from trials.tasks.encoding import Encoded, collate
@@ -236,32 +237,6 @@ def training_step(model: nn.Module, batch: Mapping[str, torch.Tensor], base: Bas
         loss = model(**inputs).loss
     loss.backward()
     return float(loss.detach())
-
-
-def decay_groups(parameters: Sequence[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices decay; vectors (biases, the scales of norms) do not, as is customary."""
-    return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-
-
-def scale_learning_rates(
-    optimizer: torch.optim.Optimizer, model: nn.Module, factors: Mapping[str, float]
-) -> None:
-    """Give the parameters whose name has a key of `factors` as a part that multiple of their learning rate.
-
-    They move to new groups with the other settings of the old ones. Call it before any schedule is made, as
-    schedules start from the rates they find. The exported script does the same.
-    """
-    named = list(model.named_parameters())
-    for part, factor in factors.items():
-        chosen = {id(parameter) for name, parameter in named if part in name.split(".")}
-        for group in list(optimizer.param_groups):
-            moved = [parameter for parameter in group["params"] if id(parameter) in chosen]
-            if moved:
-                group["params"] = [p for p in group["params"] if id(p) not in chosen]
-                optimizer.add_param_group({**group, "params": moved, "lr": factor * group["lr"]})
 
 
 def learning_rate(config: Mapping[str, Value]) -> float:

@@ -4,33 +4,49 @@
     python train.py [--seed S] [--output DIR]
 
 Beside this file: run.json (model, data, metric), training_args.json (for transformers.TrainingArguments),
-adapter_config.json (for peft), encoding.py (how a row becomes tokens, as in the search) and, where peft lacks
-the adapter's method, tuners. The adapter is saved in `adapter/`, ready for PeftModel.from_pretrained, and the
-scores in `scores.json`.
+adapter_config.json (for peft), encoding.py, scores.py and parameter_groups.py (how a row becomes tokens, how
+predictions are scored, and what each parameter's learning rate is, as in the search) and, where peft lacks the
+adapter's method, tuners. The adapter is saved in `adapter/`, ready for PeftModel.from_pretrained, and the scores in
+`scores.json`.
 """
 
 import argparse
 import json
+import logging
+import warnings
 from pathlib import Path
+
+# Before peft is imported: it imports bitsandbytes, which then advises some processors' owners to install an inference
+# kernel that training does not use.
+logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(
+    lambda record: "gemm_4bit" not in str(record.msg)
+)
+# peft reads an attribute of transformers by its old name.
+warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
 
 import numpy as np
 import torch
-from datasets import load_dataset
+from datasets import disable_progress_bars, load_dataset
 from encoding import IGNORED, collate, encode, prepare_tokenizer
+from parameter_groups import freeze, has_decay, scale_learning_rates
 from peft import PeftConfig, get_peft_model
+from scores import TokenScores, causal_lm_scores, prediction_scores
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     BitsAndBytesConfig,
+    PrinterCallback,
+    ProgressCallback,
     Trainer,
     TrainerCallback,
     TrainingArguments,
     set_seed,
 )
+from transformers.utils import logging as transformers_logging
 
 HERE = Path(__file__).resolve().parent
-if (HERE / "tuners").is_dir():  # the adapter's method, which peft does not have by itself
+if (HERE / "tuners").is_dir():  # the adapter's method, which peft itself does not have
     import tuners  # noqa: F401
 RUN = json.loads((HERE / "run.json").read_text())
 TASK, CLASSES = RUN["task"], RUN["classes"]
@@ -40,31 +56,31 @@ CAUSAL = TASK["type"] == "causal-lm"
 
 
 def load_split(name):
-    """The split as the search saw it, encoded; rows without text or with nothing to learn are left out."""
+    """Return the encoded examples of a split as in the search, without rows that have no text or no target tokens."""
     source = dict(RUN["splits"][name])
-    if "file" in source:  # the split was carved out or embedded, and lies beside this script
+    if "file" in source:  # a split that was carved out or embedded lies beside this script
         source = {"path": "parquet", "data_files": str(HERE / source["file"]), "split": "train"}
     rows = load_dataset(**source)
-    # A language model is scored on whole examples, whatever it was trained on, as in the search.
+    # As in the search, a language model is scored on whole examples, whatever length it was trained on.
     length = TASK["max_length"] if CAUSAL and name != "train" else RUN["sequence_length"]
     task = {**TASK, "max_length": length}
-    whole = [row for row in rows if all(row[column] is not None for column in RUN["columns"])]
-    encoded = [encode(row, task, tokenizer, CLASSES) for row in whole]
+    complete = [row for row in rows if all(row[column] is not None for column in RUN["columns"])]
+    encoded = [encode(row, task, tokenizer, CLASSES) for row in complete]
     return [e for e in encoded if not CAUSAL or any(label != IGNORED for label in e["labels"][1:])]
 
 
 def load_model():
-    """The base, its weights kept as in the search."""
-    kept = {"dtype": torch.bfloat16 if RUN["weights"] == "bf16" else torch.float32, **HUB}
+    """Return the base model, its weights in the format of the search."""
+    options = {"dtype": torch.bfloat16 if RUN["weights"] == "bf16" else torch.float32, **HUB}
     if RUN["weights"] in ("int8", "nf4"):
         bits = {"load_in_8bit": True} if RUN["weights"] == "int8" else {"load_in_4bit": True}
-        kept["quantization_config"] = BitsAndBytesConfig(
+        options["quantization_config"] = BitsAndBytesConfig(
             **bits,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_compute_dtype=torch.float32,
             llm_int8_skip_modules=RUN["unquantized"],
         )
-    model = AutoModelForCausalLM.from_pretrained(MODEL, **kept) if CAUSAL else load_classifier(kept)
+    model = AutoModelForCausalLM.from_pretrained(MODEL, **options) if CAUSAL else load_classifier(options)
     for module in model.modules():
         # On a CPU with AVX512-BF16, bitsandbytes would rewrite 4-bit weights for an inference kernel at the first
         # evaluation. That kernel has no gradient, computes in bf16 and does not take every width.
@@ -73,73 +89,30 @@ def load_model():
     return model
 
 
-def load_classifier(kept):
-    """The base model with a head for sequence classification or regression."""
+def load_classifier(options):
+    """Return the base model with a head for sequence classification or regression."""
     return AutoModelForSequenceClassification.from_pretrained(
         MODEL,
         num_labels=len(CLASSES or [0]),
         problem_type="regression" if TASK["type"] == "regression" else "single_label_classification",
         pad_token_id=tokenizer.pad_token_id,
         ignore_mismatched_sizes=True,
-        **kept,
+        **options,
     )
 
 
 def shrink_logits(logits, labels):
-    """What is kept of a batch's logits: of a language model, each token's loss and whether it is right."""
+    """Return what is kept of a batch's logits.
+
+    For a language model, these are the loss of each token and whether it has the highest logit: all logits of a split
+    would not fit into memory.
+    """
     logits = logits[0] if isinstance(logits, tuple) else logits
     if not CAUSAL:
         return logits
     logits, targets = logits[:, -labels.shape[1] : -1].float(), labels[:, 1:]
     picked = logits.log_softmax(-1).gather(-1, targets.clamp(min=0).unsqueeze(-1)).squeeze(-1)
     return torch.stack([-picked, (logits.argmax(-1) == targets).float()], dim=-1)
-
-
-def scores(prediction):
-    """The metric of the search, by numpy."""
-    outputs, labels = prediction.predictions, prediction.label_ids
-    if CAUSAL:
-        learned = labels[:, 1:] != IGNORED
-        loss, correct = outputs[..., 0], (outputs[..., 1] > 0.5) & learned
-        mean = float(loss[learned].mean())
-        return {
-            "perplexity": float(np.exp(mean)),
-            "token_accuracy": float(correct.sum() / learned.sum()),
-            "exact_match": float(np.mean(correct.sum(1) == learned.sum(1))),
-        }
-    if TASK["type"] == "regression":
-        outputs = outputs.reshape(-1)
-        ranks = [np.unique(x, return_inverse=True)[1] for x in (outputs, labels)]
-        return {
-            "pearson": correlation(outputs, labels),
-            "spearman": correlation(*map(mean_ranks, ranks)),
-            "mse": float(np.mean((outputs - labels) ** 2)),
-        }
-    table = np.zeros((len(CLASSES), len(CLASSES)))
-    np.add.at(table, (labels, outputs.argmax(-1)), 1)
-    return {"accuracy": float(np.trace(table) / table.sum()), "f1": f1(table), "matthews": matthews(table)}
-
-
-def correlation(a, b):
-    return 0.0 if np.ptp(a) == 0 or np.ptp(b) == 0 else float(np.corrcoef(a, b)[0, 1])
-
-
-def mean_ranks(codes):
-    counts = np.bincount(codes)
-    return (np.cumsum(counts) - (counts - 1) / 2)[codes]
-
-
-def f1(table):
-    """Of the second class where there are two, else the mean over the classes that occur."""
-    support = table.sum(0) + table.sum(1)
-    each = 2 * np.diag(table) / np.maximum(support, 1)
-    return float(each[1] if len(each) == 2 else each[support > 0].mean())
-
-
-def matthews(table):
-    true, guessed, total = table.sum(1), table.sum(0), table.sum()
-    spread = (total**2 - guessed @ guessed) * (total**2 - true @ true)
-    return 0.0 if spread == 0 else float((np.trace(table) * total - true @ guessed) / np.sqrt(spread))
 
 
 def main():
@@ -153,17 +126,19 @@ def main():
     if RUN["precision"] == "auto":
         settings["bf16"] = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
     if settings["bf16"] and not (torch.cuda.is_available() or torch.backends.mps.is_available()):
-        settings["use_cpu"] = True  # or transformers refuses bf16
+        settings["use_cpu"] = True  # transformers refuses bf16 on a CPU otherwise
+    settings["dataloader_pin_memory"] = torch.cuda.is_available()
     set_seed(settings["seed"])
 
+    disable_progress_bars()
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()  # it reports each new head, which is what is trained here
     model, adapter = load_model(), PeftConfig.from_pretrained(str(HERE))
+    adapter.base_model_name_or_path = model.name_or_path
     for name in adapter.modules_to_save or []:
-        model.get_submodule(name).float()  # the head, whatever the base is kept in
+        model.get_submodule(name).float()  # the head is trained in fp32, whatever the base model's format
     model = get_peft_model(model, adapter)
-    frozen = {part for part, factor in RUN["learning_rate_factors"].items() if factor == 0}
-    for name, parameter in model.named_parameters():
-        if frozen.intersection(name.split(".")):
-            parameter.requires_grad_(False)
+    freeze(model, RUN["learning_rate_factors"])
     model.print_trainable_parameters()
     splits = {name: load_split(name) for name in ("train", "validation", "test")}
     trainer = make_trainer(model, settings, splits)
@@ -173,33 +148,34 @@ def main():
     report = {name: score_split(trainer, splits[name]) for name in ("validation", "test")}
     (HERE / "scores.json").write_text(json.dumps(report, indent=2))
     for name, values in report.items():
-        print(f"{name} {TASK['metric']}: {values[TASK['metric']]:.4f}")
+        print(f"{name}: " + ", ".join(f"{metric} {value:.4g}" for metric, value in values.items()))
 
 
-class LikeTheSearch(Trainer):
-    """The Trainer, with weight decay and learning rates where the search has them.
-
-    Matrices decay, whatever their names. Parameters whose name has a key of RUN["learning_rate_factors"] as a
-    part learn that many times as fast.
-    """
+class SearchTrainer(Trainer):
+    """The Trainer with the weight decay and the learning rates of the search (see parameter_groups.py)."""
 
     def get_decay_parameter_names(self, model):
-        return [name for name, parameter in model.named_parameters() if parameter.ndim > 1]
+        return [name for name, parameter in model.named_parameters() if has_decay(parameter)]
 
     def create_optimizer(self, *arguments, **options):
         optimizer = super().create_optimizer(*arguments, **options)
-        for part, factor in RUN["learning_rate_factors"].items():
-            chosen = {id(p) for name, p in self.model.named_parameters() if part in name.split(".")}
-            for group in list(optimizer.param_groups):
-                moved = [p for p in group["params"] if id(p) in chosen]
-                if moved:
-                    group["params"] = [p for p in group["params"] if id(p) not in chosen]
-                    optimizer.add_param_group({**group, "params": moved, "lr": factor * group["lr"]})
+        scale_learning_rates(optimizer, self.model, RUN["learning_rate_factors"])
         return optimizer
 
 
+class ProgressLines(TrainerCallback):
+    """One line per logging step."""
+
+    def on_log(self, args, state, control, logs=None, **others):
+        if "loss" in (logs or {}):
+            print(
+                f"step {state.global_step} of {state.max_steps}: training loss {float(logs['loss']):.4g}",
+                flush=True,
+            )
+
+
 class RankBudget(TrainerCallback):
-    """AdaLoRA moves its ranks after each step; its penalty belongs to the training loss alone."""
+    """Move AdaLoRA's ranks after each step, and apply its penalty to the training loss only."""
 
     def on_optimizer_step(self, args, state, control, model=None, **others):
         if model.active_peft_config.total_step > 1:
@@ -210,21 +186,24 @@ class RankBudget(TrainerCallback):
 
 
 def make_trainer(model, settings, splits):
-    return LikeTheSearch(
+    trainer = SearchTrainer(
         model=model,
         args=TrainingArguments(output_dir=str(HERE / "checkpoints"), **settings),
         train_dataset=splits["train"],
         eval_dataset=splits["validation"],
         data_collator=lambda examples: collate(examples, tokenizer),
-        compute_metrics=scores,
         preprocess_logits_for_metrics=shrink_logits,
-        optimizer_cls_and_kwargs=further_optimizer(settings),
+        optimizer_cls_and_kwargs=additional_optimizer(settings),
         callbacks=[RankBudget()] if model.active_peft_config.peft_type == "ADALORA" else [],
     )
+    for callback in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(callback)
+    trainer.add_callback(ProgressLines())
+    return trainer
 
 
-def further_optimizer(settings):
-    """The class and arguments of an optimizer that TrainingArguments has no name for; None if it has one."""
+def additional_optimizer(settings):
+    """Return the class and arguments of an optimizer that TrainingArguments has no name for, else None."""
     if RUN["optimizer"] != "lion":
         return None
     from lion_pytorch import Lion
@@ -233,11 +212,19 @@ def further_optimizer(settings):
 
 
 def score_split(trainer, split):
-    values = trainer.evaluate(split)
-    found = {key.removeprefix("eval_"): value for key, value in values.items() if key != "eval_loss"}
-    # The Trainer averages a language model's loss over batches; the search averages it over tokens.
-    found["eval_loss"] = float(np.log(found["perplexity"])) if CAUSAL else values["eval_loss"]
-    return found
+    """Return every metric of the search, and `eval_loss`."""
+    prediction = trainer.predict(split)
+    outputs, labels = prediction.predictions, prediction.label_ids
+    if not CAUSAL:
+        outputs = outputs.reshape(-1) if TASK["type"] == "regression" else outputs
+        values = prediction_scores(TASK["type"], outputs.astype(float), labels)
+        return {"eval_loss": prediction.metrics["test_loss"], **values}
+    is_target = labels[:, 1:] != IGNORED
+    loss = np.where(is_target, outputs[..., 0], 0.0).sum(1)
+    correct = ((outputs[..., 1] > 0.5) & is_target).sum(1)
+    values = causal_lm_scores(TokenScores(tokens=is_target.sum(1), loss=loss, correct=correct))
+    # The Trainer averages the loss over batches; the search averages it over target tokens.
+    return {"eval_loss": float(loss.sum() / is_target.sum()), **values}
 
 
 tokenizer = prepare_tokenizer(AutoTokenizer.from_pretrained(MODEL, **HUB))

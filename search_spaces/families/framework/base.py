@@ -106,7 +106,7 @@ class Family(ABC):
         """Return factors on the learning rate, by a component of the dotted parameter name.
 
         The factor 0 freezes a parameter at its initial value; parameters without a key have the factor 1. Search and
-        export use the same factors (`peft_helpers.freeze`, `trials.training.run.scale_learning_rates`).
+        export use the same factors (`trials/base/parameter_groups.py`).
         """
         return {}
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from search_spaces.model.shape import ModelShape, TaskType
 
 if TYPE_CHECKING:
     from peft import TaskType as PeftTask
-    from torch import nn
 
 
 def peft_task(task: TaskType) -> PeftTask | None:
@@ -31,12 +29,3 @@ def unadaptable(shape: ModelShape, method: str) -> str | None:
     if not shape.conv1d:
         return None
     return f"{shape.model_type} stores its matrices transposed (Conv1D); peft supports {method} for nn.Linear only"
-
-
-def freeze(model: nn.Module, factors: Mapping[str, float]) -> None:
-    """Freeze the parameters whose learning-rate factor is 0 (see `Family.learning_rate_factors`)."""
-    frozen = {part for part, factor in factors.items() if factor == 0}
-    if frozen:
-        for name, parameter in model.named_parameters():
-            if frozen.intersection(name.split(".")):
-                parameter.requires_grad_(False)

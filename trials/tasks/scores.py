@@ -1,0 +1,103 @@
+"""The scores of predictions against references: the same in the search and in an exported run.
+
+This file needs only numpy, and an exported run carries a copy of it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+_LARGEST_EXPONENT = 700.0
+"""exp overflows above it."""
+
+
+@dataclass(frozen=True)
+class TokenScores:
+    """Sums over the target tokens of each example of a causal-lm split.
+
+    Args:
+        tokens: The number of target tokens, shape [n].
+        loss: Their summed loss in nats, shape [n].
+        correct: The number of target tokens with the highest logit, shape [n]. If all of an example's target tokens
+            are correct, greedy decoding would generate them.
+    """
+
+    tokens: Array
+    loss: Array
+    correct: Array
+
+
+def prediction_scores(task_type: str, predictions: Array, references: Array | Indices) -> dict[str, float]:
+    """Return every metric of a classification or regression task; arguments as in the two functions below."""
+    if task_type == "regression":
+        return regression_scores(predictions, references)
+    return classification_scores(predictions, references)
+
+
+def classification_scores(predictions: Array, references: Array | Indices) -> dict[str, float]:
+    """Return accuracy, F1 and the Matthews correlation.
+
+    Args:
+        predictions: Logits, shape [n, classes].
+        references: Class indices, shape [n].
+    """
+    classes = predictions.shape[-1]
+    confusion = np.zeros((classes, classes))  # rows are references, columns are predictions
+    np.add.at(confusion, (references.astype(int), predictions.argmax(-1)), 1)
+    return {
+        "accuracy": float(np.trace(confusion) / confusion.sum()),
+        "f1": f1(confusion),
+        "matthews": matthews(confusion),
+    }
+
+
+def regression_scores(predictions: Array, references: Array | Indices) -> dict[str, float]:
+    """Return Pearson and Spearman correlation and the mean squared error; both arguments have shape [n]."""
+    return {
+        "pearson": correlation(predictions, references),
+        "spearman": correlation(mean_ranks(predictions), mean_ranks(references)),
+        "mse": float(np.mean((predictions - references) ** 2)),
+    }
+
+
+def causal_lm_scores(scores: TokenScores) -> dict[str, float]:
+    """Return perplexity, the share of correct target tokens, and the share of examples that are entirely correct."""
+    mean_loss = float(scores.loss.sum() / scores.tokens.sum())
+    return {
+        "perplexity": math.exp(min(mean_loss, _LARGEST_EXPONENT)),
+        "token_accuracy": float(scores.correct.sum() / scores.tokens.sum()),
+        "exact_match": float(np.mean(scores.correct == scores.tokens)),
+    }
+
+
+def f1(confusion: Array) -> float:
+    """Return the F1 score of the second of two classes, or the mean over the occurring classes if there are more."""
+    support = confusion.sum(0) + confusion.sum(1)
+    each = 2 * np.diag(confusion) / np.maximum(support, 1)
+    return float(each[1] if len(each) == 2 else each[support > 0].mean())
+
+
+def matthews(confusion: Array) -> float:
+    """Return the Matthews correlation coefficient; 0 if references or predictions are constant."""
+    actual, predicted, total = confusion.sum(1), confusion.sum(0), confusion.sum()
+    spread = (total**2 - predicted @ predicted) * (total**2 - actual @ actual)
+    return 0.0 if spread == 0 else float((np.trace(confusion) * total - actual @ predicted) / np.sqrt(spread))
+
+
+def correlation(a: Array | Indices, b: Array | Indices) -> float:
+    """Return the Pearson correlation; 0 if one side is constant, where it is undefined."""
+    return 0.0 if np.ptp(a) == 0 or np.ptp(b) == 0 else float(np.corrcoef(a, b)[0, 1])
+
+
+def mean_ranks(values: Array | Indices) -> Array:
+    """Return the rank of each value from 1, the mean rank where values are equal."""
+    _, codes, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: Array = (np.cumsum(counts) - (counts - 1) / 2)[codes]
+    return ranks
