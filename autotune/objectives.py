@@ -28,16 +28,17 @@ class Objective(BaseModel):
     """One objective of a sweep.
 
     Args:
-        name: a metric of the task, `eval_loss`, or a cost.
-        direction: which way is better; follows from the name.
-        scale: `log` for costs that span orders of magnitude; follows from the name.
-        max, min: hard limits: a configuration outside them is never on the front, and one whose known cost
-            is outside is never run. `"0.5%"` of the base's parameters is allowed for trainable_params.
-        reference: the worst value that counts; hypervolume is measured from there.
-        ideal: the best value that counts, for normalizing; both are filled in when a sweep starts.
-        floor: on a log scale, values below count as this (an adapter of no parameters has no logarithm).
-        derived: which of `BOUNDS` the sweep's author left open and were derived when the sweep started; None until
-            then.
+        name: A metric of the task, `eval_loss`, or a cost.
+        direction: Which way is better; it follows from the name.
+        scale: `log` for costs that span orders of magnitude; it follows from the name.
+        max: Hard upper limit: a configuration beyond it is never on the front, and is not run if its cost is known.
+            For `trainable_params` it may be a share of the base model's parameters, such as `0.5%`.
+        min: Hard lower limit, likewise.
+        reference: Worst value that counts for the hypervolume; by default derived when a sweep starts.
+        ideal: Best value that counts for the hypervolume; by default derived when a sweep starts.
+        floor: Smallest value on a log scale; smaller ones count as this, since an adapter without parameters has no
+            logarithm.
+        derived: Which of the bounds were derived when the sweep started; None until then.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

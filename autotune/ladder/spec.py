@@ -21,29 +21,29 @@ _WHAT = {"training": "", "data": " of the examples", "length": " of the length"}
 
 
 class LadderSpec(BaseModel):
-    """Every trial is trained a little, and the best go on.
+    """The rungs on which trials are compared, and the rules of promotion.
 
     A rung is a share of a configuration's own training: with `min: 20%`, one of three epochs is first judged after
-    0.6 of an epoch. The learning rate takes the course of the whole run from the start, so that what is judged
-    there is a point on the way of the full run, and going on changes nothing.
+    0.6 of an epoch. The learning rate follows the schedule of the whole run, so a rung is a point along the full run
+    and promotion changes nothing.
 
     With `of: data` or `of: length` a rung is the configuration's whole schedule on a share of the training examples,
-    or on texts cut to a share of their length. Such runs begin anew: nothing is handed on but what was learned of the
-    configuration, and every rung is paid for in full. So it is with `of: base`, where the rungs below the top are
-    smaller models, each with the whole schedule on all examples.
+    or on texts cut to a share of their length. Such runs start over on each rung, and every rung is paid for in full.
+    The same holds for `of: base`, where the rungs below the top are smaller models.
 
     Args:
-        of: what rungs are shares of: `training`, `data` or `length`; or `base`.
-        bases: hub ids or folders of the smaller models, the smallest first; given with `of: base` alone.
-        costs: of each base, the FLOPs of training it, of those of the sweep's own; filled in when a sweep starts.
-        min: share at the lowest rung. Below 20 % the warm-up of some configurations has not ended. None with bases.
-        eta: the ratio between neighboring rungs, about. None with bases.
-        share: the share of a rung that climbs.
-        judge: what scores are judged by below the top: `score` by themselves, `loss` by the held-out loss.
-        random_share: the share of trials that climb to the top whatever their rank, so that the lower rungs can
-            be checked. Five of them must have finished before anything is said.
-        close: how far above and below the cut the learning curve decides, as parts of `share`.
-        first_rung: family -> the rung, counted from 0, where it is judged first.
+        of: What a rung is a share of: `training`, `data`, `length`; or `base` for smaller base models.
+        bases: Hub ids or folders of the smaller models, the smallest first; only with `of: base`.
+        costs: Training FLOPs of each smaller model, as shares of those of the sweep's model; derived when a sweep
+            starts.
+        min: Share at the lowest rung; not with `of: base`. Below 20 % some configurations are still in their warmup.
+        eta: Approximate ratio between neighboring rungs; not with `of: base`.
+        share: Share of a rung that is promoted.
+        judge: Value that stands for the scores below the top: `score` for themselves, `loss` for the held-out loss.
+        random_share: Exploration share: the share of trials that is promoted to the top whatever its ranking, so that
+            the lower rungs can be checked. A verdict needs five of them.
+        close: Distance from the cut within which the learning curve decides, below and above, as parts of `share`.
+        first_rung: For each family, the rung on which it is judged first, counted from 0.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -13,16 +13,16 @@ _Count = Annotated[int, Field(ge=1, strict=True)]
 
 
 class ExecutorSpec(BaseModel):
-    """Where trials run.
+    """Where trials run, and how many at a time.
 
     Args:
-        name: `local` (this process, one after another), `packed` (this process, several at once on one base),
-            `processes` (workers on this machine) or `ray`.
-        workers: trials at the same time; one for `local`, by default two for `processes` and `ray`. For
-            `packed` None: as many as suit the device, see `trials.execution.executors.make_executor`.
-        address: of the Ray cluster; `auto` for the one this machine belongs to.
-        processes: among which `packed` divides its workers; each loads the base, computes with its part of the
-            cores and, where the machine has several GPUs, on one of its own.
+        name: `local` (this process, one trial after another), `packed` (this process, several trials at once on one
+            base model), `processes` (worker processes on this machine) or `ray`.
+        workers: Trials at the same time: one for `local`, by default two for `processes` and `ray`; for `packed` by
+            default eight on a GPU and two on a CPU.
+        address: Address of the Ray cluster; `auto` for the one this machine belongs to.
+        processes: Processes among which `packed` divides its workers. Each loads the base model and uses its part of
+            the cores and, with several GPUs, one of them.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

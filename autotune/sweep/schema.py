@@ -45,12 +45,12 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class Budget(BaseModel):
-    """When a search ends: at whichever limit is reached first. At least one is set.
+    """The limits at which a search ends; the first one that is reached counts, and at least one is set.
 
     Args:
-        trials: how many configurations are tried.
-        hours: wall time of the search, over all its sessions (a file may say `minutes` instead).
-        flops: training FLOPs of all trials together.
+        trials: Number of configurations to try.
+        hours: Wall time of the search in hours, over all its sessions; a file may say `minutes` instead.
+        flops: Training FLOPs of all trials together.
     """
 
     model_config = _FROZEN
@@ -89,11 +89,11 @@ class Budget(BaseModel):
 
 
 class Confirm(BaseModel):
-    """How the front is confirmed at the end.
+    """The confirmation of the front after the search.
 
     Args:
-        seeds: training runs a point, on seeds that the search did not use; 0 confirms nothing.
-        points: points of the front that are confirmed, at most, spread over it.
+        seeds: Training runs per point, on seeds that the search did not use; 0 for no confirmation.
+        points: Maximum number of points to confirm, spread over the front.
     """
 
     model_config = _FROZEN
@@ -127,18 +127,21 @@ def _check_fidelity(value: object) -> object:
 
 
 class Sweep(BaseModel):
-    """A whole search, complete and consistent.
+    """A search, complete and consistent.
 
     Args:
-        name: what it is called; usable as a folder's name.
-        model, task: see `trials.tasks.specs`.
-        space: a preset's name, a file or an inline space; held as the mapping that spells every range out.
-        objectives: two to four; by default the task's metric and the trainable parameters.
-        budget, confirm, executor: see above.
-        fidelity: how much of the full job a trial does.
-        ladder: where trials stop on the way and the best go on; None for no such thing.
-        sampler: who proposes configurations.
-        seed: fixes the search. Trials and confirmations draw their seeds from it and never share one.
+        name: Name of the sweep; it must be usable as a folder's name.
+        model: Base model.
+        task: Task, data and metric.
+        space: Name of a preset, a file, or the search space itself.
+        objectives: Two to four objectives; by default the task's metric and the trainable parameters.
+        budget: Limits at which the search ends.
+        fidelity: Amount of data and evaluation of a trial.
+        ladder: Rungs on which weak trials end early; none by default.
+        sampler: Component that proposes configurations.
+        executor: Where trials run, and how many at a time.
+        seed: Seed of the search. Trials and confirmation runs derive their seeds from it and never share one.
+        confirm: Confirmation of the front after the search.
     """
 
     model_config = _FROZEN

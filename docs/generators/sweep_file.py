@@ -30,6 +30,15 @@ file.
 | `budget: {minutes: 30}` | `budget: {hours: 0.5}` |
 | `20%` | 0.2, for shares; a share of the base model's parameters, for limits on `trainable_params` |
 """
+_DERIVED = {
+    ("", "name"): "the file's name",
+    ("", "objectives"): "the metric and `trainable_params`",
+    ("objectives", "direction"): "by the name",
+    ("objectives", "scale"): "by the name",
+    ("task", "metric"): "by the type",
+    ("executor", "workers"): "by the name",
+}
+"""Defaults that validation fills in, by section and key."""
 
 
 def sweep_file_page() -> str:
@@ -73,7 +82,12 @@ def _section(key: str, model: type) -> str:
     summary = " ".join((model.__doc__ or "").split("\n\n")[0].split())
     described = documented_fields(model)
     rows = [
-        (f"`{name}`", _type(annotation), _default(default), described.get(name, ""))
+        (
+            f"`{name}`",
+            _type(annotation),
+            _DERIVED.get((key, name), _default(default)),
+            described.get(name, ""),
+        )
         for name, annotation, default in _fields(model)
     ]
     heading = f"## `{key}`" if key else "## Top level"
@@ -111,7 +125,8 @@ def _type(annotation: Any) -> str:
     if origin in (typing.Union, types.UnionType):
         return " or ".join(filter(None, (_type(argument) for argument in arguments)))
     if origin in (tuple, list):
-        return f"list of {_type(arguments[0])}"
+        of = _type(arguments[0])
+        return "list, see below" if of == "see below" else f"list of {of}"
     if origin is dict:
         return "mapping"
     if isinstance(annotation, type) and annotation not in _NAMES:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from docs.generators.cli import cli_page
+from docs.generators.output_files import output_files_page
+from docs.generators.sweep_file import sweep_file_page
 
 ROOT = Path(__file__).parents[3]
 GLOSSARY = ROOT / "docs" / "glossary.md"
@@ -73,6 +75,11 @@ def test_a_text_has_none_of_the_replaced_words(path: Path) -> None:
     assert not list(replaced_words(path.read_text(encoding="utf-8")))
 
 
+@pytest.mark.parametrize("make", [cli_page, sweep_file_page, output_files_page])
+def test_a_generated_page_has_none_of_the_replaced_words(make: Callable[[], str]) -> None:
+    assert not list(replaced_words(make()))
+
+
 def test_replaced_words_are_found() -> None:
     found = list(
         replaced_words(
@@ -94,3 +101,9 @@ def test_the_terms_of_the_glossary_are_used() -> None:
     assert len(terms()) > 60
     unused = [term for term in terms() if term not in UNUSED and term.lower() not in everything]
     assert not unused
+
+
+def test_the_help_uses_the_terms_of_the_glossary() -> None:
+    page = cli_page().lower()
+    for term in ("sweep", "trial", "front", "search space", "base model", "budget", "point", "scaling law"):
+        assert term in page, term
