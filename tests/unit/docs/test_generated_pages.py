@@ -27,7 +27,7 @@ def test_the_page_of_families_is_what_the_script_makes() -> None:
 
 def test_formulas_are_first_lines() -> None:
     assert parameters_formula(REGISTRY["lora"]) == (
-        "r(i+o) parameters a matrix, r·o with A frozen, and o more with DoRA"
+        "r(i+o) parameters per matrix, r·o with A frozen, and o more with DoRA"
     )
     assert parameters_formula(REGISTRY["prompt"]).startswith("tokens · d parameters")
     assert parameters_formula(REGISTRY["head"]) == "–"
