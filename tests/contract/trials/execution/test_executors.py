@@ -49,7 +49,10 @@ def setup(tiny_model: Callable[[str], Path], reviews: Path) -> tuple[ModelSpec, 
     return ModelSpec(name=str(tiny_model("bert")), precision="fp32"), task  # threads differ; bf16 shows it
 
 
-@pytest.fixture(scope="module", params=sorted(EXECUTORS))
+@pytest.fixture(  # in one process each: Ray and worker processes take seconds to start
+    scope="module",
+    params=[pytest.param(n, marks=pytest.mark.xdist_group(f"executor {n}")) for n in sorted(EXECUTORS)],
+)
 def executor(request: pytest.FixtureRequest, setup: tuple[ModelSpec, TaskSpec]) -> Iterator[Executor]:
     if request.param == "ray" and importlib.util.find_spec("ray") is None:
         pytest.skip("Ray is not installed")
@@ -150,6 +153,7 @@ def test_packs_are_large_where_the_device_has_room_for_more_work(given: dict[str
     assert executor.name == ("processes" if "processes" in given else "packed")
 
 
+@pytest.mark.slow
 def test_packs_in_processes_give_everyone_the_numbers_of_training_alone(setup):
     """Trials of unlike length, one of which comes when others are under way."""
     executor = make_executor("packed", workers=4, processes=2)
@@ -235,6 +239,7 @@ def test_workers_that_die_at_once_end_the_sweep(setup, monkeypatch):
     assert executor.worker_pids() == []
 
 
+@pytest.mark.slow
 def test_workers_that_can_no_longer_be_replaced_end_the_sweep(setup, monkeypatch):
     executor = ProcessExecutor(workers=1)
     executor.start(*setup)

@@ -165,7 +165,7 @@ def test_the_first_token_alone_gives_the_same_logits_and_gradients(
     base = runner.base
     if not reads_first_token(base.model):
         assert base.model.config.model_type in {"gpt2", "llama"}
-        return
+        pytest.skip("its classifier reads the last token")
     model = base.adapted(spec(runner, "lora").config, 0)
     batch = collate(runner.data.splits["train"][:8], runner.data.tokenizer)
     labels = batch.pop("labels")

@@ -42,6 +42,7 @@ def trained(tiny_model: Callable[[str], Path], reviews: Path, tmp_path: Path) ->
     return run
 
 
+@pytest.mark.slow
 def test_a_frozen_a_and_a_ratio_of_learning_rates(trained: Callable[..., Any]) -> None:
     """PiSSA on top: its start and its residual weights come from the base alone, so a frozen A is known."""
     results, folder, scores = trained(
@@ -58,6 +59,7 @@ def test_a_frozen_a_and_a_ratio_of_learning_rates(trained: Callable[..., Any]) -
         assert float((product - product.diag().diag()).abs().max()) < 1e-4 * float(product.max())
 
 
+@pytest.mark.slow
 def test_adalora_moves_its_ranks(trained: Callable[..., Any]) -> None:
     results, folder, scores = trained("adalora", rank=2, targets="all", learning_rate=5e-3)
     saved = json.loads((folder / "adapter" / "adapter_config.json").read_text())

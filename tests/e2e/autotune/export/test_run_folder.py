@@ -17,7 +17,7 @@ from peft import PeftConfig, get_peft_model
 from torch.optim.lr_scheduler import LambdaLR
 
 from autotune.engine.sweep_run import run_sweep
-from autotune.export.run_folder import _precision, export_run, train_run
+from autotune.export.run_folder import export_run, train_run
 from autotune.results.selection import pick_trial
 from autotune.results.sweep_tables import SweepTables, read_tables
 from autotune.sweep.schema import Sweep, parse_sweep
@@ -26,7 +26,6 @@ from search_spaces.parameters.training import optimizer_of
 from tests.support.sweeps import small_sweep
 from trials.base.parameter_groups import decay_groups
 from trials.tasks.data import load_task
-from trials.tasks.specs import ModelSpec
 from trials.training.optimizers import build_optimizer
 from trials.training.run import learning_rate
 from trials.training.schedules import lr_schedule
@@ -138,6 +137,7 @@ def test_the_run_imports_nothing_of_this_project(results, tmp_path):
     assert settings["per_device_train_batch_size"] == config["batch_size"]
 
 
+@pytest.mark.slow
 def test_a_causal_run_trains_and_scores_alike(tiny_model, write_jsonl, tmp_path):
     rows = [{"p": "the film was", "c": "good"}, {"p": "the end was", "c": "sad"}] * 40
     sweep = small_sweep(
@@ -213,6 +213,7 @@ def script_of(run: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
+@pytest.mark.slow
 def test_the_exported_run_of_every_recipe_scores_what_the_trial_scored(exported):
     """As above: other batches and another head, so equal up to the standard error of 120 examples."""
     results, run = exported
@@ -293,6 +294,7 @@ def test_a_causal_run_is_cut_in_training_alone(tiny_model, write_jsonl, tmp_path
     assert settings["warmup_steps"] == math.ceil(0.5 * 3 * math.ceil(len(cut.splits["train"]) / 8))
 
 
+@pytest.mark.slow
 def test_a_composite_run_brings_its_tuner_and_its_adapter_loads(tiny_model, reviews, tmp_path):
     space = {
         "families": ["autopeft"],
@@ -322,6 +324,7 @@ assert any("composite_prefix" in name for name, _ in model.named_parameters())
     assert float(loaded.stdout.split()[-1]) == pytest.approx(scores["test"]["accuracy"], abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", [pytest.param("bf16", marks=pytest.mark.slow), "nf4"])
 def test_a_run_keeps_the_base_as_the_search_did(weights, tiny_model, reviews, tmp_path):
     """As above, equal up to the standard error of 120 examples."""
@@ -380,5 +383,8 @@ def test_a_folder_without_a_run(tmp_path):
         ({"weights": "bf16"}, "bf16"),
     ],
 )
-def test_a_run_computes_in_what_the_base_is_kept_in_and_never_in_int8(model, precision):
-    assert _precision(ModelSpec(name="m", **model)) == precision
+def test_a_run_computes_in_what_the_base_is_kept_in_and_never_in_int8(model, precision, results, tmp_path):
+    kept = results.sweep.model.model_validate({"name": results.sweep.model.name, **model})
+    searched = replace(results, sweep=results.sweep.model_copy(update={"model": kept}))
+    run = export_run(searched, "best", [], tmp_path / "run")
+    assert json.loads((run / "run.json").read_text())["precision"] == precision

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +34,10 @@ def scheduler(tiny_model: Any, reviews: Path, of: str, **changes: Any) -> Sweep:
 
 
 @pytest.fixture(scope="module")
-def whole(tiny_model, reviews, tmp_path_factory) -> dict[str, SweepTables]:
-    """A sweep of each kind, uninterrupted."""
+def whole(tiny_model, reviews, tmp_path_factory) -> Callable[[str], SweepTables]:
+    """`whole("data")` is the uninterrupted sweep of that kind."""
     folder = tmp_path_factory.mktemp("whole")
-    return {of: run_sweep(scheduler(tiny_model, reviews, of), folder / of) for of in KINDS}
+    return cache(lambda of: run_sweep(scheduler(tiny_model, reviews, of), folder / of))
 
 
 def what_was_found(results: SweepTables) -> list[tuple[Any, ...]]:
@@ -44,9 +46,9 @@ def what_was_found(results: SweepTables) -> list[tuple[Any, ...]]:
     return list(zip(*columns, table["accuracy"].fillna(-1), strict=True))
 
 
-@pytest.mark.parametrize("of", KINDS)
+@pytest.mark.parametrize("of", ["data", pytest.param("length", marks=pytest.mark.slow)])
 def test_the_top_is_the_trial_without_a_ladder(of, whole, tiny_model, reviews, tmp_path):
-    climbed = whole[of].trials
+    climbed = whole(of).trials
     budget = {"trials": 3}  # the first three are the families' defaults, with the same seeds
     alone = run_sweep(
         scheduler(tiny_model, reviews, of, ladder=False, budget=budget), tmp_path / "out"
@@ -72,12 +74,12 @@ def test_a_killed_process_loses_nothing(whole, tiny_model, reviews, tmp_path):
     assert set(trials["status"]) == {"complete", "paused"}
 
 
-@pytest.mark.parametrize("of", KINDS)
+@pytest.mark.parametrize("of", ["data", pytest.param("length", marks=pytest.mark.slow)])
 def test_it_climbs_packed(of, whole, tiny_model, reviews, tmp_path):
     results = run_sweep(scheduler(tiny_model, reviews, of, executor="packed"), tmp_path / "out")
     assert results.ladder is not None
     assert results.ladder.settled
-    both = (results, whole[of])
+    both = (results, whole(of))
     losses = [found.curves.groupby("trial")["metric.eval_loss"].last() for found in both]
     shares = [found.trials.set_index("trial")["share"] for found in both]
     # The first three are the families' defaults.
@@ -105,7 +107,7 @@ def test_a_trial_that_fails_on_the_way_up_has_spent_what_it_was_asked_for(
     assert failed["share"].unique().tolist() == [1.5]
 
 
-@pytest.mark.parametrize("of", KINDS)
+@pytest.mark.parametrize("of", ["data", pytest.param("length", marks=pytest.mark.slow)])
 def test_the_quickstart_climbs(of, tmp_path):
     sweep = load_sweep("quickstart")
     changes = {
@@ -123,7 +125,7 @@ def test_the_quickstart_climbs(of, tmp_path):
     assert "complete" in set(results.trials["status"])
 
 
-@pytest.mark.parametrize("of", KINDS)
+@pytest.mark.parametrize("of", ["data", pytest.param("length", marks=pytest.mark.slow)])
 def test_a_language_model_climbs_and_is_judged_on_whole_texts(of, tiny_model, write_jsonl, tmp_path):
     rows = [{"t": " ".join(["the film was good and the end was sad"] * (1 + i % 3))} for i in range(60)]
     sweep = small_sweep(

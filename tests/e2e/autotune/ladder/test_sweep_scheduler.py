@@ -83,6 +83,7 @@ def test_an_interrupt_on_the_way_up_loses_that_stretch_alone(sweep, whole, tmp_p
     assert what_was_found(run_sweep(sweep, tmp_path / "out")) == what_was_found(whole)
 
 
+@pytest.mark.slow
 def test_a_killed_process_loses_nothing(sweep, tmp_path):
     folder = tmp_path / "out"
     before = run_and_kill(sweep, folder, lambda trials: trials["status"] == "complete")

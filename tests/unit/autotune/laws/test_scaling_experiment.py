@@ -80,20 +80,29 @@ def test_text_that_is_too_short_and_budgets_that_are_too_small(text: Tokens) -> 
             next(run_size(SMALL, budgets, text))
 
 
-def test_points_are_kept_and_gone_on_with(text: Tokens, both: list[ScaleRun], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("sizes", "workers"), [((SMALL,), 1), pytest.param((SMALL, LARGER), 2, marks=pytest.mark.slow)]
+)
+def test_points_are_kept_and_gone_on_with(
+    sizes: tuple[Size, ...], workers: int, text: Tokens, both: list[ScaleRun], tmp_path: Path
+) -> None:
     """As if the first run had been stopped after one point."""
     out = tmp_path / "points.csv"
     pd.DataFrame([asdict(both[0])]).to_csv(out, index=False)
     seen: list[int] = []
-    wanted = plan((SMALL, LARGER), BUDGETS)
-    assert wanted == {SMALL: BUDGETS, LARGER: BUDGETS[1:]}
-    frame = run_scale_sweep(out, wanted, tokens=text, on_point=lambda run: seen.append(run.tokens))
+    wanted = {size: BUDGETS if size == SMALL else BUDGETS[1:] for size in sizes}
+    given = {"workers": workers, "tokens": text}
+    frame = run_scale_sweep(out, wanted, on_point=lambda run: seen.append(run.tokens), **given)
     assert seen[0] == BUDGETS[0]
-    assert sorted(seen) == [BUDGETS[0], BUDGETS[1], BUDGETS[1]]
-    assert frame["tokens"].tolist() == [BUDGETS[0], BUDGETS[1], BUDGETS[1]]
+    expected = [BUDGETS[0]] + [BUDGETS[1]] * len(sizes)
+    assert sorted(seen) == frame["tokens"].tolist() == expected
     assert frame["loss"][:2].tolist() == [run.loss for run in both]
     pd.testing.assert_frame_equal(run_scale_sweep(out, wanted), frame)  # nothing is left to train or read
-    assert len(pd.read_csv(out)) == 3
+    assert len(pd.read_csv(out)) == len(expected)
+
+
+def test_a_plan_gives_larger_models_the_larger_budgets() -> None:
+    assert plan((SMALL, LARGER), BUDGETS) == {SMALL: BUDGETS, LARGER: BUDGETS[1:]}
 
 
 def test_what_a_worker_cannot_do_and_files_of_other_things(text: Tokens, tmp_path: Path) -> None:
