@@ -39,7 +39,7 @@ _PACKAGES = ("torch", "bitsandbytes", "transformers", "peft", "numpy")
 
 def instructions() -> tuple[str, ...]:
     """Return which of `INSTRUCTIONS` the CPU has; none where PyTorch is too old to know."""
-    has = getattr(torch.cpu, "get_capabilities", dict)()
+    has: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return tuple(name for name in INSTRUCTIONS if has.get(name))
 
 
