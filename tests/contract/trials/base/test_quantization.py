@@ -286,7 +286,7 @@ def test_what_reads_the_weights_is_left_out_with_its_reason(tiny_model: Callable
             {"weights": "int8"},
             False,
             "model.weights",
-            r"int8 needs the package bitsandbytes.*autotune\[quantized",
+            r"int8 needs the package bitsandbytes.*\[quantized",
         ),
         ({"weights": "nf4", "device": "mps"}, True, "model.weights", "'mps' cannot multiply nf4"),
         ({"weights": "bf16", "precision": "fp32"}, True, "model.precision", "Write bf16, or leave it out"),
