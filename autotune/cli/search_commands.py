@@ -100,7 +100,14 @@ def run(
         )
 
 
-def status(folder: Folder, as_json: Json = False) -> None:
+def status(
+    folder: Folder,
+    as_json: Json = False,
+    traceback: Annotated[
+        int | None,
+        typer.Option(metavar="TRIAL", help="Print only the traceback of a failed trial.", show_default=False),
+    ] = None,
+) -> None:
     """Show the trials, the budget and the Pareto front of a sweep, and the next command to run.
 
     The sweep may be running in another process.
@@ -110,11 +117,13 @@ def status(folder: Folder, as_json: Json = False) -> None:
     """
     import json
 
-    from autotune.cli.status import overview, overview_json
+    from autotune.cli.status import failure_traceback, overview, overview_json
     from autotune.results.sweep_tables import read_tables
 
     results = read_tables(folder)
-    if as_json:
+    if traceback is not None:
+        typer.echo(failure_traceback(results, traceback))
+    elif as_json:
         typer.echo(json.dumps(overview_json(results), indent=2))
     else:
         terminal.console().print(overview(results))

@@ -18,6 +18,7 @@ from autotune.results.ladder_view import LadderView
 from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import configuration, confirmed, is_cost
 from autotune.trial_attributes import SPENT
+from search_spaces.errors import InvalidInputError, Problem
 
 _STATUSES = ("complete", "paused", "stopped", "failed", "pruned", "lost", "running")
 _MEASURES = ("trials", "hours", "flops")
@@ -103,6 +104,8 @@ def overview(results: SweepTables, *, next_steps: bool = True) -> RenderableType
     facts.add_row("sweep", f"{results.sweep.name} ({results.sweep.model.name})")
     facts.add_row("folder", str(results.folder))
     facts.add_row("trials", states or "none yet")
+    if "failed" in counts:
+        facts.add_row("failures", Text(_failures_text(results)))
     facts.add_row("budget", _budget_text(results))
     if results.ladder is not None:
         facts.add_row("ladder", _ladder_text(results.ladder))
@@ -116,6 +119,33 @@ def overview(results: SweepTables, *, next_steps: bool = True) -> RenderableType
     if next_steps:
         parts.append(Text("\n".join(_next_steps(results))))
     return Group(*parts)
+
+
+def failure_traceback(results: SweepTables, number: int) -> str:
+    """Return the traceback of a failed trial.
+
+    Raises:
+        InvalidInputError: There is no such trial, or no traceback is stored with it.
+    """
+    tracebacks = results.trials.set_index("trial")["traceback"].dropna()
+    if number not in tracebacks.index:
+        stored = ", ".join(map(str, tracebacks.index)) or "no trial"
+        raise InvalidInputError(
+            Problem("--traceback", f"trial {number} has no traceback", f"These trials have one: {stored}.")
+        )
+    return str(tracebacks[number])
+
+
+def _failures_text(results: SweepTables) -> str:
+    """Return the last error of each kind, and the command that shows its traceback."""
+    failed = results.trials[results.trials["status"] == "failed"]
+    lines = []
+    for _, row in failed.groupby(failed["failure"].fillna(""), sort=False).tail(1).iterrows():
+        lines.append(f"trial {row['trial']}: {row['error']}")
+        if isinstance(row["traceback"], str):
+            folder = shlex.quote(str(results.folder))
+            lines.append(f"    autotune status {folder} --traceback {row['trial']}")
+    return "\n".join(lines)
 
 
 def _ladder_text(ladder: LadderView) -> str:

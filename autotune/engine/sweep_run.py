@@ -5,6 +5,7 @@ A run holds no state that the ledger does not: the process can be killed at any 
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -96,12 +97,22 @@ def _train(prepared: PreparedSweep, folder: Path, executor: Executor, listener: 
     for ledger in ledgers:
         ledger.recover()
     search = sweep_search(prepared, folder, search_ledger, executor, listener)
-    with _tidy_interrupt(folder, ledgers, executor):
+    with _tidy_interrupt(folder, ledgers, executor), _traceback_hint(folder):
         search.run()
         if prepared.sweep.confirm.seeds:
             runs = missing_runs(read_tables(folder))
             confirmation_search(prepared, runs, ledgers, executor, search.progress, listener).run()
     return search.progress
+
+
+@contextmanager
+def _traceback_hint(folder: Path) -> Iterator[None]:
+    """Add to the error of a failed search how to see the tracebacks of its trials."""
+    try:
+        yield
+    except SearchFailedError as error:
+        hint = f"For their tracebacks, run: autotune status {shlex.quote(str(folder))}"
+        raise SearchFailedError(f"{error}\n{hint}") from error.__cause__
 
 
 @contextmanager

@@ -24,7 +24,8 @@ from trials.records import TrialStatus
 from trials.tasks.metrics import metric_direction
 
 TRIAL_COLUMNS = (
-    "trial", "status", "started", "finished", "elapsed", "seconds", "seed", "error", "share", "config",
+    "trial", "status", "started", "finished", "elapsed", "seconds", "seed", "error", "failure", "traceback",
+    "share", "config",
 )  # fmt: skip
 """What `SweepTables.trials` has of every trial, beside the objectives."""
 
@@ -42,7 +43,8 @@ class SweepTables:
         trials: one row a trial, in order: `trial` (number), `status` (complete, paused, stopped, pruned,
             failed, lost, running), `started` and `finished` (timestamps), `elapsed` (wall seconds of
             search when it ended), `seconds` (from its start to its end, beside others), `seed`, `error`,
-            `share` (of its training that is behind; known costs are those of the whole), `feasible`,
+            `failure` (kind of the error), `traceback`, `share` (training FLOPs of its runs so far, divided by
+            those of its full training; known costs are those of the whole), `feasible`,
             `on_front`, on a ladder `rung` (what the highest was that it was trained on: measured costs
             are of there), one column an objective under its name (NaN unless complete), `param.NAME` for
             every parameter (missing where inactive), `metric.NAME` for every validation score,
@@ -198,6 +200,8 @@ def _trial_row(trial: FrozenTrial, objectives: Sequence[Objective]) -> dict[str,
         "seconds": np.nan if result is None else result.seconds,
         "seed": attributes.seed,
         "error": None if result is None else result.error,
+        "failure": None if result is None or result.failure is None else str(result.failure),
+        "traceback": None if result is None else result.traceback,
         "share": np.nan if result is None else result.flops_share,
         "config": dict(trial.params),
         **{objective.name: value for objective, value in zip(objectives, values, strict=True)},

@@ -171,6 +171,10 @@ def _trial(number: int, status: str, names: Sequence[str], rng: np.random.Genera
         "seconds": seconds,
         "seed": number,
         "error": error,
+        "failure": None if error is None else "diverged",
+        "traceback": None
+        if error is None
+        else f"Traceback (most recent call last):\nDivergedError: {error}\n",
         "share": 1.0,
         "config": config,
         **{name: known.get(name, np.nan) for name in names},

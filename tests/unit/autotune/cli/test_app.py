@@ -235,6 +235,19 @@ def test_status(results: SweepTables) -> None:
         assert f" {trial} " in result.stdout
 
 
+def test_status_shows_the_failures_and_their_tracebacks(results: SweepTables) -> None:
+    failed = results.trials.loc[results.trials["status"] == "failed", "trial"].tolist()
+    text = " ".join(invoke("status", str(results.folder)).stdout.split())
+    assert f"trial {failed[-1]}: the loss is not finite" in text
+    assert f"--traceback {failed[-1]}" in text
+    shown = invoke("status", str(results.folder), "--traceback", str(failed[0]))
+    assert shown.stdout.startswith("Traceback (most recent call last):\nDivergedError: the loss")
+    complete = int(results.front["trial"].iloc[0])
+    refused = invoke("status", str(results.folder), "--traceback", str(complete))
+    assert refused.exit_code == 2
+    assert f"trial {complete} has no traceback" in " ".join(refused.stderr.split())
+
+
 def test_status_as_json(results: SweepTables) -> None:
     found = json.loads(invoke("status", str(results.folder), "--json").stdout)
     assert found == overview_json(results)
