@@ -22,7 +22,8 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from autotune.ledger.optuna_storage import TrialWriter, open_storage
-from autotune.sweep.schema import Sweep, dump_sweep, load_sweep, same_search
+from autotune.sweep.comparison import search_differences
+from autotune.sweep.schema import Sweep, dump_sweep, load_sweep
 from autotune.trial_attributes import Attributes, RungResult, TrialAttributes, stored
 from search_spaces.errors import AutotuneError, InvalidInputError, Problem, first_line
 from trials.records import TrialResult, TrialStatus
@@ -267,7 +268,7 @@ def read_sweep(folder: Path) -> Sweep:
 def _check_same_sweep(folder: Path, sweep: Sweep) -> None:
     if not (folder / SWEEP_FILE).is_file():
         return
-    differs = same_search(read_sweep(folder), sweep)
+    differs = search_differences(read_sweep(folder), sweep)
     if differs:
         raise InvalidInputError(
             Problem(

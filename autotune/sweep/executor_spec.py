@@ -1,4 +1,4 @@
-"""The executor of a sweep file: where trials run, and how many at a time."""
+"""The executor of a sweep file: where trials run, and how many run at the same time."""
 
 from __future__ import annotations
 
@@ -43,16 +43,20 @@ class ExecutorSpec(BaseModel):
     def _consistent(self) -> ExecutorSpec:
         if self.name == "local" and self.workers != 1:
             fix = f"Write executor: {{name: processes, workers: {self.workers}}}."
-            raise InvalidInputError(Problem("executor.workers", "local runs one trial at a time", fix))
+            raise InvalidInputError(
+                Problem("executor.workers", f"local runs one trial at a time, not {self.workers}", fix)
+            )
         if self.name != "ray" and self.address is not None:
             fix = "Write name: ray, or remove address."
-            raise InvalidInputError(Problem("executor.address", f"{self.name} has no address", fix))
+            raise InvalidInputError(
+                Problem("executor.address", f"executor {self.name} takes no address", fix)
+            )
         if self.processes is not None and self.name != "packed":
             fix = "Write name: packed, or remove processes."
-            what = f"{self.name} has no packs to divide among processes"
+            what = f"executor {self.name} takes no processes"
             raise InvalidInputError(Problem("executor.processes", what, fix))
         if self.processes is not None and self.workers is not None and self.processes > self.workers:
-            what = f"{self.processes} processes would have {self.workers} trials between them"
-            fix = "Give workers, the trials at the same time, at least as many."
+            what = f"{self.processes} processes are more than the {self.workers} trials that run at the same time"
+            fix = f"Write workers: {self.processes} or more, or fewer processes."
             raise InvalidInputError(Problem("executor.processes", what, fix))
         return self

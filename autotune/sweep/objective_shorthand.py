@@ -1,4 +1,4 @@
-"""Objectives as a sweep file writes them: `accuracy`, or `{name: trainable_params, max: 0.5%}`."""
+"""The short form of objectives in a sweep file: `accuracy`, or `{name: trainable_params, max: 0.5%}`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from trials.tasks.metrics import METRICS, metrics_for
 
 
 def expand_objectives(value: object, task_type: str | None) -> tuple[object, list[Problem]]:
-    """The full form of a list of objectives, and what is wrong with it beyond the types of its fields.
+    """Expand a list of objectives to its full form.
 
     Args:
-        value: whatever stands under `objectives`.
-        task_type: decides which metrics there are; None allows those of every task.
+        value: the value of `objectives` in the file.
+        task_type: decides which metrics are valid; None allows those of every task.
+
+    Returns:
+        The full form, and all problems except wrong types of fields, which the model reports.
     """
     if not isinstance(value, list | tuple):
         return value, []
@@ -27,13 +30,14 @@ def expand_objectives(value: object, task_type: str | None) -> tuple[object, lis
     ]
     for index, name in enumerate(names):
         if name in names[:index]:
-            problems.append(Problem(f"objectives[{index}]", f"{name!r} is there twice", "Remove one."))
+            problems.append(Problem(f"objectives[{index}]", f"{name!r} appears twice", "Remove one."))
     if not 2 <= len(value) <= 4:
         fix = "Name two to four, such as accuracy and trainable_params."
-        problems.append(Problem("objectives", f"there are {len(value)}", fix))
+        problems.append(Problem("objectives", f"a sweep cannot have {len(value)} of them", fix))
     elif len(names) == len(value) and all(name in KNOWN_COSTS for name in names):
-        fix = "Add what training is for, such as accuracy or eval_loss."
-        problems.append(Problem("objectives", f"{' and '.join(names)} are known without training", fix))
+        fix = "Add a score, such as accuracy or eval_loss."
+        what = f"{' and '.join(names)} are costs, and a sweep needs a score that training improves"
+        problems.append(Problem("objectives", what, fix))
     return expanded, problems
 
 
@@ -47,16 +51,16 @@ def _expand(item: object, where: str, task_type: str | None, problems: list[Prob
     fields: dict[str, Any] = dict(item)
     name = fields.get("name")
     if not isinstance(name, str):
-        return {"direction": "minimize", **fields}  # the model says what is wrong with the name
+        return {"direction": "minimize", **fields}  # the model reports the wrong name
     problem = _name_problem(name, where, task_type)
     if problem is not None:
         problems.append(problem)
         return {**objective_defaults(name), **fields}
     defaults = objective_defaults(name)
     if fields.get("direction") in ("maximize", "minimize") and fields["direction"] != defaults["direction"]:
-        better = "higher" if defaults["direction"] == "maximize" else "lower"
-        fix = f"Remove direction: {name} is better the {better} it is."
-        problems.append(Problem(f"{where}.direction", f"{name} is not to {fields['direction']}", fix))
+        what = f"{fields['direction']!r} is the wrong direction for {name}"
+        fix = f"Write {defaults['direction']}, or remove direction."
+        problems.append(Problem(f"{where}.direction", what, fix))
     for side in ("max", "min"):
         if isinstance(fields.get(side), str):
             fields[side] = _percentage(fields[side], name, f"{where}.{side}", problems)
@@ -70,12 +74,14 @@ def _name_problem(name: str, where: str, task_type: str | None) -> Problem | Non
     if name in known:
         return None
     if name in OBJECTIVE_NAMES:
-        return Problem(where, f"{name!r} does not score {task_type}", f"Use one of: {', '.join(metrics)}.")
+        return Problem(
+            where, f"{name!r} is not a metric of {task_type}", f"Use one of: {', '.join(metrics)}."
+        )
     return Problem(where, f"unknown objective {name!r}", did_you_mean(name, known))
 
 
 def _percentage(text: str, name: str, where: str, problems: list[Problem]) -> float | str | None:
-    """The value that a percentage stands for, where that is known before the model is."""
+    """Return the value of a percentage; one of the base model's parameters remains a percentage until it is read."""
     share = parse_percentage(text)
     if share is None or share < 0:
         shares = " or a percentage such as 0.5%" if name == "trainable_params" or _is_share(name) else ""
@@ -85,8 +91,8 @@ def _percentage(text: str, name: str, where: str, problems: list[Problem]) -> fl
         return format_percentage(share, digits=12)
     if _is_share(name):
         return share
-    fix = "Give a number. Percentages go with trainable_params (of the base's) and with scores up to 1."
-    problems.append(Problem(where, f"{text} of {name} means nothing", fix))
+    fix = "Write a number. Percentages are for trainable_params (of the base model's) and for scores up to 1."
+    problems.append(Problem(where, f"{text!r} is a percentage, which {name} does not accept", fix))
     return None
 
 
@@ -97,7 +103,7 @@ def _is_share(name: str) -> bool:
 def _check_limits(name: str, fields: Mapping[str, Any], where: str, problems: list[Problem]) -> None:
     low, high = (_number(fields.get(side)) for side in ("min", "max"))
     if low is not None and high is not None and low > high:
-        problems.append(Problem(f"{where}.min", f"{low:g} is above max {high:g}", "Swap them."))
+        problems.append(Problem(f"{where}.min", f"{low:g} is above max, {high:g}", "Swap them."))
     metric = METRICS.get(name)
     if metric is None or metric.best is None:
         best, direction = 0.0, "minimize"  # losses and costs
@@ -105,20 +111,20 @@ def _check_limits(name: str, fields: Mapping[str, Any], where: str, problems: li
         best, direction = metric.best, metric.direction
     if direction == "maximize" and low is not None and low > best:
         fix = f"Write {low / 100:g} or {low:g}%." if 1 < low <= 100 else f"It must be at most {best:g}."
-        problems.append(Problem(f"{where}.min", f"{name} cannot reach {low:g}", fix))
+        problems.append(Problem(f"{where}.min", f"{low:g} is above {best:g}, the best possible {name}", fix))
     if direction == "minimize" and high is not None and high < best:
-        problems.append(Problem(f"{where}.max", f"{name} cannot be {high:g} or less", "Raise it."))
+        what = f"{high:g} is below {best:g}, the best possible {name}"
+        problems.append(Problem(f"{where}.max", what, f"It must be at least {best:g}."))
     floor = _number(fields.get("floor"))
     if floor is not None and floor <= 0:
-        problems.append(Problem(f"{where}.floor", f"{floor:g} has no logarithm", "Give a number above 0."))
+        problems.append(Problem(f"{where}.floor", f"{floor:g} is not above 0", "Write a number above 0."))
     reference, ideal = (_number(fields.get(field)) for field in ("reference", "ideal"))
     if reference is not None and ideal is not None:
         worse = reference < ideal if direction == "maximize" else reference > ideal
         if not worse:
-            fix = "The reference is the worst value that counts, the ideal the best."
-            problems.append(
-                Problem(f"{where}.reference", f"{reference:g} is no worse than ideal {ideal:g}", fix)
-            )
+            fix = "The reference is the worst value of interest, and the ideal the best."
+            what = f"{reference:g} is not worse than the ideal, {ideal:g}"
+            problems.append(Problem(f"{where}.reference", what, fix))
 
 
 def _number(value: object) -> float | None:

@@ -1,4 +1,4 @@
-"""The paths in a sweep file: relative to the file's folder, and checked before anything begins."""
+"""Paths in a sweep file: resolved relative to the folder of the file, and checked when it is loaded."""
 
 from __future__ import annotations
 
@@ -14,9 +14,16 @@ _SPLITS = ("train", "validation", "test")
 
 
 def resolve_paths(data: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], list[Problem]]:
-    """A copy of a sweep file's mapping with absolute paths, and a problem for each that leads nowhere.
+    """Make the paths of a sweep file absolute.
 
-    A model or data set that is not found as a path and does not look like one is left as a hub id.
+    A model or data set that does not exist as a path and does not look like one is kept as a Hugging Face id.
+
+    Args:
+        data: the content of the file.
+        folder: the folder of the file.
+
+    Returns:
+        A copy of the content with absolute paths, and one problem per path that does not exist.
     """
     resolved, problems = dict(data), list[Problem]()
     model = data.get("model")
@@ -48,17 +55,25 @@ def _inclusions(given: object, folder: Path) -> object:
 
 
 def looks_like_path(name: str) -> bool:
-    """Whether a name is meant as a path, and not as a hub id such as `owner/model`."""
+    """Return whether a name is a path and not a Hugging Face id such as `owner/model`."""
     return name.startswith((".", "/", "~")) or "\\" in name or name.count("/") > 1
 
 
 def model_name(name: str, where: str, folder: Path) -> tuple[str, list[Problem]]:
-    """A model that a command was given: its folder, relative to `folder`, as an absolute path, or a hub id as it is;
-    and what is wrong."""
+    """Resolve the name of a model on the command line.
+
+    Args:
+        name: a folder or a Hugging Face model id.
+        where: the option, for problems.
+        folder: relative paths are relative to this folder.
+
+    Returns:
+        The absolute path of a folder or the unchanged id, and the problems.
+    """
     problems: list[Problem] = []
     found = _model(name, where, folder, problems)
     if not Path(found).exists():
-        fix = "Give a folder that holds the model, or a hub id."
+        fix = "Give the folder of a model, or a Hugging Face model id."
         problems = [Problem(problem.where, problem.what, fix) for problem in problems]
     return found, problems
 
@@ -70,10 +85,10 @@ def _model(name: str, where: str, folder: Path, problems: list[Problem]) -> str:
     if path.is_dir():
         if not (path / "config.json").is_file():
             fix = "Give the folder that holds the model's config.json and its safetensors."
-            problems.append(Problem(where, f"{str(path)!r} is no model: it has no config.json", fix))
+            problems.append(Problem(where, f"{str(path)!r} has no config.json", fix))
         return str(path)
     if path.is_file():
-        problems.append(Problem(where, f"{name!r} is a file", "Give the model's folder."))
+        problems.append(Problem(where, f"{name!r} is a file", "Give the folder of the model."))
     elif looks_like_path(name):
         problems.append(Problem(where, f"there is no folder {str(path)!r}", _relative_to(folder, name)))
     return name
@@ -97,11 +112,11 @@ def _task(task: Mapping[str, Any], folder: Path, problems: list[Problem]) -> dic
             resolved["dataset"] = str(path)
         elif looks_like_path(dataset):
             problems.append(
-                Problem("task.dataset", f"there is nothing at {str(path)!r}", _relative_to(folder, dataset))
+                Problem("task.dataset", f"there is no {str(path)!r}", _relative_to(folder, dataset))
             )
         return resolved
     if "train" not in task:
-        fix = "Give the path of a data file as train, or dataset: a hub id."
+        fix = "Write train: with the path of a data file, or dataset: with a Hugging Face data set id."
         problems.append(Problem("task.train", "missing", fix))
     for split in _SPLITS:
         if isinstance(task.get(split), str):
@@ -116,7 +131,7 @@ def _data_file(name: str, where: str, folder: Path, problems: list[Problem]) -> 
         problems.append(Problem(where, what, _relative_to(folder, name)))
     elif path.suffix.lower() not in DATA_ENDINGS:
         fix = f"Use one of {', '.join(DATA_ENDINGS)}."
-        problems.append(Problem(where, f"{path.name!r} ends in {path.suffix!r}", fix))
+        problems.append(Problem(where, f"{path.name!r} has the unknown ending {path.suffix!r}", fix))
     return str(path)
 
 
@@ -126,5 +141,5 @@ def _relative_to(folder: Path, name: str) -> str:
         return "Check the path."
     here = path.resolve()
     if here.exists():
-        return f"Paths are relative to the sweep file's folder; there is a {str(here)!r}."
-    return f"Paths are relative to the sweep file's folder, {str(folder.resolve())!r}."
+        return f"Paths are relative to the folder of the sweep file. Did you mean {str(here)!r}?"
+    return f"Check the path. It is relative to the folder of the sweep file, {str(folder.resolve())!r}."

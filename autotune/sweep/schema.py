@@ -1,6 +1,6 @@
-"""The sweep file: what to search, for which model and data, and for how long; validated on load.
+"""The sweep file: model, task, search space, objectives and budget of a search, validated on load.
 
-Every problem of a file is reported at once, each with its path in the file, the value and the fix.
+All problems of a file are reported at once, each with its path in the file, the value and the fix.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pydantic import (
 from pydantic_core.core_schema import ValidationInfo
 
 from autotune.ladder.spec import LadderSpec, read_ladder
-from autotune.objectives import BOUNDS, MEASURED_COSTS, Objective
+from autotune.objectives import MEASURED_COSTS, Objective
 from autotune.sweep.executor_spec import ExecutorSpec
 from autotune.sweep.objective_shorthand import expand_objectives
 from autotune.sweep.validation_errors import problems_of
@@ -39,8 +39,6 @@ BUILTIN = Path(__file__).parent.parent / "builtin"
 
 _FROZEN = ConfigDict(extra="forbid", frozen=True)
 _Count = Annotated[int, Field(ge=1, strict=True)]
-_FREE = ("budget", "confirm", "executor")
-"""Fields in which a resumed sweep may differ from the one that was started."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -67,10 +65,14 @@ class Budget(BaseModel):
         minutes = data["minutes"]
         rest = {key: value for key, value in data.items() if key != "minutes"}
         if "hours" in data:
-            raise InvalidInputError(Problem("budget.minutes", "hours is there as well", "Keep one of them."))
+            raise InvalidInputError(
+                Problem("budget.minutes", "hours is given as well", "Remove one of them.")
+            )
         if not isinstance(minutes, int | float) or isinstance(minutes, bool) or not minutes > 0:
             raise InvalidInputError(
-                Problem("budget.minutes", f"{minutes!r} is not a number above 0", "Write one such as 30.")
+                Problem(
+                    "budget.minutes", f"{minutes!r} is not a number above 0", "Write a number, such as 30."
+                )
             )
         return {**rest, "hours": minutes / 60}
 
@@ -78,13 +80,13 @@ class Budget(BaseModel):
     def _limited(self) -> Budget:
         if self.trials is None and self.hours is None and self.flops is None:
             raise InvalidInputError(
-                Problem("budget", "sets no limit", "Give at least one of trials, hours (or minutes), flops.")
+                Problem("budget", "sets no limit", "Write at least one of trials, hours (or minutes), flops.")
             )
         return self
 
     @property
     def seconds(self) -> float | None:
-        """The wall-time limit."""
+        """The limit on wall time in seconds, or None."""
         return None if self.hours is None else self.hours * 3600
 
 
@@ -103,7 +105,7 @@ class Confirm(BaseModel):
 
 
 def _named(value: object) -> object:
-    """The short form: a name alone."""
+    """Expand the short form, a name without other fields."""
     return {"name": value} if isinstance(value, str) else value
 
 
@@ -118,7 +120,9 @@ def _check_fidelity(value: object) -> object:
         elif given is None and key != "evaluations":
             continue
         elif not isinstance(given, int) or isinstance(given, bool):
-            problems.append(Problem(where, f"{given!r} is not a whole number", "Write one such as 2000."))
+            problems.append(
+                Problem(where, f"{given!r} is not a whole number", "Write a whole number, such as 2000.")
+            )
         elif given < 1:
             problems.append(Problem(where, f"{given} is out of range", "It must be at least 1."))
     if problems:
@@ -163,8 +167,8 @@ class Sweep(BaseModel):
     @classmethod
     def _usable_name(cls, name: str) -> str:
         if not _NAME.fullmatch(name):
-            fix = "Use letters, digits, '-', '_' and '.', beginning with a letter or digit."
-            raise InvalidInputError(Problem("name", f"{name!r} cannot be a folder's name", fix))
+            fix = "Use letters, digits, '-', '_' and '.', starting with a letter or digit."
+            raise InvalidInputError(Problem("name", f"{name!r} is not a valid name of a folder", fix))
         return name
 
     @model_validator(mode="after")
@@ -175,12 +179,12 @@ class Sweep(BaseModel):
 
     @model_validator(mode="after")
     def _measurable(self) -> Sweep:
-        """A pack shares its time and memory among its trials, so none has a time or a peak of its own."""
+        """Refuse measured costs with packed execution, where trials share time and memory."""
         problems = [
             Problem(
                 f"objectives[{i}]",
-                f"{objective.name!r} cannot be told for one trial of a pack",
-                "Write executor: local (or processes), or the objective train_flops or trainable_params.",
+                f"{objective.name!r} cannot be measured per trial with packed execution",
+                "Write executor: local (or processes), or use the objective train_flops or trainable_params.",
             )
             for i, objective in enumerate(self.objectives)
             if self.executor.name == "packed" and objective.name in MEASURED_COSTS
@@ -200,8 +204,8 @@ class Sweep(BaseModel):
     @classmethod
     def _spell_space_out(cls, value: object) -> object:
         if not isinstance(value, str | Path | Mapping):
-            fix = "Write a preset's name, a file's path, or families and parameters."
-            raise InvalidInputError(Problem("space", f"{value!r} is not a space", fix))
+            fix = "Write the name of a preset, the path of a file, or a mapping of families and parameters."
+            raise InvalidInputError(Problem("space", f"{value!r} is not a search space", fix))
         try:
             return load_space(value).spec
         except InvalidInputError as error:
@@ -235,43 +239,57 @@ _FIELDS: dict[str, list[str]] = {
     "confirm": list(Confirm.model_fields),
 }
 _EXAMPLES = {
-    "model": "Write model: roberta-base (a hub id, or a folder with a config.json and safetensors).",
+    "model": "Write model: roberta-base (a Hugging Face model id, or a folder).",
     "task": "Write task: {train: train.tsv, text: sentence, label: label}.",
     "budget": "Write budget: {trials: 30}.",
-    "model.name": "Write name: roberta-base (a hub id, or a folder).",
+    "model.name": "Write name: roberta-base (a Hugging Face model id, or a folder).",
     "name": "Write name: reviews.",
 }
 
 
 def builtin_names() -> list[str]:
-    """The sweeps that come with the package."""
+    """Return the names of the sweeps that come with the package."""
     return sorted(path.stem for path in BUILTIN.glob("*.yaml"))
 
 
 def load_sweep(source: str | Path, *, check_files: bool = True) -> Sweep:
-    """Read a sweep file, or the built-in sweep of that name.
+    """Read a sweep file or a built-in sweep.
 
-    Relative paths in it are relative to the file's own folder. Unless `check_files` is off, the files that
-    it names must exist.
+    Args:
+        source: the path of a YAML file, or the name of a built-in sweep. Paths in a file are relative to its folder.
+        check_files: whether the files that the sweep names must exist.
 
     Raises:
-        InvalidInputError: everything that is wrong with the file, at once.
+        InvalidInputError: the file has problems; the error lists all of them.
+
+    Example:
+        >>> load_sweep("quickstart").budget.trials
+        26
     """
     path = _find(source)
     data = load_yaml(path)
     if not isinstance(data, Mapping):
-        raise InvalidInputError(Problem(str(source), "holds no mapping", f"Begin with: {_EXAMPLES['model']}"))
+        raise InvalidInputError(
+            Problem(str(source), "is not a mapping of keys to values", f"Start with: {_EXAMPLES['model']}")
+        )
     named = {"name": _folder_name(path.stem), **data}
     return parse_sweep(named, path.parent, check_files=check_files)
 
 
 def parse_sweep(data: Mapping[str, Any], folder: Path = Path(), *, check_files: bool = True) -> Sweep:
-    """A sweep from the mapping that a sweep file holds; relative paths are relative to `folder`.
+    """Build a sweep from the content of a sweep file.
+
+    Args:
+        data: the content of the file, with a `name`.
+        folder: relative paths are relative to this folder.
+        check_files: whether the files that the sweep names must exist.
 
     Raises:
-        InvalidInputError: everything that is wrong with it, at once.
+        InvalidInputError: the content has problems; the error lists all of them.
     """
-    from autotune.sweep.paths import resolve_paths  # only here, to keep the models free of the file system
+    from autotune.sweep.paths import (
+        resolve_paths,
+    )  # imported here so that the models do not need the file system
 
     resolved, problems = resolve_paths(data, folder)
     if not check_files:
@@ -286,23 +304,19 @@ def parse_sweep(data: Mapping[str, Any], folder: Path = Path(), *, check_files: 
 
 
 def dump_sweep(sweep: Sweep, path: str | Path, header: str = "") -> None:
-    """Write the sweep with every default spelled out; `load_sweep` reads an equal one back."""
+    """Write a sweep file with every default, from which `load_sweep` reads an equal sweep.
+
+    Args:
+        sweep: the sweep.
+        path: the file to write.
+        header: a comment at the top of the file.
+    """
     write_yaml(as_mapping(sweep), path, header)
 
 
 def as_mapping(sweep: Sweep) -> dict[str, Any]:
-    """The sweep as plain lists and mappings, without what is unset."""
+    """Return a sweep as lists and mappings, without the fields that are None."""
     return sweep.model_dump(mode="json", exclude_none=True)
-
-
-def same_search(a: Sweep, b: Sweep) -> list[str]:
-    """Return the paths of the fields in which two sweeps differ; empty if `a` can be resumed as `b`.
-
-    Budget, confirmation and executor may differ, and so may what either side leaves open until the sweep starts: an
-    objective's bounds, the costs of a ladder's bases, and a limit given in percent on one side and as the resulting
-    number on the other.
-    """
-    return _differences(_comparable(a, b), _comparable(b, a))
 
 
 def _find(source: str | Path) -> Path:
@@ -310,13 +324,13 @@ def _find(source: str | Path) -> Path:
     if path.is_file():
         return path
     if path.is_dir():
-        fix = f"Give the file. To go on with a sweep that has begun: autotune resume {source}"
+        fix = f"Give a sweep file. To continue a sweep that was started: autotune resume {source}"
         raise InvalidInputError(Problem(str(source), "is a folder, not a sweep file", fix))
     builtin = BUILTIN / f"{source}.yaml"
     if str(source) in builtin_names():
         return builtin
-    fix = did_you_mean(str(source), builtin_names()) + " Or give the path of a YAML file."
-    raise InvalidInputError(Problem(str(source), "no such file and no built-in sweep of that name", fix))
+    fix = did_you_mean(str(source), builtin_names()) + " Or give the path of a sweep file."
+    raise InvalidInputError(Problem(str(source), "there is no such file and no such built-in sweep", fix))
 
 
 def _folder_name(stem: str) -> str:
@@ -331,7 +345,7 @@ def _metric_of(task: object) -> str:
 
 
 def _task_type(task: object) -> str | None:
-    """The task's type as the file says it, or None where it says something else."""
+    """Return the task's type in the file, or None if it is not a valid type."""
     if not isinstance(task, Mapping):
         return None
     given = task.get("type", TaskSpec.model_fields["type"].default)
@@ -339,7 +353,7 @@ def _task_type(task: object) -> str | None:
 
 
 def _in_space(problem: Problem, space: str | Path | Mapping[str, Any]) -> Problem:
-    """The problem with its place in the sweep file, or in the space's own file."""
+    """Return a problem of a space with its path in the sweep file, or in the file of the space."""
     if isinstance(space, Mapping):
         where = f"space.{problem.where}"
     elif isinstance(space, str) and is_preset(space):
@@ -347,35 +361,3 @@ def _in_space(problem: Problem, space: str | Path | Mapping[str, Any]) -> Proble
     else:
         where = problem.where if problem.where.startswith(str(space)) else f"{space}: {problem.where}"
     return Problem(where, problem.what, problem.fix)
-
-
-def _differences(a: Any, b: Any, path: str = "") -> list[str]:
-    if isinstance(a, dict) and isinstance(b, dict):
-        keys = list(dict.fromkeys([*a, *b]))
-        return [d for k in keys for d in _differences(a.get(k), b.get(k), f"{path}.{k}".removeprefix("."))]
-    if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
-        return [d for i in range(len(a)) for d in _differences(a[i], b[i], f"{path}[{i}]")]
-    return [] if a == b else [path]
-
-
-def _comparable(sweep: Sweep, other: Sweep) -> dict[str, Any]:
-    """Return the sweep as a mapping without the fields in which it and `other` may differ."""
-    kept = {key: value for key, value in as_mapping(sweep).items() if key not in _FREE}
-    for entry, mine, theirs in zip(kept["objectives"], sweep.objectives, other.objectives, strict=False):
-        for field in ("derived", *_left_open(mine, theirs)):
-            entry.pop(field, None)
-    if sweep.ladder and other.ladder and None in (sweep.ladder.costs, other.ladder.costs):
-        kept["ladder"].pop("costs", None)
-    return kept
-
-
-def _left_open(mine: Objective, theirs: Objective) -> list[str]:
-    """Return the fields of two objectives that only one side has resolved."""
-    bounds = [field for field in BOUNDS if None in (getattr(mine, field), getattr(theirs, field))]
-    pairs = {field: (getattr(mine, field), getattr(theirs, field)) for field in ("max", "min")}
-    in_percent = [
-        field
-        for field, pair in pairs.items()
-        if None not in pair and isinstance(pair[0], str) != isinstance(pair[1], str)
-    ]
-    return bounds + in_percent

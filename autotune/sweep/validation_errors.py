@@ -1,4 +1,4 @@
-"""pydantic's errors in the words of a person who writes a sweep file: the path, the value and the fix."""
+"""Translation of pydantic's errors for the author of a sweep file: the path, the value and the fix."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from search_spaces.errors import InvalidInputError, Problem, did_you_mean
 Location = Sequence[int | str]
 
 _TYPES: dict[str, tuple[str, str]] = {
-    "int": ("a whole number", "Write one such as 30."),
-    "float": ("a number", "Write one such as 0.5."),
+    "int": ("a whole number", "Write a whole number, such as 30."),
+    "float": ("a number", "Write a number, such as 0.5."),
     "bool": ("true or false", "Write true or false."),
-    "string": ("a text", "Put it in quotes if it is meant as text."),
-    "tuple": ("a list", "Write [a, b], or one entry a line after a dash."),
+    "string": ("a text", "Put it in quotes."),
+    "tuple": ("a list", "Write [a, b], or one entry per line after a dash."),
     "model": ("a mapping", "Write {key: value}, or key: value lines below it."),
     "dict": ("a mapping", "Write {key: value}, or key: value lines below it."),
     "dataclass": ("a mapping", "Write {key: value}, or key: value lines below it."),
 }
-"""What is wanted, and how to write it, by the beginning of pydantic's error type."""
+"""The expected type and how to write it, by the beginning of pydantic's error type."""
 
 
 def problems_of(
@@ -32,14 +32,15 @@ def problems_of(
     examples: Mapping[str, str],
     inside: Location = (),
 ) -> list[Problem]:
-    """Every problem that pydantic found, in order, one a path.
+    """Return the problems that pydantic found, in order, one per path.
 
     Args:
-        data: what was validated; a location ends where the data end, so that pydantic's tags for the members
-            of a union do not show.
-        fields: the known keys of each part of the file, by the part's path without indices.
-        examples: what to write where a required key is missing, by path.
-        inside: where `data` stands in the file.
+        error: the error of the validation.
+        data: the validated data. A location ends where the data end, so that pydantic's tags for the members of a
+            union do not show.
+        fields: the valid keys of each part of the file, by the path of the part without indices.
+        examples: the fix for a missing required key, by path.
+        inside: the location of `data` in the file.
     """
     found: dict[str, Problem] = {}
     for item in error.errors():
@@ -50,7 +51,7 @@ def problems_of(
         location = [*inside, *_within(data, item["loc"], missing=item["type"] == "missing")]
         where = dotted(location)
         problem = _problem(where, location, dict(item), fields, examples)
-        if where in found:  # the members of a union each say what they would have taken
+        if where in found:  # each member of a union reports the type that it expects
             wanted = problem.what.partition(" is not ")[2]
             if wanted and wanted not in found[where].what:
                 problem = Problem(where, f"{found[where].what} or {wanted}", found[where].fix)
@@ -61,7 +62,7 @@ def problems_of(
 
 
 def dotted(location: Location) -> str:
-    """`objectives[1].max` for ("objectives", 1, "max")."""
+    """Return a location as text, such as `objectives[1].max` for ("objectives", 1, "max")."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
     return text.removeprefix(".")
 
@@ -91,10 +92,10 @@ def _problem(
         parent = ".".join(str(part) for part in location[:-1] if isinstance(part, str))
         return Problem(where, "unknown key", did_you_mean(str(location[-1]), fields.get(parent, ())))
     if kind == "missing":
-        return Problem(where, "missing", examples.get(where, "Add it."))
+        return Problem(where, "missing", examples.get(where, f"Add {location[-1]}."))
     if kind == "literal_error":
         choices = re.findall(r"'([^']*)'", context["expected"])
-        return Problem(where, f"{value!r} is not a choice", did_you_mean(str(value), choices))
+        return Problem(where, f"{value!r} is not one of the choices", did_you_mean(str(value), choices))
     if kind.startswith(("greater_than", "less_than")):
         bound = next(iter(context.values()))
         words = {"greater_than": "above", "less_than": "below"}.get(kind)
@@ -104,7 +105,7 @@ def _problem(
         bound = context.get("min_length", context.get("max_length"))
         few = kind.endswith("short")
         what = "is empty" if few and not value else f"has too {'few' if few else 'many'} entries"
-        return Problem(where, what, f"Give at {'least' if few else 'most'} {bound}.")
+        return Problem(where, what, f"Write at {'least' if few else 'most'} {bound}.")
     if kind == "value_error":
         what, _, fix = str(context["error"]).partition("; ")
         return Problem(where, what, f"{fix[:1].upper()}{fix[1:]}." if fix else examples.get(where, ""))
@@ -113,4 +114,4 @@ def _problem(
     for beginning, (wanted, fix) in _TYPES.items():
         if kind.startswith(beginning):
             return Problem(where, f"{value!r} is not {wanted}", fix)
-    return Problem(where, f"{value!r}: {item['msg']}", examples.get(where, "Change it."))
+    return Problem(where, f"{value!r}: {item['msg']}", examples.get(where, "Correct the value."))

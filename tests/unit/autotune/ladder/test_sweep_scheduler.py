@@ -22,7 +22,8 @@ from autotune.report.page import report_html
 from autotune.results.ladder_view import read_scheduler
 from autotune.results.sweep_tables import SweepTables, read_tables
 from autotune.sampler.history import Observation
-from autotune.sweep.schema import Sweep, dump_sweep, load_sweep, same_search
+from autotune.sweep.comparison import search_differences
+from autotune.sweep.schema import Sweep, dump_sweep, load_sweep
 from search_spaces.errors import InvalidInputError
 from tests.support.fake_executor import FakeExecutor
 from tests.support.sweeps import SPACE, Watcher, fake_run, small_sweep, stop_at
@@ -315,10 +316,10 @@ def test_defaults_are_spelt_out_and_read_back(tiny_model, reviews, tmp_path):
     dump_sweep(sweep, tmp_path / "sweep.yaml")
     again = load_sweep(tmp_path / "sweep.yaml")
     assert again == sweep
-    assert same_search(again, sweep) == []
+    assert search_differences(again, sweep) == []
     other = scheduler(tiny_model, reviews, ladder={"min": "25%"})
-    assert same_search(sweep, other) == ["ladder.min"]
-    assert same_search(sweep, scheduler(tiny_model, reviews, ladder=None)) == ["ladder"]
+    assert search_differences(sweep, other) == ["ladder.min"]
+    assert search_differences(sweep, scheduler(tiny_model, reviews, ladder=None)) == ["ladder"]
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,8 @@ from autotune.prepare.prepared_sweep import prepare
 from autotune.report.page import report_html
 from autotune.results.ladder_view import read_scheduler
 from autotune.results.sweep_tables import SweepTables
-from autotune.sweep.schema import Sweep, as_mapping, load_sweep, parse_sweep, same_search
+from autotune.sweep.comparison import search_differences
+from autotune.sweep.schema import Sweep, as_mapping, load_sweep, parse_sweep
 from search_spaces.errors import InvalidInputError
 from search_spaces.transfer import carry_over
 from tests.support.sweeps import SPACE, Watcher, fake_run, small_sweep
@@ -264,9 +265,9 @@ def test_a_resolved_sweep_is_the_same_search(whole, on_bases, smaller):
     assert resolved.ladder is not None
     assert resolved.ladder.costs is not None
     assert (resolved.ladder.min, resolved.ladder.eta) == (None, None)
-    assert same_search(resolved, on_bases()) == []
+    assert search_differences(resolved, on_bases()) == []
     other = on_bases(ladder={"bases": [str(smaller)]})
-    assert same_search(resolved, other) == ["ladder.bases[0]"]
+    assert search_differences(resolved, other) == ["ladder.bases[0]"]
     with pytest.raises(
         InvalidInputError, match=r"already holds another sweep: ladder\.bases\[0\], ladder\.costs"
     ):

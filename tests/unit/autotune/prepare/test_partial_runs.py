@@ -19,7 +19,8 @@ from autotune.prepare.partial_runs import share_of
 from autotune.prepare.prepared_sweep import prepare
 from autotune.results.ladder_view import read_scheduler
 from autotune.results.sweep_tables import SweepTables
-from autotune.sweep.schema import Sweep, same_search
+from autotune.sweep.comparison import search_differences
+from autotune.sweep.schema import Sweep
 from search_spaces.errors import InvalidInputError
 from tests.support.sweeps import SPACE, Watcher, fake_run, small_sweep
 from trials.base.model import load_base
@@ -231,7 +232,7 @@ def test_a_kind_that_there_is_not(given, message, tiny_model, reviews):
 
 def test_another_kind_is_another_search(tiny_model, reviews):
     data, length = (scheduler(tiny_model, reviews, of) for of in KINDS)
-    assert same_search(data, length) == ["ladder.of"]
+    assert search_differences(data, length) == ["ladder.of"]
 
 
 def test_the_spec_survives_json():

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from autotune.sweep.comparison import search_differences
 from autotune.sweep.schema import (
     Sweep,
     as_mapping,
@@ -16,7 +17,6 @@ from autotune.sweep.schema import (
     dump_sweep,
     load_sweep,
     parse_sweep,
-    same_search,
 )
 from search_spaces.errors import InvalidInputError
 from search_spaces.language.yaml_io import dump_yaml, load_yaml
@@ -163,7 +163,7 @@ def test_every_problem_is_reported_at_once() -> None:
     }.items():  # fmt: skip
         assert f"Did you mean {word!r}?" in found[path]
     assert found["seed"] == "-1 is out of range | It must be at least 0."
-    assert found["objectives[1].min"] == "accuracy cannot reach 90 | Write 0.9 or 90%."
+    assert found["objectives[1].min"] == "90 is above 1, the best possible accuracy | Write 0.9 or 90%."
 
 
 @pytest.mark.parametrize(
@@ -178,36 +178,48 @@ def test_every_problem_is_reported_at_once() -> None:
         ({"budget": {"trials": "x"}}, "budget.trials", "'x' is not a whole number"),
         ({"budget": {"hours": -1}}, "budget.hours", "must be above 0"),
         ({"budget": {"minutes": "x"}}, "budget.minutes", "'x' is not a number above 0"),
-        ({"budget": {"minutes": 1, "hours": 1}}, "budget.minutes", "hours is there as well"),
+        ({"budget": {"minutes": 1, "hours": 1}}, "budget.minutes", "hours is given as well"),
         ({"executor": "rya"}, "executor", "Did you mean 'ray'?"),
-        ({"executor": {"name": "processes", "address": "x"}}, "executor.address", "has no address"),
-        ({"executor": {"name": "ray", "processes": 2}}, "executor.processes", "no packs to divide"),
+        (
+            {"executor": {"name": "processes", "address": "x"}},
+            "executor.address",
+            "executor processes takes no address",
+        ),
+        ({"executor": {"name": "ray", "processes": 2}}, "executor.processes", "takes no processes"),
         ({"executor": {"name": "packed", "workers": 2, "processes": 3}}, "executor.processes", "2 trials"),
         (
             {"executor": "packed", "objectives": ["accuracy", "peak_memory"]},
             "objectives[1]",
-            "'peak_memory' cannot be told for one trial of a pack",
+            "'peak_memory' cannot be measured per trial with packed execution",
         ),
         ({"fidelity": 3}, "fidelity", "3 is not a mapping"),
         ({"fidelity": {"train_samples": "all"}}, "fidelity.train_samples", "'all' is not a whole number"),
-        ({"name": "a/b"}, "name", "cannot be a folder's name"),
-        ({"name": ".."}, "name", "cannot be a folder's name"),
+        ({"name": "a/b"}, "name", "is not a valid name of a folder"),
+        ({"name": ".."}, "name", "is not a valid name of a folder"),
         ({"name": 3}, "name", "3 is not a text"),
         ({"space": "lorra"}, "space", "Did you mean 'lora'?"),
-        ({"space": 3}, "space", "3 is not a space"),
+        ({"space": 3}, "space", "3 is not a search space"),
         (
             {"space": {"families": ["lora"], "parameters": {"lora.rank": "x"}}},
             "space.parameters.lora.rank",
             "'x'",
         ),
         ({"objectives": "accuracy"}, "objectives", "'accuracy' is not a list"),
-        ({"objectives": ["accuracy"]}, "objectives", "there are 1 | Name two to four"),
-        ({"objectives": ["accuracy", "accuracy"]}, "objectives[1]", "is there twice"),
-        ({"objectives": ["accuracy", "pearson"]}, "objectives[1]", "'pearson' does not score sequence-class"),
-        ({"objectives": ["trainable_params", "train_flops"]}, "objectives", "are known without training"),
+        ({"objectives": ["accuracy"]}, "objectives", "a sweep cannot have 1 of them | Name two to four"),
+        ({"objectives": ["accuracy", "accuracy"]}, "objectives[1]", "appears twice"),
+        (
+            {"objectives": ["accuracy", "pearson"]},
+            "objectives[1]",
+            "'pearson' is not a metric of sequence-class",
+        ),
+        (
+            {"objectives": ["trainable_params", "train_flops"]},
+            "objectives",
+            "are costs, and a sweep needs a score",
+        ),
         ({"objectives": ["accuracy", {"max": 3}]}, "objectives[1].name", "missing"),
         ({"objectives": ["accuracy", 3]}, "objectives[1]", "3 is not a mapping"),
-        ({"model": ""}, "model", "is empty | Give at least 1."),
+        ({"model": ""}, "model", "is empty | Write at least 1."),
         (
             {"model": {"name": "x", "trust_remote_code": "maybe"}},
             "model.trust_remote_code",
@@ -226,20 +238,28 @@ def test_problems_name_the_path_and_the_fix(changes: dict[str, Any], where: str,
 @pytest.mark.parametrize(
     ("limits", "where", "message"),
     [
-        ({"name": "accuracy", "min": 1.5}, ".min", "accuracy cannot reach 1.5"),
+        ({"name": "accuracy", "min": 1.5}, ".min", "1.5 is above 1, the best possible accuracy"),
         (
             {"name": "accuracy", "min": "abc"},
             ".min",
             "'abc' is not a number | Write a number or a percentage",
         ),
-        ({"name": "accuracy", "min": 0.9, "max": 0.8}, ".min", "0.9 is above max 0.8"),
-        ({"name": "accuracy", "direction": "minimize"}, ".direction", "better the higher"),
-        ({"name": "accuracy", "reference": 0.9, "ideal": 0.5}, ".reference", "no worse than ideal"),
-        ({"name": "train_flops", "max": "1%"}, ".max", "1% of train_flops means nothing"),
-        ({"name": "train_flops", "max": -1}, ".max", "cannot be -1 or less"),
-        ({"name": "train_flops", "floor": 0}, ".floor", "0 has no logarithm"),
+        ({"name": "accuracy", "min": 0.9, "max": 0.8}, ".min", "0.9 is above max, 0.8"),
+        (
+            {"name": "accuracy", "direction": "minimize"},
+            ".direction",
+            "'minimize' is the wrong direction for accuracy",
+        ),
+        ({"name": "accuracy", "reference": 0.9, "ideal": 0.5}, ".reference", "not worse than the ideal"),
+        (
+            {"name": "train_flops", "max": "1%"},
+            ".max",
+            "'1%' is a percentage, which train_flops does not accept",
+        ),
+        ({"name": "train_flops", "max": -1}, ".max", "-1 is below 0, the best possible train_flops"),
+        ({"name": "train_flops", "floor": 0}, ".floor", "0 is not above 0"),
         ({"name": "train_flops", "max": [1]}, ".max", "[1] is not a number or a text"),
-        ({"name": "train_flops", "reference": 1, "ideal": 2}, ".reference", "no worse than ideal"),
+        ({"name": "train_flops", "reference": 1, "ideal": 2}, ".reference", "not worse than the ideal"),
         ({"name": "stored_bytes", "max": "1GB"}, ".max", "'1GB' is not a number | Write a number."),
     ],
 )
@@ -286,13 +306,13 @@ def test_what_is_missing_is_reported_on_load(files: Path, monkeypatch: pytest.Mo
     found = {p.where: str(p) for p in error.value.problems}
     assert "has no config.json" in found["model"]
     assert f"there is no file '{files / 'nothing.tsv'}'" in found["task.train"]
-    assert "ends in '.xlsx'" in found["task.validation"]
+    assert "has the unknown ending '.xlsx'" in found["task.validation"]
     # the path would be right from where the command runs, so the message says where paths begin
-    assert "relative to the sweep file's folder; there is a" in found["task.test"]
+    assert "relative to the folder of the sweep file. Did you mean" in found["task.test"]
     for model in ("./nothing", "/no/such/folder", "a/b/c"):
         assert "there is no folder" in problems({"model": model})["model"]
     assert "is a file" in problems({"model": str(files / "train.tsv")})["model"]
-    assert "there is nothing at" in problems({"task": {**MINIMAL["task"], "dataset": "./x"}})["task.dataset"]  # type: ignore[dict-item]
+    assert "there is no " in problems({"task": {**MINIMAL["task"], "dataset": "./x"}})["task.dataset"]  # type: ignore[dict-item]
 
 
 def test_a_space_in_a_file_of_its_own(files: Path) -> None:
@@ -313,7 +333,7 @@ def test_sources_that_are_no_sweep(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="autotune resume"):
         load_sweep(tmp_path)
     (tmp_path / "x.yaml").write_text("- 1\n")
-    with pytest.raises(InvalidInputError, match="holds no mapping"):
+    with pytest.raises(InvalidInputError, match="is not a mapping"):
         load_sweep(tmp_path / "x.yaml")
     (tmp_path / "x.yaml").write_text("model: [a\n")
     with pytest.raises(InvalidInputError, match="not valid YAML"):
@@ -399,17 +419,17 @@ def test_a_filled_in_sweep_comes_back(tmp_path: Path) -> None:
     ],
 )
 def test_which_sweeps_are_the_same_search(changes: dict[str, Any], paths: list[str]) -> None:
-    assert same_search(sweep(), sweep(**changes)) == paths
-    assert same_search(sweep(**changes), sweep()) == paths
+    assert search_differences(sweep(), sweep(**changes)) == paths
+    assert search_differences(sweep(**changes), sweep()) == paths
 
 
 def test_a_percentage_matches_the_number_that_came_of_it() -> None:
     def limited(limit: float | str) -> Sweep:
         return sweep(objectives=["accuracy", {"name": "trainable_params", "max": limit}])
 
-    assert same_search(limited("1%"), limited(1130)) == []
-    assert same_search(limited("1%"), limited("2%")) == ["objectives[1].max"]
-    assert same_search(limited(1), limited(2)) == ["objectives[1].max"]
+    assert search_differences(limited("1%"), limited(1130)) == []
+    assert search_differences(limited("1%"), limited("2%")) == ["objectives[1].max"]
+    assert search_differences(limited(1), limited(2)) == ["objectives[1].max"]
 
 
 def test_a_derived_bound_is_not_given() -> None:
@@ -423,4 +443,4 @@ def test_a_derived_bound_is_not_given() -> None:
         }
     )
     assert [o.as_given() for o in resolved.objectives] == list(loaded.objectives)
-    assert same_search(loaded, resolved) == []
+    assert search_differences(loaded, resolved) == []

@@ -1,0 +1,54 @@
+"""Comparison of sweeps: whether a folder's sweep can be resumed with another sweep file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from autotune.objectives import BOUNDS, Objective
+from autotune.sweep.schema import Sweep, as_mapping
+
+_FREE = ("budget", "confirm", "executor")
+"""Fields in which a resumed sweep may differ from the one that was started."""
+
+
+def search_differences(a: Sweep, b: Sweep) -> list[str]:
+    """Return the paths of the fields in which two sweeps differ; empty if `a` can be resumed as `b`.
+
+    Budget, confirmation and executor may differ, and so may what either side leaves open until the sweep starts: an
+    objective's bounds, the costs of a ladder's bases, and a limit given in percent on one side and as the resulting
+    number on the other.
+    """
+    return _differences(_comparable(a, b), _comparable(b, a))
+
+
+def _comparable(sweep: Sweep, other: Sweep) -> dict[str, Any]:
+    """Return the sweep as a mapping without the fields in which it and `other` may differ."""
+    kept = {key: value for key, value in as_mapping(sweep).items() if key not in _FREE}
+    for entry, mine, theirs in zip(kept["objectives"], sweep.objectives, other.objectives, strict=False):
+        for field in ("derived", *_left_open(mine, theirs)):
+            entry.pop(field, None)
+    if sweep.ladder and other.ladder and None in (sweep.ladder.costs, other.ladder.costs):
+        kept["ladder"].pop("costs", None)
+    return kept
+
+
+def _left_open(mine: Objective, theirs: Objective) -> list[str]:
+    """Return the fields of two objectives that only one side has resolved."""
+    bounds = [field for field in BOUNDS if None in (getattr(mine, field), getattr(theirs, field))]
+    pairs = {field: (getattr(mine, field), getattr(theirs, field)) for field in ("max", "min")}
+    in_percent = [
+        field
+        for field, pair in pairs.items()
+        if None not in pair and isinstance(pair[0], str) != isinstance(pair[1], str)
+    ]
+    return bounds + in_percent
+
+
+def _differences(a: object, b: object, path: str = "") -> list[str]:
+    """Return the paths at which two nested mappings and lists differ."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        keys = list(dict.fromkeys([*a, *b]))
+        return [d for k in keys for d in _differences(a.get(k), b.get(k), f"{path}.{k}".removeprefix("."))]
+    if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        return [d for i in range(len(a)) for d in _differences(a[i], b[i], f"{path}[{i}]")]
+    return [] if a == b else [path]
