@@ -11,6 +11,7 @@ Example:
 
 from __future__ import annotations
 
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +84,10 @@ def __getattr__(name: str) -> Any:
     """Import a public name on first use (PEP 562)."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_MODULES[name]), name)
+    with warnings.catch_warnings():
+        # In a notebook without ipywidgets, the import of tqdm by other libraries warns about its own progress bars.
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        value = getattr(import_module(_MODULES[name]), name)
     globals()[name] = value
     return value
 

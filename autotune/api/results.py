@@ -121,7 +121,7 @@ class SweepResults:
 
     def plot_front(self) -> go.Figure:
         """Plot the trials and their Pareto front in the objectives, with the confirmed means."""
-        return figures.plot_front(self._tables)
+        return _wide_enough(figures.plot_front(self._tables))
 
     def plot_hypervolume(self) -> go.Figure:
         """Plot the dominated hypervolume over trials, training FLOPs or time."""
@@ -129,7 +129,7 @@ class SweepResults:
 
     def plot_parallel_coordinates(self) -> go.Figure:
         """Plot one line per trial through its parameters and objectives."""
-        return figures.plot_parallel_coordinates(self._tables)
+        return _wide_enough(figures.plot_parallel_coordinates(self._tables))
 
     def plot_importance(self) -> go.Figure:
         """Plot the share of each objective's variance that each parameter explains (fANOVA)."""
@@ -165,6 +165,12 @@ class SweepResults:
 
     def _facts(self) -> list[Fact]:
         return headline(self._tables)
+
+
+def _wide_enough(figure: go.Figure) -> go.Figure:
+    """Fix the width of a figure that is unreadable below its least width; a notebook then scrolls it."""
+    least = (figure.layout.meta or {}).get("min_width", 0)
+    return figure.update_layout(width=least) if least else figure
 
 
 def load_results(folder: str | PathLike[str]) -> SweepResults:

@@ -1,8 +1,8 @@
-"""The figures of a finished sweep: what each shows as a value, and the plotly figure that draws it.
+"""The figures of a sweep: each computes what it shows as a value first, and then draws it with plotly.
 
-`FIGURES` is the registry that the report walks, in its order; a new figure is a file here and an entry.
-Every `plot_*` takes `SweepTables` and returns a `plotly.graph_objects.Figure`; where there is nothing to
-show it returns a figure that says why.
+`FIGURES` is the registry of the figures in the report, in its order; a new figure is a module here and an entry.
+Every `plot_*` function takes `SweepTables` and returns a `plotly.graph_objects.Figure`. If there is nothing to show,
+the figure contains the reason.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class FigureEntry:
     """A figure of the report.
 
     Args:
-        key: names its place in the page.
-        heading: what the figure is about; its own title says what is seen.
-        plot: draws it.
-        reading: how to read it, a sentence or two.
+        key: its identifier in the page.
+        heading: its subject; the figure's own title states the result.
+        plot: the function that draws it.
+        reading: how to read it, in a few sentences.
     """
 
     key: str
@@ -44,50 +44,50 @@ FIGURES: tuple[FigureEntry, ...] = (
         "front",
         "The front",
         plot_front,
-        "One mark a complete trial. Pale ones are beaten: another is at least as good in everything and "
-        "better in something. Open ones are beyond a limit. The line is the border of what is beaten. "
-        "Dashes with bars are means over fresh seeds with their 95 % intervals: they are the values to "
-        "believe. Arrows point to the better side.",
+        "One mark per complete trial. Dominated trials are faded: another trial is at least as good in every "
+        "objective and better in one. Open marks are outside a hard limit. The line is the Pareto front. Dashes "
+        "with bars are means over fresh seeds with their 95 % intervals; use them instead of the search values, "
+        "which selection makes too good. Arrows point to the better side.",
     ),
     FigureEntry(
         "hypervolume",
         "Progress",
         plot_hypervolume,
         "The share of the box between the ideal and the reference values that the front dominates, after "
-        "each trial. A curve that has gone flat says that more trials of this kind would bring little.",
+        "each trial. If the curve is flat at its end, more trials in this space would bring little.",
     ),
     FigureEntry(
         "parallel",
         "Configurations and objectives",
         plot_parallel_coordinates,
-        "A line a complete trial. Parameters that a configuration does not have are on the level “not "
-        "used”. Families that share the name of a knob share its axis. Drag along an axis to keep only "
-        "some trials, drag a title to move the axis.",
+        "One line per complete trial. Parameters that a configuration does not have are on the level “not "
+        "used”. Families with a parameter of the same name share its axis. Drag along an axis to filter the "
+        "trials; drag a title to move the axis.",
     ),
     FigureEntry(
         "importance",
-        "What mattered",
+        "Importance of the parameters",
         plot_importance,
-        "The share of the variance of the objective's rank that a random forest gives to each parameter "
-        "alone (fANOVA). All trials are asked about the parameters that all of them have, families about "
-        "their own knobs. Gray bars are not longer than noise could make them: what the parameter gets "
-        "from shuffled scores, times the share of the variance that cannot be predicted on trials left "
-        "out. It describes the trials that were run and is no proof of cause.",
+        "The share of the variance of the objective's rank that a random forest attributes to each parameter "
+        "by itself (fANOVA). Shared parameters are analyzed over all trials, and a family's own parameters over "
+        "its trials. Gray bars are within the noise level: the importance of the parameter for shuffled scores, "
+        "times the share of the variance that the forest does not predict on held-out trials. Importance "
+        "describes the trials of this sweep; it does not prove a cause.",
     ),
     FigureEntry(
         "curves",
         "Validation curves",
         plot_curves,
-        "Scores on validation data while each trial trained. Curves that still move at the right end say "
-        "that longer training could change the order.",
+        "Scores on validation data during the training of each trial. If curves still change at the right "
+        "end, longer training could change the order.",
     ),
     FigureEntry(
         "forecast",
         "With more data",
         plot_probe_forecast,
-        "Points of the front, the cheapest first, trained on parts of the data with a seed of their own, "
-        "and what their curves foretell of more. Intervals are of a new run there. What is foretold for ten "
-        "times the data reaches as far beyond the curves as they reach back.",
+        "Points of the front, the cheapest first, trained on subsets of the data with a separate seed, and the "
+        "extrapolation of their learning curves. Intervals are prediction intervals for one new run. The "
+        "forecast for ten times the data extrapolates as far as the measured curves extend.",
     ),
 )
 

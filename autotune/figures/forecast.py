@@ -1,4 +1,4 @@
-"""What more data would bring: the points' scores on parts of the data, carried on."""
+"""Forecast of scores with more training data, from learning curves over subsets of the data."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from autotune.probe.text import expected_text, no_forecast
 from autotune.results.sweep_tables import SweepTables
 
 _SPREAD = 0.06
-"""By so much of themselves neighboring points' intervals stand apart, as they are foretold at the same place."""
+"""The relative horizontal offset between the intervals of neighboring points, which have the same forecast sizes."""
 
 
 @dataclass(frozen=True)
 class ForecastView:
-    """What the figure shows of the sweep's own base.
+    """What the figure shows for the sweep's own base model.
 
     Args:
-        found: scores to expect.
-        examples: [n], of an epoch.
-        scores: [k, n], measured, a row a point as in `found`.
+        found: the forecast.
+        examples: training examples per epoch, shape [n].
+        scores: measured scores, shape [k, n], one row per point in the order of `found`.
     """
 
     found: ProbeForecast
@@ -34,10 +34,10 @@ class ForecastView:
 
 
 def forecast_view(results: SweepTables) -> ForecastView:
-    """The measured curves, and where they lead.
+    """Return the measured curves and their forecast.
 
     Raises:
-        NothingToShowError: no point was trained on parts of the data.
+        NothingToShowError: no point was trained on subsets of the data.
     """
     found = forecast(results)
     if found is None:
@@ -48,7 +48,7 @@ def forecast_view(results: SweepTables) -> ForecastView:
 
 @says_why("With more data")
 def plot_probe_forecast(results: SweepTables) -> go.Figure:
-    """Scores over training examples, measured and foretold with their intervals."""
+    """Plot scores over training examples: measured, and predicted with their intervals."""
     view = forecast_view(results)
     base, score = view.found.bases[0], view.found.score
     figure = go.Figure()
@@ -82,12 +82,12 @@ def plot_probe_forecast(results: SweepTables) -> go.Figure:
             },
             hoverinfo="text", hovertext=[_hover(name, at / apart, expected_text(score, e)) for at, e in ahead],
         )  # fmt: skip
-    figure.update_xaxes(type="log", title_text="Training examples of an epoch", tickformat="~s", dtick=1)
+    figure.update_xaxes(type="log", title_text="Training examples per epoch", tickformat="~s", dtick=1)
     figure.update_yaxes(axis(score))
-    words = f"{label(score)} of {counted(len(base.points), 'point')} on parts of the data"
-    title = f"{words}; open marks are foretold, with {100 * view.found.level:.0f} % intervals"
+    words = f"{label(score)} of {counted(len(base.points), 'point')} on subsets of the data"
+    title = f"{words}; open marks are predictions with {100 * view.found.level:.0f} % intervals"
     return finish(figure, title, height=480)
 
 
-def _hover(name: str, examples: float, said: str) -> str:
-    return f"<b>{name}</b><br>{said}<br>on {value_text(round(examples))} examples"
+def _hover(name: str, examples: float, outcome: str) -> str:
+    return f"<b>{name}</b><br>{outcome}<br>on {value_text(round(examples))} examples"

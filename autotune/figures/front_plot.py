@@ -1,4 +1,4 @@
-"""The front drawn: two objectives as a chart, three in space and in pairs, four in pairs."""
+"""Plot of the front: two objectives in one panel, three in space and in pairs, four in pairs."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from autotune.objectives import Objective
 from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import is_cost
 
-_PALE = 0.32
+_FADED = 0.32
 """Opacity of a dominated trial."""
 _CROWDED = 0.09
-"""Lines nearer than this, as a share of the axis, cannot both have words."""
+"""The distance of two lines, as a share of the axis, below which only one of them gets a label."""
 _DASHES = {"limit": "dash", "baseline": "dash", "reference": "dot"}
 
 
 @says_why("The front")
 def plot_front(results: SweepTables) -> go.Figure:
-    """Every complete trial, the front among them, and what fresh seeds say of it.
+    """Plot every complete trial, the front, and the confirmed means with their intervals.
 
     Returns:
-        a figure; one that says why where no trial is complete.
+        a figure; it contains the reason if no trial is complete.
     """
     view = front_view(results)
     match len(view.objectives):
@@ -69,7 +69,7 @@ def _space_and_pairs(view: FrontView) -> go.Figure:
 
 
 def _pairs(view: FrontView, count: int) -> go.Figure:
-    """Every pair once: a row an objective on the vertical axis, a column one on the horizontal axis."""
+    """Draw every pair of objectives once: one row per vertical axis, one column per horizontal axis."""
     side = count - 1
     cells: list[list[dict[str, str] | None]] = [
         [{} if c >= r else None for c in range(side)] for r in range(side)
@@ -84,7 +84,7 @@ def _pairs(view: FrontView, count: int) -> go.Figure:
 def _panel(
     figure: go.Figure, view: FrontView, x: Objective, y: Objective, row: int, col: int, *, legend: bool
 ) -> None:
-    """Two objectives in one cell of a figure."""
+    """Draw two objectives in one cell of a figure."""
     place = {"row": row, "col": col}
     edges = {objective.name: zero_edge(objective, view.points[objective.name]) for objective in (x, y)}
     xs, ys = staircase(view, x, y)
@@ -95,7 +95,7 @@ def _panel(
         ),
         **place,
     )  # fmt: skip
-    # Bars first, so that no mark is hidden behind its own interval.
+    # Intervals first, so that none hides its own mark.
     for trace in [*_confirmed_traces(view, x, y, edges, legend), *_family_traces(view, x, y, edges, legend)]:
         figure.add_trace(trace, **place)
     for objective, update in ((x, figure.update_xaxes), (y, figure.update_yaxes)):
@@ -110,7 +110,7 @@ def _panel(
 def _family_traces(
     view: FrontView, x: Objective, y: Objective, edges: dict[str, float | None], legend: bool
 ) -> list[go.Scatter]:
-    """Dominated trials pale, those on the front full, those beyond a limit open."""
+    """Return the marks: dominated trials faded, the front opaque, trials outside a limit open."""
     traces = []
     for group, (color, symbol, _) in looks(view.groups).items():
         rows = view.points[view.points["family"] == group]
@@ -120,7 +120,7 @@ def _family_traces(
         key = {"color": color, "symbol": symbol, "size": 10}
         traces.append(go.Scatter(x=[None], y=[None], marker=key, showlegend=legend, **common))
         styles = (
-            (rows[~rows["on_front"] & rows["feasible"]], {"opacity": _PALE, "size": 8}),
+            (rows[~rows["on_front"] & rows["feasible"]], {"opacity": _FADED, "size": 8}),
             (rows[~rows["feasible"]], {"opacity": 0.7, "size": 8, "symbol": f"{symbol}-open"}),
             (rows[rows["on_front"]], {"size": 12, "line": {"color": "white", "width": 1.2}}),
         )
@@ -139,7 +139,7 @@ def _family_traces(
 def _confirmed_traces(
     view: FrontView, x: Objective, y: Objective, edges: dict[str, float | None], legend: bool
 ) -> list[go.Scatter]:
-    """The means over fresh seeds with their intervals, at the costs that the search knows."""
+    """Return the confirmed means with their intervals, at the known costs of their points."""
     points = view.points.set_index("trial")
     trials = [t for t in points.index if any(t in view.confirmed[o.name].index for o in (x, y))]
     if not trials:
@@ -167,7 +167,7 @@ def _confirmed_traces(
 
 
 def _marks(figure: go.Figure, view: FrontView, objective: Objective, side: str, refs: dict[str, str]) -> None:
-    """Lines for limits, baselines and the reference; words at the edge for what lies beyond it."""
+    """Draw lines for limits, baselines and the reference, and name in a corner those outside the window."""
     low, high = opening_window(view, objective)
     far = []
     labeled: list[float] = []
@@ -195,7 +195,7 @@ def _marks(figure: go.Figure, view: FrontView, objective: Objective, side: str, 
 def _line(
     figure: go.Figure, mark: Mark, place: float, side: str, refs: dict[str, str], *, words: bool
 ) -> None:
-    """A line across a cell at `place`, in the axis' units, with its words inside the cell."""
+    """Draw a line across a cell at `place`, in the axis' units, with its label inside the cell."""
     across = "y" if side == "x" else "x"
     there = {f"{side}ref": refs[side], f"{across}ref": f"{refs[across]} domain"}
     # Shapes take a logarithmic axis in values, annotations in powers of ten.
@@ -212,7 +212,7 @@ def _line(
 
 
 def _space(figure: go.Figure, view: FrontView) -> None:
-    """Three objectives in space, the first of them upwards, with stems that show where the front stands."""
+    """Draw three objectives in space, the first of them upwards, with stems below the points of the front."""
     order = (view.objectives[1], view.objectives[2], view.objectives[0])
     edges = [zero_edge(objective, view.points[objective.name]) for objective in order]
     figure.add_trace(_stems(view, order, edges), row=1, col=1)
@@ -228,7 +228,7 @@ def _space(figure: go.Figure, view: FrontView) -> None:
                 go.Scatter3d(
                     **_coordinates(part, order, edges), mode="markers", name=text(group), legendgroup=group,
                     showlegend=False, hovertext=part["hover"], hoverinfo="text",
-                    opacity=1.0 if on_front else _PALE,
+                    opacity=1.0 if on_front else _FADED,
                     # A diamond of the same size looks larger than a circle.
                     marker={
                         "color": color, "symbol": symbol,

@@ -1,4 +1,4 @@
-"""The front as values: points, the border of what is dominated, lines to draw and the window to open with."""
+"""The values behind the plot of the front: points, the front's line, marked values and the initial window."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from autotune.figures.trial_points import families, positions, trial_points, zero_edge
-from autotune.formatting.units import label, quantity, within_sentence
+from autotune.formatting.units import is_share, label, quantity, within_sentence
 from autotune.objectives import Objective
 from autotune.pareto import non_dominated
 from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import confirmed, quality
 
 _NEAR = 1.6
-"""A mark comes into the opening window if that grows the window by no more than this factor."""
+"""The factor by which a marked value may enlarge the initial window; one farther off stays outside."""
 _MOST = 0.9
-"""Share of the trials off the front that the opening window of a linear axis holds."""
+"""The share of the trials off the front inside the initial window of a linear axis."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,11 @@ class FrontView:
     """What the figure of the front shows.
 
     Args:
-        objectives: in the sweep's order.
-        quality: the one of them that baselines are about.
-        points: one row a complete trial: `results.trials` with `family` and `hover`.
-        confirmed: by objective, one row a confirmed trial (see `autotune.results.tables.confirmed`); empty for costs.
-        baselines: values of the quality that need no adapter, by name.
+        objectives: in the order of the sweep.
+        quality: the objective that the baselines belong to.
+        points: one row per complete trial: `results.trials` with `family` and `hover`.
+        confirmed: by objective, one row per confirmed trial (see `results.tables.confirmed`); empty for costs.
+        baselines: values of the quality without an adapter, by name.
         groups: the families, in the order of their colors.
     """
 
@@ -45,7 +45,7 @@ class FrontView:
 
     @property
     def front(self) -> pd.DataFrame:
-        """The points that are not dominated in all objectives together."""
+        """The points that no other dominates in all objectives together."""
         return self.points[self.points["on_front"]]
 
 
@@ -59,7 +59,7 @@ class Mark:
 
 
 def front_view(results: SweepTables) -> FrontView:
-    """What there is to draw.
+    """Return the values to draw.
 
     Raises:
         NothingToShowError: no trial is complete.
@@ -76,11 +76,10 @@ def front_view(results: SweepTables) -> FrontView:
 
 
 def staircase(view: FrontView, x: Objective, y: Objective) -> tuple[list[float], list[float]]:
-    """The corners of the border of what is dominated in two of the objectives, best `x` first.
+    """Return the corners of the front in two of the objectives, best `x` first.
 
-    Points on it are those that the hard limits allow and no other dominates in these two objectives. Where
-    the objectives have references the border runs on to them, so that the area it cuts off is the
-    hypervolume. Values are the objectives' own, not losses.
+    Its points are feasible and not dominated in these two objectives. The line continues to the references, where the
+    objectives have them, so that the area that it encloses is the hypervolume. Values are not losses.
     """
     rows = view.points[view.points["feasible"]]
     if rows.empty:
@@ -100,7 +99,7 @@ def staircase(view: FrontView, x: Objective, y: Objective) -> tuple[list[float],
 
 
 def marks(view: FrontView, objective: Objective) -> list[Mark]:
-    """Limits, then baselines, then the reference where no other mark is there already."""
+    """Return limits, baselines, and the reference unless another mark has the same value."""
     found = [
         Mark("limit", value, f"limit {quantity(objective.name, value)}")
         for value in objective.limits
@@ -118,11 +117,11 @@ def marks(view: FrontView, objective: Objective) -> list[Mark]:
 
 
 def opening_window(view: FrontView, objective: Objective) -> tuple[float, float]:
-    """The part of an axis to open with, low to high, in the axis' units (powers of ten where logarithmic).
+    """Return the initial range of an axis, low to high, in the axis' units (powers of ten where logarithmic).
 
-    It holds the front with its intervals and most other trials (all of them on a logarithmic axis): a
-    diverged one would press the rest together. Marks are taken in where they are near; the rest can be
-    reached by zooming out.
+    It contains the front with its intervals and most other trials (all of them on a logarithmic axis), so that a
+    diverged trial does not compress the rest. Marks are included if they are near. Shares stay within [0, 1], which
+    the t interval of two seeds can exceed by far.
     """
     values = view.points[objective.name].to_numpy(dtype=float)
     losses = objective.loss(values)
@@ -131,7 +130,10 @@ def opening_window(view: FrontView, objective: Objective) -> tuple[float, float]
     ends = values[on_front | (losses <= np.quantile(losses, share))]
     intervals = view.confirmed[objective.name][["mean", "low", "high"]].to_numpy(dtype=float).ravel()
     edge = zero_edge(objective, values)
-    inside = axis_units(objective, np.concatenate([ends, intervals[~np.isnan(intervals)]]), edge)
+    intervals = intervals[~np.isnan(intervals)]
+    if is_share(objective.name):
+        intervals = np.clip(intervals, 0.0, 1.0)
+    inside = axis_units(objective, np.concatenate([ends, intervals]), edge)
     low, high = float(inside.min()), float(inside.max())
     for mark in marks(view, objective):
         if objective.scale == "log" and mark.value <= 0:
@@ -144,15 +146,15 @@ def opening_window(view: FrontView, objective: Objective) -> tuple[float, float]
 
 
 def axis_units(objective: Objective, values: NDArray[np.float64], edge: float | None) -> NDArray[np.float64]:
-    """Values as an axis counts them: powers of ten where it is logarithmic."""
+    """Return values in the units of an axis: powers of ten where it is logarithmic."""
     return np.log10(positions(values, edge)) if objective.scale == "log" else values
 
 
 def front_title(view: FrontView) -> str:
-    """What is seen, in a sentence."""
+    """Return the result that the figure shows, in a sentence."""
     front, total = view.front, len(view.points)
     if front.empty:
-        return f"None of the {total} complete trials keeps the limits"
+        return f"None of the {total} complete trials is within the limits"
     ends = []
     for objective in view.objectives[:2]:
         name, values = objective.name, front[objective.name]

@@ -1,4 +1,4 @@
-"""How the front grew: normalized hypervolume over trials, over training FLOPs and over time."""
+"""Progress of the search: normalized hypervolume over trials, training FLOPs and time."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from autotune.results.sweep_tables import SweepTables
 
 @dataclass(frozen=True)
 class Progress:
-    """Hypervolume after every trial that ended.
+    """Hypervolume after every ended trial.
 
     Args:
-        table: one row an ended trial in the order in which they ended, with a row of zeros before:
-            `ended` (how many so far), `trial`, `hypervolume` in [0, 1], `seconds` of search so far, on the wall,
-            and the sum so far of `flops` (of trials that did not fail).
+        table: one row per ended trial in the order of their ends, after a row of zeros. Columns: `ended` (trials so
+            far), `trial`, `hypervolume` in [0, 1], `seconds` (wall time of the search so far) and `flops` (the sum
+            so far over trials that did not fail).
     """
 
     table: pd.DataFrame
@@ -34,13 +34,13 @@ class Progress:
         return float(self.table["hypervolume"].iloc[-1])
 
     def ended_before(self, share: float) -> int:
-        """After how many trials `share` of the final hypervolume was there."""
+        """Return after how many trials the front had `share` of its final hypervolume."""
         reached = self.table["hypervolume"] >= share * self.final - 1e-12
         return int(self.table.loc[reached, "ended"].iloc[0])
 
 
 def progress_view(results: SweepTables) -> Progress:
-    """The growth of the front; the last row has `results.hypervolume`.
+    """Compute the hypervolume after each trial; the last row has `results.hypervolume`.
 
     Raises:
         NothingToShowError: no trial is complete.
@@ -48,22 +48,22 @@ def progress_view(results: SweepTables) -> Progress:
     ended = results.trials[results.trials["status"] != "running"]
     done = (ended["status"] == "complete").to_numpy(dtype=bool)
     if not done.any():
-        raise NothingToShowError(f"No trial has been completed yet ({count_by_status(results)}).")
+        raise NothingToShowError(f"No trial is complete yet ({count_by_status(results)}).")
     if "finished" in ended and ended["finished"].notna().all():
         order = ended["finished"].argsort(kind="stable").to_numpy()
         ended, done = ended.iloc[order], done[order]
     counts = done & ended["feasible"].to_numpy(dtype=bool)
     corner = np.ones(len(results.objectives))
-    # Open sides of the box are the range of all feasible trials, so it is the same from the first trial on.
+    # An objective without bounds takes the range of all feasible trials, so that the box does not change on the way.
     units = np.full((len(ended), len(corner)), np.nan)
     units[counts] = unit_losses(results.objectives, results.values(ended[counts]))
     volumes = [0.0]
     front = np.empty((0, len(corner)))
     for point in units:
-        beaten = np.isnan(point).any() or (front <= point).all(axis=1).any()
-        if not beaten:
+        dominated = np.isnan(point).any() or (front <= point).all(axis=1).any()
+        if not dominated:
             front = np.vstack([front[~(point <= front).all(axis=1)], point])
-        volumes.append(volumes[-1] if beaten else hypervolume(front, corner))
+        volumes.append(volumes[-1] if dominated else hypervolume(front, corner))
     table = pd.DataFrame(
         {"ended": range(len(ended) + 1), "trial": [-1, *ended["trial"]], "hypervolume": volumes}
     )
@@ -77,16 +77,16 @@ def progress_view(results: SweepTables) -> Progress:
 
 @says_why("Progress")
 def plot_hypervolume(results: SweepTables) -> go.Figure:
-    """Normalized hypervolume over trials; buttons change to training FLOPs and to time.
+    """Plot the normalized hypervolume over trials; buttons switch to training FLOPs and to time.
 
     Returns:
-        a figure; one that says why where there is nothing to measure.
+        a figure; it contains the reason if no trial is complete.
     """
     progress = progress_view(results)
     table = progress.table
-    title = f"The front covers {percent(progress.final)} of the box between ideal and reference"
+    title = f"The front dominates {percent(progress.final)} of the box between ideal and reference"
     if progress.final > 0 and len(table) > 4:
-        title += f"; 90 % of that was there after {progress.ended_before(0.9)} of {len(table) - 1} trials"
+        title += f"; it had 90 % of that after {progress.ended_before(0.9)} of {len(table) - 1} trials"
     figure = finish(go.Figure(), title, height=400)
     figure.add_scatter(
         x=table["ended"], y=table["hypervolume"], mode="lines",
@@ -98,7 +98,7 @@ def plot_hypervolume(results: SweepTables) -> go.Figure:
         x=grew["ended"], y=grew["hypervolume"], mode="markers", showlegend=False, hoverinfo="text",
         marker={"color": PALETTE[0], "size": 9, "line": {"color": "white", "width": 1.2}},
         hovertext=[
-            f"<b>Trial {row['trial']:.0f}</b> moved the front<br>hypervolume {percent(row['hypervolume'])}"
+            f"<b>Trial {row['trial']:.0f}</b> extended the front<br>hypervolume {percent(row['hypervolume'])}"
             f"<br>after {counted(int(row['ended']), 'trial')}, {duration(row['seconds'])}"
             for _, row in grew.iterrows()
         ],
@@ -112,15 +112,15 @@ def plot_hypervolume(results: SweepTables) -> go.Figure:
 
 
 def _buttons(figure: go.Figure, table: pd.DataFrame, grew: pd.DataFrame) -> None:
-    """What the horizontal axis counts."""
+    """Add the buttons that select the horizontal axis."""
     scales = [("ended", "Trials", "Trials ended")]
     if "flops" in table and table["flops"].iloc[-1] > 0:
         total = si(table["flops"].iloc[-1], "FLOPs")
-        scales.append(("flops", "FLOPs", f"Training FLOPs, failed trials apart, summed ({total})"))
+        scales.append(("flops", "FLOPs", f"Cumulative training FLOPs without failed trials ({total})"))
     if table["seconds"].iloc[-1] > 0:
         total = duration(table["seconds"].iloc[-1])
         scales.append(("seconds", "Time", f"Seconds of search ({total})"))
-    # Half a trial is no tick; None lets plotly choose.
+    # Ticks at whole trials; None lets plotly choose.
     steps = {"ended": 1 if len(table) <= 12 else None}
     buttons = [
         {

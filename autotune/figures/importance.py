@@ -1,19 +1,19 @@
-"""Which parameters mattered for the objectives that had to be measured.
+"""Importance of the parameters for the measured objectives.
 
-fANOVA (Hutter et al. 2014, "An efficient approach for assessing hyperparameter importance") as optuna has it:
-the share of the variance, over the ranges that were tried, that a random forest fitted to the trials gives to
-each parameter alone. What is missing to 100 % is interplay. It explains the objective's rank among the
-trials, so that one diverged trial is not the whole variance.
+The importance is that of fANOVA (Hutter et al. 2014, "An efficient approach for assessing hyperparameter importance")
+as optuna implements it: the share of the variance, over the ranges that were tried, that a random forest attributes
+to each parameter by itself. The rest to 100 % is interaction. The forest is fitted to the objective's rank among the
+trials, so that one diverged trial does not dominate the variance.
 
-A parameter that only some trials have has no share over all trials. So all trials are asked about what all of
-them have (the family among it), and each family with enough trials about its own knobs.
+A conditional parameter has no share over all trials. So parameters that all trials have (the family among them) are
+analyzed over all trials, and a family's own parameters over the trials of the family, if they are enough.
 
-With few trials a forest explains noise as well. Beside each share stands the most that noise could be behind:
-the most that the parameter gets when the objective is shuffled among the trials, ten times, times the
-share of the variance that a forest fails to predict on trials it has not seen.
+With few trials a forest also explains noise. The noise level of a parameter is its greatest importance over ten
+random permutations of the objective, times the share of the variance that a forest does not predict on held-out
+trials.
 
-PED-ANOVA, which treats a conditional parameter over all trials, was tried and left: with 24 trials in four
-families, shuffles gave single knobs up to twenty times what all parameters had together.
+Rejected: PED-ANOVA, which treats a conditional parameter over all trials. With 24 trials in four families,
+permutations gave single parameters up to twenty times the importance of all parameters together.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from autotune.results.tables import configuration
 from search_spaces.parameters.types import Configuration
 
 LEAST_TRIALS = 12
-"""Complete trials below which nothing is said."""
+"""Complete trials below which no importance is computed."""
 EVERYTHING = "all trials"
 _SHUFFLES = 10
 _TREES = 24
@@ -57,11 +57,11 @@ class ImportanceView:
     """Importance of parameters.
 
     Args:
-        table: one row an objective, scope and parameter: `objective`, `scope` (`all trials` or a family),
-            `parameter`, `importance` (share of the variance, in [0, 1]), `noise` (the most of it that noise
-            could be behind), `trials` (how many the scope has) and `predicted` (the share of the variance
-            that a forest predicts on trials it has not seen); the greatest importance of a scope first.
-        skipped: families left out, each with its number of complete trials.
+        table: one row per objective, scope and parameter, in descending order of importance within a scope. Columns:
+            `objective`, `scope` (`all trials` or a family), `parameter`, `importance` (share of the variance, in
+            [0, 1]), `noise` (its noise level), `trials` (in the scope) and `predicted` (the share of the variance
+            that a forest predicts on held-out trials).
+        skipped: families with too few trials, each with its number of complete trials.
     """
 
     table: pd.DataFrame
@@ -69,34 +69,34 @@ class ImportanceView:
 
 
 def importance_view(results: SweepTables) -> ImportanceView:
-    """Importance for each uncertain objective, over all trials and within each family with enough of them.
+    """Compute the importance for each measured objective, over all trials and within each family that has enough.
 
     Raises:
-        NothingToShowError: too few complete trials, or nothing that varies.
+        NothingToShowError: too few complete trials, or no parameter varies.
     """
     rows = trial_points(results)
-    uncertain = [objective for objective in results.objectives if not objective.known]
-    assert uncertain, "a sweep has an objective that is not known without training"
+    measured = [objective for objective in results.objectives if not objective.known]
+    assert measured, "every sweep has an objective that only training can measure"
     if len(rows) < LEAST_TRIALS:
         verb = "is" if len(rows) == 1 else "are"
         raise NothingToShowError(
-            f"{counted(len(rows), 'complete trial')} {verb} too few to say which parameters matter; "
-            f"it takes {LEAST_TRIALS}."
+            f"{counted(len(rows), 'complete trial')} {verb} too few to estimate the importance of parameters; "
+            f"at least {LEAST_TRIALS} are needed."
         )
     sizes = rows["family"].value_counts()
     sizes = sizes if len(sizes) > 1 else sizes[:0]
     large = [str(family) for family in sizes.index[:_MOST_FAMILIES] if sizes[family] >= LEAST_TRIALS]
     scopes = {EVERYTHING: rows, **{family: rows[rows["family"] == family] for family in large}}
-    tables = [_scope(part, objective, name) for objective in uncertain for name, part in scopes.items()]
+    tables = [_scope(part, objective, name) for objective in measured for name, part in scopes.items()]
     table = pd.concat(tables, ignore_index=True)
     if table.empty:
-        raise NothingToShowError("No parameter that all trials have took more than one value.")
+        raise NothingToShowError("No parameter that all trials have takes more than one value.")
     skipped = {str(family): int(count) for family, count in sizes.items() if family not in large}
     return ImportanceView(table, skipped)
 
 
 def _scope(rows: pd.DataFrame, objective: Objective, scope: str) -> pd.DataFrame:
-    """The rows of `ImportanceView.table` for one objective and scope."""
+    """Compute the rows of `ImportanceView.table` for one objective and scope."""
     configs = [configuration(row) for _, row in rows.iterrows()]
     distributions = observed_distributions(configs)
     if not distributions:
@@ -123,12 +123,12 @@ def _scope(rows: pd.DataFrame, objective: Objective, scope: str) -> pd.DataFrame
 
 
 def _noise(share: float, shuffled: Sequence[float], predicted: float) -> float:
-    """How much of a share noise could be behind: all of it where the forest predicts nothing."""
+    """Return the noise level of a share: at least the share itself if the forest predicts nothing."""
     return (1.0 - predicted) * max(shuffled) if predicted > 0 else max(share, *shuffled)
 
 
 def observed_distributions(configs: Sequence[Configuration]) -> dict[str, BaseDistribution]:
-    """The ranges of the parameters that every configuration has and that vary; logarithmic if wide."""
+    """Return the ranges of the parameters that every configuration has and that vary; logarithmic if wide."""
     found: dict[str, BaseDistribution] = {}
     for name in configs[0]:
         values = [config[name] for config in configs if name in config]
@@ -143,7 +143,7 @@ def observed_distributions(configs: Sequence[Configuration]) -> dict[str, BaseDi
 
 
 def predictable(configs: Sequence[Configuration], names: Sequence[str], losses: NDArray[np.float64]) -> float:
-    """The share of the variance that a forest predicts on trials left out of each tree, in [0, 1]."""
+    """Return the share of the variance that a forest predicts out of bag, in [0, 1]."""
     if np.ptp(losses) == 0:
         return 0.0
     table = pd.get_dummies(pd.DataFrame([{name: config[name] for name in names} for config in configs]))
@@ -152,11 +152,11 @@ def predictable(configs: Sequence[Configuration], names: Sequence[str], losses: 
 
 
 def _study(configs: Sequence[Configuration], distributions: dict[str, BaseDistribution]) -> optuna.Study:
-    """A study in memory with the varying parameters of each configuration; its own values mean nothing."""
+    """Build a study in memory with the varying parameters of each configuration and placeholder values."""
     study = optuna.create_study()
     for config in configs:
         params = {
-            # The forest splits on the plain value; the logarithm spreads what spans orders of magnitude.
+            # The forest samples splits uniformly in the value, so a wide range is passed as its logarithm.
             name: float(np.log(config[name])) if getattr(d, "log", False) else config[name]
             for name, d in distributions.items()
         }
@@ -172,7 +172,7 @@ def _in_log(distribution: BaseDistribution) -> BaseDistribution:
 
 
 def _shares(study: optuna.Study, losses: NDArray[np.float64]) -> dict[str, float]:
-    """Share of the variance by parameter, where the study's trials have these losses."""
+    """Compute the share of the variance by parameter for these losses of the study's trials."""
     evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=_TREES, max_depth=32, seed=0)
     found = optuna.importance.get_param_importances(
         study, evaluator=evaluator, target=lambda trial: float(losses[trial.number]), normalize=False
@@ -182,7 +182,7 @@ def _shares(study: optuna.Study, losses: NDArray[np.float64]) -> dict[str, float
 
 @contextlib.contextmanager
 def _quiet_optuna() -> Iterator[None]:
-    """Without optuna's line for every study created and its notes on experimental arguments."""
+    """Silence optuna's message per created study and its warnings about experimental arguments."""
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
@@ -193,17 +193,17 @@ def _quiet_optuna() -> Iterator[None]:
         optuna.logging.set_verbosity(before)
 
 
-@says_why("What mattered")
+@says_why("Importance of the parameters")
 def plot_importance(results: SweepTables) -> go.Figure:
-    """Bars of importance, blue where they exceed what noise could be behind, with that level as a mark.
+    """Plot the importance as bars, blue above the noise level, which a mark shows.
 
     Returns:
-        a figure; one that says why where there are too few trials.
+        a figure; it contains the reason if there are too few trials.
     """
     view = importance_view(results)
     groups = view.table.groupby(["objective", "scope"], sort=False)
     cells = [(keys, part.head(_MOST_BARS).iloc[::-1]) for keys, part in groups]
-    # In bars' heights; each panel needs the room of two more for its title and ticks.
+    # In heights of a bar; each panel needs two more for its title and ticks.
     sizes = [len(part) + 2.4 for _, part in cells]
     height, gap = 162 + 26 * sum(sizes), 0.0 if len(cells) == 1 else 74 / (26 * sum(sizes))
     figure = make_subplots(
@@ -226,7 +226,7 @@ def _bars(part: pd.DataFrame, *, legend: bool) -> list[go.Bar | go.Scatter]:
     clear = part["importance"] > part["noise"]
     hovers = [
         f"<b>{text(row['parameter'])}</b><br>{percent(row['importance'])} of the variance"
-        f"<br>noise could be behind {percent(row['noise'])}"
+        f"<br>noise level {percent(row['noise'])}"
         for _, row in part.iterrows()
     ]
     return [
@@ -235,7 +235,7 @@ def _bars(part: pd.DataFrame, *, legend: bool) -> list[go.Bar | go.Scatter]:
             marker={"color": [PALETTE[0] if c else FAINT for c in clear]}, hoverinfo="text", hovertext=hovers,
         ),
         go.Scatter(
-            x=part["noise"], y=names, mode="markers", name="the most that noise could be behind",
+            x=part["noise"], y=names, mode="markers", name="noise level",
             showlegend=legend, hoverinfo="skip",
             marker={"symbol": "line-ns-open", "size": 14, "color": INK, "line": {"width": 2}},
         ),
@@ -243,11 +243,11 @@ def _bars(part: pd.DataFrame, *, legend: bool) -> list[go.Bar | go.Scatter]:
 
 
 def _axis_words(view: ImportanceView) -> str:
-    words = ["Share of the variance of its rank"]
+    words = ["Share of the variance of the rank"]
     if view.skipped:
         few = ", ".join(f"{family} ({count})" for family, count in view.skipped.items())
         few = few if len(view.skipped) <= 4 else f"{len(view.skipped)} families"
-        words += textwrap.wrap(f"Too few trials to look within {few}", 44)
+        words += textwrap.wrap(f"Too few trials for an analysis within {few}", 44)
     return "<br>".join(map(text, words))
 
 
@@ -258,12 +258,12 @@ def _panel_title(part: pd.DataFrame) -> str:
 
 
 def importance_title(view: ImportanceView) -> str:
-    """What stands out for the first objective, in a sentence."""
+    """Return the parameters above the noise level for the first objective, in a sentence."""
     objective = str(view.table["objective"].iloc[0])
     rows = view.table[view.table["objective"] == objective]
     clear = rows[rows["importance"] > rows["noise"]]
     words = [text(name) for name in dict.fromkeys(clear["parameter"])][:4]
     about = within_sentence(label(objective))
     if not words:
-        return f"For {about}, nothing stands out from noise"
-    return f"For {about}, what stands out from noise: {', '.join(words)}"
+        return f"No parameter is above the noise level for {about}"
+    return f"Parameters above the noise level for {about}: {', '.join(words)}"

@@ -1,4 +1,4 @@
-"""Parallel coordinates: every complete trial as a line through its configuration and its objectives."""
+"""Parallel coordinates: one line per complete trial through its configuration and its objectives."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import is_cost, quality
 
 NOT_USED = -0.2
-"""The level of an inactive parameter, in units of its axis: below the least value, with a gap."""
+"""The position of an inactive parameter, in units of its axis: below the least value, with a gap."""
 _LOG_SPAN = 20.0
-"""Positive numbers whose greatest is so many times their least go on a logarithmic axis."""
-_FEW = 6  # values that each get a tick
+"""The ratio of the greatest to the least positive value above which an axis is logarithmic."""
+_FEW = 6
+"""The number of distinct values up to which each gets a tick."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,9 @@ class ParallelAxis:
     """One vertical axis.
 
     Args:
-        title: the parameter or objective.
-        positions: shape [trials], one a complete trial: in [0, 1], or `NOT_USED` where inactive.
-        ticks: positions and their words, `not used` among them where it occurs.
+        title: the name of the parameter or objective.
+        positions: shape [trials], one per complete trial: in [0, 1], or `NOT_USED` where inactive.
+        ticks: positions and their labels, with `not used` where it occurs.
     """
 
     title: str
@@ -40,18 +41,18 @@ class ParallelAxis:
 
 
 def parallel_axes(results: SweepTables) -> list[ParallelAxis]:
-    """Parameters, then costs, then the quality, then whether the trial is on the front.
+    """Return the axes: parameters, costs, the quality, and whether the trial is on the front.
 
-    Families that share the name of a knob (`lora.rank`, `dora.rank`) share its axis, as long as all its
-    values are numbers or none is; a layer mask becomes the number of layers that are on. What takes one
-    value only has no axis.
+    Families with a parameter of the same name (`lora.rank`, `dora.rank`) share its axis, provided that all or none of
+    its values are numbers. A layer mask becomes the number of layers that are on. A parameter with one value has no
+    axis.
 
     Raises:
         NothingToShowError: fewer than two trials are complete.
     """
     rows = trial_points(results)
     if len(rows) == 1:
-        raise NothingToShowError("One complete trial: there is nothing to compare yet.")
+        raise NothingToShowError("A comparison needs at least two complete trials.")
     found = [
         axis
         for title, values in merged_parameters(rows, families(results)).items()
@@ -67,7 +68,7 @@ def parallel_axes(results: SweepTables) -> list[ParallelAxis]:
 
 
 def merged_parameters(rows: pd.DataFrame, groups: list[str]) -> dict[str, pd.Series]:
-    """The parameters' columns by title, merged as `parallel_axes` says; missing where inactive."""
+    """Return the columns of parameters by title, merged as `parallel_axes` describes; missing where inactive."""
     columns = {str(c).removeprefix("param."): rows[c] for c in rows if str(c).startswith("param.")}
     merged: dict[str, pd.Series] = {}
     masks: dict[str, pd.Series] = {}
@@ -88,13 +89,13 @@ def merged_parameters(rows: pd.DataFrame, groups: list[str]) -> dict[str, pd.Ser
 
 
 def _shared_title(name: str, columns: Mapping[str, pd.Series], groups: list[str]) -> str:
-    """The local name of a family's knob that other families have too, else the full name."""
-    family, dot, knob = name.partition(".")
-    if not dot or family not in groups or knob in columns:
+    """Return the local name of a parameter that several families have, and the full name of any other."""
+    family, dot, parameter = name.partition(".")
+    if not dot or family not in groups or parameter in columns:
         return name
-    sharing = [columns[f"{group}.{knob}"] for group in groups if f"{group}.{knob}" in columns]
+    sharing = [columns[f"{group}.{parameter}"] for group in groups if f"{group}.{parameter}" in columns]
     kinds = {_is_number(values) for values in sharing if values.notna().any()}
-    return knob if len(sharing) > 1 and len(kinds) == 1 else name
+    return parameter if len(sharing) > 1 and len(kinds) == 1 else name
 
 
 def _is_number(values: pd.Series) -> bool:
@@ -126,7 +127,7 @@ def _parameter_axis(title: str, values: pd.Series) -> ParallelAxis | None:
 def _number_scale(
     numbers: NDArray[np.float64], log: bool
 ) -> tuple[NDArray[np.float64], list[tuple[float, str]]]:
-    """Numbers in [0, 1] and ticks: every value where they are few, else round ones."""
+    """Return numbers scaled to [0, 1] and ticks: every value if they are few, and otherwise round ones."""
     low, high = numbers.min(), numbers.max()
 
     def unit(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -151,7 +152,7 @@ def _number_scale(
 
 
 def _spaced(ticks: list[tuple[float, str]]) -> list[tuple[float, str]]:
-    """Without the inner ticks that would touch a neighbor; the two ends stay."""
+    """Drop inner ticks that would touch a neighbor; keep both ends."""
     ticks = sorted(ticks)
     kept = [ticks[0]]
     for tick in ticks[1:-1]:
@@ -186,7 +187,7 @@ def _objective_axis(objective: Objective, values: pd.Series) -> ParallelAxis:
 
 
 def color_range(objective: Objective, values: NDArray[np.float64]) -> tuple[float, float]:
-    """The values that the ends of the color scale stand for: the best, and the worst but for one in ten."""
+    """Return the values at the ends of the color scale, from the best to the ninth decile of the losses."""
     losses = objective.loss(values)
     kept = values[losses <= np.quantile(losses, 0.9)]
     return float(kept.min()), float(kept.max())
@@ -194,15 +195,15 @@ def color_range(objective: Objective, values: NDArray[np.float64]) -> tuple[floa
 
 @says_why("Configurations and objectives")
 def plot_parallel_coordinates(results: SweepTables) -> go.Figure:
-    """Configurations and objectives of the complete trials, colored by the quality.
+    """Plot configurations and objectives of the complete trials, colored by the quality.
 
     Returns:
-        a figure; one that says why where no trial is complete.
+        a figure; it contains the reason if fewer than two trials are complete.
     """
     axes = parallel_axes(results)
     rows = trial_points(results)
     best = quality(results)
-    # Lines drawn later lie on top: the front last.
+    # Later lines cover earlier ones, so the front comes last.
     order = np.argsort(rows["on_front"].to_numpy(), kind="stable")
     dimensions = [
         {
@@ -214,7 +215,7 @@ def plot_parallel_coordinates(results: SweepTables) -> go.Figure:
     values = rows[best.name].to_numpy(dtype=float)[order]
     low, high = color_range(best, values)
     marks = np.linspace(low, high, 4) if high > low else np.array([low])
-    figure = finish(go.Figure(), f"{len(rows)} configurations and what they brought", height=500)
+    figure = finish(go.Figure(), f"{len(rows)} configurations and their objectives", height=500)
     figure.add_trace(
         go.Parcoords(
             dimensions=dimensions, labelangle=-20, labelside="top",

@@ -1,4 +1,4 @@
-"""Figures of scaling laws: what was measured, the law and its band, and the valley of the best settings."""
+"""Figures of scaling laws: measured losses, the law with its band, and the loss around the best settings."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.colors import hex_to_rgb
 
-from autotune.figures.style import MUTED, PALETTE, QUALITY_SCALE, finish, text
+from autotune.figures.style import PALETTE, QUALITY_SCALE, finish, text
 from autotune.laws.fits import LossFit, StepFit
-from surrogates.laws.curve_extrapolation import Forecast
 from surrogates.laws.fitting import LEVEL
 from surrogates.laws.functional_forms import Array
-from surrogates.laws.trends import Trend
 
 _AHEAD = 8.0
-"""How far beyond the largest scale the law is drawn."""
+"""The factor beyond the largest measured scale to which a law is drawn."""
 _LEVELS = 5
 _HEIGHT = 460
 
@@ -31,9 +29,9 @@ def plot_fit(fit: LossFit | StepFit) -> go.Figure:
 
 
 def law_view(fit: LossFit, level: float = LEVEL) -> pd.DataFrame:
-    """What `plot_law` draws: `line` (the other scale's value, or 0), `x`, `value`, `low`, `high`.
+    """Compute what `plot_law` draws: `line` (the value of the other scale, or 0), `x`, `value`, `low`, `high`.
 
-    Over the tokens, or the only scale; a law of two scales has a line for each of up to five values of the first.
+    `x` is the tokens, or the only scale. A law of two scales has one line for each of up to five values of the first.
     """
     X = fit.points.X
     over = X[:, min(1, X.shape[1] - 1)]
@@ -44,15 +42,23 @@ def law_view(fit: LossFit, level: float = LEVEL) -> pd.DataFrame:
         # Over tokens, the unique ones stay at their median.
         unique = [np.minimum(reach, np.median(X[:, 2]))] if X.shape[1] == 3 else []
         at = np.column_stack([*others, reach, *unique])
-        said = fit.choice.predict(at, level)
+        predicted = fit.choice.predict(at, level)
         parts.append(
-            pd.DataFrame({"line": line, "x": reach, "value": said.value, "low": said.low, "high": said.high})
+            pd.DataFrame(
+                {
+                    "line": line,
+                    "x": reach,
+                    "value": predicted.value,
+                    "low": predicted.low,
+                    "high": predicted.high,
+                }
+            )
         )
     return pd.concat(parts, ignore_index=True)
 
 
 def plot_law(fit: LossFit, level: float = LEVEL) -> go.Figure:
-    """Measured losses, the law (or the rule that beat it) and its band, over the scale in logarithms."""
+    """Plot measured losses and the chosen law or baseline with its band, on logarithmic axes."""
     view, figure, X = law_view(fit, level), go.Figure(), fit.points.X
     which = 0 if X.shape[1] == 1 else 1
     lines = _lines(X)
@@ -76,7 +82,7 @@ def plot_law(fit: LossFit, level: float = LEVEL) -> go.Figure:
 
 
 def plot_valley(fit: StepFit, scales: Mapping[str, float], within: float = 0.002) -> go.Figure:
-    """What settings cost at given scales, and the plateau within a tolerance of the best."""
+    """Plot the excess loss of settings at given scales, and the plateau within a tolerance of the best."""
     law = fit.law
     best = law.optimum(scales, within)
     axes = [np.geomspace(best[k].value / 8, best[k].value * 8, 61) for k in law.knobs]
@@ -103,44 +109,8 @@ def plot_valley(fit: StepFit, scales: Mapping[str, float], within: float = 0.002
         )  # fmt: skip
         figure.update_yaxes(type="log", title=text(law.knobs[1]))
     figure.update_xaxes(type="log", title=text(law.knobs[0]))
-    return finish(figure, f"The valley at {where}: within {100 * within:g} % of the best", _HEIGHT)
-
-
-def plot_forecast(x: Array, losses: Array, forecast: Forecast) -> go.Figure:
-    """Learning curves [k, n] over x [n], and where each is expected to be at the target."""
-    figure = go.Figure()
-    for i, curve in enumerate(np.atleast_2d(losses)):
-        color = PALETTE[i % len(PALETTE)]
-        figure.add_scatter(x=x, y=curve, mode="lines", line={"color": color}, showlegend=False)
-        figure.add_scatter(
-            x=[forecast.at], y=forecast.value[i : i + 1], mode="markers", marker={"color": color, "size": 8},
-            error_y={
-                "type": "data", "symmetric": False, "array": forecast.high[i : i + 1] - forecast.value[i : i + 1],
-                "arrayminus": forecast.value[i : i + 1] - forecast.low[i : i + 1],
-            },
-            showlegend=False,
-        )  # fmt: skip
-    figure.update_xaxes(type="log", title="scale").update_yaxes(type="log", title="loss")
-    return finish(figure, f"By {forecast.settings}, with {100 * forecast.level:.0f} % intervals", _HEIGHT)
-
-
-def plot_trend(trend: Trend, frame: pd.DataFrame, cost: str) -> go.Figure:
-    """A hyperparameter of the front's points over their cost, and its trend with a band."""
-    rows = frame[frame[trend.name].notna()]
-    figure = go.Figure()
-    if trend.line is not None:
-        reach = np.geomspace(rows[cost].min(), rows[cost].max(), 60)
-        value, low, high = trend.at(reach)
-        view = pd.DataFrame({"x": reach, "value": value, "low": low, "high": high})
-        _band(figure, view, PALETTE[0])
-        figure.add_scatter(x=reach, y=value, mode="lines", line={"color": PALETTE[0]}, name="trend")
-        figure.update_yaxes(type="log" if trend.log else "linear")
-    figure.add_scatter(
-        x=rows[cost], y=rows[trend.name], mode="markers", marker={"color": MUTED, "size": 8}, name="front"
-    )
-    figure.update_xaxes(type="log", title=text(cost)).update_yaxes(title=text(trend.name))
     return finish(
-        figure, f"{text(trend.name)}: a trend with {100 * trend.probability:.0f} % probability", _HEIGHT
+        figure, f"Settings at {where}; the plateau is within {100 * within:g} % of the best loss", _HEIGHT
     )
 
 

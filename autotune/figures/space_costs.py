@@ -1,4 +1,4 @@
-"""What a space can cost: trainable parameters against training and inference FLOPs, a color a family."""
+"""Costs of a search space: training and inference FLOPs over trainable parameters, one color per family."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from autotune.formatting.units import label, quantity, si
 from autotune.spaces.costs import CostView
 
 _DRAWN = 1_500
-"""Marks a family; more would only lie on each other."""
+"""Marks per family; more would overlap."""
 _PANELS = ("train_flops", "inference_flops")
 
 
 def plot_space_costs(view: CostView) -> go.Figure:
-    """A mark a configuration that was drawn; FLOPs as shares of full fine-tuning."""
+    """Plot one mark per sampled configuration; FLOPs are shares of full fine-tuning."""
     figure = make_subplots(1, 2, horizontal_spacing=0.1)
     parameters = {family: costs["trainable_params"][:_DRAWN] for family, costs in view.costs.items()}
     every = np.concatenate(list(parameters.values()))
@@ -46,7 +46,7 @@ def plot_space_costs(view: CostView) -> go.Figure:
     for column, cost in enumerate(_PANELS, start=1):
         title = f"{label(cost)}, share of full fine-tuning"
         figure.update_yaxes(title={"text": title}, tickformat="~%", rangemode="tozero", row=1, col=column)
-    about = f"What {text(view.name)} can cost on a {text(view.shape.model_type)}, {view.tokens} tokens a text"
+    about = f"Costs of {text(view.name)} on {text(view.shape.model_type)} with {view.tokens} tokens per text"
     return finish(figure, about, 560)
 
 

@@ -1,9 +1,10 @@
-"""How figures look: one plotly template, one palette, one way to say that there is nothing to show."""
+"""Style of the figures: one plotly template, one palette, one placeholder for missing figures."""
 
 from __future__ import annotations
 
 import functools
 import html
+import textwrap
 from collections.abc import Callable, Sequence
 
 import plotly.graph_objects as go
@@ -20,12 +21,14 @@ INK, MUTED, FAINT, GRID = "#1a2233", "#5d6778", "#b9c0cb", "#e9ecf1"
 FONT = "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 LINE = "#7c8798"
 QUALITY_SCALE = ((0.0, "#d9dfe7"), (0.45, "#8fb8d8"), (0.75, "#1f7fbf"), (1.0, "#022f52"))
-"""From pale to dark: the best stands out on white, and it also reads in gray."""
+"""From light to dark, so that the best stands out on white and in grayscale."""
 TEMPLATE = "autotune"
+_TOP_MARGIN = 96
+"""Pixels above the plot: a title of one line and a legend of one line."""
 
 
 class NothingToShowError(AutotuneError, ValueError):
-    """The results hold nothing that this figure could show; the message says why, for people."""
+    """The results hold nothing that a figure could show; the message gives the reason."""
 
 
 def _template() -> go.layout.Template:
@@ -76,7 +79,7 @@ def _template() -> go.layout.Template:
             "align": "left",
             "font": {"family": FONT, "size": 12, "color": INK},
         },
-        # Upright, the tools do not lie on title and legend. The one that uploads a chart is removed.
+        # A vertical bar does not cover title and legend. The button that uploads a chart is removed.
         "modebar": {
             "orientation": "v",
             "bgcolor": "rgba(255,255,255,0)",
@@ -84,7 +87,7 @@ def _template() -> go.layout.Template:
             "activecolor": INK,
             "remove": ["sendChartToCloud", "select2d", "lasso2d"],
         },
-        "margin": {"l": 64, "r": 48, "t": 96, "b": 56},
+        "margin": {"l": 64, "r": 48, "t": _TOP_MARGIN, "b": 56},
         "hovermode": "closest",
     }
     return go.layout.Template(layout=layout)
@@ -93,18 +96,30 @@ def _template() -> go.layout.Template:
 pio.templates[TEMPLATE] = _template()
 
 
+TITLE_LINE = 20
+"""Pixels of the height and the top margin that each further line of a title takes."""
+_TITLE_LETTERS = 84
+"""Letters in a line of a title: what fits the narrowest usual figure, 700 pixels."""
 TITLE_ROOM = 44
-"""Pixels of the top margin that the title takes."""
+"""Pixels of the top margin that a title of one line takes."""
 
 
 def finish(figure: go.Figure, title: str, height: int) -> go.Figure:
-    """Put a figure into the house style, with a title that says what is seen."""
-    figure.update_layout(template=TEMPLATE, height=height, title={"text": title, "pad": {"t": 18, "l": 14}})
+    """Apply the template, and set the height in pixels and a title that states the result."""
+    lines = textwrap.wrap(title, _TITLE_LETTERS, break_long_words=False)
+    further = TITLE_LINE * (len(lines) - 1)
+    figure.update_layout(
+        template=TEMPLATE,
+        height=height + further,
+        title={"text": "<br>".join(lines), "pad": {"t": 18, "l": 14}},
+    )
+    if further:
+        figure.update_layout(margin_t=(figure.layout.margin.t or _TOP_MARGIN) + further)
     return figure
 
 
 def message(title: str, reason: str) -> go.Figure:
-    """A figure that says why there is nothing to see."""
+    """Return a placeholder figure with the reason why there is nothing to show."""
     figure = finish(go.Figure(), title, height=200)
     figure.add_annotation(
         text=text(reason), x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False,
@@ -118,7 +133,7 @@ def message(title: str, reason: str) -> go.Figure:
 def says_why(
     title: str,
 ) -> Callable[[Callable[[SweepTables], go.Figure]], Callable[[SweepTables], go.Figure]]:
-    """Decorates a `plot_*` function: where there is `NothingToShowError`, it gives a figure that says why."""
+    """Decorate a `plot_*` function so that `NothingToShowError` becomes a placeholder with the reason."""
 
     def decorate(plot: Callable[[SweepTables], go.Figure]) -> Callable[[SweepTables], go.Figure]:
         @functools.wraps(plot)
@@ -134,15 +149,15 @@ def says_why(
 
 
 def text(words: object) -> str:
-    """Words from users inside plotly's little HTML: tags are shown, not obeyed."""
+    """Escape text from users for plotly, which interprets some HTML."""
     return html.escape(str(words), quote=False)
 
 
 def looks(groups: Sequence[str]) -> dict[str, tuple[str, str, str]]:
-    """A color, a symbol and a symbol for three dimensions a group; no two groups share color and symbol.
+    """Return a color, a symbol and a symbol for three dimensions per group.
 
-    Color and symbol change together, so that either alone tells the first groups apart; 8 colors and
-    7 symbols have no common divisor, so the pairs repeat only after 56 groups.
+    Color and symbol change together, so that either distinguishes the first groups; 8 colors and 7 symbols have no
+    common divisor, so that a pair repeats only after 56 groups.
     """
     return {
         group: (PALETTE[i % len(PALETTE)], SYMBOLS[i % len(SYMBOLS)], SYMBOLS_3D[i % len(SYMBOLS_3D)])

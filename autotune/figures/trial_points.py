@@ -1,4 +1,4 @@
-"""What every figure needs of a trial: its family, where it lies and what its hover text says."""
+"""Data that all figures share: the family of a trial, its position on an axis and its hover text."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ ONE_GROUP = "trials"
 
 
 def families(results: SweepTables) -> list[str]:
-    """The groups that colors stand for, in alphabetical order, over all trials whatever their status."""
+    """Return the groups that get a color, in alphabetical order, over trials of every status."""
     return sorted(set(family_of(results.trials)))
 
 
 def family_of(trials: pd.DataFrame) -> pd.Series:
-    """Every row's group: its adapter family."""
+    """Return the group of every row, its adapter family."""
     if "param.family" not in trials:
         return pd.Series(ONE_GROUP, index=trials.index)
     return trials["param.family"].map(str, na_action="ignore").fillna(ONE_GROUP)
 
 
 def count_by_status(results: SweepTables) -> str:
-    """`24 complete, 4 pruned, 2 failed`."""
+    """Return the number of trials by status: `24 complete, 4 pruned, 2 failed`."""
     counts = results.trials["status"].value_counts()
-    return ", ".join(f"{count} {status}" for status, count in counts.items()) or "none has begun"
+    return ", ".join(f"{count} {status}" for status, count in counts.items()) or "none has started"
 
 
 def trial_points(results: SweepTables) -> pd.DataFrame:
-    """The complete trials, as `results.trials` has them, with `family` and `hover` beside.
+    """Return the complete trials of `results.trials` with the further columns `family` and `hover`.
 
     Raises:
         NothingToShowError: no trial is complete.
     """
     rows = complete(results).copy()
     if rows.empty:
-        raise NothingToShowError(f"No trial has been completed yet ({count_by_status(results)}).")
+        raise NothingToShowError(f"No trial is complete yet ({count_by_status(results)}).")
     rows["family"] = family_of(rows)
     rows["on_front"] = rows["on_front"].astype(bool)
     rows["feasible"] = rows["feasible"].astype(bool)
@@ -56,7 +56,7 @@ def trial_points(results: SweepTables) -> pd.DataFrame:
 
 
 def _hover(row: pd.Series, objectives: Sequence[Objective], scores: dict[str, pd.DataFrame]) -> str:
-    place = " · on the front" if row["on_front"] else "" if row["feasible"] else " · beyond a limit"
+    place = " · on the front" if row["on_front"] else "" if row["feasible"] else " · outside a limit"
     lines = [f"<b>Trial {row['trial']}</b> · {text(row['family'])}{place}"]
     for objective in objectives:
         name = objective.name
@@ -73,7 +73,7 @@ def _hover(row: pd.Series, objectives: Sequence[Objective], scores: dict[str, pd
 
 
 def confirmation_text(name: str, found: pd.Series) -> str:
-    """`confirmed 90.6 % (89.9 % to 91.3 %, 5 seeds), test 90.1 %`."""
+    """Return `confirmed 90.6 % (89.9 % to 91.3 %, 5 seeds), test 90.1 %`."""
     seeds = int(found["seeds"])
     inside = counted(seeds, "seed")
     if not math.isnan(found["low"]):
@@ -83,7 +83,7 @@ def confirmation_text(name: str, found: pd.Series) -> str:
 
 
 def zero_edge(objective: Objective, values: ArrayLike) -> float | None:
-    """Where a value of 0 goes on a logarithmic axis: left of the least positive one; None without a 0."""
+    """Return the position of 0 on a logarithmic axis, below the least positive value; None without a 0."""
     values = np.asarray(values, dtype=float)
     if objective.scale != "log" or not (values <= 0).any():
         return None
@@ -95,13 +95,13 @@ def zero_edge(objective: Objective, values: ArrayLike) -> float | None:
 
 
 def positions(values: ArrayLike, edge: float | None) -> NDArray[np.float64]:
-    """Values as drawn: those that a logarithmic axis cannot show go to `edge`."""
+    """Return values as drawn: those that a logarithmic axis cannot show are moved to `edge`."""
     values = np.asarray(values, dtype=float)
     return values if edge is None else np.where(values <= 0, edge, values)
 
 
 def objective_axis(objective: Objective, values: ArrayLike, vertical: bool = False) -> dict[str, object]:
-    """Layout of the plotly axis of an objective, its title with an arrow to the better side."""
+    """Return the layout of the plotly axis of an objective; its title has an arrow to the better side."""
     layout = axis(objective.name)
     arrow = {
         (False, "minimize"): "←",
@@ -118,8 +118,8 @@ def objective_axis(objective: Objective, values: ArrayLike, vertical: bool = Fal
     low, high = math.log10(drawn.min()), math.log10(drawn.max())
     layout["type"] = "log"
     if edge is None:
-        if high - low > 1.5:
-            layout["dtick"] = math.ceil((high - low) / 6)
+        # Within little more than a decade plotly would label every digit; D2 labels 1, 2 and 5.
+        layout["dtick"] = math.ceil((high - low) / 6) if high - low > 1.5 else "D2"
         return layout
     ticks = log_ticks(drawn[values > 0]) if (values > 0).any() else []
     layout["tickvals"] = [edge, *ticks]
@@ -128,7 +128,7 @@ def objective_axis(objective: Objective, values: ArrayLike, vertical: bool = Fal
 
 
 def log_ticks(values: ArrayLike) -> list[float]:
-    """A few round numbers on a logarithmic axis over positive values: powers of ten, or 1, 2, 5 of them."""
+    """Return a few round ticks for positive values on a logarithmic axis: powers of ten, or 1, 2 and 5 times them."""
     values = np.asarray(values, dtype=float)
     low, high = math.log10(values.min()), math.log10(values.max())
     stride = max(1, math.ceil((high - low) / 6))

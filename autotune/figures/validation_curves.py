@@ -1,4 +1,4 @@
-"""Validation curves: how loss and metric moved while each trial trained."""
+"""Validation curves: loss and metric during the training of each trial."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import quality
 
 _LOG_SPAN = 20.0
-"""A loss whose greatest value is so many times its least is drawn on a logarithmic axis."""
+"""The ratio of the greatest to the least value above which the axis is logarithmic."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class CurvesView:
 
     Args:
         names: the scores shown, `eval_loss` first where it was recorded.
-        table: one row a point: `trial`, `samples`, `on_front`, `family`, a column a score and, on a ladder, `rung`;
-            in the order of trial and samples.
+        table: one row per point, in the order of trial and samples: `trial`, `samples`, `on_front`, `family`, one
+            column per score and, in a sweep with a ladder, `rung`.
     """
 
     names: list[str]
@@ -33,7 +33,7 @@ class CurvesView:
 
 
 def curves_view(results: SweepTables) -> CurvesView:
-    """The curves of every trial that has one, whatever its status.
+    """Return the curves of the trials of every status.
 
     Raises:
         NothingToShowError: no curve was recorded.
@@ -52,10 +52,10 @@ def curves_view(results: SweepTables) -> CurvesView:
 
 @says_why("Validation curves")
 def plot_curves(results: SweepTables) -> go.Figure:
-    """Validation loss and metric against training examples seen; trials on the front in color.
+    """Plot validation loss and metric over training examples seen, with the trials on the front in color.
 
     Returns:
-        a figure; one that says why where no curve was recorded.
+        a figure; it contains the reason if no curve was recorded.
     """
     view = curves_view(results)
     front = sorted(view.table.loc[view.table["on_front"], "trial"].unique())
@@ -91,7 +91,7 @@ def plot_curves(results: SweepTables) -> go.Figure:
 
 
 def _background(view: CurvesView, name: str, *, legend: bool) -> go.Scatter:
-    """Every curve off the front as one trace, with gaps between them."""
+    """Return all curves of trials off the front as one trace with gaps."""
     xs: list[float | None] = []
     ys: list[float | None] = []
     hovers: list[str] = []
@@ -115,5 +115,5 @@ def _hovers(points: pd.DataFrame, name: str) -> list[str]:
 
 
 def _of_rung(row: pd.Series) -> str:
-    """Whose curve it is, on a ladder: a trial that waits below the top may have been trained on another base."""
+    """Return the rung of a trial in a sweep with a ladder: below the top it may have another base model."""
     return f"<br>rung {text(row['rung'])}" if "rung" in row and isinstance(row["rung"], str) else ""

@@ -42,6 +42,11 @@ _PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z")
 _SPACE = "\u00a0"  # no line break between a number and its unit
 
 
+def is_share(name: str) -> bool:
+    """Return whether a score is a share in [0, 1], printed as percent."""
+    return name in _SHARES
+
+
 def label(name: str) -> str:
     """The printed name of an objective, metric or cost."""
     return _LABELS.get(name, name.replace("_", " ").capitalize())

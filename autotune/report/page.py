@@ -21,7 +21,7 @@ from plotly.offline import get_plotlyjs
 
 from autotune import __version__
 from autotune.figures import FIGURES, FigureEntry
-from autotune.figures.style import TITLE_ROOM
+from autotune.figures.style import TITLE_LINE, TITLE_ROOM
 from autotune.figures.trial_points import count_by_status
 from autotune.formatting.units import label, percent, within_sentence
 from autotune.probe import text as forecast_text
@@ -151,10 +151,12 @@ def figure_block(entry: FigureEntry, results: SweepTables) -> FigureBlock:
         meta = figure.layout.meta or {}
         if "reason" in meta:
             return _missing(entry, meta["reason"])
-        seen = html.unescape(figure.layout.title.text or "")
+        title = figure.layout.title.text or ""
+        room = TITLE_ROOM + TITLE_LINE * title.count("<br>")
+        seen = html.unescape(title.replace("<br>", " "))
         # The page shows the title as text that wraps, so the figure needs no room for it.
-        height = int(figure.layout.height or 450) - TITLE_ROOM
-        top = (figure.layout.margin.t or 96) - TITLE_ROOM
+        height = int(figure.layout.height or 450) - room
+        top = (figure.layout.margin.t or figure.layout.template.layout.margin.t) - room
         figure.update_layout(title=None, height=height, margin_t=max(top, 24), width=None)
         data = script_json(figure)
     except Exception as error:  # a fault in one figure must not cost the user the report

@@ -1,1 +1,1 @@
-"""What a sweep found: trials, front, confirmation, selection of a point."""
+"""The results of a sweep: trials, front, confirmation, recommendation and selection of a point."""

@@ -1,7 +1,7 @@
-"""Confirmation: the front's configurations again, on seeds that the search never used, and on the test split.
+"""Confirmation: runs of the front's configurations with seeds that the search never used, scored on test data too.
 
-The best of many noisy scores is partly luck. Search and report seeds never meet, validation chooses and test
-reports; the report prints both, so that the luck is visible.
+The best of many noisy scores is biased upward. Search seeds and report seeds are disjoint, validation data select and
+test data report, and the report prints both, so that the selection bias is visible.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from autotune.results.sweep_tables import SweepTables
 
 
 def search_seed(sweep_seed: int, trial: int) -> int:
-    """The seed of a trial: its own for each, so that the noise between trials is independent; always even."""
+    """Return the seed of a trial: always even, and different for each, so that noise is independent between trials."""
     return _draw(sweep_seed, trial) & ~1
 
 
 def report_seed(sweep_seed: int, index: int) -> int:
-    """The seed of the index-th confirmation run of a configuration; always odd, so no trial ever has it."""
+    """Return the seed of a configuration's confirmation run: always odd, so that no trial has it."""
     return _draw(sweep_seed, index) | 1
 
 
@@ -28,8 +28,11 @@ def _draw(sweep_seed: int, index: int) -> int:
 
 
 def chosen_points(results: SweepTables) -> list[int]:
-    """The trials to confirm: the front, or, where it is larger than the sweep allows, the best of the first
-    objective and then those that contribute most hypervolume."""
+    """Return the trials to confirm.
+
+    These are the front, or, if it is larger than the sweep allows, its best point in the first objective and those that
+    contribute most hypervolume.
+    """
     front = results.front
     limit = results.sweep.confirm.points
     if len(front) <= limit:
@@ -42,8 +45,8 @@ def chosen_points(results: SweepTables) -> list[int]:
 
 
 def missing_runs(results: SweepTables) -> list[tuple[int, int]]:
-    """The (trial, seed) pairs that are still to be run."""
+    """Return the (trial, seed) pairs that have no run yet."""
     done = set(zip(results.confirmations["trial"], results.confirmations["seed"], strict=True))
     seeds = [report_seed(results.sweep.seed, i) for i in range(results.sweep.confirm.seeds)]
-    # Seed by seed, so that every point has a run before any has two, should time run out.
+    # Seed by seed, so that every point has a run before any has two, in case the time runs out.
     return [(trial, seed) for seed in seeds for trial in chosen_points(results) if (trial, seed) not in done]

@@ -1,4 +1,4 @@
-"""The ladder of a sweep as shown: rungs, how many trials reached each, and how well it ranked."""
+"""The ladder of a sweep as shown: its rungs, the trials that reached each, and how well each ranked them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,13 @@ from autotune.trial_attributes import SPENT, TrialAttributes, trial_result
 
 @dataclass(frozen=True)
 class LadderRow:
-    """One rung as printed: what it is, how many came so far, and what is known of its ranks."""
+    """One rung as printed.
+
+    Args:
+        share: the rung in words.
+        reached: trials that were trained to it.
+        trust: its rank correlation with the top rung, in words.
+    """
 
     share: str
     reached: int
@@ -27,18 +33,18 @@ class LadderRow:
 
 @dataclass(frozen=True)
 class LadderView:
-    """What became of a sweep's ladder.
+    """The state of a sweep's ladder.
 
     Args:
-        spec: what the sweep's file says.
-        shares: of the full job, one a rung, rising to 1.
-        words: what each rung is.
-        reached: configurations that were trained as far as each rung, or on it where each rung begins anew.
-        waiting: those below the top that could go on.
-        stopped: those that were given up.
+        spec: the ladder of the sweep file.
+        shares: of the full job, one per rung, ascending to 1.
+        words: the rungs in words.
+        reached: configurations that were trained to each rung, or on it if each rung starts from the beginning.
+        waiting: configurations below the top that could still be promoted.
+        stopped: configurations that were stopped below the top.
         trust: the rank correlation of each lower rung with the top, among the random share.
         used: training FLOPs spent, as a share of what all trials would have taken in full; NaN without trials.
-        settled: whether nobody is left to go on.
+        settled: whether no configuration is left to promote.
     """
 
     spec: LadderSpec
@@ -53,7 +59,7 @@ class LadderView:
 
     @property
     def rows(self) -> list[LadderRow]:
-        """For tables, the lowest rung first."""
+        """The rungs as printed, the lowest first."""
         said = [*(_said(rung) for rung in self.trust.rungs), "final"]
         return [
             LadderRow(rung, reached, words)
@@ -62,18 +68,18 @@ class LadderView:
 
     @property
     def verdict(self) -> str:
-        """Whether the lower rungs could be trusted, in a sentence."""
+        """Whether the lower rungs predicted the ranks at the top, in a sentence."""
         match self.trust.verdict:
             case "trusted":
-                return "The lower rungs ranked configurations much as the top did."
+                return "The lower rungs ranked the configurations similarly to the top."
             case "doubtful":
-                return "The lower rungs foretold the top poorly, so more configurations climbed."
+                return "The lower rungs predicted the ranks at the top poorly, so more configurations were promoted."
             case "not trusted":
                 fix = "Raise ladder.min" if self.spec.bases is None else "Name larger models in ladder.bases"
-                return f"The lower rungs did not foretell the top: most configurations climbed. {fix}."
+                return f"The lower rungs did not predict the ranks at the top: most configurations were promoted. {fix}."
             case _:
                 return (
-                    f"Whether the lower rungs foretell the top was not measured: fewer than {ENOUGH} of the random "
+                    f"How well the lower rungs predict the top was not measured: fewer than {ENOUGH} of the random "
                     "share reached it. Run more trials or raise ladder.random_share."
                 )
 

@@ -1,4 +1,4 @@
-"""The records of probe runs, as values and as tables; `probe.py` makes them."""
+"""The records of probe runs, as values and as tables."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _COLUMNS = ("examples", "tokens", "params", "learning_rate", "batch_size")
 
 @dataclass(frozen=True, order=True)
 class ProbeRun:
-    """One run; a record of it is kept under exactly these.
+    """The identity of one run, which its record is stored under.
 
     Args:
         trial: whose configuration it has.
@@ -35,7 +35,7 @@ class ProbeRun:
 
 
 def run_of(trial: FrozenTrial) -> ProbeRun:
-    """Which run a trial of the study is the record of."""
+    """Return the run that a trial of the study records."""
     return ProbeRun(**TrialAttributes(trial).probe)
 
 
@@ -56,7 +56,7 @@ def probe_table(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
 
 
 def failed_probes(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
-    """One row a run that failed: the fields of `ProbeRun`, `examples` (of an epoch), and `error`."""
+    """Return one row per failed run: the fields of `ProbeRun`, `examples` (per epoch), and `error`."""
     rows = [
         {
             **asdict(run_of(trial)),

@@ -1,4 +1,4 @@
-"""A sweep's results as tables, read back from its folder."""
+"""The results of a sweep as tables, read from its folder."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TRIAL_COLUMNS = (
     "trial", "status", "started", "finished", "elapsed", "seconds", "seed", "error", "failure", "traceback",
     "share", "config",
 )  # fmt: skip
-"""What `SweepTables.trials` has of every trial, beside the objectives."""
+"""The columns of `SweepTables.trials` that do not depend on the sweep."""
 
 TRAINED_HEAD = "trained head"
 """The name of the one baseline that takes training: the best head on the frozen base model."""
@@ -35,29 +35,29 @@ TRAINED_HEAD = "trained head"
 
 @dataclass(frozen=True)
 class SweepTables:
-    """Everything the report, the figures and the export need.
+    """Everything that a sweep's folder holds, for the report, the figures and the export.
 
     Args:
         folder: the sweep's folder.
         sweep: the resolved sweep; its objectives have references, ideals and floors where they are known.
-        trials: one row a trial, in order: `trial` (number), `status` (complete, paused, stopped, pruned,
+        trials: one row per trial, in order: `trial` (number), `status` (complete, paused, stopped, pruned,
             failed, lost, running), `started` and `finished` (timestamps), `elapsed` (wall seconds of
             search when it ended), `seconds` (from its start to its end, beside others), `seed`, `error`,
             `failure` (kind of the error), `traceback`, `share` (training FLOPs of its runs so far, divided by
             those of its full training; known costs are those of the whole), `feasible`,
             `on_front`, on a ladder `rung` (what the highest was that it was trained on: measured costs
-            are of there), one column an objective under its name (NaN unless complete), `param.NAME` for
+            are of there), one column per objective under its name (NaN unless complete), `param.NAME` for
             every parameter (missing where inactive), `metric.NAME` for every validation score,
             `cost.NAME` for every known and measured cost, `cost.head_params` among them.
-        curves: one row a point of a validation curve: `trial`, `step`, `samples`, `metric.NAME`.
-        confirmations: one row a confirmation run that is complete: `trial` (whose configuration it
+        curves: one row per point of a validation curve: `trial`, `step`, `samples`, `metric.NAME`.
+        confirmations: one row per confirmation run that is complete: `trial` (whose configuration it
             repeats), `seed`, `elapsed` (wall seconds of confirmation when it ended), `metric.NAME` on
             validation and `test.NAME` on the test split.
         baselines: the metric on validation of what needs no adapter, by name (`majority class`; the best
-            `trained head` that the search met).
+            `trained head` among the trials).
         ladder: who came how far on it, and whether it could be trusted; None for a sweep without one.
-        probes: one row a complete run of `autotune probe`; see `probe_runs.probe_table`.
-        failed_probes: one row a failed one; see `probe_runs.failed_probes`.
+        probes: one row per complete run of `autotune probe`; see `probe_runs.probe_table`.
+        failed_probes: one row per failed one; see `probe_runs.failed_probes`.
     """
 
     folder: Path
@@ -91,21 +91,21 @@ class SweepTables:
         return share_dominated(self.objectives, self.values(self.trials[self.trials["feasible"]]))
 
     def values(self, rows: pd.DataFrame) -> NDArray[np.float64]:
-        """The objectives of rows of `trials`, shape [n, objectives]."""
+        """Return the objectives of rows of `trials`, shape [n, objectives]."""
         return rows[[objective.name for objective in self.objectives]].to_numpy(dtype=float)
 
     def losses(self, rows: pd.DataFrame) -> NDArray[np.float64]:
-        """Loss coordinates of rows of `trials`, shape [n, objectives]; lower is better."""
+        """Return the loss coordinates of rows of `trials`, shape [n, objectives]; lower is better."""
         return np.column_stack([objective.loss(rows[objective.name]) for objective in self.objectives])
 
     def config(self, trial: int) -> Configuration:
-        """The configuration of a trial."""
+        """Return the configuration of a trial."""
         row = self.trials.set_index("trial").loc[trial]
         return dict(row["config"])
 
 
 def read_tables(folder: str | Path) -> SweepTables:
-    """Read a sweep's folder, finished or not; nothing is changed.
+    """Read a sweep's folder, finished or not, without changing it.
 
     Raises:
         InvalidInputError: the folder holds no sweep.
@@ -136,7 +136,7 @@ def read_tables(folder: str | Path) -> SweepTables:
 
 
 def share_dominated(objectives: Sequence[Objective], values: NDArray[np.float64]) -> float:
-    """Normalized hypervolume of values of shape [n, m]; rows with NaN count for nothing."""
+    """Return the normalized hypervolume of values of shape [n, m]; rows with NaN are ignored."""
     values = values[np.isfinite(values).all(axis=1)]
     if not len(values):
         return 0.0
@@ -144,7 +144,7 @@ def share_dominated(objectives: Sequence[Objective], values: NDArray[np.float64]
 
 
 def on_front(objectives: Sequence[Objective], values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which rows of values, shape [n, m], keep every limit and are dominated by none that does."""
+    """Return which rows of values, shape [n, m], are feasible and not dominated by a feasible row."""
     feasible = feasible_rows(objectives, values)
     losses = np.column_stack([o.loss(values[:, j]) for j, o in enumerate(objectives)])
     losses[~feasible] = np.nan
@@ -152,7 +152,7 @@ def on_front(objectives: Sequence[Objective], values: NDArray[np.float64]) -> ND
 
 
 def feasible_rows(objectives: Sequence[Objective], values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which rows of values, shape [n, m], are numbers within every hard limit."""
+    """Return which rows of values, shape [n, m], are finite and within every hard limit."""
     keep = np.asarray(np.isfinite(values).all(axis=1))
     for j, objective in enumerate(objectives):
         keep &= objective.feasible(values[:, j])
@@ -170,7 +170,7 @@ def _trials(trials: Sequence[FrozenTrial], objectives: Sequence[Objective]) -> p
 
 
 def _rung(trial: FrozenTrial, words: Sequence[str]) -> str | None:
-    """What the highest rung is that a trial was trained on; None before it was."""
+    """Return the highest rung that a trial was trained to, in words; None before its first."""
     if trial.state == TrialState.COMPLETE:
         return words[-1]
     rungs = TrialAttributes(trial).rungs
@@ -178,7 +178,7 @@ def _rung(trial: FrozenTrial, words: Sequence[str]) -> str | None:
 
 
 def _trained_head(trials: pd.DataFrame, sweep: Sweep) -> dict[str, float]:
-    """The best score of a head on the frozen base among the trials: what an adapter must beat to be worth it."""
+    """Return the best score of a trained head on the frozen base model: an adapter must beat it to be useful."""
     column = f"metric.{sweep.task.metric}"
     if "param.family" not in trials or column not in trials:
         return {}
@@ -209,7 +209,7 @@ def _trial_row(trial: FrozenTrial, objectives: Sequence[Objective]) -> dict[str,
         **{f"cost.{name}": value for name, value in attributes.costs.items()},
     }
     if result is not None:
-        # Scores on a lower rung are no results; they are on the curve.
+        # Scores on a lower rung are no final scores; the curve has them.
         if result.status == TrialStatus.COMPLETE:
             row |= {f"metric.{name}": value for name, value in result.metrics.items()}
         row |= {f"cost.{name}": float(getattr(result, name)) for name in MEASURED_COSTS}

@@ -1,5 +1,7 @@
-"""A sweep's results as the tables people take away: the front (`front.csv`) and every trial
-(`trials.parquet`), and the confirmation statistics that tables, figures and report share."""
+"""The tables that a sweep writes: the front (`front.csv`) and every trial (`trials.parquet`).
+
+Tables, figures and report share the confirmation statistics here.
+"""
 
 from __future__ import annotations
 
@@ -17,32 +19,32 @@ from autotune.results.sweep_tables import SweepTables
 from search_spaces.parameters.types import Configuration
 
 CONFIDENCE = 0.95
-"""Of every interval that is reported."""
+"""The confidence level of every reported interval."""
 _PARAM = "param."
 
 
 def quality(results: SweepTables) -> Objective:
-    """The objective that the figures treat as the quality: the first that is not a cost."""
+    """Return the objective that counts as the quality: the first that is not a cost."""
     return next((o for o in results.objectives if not is_cost(o.name)), results.objectives[0])
 
 
 def is_cost(name: str) -> bool:
-    """Whether an objective is a cost, known or measured, and not a score on the validation split."""
+    """Return whether an objective is a cost, known or measured, and not a score on the validation split."""
     return name in KNOWN_COSTS or name in MEASURED_COSTS
 
 
 def complete(results: SweepTables) -> pd.DataFrame:
-    """The rows of `results.trials` that have every objective."""
+    """Return the rows of `results.trials` that have every objective."""
     trials = results.trials
     names = [objective.name for objective in results.objectives]
     return trials[(trials["status"] == "complete") & trials[names].notna().all(axis=1)]
 
 
 def configuration(row: pd.Series) -> Configuration:
-    """The active parameters of one row of `results.trials`.
+    """Return the active parameters of one row of `results.trials`.
 
-    Read from its `config` where the table has one, else put together from the `param.` columns (then whole
-    numbers lose the `.0` that a column with gaps gives them).
+    They come from the column `config` if the table has it, and otherwise from the columns `param.NAME`, where whole
+    numbers lose the `.0` that a column with gaps gives them.
     """
     if isinstance(row.get("config"), dict):
         return dict(row["config"])
@@ -63,9 +65,9 @@ def _plain(value: object) -> bool | int | float | str:
 
 
 def mean_interval(values: pd.Series) -> tuple[float, float, float]:
-    """Mean and its two-sided t interval, (mean, low, high); the bounds are NaN for fewer than two values.
+    """Return the mean and the bounds of its two-sided t interval; the bounds are NaN for fewer than two values.
 
-    Seeds are taken as independent draws of a normal score; with n of them the half-width is
+    Scores of different seeds are modeled as independent normal draws. With n of them the half-width is
     t(1 - (1 - CONFIDENCE) / 2, n - 1) · s / √n.
     """
     known = values.dropna().to_numpy(dtype=float)
@@ -79,11 +81,11 @@ def mean_interval(values: pd.Series) -> tuple[float, float, float]:
 
 
 def confirmed(results: SweepTables, metric: str) -> pd.DataFrame:
-    """What the confirmation runs say about one metric.
+    """Summarize the confirmation runs for one metric.
 
     Returns:
-        one row a confirmed trial (the index), with `mean`, `low`, `high` on the validation split, `test`,
-        `test_low`, `test_high` on the test split, and `seeds`, the number of runs with a validation score.
+        one row per confirmed trial (the index): `mean`, `low`, `high` on the validation split; `test`, `test_low`,
+        `test_high` on the test split; `seeds`, the number of runs with a validation score.
     """
     columns = ["mean", "low", "high", "test", "test_low", "test_high", "seeds"]
     runs = results.confirmations
@@ -99,16 +101,16 @@ def confirmed(results: SweepTables, metric: str) -> pd.DataFrame:
 
 
 def selection_bias(objective: Objective, searched: float, mean: float) -> float:
-    """How much better the search saw a point than fresh seeds do, whatever the direction."""
+    """Return search value − confirmed mean, with the sign such that positive means too good in the search."""
     return searched - mean if objective.direction == "maximize" else mean - searched
 
 
 def front_table(results: SweepTables) -> pd.DataFrame:
-    """The front, one row a point, cheapest first.
+    """Return the front, one row per point, in ascending order of the second objective.
 
-    Columns: `trial`; every objective as searched; for every score among them `confirmed.NAME` with `.low`
-    and `.high` (95 % t interval over report seeds), `test.NAME` with `.low` and `.high`; `report_seeds`;
-    every other cost as `cost.NAME`; every parameter as `param.NAME`, empty where inactive.
+    Columns: `trial`; every objective with its search value; for every score among them `confirmed.NAME` with `.low`
+    and `.high` (95 % t interval over report seeds) and `test.NAME` with `.low` and `.high`; `report_seeds`; every
+    other cost as `cost.NAME`; every parameter as `param.NAME`, empty where inactive.
     """
     front = results.front.reset_index(drop=True)
     names = [objective.name for objective in results.objectives]
@@ -132,10 +134,10 @@ def front_table(results: SweepTables) -> pd.DataFrame:
 
 
 def trials_table(results: SweepTables) -> pd.DataFrame:
-    """`results.trials` with one kind of value a column, as Parquet needs it.
+    """Return `results.trials` with one type per column, as Parquet requires.
 
-    Whole numbers and switches with gaps become pandas' nullable types; a column of mixed kinds becomes
-    text, and so does `config` (as JSON).
+    Integers and booleans with gaps become pandas' nullable types. A column of mixed types becomes text, and `config`
+    becomes JSON.
     """
     table = results.trials.copy()
     if "config" in table:
@@ -152,7 +154,7 @@ def trials_table(results: SweepTables) -> pd.DataFrame:
 
 
 def write_tables(results: SweepTables) -> tuple[Path, Path]:
-    """Write `front.csv` and `trials.parquet` into the sweep's folder; a reader never sees half a file."""
+    """Write `front.csv` and `trials.parquet` into the sweep's folder, each atomically."""
     front, trials = results.folder / "front.csv", results.folder / "trials.parquet"
     write_whole(front, lambda path: front_table(results).to_csv(path, index=False))
     write_whole(trials, lambda path: trials_table(results).to_parquet(path, index=False))
@@ -160,7 +162,7 @@ def write_tables(results: SweepTables) -> tuple[Path, Path]:
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary neighbor of `path`, then put it in its place in one step."""
+    """Write a file atomically: `write` fills a temporary file beside `path`, which then replaces it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
