@@ -14,7 +14,7 @@ from autotune.results.sweep_tables import SweepTables
 
 
 def search_seed(sweep_seed: int, trial: int) -> int:
-    """Return the seed of a trial: always even, and different for each, so that noise is independent between trials."""
+    """Return the seed of a trial: even, and different for each, so that their noise is independent."""
     return _draw(sweep_seed, trial) & ~1
 
 
@@ -30,8 +30,8 @@ def _draw(sweep_seed: int, index: int) -> int:
 def chosen_points(results: SweepTables) -> list[int]:
     """Return the trials to confirm.
 
-    These are the front, or, if it is larger than the sweep allows, its best point in the first objective and those that
-    contribute most hypervolume.
+    These are the front, or, if it is larger than the sweep allows, its best point in the first objective and those
+    that contribute most hypervolume.
     """
     front = results.front
     limit = results.sweep.confirm.points

@@ -76,7 +76,7 @@ class LadderView:
                 return "The lower rungs predicted the ranks at the top poorly, so more configurations were promoted."
             case "not trusted":
                 fix = "Raise ladder.min" if self.spec.bases is None else "Name larger models in ladder.bases"
-                return f"The lower rungs did not predict the ranks at the top: most configurations were promoted. {fix}."
+                return f"The lower rungs did not predict the ranks at the top, so most were promoted. {fix}."
             case _:
                 return (
                     f"How well the lower rungs predict the top was not measured: fewer than {ENOUGH} of the random "

@@ -415,7 +415,7 @@ class TestImportance:
         assert table.loc["learning_rate", "importance"] > 0.8
         assert table.loc["learning_rate", "importance"] > table.loc["learning_rate", "noise"]
         assert table.loc["dropout", "importance"] < table.loc["dropout", "noise"]
-        assert importance_title(view) == "For accuracy, what stands out from noise: learning_rate"
+        assert importance_title(view) == "Parameters above the noise level for accuracy: learning_rate"
         assert set(table["objective"]) == {"accuracy"}  # the parameters are known in advance
 
     def test_pure_noise_is_said_to_be_noise(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -426,7 +426,7 @@ class TestImportance:
         view = importance_view(replace(results, trials=shuffled))
         assert view.table["predicted"].iloc[0] < 0.2
         assert (view.table["importance"] <= view.table["noise"]).all()
-        assert importance_title(view).endswith("nothing stands out from noise")
+        assert importance_title(view).startswith("No parameter is above the noise level")
 
     def test_a_family_is_asked_about_its_own_knobs(self) -> None:
         # The families take turns: 12, 12, 11 and 11 trials.
@@ -449,7 +449,7 @@ class TestImportance:
 
     def test_nothing_that_varies_means_nothing_to_explain(self) -> None:
         rows = [{**FOUR[i % 4], "param.epochs": 3} for i in range(20)]
-        with pytest.raises(NothingToShowError, match="took more than one value"):
+        with pytest.raises(NothingToShowError, match="takes more than one value"):
             importance_view(by_hand(rows, "accuracy", "trainable_params"))
 
 

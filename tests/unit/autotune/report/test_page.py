@@ -129,14 +129,14 @@ class TestPage:
             f"runs/reviews-{trial}",
         ]
 
-    def test_it_says_what_was_searched_and_how_far_to_believe_it(self, page: Page) -> None:
+    def test_it_contains_the_search_and_its_limitations(self, page: Page) -> None:
         for words in (
             "sentence-transformers/all-MiniLM-L6-v2",
             "30 trials over 4 adapter families",
             "accuracy and adapter parameters",
             "24 complete, 3 failed, 3 pruned",
             "the loss is not finite after 40 steps",
-            "Validation data chooses, test data reports",
+            "used validation scores only",
             "name: reviews",
         ):
             assert words in page.text
@@ -182,7 +182,7 @@ class TestPage:
     def test_it_is_written_whatever_the_sweep_brought(self, changes: dict[str, Any], tmp_path: Path) -> None:
         found = Page(write_report(synthetic_results(tmp_path, **changes)).read_text(encoding="utf-8"))
         assert "could not be drawn" not in found.text
-        assert "How far to believe it" in found.text
+        assert "Limitations" in found.text
         assert "nan" not in found.text
 
     def test_a_figure_that_raises_does_not_take_the_report_down(
@@ -202,7 +202,7 @@ class TestPage:
         results = synthetic_results(Path("s"), statuses=["failed"])
         block = figure_block(FIGURES[0], results)
         assert block.data is None
-        assert block.reason == "No trial has been completed yet (1 failed)."
+        assert block.reason == "No trial is complete yet (1 failed)."
 
 
 def _obeyed(part: Any, key: str = "") -> list[str]:
