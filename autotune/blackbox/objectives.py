@@ -1,4 +1,4 @@
-"""What is asked of a black box: objectives, a budget, and how its answers are read."""
+"""The objectives and the budget of `autotune.optimize`, and reading the metrics that a function returns."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from search_spaces.parameters.types import Value
 Array = NDArray[np.float64]
 Points = list[tuple[float, float]]
 Metric = float | Mapping[float, float]
-"""A value, or the curve since the last rung: fidelity -> value, the rung's own fidelity last."""
+"""A value, or the curve since the last rung: fidelity -> value, with the rung's own fidelity last."""
 
 
 @dataclass(frozen=True)
@@ -22,14 +22,18 @@ class Objective:
     """One objective.
 
     Args:
-        name: of the metric that holds it.
+        name: of its metric.
         direction: `minimize` or `maximize`.
-        known: its value as a function of the configuration, where it needs no trial. It must be cheap.
-        log: compare values by ratio, as fits costs that span orders of magnitude. Values must be above 0.
-        reference: the worst value of interest, or None for what the trials suggest.
+        known: returns its value for a configuration, for objectives that need no evaluation. It must be cheap.
+        log: whether to compare values by ratio, for costs that span orders of magnitude. Values must be above 0.
+        reference: the worst value of interest; None to derive it from the trials.
 
     Raises:
-        ValueError: an unknown direction.
+        ValueError: the direction is unknown.
+
+    Example:
+        >>> Objective("accuracy", "maximize").loss(0.9)
+        -0.9
     """
 
     name: str
@@ -44,30 +48,32 @@ class Objective:
 
     @property
     def sign(self) -> float:
+        """1 to minimize, -1 to maximize."""
         return 1.0 if self.direction == "minimize" else -1.0
 
     def loss(self, value: float) -> float:
-        """To minimize; NaN where a logarithmic objective is not above 0."""
+        """Return the loss of a value, to minimize; NaN where a logarithmic objective is not above 0."""
         if self.log:
             value = math.log(value) if value > 0 else math.nan
         return self.sign * value
 
     def value(self, loss: float) -> float:
-        """The inverse of `loss`."""
+        """Return the value of a loss: the inverse of `loss`."""
         return math.exp(self.sign * loss) if self.log else self.sign * loss
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What may be spent; whichever ends first. None for no limit.
+    """The limits of a search, which ends at the first that is reached; None for no limit.
 
     Args:
-        fidelity: training in all, in the ladder's unit. Nothing is begun that would not fit.
-        trials: configurations, failed ones included.
-        seconds: of this call; nothing is begun after.
+        fidelity: training in all, in the ladder's unit of fidelity. An evaluation that would exceed it does not
+            start.
+        trials: number of configurations, failed ones included.
+        seconds: of this call, after which no evaluation starts.
 
     Raises:
-        ValueError: no limit at all, or one that is not above 0.
+        ValueError: there is no limit, or one that is not above 0.
     """
 
     fidelity: float | None = None
@@ -87,16 +93,18 @@ def read_objectives(objectives: Sequence[str | Objective]) -> tuple[Objective, .
     """Return the objectives; a bare name is one to minimize.
 
     Raises:
-        ValueError: none, more than four, a name twice, or all of them known.
+        ValueError: there are none or more than four, two have one name, or all are known.
     """
     read = tuple(Objective(o) if isinstance(o, str) else o for o in objectives)
     names = [objective.name for objective in read]
     if not 1 <= len(read) <= 4:
-        raise ValueError(f"objectives: {len(read)} of them; give one to four")
+        raise ValueError(f"objectives: there are {len(read)}; give one to four")
     if len(set(names)) < len(names):
-        raise ValueError(f"objectives: {names} names one twice")
+        raise ValueError(f"objectives: {names} has a name twice; give each objective once")
     if all(objective.known for objective in read):
-        raise ValueError(f"objectives: {names} are all known, so there is nothing to evaluate")
+        raise ValueError(
+            f"objectives: {names} are all known, so nothing needs an evaluation; add one that does"
+        )
     return read
 
 
@@ -106,10 +114,19 @@ def read_metrics(
     fidelity: float,
     config: Mapping[str, Value],
 ) -> tuple[list[float], list[Points]]:
-    """Return values and curve points of each objective, in the objectives' own units.
+    """Read the objectives from the metrics of an evaluation.
+
+    Args:
+        objectives: of the search.
+        metrics: that the function returned.
+        fidelity: of the rung.
+        config: of the trial.
+
+    Returns:
+        The value of each objective and its (fidelity, value) points since the last rung, in the objective's own unit.
 
     Raises:
-        ValueError: a metric is missing, or is a curve without points.
+        ValueError: a metric is missing, or its curve does not end at the fidelity.
     """
     values: list[float] = []
     curves: list[Points] = []
@@ -132,5 +149,7 @@ def _points(name: str, metric: Metric, fidelity: float) -> Points:
         return [(fidelity, float(metric))]
     points = sorted((float(f), float(value)) for f, value in metric.items())
     if not points or points[-1][0] != fidelity:
-        raise ValueError(f"evaluate: the curve of {name!r} must end at the fidelity asked for, {fidelity:g}")
+        raise ValueError(
+            f"evaluate: the curve of {name!r} must end at the fidelity of the rung, {fidelity:g}"
+        )
     return points

@@ -1,4 +1,4 @@
-"""What the engine tells whoever watches: a terminal, a log, a test."""
+"""The events of a running sweep, for displays and logs."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a sweep stands.
+    """The progress of a sweep.
 
     Args:
         phase: `loading`, `search`, `confirm`, `report` or `done`.
-        finished, total: trials (or, while confirming, runs) ended and wanted; total is None where only time
-            or FLOPs limit the search.
-        failed: of the finished ones, those that failed.
-        front_size: points on the front.
+        finished, total: numbers of trials (in the confirmation: of runs) that have ended and that are planned; total
+            is None where only time or FLOPs bound the search.
+        failed: number of the finished ones that failed.
+        front_size: number of points on the front.
         hypervolume: share of the box between ideal and reference values that the front dominates, in [0, 1].
-        best: the best value of each objective seen so far, by name.
-        elapsed, remaining: seconds since this process began the phase, and expected until its end (None
-            while unknown).
-        rungs: on a ladder, how many configurations were trained as far as each rung.
+        best: the best value of each objective so far, by name.
+        elapsed, remaining: seconds of the phase so far, and predicted until its end (None while unknown).
+        rungs: on a ladder, how many configurations were trained as far as each rung, the lowest first.
     """
 
     phase: str
@@ -42,35 +41,58 @@ class Progress:
 
 
 class Listener(Protocol):
-    """Called from the engine's thread; must return quickly."""
+    """Receives the events of a sweep, in the engine's thread; every method must return quickly.
+
+    Life cycle: `sweep_started` once; then `trial_started` and `trial_finished` in pairs, several pairs at a time
+    where trials run in parallel; `progress` after every change, also before and after all others.
+    """
 
     def sweep_started(self, sweep: Sweep, notes: list[str]) -> None:
-        """Everything is loaded. `notes` say what was found and decided (data, families left out, …)."""
+        """The model and the data are loaded.
+
+        Args:
+            sweep: resolved.
+            notes: facts about the data, the space and the ladder, in sentences for the user.
+        """
 
     def trial_started(self, number: int, config: Configuration, *, seed: int) -> None:
-        """A training run begins; while confirming, `number` is the trial whose configuration it repeats."""
+        """A training run has started.
+
+        Args:
+            number: of the trial; in the confirmation, of the trial whose configuration is trained again.
+            config: the active parameters.
+            seed: of the run.
+        """
 
     def trial_finished(
         self, number: int, result: TrialResult, values: dict[str, float], on_front: bool
     ) -> None:
-        """A training run has ended, or stopped on a rung of the ladder and may begin again.
+        """A training run has ended, or has paused on a rung of the ladder.
 
-        `values` holds every objective, empty unless it is complete.
+        Args:
+            number: as in `trial_started`.
+            result: of the run.
+            values: objectives by name; empty unless the trial is complete.
+            on_front: whether the trial is on the front.
         """
 
     def progress(self, progress: Progress) -> None:
-        """After every change."""
+        """The progress has changed."""
 
 
 class SilentListener:
-    """Watches and says nothing."""
+    """Ignores every event."""
 
-    def sweep_started(self, sweep: Sweep, notes: list[str]) -> None: ...
+    def sweep_started(self, sweep: Sweep, notes: list[str]) -> None:
+        """Ignore it."""
 
-    def trial_started(self, number: int, config: Configuration, *, seed: int) -> None: ...
+    def trial_started(self, number: int, config: Configuration, *, seed: int) -> None:
+        """Ignore it."""
 
     def trial_finished(
         self, number: int, result: TrialResult, values: dict[str, float], on_front: bool
-    ) -> None: ...
+    ) -> None:
+        """Ignore it."""
 
-    def progress(self, progress: Progress) -> None: ...
+    def progress(self, progress: Progress) -> None:
+        """Ignore it."""

@@ -12,7 +12,11 @@ from search_spaces.parameters.types import Value
 
 
 def make_sampler(prepared: PreparedSweep) -> optuna.samplers.BaseSampler:
-    """The sampler of a sweep, seeded by it."""
+    """Return the sampler that a sweep names, with the sweep's seed.
+
+    Raises:
+        ValueError: the name is unknown.
+    """
     name, seed = prepared.sweep.sampler, prepared.sweep.seed
     match name:
         case "pareto":
@@ -28,7 +32,7 @@ def make_sampler(prepared: PreparedSweep) -> optuna.samplers.BaseSampler:
 
 
 def pareto_sampler(prepared: PreparedSweep) -> ParetoSampler:
-    """A `ParetoSampler` that knows the space, the exact costs, the limits and the box of the objectives."""
+    """Return a `ParetoSampler` with the space, the known costs, the limits and the references of a sweep."""
     objectives = prepared.sweep.objectives
 
     def known(name: str) -> Callable[[Mapping[str, Value]], float]:

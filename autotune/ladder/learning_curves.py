@@ -1,4 +1,4 @@
-"""Learning curves carried on to the top of the ladder, with an interval that has been checked against results.
+"""Learning curves extrapolated to the top of the ladder, with an interval calibrated on finished curves.
 
 A curve is a list of (fidelity, value) with rising fidelity; values are minimized.
 """
@@ -13,18 +13,22 @@ import numpy as np
 Curve = Sequence[tuple[float, float]]
 
 _WINDOW = 4.0
-"""The slope is that of the last two doublings. Of the laws tried on real fine-tuning curves, recorded at doubling
+"""The line is fitted to the last two doublings. Of the laws tried on real fine-tuning curves, recorded at doubling
 sizes, none extrapolated better than the slope of the last three points."""
 
 FEWEST = 9
-"""Finished curves that it takes to say anything."""
+"""The number of finished curves below which there is no interval."""
 
 
 def extrapolate(curve: Curve, fidelity: float) -> float:
-    """The value expected at `fidelity`: a line through the last two doublings, against log fidelity.
+    """Return the value predicted at a fidelity, by a line through the last two doublings against log fidelity.
 
-    The line is through the values' logarithm where they are above 0, and through two points at least. It never
-    leads upwards: a curve that rises is expected to stay where it is, as a single point is.
+    The line is fitted to the logarithm of the values where they are above 0, and to two points at least. Its slope is
+    at most 0: a rising curve, like a single point, is predicted to keep its level.
+
+    Args:
+        curve: one point at least.
+        fidelity: above that of the last point.
     """
     ends = curve[-1][0]
     recent = [point for point in curve if point[0] >= ends / _WINDOW]
@@ -41,13 +45,20 @@ def extrapolate(curve: Curve, fidelity: float) -> float:
 
 
 def margin(here: float, fidelity: float, finished: Sequence[Curve]) -> float | None:
-    """What to add to a curve that ends at `here`, carried on to `fidelity`, for the lower end of its interval.
+    """Return the number to add to an extrapolated value for the lower end of its interval.
 
-    Every finished curve is cut at `here` and carried on in the same way; the margin is the largest of the errors
-    downwards. Were a new curve exchangeable with those n, its final value would fall below the lower end with a
-    probability of at most 1 / (n + 1) (split conformal prediction, Vovk et al. 2005). A fixed rate of 10 % was the
-    alternative; it missed the best configuration itself, which is best because it improves more than others do.
-    None with fewer than `FEWEST` finished curves.
+    Every finished curve is cut at `here` and extrapolated; the margin is the most negative error. If a new curve is
+    exchangeable with those n, its final value is below the lower end with a probability of at most 1 / (n + 1) (split
+    conformal prediction, Vovk et al. 2005). A fixed rate of 10 % was the alternative; it missed the best
+    configuration itself, which is the best because it improves more than others do.
+
+    Args:
+        here: the fidelity where the new curve ends.
+        fidelity: to which it is extrapolated.
+        finished: curves that may reach it.
+
+    Returns:
+        The margin, at most 0 unless every curve ended above its extrapolation; None with fewer than `FEWEST` curves.
     """
     errors = []
     for whole in finished:

@@ -10,13 +10,13 @@ from autotune.pareto import hypervolume, non_dominated
 Array = NDArray[np.float64]
 
 _MARGIN = 0.1
-"""How far the reference lies beyond the worst of a layer, as a share of its range: its ends contribute too."""
+"""How far the reference lies beyond the worst of a layer, as a share of its range, so that its ends contribute."""
 
 
 def rank_order(values: Array) -> NDArray[np.intp]:
-    """Indices of rows from best to worst; `values` has shape [n, m], finite, minimized.
+    """Return the indices of rows from best to worst; `values` has shape [n, m], finite, minimized.
 
-    The rows that nothing dominates come first, then those that only they dominate, and so on (Deb et al. 2002,
+    The non-dominated rows come first, then those that only they dominate, and so on (Deb et al. 2002,
     "NSGA-II"); within such a layer, the larger contribution to the layer's hypervolume comes first (Beume et al.
     2007, "SMS-EMOA"), with every objective scaled to the layer's own range. Ties keep their order.
     """
@@ -33,7 +33,14 @@ def rank_order(values: Array) -> NDArray[np.intp]:
 
 
 def contributions(front: Array) -> Array:
-    """Shape [n]: what each row adds to the hypervolume of a front of shape [n, m], in units of its range."""
+    """Return the contribution of each row to the hypervolume of a front, in units of the front's range.
+
+    Args:
+        front: non-dominated rows, shape [n, m], minimized.
+
+    Returns:
+        Contributions, shape [n].
+    """
     low, high = front.min(axis=0), front.max(axis=0)
     points = (front - low) / np.where(high > low, high - low, 1.0)
     corner = np.full(front.shape[1], 1.0 + _MARGIN)
@@ -47,9 +54,9 @@ def contributions(front: Array) -> Array:
 
 
 def _exclusive(points: Array, i: int, corner: Array) -> float:
-    """The volume that row i alone dominates.
+    """Return the volume that only row i dominates.
 
-    Only the part of the others inside the box of row i matters, and it has a small front (While et al. 2012,
+    Only the part of the other rows inside the box of row i matters, and it has a small front (While et al. 2012,
     "A fast way of calculating exact hypervolumes").
     """
     inside = np.maximum(np.delete(points, i, axis=0), points[i])

@@ -1,7 +1,7 @@
-"""The ladder: rungs of training budget, what share climbs from one to the next, and who starts higher up.
+"""The ladder: rungs of training budget, and the share of each that is promoted to the next.
 
 A fidelity is a training budget in any unit that adds up: epochs, steps, samples. A configuration is trained up to
-its first rung and waits there; the best of a rung go on from where they stopped. Nobody waits for a rung to fill
+its first rung and waits there; the best of a rung are promoted and resume. Promotions do not wait for a rung to fill
 (asynchronous successive halving, Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning").
 """
 
@@ -22,9 +22,9 @@ from search_spaces.parameters.types import Value
 SLOW_FAMILIES: Mapping[str, int] = MappingProxyType(
     {"prompt": 1, "prefix": 1, "layer-prefix": 1, "p_tuning": 1}
 )
-"""Families whose first results say little, and the rung at which they are judged first.
+"""Families whose results on the lowest rung do not predict later ones, and the rung on which they are ranked first.
 
-What they train is read through attention alone, from a random start: the loss stands still at first.
+Their virtual tokens start from random values and act through attention only, so the loss is flat at first.
 """
 
 
@@ -35,16 +35,16 @@ class Ladder:
     Args:
         min: fidelity of the lowest rung.
         max: fidelity of the top, where results are final.
-        eta: the ratio between neighboring rungs, about: it is fitted so that `min` and `max` are rungs.
-        share: the share of a rung that climbs; by default one over the ratio, so that all rungs cost alike.
-        random_share: the share of configurations that climb to the top whatever their rank. They measure whether
-            the lower rungs can be trusted. 0 for none, and then nothing is measured.
-        close: how far above and below the cut ranks are too close to decide, as parts of `share`: there the
-            extrapolated learning curve decides. Above the cut it can save much, and nothing is lost for good;
-            below, it admits who starts slowly.
-        first_rung: family -> index of the rung where it is judged first, counted from 0. The family of a
+        eta: the approximate ratio between neighboring rungs; it is adjusted so that `min` and `max` are rungs.
+        share: the share of a rung that is promoted; by default one over the ratio, so that all rungs cost the same.
+        random_share: the share of configurations that are promoted to the top whatever their rank. They measure how
+            well the lower rungs rank. With 0, nothing is measured.
+        close: how far above and below the cut the extrapolated learning curve decides instead of the rank, as parts
+            of `share`. Above the cut it saves training, and the candidate can still be promoted later; below, it
+            promotes candidates that start slowly.
+        first_rung: family -> index of the rung on which it is ranked first, counted from 0. The family of a
             configuration is its value of `family`.
-        whole: round the rungs to whole numbers; by default where `min` and `max` are.
+        whole: whether to round the rungs to whole numbers; by default if `min` and `max` are whole.
         given: the rungs themselves where they are not geometric, rising from `min` to `max`; see `of_rungs`.
 
     Raises:
@@ -68,9 +68,14 @@ class Ladder:
 
     @classmethod
     def of_rungs(cls, rungs: Sequence[float], **fields: Any) -> Ladder:
-        """A ladder with just these rungs, rising; `fields` are the others of its fields."""
+        """Return a ladder with the given rungs, which must rise.
+
+        Args:
+            rungs: fidelities.
+            fields: the other fields of the ladder.
+        """
         if not rungs or any(not low < high for low, high in pairwise(rungs)):
-            raise ValueError(f"rungs: {list(rungs)}; give fidelities that rise")
+            raise ValueError(f"rungs: {list(rungs)}; give rising fidelities")
         return cls(min=rungs[0], max=rungs[-1], given=tuple(rungs), **fields)
 
     def __post_init__(self) -> None:
@@ -90,7 +95,7 @@ class Ladder:
 
     @cached_property
     def rungs(self) -> tuple[float, ...]:
-        """Fidelities, rising, `min` first and `max` last."""
+        """The fidelities of the rungs, rising from `min` to `max`."""
         if self.given is not None:
             return self.given
         steps = round(math.log(self.max / self.min) / math.log(self.eta))
@@ -105,21 +110,21 @@ class Ladder:
 
     @cached_property
     def top(self) -> int:
-        """Index of the highest rung."""
+        """The index of the highest rung."""
         return len(self.rungs) - 1
 
     def base_share(self, rung: int) -> float:
-        """The share of a rung that climbs, before any widening."""
+        """Return the share of a rung that is promoted where the rung is trusted."""
         return self.share if self.share is not None else self.rungs[rung] / self.rungs[rung + 1]
 
     def first(self, config: Mapping[str, Value]) -> int:
-        """Index of the rung where a configuration is judged first."""
+        """Return the index of the rung on which a configuration is ranked first."""
         return min(self.first_rung.get(str(config.get("family")), 0), self.top)
 
     def is_exploratory(self, number: int, seed: int) -> bool:
-        """Whether the trial of this number belongs to the random share.
+        """Return whether a trial belongs to the random share.
 
-        One trial is drawn from every block of 1 / random_share trials, so that short searches have theirs too.
+        One trial is drawn from every block of 1 / random_share trials, so that short searches have some as well.
         """
         if self.random_share == 0:
             return False

@@ -1,4 +1,4 @@
-"""The `ladder` part of a sweep file: rungs of each configuration's own training, data or length, or of bases."""
+"""The `ladder` field of a sweep file: rungs of training, data, sequence length or base models."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from search_spaces.percentages import parse_percentage
 
 _KINDS = ("training", "data", "length", "base")
 _GEOMETRIC = ("min", "eta")
-"""The fields that say where rungs are; bases are rungs by themselves."""
+"""The fields that place the rungs where they are not base models."""
 _OF_BASES = ("bases", "costs")
 _WHAT = {"training": "", "data": " of the examples", "length": " of the length"}
 
@@ -62,14 +62,16 @@ class LadderSpec(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _rungs(cls, data: object) -> object:
-        """Rungs are bases, or follow from `min` and `eta`."""
+        """Check that the rungs are either base models or follow from `min` and `eta`."""
         if not isinstance(data, Mapping):
             return data
         given = {key: value for key, value in data.items() if value is not None}
         if given.get("of") == "base":
             problems = [
                 Problem(
-                    f"ladder.{key}", f"{given[key]!r} says nothing where each base is a rung", "Remove it."
+                    f"ladder.{key}",
+                    f"{given[key]!r} has no effect where each base model is a rung",
+                    "Remove it.",
                 )
                 for key in _GEOMETRIC
                 if key in given
@@ -79,9 +81,9 @@ class LadderSpec(BaseModel):
                 problems.append(Problem("ladder.bases", "missing", fix))
             data = {**data, **dict.fromkeys(_GEOMETRIC)}
         else:
-            fix = "Write of: base beside it, or remove it."
+            fix = "Add of: base, or remove it."
             problems = [
-                Problem(f"ladder.{key}", "is for rungs of bases alone", fix)
+                Problem(f"ladder.{key}", "has an effect only with of: base", fix)
                 for key in _OF_BASES
                 if key in given
             ]
@@ -90,15 +92,15 @@ class LadderSpec(BaseModel):
         return data
 
     def check_below(self, model: str) -> None:
-        """Refuse the sweep's own model among the smaller bases."""
+        """Raise InvalidInputError if the sweep's own model is among the smaller base models."""
         if model in (self.bases or ()):
             where = f"ladder.bases[{(self.bases or ()).index(model)}]"
-            fix = "Remove it: the top is on it anyway."
+            fix = "Remove it: the top rung is always on it."
             raise InvalidInputError(Problem(where, f"{model!r} is the sweep's own model", fix))
 
     @property
     def ladder(self) -> Ladder:
-        """Rungs from `min`, or from the cost of the smallest base, to 1."""
+        """The ladder, with rungs from `min`, or from the cost of the smallest base model, to 1."""
         rest: dict[str, Any] = {
             "share": self.share,
             "random_share": self.random_share,
@@ -111,7 +113,11 @@ class LadderSpec(BaseModel):
         return Ladder(min=self.min, max=1.0, eta=self.eta, whole=False, **rest)
 
     def words(self, model: str) -> list[str]:
-        """What each rung is, the lowest first; `model` is the sweep's own."""
+        """Return a description of each rung, the lowest first.
+
+        Args:
+            model: the sweep's own base model.
+        """
         shares = [f"{100 * share:.3g} %" for share in self.ladder.rungs]
         if self.bases is None:
             return [f"{share}{_WHAT[self.of]}" for share in shares]
@@ -120,7 +126,7 @@ class LadderSpec(BaseModel):
 
 
 def base_labels(names: Sequence[str]) -> list[str]:
-    """Short names of models: the last part of a path or hub id, where it tells them apart."""
+    """Return short names of models: the last part of each path or hub id, where those differ."""
     short = [PurePath(name).name for name in names]
     if len(set(short)) == len(short):
         return short
@@ -128,10 +134,13 @@ def base_labels(names: Sequence[str]) -> list[str]:
 
 
 def read_ladder(value: object) -> object:
-    """What stands under `ladder`, checked: a mapping of fields, or None for no ladder.
+    """Check the value of `ladder` in a sweep file.
+
+    Returns:
+        A mapping of fields, or None for no ladder.
 
     Raises:
-        InvalidInputError: everything that is wrong with it.
+        InvalidInputError: with every problem.
     """
     if value is None or value is False:
         return None

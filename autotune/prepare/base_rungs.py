@@ -1,4 +1,4 @@
-"""Rungs of smaller bases: the same configurations on other models, and what a run on one of them costs."""
+"""Rungs of smaller base models: the same configurations on other models, and the cost of a run on each."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from trials.base.model import check_base
 
 @dataclass(frozen=True)
 class BaseRungs:
-    """The smaller bases of a ladder; none on any other ladder.
+    """The smaller base models of a ladder; empty for every other ladder.
 
     Args:
-        home: the sweep on its own base.
-        spec: its space.
-        bases: the sweep on each smaller base, by the base's name, the smallest first.
+        home: the sweep bound to its own base model.
+        spec: the sweep's space.
+        bases: the sweep bound to each smaller base model, by the model's name, the smallest first.
     """
 
     home: BoundBase
@@ -33,10 +33,14 @@ class BaseRungs:
 
     @classmethod
     def read(cls, sweep: Sweep, home: BoundBase) -> BaseRungs:
-        """Look at everything that a trial will need of the bases; their weights are not kept.
+        """Bind the sweep to each smaller base model, and check that its weights load; they are not kept.
+
+        Args:
+            sweep: with its own base model.
+            home: the sweep bound to that model.
 
         Raises:
-            InvalidInputError: a base cannot be used, or they do not rise in cost to the sweep's own model.
+            InvalidInputError: a base model cannot be used, or their costs do not rise to that of the sweep's own.
         """
         names = (sweep.ladder.bases if sweep.ladder is not None else None) or ()
         bases, problems = dict[str, BoundBase](), list[Problem]()
@@ -55,40 +59,45 @@ class BaseRungs:
 
     @cached_property
     def costs(self) -> dict[str, float]:
-        """By name, the FLOPs of training a base, of those of the sweep's own: what a rung counts as.
+        """The cost of each rung: FLOPs of training a base model, as a share of those of the sweep's own, by name.
 
-        All parameters trained, so that it is of the models alone; configurations differ around it.
+        They are those of full fine-tuning and depend on the models only; the shares of configurations vary around
+        them.
         """
         whole = self.home.costs.full_fine_tuning_flops()
         return {name: base.costs.full_fine_tuning_flops() / whole for name, base in self.bases.items()}
 
     def resolve(self, ladder: LadderSpec | None) -> LadderSpec | None:
-        """The ladder with its rungs."""
+        """Return the ladder with its rungs filled in."""
         if ladder is None or not self.bases:
             return ladder
         return ladder.model_copy(update={"costs": tuple(self.costs.values())})
 
     def carried(self, config: Configuration, name: str) -> Configuration:
-        """The configuration on a base.
+        """Return the configuration transferred to a base model.
+
+        Args:
+            config: of the sweep's own base model.
+            name: of the other base model.
 
         Raises:
-            InvalidInputError: the base cannot have it.
+            InvalidInputError: the base model cannot have it.
         """
         base = self.bases[name]
         found = carry_over(config, self.spec, self.home.shape, base.shape)
         problems = base.space.problems(found)
         if problems:
-            fix = "Choose another base."
+            fix = "Choose another base model."
             raise InvalidInputError([Problem("ladder.bases", f"{name!r}: {what}", fix) for what in problems])
         return found
 
     def share(self, config: Configuration, name: str) -> float:
-        """The training FLOPs of a configuration on a base, of those on the sweep's own."""
+        """Return the training FLOPs of a configuration on a base model, as a share of those on the sweep's own."""
         there = self.bases[name].costs(self.carried(config, name)).train_flops
         return there / self.home.costs(config).train_flops
 
     def first(self, config: Configuration) -> int:
-        """The lowest rung from which on every base can have the configuration, counted from 0."""
+        """Return the index of the lowest rung from which on every base model can have the configuration."""
         rung = 0
         for place, name in enumerate(self.bases):
             try:
@@ -99,10 +108,10 @@ class BaseRungs:
 
     @property
     def notes(self) -> list[str]:
-        """What was found, for people."""
+        """The base models and the families that begin above the lowest rung, in sentences for the user."""
         labels = dict(zip(self.bases, base_labels([*self.bases]), strict=True))
         rungs = [f"{labels[name]} ({100 * cost:.3g} % of the training)" for name, cost in self.costs.items()]
-        found = [f"ladder of bases: {', '.join(rungs)}"] if rungs else []
+        found = [f"ladder of base models: {', '.join(rungs)}"] if rungs else []
         for name, base in self.bases.items():
             for family, reason in base.loaded.left_out.items():
                 if family not in self.home.loaded.left_out:
@@ -111,7 +120,7 @@ class BaseRungs:
 
     def _order_problems(self, own: str) -> list[Problem]:
         ranked = sorted(self.costs, key=self.costs.__getitem__)
-        fix = f"Write them by rising cost, and only those that cost less than {own!r}: {', '.join(ranked)}."
+        fix = f"List them by rising cost, and only those that cost less than {own!r}: {', '.join(ranked)}."
         return [
             Problem(
                 "ladder.bases", f"{low!r} costs {cost / above:.3g} times what {high!r} after it costs", fix
@@ -122,6 +131,6 @@ class BaseRungs:
 
 
 def _on(where: str, name: str, problem: Problem) -> Problem:
-    """A problem of the sweep on a base, as one of the base."""
+    """Return a problem of the sweep with a base model as a problem of that entry of the ladder."""
     what = problem.what if repr(name) in problem.what else f"with {name!r}, {problem.what}"
     return Problem(where, what, problem.fix)

@@ -1,4 +1,4 @@
-"""A sweep's data and space on one base: what is read, bound and priced before anything is trained on it."""
+"""A sweep bound to one base model: its data, its space and the costs of its configurations, before any training."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from trials.tasks.data import TaskData, load_task, resolve_model
 from trials.training.run import padded_lengths, subset
 
 _TYPICAL_BATCH = 32
-"""The batch size at which padding is measured; other batch sizes pad a little more or less."""
+"""The batch size for which padding is measured; other batch sizes pad slightly more or less."""
 
 
 @dataclass(frozen=True)
 class BoundBase:
-    """A sweep on one base.
+    """A sweep bound to one base model.
 
     Args:
         data: the tokenized task.
         shape: of the model.
-        loaded: the sweep's space as the model can have it, with what was left out and why.
-        space: the same with room for virtual tokens beside the longest example.
-        costs: the known costs of a configuration.
+        loaded: the sweep's space restricted to what the model supports, with what was left out and why.
+        space: the same, with virtual tokens limited to the positions that the longest example leaves free.
+        costs: returns the known costs of a configuration.
     """
 
     data: TaskData
@@ -46,10 +46,10 @@ class BoundBase:
 
 
 def bind_base(sweep: Sweep) -> BoundBase:
-    """Load the data, read the shape of the sweep's model, and bind the space to it.
+    """Load the data, read the shape of the sweep's base model, and bind the space to it.
 
     Raises:
-        InvalidInputError: anything about the model, data or space that makes the sweep impossible.
+        InvalidInputError: the model, data or space makes the sweep impossible.
     """
     sweep, data, shape = read_base(sweep)
     _check_length(data, shape)
@@ -60,10 +60,17 @@ def bind_base(sweep: Sweep) -> BoundBase:
 
 
 def read_base(sweep: Sweep, model: str | None = None) -> tuple[Sweep, TaskData, ModelShape]:
-    """The sweep on a base by name (by default on its own), its data as that base reads them, and the base's shape.
+    """Load the data of a sweep for a base model, and read the model's shape.
+
+    Args:
+        sweep: whose task it is.
+        model: name of the base model; by default the sweep's own.
+
+    Returns:
+        The sweep with that model, its data tokenized for the model, and the model's shape.
 
     Raises:
-        InvalidInputError: the base cannot be used, or cannot do the task.
+        InvalidInputError: the base model cannot be used, or has no head for the task.
     """
     if model is not None:
         sweep = sweep.model_copy(update={"model": sweep.model.other(model)})
@@ -73,10 +80,10 @@ def read_base(sweep: Sweep, model: str | None = None) -> tuple[Sweep, TaskData, 
 
 
 def model_shape(sweep: Sweep, data: TaskData) -> ModelShape:
-    """The shape of the sweep's model.
+    """Read the shape of the sweep's base model.
 
     Raises:
-        InvalidInputError: it cannot be read, or cannot do the task.
+        InvalidInputError: the model cannot be read, or has no head for the task.
     """
     try:
         return read_shape(
@@ -123,7 +130,7 @@ def _check_length(data: TaskData, shape: ModelShape) -> None:
 
 
 def _with_room_for_virtual_tokens(space: SearchSpace, data: TaskData, shape: ModelShape) -> SearchSpace:
-    """Virtual tokens (`FAMILY.tokens`) take up positions: at most as many as the longest example leaves."""
+    """Limit the virtual tokens (`FAMILY.tokens`) to the positions that the longest example leaves free."""
     if shape.max_positions is None:
         return space
     room = shape.max_positions - _longest(data)
@@ -149,13 +156,13 @@ def _with_room_for_virtual_tokens(space: SearchSpace, data: TaskData, shape: Mod
 
 
 def _workload(sweep: Sweep, data: TaskData, space: SearchSpace) -> Workload:
-    """What one epoch is, whole and cut at each sequence length of the space and of the ladder."""
+    """Return the size of one epoch, untruncated and truncated to each sequence length of space and ladder."""
     whole = _measured(sweep, data)
     cuts = {}
     lengths = _sequence_lengths(sweep, space)
     for length in {*lengths, *rung_lengths(sweep, data, lengths)}:
         cut = _measured(sweep, data.at_length(sweep.task, length))
-        # A language model is scored, and used, on whole examples whatever it was trained on.
+        # A language model is scored and used on untruncated examples, whatever length it was trained on.
         inference = whole.tokens if sweep.task.type == "causal-lm" else None
         cuts[length] = dataclasses.replace(cut, inference_tokens=inference)
     return dataclasses.replace(whole, cuts=cuts)
@@ -168,7 +175,11 @@ def _measured(sweep: Sweep, data: TaskData) -> Workload:
 
 
 def _sequence_lengths(sweep: Sweep, space: SearchSpace) -> list[int]:
-    """The choices of `sequence_length`; InvalidInputError where the task cuts its examples before them."""
+    """Return the choices of `sequence_length`.
+
+    Raises:
+        InvalidInputError: the task truncates its examples to fewer tokens.
+    """
     if SEQUENCE_LENGTH.name not in space:
         return []
     parameter = space[SEQUENCE_LENGTH.name]

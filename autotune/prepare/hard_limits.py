@@ -1,7 +1,7 @@
 """The hard limits of a sweep: its space's constraints and its objectives' limits on known costs, as numbers.
 
-Both follow from a configuration alone, so that no trial is spent on one that breaks them. Excess is how far a
-configuration breaks a limit, relative to the limit: at most 0 where it keeps it.
+Both follow from a configuration without training, so that no trial is spent on one that breaks them. The excess is
+the distance by which a configuration breaks a limit, relative to the limit: at most 0 for one that keeps it.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from search_spaces.percentages import format_percentage, parse_percentage
 Array = NDArray[np.float64]
 
 _REMEMBERED = 8192
-"""Configurations whose costs are kept: a search asks for those of one configuration several times."""
+"""The number of configurations whose costs are cached: a search needs those of one configuration several times."""
 
 
 class HardLimits:
-    """What every configuration of a sweep keeps.
+    """The limits that every configuration of a sweep keeps. Call it for the excess over each of them.
 
     Args:
         constraints: of the space.
-        objectives: their limits count where the objective is a known cost. Percentages as in constraints.
-        costs: of a configuration.
+        objectives: whose `max` and `min` are limits if they are known costs.
+        costs: returns the known costs of a configuration.
     """
 
     def __init__(
@@ -57,9 +57,14 @@ class HardLimits:
         return len(self.constraints)
 
     def values(self, configs: Sequence[Mapping[str, Value]]) -> Array:
-        """Shape [c, k]: what each limit is about, in its own unit (a share of 1 for a percentage).
+        """Return the limited quantities of configurations.
 
-        NaN where a limit does not apply.
+        Args:
+            configs: c of them.
+
+        Returns:
+            Values of shape [c, k], one column per limit, in the limit's unit (a percentage as a share of 1); NaN
+            where a limit does not apply.
         """
         table = np.full((len(configs), len(self)), np.nan)
         for i, config in enumerate(configs):
@@ -76,7 +81,7 @@ class HardLimits:
         return table
 
     def __call__(self, configs: Sequence[Configuration]) -> Array:
-        """Shape [c, k]: the excess over each limit, -1 where it does not apply."""
+        """Return the excess of configurations over each limit, shape [c, k]; -1 where a limit does not apply."""
         values = self.values(configs)
         excess = np.full(values.shape, -1.0)
         for j, constraint in enumerate(self.constraints):
@@ -85,7 +90,7 @@ class HardLimits:
         return excess
 
     def broken(self, config: Mapping[str, Value]) -> str | None:
-        """The limits that a configuration breaks, in words, or None."""
+        """Return a sentence with the limits that a configuration breaks, or None."""
         values, excess = self.values([config])[0], self([dict(config)])[0]
         found = [
             f"{constraint} ({constraint.name} is {_quantity(constraint, value)})"
@@ -97,10 +102,15 @@ class HardLimits:
     def impossible(
         self, columns: EncodedSpace, nearest: Sequence[Configuration], rng: np.random.Generator
     ) -> list[Problem]:
-        """What to say where no configuration was found that keeps all limits; `nearest` came nearest.
+        """Return the problems of limits that no configuration keeps.
 
-        A limit that cannot be kept on its own is named with the value that came nearest to it; otherwise those
-        that the nearest configurations break, which cannot be kept together.
+        A limit that no configuration keeps by itself is reported with the nearest value that was found; otherwise the
+        limits are reported that the nearest configurations break, which exclude each other.
+
+        Args:
+            columns: the encoded space.
+            nearest: configurations with the least excess that was found.
+            rng: for the search for configurations within one limit.
         """
         broken = np.flatnonzero((self(nearest) > 0).any(axis=0))
         alone = []
@@ -131,7 +141,7 @@ class HardLimits:
         return Problem(self.places[j], what, "Move the limit or widen the space.")
 
     def _whole(self, name: str, config: Mapping[str, Value]) -> float:
-        """What training all of the base has of a cost."""
+        """Return the cost of full fine-tuning, which a percentage refers to."""
         match name:
             case "trainable_params":
                 return float(self._model.shape.base_parameters)
@@ -144,13 +154,13 @@ class HardLimits:
 
     @property
     def _base(self) -> Costs:
-        # A LoRA is merged away: at inference it costs what the base costs.
+        # A LoRA is merged: at inference it costs the same as the base model.
         costs: Costs = self._costs((("family", "lora"),))
         return costs
 
 
 def limits_of(objective: Objective) -> list[Constraint]:
-    """An objective's max and min as constraints."""
+    """Return the `max` and `min` of an objective as constraints."""
     found = []
     for op, limit in (("<=", objective.max), (">=", objective.min)):
         if isinstance(limit, str):

@@ -1,4 +1,4 @@
-"""Rungs of something else than training: what a run on a part of the data is, and what it costs."""
+"""Rungs of data or sequence length: the size and the cost of a partial run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,14 @@ from trials.training.run import example_count, truncation_length
 
 
 def share_of(part: PartialRun | None, config: Mapping[str, Value], costs: CostModel, task: TaskSpec) -> float:
-    """The training FLOPs of a configuration's run on a part of the data, of those of one on all of them."""
+    """Return the training FLOPs of a configuration's partial run, as a share of those of its full run.
+
+    Args:
+        part: the partial run; None for the full run.
+        config: the active parameters.
+        costs: of the sweep's base model.
+        task: of the sweep.
+    """
     if part is None:
         return 1.0
     if part.of == "data":
@@ -28,13 +35,18 @@ def share_of(part: PartialRun | None, config: Mapping[str, Value], costs: CostMo
 
 
 def rung_lengths(sweep: Sweep, data: TaskData, choices: Sequence[int]) -> list[int]:
-    """Tokens after which texts are cut on the rungs below the top; none unless rungs are shares of the length.
+    """Return the tokens to which texts are truncated on the rungs below the top.
 
     Args:
-        choices: the sequence lengths of the space; none where the task alone decides.
+        sweep: with its ladder.
+        data: of the sweep.
+        choices: the sequence lengths of the space; empty where only the task truncates.
+
+    Returns:
+        Lengths in tokens; empty unless the rungs are shares of the length.
 
     Raises:
-        InvalidInputError: a rung would cut nothing, or leave nothing to learn.
+        InvalidInputError: a rung would truncate no example, or leave no example a token to learn.
     """
     if sweep.ladder is None or sweep.ladder.of != "length":
         return []

@@ -1,4 +1,4 @@
-"""Everything that is decided before the first trial: data, space, costs, and the box of the objectives."""
+"""Preparing a sweep: data, space, costs, and the bounds of the objectives, fixed before the first trial."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from trials.tasks.metrics import METRICS
 from trials.training.evaluation import without_model
 
 _PROBES = 2_000
-"""Random configurations that tell the range of the known costs."""
+"""The number of random configurations that the range of the known costs is read from."""
 _FEW_PROBES = 100
-"""Where limits leave fewer of them, more are looked for inside."""
+"""If limits exclude all but fewer of them, more are drawn within the limits."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ class PreparedSweep:
         sweep: resolved: every objective has numbers for its limits and, where they can be known, its
             reference, ideal and floor.
         data: the tokenized task.
-        shape: of the model.
-        space: bound to the model.
-        costs: the known costs of a configuration.
-        baselines: the metric on validation of answers that need no adapter, by name.
+        shape: of the base model.
+        space: bound to the base model.
+        costs: returns the known costs of a configuration.
+        baselines: scores on validation that need no adapter, by name.
         limits: the space's constraints and the objectives' limits on known costs.
-        bases: the smaller bases of the ladder, where there are any.
-        notes: what was found and decided, for people.
+        bases: the smaller base models of the ladder; empty for every other ladder.
+        notes: facts about the data, the space and the ladder, in sentences for the user.
     """
 
     sweep: Sweep
@@ -73,25 +73,25 @@ class PreparedSweep:
         return tuple(objective.as_given().reference for objective in self.sweep.objectives)
 
     def outside_limits(self, config: Mapping[str, Value]) -> str | None:
-        """Which hard limits and constraints a configuration breaks, in words."""
+        """Return a sentence with the hard limits that a configuration breaks, or None."""
         return self.limits.broken(config)
 
     def draw_inside(self, seed: int) -> Configuration:
-        """A random configuration that keeps the limits; there is one, or the sweep could not begin."""
+        """Return a random configuration that keeps the limits; `prepare` has checked that one exists."""
         return sample_feasible(self.space, self.limits, 1, np.random.default_rng(seed))[0]
 
     def run_on(self, part: PartialRun | None, config: Configuration) -> Configuration:
-        """What is trained where a configuration does a part of its job: the same on the part's model."""
+        """Return the configuration of a partial run: transferred to the run's base model if it has its own."""
         return config if part is None or part.model is None else self.bases.carried(config, part.model)
 
     def share(self, part: PartialRun | None, config: Configuration) -> float:
-        """The training FLOPs of a configuration's run on a part of its job, of those of the job in full."""
+        """Return the training FLOPs of a configuration's partial run, as a share of those of its full run."""
         if part is not None and part.model is not None:
             return self.bases.share(config, part.model)
         return share_of(part, config, self.costs, self.sweep.task)
 
     def values(self, config: Mapping[str, Value], result: TrialResult) -> list[float]:
-        """The objectives of a complete trial, in the sweep's order."""
+        """Return the objectives of a complete trial, in the sweep's order."""
         costs = self.costs(config)
         found = {**result.metrics, "train_seconds": result.train_seconds, "peak_memory": result.peak_memory}
         return [
@@ -101,21 +101,22 @@ class PreparedSweep:
 
     @cached_property
     def cost_names(self) -> tuple[str, ...]:
+        """The names of the known costs."""
         return (*KNOWN_COSTS, "head_params")
 
     def cost_table(self, config: Mapping[str, Value]) -> dict[str, float]:
-        """Every known cost of a configuration, by name."""
+        """Return every known cost of a configuration, by name."""
         costs = self.costs(config)
         return {name: float(getattr(costs, name)) for name in self.cost_names}
 
 
 def prepare(sweep: Sweep) -> PreparedSweep:
-    """Load the data, read the model's shape, bind the space and fix the box of the objectives; see `bind_base`.
+    """Load the data, read the model's shape, bind the space and fix the bounds of the objectives; see `bind_base`.
 
-    Nothing is written. The result depends on the sweep alone, so a resumed sweep prepares the same.
+    Nothing is written. The result depends on nothing but the sweep, so a resumed sweep is prepared in the same way.
 
     Raises:
-        InvalidInputError: anything about the model, data, space or limits that makes the sweep impossible.
+        InvalidInputError: the model, data, space or limits make the sweep impossible.
     """
     own = bind_base(sweep)
     data, shape, loaded = own.data, own.shape, own.loaded
@@ -136,7 +137,12 @@ def prepare(sweep: Sweep) -> PreparedSweep:
 
 
 def with_base_score(prepared: PreparedSweep, metrics: Mapping[str, float]) -> PreparedSweep:
-    """The same with the untouched base as the baseline: for causal-lm, where the base can do the task."""
+    """Return the sweep with the scores of the base model as baseline, for tasks that it can do without training.
+
+    Args:
+        prepared: the sweep, with task type causal-lm.
+        metrics: scores of the base model without an adapter, on validation.
+    """
     sweep = prepared.sweep
     objectives = tuple(
         objective.model_copy(
@@ -159,10 +165,13 @@ def with_base_score(prepared: PreparedSweep, metrics: Mapping[str, float]) -> Pr
 def _probe(
     space: SearchSpace, costs: CostModel, limits: HardLimits, seed: int
 ) -> list[tuple[Configuration, Costs]]:
-    """Configurations that keep the limits, and their costs.
+    """Draw random configurations that keep the limits.
+
+    Returns:
+        The configurations, the families' defaults first, and their costs.
 
     Raises:
-        InvalidInputError: nothing keeps the limits; with the nearest value that was found.
+        InvalidInputError: no configuration keeps the limits; with the nearest value that was found.
     """
     rng = np.random.default_rng(seed)
     configs = [*space.defaults(), *(space.sample(rng) for _ in range(_PROBES))]

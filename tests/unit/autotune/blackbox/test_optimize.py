@@ -236,10 +236,10 @@ def test_a_useless_ladder_is_found_out_and_widened():
 
 def test_arguments_that_cannot_be_meant():
     for objectives, message in (
-        ([], "0 of them"),
-        (["a", "a"], "names one twice"),
+        ([], "there are 0"),
+        (["a", "a"], "has a name twice"),
         ([Objective("a", known=len)], "all known"),
-        (["a", "b", "c", "d", "e"], "5 of them"),
+        (["a", "b", "c", "d", "e"], "there are 5"),
     ):
         with pytest.raises(ValueError, match=message):
             read_objectives(objectives)
@@ -251,7 +251,7 @@ def test_arguments_that_cannot_be_meant():
         Budget(trials=0)
     with pytest.raises(ValueError, match="lack the objective 'loss'"):
         autotune.optimize(lambda c, f, s: ({"los": 1.0}, None), SPACE, ["loss"], LADDER, 9)
-    with pytest.raises(ValueError, match="must end at the fidelity asked for, 3"):
+    with pytest.raises(ValueError, match="must end at the fidelity of the rung, 3"):
         read_metrics([Objective("a")], {"a": {1: 0.5}}, 3, {})
     with pytest.raises(ValueError, match="workers: 0"):
         autotune.optimize(BlackBox(), SPACE, ["loss"], LADDER, 9, workers=0)
@@ -262,3 +262,18 @@ def test_logarithmic_goals_there_and_back():
     assert objective.value(objective.loss(20.0)) == pytest.approx(20.0)
     assert objective.loss(20.0) < objective.loss(2.0)
     assert np.isnan(objective.loss(0.0))
+
+
+def test_without_a_ladder_every_configuration_is_evaluated_once_in_full():
+    asked = []
+
+    def evaluate(config, fidelity, state):
+        asked.append((fidelity, state))
+        return {"loss": abs(np.log10(config["x"]) + 3)}, "not used"
+
+    result = autotune.optimize(evaluate, SPACE, ["loss"], None, autotune.Budget(trials=12))
+    assert asked == [(1.0, None)] * 12
+    assert [trial.status for trial in result.trials] == ["complete"] * 12
+    assert result.used == 12
+    assert result.best.values == (min(trial.values[0] for trial in result.trials),)
+    assert str(result) == "12 trials (12 complete), 12 of training used."

@@ -123,7 +123,9 @@ def test_trust_by_hand():
     assert Trust((good, few)).verdict == "not measured"
     assert Trust((good, few, bad)).verdict == "not trusted"
     assert Trust(()).verdict == "trusted"
-    assert "rank correlation with the final result 1.00 (8 configurations), 30 % climb" in str(Trust((good,)))
+    assert "rank correlation with the final result 1.00 (8 configurations), 30 % are promoted" in str(
+        Trust((good,))
+    )
 
 
 def test_the_share_widens_with_the_evidence():

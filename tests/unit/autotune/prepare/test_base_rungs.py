@@ -207,7 +207,7 @@ def test_texts_that_are_too_long_for_a_base(on_bases, small, tmp_path):
 
 def test_bases_rise_in_cost_to_the_sweeps_own(on_bases, small, smaller, deep_model, tmp_path):
     fix = (
-        rf"Write them by rising cost, and only those that cost less than '{deep_model}': {smaller}, {small}\."
+        rf"List them by rising cost, and only those that cost less than '{deep_model}': {smaller}, {small}\."
     )
     with pytest.raises(InvalidInputError, match=rf"ladder\.bases: '{small}' costs 1\.9\d times .*{fix}"):
         prepare(on_bases(ladder={"bases": [str(small), str(smaller)]}))
@@ -229,13 +229,13 @@ def test_bases_rise_in_cost_to_the_sweeps_own(on_bases, small, smaller, deep_mod
             r"ladder\.bases\[1\]: 3 does not fit\. Write a hub id or a folder",
         ),
         ({"of": "base", "bases": ["bert", "bert"]}, r"ladder\.bases\[1\]: 'bert' is there already"),
-        ({"bases": ["bert"]}, r"ladder\.bases: is for rungs of bases alone\. Write of: base beside it"),
-        ({"of": "data", "costs": [0.5]}, r"ladder\.costs: is for rungs of bases alone"),
+        ({"bases": ["bert"]}, r"ladder\.bases: has an effect only with of: base\. Add of: base"),
+        ({"of": "data", "costs": [0.5]}, r"ladder\.costs: has an effect only with of: base"),
         (
             {"of": "base", "bases": ["bert"], "min": 0.5},
-            r"ladder\.min: 0\.5 says nothing where each base is a rung",
+            r"ladder\.min: 0\.5 has no effect where each base model is a rung",
         ),
-        ({"of": "base", "bases": ["bert"], "eta": 3}, r"ladder\.eta: 3 says nothing where .*\. Remove it\."),
+        ({"of": "base", "bases": ["bert"], "eta": 3}, r"ladder\.eta: 3 has no effect where .*\. Remove it\."),
         ({"of": "base", "bases": ["bert"], "costs": [2]}, r"ladder\.costs: \[2\] does not fit\. Remove it"),
         ({"of": "base", "bases": ["./nowhere"]}, r"ladder\.bases\[0\]: there is no folder '.*nowhere'"),
         ({"of": "bases"}, r"ladder\.of: 'bases' does not fit\. Did you mean 'base'\?"),
@@ -313,7 +313,7 @@ def test_a_ladder_of_given_rungs():
     assert (ladder.rungs, ladder.top, ladder.base_share(0)) == ((0.1, 0.5, 1.0), 2, 0.5)
     assert (ladder.min, ladder.max) == (0.1, 1.0)
     for rungs in ((), (1.0, 0.5), (0.5, 0.5)):
-        with pytest.raises(ValueError, match="give fidelities that rise"):
+        with pytest.raises(ValueError, match="give rising fidelities"):
             Ladder.of_rungs(rungs)
     with pytest.raises(ValueError, match="min"):
         Ladder.of_rungs((0.0, 1.0))
