@@ -1,9 +1,9 @@
-"""Whether rungs predict the top: smaller bases beside shares of the data, on the built-in quickstart.
+"""Predictions of the top rung by lower rungs: smaller base models and shares of the data, on the built-in sweep.
 
-python -m benchmarks.base_rungs --trials 24
+    python -m benchmarks.base_rungs --trials 24
 
-The smaller bases are the quickstart's own base without its upper layers; they were not trained by themselves. The
-same random configurations climb each ladder, all of them to the top, whatever their rank there.
+The smaller base models are the built-in sweep's own without its upper layers; they were not trained separately. The
+same random configurations are promoted on each ladder, all of them to the top, whatever their ranking.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def without_upper_layers(layers: int, folder: Path) -> str:
 
 
 def promotion(spec: LadderSpec, trials: int, samples: int, folder: Path, seed: int = 0) -> SweepTables:
-    """The quickstart with random configurations, all of which climb."""
+    """Return the built-in sweep with random configurations that are all promoted."""
     sweep = load_sweep("quickstart")
     changes = {
         "ladder": spec.model_copy(update={"random_share": 1.0, "first_rung": {}}),

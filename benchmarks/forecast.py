@@ -4,7 +4,7 @@
     autotune probe DIR --rates 1 --shares 1,1.41,2,4,8
     python -m benchmarks.forecast DIR [DIR ...]
 
-What lies beyond the searched data is hidden, foretold from the rest, and compared: the mean absolute error of the
+Runs beyond the searched data are held out, predicted from the others, and compared: the mean absolute error of the
 logarithm of a score's distance from the best possible one, by the forecast of `autotune probe`, by the slope of the
 last three points and by the last value; and how many of the new runs lie in their 80 % intervals.
 """
@@ -76,7 +76,7 @@ def measure(folder: Path) -> list[Row]:
 def table(rows: list[Row]) -> str:
     """As Markdown."""
     lines = [
-        "| sweep | score | data | foretold, off by | last three points' slope | last value | within 80 % |",
+        "| sweep | score | data | error of the prediction | last three points' slope | last value | within 80 % |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:

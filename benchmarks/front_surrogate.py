@@ -11,7 +11,7 @@ sampler learns from trials as noisy as these, in a space as large as this one, a
 
 Hypervolume is of (1 - accuracy, log10 parameters) against the corner (0.5, 6), without noise, of all that an arm has
 tried. The reference is the front of everything that any arm has tried. Trials at a time train at the same pace.
-`--record DIR …` makes the table anew from the folders of sweeps.
+`--record DIR …` regenerates the table from the folders of sweeps.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ def volume(tried: Sequence[Tried]) -> float:
 
 
 def table(runs: dict[str, list[list[Tried]]], flops: float) -> str:
-    """One row an arm, in Markdown: medians over the seeds, and the mean share over all of the FLOPs."""
+    """Return one row per arm, in Markdown: medians over the seeds, and the mean share over all of the FLOPs."""
     reference = volume([trial for searches in runs.values() for tried in searches for trial in tried])
     titles = [f"{name} to {share:.0%}" for share in SHARES for name in ("10¹² FLOPs", "trials")]
     lines = [f"| arm | {' | '.join(titles)} | mean share |", "| --- " * (len(titles) + 2) + "|"]

@@ -105,7 +105,7 @@ class InOrder(optuna.samplers.BaseSampler):
         return trial.number
 
 
-def climbing(table: Curves, seed: int, **changes: Any) -> Run:
+def on_the_ladder(table: Curves, seed: int, **changes: Any) -> Run:
     """Our ladder."""
     finished: list[tuple[float, float]] = []
     used = 0.0
@@ -170,8 +170,8 @@ METHODS: dict[str, Callable[[Curves, int], Run]] = {
     "full evaluation": everything,
     "ASHA (optuna)": asha,
     "Hyperband (optuna)": hyperband,
-    "ASHA, promoting": lambda table, seed: climbing(table, seed, random_share=0.0, close=(0.0, 0.0)),
-    "ladder": climbing,
+    "ASHA, promoting": lambda table, seed: on_the_ladder(table, seed, random_share=0.0, close=(0.0, 0.0)),
+    "ladder": on_the_ladder,
 }
 
 

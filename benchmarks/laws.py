@@ -88,13 +88,15 @@ def steplaw() -> dict[str, Any]:
     sizes = ["non_embedding_params", "tokens"]
     cells = [cell for _, cell in table.groupby(sizes)]
     law = _step_fit(cells, jackknife=True)
-    dearest = np.argsort([float(cell[sizes].iloc[0].prod()) for cell in cells])[-3:]
-    rest = _step_fit([cell for i, cell in enumerate(cells) if i not in dearest])
+    most_expensive = np.argsort([float(cell[sizes].iloc[0].prod()) for cell in cells])[-3:]
+    rest = _step_fit([cell for i, cell in enumerate(cells) if i not in most_expensive])
     published = [_published_step(*cell[sizes].iloc[0].astype(float)) for cell in cells]
     costs = [
         100
-        * law.excess(knobs, dict(zip(("params", "tokens"), cell[sizes].iloc[0].astype(float), strict=True)))
-        for knobs, cell in zip(published, cells, strict=True)
+        * law.excess(
+            settings, dict(zip(("params", "tokens"), cell[sizes].iloc[0].astype(float), strict=True))
+        )
+        for settings, cell in zip(published, cells, strict=True)
     ]
     return {
         "cells": len(cells),
@@ -102,12 +104,14 @@ def steplaw() -> dict[str, Any]:
         "leave_one_cell_out": _spread(
             [_step_regret(_step_fit(cells[:i] + cells[i + 1 :]), cell) for i, cell in enumerate(cells)]
         ),
-        "largest_three": _spread([_step_regret(rest, cells[i]) for i in dearest]),
+        "largest_three": _spread([_step_regret(rest, cells[i]) for i in most_expensive]),
         "median_configuration": float(
             np.mean([100 * (cell["smooth_loss"].median() / cell["smooth_loss"].min() - 1) for cell in cells])
         ),
         "coefficients": law.table(),
-        "published": _spread([_regret_at(cell, knobs) for cell, knobs in zip(cells, published, strict=True)]),
+        "published": _spread(
+            [_regret_at(cell, settings) for cell, settings in zip(cells, published, strict=True)]
+        ),
         "published_by_our_bowl": _spread(costs),
     }
 
@@ -119,19 +123,19 @@ def _published_step(params: float, tokens: float) -> dict[str, float]:
 
 def _step_fit(cells: list[pd.DataFrame], jackknife: bool = False) -> BowlLaw:
     table = pd.concat(cells)
-    knobs = {"learning_rate": table["learning_rate"], "batch": table["batch"]}
+    settings = {"learning_rate": table["learning_rate"], "batch": table["batch"]}
     scales = {"params": table["non_embedding_params"], "tokens": table["tokens"]}
-    return fit_bowl(knobs, scales, table["smooth_loss"], {"batch": ("tokens",)}, jackknife=jackknife)
+    return fit_bowl(settings, scales, table["smooth_loss"], {"batch": ("tokens",)}, jackknife=jackknife)
 
 
 def _step_regret(law: BowlLaw, cell: pd.DataFrame) -> float:
     """Percent above the cell's best loss, at the grid point nearest to the law in logarithms."""
     best = law.optimum({"params": cell["non_embedding_params"].iloc[0], "tokens": cell["tokens"].iloc[0]})
-    return _regret_at(cell, {knob: best[knob].value for knob in law.knobs})
+    return _regret_at(cell, {name: best[name].value for name in law.knobs})
 
 
-def _regret_at(cell: pd.DataFrame, knobs: dict[str, float]) -> float:
-    away = sum(np.log(cell[knob] / value) ** 2 for knob, value in knobs.items())
+def _regret_at(cell: pd.DataFrame, settings: dict[str, float]) -> float:
+    away = sum(np.log(cell[name] / value) ** 2 for name, value in settings.items())
     return float(100 * (cell["smooth_loss"].to_numpy()[np.argmin(away)] / cell["smooth_loss"].min() - 1))
 
 

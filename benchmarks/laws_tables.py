@@ -51,10 +51,10 @@ def _steplaw(found: dict[str, Any]) -> Iterable[Figure]:
     for name, limit in (("in_sample", 0.10), ("leave_one_cell_out", 0.15), ("largest_three", 0.20)):
         words = name.replace("_", " ")
         yield _at_most(f"steplaw: {words}, above the cell's best, mean", found[name]["mean"], limit, " %")
-    for (knob, scale), known in _EXPONENTS.items():
-        value, low, high = found["coefficients"][knob][scale]
+    for (setting, scale), known in _EXPONENTS.items():
+        value, low, high = found["coefficients"][setting][scale]
         yield Figure(
-            f"steplaw: exponent of {scale} in the best {knob.replace('_', ' ')}", f"{known:g}, or why not",
+            f"steplaw: exponent of {scale} in the best {setting.replace('_', ' ')}", f"{known:g}, or why not",
             f"{value:.3f} (80 %: {low:.3f} to {high:.3f})", low <= known <= high,
         )  # fmt: skip
 

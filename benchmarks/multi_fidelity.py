@@ -64,7 +64,7 @@ def left_behind(table: Curves, seed: int) -> tuple[Array, Array]:
 
 
 def predict(table: Curves, seeds: int, configs: int) -> list[dict[str, float | str]]:
-    """A row a rung: the median absolute error of each rule, and how often the chosen one's interval held."""
+    """Return one row per rung: each rule's median absolute error, and how often the chosen interval held."""
     errors: dict[tuple[int, str], list[float]] = {}
     held: dict[int, list[bool]] = {}
     chosen: list[str] = []

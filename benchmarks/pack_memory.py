@@ -1,12 +1,11 @@
-"""The memory model of packs against what packs take.
+"""The memory model of packs against the memory that packs use.
 
     python -m benchmarks.pack_memory [--quick] [--json FILE] [--write]
 
-Two steps of a pack of K configurations, each case in a process of its own: `predicted` is `MemoryModel.step` (and
-the hidden states that are kept), `measured` the highest resident memory during the steps (CUDA: what the allocator
-held at most) above what was there with the base loaded and run once. The base itself is on neither side, so it does
-not flatter the ratio. glibc is told to give every freed block of 64 KiB back, so that resident memory is what is in
-use.
+Two steps of a pack of K configurations, each case in a separate process: `predicted` is `MemoryModel.step` and the
+hidden states that are kept; `measured` is the highest resident memory during the steps (CUDA: the allocator's peak)
+above that with the base model loaded and run once. The base model is on neither side, so that it does not flatter the
+ratio. glibc returns every freed block of 64 KiB, so that resident memory is memory in use.
 
 MiniLM is the real all-MiniLM-L6-v2; the others have random weights: BERT-base's 12 layers of 768, GPT-2's, and 8
 Llama layers of 768 with grouped heads, the decoders as language models with 20,000 words. All chunks are full.
@@ -92,7 +91,7 @@ def cases(quick: bool) -> Iterator[Case]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--quick", action="store_true", help="MiniLM alone, one row an adapter")
+    parser.add_argument("--quick", action="store_true", help="MiniLM only, one row per adapter")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write what was measured")
     parser.add_argument("--write", action="store_true", help="store the table in benchmarks/results")

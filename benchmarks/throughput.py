@@ -1,26 +1,25 @@
-"""How fast trials run: `transformers.Trainer` + peft one after another, against packs of K.
+"""Speed of trials: `transformers.Trainer` and peft one after another, against packs of K configurations.
 
     python -m benchmarks.throughput [--quick] [--json FILE] [--write]
 
 all-MiniLM-L6-v2 (6 layers, 22.7 M parameters) on SST-2 sentences, LoRA in two mixes: `all layers`, and `top
-layers`, where each trial adapts the top n of the six layers, n drawn evenly, as the preset `lora` does. Both
-sides run the same configurations on the same examples, in turns, in one process and with the same threads.
+layers`, where each trial adapts the top n of the six layers, n drawn evenly, as the preset `lora` does. Both sides
+run the same configurations on the same examples, in turns, in one process and with the same threads.
 
-* Trainer: the model is loaded anew for every trial, as in a script that is called once a configuration.
-  Trainer's defaults, batches padded to their longest example, evaluation in batches of 64, fp32.
-* Ours: the executor `packed` with K workers, in as many `--processes` as a row says (where there are several, each
-  computes with its part of the cores), the base's products in a `--precision`; the base is loaded once for all
-  trials, in each process.
+* Trainer: the model is loaded for every trial, as in a script that is called once per configuration. Trainer's
+  defaults, batches padded to their longest example, evaluation in batches of 64, fp32.
+* Ours: the executor `packed` with K workers, in `--processes` processes (each with its part of the cores), products
+  with the base model in `--precision`; the base model is loaded once in each process.
 
-`training` is trained samples a second of training alone: collation, forward, backward and optimizer, without
-loading and evaluation. `trials/h` counts everything from the loading of the weights to the last validation
-score. Not in either: imports and tokenizing, which both sides do once; starting processes is in `trials/h`. Of
-several processes, `training` takes the mean. Ours begins each row with nothing kept.
-Utilization is the FLOPs of the cost model on examples without padding over training time times the best
-measured product of two fp32 matrices; what a side need not compute at all counts as computed. `cpu` is the
-ratio of processor seconds of the whole trials; with --threads 1 other work on the machine hardly moves it.
-The ranges are the lowest and the highest of the repeats. `--write` stores one table per mix in
-benchmarks/results/throughput.json.
+`training` is trained examples per second of training only: collation, forward, backward and optimizer, without
+loading and evaluation. `trials/h` counts everything from loading the weights to the last validation score,
+including the start of processes. Imports and tokenization, which both sides do once, are in neither. Of several
+processes, `training` is the mean. Ours begins each row without kept hidden states.
+
+Utilization is the FLOPs of the cost model on examples without padding, over training time times the best measured
+product of two fp32 matrices; computation that a side can skip counts as computed. `cpu` is the ratio of processor
+seconds of the whole trials; with --threads 1 other work on the machine hardly changes it. Ranges are the lowest and
+the highest of the repeats. `--write` stores the tables of each mix in benchmarks/results/throughput.json.
 """
 
 from __future__ import annotations
@@ -150,8 +149,8 @@ def with_trainer(model: ModelSpec, runner: Runner, spec: TrialSpec, folder: str)
     started, cpu = time.perf_counter(), time.process_time()
     set_seed(spec.seed)
     loaded = AutoModelForSequenceClassification.from_pretrained(model.name, num_labels=2)
-    knobs = local_config("lora", config)
-    adapted = get_peft_model(loaded, REGISTRY["lora"].peft_config(knobs, shape, shape.task))
+    parameters = local_config("lora", config)
+    adapted = get_peft_model(loaded, REGISTRY["lora"].peft_config(parameters, shape, shape.task))
     arguments = TrainingArguments(
         output_dir=folder,
         per_device_train_batch_size=BATCH,
@@ -183,7 +182,7 @@ def with_trainer(model: ModelSpec, runner: Runner, spec: TrialSpec, folder: str)
 
 
 def packed(model: ModelSpec, task: TaskSpec, specs: Sequence[TrialSpec], variant: Variant) -> Measured:
-    """All trials through the executor `packed`, the base's loading included."""
+    """Run all trials through the executor `packed`, including the loading of the base model."""
     started, cpu, size = time.perf_counter(), processor_seconds(), variant.k
     executor = make_executor("packed", size, processes=variant.processes)
     executor.start(model.model_copy(update={"precision": variant.precision}), task)
@@ -231,7 +230,7 @@ def model_flops(runner: Runner, data: TaskData, specs: Sequence[TrialSpec]) -> f
 
 
 def measure(arguments: argparse.Namespace, mix: str, say: Callable[[str], None]) -> list[dict[str, Any]]:
-    """One row a K."""
+    """Return one row per K."""
     model, task = setting(arguments.device, arguments.precision[0])
     runner = Runner(model, task)
     fidelity = Fidelity(arguments.samples, arguments.eval_samples, evaluations=1)

@@ -1,29 +1,28 @@
-"""To the same front: what it takes until 95 % of the reference hypervolume is there.
+"""Time to the same front: the time until 95 % of the reference hypervolume is reached.
 
     python -m benchmarks.time_to_front --out DIR [--seeds 0 1 2] [--arms gp tpe …] [--quick] [--write]
 
-Adapters for all-MiniLM-L6-v2 on SST-2: LoRA, (IA)³, norms and bottlenecks, with the knobs of training. Two
-objectives: accuracy on validation, as searched, and trainable parameters. Every arm has the same space, examples and
+Adapters for all-MiniLM-L6-v2 on SST-2: LoRA, (IA)³, norms and bottlenecks, with the training parameters. Objectives
+are accuracy on validation data, as searched, and trainable parameters. Every arm has the same space, examples and
 fidelity:
 
-* `gp`, `tpe`: optuna's GPSampler and multi-objective TPESampler, transformers.Trainer and peft, the model loaded anew
-  for each trial: what is written by hand, with Trainer's defaults (the base's dropout is on). They are told the
-  logarithm of the parameters.
+* `gp`, `tpe`: Optuna's GPSampler and multi-objective TPESampler, transformers.Trainer and peft, the model loaded
+  for each trial, with Trainer's defaults (the base model's dropout is on). They receive the logarithm of the
+  parameters.
 * `plain`: a sweep of this project, one trial after another, without ladder and packs.
-* `ladder`, `packed`, `both`: the same with either, and with both. Where there is a ladder, `--ladder-times` as many
-  trials may begin, as most stop early.
-* `int8`, `plain8`: as `packed` and `plain`, with the base's products in 8 bits (processors with VNNI); accuracy is as
-  searched here, too.
+* `ladder`, `packed`, `both`: the same with either, and with both. With a ladder, `--ladder-times` as many trials
+  may begin, as most stop early.
+* `int8`, `plain8`: as `packed` and `plain`, with products in 8 bits (CPUs with VNNI).
 
-The reference is the front of all trials of all arms and seeds that lie in DIR, so that it may move when there are
-more of them. Hypervolume is of (1 - accuracy, log10 parameters) against the corner (0.5, 6). Clocks run from the
-loading of the first model to the trial's end, with the sampler's time; imports and tokenizing are in none. Training
-FLOPs are those of the cost model, of what was trained: a trial stopped at a fifth counts a fifth. Hidden states are
-not kept on disk, so that arms and seeds take nothing from each other.
+The reference is the front of all trials of all arms and seeds in DIR, so it can move when there are more of them.
+Hypervolume is of (1 - accuracy, log10 parameters) against the corner (0.5, 6). Clocks run from loading the first
+model to the trial's end, including the sampler's time; imports and tokenization are excluded. Training FLOPs are
+those of the cost model for what was trained: a trial stopped at a fifth counts a fifth. Hidden states are not kept
+on disk, so that arms and seeds share nothing.
 
-Each arm and seed writes its trials to DIR/ARM-SEED.json as it goes. What is complete is not run again, what was
-interrupted goes on, and so does what had fewer trials and minutes than are given now. `--write` stores the tables of
-what is in DIR in benchmarks/results/time-to-front.json; `--arms` with no names runs nothing.
+Each arm and seed writes its trials to DIR/ARM-SEED.json as it runs. A complete arm does not run again; an
+interrupted one resumes, and so does one that had fewer trials and minutes than are allowed now. `--write` stores
+the tables of DIR in benchmarks/results/time-to-front.json; `--arms` without names runs nothing.
 """
 
 from __future__ import annotations
@@ -265,9 +264,9 @@ def with_trainer(prepared: Any, config: Mapping[str, Any], seed: int, folder: st
         resolve_model(prepared.sweep.model.name), num_labels=data.outputs
     )
     family = REGISTRY[str(config["family"])]
-    knobs = local_config(family.name, config)
-    adapted = get_peft_model(model, family.peft_config(knobs, shape, shape.task))
-    freeze(adapted, family.learning_rate_factors(knobs))
+    parameters = local_config(family.name, config)
+    adapted = get_peft_model(model, family.peft_config(parameters, shape, shape.task))
+    freeze(adapted, family.learning_rate_factors(parameters))
     batch, epochs = int(config["batch_size"]), int(config["epochs"])
     arguments = TrainingArguments(
         output_dir=folder,

@@ -21,7 +21,7 @@ _NO_BREAK, _SHORT, _NUMERIC = "\N{NO-BREAK SPACE}", 24, re.compile(r"[-+>≤<]?\
 
 
 def rendered(page: str) -> str:
-    """Return the page with every table rendered anew.
+    """Return the page with every table rendered again.
 
     Raises:
         KeyError: A table that no file of results has.

@@ -1,4 +1,4 @@
-"""An adapter family of one's own: rank-one updates u·vᵀ on weight matrices, nothing to tune but their place.
+"""An adapter family from another package: rank-one updates u·vᵀ on weight matrices.
 
 Install this folder (`pip install examples/own_family`) and `rank-one` is a family like the built-in ones.
 """

@@ -15,12 +15,20 @@ from docs.generators.sweep_file import sweep_file_page
 ROOT = Path(__file__).parents[3]
 GLOSSARY = ROOT / "docs" / "glossary.md"
 
-TEXTS = ("README.md", "CONTRIBUTING.md", "docs/**/*.md", "benchmarks/notes/*.md")
+TEXTS = ("*.md", "docs/**/*.md", "benchmarks/notes/*.md")
 """What people read, as patterns below the repository's root."""
-QUOTING = {"docs/reference/families.md", "docs/guides/scaling-laws.md"}
-"""Pages that quote messages of sources which are not among `SOURCES` yet."""
-SOURCES: tuple[str, ...] = ()
-"""Sources whose names, comments and messages are held to the same words, such as `trials/**/*.py`."""
+QUOTING = {"docs/reference/families.md", "docs/guides/scaling-laws.md", "benchmarks/laws.py"}
+"""Texts that repeat words of sources which are not among `SOURCES` yet."""
+SOURCES = (
+    "autotune/api/*.py",
+    "autotune/builtin/*.yaml",
+    "benchmarks/*.py",
+    "docs/generators/*.py",
+    "examples/**/*.*",
+    "notebooks/02_scaling_laws.ipynb",
+    "search_spaces/presets/*.yaml",
+)
+"""Sources whose names, comments and messages are held to the same words."""
 
 REPLACED = {
     r"foret(ell|old|ells)": "predict",
