@@ -284,7 +284,7 @@ def test_it_is_seen_who_came_how_far_and_whether_to_believe_it(tiny_model, revie
     found = overview_json(results)["ladder"]
     assert json.loads(json.dumps(found)) == found
     assert found["rungs"][0]["reached"] == 10
-    assert found["rungs"][0]["measured"] == 5
+    assert found["rungs"][0]["trials"] == 5
     assert found["verdict"] in ("trusted", "doubtful", "not trusted")
     screen = Console(file=io.StringIO(), width=200)
     screen.print(overview(results))

@@ -81,7 +81,7 @@ def test_what_was_spent_is_the_sum_of_the_rungs(of, whole):
     assert results.ladder.used == pytest.approx((flops * results.trials["share"]).sum() / flops.sum())
     words = {"data": "40 % of the examples", "length": "40 % of the length"}[of]
     assert results.ladder.rows[0].share == words
-    assert overview_json(results)["ladder"]["used"] == pytest.approx(results.ladder.used)
+    assert overview_json(results)["ladder"]["flops_share"] == pytest.approx(results.ladder.used)
     assert not (results.folder / "states").exists()
 
 
@@ -241,7 +241,7 @@ def test_the_spec_survives_json():
     assert TrialSpec.from_json(TrialSpec({"family": "head"}).to_json()).partial_run is None
 
 
-@pytest.mark.parametrize(("of", "said"), [("training", "after 65"), ("data", "with 65")])
+@pytest.mark.parametrize(("of", "said"), [("training", "after 65"), ("data", "after a total of 65")])
 def test_the_log_says_what_a_share_is_of(of, said, tiny_model, reviews):
     sweep = small_sweep(tiny_model("bert"), reviews, ladder={"of": of})
     console = Console(file=io.StringIO(), width=200)
