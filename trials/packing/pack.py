@@ -164,7 +164,7 @@ class Pack:
         for ticket, run in self._runs.items():
             try:
                 run.update(*(losses[ticket] if ticket in losses else train_batch(run, batches[ticket])))
-                if run.done:
+                if run.is_done:
                     ended[ticket] = run.result()
             except Exception as error:  # as in `enter`
                 ended[ticket] = failure(error, self.base.device, run.seconds)
@@ -190,7 +190,7 @@ class Pack:
 
     def _unallocated(self, entering: Sequence[Configuration] = ()) -> float:
         """Return the bytes that configurations without a finished step will allocate for themselves."""
-        fresh = [run.spec.config for run in self._runs.values() if not run.stepped]
+        fresh = [run.spec.config for run in self._runs.values() if not run.has_moments]
         return sum(self.memory.own(config) for config in (*fresh, *entering))
 
     def _chunk_bytes(self, configs: Sequence[Configuration], tokens: int) -> float:

@@ -1,9 +1,9 @@
-"""The state of a training run between two stretches: one safetensors file, with plain facts as JSON in its header.
+"""The checkpoint of a training run between two segments: one safetensors file with plain data as JSON in its header.
 
-It holds what training changes and nothing of the base: the trained parameters of adapter and head, the moments of the
-optimizer, what the family remembers (AdaLoRA's sensitivities), the random generators that dropout draws from, the
-place in the schedule and in the order of the data, and the curve so far. The file appears in one step, so a process
-that dies while it writes leaves the earlier file alone. No pickle: reading a state runs no code.
+It holds what training changes and nothing of the base model: the trained parameters of adapter and head, the
+optimizer's moments, the family's own state (AdaLoRA's sensitivities), the random generators of dropout, the position
+in the schedule and in the data order, and the validation curve so far. The file is replaced atomically, so a process
+that dies while writing leaves the previous file intact. There is no pickle: reading a checkpoint runs no code.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ _WEIGHTS, _OPTIMIZER, _FAMILY, _RANDOM = "weights", "optimizer", "family", "rand
 
 @dataclass(frozen=True)
 class TrainingState:
-    """What a run goes on from.
+    """The state that a run resumes from.
 
     Args:
-        run: whose state it is: configuration, seed and fidelity.
-        tensors: `weights/NAME` of the trained parameters, `optimizer/INDEX/NAME`, `family/NAME`, and
-            `random/cpu` (and the device's) for the generators.
-        scalars: of the optimizer: index of the parameter -> name -> number.
-        rates: learning rate of each of the optimizer's groups.
-        schedule: the schedule's own state.
-        progress: what the training loop counts and has recorded.
+        run: The run that it belongs to: configuration, seed and fidelity.
+        tensors: `weights/NAME` for the trained parameters, `optimizer/INDEX/NAME`, `family/NAME`, and `random/cpu`
+            (and that of the device) for the generators.
+        scalars: The optimizer's numbers, by index of the parameter and by name.
+        rates: The learning rate of each parameter group.
+        schedule: The state of the learning-rate schedule.
+        progress: The counters and records of the training loop.
     """
 
     run: dict[str, Any]
@@ -61,7 +61,7 @@ class TrainingState:
         device: torch.device,
         progress: Mapping[str, Any],
     ) -> TrainingState:
-        """The state of a run between two steps."""
+        """Capture the state of a run between two steps."""
         tensors: dict[str, Tensor] = {f"{_WEIGHTS}/{name}": x for name, x in _trained(model).items()}
         scalars: dict[str, dict[str, Any]] = {}
         for index, kept in optimizer.state_dict()["state"].items():
@@ -83,7 +83,7 @@ class TrainingState:
         schedule: LRScheduler,
         device: torch.device,
     ) -> None:
-        """Put the state into a run that was built anew from the same spec."""
+        """Restore the state in a new run of the same spec."""
         with torch.no_grad():
             for name, parameter in _trained(model).items():
                 parameter.copy_(self.tensors[f"{_WEIGHTS}/{name}"])
@@ -99,10 +99,10 @@ class TrainingState:
         _set_generators(device, self._under(_RANDOM))
 
     def save(self, path: str | Path) -> None:
-        """Write the file in one step.
+        """Write the file atomically.
 
         Raises:
-            OSError: the disk is full or read-only.
+            OSError: The disk is full or read-only.
         """
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -112,14 +112,14 @@ class TrainingState:
         try:
             save_file(_apart(tensors), draft, metadata={_HEADER: json.dumps(facts)})
             os.replace(draft, path)
-        except SafetensorError as error:  # its words for a full disk
-            raise OSError(f"cannot write the state {str(path)!r}: {error}") from error
+        except SafetensorError as error:  # how it reports a full disk
+            raise OSError(f"cannot write the checkpoint {str(path)!r}: {error}") from error
         finally:
             draft.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | Path, spec: TrialSpec) -> TrainingState | None:
-        """Read a file; None where there is none, it is damaged, or it is another run's."""
+        """Read a file; return None if it is missing, damaged, or belongs to another run."""
         try:
             with safe_open(path, framework="pt") as file:
                 facts = json.loads(file.metadata()[_HEADER])
@@ -134,7 +134,7 @@ class TrainingState:
 
 
 def _identity(spec: TrialSpec) -> dict[str, Any]:
-    """As JSON gives it back."""
+    """Return what identifies a run, as JSON returns it."""
     whose = {"config": dict(spec.config), "seed": spec.seed, "fidelity": asdict(spec.fidelity)}
     read: dict[str, Any] = json.loads(json.dumps(whose))
     return read
@@ -162,7 +162,7 @@ def _set_generators(device: torch.device, states: Mapping[str, Tensor]) -> None:
 
 
 def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same, each in memory of its own, as safetensors wants them."""
+    """Return the tensors, each in its own memory, as safetensors requires."""
     seen: set[int] = set()
     found = {}
     for name, tensor in tensors.items():

@@ -1,4 +1,4 @@
-"""Rows of unlike length, cut so that little is padded."""
+"""Division of rows of different length into chunks with little padding."""
 
 from __future__ import annotations
 
@@ -9,31 +9,34 @@ import torch
 from numpy.typing import NDArray
 
 _TOKENS = {"cpu": 2048, "cuda": 65536}
-"""Tokens in a chunk, at most, by device; more bring no more throughput."""
+"""The maximum number of tokens per chunk, by device; more do not increase throughput."""
 _COST = {"cpu": 64, "cuda": 4096}
-"""What starting a chunk costs, in tokens: below so many saved, two chunks are not better than one."""
+"""The cost of starting a chunk, in tokens: two chunks are faster than one only if they save more than this."""
 
 
 def suited_tokens(device: torch.device) -> int:
-    """Tokens in a chunk beyond which a device becomes no faster."""
+    """Return the tokens per chunk above which a device becomes no faster."""
     return _TOKENS.get(device.type, _TOKENS["cuda"])
 
 
 def starting_cost(device: torch.device) -> int:
-    """What starting a chunk costs a device, in tokens."""
+    """Return the cost of starting a chunk on a device, in tokens."""
     return _COST.get(device.type, _COST["cuda"])
 
 
 def chunks(
     lengths: NDArray[np.int_], limit: int, cost: int, most: int | None = None
 ) -> Iterator[NDArray[np.int_]]:
-    """Rows cut into chunks of like length, so that padded tokens plus `cost` a chunk are fewest.
+    """Yield the row indices of chunks of similar length that minimize padded tokens plus `cost` per chunk.
 
     Exact dynamic programming over the distinct lengths; a chunk of more than `limit` tokens or `most` rows is then
-    divided evenly. Longest first, so that memory runs out early if it does.
+    divided evenly. The longest rows come first, so that a shortage of memory shows early.
 
     Args:
-        lengths: shape [rows], tokens of each row.
+        lengths: Tokens of each row, shape [rows].
+        limit: The maximum number of tokens per chunk, padding included.
+        cost: The cost of starting a chunk, in tokens.
+        most: The maximum number of rows per chunk; None for no limit.
     """
     sizes, counts = np.unique(lengths, return_counts=True)
     below = np.concatenate([[0], np.cumsum(counts)])

@@ -1,4 +1,4 @@
-"""The optimizers of `search_spaces.parameters.training`, each from its library."""
+"""Construction of the optimizers of `search_spaces.parameters.training`, each from its library."""
 
 from __future__ import annotations
 
@@ -9,19 +9,24 @@ import torch
 
 
 def build_optimizer(name: str, groups: Sequence[dict[str, Any]], rate: float) -> torch.optim.Optimizer:
-    """The optimizer called `name` on parameter groups, with the peak learning rate `rate`.
+    """Build an optimizer.
 
-    Weight decay is decoupled in all of them: each step takes off the rate times the decay times the weight.
+    Weight decay is decoupled in all of them: each step subtracts the rate times the decay times the weight.
 
     * AdamW (Loshchilov and Hutter, 2019, arXiv 1711.05101), torch's.
     * Lion (Chen et al., 2023, arXiv 2302.06675), lion-pytorch's: one moment instead of two.
     * Adafactor (Shazeer and Stern, 2018, arXiv 1804.04235), transformers': the second moment of a matrix by
-      its rows and columns. Its own schedule and the scaling by the parameter's size are off: they would
-      hold a LoRA factor that starts at zero where it is. torch's Adafactor always scales.
+      its rows and columns. Its own schedule and the scaling by the parameter's size are off, because they would
+      keep a LoRA factor that starts at zero at zero. torch's Adafactor always scales.
+
+    Args:
+        name: The name of the optimizer: adamw, lion or adafactor.
+        groups: The parameter groups.
+        rate: The peak learning rate.
 
     Raises:
-        ValueError: there is no such optimizer.
-        ImportError: its library is not installed; a space that asks for it is refused when it is read.
+        ValueError: There is no such optimizer.
+        ImportError: Its library is not installed; a space with this optimizer is rejected when it is loaded.
     """
     match name:
         case "adamw":
@@ -36,4 +41,4 @@ def build_optimizer(name: str, groups: Sequence[dict[str, Any]], rate: float) ->
 
             return Adafactor(groups, lr=rate, scale_parameter=False, relative_step=False)
         case _:
-            raise ValueError(f"optimizer: {name!r} is not known here; use adamw, lion or adafactor")
+            raise ValueError(f"optimizer: {name!r} is unknown; use adamw, lion or adafactor")

@@ -1,4 +1,4 @@
-"""The training loop: one configuration, from a fresh adapter to its scores."""
+"""The training loop: one configuration, from a new adapter to its scores."""
 
 from __future__ import annotations
 
@@ -34,27 +34,34 @@ from trials.training.optimizers import build_optimizer
 from trials.training.schedules import lr_schedule
 
 MAX_GRAD_NORM = 1.0
+"""The norm at which gradients are clipped."""
 _CHUNK = 32
-"""Batches shuffled together before they are sorted by length: like lengths, yet a new mix each epoch."""
+"""The number of batches that are sorted by length together, so that a batch has similar lengths and yet every epoch
+has other batches."""
 
 _SHORTEST = 8
-"""Tokens that a part of the length leaves of a text at least: special tokens take up some of them."""
+"""The minimum number of tokens that a partial run of the length leaves of a text, special tokens included."""
 
 
 class DivergedError(AutotuneError, ArithmeticError):
-    """The loss stopped being a finite number."""
+    """The training or validation loss is not finite."""
 
 
 class Run:
-    """One configuration in training: its model, optimizer, order of data and curve.
+    """One configuration in training: its model, optimizer, data order and validation curve.
 
-    Ask for `next_batch`, put its gradients on the parameters, and `update` with its loss, until there is no
-    next batch; then ask for the `result`. Where the spec asks for a stretch, a run begins with the state that the
-    stretch before left behind, ends where it is told to, and computes what it would have computed in one piece.
+    Life cycle: call `next_batch`, compute its gradients, and call `update` with its loss, until `next_batch` returns
+    None; then call `result`. If the spec has a segment, the run starts from the checkpoint of the previous segment,
+    ends at the requested step, and computes the same as an uninterrupted run.
+
+    Args:
+        base: The base model.
+        data: The task's data, encoded for the base model.
+        spec: The trial.
 
     Raises:
-        DivergedError: from `update` and `result`: a training or validation loss is not finite.
-        torch.OutOfMemoryError: the configuration does not fit; see `trials.training.failures` for what becomes of it.
+        DivergedError: From `update` and `result`, if a training or validation loss is not finite.
+        torch.OutOfMemoryError: The configuration does not fit into memory; `trials.training.failures` classifies it.
     """
 
     def __init__(self, base: Base, data: TaskData, spec: TrialSpec) -> None:
@@ -67,49 +74,56 @@ class Run:
         self._held_out = subset(self.data.splits["validation"], fidelity.eval_samples, seed=0)
         examples = subset(self.data.splits["train"], fidelity.train_samples, seed=0)
         examples = subset(examples, example_count(len(examples), spec.partial_run), seed=0)
+        batch_size, epochs = int(config["batch_size"]), int(config["epochs"])
+        self.steps = epochs * math.ceil(len(examples) / batch_size)
         self.model = base.adapted(config, spec.seed)
         training_mode(self.model)
         self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        self._optimizer = build_optimizer(
+        self._family = REGISTRY[str(config["family"])]
+        self._optimizer = self._build_optimizer()
+        self._family.schedule(self.model.active_peft_config, self.steps)
+        self._schedule = LambdaLR(self._optimizer, lr_schedule(config, self.steps))
+        self.forward: Forward | None = None
+        """The forward pass of evaluation; None for the model's own."""
+        self._scored_steps = evaluation_steps(self.steps, fidelity.evaluations)
+        self._step = self._seen = self._size = 0
+        self._curve: list[CurvePoint] = []
+        self._train_seconds = self._seconds_before = 0.0
+        self._until = self._begin_segment(spec.segment or Segment(until=1.0))
+        order = islice(batches(examples, batch_size, epochs, spec.seed), self._step, None)
+        self._batches = ([examples[i] for i in b] for b in order)
+
+    def _build_optimizer(self) -> torch.optim.Optimizer:
+        config = self.spec.config
+        optimizer = build_optimizer(
             optimizer_of(config),
             decay_groups(self.parameters, float(config["weight_decay"])),
             learning_rate(config),
         )
-        self._family = REGISTRY[str(config["family"])]
-        knobs = local_config(self._family.name, config)
-        scale_learning_rates(self._optimizer, self.model, self._family.learning_rate_factors(knobs))
-        batch_size, epochs = int(config["batch_size"]), int(config["epochs"])
-        self.steps = epochs * math.ceil(len(examples) / batch_size)
-        self._family.schedule(self.model.active_peft_config, self.steps)
-        self._schedule = LambdaLR(self._optimizer, lr_schedule(config, self.steps))
-        self._checkpoints = evaluation_steps(self.steps, fidelity.evaluations)
-        self._step = self._seen = self._size = 0
-        self._curve: list[CurvePoint] = []
-        self._train_seconds = 0.0
-        self.forward: Forward | None = None
-        """How the model is run in evaluation, where it is not by itself."""
-        self._seconds_before = 0.0
-        segment = spec.segment or Segment(until=1.0)
+        factors = self._family.learning_rate_factors(local_config(self._family.name, config))
+        scale_learning_rates(optimizer, self.model, factors)
+        return optimizer
+
+    def _begin_segment(self, segment: Segment) -> int:
+        """Resume from the segment's checkpoint, and return the step at which the segment ends."""
         if segment.start is not None:
-            self._go_on(segment.start)
-        # A hair less, as a third of 30 steps is 10 whatever its rounding. Each stretch has a step at least.
+            self._resume(segment.start)
+        # The tolerance makes a third of 30 steps 10 in spite of rounding. Each segment has at least one step.
         until = max(math.ceil(segment.until * self.steps - 1e-6), self._step + 1)
-        self._until = min(until, self.steps)
-        order = islice(batches(examples, batch_size, epochs, spec.seed), self._step, None)
-        self._batches = ([examples[i] for i in b] for b in order)
+        return min(until, self.steps)
 
     def next_batch(self) -> list[Encoded] | None:
-        """The examples of the next step, or None after the last."""
-        batch = None if self.done else next(self._batches, None)
+        """Return the examples of the next step, or None after the last requested step."""
+        batch = None if self.is_done else next(self._batches, None)
         self._size = len(batch or ())
         return batch
 
     def update(self, loss: float, seconds: float = 0.0) -> None:
-        """Step with the gradients that are there, and score the validation split where that is due.
+        """Apply the gradients on the parameters, and score the validation split after the steps that require it.
 
         Args:
-            loss: of the batch, the mean over its examples.
-            seconds: what the batch's forward and backward pass took.
+            loss: The mean loss of the batch's examples.
+            seconds: The wall time of the batch's forward and backward pass, in seconds.
         """
         tick = time.perf_counter()
         self._step += 1
@@ -122,28 +136,28 @@ class Run:
         self._optimizer.zero_grad()
         self._schedule.step()
         self._train_seconds += seconds + time.perf_counter() - tick
-        if self._step in self._checkpoints or self.done:
+        if self._step in self._scored_steps or self.is_done:
             self._curve.append(CurvePoint(self._step, self._seen, self._score(self._held_out)))
 
     @property
-    def stepped(self) -> bool:
-        """Whether the optimizer's moments are there."""
+    def has_moments(self) -> bool:
+        """Whether the optimizer has allocated its moments."""
         return bool(self._optimizer.state)
 
     @property
-    def done(self) -> bool:
-        """Whether the last step that was asked for is behind."""
+    def is_done(self) -> bool:
+        """Whether the last requested step is done."""
         return self._step == self._until
 
     @property
     def seconds(self) -> float:
-        """Since the run was built, and what earlier stretches took."""
+        """The wall time since the run was built plus that of earlier segments, in seconds."""
         return self._seconds_before + time.perf_counter() - self._started
 
     def result(self) -> TrialResult:
-        """What the run brought; scores the test split where the spec asks for it.
+        """Return the run's result; score the test split if the spec requires it.
 
-        Where steps are still ahead, the state is saved if the spec says where.
+        If steps remain and the spec names a file for it, a checkpoint is written.
         """
         complete = self._step == self.steps and self.spec.partial_run is None
         test_metrics = self._score(self.data.splits["test"]) if self.spec.score_test and complete else {}
@@ -173,8 +187,8 @@ class Run:
             self.spec, self.model, self._family, self._optimizer, self._schedule, self.base.device, progress
         )
 
-    def _go_on(self, path: str) -> None:
-        """Take up the state in a file; without a file that can be read, begin at the beginning."""
+    def _resume(self, path: str) -> None:
+        """Restore the state of a checkpoint; if the file cannot be read, start from the first step."""
         state = TrainingState.load(path, self.spec)
         if state is None:
             return
@@ -216,11 +230,11 @@ def train_batch(run: Run, examples: Sequence[Encoded]) -> tuple[float, float]:
 
 
 def training_mode(model: nn.Module) -> None:
-    """The base's own dropout off, the adapter's on.
+    """Switch the base model's dropout off and the adapter's on.
 
-    A trial is short and most of its model frozen, so dropout in the base is noise more than regularization;
-    without it, what lies below the lowest adapter is the same in every epoch and for every configuration.
-    An exported run trains as the base's own configuration says.
+    A trial is short and most of its model is frozen, so dropout in the base model adds more noise than
+    regularization. Without it, the layers below the lowest adapter compute the same in every epoch and for every
+    configuration. An exported run uses the dropout of the base model's own configuration.
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
 
@@ -231,7 +245,7 @@ def training_mode(model: nn.Module) -> None:
 
 
 def training_step(model: nn.Module, batch: Mapping[str, torch.Tensor], base: Base) -> float:
-    """Forward and backward on one batch; the gradients are left on the parameters."""
+    """Run forward and backward on one batch; return its loss and leave the gradients on the parameters."""
     inputs = {name: tensor.to(base.device) for name, tensor in batch.items()}
     with torch.autocast(base.device.type, dtype=base.autocast, enabled=base.autocast != torch.float32):
         loss = model(**inputs).loss
@@ -240,39 +254,50 @@ def training_step(model: nn.Module, batch: Mapping[str, torch.Tensor], base: Bas
 
 
 def learning_rate(config: Mapping[str, Value]) -> float:
-    """The peak learning rate: the family's own, times the factor of the optimizer."""
+    """Return the peak learning rate: the family's own times the factor of the optimizer."""
     return float(config[learning_rate_name(config)]) * learning_rate_factor(config)
 
 
 def sequence_length(config: Mapping[str, Value]) -> int | None:
-    """Tokens after which examples are cut, or None where the task alone decides."""
+    """Return the number of tokens at which examples are truncated, or None for that of the task."""
     length = config.get(SEQUENCE_LENGTH.name)
     return None if length is None else int(length)
 
 
-def truncation_length(config: Mapping[str, Value], max_length: int, part: PartialRun | None) -> int | None:
-    """Tokens after which a part's examples are cut, or None where the task alone decides."""
+def truncation_length(
+    config: Mapping[str, Value], max_length: int, partial_run: PartialRun | None
+) -> int | None:
+    """Return the number of tokens at which a run's examples are truncated, or None for that of the task.
+
+    Args:
+        config: The active parameters.
+        max_length: The task's own maximum number of tokens.
+        partial_run: The partial run, if the run is one.
+    """
     length = sequence_length(config)
-    if part is None or part.of != "length":
+    if partial_run is None or partial_run.of != "length":
         return length
     whole = min(length or max_length, max_length)
-    return max(math.ceil(part.share * whole - 1e-6), min(_SHORTEST, whole))
+    return max(math.ceil(partial_run.share * whole - 1e-6), min(_SHORTEST, whole))
 
 
-def example_count(count: int, part: PartialRun | None) -> int:
-    """Of so many training examples, those of a part."""
-    if part is None or part.of != "data":
+def example_count(count: int, partial_run: PartialRun | None) -> int:
+    """Return how many of `count` training examples a run uses; a partial run of the data uses its share of them."""
+    if partial_run is None or partial_run.of != "data":
         return count
-    return max(math.ceil(part.share * count - 1e-6), 1)
+    return max(math.ceil(partial_run.share * count - 1e-6), 1)
 
 
 def evaluation_steps(steps: int, evaluations: int) -> frozenset[int]:
-    """The steps after which the validation split is scored: evenly spread, the last step always."""
+    """Return the steps after which the validation split is scored: evenly spread, the last step always included."""
     return frozenset(math.ceil(steps * (i + 1) / max(evaluations, 1)) for i in range(max(evaluations, 1)))
 
 
 def subset(examples: Sequence[Encoded], size: int | None, seed: int) -> Sequence[Encoded]:
-    """A random part of at most `size` examples, the same for every trial; a smaller one begins a larger."""
+    """Return a random subset of at most `size` examples, the same for every trial.
+
+    A smaller subset is the beginning of a larger one.
+    """
     if size is None or size >= len(examples):
         return examples
     order = np.random.default_rng(seed).permutation(len(examples))[:size]
@@ -280,8 +305,11 @@ def subset(examples: Sequence[Encoded], size: int | None, seed: int) -> Sequence
 
 
 def batches(examples: Sequence[Encoded], batch_size: int, epochs: int, seed: int) -> Iterator[list[int]]:
-    """Indices of each batch: shuffled, then sorted by length within chunks of some batches, then the
-    batches shuffled, so that little is padded and the order still changes from epoch to epoch."""
+    """Yield the example indices of each batch.
+
+    The examples are shuffled, then sorted by length within chunks of some batches, then the batches are shuffled, so
+    that little is padded and the order still changes from epoch to epoch.
+    """
     rng = np.random.default_rng(seed)
     lengths = np.array([len(example["input_ids"]) for example in examples])
     for _ in range(epochs):
@@ -295,12 +323,12 @@ def batches(examples: Sequence[Encoded], batch_size: int, epochs: int, seed: int
 
 
 def count_tokens(examples: Sequence[Any]) -> int:
-    """Tokens of tokenized examples, padding not counted."""
+    """Return the number of tokens of encoded examples, without padding."""
     return sum(len(example["input_ids"]) for example in examples)
 
 
 def padded_lengths(examples: Sequence[Any], batch_size: int, seed: int = 0) -> tuple[float, float]:
-    """The mean and the mean square of the tokens that an example takes once its batch is padded."""
+    """Return the mean and the mean square of the tokens per example once its batch is padded."""
     lengths = np.array([len(example["input_ids"]) for example in examples], dtype=float)
     widths = np.concatenate(
         [np.full(len(batch), lengths[batch].max()) for batch in batches(examples, batch_size, 1, seed)]

@@ -1,4 +1,4 @@
-"""The course of the learning rate over a run, here and by the names that transformers has for it."""
+"""Learning-rate schedules, for the search and in terms of `transformers.TrainingArguments`."""
 
 from __future__ import annotations
 
@@ -11,18 +11,22 @@ from search_spaces.parameters.types import Value
 
 
 def lr_schedule(config: Mapping[str, Value], steps: int) -> Callable[[int], float]:
-    """The factor on the learning rate at each step: a linear warm-up, then what the schedule says.
+    """Return the learning-rate factor as a function of the step: a linear warm-up, then the schedule's shape.
 
-    Linear or cosine decay to zero; constant; or constant with a linear cool-down to zero at the end, which
-    leaves the middle of the run as it would be in a longer one (Hägele et al., 2024, arXiv 2405.18392).
+    The shapes are linear or cosine decay to zero, constant, and constant with a linear cool-down to zero at the end,
+    where the middle of the run is the same as that of a longer run (Hägele et al., 2024, arXiv 2405.18392).
+
+    Args:
+        config: The active parameters.
+        steps: The number of steps of the run.
 
     Raises:
-        ValueError: the configuration's schedule has another name.
+        ValueError: The configuration's schedule is unknown.
     """
     warmup, cooldown = warmup_steps(config, steps), cooldown_steps(config, steps)
     shape = str(config["schedule"])
     if shape not in _TRANSFORMERS:
-        raise ValueError(f"schedule: {shape!r} is none of {', '.join(_TRANSFORMERS)}; use one of them")
+        raise ValueError(f"schedule: {shape!r} is unknown; use one of {', '.join(_TRANSFORMERS)}")
 
     def factor(step: int) -> float:
         if step < warmup:
@@ -50,7 +54,7 @@ _TRANSFORMERS = {
 
 
 def transformers_schedule(config: Mapping[str, Value], steps: int) -> dict[str, Any]:
-    """The fields of `transformers.TrainingArguments` that give the factors of `lr_schedule`."""
+    """Return the fields of `transformers.TrainingArguments` that give the factors of `lr_schedule`."""
     shape = str(config["schedule"])
     fields: dict[str, Any] = {
         "lr_scheduler_type": _TRANSFORMERS[shape],
@@ -63,11 +67,11 @@ def transformers_schedule(config: Mapping[str, Value], steps: int) -> dict[str, 
 
 
 def warmup_steps(config: Mapping[str, Value], steps: int) -> int:
-    """Steps of warm-up, rounded up as transformers does."""
+    """Return the number of warm-up steps, rounded up as in transformers."""
     return math.ceil(float(config["warmup"]) * steps)
 
 
 def cooldown_steps(config: Mapping[str, Value], steps: int) -> int:
-    """Steps of the cool-down, rounded up, at most those that the warm-up leaves."""
+    """Return the number of cool-down steps, rounded up, at most those after the warm-up."""
     share = float(config.get(COOLDOWN.name, COOLDOWN.default))
     return min(math.ceil(share * steps), steps - warmup_steps(config, steps))
