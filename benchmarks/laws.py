@@ -131,7 +131,7 @@ def _step_fit(cells: list[pd.DataFrame], jackknife: bool = False) -> BowlLaw:
 def _step_regret(law: BowlLaw, cell: pd.DataFrame) -> float:
     """Percent above the cell's best loss, at the grid point nearest to the law in logarithms."""
     best = law.optimum({"params": cell["non_embedding_params"].iloc[0], "tokens": cell["tokens"].iloc[0]})
-    return _regret_at(cell, {name: best[name].value for name in law.knobs})
+    return _regret_at(cell, {name: best[name].value for name in law.hyperparameters})
 
 
 def _regret_at(cell: pd.DataFrame, settings: dict[str, float]) -> float:

@@ -1,1 +1,1 @@
-"""What is believed about configurations that have not been run yet."""
+"""Surrogates: predictions for configurations and scales that have not been run."""

@@ -1,10 +1,9 @@
-"""The probability that a configuration runs to the end: what failures teach.
+"""The probability that a configuration completes its trial, learned from failures.
 
-A Gaussian process is regressed on the labels, 1 for complete and 0 for failed, whose prior mean is the
-share that succeeded; its posterior mean, clipped, is taken for the probability (least-squares classification,
-Rasmussen and Williams 2006, section 6.5). With the few failures of a search it ranks configurations as a
-Laplace classifier does, has no inner loop that may not converge, and falls back on the overall share where
-nothing is known.
+A Gaussian process is fitted to the labels, 1 for complete and 0 for failed, with the share of complete trials as
+its prior mean. Its posterior mean, clipped, is the probability (least-squares classification, Rasmussen and
+Williams 2006, section 6.5). With the few failures of a search it ranks configurations like a Laplace classifier,
+but has no inner loop that may fail to converge, and it returns the overall share far from all data.
 """
 
 from __future__ import annotations
@@ -20,26 +19,35 @@ Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 _FLOOR = 0.02
-"""No configuration is ruled out for good: a few failures are no proof."""
+"""Minimum probability: a few failures must not exclude a region permanently."""
 
 
 @dataclass(frozen=True)
 class Feasibility:
-    """A fitted model of success; build it with `fit`."""
+    """A fitted model of success; `fit` builds it.
+
+    Args:
+        process: the Gaussian process, or None without any failure.
+    """
 
     process: GaussianProcess | None
-    """None where there has been no failure."""
 
     @classmethod
     def fit(cls, X: Array, succeeded: Mask, nominal: Mask) -> Feasibility:
-        """Args: X [n, d] encoded configurations, succeeded [n], nominal [d]; n may be 0."""
+        """Fit the model.
+
+        Args:
+            X: encoded configurations, shape [n, d]; n may be 0.
+            succeeded: whether each trial completed, shape [n].
+            nominal: which columns are nominal, shape [d].
+        """
         succeeded = np.asarray(succeeded, dtype=bool)
         if succeeded.all():
             return cls(None)
         return cls(GaussianProcess.fit(X, succeeded.astype(float), nominal))
 
     def probability(self, X: Array) -> Array:
-        """Shape [m]: the probability of success at X [m, d], in [0.02, 1]; 1 with no failure on record."""
+        """Return the probability of success at X [m, d], shape [m], in [0.02, 1]; 1 without any failure."""
         if self.process is None:
             return np.ones(len(X))
         return np.clip(self.process.predict(X)[0], _FLOOR, 1.0)

@@ -14,10 +14,10 @@ one lengthscale a column; independent noise e. Its hyperparameters are the maxim
 * noise: log-normal around 0.02, scale 1.5. Two fine-tuning runs that differ in their seed alone differ by
   roughly 5 to 40 % of the standard deviation over a search space, that is 0.003 to 0.15 in variance.
 
-Where some observations are less sure than others, their extra variance is given and added to the noise of all.
+Observations may have extra variances, which are added to the common noise.
 
-numpy and scipy only: a fit is many factorizations of a small matrix, where the dispatch of a larger library
-costs more than the work.
+The implementation uses only numpy and scipy: a fit is many factorizations of a small matrix, where the overhead of a
+larger library exceeds the computation.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _JITTERS = (0.0, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2)
 """Added to the diagonal in turn, relative to its mean, until the matrix has a Cholesky factor."""
 _FEW = 60
 _MAX_FIT = 300
-"""Hyperparameters are fitted to at most so many observations; predictions use all of them."""
+"""Maximum number of observations for the fit of the hyperparameters; predictions use all of them."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Hyperparameters:
 
 @dataclass(frozen=True)
 class GaussianProcess:
-    """A fitted process; build it with `fit`. Immutable: conditioning gives another one."""
+    """A fitted Gaussian process; `fit` builds it. It is immutable: conditioning returns another one."""
 
     X: Array
     y: Array
@@ -85,7 +85,7 @@ class GaussianProcess:
         seed: int = 0,
         extra_noise: Array | None = None,
     ) -> GaussianProcess:
-        """Maximum a posteriori fit.
+        """Fit the hyperparameters by maximum a posteriori.
 
         Args:
             X: shape [n, d], n >= 1, encoded configurations, NaN where inactive.
@@ -118,7 +118,7 @@ class GaussianProcess:
         return _conditioned(X, y, nominal, hyperparameters, offset, scale, extra)
 
     def predict(self, X: Array, noise: bool = False) -> tuple[Array, Array]:
-        """Posterior mean and standard deviation, in the units of y, of the latent function at X [m, d].
+        """Return the posterior mean and standard deviation of the latent function at X [m, d], in units of y.
 
         With `noise`, the standard deviation is that of a new observation without extra noise.
         """
@@ -133,10 +133,10 @@ class GaussianProcess:
         return self.offset + self.scale * mean, self.scale * np.sqrt(variance)
 
     def condition_on(self, X: Array, y: Array | None = None) -> GaussianProcess:
-        """The process with further observations at X [m, d], hyperparameters and units as they are.
+        """Return the process with further observations at X [m, d], with the same hyperparameters and units.
 
-        Without y, the posterior mean is taken for observed (the "kriging believer" of Ginsbourger, Le Riche
-        and Carraro 2010): the mean stays and the uncertainty around pending configurations shrinks.
+        Without y, the posterior mean is used as the observation (the "kriging believer" of Ginsbourger, Le Riche and
+        Carraro 2010): the mean does not change, and the uncertainty around pending configurations decreases.
         """
         if len(X) == 0:
             return self

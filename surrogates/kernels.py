@@ -9,13 +9,12 @@ Each column becomes a few features, divided by the column's lengthscale l:
   "Raiders of the lost architecture", eq. 4) with its angle fixed; for a = 1 the distance of two values is
   nearly |x - x'|, at most 4 % less;
 * nominal: a one-hot vector over sqrt(2), so that two different choices are at distance 1 (Hamming);
-* inactive: the origin, the center of the circle: as far from one active value as from any other, and at
-  distance 0 from another inactive one, so that a parameter which both lack adds nothing.
+* inactive: the origin, the center of the circle: at the same distance from all active values, and at distance 0
+  from another inactive one, so that a parameter which is inactive in both adds nothing.
 
-The covariance is a positive definite function of the Euclidean distance of the features, hence positive
-semi-definite, whatever the conditions. (Inactive values on the line itself, at 0.5 say, would be a Euclidean
-embedding too, but they would resemble the middle of the range; and no point is equally far from every point
-of a line, so the line has to bend.)
+The covariance is a positive definite function of the Euclidean distance of the features, and so positive
+semidefinite for any conditions. Rejected alternative: inactive values at a point of a line, such as 0.5, would be
+similar to the middle of the range, and no point has the same distance from all points of a line.
 """
 
 from __future__ import annotations
@@ -27,20 +26,20 @@ Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 _ANGLE = 1.0
-"""Radians that the unit interval takes on its circle; an inactive value is 1 / _ANGLE from an active one."""
+"""Radians of the unit interval on its circle; an inactive value has distance 1 / _ANGLE from an active one."""
 
 _ROOT_5 = float(np.sqrt(5.0))
 
 
 def choice_counts(nominal: Mask, *arrays: Array) -> NDArray[np.int_]:
-    """Shape [d]: how many choices the arrays show in each column, 0 for ordered columns."""
+    """Return the number of choices in each column of the arrays, shape [d], 0 for ordered columns."""
     stacked = np.concatenate(arrays, axis=0)
     top = np.where(np.isnan(stacked), -1.0, stacked).max(axis=0, initial=-1.0)
     return np.where(nominal, top + 1, 0).astype(int)
 
 
 def embed(X: Array, nominal: Mask, counts: NDArray[np.int_]) -> tuple[Array, NDArray[np.int_]]:
-    """The features before scaling.
+    """Compute the features before scaling.
 
     Args:
         X: shape [n, d], encoded configurations.
@@ -62,19 +61,19 @@ def embed(X: Array, nominal: Mask, counts: NDArray[np.int_]) -> tuple[Array, NDA
 
 
 def squared_distances(A: Array, B: Array) -> Array:
-    """Shape [n, m]: squared Euclidean distances of the rows of A [n, p] and B [m, p]."""
+    """Return the squared Euclidean distances of the rows of A [n, p] and B [m, p], shape [n, m]."""
     squares = (A * A).sum(axis=1)[:, None] + (B * B).sum(axis=1)[None, :] - 2.0 * (A @ B.T)
     return np.maximum(squares, 0.0)
 
 
 def matern(squares: Array) -> Array:
-    """Matérn-5/2 correlation of squared scaled distances."""
+    """Return the Matérn-5/2 correlation of squared scaled distances."""
     r = _ROOT_5 * np.sqrt(squares)
     return (1.0 + r + r * r / 3.0) * np.exp(-r)
 
 
 def matern_with_slope(squares: Array) -> tuple[Array, Array]:
-    """The correlation and its derivative with respect to the squared distance."""
+    """Return the Matérn-5/2 correlation and its derivative with respect to the squared distance."""
     r = _ROOT_5 * np.sqrt(squares)
     decay = np.exp(-r)
     return (1.0 + r + r * r / 3.0) * decay, (-5.0 / 6.0) * (1.0 + r) * decay

@@ -1,28 +1,29 @@
-"""What scores at smaller training budgets say of the score at the full one.
+"""Multi-fidelity model: the score at the full training budget, given scores at smaller budgets.
 
-Shapes: n configurations, K budgets, rising, the last of them the full one (the top). Scores are minimized. Budgets
-count relative to the top: z, above 0 and 1 at the top.
+Shapes: n configurations, K increasing budgets, the last of which is the full one (the top). Scores are minimized.
+Budgets z are relative to the top, above 0 and 1 at the top.
 
-The model is y(x, z) = f(x) + m(z) + e_z. f is what a Gaussian process over configurations explains; m is what
-they share, a power law of the budget, m(z) = B (z^-b - 1), which is 0 at the top; e_z is what is left, with a
-variance of its own for each budget. So the process is given y - m(z), and the variance as extra noise: a score from a
-low budget counts for less than one from the top.
+The model is y(x, z) = f(x) + m(z) + e_z. f is modeled by a Gaussian process over configurations. m is common to all
+configurations, a power law of the budget, m(z) = B (z^-b - 1), which is 0 at the top. e_z is the residual, with one
+variance per budget. So the Gaussian process is fitted to y - m(z) with this variance as extra noise: a score from a
+low budget has less weight than one from the top.
 
-* B and b are fitted to the differences between neighboring budgets of one configuration, in which f drops out, of
-  all that were at both, also where they never came to the top. The loss is Huber's (1964), each difference relative
-  to how much those of its budget differ; b has a log-normal prior around 1/2, since few budgets leave it open.
-* e is taken for a walk: steps between neighboring budgets are independent, and their variances add up from a budget
-  to the top. So a configuration counts once, with its score at the largest budget it had. The noise of a score at
-  the top itself is the process's own.
-* The law is used where it foretells hidden configurations no worse than two rules: the median of the same
-  differences, and no correction at all.
+* B and b are fitted to the differences of a configuration between neighboring budgets, in which f cancels, for all
+  configurations with both scores, also without a score at the top. The loss is Huber's (1964), and each difference is
+  divided by the spread of its budget. b has a log-normal prior around 1/2, because few budgets do not identify it.
+* e is a random walk: steps between neighboring budgets are independent, and their variances add up from a budget to
+  the top. So a configuration has one observation, its score at its largest budget. The noise of a score at the top
+  is that of the Gaussian process.
+* The law is used if it predicts held-out configurations at least as well as two baselines: the median of the same
+  differences, and no correction.
 
-Who goes on to a larger budget was chosen by the score before it, so those that did are alike, and steadier than those
-that stayed behind. Hence the variance is that of those who went on from among them, whose score was no better than
-that of the best who stayed; all who went on count for a few of these. `benchmarks.multi_fidelity` has how often
-its intervals hold. Against the bias of the mean two corrections were tried on recorded curves and rejected: a
-coefficient on the low score, shrunk towards 1, and the mean step that such a regression expects of everybody. Both
-carry a line from the better half to configurations that diverge, and were worse on most tables.
+Promotion to a larger budget is decided by the score, so the promoted configurations are more similar and more
+stable than the others. Hence the variance is that of the promoted configurations whose score was no better than
+that of the best one that was not promoted; all promoted configurations count as a few of these.
+`benchmarks.multi_fidelity` measures the coverage of the intervals. Two corrections of the bias of the mean were
+tested on recorded curves and rejected: a coefficient on the low-budget score, shrunk towards 1, and the mean step
+that such a regression predicts for all configurations. Both extrapolate from the better half to configurations that
+diverge, and were worse on most tables.
 """
 
 from __future__ import annotations
@@ -36,18 +37,20 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 LAW, MEDIAN, NONE = "law", "median", "none"
+"""The names of the law and of the two baselines."""
 _EXPONENTS = np.geomspace(0.05, 4.0, 16)
 _EXPONENT_CENTRE, _EXPONENT_SCALE = np.log(0.5), 1.0
 _HUBER = 1.345
-"""In standard deviations: 95 % as efficient as least squares where errors are Gaussian."""
+"""Threshold of the Huber loss in standard deviations: 95 % of the efficiency of least squares for Gaussian errors."""
 _ROUNDS = 8
 _FOLDS = 5
 _FEWEST = 4
-"""Configurations at two budgets that it takes to put the law to the test; with fewer it is used as it is."""
+"""Minimum number of configurations with two budgets for a validation of the law; with fewer it is always used."""
 _TIE = 1.05
-"""Between three budgets the law and the median have as many coefficients, and chance alone tells them apart."""
+"""Factor by which the median must be better than the law. For three budgets both have two coefficients, and smaller
+differences are chance."""
 _CORRELATION, _PRIOR_WEIGHT = 0.85, 4
-"""What the lowest budget's scores are believed to correlate with the top's; how many configurations that is worth.
+"""Prior correlation of scores at the lowest budget and at the top, and its weight in configurations.
 
 Tables of real curves had rank correlations of 0.84 to 0.94 at a tenth of the full budget.
 """
@@ -55,15 +58,17 @@ Tables of real curves had rank correlations of 0.84 to 0.94 at a tenth of the fu
 
 @dataclass(frozen=True)
 class FidelityModel:
-    """How scores at each budget relate to the top; build it with `fit`.
+    """The relation of scores at each budget to those at the top; `fit` builds it.
 
     Args:
-        budgets: [K], relative to the top.
-        rule: `law`, `median` or `none`: what `offset` follows.
-        offset: [K], m(z): what to take off a score at each budget; 0 at the top.
-        variance: [K], of a score less its offset around the configuration's score at the top; 0 there.
-        coefficient, exponent: B and b of the law, used or not; NaN where nothing could be fitted.
-        errors: rule -> its median absolute error on hidden configurations; empty where they were too few.
+        budgets: budgets relative to the top, shape [K].
+        rule: the rule for `offset`: `law`, `median` or `none`.
+        offset: m(z), to subtract from a score at each budget, shape [K]; 0 at the top.
+        variance: variance of a score minus its offset around the configuration's score at the top, shape [K]; 0 at
+            the top.
+        coefficient: B of the law, whether it is used or not; NaN without data.
+        exponent: b of the law, whether it is used or not; NaN without data.
+        errors: median absolute error of each rule on held-out configurations; empty if there are too few.
     """
 
     budgets: Array
@@ -76,20 +81,20 @@ class FidelityModel:
 
     @classmethod
     def fit(cls, budgets: Sequence[float] | Array, scores: Array) -> FidelityModel:
-        """Fit law and variances, and choose the rule.
+        """Fit the law and the variances, and select the rule.
 
         Args:
-            budgets: [K], rising, above 0, in any unit.
-            scores: [n, K], minimized; not finite where a configuration was not, or has no score.
+            budgets: budgets, positive and increasing, in any unit, shape [K].
+            scores: scores, minimized, shape [n, K]; not finite where a configuration has no score.
 
         Raises:
-            ValueError: budgets that are not positive and rising, or shapes that do not agree.
+            ValueError: Budgets are not positive and increasing, or shapes do not match.
         """
         z, scores = np.asarray(budgets, dtype=float), np.asarray(scores, dtype=float)
         if z.ndim != 1 or not len(z) or not z[0] > 0 or not (np.diff(z) > 0).all():
-            raise ValueError(f"budgets: {budgets}; give positive numbers that rise")
+            raise ValueError(f"budgets: {budgets}; give positive, increasing numbers")
         if scores.ndim != 2 or scores.shape[1] != len(z):
-            raise ValueError(f"scores {scores.shape}: give shape [n, {len(z)}], a column for each budget")
+            raise ValueError(f"scores {scores.shape}: give shape [n, {len(z)}], one column per budget")
         z = z / z[-1]
         steps = np.diff(np.where(np.isfinite(scores), scores, np.nan), axis=1)
         law = _law(z, steps)
@@ -100,14 +105,21 @@ class FidelityModel:
 
 
 def _best(errors: dict[str, float]) -> str:
-    """The law, unless the median of the steps is better by more than a tie, or doing nothing is better."""
+    """Return the law, unless the median is better by more than `_TIE`, or no correction is better."""
     if not errors or errors[LAW] <= min(_TIE * errors[MEDIAN], errors[NONE]):
         return LAW
     return min((NONE, MEDIAN), key=errors.__getitem__)
 
 
 def offsets_by(rule: str, z: Array, steps: Array, law: tuple[float, float]) -> Array:
-    """m [K] by one of the rules, from the budgets z [K], the steps between them [n, K - 1] and the law's (B, b)."""
+    """Return m [K] by one of the rules.
+
+    Args:
+        rule: `LAW`, `MEDIAN` or `NONE`.
+        z: budgets relative to the top, shape [K].
+        steps: differences between neighboring budgets, shape [n, K - 1].
+        law: B and b of the law.
+    """
     if rule == LAW:
         return law[0] * (z ** -law[1] - 1.0)
     if rule == NONE:
@@ -118,7 +130,7 @@ def offsets_by(rule: str, z: Array, steps: Array, law: tuple[float, float]) -> A
 
 
 def _law(z: Array, steps: Array) -> tuple[float, float]:
-    """B and b, by iteratively reweighted least squares for B on a grid of b; NaN without any step."""
+    """Return B and b, by iteratively reweighted least squares for B on a grid of b; NaN without any step."""
     rows, columns = np.nonzero(np.isfinite(steps))
     if not len(rows):
         return np.nan, np.nan
@@ -141,18 +153,18 @@ def _law(z: Array, steps: Array) -> tuple[float, float]:
 
 
 def _scales(steps: Array) -> Array:
-    """[K - 1]: how much the steps of each budget differ; that of the others where they are too few to say."""
+    """Return the spread of the steps of each budget, [K - 1]; that of the other budgets if there are too few."""
     seen = [column[np.isfinite(column)] for column in steps.T]
     found = np.array([_deviation(c - np.median(c)) if len(c) > 2 else np.nan for c in seen])
     usual = float(np.nanmedian(found)) if np.isfinite(found).any() else 0.0
     found = np.where(np.isfinite(found), found, usual)
-    # Steps that agree to rounding are not known a thousand times better than the others.
+    # Steps that agree up to rounding must not have an arbitrarily large weight.
     largest = float(found.max())
     return np.maximum(found, 1e-3 * largest) if largest > 0 else np.ones(len(found))
 
 
 def _held_out(z: Array, scores: Array, steps: Array) -> dict[str, float]:
-    """Each rule's median absolute error on hidden configurations, foretold from all budgets below their last."""
+    """Return each rule's median absolute error on held-out configurations, predicted from all lower budgets."""
     candidates = np.flatnonzero(np.isfinite(steps).any(axis=1))
     if len(candidates) < _FEWEST:
         return {}
@@ -167,7 +179,7 @@ def _held_out(z: Array, scores: Array, steps: Array) -> dict[str, float]:
 
 
 def _misses(corrected: Array) -> Array:
-    """|last score - each one before it| of every row, in one list."""
+    """Return |last score - earlier score| of all earlier scores of every row, flattened."""
     there = np.isfinite(corrected)
     last = there.shape[1] - 1 - there[:, ::-1].argmax(axis=1)
     final = corrected[np.arange(len(corrected)), last]
@@ -176,30 +188,31 @@ def _misses(corrected: Array) -> Array:
 
 
 def _variance(z: Array, scores: Array, steps: Array, offset: Array) -> Array:
-    """[K]: the variances of the steps from each budget to the top, added up.
+    """Return the sums of the variances of the steps from each budget to the top, [K].
 
-    Measured among those that climbed from where others stayed behind; shrunken where they are few towards what all
-    that climbed show, which counts for `_PRIOR_WEIGHT` configurations at most, and the prior.
+    They are those of promoted configurations that were no better than one that was not promoted. If there are few,
+    they shrink towards that of all promoted ones, with a weight of at most `_PRIOR_WEIGHT` configurations, and the
+    prior.
     """
     each, spread = np.zeros(len(z) - 1), 0.0
     for k in range(len(each)):
-        here, climbed = np.isfinite(scores[:, k]), np.isfinite(steps[:, k])
+        here, promoted = np.isfinite(scores[:, k]), np.isfinite(steps[:, k])
         if here.sum() > 2 or (here.any() and not spread):
             spread = _deviation(scores[here, k] - np.median(scores[here, k]))
-        # What the prior leaves unexplained at the lowest budget, by this step's part of the way up.
-        believed = (1.0 - _CORRELATION**2) * spread**2 * np.log(z[k + 1] / z[k]) / -np.log(z[0])
+        # Prior: the unexplained variance at the lowest budget times the share of this step in log budget.
+        prior = (1.0 - _CORRELATION**2) * spread**2 * np.log(z[k + 1] / z[k]) / -np.log(z[0])
         left = steps[:, k] - (offset[k + 1] - offset[k])
-        behind = here & ~climbed
-        alike = climbed & (scores[:, k] >= scores[behind, k].min()) if behind.any() else climbed
-        every, count = _deviation(left[climbed]) ** 2, min(int(climbed.sum()), _PRIOR_WEIGHT)
-        believed = (count * every + _PRIOR_WEIGHT * believed) / (count + _PRIOR_WEIGHT)
+        behind = here & ~promoted
+        alike = promoted & (scores[:, k] >= scores[behind, k].min()) if behind.any() else promoted
+        every, count = _deviation(left[promoted]) ** 2, min(int(promoted.sum()), _PRIOR_WEIGHT)
+        prior = (count * every + _PRIOR_WEIGHT * prior) / (count + _PRIOR_WEIGHT)
         measured = alike.sum() * _deviation(left[alike]) ** 2
-        each[k] = (measured + _PRIOR_WEIGHT * believed) / (alike.sum() + _PRIOR_WEIGHT)
+        each[k] = (measured + _PRIOR_WEIGHT * prior) / (alike.sum() + _PRIOR_WEIGHT)
     return np.append(np.cumsum(each[::-1])[::-1], 0.0)
 
 
 def _deviation(residuals: Array) -> float:
-    """A standard deviation around 0 that a few diverged runs do not set: clipped at three times the median's."""
+    """Return a robust standard deviation around 0, with residuals clipped at three times the scaled median."""
     if not len(residuals):
         return 0.0
     middle = 1.4826 * float(np.median(np.abs(residuals)))

@@ -162,7 +162,7 @@ def scaled(
     factor, why = _factor(law, _RATE, here, there)
     found[name] = float(config[name]) * factor
     changes.append(Change("learning rate", f"{float(config[name]):.3g}", f"{found[name]:.3g}", why))
-    if law.law is None or _BATCH not in law.law.knobs:
+    if law.law is None or _BATCH not in law.law.hyperparameters:
         factor, why = 1.0, "kept: no law says otherwise"
     else:
         factor, why = _factor(law, _BATCH, here, there)

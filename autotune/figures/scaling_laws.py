@@ -85,18 +85,21 @@ def plot_valley(fit: StepFit, scales: Mapping[str, float], within: float = 0.002
     """Plot the excess loss of settings at given scales, and the plateau within a tolerance of the best."""
     law = fit.law
     best = law.optimum(scales, within)
-    axes = [np.geomspace(best[k].value / 8, best[k].value * 8, 61) for k in law.knobs]
+    axes = [np.geomspace(best[k].value / 8, best[k].value * 8, 61) for k in law.hyperparameters]
     where = ", ".join(f"{text(name)} {value:.3g}" for name, value in scales.items())
     figure = go.Figure()
     if len(axes) == 1:
-        cost = [100 * law.excess({law.knobs[0]: x}, scales) for x in axes[0]]
+        cost = [100 * law.excess({law.hyperparameters[0]: x}, scales) for x in axes[0]]
         figure.add_scatter(x=axes[0], y=cost, mode="lines", line={"color": PALETTE[0]}, name="cost")
-        plateau = best[law.knobs[0]].plateau
+        plateau = best[law.hyperparameters[0]].plateau
         figure.add_vrect(x0=plateau[0], x1=plateau[1], fillcolor=PALETTE[2], opacity=0.15, line_width=0)
         figure.update_yaxes(title="% above the best loss")
     else:
         grid = [
-            [min(100 * law.excess({law.knobs[0]: x, law.knobs[1]: y}, scales), 3.0) for x in axes[0]]
+            [
+                min(100 * law.excess({law.hyperparameters[0]: x, law.hyperparameters[1]: y}, scales), 3.0)
+                for x in axes[0]
+            ]
             for y in axes[1]
         ]
         scale = [[1 - share, color] for share, color in reversed(QUALITY_SCALE)]
@@ -107,8 +110,8 @@ def plot_valley(fit: StepFit, scales: Mapping[str, float], within: float = 0.002
             x=axes[0], y=axes[1], z=grid, showscale=False, hoverinfo="skip", contours_coloring="none",
             contours={"start": 100 * within, "end": 100 * within, "size": 1}, line={"color": PALETTE[1], "width": 2},
         )  # fmt: skip
-        figure.update_yaxes(type="log", title=text(law.knobs[1]))
-    figure.update_xaxes(type="log", title=text(law.knobs[0]))
+        figure.update_yaxes(type="log", title=text(law.hyperparameters[1]))
+    figure.update_xaxes(type="log", title=text(law.hyperparameters[0]))
     return finish(
         figure, f"Settings at {where}; the plateau is within {100 * within:g} % of the best loss", _HEIGHT
     )

@@ -100,7 +100,7 @@ def fit_law(
     names, roles = _candidates(frame, law, named)
     points = read_points(frame, roles, named)
     try:
-        choice = choose(points.X, points.loss, names, insist=force_law)
+        choice = choose(points.X, points.loss, names, force_law=force_law)
     except InvalidInputError as error:
         raise InvalidInputError([_renamed(problem, roles, points) for problem in error.problems]) from None
     return LossFit(choice, points)

@@ -142,7 +142,7 @@ class StepFit:
             "level": LEVEL,
             "columns": self.columns,
             "optima": {knob: _intervals_json(rows) for knob, rows in self.law.table().items()},
-            "optima_at_grid_edge": dict(zip(self.law.knobs, self.law.edge, strict=True)),
+            "optima_at_grid_edge": dict(zip(self.law.hyperparameters, self.law.edge, strict=True)),
         }
 
 

@@ -1,15 +1,22 @@
-"""A peft method of our own, COMPOSITE: any set of adapter parts at once on one model, in one adapter file.
+"""The peft method COMPOSITE: any combination of adapter parts on one model, in one adapter file.
 
-Import this package before peft is to read or build such an adapter; importing it registers the method:
+Importing this package registers the method, which is necessary before peft builds or loads such an adapter:
 
     from search_spaces import tuners
     PeftModel.from_pretrained(base, folder)
 
-It needs torch, peft and transformers and nothing else of this project, and its imports are relative, so that
-the folder works from anywhere: an exported run has a copy of it.
+The package depends only on torch, peft and transformers and has relative imports, so that it works from any folder:
+an exported run contains a copy of it.
 """
 
-from . import bottleneck, compacter, copies, low_rank, prefix, rescaling  # each enters its kinds of part
+from . import (  # each module registers its kinds of parts
+    bottleneck,
+    compacter,
+    copies,
+    low_rank,
+    prefix,
+    rescaling,
+)
 from .config import CompositeConfig
 from .layer import CompositeLayer
 from .model import CompositeModel

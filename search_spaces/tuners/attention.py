@@ -1,10 +1,9 @@
-"""Attention with prefixes, registered with transformers under names of its own.
+"""Attention with prefixes, registered with transformers under separate names.
 
-transformers looks an attention function up by `config._attn_implementation` and hands it the attention
-module first; the masks are built by the same name. The functions here ask the module for its prefix, put it
-in front of keys and values, widen the mask, and leave the rest to the implementation of before. Masks have
-shape [batch, 1 or heads, queries, keys]: True or 0 where a query may look. Keys and values have shape
-[batch, heads, keys, head width].
+transformers selects an attention function, and the function that builds its mask, by `config._attn_implementation`,
+and passes it the attention module. The functions here read the module's prefix, prepend it to keys and values,
+extend the mask, and call the original implementation. Masks have shape [batch, 1 or heads, queries, keys], with
+True or 0 where a query attends to a key. Keys and values have shape [batch, heads, keys, head width].
 """
 
 from __future__ import annotations
@@ -26,17 +25,17 @@ _MASKS: dict[str, Callable[..., torch.Tensor | None]] = {"eager": eager_mask, "s
 
 
 def register_attention() -> None:
-    """Enter the functions and their masks into transformers' tables."""
+    """Register the attention functions and their masks with transformers."""
     for name in _MASKS:
         ALL_ATTENTION_FUNCTIONS.register(name + _SUFFIX, _attention(name))
         ALL_MASK_ATTENTION_FUNCTIONS.register(name + _SUFFIX, _mask(name))
 
 
 def with_prefixes(model: nn.Module, attention: nn.Module) -> None:
-    """Make a model and one of its attention modules use the functions registered here.
+    """Switch a model and one of its attention modules to the functions of this module.
 
     Raises:
-        ValueError: the module computes attention by itself, or with an implementation other than these.
+        ValueError: The module has its own attention code, or an implementation other than eager and sdpa.
     """
     for module in (model, attention):
         config = getattr(module, "config", None)
@@ -55,7 +54,7 @@ def with_prefixes(model: nn.Module, attention: nn.Module) -> None:
 
 
 def without_prefixes(model: nn.Module) -> None:
-    """The implementation of before `with_prefixes`, everywhere in the model."""
+    """Restore the original attention implementation in the whole model."""
     for module in model.modules():
         config = getattr(module, "config", None)
         current = getattr(config, "_attn_implementation", None)
@@ -75,12 +74,12 @@ def _attention(name: str) -> Callable[..., tuple[torch.Tensor, torch.Tensor | No
         prefix = _prefix_of(module)
         if prefix is not None:
             keys, values = (tensor.to(key.dtype).expand(key.shape[0], -1, -1, -1) for tensor in prefix)
-            attention_mask = _widened(module, query, key, attention_mask, keys.shape[2], kwargs)
+            attention_mask = _extended_mask(module, query, key, attention_mask, keys.shape[2], kwargs)
             key, value = torch.cat((keys, key), dim=2), torch.cat((values, value), dim=2)
-            if kwargs.get("position_bias") is not None:  # a prefix has no position, so no bias
+            if kwargs.get("position_bias") is not None:  # a prefix has no position and so no bias
                 kwargs["position_bias"] = nn.functional.pad(kwargs["position_bias"], (keys.shape[2], 0))
         if name == "eager":
-            # Each architecture has its own eager function, beside its attention module.
+            # Each architecture has its own eager function, in the file of its attention module.
             delegate = sys.modules[type(module).__module__].eager_attention_forward
         else:
             delegate = ALL_ATTENTION_FUNCTIONS[name]
@@ -91,14 +90,14 @@ def _attention(name: str) -> Callable[..., tuple[torch.Tensor, torch.Tensor | No
 
 def _mask(name: str) -> Callable[..., torch.Tensor | None]:
     def mask(*args: Any, **kwargs: Any) -> torch.Tensor | None:
-        # A causal mask may not be left to the kernel: with a prefix the keys begin before the queries.
+        # The kernel must not apply the causal mask itself: with a prefix the keys start before the queries.
         return _MASKS[name](*args, **{**kwargs, "allow_is_causal_skip": False})
 
     return mask
 
 
 def _prefix_of(module: nn.Module) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Keys and values of the active prefixes on an attention module, [1, heads, virtual, head width] each."""
+    """Return keys and values of an attention module's active prefixes, [1, heads, virtual, head width] each."""
     found = [
         own
         for child in module.children()
@@ -112,7 +111,7 @@ def _prefix_of(module: nn.Module) -> tuple[torch.Tensor, torch.Tensor] | None:
     return keys, values
 
 
-def _widened(
+def _extended_mask(
     module: nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -120,7 +119,7 @@ def _widened(
     virtual: int,
     options: dict[str, Any],
 ) -> torch.Tensor | None:
-    """The mask with as many columns in front that every query sees; None if every query sees every key."""
+    """Return the mask with `virtual` visible columns before it, or None if every query attends to every key."""
     queries, keys = query.shape[2], key.shape[2]
     if mask is None:
         causal = options.get("is_causal")
@@ -128,6 +127,6 @@ def _widened(
             options["is_causal"] = False
             return None
         mask = torch.ones(queries, keys, dtype=torch.bool, device=key.device).tril(keys - queries)[None, None]
-    seen = torch.ones if mask.dtype == torch.bool else torch.zeros
-    front = seen((*mask.shape[:-1], virtual), dtype=mask.dtype, device=mask.device)
+    visible = torch.ones if mask.dtype == torch.bool else torch.zeros
+    front = visible((*mask.shape[:-1], virtual), dtype=mask.dtype, device=mask.device)
     return torch.cat((front, mask), dim=-1)

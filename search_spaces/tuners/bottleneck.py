@@ -1,6 +1,6 @@
-"""Bottlenecks: down to a small width, an activation, and up again.
+"""Bottlenecks: a down-projection to a small width, an activation, and an up-projection.
 
-The up-projection starts at zero, so that a new adapter changes nothing.
+The up-projection is zero at the start, so that a new adapter does not change the output.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ class _Bottleneck(Part):
     def __post_init__(self) -> None:
         check_positive(self, "size")
         if self.activation not in ACT2FN:
-            raise ValueError(f"activation: {self.activation!r} is none of transformers.activations.ACT2FN")
+            raise ValueError(
+                f"activation: {self.activation!r} is not in transformers.activations.ACT2FN; use relu, gelu or silu"
+            )
 
     def _new(self, inputs: int, outputs: int) -> Tensors:
         down = torch.empty(self.size, inputs)
@@ -46,11 +48,11 @@ class _Bottleneck(Part):
 @kind
 @dataclass
 class Serial(_Bottleneck):
-    """y + up(act(down(y))) on a matrix's output y (Houlsby et al., 2019; Pfeiffer et al., 2021).
+    """A serial bottleneck, y + up(act(down(y))) on the output y (Houlsby et al., 2019; Pfeiffer et al., 2021).
 
     Args:
-        size: the width b of the bottleneck; 2db + b + d parameters on d outputs.
-        activation: a name in transformers.activations.ACT2FN.
+        size: inner dimension b of the bottleneck; it has 2db + b + d parameters on d outputs.
+        activation: name of an activation in transformers.activations.ACT2FN.
     """
 
     kind: ClassVar[str] = "serial"
@@ -65,7 +67,7 @@ class Serial(_Bottleneck):
 
 @dataclass
 class Capture(Part):
-    """Keeps what its module reads, until the module that asked for it has taken it."""
+    """Stores the input of its module until the bottleneck that reads it takes it."""
 
     kind: ClassVar[str] = "capture"
     value: torch.Tensor | None = None
@@ -78,6 +80,11 @@ class Capture(Part):
         return x
 
     def take(self) -> torch.Tensor:
+        """Return the stored input and forget it.
+
+        Raises:
+            RuntimeError: The module has not run since the last call.
+        """
         if self.value is None:
             raise RuntimeError("a parallel bottleneck ran before the module whose input it reads")
         value, self.value = self.value, None
@@ -87,12 +94,13 @@ class Capture(Part):
 @kind
 @dataclass
 class Parallel(_Bottleneck):
-    """y + s · up(act(down(x))), with x the input of another module (He et al., 2022, arXiv 2110.04366).
+    """A parallel bottleneck, y + s · up(act(down(x))), on another module's input x (He et al., 2022).
 
     Args:
-        reads: the modules whose input is x, as `targets` is written; as many as there are targets, and in
-            the same order.
-        scale: s.
+        reads: the modules whose input is x, in the notation of `targets`; as many as targets and in the same order.
+        scale: the factor s.
+        source: the capture of the module whose input is x; set by the model.
+        inputs: number of features of x; set by the model.
     """
 
     kind: ClassVar[str] = "parallel"
@@ -104,7 +112,7 @@ class Parallel(_Bottleneck):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.reads:
-            raise ValueError("reads: empty; name the modules whose input the bottleneck reads")
+            raise ValueError("reads: it is empty; name the modules whose input the bottleneck reads")
 
     def tensors(self, base: nn.Module) -> Tensors:
         return self._new(self.inputs, sizes(base)[1])

@@ -1,4 +1,4 @@
-"""A bottleneck whose projections are sums of Kronecker products."""
+"""Compacter: a bottleneck whose projections are sums of Kronecker products."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from .part import Tensors, check_positive, kind, sizes
 class Compacter(Serial):
     """A serial bottleneck with W = Σᵢ Aᵢ ⊗ (sᵢ tᵢ) (Mahabadi et al., 2021, arXiv 2106.04647, eq. 3 and 5).
 
-    The n matrices Aᵢ of n × n are one set for all projections of the model. Each projection of i inputs and
-    o outputs has its own n columns sᵢ of i/n numbers and rows tᵢ of o/n: i + o numbers in all.
+    All projections of the model share the n matrices Aᵢ of shape n × n. Each projection of i inputs and o outputs has
+    its own n columns sᵢ of i/n numbers and n rows tᵢ of o/n numbers, i + o numbers in total.
 
     Args:
-        terms: n; it divides both the outputs of the matrix and `size`.
+        terms: number n of terms; it divides both the outputs of the matrix and `size`.
     """
 
     kind: ClassVar[str] = "compacter"
@@ -33,10 +33,10 @@ class Compacter(Serial):
         super().__post_init__()
         check_positive(self, "terms")
         if self.size % self.terms:
-            raise ValueError(f"size: {self.size} is no multiple of terms, {self.terms}")
+            raise ValueError(f"size: {self.size} is not a multiple of terms, {self.terms}")
 
     def tensors(self, base: nn.Module) -> Tensors:
-        """As drawn, W has a variance of one over the inputs; the rows of the up-projection start at zero."""
+        """Return new tensors with which W has a variance of one over the inputs, and the up-projection is zero."""
         n, width = self.terms, sizes(base)[1]
         if width % n:
             raise ValueError(f"terms: {n} does not divide the {width} outputs")
@@ -63,9 +63,9 @@ class Compacter(Serial):
 
 
 def _projection(rules: torch.Tensor, columns: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """Σᵢ Aᵢ ⊗ (sᵢ tᵢ), shape [inputs, outputs], from shapes [n, n, n], [n, inputs/n], [n, outputs/n].
+    """Return Σᵢ Aᵢ ⊗ (sᵢ tᵢ), shape [inputs, outputs], from shapes [n, n, n], [n, inputs/n], [n, outputs/n].
 
-    Elementwise: at rank one a product of matrices would gain nothing.
+    It is computed elementwise, because a matrix product is not faster at rank one.
     """
     blocks = rules[:, :, None, :, None] * columns[:, None, :, None, None] * rows[:, None, None, None, :]
     return blocks.sum(0).flatten(2, 3).flatten(0, 1)

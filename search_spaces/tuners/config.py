@@ -1,4 +1,4 @@
-"""The configuration of a composite adapter: a list of parts, each with its modules and sizes."""
+"""The configuration of a composite adapter: a list of parts with their modules and sizes."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ from peft.utils.peft_types import PeftType
 from .part import build_part
 
 PEFT_TYPE = "COMPOSITE"
+"""The name of the method in peft."""
 
 
 @dataclass
 class CompositeConfig(PeftConfig):
-    """A composite adapter.
+    """The configuration of a composite adapter.
 
     Args:
-        parts: one mapping a part. `kind` names it (see `part.KINDS`), `targets` its modules: a regular
-            expression that matches whole module paths, or a list of paths. The rest are the kind's own
-            settings. Sizes that differ from layer to layer are several parts of one kind with different
-            targets. No parts: nothing but `modules_to_save` is trained.
-        modules_to_save: names of modules trained in full beside the adapter, as everywhere in peft.
-        target_modules: not read; peft asks every configuration for it.
+        parts: one mapping per part. `kind` is the kind of part (see `part.KINDS`), and `targets` are its modules: a
+            regular expression that matches whole module paths, or a list of paths. The other entries are the settings
+            of the kind. Parts of one kind with different targets give sizes that differ by layer. Without parts, only
+            `modules_to_save` are trained.
+        modules_to_save: names of modules that are trained in full with the adapter, as in other peft methods.
+        target_modules: ignored; peft requires the field.
 
     Raises:
-        ValueError: a part is of no known kind, or its settings are wrong.
+        ValueError: The kind of a part is unknown, or its settings are invalid.
     """
 
     parts: list[dict[str, Any]] = field(default_factory=list)
@@ -42,5 +43,5 @@ class CompositeConfig(PeftConfig):
                 build_part(settings)
             except (TypeError, ValueError) as error:
                 raise ValueError(f"parts[{number}]: {error}") from error
-        # peft skips its search for targets at the dummy, and takes any other name for granted.
+        # peft skips its search for target modules at the dummy name, and accepts any other name.
         self.target_modules = ["composite"] if self.parts else DUMMY_TARGET_MODULES

@@ -1,4 +1,4 @@
-"""Parts that train the module's own parameters: all of them, or the bias alone."""
+"""Parts that train the parameters of a module: all of them, or only the bias."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from .part import Part, Tensors, kind
 class Copy(Part):
     """A trained copy of every parameter of a module: full fine-tuning of that module.
 
-    Of the paths that `targets` matches, those with parameters of their own count, and a module's copy has
-    everything below it. Parameters that modules share (tied embeddings) are copied once and stay shared.
+    Among the paths that `targets` matches, only modules with their own parameters count, and a module's copy includes
+    everything below it. Parameters that modules share, such as tied embeddings, are copied once and remain shared.
     """
 
     kind: ClassVar[str] = "copy"
@@ -49,7 +49,7 @@ class Bias(Part):
     def tensors(self, base: nn.Module) -> Tensors:
         bias = getattr(base, "bias", None)
         if bias is None:
-            raise ValueError("targets: the module has no bias; leave it out")
+            raise ValueError("targets: the module has no bias; remove it from the targets")
         return {"change": torch.zeros(bias.shape)}
 
     def merge(self, own: Tensors, weights: Tensors, conv1d: bool) -> Tensors:
@@ -58,5 +58,5 @@ class Bias(Part):
 
 
 def _flat(name: str) -> str:
-    """A parameter's path as one word: dots would end an attribute's name in a state dict."""
+    """Return a parameter's path without dots, which separate attributes in a state dict."""
     return name.replace(".", "__")

@@ -1,4 +1,4 @@
-"""A module of the base with parts on it."""
+"""A module of the base model with the parts of its adapters."""
 
 from __future__ import annotations
 
@@ -14,14 +14,18 @@ from transformers.pytorch_utils import Conv1D
 from .part import Part, Tensors
 
 Place = tuple["CompositeLayer", str]
-"""Where a tensor lives: a layer, and the name of its dictionary from adapter to tensor."""
+"""The location of a tensor: a layer, and the name of its dictionary from adapter to tensor."""
 
 
 class CompositeLayer(nn.Module, BaseTunerLayer):
-    """A wrapped module. Each tensor of a part is one `composite_<kind>_<name>`, by adapter.
+    """A wrapped module with parts.
 
-    The base module's parameters are never written into: they may belong to other models as well. Merging
-    puts new parameters in their place, and unmerging puts the old ones back.
+    Each tensor of a part is in the dictionary `composite_<kind>_<name>` by adapter. The base module's parameters
+    are never modified, because other models may share them: merging replaces them by new ones, and unmerging
+    restores them.
+
+    Args:
+        base_layer: the module to wrap.
     """
 
     other_param_names = ("composite_parts",)
@@ -38,13 +42,15 @@ class CompositeLayer(nn.Module, BaseTunerLayer):
         self._originals: list[dict[str, nn.Parameter | None]] = []
 
     def add_adapter(self, adapter: str, parts: Sequence[Part], known: dict[Hashable, Place]) -> None:
-        """Put an adapter's parts on the module.
+        """Add an adapter's parts to the module.
 
         Args:
-            known: tensors that modules of this adapter share, by key; new ones are entered.
+            adapter: name of the adapter.
+            parts: its parts on this module.
+            known: locations of tensors that modules of this adapter share, by key; new ones are added.
 
         Raises:
-            ValueError: two parts of one kind, or a part that cannot stand on this module.
+            ValueError: Two parts have the same kind, or a part does not support this module.
         """
         kinds = [part.kind for part in parts]
         twice = sorted({name for name in kinds if kinds.count(name) > 1})
@@ -74,12 +80,12 @@ class CompositeLayer(nn.Module, BaseTunerLayer):
         return self, attribute
 
     def own(self, adapter: str, part: Part) -> Tensors:
-        """The tensors of one part, by name."""
+        """Return the tensors of one part, by name."""
         places = self._places[adapter, part.kind]
         return {name: getattr(layer, attribute)[adapter] for name, (layer, attribute) in places.items()}
 
     def active(self) -> Iterator[tuple[Part, Tensors]]:
-        """The parts of the active adapters with their tensors; none where adapters are disabled or merged."""
+        """Iterate over the parts of the active adapters with their tensors, unless they are disabled or merged."""
         if self.disable_adapters or self.merged:
             return
         for adapter in self.active_adapters:
@@ -102,13 +108,15 @@ class CompositeLayer(nn.Module, BaseTunerLayer):
 
     @property
     def weight(self) -> torch.Tensor:
-        """The weight that the module runs on, for code of the base that reads it and never calls the module:
-        DeBERTa does with the embeddings of its relative positions."""
+        """The effective weight, for code of the base model that reads the weight without calling the module.
+
+        DeBERTa does so with the embeddings of its relative positions.
+        """
         replacing = [(part, own) for part, own in self.active() if part.replaces]
         return self._replaced(replacing)["weight"] if replacing else super().weight
 
     def __getattr__(self, name: str) -> Any:
-        """The module's children as well, since code of the base may reach through it for one (ViT does)."""
+        """Look up children of the wrapped module too, which code of the base model may access (as in ViT)."""
         try:
             return super().__getattr__(name)
         except AttributeError:
@@ -118,7 +126,7 @@ class CompositeLayer(nn.Module, BaseTunerLayer):
             raise
 
     def _replaced(self, replacing: Sequence[tuple[Part, Tensors]]) -> Tensors:
-        """The module's parameters as the parts that replace some of them want them."""
+        """Return the module's parameters after replacement by the given parts."""
         weights: Tensors = dict(self.base_layer.named_parameters())
         for part, own in replacing:
             weights = part.merge(own, weights, isinstance(self.base_layer, Conv1D))
@@ -131,10 +139,14 @@ class CompositeLayer(nn.Module, BaseTunerLayer):
         return functional_call(self.base_layer, self._replaced(replacing), args, kwargs)
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
-        """Fold adapters into the module.
+        """Merge adapters into the module.
+
+        Args:
+            safe_merge: whether to check that the merged weights are finite.
+            adapter_names: names of the adapters; by default the active ones.
 
         Raises:
-            ValueError: a part does not merge, or with `safe_merge` a weight would not be finite.
+            ValueError: A part cannot be merged, or with `safe_merge` a merged weight is not finite.
         """
         for adapter in check_adapters_to_merge(self, adapter_names):
             if adapter not in self.composite_parts:
@@ -151,7 +163,7 @@ class CompositeLayer(nn.Module, BaseTunerLayer):
             self.merged_adapters.append(adapter)
 
     def _put(self, weights: Tensors) -> dict[str, nn.Parameter | None]:
-        """Give the base module new parameters; the ones that they replace."""
+        """Set new parameters of the base module, and return the previous ones."""
         old: dict[str, nn.Parameter | None] = {}
         for path, weight in weights.items():
             parent, _, name = path.rpartition(".")
@@ -161,7 +173,7 @@ class CompositeLayer(nn.Module, BaseTunerLayer):
         return old
 
     def unmerge(self) -> None:
-        """Put the base module's own parameters back: the very ones, so nothing is rounded."""
+        """Restore the original parameters of the base module, without rounding."""
         while self._originals:
             for path, parameter in self._originals.pop().items():
                 parent, _, name = path.rpartition(".")

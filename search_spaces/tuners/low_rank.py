@@ -1,4 +1,4 @@
-"""LoRA as a part."""
+"""LoRA as a part of a composite adapter."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from .part import Part, Tensors, check_positive, kind, sizes
 @kind
 @dataclass
 class LowRank(Part):
-    """y + scale · B A x on a matrix with input x (Hu et al., 2021); A is [size, inputs], B [outputs, size].
+    """A low-rank update, y + scale · B A x on a matrix with input x (Hu et al., 2021).
+
+    A has shape [size, inputs], and B has shape [outputs, size].
 
     Args:
         size: the rank.
-        scale: the multiplier of B A.
+        scale: the factor on B A.
     """
 
     kind: ClassVar[str] = "low_rank"

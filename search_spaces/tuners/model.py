@@ -1,4 +1,4 @@
-"""The tuner: finds the modules of each part and wraps them."""
+"""The tuner, which finds the modules of each part and wraps them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from .prefix import Prefix
 
 
 class CompositeModel(BaseTuner):
-    """A base model with composite adapters, as peft builds it from a `CompositeConfig`."""
+    """A base model with composite adapters, which peft builds from a `CompositeConfig`."""
 
     prefix = "composite_"
     tuner_layer_cls = CompositeLayer
     target_module_mapping: ClassVar[dict[str, list[str]]] = {}
 
     def _prepare_model(self, peft_config: CompositeConfig, model: nn.Module) -> None:
-        """Find out which parts stand on which module, before peft walks over the modules."""
+        """Assign the parts to modules, before peft iterates over the modules."""
         self._plan = plan_parts(peft_config, model)
         self._known: dict[Hashable, Place] = {}
         for path, parts in self._plan.items():
@@ -55,7 +55,7 @@ class CompositeModel(BaseTuner):
             raise ValueError(f"{current_key}: {error}") from error
 
     def _check_merge_allowed(self) -> None:
-        """Raise ValueError where a part of an active adapter does not merge."""
+        """Raise ValueError if a part of an active adapter cannot be merged."""
         kinds = {part["kind"] for name in self.active_adapters for part in self.peft_config[name].parts}
         apart = sorted(name for name in kinds if not KINDS[name].mergeable)
         if apart:
@@ -68,10 +68,11 @@ class CompositeModel(BaseTuner):
 
 
 def plan_parts(config: CompositeConfig, model: nn.Module) -> dict[str, list[Part]]:
-    """The parts that stand on each module, by module path.
+    """Return the parts of each module, by module path.
 
     Raises:
-        ValueError: a part names no module, or a parallel bottleneck as many inputs as it has outputs.
+        ValueError: The targets of a part match no module, or the inputs of a parallel bottleneck do not correspond to
+            its targets.
     """
     modules = _base_modules(model)
     plan: dict[str, list[Part]] = {}
@@ -92,7 +93,7 @@ def plan_parts(config: CompositeConfig, model: nn.Module) -> dict[str, list[Part
 def _connect(
     plan: dict[str, list[Part]], asked: Parallel, paths: list[str], modules: dict[str, nn.Module]
 ) -> None:
-    """Let each parallel bottleneck that was planned last on `paths` read the input of its module."""
+    """Connect the parallel bottleneck that is last on each of `paths` to the input of its source module."""
     sources = [path for path in modules if matches(asked.reads, path)]
     if len(sources) != len(paths):
         raise ValueError(f"reads: {asked.reads!r} matches {len(sources)} modules for {len(paths)} targets")
@@ -104,7 +105,7 @@ def _connect(
 
 
 def _base_modules(model: nn.Module) -> dict[str, nn.Module]:
-    """The base's own modules by path, in order, whether they are wrapped already or not."""
+    """Return the base model's modules by path, in order, unwrapped if they are wrapped."""
     found: dict[str, nn.Module] = {}
     inside: str | None = None
     for path, module in model.named_modules():
@@ -116,7 +117,7 @@ def _base_modules(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def _topmost(paths: list[str]) -> list[str]:
-    """The paths that lie below no other of them."""
+    """Return the paths that are not below another one of them."""
     chosen = set(paths)
     return [
         path

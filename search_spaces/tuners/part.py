@@ -1,4 +1,4 @@
-"""What a part of a composite adapter is: its tensors on one module, and what it does there.
+"""The interface of a part of a composite adapter: its tensors on one module and its computation.
 
 A module with several parts computes, for its input x:
 
@@ -21,95 +21,110 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 Tensors = dict[str, torch.Tensor]
+"""Tensors by name."""
 
 
 @dataclass
 class Part(ABC):
-    """One part on one module. Tensors belong to the module's `CompositeLayer`, which hands them in.
+    """One part on one module.
+
+    The tensors belong to the module's `CompositeLayer`, which passes them to the methods as `own`.
 
     Args:
-        targets: a regular expression for whole module paths, or a list of paths.
+        targets: a regular expression that matches whole module paths, or a list of paths.
     """
 
     kind: ClassVar[str]
+    """The name of the kind of part in a configuration."""
     order: ClassVar[int] = 0
-    """Where several parts change one output or one weight: the smaller number goes first."""
+    """The order of parts that change the same output or weight; smaller numbers first."""
     mergeable: ClassVar[bool] = False
+    """Whether the part can be merged into the module's weights."""
     replaces: ClassVar[bool] = False
-    """Whether the module itself runs on the weights that `merge` gives."""
+    """Whether the module runs with the weights that `merge` returns."""
 
     targets: str | list[str]
 
     def matches(self, path: str) -> bool:
+        """Return whether a module path is among the targets."""
         return matches(self.targets, path)
 
     @abstractmethod
     def tensors(self, base: nn.Module) -> Tensors:
-        """New trainable tensors for a module, at their initial values, in fp32, on any device.
+        """Return new trainable tensors for a module with their initial values, in fp32, on any device.
 
         Raises:
-            ValueError: the module is not one that the part can stand on.
+            ValueError: The part does not support the module.
         """
 
     def shared(self, base: nn.Module) -> dict[str, Hashable]:
-        """Tensors that modules have in common: by name, a key that is equal for all that share."""
+        """Return a key for each tensor, by name, that modules share; equal keys share one tensor."""
         return {}
 
     def read(self, own: Tensors, x: torch.Tensor) -> torch.Tensor:
+        """Return the changed input of the module."""
         return x
 
     def rewrite(self, own: Tensors, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """Return the changed output of the module, given its input x and output y."""
         return y
 
     def add(self, own: Tensors, y: torch.Tensor) -> torch.Tensor | None:
+        """Return a term to add to the output y, or None."""
         return None
 
     def merge(self, own: Tensors, weights: Tensors, conv1d: bool) -> Tensors:
-        """The module's parameters by name with the part folded in; new tensors, nothing is written into."""
+        """Return new module parameters, by name, with the part merged into `weights`."""
         raise NotImplementedError(f"a part of kind {self.kind} cannot be merged")
 
 
 KINDS: dict[str, type[Part]] = {}
-"""Every kind of part by name."""
+"""All kinds of parts by name."""
 
 P = TypeVar("P", bound=type[Part])
 
 
 def kind(part: P) -> P:
-    """Class decorator that puts a kind of part into `KINDS`."""
+    """Register a kind of part in `KINDS`; a class decorator."""
     KINDS[part.kind] = part
     return part
 
 
 def build_part(settings: Mapping[str, Any]) -> Part:
-    """A part from its entry in a configuration; ValueError or TypeError where the entry is wrong."""
+    """Build a part from its entry in a configuration.
+
+    Raises:
+        ValueError: The kind is unknown or a setting has an invalid value.
+        TypeError: A setting is missing or unknown.
+    """
     name = settings.get("kind")
     if name not in KINDS:
-        raise ValueError(f"kind: {name!r} is unknown; use one of {', '.join(sorted(KINDS))}")
+        raise ValueError(f"kind: unknown kind {name!r}; use one of {', '.join(sorted(KINDS))}")
     return KINDS[name](**{key: value for key, value in settings.items() if key != "kind"})
 
 
 def matches(targets: str | list[str], path: str) -> bool:
+    """Return whether a module path is among the targets, a regular expression or a list of paths."""
     return bool(re.fullmatch(targets, path)) if isinstance(targets, str) else path in targets
 
 
 def sizes(base: nn.Module) -> tuple[int, int]:
-    """Inputs and outputs of a matrix, whichever way round it is stored.
+    """Return the inputs and outputs of a matrix, stored transposed or not.
 
     Raises:
-        ValueError: the module is no matrix.
+        ValueError: The module is not a matrix.
     """
-    if isinstance(base, nn.Linear):  # a quantized weight is packed: its own shape says nothing
+    if isinstance(base, nn.Linear):  # a quantized weight is packed, and its shape is not that of the matrix
         return base.in_features, base.out_features
     weight = getattr(base, "weight", None)
     if weight is None or weight.ndim != 2:
-        raise ValueError(f"targets: a {type(base).__name__} is no matrix; name linear layers")
+        raise ValueError(f"targets: a {type(base).__name__} is not a matrix; name linear layers")
     rows, columns = weight.shape
     return (rows, columns) if isinstance(base, Conv1D) else (columns, rows)
 
 
 def output_size(base: nn.Module) -> int:
-    """The outputs of a matrix, or the size of a normalization."""
+    """Return the outputs of a matrix, or the size of a normalization."""
     weight = getattr(base, "weight", None)
     if weight is not None and weight.ndim == 1:
         return int(weight.shape[0])
@@ -117,8 +132,8 @@ def output_size(base: nn.Module) -> int:
 
 
 def check_positive(part: Part, *names: str) -> None:
-    """ValueError where a setting is no positive whole number."""
+    """Raise ValueError if a setting is not a positive whole number."""
     for name in names:
         value = getattr(part, name)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{name}: {value!r} is no positive whole number")
+            raise ValueError(f"{name}: {value!r} is not a positive whole number")

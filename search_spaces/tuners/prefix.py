@@ -1,4 +1,4 @@
-"""Learned keys and values in front of a layer's own."""
+"""Trained keys and values before those of a layer."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from torch import nn
 from .part import Part, Tensors, check_positive, kind
 
 DEVIATION = 0.02
-"""Of the initial keys and values; small keys give every query nearly the same share of the prefix."""
+"""Standard deviation of the initial keys and values, small, so that queries attend to the prefix almost equally."""
 
 
 @kind
 @dataclass
 class Prefix(Part):
-    """`size` keys and values that every query of the layer sees first (Li and Liang, 2021).
+    """A prefix of `size` trained keys and values that every query of the layer attends to (Li and Liang, 2021).
 
-    They stand on the matrix that computes the keys, whose parent is the attention module; `attention.py`
-    puts them in front. They pass no matrix and no rotation of positions.
+    The part belongs to the matrix that computes the keys, whose parent is the attention module; `attention.py`
+    prepends the prefix. No matrix and no rotary embedding is applied to it.
 
     Args:
-        size: virtual keys, and as many values.
-        heads: heads of keys and values.
-        width: the size of a head.
+        size: number of virtual keys, and of values.
+        heads: number of heads of keys and values.
+        width: features per head.
     """
 
     kind: ClassVar[str] = "prefix"

@@ -1,4 +1,4 @@
-"""Makes peft know the method COMPOSITE, and transformers the attention that it needs."""
+"""Registration of the method COMPOSITE with peft, and of its attention functions with transformers."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from .model import CompositeModel
 
 
 def register_composite() -> None:
-    """Register the method once; a second call, or a second copy of this package, changes nothing.
+    """Register the method; a second call, also from a second copy of this package, has no effect.
 
-    peft takes only names that its enumeration has, so the enumeration gets a member more.
+    peft accepts only names of its enumeration, so a member is added to the enumeration.
     """
     if PEFT_TYPE not in PeftType.__members__:
         _extend(PEFT_TYPE)

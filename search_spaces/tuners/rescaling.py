@@ -1,4 +1,4 @@
-"""Parts that rescale activations: (IA)³ and SSF."""
+"""Parts that rescale or shift activations: (IA)³ and SSF."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from .part import Part, Tensors, kind, output_size, sizes
 @kind
 @dataclass
 class Rescale(Part):
-    """A vector, one at the start, times a matrix's output or input ((IA)³, Liu et al., 2022).
+    """A trained scale of a matrix's output or input, one at the start ((IA)³, Liu et al., 2022).
 
     Args:
-        side: "output" or "input".
+        side: whether the "output" or the "input" is rescaled.
     """
 
     kind: ClassVar[str] = "rescale"
@@ -28,7 +28,7 @@ class Rescale(Part):
 
     def __post_init__(self) -> None:
         if self.side not in ("input", "output"):
-            raise ValueError(f"side: {self.side!r} is neither input nor output")
+            raise ValueError(f"side: {self.side!r} is neither input nor output; use one of them")
 
     def tensors(self, base: nn.Module) -> Tensors:
         return {"scale": torch.ones(sizes(base)[self.side == "output"])}
@@ -49,9 +49,9 @@ class Rescale(Part):
 @kind
 @dataclass
 class ScaleShift(Part):
-    """γ · y + β on the output y of a matrix or a normalization (SSF, Lian et al., 2022, arXiv 2210.08823).
+    """A scale and a shift, γ · y + β, of a matrix's or normalization's output (SSF, Lian et al., 2022).
 
-    Both start where they change nothing. Merging gives a matrix without a bias one.
+    γ is one and β zero at the start. Merging adds a bias to a matrix that has none.
     """
 
     kind: ClassVar[str] = "scale_shift"
@@ -76,7 +76,7 @@ class ScaleShift(Part):
 
 
 def scaled(weights: Tensors, scale: torch.Tensor, conv1d: bool) -> Tensors:
-    """A matrix's or normalization's weight and bias with each output times its scale."""
+    """Return the weight and bias of a matrix or normalization with each output multiplied by its scale."""
     changed = dict(weights)
     for name, tensor in weights.items():
         across = scale if conv1d or tensor.ndim == 1 else scale[:, None]

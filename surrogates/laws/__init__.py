@@ -1,11 +1,11 @@
-"""Scaling laws: what larger budgets will bring, with intervals, and only where they beat simple rules.
+"""Scaling laws: predictions for larger budgets, with intervals, used only if they are better than baselines.
 
-    points = read_points(frame, ["params", "tokens"])        # columns guessed, values checked
-    choice = choose(points.X, points.loss, ["chinchilla"])   # fitted, and tested by held-out extrapolation
+    points = read_points(frame, ["params", "tokens"])        # columns guessed, values validated
+    choice = choose(points.X, points.loss, ["chinchilla"])   # fitted, and validated by held-out extrapolation
     choice.predict([[7e9, 1.4e11]])                          # value, low, high
 
-`extrapolate` continues learning curves, `fit_bowl` finds how the best learning rate and batch size move with scale,
-`trends_along` reads hp*(cost) off a front, and `next_run` says what to measure.
+`extrapolate` extrapolates learning curves, `fit_bowl` fits the best learning rate and batch size over scales,
+`trends_along` fits the hyperparameters of a front over cost, and `next_run` proposes the next measurement.
 """
 
 from surrogates.laws.curve_extrapolation import Forecast, extrapolate, last_value, slope_rule

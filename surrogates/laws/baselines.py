@@ -1,4 +1,4 @@
-"""What every law must beat: the slope of the last three points, and the last value."""
+"""Baselines that a law must improve on: the slope of the last three points, and the last value."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ SLOPE, LAST = "last three points' slope", "last value"
 
 @dataclass(frozen=True)
 class Baseline:
-    """A rule in log-log over the budget: the product of the scales, N·D for a law in params and tokens."""
+    """A baseline in log-log coordinates over the budget, the product of the scales (N·D for params and tokens).
+
+    Args:
+        name: `SLOPE` or `LAST`.
+        log_budget: log budgets of the points, ascending, shape [n].
+        log_loss: log losses of the points, shape [n].
+    """
 
     name: str
     log_budget: Array
@@ -21,7 +27,11 @@ class Baseline:
 
     @classmethod
     def of(cls, name: str, X: Array, loss: Array) -> Baseline:
-        """From points X [n, d] and losses [n]; the slope rule needs three."""
+        """Build a baseline from points X [n, d] and losses [n].
+
+        Raises:
+            ValueError: The slope baseline has fewer than three points.
+        """
         if name == SLOPE and len(loss) < 3:
             raise ValueError(f"loss: {len(loss)} points; the slope of the last three needs three")
         budget = log_budget(X)
@@ -29,7 +39,7 @@ class Baseline:
         return cls(name, budget[order], np.log(np.asarray(loss, dtype=float))[order])
 
     def predict(self, X: Array) -> Array:
-        """Losses [m] at X [m, d]."""
+        """Predict the losses [m] at X [m, d]."""
         ahead = log_budget(X)
         if self.name == LAST:
             return np.full(len(ahead), np.exp(self.log_loss[-1]))

@@ -1,22 +1,23 @@
-"""Where learning curves go: the slope of the last points, let drift as far as the curves themselves bear it out.
+"""Extrapolation of learning curves by the slope of the last points, which drifts as the curves show.
 
-Shapes: k curves measured at the same n scales x (examples, tokens or steps), losses [k, n]. Everything happens in
+Shapes: k curves measured at the same n scales x (examples, tokens or steps), losses [k, n]. All computations are in
 u = log x and y = log L. The law is log L = a - c (x^rho - 1) / rho, whose slope in log-log is -c x^rho:
 
-* rho = 0 is the power law without asymptote; through the last three points it is the rule to beat;
-* rho > 0 falls faster and faster, as fine-tuning does before it has forgotten what it came with (the first phase
-  of the rectified law, Lin et al. 2024, eq. 6); rho < 0 flattens towards an asymptote.
+* rho = 0 is the power law without asymptote; through the last three points it is the baseline;
+* rho > 0 decreases faster and faster, as the first phase of the rectified law of fine-tuning (Lin et al. 2024, eq.
+6);
+* rho < 0 flattens towards an asymptote.
 
-rho is the growth of the slopes along the visible part, the median over curves of one table (one task, one data
-set). How far it is believed (`drift`), over how many points the slope is taken (`window`) and how far that slope is
-believed against the last value (`trust`) is put to the test inside the visible part: earlier points predict later
-ones. The default takes the slope of the last three points and lets it drift by a part of its growth; the slope rule
-takes its place wherever it is better there, other settings where they are better by more than chance. The constants
-were set on one table of curves, FLAN of Lin et al. 2024; `benchmarks.laws` reports them on others.
+rho is the growth of the slopes along the measured part, the median over the curves of one table (one task, one data
+set). Three settings are validated within the measured part, where earlier points predict later ones: the share of
+rho that is used (`drift`), the number of points for the slope (`window`), and the weight of the slope against the
+last value (`trust`). The default uses the slope of the last three points and a share of its growth. The slope
+baseline replaces it where it is better, and other settings do if they are better by more than chance. The constants
+were set on one table of curves, FLAN of Lin et al. 2024; `benchmarks.laws` reports the results on others.
 
-Intervals are conformal: the same held-out errors, each divided by its forecast's own scale (how much the
-admissible forecasts disagree, and how rough the curve is), give the multiple of the scale that covers the level.
-Where all curves of a table go wrong together, at reaches that no visible part could test, they cover less.
+Intervals are conformal: the held-out errors, each divided by the scale of its forecast (the disagreement of
+admissible forecasts and the roughness of the curve), give the multiple of the scale that covers the level. They
+cover less if the errors of all curves of a table are correlated at a reach beyond the measured part.
 """
 
 from __future__ import annotations
@@ -31,26 +32,32 @@ from surrogates.laws.functional_forms import Array
 
 _WINDOWS, _TRUSTS, _DRIFTS = (3, 5, 1000), (0.0, 0.25, 0.5, 0.75, 1.0), tuple(np.linspace(0, 1, 11))
 _SHORTEST = 4
-"""Points before the first held-out forecast."""
+"""Number of points before the first held-out forecast."""
 _STEP_SHARE = 0.05
-"""Of the change that the slope foretells, what the scale of a forecast is at least."""
+"""Minimum scale of a forecast, as a share of the change that the slope predicts."""
 _DRIFT = 0.6
-"""How far the growth that many curves share is believed; that of k curves to k / (k + 1) of it."""
+"""Default drift for many curves; with k curves it is multiplied by k / (k + 1)."""
 _CHANCE = 2.0
-"""A setting replaces the default when its log error is lower by this over the root of the number of curves."""
+"""A setting replaces the default if its log error is lower by this over the square root of the number of curves."""
 _GROWTH_CAP = 3.0
-"""The slope changes by e^3 at most between the last point and the target."""
+"""Maximum log change of the slope between the last point and the target."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How curves are extrapolated; the default is the slope of the last three points."""
+    """Settings of an extrapolation; the default is the slope of the last three points.
+
+    Args:
+        window: number of last points for the slope.
+        trust: weight of the slope against the last value, from 0 to 1.
+        drift: share of the growth of the slopes that is extrapolated, from 0 to 1.
+        capped: whether an increase is limited to the range of the curve, because diverged runs level off.
+    """
 
     window: int = 3
     trust: float = 1.0
     drift: float = 0.0
     capped: bool = False
-    """Whether a rise ends where it has added what the curve has spanned so far: diverged runs level off."""
 
     def __str__(self) -> str:
         if self.trust == 0.0:
@@ -58,21 +65,29 @@ class Settings:
         points = "all points" if self.window > 100 else f"the last {self.window} points"
         words = [f"the slope of {points}"]
         if self.trust < 1.0:
-            words.append(f"believed to {100 * self.trust:.0f} %")
+            words.append(f"weighted by {100 * self.trust:.0f} %")
         if self.drift > 0.0:
             words.append(f"drifting by {100 * self.drift:.0f} % of its growth so far")
         return ", ".join(words)
 
 
 SLOPE_RULE, LAST_VALUE = Settings(), Settings(trust=0.0)
+"""The two baselines."""
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """Losses at `at`, [k] each, with their interval.
+    """Predicted losses of k curves at one scale.
 
-    `backtest` holds the mean |log error| of the held-out forecasts in the visible part: of the settings used, of
-    the slope rule and of the last value. NaN where the curves are too short for any.
+    Args:
+        at: the scale.
+        value: losses, shape [k].
+        low: lower ends of the intervals, shape [k].
+        high: upper ends of the intervals, shape [k].
+        level: probability of the intervals.
+        settings: the settings in use.
+        backtest: mean |log error| of the held-out forecasts within the measured part, of the settings in use, the
+            slope rule and the last value; NaN if the curves are too short.
     """
 
     at: float
@@ -87,16 +102,17 @@ class Forecast:
 def extrapolate(
     x: Array, losses: Array, at: float, level: float = LEVEL, settings: Settings | None = None
 ) -> Forecast:
-    """Forecast every curve at the scale `at`.
+    """Extrapolate every curve to the scale `at`.
 
     Args:
-        x: [n], increasing and positive; n >= 3.
-        losses: [k, n] or [n], positive: curves of one task, which share how their slopes grow.
-        at: beyond the last x.
-        settings: use these, instead of those that extrapolate best inside the visible part.
+        x: scales, increasing and positive, shape [n], n >= 3.
+        losses: positive losses of curves of one task, which share the growth of their slopes, shape [k, n] or [n].
+        at: the target scale, beyond the last x.
+        level: probability of the intervals.
+        settings: settings in place of those with the smallest error within the measured part.
 
     Raises:
-        ValueError: too few points, values that are not positive, or a target inside the data.
+        ValueError: There are too few points, values are not positive, or the target is within the data.
     """
     u, y = checked_curves(x, losses, at)
     tests = _tests(len(u))
@@ -105,7 +121,7 @@ def extrapolate(
     value = _extended(u, y, ends[0], [settings])[0]
     scores = [_score(u, y, test, settings) for test in _far(tests)]
     width = _quantile(np.concatenate(scores), level, len(y)) if scores else np.nan
-    # Too short to have been wrong before: three times the disagreement, which is more than any table needed.
+    # Without held-out forecasts: three times the disagreement, which is more than any table needed.
     half = (3.0 if not np.isfinite(width) else width) * _scale(u, y, ends[0])
     return Forecast(
         float(at), np.exp(value), np.exp(value - half), np.exp(value + half), level, settings,
@@ -114,18 +130,22 @@ def extrapolate(
 
 
 def slope_rule(x: Array, losses: Array, at: float) -> Array:
-    """A line in log-log through the last three points, at `at`: [k]."""
+    """Extrapolate by a line in log-log through the last three points; returns losses [k] at the scale `at`."""
     u, y = checked_curves(x, losses, at)
     return np.exp(_extended(u, y, float(np.log(at)), [SLOPE_RULE])[0])
 
 
 def last_value(losses: Array) -> Array:
-    """The last loss of each curve, [k]."""
+    """Return the last loss of each curve, shape [k]."""
     return np.atleast_2d(np.asarray(losses, dtype=float))[:, -1]
 
 
 def checked_curves(x: Array, losses: Array, at: float) -> tuple[Array, Array]:
-    """log x and log losses [k, n], or ValueError with what is wrong with them."""
+    """Validate curves, and return log x [n] and log losses [k, n].
+
+    Raises:
+        ValueError: Shapes do not match, values are not positive and increasing, or the target is within the data.
+    """
     x, losses = np.asarray(x, dtype=float), np.atleast_2d(np.asarray(losses, dtype=float))
     if x.ndim != 1 or losses.shape[1:] != x.shape:
         raise ValueError(f"x {x.shape}, losses {losses.shape}: give shapes [n] and [k, n] that agree")
@@ -137,12 +157,12 @@ def checked_curves(x: Array, losses: Array, at: float) -> tuple[Array, Array]:
         rows = np.flatnonzero(~(np.isfinite(losses) & (losses > 0)).all(axis=1))
         raise ValueError(f"losses: curve {rows[0]} has a value that is not a positive number; leave it out")
     if not at > x[-1]:
-        raise ValueError(f"at: {at:g} lies inside the curve, which ends at {x[-1]:g}; ask beyond its end")
+        raise ValueError(f"at: {at:g} is within the curve, which ends at {x[-1]:g}; give a larger scale")
     return np.log(x), np.log(losses)
 
 
 def _growth(u: Array, y: Array) -> Array:
-    """How the slope grows, [k]: the derivative of log |dy/du| by u, least squares weighted by length."""
+    """Return the growth of the slope, [k]: the derivative of log |dy/du| by u, by weighted least squares."""
     steps, middles = np.diff(u), 0.5 * (u[1:] + u[:-1])
     slopes = -np.diff(y, axis=1) / steps
     floor = 0.1 * np.abs(slopes).mean(axis=1, keepdims=True) + 1e-12
@@ -154,13 +174,13 @@ def _growth(u: Array, y: Array) -> Array:
 
 
 def _stretched(u: Array, rho: Array) -> Array:
-    """(exp(rho u) - 1) / rho, which is u where rho is 0: [k, len(u)]."""
+    """Return (exp(rho u) - 1) / rho, or u if rho is 0, shape [k, len(u)]."""
     safe = np.where(np.abs(rho) < 1e-9, 1.0, rho)[:, None]
     return np.where(np.abs(rho)[:, None] < 1e-9, u, np.expm1(safe * u) / safe)
 
 
 def _extended(u: Array, y: Array, end: float, settings: list[Settings], own: bool = False) -> Array:
-    """log L at `end`, [len(settings), k]."""
+    """Return log L at u = `end` for each of the settings, shape [len(settings), k]."""
     growth = _growth(u, y)
     if not own:
         growth = np.full(len(y), np.median(growth))
@@ -181,7 +201,7 @@ def _extended(u: Array, y: Array, end: float, settings: list[Settings], own: boo
 
 
 def _scale(u: Array, y: Array, end: float) -> Array:
-    """What a forecast is uncertain by, [k], up to a factor that held-out errors set."""
+    """Return the uncertainty of a forecast, [k], up to a factor that held-out errors determine."""
     straight, drifting, whole = _extended(
         u, y, end, [SLOPE_RULE, Settings(drift=1.0), Settings(window=_WINDOWS[-1])]
     )
@@ -193,16 +213,16 @@ def _scale(u: Array, y: Array, end: float) -> Array:
 
 
 def _tests(n: int) -> list[tuple[int, int]]:
-    """Held-out forecasts: (points seen, index of the point foretold)."""
+    """Return the held-out forecasts as (number of points seen, index of the predicted point)."""
     ahead = (1, 2, 3, 5, 7, 10, 15, 20, 30)
     return [(seen, seen + h - 1) for seen in range(_SHORTEST, n) for h in ahead if seen + h <= n]
 
 
 def _chosen(u: Array, y: Array, tests: list[tuple[int, int]]) -> Settings:
-    """The default, or what extrapolates better than it inside the visible part.
+    """Return the default settings, or settings with a smaller error within the measured part.
 
-    The slope rule replaces the default wherever it is better there at all. With few curves the best of many settings
-    is best by luck, so any other must be better by more than luck.
+    The slope rule replaces the default if it is better at all. The best of many settings may be best by chance, so
+    any other must be better by more than chance.
     """
     if not tests:
         return SLOPE_RULE
@@ -222,7 +242,7 @@ def _chosen(u: Array, y: Array, tests: list[tuple[int, int]]) -> Settings:
 
 
 def _far(tests: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Forecasts of more than one point ahead, where there are any: nearer ones say little of those to come."""
+    """Return the forecasts of more than one point ahead if there are any; shorter ones are less informative."""
     return [test for test in tests if test[1] > test[0]] or tests
 
 
@@ -233,9 +253,9 @@ def _score(u: Array, y: Array, test: tuple[int, int], settings: Settings) -> Arr
 
 
 def _quantile(scores: Array, level: float, curves: int) -> float:
-    """The conformal quantile, of rank (n + 1) level among n, or the largest.
+    """Return the conformal quantile, of rank (n + 1) level among n, or the largest score.
 
-    n counts the curves, not the scores: forecasts of one curve go wrong together.
+    n is the number of curves and not of scores, because the errors of one curve are correlated.
     """
     return float(np.quantile(scores, min(level * (curves + 1) / curves, 1.0)))
 

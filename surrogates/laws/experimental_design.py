@@ -1,7 +1,7 @@
-"""What the points can and cannot say, and which run would say most.
+"""Identifiability of a law from points, outliers, and the most informative next run.
 
-A run at x tells about the coefficients by j = d log f(x) / d (log c, theta): with covariance S of the coefficients
-and noise s, the variance of the forecast at a target with derivative g falls from g' S g by
+A run at x informs the coefficients by j = d log f(x) / d (log c, theta): with covariance S of the coefficients and
+noise s, it reduces the variance g' S g of the prediction at a target with derivative g by
 (g' S j)^2 / (s^2 + j' S j) (Sherman and Morrison; c-optimal design, Chaloner and Verdinelli 1995).
 """
 
@@ -22,7 +22,13 @@ _VISIBLE = 0.005
 
 @dataclass(frozen=True)
 class NextRun:
-    """A candidate: its scales [d], and the standard deviation of the target's log loss before and after it."""
+    """A candidate for the next run.
+
+    Args:
+        scales: scales of the run by role.
+        before: standard deviation of the target's log loss without the run.
+        after: standard deviation of the target's log loss with the run.
+    """
 
     scales: dict[str, float]
     before: float
@@ -30,11 +36,17 @@ class NextRun:
 
 
 def require_identifiable(form: Form, X: Array, loss: Array, columns: Sequence[str] | None = None) -> None:
-    """Say so where a form cannot be told from these points.
+    """Raise an error if the points do not identify the coefficients of a form.
+
+    Args:
+        form: the functional form.
+        X: scales, shape [n, d].
+        loss: losses, shape [n].
+        columns: names of the columns of X for messages; by default the roles.
 
     Raises:
-        InvalidInputError: too few points, a scale of which there are too few values, or scales that move together;
-            each with the runs that would help.
+        InvalidInputError: There are too few points, too few values of a scale, or collinear scales; each with the
+            runs that help.
     """
     names = tuple(columns or form.inputs)
     problems = []
@@ -60,15 +72,15 @@ def require_identifiable(form: Form, X: Array, loss: Array, columns: Sequence[st
             problems.append(
                 Problem(
                     f"{names[0]}, {names[1]}",
-                    "they move together in all runs, so that what each is worth cannot be told apart",
-                    f"Run one size again at 4x its {names[1]}.",
+                    "they are collinear in log-log over all runs, so their exponents cannot be identified",
+                    f"Repeat one size at 4x its {names[1]}.",
                 )
             )
     if form.name == "repeated" and not (X[:, 1] > 1.5 * X[:, 2]).any():
         problems.append(
             Problem(
                 names[2],
-                "no run repeats its data, so that R, the worth of an epoch, cannot be identified",
+                "no run repeats its data, so R, the value of an epoch, cannot be identified",
                 "Run one of them for four epochs, or use the law chinchilla.",
             )
         )
@@ -81,20 +93,21 @@ def _few_values(form: Form, name: str, exponent: str, x: Array, have: int, wante
     many = "only one value" if have == 1 else f"only {have} values"
     where = " and ".join(f"{factor * x.max():.3g}" for factor in (4, 16)[: wanted - have])
     return Problem(
-        name, f"{many} ({values}), so that the exponent {exponent} of {form.formula} cannot be identified",
-        f"Measure at {name} = {where} next, all else equal.",
+        name, f"{many} ({values}), so the exponent {exponent} of {form.formula} cannot be identified",
+        f"Measure at {name} = {where} next, with the other scales unchanged.",
     )  # fmt: skip
 
 
 def outliers(law: FittedLaw) -> list[tuple[int, float]]:
-    """Rows that lie far off the law, (row, relative residual): beyond 6 standard deviations and half a percent.
+    """Return the outliers as (row, relative residual): beyond 6 standard deviations and half a percent.
 
-    With fewer than four points to spare there are none: the law goes through as many points as it has coefficients.
+    With fewer than four points more than coefficients there are none, because the law can pass through as many points
+    as it has coefficients.
     """
     residuals = law.residuals()
     if len(residuals) < law.form.size + 4:
         return []
-    # The scale of a law that bends to an outlier is the outlier's; the middle of the others is not.
+    # An outlier inflates the scale of the fit; the median residual is robust.
     scale = max(1.4826 * float(np.median(np.abs(residuals))), _VISIBLE / _OUTLIER)
     found = np.flatnonzero(np.abs(residuals) > _OUTLIER * scale)
     order = np.argsort(-np.abs(residuals[found]))
@@ -104,12 +117,15 @@ def outliers(law: FittedLaw) -> list[tuple[int, float]]:
 def next_run(
     law: FittedLaw, target: Array, candidates: Array | None = None, top: int = 3, budget: float | None = None
 ) -> list[NextRun]:
-    """The runs that shrink the uncertainty at a target most, the best first.
+    """Return the runs that reduce the uncertainty at a target most, best first.
 
     Args:
-        target: [d], the scales that will be predicted.
-        candidates: [m, d]; by default a grid from the smallest to twice the largest measured scale, each.
-        budget: the largest product of a candidate's first two scales (N·D); the largest measured by default.
+        law: the fitted law.
+        target: scales of the prediction, shape [d].
+        candidates: scales of possible runs, shape [m, d]; by default a grid of each scale from the smallest to twice
+            the largest measured value.
+        top: number of runs to return.
+        budget: maximum product of a candidate's first two scales (N·D); by default the largest measured one.
     """
     target = np.asarray(target, dtype=float).reshape(1, -1)
     if candidates is None:
@@ -131,7 +147,7 @@ def next_run(
 
 
 def _grid(law: FittedLaw, budget: float | None) -> Array:
-    """Nine values a scale, logarithmic; those that cost more than what has been spent on one run are left out."""
+    """Return a logarithmic grid of nine values per scale, without runs above the budget."""
     axes = [np.geomspace(x.min(), 2.0 * x.max(), 9) for x in law.X.T]
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, law.X.shape[1])
     limit = law.X[:, :2].prod(axis=1).max() if budget is None else budget

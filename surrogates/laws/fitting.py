@@ -1,13 +1,13 @@
 """Robust fits of the laws by variable projection, with intervals.
 
-The objective is Hoffmann et al.'s (2022, eq. 3): the sum of Huber losses, delta = 1e-3, of log L - log f(x).
-Their own optimizer needs thousands of starts. Here the exponents alone are searched: given them, the linear
-coefficients are a non-negative least-squares problem (Golub and Pereyra 1973). From the best few, all
-coefficients are polished together, in logarithms, on exact gradients: least squares with a delta that shrinks to
-its value, then BFGS in coordinates in which the curvature is about one.
+The objective is that of Hoffmann et al. (2022, eq. 3): the sum of Huber losses, delta = 1e-3, of log L - log f(x).
+Their optimizer needs thousands of starts. Here only the exponents are searched: given them, the linear coefficients
+are a nonnegative least-squares problem (Golub and Pereyra 1973). From the best few starts all coefficients are
+optimized jointly, in logarithms, with exact gradients: least squares with a delta that decreases to its final
+value, then BFGS in coordinates with a curvature of about one.
 
-Intervals are Laplace's by default: Gaussian in (log c, theta), with the variance of a Huber estimator (Huber
-1964) whose delta is small against the residuals. `bootstrap` resamples the points instead.
+Intervals are Laplace approximations by default: Gaussian in (log c, theta), with the variance of a Huber estimator
+(Huber 1964) whose delta is small compared with the residuals. `bootstrap` resamples the points instead.
 """
 
 from __future__ import annotations
@@ -24,16 +24,23 @@ from surrogates.laws.functional_forms import Array, Form, centre_of, log_budget
 DELTA = 1e-3
 """Huber's threshold on log residuals."""
 LEVEL = 0.8
-"""Of the intervals."""
+"""Default probability of the intervals."""
 _GRID = {1: 40, 2: 14, 3: 9}
 _POLISHED = 3
 _ABSENT = 1e-7
-"""A term that adds less than this share of the loss everywhere is left out: its logarithm has no optimum."""
+"""A term below this share of the loss at all points is removed, because its logarithm has no optimum."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """A loss with its interval, [m] each."""
+    """Predicted losses with their interval.
+
+    Args:
+        value: losses, shape [m].
+        low: lower ends, shape [m].
+        high: upper ends, shape [m].
+        level: probability of the interval.
+    """
 
     value: Array
     low: Array
@@ -43,33 +50,40 @@ class Prediction:
 
 @dataclass(frozen=True)
 class FittedLaw:
-    """A law with its coefficients; build it with `fit_form`."""
+    """A fitted law; `fit_form` builds it.
+
+    Args:
+        form: the functional form.
+        X: scales of the points, shape [n, d].
+        loss: losses of the points, shape [n].
+        center: log x0, shape [d].
+        packed: (log c, theta) of the centered form, shape [p + q]; -inf for a removed term.
+        covariance: covariance of `packed`; 0 for a removed term, very large in directions that the points do not
+            identify.
+        scale: robust standard deviation of the log residuals.
+        objective: the minimized sum of Huber losses.
+        widening: factor on the intervals from held-out extrapolation, at least 1.
+        bias: bias of held-out extrapolation, in log loss per unit of log budget beyond the points.
+    """
 
     form: Form
     X: Array
     loss: Array
     center: Array
-    """[d], log x0."""
     packed: Array
-    """[p + q], (log c, theta) of the centered form; -inf for a term that is absent."""
     covariance: Array
-    """Of `packed`, 0 where a term is absent, infinite along what the points do not identify."""
     scale: float
-    """Standard deviation of the log residuals, robust."""
     objective: float
-    """The Huber sum that was minimized."""
     widening: float = 1.0
-    """What held-out extrapolation says the intervals must be multiplied by; at least 1."""
     bias: float = 0.0
-    """How far off, in log loss a unit of log budget beyond the points, held-out extrapolation was on the whole."""
 
     @property
     def coefficients(self) -> dict[str, float]:
-        """In the units of the columns, by name."""
+        """Coefficients by name, in the units of the columns."""
         return {name: value[0] for name, value in self.table().items()}
 
     def table(self, level: float = LEVEL) -> dict[str, tuple[float, float, float]]:
-        """Each coefficient with its interval: value, low, high; nothing around one that is at zero."""
+        """Return each coefficient as (value, low, high); a coefficient of zero has no interval."""
         known, spread = self._known()
         width = self._quantile(level) * self.widening * spread
         logs = {*self.form.linear, *self.form.logs}
@@ -81,7 +95,13 @@ class FittedLaw:
         return found  # type: ignore[return-value]
 
     def predict(self, X: Array, level: float = LEVEL, noise: bool = True) -> Prediction:
-        """The loss at X [m, d], with the interval of a new measurement (of the law itself without `noise`)."""
+        """Predict the loss.
+
+        Args:
+            X: scales, shape [m, d].
+            level: probability of the interval.
+            noise: whether the interval is that of a new measurement, or of the law.
+        """
         X = np.asarray(X, dtype=float).reshape(-1, len(self.center))
         mean, slope = _log_law(self.form, self._u(X), self.packed)
         finite = np.where(np.isfinite(self.packed), slope, 0.0)
@@ -92,16 +112,16 @@ class FittedLaw:
             return Prediction(np.exp(mean), np.exp(mean - half), np.exp(mean + half), level)
 
     def slopes(self, X: Array) -> Array:
-        """d log f / d (log c, theta) at X, [m, p + q]: what a run there would tell about each coefficient."""
+        """Return d log f / d (log c, theta) at X [m, d], shape [m, p + q]."""
         slope = _log_law(self.form, self._u(X), self.packed)[1]
         return np.where(np.isfinite(self.packed), slope, 0.0)
 
     def residuals(self) -> Array:
-        """log L - log f, [n]."""
+        """Return the residuals log L - log f of the points, shape [n]."""
         return np.log(self.loss) - _log_law(self.form, self._u(self.X), self.packed)[0]
 
     def unidentified(self, tolerance: float = 1.5) -> list[str]:
-        """Names whose standard deviation, in logarithms, exceeds `tolerance` (of exponents: their own value)."""
+        """Return the coefficients with a log standard deviation above `tolerance` (exponents: above their value)."""
         known, spread = self._known()
         logs = {*self.form.linear, *self.form.logs}
         limits = [
@@ -133,21 +153,26 @@ def fit_form(
     """Fit one form.
 
     Args:
-        X: [n, d], positive, columns in the order of `form.inputs`.
-        loss: [n], positive; n > the number of coefficients.
-        delta: of the Huber loss, on log residuals.
-        start: theta [q] to search from, instead of a grid of all of them.
+        form: the functional form.
+        X: scales, positive, with columns in the order of `form.inputs`, shape [n, d].
+        loss: losses, positive, shape [n]; n exceeds the number of coefficients.
+        delta: threshold of the Huber loss on log residuals.
+        start: theta [q] to start from, in place of a grid.
 
     Raises:
-        ValueError: shapes that do not fit, values that are not positive, or too few points.
+        ValueError: Shapes do not match, values are not positive, or there are too few points.
     """
     X, loss = np.asarray(X, dtype=float), np.asarray(loss, dtype=float)
     if X.ndim != 2 or X.shape != (len(loss), len(form.inputs)):
-        raise ValueError(f"X {X.shape}, loss {loss.shape}: {form.name} wants [n, {len(form.inputs)}] and [n]")
+        raise ValueError(
+            f"X {X.shape}, loss {loss.shape}: {form.name} needs shapes [n, {len(form.inputs)}] and [n]"
+        )
     if not (np.isfinite(X).all() and np.isfinite(loss).all() and (X > 0).all() and (loss > 0).all()):
         raise ValueError("X, loss: every value must be a positive number; drop the rows that are not")
     if len(loss) <= form.size:
-        raise ValueError(f"loss: {len(loss)} points for {form.size} coefficients; {form.size + 1} at least")
+        raise ValueError(
+            f"loss: {len(loss)} points for {form.size} coefficients; give at least {form.size + 1}"
+        )
     center = centre_of(form, X)
     u = np.log(X) - center
     starts = _searched(form, u, loss) if start is None else [np.asarray(start, dtype=float)]
@@ -158,7 +183,15 @@ def fit_form(
 
 
 def bootstrap(law: FittedLaw, X: Array, draws: int = 200, level: float = LEVEL, seed: int = 0) -> Prediction:
-    """The prediction at X [m, d] with percentile intervals from refits to resampled points, noise added."""
+    """Predict the loss at X [m, d] with percentile intervals from fits to resampled points, noise included.
+
+    Args:
+        law: the fitted law.
+        X: scales, shape [m, d].
+        draws: number of resampled fits.
+        level: probability of the interval.
+        seed: seed of the resampling.
+    """
     rng = np.random.default_rng(seed)
     theta = law.packed[len(law.form.linear) :]
     found: list[Array] = []
@@ -174,13 +207,13 @@ def bootstrap(law: FittedLaw, X: Array, draws: int = 200, level: float = LEVEL, 
 
 
 def huber(residuals: Array, delta: float = DELTA) -> float:
-    """The sum of Huber's loss: r^2 / 2 within delta, delta (|r| - delta / 2) beyond."""
+    """Return the sum of Huber losses: r^2 / 2 within delta, delta (|r| - delta / 2) beyond."""
     size = np.abs(residuals)
     return float(np.where(size <= delta, 0.5 * size**2, delta * (size - 0.5 * delta)).sum())
 
 
 def _log_law(form: Form, u: Array, packed: Array) -> tuple[Array, Array]:
-    """log f [n] and its derivative by (log c, theta), [n, p + q]."""
+    """Return log f [n] and its derivative by (log c, theta), [n, p + q]."""
     p = len(form.linear)
     c = np.exp(packed[:p])
     basis, slope = form.basis(u, packed[p:])
@@ -189,7 +222,7 @@ def _log_law(form: Form, u: Array, packed: Array) -> tuple[Array, Array]:
 
 
 def _projected(form: Form, u: Array, loss: Array, theta: Array) -> tuple[Array, float]:
-    """The linear coefficients [p] given theta, least squares of relative residuals, and the sum of |log|."""
+    """Return the linear coefficients [p] given theta, by least relative squares, and the sum of |log residuals|."""
     basis = form.basis(u, theta)[0] / loss[:, None]
     size = np.linalg.norm(basis, axis=0)
     c = nnls(basis / size, np.ones(len(loss)))[0] / size
@@ -197,7 +230,7 @@ def _projected(form: Form, u: Array, loss: Array, theta: Array) -> tuple[Array, 
 
 
 def _searched(form: Form, u: Array, loss: Array) -> list[Array]:
-    """The best few theta of a grid, logarithmic in exponents."""
+    """Return the best few theta of a grid that is logarithmic in exponents."""
     q = len(form.shape)
     axes = [
         np.linspace(*ends, _GRID[q]) if name in form.logs else np.geomspace(0.02, ends[1], _GRID[q])
@@ -209,12 +242,12 @@ def _searched(form: Form, u: Array, loss: Array) -> list[Array]:
 
 
 def _polished(form: Form, u: Array, loss: Array, delta: float, theta: Array) -> tuple[float, Array]:
-    """The Huber sum and (log c, theta) at the nearest minimum; terms that vanish are set to 0."""
+    """Return the Huber sum and (log c, theta) at the nearest minimum; vanishing terms are set to 0."""
     target, p = np.log(loss), len(form.linear)
     theta = _descended(form, u, loss, theta)
     c = _projected(form, u, loss, theta)[0]
     share = (form.basis(u, theta)[0] * c / loss[:, None]).max(axis=0)
-    # A term at zero has no logarithm to move; start it where it can be seen, and let the fit remove it.
+    # A term at zero has no logarithm; it starts at a small value, and the fit removes it if needed.
     packed = np.concatenate([np.log(np.where(share > 1e-3, c, 1e-3 * np.median(loss))), theta])
     low = np.concatenate([np.full(p, np.log(np.median(loss)) - 18.0), [ends[0] for ends in form.bounds]])
     high = np.concatenate([np.full(p, np.log(np.median(loss)) + 18.0), [ends[1] for ends in form.bounds]])
@@ -233,7 +266,7 @@ def _polished(form: Form, u: Array, loss: Array, delta: float, theta: Array) -> 
 
 
 def _descended(form: Form, u: Array, loss: Array, theta: Array) -> Array:
-    """theta improved by itself, the linear coefficients projected out: a short simplex search."""
+    """Improve theta by a short simplex search with the linear coefficients projected out."""
     low, high = np.array(form.bounds).T
     found = minimize(
         lambda x: _projected(form, u, loss, np.clip(x, low, high))[1],
@@ -247,7 +280,7 @@ def _descended(form: Form, u: Array, loss: Array, theta: Array) -> Array:
 def _finished(
     form: Form, u: Array, target: Array, delta: float, packed: Array, low: Array, high: Array
 ) -> tuple[float, Array]:
-    """BFGS in whitened coordinates on the Huber sum itself."""
+    """Minimize the Huber sum by BFGS in whitened coordinates."""
     slope = _log_law(form, u, packed)[1]
     free = (packed > low + 1e-6) & (packed < high - 1e-6)
     values, vectors = np.linalg.eigh(slope[:, free].T @ slope[:, free])
@@ -277,10 +310,10 @@ def _finished(
 
 
 def _with_laplace(law: FittedLaw, delta: float) -> FittedLaw:
-    """Huber's asymptotic variance: s^2 E[psi^2] / E[psi']^2 (J' J)^-1, for Gaussian residuals of scale s.
+    """Add Huber's asymptotic covariance, s^2 E[psi^2] / E[psi']^2 (J' J)^-1, for Gaussian residuals of scale s.
 
-    The scale is the larger of the scaled median absolute residual and a clipped standard deviation: the median
-    alone is zero when the points are few and the law passes through half of them.
+    The scale is the larger of the scaled median absolute residual and a clipped standard deviation. The median is
+    zero if there are few points and the law passes through half of them.
     """
     residuals, slope = law.residuals(), law.slopes(law.X)
     free = np.isfinite(law.packed)
@@ -292,7 +325,7 @@ def _with_laplace(law: FittedLaw, delta: float) -> FittedLaw:
     inside = 2 * norm.cdf(k) - 1
     efficiency = (inside - 2 * k * norm.pdf(k) + 2 * k**2 * norm.sf(k)) / inside**2
     values, vectors = np.linalg.eigh(slope[:, free].T @ slope[:, free])
-    # What the points do not identify gets a variance so large that nobody takes it for known.
+    # Directions that the points do not identify have a very large variance.
     values = np.maximum(values, 1e-10 * max(float(values.max(initial=0.0)), 1e-12))
     covariance = np.zeros_like(law.covariance)
     covariance[np.ix_(free, free)] = scale**2 * efficiency * (vectors / values) @ vectors.T

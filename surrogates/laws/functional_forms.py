@@ -1,9 +1,8 @@
-"""The laws' forms: L = sum over k of c_k · basis_k(x; theta), linear in c >= 0, non-linear in theta only.
+"""Functional forms of the laws: L = sum over k of c_k · basis_k(x; theta), linear in c >= 0, nonlinear in theta.
 
-Shapes: n points, d inputs, p linear coefficients, q non-linear ones. Inputs come as u = log(x / x0) [n, d], x0
-being the geometric mean of the points, so that every exponent and coefficient is of the order of one. The
-coefficients that people know follow from the centered ones by a linear map of their logarithms, which carries
-their uncertainty over exactly.
+Shapes: n points, d inputs, p linear coefficients, q nonlinear ones. Inputs are centered, u = log(x / x0) [n, d]
+with x0 the geometric mean of the points, so that every exponent and coefficient is of the order of one. A linear
+map of the logarithms converts the centered coefficients to the usual ones, and with them their covariance exactly.
 
 Sources: Hoffmann et al. 2022 (arXiv 2203.15556), eq. 2; Zhang et al. 2024 (arXiv 2402.17193), eq. 1, the
 multiplicative law of fine-tuning; Lin et al. 2024 (arXiv 2402.02314), eq. 6, the rectified law; Muennighoff
@@ -25,19 +24,19 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Form:
-    """One law's form.
+    """The functional form of a law.
 
     Args:
-        name: what it is called on the command line.
-        formula: how it is written.
-        inputs: the roles of its columns, such as "params" and "tokens".
-        linear: the names of c, in the order of the basis.
-        shape: the names of theta.
-        bounds: [q, 2], of theta.
-        basis: (u [n, d], theta [q]) -> the basis [n, p] and its derivative by theta [n, p, q].
-        moves: (log x0 [d]) -> M [p + q, p + q]: M @ (log c, theta) is (log of the known c, known theta).
-            An exponent is known as it is, an entry of `logs` by its exponential.
-        logs: the names in `shape` that theta holds the logarithm of.
+        name: name on the command line.
+        formula: formula for display.
+        inputs: roles of the input columns, such as "params" and "tokens".
+        linear: names of the coefficients c, in the order of the basis.
+        shape: names of the coefficients theta.
+        bounds: bounds of theta, shape [q, 2].
+        basis: function from u [n, d] and theta [q] to the basis [n, p] and its derivative by theta [n, p, q].
+        moves: function from log x0 [d] to a matrix M [p + q, p + q]: M @ (log c, theta) are the coefficients for
+            inputs that are not centered.
+        logs: the names in `shape` for which theta has the logarithm.
     """
 
     name: str
@@ -57,7 +56,7 @@ class Form:
 
     @property
     def size(self) -> int:
-        """How many coefficients there are; a fit needs at least one point more."""
+        """Number of coefficients; a fit needs at least one more point."""
         return len(self.names)
 
 
@@ -65,7 +64,7 @@ _EXPONENT = (0.005, 2.5)
 
 
 def _powers(u: Array, theta: Array) -> tuple[Array, Array]:
-    """1, x_1^-a_1, x_2^-a_2, ... with an exponent an input."""
+    """Return the basis 1, x_1^-a_1, x_2^-a_2, ... with one exponent per input, and its derivative."""
     n, d = u.shape
     basis = np.ones((n, d + 1))
     basis[:, 1:] = np.exp(-u * theta)
@@ -89,7 +88,7 @@ def _product(u: Array, theta: Array) -> tuple[Array, Array]:
 
 
 def _rectified(u: Array, theta: Array) -> tuple[Array, Array]:
-    """1 and 1 / (delta + x^b), theta being (b, log delta)."""
+    """Return the basis 1, 1 / (delta + x^b) for theta = (b, log delta), and its derivative."""
     power, start = np.exp(u[:, 0] * theta[0]), np.exp(theta[1])
     fall = 1.0 / (start + power)
     slope = np.zeros((len(u), 2, 2))
@@ -99,9 +98,10 @@ def _rectified(u: Array, theta: Array) -> tuple[Array, Array]:
 
 
 def _repeated(u: Array, theta: Array) -> tuple[Array, Array]:
-    """1, N^-a and D'^-b: D' = U (1 + R (1 - exp(-(D / U - 1) / R))), u being (N, D, U), theta (a, b, log R).
+    """Return the basis 1, N^-a, D'^-b for theta = (a, b, log R), and its derivative.
 
-    U is centered by the D of the points too, so that u_D - u_U is log(D / U).
+    The inputs u are (N, D, U), and D' = U (1 + R (1 - exp(-(D / U - 1) / R))). U is centered by the D of the points,
+    so that u_D - u_U is log(D / U).
     """
     a, b, worth = theta[0], theta[1], np.exp(theta[2])
     unique = np.minimum(u[:, 1], u[:, 2])
@@ -117,7 +117,7 @@ def _repeated(u: Array, theta: Array) -> tuple[Array, Array]:
 
 
 def _shifts(linear: int, shape: int, *entries: tuple[int, int, int]) -> Callable[[Array], Array]:
-    """The identity, with log x0 of an input added at (row, column): entries are (row, column, input)."""
+    """Return a function to the identity plus log x0 of an input at each of the entries (row, column, input)."""
 
     def moves(log_centre: Array) -> Array:
         matrix = np.eye(linear + shape)
@@ -158,11 +158,11 @@ FORMS: dict[str, Form] = {
         ),
     )
 }  # fmt: skip
-"""Every form by its name; "size" stands for whichever single scale is varied: data, tokens, steps, params."""
+"""All forms by name; "size" is the one scale that varies: data, tokens, steps or params."""
 
 
 def centre_of(form: Form, X: Array) -> Array:
-    """log x0 [d] of the points X [n, d]; unique tokens share the center of the tokens."""
+    """Return log x0 [d] of the points X [n, d]; unique tokens have the center of the tokens."""
     center = np.log(X).mean(axis=0)
     if form.name == "repeated":
         center[2] = center[1]
@@ -170,5 +170,5 @@ def centre_of(form: Form, X: Array) -> Array:
 
 
 def log_budget(X: Array) -> Array:
-    """The logarithm of the product of the first two scales, [n]; unique tokens cost nothing again."""
+    """Return the logarithm of the product of the first two scales, [n]; unique tokens do not count twice."""
     return np.asarray(np.log(np.asarray(X, dtype=float)[:, :2]).sum(axis=1))

@@ -1,17 +1,17 @@
-"""Short, noisy learning curves carried on: a power law each, whose slopes the curves of one task share in part.
+"""Extrapolation of short, noisy learning curves by power laws with partially pooled slopes.
 
-Shapes: k curves measured at the same n scales x (examples), errors [k, n]. Everything happens in u = log x and
-y = log error. The law of curve i is y = a_i + b_i u, fitted to the later points more than to the earlier ones
-(weights halve every so many doublings), with slopes b_i ~ N(b, t^2): a curve whose own slope the noise leaves open
-takes that of the others, as far as the curves agree (empirical Bayes; Morris 1983, eq. 1.9). More data makes no law
-worse: slopes are at most 0, and the worse end of an interval is what is there now, and noise.
+Shapes: k curves measured at the same n scales x (examples), errors [k, n]. All computations are in u = log x and y
+= log error. The law of curve i is y = a_i + b_i u, with weights that decrease by half every few doublings towards
+earlier points, and slopes b_i ~ N(b, t^2): a noisy slope shrinks towards that of the other curves, as far as the
+curves agree (empirical Bayes; Morris 1983, eq. 1.9). More data never increases the error: slopes are at most 0, and
+the upper end of an interval is at most the present error plus noise.
 
-How fast the weights halve is put to the test: the last points are hidden and foretold from the rest, as they are by
-two rules that know nothing, the slope of the last three points and the last value. The best of all predicts. The
-same errors say by how much the intervals are too narrow, and they are widened by it.
+The rate of the weights is validated: the last points are held out and predicted from the others, and so they are by
+two baselines, the slope of the last three points and the last value. The best one predicts. The held-out errors
+also widen intervals that are too narrow.
 
-`curves.py` is for curves that were measured well. Where one run of a few hundred examples makes a point, noise is as
-large as what a doubling brings, and the slope of three points foretells nothing with an interval of everything.
+`curve_extrapolation.py` is for curves with little noise. If a point is one run on a few hundred examples, the noise
+is as large as the effect of a doubling, and the slope of three points has no predictive value.
 """
 
 from __future__ import annotations
@@ -27,22 +27,28 @@ from surrogates.laws.fitting import LEVEL
 from surrogates.laws.functional_forms import Array
 
 _LAWS = {"halving 1": 1.0, "halving 0.5": 0.5, "halving 2": 2.0, "all alike": np.inf}
-"""Doublings of the data over which a point's weight halves."""
+"""Doublings of the data over which the weight of a point decreases by half."""
 _RULES = (*_LAWS, SLOPE, LAST)
 _DRIFT = 0.3
-"""No curve stays a power law: beyond the last point its slope walks at random, by this share of itself in a factor e
-of the data. Set on simulated curves that saturate or have just begun to fall (`tests/unit/surrogates`)."""
+"""Standard deviation of the random walk of the slope beyond the last point, as a share of the slope per factor e of
+the data. It was set on simulated curves that saturate or that have just started to decrease
+(`tests/unit/surrogates`)."""
 FEWEST_POINTS = 5
-"""That a curve needs: four to learn from, and one to test a forecast on."""
+"""Minimum number of points of a curve: four for the fit, and one for the validation of a forecast."""
 
 
 @dataclass(frozen=True)
 class NoisyForecast:
-    """Errors at `at`, [k] each, with an interval of probability `level`.
+    """Predicted errors of k curves at one scale.
 
     Args:
-        rule: what foretold, in words.
-        backtest: mean |log error| of the held-out forecasts: of what is `used`, and of the two rules by name.
+        at: the scale.
+        value: errors, shape [k].
+        low: lower ends of the intervals, shape [k].
+        high: upper ends of the intervals, shape [k].
+        level: probability of the intervals.
+        rule: description of the law or baseline in use.
+        backtest: mean |log error| of the held-out forecasts, of the one in use (`used`) and of the baselines by name.
     """
 
     at: float
@@ -56,8 +62,17 @@ class NoisyForecast:
 
 @dataclass(frozen=True)
 class _Law:
-    """The curves' laws: levels at a common center, slopes, and the variances of each and of a new point; `last` is
-    where the curves end."""
+    """The laws of k curves.
+
+    Args:
+        center: u at which the levels are defined.
+        last: u of the last point.
+        level: log errors at the center, shape [k].
+        slope: slopes, shape [k].
+        level_variance: variance of a level.
+        slope_variance: variance of a slope.
+        noise: variance of a new point.
+    """
 
     center: float
     last: float
@@ -68,7 +83,7 @@ class _Law:
     noise: float
 
     def at(self, end: float) -> tuple[Array, float]:
-        """The log error [k] of a new point at u = end, and its standard deviation."""
+        """Return the log errors [k] of a new point at u = end, and their standard deviation."""
         reach = end - self.center
         drift = (_DRIFT * float(self.slope.mean())) ** 2 * max(end - self.last, 0.0) ** 3 / 3.0
         variance = self.level_variance + reach**2 * self.slope_variance + self.noise + drift
@@ -76,19 +91,20 @@ class _Law:
 
 
 def extrapolate_noisy(x: Array, errors: Array, at: float, level: float = LEVEL) -> NoisyForecast:
-    """Carry every curve on to the scale `at`.
+    """Extrapolate every curve to the scale `at`.
 
     Args:
-        x: [n], increasing and positive; n >= `FEWEST_POINTS`.
-        errors: [k, n] or [n], positive: curves of one task.
-        at: beyond the last x.
+        x: scales, increasing and positive, shape [n], n >= `FEWEST_POINTS`.
+        errors: positive errors of curves of one task, shape [k, n] or [n].
+        at: the target scale, beyond the last x.
+        level: probability of the intervals.
 
     Raises:
-        ValueError: too few points, values that are not positive, or a target inside the data.
+        ValueError: There are too few points, values are not positive, or the target is within the data.
     """
     u, y = checked_curves(x, errors, at)
     if len(u) < FEWEST_POINTS:
-        raise ValueError(f"x: {len(u)} points; give five at least, so that a forecast can be tested")
+        raise ValueError(f"x: {len(u)} points; give at least five, so that a forecast can be validated")
     end = float(np.log(at))
     missed = {rule: _missed(u, y, rule) for rule in _RULES}
     mean = {rule: float(np.abs(found).mean()) for rule, found in missed.items()}
@@ -96,7 +112,7 @@ def extrapolate_noisy(x: Array, errors: Array, at: float, level: float = LEVEL) 
     law = min(_LAWS, key=lambda rule: mean[rule])
     value = _predicted(u, y, end, used)
     fitted = _fit(u, y, law)
-    deviations = float(norm.ppf(0.5 + level / 2))  # from the middle of an interval to its ends
+    deviations = float(norm.ppf(0.5 + level / 2))  # half width of an interval in standard deviations
     segment = max(1.0, _error_quantile(u, y, law, missed[used], level) / deviations)
     half = deviations * fitted.at(end)[1] * segment
     here = np.maximum(fitted.at(u[-1])[0], value) + deviations * fitted.at(u[-1])[1]
@@ -120,7 +136,7 @@ def _fit(u: Array, y: Array, halving: str) -> _Law:
     level, slope = y @ weights, y @ (weights * away) / spread
     residuals = y - level[:, None] - slope[:, None] * away
     effective = 1.0 / float(weights @ weights)
-    # Two coefficients a curve are spent; half a point at least is left of the few that count.
+    # Two coefficients per curve are fitted; at least half a degree of freedom is left.
     noise = float((residuals**2 @ weights).mean()) * effective / max(effective - 2.0, 0.5)
     own = noise * float(weights**2 @ away**2) / spread**2
     between = max(float(np.var(slope, ddof=1)) - own, 0.0) if len(slope) > 1 else np.inf
@@ -133,7 +149,7 @@ def _fit(u: Array, y: Array, halving: str) -> _Law:
 
 
 def _predicted(u: Array, y: Array, end: float, rule: str) -> Array:
-    """The log error [k] at u = end."""
+    """Return the predicted log errors [k] at u = end."""
     if rule in _LAWS:
         return _fit(u, y, rule).at(end)[0]
     if rule == LAST:
@@ -142,20 +158,21 @@ def _predicted(u: Array, y: Array, end: float, rule: str) -> Array:
 
 
 def _tests(u: Array) -> list[tuple[int, int]]:
-    """Held-out forecasts: (points seen, index of the point foretold)."""
+    """Return the held-out forecasts as (number of points seen, index of the predicted point)."""
     return [(seen, last) for seen in range(FEWEST_POINTS - 1, len(u)) for last in range(seen, len(u))]
 
 
 def _missed(u: Array, y: Array, rule: str) -> Array:
-    """How far held-out forecasts were off, [tests, k]."""
+    """Return the log errors of the held-out forecasts, shape [tests, k]."""
     found = [_predicted(u[:seen], y[:, :seen], u[last], rule) - y[:, last] for seen, last in _tests(u)]
     return np.array(found).reshape(-1, len(y))
 
 
 def _error_quantile(u: Array, y: Array, law: str, missed: Array, level: float) -> float:
-    """How many of the law's standard deviations it takes for `level` of the held-out errors to lie inside.
+    """Return the quantile `level` of the held-out errors in units of the law's standard deviations.
 
-    The conformal quantile of rank (k + 1) level, k counting the curves: forecasts of one curve go wrong together.
+    It is the conformal quantile of rank (k + 1) level, where k is the number of curves, because the errors of one
+    curve are correlated.
     """
     own = np.array([_fit(u[:seen], y[:, :seen], law).at(u[last])[1] for seen, last in _tests(u)])
     k = missed.shape[1]
@@ -166,5 +183,5 @@ def _words(rule: str) -> str:
     if rule not in _LAWS:
         return f"the {rule}"
     halving = _LAWS[rule]
-    weights = "all points alike" if np.isinf(halving) else f"weights that halve every {halving:g} doublings"
-    return f"a power law a curve ({weights}, slopes shared in part)"
+    weights = "equal weights" if np.isinf(halving) else f"weights that halve every {halving:g} doublings"
+    return f"one power law per curve ({weights}, partially pooled slopes)"

@@ -1,4 +1,4 @@
-"""Measured points from a table: which column is which, and what is wrong with them, all at once."""
+"""Measured points from a table: identification of the columns and validation of the values."""
 
 from __future__ import annotations
 
@@ -30,43 +30,50 @@ ROLES: dict[str, tuple[str, ...]] = {
     "learning_rate": ("learning_rate", "lr", "peak_lr"),
     "batch": ("batch_tokens", "batch", "batch_size", "batch_size_sequences", "batch_size_tokens"),
 }  # fmt: skip
-"""What columns are called, the likeliest first, by what they mean. Case does not matter."""
+"""Names of columns by role, the most likely first; case does not matter."""
 
 SCALES = ("tokens", "steps", "params", "flops")
-"""What a law of one scale may run over, the likeliest first."""
+"""Roles that can be the input of a law with one scale, the most likely first."""
 
 
 @dataclass(frozen=True)
 class Points:
-    """Checked points: X [n, d] positive, one column a role, and loss [n] positive, in the table's order."""
+    """Validated points, in the order of the table.
+
+    Args:
+        X: scales, positive, one column per role, shape [n, d].
+        loss: losses, positive, shape [n].
+        roles: the role of each column of X.
+        columns: the name of each column of X in the table.
+        loss_column: the name of the loss in the table.
+    """
 
     X: Array
     loss: Array
     roles: tuple[str, ...]
     columns: tuple[str, ...]
-    """The table's names of the roles' columns."""
     loss_column: str
 
     @property
     def varied(self) -> tuple[str, ...]:
-        """The roles that take more than one value."""
+        """The roles with more than one value."""
         return tuple(r for r, x in zip(self.roles, self.X.T, strict=True) if np.ptp(x) > 1e-9 * np.max(x))
 
     def take(self, roles: Sequence[str]) -> Array:
-        """X with these roles only, in this order."""
+        """Return the columns of X with the given roles, in this order."""
         return self.X[:, [self.roles.index(role) for role in roles]]
 
 
 def guess_column(frame: pd.DataFrame, role: str, named: str | None = None) -> str | None:
-    """The column of a role: the one named, else the likeliest name there is, else None.
+    """Return the column of a role: the given name, else the most likely column, else None.
 
     Raises:
-        InvalidInputError: the named column does not exist.
+        InvalidInputError: The given column does not exist.
     """
     if named is not None:
         if named not in frame.columns:
             raise InvalidInputError(
-                Problem(role, f"there is no column {named!r}", did_you_mean(named, map(str, frame.columns)))
+                Problem(role, f"unknown column {named!r}", did_you_mean(named, map(str, frame.columns)))
             )
         return named
     lower = {str(column).strip().lower(): str(column) for column in frame.columns}
@@ -76,16 +83,16 @@ def guess_column(frame: pd.DataFrame, role: str, named: str | None = None) -> st
 def read_points(
     frame: pd.DataFrame, roles: Sequence[str], named: Mapping[str, str | None] | None = None
 ) -> Points:
-    """The points of a table.
+    """Read the points of a table.
 
     Args:
-        frame: one row a finished run.
-        roles: those wanted beside the loss; each must have a column.
-        named: the columns of roles that should not be guessed; "loss" too.
+        frame: a table with one row per finished run.
+        roles: roles to read in addition to the loss; each must have a column.
+        named: columns by role, also of "loss", that are not guessed.
 
     Raises:
-        InvalidInputError: a column that is missing, no rows, or values that are not positive numbers; every
-            problem at once, with the row (the header is row 1) and what to do about it.
+        InvalidInputError: A column is missing, the table is empty, or values are not positive numbers. The error has
+            every problem with its row, where the header is row 1.
     """
     named = named or {}
     columns, problems = {}, []
@@ -96,14 +103,14 @@ def read_points(
             problems.append(
                 Problem(
                     role,
-                    f"no column looks like it among {known}",
+                    f"no column has a known name for it among {known}",
                     f"Name it: --{role.replace('_', '-')} COLUMN.",
                 )
             )
         else:
             columns[role] = column
     if not problems and frame.empty:
-        problems.append(Problem("points", "the table has no rows", "Give one row a finished run."))
+        problems.append(Problem("points", "the table has no rows", "Give one row per finished run."))
     for role, column in columns.items():
         problems += _unusable(frame[column], role, column)
     if problems:
@@ -116,8 +123,8 @@ def read_points(
     )
 
 
-def _said(value: object) -> str:
-    """A cell as its owner would say it: pandas reads an empty one as NaN."""
+def _cell_text(value: object) -> str:
+    """Format a cell for a message; pandas reads an empty cell as NaN."""
     return "empty or nan" if value is None or value != value else str(value)
 
 
@@ -126,9 +133,9 @@ def _unusable(values: pd.Series, role: str, column: str) -> list[Problem]:
     bad = np.flatnonzero(~(np.isfinite(numbers) & (numbers > 0)))
     if not len(bad):
         return []
-    shown = ", ".join(f"{_said(values.iloc[i])} in row {i + 2}" for i in bad[:3])
+    shown = ", ".join(f"{_cell_text(values.iloc[i])} in row {i + 2}" for i in bad[:3])
     more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
-    fix = "Leave out runs that diverged or did not finish, or run them again."
+    fix = "Leave out runs that diverged or did not finish, or repeat them."
     if role != "loss":
         fix = "Every scale must be a positive number: fill it in, or leave the row out."
     return [Problem(f"{role} ({column})", f"not a positive number: {shown}{more}", fix)]

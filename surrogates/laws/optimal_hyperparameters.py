@@ -1,17 +1,19 @@
-"""Where the best learning rate and batch size lie as scales change, and how flat the valley around them is.
+"""The best learning rate and batch size as functions of scale, and the width of the plateau around them.
 
-Shapes: n runs, k knobs (log learning rate, log batch size), s scales (params, tokens, rank), C cells: the runs that
-share their scales and differ in their knobs alone. The model of the log loss is one bowl that moves:
+Shapes: n runs, k hyperparameters (log learning rate, log batch size), s scales (params, tokens, rank), C cells. A
+cell is the set of runs with equal scales, which differ only in their hyperparameters. The model of the log loss is
+a quadratic whose minimum depends on the scales:
 
-    log L = m_cell + (z - z*)' H (z - z*),    z*_j = w_j0 + sum over the scales of knob j of w_ji log(x_i),
+    log L = m_cell + (z - z*)' H (z - z*),    z*_j = w_j0 + sum over the scales of hyperparameter j of w_ji log(x_i),
 
 so each optimum is a power law of its scales (Step Law, Li et al. 2025, arXiv 2503.04715, eq. 1: lr* of N and D,
-batch* of D), H is shared, and every cell has a level of its own. Given w, levels and H are linear: projected out.
-A parabola holds near its bottom only: runs weigh exp(-excess / tau), excess being the log loss above the cell's best
-and tau a quarter of its median, so the units and the range of the grid do not matter.
+batch* of D), H is shared, and every cell has its own level. Given w, levels and H are linear and projected out. A
+quadratic is accurate only near its minimum, so runs have the weight exp(-excess / tau), where excess is the log
+loss above the best of the cell and tau a quarter of its median. So the units and the range of the grid do not
+matter.
 
-The valley is flat: what to take from here is the plateau, the region within a tolerance of the best, more than a
-point of it. Uncertainty is a jackknife over cells, since runs of one cell share whatever is peculiar to it.
+The minimum is flat, so the plateau, the region within a tolerance of the best loss, is more useful than the optimum.
+Uncertainty is a jackknife over cells, because the errors of the runs of a cell are correlated.
 """
 
 from __future__ import annotations
@@ -29,47 +31,65 @@ from surrogates.laws.functional_forms import Array, Labels, Mask
 
 _MEDIAN_SHARE = 0.25
 _FAINTEST = 1e-4
-"""Runs that weigh less are left out of the fit."""
+"""Runs with a smaller weight are left out of the fit."""
 _JACKKNIFE = 20
-"""Cells are left out one at a time, or in so many groups where there are more."""
+"""Maximum number of jackknife groups; with at most this many cells, each is a group."""
 _HUBER = 0.003
 
 
 @dataclass(frozen=True)
 class Optimum:
-    """The best value of one knob: with its interval, and the plateau around it."""
+    """The best value of one hyperparameter.
+
+    Args:
+        value: the best value.
+        low: lower end of its interval.
+        high: upper end of its interval.
+        plateau: the range within the tolerance in relative loss, with the other hyperparameters at their conditional
+            optimum.
+    """
 
     value: float
     low: float
     high: float
     plateau: tuple[float, float]
-    """Values that cost at most the tolerance in relative loss, the other knobs following along the valley."""
 
 
 @dataclass(frozen=True)
 class BowlLaw:
-    """The optimum of every knob over the scales; build it with `fit_bowl`."""
+    """The optimum of every hyperparameter over the scales; `fit_bowl` builds it.
 
-    knobs: tuple[str, ...]
+    Args:
+        hyperparameters: names of the hyperparameters.
+        scales: names of the scales.
+        depends: the scales on which each hyperparameter's optimum depends.
+        weights: for each hyperparameter in turn, the log of its optimum at the center of the scales and its
+            exponents, shape [W].
+        covariance: covariance of the weights, shape [W, W].
+        center: mean log scales, shape [s].
+        curvature: the matrix H, shape [k, k].
+        cells: number of cells.
+        edge: for each hyperparameter, the number of cells whose best run is at an end of its range.
+    """
+
+    hyperparameters: tuple[str, ...]
     scales: tuple[str, ...]
     depends: tuple[tuple[str, ...], ...]
-    """The scales of each knob's optimum."""
     weights: Array
-    """[W], for each knob in turn: log of its optimum at the center of the scales, and its exponents."""
     covariance: Array
     center: Array
-    """[s], the mean log scales."""
     curvature: Array
-    """[k, k], H."""
     cells: int
     edge: tuple[int, ...]
-    """How many cells have their best run at an end of the knob's range, a knob."""
 
     def table(self, level: float = LEVEL) -> dict[str, dict[str, tuple[float, float, float]]]:
-        """By knob: "factor" and an exponent a scale, (value, low, high); knob* = factor · prod scale^exponent."""
+        """Return the factor and the exponents of each optimum, factor · prod scale^exponent, as (value, low, high).
+
+        The result has one mapping per hyperparameter, with the key "factor" and one key per scale.
+        """
         found = {}
-        for knob, slots in zip(self.knobs, self._slots(), strict=True):
-            names = self.depends[self.knobs.index(knob)]
+        for hyperparameter, slots in zip(self.hyperparameters, self._slots(), strict=True):
+            names = self.depends[self.hyperparameters.index(hyperparameter)]
             lift = np.eye(len(slots))
             lift[0, 1:] = -self.center[[self.scales.index(name) for name in names]]
             values, spread = lift @ self.weights[slots], lift @ self.covariance[np.ix_(slots, slots)] @ lift.T
@@ -77,39 +97,40 @@ class BowlLaw:
             rows = {"factor": tuple(float(np.exp(values[0] + sign * half[0])) for sign in (0, -1, 1))}
             for i, name in enumerate(names, start=1):
                 rows[name] = (float(values[i]), float(values[i] - half[i]), float(values[i] + half[i]))
-            found[knob] = rows
+            found[hyperparameter] = rows
         return found  # type: ignore[return-value]
 
     def optimum(
         self, scales: Mapping[str, float], within: float = 0.002, level: float = LEVEL
     ) -> dict[str, Optimum]:
-        """Every knob's best value at these scales.
+        """Return the best value of every hyperparameter at the given scales.
 
         Args:
-            scales: all of `self.scales`, positive.
-            within: the plateau's tolerance, as a share of the loss.
+            scales: positive values of all of `self.scales`.
+            within: tolerance of the plateau, as a share of the loss.
+            level: probability of the interval.
 
         Raises:
-            InvalidInputError: a scale is missing or not positive.
+            InvalidInputError: A scale is missing or not positive.
         """
         x = _logs(scales, self.scales) - self.center
         inverse = np.linalg.inv(self.curvature)
         found = {}
-        for j, (knob, slots) in enumerate(zip(self.knobs, self._slots(), strict=True)):
+        for j, (hyperparameter, slots) in enumerate(zip(self.hyperparameters, self._slots(), strict=True)):
             gradient = self._gradient(j, x)
             log_value = float(gradient @ self.weights[slots])
             spread = float(gradient @ self.covariance[np.ix_(slots, slots)] @ gradient)
             half = self._quantile(level) * np.sqrt(max(spread, 0.0))
             room = np.sqrt(np.log1p(within) * inverse[j, j])
             ends = [float(np.exp(log_value + step)) for step in (0, -half, half, -room, room)]
-            found[knob] = Optimum(ends[0], ends[1], ends[2], (ends[3], ends[4]))
+            found[hyperparameter] = Optimum(ends[0], ends[1], ends[2], (ends[3], ends[4]))
         return found
 
-    def excess(self, knobs: Mapping[str, float], scales: Mapping[str, float]) -> float:
-        """What these knobs cost at these scales, as a share of the best loss."""
+    def excess(self, hyperparameters: Mapping[str, float], scales: Mapping[str, float]) -> float:
+        """Return the relative increase of the loss over the best loss at the given scales."""
         x = _logs(scales, self.scales) - self.center
         best = [self._gradient(j, x) @ self.weights[s] for j, s in enumerate(self._slots())]
-        away = _logs(knobs, self.knobs) - np.array(best)
+        away = _logs(hyperparameters, self.hyperparameters) - np.array(best)
         return float(np.expm1(away @ self.curvature @ away))
 
     def _gradient(self, j: int, x: Array) -> Array:
@@ -123,29 +144,30 @@ class BowlLaw:
 
 
 def fit_bowl(
-    knobs: Mapping[str, Array],
+    hyperparameters: Mapping[str, Array],
     scales: Mapping[str, Array],
     loss: Array,
     depends: Mapping[str, Sequence[str]] | None = None,
     groups: Array | None = None,
     jackknife: bool = True,
 ) -> BowlLaw:
-    """Fit the moving bowl.
+    """Fit the quadratic with a minimum that depends on the scales.
 
     Args:
-        knobs: [n] each, positive: what is chosen, such as learning_rate and batch.
-        scales: [n] each, positive: what it is chosen for, such as params and tokens.
-        loss: [n], positive, lower is better.
-        depends: the scales that each knob's optimum follows; all of them by default.
-        groups: [n], labels of runs whose losses can be compared, beyond equal scales; models, for instance.
-        jackknife: whether to compute the covariance; without, it is NaN, and so are all intervals.
+        hyperparameters: positive values by name, such as learning_rate and batch, shape [n] each.
+        scales: positive values by name, such as params and tokens, shape [n] each.
+        loss: losses, positive, minimized, shape [n].
+        depends: the scales on which each hyperparameter's optimum depends; by default all.
+        groups: labels of runs with comparable losses in addition to equal scales, such as models, shape [n].
+        jackknife: whether to compute the covariance; otherwise it is NaN, and so are all intervals.
 
     Raises:
-        InvalidInputError: a knob or scale that does not vary enough, or no valley; says what to measure.
+        InvalidInputError: A hyperparameter or scale does not vary enough, or the losses have no minimum inside the
+            grid; the message says what to measure.
     """
-    names, sizes = tuple(knobs), tuple(scales)
+    names, sizes = tuple(hyperparameters), tuple(scales)
     follows = tuple(tuple((depends or {}).get(name, sizes)) for name in names)
-    Z = np.log(np.column_stack([np.asarray(knobs[name], dtype=float) for name in names]))
+    Z = np.log(np.column_stack([np.asarray(hyperparameters[name], dtype=float) for name in names]))
     S = np.log(np.column_stack([np.asarray(scales[name], dtype=float) for name in sizes]))
     y = np.log(np.asarray(loss, dtype=float))
     cell = _cells(S, groups)
@@ -163,8 +185,8 @@ def fit_bowl(
         raise InvalidInputError(
             Problem(
                 ", ".join(outside or names),
-                "the losses show no valley: the best runs lie at the edge of the grid",
-                "Widen the grid of each knob by 4x on either side.",
+                "the losses have no minimum inside the grid: the best runs are at its edge",
+                "Widen the grid of each hyperparameter by 4x on either side.",
             )
         )
     covariance = problem.jackknife(weights) if jackknife else np.full((len(weights),) * 2, np.nan)
@@ -174,7 +196,7 @@ def fit_bowl(
 
 
 class _Bowl:
-    """Least squares of the weighted excess, levels and curvature projected out."""
+    """Least squares of the weighted excess with levels and curvature projected out."""
 
     def __init__(self, Z: Array, S: Array, y: Array, cell: Labels, columns: list[list[int]]) -> None:
         best = np.full(int(cell.max()) + 1, np.inf)
@@ -191,11 +213,11 @@ class _Bowl:
         self._start = self._first()
 
     def designs(self) -> list[Array]:
-        """By knob, [n, 1 + its scales]: times its weights, the optimum of every run's cell."""
+        """Return the design matrix of each hyperparameter's optimum, shape [n, 1 + number of its scales]."""
         return self._designs
 
     def minimize(self, rows: Mask | None = None, start: Array | None = None) -> Array:
-        """w [W], from the runs `rows` (a mask)."""
+        """Return w [W], fitted to the runs in the mask `rows`."""
         rows = np.ones(len(self._y), dtype=bool) if rows is None else rows
         found = least_squares(
             lambda w: self._residuals(w, rows), self._start if start is None else start, loss="huber",
@@ -204,7 +226,7 @@ class _Bowl:
         return np.asarray(found.x)
 
     def curvature(self, w: Array) -> Array:
-        """H [k, k] at w."""
+        """Return H [k, k] at w."""
         rows = np.ones(len(self._y), dtype=bool)
         A, b = self._projected(w, rows)
         h = np.linalg.lstsq(A, b, rcond=None)[0]
@@ -216,7 +238,7 @@ class _Bowl:
         return H
 
     def jackknife(self, w: Array) -> Array:
-        """The covariance of w: (G - 1) / G times the scatter of the fits without one of G groups of cells."""
+        """Return the covariance of w: (G - 1) / G times the scatter of the fits without one of G groups of cells."""
         labels = np.unique(self._cell)
         groups = np.array_split(labels, min(len(labels), _JACKKNIFE))
         left = np.array([self.minimize(~np.isin(self._cell, group), w) for group in groups])
@@ -225,11 +247,11 @@ class _Bowl:
 
     def _residuals(self, w: Array, rows: Mask) -> Array:
         A, b = self._projected(w, rows)
-        # Columns of a cell with one run are zero; lstsq takes them as they are.
+        # Columns of a cell with one run are zero, which lstsq accepts.
         return b - A @ np.linalg.lstsq(A, b, rcond=None)[0]
 
     def _projected(self, w: Array, rows: Mask) -> tuple[Array, Array]:
-        """The quadratic terms and the excess, cell means taken out, weighted."""
+        """Return the weighted quadratic terms and excess, with the cell means subtracted."""
         slots = _slots_of([len(c) for c in self._columns])
         away = np.column_stack(
             [z - X @ w[s] for z, X, s in zip(self._Z.T, self._design, slots, strict=True)]
@@ -237,15 +259,15 @@ class _Bowl:
         terms = [away[:, i] * away[:, j] for i, j in _pairs(away.shape[1])]
         both = np.column_stack([*terms, self._y[rows]])
         cell, root = self._cell[rows], self._root[rows]
-        heft = np.bincount(cell, root**2, minlength=len(self._best))
-        heft = np.where(heft > 0, heft, 1.0)
+        total = np.bincount(cell, root**2, minlength=len(self._best))
+        total = np.where(total > 0, total, 1.0)
         for column in both.T:
-            column -= (np.bincount(cell, root**2 * column, minlength=len(self._best)) / heft)[cell]
+            column -= (np.bincount(cell, root**2 * column, minlength=len(self._best)) / total)[cell]
         both *= root[:, None]
         return both[:, :-1], both[:, -1]
 
     def _first(self) -> Array:
-        """A regression of each cell's weighted mean of the knobs on the scales."""
+        """Return the weighted regression of the hyperparameters on the scales, a starting point for w."""
         parts = []
         for z, X in zip(self._Z.T, self._design, strict=True):
             w = self._root[:, None] ** 2
@@ -274,7 +296,7 @@ def _columns(follows: Sequence[Sequence[str]], sizes: Sequence[str]) -> list[lis
 
 
 def _cells(S: Array, groups: Array | None) -> Labels:
-    """Labels [n] from 0: equal scales, and equal groups."""
+    """Return labels [n], from 0, of runs with equal scales and equal groups."""
     parts = [np.unique(np.round(s, 9), return_inverse=True)[1] for s in S.T]
     if groups is not None:
         parts.append(np.unique(np.asarray(groups), return_inverse=True)[1])
@@ -282,9 +304,9 @@ def _cells(S: Array, groups: Array | None) -> Labels:
 
 
 def _inside(z: Array, optimum: Array, cell: Labels) -> bool:
-    """Whether a knob's optimum lies among the values tried, a factor of two to spare, in half of the cells.
+    """Return whether the optimum is within a factor of two of the measured values in at least half of the cells.
 
-    Beyond them a bowl is a slope that was continued, and its bottom is wherever the slope's bend puts it.
+    Beyond them, the minimum of the quadratic is only an extrapolation of its slope.
     """
     room, held = np.log(2.0), 0
     for label in range(int(cell.max()) + 1):
@@ -294,7 +316,7 @@ def _inside(z: Array, optimum: Array, cell: Labels) -> bool:
 
 
 def _edges(Z: Array, y: Array, cell: Labels) -> tuple[int, ...]:
-    """By knob, the cells whose best run has the cell's smallest or largest value of it."""
+    """Return, by hyperparameter, the number of cells whose best run has the smallest or largest value of the cell."""
     counts = np.zeros(Z.shape[1], dtype=int)
     for label in range(int(cell.max()) + 1):
         rows = cell == label
@@ -316,19 +338,19 @@ def _require_grid(
         widest = max(len(np.unique(np.round(z[cell == c], 9))) for c in range(int(cell.max()) + 1))
         if widest < 3:
             problems.append(
-                Problem(name, f"at most {widest} values at equal scales, so that no optimum can be seen between them",
+                Problem(name, f"at most {widest} values at equal scales, so no optimum can be identified",
                         f"Run three values of {name} or more, 2x apart, at each scale.")
             )  # fmt: skip
     for name, s in zip(sizes, S.T, strict=True):
         if np.ptp(s) < 1e-9 and any(name in each for each in follows):
             problems.append(
-                Problem(name, f"only one value ({np.exp(s[0]):.3g}), so that no exponent of it can be identified",
+                Problem(name, f"only one value ({np.exp(s[0]):.3g}), so its exponent cannot be identified",
                         f"Repeat the grid at {name} = {4 * np.exp(s[0]):.3g}, or leave {name} out of the law.")
             )  # fmt: skip
     need = 1 + max(len(each) for each in follows)
     if not problems and cell.max() + 1 < need:
         problems.append(
-            Problem("cells", f"{int(cell.max()) + 1} combinations of scales for {need} unknowns of an optimum",
+            Problem("cells", f"{int(cell.max()) + 1} combinations of scales for {need} coefficients of an optimum",
                     f"Repeat the grid at {need - int(cell.max()) - 1} more.")
         )  # fmt: skip
     if problems:

@@ -1,9 +1,9 @@
-"""Which law to use: by how well each foretells the largest budgets from the smaller ones, never in-sample.
+"""Selection of a law by its error on held-out larger budgets, never in-sample.
 
-The points are ordered by budget. The largest fifth is hidden and then the largest third, at least two points each
-time; every law and both baselines are fitted to the rest and predict what is hidden. The figure that decides is the
-mean |log error| over the hidden points of both splits. A law that loses to a baseline there is not used: the
-baseline predicts, with an interval of the errors that it made, and the result says so.
+The points are ordered by budget. The largest fifth and then the largest third is held out, each at least two points;
+every law and both baselines are fitted to the other points and predict the held-out ones. The criterion is the mean
+|log error| over the held-out points of both splits. A law that is worse than a baseline is not used: the baseline
+predicts, with an interval from its held-out errors.
 """
 
 from __future__ import annotations
@@ -22,19 +22,24 @@ from surrogates.laws.functional_forms import FORMS, Array, Form, Labels, log_bud
 
 _SHARES = (1 / 5, 1 / 3)
 _TIE = 1.02
-"""A law of fewer coefficients is preferred to one that is better by less than this factor."""
+"""A law with fewer coefficients is preferred to one that is better by less than this factor."""
 
-
-_LEAST = 1e-3
-"""Half the width, in logarithms, of a baseline's interval at the least: a few hits in a row prove no certainty."""
+_MIN_HALF_WIDTH = 1e-3
+"""Minimum half width, in log loss, of a baseline's interval: a few small errors do not prove certainty."""
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """How one candidate foretold the hidden points: mean |log error|, and the errors with their reach [h].
+    """The held-out errors of one law or baseline.
 
-    The reach is the logarithm of how far a point's budget lies beyond the largest one seen. A law that could not be
-    fitted to the visible points has none, and `why` says why.
+    Args:
+        name: name of the law or baseline.
+        error: mean |log error|; infinite if it could not be fitted to the other points.
+        errors: log errors of the h held-out points, shape [h].
+        reach: log ratio of each point's budget to the largest budget of the fit, shape [h].
+        halves: half widths of the law's intervals, in log loss, shape [h]; empty for a baseline.
+        split: index of the split in which each point was held out, shape [h].
+        why: why there are no held-out errors; empty if there are.
     """
 
     name: str
@@ -42,73 +47,86 @@ class HeldOut:
     errors: Array
     reach: Array
     halves: Array
-    """Half the width of the interval that the law gave, in log units; empty for a baseline."""
     split: Labels
-    """[h], which of the splits a point was hidden in."""
     why: str = ""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The laws tried on one set of points, and the one to use."""
+    """The laws that were fitted to one set of points, and the one to use.
+
+    Args:
+        laws: fitted laws by name.
+        held_out: held-out errors, best first; those that could not be validated last.
+        chosen: name of the law in use, or of the baseline that is better than every law.
+        X: scales of the points, shape [n, d].
+        loss: losses of the points, shape [n].
+    """
 
     laws: dict[str, FittedLaw]
     held_out: tuple[HeldOut, ...]
-    """From the best to the worst; those that could not be tested last."""
     chosen: str
-    """The name of a law, or of a baseline that no law beat."""
     X: Array
     loss: Array
 
     @property
     def law(self) -> FittedLaw | None:
-        """The law in use, or None where a baseline is."""
+        """The law in use, or None if a baseline is used."""
         return self.laws.get(self.chosen)
 
     @property
     def verdict(self) -> str:
-        """One sentence: what is used and why."""
+        """One sentence about the law or baseline in use and the reason."""
         errors = {one.name: one.error for one in self.held_out}
         best_rule = min((SLOPE, LAST), key=lambda name: errors.get(name, np.inf))
-        rule = f"{100 * errors.get(best_rule, np.nan):.2f} % by the {best_rule}"
+        rule = f"{100 * errors.get(best_rule, np.nan):.2f} % for the baseline ({best_rule})"
         if self.chosen in self.laws:
             own = errors[self.chosen]
             if not np.isfinite(own):
-                return f"{self.chosen} is used untested: too few points to hide the largest budgets"
-            return f"{self.chosen} foretells hidden budgets to {100 * own:.2f} %, against {rule}"
+                return f"{self.chosen} is used without validation: too few points to hold out the largest budgets"
+            return (
+                f"{self.chosen} predicts held-out budgets with an error of {100 * own:.2f} %, against {rule}"
+            )
         best = min(self.laws, key=lambda name: errors.get(name, np.inf))
         return (
-            f"no law is used: the best, {best}, misses hidden budgets by {100 * errors[best]:.2f} %, against {rule}, "
-            f"which predicts instead"
+            f"no law is used: the best one, {best}, predicts held-out budgets with an error of "
+            f"{100 * errors[best]:.2f} %, against {rule}, which is used instead"
         )
 
     def predict(self, X: Array, level: float = LEVEL) -> Prediction:
-        """The loss at X [m, d], by the law in use or by the baseline that beat every law, with its interval."""
+        """Predict the loss, by the law or baseline in use.
+
+        Args:
+            X: scales, shape [m, d].
+            level: probability of the interval.
+        """
         X = np.atleast_2d(np.asarray(X, dtype=float))
         if self.law is not None:
             return self.law.predict(X, level)
         value = Baseline.of(self.chosen, self.X, self.loss).predict(X)
         shown = next(one for one in self.held_out if one.name == self.chosen)
         ahead = np.maximum(log_budget(X) - log_budget(self.X).max(), 0.0)
-        # Errors of an extrapolation grow with its reach; one that is shorter than those tested gains nothing.
+        # Extrapolation errors increase with reach; below the held-out reach the interval is not narrowed.
         rank = min(level * (len(shown.errors) + 1) / len(shown.errors), 1.0)
-        width = max(float(np.quantile(np.abs(shown.errors), rank)), _LEAST)
+        width = max(float(np.quantile(np.abs(shown.errors), rank)), _MIN_HALF_WIDTH)
         half = width * np.maximum(ahead / max(float(np.mean(shown.reach)), 1e-9), 1.0)
         return Prediction(value, value * np.exp(-half), value * np.exp(half), level)
 
 
-def choose(X: Array, loss: Array, names: Sequence[str], level: float = LEVEL, insist: bool = False) -> Choice:
-    """Fit every named form, test each by extrapolation, and say which to use.
+def choose(
+    X: Array, loss: Array, names: Sequence[str], level: float = LEVEL, force_law: bool = False
+) -> Choice:
+    """Fit every named form, validate each by held-out extrapolation, and select one.
 
     Args:
-        X: [n, d], positive, columns as the forms' inputs say; all named forms have the same inputs.
-        loss: [n], positive.
-        names: of `FORMS`.
-        level: of the intervals whose coverage of the hidden points widens them where it falls short.
-        insist: use the best law even where a baseline is better.
+        X: scales, positive, with the columns of the forms' inputs, shape [n, d]; all forms have the same inputs.
+        loss: losses, positive, shape [n].
+        names: names of forms in `FORMS`.
+        level: probability of the intervals, which are widened until they cover this share of held-out points.
+        force_law: whether to use the best law even if a baseline is better.
 
     Raises:
-        InvalidInputError: no named law can be identified from these points; says what to measure.
+        InvalidInputError: The points identify none of the laws; the message says what to measure.
     """
     X, loss = np.asarray(X, dtype=float), np.asarray(loss, dtype=float)
     laws, refusals = {}, {}
@@ -119,29 +137,29 @@ def choose(X: Array, loss: Array, names: Sequence[str], level: float = LEVEL, in
         except InvalidInputError as error:
             refusals[name] = error
     if not names:
-        raise InvalidInputError(Problem("law", "none was named", "Name one at least."))
-    if not laws:  # what the least demanding law lacks is the shortest way to an answer
+        raise InvalidInputError(Problem("law", "no law was named", "Name at least one."))
+    if not laws:  # report what the law with the fewest coefficients lacks
         raise refusals[min(names, key=lambda name: FORMS[name].size)]
     tested = [_held_out_law(FORMS[name], X, loss, level) for name in laws]
     tested += [_held_out_rule(name, X, loss) for name in (SLOPE, LAST)]
     tested.sort(key=lambda one: (not np.isfinite(one.error), one.error))
     laws = {one.name: _widened(laws[one.name], one) for one in tested if one.name in laws}
-    return Choice(laws, tuple(tested), _winner(laws, tested, insist), X, loss)
+    return Choice(laws, tuple(tested), _winner(laws, tested, force_law), X, loss)
 
 
-def _winner(laws: dict[str, FittedLaw], tested: list[HeldOut], insist: bool) -> str:
+def _winner(laws: dict[str, FittedLaw], tested: list[HeldOut], force_law: bool) -> str:
     errors = {one.name: one.error for one in tested}
     best = min(errors[name] for name in laws)
-    if not np.isfinite(best):  # untested, the simplest law is the least of the guesses
+    if not np.isfinite(best):  # without validation, prefer the law with the fewest coefficients
         return min(laws, key=lambda name: laws[name].form.size)
     close = [name for name in laws if errors[name] <= _TIE * best + 1e-12]
     law = min(close, key=lambda name: (laws[name].form.size, errors[name]))
     rule = min((SLOPE, LAST), key=lambda name: errors[name])
-    return law if insist or not errors[rule] < errors[law] else rule
+    return law if force_law or not errors[rule] < errors[law] else rule
 
 
 def _splits(X: Array) -> list[tuple[Labels, Labels]]:
-    """(visible, hidden) rows. Points of one budget stay together, so that none is seen beside its like."""
+    """Return the (visible, held-out) rows of each split; points of equal budget are in the same part."""
     budget = log_budget(X)
     found = []
     for share in _SHARES:
@@ -191,7 +209,7 @@ def _untested(name: str, why: str) -> HeldOut:
 
 
 def _tested(name: str, errors: list[Array], reach: list[Array], halves: list[Array]) -> HeldOut:
-    """From a list entry a split."""
+    """Join the errors of all splits, one list entry per split."""
     joined = np.concatenate(errors)
     split = np.repeat(np.arange(len(errors)), [len(each) for each in errors])
     wide = np.concatenate(halves) if halves else np.empty(0)
@@ -199,11 +217,11 @@ def _tested(name: str, errors: list[Array], reach: list[Array], halves: list[Arr
 
 
 def _widened(law: FittedLaw, shown: HeldOut) -> FittedLaw:
-    """Intervals as wide as the hidden points needed them: a law's own know nothing of the law being wrong.
+    """Widen the intervals of a law until they cover the held-out points, because the law itself may be wrong.
 
-    Hidden points of one split lie on the same side of a law that is wrong, and further off the further ahead. So the
-    mean error of each split, by its mean reach, is carried on as a bias of unknown sign; then the split that needs
-    the wider intervals decides.
+    The held-out points of one split lie on the same side of a wrong law, at a distance that increases with reach.
+    So the mean error of each split per mean reach is a bias of unknown sign; then the split that needs the wider
+    intervals determines the factor.
     """
     if not len(shown.halves):
         return law

@@ -1,10 +1,11 @@
-"""How the best hyperparameters move along a front, hp*(cost), and whether they move at all.
+"""Trends of hyperparameters along a front, hp*(cost), with their probability.
 
-Each numeric hyperparameter of the front's points is regressed on log cost (its own logarithm where it is positive
-and spans a factor of three), after CARBS (Fetterman et al. 2023, arXiv 2306.08055). The probability of a trend
-weighs the line against a constant, even odds beforehand, by the Bayes factor of the unit-information g-prior (Liang
-et al. 2008, eq. 6, g = n). A choice weighs "different shares below and above the median cost" against "the same
-shares", Dirichlet-multinomial with one pseudo-count an option. With few points both stay near even odds.
+Each numeric hyperparameter of the front's points, or its logarithm if it is positive and spans a factor of three,
+is regressed on log cost, after CARBS (Fetterman et al. 2023, arXiv 2306.08055). The probability of a trend compares
+the line with a constant, at even prior odds, by the Bayes factor of the unit-information g-prior (Liang et al.
+2008, eq. 6, g = n). For a categorical hyperparameter, "different shares below and above the median cost" is
+compared with "the same shares" by a Dirichlet-multinomial model with one pseudo-count per option. With few points
+both stay near even odds.
 """
 
 from __future__ import annotations
@@ -27,27 +28,43 @@ _DECADE = 3.0
 
 @dataclass(frozen=True)
 class Trend:
-    """One hyperparameter along the front."""
+    """The trend of one hyperparameter along a front.
+
+    Args:
+        name: name of the hyperparameter.
+        points: number of points of the front with the hyperparameter.
+        probability: probability that it changes with cost.
+        rises: probability that it increases with cost, given a trend; None for a categorical one.
+        log: whether the slope is an exponent, value ∝ cost^slope; otherwise it is the change per factor e of cost.
+        slope: value, low and high; None for a categorical one.
+        shares: share of each option below and above the median cost, for a categorical one.
+        line: mean log cost, mean value, slope, standard deviation of the residuals, and sum of squares of log cost.
+    """
 
     name: str
     points: int
     probability: float
-    """That it changes with cost at all."""
     rises: float | None = None
-    """The probability that it rises, given a trend; None for a choice."""
     log: bool = False
-    """Whether the exponent is one: value ∝ cost^slope; else the slope is by factor e of cost."""
     slope: tuple[float, float, float] | None = None
-    """Value, low, high."""
     shares: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """Of a choice: each option's share below and above the median cost."""
     line: tuple[float, float, float, float, float] | None = None
-    """Mean log cost, mean value, slope, residual deviation, and the spread of log cost (its sum of squares)."""
 
     def at(self, cost: Array, level: float = LEVEL) -> tuple[Array, Array, Array]:
-        """The value and interval of a front point at these costs, [m] each; numeric hyperparameters only."""
+        """Predict the value of a point of the front.
+
+        Args:
+            cost: costs, shape [m].
+            level: probability of the interval.
+
+        Returns:
+            Value, low and high, each of shape [m].
+
+        Raises:
+            ValueError: The hyperparameter is categorical.
+        """
         if self.line is None:
-            raise ValueError(f"{self.name}: a choice has shares, no value; read `shares`")
+            raise ValueError(f"{self.name}: a categorical hyperparameter has no value; use `shares`")
         center, mean, slope, deviation, spread = self.line
         away = np.log(np.asarray(cost, dtype=float)) - center
         half = t.ppf(0.5 + level / 2, max(self.points - 2, 1)) * deviation
@@ -59,7 +76,7 @@ class Trend:
 
 
 def front_of(cost: Array, quality: Array, maximize: bool) -> Labels:
-    """Rows [f] of the points that no cheaper or equally dear one matches, by rising cost."""
+    """Return the rows [f] of the points that are not dominated in cost and quality, by increasing cost."""
     cost, quality = np.asarray(cost, dtype=float), np.asarray(quality, dtype=float)
     loss = -quality if maximize else quality
     order = np.lexsort((loss, cost))
@@ -74,15 +91,16 @@ def front_of(cost: Array, quality: Array, maximize: bool) -> Labels:
 def trends_along(
     frame: pd.DataFrame, cost: str, parameters: Sequence[str] | None = None, level: float = LEVEL
 ) -> list[Trend]:
-    """The trend of every hyperparameter over the cost, the surest first.
+    """Return the trends of the hyperparameters over cost, the most probable first.
 
     Args:
-        frame: one row a point of the front; a hyperparameter that a point lacks is empty there.
-        cost: its column of costs, positive.
-        parameters: columns of hyperparameters; all others by default.
+        frame: a table with one row per point of the front; inactive hyperparameters are empty.
+        cost: name of the column of costs, which are positive.
+        parameters: names of the columns of hyperparameters; by default all other columns.
+        level: probability of the intervals.
 
     Raises:
-        InvalidInputError: fewer than four points, or costs that are not positive or all the same.
+        InvalidInputError: There are fewer than four points, or costs are not positive or all equal.
     """
     _require_front(frame, cost)
     names = [str(c) for c in frame.columns if c != cost] if parameters is None else list(parameters)
@@ -102,7 +120,7 @@ def trends_along(
 def _require_front(frame: pd.DataFrame, cost: str) -> None:
     if len(frame) < _FEWEST:
         raise InvalidInputError(
-            Problem("front", f"{len(frame)} points; a trend needs {_FEWEST} at least", "Run more trials.")
+            Problem("front", f"{len(frame)} points; a trend needs at least {_FEWEST}", "Run more trials.")
         )
     values = frame[cost].to_numpy(dtype=float)
     if not (np.isfinite(values).all() and (values > 0).all()):
@@ -131,8 +149,10 @@ def _numeric(name: str, u: Array, values: Array, level: float) -> Trend:
 def _chosen(name: str, u: Array, chosen: list[str]) -> Trend:
     values = np.array(chosen, dtype=object)
     options = sorted(set(chosen))
-    dear = u > np.median(u)
-    counts = np.array([[np.sum(values[side] == option) for option in options] for side in (~dear, dear)])
+    is_high = u > np.median(u)
+    counts = np.array(
+        [[np.sum(values[side] == option) for option in options] for side in (~is_high, is_high)]
+    )
     apart = sum(_log_evidence(row) for row in counts)
     together = _log_evidence(counts.sum(axis=0))
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -141,6 +161,6 @@ def _chosen(name: str, u: Array, chosen: list[str]) -> Trend:
 
 
 def _log_evidence(counts: Array) -> float:
-    """Of the sequence of choices, under a uniform Dirichlet prior of their shares."""
+    """Return the log evidence of a sequence of choices under a uniform Dirichlet prior of their shares."""
     k, n = len(counts), counts.sum()
     return float(gammaln(k) - gammaln(k + n) + gammaln(1.0 + counts).sum())

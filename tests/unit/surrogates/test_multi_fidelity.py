@@ -121,10 +121,10 @@ def test_units_do_not_matter() -> None:
 @pytest.mark.parametrize(
     ("budgets", "scores", "message"),
     [
-        ([0.0, 1.0], np.zeros((2, 2)), "give positive numbers that rise"),
-        ([2.0, 1.0], np.zeros((2, 2)), "give positive numbers that rise"),
-        ([], np.zeros((2, 0)), "give positive numbers that rise"),
-        ([1.0, 2.0], np.zeros((2, 3)), "a column for each budget"),
+        ([0.0, 1.0], np.zeros((2, 2)), "give positive, increasing numbers"),
+        ([2.0, 1.0], np.zeros((2, 2)), "give positive, increasing numbers"),
+        ([], np.zeros((2, 0)), "give positive, increasing numbers"),
+        ([1.0, 2.0], np.zeros((2, 3)), "one column per budget"),
     ],
 )
 def test_what_cannot_be_meant(budgets: list[float], scores: np.ndarray, message: str) -> None:

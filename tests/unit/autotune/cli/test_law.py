@@ -125,7 +125,7 @@ def test_columns_by_option() -> None:
     assert "--column tokens=COLUMN" in refused.output
     options = ("--column", "params=width", "--column", "tokens=seen", "--column", "loss=nats")
     assert said("fit", "points.csv", *options)["law"] == "chinchilla"
-    assert "there is no column 'wide'" in law("fit", "points.csv", "--column", "params=wide").output
+    assert "unknown column 'wide'" in law("fit", "points.csv", "--column", "params=wide").output
 
 
 def test_columns_that_cannot_be_read() -> None:

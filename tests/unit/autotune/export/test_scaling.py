@@ -92,7 +92,7 @@ def test_batch_sizes_follow_where_they_were_tried(tmp_path: Path) -> None:
 class Stub:
     """A law with this exponent of tokens and its interval."""
 
-    knobs = ("learning_rate",)
+    hyperparameters = ("learning_rate",)
 
     def __init__(self, *exponent: float) -> None:
         self.exponent = exponent
@@ -156,7 +156,7 @@ def test_what_was_not_measured_stays_and_the_reason_is_said(tmp_path: Path) -> N
     falling["metric.eval_loss"] = 2.0 / falling["rate"] ** 0.1
     found, changes = scaled(CONFIG, law_of_probe(results_with(tmp_path, falling), 0), HERE, there)
     assert found == CONFIG
-    assert "no valley" in changes[0].why
+    assert "no minimum inside the grid" in changes[0].why
 
 
 def test_a_table_of_runs_gives_the_law_as_well() -> None:

@@ -321,7 +321,7 @@ def test_tied_embeddings_stay_tied() -> None:
         ({"kind": "rescale", "targets": "x", "side": "up"}, "side: 'up'"),
         ({"kind": "parallel", "targets": "x"}, "reads: empty"),
         ({"kind": "serial", "targets": "nowhere"}, "'nowhere' of part serial matches no module"),
-        ({"kind": "serial", "targets": ".*LayerNorm"}, "LayerNorm is no matrix"),
+        ({"kind": "serial", "targets": ".*LayerNorm"}, "LayerNorm is not a matrix"),
         ({"kind": "parallel", "targets": r".*\.output\.dense", "reads": "x"}, "matches 0 modules for 6"),
     ],
 )

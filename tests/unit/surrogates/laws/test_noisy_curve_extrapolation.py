@@ -122,9 +122,9 @@ def test_the_worse_end_is_what_is_there_now_and_noise() -> None:
     ("x", "errors", "at", "message"),
     [
         (X[:2], [0.5, 0.4], 3200, "a curve needs three"),
-        (X[:4], np.ones(4), 3200, "give five at least"),
+        (X[:4], np.ones(4), 3200, "give at least five"),
         (X, np.zeros(7), 3200, "not a positive number"),
-        (X, np.ones(7), 800, "lies inside the curve"),
+        (X, np.ones(7), 800, "is within the curve"),
     ],
 )
 def test_what_cannot_be_carried_on_is_said(x, errors, at, message) -> None:

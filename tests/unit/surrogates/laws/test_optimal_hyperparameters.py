@@ -185,7 +185,7 @@ def test_short_curves_have_an_interval_too() -> None:
         ([1, 2], [3.0, 2.0], 9, "needs three"),
         ([1, 3, 2], [3.0, 2.0, 1.0], 9, "increase"),
         ([1, 2, 3], [3.0, np.nan, 1.0], 9, "curve 0"),
-        ([1, 2, 3], [3.0, 2.0, 1.0], 2, "beyond its end"),
+        ([1, 2, 3], [3.0, 2.0, 1.0], 2, "give a larger scale"),
         ([1, 2, 3], [3.0, 2.0], 9, "agree"),
     ],
 )
@@ -264,7 +264,7 @@ def test_front_by_hand() -> None:
 
 
 def test_fronts_without_a_trend_to_find_raise() -> None:
-    with pytest.raises(InvalidInputError, match="needs 4"):
+    with pytest.raises(InvalidInputError, match="needs at least 4"):
         trends_along(front()[:3], "cost")
     with pytest.raises(InvalidInputError, match="same for all"):
         trends_along(front().assign(cost=1.0), "cost")
