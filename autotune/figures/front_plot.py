@@ -204,9 +204,11 @@ def _line(
     figure.add_shape(type="line", layer="below", line=line, **there, **ends)
     if not words:
         return
-    turn = {"textangle": -90, "xanchor": "right", "y": 0.12} if side == "x" else {"xanchor": "right", "x": 1}
+    # Labels of vertical lines hang from the top, where those of horizontal lines at the right edge are rare.
+    upright = {"textangle": -90, "xanchor": "right", "y": 0.92, "yanchor": "top"}
+    turn = upright if side == "x" else {"xanchor": "right", "x": 1, "yanchor": "bottom"}
     figure.add_annotation(
-        text=text(mark.words), showarrow=False, font={"size": 11, "color": MUTED}, yanchor="bottom",
+        text=text(mark.words), showarrow=False, font={"size": 11, "color": MUTED},
         **there, **{side: place}, **turn,
     )  # fmt: skip
 
