@@ -1,1 +1,1 @@
-"""Numbers, units and short texts as people read them."""
+"""Texts for readers: numbers with units, configurations, short forms."""

@@ -1,6 +1,6 @@
-"""Short forms for a terminal: a configuration on one line, a curve in eight characters, a time on a clock.
+"""Short texts for a terminal: a configuration on one line, a curve as a sparkline, a time as on a clock.
 
-Numbers with their units come from `autotune.formatting.units`, so that terminal and report say the same.
+Numbers with units come from `autotune.formatting.units`, so that the terminal and the report show the same.
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ _LEFT_OUT = ("family", "weight_decay", "warmup", "schedule", "cooldown")
 
 
 def short_config(config: Mapping[str, object]) -> str:
-    """`lora all · top 4 · r8 · ×2 · dora · lr 3e-4 · batch 32 · 3 ep`, what matters least left out."""
+    """Return a configuration on one line: `lora all · top 4 · r8 · ×2 · dora · lr 3e-4 · batch 32 · 3 ep`.
+
+    Weight decay, warm-up, schedule and switches that are off are left out.
+    """
     parts: list[str] = []
     masks: dict[str, list[int]] = {}
     for name, value in config.items():
@@ -44,7 +47,7 @@ def short_config(config: Mapping[str, object]) -> str:
             stem, layer = mask
             if stem not in masks:
                 masks[stem] = []
-                parts.append(stem)  # holds the place until every switch is known
+                parts.append(stem)  # replaced by the range of layers at the end
             masks[stem] += [layer] if value else []
         elif name in _LEFT_OUT or value is False or (knob == "dropout" and value == 0):
             continue
@@ -58,7 +61,12 @@ def short_config(config: Mapping[str, object]) -> str:
 
 
 def sparkline(values: Sequence[float], width: int = 24) -> str:
-    """The course of values as bars, from their lowest to their highest; long ones are thinned out."""
+    """Return values as a row of bars, from the lowest value to the highest.
+
+    Args:
+        values: in order.
+        width: the maximum number of bars; more values are subsampled evenly.
+    """
     if not values:
         return ""
     if len(values) > width:
@@ -70,12 +78,12 @@ def sparkline(values: Sequence[float], width: int = 24) -> str:
 
 
 def points(count: int) -> str:
-    """`1 point`, `5 points`."""
+    """Return `1 point` or `5 points`."""
     return "1 point" if count == 1 else f"{count} points"
 
 
 def clock(seconds: float | None) -> str:
-    """`0:42`, `12:05`, `2:10:00`; `?` while unknown."""
+    """Return seconds as `0:42`, `12:05` or `2:10:00`, and None as `?`."""
     if seconds is None:
         return "?"
     minutes, rest = divmod(max(0, round(seconds)), 60)

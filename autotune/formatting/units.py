@@ -1,7 +1,7 @@
-"""Names, numbers and configurations as people read them.
+"""Printed names, numbers with units, and configurations.
 
-`label` names a column, `quantity` writes one value of it with its unit, `axis` says how plotly should tick
-it. Shares (accuracies) are in [0, 1] in every table and percent for readers; bytes count in powers of 1,000.
+`label` is the printed name of a column, `quantity` one of its values with the unit, and `axis` the layout of a plotly
+axis for it. Shares such as accuracy are in [0, 1] in tables and printed in percent. Bytes use powers of 1,000.
 """
 
 from __future__ import annotations
@@ -48,17 +48,22 @@ def is_share(name: str) -> bool:
 
 
 def label(name: str) -> str:
-    """The printed name of an objective, metric or cost."""
+    """Return the printed name of an objective, metric or cost."""
     return _LABELS.get(name, name.replace("_", " ").capitalize())
 
 
 def within_sentence(words: str) -> str:
-    """A label in the middle of a sentence: the first letter small, unless it begins an acronym."""
+    """Return a label for the middle of a sentence: in lower case, unless it starts with an acronym."""
     return words if words[:2].isupper() or words[1:2].isdigit() else words[:1].lower() + words[1:]
 
 
 def quantity(name: str, value: float) -> str:
-    """One value with its unit: `91.3 %`, `1.2 M`, `3.4 TFLOPs`, `12.3 s`; a dash where there is none."""
+    """Return a value with its unit: `91.3 %`, `1.2 M`, `3.4 TFLOPs`, `12.3 s`; a dash for None and NaN.
+
+    Args:
+        name: the objective, metric or cost that decides the unit.
+        value: the value.
+    """
     if value is None or math.isnan(value):
         return "–"
     if math.isinf(value):
@@ -77,7 +82,7 @@ def quantity(name: str, value: float) -> str:
 
 
 def plus_minus(name: str, mean: float, half: float) -> str:
-    """A mean with the half-width of its interval, as exact as the interval is: `0.459 ± 0.009`."""
+    """Return a mean with the half-width of its interval, `0.459 ± 0.009`, rounded to the digits of the interval."""
     if name in _SHARES or half <= 0 or not math.isfinite(half) or abs(mean) >= 1000:
         return f"{quantity(name, mean)} ± {quantity(name, half)}"
     digits = max(0, 1 - math.floor(math.log10(half)))
@@ -85,7 +90,7 @@ def plus_minus(name: str, mean: float, half: float) -> str:
 
 
 def difference(name: str, value: float) -> str:
-    """A difference with its sign, to two digits: `+0.8 %`, `−0.012`; a dash where there is none."""
+    """Return a difference with its sign and two significant digits: `+0.8 %`, `−0.012`; a dash for NaN."""
     if math.isnan(value):
         return "–"
     size = quantity(name, abs(value)) if name in _SHARES else significant(abs(value), 2)
@@ -93,17 +98,17 @@ def difference(name: str, value: float) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """`1 trial`, `2 trials`."""
+    """Return a number with a noun: `1 trial`, `2 trials`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def percent(share: float, digits: int = 1) -> str:
-    """A share in [0, 1] as `61.0 %`."""
+    """Return a share in [0, 1] in percent: `61.0 %`."""
     return f"{100 * share:.{digits}f}{_SPACE}%"
 
 
 def significant(value: float, digits: int = 4) -> str:
-    """A number to so many significant digits (large ones whole), with a real minus; or as `3e−5`."""
+    """Return a number with a number of significant digits and a typographic minus; very small ones as `3e−5`."""
     if value == 0:
         return "0"
     text = f"{value:.{digits}g}"
@@ -119,10 +124,10 @@ def significant(value: float, digits: int = 4) -> str:
 
 
 def si(value: float, unit: str = "") -> str:
-    """Three significant digits with an SI prefix: `1.2 M`, `3.4 TFLOPs`, `850`."""
+    """Return a number with three significant digits and an SI prefix: `1.2 M`, `3.4 TFLOPs`, `850`."""
     step = 0
     scaled = float(value)
-    # 999.5 and above would be printed as 1000.
+    # 999.5 and above would be rounded to 1000.
     while abs(scaled) >= 999.5 and step < len(_PREFIXES) - 1:
         scaled, step = scaled / 1000, step + 1
     text = significant(float(f"{scaled:.3g}"), 3)
@@ -131,7 +136,7 @@ def si(value: float, unit: str = "") -> str:
 
 
 def duration(seconds: float) -> str:
-    """`0.42 s`, `12.3 s`, `4 min 05 s`, `2 h 10 min`, `3 d 4 h`."""
+    """Return a duration: `0.42 s`, `12.3 s`, `4 min 05 s`, `2 h 10 min`, `3 d 4 h`."""
     if seconds < 60 and round(seconds, 1) < 60:
         return f"{seconds:.2f}{_SPACE}s" if seconds < 1 else f"{seconds:.1f}{_SPACE}s"
     whole = round(seconds)
@@ -145,7 +150,7 @@ def duration(seconds: float) -> str:
 
 
 def axis(name: str) -> dict[str, Any]:
-    """Layout of a plotly axis that shows this column: title and ticks that stay right when zoomed."""
+    """Return the layout of a plotly axis for a column: its title, and tick formats that remain valid when zoomed."""
     title = {"text": label(name)}
     if name in _SHARES:
         return {"title": title, "tickformat": "~%"}
@@ -159,7 +164,7 @@ def axis(name: str) -> dict[str, Any]:
 
 
 def value_text(value: object) -> str:
-    """A parameter's value: numbers to four significant digits, switches as on and off."""
+    """Return the value of a search parameter: numbers with four significant digits, switches as on and off."""
     if isinstance(value, str):
         return value
     if pd.api.types.is_bool(value):
@@ -170,7 +175,7 @@ def value_text(value: object) -> str:
 
 
 def config_lines(config: Mapping[str, object]) -> list[str]:
-    """A configuration as `name: value` lines; the switches of a layer mask become one line of ranges."""
+    """Return a configuration as `name: value` lines, with one line of ranges for the switches of a layer mask."""
     lines: list[str] = []
     masks: dict[str, list[int]] = {}
     for name, value in config.items():
@@ -181,14 +186,14 @@ def config_lines(config: Mapping[str, object]) -> list[str]:
         stem, layer = mask
         if stem not in masks:
             masks[stem] = []
-            lines.append(stem)  # holds the place; the ranges are known at the end
+            lines.append(stem)  # the ranges are added at the end
         if value:
             masks[stem].append(layer)
     return [f"{line}: {ranges(masks[line])}" if line in masks else line for line in lines]
 
 
 def mask_of(name: str, value: object) -> tuple[str, int] | None:
-    """(`layers`, 3) for the switch `layers.3` of a layer mask, None for any other parameter."""
+    """Return (`layers`, 3) for the switch `layers.3` of a layer mask, and None for any other parameter."""
     match = re.fullmatch(r"(.+)\.(\d+)", name)
     if match is None or not pd.api.types.is_bool(value):
         return None
@@ -196,7 +201,7 @@ def mask_of(name: str, value: object) -> tuple[str, int] | None:
 
 
 def ranges(numbers: Iterable[int]) -> str:
-    """`0, 3–5` for 0, 3, 4, 5; `none` for nothing."""
+    """Return numbers as ranges: `0, 3–5` for 0, 3, 4, 5, and `none` for no numbers."""
     runs: list[list[int]] = []
     for number in sorted(numbers):
         if runs and number == runs[-1][1] + 1:

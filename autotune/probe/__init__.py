@@ -1,1 +1,1 @@
-"""Runs on parts of the data, and the forecast for more data that follows from them."""
+"""Probe: training runs on shares of the data, and the forecast for more data."""

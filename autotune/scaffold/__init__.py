@@ -1,1 +1,1 @@
-"""`autotune init`: a commented sweep file written from a model and a data file."""
+"""Inspection of a model and a data file, and the sweep file that `autotune init` writes for them."""

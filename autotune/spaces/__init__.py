@@ -1,1 +1,1 @@
-"""Search spaces and their costs as shown before a sweep."""
+"""Summaries of search spaces and their costs before a sweep."""

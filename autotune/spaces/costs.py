@@ -1,8 +1,8 @@
-"""What a space can cost before anything is run: for `autotune cost`.
+"""Costs of a search space before any training, for `autotune cost`.
 
-Costs are those of one training example and one inference, so that they need no data set: an epoch over n
-examples trains for n times as much. Shares are of full fine-tuning on the same tokens, which trains and stores
-every parameter, the head among them.
+Costs are per training example and per inference, so that they need no data set: an epoch over n examples costs n
+times as much. Shares are relative to full fine-tuning on the same tokens, which trains and stores every parameter,
+the head included.
 """
 
 from __future__ import annotations
@@ -27,18 +27,20 @@ from search_spaces.space import SearchSpace
 
 QUANTILES = {"min": 0.0, "q25": 0.25, "median": 0.5, "q75": 0.75, "max": 1.0}
 _STRIP = 24
-"""Characters of a family's strip in the terminal."""
+"""Characters of the range strip of a family in the terminal."""
 
 
 @dataclass(frozen=True)
 class CostView:
-    """Drawn costs of a space.
+    """Costs of random configurations of a space.
 
     Args:
-        tokens: of each example.
-        configs: what was drawn, by family.
-        costs: arrays over `configs`, by family and then by the name of a cost.
-        full: full fine-tuning, by the name of a cost.
+        name: of the space.
+        shape: of the model.
+        tokens: per example.
+        configs: the random configurations, by family.
+        costs: by family and then by the name of a cost, an array over the family's configurations.
+        full: the costs of full fine-tuning, by name.
     """
 
     name: str
@@ -49,14 +51,19 @@ class CostView:
     full: dict[str, float]
 
     def shares(self, family: str, cost: str) -> NDArray[np.float64]:
-        """Costs as shares of full fine-tuning."""
+        """Return the costs of a family's configurations relative to full fine-tuning."""
         return self.costs[family][cost] / self.full[cost]
 
 
 def view_costs(name: str, space: SearchSpace, shape: ModelShape, tokens: int, samples: int) -> CostView:
-    """Price `samples` random configurations of each family of a space bound to a model.
+    """Compute the costs of random configurations of each family.
 
-    An image has as many tokens as patches and one for its class, whatever `tokens` says.
+    Args:
+        name: of the space.
+        space: bound to the model.
+        shape: of the model.
+        tokens: per example; ignored for images, which have one token per patch and one for the class.
+        samples: the number of configurations per family.
     """
     tokens = shape.patches + 1 if shape.patches else tokens
     model = CostModel(shape, shape.task, Workload(tokens, tokens**2, train_samples=1))
@@ -82,7 +89,7 @@ def _full_fine_tuning(model: CostModel) -> dict[str, float]:
 
 
 def costs_json(view: CostView) -> dict[str, Any]:
-    """Quantiles of every cost by family, absolute and as shares."""
+    """Return quantiles of every cost by family, absolute and relative, as values that JSON can represent."""
     return {
         "space": view.name,
         "tokens": view.tokens,
@@ -104,14 +111,14 @@ def costs_json(view: CostView) -> dict[str, Any]:
 
 
 def costs_tables(view: CostView) -> RenderableType:
-    """A table a cost, cheapest family first."""
+    """Return one table per cost, with the family of the lowest median first."""
     parts: list[RenderableType] = []
     for cost in KNOWN_COSTS:
         parts += [_cost_table(view, cost), Text()]
     parts.append(
         Text(
-            f"Training of one example and inference on one, {view.tokens} tokens each; shares are of full "
-            "fine-tuning.\nStrips: ─ all configurations, █ their middle half, on the same scale in all rows.",
+            f"Costs per training example and per inference, with {view.tokens} tokens; percentages are relative to "
+            "full fine-tuning.\nStrips: ─ all configurations, █ the middle half, on one scale per table.",
             style="dim",
         )
     )
@@ -122,7 +129,7 @@ def _cost_table(view: CostView, cost: str) -> Table:
     table = Table(box=None, padding=(0, 1), header_style="dim", title_justify="left", title_style="bold")
     table.title = f"{label(cost)} (full fine-tuning: {quantity(cost, view.full[cost])})"
     table.add_column("family", no_wrap=True)
-    for heading in ("least", "median", "most", "least", "median", "most"):
+    for heading in ("min", "median", "max", "min", "median", "max"):
         table.add_column(heading, justify="right", no_wrap=True)
     values = {family: view.shares(family, cost) for family in view.costs}
     low, high, logarithmic = _scale(np.concatenate(list(values.values())))
@@ -136,7 +143,15 @@ def _cost_table(view: CostView, cost: str) -> Table:
 
 
 def strip(quantiles: list[float], low: float, high: float, logarithmic: bool, width: int = _STRIP) -> str:
-    """Five quantiles as `  ──███──── ` on a scale from low to high; values below a logarithmic one at its left."""
+    """Draw five quantiles as text, such as `  ──███──── `.
+
+    Args:
+        quantiles: minimum, lower quartile, median, upper quartile, maximum.
+        low: the value at the left end; smaller values are drawn there.
+        high: the value at the right end.
+        logarithmic: whether the scale is logarithmic.
+        width: characters of the text.
+    """
 
     def place(value: float) -> int:
         if high <= low:
@@ -154,7 +169,7 @@ def strip(quantiles: list[float], low: float, high: float, logarithmic: bool, wi
 
 
 def _scale(values: NDArray[np.float64]) -> tuple[float, float, bool]:
-    """The ends of a common scale, and whether it is logarithmic: where the costs differ tenfold or more."""
+    """Return the ends of a common scale, and whether it is logarithmic: if the costs span a factor of ten or more."""
     positive = values[values > 0]
     if len(positive) and positive.max() >= 10 * positive.min():
         return float(positive.min()), float(positive.max()), True

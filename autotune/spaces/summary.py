@@ -1,6 +1,6 @@
-"""What a search space holds and which families a model can have: for `autotune spaces`.
+"""Contents of a search space and the families that a model supports, for `autotune spaces`.
 
-Everything is found out from the model's shape; nothing is loaded or trained.
+Everything follows from the shape of the model. No weights are loaded, and nothing is trained.
 """
 
 from __future__ import annotations
@@ -24,30 +24,37 @@ from search_spaces.space import SearchSpace
 from search_spaces.space_size import SpaceSize, count, listed
 
 _DRAWN = 10_000
-"""Random configurations of the whole space behind the median, and as many in all behind the extremes."""
+"""Random configurations for the median of the space, and as many in total for the extremes of its families."""
 _LISTED = 50_000
-"""A family with at most so many different costs is looked at in full."""
+"""The extremes of a family with at most this many different costs are exact."""
 _TRIED = 64
-"""Values of one parameter that the search for extremes tries."""
+"""Values per parameter in the search for extremes."""
 
 
 @dataclass(frozen=True)
 class Extent:
-    """Trainable parameters over a space or a family; `exact` where the two ends are known to be the ends."""
+    """The range of trainable parameters over a space or a family.
+
+    Args:
+        smallest: the minimum.
+        median: of random configurations.
+        largest: the maximum.
+        is_exact: whether the ends are exact, and not only the smallest and largest that a search found.
+    """
 
     smallest: int
     median: float
     largest: int
-    exact: bool
+    is_exact: bool
 
 
 @dataclass(frozen=True)
 class FamilyView:
-    """A family's part of a space.
+    """The part of a space that belongs to one family.
 
     Args:
-        configurations: of its own knobs without those that are continuous.
-        trainable_params: over them, the training knobs apart.
+        configurations: the number of combinations of the family's own parameters that are not continuous.
+        trainable_params: their range.
     """
 
     configurations: int
@@ -56,11 +63,14 @@ class FamilyView:
 
 @dataclass(frozen=True)
 class SpaceView:
-    """A space as a person wants to know it before searching.
+    """A summary of a search space.
 
     Args:
-        loaded: the space, fitted to the model if there is one.
-        size, families, trainable_params: None and empty while the model, and so its depth, is unknown.
+        name: of the space.
+        loaded: the space, bound to the model if one is given.
+        size: the number of configurations; None without a model, since it depends on the number of layers.
+        families: by name; empty without a model.
+        trainable_params: over the whole space; None without a model.
     """
 
     name: str
@@ -71,7 +81,7 @@ class SpaceView:
 
 
 def presets() -> dict[str, tuple[str, LoadedSpace]]:
-    """Every preset's first line of explanation, and the preset itself."""
+    """Return every preset by name: the first line of its description, and the space."""
     found = {}
     for name in preset_names():
         first = (PRESETS / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[0]
@@ -80,17 +90,22 @@ def presets() -> dict[str, tuple[str, LoadedSpace]]:
 
 
 def supported(shape: ModelShape, task: TaskType) -> dict[str, str | None]:
-    """Why each registered family cannot work on the model and task; None for those that can."""
+    """Return for each registered family why the model does not support it in the task, and None if it does."""
     return {name: refusal(family, shape, task) for name, family in REGISTRY.items()}
 
 
 def view_space(
     spec: str | Path | Mapping[str, Any], shape: ModelShape | None, task: TaskType | None = None
 ) -> SpaceView:
-    """Count and measure a space.
+    """Count the configurations of a space and find the range of their trainable parameters.
+
+    Args:
+        spec: a preset, a file, or a mapping.
+        shape: of the model; None for no model.
+        task: by default the task of the shape.
 
     Raises:
-        InvalidInputError: the space cannot be read, or no family of it can work on the model.
+        InvalidInputError: the space cannot be read, or the model supports none of its families.
     """
     name = spec if isinstance(spec, str) else "space"
     loaded = load_space(spec, shape=shape, task=task)
@@ -109,25 +124,25 @@ def view_space(
         min(extent.smallest for extent in extents),
         float(np.median(drawn_parameters)),
         max(extent.largest for extent in extents),
-        all(extent.exact for extent in extents),
+        all(extent.is_exact for extent in extents),
     )
     return SpaceView(name, loaded, count(space), views, whole)
 
 
 def families_of(space: SearchSpace) -> list[str]:
-    """The families among which a loaded space chooses."""
+    """Return the names of the families in a loaded space."""
     family = space["family"]
     assert isinstance(family, Categorical)
     return [str(choice) for choice in family.choices]
 
 
 def of_family(space: SearchSpace, family: str) -> EncodedSpace:
-    """The space with its family fixed, ready to be drawn from."""
+    """Return the part of a space that belongs to one family, for drawing random configurations."""
     return EncodedSpace(space, {"family": family})
 
 
 def describe(parameter: Parameter) -> dict[str, Any]:
-    """A dimension as plain JSON values: name, type, range, default, and when it exists."""
+    """Return a parameter as values that JSON can represent: name, type, range, default, and when it is active."""
     kind = {Float: "float", Int: "int", Categorical: "choice"}.get(type(parameter), "layers")
     when = {parent: list(values) for parent, values in parameter.when.items()}
     return {"name": parameter.name, "type": kind, **override_entry(parameter, parameter), "when": when}
@@ -148,13 +163,13 @@ def _view_family(
         groups = AdapterGroups(shape)
         found = _parameters(groups, every)
         if groups.read & set(space.names) <= set(priced.names):
-            extent = Extent(int(found.min()), float(np.median(sizes)), int(found.max()), exact=True)
+            extent = Extent(int(found.min()), float(np.median(sizes)), int(found.max()), is_exact=True)
             return FamilyView(size, extent)
     ends = [
-        _climb(priced, _restricted(drawn[int(place)], priced), groups, sign)
+        _extreme(priced, _restricted(drawn[int(place)], priced), groups, sign)
         for sign, place in ((-1, sizes.argmin()), (1, sizes.argmax()))
     ]
-    return FamilyView(size, Extent(ends[0], float(np.median(sizes)), ends[1], exact=False))
+    return FamilyView(size, Extent(ends[0], float(np.median(sizes)), ends[1], is_exact=False))
 
 
 def _parameters(groups: AdapterGroups, configs: list[Configuration]) -> np.ndarray:
@@ -163,7 +178,7 @@ def _parameters(groups: AdapterGroups, configs: list[Configuration]) -> np.ndarr
 
 
 def _only(space: SearchSpace, family: str, names: set[str]) -> SearchSpace:
-    """The space of one family with the named parameters and those that their conditions name."""
+    """Return the space of one family with only the named parameters and those that their conditions need."""
     kept = {"family"}
     parameters: list[Parameter] = []
     for parameter in reversed(space.parameters):
@@ -182,8 +197,11 @@ def _restricted(config: Configuration, space: SearchSpace) -> Configuration:
     return {name: value for name, value in config.items() if name in space}
 
 
-def _climb(space: SearchSpace, config: Configuration, groups: AdapterGroups, sign: int) -> int:
-    """The most (sign 1) or fewest (−1) parameters found by changing one value at a time until none helps."""
+def _extreme(space: SearchSpace, config: Configuration, groups: AdapterGroups, sign: int) -> int:
+    """Search for the most (sign 1) or fewest (sign −1) trainable parameters by coordinate ascent.
+
+    One value is changed at a time, as long as a change improves the number.
+    """
     best = sign * int(_parameters(groups, [config])[0])
     improved = True
     while improved:
@@ -200,7 +218,7 @@ def _climb(space: SearchSpace, config: Configuration, groups: AdapterGroups, sig
 
 
 def _some_values(parameter: Parameter) -> list[Value]:
-    """All values of a short range, evenly spread ones of a long or continuous one; both ends always."""
+    """Return all values of a short range, and evenly spaced ones of a long or continuous range, ends included."""
     if isinstance(parameter, Categorical):
         return list(parameter.choices)
     return list(dict.fromkeys(parameter.from_unit(k / (_TRIED - 1)) for k in range(_TRIED)))

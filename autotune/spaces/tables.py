@@ -1,4 +1,4 @@
-"""`autotune spaces` on a terminal and as JSON."""
+"""Output of `autotune spaces`: tables for the terminal, and JSON."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from search_spaces.parameters.structured import Sides
 from search_spaces.parameters.types import Categorical, Float, Int, LayerMask, Parameter
 
 CONTINUOUS = "continuous"
-"""What stands for the number of configurations where a parameter is continuous."""
+"""Replaces the number of configurations in JSON if a parameter is continuous."""
 
 
 def presets_json(found: dict[str, tuple[str, LoadedSpace]]) -> dict[str, Any]:
+    """Return the presets as values that JSON can represent; `found` comes from `summary.presets`."""
     return {
         "presets": {
             name: {
                 "about": about,
                 "families": families_of(loaded.space),
-                "dimensions": len(loaded.space),
+                "parameters": len(loaded.space),
             }
             for name, (about, loaded) in found.items()
         }
@@ -34,14 +35,18 @@ def presets_json(found: dict[str, tuple[str, LoadedSpace]]) -> dict[str, Any]:
 
 
 def presets_table(found: dict[str, tuple[str, LoadedSpace]]) -> RenderableType:
-    table = _table("preset", "what it searches", "families", "dimensions")
+    """Return the presets as a table; `found` comes from `summary.presets`."""
+    table = _table("preset", "description", "families", "parameters")
     table.columns[3].justify = "right"
     for name, (about, loaded) in found.items():
         table.add_row(name, about, ", ".join(families_of(loaded.space)), str(len(loaded.space)))
-    return Group(table, Text(), Text("one of them   autotune spaces --space adapters --model bert"))
+    return Group(
+        table, Text(), Text("Show the contents of one: autotune spaces --space adapters --model bert")
+    )
 
 
 def families_json(reasons: dict[str, str | None]) -> dict[str, Any]:
+    """Return the families as values that JSON can represent; `reasons` comes from `summary.supported`."""
     return {
         name: {"title": REGISTRY[name].title, "supported": reason is None, "reason": reason}
         for name, reason in reasons.items()
@@ -49,7 +54,8 @@ def families_json(reasons: dict[str, str | None]) -> dict[str, Any]:
 
 
 def families_table(reasons: dict[str, str | None]) -> RenderableType:
-    table = _table("family", "name", "works", "why not")
+    """Return the families as a table; `reasons` comes from `summary.supported`."""
+    table = _table("family", "name", "supported", "reason")
     for name, reason in reasons.items():
         works = Text("yes", style="green") if reason is None else Text("no", style="yellow")
         table.add_row(name, Text(REGISTRY[name].title), works, Text(reason or ""))
@@ -57,6 +63,7 @@ def families_table(reasons: dict[str, str | None]) -> RenderableType:
 
 
 def model_json(name: str, shape: ModelShape) -> dict[str, Any]:
+    """Return the facts of a model as values that JSON can represent."""
     return {
         "name": name,
         "type": shape.model_type,
@@ -69,13 +76,13 @@ def model_json(name: str, shape: ModelShape) -> dict[str, Any]:
 
 
 def model_line(name: str, shape: ModelShape) -> RenderableType:
-    """`bert as bert: 12 layers of width 768, 109 M parameters, for sequence-classification`."""
+    """Return one line: `bert (bert): 12 layers of width 768, 109 M parameters, for sequence-classification`."""
     size = f"{counted(shape.depth, 'layer')} of width {shape.width}, {si(shape.base_parameters)} parameters"
     return Text(f"{name} ({shape.model_type}): {size}, for {shape.task}\n")
 
 
 def space_json(view: SpaceView) -> dict[str, Any]:
-    """The keys of a space; null for what only a model can tell."""
+    """Return a space as values that JSON can represent; None for values that depend on a model."""
     size, extent = view.size, view.trainable_params
     return {
         "space": view.name,
@@ -90,13 +97,14 @@ def space_json(view: SpaceView) -> dict[str, Any]:
             }
             for name, family in view.families.items()
         },
-        "dimensions": [describe(parameter) for parameter in view.loaded.space.parameters],
+        "parameters": [describe(parameter) for parameter in view.loaded.space.parameters],
         "left_out": view.loaded.left_out,
         "narrowed": view.loaded.narrowed,
     }
 
 
 def space_table(view: SpaceView, shape: ModelShape | None) -> RenderableType:
+    """Return a space for the terminal: its size, its families on the model, and its parameters."""
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="dim", no_wrap=True)
     facts.add_column()
@@ -109,27 +117,27 @@ def space_table(view: SpaceView, shape: ModelShape | None) -> RenderableType:
     parts: list[RenderableType] = [facts, Text()]
     if shape is not None:
         parts += [_extents_table(view, shape), Text()]
-    return Group(*parts, _dimensions_table(view))
+    return Group(*parts, _parameters_table(view))
 
 
 def _extents_table(view: SpaceView, shape: ModelShape) -> Table:
-    table = _table("family", "combinations", "smallest", "median", "largest", "of the base")
+    table = _table("family", "combinations", "min", "median", "max", "of the base model")
     for column in table.columns[1:]:
         column.justify = "right"
-    table.title = "trainable parameters, the head apart"
+    table.title = "trainable parameters without the head"
     table.title_justify, table.title_style = "left", "dim"
     rows = [(name, f"{f.configurations:,}", f.trainable_params) for name, f in view.families.items()]
     assert view.trainable_params is not None
-    for name, combinations, extent in [*rows, ("all of them", "", view.trainable_params)]:
+    for name, combinations, extent in [*rows, ("all families", "", view.trainable_params)]:
         ends = [extent.smallest, extent.median, extent.largest]
         share = " to ".join(share_text(end / shape.base_parameters) for end in (ends[0], ends[2]))
-        about = "" if extent.exact else "≈ "
+        about = "" if extent.is_exact else "≈ "
         table.add_row(name, combinations, about + si(ends[0]), si(ends[1]), about + si(ends[2]), share)
     return table
 
 
-def _dimensions_table(view: SpaceView) -> Table:
-    table = _table("dimension", "values", "usual")
+def _parameters_table(view: SpaceView) -> Table:
+    table = _table("parameter", "values", "default")
     space = view.loaded.space
     done: set[str] = set()
     for parameter in space.parameters:
@@ -139,14 +147,14 @@ def _dimensions_table(view: SpaceView) -> Table:
         if mask and isinstance(parameter, Categorical):
             done.add(mask)
             switches = sum(name.startswith(f"{mask}.") for name in space.names)
-            table.add_row(mask, f"{switches} switches, a layer each, not all off", "all on")
+            table.add_row(mask, f"{switches} switches, one per layer, not all off", "all on")
         else:
             table.add_row(parameter.name, Text(_values_text(parameter)), Text(_usual(parameter)))
     return table
 
 
 def _values_text(parameter: Parameter) -> str:
-    """`1 to 64, log`, `0 to 0.2 by 0.05`, `linear | cosine`, with what they need."""
+    """Return the values of a parameter, such as `1 to 64, log`, `0 to 0.2 by 0.05` or `linear | cosine`."""
     match parameter:
         case Categorical():
             return " | ".join(_value(choice) for choice in parameter.choices)
@@ -157,11 +165,11 @@ def _values_text(parameter: Parameter) -> str:
             stepped = parameter.step is not None and not (isinstance(parameter, Int) and parameter.step == 1)
             return f"{text} by {_value(parameter.step)}" if stepped else text
         case LayerMask():
-            return "a switch a layer, not all off"
+            return "one switch per layer, not all off"
         case Sides():
             return "; ".join(f"{side}: {_values_text(parameter.on(side))}" for side in SIDES)
         case _:
-            return "1 to all layers, from the output"
+            return "1 to all layers, counted from the output"
 
 
 def _usual(parameter: Parameter) -> str:
@@ -177,18 +185,18 @@ def _value(value: object) -> str:
 
 
 def _size_text(view: SpaceView) -> str:
-    dimensions = f"{len(view.loaded.space)} dimensions"
+    parameters = f"{len(view.loaded.space)} search parameters"
     if view.size is None:
-        return f"{dimensions}; how many configurations depends on the model's layers, so give --model"
+        return f"{parameters}; add --model for the number of configurations, which depends on the number of layers"
     number = f"{view.size.combinations:,}"
     if view.size.configurations is not None:
-        return f"{number} configurations, {dimensions}"
+        return f"{number} configurations, {parameters}"
     names = dict.fromkeys(name.rpartition(".")[2] for name in view.size.continuous)
-    return f"continuous ({', '.join(names)}); {number} combinations of the rest, {dimensions}"
+    return f"continuous ({', '.join(names)}); {number} combinations of the other parameters, {parameters}"
 
 
 def share_text(share: float) -> str:
-    """A share of a whole as a percentage to three digits."""
+    """Return a share in [0, 1] as a percentage with three significant digits."""
     return "0" if share == 0 else f"{significant(100 * share, 3)} %"
 
 
@@ -197,7 +205,7 @@ def _extent_json(extent: Extent) -> dict[str, Any]:
         "smallest": extent.smallest,
         "median": extent.median,
         "largest": extent.largest,
-        "exact": extent.exact,
+        "exact": extent.is_exact,
     }
 
 

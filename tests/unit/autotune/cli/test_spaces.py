@@ -91,7 +91,7 @@ def test_presets_are_shown_with_what_they_hold() -> None:
     for name, (about, _) in presets().items():
         assert name in text
         assert len(about) > 20
-        assert found[name]["dimensions"] == len(load_space(name).space)
+        assert found[name]["parameters"] == len(load_space(name).space)
 
 
 def test_every_family_is_supported_or_has_a_reason(tmp_path: Path) -> None:
@@ -177,22 +177,22 @@ def test_a_continuous_space_says_so(bert: Path) -> None:
     assert found["size"] == "continuous"
     assert found["continuous"] == ["lora.learning_rate"]
     assert found["discrete_combinations"] == 2 * 3 * 64 * 5
-    rank = next(d for d in found["dimensions"] if d["name"] == "lora.rank")
+    rank = next(d for d in found["parameters"] if d["name"] == "lora.rank")
     assert (rank["type"], rank["low"], rank["high"], rank["log"], rank["default"]) == ("int", 1, 64, True, 8)
     assert rank["when"] == {"family": ["lora"]}
     text = words(invoke("spaces", "--model", bert, "--space", "lora-plain"))
-    assert "continuous (learning_rate); 1,920 combinations of the rest" in text
+    assert "continuous (learning_rate); 1,920 combinations of the other parameters" in text
     assert "lora.rank 1 to 64, log 8" in text
 
 
-def test_without_a_model_a_space_has_dimensions_but_no_size() -> None:
+def test_without_a_model_a_space_has_parameters_but_no_size() -> None:
     found = asked("spaces", "--space", "lora-layers")
     assert found["size"] is None
     assert found["trainable_params"] is None
     assert "families" not in found
     text = words(invoke("spaces", "--space", "lora-layers"))
-    assert "give --model" in text
-    assert "lora.layers a switch a layer, not all off" in text
+    assert "add --model" in text
+    assert "lora.layers one switch per layer, not all off" in text
 
 
 def test_families_left_out_are_named_with_the_reason(tmp_path: Path) -> None:
@@ -200,14 +200,14 @@ def test_families_left_out_are_named_with_the_reason(tmp_path: Path) -> None:
     found = asked("spaces", "--model", tmp_path, "--space", "adapters")
     assert list(found["left_out"]) == ["prefix"]
     assert "prefix" not in found["by_family"]
-    assert "left out prefix: distilbert takes no keys" in words(
+    assert "left out prefix: distilbert accepts no keys" in words(
         invoke("spaces", "--model", tmp_path, "--space", "adapters")
     )
 
 
 def test_a_mask_is_one_line() -> None:
     text = words(invoke("spaces", "--model", "bert", "--space", "lora-layers"))
-    assert "lora.layers 12 switches, a layer each, not all off" in text
+    assert "lora.layers 12 switches, one per layer, not all off" in text
     assert "lora.layers.0" not in text
 
 
@@ -216,7 +216,7 @@ def test_extremes_are_found_where_listing_is_out_of_reach() -> None:
     shape = read_shape(BertConfig(**SMALL, num_hidden_layers=24), "sequence-classification")
     view = view_space("lora-layers", shape)
     extent = view.families["lora"].trainable_params
-    assert not extent.exact
+    assert not extent.is_exact
     layer = sum(64 * (m.inputs + m.outputs) + m.outputs for m in shape.matrices)
     assert (extent.smallest, extent.largest) == (2 * (32 + 32), 24 * layer)
     assert extent.smallest < extent.median < extent.largest
@@ -268,7 +268,7 @@ def test_the_terminal_shows_a_table_a_cost(bert: Path) -> None:
 def test_the_page_opens_offline(bert: Path, tmp_path: Path) -> None:
     page = tmp_path / "costs.html"
     result = invoke("cost", "--model", bert, "--space", "lora", "--samples", 20, "--html", page)
-    assert f"{page.name} written" in words(result)
+    assert f"Wrote {page}" in words(result)
     text = page.read_text()
     assert "Training FLOPs, share of full fine-tuning" in text
     assert "<script src=" not in text
@@ -316,7 +316,7 @@ def test_a_model_type_stands_for_its_default_configuration() -> None:
         (
             ("spaces", "--model", "resnet", "--task", "sequence-classification"),
             "--task",
-            "cannot do sequence-classification",
+            "does not support sequence-classification",
         ),
         (("spaces", "--model", "resnet"), "--model", "cannot be used: no list of"),
         (("spaces", "--space", "lara"), "", "unknown preset 'lara'"),
