@@ -1,7 +1,7 @@
-"""What a sweep optimizes: a name, a direction, a scale, and the box in which hypervolume is measured.
+"""The objectives of a sweep: name, direction, scale, limits, and the box for hypervolume.
 
-An objective is turned into a *loss coordinate* for everything geometric (front, hypervolume, knee): negated
-where it is maximized, after a logarithm where its scale is `log`. Lower is better in loss coordinates.
+Fronts, hypervolume and knees are computed in *loss coordinates*: the value, after a logarithm if its scale is `log`,
+and negated if it is maximized. Lower is better in loss coordinates.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from search_spaces.costs.cost_model import KNOWN_COSTS
 from trials.tasks.metrics import METRICS, Direction, metric_direction
 
 MEASURED_COSTS = ("train_seconds", "peak_memory")
-"""Costs that only a run can tell."""
+"""Costs that only a run determines."""
 BOUNDS = ("reference", "ideal", "floor")
 """Fields of an objective that are derived when a sweep starts, where its author leaves them open."""
 OBJECTIVE_NAMES = (*METRICS, "eval_loss", *KNOWN_COSTS, *MEASURED_COSTS)
+"""The names of all objectives."""
 
 
 class Objective(BaseModel):
@@ -59,12 +60,12 @@ class Objective(BaseModel):
 
     @property
     def known(self) -> bool:
-        """Whether the value follows from the configuration alone."""
+        """Whether the value follows from the configuration and the model's shape."""
         return self.name in KNOWN_COSTS
 
     @property
     def limits(self) -> tuple[float, float]:
-        """The hard limits as numbers, infinite where there is none."""
+        """The hard limits (min, max) as numbers, infinite if there is none."""
         low = -math.inf if self.min is None else self.min
         high = math.inf if self.max is None else self.max
         assert not isinstance(low, str), "percentages are resolved when the sweep starts"
@@ -72,20 +73,20 @@ class Objective(BaseModel):
         return low, high
 
     def feasible(self, values: ArrayLike) -> NDArray[np.bool_]:
-        """Which of the values keep the hard limits."""
+        """Return which values satisfy the hard limits, in the shape of `values`."""
         low, high = self.limits
         values = np.asarray(values, dtype=float)
         return (values >= low) & (values <= high)
 
     def loss(self, values: ArrayLike) -> NDArray[np.float64]:
-        """Loss coordinates of values, of the same shape; lower is better."""
+        """Return the loss coordinates of values, in the shape of `values`; lower is better."""
         losses: NDArray[np.float64] = np.asarray(values, dtype=float)
         if self.scale == "log":
             losses = np.log(np.maximum(losses, self.floor or 1.0))
         return -losses if self.direction == "maximize" else losses
 
     def value(self, loss: float) -> float:
-        """The value that has a loss coordinate, at best the ideal."""
+        """Return the value of a loss coordinate, at best the ideal value."""
         loss = -loss if self.direction == "maximize" else loss
         value = math.exp(loss) if self.scale == "log" else loss
         if self.ideal is None:
@@ -96,10 +97,14 @@ class Objective(BaseModel):
 def box(
     objectives: Sequence[Objective], values: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The ideal and reference points in loss coordinates, shape [m] each, for values of shape [n, m].
+    """Return the ideal and the reference point in loss coordinates, shape [m] each.
 
-    Where an objective leaves them open (measured costs, unbounded metrics) the best and worst observed
-    values stand in; the box never has an empty side.
+    Objectives without them (measured costs, unbounded metrics) use the best and worst observed values. No side of the
+    box is empty.
+
+    Args:
+        objectives: the m objectives.
+        values: observed values, shape [n, m].
     """
     ideal, reference = np.zeros(len(objectives)), np.ones(len(objectives))
     for j, objective in enumerate(objectives):
@@ -114,9 +119,13 @@ def box(
 
 
 def unit_losses(objectives: Sequence[Objective], values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Loss coordinates scaled so that the ideal is 0 and the reference 1, shape [n, m].
+    """Return loss coordinates scaled such that the ideal is 0 and the reference is 1, shape [n, m].
 
-    Better than the ideal counts as ideal, so that hypervolume stays within [0, 1].
+    Values better than the ideal count as the ideal, so that hypervolume is within [0, 1].
+
+    Args:
+        objectives: the m objectives.
+        values: observed values, shape [n, m].
     """
     ideal, reference = box(objectives, values)
     losses = np.column_stack([o.loss(values[:, j]) for j, o in enumerate(objectives)])
@@ -124,7 +133,7 @@ def unit_losses(objectives: Sequence[Objective], values: NDArray[np.float64]) ->
 
 
 def objective_defaults(name: str) -> dict[str, Any]:
-    """The direction and scale that follow from an objective's name."""
+    """Return the default direction and scale of an objective by its name."""
     if name in KNOWN_COSTS or name in MEASURED_COSTS:
         return {"direction": "minimize", "scale": "log"}
     return {"direction": metric_direction(name), "scale": "linear"}

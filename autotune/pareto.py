@@ -1,8 +1,8 @@
-"""Pareto fronts: the non-dominated set, its hypervolume, the region it leaves open, and picks from it.
+"""Pareto fronts: the non-dominated set, its hypervolume, the box decomposition of the rest, and the knee.
 
-Everything here is in MINIMISATION. `values` is a float array of shape [n, m], one row a point, one column
-an objective; a row with a NaN is no point. `reference` has shape [m]: only what is strictly better than
-it in every objective counts. Row a dominates row b if a <= b everywhere and a < b somewhere.
+All objectives are minimized. `values` is a float array of shape [n, m], with one row per point and one column per
+objective; rows with a NaN are ignored. `reference` has shape [m]: only points that are strictly better than it in
+every objective count. Row a dominates row b if a <= b in all columns and a < b in one.
 """
 
 from __future__ import annotations
@@ -15,16 +15,21 @@ from numpy.typing import ArrayLike, NDArray
 Array = NDArray[np.float64]
 
 _MAX_OBJECTIVES = 4
-"""The slicing below is exact for any number; its cost grows as n ** (m - 1), so four is where it stops."""
+"""The algorithms are exact for any number of objectives, but their cost grows as n ** (m - 1)."""
 
 
 def non_dominated(values: ArrayLike) -> NDArray[np.bool_]:
-    """Shape [n]: True where no other row dominates. Of equal rows the first alone is kept."""
+    """Return which rows no other row dominates, shape [n]; among equal rows, only the first.
+
+    Example:
+        >>> non_dominated([[1.0, 2.0], [2.0, 1.0], [2.0, 2.0]]).tolist()
+        [True, True, False]
+    """
     points = _as_points(values)
     keep = _whole(points)
     order = [i for i in np.lexsort(points.T[::-1]) if keep[i]]
     front: list[int] = []
-    # In lexicographic order a row can be dominated (or repeated) only by one before it.
+    # In lexicographic order, only an earlier row can dominate or equal a row.
     for i in order:
         if front and (points[front] <= points[i]).all(axis=1).any():
             keep[i] = False
@@ -34,20 +39,20 @@ def non_dominated(values: ArrayLike) -> NDArray[np.bool_]:
 
 
 def hypervolume(values: ArrayLike, reference: ArrayLike) -> float:
-    """The volume that `values` dominate below `reference`, exactly, for one to four objectives.
+    """Compute the volume that `values` dominates below `reference`, exactly, for one to four objectives.
 
-    The last objective is cut into slices between neighboring values; within a slice the dominated set is a
-    problem of one objective less (While et al. 2006, "A faster algorithm for calculating hypervolume").
+    The last objective is divided into slices between neighboring values; within a slice the dominated set is a
+    problem with one objective less (While et al. 2006, "A faster algorithm for calculating hypervolume").
 
     Raises:
-        ValueError: more than four objectives, or a reference of another length.
+        ValueError: There are more than four objectives, or the reference has another length.
     """
     points, corner = _checked(values, reference)
     return _hypervolume(_open_front(points, corner), corner)
 
 
 def _hypervolume(points: Array, corner: Array) -> float:
-    """`points`: strictly below `corner`."""
+    """Compute the hypervolume of points that are strictly below `corner`."""
     if len(points) == 0:
         return 0.0
     if points.shape[1] == 1:
@@ -63,7 +68,7 @@ def _hypervolume(points: Array, corner: Array) -> float:
 
 
 def hypervolume_contributions(values: ArrayLike, reference: ArrayLike) -> Array:
-    """Shape [n]: the hypervolume that would be lost without each row; 0 for dominated and repeated rows."""
+    """Compute the hypervolume that is lost without each row, shape [n]; 0 for dominated and repeated rows."""
     points, corner = _checked(values, reference)
     contributions = np.zeros(len(points))
     below = _whole(points) & (points < corner).all(axis=1)
@@ -71,21 +76,26 @@ def hypervolume_contributions(values: ArrayLike, reference: ArrayLike) -> Array:
     whole = _hypervolume(points[members], corner)
     for i in members:
         rest = below.copy()
-        # Equal rows stand in for each other: neither is lost with the other still there.
+        # Without one of two equal rows, the other one dominates the same region.
         rest[i] = False
         contributions[i] = whole - hypervolume(points[rest], corner)
     return np.maximum(contributions, 0.0)
 
 
 def box_decomposition(front: ArrayLike, reference: ArrayLike) -> tuple[Array, Array]:
-    """The region below `reference` that `front` does not dominate, as disjoint boxes.
+    """Decompose the region below `reference` that `front` does not dominate into disjoint boxes.
 
-    The boxes are half open, (lower, upper]; lower bounds may be -inf. The last objective is swept upwards;
-    a box of the other objectives lives from the value where it appears to the value where a new point cuts
-    it, so that b grows with n for two and three objectives (n + 1 for two) and not with n ** (m - 1).
+    The boxes are half open, (lower, upper], and lower bounds may be -inf. The last objective is swept in increasing
+    order; a box of the other objectives extends from the value at which it appears to the value at which a new point
+    intersects it. So the number of boxes is proportional to n for two and three objectives (n + 1 for two) and not to
+    n ** (m - 1).
+
+    Args:
+        front: points, minimized, shape [n, m].
+        reference: the reference point, shape [m].
 
     Returns:
-        lower, upper: each of shape [b, m].
+        The lower and the upper corners, each of shape [b, m].
     """
     points, corner = _checked(front, reference)
     boxes = _boxes(_open_front(points, corner), corner)
@@ -161,12 +171,12 @@ def knee(values: ArrayLike) -> Knee:
     points = _as_points(values)
     members = np.flatnonzero(non_dominated(points))
     if len(members) == 0:
-        raise ValueError("values: no row without NaN, so there is no knee; pass at least one finished point")
+        raise ValueError("values: every row has a NaN, so there is no knee; pass at least one finished point")
     front = points[members]
     best = front.min(axis=0)
     span = front.max(axis=0) - best
     scaled = np.where(span > 0, (front - best) / np.where(span > 0, span, 1.0), 0.0)
-    # Rounded, so that ties in exact arithmetic stay ties.
+    # Rounding keeps ties of exact arithmetic.
     order = np.lexsort((scaled.max(axis=1).round(12), scaled.sum(axis=1).round(12)))
     return Knee(int(members[order[0]]), float(1.0 - scaled[order[0]].sum()), len(members))
 
@@ -174,12 +184,12 @@ def knee(values: ArrayLike) -> Knee:
 def _as_points(values: ArrayLike) -> Array:
     points = np.asarray(values, dtype=float)
     if points.ndim != 2:
-        raise ValueError(f"values: shape {points.shape}; give a two-dimensional array, one row a point")
+        raise ValueError(f"values: shape {points.shape}; give a two-dimensional array with one row per point")
     return points
 
 
 def _whole(points: Array) -> NDArray[np.bool_]:
-    """Shape [n]: rows without NaN."""
+    """Return which rows have no NaN, shape [n]."""
     return np.asarray(~np.isnan(points).any(axis=1), dtype=bool)
 
 
@@ -192,11 +202,11 @@ def _checked(values: ArrayLike, reference: ArrayLike) -> tuple[Array, Array]:
     if not 1 <= len(corner) <= _MAX_OBJECTIVES:
         raise ValueError(f"values: {len(corner)} objectives; one to {_MAX_OBJECTIVES} are supported")
     if np.isnan(corner).any():
-        raise ValueError(f"reference: {corner.tolist()} holds a NaN; give a number for each objective")
+        raise ValueError(f"reference: {corner.tolist()} has a NaN; give a number for each objective")
     return points, corner
 
 
 def _open_front(points: Array, corner: Array) -> Array:
-    """The non-dominated rows strictly below `corner`."""
+    """Return the non-dominated rows that are strictly below `corner`."""
     points = points[(points < corner).all(axis=1)]
     return points[non_dominated(points)]

@@ -313,13 +313,13 @@ def test_tied_embeddings_stay_tied() -> None:
 @pytest.mark.parametrize(
     ("part", "message"),
     [
-        ({"kind": "lorra", "targets": "x"}, r"parts\[0\]: kind: 'lorra' is unknown"),
-        ({"kind": "serial", "targets": "x", "size": 0}, r"parts\[0\]: size: 0 is no positive"),
+        ({"kind": "lorra", "targets": "x"}, r"parts\[0\]: kind: unknown kind 'lorra'"),
+        ({"kind": "serial", "targets": "x", "size": 0}, r"parts\[0\]: size: 0 is not a positive"),
         ({"kind": "serial", "targets": "x", "activation": "rellu"}, r"activation: 'rellu'"),
         ({"kind": "serial"}, r"parts\[0\]: .*targets"),
-        ({"kind": "compacter", "targets": "x", "size": 6, "terms": 4}, "size: 6 is no multiple"),
+        ({"kind": "compacter", "targets": "x", "size": 6, "terms": 4}, "size: 6 is not a multiple"),
         ({"kind": "rescale", "targets": "x", "side": "up"}, "side: 'up'"),
-        ({"kind": "parallel", "targets": "x"}, "reads: empty"),
+        ({"kind": "parallel", "targets": "x"}, "reads: it is empty"),
         ({"kind": "serial", "targets": "nowhere"}, "'nowhere' of part serial matches no module"),
         ({"kind": "serial", "targets": ".*LayerNorm"}, "LayerNorm is not a matrix"),
         ({"kind": "parallel", "targets": r".*\.output\.dense", "reads": "x"}, "matches 0 modules for 6"),
