@@ -113,7 +113,8 @@ class EvaluationStore:
                 return self._add(number, config)
             self._study.fail(number, "; ".join(problems), status=TrialStatus.LOST)
         raise SearchFailedError(
-            f"sampler: {_MAX_SKIPS} proposals in a row are no configuration of the space: {problems}"
+            f"sampler: {_MAX_SKIPS} proposals in a row are outside the space, the last one because of: "
+            f"{'; '.join(problems)}"
         )
 
     def job(self, candidate: Candidate) -> EvaluationJob:
@@ -121,7 +122,14 @@ class EvaluationStore:
         rung, rungs = candidate.next_rung, self._ladder.rungs
         state = self._study.state(candidate.number)
         cost = rungs[rung] - (0.0 if state is None else rungs[candidate.rung])
-        return EvaluationJob(candidate, self._configs[candidate.number], rung, rungs[rung], cost, state)
+        return EvaluationJob(
+            candidate=candidate,
+            config=self._configs[candidate.number],
+            rung=rung,
+            fidelity=rungs[rung],
+            cost=cost,
+            state=state,
+        )
 
     def record(self, job: EvaluationJob, outcome: Answer | Exception) -> Ended:
         """Write the metrics and the state of an evaluation, or why it failed.
@@ -138,7 +146,9 @@ class EvaluationStore:
             names = [objective.name for objective in self._objectives]
             return self._fail(job, f"not finite: {dict(zip(names, values, strict=True))}")
         numbers = {name: float(m) for name, m in metrics.items() if not isinstance(m, Mapping)}
-        record = RungValues(job.rung, job.fidelity, values, curves, numbers, job.cost)
+        record = RungValues(
+            rung=job.rung, fidelity=job.fidelity, values=values, curves=curves, metrics=numbers, cost=job.cost
+        )
         self._study.record(job.number, record, state)
         self._tell(job.candidate, job.rung, values, curves)
         if job.candidate.status != CandidateStatus.COMPLETE:

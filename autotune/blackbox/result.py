@@ -110,4 +110,11 @@ def read_result(
             error=attributes.error,
         )
     front = tuple(trials[candidate.number] for candidate in promotion.front())
-    return OptimizeResult(study, tuple(objectives), tuple(trials.values()), front, promotion.trust(), used)
+    return OptimizeResult(
+        study=study,
+        objectives=tuple(objectives),
+        trials=tuple(trials.values()),
+        front=front,
+        trust=promotion.trust(),
+        used=used,
+    )

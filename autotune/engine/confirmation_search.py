@@ -39,7 +39,9 @@ class ConfirmationJob(TrainingJob):
 def confirmation_search(
     prepared: PreparedSweep,
     runs: list[tuple[int, int]],
-    ledgers: tuple[Ledger, Ledger],
+    *,
+    search: Ledger,
+    confirm: Ledger,
     executor: Executor,
     progress: SearchProgress,
     listener: Listener,
@@ -49,16 +51,15 @@ def confirmation_search(
     Args:
         prepared: the sweep.
         runs: trials of the search and seeds, in the order to run them.
-        ledgers: of the search and of the confirmation.
+        search, confirm: ledgers of the search and of the confirmation.
         executor: started.
         progress: of the search.
         listener: of the sweep's events.
     """
-    search, confirm = ledgers
     confirm.study.sampler = optuna.samplers.RandomSampler(seed=prepared.sweep.seed)
     scheduler = NullScheduler()
-    proposer = _Repeats(prepared, runs, search, confirm, scheduler)
-    events = _Events(prepared, len(runs), confirm, progress, listener)
+    proposer = _Repeats(runs, prepared, scheduler, search=search, confirm=confirm)
+    events = _Events(len(runs), confirm, progress, listener)
     events.report()
     return SearchLoop(
         scheduler=scheduler,
@@ -76,16 +77,18 @@ class _Repeats:
 
     def __init__(
         self,
-        prepared: PreparedSweep,
         runs: list[tuple[int, int]],
+        prepared: PreparedSweep,
+        scheduler: SweepScheduler,
+        *,
         search: Ledger,
         confirm: Ledger,
-        scheduler: SweepScheduler,
     ) -> None:
         self._space, self._search, self._confirm, self._scheduler = prepared.space, search, confirm, scheduler
         self._left = list(reversed(runs))
 
     def propose(self) -> Candidate:
+        """Start the next run of the list."""
         number, seed = self._left.pop()
         study = self._confirm.study
         study.enqueue_trial(
@@ -99,17 +102,22 @@ class _Repeats:
         return candidate
 
     def is_spent(self) -> bool:
+        """Return whether every run has started."""
         return not self._left
 
     def can_begin(self, running: Collection[int]) -> bool:
+        """Return whether a run is left."""
         return bool(self._left)
 
     def fits(self, job: ConfirmationJob) -> bool:
+        """Return True: every run of the list is trained."""
         return True
 
-    def reserve(self, job: ConfirmationJob) -> None: ...
+    def reserve(self, job: ConfirmationJob) -> None:
+        """Set nothing aside."""
 
-    def settle(self, job: ConfirmationJob) -> None: ...
+    def settle(self, job: ConfirmationJob) -> None:
+        """Do nothing."""
 
 
 class _ConfirmationStore:
@@ -121,6 +129,7 @@ class _ConfirmationStore:
         self._clock = StudyClock(ledger)
 
     def job(self, candidate: Candidate) -> ConfirmationJob:
+        """Return the training run of a candidate, which scores the test split as well."""
         trial = self._ledger.trial(candidate.number)
         config, attributes = dict(trial.params), TrialAttributes(trial)
         assert attributes.seed is not None, "a run gets its seed when it is proposed"
@@ -134,6 +143,7 @@ class _ConfirmationStore:
         return ConfirmationJob(candidate, config, spec, attributes.repeated_trial)
 
     def record(self, job: ConfirmationJob, outcome: TrialResult) -> Ended:
+        """Write a result."""
         is_complete = outcome.status == TrialStatus.COMPLETE
         values = self._prepared.values(job.config, outcome) if is_complete else None
         self._ledger.tell(job.number, outcome, values, {"elapsed": self._clock.seconds})
@@ -141,35 +151,31 @@ class _ConfirmationStore:
         return Ended.of(outcome)
 
     def stop(self, candidate: Candidate) -> None:
+        """Fail: the null scheduler prunes no candidate."""
         raise AssertionError("a confirmation prunes nothing")
 
 
 class _Events:
     """Passes the events of the loop on to the listener of the sweep."""
 
-    def __init__(
-        self,
-        prepared: PreparedSweep,
-        total: int,
-        ledger: Ledger,
-        progress: SearchProgress,
-        listener: Listener,
-    ) -> None:
-        self._objectives, self._ledger = prepared.sweep.objectives, ledger
-        self._progress, self._listener = progress, listener
+    def __init__(self, total: int, ledger: Ledger, progress: SearchProgress, listener: Listener) -> None:
+        self._ledger, self._progress, self._listener = ledger, progress, listener
         self._total, self._finished, self._began = total, 0, time.monotonic()
 
     def started(self, job: ConfirmationJob) -> None:
+        """Report a run by the trial that it repeats."""
         self._listener.trial_started(job.repeated, job.config, seed=job.spec.seed)
         self.report()
 
     def ended(self, job: ConfirmationJob, ended: Ended) -> None:
+        """Report a result by the trial that it repeats."""
         assert ended.result is not None, "a training run has a result"
         self._finished += 1
-        values = named_values(self._objectives, self._ledger.attributes(job.number))
+        values = named_values(self._progress.sweep.objectives, self._ledger.attributes(job.number))
         self._listener.trial_finished(job.repeated, ended.result, values, True)
         self.report()
 
     def report(self) -> None:
+        """Report the progress of the confirmation."""
         elapsed = time.monotonic() - self._began
         self._listener.progress(self._progress.progress("confirm", self._finished, self._total, elapsed))

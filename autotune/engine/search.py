@@ -56,7 +56,7 @@ class SweepSearch:
 
 
 def sweep_search(
-    prepared: PreparedSweep, folder: Path, ledger: Ledger, executor: Executor, listener: Listener
+    prepared: PreparedSweep, folder: Path, ledger: Ledger, *, executor: Executor, listener: Listener
 ) -> SweepSearch:
     """Assemble the search of a sweep, where its ledger stands.
 
@@ -79,7 +79,7 @@ def sweep_search(
         scheduler=scheduler,
         proposer=SweepProposer(prepared, ledger, scheduler),
         evaluator=ExecutorEvaluator(executor),
-        store=SweepStore(prepared, ledger, scheduler, checkpoints, clock),
+        store=SweepStore(prepared, ledger, scheduler, checkpoints=checkpoints, clock=clock),
         budget=LedgerBudget(sweep, ledger, clock),
         failures=FailureRule(map(Ended.of, earlier)),
         listener=_Events(progress, listener),
@@ -129,8 +129,8 @@ class SweepProposer:
             if attempt == _MAX_SKIPS - 1:
                 study.enqueue_trial(dict(prepared.draw_inside(prepared.sweep.seed + trial.number)))
         raise SearchFailedError(
-            f"sampler {prepared.sweep.sampler!r} proposed {_MAX_SKIPS} configurations in a row outside the "
-            "limits, and ran another than the one it was given; use sampler: pareto, which knows them"
+            f"sampler {prepared.sweep.sampler!r} proposed {_MAX_SKIPS} configurations in a row outside the limits "
+            "and ignored one inside them; use sampler: pareto, which proposes only configurations within the limits"
         )
 
 
@@ -141,10 +141,12 @@ class _Events:
         self._progress, self._listener = progress, listener
 
     def started(self, job: TrainingJob) -> None:
+        """Report a trial that is trained, and the progress."""
         self._listener.trial_started(job.number, job.config, seed=job.spec.seed)
         self._listener.progress(self._progress.progress("search"))
 
     def ended(self, job: TrainingJob, ended: Ended) -> None:
+        """Report the result of a trial, and the progress."""
         assert ended.result is not None, "a training run has a result"
         is_on_front = job.number in self._progress.front()
         values = self._progress.values_of(job.number)

@@ -90,18 +90,26 @@ def _score_base(executor: Executor, prepared: PreparedSweep) -> dict[str, float]
 
 def _train(prepared: PreparedSweep, folder: Path, executor: Executor, listener: Listener) -> SearchProgress:
     """Run the search and then the confirmation, each from where its ledger stands."""
-    search_ledger, confirm_ledger = (
-        open_ledger(folder, prepared.sweep, part) for part in ("search", "confirm")
-    )
+    search_ledger = open_ledger(folder, prepared.sweep, "search")
+    confirm_ledger = open_ledger(folder, prepared.sweep, "confirm")
     ledgers = (search_ledger, confirm_ledger)
     for ledger in ledgers:
         ledger.recover()
-    search = sweep_search(prepared, folder, search_ledger, executor, listener)
+    search = sweep_search(prepared, folder, search_ledger, executor=executor, listener=listener)
     with _tidy_interrupt(folder, ledgers, executor), _traceback_hint(folder):
         search.run()
         if prepared.sweep.confirm.seeds:
             runs = missing_runs(read_tables(folder))
-            confirmation_search(prepared, runs, ledgers, executor, search.progress, listener).run()
+            confirmation = confirmation_search(
+                prepared,
+                runs,
+                search=search_ledger,
+                confirm=confirm_ledger,
+                executor=executor,
+                progress=search.progress,
+                listener=listener,
+            )
+            confirmation.run()
     return search.progress
 
 

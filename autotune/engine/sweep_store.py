@@ -38,6 +38,7 @@ class SweepStore:
         prepared: PreparedSweep,
         ledger: Ledger,
         scheduler: SweepScheduler,
+        *,
         checkpoints: Checkpoints,
         clock: StudyClock,
     ) -> None:

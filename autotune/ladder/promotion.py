@@ -79,7 +79,7 @@ class PromotionScheduler:
     """Successive halving without waiting for a rung to fill, over several objectives.
 
     Life cycle: `add` once per configuration, then `tell` for each of its results, rung by rung, or `fail`. The other
-    methods answer from what was told, in any order and any number of times.
+    methods follow from these results and may be called in any order, any number of times.
 
     Args:
         ladder: rungs and shares.

@@ -244,8 +244,8 @@ def storage_errors(folder: Path) -> Iterator[None]:
     except (optuna.exceptions.StorageInternalError, SQLAlchemyError, OSError) as error:
         cause = error.__cause__ or error
         raise LedgerError(
-            f"cannot write to {str(folder)!r} ({first_line(cause, None)}). Everything that was "
-            f"told before stays told: make room, then run: autotune resume {folder}"
+            f"cannot write to {str(folder)!r} ({first_line(cause, None)}). All results so far "
+            f"are kept: free some space, then run: autotune resume {folder}"
         ) from error
 
 

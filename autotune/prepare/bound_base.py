@@ -56,7 +56,7 @@ def bind_base(sweep: Sweep) -> BoundBase:
     loaded = load_space(sweep.space, shape=shape, task=sweep.task.type)
     space = _with_room_for_virtual_tokens(loaded.space, data, shape)
     costs = CostModel(shape, sweep.task.type, _workload(sweep, data, space))
-    return BoundBase(data, shape, loaded, space, costs)
+    return BoundBase(data=data, shape=shape, loaded=loaded, space=space, costs=costs)
 
 
 def read_base(sweep: Sweep, model: str | None = None) -> tuple[Sweep, TaskData, ModelShape]:

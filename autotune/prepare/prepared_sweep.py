@@ -133,7 +133,17 @@ def prepare(sweep: Sweep) -> PreparedSweep:
     left_out = [f"{family} left out: {reason}" for family, reason in loaded.left_out.items()]
     narrowed = [f"{name}: {why}" for name, why in loaded.narrowed.items()]
     notes = (*data.notes, *left_out, *narrowed, *bases.notes)
-    return PreparedSweep(resolved, data, shape, own.space, own.costs, baselines, limits, bases, notes)
+    return PreparedSweep(
+        sweep=resolved,
+        data=data,
+        shape=shape,
+        space=own.space,
+        costs=own.costs,
+        baselines=baselines,
+        limits=limits,
+        bases=bases,
+        notes=notes,
+    )
 
 
 def with_base_score(prepared: PreparedSweep, metrics: Mapping[str, float]) -> PreparedSweep:
@@ -215,7 +225,7 @@ def _resolve(
             floor = float(positive.min()) / 2 if positive.size else 1.0
             found["floor"] = objective.floor or (floor if (values == 0).any() else float(positive.min()))
             found["ideal"] = objective.ideal if objective.ideal is not None else float(values.min())
-            # Limits may leave one value alone: twice as much is then as bad as it gets.
+            # Limits may leave a single value; the reference is then twice as large.
             top = float(values.max()) if values.max() > found["ideal"] else 2 * abs(found["ideal"]) + 1.0
             found["reference"] = objective.reference if objective.reference is not None else top
     elif objective.name not in MEASURED_COSTS:

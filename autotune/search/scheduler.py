@@ -12,8 +12,8 @@ class Scheduler(Protocol):
     """Decides which of the candidates so far are trained further, and which are pruned.
 
     Life cycle: the store adds candidates and their results; the loop asks for `promotions` whenever a slot is free,
-    and for `prunable` whenever a candidate is complete. Decisions follow from the candidates and their results alone,
-    so a scheduler is restored by adding them again.
+    and for `prunable` whenever a candidate is complete. Decisions follow from nothing but the candidates and their
+    results, so a scheduler is restored by adding them again.
     """
 
     def promotions(self, *, closing: bool = False) -> Iterator[Candidate]:

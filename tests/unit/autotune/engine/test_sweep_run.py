@@ -204,7 +204,7 @@ def test_on_a_full_disk_what_was_told_stays_told(sweep, tmp_path):
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, unlimited[1]))
 
     try:
-        with pytest.raises(LedgerError, match="Everything that was told before stays told"):
+        with pytest.raises(LedgerError, match="All results so far are kept"):
             fake_run(sweep, folder, Watcher(fill))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)

@@ -291,7 +291,7 @@ def test_it_is_seen_who_came_how_far_and_whether_to_believe_it(tiny_model, revie
     assert "10 trained to 12 %: rank correlation with the top" in screen.file.getvalue()
     page = report_html(results)
     assert '<section id="ladder">' in page
-    assert "of the FLOPs that all trials in full would have taken" in page
+    assert "of the FLOPs of training every trial in full" in page
 
 
 def test_a_few_trials_measure_nothing_and_say_so(whole):
