@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from autotune.ladder.rungs import Ladder
-from benchmarks.ladder import DATA, METHODS, Curves, Run, climbing, read_tables, summary
-from benchmarks.multi_fidelity import ARMS, BOXES, foretell, left_behind, search
+from benchmarks.ladder import DATA, METHODS, Curves, Run, on_the_ladder, read_tables, summary
+from benchmarks.multi_fidelity import ARMS, BOXES, left_behind, predict, search
 
 
 def made_up(n: int = 60) -> Curves:
@@ -47,20 +47,20 @@ def test_regret_by_hand() -> None:
 )
 def test_on_a_real_table_it_comes_near_the_best_for_little() -> None:
     table = next(table for table in read_tables() if "LSTM" in table.name).drawn(250, seed=0)
-    measured = climbing(table, 0).measure(table)
+    measured = on_the_ladder(table, 0).measure(table)
     assert measured["regret"] <= 0.01
     assert measured["share"] <= 0.25
 
 
-def test_what_the_rungs_of_a_table_foretell() -> None:
-    """Curves that never cross and share their gain: law and median foretell it, and doing nothing does not."""
+def test_the_rungs_of_a_table_predict_the_top() -> None:
+    """Curves that never cross and share their gain: law and median predict it, no correction does not."""
     rng = np.random.default_rng(0)
     table = Curves("made up", rng.random((60, 1)) + 1 / np.arange(1, 10)[None, :], Ladder(1, 9))
     seen, whole = left_behind(table, seed=0)
     assert seen.shape == whole.shape == (60, 3)
     np.testing.assert_array_equal(seen[np.isfinite(seen)], whole[np.isfinite(seen)])
     assert np.isnan(seen).any()
-    low, middle = foretell(table, seeds=2, configs=60)
+    low, middle = predict(table, seeds=2, configs=60)
     assert (low["rung"], middle["rung"]) == (1 / 9, 3 / 9)
     assert float(low["median"]) < 0.01
     assert float(low["chosen"]) < 0.05

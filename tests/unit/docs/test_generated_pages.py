@@ -13,6 +13,7 @@ from benchmarks.result_files import FOLDER, load
 from docs.generators import cli, output_files, packages, python_api, results, sweep_file
 from docs.generators.families import ARCHITECTURES, PAGE, built_in, families_page, parameters_formula
 from search_spaces.families import REGISTRY
+from tests.import_graph import PACKAGES, ROOT
 from tests.support.synthetic import synthetic_results
 
 
@@ -110,6 +111,13 @@ def test_the_page_of_the_python_api_has_every_public_name() -> None:
     page = python_api.python_api_page()
     for name in set(autotune.__all__) - {"__version__"}:
         assert f"::: autotune.{name}\n" in page, name
+
+
+def test_the_diagram_of_the_architecture_has_every_sub_package() -> None:
+    drawn = (ROOT / "docs" / "images" / "architecture.svg").read_text(encoding="utf-8")
+    folders = {path.parent.name for package in PACKAGES for path in (ROOT / package).glob("*/__init__.py")}
+    assert len(folders) > 20
+    assert {folder for folder in folders if f">{folder}<" not in drawn} == set()
 
 
 def test_the_table_of_packages_names_a_purpose_for_each() -> None:
