@@ -20,7 +20,7 @@ Place = tuple["CompositeLayer", str]
 class CompositeLayer(nn.Module, BaseTunerLayer):
     """A wrapped module with parts.
 
-    Each tensor of a part is in the dictionary `composite_<kind>_<name>` by adapter. The base module's parameters
+    Each tensor of a part is in the dictionary `composite_<kind>_<name>` by adapter. The wrapped module's parameters
     are never modified, because other models may share them: merging replaces them by new ones, and unmerging
     restores them.
 
@@ -93,6 +93,7 @@ class CompositeLayer(nn.Module, BaseTunerLayer):
                 yield part, self.own(adapter, part)
 
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Run the module with the parts of the active adapters; see `part.py` for the order."""
         if self.disable_adapters and self.merged:
             self.unmerge()
         active = list(self.active())
@@ -163,7 +164,7 @@ class CompositeLayer(nn.Module, BaseTunerLayer):
             self.merged_adapters.append(adapter)
 
     def _put(self, weights: Tensors) -> dict[str, nn.Parameter | None]:
-        """Set new parameters of the base module, and return the previous ones."""
+        """Set new parameters of the wrapped module, and return the previous ones."""
         old: dict[str, nn.Parameter | None] = {}
         for path, weight in weights.items():
             parent, _, name = path.rpartition(".")
@@ -173,7 +174,7 @@ class CompositeLayer(nn.Module, BaseTunerLayer):
         return old
 
     def unmerge(self) -> None:
-        """Restore the original parameters of the base module, without rounding."""
+        """Restore the original parameters of the wrapped module, without rounding."""
         while self._originals:
             for path, parameter in self._originals.pop().items():
                 parent, _, name = path.rpartition(".")
@@ -181,5 +182,6 @@ class CompositeLayer(nn.Module, BaseTunerLayer):
             self.merged_adapters.pop()
 
     def delete_adapter(self, adapter_name: str) -> None:
+        """Remove an adapter and its tensors."""
         super().delete_adapter(adapter_name)
         self._places = {key: places for key, places in self._places.items() if key[0] != adapter_name}

@@ -1,4 +1,4 @@
-"""The base class of families that adapt weight matrices, such as LoRA, OFT and LoHa."""
+"""The superclass of families that adapt weight matrices, such as LoRA, OFT and LoHa."""
 
 from __future__ import annotations
 
