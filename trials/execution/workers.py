@@ -1,8 +1,8 @@
-"""Processes of this machine that train trials: what runs in them, and how they are told and heard.
+"""Worker processes of this machine that train trials, and their communication with the parent process.
 
-Each worker has an executor of its own, which it is sent trials for at any time and asks for results step by step, so
-that what comes while others train enters between two steps. A worker that dies closes its pipe: its trials come back
-as `lost`, and another takes its place.
+Each worker has a stepping executor of its own. The parent sends it trials at any time, and the worker looks for new
+ones between two steps, so a trial that arrives while others train can join them. If a worker dies, its pipe closes:
+its trials return as `lost`, and another worker takes its place.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from trials.execution.interface import SteppingExecutor
 from trials.records import LOST, TrialResult, TrialSpec
 from trials.tasks.specs import ModelSpec, TaskSpec
 
-_TRIES = 3
-"""Workers that may die before they are ready, one after another, where earlier ones were."""
-_PATIENCE = 5.0
-"""Seconds that a worker has to end after it was asked to."""
+_MAX_FAILED_STARTS = 3
+"""How many workers in a row may die while they load, after an earlier one has loaded."""
+_EXIT_SECONDS = 5.0
+"""Seconds that a terminated worker has to exit before it is killed."""
 
 
 @dataclass
@@ -43,23 +43,24 @@ class WorkersError(AutotuneError, RuntimeError):
 
 
 class Workers:
-    """Some processes that share the machine's cores, or its GPUs, one each in turn.
+    """A group of worker processes, which divide the machine's cores or take its GPUs in turn.
 
     Args:
-        count: of processes.
-        room: trials that each has at a time, in a pack where there are more than one.
-        model, task: of all trials.
+        count: The number of processes.
+        capacity: The maximum number of trials per process at the same time; more than one train as a pack.
+        model: The base model of all trials.
+        task: The task of all trials.
 
     Raises:
-        InvalidInputError: the base or the data cannot be used.
-        WorkersError: no process could be started.
+        InvalidInputError: The base model or the data cannot be used.
+        WorkersError: No process could be started.
     """
 
-    def __init__(self, count: int, room: int, model: ModelSpec, task: TaskSpec) -> None:
-        self._setup = (count, room, model, task)
+    def __init__(self, count: int, capacity: int, model: ModelSpec, task: TaskSpec) -> None:
+        self._setup = (count, capacity, model, task)
         self._context = multiprocessing.get_context("spawn")  # forked CUDA contexts and thread pools break
         self._ended: deque[tuple[int, TrialResult]] = deque()
-        self._loaded, self._fruitless = False, 0
+        self._has_loaded, self._failed_starts = False, 0
         self._workers = [self._start(index) for index in range(count)]
         try:
             while not all(worker.ready for worker in self._workers):
@@ -70,34 +71,34 @@ class Workers:
 
     @property
     def pids(self) -> list[int]:
-        """The processes that run now."""
+        """The ids of the running processes."""
         return [worker.process.pid for worker in self._workers if worker.process.pid is not None]
 
     def submit(self, ticket: int, spec: TrialSpec) -> None:
-        """Give a trial to the worker that has the fewest."""
+        """Send a trial to the worker with the fewest."""
         worker = min(self._workers, key=lambda worker: len(worker.tickets))
         worker.tickets.add(ticket)
-        # If it has died, its end of the pipe will tell.
+        # If it has died, the next read from its pipe reports that.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             worker.pipe.send((ticket, spec))
 
     def next_result(self) -> tuple[int, TrialResult]:
-        """Wait for the next trial to end.
+        """Wait until a trial ends, and return its ticket and result.
 
         Raises:
-            Exception: what a worker met that is no trial's failure.
-            WorkersError: none can be started.
+            Exception: An error in a worker that is not a trial's failure.
+            WorkersError: No worker can be started.
         """
         while not self._ended:
             self._listen()
         return self._ended.popleft()
 
     def stop(self) -> None:
-        """End all workers, whatever they are doing: nobody wants their results any more."""
+        """Terminate all workers; their unfinished trials are abandoned."""
         for worker in self._workers:
             worker.process.terminate()
         for worker in self._workers:
-            worker.process.join(_PATIENCE)
+            worker.process.join(_EXIT_SECONDS)
             if worker.process.is_alive():
                 worker.process.kill()
                 worker.process.join()
@@ -108,49 +109,55 @@ class Workers:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_work, args=(theirs, index, *self._setup), daemon=True)
         process.start()
-        theirs.close()  # or its death would not end what is read here
+        theirs.close()  # otherwise the pipe would stay open after the worker's death
         return _Worker(process, ours)
 
     def _listen(self) -> None:
-        """Take up what the workers have said, once one has said anything."""
-        heard = wait([worker.pipe for worker in self._workers])
+        """Wait for messages of the workers, and process them."""
+        readable = wait([worker.pipe for worker in self._workers])
         for index, worker in enumerate(self._workers):
-            if worker.pipe not in heard:
+            if worker.pipe not in readable:
                 continue
             try:
-                said = worker.pipe.recv()
+                message = worker.pipe.recv()
             except (EOFError, ConnectionResetError):
                 self._replace(index)
                 continue
-            if isinstance(said, Exception):
-                raise said
-            if said is None:
-                worker.ready = self._loaded = True
-                self._fruitless = 0
+            if isinstance(message, Exception):
+                raise message
+            if message is None:
+                worker.ready = self._has_loaded = True
+                self._failed_starts = 0
             else:
-                worker.tickets.discard(said[0])
-                self._ended.append(said)
+                worker.tickets.discard(message[0])
+                self._ended.append(message)
 
     def _replace(self, index: int) -> None:
         worker = self._workers[index]
-        self._fruitless += not worker.ready
-        if self._fruitless and (not self._loaded or self._fruitless > _TRIES):
+        self._failed_starts += not worker.ready
+        if self._failed_starts and (not self._has_loaded or self._failed_starts > _MAX_FAILED_STARTS):
             raise WorkersError
-        worker.process.join(_PATIENCE)
+        worker.process.join(_EXIT_SECONDS)
         worker.pipe.close()
         self._ended.extend((ticket, LOST) for ticket in sorted(worker.tickets))
         self._workers[index] = self._start(index)
 
 
-def _work(pipe: Connection, index: int, count: int, room: int, model: ModelSpec, task: TaskSpec) -> None:
-    """A worker's life: it says None when it has loaded everything, then each result, or what went wrong."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the engine decides
+def _work(pipe: Connection, index: int, count: int, capacity: int, model: ModelSpec, task: TaskSpec) -> None:
+    """Run a worker process.
+
+    It sends None once everything is loaded, then (ticket, result) for each trial, or an exception that is not a
+    trial's failure.
+    """
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches the whole process group; the parent handles it
     import torch
     from tqdm import tqdm
 
     from trials.execution.in_process import LocalExecutor, PackedExecutor
 
-    tqdm.set_lock(threading.RLock())  # by default a semaphore, which a process that is ended leaves behind
+    tqdm.set_lock(threading.RLock())  # the default is a semaphore, which a terminated process leaks
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // count))
     sharers = count
     if model.device == "auto" and torch.cuda.is_available():
@@ -158,15 +165,15 @@ def _work(pipe: Connection, index: int, count: int, room: int, model: ModelSpec,
         model = model.model_copy(update={"device": f"cuda:{index % devices}"})
         sharers = -(-count // devices)
     executor: SteppingExecutor
-    executor = LocalExecutor(sharers=sharers) if room == 1 else PackedExecutor(room, sharers=sharers)
-    with contextlib.suppress(EOFError, BrokenPipeError):  # then nobody is there any more
-        if not _said(pipe, executor.start, model, task):
+    executor = LocalExecutor(sharers=sharers) if capacity == 1 else PackedExecutor(capacity, sharers=sharers)
+    with contextlib.suppress(EOFError, BrokenPipeError):  # the parent process has ended
+        if not _call(pipe, executor.start, model, task):
             return
         pipe.send(None)
         while True:
             while not executor.is_busy or pipe.poll():
                 executor.submit(*pipe.recv())
-            _said(pipe, _step, pipe, executor)
+            _call(pipe, _step, pipe, executor)
 
 
 def _step(pipe: Connection, executor: SteppingExecutor) -> None:
@@ -174,10 +181,10 @@ def _step(pipe: Connection, executor: SteppingExecutor) -> None:
         pipe.send(result)
 
 
-def _said(pipe: Connection, do: Callable[..., object], *given: object) -> bool:
-    """Whether it could be done; if not, why is said to who waits for results."""
+def _call(pipe: Connection, function: Callable[..., object], *arguments: object) -> bool:
+    """Call a function, send its exception to the parent if it raises one, and return whether it did not."""
     try:
-        do(*given)
+        function(*arguments)
     except (EOFError, BrokenPipeError):
         raise
     except Exception as error:

@@ -1,9 +1,8 @@
-"""Linear layers with plain LoRA, of several configurations at once and with as few passes as there can be.
+"""Linear layers with plain LoRA, for several configurations at once and with few passes over memory.
 
-peft's layer makes, beside the products, a scaled copy and a sum of the size of the output, and autograd does
-the same on the way back. On a small model those passes over memory take as long as the products. Here the
-low-rank term is added by the product that makes it, forward and backward: the numbers are the same up to
-rounding.
+Beside the products, peft's layer makes a scaled copy and a sum of the size of the output, and autograd does the same
+in the backward pass. On a small model these passes take as long as the products. Here the product that computes the
+low-rank term also adds it, forward and backward; the numbers are equal up to rounding.
 """
 
 from __future__ import annotations
@@ -19,9 +18,13 @@ from trials.base.int8_linear import Int8Form, form_of
 
 
 class Factors(NamedTuple):
-    """What one configuration adds: y += scale · (x Aᵀ) Bᵀ, with A of [rank, inputs], B of [outputs, rank].
+    """The term that one configuration adds: y += scale · (x Aᵀ) Bᵀ.
 
-    `dropout` is what stands before A; while it trains, this is not what the layer computes.
+    Args:
+        a: A, shape [rank, inputs].
+        b: B, shape [outputs, rank].
+        scale: The factor of the term.
+        dropout: The layer before A; while it is in training mode, the term is not what the layer computes.
     """
 
     a: torch.Tensor
@@ -31,10 +34,10 @@ class Factors(NamedTuple):
 
 
 def plain_factors(layer: Any, base: nn.Module) -> Factors | None:
-    """The factors of a peft LoRA layer that does nothing but add them to `base`; None for any other layer.
+    """Return the factors of a peft LoRA layer that only adds its term to the output of `base`, else None.
 
-    DoRA and other variants, trained biases and a base weight of its own (PiSSA) are the others: they are
-    computed as peft does.
+    Other layers, which peft computes, are DoRA and further variants, layers with a trained bias, and layers with a
+    base weight of their own (PiSSA).
     """
     from peft.tuners.lora.layer import Linear
 
@@ -58,9 +61,12 @@ def plain_factors(layer: Any, base: nn.Module) -> Factors | None:
 def add_products(
     x: torch.Tensor, base: nn.Linear, parts: Sequence[tuple[slice, Factors | None]]
 ) -> torch.Tensor:
-    """The base's output for x of shape [rows, …, inputs], with each part's own term on its rows.
+    """Return the base layer's output with each configuration's own term added to its rows.
 
-    The parts cover the rows in order; None adds nothing.
+    Args:
+        x: The input, shape [rows, …, inputs].
+        base: The frozen base layer.
+        parts: The rows of each configuration, in order and without gaps, and its factors; None adds nothing.
     """
     spans, factors = [], []
     inner = x[0].numel() // x.shape[-1]
@@ -74,8 +80,11 @@ def add_products(
 
 
 class _Products(torch.autograd.Function):
-    """x of [n, inputs]; weight and bias frozen, the weight in fp32 where it has no form in int8; spans are (start,
-    stop, scale) of the pairs A, B that follow."""
+    """The product of x, shape [n, inputs], with a frozen weight and bias, plus low-rank terms.
+
+    `spans` holds (start, stop, scale) for each of the pairs A, B in `factors`. The weight is in fp32 if it has no
+    int8 form.
+    """
 
     @staticmethod
     def forward(

@@ -1,4 +1,4 @@
-"""Memory as it is measured: the peak of a stretch of code, what is free, and what autograd keeps."""
+"""Measurement of memory: the peak of a block of code, free memory, and what autograd keeps."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 class PeakMemory:
-    """Measures between enter and exit; `peak` is in bytes, 0 where nothing can measure it.
+    """A context manager that measures peak memory; `peak` is in bytes, 0 where it cannot be measured.
 
-    On CUDA it is what the allocator held at most. On a Linux CPU it is the highest resident set of this
-    process less the resident set at the start (writing 5 to clear_refs resets the kernel's high-water mark;
-    see proc(5)), so work in other threads counts as well.
+    On CUDA it is the maximum that the allocator held. On a Linux CPU it is the highest resident set of this process
+    minus the resident set at the start (writing 5 to clear_refs resets the kernel's high-water mark; see proc(5)), so
+    work in other threads counts as well.
+
+    Args:
+        device: The device whose memory is measured.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -45,10 +48,11 @@ class PeakMemory:
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that can still be allocated, None where nothing can tell.
+    """Return the bytes that can still be allocated, or None where they are unknown.
 
-    On CUDA what the driver has and what the caching allocator holds unused. On Linux what the kernel could give
-    without swapping (MemAvailable; see proc(5)), within the limit of this process's control group.
+    On CUDA it is the driver's free memory plus what the caching allocator holds unused. On Linux it is what the
+    kernel can provide without swapping (MemAvailable; see proc(5)), within the limit of this process's control
+    group.
     """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
@@ -58,7 +62,7 @@ def free_memory(device: torch.device) -> int | None:
     available = _field(_MEMINFO, "MemAvailable")
     try:
         limit, current = (int((_CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
-    except (OSError, ValueError):  # no such group, or "max", no limit
+    except (OSError, ValueError):  # there is no such group, or its limit is "max"
         return available
     inactive = _field(_CGROUP / "memory.stat", "inactive_file") or 0
     inside = max(0, limit - current + inactive)
@@ -66,7 +70,7 @@ def free_memory(device: torch.device) -> int | None:
 
 
 def _field(path: Path, name: str) -> int | None:
-    """Bytes of a line `name: 123 kB` or `name 123`; None where there is none."""
+    """Return the bytes of a line `name: 123 kB` or `name 123`, or None without such a line."""
     try:
         lines = path.read_text().splitlines()
     except OSError:
@@ -91,17 +95,17 @@ def _resident(field: str) -> int:
 
 
 class SavedTensors:
-    """Counts what forward passes keep for their backward pass, each piece of memory once.
+    """A context manager that counts what forward passes keep for their backward pass, each storage once.
 
     Args:
-        apart: tensors that are there anyway, such as parameters, and their views.
+        excluded: Tensors that exist anyway, such as parameters; their views are excluded as well.
     """
 
-    def __init__(self, apart: Iterable[torch.Tensor]) -> None:
-        self._apart = {tensor.untyped_storage().data_ptr() for tensor in apart}
+    def __init__(self, excluded: Iterable[torch.Tensor]) -> None:
+        self._excluded = {tensor.untyped_storage().data_ptr() for tensor in excluded}
         self._hooks = torch.autograd.graph.saved_tensors_hooks(self._keep, lambda tensor: tensor)
         self.kept: dict[int, torch.Tensor] = {}
-        """A tensor of each piece of memory, by its address; holding it keeps the address from another's use."""
+        """One tensor of each storage, by its address; the reference prevents reuse of the address."""
 
     def __enter__(self) -> SavedTensors:
         self._hooks.__enter__()
@@ -112,10 +116,11 @@ class SavedTensors:
 
     @property
     def bytes(self) -> int:
+        """The bytes kept so far."""
         return sum(tensor.untyped_storage().nbytes() for tensor in self.kept.values())
 
     def _keep(self, tensor: torch.Tensor) -> torch.Tensor:
         address = tensor.untyped_storage().data_ptr()
-        if address not in self._apart:
+        if address not in self._excluded:
             self.kept.setdefault(address, tensor)
         return tensor

@@ -1,9 +1,9 @@
-"""What the frozen layers below the lowest adapter make of each example, computed once.
+"""The hidden states of each example after the frozen layers below the lowest adapter, computed once.
 
-The base's dropout is off in trials (see `trials.training.run`), so these hidden states are the same in every
-epoch, for every configuration and in evaluation. They are kept in the device's memory, without padding, in
-the dtype that the layers give, by the number of layers below. What does not fit there, and what an earlier
-process computed, is read from disk where there is a store (`prefix_store.py`), and else computed each time.
+The base model's dropout is off in trials (see `trials.training.run`), so these states are the same in every epoch,
+for every configuration and in evaluation. They are kept in the device's memory, without padding, in the dtype of
+the layers, by the number of layers. States that do not fit, and those of earlier processes, are read from disk if
+there is a store (`prefix_store.py`); otherwise they are computed each time.
 """
 
 from __future__ import annotations
@@ -18,33 +18,38 @@ from trials.packing.prefix_store import PrefixStore, synchronize
 from trials.tasks.encoding import Encoded
 
 LIMIT = 2**30
-"""Bytes of hidden states that are kept in memory, at most."""
+"""The maximum number of bytes of hidden states in memory."""
 
 Compute = Callable[[Sequence[Encoded], int, torch.Tensor | None, int], torch.Tensor]
-"""(examples, layers that are behind, their outcome, layers asked for) -> the outcome of these."""
+"""(examples, number of layers done, their output or None, number of layers to reach) -> the output of the latter."""
 
 
 class PrefixCache:
     """Hidden states by example and number of layers; see the top of this file.
 
     Args:
-        limit: bytes in memory.
-        store: what is on disk, if anything is to be.
+        limit: The maximum number of bytes in memory.
+        store: The states on disk; None to keep none there.
     """
 
     def __init__(self, limit: int = LIMIT, store: PrefixStore | None = None) -> None:
         self.limit, self.bytes, self.store = limit, 0, store
-        # An example stands beside its states so that its identity, the key, stays its own.
+        # The reference to the example keeps its id, which is the key, from being reused.
         self._states: dict[int, dict[int, tuple[Encoded, torch.Tensor]]] = {}
 
     def get(
         self, examples: Sequence[Encoded], layers: int, compute: Compute, stops: Collection[int] = ()
     ) -> torch.Tensor:
-        """The hidden states after so many layers, shape [examples, longest, width], padded with zeros on the
-        right. `compute` makes what is missing, from the highest states that an example has.
+        """Return the hidden states after a number of layers.
 
         Args:
-            stops: numbers of layers that are asked for as well; their states are kept on the way.
+            examples: The encoded examples.
+            layers: The number of layers.
+            compute: Computes missing states, from the highest known states of an example.
+            stops: Numbers of layers whose states are requested elsewhere; they are kept when they are computed.
+
+        Returns:
+            The states, shape [examples, longest, width], padded with zeros on the right.
         """
         known = self._states.setdefault(layers, {})
         missing = list({id(e): e for e in examples if id(e) not in known}.values())
@@ -65,14 +70,14 @@ class PrefixCache:
         return pad_sequence(rows, batch_first=True)
 
     def flush(self) -> None:
-        """Have everything on disk that is to be there."""
+        """Write all pending states to disk."""
         if self.store is not None:
             self.store.flush()
 
     def _by_start(
         self, examples: Sequence[Encoded], layers: int, stops: Collection[int]
     ) -> dict[int, list[Encoded]]:
-        """The examples by the number of layers to begin at: their highest known, or a stop above it."""
+        """Group the examples by the layer to start from: their highest known one, or a stop above it."""
         on_disk = self.store.levels if self.store is not None and examples else frozenset[int]()
         levels = sorted((n for n in {*self._states, *on_disk} if n < layers), reverse=True)
         stop = max((n for n in stops if n < layers), default=0)

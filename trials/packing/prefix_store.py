@@ -1,19 +1,19 @@
-"""Hidden states of frozen layers on disk: what memory does not hold, and what an earlier process computed.
+"""Hidden states of frozen layers on disk: those that do not fit into memory, and those of earlier processes.
 
     ROOT/BASE/LAYERS/NAME.safetensors
 
-A file (a shard) holds the states of many examples after so many layers, without padding: `states` of shape
+A file (a shard) holds the states of many examples after a number of layers, without padding: `states` of shape
 [tokens, width], `keys` of shape [examples, 16], the digests of the tokenized examples, and `lengths` of shape
-[examples]. BASE is the digest of the base's weights and configuration and of what else decides on the numbers
-(precision, kind of device, versions), so that no state is read that this process would not compute. No pickle:
-reading runs no code.
+[examples]. BASE is the digest of everything that determines the numbers: the base model's weights and configuration,
+the precision, the kind of device and the versions. So only states are read that this process would compute itself.
+There is no pickle: reading runs no code.
 
-A shard appears in one step. One that cannot be read is passed over. When the limit is reached, the shards that were
-used least recently go first, and those that this process uses not at all: what does not fit beside them is not
-written, since each epoch would push out what the next one needs.
+A shard is written atomically, and an unreadable one is skipped. When the limit is reached, the least recently used
+shards are deleted, but none that this process uses. States that do not fit beside those are not written, because each
+epoch would then delete what the next one needs.
 
-Reading has to pay. A shard says what its states took to compute; once reading has taken longer than that, this
-process leaves the disk alone, and likewise writing.
+The store must save time. A shard records how long its states took to compute. Once reading has taken longer than
+that, this process stops using the disk; likewise, it stops writing once that has taken longer than computing.
 """
 
 from __future__ import annotations
@@ -46,18 +46,18 @@ from trials.tasks.encoding import Encoded
 _log = logging.getLogger(__name__)
 
 VARIABLE = "AUTOTUNE_PREFIX_CACHE"
-"""The environment variable that sets the limit: a size such as 4GiB, or 0 for nothing on disk."""
+"""The environment variable with the limit: a size such as 4GiB, or 0 to keep nothing on disk."""
 LIMIT = "4GiB"
-"""The limit where the variable does not say."""
+"""The limit if the variable is not set."""
 SHARD = 32 * 2**20
-"""Bytes of states that are written together."""
+"""The bytes of states that are written together."""
 
 _SPARE = 2**30
-"""Bytes of the disk that are left free in any case."""
+"""The bytes of the disk that always stay free."""
 _STALE = 3600.0
-"""Seconds after which a draft is nobody's any more."""
+"""Seconds after which a temporary file is considered abandoned."""
 _TRIED = 16
-"""Reads before it is asked whether they pay."""
+"""Number of reads before their time is compared with that of computing."""
 _ENDING = ".safetensors"
 _UNREADABLE = (OSError, SafetensorError, KeyError, TypeError, ValueError)
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
@@ -68,25 +68,25 @@ _UNITS |= {f"{unit}i": 1024 ** (n + 1) for n, unit in enumerate("kmgt")}
 class _Shard:
     path: Path
     states: Any
-    """What safetensors slices rows from."""
+    """The lazy slice of safetensors that rows are read from."""
     seconds: float
-    """A token, of computing its states."""
+    """The time per token that computing the states took."""
 
 
 class PrefixStore:
-    """Checkpoints by layers and example; see the top of this file.
+    """Hidden states on disk, by number of layers and example; see the top of this file.
 
     Args:
-        root: the folder of all bases.
-        limit: bytes of all shards below it.
-        base: the digest of the base; asked for when it is first needed.
-        device: where states are read to.
+        root: The folder of all base models.
+        limit: The maximum number of bytes of all shards below it.
+        base: Returns the digest of the base model; called when it is first needed.
+        device: The device that states are read to.
     """
 
     def __init__(self, root: Path, limit: int, base: Callable[[], str], device: torch.device) -> None:
         self.root, self.limit, self.device = root, limit, device
         self.reading = self.writing = True
-        self._base = base
+        self._base_digest = base
         self._found: dict[int, dict[bytes, tuple[_Shard, int, int]]] = {}
         self._waiting: dict[int, dict[bytes, torch.Tensor]] = {}
         self._seconds: dict[int, float] = {}
@@ -95,23 +95,23 @@ class PrefixStore:
 
     @cached_property
     def folder(self) -> Path:
-        """Of this base."""
-        return self.root / self._base()
+        """The folder of this base model."""
+        return self.root / self._base_digest()
 
     @cached_property
     def levels(self) -> frozenset[int]:
-        """The numbers of layers that an earlier process left states of."""
+        """The numbers of layers with states of earlier processes."""
         with contextlib.suppress(OSError):
             return frozenset(int(path.name) for path in self.folder.iterdir() if path.name.isdecimal())
         return frozenset()
 
     def has(self, example: Encoded, layers: int) -> bool:
-        """Whether `read` would find the example."""
+        """Return whether `read` would return the example."""
         key = example_key(example)
         return self.reading and (key in self._index(layers) or key in self._waiting.get(layers, ()))
 
     def read(self, examples: Sequence[Encoded], layers: int) -> dict[int, torch.Tensor]:
-        """The states of those examples that are there, shape [tokens, width], by the example's `id`."""
+        """Return the stored states among those of `examples`, shape [tokens, width], by the example's `id`."""
         if not self.reading or not examples:
             return {}
         index, waiting = self._index(layers), self._waiting.get(layers, {})
@@ -131,7 +131,7 @@ class PrefixStore:
         self._reads += bool(rows)
         if self._reads >= _TRIED and self._spent > self._saved:
             self.reading = self.writing = False
-            _log.info("hidden states are computed anew: reading them from %s takes longer", self.root)
+            _log.info("hidden states are computed again: reading them from %s takes longer", self.root)
         return rows
 
     def _read_row(
@@ -143,7 +143,7 @@ class PrefixStore:
     ) -> None:
         shard, start, stop = place
         try:
-            with torch.inference_mode(False):  # what is read here may be trained on later
+            with torch.inference_mode(False):  # training may use the states later
                 rows[id(example)] = shard.states[start:stop]
         except _UNREADABLE:
             index.pop(example_key(example))
@@ -151,13 +151,20 @@ class PrefixStore:
         self._saved += shard.seconds * (stop - start)
         if shard.path not in self._mine:
             self._mine.add(shard.path)
-            with contextlib.suppress(OSError):  # another process made room; the open file is still good
+            with contextlib.suppress(OSError):  # another process deleted it; the open file stays valid
                 os.utime(shard.path)
 
     def add(
         self, examples: Sequence[Encoded], states: Sequence[torch.Tensor], layers: int, seconds: float
     ) -> None:
-        """Keep what was computed in so many seconds, each of shape [tokens, width]; a full shard is written."""
+        """Keep computed states, and write them once they fill a shard.
+
+        Args:
+            examples: The encoded examples.
+            states: Their states, each of shape [tokens, width].
+            layers: The number of layers.
+            seconds: The wall time of computing them, in seconds.
+        """
         if not self.writing:
             return
         waiting, index = self._waiting.setdefault(layers, {}), self._index(layers)
@@ -169,12 +176,12 @@ class PrefixStore:
             self._write(layers)
 
     def flush(self) -> None:
-        """Write what waits for its shard to fill."""
+        """Write all pending states."""
         for layers in list(self._waiting):
             self._write(layers)
 
     def _index(self, layers: int) -> dict[bytes, tuple[_Shard, int, int]]:
-        """Where the states of each example lie; the disk is looked at once, then by what this process writes."""
+        """Return the location of each example's states; the disk is listed once, then updated with own shards."""
         if layers not in self._found:
             self._found[layers] = {}
             for path in sorted((self.folder / str(layers)).glob(f"*{_ENDING}")):
@@ -188,9 +195,9 @@ class PrefixStore:
             keys = file.get_tensor("keys").numpy()
             ends = file.get_tensor("lengths").cumsum(0).tolist()
             if len(ends) != len(keys) or ends[-1] != shard.states.get_shape()[0]:
-                raise ValueError(f"{path} names other examples than it holds")
+                raise ValueError(f"{path} lists other examples than it holds")
         except _UNREADABLE as error:
-            _log.info("%s is passed over: %s", path, error)
+            _log.info("%s is skipped: %s", path, error)
             return
         for key, start, stop in zip(keys, [0, *ends], ends, strict=False):
             self._found[layers][key.tobytes()] = (shard, start, stop)
@@ -216,7 +223,7 @@ class PrefixStore:
             os.replace(draft, path)
         except (OSError, SafetensorError) as error:
             self.writing = False
-            _log.warning("hidden states are kept in memory alone: %s", error)
+            _log.warning("hidden states are kept in memory only: %s", error)
             return
         finally:
             with contextlib.suppress(OSError):
@@ -228,7 +235,7 @@ class PrefixStore:
             _log.info("hidden states stay in memory: writing them to %s takes longer", self.root)
 
     def _make_room(self, size: int) -> bool:
-        """Whether so many bytes fit, after what was used least recently is gone."""
+        """Delete the least recently used shards of others, and return whether `size` bytes fit then."""
         shards = []
         with contextlib.suppress(OSError):
             for path in self.root.rglob(f"*{_ENDING}*"):
@@ -243,16 +250,16 @@ class PrefixStore:
                 with contextlib.suppress(OSError):
                     path.unlink()
                     over -= held
-                    path.parent.rmdir()  # refused while there is more in it
+                    path.parent.rmdir()  # fails while it is not empty
                     path.parent.parent.rmdir()
         return over <= 0 and _free(self.root) - size >= _SPARE
 
 
 def store_for(base: Base) -> PrefixStore | None:
-    """The store of this user for a base, or None where AUTOTUNE_PREFIX_CACHE says 0.
+    """Return the store of a base model in the user's cache folder, or None if AUTOTUNE_PREFIX_CACHE is 0.
 
     Raises:
-        InvalidInputError: the variable holds no size.
+        InvalidInputError: The variable is not a size.
     """
     limit = parse_size(os.environ.get(VARIABLE, LIMIT))
     if not limit:
@@ -262,19 +269,19 @@ def store_for(base: Base) -> PrefixStore | None:
 
 
 def parse_size(text: str) -> int:
-    """Bytes, from a number with a unit: 4GiB, 500 MB, 0.
+    """Return the bytes of a number with a unit, such as 4GiB, 500 MB or 0.
 
     Raises:
-        InvalidInputError: it is no such thing.
+        InvalidInputError: The text is not a size.
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?i?)b?\s*", text.lower())
     if found is None or found[2] not in _UNITS:
-        raise InvalidInputError(Problem(VARIABLE, f"{text!r} is no size", "Write one such as 4GiB, or 0."))
+        raise InvalidInputError(Problem(VARIABLE, f"{text!r} is not a size", "Write one such as 4GiB, or 0."))
     return int(float(found[1]) * _UNITS[found[2]])
 
 
 def example_key(example: Encoded) -> bytes:
-    """The digest of what the layers read of an example, 16 bytes."""
+    """Return the digest of what the layers read of an example, 16 bytes."""
     read = {name: value for name, value in sorted(example.items()) if name != "labels"}
     return hashlib.blake2b(json.dumps(read).encode(), digest_size=16).digest()
 
@@ -283,9 +290,9 @@ _ABOUT_THE_HEAD = ("_name_or_path", "architectures", "id2label", "label2id", "pr
 
 
 def base_digest(base: Base) -> str:
-    """The digest of everything that decides on hidden states beside the example and the number of layers.
+    """Return the digest of everything that determines hidden states except the example and the number of layers.
 
-    The head is left out: where the model brings none, it is drawn anew in every process.
+    The head is not part of it: if the model has none, every process initializes another one.
     """
     config = base.model.config.to_dict()  # type: ignore[operator, union-attr]
     about = {name: value for name, value in config.items() if name not in _ABOUT_THE_HEAD}
@@ -308,7 +315,7 @@ def _body(model: nn.Module, heads: Collection[str]) -> list[tuple[str, torch.Ten
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait for what was started, so that its time can be told."""
+    """Wait until the device has finished its work, so that the work can be timed."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

@@ -244,7 +244,7 @@ def test_workers_that_can_no_longer_be_replaced_end_the_sweep(setup, monkeypatch
     executor = ProcessExecutor(workers=1)
     executor.start(*setup)
     monkeypatch.setattr(workers, "_work", os._exit)  # takes no such arguments: it dies
-    monkeypatch.setattr(workers, "_TRIES", 0)
+    monkeypatch.setattr(workers, "_MAX_FAILED_STARTS", 0)
     try:
         executor.submit(1, replace(SPEC, config={**CONFIG, "epochs": 100_000}))
         os.kill(executor.worker_pids()[0], signal.SIGKILL)
@@ -257,7 +257,7 @@ def test_workers_that_can_no_longer_be_replaced_end_the_sweep(setup, monkeypatch
 
 def test_a_missing_ray_says_what_to_install(monkeypatch, setup):
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
-    with pytest.raises(InvalidInputError, match=r"autotune\[ray\]"):
+    with pytest.raises(InvalidInputError, match=r"pip install .autotune-peft\[ray\]"):
         EXECUTORS["ray"](workers=1).start(*setup)
 
 
