@@ -46,12 +46,12 @@ def _step_parts(found: StepFit) -> list[RenderableType]:
     parts: list[RenderableType] = [
         f"[bold]step[/]: {len(found.points.loss)} runs at {law.cells} scales ({_columns_text(found)})"
     ]
-    for (knob, rows), edge in zip(law.table().items(), law.edge, strict=True):
-        formula = "factor" + "".join(f" · {name}^…" for name in rows if name != "factor")
-        parts.append(_interval_table(f"best {knob} = {formula}", rows))
+    for (name, rows), edge in zip(law.table().items(), law.edge, strict=True):
+        formula = "factor" + "".join(f" · {scale}^…" for scale in rows if scale != "factor")
+        parts.append(_interval_table(f"best {name} = {formula}", rows))
         if edge:
             parts.append(
-                f"[yellow]At {edge} scales the best {knob} is the smallest or largest value tried: widen the grid "
+                f"[yellow]At {edge} scales the best {name} is the smallest or largest value tried: widen the grid "
                 "there.[/]"
             )
     return parts

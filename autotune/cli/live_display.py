@@ -97,18 +97,21 @@ class _Watcher:
         self.lock = threading.Lock()
 
     def sweep_started(self, sweep: Sweep, notes: list[str]) -> None:
+        """Store the sweep, and print its notes."""
         with self.lock:
             self.sweep = sweep
         for note in notes:
             self._say(Text(f"· {note}", style="dim"))
 
     def trial_started(self, number: int, config: Configuration, *, seed: int) -> None:
+        """Add a row for the run."""
         with self.lock:
             self.rows.append(_Row(number, dict(config), confirms=self.state.phase == "confirm"))
 
     def trial_finished(
         self, number: int, result: TrialResult, values: dict[str, float], on_front: bool
     ) -> None:
+        """Store the result in the row of the run, and update which rows are on the front."""
         with self.lock:
             row = next((r for r in self.rows if r.number == number and r.result is None), None)
             if row is None:  # the run started before this display
@@ -123,6 +126,7 @@ class _Watcher:
         """React to the end of a run; called without the lock."""
 
     def progress(self, progress: Progress) -> None:
+        """Store the progress of the sweep."""
         with self.lock:
             if progress.phase == "search" and progress.finished > self.state.finished:
                 self.hypervolumes.append(progress.hypervolume)
@@ -259,11 +263,13 @@ class PlainProgress(_Watcher):
         """Do nothing: every line is printed already."""
 
     def sweep_started(self, sweep: Sweep, notes: list[str]) -> None:
+        """Print the notes, and a line with the sweep's model and objectives."""
         super().sweep_started(sweep, notes)
         names = ", ".join(f"{_name(o.name)} ({o.direction})" for o in sweep.objectives)
         self._line(f"{sweep.name}: {sweep.model.name}; {names}")
 
     def progress(self, progress: Progress) -> None:
+        """Print a line for a new phase, and one for every run that has ended."""
         if progress.phase != self.state.phase or self.sweep is None:
             self._line(_PHASES[progress.phase])
         super().progress(progress)

@@ -41,7 +41,7 @@ def short_config(config: Mapping[str, object]) -> str:
     for name, value in config.items():
         words = name.split(".")
         side = f"{words.pop()} " if words[-1] in SIDES else ""
-        knob = words[-1]
+        parameter = words[-1]
         mask = mask_of(name, value)
         if mask is not None:
             stem, layer = mask
@@ -49,11 +49,11 @@ def short_config(config: Mapping[str, object]) -> str:
                 masks[stem] = []
                 parts.append(stem)  # replaced by the range of layers at the end
             masks[stem] += [layer] if value else []
-        elif name in _LEFT_OUT or value is False or (knob == "dropout" and value == 0):
+        elif name in _LEFT_OUT or value is False or (parameter == "dropout" and value == 0):
             continue
         else:
-            other = "{}" if isinstance(value, str) else knob.replace("_", " ") + " {}"
-            text = knob if value is True else _SHORT.get(knob, other).format(_short_value(value))
+            other = "{}" if isinstance(value, str) else parameter.replace("_", " ") + " {}"
+            text = parameter if value is True else _SHORT.get(parameter, other).format(_short_value(value))
             parts.append(side + text)
     parts = [f"layers {ranges(masks[part])}" if part in masks else part for part in parts]
     family = str(config.get("family", ""))

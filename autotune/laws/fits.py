@@ -141,7 +141,7 @@ class StepFit:
             "scales": self.law.cells,
             "level": LEVEL,
             "columns": self.columns,
-            "optima": {knob: _intervals_json(rows) for knob, rows in self.law.table().items()},
+            "optima": {name: _intervals_json(rows) for name, rows in self.law.table().items()},
             "optima_at_grid_edge": dict(zip(self.law.hyperparameters, self.law.edge, strict=True)),
         }
 

@@ -135,17 +135,17 @@ def _meets(rows: pd.DataFrame, where: Sequence[str], results: SweepTables) -> np
             raise InvalidInputError(
                 Problem("--where", what, "Write NAME OP NUMBER, such as 'trainable_params<=1%'.")
             )
-        columns = {
+        short_names = {
             column.split(".", 1)[-1]: column for column in rows.columns if rows[column].dtype.kind in "if"
         }
-        columns |= {column: column for column in columns.values()}
+        columns = short_names | {column: column for column in short_names.values()}
         if name not in columns:
             known = [objective.name for objective in results.objectives]
             raise InvalidInputError(
                 Problem(
                     "--where",
                     f"{name!r} is not a column of the trials",
-                    did_you_mean(name, [*known, *columns]),
+                    did_you_mean(name, dict.fromkeys([*known, *short_names])),
                 )
             )
         if share is not None:

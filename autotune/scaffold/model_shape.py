@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from autotune.scaffold.inspection import inspect_model
 from autotune.sweep.paths import looks_like_path
-from search_spaces.errors import InvalidInputError, Problem, first_line
+from search_spaces.errors import InvalidInputError, Problem, did_you_mean, first_line
 from search_spaces.families.framework.base import TaskType
 from search_spaces.model.reader import read_shape
 from search_spaces.model.shape import ModelShape
 from search_spaces.model.task_heads import MissingHeadError
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 _FIX = "Give a folder with a config.json, a Hugging Face model id, or a model type such as bert or gpt2."
 
@@ -63,7 +66,7 @@ def usual_task(name: str) -> TaskType:
     return "image-classification" if kind in IMAGES and kind not in TEXTS else "sequence-classification"
 
 
-def read_config(name: str) -> Any:
+def read_config(name: str) -> PretrainedConfig:
     """Read the transformers configuration of a model.
 
     Args:
@@ -89,7 +92,9 @@ def read_config(name: str) -> Any:
             raise InvalidInputError(Problem("--model", f"there is no folder {name!r}", _FIX))
     about = inspect_model(name)  # fails fast without a network
     if isinstance(about, str):
-        raise InvalidInputError(Problem("--model", about.removeprefix("model: "), _FIX))
+        close = did_you_mean(name, CONFIG_MAPPING)
+        fix = close if close.startswith("Did you mean") else _FIX
+        raise InvalidInputError(Problem("--model", about.removeprefix("model: "), fix))
     try:
         return AutoConfig.from_pretrained(str(path) if path.is_dir() else name)
     except (ValueError, OSError) as error:

@@ -16,8 +16,15 @@ from docs.generators.markdown import table
 _INTRODUCTION = """\
 # Command line
 
-Every command prints its help with `--help`. An error names the place, the value and a fix, and the exit status is
-1.
+Every command prints its help with `--help`. An error names the place, the value and a fix.
+
+| exit status | meaning |
+| --- | --- |
+| 0 | success |
+| 1 | a failure: of trials, of a worker, of the disk |
+| 2 | invalid input: a file, an option |
+| 70 | an internal error, a defect of autotune; `autotune --verbose` shows its traceback |
+| 130 | Ctrl-C |
 """
 
 _TYPES = {int: "INTEGER", float: "NUMBER"}

@@ -30,6 +30,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from search_spaces.errors import InvalidInputError, Problem
+
 CLASSES = ("numpy", "pandas", "python", "scipy", "sklearn", "sqlalchemy", "torch", "transformers")
 # Read by the pre-training only: more text of the same kind, from packages that the ones above bring along.
 EXTRAS = (
@@ -123,10 +125,11 @@ def load_corpus() -> Corpus:
         for part, rows in parts.items():
             splits[part] += rows[: QUOTAS.get(part)]
     if len(CLASSES) - len(left_out) < 2:
-        raise ValueError(
-            f"the pocket task needs two sources or more with {MINIMA['train']} docstrings to train on, and "
-            f"{', '.join(left_out)} are not installed as readable .py files; install two of them from wheels"
+        what = (
+            f"builtin:docstrings needs two sources or more with {MINIMA['train']} docstrings to train on, and "
+            f"{', '.join(left_out)} are not installed as readable .py files"
         )
+        raise InvalidInputError(Problem("task.dataset", what, "Install two of them from wheels."))
     ordered = {part: [row for _, row in sorted(rows, key=lambda r: r[0])] for part, rows in splits.items()}
     return Corpus(ordered, tuple(left_out))
 
