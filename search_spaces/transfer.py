@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
 
 from search_spaces.errors import InvalidInputError, Problem
 from search_spaces.language.loader import load_space
@@ -30,7 +29,7 @@ from search_spaces.parameters.types import (
 
 
 def carry_over(
-    config: Mapping[str, Value], spec: Mapping[str, Any], here: ModelShape, there: ModelShape
+    config: Mapping[str, Value], spec: Mapping[str, object], here: ModelShape, there: ModelShape
 ) -> Configuration:
     """Transfer a configuration to another model.
 

@@ -62,7 +62,7 @@ class AdapterGroups:
         self.costs: list[AdapterCost] = []
         self.read: set[str] = set()
         self._shape = shape
-        self._finders: dict[Any, Callable[[Mapping[str, Value]], int]] = {}
+        self._finders: dict[object, Callable[[Mapping[str, Value]], int]] = {}
 
     def indices(self, configs: Iterable[Mapping[str, Value]]) -> NDArray[np.int64]:
         """Return the group of each configuration as an index into `costs`; new groups are appended.
@@ -150,10 +150,10 @@ class _Layers:
         self._range = f"{family}.layers.start", f"{family}.layers.count"
         self._switches = layer_switches(f"{family}.layers", depth)
         self.names = {self._count, *self._range, *self._switches}
-        self._known: dict[Any, tuple[int, int]] = {}
+        self._known: dict[object, tuple[int, int]] = {}
 
     def find(self, config: Mapping[str, Value]) -> tuple[int, int]:
-        key: Any = config.get(self._count)
+        key: object = config.get(self._count)
         if key is None:
             key = tuple(map(config.get, self._range if self._range[1] in config else self._switches))
         if key not in self._known:

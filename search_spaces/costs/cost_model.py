@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -130,7 +130,7 @@ class CostModel:
         self._head_backward = {
             flow: self._head_products(self._head_gradients(flow)) for flow in (False, True)
         }
-        self._reached: dict[Any, tuple[float, float]] = {}
+        self._reached: dict[object, tuple[float, float]] = {}
         self._cuts = {length: CostModel(shape, task, cut) for length, cut in workload.cuts.items()}
 
     def at(self, config: Mapping[str, Value]) -> CostModel:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from search_spaces.families.framework.base import register
 from search_spaces.families.framework.matrix_family import LAYERS, TARGETS, MatrixCost, MatrixFamily
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 REFERENCE_RANK = 8
 """The rank at which `scale` is the multiplier of B·A."""
 
-_INITS: dict[str, Any] = {"kaiming": True, "orthogonal": "orthogonal", "pissa": "pissa"}
+_INITS: dict[str, bool | str] = {"kaiming": True, "orthogonal": "orthogonal", "pissa": "pissa"}
 """The initializations by their names in peft."""
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from search_spaces.errors import Problem, did_you_mean
 from search_spaces.parameters.types import Categorical, Int, Parameter, Value
@@ -16,7 +15,7 @@ from search_spaces.parameters.types import Categorical, Int, Parameter, Value
 
 def with_conditions(
     parameters: Mapping[str, Parameter],
-    entries: Mapping[str, Any],
+    entries: Mapping[str, object],
     needed: Sequence[str],
     problems: list[Problem],
 ) -> dict[str, Parameter]:
@@ -46,7 +45,7 @@ def with_conditions(
 
 def _read(
     child: Parameter,
-    given: Mapping[str, Any],
+    given: Mapping[str, object],
     parameters: Mapping[str, Parameter],
     where: str,
     problems: list[Problem],

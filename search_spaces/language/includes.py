@@ -41,7 +41,7 @@ class Composed:
             without an error if its family is not in the space.
     """
 
-    families: Any = None
+    families: object = None
     parameters: Any = field(default_factory=dict)
     constraints: Any = field(default_factory=list)
     inherited: set[str] = field(default_factory=set)
@@ -57,7 +57,7 @@ def is_preset(spec: str) -> bool:
     return not spec.endswith((".yaml", ".yml")) and "/" not in spec and "\\" not in spec
 
 
-def find_spec(spec: str | Path | Mapping[str, Any], folder: Path) -> tuple[Mapping[str, Any], Path]:
+def find_spec(spec: str | Path | Mapping[str, object], folder: Path) -> tuple[Mapping[str, object], Path]:
     """Read the mapping of a preset or a file.
 
     Args:
@@ -88,7 +88,7 @@ def find_spec(spec: str | Path | Mapping[str, Any], folder: Path) -> tuple[Mappi
 
 
 def compose(
-    mapping: Mapping[str, Any],
+    mapping: Mapping[str, object],
     folder: Path,
     check: Callable[[Composed], list[Problem]],
     problems: list[Problem],
@@ -204,7 +204,7 @@ def merged(earlier: object, later: object) -> object:
     return {**when, **later}
 
 
-def _form(entry: Mapping[str, Any]) -> str | None:
+def _form(entry: Mapping[str, object]) -> str | None:
     """Return the kind of parameter an entry defines; None if it has only a default or a condition."""
     for form in _FORMS:
         if form in entry:
@@ -212,13 +212,13 @@ def _form(entry: Mapping[str, Any]) -> str | None:
     return "bounds" if _BOUNDS & set(entry) else None
 
 
-def _listed(value: object) -> list[Any]:
+def _listed(value: object) -> list[object]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def _with_default_inside(
-    entry: dict[str, Any], earlier: Mapping[str, Any], later: Mapping[str, Any]
-) -> dict[str, Any]:
+    entry: dict[str, object], earlier: Mapping[str, object], later: Mapping[str, object]
+) -> dict[str, object]:
     default = earlier.get("default")
     if "default" in later or not isinstance(default, int | float) or isinstance(default, bool):
         return entry

@@ -20,7 +20,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from search_spaces.errors import InvalidInputError, Problem, did_you_mean
 from search_spaces.families import REGISTRY
@@ -30,10 +29,10 @@ from search_spaces.language.constraints import Constraint, read_constraints
 from search_spaces.language.includes import PRESETS, Composed, compose, find_spec, is_preset, preset_names
 from search_spaces.language.override_forms import override_entry
 from search_spaces.language.overrides import Override
-from search_spaces.model.shape import FUSED, TARGETS, ModelShape
+from search_spaces.model.shape import FUSED, TARGETS, Matrix, ModelShape
 from search_spaces.parameters.structured import Sides, TargetSubset
 from search_spaces.parameters.training import ON_REQUEST, TRAINING, missing_libraries, training_parameters
-from search_spaces.parameters.types import Categorical, Int, Parameter, Structured
+from search_spaces.parameters.types import Categorical, Int, Parameter, Structured, Value
 from search_spaces.space import SearchSpace
 
 __all__ = ["PRESETS", "TRAINING", "LoadedSpace", "is_preset", "load_space", "preset_names"]
@@ -54,7 +53,7 @@ class LoadedSpace:
     """
 
     space: SearchSpace
-    spec: dict[str, Any]
+    spec: dict[str, object]
     left_out: dict[str, str] = field(default_factory=dict)
     narrowed: dict[str, str] = field(default_factory=dict)
     constraints: tuple[Constraint, ...] = ()
@@ -70,9 +69,9 @@ class _Read:
     constraints: tuple[Constraint, ...]
 
     @property
-    def spec(self) -> dict[str, Any]:
+    def spec(self) -> dict[str, object]:
         originals = _originals(self.families, self.training)
-        spelled: dict[str, Any] = {
+        spelled: dict[str, object] = {
             "families": [family.name for family in self.families],
             "parameters": {name: override_entry(self.parameters[name], p) for name, p in originals.items()},
         }
@@ -80,7 +79,7 @@ class _Read:
 
 
 def load_space(
-    spec: str | Path | Mapping[str, Any],
+    spec: str | Path | Mapping[str, object],
     *,
     shape: ModelShape | None = None,
     task: TaskType | None = None,
@@ -228,7 +227,7 @@ def _entries(
     originals: Mapping[str, Parameter],
     families: Sequence[Family],
     problems: list[Problem],
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return the file's entries for parameters of the space; report entries for any other parameter."""
     given = composed.parameters
     if given is None:
@@ -326,7 +325,7 @@ def _fit_targets(
     side: str,
 ) -> Parameter:
     of_model = f"the {side} of a {shape.model_type}" if side else f"a {shape.model_type}"
-    kept: dict[tuple[Any, ...], Any] = {}
+    kept: dict[tuple[Matrix, ...], Value] = {}
     dropped: list[str] = []
     for choice in parameter.choices:
         try:

@@ -7,12 +7,12 @@ if there is a problem.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from search_spaces.errors import did_you_mean
 from search_spaces.language.entry import ROLES, Entry, names_roles
 from search_spaces.model.shape import SIDES, TARGETS
-from search_spaces.parameters.centered import KINDS, Centered, to_entry
+from search_spaces.parameters.centered import KINDS, Centered, Kind, to_entry
 from search_spaces.parameters.structured import RankProfile, Sides, TargetSubset
 from search_spaces.parameters.types import (
     Categorical,
@@ -26,24 +26,25 @@ from search_spaces.parameters.types import (
 )
 
 
-def layers(entry: Entry, parameter: TopLayers, given: Mapping[str, Any]) -> Parameter:
+def layers(entry: Entry, parameter: TopLayers, given: Mapping[str, object]) -> Parameter:
     """Override a layer parameter: a number of top layers, a range of that number, a layer range, or a mask."""
     switched = {"mask": isinstance(parameter, LayerMask), "range": isinstance(parameter, LayerRange)}
     for field in ("mask", "range"):
-        switched[field] = given.get(field, switched[field])
-        if not isinstance(switched[field], bool):
-            entry.wrong(f".{field}", f"{switched[field]!r} is not true or false", f"Write {field}: true.")
+        value = given.get(field, switched[field])
+        if not isinstance(value, bool):
+            entry.wrong(f".{field}", f"{value!r} is not true or false", f"Write {field}: true.")
             return parameter
+        switched[field] = value
     if switched["mask"] and switched["range"]:
         entry.wrong(".range", "it cannot be combined with a mask", "Keep one of the two.")
         return parameter
     numbers = {}
     for field in ("low", "high", "default"):
         if given.get(field) is not None:
-            value = entry.number(given[field], f".{field}", whole=True)
-            if value is None or not entry.is_possible(parameter, value, f".{field}"):
+            number = entry.number(given[field], f".{field}", whole=True)
+            if number is None or not entry.is_possible(parameter, number, f".{field}"):
                 return parameter
-            numbers[field] = int(value)
+            numbers[field] = int(number)
     if switched["mask"] or switched["range"]:
         kept = ("default",) if switched["range"] else ()
         extra = next((field for field in numbers if field not in kept), None)
@@ -74,7 +75,7 @@ def _number_of_layers(entry: Entry, parameter: TopLayers, numbers: Mapping[str, 
     return TopLayers(name=parameter.name, when=parameter.when, default=default)
 
 
-def subset(entry: Entry, parameter: Categorical, given: Mapping[str, Any]) -> Parameter:
+def subset(entry: Entry, parameter: Categorical, given: Mapping[str, object]) -> Parameter:
     """Override targets by one switch per role: `subset: true`, or a list of the roles to choose from."""
     wanted = given["subset"]
     if wanted is False:
@@ -96,7 +97,7 @@ def subset(entry: Entry, parameter: Categorical, given: Mapping[str, Any]) -> Pa
 
 
 def centered(
-    entry: Entry, parameter: Float | Int, given: Mapping[str, Any], limits: tuple[float, float]
+    entry: Entry, parameter: Float | Int, given: Mapping[str, object], limits: tuple[float, float]
 ) -> Parameter:
     """Override a number by a center and a scale, bounded by the valid values of the parameter."""
     whole = isinstance(parameter, Int)
@@ -133,7 +134,7 @@ def centered(
         when=parameter.when,
         center=float(numbers["center"]),
         scale=float(numbers["scale"]),
-        kind=kind,
+        kind=cast("Kind", kind),
         low=max(numbers.get("low", natural), limits[0]),
         high=min(numbers.get("high", float("inf")), limits[1]),
         whole=whole,
@@ -141,14 +142,14 @@ def centered(
     )
 
 
-def override_entry(parameter: Parameter, original: Parameter) -> dict[str, Any]:
+def override_entry(parameter: Parameter, original: Parameter) -> dict[str, object]:
     """Return the complete entry that turns `original` into `parameter`, conditions included."""
     fields = _spell_form(parameter, original)
     when = {name: list(values) for name, values in parameter.when.items() if name not in original.when}
     return {**fields, "when": when} if when else fields
 
 
-def _spell_form(parameter: Parameter, original: Parameter) -> dict[str, Any]:
+def _spell_form(parameter: Parameter, original: Parameter) -> dict[str, object]:
     match parameter:
         case Sides():
             return {"sides": {side: _spell_form(parameter.on(side), original) for side in SIDES}}
@@ -168,7 +169,7 @@ def _spell_form(parameter: Parameter, original: Parameter) -> dict[str, Any]:
         case Categorical():
             return {"choices": list(parameter.choices), "default": parameter.default}
         case Float() | Int():
-            fields: dict[str, Any] = {"low": parameter.low, "high": parameter.high}
+            fields: dict[str, object] = {"low": parameter.low, "high": parameter.high}
             if isinstance(original, Structured):
                 return fields | {"default": parameter.default}
             fields["log"] = parameter.log

@@ -121,7 +121,7 @@ class Override(Entry):
             name=parameter.name, when=parameter.when, choices=tuple(chosen), ordered=number, default=default
         )
 
-    def _range(self, parameter: Float | Int, given: Mapping[str, Any]) -> Parameter:
+    def _range(self, parameter: Float | Int, given: Mapping[str, object]) -> Parameter:
         whole = isinstance(parameter, Int)
         numbers: dict[str, Any] = {}
         for field in ("low", "high", "step", "default"):
@@ -167,7 +167,7 @@ def _nearest(parameter: Float | Int, wanted: float) -> Value:
     return clipped if math.isclose(snapped, clipped, rel_tol=1e-9, abs_tol=1e-12) else snapped
 
 
-def profile(entry: Override, parameter: Int, given: Mapping[str, Any]) -> Parameter:
+def profile(entry: Override, parameter: Int, given: Mapping[str, object]) -> Parameter:
     """Override a rank by a profile over the layers; low, high and default are those of its level."""
     if not isinstance(given["profile"], bool):
         entry.wrong(".profile", f"{given['profile']!r} is not true or false", "Write profile: true.")
@@ -185,7 +185,7 @@ def profile(entry: Override, parameter: Int, given: Mapping[str, Any]) -> Parame
     )
 
 
-def sides(entry: Override, parameter: Parameter, given: Mapping[str, Any]) -> Parameter:
+def sides(entry: Override, parameter: Parameter, given: Mapping[str, object]) -> Parameter:
     """Override a parameter per side of an encoder-decoder: `sides: true`, or a mapping of overrides per side."""
     wanted = given["sides"]
     both = {field: value for field, value in given.items() if field != "sides"}

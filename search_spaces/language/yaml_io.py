@@ -32,7 +32,7 @@ _CORE_SCHEMA = {
 class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
         seen: set[Hashable] = set()
         for key_node, _ in node.value:
             if key_node.tag == "tag:yaml.org,2002:merge":
@@ -146,12 +146,12 @@ def load_yaml(path: str | Path) -> Any:
     return parse_yaml(text, str(path))
 
 
-def dump_yaml(value: Any) -> str:
+def dump_yaml(value: object) -> str:
     """Format a value as YAML: short innermost mappings and lists in one line, the rest in blocks."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
 
 
-def write_yaml(value: Any, path: str | Path, header: str = "") -> None:
+def write_yaml(value: object, path: str | Path, header: str = "") -> None:
     """Write a value to a YAML file atomically, so that a full disk or a crash leaves the old file intact.
 
     Args:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -137,7 +137,7 @@ class Centered(Parameter):
         return np.asarray(power if self.kind == "log" else power / (1.0 + power))
 
 
-def to_entry(parameter: Centered) -> dict[str, Any]:
+def to_entry(parameter: Centered) -> dict[str, object]:
     """Return the mapping that stands for the parameter in a space file."""
     return {
         "center": parameter.center,

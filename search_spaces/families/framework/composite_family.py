@@ -154,7 +154,7 @@ def _alike(
     if len(apart) == 1:
         return [([part for part in parts if part.layers[0] == lowest], [lowest])]
     by_layer = any(part.by_layer for part in parts)
-    alike: dict[Any, tuple[list[PlannedPart], list[int]]] = {}
+    alike: dict[object, tuple[list[PlannedPart], list[int]]] = {}
     for layer in apart:
         here = [part for part in parts if layer in part.layers]
         if here:

@@ -190,7 +190,7 @@ class MatrixFamily(Family):
                 for layer in layers
             ]
         )
-        known: dict[Any, MatrixCost] = {}
+        known: dict[tuple[int | None, bool, str, bool], MatrixCost] = {}
         usual = self.fitted(config, shape)
         saved = self.saved_bytes(usual, tuple(chosen))
         total = [(1, MatrixCost(self.shared_parameters(usual, tuple(chosen))))]
