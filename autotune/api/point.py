@@ -13,7 +13,7 @@ from autotune.api.adapter import peft_config
 from autotune.export.run_folder import export_run
 from autotune.formatting.units import config_lines, label, quantity, within_sentence
 from autotune.results.sweep_tables import SweepTables
-from autotune.results.tables import confirmed, is_cost
+from autotune.results.tables import confirmation_statistics, is_cost
 from search_spaces.costs.cost_model import KNOWN_COSTS
 from search_spaces.parameters.types import Configuration
 from trials.tasks.data import resolve_model
@@ -148,7 +148,7 @@ def make_point(tables: SweepTables, trial: int, reason: str = "") -> Point:
 
 
 def _score(tables: SweepTables, trial: int, name: str, searched: float) -> Score:
-    means = confirmed(tables, name)
+    means = confirmation_statistics(tables, name)
     if trial not in means.index:
         return Score(name, searched)
     row = {str(column): float(value) for column, value in means.loc[trial].items()}  # type: ignore[arg-type]

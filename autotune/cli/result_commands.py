@@ -62,9 +62,10 @@ def export(
 
     The run has an adapter_config.json, training arguments and a short train.py that needs no autotune.
 
-    \b[bold]knee[/]      the point after which more cost buys little quality
+    \b[bold]knee[/]      the point after which more cost buys little quality, or, if the front has no bend,
+              the smallest point within one standard error of the best
     [bold]best[/]      the point with the best quality
-    [bold]smallest[/]  the point with the fewest trainable parameters
+    [bold]smallest[/]  the point with the fewest trainable parameters that beats the untrained baseline
 
     With --scale-to, the README of the run lists what was changed for the larger scale, and why.
 
@@ -76,6 +77,7 @@ def export(
     from autotune.export.run_folder import export_run
     from autotune.export.scaling import law_of_table, read_target
     from autotune.laws.fit_table import read_table
+    from autotune.results.selection import pick_with_reason
     from autotune.results.sweep_tables import read_tables
     from search_spaces.errors import InvalidInputError, Problem
 
@@ -84,7 +86,11 @@ def export(
         raise InvalidInputError(Problem("--law", "has no effect without --scale-to", fix))
     target = None if scale_to is None else read_target(scale_to)
     table = None if law is None else law_of_table(read_table(law), law.name)
-    written = export_run(read_tables(folder), pick, where or [], to, target, table)
+    results = read_tables(folder)
+    written = export_run(results, pick, where or [], to, target, table)
+    if pick == "knee":
+        found = pick_with_reason(results, pick, where or [])
+        typer.echo(f"Trial {found.trial}: {found.reason}.")
     typer.echo(f"Wrote {written}. Train it with: autotune train {shlex.quote(str(written))}")
 
 

@@ -16,7 +16,7 @@ from autotune.formatting.compact import clock, points, short_config
 from autotune.formatting.units import label, quantity
 from autotune.results.ladder_view import LadderView
 from autotune.results.sweep_tables import SweepTables
-from autotune.results.tables import configuration, confirmed, is_cost
+from autotune.results.tables import configuration, confirmation_statistics, is_cost
 from autotune.trial_attributes import SPENT
 from search_spaces.errors import InvalidInputError, Problem
 
@@ -165,7 +165,7 @@ def front_table(results: SweepTables) -> Table:
     for objective in results.objectives:
         table.add_column(label(objective.name), justify="right")
     score = next((o.name for o in results.objectives if not is_cost(o.name)), None)
-    found = confirmed(results, score) if score else None
+    found = confirmation_statistics(results, score) if score else None
     if found is not None and len(found):
         table.add_column("confirmed", justify="right")
         table.add_column("test", justify="right")

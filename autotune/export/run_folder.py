@@ -19,7 +19,7 @@ from autotune.objectives import Objective
 from autotune.prepare.bound_base import model_shape, read_base
 from autotune.results.selection import pick_trial
 from autotune.results.sweep_tables import SweepTables
-from autotune.results.tables import confirmed, is_cost
+from autotune.results.tables import confirmation_statistics, is_cost
 from autotune.sweep.schema import Sweep
 from search_spaces.errors import InvalidInputError, Problem
 from search_spaces.families import REGISTRY
@@ -260,7 +260,7 @@ def _found(results: SweepTables, trial: int, objective: Objective) -> str:
     value = f"{results.trials.set_index('trial')[objective.name][trial]:,.6g}"
     if is_cost(objective.name):
         return value
-    seen = confirmed(results, objective.name)
+    seen = confirmation_statistics(results, objective.name)
     if trial not in seen.index:
         return f"{value} (search, one seed)"
     row = seen.loc[trial]

@@ -15,7 +15,7 @@ from autotune.formatting.units import is_share, label, quantity, within_sentence
 from autotune.objectives import Objective
 from autotune.pareto import non_dominated
 from autotune.results.sweep_tables import SweepTables
-from autotune.results.tables import confirmed, quality
+from autotune.results.tables import confirmation_statistics, quality
 
 _NEAR = 1.6
 """The factor by which a marked value may enlarge the initial window; one farther off stays outside."""
@@ -31,7 +31,7 @@ class FrontView:
         objectives: in the order of the sweep.
         quality: the objective that the baselines belong to.
         points: one row per complete trial: `results.trials` with `family` and `hover`.
-        confirmed: by objective, one row per confirmed trial (see `results.tables.confirmed`); empty for costs.
+        confirmed: by objective, its `confirmation_statistics`, one row per confirmed trial; empty for costs.
         baselines: values of the quality without an adapter, by name.
         groups: the families, in the order of their colors.
     """
@@ -69,7 +69,7 @@ def front_view(results: SweepTables) -> FrontView:
         objectives=results.objectives,
         quality=best,
         points=trial_points(results),
-        confirmed={o.name: confirmed(results, o.name) for o in results.objectives},
+        confirmed={o.name: confirmation_statistics(results, o.name) for o in results.objectives},
         baselines=dict(results.baselines) if results.sweep.task.metric == best.name else {},
         groups=families(results),
     )

@@ -13,7 +13,7 @@ from autotune.figures.style import NothingToShowError, text
 from autotune.formatting.units import axis, config_lines, counted, label, quantity, si
 from autotune.objectives import Objective
 from autotune.results.sweep_tables import SweepTables
-from autotune.results.tables import complete, configuration, confirmed, is_cost
+from autotune.results.tables import complete_trials, configuration, confirmation_statistics, is_cost
 
 _HOVER_LINES = 14
 ONE_GROUP = "trials"
@@ -44,13 +44,15 @@ def trial_points(results: SweepTables) -> pd.DataFrame:
     Raises:
         NothingToShowError: no trial is complete.
     """
-    rows = complete(results).copy()
+    rows = complete_trials(results).copy()
     if rows.empty:
         raise NothingToShowError(f"No trial is complete yet ({count_by_status(results)}).")
     rows["family"] = family_of(rows)
     rows["on_front"] = rows["on_front"].astype(bool)
     rows["feasible"] = rows["feasible"].astype(bool)
-    scores = {o.name: confirmed(results, o.name) for o in results.objectives if not is_cost(o.name)}
+    scores = {
+        o.name: confirmation_statistics(results, o.name) for o in results.objectives if not is_cost(o.name)
+    }
     rows["hover"] = [_hover(row, results.objectives, scores) for _, row in rows.iterrows()]
     return rows
 

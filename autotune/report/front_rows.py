@@ -13,7 +13,7 @@ from autotune.formatting.units import config_lines, difference, label, quantity
 from autotune.report.headline import interval_text
 from autotune.results.recommendation import recommend
 from autotune.results.sweep_tables import SweepTables
-from autotune.results.tables import configuration, confirmed, is_cost, quality, selection_bias
+from autotune.results.tables import configuration, confirmation_statistics, is_cost, quality, selection_bias
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def point_columns(results: SweepTables) -> list[str]:
     names: list[str] = []
     for objective in results.objectives:
         names.append(label(objective.name) + (", search value" if not is_cost(objective.name) else ""))
-        if not is_cost(objective.name) and not confirmed(results, objective.name).empty:
+        if not is_cost(objective.name) and not confirmation_statistics(results, objective.name).empty:
             names += ["Confirmed (95 % interval)", "Seeds", "Selection bias", "Test"]
     if not any(objective.name == "trainable_params" for objective in results.objectives):
         names.append(label("trainable_params"))
@@ -53,7 +53,9 @@ def point_rows(results: SweepTables) -> list[PointRow]:
     if front.empty:
         return []
     best = quality(results)
-    found = {o.name: confirmed(results, o.name) for o in results.objectives if not is_cost(o.name)}
+    found = {
+        o.name: confirmation_statistics(results, o.name) for o in results.objectives if not is_cost(o.name)
+    }
     means = front.set_index("trial")[best.name]
     if best.name in found and not found[best.name].empty:
         means = found[best.name]["mean"].reindex(front["trial"])

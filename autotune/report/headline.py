@@ -23,7 +23,7 @@ from autotune.formatting.units import (
 )
 from autotune.results.recommendation import recommend
 from autotune.results.sweep_tables import SweepTables
-from autotune.results.tables import confirmed, is_cost, quality, selection_bias
+from autotune.results.tables import confirmation_statistics, is_cost, quality, selection_bias
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def headline(results: SweepTables) -> list[Fact]:
 def _best_fact(results: SweepTables) -> Fact:
     best = quality(results)
     name = f"Best {within_sentence(label(best.name))}"
-    found = confirmed(results, best.name)
+    found = confirmation_statistics(results, best.name)
     found = found[found.index.isin(results.front["trial"])]
     if found.empty:
         front = results.front
@@ -97,7 +97,7 @@ def _recommended_fact(results: SweepTables) -> Fact:
     row = results.front.set_index("trial").loc[found.trial].to_dict()
     parts = []
     for objective in results.objectives:
-        name_of, means = objective.name, confirmed(results, objective.name)["mean"]
+        name_of, means = objective.name, confirmation_statistics(results, objective.name)["mean"]
         has_mean = not is_cost(name_of) and found.trial in means.index
         shown = (
             f"{quantity(name_of, means[found.trial])} confirmed"
@@ -141,7 +141,7 @@ def interval_text(name: str, row: pd.Series) -> str:
 
     Args:
         name: of the score.
-        row: of `autotune.results.tables.confirmed`.
+        row: of `autotune.results.tables.confirmation_statistics`.
     """
     if math.isnan(row["low"]):
         return quantity(name, row["mean"])
@@ -151,7 +151,7 @@ def interval_text(name: str, row: pd.Series) -> str:
 def mean_selection_bias(results: SweepTables) -> str:
     """Return the mean selection bias of the confirmed points as text; empty if nothing was confirmed."""
     best = quality(results)
-    found = confirmed(results, best.name)
+    found = confirmation_statistics(results, best.name)
     searched = results.trials.set_index("trial")[best.name].reindex(found.index)
     gaps = [
         selection_bias(best, s, m) for s, m in zip(searched, found["mean"], strict=True) if not math.isnan(s)

@@ -24,7 +24,7 @@ from autotune.formatting.units import quantity, within_sentence
 from autotune.objectives import Objective, box, objective_defaults, unit_losses
 from autotune.pareto import knee
 from autotune.results.sweep_tables import TRAINED_HEAD, SweepTables
-from autotune.results.tables import confirmed, is_cost, quality
+from autotune.results.tables import confirmation_statistics, is_cost, quality
 
 _NOISE = 2.0
 """Standard errors by which a bend must exceed a straight front: about 95 % confidence."""
@@ -124,7 +124,7 @@ def beats_baseline(results: SweepTables, rows: pd.DataFrame) -> NDArray[np.bool_
     if not baselines or f"metric.{metric}" not in rows:
         return np.ones(len(rows), dtype=bool)
     objective = _of_metric(results, metric)
-    seen = confirmed(results, metric).reindex(rows["trial"])
+    seen = confirmation_statistics(results, metric).reindex(rows["trial"])
     scores = seen["mean"].fillna(rows.set_index("trial")[f"metric.{metric}"].astype(float))
     errors = run_deviation(results, objective) / np.sqrt(seen["seeds"].to_numpy(dtype=float))
     bar = min(float(objective.loss(value)) for value in baselines.values())
@@ -153,7 +153,7 @@ def trusted_values(results: SweepTables, rows: pd.DataFrame) -> NDArray[np.float
     for j, objective in enumerate(results.objectives):
         if is_cost(objective.name):
             continue
-        means = confirmed(results, objective.name)["mean"].reindex(rows["trial"])
+        means = confirmation_statistics(results, objective.name)["mean"].reindex(rows["trial"])
         if means.notna().any():
             values[:, j] = means
     return values
@@ -180,7 +180,7 @@ def _mean_error(results: SweepTables, objective: Objective) -> float:
     """Return the standard error of a confirmed mean with the median number of seeds; NaN for costs."""
     if is_cost(objective.name):
         return math.nan
-    seeds = confirmed(results, objective.name)["seeds"].median()
+    seeds = confirmation_statistics(results, objective.name)["seeds"].median()
     return run_deviation(results, objective) / math.sqrt(seeds) if seeds > 0 else math.nan
 
 

@@ -20,7 +20,9 @@ from search_spaces.percentages import parse_number, parse_percentage
 from trials.tasks.data import resolve_model
 
 PICKS = ("knee", "best", "smallest")
-_USELESS = "Search longer or widen the space; to take a point all the same, give its trial's number."
+_NONE_BEATS_BASELINE = (
+    "Search longer or widen the space; to take a point all the same, give its trial's number."
+)
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "<=": operator.le, ">=": operator.ge, "==": operator.eq, "<": operator.lt, ">": operator.gt,
 }  # fmt: skip
@@ -70,7 +72,7 @@ def pick_with_reason(results: SweepTables, pick: str, where: Sequence[str] = ())
         case "knee":
             found = recommend(results, kept)
             if found.trial is None:
-                raise InvalidInputError(Problem("--pick", found.reason, _USELESS))
+                raise InvalidInputError(Problem("--pick", found.reason, _NONE_BEATS_BASELINE))
             return Pick(found.trial, found.reason)
         case "best":
             return Pick(best_trial(results, kept))
@@ -112,7 +114,7 @@ def _smallest(results: SweepTables, rows: pd.DataFrame) -> int:
     good = rows[beats_baseline(results, rows)]
     if good.empty:
         what = f"no point of the front beats {baseline_words(results)}"
-        raise InvalidInputError(Problem("--pick", what, _USELESS))
+        raise InvalidInputError(Problem("--pick", what, _NONE_BEATS_BASELINE))
     return int(good["trial"].iloc[int(np.argmin(good["cost.trainable_params"].to_numpy()))])
 
 

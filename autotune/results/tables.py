@@ -33,7 +33,7 @@ def is_cost(name: str) -> bool:
     return name in KNOWN_COSTS or name in MEASURED_COSTS
 
 
-def complete(results: SweepTables) -> pd.DataFrame:
+def complete_trials(results: SweepTables) -> pd.DataFrame:
     """Return the rows of `results.trials` that have every objective."""
     trials = results.trials
     names = [objective.name for objective in results.objectives]
@@ -80,7 +80,7 @@ def mean_interval(values: pd.Series) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
-def confirmed(results: SweepTables, metric: str) -> pd.DataFrame:
+def confirmation_statistics(results: SweepTables, metric: str) -> pd.DataFrame:
     """Summarize the confirmation runs for one metric.
 
     Returns:
@@ -119,7 +119,7 @@ def front_table(results: SweepTables) -> pd.DataFrame:
     for name in names:
         if is_cost(name):
             continue
-        found = confirmed(results, name).reindex(table["trial"]).reset_index(drop=True)
+        found = confirmation_statistics(results, name).reindex(table["trial"]).reset_index(drop=True)
         for column, source in (
             ("confirmed", ("mean", "low", "high")),
             ("test", ("test", "test_low", "test_high")),

@@ -16,6 +16,7 @@ import torch
 from peft import PeftConfig, get_peft_model
 from torch.optim.lr_scheduler import LambdaLR
 
+import autotune
 from autotune.engine.sweep_run import run_sweep
 from autotune.export.run_folder import export_run, train_run
 from autotune.results.selection import pick_trial
@@ -56,6 +57,19 @@ def test_a_condition_narrows_the_front_before_the_pick(results):
     assert column(results, trial, "trainable_params") <= limit
     percent = pick_trial(results, "best", ["trainable_params<=100%", "accuracy>0"])
     assert percent == pick_trial(results, "best")
+
+
+def test_the_public_functions_write_the_same_run(results, tmp_path):
+    export_run(results, "best", [], tmp_path / "internal")
+    autotune.export_run(results.folder, tmp_path / "function", pick="best")
+    autotune.load_results(results.folder).best().export(tmp_path / "method")
+    names = sorted(path.name for path in (tmp_path / "internal").iterdir())
+    assert "train.py" in names
+    for folder in ("function", "method"):
+        assert sorted(path.name for path in (tmp_path / folder).iterdir()) == names
+        for name in ("adapter_config.json", "training_args.json", "run.json"):
+            written = (tmp_path / folder / name).read_text()
+            assert written == (tmp_path / "internal" / name).read_text()
 
 
 def test_any_complete_trial_can_be_picked(results):

@@ -11,7 +11,7 @@ import pytest
 from autotune import InvalidInputError, SweepResults
 from autotune.results.selection import pick_trial
 from autotune.results.sweep_tables import SweepTables
-from autotune.results.tables import confirmed
+from autotune.results.tables import confirmation_statistics
 from tests.support.synthetic import synthetic_results
 
 FIGURES = [name for name in dir(SweepResults) if name.startswith("plot_")]
@@ -38,7 +38,7 @@ def test_the_front_is_a_data_frame_with_confirmed_and_test_scores(results: Sweep
 def test_a_point_has_its_configuration_scores_and_costs(results: SweepResults, tables: SweepTables) -> None:
     point = results.best()
     row = tables.trials.set_index("trial").loc[point.trial]
-    means = confirmed(tables, "accuracy").loc[point.trial]
+    means = confirmation_statistics(tables, "accuracy").loc[point.trial]
     score = point.scores["accuracy"]
     assert point.configuration == row["config"]
     assert score.searched == row["accuracy"]

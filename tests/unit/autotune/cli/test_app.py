@@ -22,6 +22,7 @@ from autotune.cli.status import budget_used, finished, overview, overview_json
 from autotune.cli.terminal import EXIT_INTERNAL_ERROR
 from autotune.engine.events import Listener, Progress
 from autotune.ledger.ledger import LedgerError
+from autotune.results.selection import pick_trial
 from autotune.results.sweep_tables import SweepTables
 from autotune.sweep.schema import Sweep, dump_sweep, load_sweep
 from search_spaces.errors import InvalidInputError, Problem
@@ -321,7 +322,8 @@ def test_export_passes_everything_on(results: SweepTables, monkeypatch: pytest.M
     result = invoke("export", "DIR", "--pick", "best", *conditions, "--to", "my run")
     assert calls == [(results, "best", conditions[1::2], Path("my run"), None, None)]
     assert "autotune train 'my run'" in result.stdout
-    invoke("export", "DIR", "--to", "x")
+    assert "Trial " not in result.stdout
+    assert f"Trial {pick_trial(results, 'knee')}: the front " in invoke("export", "DIR", "--to", "x").stdout
     assert calls[1][1:] == ("knee", [], Path("x"), None, None)
     assert invoke("export", "DIR").exit_code == 2  # --to is required
 

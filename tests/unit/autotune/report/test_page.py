@@ -26,7 +26,7 @@ from autotune.results.recommendation import recommend
 from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import (
     configuration,
-    confirmed,
+    confirmation_statistics,
     front_table,
     mean_interval,
     quality,
@@ -314,11 +314,11 @@ class TestTables:
                 "test.accuracy": [0.7, 0.7],
             }
         )
-        row = confirmed(replace(results, confirmations=runs), "accuracy").loc[7]
+        row = confirmation_statistics(replace(results, confirmations=runs), "accuracy").loc[7]
         assert row["mean"] == pytest.approx(0.85)
         assert row["high"] - row["mean"] == pytest.approx(12.7062 * 0.05, rel=1e-4)  # t(0.975, 1) s / √2
         assert (row["test"], row["seeds"]) == (0.7, 2)
-        assert confirmed(replace(results, confirmations=runs), "matthews").empty
+        assert confirmation_statistics(replace(results, confirmations=runs), "matthews").empty
 
     def test_the_front_as_a_table(self, results: SweepTables) -> None:
         table = front_table(results)
