@@ -1,11 +1,11 @@
-"""The frozen matrices multiplied in int8, on a processor.
+"""Products with the frozen matrices in int8, on CPUs.
 
-On a processor a trial spends most of its time in products with the frozen matrices, and where the processor has
-VNNI instructions it multiplies whole numbers of 8 bits several times as fast as fp32. So each row of what comes in,
-and each row of the matrix, is divided by its largest magnitude and rounded to 127 steps; the sums are exact, and the
-outcome is fp32 again. The gradient towards the input is a product of the same kind with the transposed matrix. This
-is SwitchBack (Wortsman et al., 2023, arXiv 2304.13013), whose third product, for the weight's gradient, a frozen
-matrix does not have. Adapters, normalizations, attention, the head and the optimizer compute in fp32.
+On a CPU a trial spends most of its time in products with the frozen matrices, and a CPU with VNNI instructions
+multiplies 8-bit integers several times as fast as fp32. So each row of the input and of the matrix is divided by its
+largest magnitude and rounded to 127 steps; the sums are exact, and the result is fp32 again. The gradient of the
+input is a product of the same kind with the transposed matrix. This is SwitchBack (Wortsman et al., 2023, arXiv
+2304.13013) without its third product, the weight's gradient, which a frozen matrix does not have. Adapters,
+normalizations, attention, the head and the optimizer compute in fp32.
 
 A row's scale is its own, so that what a row becomes does not depend on whose rows lie beside it, up to the rounding
 of the last products in fp32: on a processor with AMX, oneDNN gives few rows (up to 32, with up to 256 outputs in all)
@@ -26,16 +26,16 @@ from trials.base import processor
 
 _STEPS, _ZERO = 127, 128
 _BLOCK = 1 << 17
-"""Numbers that are rounded at a time, so that they stay in the cache between two passes."""
+"""The numbers that are rounded at a time, so that they stay in the cache between two passes."""
 _LEAST = 1e-30
-"""What a row of zeros is divided by."""
+"""The divisor of a row of zeros."""
 
 
 class Int8Matrix:
-    """A matrix in int8, with a scale for each output.
+    """A matrix in int8 with one scale per output.
 
     Args:
-        weight: shape [outputs, inputs], fp32.
+        weight: The matrix in fp32, shape [outputs, inputs].
     """
 
     def __init__(self, weight: torch.Tensor) -> None:
@@ -47,7 +47,7 @@ class Int8Matrix:
         self._zeros = torch.zeros(len(weight), dtype=torch.int32)
 
     def __call__(self, x: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-        """The product with x of shape [n, inputs], fp32 of shape [n, outputs]; `bias` is added."""
+        """Return the product with x, shape [n, inputs], plus `bias`, in fp32 with shape [n, outputs]."""
         whole, largest = _in_steps(x)
         y: torch.Tensor = self._multiply(
             whole,
@@ -68,10 +68,10 @@ class Int8Matrix:
 
 
 def _in_steps(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Each row of x in steps of its largest magnitude, and those, shape [n, 1].
+    """Return each row of x in steps of its largest magnitude, and these magnitudes, shape [n, 1].
 
-    The steps are counted from 128: oneDNN has no fast product of two signed factors. A number to which 1.5 · 2^23 is
-    added has no bits below one, and what it was rounded to in its lowest byte.
+    The steps are counted from 128, because oneDNN has no fast product of two signed factors. Adding 1.5 · 2^23 to a
+    number removes its fractional bits, and leaves the rounded value in its lowest byte.
     """
     n, width = x.shape
     largest = torch.maximum(x.amax(1, keepdim=True), -x.amin(1, keepdim=True)).clamp_min_(_LEAST)
@@ -87,12 +87,12 @@ def _in_steps(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 class Int8Form:
-    """A frozen matrix, as it is multiplied on the way forward and on the way back.
+    """A frozen matrix in int8, for the forward and for the backward pass.
 
-    Nothing changes it, and copies of a model share it.
+    It never changes, and copies of a model share it.
 
     Args:
-        source: the matrix in fp32, shape [outputs, inputs].
+        source: The matrix in fp32, shape [outputs, inputs].
     """
 
     def __init__(self, source: torch.Tensor) -> None:
@@ -104,10 +104,10 @@ class Int8Form:
 
 
 class Int8Linear(nn.Linear):
-    """A linear layer whose matrix is frozen and multiplied in int8.
+    """A linear layer whose frozen matrix is multiplied in int8.
 
     Args:
-        linear: whose weight and bias are shared.
+        linear: The layer whose weight and bias are shared.
     """
 
     def __init__(self, linear: nn.Linear) -> None:
@@ -117,7 +117,7 @@ class Int8Linear(nn.Linear):
 
     @property
     def form(self) -> Int8Form | None:
-        """None where an adapter trains the matrix, or has put another in its place: that one is in fp32."""
+        """The int8 form; None if an adapter trains or has replaced the matrix, which is then multiplied in fp32."""
         same = self.weight.data_ptr() == self._form.source.data_ptr() and not self.weight.requires_grad
         return self._form if same else None
 
@@ -130,7 +130,7 @@ class Int8Linear(nn.Linear):
 
 
 class _Product(torch.autograd.Function):
-    """x of [n, inputs] with a form, and a bias that may be trained."""
+    """The product of x, shape [n, inputs], with an int8 form, plus a bias that may be trained."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, bias: torch.Tensor | None, form: Int8Form) -> torch.Tensor:
@@ -149,12 +149,12 @@ class _Product(torch.autograd.Function):
 
 
 def form_of(layer: nn.Linear) -> Int8Form | None:
-    """How a layer's matrix is multiplied, if that is in int8."""
+    """Return the int8 form of a layer's matrix, or None if it is multiplied in another format."""
     return layer.form if isinstance(layer, Int8Linear) else None
 
 
 def multiply_in_int8(layers: nn.Module) -> int:
-    """Have every linear layer inside `layers` multiply in int8; returns how many there are."""
+    """Replace every linear layer inside `layers` by one in int8, and return how many there are."""
     found = [(path, module) for path, module in layers.named_modules() if type(module) is nn.Linear]
     for path, module in found:
         layers.set_submodule(path, Int8Linear(module))
@@ -169,10 +169,10 @@ def check_int8(device: torch.device) -> None:
             instructions, or oneDNN is kept from using them.
     """
     if device.type != "cpu":
-        what = f"int8 is for processors, and this machine would compute on {device.type}"
+        what = f"int8 is supported on CPUs only, and the device of this machine is {device.type}"
         raise InvalidInputError(Problem("model.precision", what, "Write bf16, or device: cpu."))
     if not processor.multiplies_int8():
-        what = "this processor multiplies int8 no faster than fp32 (it has no VNNI instructions)"
+        what = "this CPU multiplies int8 no faster than fp32 (it has no VNNI instructions)"
         raise InvalidInputError(Problem("model.precision", what, "Write fp32."))
     if not _sums_are_exact():
         what = "oneDNN multiplies int8 without the processor's VNNI instructions, and its sums saturate"

@@ -1,8 +1,8 @@
-"""The frozen base, loaded once, and adapters put on copies of its skeleton.
+"""The frozen base model, loaded once, and adapters on copies of its module tree.
 
-peft changes the model it wraps, and taking an adapter off again leaves traces (a trained head, wrapped
-norms). So nothing is ever taken off: each trial wraps a copy of the module tree whose tensors are the base's
-own (a copy costs milliseconds and no memory), and throws it away. Only the head is copied for real.
+peft modifies the model that it wraps, and removing an adapter leaves traces (a trained head, wrapped normalizations).
+So nothing is ever removed: each trial wraps a copy of the module tree with the base model's own tensors, which takes
+milliseconds and no memory, and discards it. Only the head's tensors are copied.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ class Base:
     """A pre-trained model with a head for one task.
 
     Args:
-        model: the model, frozen, on its device; its head in fp32, the rest as `ModelSpec.weights` says.
-        shape: what costs and families know of it.
-        task: the task type and the rest of the task's spec.
-        device: where it computes.
-        autocast: the dtype of the forward and backward pass; fp32 means none.
-        new_heads: paths of the head's modules whose weights did not come with the model and are drawn anew,
-            from the trial's seed, in every trial.
+        model: The frozen model, on its device; its head in fp32, the rest in the format of `ModelSpec.weights`.
+        shape: The model's shape, from which costs and families are computed.
+        task: The task.
+        device: The device of the model.
+        autocast: The dtype of the forward and backward pass; fp32 means no autocast.
+        new_heads: The paths of the head's modules whose weights are not in the checkpoint. Every trial initializes
+            them from its seed.
     """
 
     model: nn.Module
@@ -58,14 +58,13 @@ class Base:
 
     @property
     def in_int8(self) -> bool:
-        """Whether the matrices of the layers are multiplied in int8."""
+        """Whether the layers' matrices are multiplied in int8."""
         return any(isinstance(module, Int8Linear) for module in self.model.modules())
 
     def skeleton(self) -> nn.Module:
-        """A copy of the module tree whose tensors lie in the base's memory, except the head's.
+        """Return a copy of the module tree whose tensors share the base model's memory, except the head's.
 
-        They are tensors of their own, so that an adapter that puts another weight in the place of a frozen one
-        (PiSSA) changes this copy alone.
+        They are separate tensor objects, so an adapter that replaces a frozen weight (PiSSA) changes only this copy.
         """
         heads = (self.model.get_submodule(name) for name in self.shape.head_modules)
         own = {id(tensor) for head in heads for tensor in _tensors(head)}
@@ -75,7 +74,7 @@ class Base:
         return copy.deepcopy(self.model, shared)
 
     def adapted(self, config: Mapping[str, Value], seed: int) -> PeftModel:
-        """A model with a new adapter and head, drawn from `seed`; everything else is the shared base."""
+        """Return a model with a new adapter and head, initialized from `seed`, on the shared base model."""
         from peft import PeftModel, get_peft_model
 
         family = str(config["family"])
@@ -86,27 +85,26 @@ class Base:
         knobs = local_config(family, config)
         peft_config = REGISTRY[family].peft_config(knobs, self.shape, self.task.type)
         adapted = get_peft_model(model, peft_config)
-        assert isinstance(adapted, PeftModel)  # peft has another class for mixed adapters
+        assert isinstance(adapted, PeftModel)  # peft's class for mixed adapters is another one
         freeze(adapted, REGISTRY[family].learning_rate_factors(knobs))
         return adapted
 
     @property
     def initializer_range(self) -> float:
-        """The standard deviation that the base's own initialization uses."""
+        """The standard deviation of the base model's own initialization."""
         return float(getattr(self.model.config, "initializer_range", 0.02))
 
 
 def load_base(spec: ModelSpec, task: TaskSpec, data: TaskData) -> Base:
-    """Load the base with a head for the task.
+    """Load the base model with a head for the task.
 
     Raises:
-        InvalidInputError: there is no such model, it has no weights in safetensors, or it has no head for the
-            task.
+        InvalidInputError: There is no such model, it has no weights in safetensors, or it has no head for the task.
     """
     options: dict[str, Any] = {"dtype": torch.bfloat16 if spec.weights == "bf16" else torch.float32}
     device, shape = choose_device(spec.device), None
     check_machine(spec)
-    if spec.quantized:  # what stays as it is has to be known before the weights are read
+    if spec.quantized:  # the unquantized modules must be known before the weights are read
         with _loading(spec, task):
             shape = read_shape(
                 resolve_model(spec.name),
@@ -130,26 +128,26 @@ def load_base(spec: ModelSpec, task: TaskSpec, data: TaskData) -> Base:
     for name in shape.head_modules:
         model.get_submodule(name).float()
     if spec.precision == "int8" and not multiply_in_int8(model.get_submodule(shape.layers_path)):
-        what = f"the layers of {spec.name!r} have no linear modules that int8 could multiply"
+        what = f"the layers of {spec.name!r} have no linear modules, which int8 needs"
         raise InvalidInputError(Problem("model.precision", what, "Write fp32."))
     precision = "bf16" if spec.weights == "bf16" else spec.precision
     return Base(model, shape, task, device, choose_dtype(precision, device), new_heads)
 
 
 def check_base(spec: ModelSpec, task: TaskSpec, data: TaskData) -> None:
-    """Find out whether `load_base` could load the base, without any memory for its weights.
+    """Check that `load_base` can load the base model, without memory for its weights.
 
-    They are downloaded where they are not here yet, and their names and sizes are compared.
+    The weights are downloaded if necessary, and their names and sizes are compared.
 
     Raises:
-        InvalidInputError: as `load_base`.
+        InvalidInputError: As in `load_base`.
     """
     model, fresh = _read(spec, task, data, device_map="meta")
     _check_complete(spec, task, fresh, read_shape(model.config, task.type, labels=data.outputs).head_modules)
 
 
 def _read(spec: ModelSpec, task: TaskSpec, data: TaskData, **options: Any) -> tuple[Any, set[str]]:
-    """The model with a head for the task, and the names of the weights that did not come with it."""
+    """Return the model with a head for the task, and the names of the weights that its checkpoint lacks."""
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
     from transformers.utils.logging import disable_progress_bar
 
@@ -173,7 +171,11 @@ def _read(spec: ModelSpec, task: TaskSpec, data: TaskData, **options: Any) -> tu
 
 
 def check_weights(spec: ModelSpec) -> None:
-    """Refuse a folder that is no model before anything is read from it."""
+    """Reject a folder that is not a model before anything is read from it.
+
+    Raises:
+        InvalidInputError: The folder has no configuration or no weights in safetensors.
+    """
     folder = Path(resolve_model(spec.name)).expanduser()
     if not folder.is_dir():
         return
@@ -182,7 +184,7 @@ def check_weights(spec: ModelSpec) -> None:
             Problem(
                 "model",
                 f"the folder {spec.name!r} has no config.json",
-                "Give a folder that save_pretrained wrote.",
+                "Give a folder that save_pretrained has written.",
             )
         )
     if not any(folder.glob("*.safetensors")):
@@ -198,13 +200,17 @@ def check_weights(spec: ModelSpec) -> None:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device for a name; `auto` is CUDA, then Apple's GPU, then the CPU."""
+    """Return the device of a name; `auto` is CUDA, then Apple's GPU, then the CPU.
+
+    Raises:
+        InvalidInputError: There is no such device.
+    """
     if name != "auto":
         try:
             return torch.device(name)
         except RuntimeError as error:
             raise InvalidInputError(
-                Problem("model.device", f"{name!r} is no torch device", "Use auto, cpu, cuda or cuda:0.")
+                Problem("model.device", f"{name!r} is not a torch device", "Use auto, cpu, cuda or cuda:0.")
             ) from error
     if torch.cuda.is_available():
         return torch.device("cuda")
@@ -212,10 +218,10 @@ def choose_device(name: str) -> torch.device:
 
 
 def check_machine(spec: ModelSpec) -> None:
-    """Refuse numbers that this machine cannot multiply, or not as fast as they promise.
+    """Reject number formats that this machine cannot multiply, or multiplies no faster than fp32.
 
     Raises:
-        InvalidInputError: so it is.
+        InvalidInputError: The machine does not support `precision` or `weights` of the spec.
     """
     device = choose_device(spec.device)
     if spec.precision == "int8":
@@ -225,7 +231,10 @@ def check_machine(spec: ModelSpec) -> None:
 
 
 def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """bf16 where asked for, or where `auto` finds hardware that multiplies in it; else fp32, also beside int8."""
+    """Return the dtype of the forward and backward pass.
+
+    It is bf16 if that is requested, or with `auto` on hardware that multiplies it; otherwise fp32, also for int8.
+    """
     if precision == "bf16":
         return torch.bfloat16
     if precision == "auto":
@@ -237,7 +246,7 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
 
 
 def trainable_parameters(model: nn.Module) -> int:
-    """Parameters that training changes: adapter and head together."""
+    """Return the number of trainable parameters, adapter and head together."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
@@ -247,7 +256,7 @@ def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:
 
 
 def _alias(tensor: torch.Tensor) -> torch.Tensor:
-    """Another tensor, or frozen parameter, in the same memory; a quantized one, which nothing changes, itself."""
+    """Return another tensor, or frozen parameter, in the same memory; a quantized one never changes and is shared."""
     if type(tensor) not in (torch.Tensor, nn.Parameter):
         return tensor
     alias = tensor.detach()
@@ -255,7 +264,7 @@ def _alias(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _draw_head(head: nn.Module, deviation: float) -> None:
-    """What transformers does with a head that the checkpoint lacks: normal weights, no bias."""
+    """Initialize a head as transformers does if the checkpoint lacks it: normal weights, zero biases."""
     for module in head.modules():
         if isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=deviation)
@@ -264,9 +273,12 @@ def _draw_head(head: nn.Module, deviation: float) -> None:
 
 
 def _check_complete(spec: ModelSpec, task: TaskSpec, fresh: set[str], heads: tuple[str, ...]) -> None:
-    """Weights that are missing below the head mean that the folder holds another model.
+    """Reject a checkpoint that lacks weights below the head, because it is of another model.
 
-    A frozen random layer would also be lost on saving: an adapter's file does not carry the base.
+    A frozen random layer would also be lost on saving: an adapter's file does not contain the base model.
+
+    Raises:
+        InvalidInputError: Weights are missing.
     """
     missing = sorted(key for key in fresh if not key.startswith(tuple(f"{name}." for name in heads)))
     if missing:
@@ -275,14 +287,14 @@ def _check_complete(spec: ModelSpec, task: TaskSpec, fresh: set[str], heads: tup
                 "model",
                 f"{spec.name!r} lacks the weights {', '.join(missing[:3])}"
                 + (f" and {len(missing) - 3} more" if len(missing) > 3 else ""),
-                f"Give a model that was trained for, or can carry a head for, {task.type}.",
+                f"Give a complete checkpoint of a model that supports {task.type}.",
             )
         )
 
 
 @contextmanager
 def _loading(spec: ModelSpec, task: TaskSpec) -> Iterator[None]:
-    """What goes wrong in reading a model, in words."""
+    """Turn the errors of reading a model into InvalidInputError."""
     from safetensors import SafetensorError
 
     try:
@@ -295,7 +307,7 @@ def _loading(spec: ModelSpec, task: TaskSpec) -> Iterator[None]:
             Problem(
                 "task.type",
                 f"{spec.name!r} has no head for {task.type}",
-                "Choose a model that can do the task, or another task.",
+                "Choose a model that supports the task, or another task.",
             )
         ) from error
     except (OSError, ValueError, SafetensorError) as error:

@@ -1,7 +1,7 @@
-"""The frozen base in 8 or 4 bits, by bitsandbytes.
+"""The frozen base model in 8 or 4 bits, by bitsandbytes.
 
-Only the matrices of the layers are quantized. Embeddings, normalizations, the head and every adapter stay in
-fp32, so that an adapter reads and adds numbers as it does on a base in fp32.
+Only the matrices of the layers are quantized. Embeddings, normalizations, the head and every adapter stay in fp32, so
+an adapter computes as on a base model in fp32.
 """
 
 from __future__ import annotations
@@ -22,21 +22,25 @@ if TYPE_CHECKING:
 
 
 def check_quantized(spec: ModelSpec, device: torch.device) -> None:
-    """Refuse a device that cannot multiply quantized weights."""
+    """Reject a device that cannot multiply quantized weights.
+
+    Raises:
+        InvalidInputError: It cannot.
+    """
     if device.type not in QUANTIZING:
-        what = f"this machine would compute on {device.type}, which cannot multiply {spec.weights}"
+        what = f"the device of this machine is {device.type}, which cannot multiply {spec.weights}"
         raise InvalidInputError(Problem("model.weights", what, "Write bf16, or device: cpu."))
 
 
 def quantization(spec: ModelSpec, shape: ModelShape) -> BitsAndBytesConfig:
-    """What transformers is told when it loads the base.
+    """Return the quantization options with which transformers loads the base model.
 
     `int8` is LLM.int8() (Dettmers et al., 2022, arXiv 2208.07339), `nf4` the normal float of QLoRA (Dettmers et
     al., 2023, arXiv 2305.14314).
     """
     from transformers import BitsAndBytesConfig
 
-    # It says for each product that its inputs are cast.
+    # It warns at each product that the inputs are cast.
     logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
     kept = unquantized(shape)
     if spec.weights == "int8":
@@ -50,7 +54,7 @@ def quantization(spec: ModelSpec, shape: ModelShape) -> BitsAndBytesConfig:
 
 
 def unquantized(shape: ModelShape) -> list[str]:
-    """The modules above the layers, which stay as they are."""
+    """Return the modules above the layers, which are not quantized."""
     return list(dict.fromkeys((*shape.head_modules, *(matrix.name for matrix in shape.head))))
 
 
@@ -74,7 +78,7 @@ def freeze_layout(model: nn.Module) -> None:
 
 
 def quantized_parts(model: nn.Module) -> Iterator[Any]:
-    """What belongs to quantized weights and is no parameter: copies of the model share it."""
+    """Yield the state of quantized weights that is not a parameter; copies of the model share it."""
     for module in model.modules():
         state = getattr(module, "state", None)
         for part in (

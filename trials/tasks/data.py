@@ -1,4 +1,4 @@
-"""The data of a task: read through `datasets`, checked, split, and tokenized once per process."""
+"""The data of a task: read with `datasets`, validated, split, and tokenized once per process."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TaskData:
-    """A task's examples.
+    """The examples of a task.
 
     Args:
-        splits: encoded examples by split (`train`, `validation`, `test`).
-        raw: the same splits as they were read, in the same order, less the examples left out.
-        sources: how `datasets.load_dataset` reads a split again, where it was read whole; a split that was
-            carved out or embedded has none.
-        classes: the label values in order, for classification; None otherwise.
-        tokenizer: with a padding token.
-        notes: what was found and decided, for people.
+        splits: The encoded examples by split (`train`, `validation`, `test`).
+        raw: The same splits before encoding, in the same order, without the examples that were dropped.
+        sources: The arguments of `datasets.load_dataset` that read a split again; a split that was carved out or
+            embedded has none.
+        classes: The label values in order for classification, else None.
+        tokenizer: The tokenizer, with a padding token.
+        notes: Messages for the user about what was found and decided.
     """
 
     splits: dict[str, list[Encoded]]
@@ -42,14 +42,18 @@ class TaskData:
     _cuts: dict[int, TaskData] = field(default_factory=dict, repr=False, compare=False)
 
     def at_length(self, task: TaskSpec, length: int | None) -> TaskData:
-        """The task with examples of at most `length` tokens, itself where `length` is None or cuts nothing.
+        """Return the data with examples truncated to `length` tokens; the same object if nothing is truncated.
 
-        What is longer is encoded anew, so that special tokens stay. Of a causal-lm task only the training
-        split is cut: its score is a mean over held-out tokens, which must be the same for every length.
-        The result is kept: each length is encoded once per process.
+        Longer examples are encoded again, so that special tokens stay. In a causal-lm task only the training split is
+        truncated: the score is a mean over held-out tokens, which must be the same for every length. The result is
+        cached, so each length is encoded once per process.
+
+        Args:
+            task: The task.
+            length: The maximum number of tokens; None for that of the task.
 
         Raises:
-            InvalidInputError: no example of a split has anything to learn within `length` tokens.
+            InvalidInputError: No example of a split has target tokens within `length` tokens.
         """
         if length is None or length >= task.max_length:
             return self
@@ -59,16 +63,16 @@ class TaskData:
 
     @property
     def outputs(self) -> int:
-        """Outputs of the head: classes, or one number."""
+        """The number of outputs of the head: the number of classes, or 1."""
         return len(self.classes) if self.classes else 1
 
     def lengths(self, split: str) -> NDArray[np.int64]:
-        """Tokens of each example."""
+        """Return the number of tokens of each example of a split, shape [n]."""
         return np.array([len(example["input_ids"]) for example in self.splits[split]])
 
 
 def resolve_model(name: str) -> str:
-    """The folder of the embedded model for its name; any other name as it is."""
+    """Return the folder of the embedded model for its name, and any other name unchanged."""
     if name != POCKET:
         return name
     from trials.tasks.pocket import base_folder
@@ -78,11 +82,11 @@ def resolve_model(name: str) -> str:
 
 @functools.lru_cache(maxsize=4)
 def load_task(task: TaskSpec, model: ModelSpec) -> TaskData:
-    """Read, check, split and tokenize. The last few results are kept: data are loaded once per process.
+    """Read, validate, split and tokenize the data of a task. The last results are cached.
 
     Raises:
-        InvalidInputError: a file, column or split is missing or empty, a label is missing or was never seen
-            in training, or the tokenizer cannot do what the task asks.
+        InvalidInputError: A file, column or split is missing or empty, a label is missing or absent from the training
+            split, or the tokenizer does not support the task.
     """
     from datasets import disable_progress_bars
 
@@ -102,7 +106,11 @@ def load_task(task: TaskSpec, model: ModelSpec) -> TaskData:
 
 
 def load_tokenizer(model: ModelSpec) -> Any:
-    """The model's tokenizer, with a padding token."""
+    """Return the model's tokenizer, with a padding token.
+
+    Raises:
+        InvalidInputError: The model has no tokenizer, or one without a vocabulary.
+    """
     from transformers import AutoTokenizer
 
     try:
@@ -113,8 +121,8 @@ def load_tokenizer(model: ModelSpec) -> Any:
         raise InvalidInputError(
             Problem(
                 "model",
-                f"{model.name!r} has no tokenizer that loads ({first_line(error, 200)})",
-                "Give a hub id or a folder that holds the tokenizer's files beside the weights.",
+                f"{model.name!r} has no tokenizer that can be loaded ({first_line(error, 200)})",
+                "Give a hub id or a folder with the tokenizer's files beside the weights.",
             )
         ) from error
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
@@ -155,7 +163,7 @@ def _field_of(column: str, task: TaskSpec) -> str:
 
 
 def _without_empty_rows(raw: Mapping[str, Dataset], task: TaskSpec, notes: list[str]) -> dict[str, Dataset]:
-    """Rows with nothing in a text column teach nothing and are left out; a missing label is an error."""
+    """Drop rows without text; a missing label is an error."""
     kept = {}
     for split, rows in raw.items():
         empty = np.zeros(len(rows), dtype=bool)
@@ -165,13 +173,13 @@ def _without_empty_rows(raw: Mapping[str, Dataset], task: TaskSpec, notes: list[
                 raise InvalidInputError(
                     Problem(
                         "task.label",
-                        f"{missing.sum()} rows of {split} have no {column!r}",
+                        f"{missing.sum()} rows of {split} have no value in {column!r}",
                         "Remove the rows or fill in their labels.",
                     )
                 )
             empty |= missing
         if empty.any():
-            notes.append(f"{split}: {empty.sum()} rows without text left out")
+            notes.append(f"{split}: {empty.sum()} rows without text dropped")
         kept[split] = rows.select(np.flatnonzero(~empty)) if empty.any() else rows
     return kept
 
@@ -179,7 +187,7 @@ def _without_empty_rows(raw: Mapping[str, Dataset], task: TaskSpec, notes: list[
 def _carve(
     raw: Mapping[str, Dataset], sources: dict[str, dict[str, Any]], task: TaskSpec, notes: list[str]
 ) -> dict[str, Dataset]:
-    """Carve missing validation and test splits out of the training split; `sources` forgets what changed."""
+    """Carve missing validation and test splits out of the training split, and remove its entry from `sources`."""
     splits = dict(raw)
     missing = [name for name in ("validation", "test") if name not in splits]
     if not missing:
@@ -220,7 +228,7 @@ def _classes(raw: Mapping[str, Dataset], task: TaskSpec) -> tuple[Any, ...] | No
             Problem(
                 "task.label",
                 f"train has only one label, {classes[0]!r}",
-                "Name the column that tells classes apart.",
+                "Name the column with the classes.",
             )
         )
     if len(classes) > max(100, len(raw["train"]) // 2):
@@ -237,8 +245,8 @@ def _classes(raw: Mapping[str, Dataset], task: TaskSpec) -> tuple[Any, ...] | No
             raise InvalidInputError(
                 Problem(
                     "task.label",
-                    f"{split} has labels that train never shows: {', '.join(unseen[:5])}",
-                    f"Mend the labels, or use data whose labels are among {list(classes)[:10]}.",
+                    f"{split} has labels that train does not have: {', '.join(unseen[:5])}",
+                    f"Correct the labels, or use data whose labels are among {list(classes)[:10]}.",
                 )
             )
     return classes
@@ -270,26 +278,26 @@ def _encode_split(
                 "Check the columns: text must be strings, messages lists of {role, content}.",
             )
         ) from error
-    learned = _teaching(examples)
-    if len(learned) < len(examples):
+    kept = _with_targets(examples)
+    if len(kept) < len(examples):
         notes.append(
-            f"{name}: {len(examples) - len(learned)} examples left out: nothing to learn within "
+            f"{name}: {len(examples) - len(kept)} examples dropped: no target tokens within "
             f"{task.max_length} tokens"
         )
-        examples, rows = [examples[i] for i in learned], rows.select(learned)
+        examples, rows = [examples[i] for i in kept], rows.select(kept)
     if not examples:
         raise InvalidInputError(
             Problem(
                 f"task.{name}",
-                "no example has anything to learn within max_length",
-                "Raise max_length, or check which columns are named.",
+                "no example has target tokens within max_length",
+                "Raise max_length, or check the named columns.",
             )
         )
     return examples, rows
 
 
-def _teaching(examples: list[Encoded]) -> list[int]:
-    """The indices of the examples with something to learn."""
+def _with_targets(examples: list[Encoded]) -> list[int]:
+    """Return the indices of the examples with target tokens, or with a label."""
     # A causal model predicts the next token, so the first label is never scored.
     return [
         index
@@ -306,16 +314,16 @@ def _cut(data: TaskData, task: TaskSpec, length: int) -> TaskData:
         longer = [index for index, example in enumerate(examples) if len(example["input_ids"]) > length]
         for index, row in zip(longer, raw[name].select(longer), strict=True):
             examples[index] = encode(row, fields, data.tokenizer, data.classes)
-        learned = _teaching(examples)
-        if not learned:
+        kept = _with_targets(examples)
+        if not kept:
             raise InvalidInputError(
                 Problem(
                     "space.parameters.sequence_length",
-                    f"no example of {name} has anything to learn within {length} tokens",
-                    f"Drop {length}.",
+                    f"no example of {name} has target tokens within {length} tokens",
+                    f"Remove {length}.",
                 )
             )
-        if len(learned) < len(examples):
-            examples, raw[name] = [examples[i] for i in learned], raw[name].select(learned)
+        if len(kept) < len(examples):
+            examples, raw[name] = [examples[i] for i in kept], raw[name].select(kept)
         splits[name] = examples
     return replace(data, splits=splits, raw=raw, _cuts={})

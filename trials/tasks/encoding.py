@@ -1,7 +1,7 @@
-"""From a row of text to token ids and labels: the same in the search and in an exported run.
+"""Encoding of rows of text as token ids and labels: the same in the search and in an exported run.
 
-This file needs only transformers, and an exported run carries a copy of it. `task` is the mapping of a task
-spec's fields. A label of IGNORED is not learned.
+This file needs only transformers, and an exported run carries a copy of it. `task` is the mapping of a task spec's
+fields. The loss does not cover labels of IGNORED.
 """
 
 from __future__ import annotations
@@ -10,25 +10,30 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 IGNORED = -100
-"""The label that torch's cross entropy leaves out."""
+"""The label that torch's cross entropy excludes."""
 
 Row = Mapping[str, Any]
 Encoded = dict[str, Any]
 
 
 def prepare_tokenizer(tokenizer: Any) -> Any:
-    """Give the tokenizer a padding token if it has none: the end-of-text token, which is then masked."""
+    """Set the tokenizer's padding token, if it has none, to the end-of-text token; it is masked in batches."""
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
 def encode(row: Row, task: Mapping[str, Any], tokenizer: Any, classes: Sequence[Any] | None) -> Encoded:
-    """Token ids (`input_ids`, and what else the model reads) and `labels` of one row.
+    """Return the token ids (`input_ids`, and other inputs of the model) and `labels` of one row.
 
-    `classes` are the label values in order, for classification. The labels of a causal language model are
-    token ids, IGNORED where nothing is to be learned; all of them may be, if the cut at `max_length`
-    leaves nothing to learn.
+    The labels of a causal language model are token ids, and IGNORED outside the target tokens. All of them are
+    IGNORED if no target token is within `max_length`.
+
+    Args:
+        row: The values by column.
+        task: The fields of the task's spec.
+        tokenizer: The model's tokenizer.
+        classes: The label values in order for classification, else None.
     """
     if task["type"] == "causal-lm":
         return _encode_causal(row, task, tokenizer)
@@ -45,7 +50,7 @@ def _encode_causal(row: Row, task: Mapping[str, Any], tokenizer: Any) -> Encoded
     elif task["prompt"]:
         prompt = tokenizer(row[task["prompt"]])["input_ids"]
         if prompt and prompt[-1] == tokenizer.eos_token_id:
-            prompt = prompt[:-1]  # some tokenizers close every text; the completion is still to come
+            prompt = prompt[:-1]  # some tokenizers end every text; the completion follows
         completion = tokenizer(row[task["completion"]], add_special_tokens=False)["input_ids"]
         completion = _closed(completion, tokenizer)
         ids, labels = prompt + completion, [IGNORED] * len(prompt) + completion
@@ -62,10 +67,10 @@ def _closed(ids: list[int], tokenizer: Any) -> list[int]:
 
 
 def _encode_messages(messages: Sequence[Row], tokenizer: Any) -> tuple[list[int], list[int]]:
-    """The whole chat through the tokenizer's template; only what the assistant writes keeps its labels.
+    """Encode a chat with the tokenizer's template; only assistant turns have labels.
 
-    What the assistant writes at turn i is the text that the template adds when turn i follows the prompt for
-    it. So the learned spans are found in characters and carried to tokens by the tokenizer's offsets.
+    The text of assistant turn i is what the template adds when turn i follows its generation prompt. So the spans are
+    found in characters, and mapped to tokens by the tokenizer's offsets.
     """
     text = tokenizer.apply_chat_template(messages, tokenize=False)
     learned: list[tuple[int, int]] = []
@@ -76,8 +81,8 @@ def _encode_messages(messages: Sequence[Row], tokenizer: Any) -> tuple[list[int]
         after = tokenizer.apply_chat_template(messages[: turn + 1], tokenize=False)
         if not (text.startswith(after) and after.startswith(before)):
             raise ValueError(
-                "the tokenizer's chat template rewrites earlier turns, so the assistant's words cannot be "
-                "located; use prompt and completion columns instead of messages"
+                "the tokenizer's chat template rewrites earlier turns, so the assistant turns cannot be located; "
+                "use prompt and completion columns instead of messages"
             )
         learned.append((len(before), len(after)))
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
@@ -89,7 +94,7 @@ def _encode_messages(messages: Sequence[Row], tokenizer: Any) -> tuple[list[int]
 
 
 def collate(examples: Sequence[Encoded], tokenizer: Any) -> dict[str, Any]:
-    """A batch of tensors, padded on the right to its longest example."""
+    """Return a batch of tensors, padded on the right to its longest example."""
     import torch
 
     inputs = [{k: v for k, v in example.items() if k != "labels"} for example in examples]

@@ -1,4 +1,4 @@
-"""Where the rows of a task come from: local files, a data set of the hub, or the docstrings around us."""
+"""Reading of a task's rows from local files, a data set of the hub, or the embedded data set."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "validation", "test")
 _READ_ERRORS = (OSError, ValueError, RuntimeError, DatasetsError)
-"""What `datasets` and its readers raise on files and repositories that they cannot read."""
+"""The exceptions of `datasets` and its readers for unreadable files and repositories."""
 _READERS: dict[str, tuple[str, dict[str, Any]]] = {
     ".csv": ("csv", {}),
     ".tsv": ("csv", {"delimiter": "\t"}),
@@ -27,10 +27,13 @@ _READERS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def read_splits(task: TaskSpec) -> tuple[dict[str, Dataset], dict[str, dict[str, Any]], list[str]]:
-    """The splits that the task names, how `datasets.load_dataset` reads each again, and what was found.
+    """Read the splits of a task.
+
+    Returns:
+        The rows by split, the arguments of `datasets.load_dataset` by split, and messages for the user.
 
     Raises:
-        InvalidInputError: a file or a data set cannot be read.
+        InvalidInputError: A file or a data set cannot be read.
     """
     if task.dataset == DOCSTRINGS:
         from datasets import Dataset
@@ -41,7 +44,7 @@ def read_splits(task: TaskSpec) -> tuple[dict[str, Dataset], dict[str, dict[str,
         return {name: Dataset.from_list(corpus.splits[name]) for name in SPLITS}, {}, [corpus.summary()]
     sources = {name: _source(task, where) for name in SPLITS if (where := getattr(task, name)) is not None}
     if task.dataset is not None:
-        sources |= _customary_splits(task, sources)
+        sources |= _usual_splits(task, sources)
     raw, problems = {}, []
     for name, source in sources.items():
         try:
@@ -51,7 +54,7 @@ def read_splits(task: TaskSpec) -> tuple[dict[str, Dataset], dict[str, dict[str,
                 Problem(
                     f"task.{name}",
                     f"cannot read {source.get('data_files', source['path'])!r} ({first_line(error, 200)})",
-                    "Check that the file is what its ending says.",
+                    "Check that the file's format is that of its ending.",
                 )
             )
     if problems:
@@ -73,8 +76,8 @@ def _source(task: TaskSpec, where: str) -> dict[str, Any]:
     return {"path": reader, "data_files": str(path.resolve()), "split": "train", **options}
 
 
-def _customary_splits(task: TaskSpec, named: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The splits of a hub data set that go by the customary names and were not named in the sweep."""
+def _usual_splits(task: TaskSpec, named: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the splits of a hub data set that have the usual names and were not named in the sweep."""
     from datasets import get_dataset_split_names
 
     assert task.dataset is not None

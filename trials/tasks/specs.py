@@ -1,4 +1,4 @@
-"""What is trained on what: the `model` and `task` parts of a sweep file, validated on load."""
+"""The `model` and `task` sections of a sweep file, validated on load."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Precision = Literal["auto", "fp32", "bf16", "int8"]
 Weights = Literal["fp32", "bf16", "int8", "nf4"]
 AUTO_DEVICE = "auto"
 QUANTIZING = ("cuda", "cpu", "xpu")
-"""Devices that multiply quantized weights."""
+"""Devices that can multiply quantized weights."""
 TrialTask = Literal["sequence-classification", "regression", "causal-lm"]
-"""The tasks that trials run; `search_spaces` prices image classification beside them."""
+"""The tasks of trials; `search_spaces` also computes the costs of image classification."""
 
 
 def _as_list(value: object) -> object:
@@ -54,23 +54,26 @@ class ModelSpec(BaseModel):
 
     @property
     def quantized(self) -> bool:
+        """Whether the weights are quantized."""
         return self.weights in ("int8", "nf4")
 
     def other(self, name: str) -> ModelSpec:
-        """Another model that is kept, computed and trusted as this one is; itself where it is this one."""
+        """Return the spec of another model with the same options, or this spec if the name is its own."""
         return self if name == self.name else self.model_copy(update={"name": name, "revision": None})
 
     @model_validator(mode="after")
     def _check_weights(self) -> ModelSpec:
         if self.precision == "int8" and self.weights != "fp32":
-            what = f"int8 multiplies weights that are kept in fp32, not in {self.weights}"
-            raise InvalidInputError(Problem("model.precision", what, "Leave out model.weights or precision."))
+            what = f"precision int8 needs weights in fp32, not in {self.weights}"
+            raise InvalidInputError(
+                Problem("model.precision", what, "Remove model.weights or model.precision.")
+            )
         if self.precision == "int8" and self.device.partition(":")[0] not in (AUTO_DEVICE, "cpu"):
-            what = f"int8 is for processors, and the device is {self.device!r}"
+            what = f"int8 is supported on CPUs only, and the device is {self.device!r}"
             raise InvalidInputError(Problem("model.precision", what, "Write bf16, or device: cpu."))
         if self.weights == "bf16" and self.precision == "fp32":
-            what = "fp32 is not what weights in bf16 are multiplied in"
-            raise InvalidInputError(Problem("model.precision", what, "Write bf16, or leave it out."))
+            what = "weights in bf16 cannot be multiplied in fp32"
+            raise InvalidInputError(Problem("model.precision", what, "Write bf16, or remove it."))
         if self.quantized and find_spec("bitsandbytes") is None:
             what = f"{self.weights} needs the package bitsandbytes, which is not installed"
             fix = f"Run: {install_hint('quantized')}, or write bf16."
@@ -129,7 +132,7 @@ class TaskSpec(BaseModel):
     @classmethod
     def _default_metric(cls, data: object) -> object:
         if isinstance(data, dict) and data.get("type") == "image-classification":
-            what = "image-classification is priced by search_spaces, but trials train on text alone"
+            what = "image-classification has costs in search_spaces, but trials train on text only"
             fix = f"Use {', '.join(get_args(TrialTask))}, or call search_spaces.costs.cost_model for an image model."
             raise InvalidInputError(Problem("task.type", what, fix))
         if isinstance(data, dict) and not data.get("metric"):
@@ -142,7 +145,7 @@ class TaskSpec(BaseModel):
         fitting = metrics_for(self.type)
         if self.metric not in fitting:
             known = self.metric in METRICS
-            what = f"{self.metric!r} " + (f"does not score {self.type}" if known else "is no metric")
+            what = f"{self.metric!r} " + (f"does not score {self.type}" if known else "is not a metric")
             fix = f"Use one of: {', '.join(fitting)}." if known else did_you_mean(self.metric, fitting)
             problems.append(Problem("task.metric", what, fix))
         if problems:
@@ -157,7 +160,7 @@ class TaskSpec(BaseModel):
             problems.append(Problem("task", "causal-lm needs exactly one form of data", fix))
         if bool(self.prompt) != bool(self.completion):
             missing = "completion" if self.prompt else "prompt"
-            problems.append(Problem(f"task.{missing}", "missing", "prompt and completion go together."))
+            problems.append(Problem(f"task.{missing}", "missing", "Give both prompt and completion."))
         if len(self.text) > 1:
             problems.append(Problem("task.text", f"{list(self.text)} is more than one", "Name one column."))
         if self.label:
@@ -170,7 +173,7 @@ class TaskSpec(BaseModel):
         if not self.text:
             problems.append(Problem("task.text", "missing", "Name one text column, or a list of two."))
         if len(self.text) > 2:
-            fix = "At most two columns can go in as a pair."
+            fix = "Name one text column, or two that are encoded as a pair."
             problems.append(Problem("task.text", f"{list(self.text)} is more than two", fix))
         if not self.label:
             problems.append(Problem("task.label", "missing", "Name the column to predict."))
@@ -182,6 +185,6 @@ class TaskSpec(BaseModel):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Every column that the task reads."""
+        """The columns that the task reads."""
         named = (*self.text, self.label, self.prompt, self.completion, self.messages)
         return tuple(column for column in named if column)

@@ -289,7 +289,7 @@ def test_what_reads_the_weights_is_left_out_with_its_reason(tiny_model: Callable
             r"int8 needs the package bitsandbytes.*\[quantized",
         ),
         ({"weights": "nf4", "device": "mps"}, True, "model.weights", "'mps' cannot multiply nf4"),
-        ({"weights": "bf16", "precision": "fp32"}, True, "model.precision", "Write bf16, or leave it out"),
+        ({"weights": "bf16", "precision": "fp32"}, True, "model.precision", "Write bf16, or remove it"),
     ],
 )
 def test_what_cannot_be_is_said_when_the_sweep_is_read(
@@ -306,7 +306,9 @@ def test_a_machine_that_would_choose_another_device_says_so(
     tiny_model: Callable[[str], Path], reviews: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(base_model, "choose_device", lambda name: torch.device("mps"))
-    with pytest.raises(InvalidInputError, match="would compute on mps, which cannot multiply nf4"):
+    with pytest.raises(
+        InvalidInputError, match="the device of this machine is mps, which cannot multiply nf4"
+    ):
         Runner(ModelSpec(name=str(tiny_model("bert")), weights="nf4"), classification(reviews))
 
 

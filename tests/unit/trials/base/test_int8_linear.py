@@ -220,7 +220,7 @@ def test_states_of_frozen_layers_are_not_those_of_fp32(runners):
 
 @needs_vnni
 def test_a_model_without_linear_layers_is_refused(tiny_model, reviews):
-    with pytest.raises(InvalidInputError, match="no linear modules that int8 could multiply"):
+    with pytest.raises(InvalidInputError, match="no linear modules, which int8 needs"):
         Runner(ModelSpec(name=str(tiny_model("gpt2")), precision="int8"), classification(reviews))
 
 
@@ -228,13 +228,16 @@ def test_a_machine_that_has_no_such_products_is_refused(monkeypatch):
     monkeypatch.setattr(processor, "instructions", lambda: ("avx2", "avx512_f"))
     with pytest.raises(InvalidInputError, match=r"model\.precision.*no VNNI instructions"):
         check_int8(torch.device("cpu"))
-    with pytest.raises(InvalidInputError, match="would compute on cuda"):
+    with pytest.raises(InvalidInputError, match="the device of this machine is cuda"):
         check_int8(torch.device("cuda"))
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
-    [({"weights": "bf16"}, "kept in fp32, not in bf16"), ({"device": "cuda:0"}, "int8 is for processors")],
+    [
+        ({"weights": "bf16"}, "needs weights in fp32, not in bf16"),
+        ({"device": "cuda:0"}, "int8 is supported on CPUs"),
+    ],
 )
 def test_what_int8_does_not_go_with_is_said_when_the_file_is_read(changes, reason):
     with pytest.raises(ValidationError, match=reason):

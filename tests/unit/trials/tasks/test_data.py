@@ -84,12 +84,12 @@ def test_every_missing_column_is_reported_at_once(reviews, bert):
 def test_a_label_unseen_in_training(reviews, bert, write_jsonl):
     path = write_jsonl("validation.jsonl", [{"sentence": "good", "label": 7}])
     message = problem(reviews_task(reviews, validation=str(path)), bert)
-    assert "task.label: validation has labels that train never shows: 7" in message
+    assert "task.label: validation has labels that train does not have: 7" in message
 
 
 def test_a_missing_label(reviews, bert, write_jsonl):
     path = write_jsonl("train.jsonl", [{"sentence": "good", "label": 1}, {"sentence": "bad", "label": None}])
-    assert "1 rows of train have no 'label'" in problem(reviews_task(reviews, train=str(path)), bert)
+    assert "1 rows of train have no value in 'label'" in problem(reviews_task(reviews, train=str(path)), bert)
 
 
 def test_an_empty_split(reviews, bert, tmp_path):
@@ -117,7 +117,7 @@ def test_a_file_that_is_not_what_its_ending_says(reviews, bert, tmp_path):
 def test_nothing_to_learn_within_max_length(bert, write_jsonl, reviews):
     path = write_jsonl("train.jsonl", [{"p": "the film was a story", "c": "good"}] * 40)
     task = TaskSpec(type="causal-lm", train=str(path), prompt="p", completion="c", max_length=4)
-    assert "no example has anything to learn" in problem(task, bert)
+    assert "no example has target tokens" in problem(task, bert)
 
 
 def test_a_model_without_tokenizer(reviews, tmp_path):
@@ -159,9 +159,9 @@ def test_of_a_language_model_only_the_training_split_is_cut(bert, write_jsonl):
     assert cut.splits["validation"] == data.splits["validation"]
     assert cut.splits["test"] == data.splits["test"]
     assert max(cut.lengths("train")) == 6
-    # What has nothing to learn within the cut is left out of training, rows included.
+    # Examples without target tokens within the length are dropped from training, rows included.
     assert 0 < len(cut.splits["train"]) < len(data.splits["train"])
     assert len(cut.raw["train"]) == len(cut.splits["train"])
     assert set(cut.raw["train"]["c"]) == {"good and bright"}
-    with pytest.raises(InvalidInputError, match="anything to learn within 3 tokens"):
+    with pytest.raises(InvalidInputError, match="target tokens within 3 tokens"):
         data.at_length(task, 3)

@@ -82,7 +82,7 @@ def test_other_architectures_train(kind, family, tiny_model, reviews):
 
 def test_images_are_priced_and_not_trained():
     with pytest.raises(
-        ValueError, match=r"task\.type: image-classification is priced .* Use sequence-classif"
+        ValueError, match=r"task\.type: image-classification has costs .* Use sequence-classif"
     ):
         TaskSpec(type="image-classification", text="image", label="label")
 
