@@ -31,8 +31,12 @@ _EIGHT = 8
 
 @dataclass(frozen=True)
 class Target:
-    """What `--scale-to` asks for: the tokens to train on, repetitions counted, and the base; None leaves either as
-    the exported run has it."""
+    """The target of `--scale-to`.
+
+    Args:
+        tokens: Tokens to train on, repetitions counted; None for those of the exported run.
+        model: Base model; None for the sweep's own.
+    """
 
     tokens: float | None = None
     model: str | None = None
@@ -40,7 +44,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Scale:
-    """Where a run stands: tokens seen in training, repetitions counted, and parameters of the base."""
+    """The scale of a run: tokens seen in training, repetitions counted, and parameters of the base model."""
 
     tokens: float
     params: float
@@ -106,10 +110,10 @@ class RateLaw:
 
 
 def law_of_probe(results: SweepTables, trial: int) -> RateLaw:
-    """The law of the sweep's probe: multiples of a point's own learning rate (and batch size) over the tokens seen,
-    and over the base's parameters where more than one base was probed.
+    """Fit the law of the sweep's probe: multiples of a point's learning rate (and batch size) over the tokens seen.
 
-    It is the trial's own where its runs tell one, else that of all points together.
+    With several base models, the law is over their parameters as well. It is fitted to the trial's own runs if they
+    determine it, and else to those of all points together.
     """
     runs = results.probes
     varied = runs[(runs["rate"] != 1.0) | (runs["batch"] != 1.0)]
@@ -124,9 +128,9 @@ def law_of_probe(results: SweepTables, trial: int) -> RateLaw:
 def _fitted(runs: pd.DataFrame, results: SweepTables, trial: int) -> RateLaw:
     if runs.empty:
         return RateLaw(None, "")
-    knobs = {_RATE: runs["rate"].to_numpy(dtype=float)}
+    multiples = {_RATE: runs["rate"].to_numpy(dtype=float)}
     if runs["batch"].nunique() > 1:
-        knobs[_BATCH] = runs["batch"].to_numpy(dtype=float)
+        multiples[_BATCH] = runs["batch"].to_numpy(dtype=float)
     scales = {
         name: runs[name].to_numpy(dtype=float)
         for name in ("tokens", "params")
@@ -134,7 +138,7 @@ def _fitted(runs: pd.DataFrame, results: SweepTables, trial: int) -> RateLaw:
     }
     groups = (runs["trial"].astype(str) + " " + runs["model"]).to_numpy()
     try:
-        law = fit_bowl(knobs, scales, runs["metric.eval_loss"].to_numpy(dtype=float), groups=groups)
+        law = fit_bowl(multiples, scales, runs["metric.eval_loss"].to_numpy(dtype=float), groups=groups)
     except InvalidInputError as error:
         again = f"Run autotune probe {results.folder} --points {trial} with more --rates"
         return RateLaw(None, f"{error.problems[0].what}. {again}.")
@@ -173,11 +177,11 @@ def scaled(
     return found, changes
 
 
-def _factor(law: RateLaw, knob: str, here: Scale, there: Scale) -> tuple[float, str]:
-    """By how much a setting is multiplied, and why."""
+def _factor(law: RateLaw, setting: str, here: Scale, there: Scale) -> tuple[float, str]:
+    """Return the factor by which a setting is multiplied, and the reason."""
     if law.law is None:
         return 1.0, f"kept: {law.source}"
-    table, log_factor, said, moves = law.law.table()[knob], 0.0, [], False
+    table, log_factor, said, moves = law.law.table()[setting], 0.0, [], False
     for scale, before in here.as_scales().items():
         after = there.as_scales()[scale]
         if np.isclose(before, after):

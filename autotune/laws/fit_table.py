@@ -157,14 +157,14 @@ def _is_grid(frame: pd.DataFrame, named: Mapping[str, str]) -> bool:
 
 def _fit_step(frame: pd.DataFrame, named: Mapping[str, str]) -> StepFit:
     has_batch = guess_column(frame, "batch", named.get("batch")) is not None
-    knobs = ("learning_rate", "batch") if has_batch else ("learning_rate",)
-    points = read_points(frame, (*knobs, *_TWO_SCALES), named)
+    settings = ("learning_rate", "batch") if has_batch else ("learning_rate",)
+    points = read_points(frame, (*settings, *_TWO_SCALES), named)
     columns = dict(zip(points.roles, points.X.T, strict=True))
     # A scale that never varies has no exponent; the exponents of the others are still determined.
     scales = [role for role in _TWO_SCALES if role in points.varied] or list(_TWO_SCALES)
     follows = {"learning_rate": scales, "batch": [role for role in scales if role == "tokens"] or scales}
     law = fit_bowl(
-        {knob: columns[knob] for knob in knobs},
+        {name: columns[name] for name in settings},
         {role: columns[role] for role in scales},
         points.loss,
         follows,

@@ -19,11 +19,12 @@ class ProbeRun:
     """The identity of one run, which its record is stored under.
 
     Args:
-        trial: whose configuration it has.
-        model: the base; the sweep's own, or another.
-        share: of the examples that the search trained on; above 1 it takes more of the training split.
-        rate, batch: multiples of the configuration's learning rate and batch size.
-        seed: a report seed.
+        trial: The trial whose configuration it has.
+        model: The base model: the sweep's own or an additional one.
+        share: The share of the search's training examples; above 1 it uses more of the training data.
+        rate: The factor of the configuration's learning rate.
+        batch: The factor of the configuration's batch size.
+        seed: A report seed.
     """
 
     trial: int
@@ -40,8 +41,11 @@ def run_of(trial: FrozenTrial) -> ProbeRun:
 
 
 def probe_table(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
-    """One row a complete run: the fields of `ProbeRun`, `examples` (of an epoch), `tokens` (seen in training,
-    repetitions counted), `params` (of the base), `learning_rate`, `batch_size`, and `metric.NAME` on validation."""
+    """Return one row per complete run.
+
+    Columns: the fields of `ProbeRun`, `examples` (per epoch), `tokens` (seen in training, repetitions counted), `params`
+    (of the base model), `learning_rate`, `batch_size`, and `metric.NAME` on validation data.
+    """
     rows = [
         {
             **asdict(run_of(trial)),
