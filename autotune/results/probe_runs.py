@@ -43,8 +43,8 @@ def run_of(trial: FrozenTrial) -> ProbeRun:
 def probe_table(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
     """Return one row per complete run.
 
-    Columns: the fields of `ProbeRun`, `examples` (per epoch), `tokens` (seen in training, repetitions counted), `params`
-    (of the base model), `learning_rate`, `batch_size`, and `metric.NAME` on validation data.
+    Columns: the fields of `ProbeRun`, `examples` (per epoch), `tokens` (seen in training, repetitions counted),
+    `params` (of the base model), `learning_rate`, `batch_size`, and `metric.NAME` on validation data.
     """
     rows = [
         {

@@ -17,11 +17,9 @@ GLOSSARY = ROOT / "docs" / "glossary.md"
 
 TEXTS = ("*.md", "docs/**/*.md", "benchmarks/notes/*.md")
 """What people read, as patterns below the repository's root."""
-QUOTING = {"docs/reference/families.md", "docs/guides/scaling-laws.md", "benchmarks/laws.py"}
-"""Files among these patterns that are not held to them yet."""
 SOURCES = (
-    "autotune/[!eflr]*/*.py",
-    "autotune/[elr]*/*.py",
+    "autotune/*.py",
+    "autotune/*/*.py",
     "autotune/builtin/*.yaml",
     "benchmarks/*.py",
     "docs/generators/*.py",
@@ -32,6 +30,8 @@ SOURCES = (
     "surrogates/**/*.py",
 )
 """Sources whose names, comments and messages are held to the same words."""
+LATER = {"autotune/cli/law_tables.py", "autotune/export/run_folder.py", "autotune/laws/fits.py"}
+"""Files among these patterns that are not held to them yet."""
 
 REPLACED = {
     r"foret(ell|old|ells)": "predict",
@@ -64,7 +64,7 @@ UNUSED = {"part", "target", "layer"}
 
 def texts() -> list[Path]:
     found = {path for pattern in (*TEXTS, *SOURCES) for path in ROOT.glob(pattern)}
-    return sorted(path for path in found if str(path.relative_to(ROOT)) not in QUOTING)
+    return sorted(path for path in found if str(path.relative_to(ROOT)) not in LATER)
 
 
 def replaced_words(text: str) -> Iterator[str]:
