@@ -9,6 +9,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("AUTOTUNE_PREFIX_CACHE", "0")  # nothing of the tests stays in the user's folder
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side; two thread pools on a core crawl
 
+import itertools
 import json
 import re
 import shutil
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest.mark.expression import Expression
 from optuna.storages._rdb.storage import _VersionManager
 from sqlalchemy import Engine, event
 
@@ -45,6 +47,24 @@ def pytest_report_header() -> list[str]:
     from trials.base.processor import describe
 
     return describe()
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out the folder of a layer that `-m` cannot select: importing its tests takes seconds."""
+    layer = LAYERS.get(collection_path.name) if collection_path.parent == TESTS else None
+    if layer is None:
+        return None
+    expression = Expression.compile(config.option.markexpr)
+    others = sorted(set(LAYERS.values()) - {layer})
+    unknown = itertools.product((False, True), repeat=len(ON_REQUEST))
+    cases = (
+        {**dict.fromkeys(others, False), **dict(zip(ON_REQUEST, given, strict=True))} for given in unknown
+    )
+    selects = any(
+        expression.evaluate(lambda name, case=case, **_: name == layer or case.get(name, False))
+        for case in cases
+    )
+    return None if selects else True
 
 
 @pytest.hookimpl(tryfirst=True)

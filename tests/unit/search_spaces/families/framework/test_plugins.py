@@ -18,7 +18,7 @@ from search_spaces.language.loader import load_space
 from search_spaces.parameters.types import Configuration
 from tests.support.tiny_models import BATCH, TOKENS, Case, observe, shape_of
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "own_family"
+EXAMPLE = Path(__file__).parents[5] / "examples" / "own_family"
 CONFIG: Configuration = {"targets": "q+v", "layers": 2, "learning_rate": 1e-3}
 
 

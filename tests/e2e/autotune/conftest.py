@@ -1,4 +1,4 @@
-"""Sweeps that are light enough for unit tests of what happens around the trials."""
+"""Sweeps that are light: for tests of what happens around the trials."""
 
 from __future__ import annotations
 
