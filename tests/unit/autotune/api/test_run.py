@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,10 +62,21 @@ def test_an_executor_by_name_is_checked_as_in_a_file(sweep: Sweep, tmp_path: Pat
     assert not (tmp_path / "out").exists()
 
 
-def test_log_levels_are_restored(sweep: Sweep, tmp_path: Path) -> None:
+def test_other_libraries_are_quiet_during_the_run_alone(
+    sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Observer(FakeExecutor):
+        def start(self, model: Any, task: Any) -> None:
+            super().start(model, task)
+            seen.append((optuna.logging.get_verbosity(), os.environ["TRANSFORMERS_VERBOSITY"]))
+
+    monkeypatch.delenv("TRANSFORMERS_VERBOSITY", raising=False)
+    seen: list[tuple[int, str]] = []
     before = optuna.logging.get_verbosity()
-    autotune.run(sweep, tmp_path / "out", executor=FakeExecutor(), quiet=True)
+    autotune.run(sweep, tmp_path / "out", executor=Observer(), quiet=True)
+    assert seen == [(optuna.logging.ERROR, "error")]
     assert optuna.logging.get_verbosity() == before
+    assert "TRANSFORMERS_VERBOSITY" not in os.environ
 
 
 def test_elsewhere_progress_is_one_line_per_trial(
