@@ -50,7 +50,7 @@ def both(text: Tokens) -> list[ScaleRun]:
     return list(run_size(SMALL, BUDGETS, text))
 
 
-def test_budgets_of_one_size_are_runs_of_their_own(text: Tokens, both: list[ScaleRun]) -> None:
+def test_each_budget_equals_a_separate_run(text: Tokens, both: list[ScaleRun]) -> None:
     """A copy that cools down leaves the longer run as it would have been; the tokens and the seed decide all."""
     (alone,) = run_size(SMALL, BUDGETS[1:], text)
     assert [run.tokens for run in both] == list(BUDGETS)
@@ -83,7 +83,7 @@ def test_text_that_is_too_short_and_budgets_that_are_too_small(text: Tokens) -> 
 @pytest.mark.parametrize(
     ("sizes", "workers"), [((SMALL,), 1), pytest.param((SMALL, LARGER), 2, marks=pytest.mark.slow)]
 )
-def test_points_are_kept_and_gone_on_with(
+def test_finished_runs_are_kept_and_the_rest_is_trained(
     sizes: tuple[Size, ...], workers: int, text: Tokens, both: list[ScaleRun], tmp_path: Path
 ) -> None:
     """As if the first run had been stopped after one point."""
@@ -105,7 +105,7 @@ def test_a_plan_gives_larger_models_the_larger_budgets() -> None:
     assert plan((SMALL, LARGER), BUDGETS) == {SMALL: BUDGETS, LARGER: BUDGETS[1:]}
 
 
-def test_what_a_worker_cannot_do_and_files_of_other_things(text: Tokens, tmp_path: Path) -> None:
+def test_too_little_text_and_files_with_other_columns_are_refused(text: Tokens, tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="tokens are needed"):
         run_scale_sweep(tmp_path / "points.csv", {SMALL: (10**9,)}, workers=1, tokens=text)
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")

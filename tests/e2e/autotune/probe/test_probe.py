@@ -65,7 +65,7 @@ def probed(searched: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_plan_says_what_is_run_and_the_cheapest_comes_first(searched: Path) -> None:
+def test_a_plan_lists_the_runs_with_the_cheapest_first(searched: Path) -> None:
     results = read_tables(searched)
     runs = plan_probe(results, ["best"], SHARES, rates=(0.5, 2.0))
     assert [run.share for run in runs] == sorted(run.share for run in runs)
@@ -83,7 +83,7 @@ def test_a_plan_says_what_is_run_and_the_cheapest_comes_first(searched: Path) ->
     assert not {run.seed for run in further} & set(results.trials["seed"])
 
 
-def test_the_picks_alone_have_other_rates_tried(tmp_path: Path) -> None:
+def test_only_the_picks_vary_the_learning_rate(tmp_path: Path) -> None:
     results = synthetic_results(tmp_path)
     runs = plan_probe(results, rates=(0.5, 2.0))
     picks = {pick_trial(results, pick) for pick in ("best", "knee", "smallest")}
@@ -98,7 +98,7 @@ def test_the_picks_alone_have_other_rates_tried(tmp_path: Path) -> None:
         ({"rates": (0.0, 1.0)}, "--rates: 0.0 is not above 0"),
     ],
 )
-def test_a_plan_that_cannot_be_is_refused(searched: Path, asked, message) -> None:
+def test_an_impossible_plan_is_refused(searched: Path, asked, message) -> None:
     with pytest.raises(InvalidInputError, match=message):
         plan_probe(read_tables(searched), **asked)
 
@@ -121,7 +121,7 @@ def test_a_probe_on_all_of_the_data_is_the_confirmation_run(probed: Path) -> Non
     assert runs["tokens"].is_monotonic_increasing
 
 
-def test_what_was_run_is_not_run_again(probed: Path) -> None:
+def test_recorded_runs_are_not_repeated(probed: Path) -> None:
     results = read_tables(probed)
     runs = plan_probe(results, ["best"], SHARES, rates=(0.5, 1.0, 2.0, 4.0))
     assert {run.rate for run in missing_probes(probed, results.sweep, runs)} == {4.0}
@@ -132,7 +132,9 @@ def test_what_was_run_is_not_run_again(probed: Path) -> None:
     assert not seen
 
 
-def test_another_base_is_probed_in_its_own_depth(searched: Path, deep_model: Path, tmp_path: Path) -> None:
+def test_another_base_model_is_probed_at_its_own_depth(
+    searched: Path, deep_model: Path, tmp_path: Path
+) -> None:
     shutil.copytree(searched, tmp_path / "out")
     results = read_tables(tmp_path / "out")
     point = str(results.trials.loc[results.trials["param.family"] == "lora", "trial"].iloc[0])
@@ -148,13 +150,13 @@ def test_another_base_is_probed_in_its_own_depth(searched: Path, deep_model: Pat
     assert [base.model for base in found.bases] == [str(deep_model)]
 
 
-def test_a_revision_is_one_models() -> None:
+def test_a_revision_belongs_to_one_model() -> None:
     own = ModelSpec(name="here", revision="v2", precision="fp32")
     assert own.other("here") == own
     assert own.other("there") == ModelSpec(name="there", precision="fp32")
 
 
-def test_more_examples_than_there_are_is_said_before_anything_is_trained(searched: Path) -> None:
+def test_too_large_shares_are_refused_before_training(searched: Path) -> None:
     results = read_tables(searched)
     runs = plan_probe(results, ["best"], (*SHARES, 6.0), rates=(1.0,))
     with pytest.raises(InvalidInputError, match="training split has 240 examples: give shares up to 5"):
@@ -162,7 +164,7 @@ def test_more_examples_than_there_are_is_said_before_anything_is_trained(searche
     assert read_tables(searched).probes.empty
 
 
-def test_the_command_plans_runs_and_tells(searched: Path, tmp_path: Path) -> None:
+def test_the_command_plans_trains_and_prints_a_forecast(searched: Path, tmp_path: Path) -> None:
     folder = tmp_path / "out"
     shutil.copytree(searched, folder)
     options = [str(folder), "--points", "best", "--shares", "25%,0.4,1/2,0.7,1", "--rates", "1"]
@@ -207,7 +209,7 @@ class Unlucky(LocalExecutor):
     def stop(self) -> None: ...
 
 
-def test_lost_and_failed_runs_are_told_and_what_they_leave_out_is_said(
+def test_lost_and_failed_runs_and_their_exclusions_are_reported(
     searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(searched, folder := tmp_path / "out")
@@ -236,7 +238,7 @@ def test_lost_and_failed_runs_are_told_and_what_they_leave_out_is_said(
     assert seen == [(run, "the worker [pid 7] died") for run in lost]
 
 
-def test_batch_sizes_are_multiples_of_the_points_own(
+def test_batch_sizes_are_multiples_of_that_of_the_point(
     searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(searched, folder := tmp_path / "out")
@@ -249,7 +251,7 @@ def test_batch_sizes_are_multiples_of_the_points_own(
     assert {batch: list(size) for batch, size in sizes.items()} == {0.001: [1], 1.0: [own], 2.0: [2 * own]}
 
 
-def test_the_command_says_the_plans_own_defaults() -> None:
+def test_the_defaults_of_the_command_are_those_of_the_plan() -> None:
     assert probe._numbers("--rates", inspect.signature(probe.probe).parameters["rates"].default) == RATES
     assert probe._numbers("--shares", probe.DEFAULT_SHARES) == pytest.approx(USUAL_SHARES, abs=0.005)
 
@@ -276,7 +278,7 @@ def cheapest(results: SweepTables, count: int) -> list[int]:
     return [int(trial) for trial in results.front["trial"].iloc[:count]]
 
 
-def test_scores_are_carried_on_through_their_distance_from_the_best(tmp_path: Path) -> None:
+def test_scores_are_extrapolated_through_their_distance_from_the_best(tmp_path: Path) -> None:
     first, second = cheapest(synthetic_results(tmp_path), 2)
     results = with_probes(tmp_path, {second: (0.2, 0.3), first: (0.4, 0.1)})
     found = forecast(results)
@@ -295,7 +297,7 @@ def test_scores_are_carried_on_through_their_distance_from_the_best(tmp_path: Pa
     assert expected_text("accuracy", base.points[0].now).startswith("60.0")
 
 
-def test_an_outlook_begins_where_the_data_of_the_runs_end(tmp_path: Path) -> None:
+def test_a_forecast_starts_at_the_largest_measured_share(tmp_path: Path) -> None:
     first, second = cheapest(synthetic_results(tmp_path), 2)
     results = with_probes(tmp_path, {first: (0.4, 0.1), second: (0.2, 0.3)})
     more = results.probes.assign(share=4 * results.probes["share"], examples=4 * results.probes["examples"])
@@ -309,7 +311,7 @@ def test_an_outlook_begins_where_the_data_of_the_runs_end(tmp_path: Path) -> Non
     assert not found.bases[0].points[0].now.is_measured
 
 
-def test_neighbors_that_may_change_places_are_named(tmp_path: Path) -> None:
+def test_neighbors_that_may_swap_are_named(tmp_path: Path) -> None:
     first, second = cheapest(synthetic_results(tmp_path), 2)
     results = with_probes(tmp_path, {first: (0.30, 0.5), second: (0.29, 0.1)}, noise=0.01)
     found = forecast(results)
@@ -320,7 +322,7 @@ def test_neighbors_that_may_change_places_are_named(tmp_path: Path) -> None:
     assert f"may swap (probability): {first} and {second}" in order_text(found.bases[0])
 
 
-def test_the_chance_of_changing_places_is_that_of_two_normal_forecasts(tmp_path: Path) -> None:
+def test_the_probability_of_a_swap_is_that_of_two_normal_forecasts(tmp_path: Path) -> None:
     pair = cheapest(synthetic_results(tmp_path), 2)
     results = with_probes(tmp_path, dict(zip(pair, [(0.30, 0.3), (0.29, 0.25)], strict=True)), noise=0.03)
     found = forecast(results)
@@ -334,7 +336,7 @@ def test_the_chance_of_changing_places_is_that_of_two_normal_forecasts(tmp_path:
     assert base.swaps[1][0].probability == pytest.approx(NormalDist().cdf(-gap), abs=1e-4)
 
 
-def test_the_order_is_that_of_now(tmp_path: Path) -> None:
+def test_swaps_are_relative_to_the_latest_order(tmp_path: Path) -> None:
     """They crossed within the curves, and go on as they are."""
     pair = cheapest(synthetic_results(tmp_path), 2)
     found = forecast(with_probes(tmp_path, dict(zip(pair, [(0.30, 0.5), (0.33, 0.1)], strict=True))))
@@ -342,7 +344,7 @@ def test_the_order_is_that_of_now(tmp_path: Path) -> None:
     assert found.bases[0].swaps == ((), ())
 
 
-def test_points_come_the_cheapest_first_and_the_sweeps_own_base(tmp_path: Path) -> None:
+def test_the_cheapest_point_and_the_sweeps_own_base_come_first(tmp_path: Path) -> None:
     points = cheapest(synthetic_results(tmp_path), 5)
     assert points != sorted(points)
     results = with_probes(tmp_path, dict.fromkeys(points, (0.4, 0.1)))
@@ -357,7 +359,7 @@ def test_points_come_the_cheapest_first_and_the_sweeps_own_base(tmp_path: Path) 
         assert base.points[0].now.value == pytest.approx(0.6)  # other learning rates are no part of it
 
 
-def test_a_share_that_half_of_the_points_lack_is_left_out_and_a_perfect_score_is_no_end(
+def test_rare_shares_are_left_out_and_perfect_scores_are_allowed(
     tmp_path: Path,
 ) -> None:
     first, second = cheapest(synthetic_results(tmp_path), 2)

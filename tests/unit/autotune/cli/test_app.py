@@ -1,4 +1,4 @@
-"""The command line: what it passes on, what it prints, and how it ends. The engine is played by stand-ins."""
+"""The command line: what commands pass on and print, and their exit statuses. The engine is replaced by a fake."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ COMMANDS = ("run", "resume", "status", "report", "export", "train", "probe", "in
 
 @pytest.fixture(autouse=True)
 def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the command line sets for other libraries must not outlast a test."""
+    """Restore the environment variables that the command line sets."""
     for name, value in QUIETING.items():
         monkeypatch.setenv(name, value)
 
 
 class Engine:
-    """Stands in for `autotune.engine.sweep_run`: remembers what it was asked, and does what the test says."""
+    """Replaces `autotune.engine.sweep_run`: records its calls, and runs a function of the test."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[tuple[Sweep, Path]] = []
@@ -72,7 +72,7 @@ def invoke(*arguments: str) -> Result:
 # --- run and resume
 
 
-def test_run_searches_in_the_customary_folder(engine: Engine) -> None:
+def test_run_uses_the_default_folder(engine: Engine) -> None:
     result = invoke("run", "quickstart")
     assert result.exit_code == 0, result.output
     ((sweep, folder),) = engine.calls
@@ -89,13 +89,13 @@ def test_run_with_changes(engine: Engine) -> None:
     assert sweep.task == load_sweep("quickstart").task
 
 
-def test_quiet_shows_the_result_alone(engine: Engine) -> None:
+def test_quiet_prints_only_the_result(engine: Engine) -> None:
     result = invoke("run", "quickstart", "--quiet")
     assert result.stdout.startswith("sweep")
     assert "2,000 examples" not in result.output
 
 
-def test_resume_takes_the_folders_own_sweep(engine: Engine, tmp_path: Path) -> None:
+def test_resume_uses_the_sweep_of_the_folder(engine: Engine, tmp_path: Path) -> None:
     folder = tmp_path / "a folder"
     folder.mkdir()
     loaded = load_sweep("quickstart")
@@ -107,7 +107,7 @@ def test_resume_takes_the_folders_own_sweep(engine: Engine, tmp_path: Path) -> N
     assert where == folder
 
 
-def test_ctrl_c_names_the_command_that_goes_on(engine: Engine, tmp_path: Path) -> None:
+def test_ctrl_c_prints_the_command_that_continues(engine: Engine, tmp_path: Path) -> None:
     def stop(folder: Path) -> None:
         folder.mkdir(parents=True)
         (folder / "study.db").touch()
@@ -133,7 +133,7 @@ def test_ctrl_c_while_loading(engine: Engine) -> None:
 # --- errors
 
 
-def test_problems_are_a_list_on_stderr(engine: Engine, tmp_path: Path) -> None:
+def test_problems_are_listed_on_stderr(engine: Engine, tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text(
         "modle: x\ntask: {train: no.tsv, text: a, label: b}\nbudget: {trials: 0}\n"
     )
@@ -195,7 +195,7 @@ def test_an_option_that_cannot_be_parsed_is_reported_by_typer(engine: Engine) ->
 
 
 @pytest.mark.parametrize("kind", [LedgerError, ExecutorError, OSError])
-def test_failures_end_with_one(engine: Engine, kind: type[Exception]) -> None:
+def test_failures_exit_with_status_1(engine: Engine, kind: type[Exception]) -> None:
     def fail(folder: Path) -> None:
         raise kind("the disk is full")
 
@@ -263,7 +263,7 @@ def test_status_as_json(results: SweepTables) -> None:
     assert costs == sorted(costs)
 
 
-def test_what_comes_next_depends_on_the_budget(tmp_path: Path) -> None:
+def test_the_next_steps_depend_on_the_budget(tmp_path: Path) -> None:
     def text(**changes: Any) -> str:
         made = synthetic_results(tmp_path, sweep=changes)
         console = Console(width=120, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
@@ -281,7 +281,7 @@ def test_what_comes_next_depends_on_the_budget(tmp_path: Path) -> None:
     assert budget_used(switched_off)["trials"] == (27.0, 3)
 
 
-def test_the_hours_of_a_budget_are_those_on_the_wall(tmp_path: Path) -> None:
+def test_the_hours_of_a_budget_are_wall_time(tmp_path: Path) -> None:
     made = synthetic_results(tmp_path, sweep={"budget": {"minutes": 17}})
     spent, limit = budget_used(made)["hours"]
     assert (spent * 3600, limit) == (made.trials["elapsed"].max(), pytest.approx(17 / 60))
@@ -308,7 +308,7 @@ def test_report_prints_what_it_wrote(results: SweepTables) -> None:
     assert all((results.folder / name).stat().st_size for name in written)
 
 
-def test_export_passes_everything_on(results: SweepTables, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_export_passes_its_options_on(results: SweepTables, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[Any, ...]] = []
 
     def export_run(*arguments: Any) -> Path:

@@ -118,7 +118,7 @@ def test_tables_that_cannot_be_read(tmp_path: Path) -> None:
         read_table(tmp_path / "points.json")
 
 
-def test_columns_by_option() -> None:
+def test_columns_can_be_named() -> None:
     two_scales().set_axis(["width", "seen", "nats"], axis=1).to_csv("points.csv", index=False)
     refused = law("fit", "points.csv")
     assert refused.exit_code == 2
@@ -137,7 +137,7 @@ def test_columns_that_cannot_be_read() -> None:
     assert "'tokens' names no column. Write tokens=COLUMN" in message
 
 
-def test_fine_tuning_data_are_rectified() -> None:
+def test_the_rectified_law_fits_fine_tuning_data() -> None:
     fine_tuning().to_csv("points.csv", index=False)
     assert said("fit", "points.csv")["law"] == "rectified"
     found = said("predict", "points.csv", "--law", "rectified", "--at", "tokens=1.6M", "--level", "0.9")
@@ -148,7 +148,7 @@ def test_fine_tuning_data_are_rectified() -> None:
     assert "rectified" in law("predict", "points.csv", "--at", "tokens=1.6M").output
 
 
-def test_a_rule_that_is_better_predicts_and_says_so() -> None:
+def test_a_baseline_that_is_better_replaces_the_law() -> None:
     a_floor().to_csv("points.csv", index=False)
     found = said("fit", "points.csv", "--law", "power")
     assert found["law"] in ("last value", "last three points' slope")
@@ -192,7 +192,7 @@ def test_targets() -> None:
         target_of("tokens=1", ["params", "tokens"])
 
 
-def test_laws_that_do_not_suit_the_table() -> None:
+def test_laws_that_the_table_cannot_determine() -> None:
     with pytest.raises(InvalidInputError, match="is not a law"):
         fit_law(two_scales(), "chinchila")
     with pytest.raises(InvalidInputError, match="both vary"):
@@ -201,7 +201,7 @@ def test_laws_that_do_not_suit_the_table() -> None:
         fit_law(fine_tuning().assign(examples=100.0), "rectified")
 
 
-def test_bands_hold_the_law(tmp_path: Path) -> None:
+def test_intervals_contain_the_law(tmp_path: Path) -> None:
     for frame, lines in ((two_scales(), 4), (fine_tuning(), 1), (a_floor(), 1)):
         found = fit_law(frame, "auto")
         assert isinstance(found, LossFit)

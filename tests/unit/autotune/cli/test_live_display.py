@@ -67,7 +67,7 @@ def screen(watcher: LiveProgress, width: int = 110) -> list[str]:
     return console.file.getvalue().splitlines()  # type: ignore[attr-defined]
 
 
-def test_the_panel_shows_where_the_sweep_stands() -> None:
+def test_the_panel_shows_the_state_of_the_sweep() -> None:
     log = io.StringIO()
     watcher = LiveProgress(Console(width=110, file=log))
     assert screen(watcher)[0].startswith("Loading model and data")
@@ -97,13 +97,13 @@ def test_the_panel_shows_where_the_sweep_stands() -> None:
 
 
 @pytest.mark.parametrize("width", [60, 80, 200])
-def test_the_panel_leaves_room_at_the_right(width: int) -> None:
+def test_the_panel_is_narrower_than_the_terminal(width: int) -> None:
     watcher = LiveProgress(Console(width=width, file=io.StringIO()))
     play(watcher)
     assert max(map(len, screen(watcher, width))) == width - 3
 
 
-def test_old_rows_make_room() -> None:
+def test_old_rows_are_dropped() -> None:
     watcher = LiveProgress(Console(width=110, file=io.StringIO()))
     play(watcher)
     for number in range(4, 30):
@@ -114,7 +114,7 @@ def test_old_rows_make_room() -> None:
     assert " 29 " in lines[-2]
 
 
-def test_confirmations_are_marked_and_leave_the_stars_alone() -> None:
+def test_confirmations_are_marked_and_get_no_star() -> None:
     watcher = LiveProgress(Console(width=110, file=io.StringIO()))
     play(watcher)
     watcher.progress(Progress("confirm", 0, 6, 1, 1, 0.2, {}, 0, None))
@@ -131,7 +131,7 @@ def test_confirmations_are_marked_and_leave_the_stars_alone() -> None:
     assert watcher.hypervolumes == [0.0, 0.1, 0.2]  # the confirmation adds nothing to the course
 
 
-def test_a_trial_on_a_rung_says_how_far_it_came() -> None:
+def test_a_paused_trial_shows_its_share_of_training() -> None:
     watcher = LiveProgress(Console(width=110, file=io.StringIO()))
     play(watcher)
     watcher.trial_finished(
@@ -145,7 +145,7 @@ def test_a_trial_on_a_rung_says_how_far_it_came() -> None:
     assert any("rungs 4 › 2 › 1" in line for line in lines)
 
 
-def test_a_trial_that_began_before_the_display() -> None:
+def test_a_trial_that_started_before_the_display() -> None:
     watcher = LiveProgress(Console(width=110, file=io.StringIO()))
     watcher.sweep_started(SWEEP, [])
     watcher.trial_finished(7, *complete(accuracy=0.8, trainable_params=1.0), True)
@@ -181,7 +181,7 @@ def test_drawing_while_trials_end() -> None:
     assert [row.number for row in watcher.rows if row.on_front] == [299]
 
 
-def test_the_live_display_draws_and_vanishes() -> None:
+def test_the_live_display_is_removed_at_the_end() -> None:
     file = io.StringIO()
     console = Console(width=110, height=30, file=file, force_terminal=True)
     with watch(console) as watcher:
@@ -191,7 +191,7 @@ def test_the_live_display_draws_and_vanishes() -> None:
     assert file.getvalue().rstrip().endswith("\x1b[2K")  # the last thing written erases the panel
 
 
-def test_a_log_has_one_line_a_trial() -> None:
+def test_a_log_has_one_line_per_trial() -> None:
     file = io.StringIO()
     with watch(Console(width=40, file=file)) as watcher:
         assert isinstance(watcher, PlainProgress)

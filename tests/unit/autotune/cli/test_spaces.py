@@ -83,7 +83,7 @@ def words(result: Result) -> str:
 # --- spaces
 
 
-def test_presets_are_shown_with_what_they_hold() -> None:
+def test_presets_are_shown_with_their_contents() -> None:
     found = asked("spaces")["presets"]
     assert list(found) == preset_names()
     assert found["lora-plain"]["families"] == ["lora"]
@@ -110,7 +110,7 @@ def test_every_family_is_supported_or_has_a_reason(tmp_path: Path) -> None:
     assert "2 layers of width 32" in text
 
 
-def test_the_task_decides_too(tmp_path: Path) -> None:
+def test_support_depends_on_the_task(tmp_path: Path) -> None:
     GPT2Config(n_embd=32, n_layer=2, n_head=4, vocab_size=90).save_pretrained(tmp_path)
     classified = asked("spaces", "--model", tmp_path)["families"]
     continued = asked("spaces", "--model", tmp_path, "--task", "causal-lm")["families"]
@@ -172,7 +172,7 @@ def test_a_finite_space_is_counted_exactly(bert: Path, shape: ModelShape, tmp_pa
     assert f"{len(configs):,} configurations" in words(invoke("spaces", "--model", bert, "--space", file))
 
 
-def test_a_continuous_space_says_so(bert: Path) -> None:
+def test_a_continuous_space_is_reported_as_continuous(bert: Path) -> None:
     found = asked("spaces", "--model", bert, "--space", "lora-plain")
     assert found["size"] == "continuous"
     assert found["continuous"] == ["lora.learning_rate"]
@@ -195,7 +195,7 @@ def test_without_a_model_a_space_has_parameters_but_no_size() -> None:
     assert "lora.layers one switch per layer, not all off" in text
 
 
-def test_families_left_out_are_named_with_the_reason(tmp_path: Path) -> None:
+def test_excluded_families_are_listed_with_the_reason(tmp_path: Path) -> None:
     DistilBertConfig(dim=32, n_layers=2, n_heads=4, hidden_dim=56).save_pretrained(tmp_path)
     found = asked("spaces", "--model", tmp_path, "--space", "adapters")
     assert list(found["left_out"]) == ["prefix"]
@@ -211,7 +211,7 @@ def test_a_mask_is_one_line() -> None:
     assert "lora.layers.0" not in text
 
 
-def test_extremes_are_found_where_listing_is_out_of_reach() -> None:
+def test_extremes_are_searched_in_large_spaces() -> None:
     """LoRA on any subset of 24 layers: the fewest parameters on one, the most on all with DoRA."""
     shape = read_shape(BertConfig(**SMALL, num_hidden_layers=24), "sequence-classification")
     view = view_space("lora-layers", shape)
@@ -257,7 +257,7 @@ def test_costs_are_of_one_epoch(shape: ModelShape) -> None:
     assert view.costs["head"]["train_flops"].tolist() == [model({"family": "head"}).train_flops] * 3
 
 
-def test_the_terminal_shows_a_table_a_cost(bert: Path) -> None:
+def test_the_terminal_shows_one_table_per_cost(bert: Path) -> None:
     text = words(invoke("cost", "--model", bert, "--space", "lora", "--samples", 50))
     for heading in ("Adapter parameters", "Stored size", "Training FLOPs", "Inference FLOPs"):
         assert f"{heading} (full fine-tuning: " in text
@@ -323,7 +323,7 @@ def test_a_model_type_stands_for_its_default_configuration() -> None:
         (("cost", "--model", "bert", "--space", "lora", "--html", "no/x.html"), "--html", "no folder 'no'"),
     ],
 )
-def test_mistakes_are_told_apart(arguments: tuple[str, ...], where: str, what: str) -> None:
+def test_invalid_arguments_are_reported_by_option(arguments: tuple[str, ...], where: str, what: str) -> None:
     result = invoke(*arguments)
     assert result.exit_code == 2
     assert result.stdout == ""
@@ -333,7 +333,7 @@ def test_mistakes_are_told_apart(arguments: tuple[str, ...], where: str, what: s
     assert "→ " in result.stderr
 
 
-def test_folders_that_are_no_models(tmp_path: Path) -> None:
+def test_folders_without_a_model(tmp_path: Path) -> None:
     assert "has no config.json" in invoke("spaces", "--model", tmp_path).stderr
     (tmp_path / "config.json").write_text('{"model_type": "unheard-of"}')
     assert "cannot be read" in invoke("spaces", "--model", tmp_path).stderr

@@ -119,12 +119,12 @@ def test_chats(tmp_path: Path, ending: str) -> None:
         ({"question": TEXTS, "answer": TEXTS[::-1]}, {"type": "causal-lm", "prompt": "question"}),
     ],
 )
-def test_guesses(tmp_path: Path, columns: dict[str, Any], expected: dict[str, Any]) -> None:
+def test_inferred_columns(tmp_path: Path, columns: dict[str, Any], expected: dict[str, Any]) -> None:
     look = inspect_data(save(pd.DataFrame(columns), tmp_path / "data.csv"))
     assert {name: getattr(look, name) for name in expected} == expected
 
 
-def test_the_task_can_be_told(tmp_path: Path) -> None:
+def test_the_task_can_be_given(tmp_path: Path) -> None:
     stars = save(pd.DataFrame({"text": TEXTS, "stars": [1, 2, 3, 4, 5] * 40}), tmp_path / "stars.csv")
     assert inspect_data(stars, "regression").type == "regression"
     told = inspect_data(stars, "causal-lm")
@@ -154,7 +154,7 @@ def test_files_that_cannot_be_used(tmp_path: Path, name: str, content: str, mess
         inspect_data(tmp_path / "nothing.csv")
 
 
-def test_rows_beyond_the_look_are_counted(tmp_path: Path) -> None:
+def test_rows_that_are_not_read_are_counted(tmp_path: Path) -> None:
     frame = pd.DataFrame({"text": np.resize(TEXTS, 20_500), "label": np.resize([0, 1], 20_500)})
     assert inspect_data(save(frame, tmp_path / "a.csv")).rows == pytest.approx(20_500, abs=1)
     assert inspect_data(save(frame, tmp_path / "a.parquet")).rows == 20_500
@@ -178,7 +178,7 @@ def test_models(tmp_path: Path, bert: str) -> None:
         inspect_model(bert)
 
 
-def test_a_hub_id_without_a_network_is_no_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_id_works_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError("no route to host")
 
@@ -200,7 +200,7 @@ def write(tmp_path: Path, bert: str) -> Callable[..., Scaffold]:
     return make
 
 
-def test_the_file_loads_and_says_why(tmp_path: Path, write: Callable[..., Scaffold]) -> None:
+def test_the_file_loads_and_explains_its_values(tmp_path: Path, write: Callable[..., Scaffold]) -> None:
     labeled = pd.DataFrame({"text": TEXTS, "label": [0] * 190 + [1] * 10})
     save(labeled, tmp_path / "dev.csv")
     save(labeled.drop(columns="label"), tmp_path / "test.csv")
@@ -226,7 +226,7 @@ def test_the_file_loads_and_says_why(tmp_path: Path, write: Callable[..., Scaffo
     assert scaffold.text.count("#") > 20
 
 
-def test_much_data_is_thinned_and_long_texts_are_cut_to_the_model(
+def test_large_data_is_subsampled_and_long_texts_are_truncated(
     tmp_path: Path, write: Callable[..., Scaffold]
 ) -> None:
     write(pd.DataFrame({"text": ["word " * 300] * 4_000, "label": [0, 1] * 2_000}))

@@ -289,12 +289,12 @@ def test_paths_are_relative_to_the_file(files: Path) -> None:
     assert loaded.task.test is None
 
 
-def test_hub_names_stay_as_they_are() -> None:
+def test_model_ids_are_unchanged() -> None:
     loaded = sweep(model="org/model", task={**MINIMAL["task"], "dataset": "org/data"})  # type: ignore[dict-item]
     assert (loaded.model.name, loaded.task.dataset) == ("org/model", "org/data")
 
 
-def test_what_is_missing_is_reported_on_load(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_files_are_reported_on_load(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(files.parent)
     (files / "empty").mkdir()
     (files / "data.xlsx").write_text("")
@@ -327,7 +327,7 @@ def test_a_space_in_a_file_of_its_own(files: Path) -> None:
         load_sweep(files / "my reviews.yaml")
 
 
-def test_sources_that_are_no_sweep(tmp_path: Path) -> None:
+def test_sources_that_are_not_sweeps(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="Did you mean 'quickstart'"):
         load_sweep("quikstart")
     with pytest.raises(InvalidInputError, match="autotune resume"):
@@ -341,14 +341,14 @@ def test_sources_that_are_no_sweep(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", builtin_names())
-def test_built_in_sweeps_load_and_come_back(name: str, tmp_path: Path) -> None:
+def test_built_in_sweeps_survive_a_round_trip(name: str, tmp_path: Path) -> None:
     loaded = load_sweep(name)
     assert loaded.name == name
     dump_sweep(loaded, tmp_path / "sweep.yaml")
     assert load_sweep(tmp_path / "sweep.yaml") == loaded
 
 
-def test_quickstart_is_what_is_promised() -> None:
+def test_quickstart_matches_its_description() -> None:
     loaded = load_sweep("quickstart")
     assert loaded.budget.trials is not None
     assert loaded.budget.trials >= 24
@@ -370,7 +370,7 @@ def test_the_example_loads_once_its_paths_are_filled_in(files: Path) -> None:
 # --- writing and comparing
 
 
-def test_the_resolved_file_spells_everything_out(tmp_path: Path, files: Path) -> None:
+def test_the_resolved_file_has_every_default(tmp_path: Path, files: Path) -> None:
     loaded = load_sweep(files / "my reviews.yaml")
     dump_sweep(loaded, tmp_path / "sweep.yaml", header="as it runs")
     text = (tmp_path / "sweep.yaml").read_text()
@@ -387,7 +387,7 @@ def test_the_resolved_file_spells_everything_out(tmp_path: Path, files: Path) ->
     assert load_yaml(tmp_path / "sweep.yaml") == as_mapping(loaded)
 
 
-def test_a_filled_in_sweep_comes_back(tmp_path: Path) -> None:
+def test_a_resolved_sweep_survives_a_round_trip(tmp_path: Path) -> None:
     loaded = sweep()
     filled = [
         o.model_copy(update={"reference": 0.25, "ideal": 1e-9 + i, "floor": 3.0})
@@ -418,12 +418,12 @@ def test_a_filled_in_sweep_comes_back(tmp_path: Path) -> None:
         ({"objectives": [{"name": "accuracy", "reference": 0.5}, "trainable_params"]}, []),
     ],
 )
-def test_which_sweeps_are_the_same_search(changes: dict[str, Any], paths: list[str]) -> None:
+def test_which_sweeps_can_be_resumed_as_each_other(changes: dict[str, Any], paths: list[str]) -> None:
     assert search_differences(sweep(), sweep(**changes)) == paths
     assert search_differences(sweep(**changes), sweep()) == paths
 
 
-def test_a_percentage_matches_the_number_that_came_of_it() -> None:
+def test_a_percentage_matches_the_resulting_number() -> None:
     def limited(limit: float | str) -> Sweep:
         return sweep(objectives=["accuracy", {"name": "trainable_params", "max": limit}])
 
