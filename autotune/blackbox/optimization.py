@@ -144,9 +144,11 @@ class _NeverClosing:
         self._scheduler = scheduler
 
     def promotions(self, *, closing: bool = False) -> Iterator[Candidate]:
+        """Yield the candidates that may be promoted while new ones still begin."""
         return self._scheduler.promotions()
 
     def prunable(self) -> list[Candidate]:
+        """Return the candidates that will never be promoted."""
         return self._scheduler.prunable()
 
 
@@ -157,6 +159,8 @@ def _sampler(
     seed: int,
     promotion: PromotionScheduler,
 ) -> optuna.samplers.BaseSampler:
+    """Return the sampler, by default a `ParetoSampler`, informed of results below the top where it can use them."""
+
     def observe(trial: FrozenTrial) -> Observation | None:
         projected = promotion.projected(trial.number)
         if projected is None:

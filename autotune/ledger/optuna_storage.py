@@ -37,10 +37,6 @@ class TrialWriter:
         """Write the value of a trial at a step, for Optuna's samplers and figures."""
         self._storage.set_trial_intermediate_value(self._trial_id(number), step, value)
 
-    def attributes(self, number: int) -> dict[str, Any]:
-        """Return the user attributes of a trial as they are stored now."""
-        return self._storage.get_trial_user_attrs(self._trial_id(number))
-
     def _trial_id(self, number: int) -> int:
         if number not in self._trial_ids:
             found = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
