@@ -162,7 +162,7 @@ def _sampler(
     """Return the sampler, by default a `ParetoSampler`, informed of results below the top where it can use them."""
 
     def observe(trial: FrozenTrial) -> Observation | None:
-        projected = promotion.projected(trial.number)
+        projected = promotion.project(trial.number)
         if projected is None:
             return None
         losses, variances = projected

@@ -70,8 +70,8 @@ def sweep_search(
     sweep = prepared.sweep
     scheduler = make_scheduler(sweep.objectives, sweep.ladder, sweep.seed, ledger.trials)
     checkpoints = Checkpoints(folder.absolute() / _CHECKPOINTS)
-    checkpoints.tidy(scheduler.candidates.values())
-    ledger.study.sampler = scheduler.informed(make_sampler(prepared))
+    checkpoints.delete_unused(scheduler.candidates.values())
+    ledger.study.sampler = scheduler.inform(make_sampler(prepared))
     clock = StudyClock(ledger)
     progress = SearchProgress(sweep, ledger, clock, scheduler)
     earlier = [r for t in ledger.trials if (r := trial_result(t)) is not None]
@@ -121,13 +121,13 @@ class SweepProposer:
             trial = study.ask()
             config = prepared.space.suggest(trial)
             self._ledger.changed()
-            problem = prepared.outside_limits(config) or "; ".join(prepared.space.problems(config))
+            problem = prepared.broken_limits(config) or "; ".join(prepared.space.problems(config))
             if not problem:
                 return trial.number, config
             pruned = TrialResult(TrialStatus.PRUNED, error=problem)
             self._ledger.tell(trial.number, pruned, None, {"costs": {}})
             if attempt == _MAX_SKIPS - 1:
-                study.enqueue_trial(dict(prepared.draw_inside(prepared.sweep.seed + trial.number)))
+                study.enqueue_trial(dict(prepared.random_configuration(prepared.sweep.seed + trial.number)))
         raise SearchFailedError(
             f"sampler {prepared.sweep.sampler!r} proposed {_MAX_SKIPS} configurations in a row outside the limits "
             "and ignored one inside them; use sampler: pareto, which proposes only configurations within the limits"

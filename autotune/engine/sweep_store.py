@@ -53,7 +53,7 @@ class SweepStore:
         assert seed is not None, "a trial gets its seed when it is proposed"
         segment, part = self._scheduler.next_run(candidate, self._checkpoints)
         spec = TrialSpec(
-            self._prepared.run_on(part, config),
+            self._prepared.run_configuration(part, config),
             seed,
             self._prepared.sweep.fidelity,
             segment=segment,
@@ -70,9 +70,9 @@ class SweepStore:
         self._write(job, result, has_paused=trial_result(trial) is not None)
         candidate = self._scheduler.read(self._ledger.trial(number))
         if candidate is None or candidate.status in (CandidateStatus.COMPLETE, CandidateStatus.FAILED):
-            self._checkpoints.drop(number)
+            self._checkpoints.delete(number)
         else:
-            self._checkpoints.drop(number, but=candidate.rung)
+            self._checkpoints.delete(number, but=candidate.rung)
         return Ended.of(result)
 
     def _write(self, job: TrainingJob, result: TrialResult, *, has_paused: bool) -> None:
@@ -97,7 +97,7 @@ class SweepStore:
     def stop(self, candidate: Candidate) -> None:
         """Write that a candidate is pruned, and delete its checkpoints."""
         self._ledger.stop(candidate.number)
-        self._checkpoints.drop(candidate.number)
+        self._checkpoints.delete(candidate.number)
 
 
 class LedgerBudget:

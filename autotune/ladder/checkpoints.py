@@ -32,7 +32,7 @@ class Checkpoints:
         end = str(self.path(candidate.number, rung)) if rung < ladder.top else None
         return Segment(ladder.rungs[rung], start, end)
 
-    def tidy(self, candidates: Iterable[Candidate]) -> None:
+    def delete_unused(self, candidates: Iterable[Candidate]) -> None:
         """Delete every file that no candidate can resume from.
 
         Args:
@@ -48,7 +48,7 @@ class Checkpoints:
             if path not in kept:
                 path.unlink(missing_ok=True)
 
-    def drop(self, number: int, *, but: int | None = None) -> None:
+    def delete(self, number: int, *, but: int | None = None) -> None:
         """Delete the files of a trial, except that of the rung `but`."""
         for path in self.folder.glob(f"{number}-*.safetensors"):
             if but is None or path != self.path(number, but):

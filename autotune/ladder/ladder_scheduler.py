@@ -170,18 +170,18 @@ class LadderScheduler(SweepScheduler):
             curves.append([*((x, y) for x, y in ranked_by[:-1] if before < x < share), (share, values[-1])])
         self.promotion.tell(candidate.number, rung, np.array(values), curves, np.array(outcomes))
 
-    def informed(self, sampler: optuna.samplers.BaseSampler) -> optuna.samplers.BaseSampler:
+    def inform(self, sampler: optuna.samplers.BaseSampler) -> optuna.samplers.BaseSampler:
         """Return the sampler, informed of results below the top where it is a `ParetoSampler`."""
         return sampler.observing(self.observe) if isinstance(sampler, ParetoSampler) else sampler
 
     def observe(self, trial: FrozenTrial) -> Observation | list[float] | None:
         """Return the objectives of a trial at the top, measured or predicted from its rung, for the sampler.
 
-        None without any result. See `PromotionScheduler.projected` for the prediction.
+        None without any result. See `PromotionScheduler.project` for the prediction.
         """
         if trial.state == TrialState.COMPLETE:
             return list(trial.values)
-        projected = self.promotion.projected(trial.number)
+        projected = self.promotion.project(trial.number)
         if projected is None:
             return None
         losses, variances = projected

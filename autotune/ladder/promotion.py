@@ -274,7 +274,7 @@ class PromotionScheduler:
             self._front = [self._finished[i] for i in kept]
         return self._front
 
-    def projected(self, number: int) -> tuple[Array, Array] | None:
+    def project(self, number: int) -> tuple[Array, Array] | None:
         """Return the outcomes at the top, measured or predicted, and the variances of their errors, shape [m] each.
 
         `surrogates.multi_fidelity` models how the outcomes on a rung differ from those at the top; known objectives

@@ -112,7 +112,7 @@ class LadderSpec(BaseModel):
             return Ladder.of_rungs((*self.costs, 1.0), **rest)
         return Ladder(min=self.min, max=1.0, eta=self.eta, whole=False, **rest)
 
-    def words(self, model: str) -> list[str]:
+    def rung_labels(self, model: str) -> list[str]:
         """Return a description of each rung, the lowest first.
 
         Args:

@@ -58,7 +58,7 @@ class SweepScheduler(ABC):
         """Return the waiting candidates that will never be trained further."""
 
     @abstractmethod
-    def informed(self, sampler: optuna.samplers.BaseSampler) -> optuna.samplers.BaseSampler:
+    def inform(self, sampler: optuna.samplers.BaseSampler) -> optuna.samplers.BaseSampler:
         """Return the sampler, informed of results below the top where it can use them."""
 
     @property
@@ -109,7 +109,7 @@ class NullScheduler(SweepScheduler):
         """Return nothing."""
         return []
 
-    def informed(self, sampler: optuna.samplers.BaseSampler) -> optuna.samplers.BaseSampler:
+    def inform(self, sampler: optuna.samplers.BaseSampler) -> optuna.samplers.BaseSampler:
         """Return the sampler: all results are final, and Optuna passes those to it."""
         return sampler
 

@@ -73,7 +73,7 @@ class BaseRungs:
             return ladder
         return ladder.model_copy(update={"costs": tuple(self.costs.values())})
 
-    def carried(self, config: Configuration, name: str) -> Configuration:
+    def transfer(self, config: Configuration, name: str) -> Configuration:
         """Return the configuration transferred to a base model.
 
         Args:
@@ -93,7 +93,7 @@ class BaseRungs:
 
     def share(self, config: Configuration, name: str) -> float:
         """Return the training FLOPs of a configuration on a base model, as a share of those on the sweep's own."""
-        there = self.bases[name].costs(self.carried(config, name)).train_flops
+        there = self.bases[name].costs(self.transfer(config, name)).train_flops
         return there / self.home.costs(config).train_flops
 
     def first(self, config: Configuration) -> int:
@@ -101,7 +101,7 @@ class BaseRungs:
         rung = 0
         for place, name in enumerate(self.bases):
             try:
-                self.carried(config, name)
+                self.transfer(config, name)
             except InvalidInputError:
                 rung = place + 1
         return rung

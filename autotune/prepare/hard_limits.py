@@ -89,7 +89,7 @@ class HardLimits:
                 excess[i, j] = constraint.excess(float(values[i, j]))
         return excess
 
-    def broken(self, config: Mapping[str, Value]) -> str | None:
+    def violations(self, config: Mapping[str, Value]) -> str | None:
         """Return a sentence with the limits that a configuration breaks, or None."""
         values, excess = self.values([config])[0], self([dict(config)])[0]
         found = [
@@ -99,7 +99,7 @@ class HardLimits:
         ]
         return f"breaks {'; '.join(found)}" if found else None
 
-    def impossible(
+    def infeasibility(
         self, columns: EncodedSpace, nearest: Sequence[Configuration], rng: np.random.Generator
     ) -> list[Problem]:
         """Return the problems of limits that no configuration keeps.
@@ -117,7 +117,7 @@ class HardLimits:
         for j in broken:
             draw = draw_feasible(columns, lambda configs, j=j: self(configs)[:, [j]], 1, rng)  # type: ignore[misc]
             if not len(draw.rows):
-                alone.append(self._impossible_alone(int(j), draw.nearest))
+                alone.append(self._infeasibility_of(int(j), draw.nearest))
         if alone:
             return alone
         problems = []
@@ -129,7 +129,7 @@ class HardLimits:
             problems.append(Problem(self.places[j], what, fix))
         return problems
 
-    def _impossible_alone(self, j: int, nearest: Sequence[Configuration]) -> Problem:
+    def _infeasibility_of(self, j: int, nearest: Sequence[Configuration]) -> Problem:
         constraint, values = self.constraints[j], self.values(nearest)[:, j]
         low, high = (_quantity(constraint, float(pick(values))) for pick in (np.nanmin, np.nanmax))
         reached = f"found {low} to {high}"

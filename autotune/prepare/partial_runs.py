@@ -15,7 +15,9 @@ from trials.tasks.specs import TaskSpec
 from trials.training.run import example_count, truncation_length
 
 
-def share_of(part: PartialRun | None, config: Mapping[str, Value], costs: CostModel, task: TaskSpec) -> float:
+def partial_share(
+    part: PartialRun | None, config: Mapping[str, Value], costs: CostModel, task: TaskSpec
+) -> float:
     """Return the training FLOPs of a configuration's partial run, as a share of those of its full run.
 
     Args:

@@ -15,7 +15,7 @@ from autotune.objectives import BOUNDS, KNOWN_COSTS, MEASURED_COSTS, Objective
 from autotune.prepare.base_rungs import BaseRungs
 from autotune.prepare.bound_base import bind_base
 from autotune.prepare.hard_limits import HardLimits
-from autotune.prepare.partial_runs import share_of
+from autotune.prepare.partial_runs import partial_share
 from autotune.sampler.candidates import EncodedSpace
 from autotune.sampler.feasible_sampling import draw_feasible, sample_feasible
 from autotune.sweep.schema import Sweep
@@ -72,23 +72,23 @@ class PreparedSweep:
         """
         return tuple(objective.as_given().reference for objective in self.sweep.objectives)
 
-    def outside_limits(self, config: Mapping[str, Value]) -> str | None:
+    def broken_limits(self, config: Mapping[str, Value]) -> str | None:
         """Return a sentence with the hard limits that a configuration breaks, or None."""
-        return self.limits.broken(config)
+        return self.limits.violations(config)
 
-    def draw_inside(self, seed: int) -> Configuration:
+    def random_configuration(self, seed: int) -> Configuration:
         """Return a random configuration that keeps the limits; `prepare` has checked that one exists."""
         return sample_feasible(self.space, self.limits, 1, np.random.default_rng(seed))[0]
 
-    def run_on(self, part: PartialRun | None, config: Configuration) -> Configuration:
+    def run_configuration(self, part: PartialRun | None, config: Configuration) -> Configuration:
         """Return the configuration of a partial run: transferred to the run's base model if it has its own."""
-        return config if part is None or part.model is None else self.bases.carried(config, part.model)
+        return config if part is None or part.model is None else self.bases.transfer(config, part.model)
 
     def share(self, part: PartialRun | None, config: Configuration) -> float:
         """Return the training FLOPs of a configuration's partial run, as a share of those of its full run."""
         if part is not None and part.model is not None:
             return self.bases.share(config, part.model)
-        return share_of(part, config, self.costs, self.sweep.task)
+        return partial_share(part, config, self.costs, self.sweep.task)
 
     def values(self, config: Mapping[str, Value], result: TrialResult) -> list[float]:
         """Return the objectives of a complete trial, in the sweep's order."""
@@ -192,7 +192,7 @@ def _probe(
             columns = EncodedSpace(space)
             draw = draw_feasible(columns, limits, _FEW_PROBES, rng)
             if not configs and not len(draw.rows):
-                raise InvalidInputError(limits.impossible(columns, draw.nearest, rng))
+                raise InvalidInputError(limits.infeasibility(columns, draw.nearest, rng))
             configs += columns.configurations(draw.rows)
     return [(config, costs(config)) for config in configs]
 

@@ -112,7 +112,7 @@ def ladder_view(sweep: Sweep, trials: Iterable[FrozenTrial]) -> LadderView | Non
     return LadderView(
         spec=sweep.ladder,
         shares=scheduler.ladder.rungs,
-        words=tuple(sweep.ladder.words(sweep.model.name)),
+        words=tuple(sweep.ladder.rung_labels(sweep.model.name)),
         reached=scheduler.reached,
         waiting=statuses.count(CandidateStatus.WAITING),
         stopped=statuses.count(CandidateStatus.STOPPED),

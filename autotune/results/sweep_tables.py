@@ -117,7 +117,7 @@ def read_tables(folder: str | Path) -> SweepTables:
     probes = read_ledger(folder, sweep, "probe")
     trials = _trials(search, sweep.objectives)
     if sweep.ladder is not None:
-        words = sweep.ladder.words(sweep.model.name)
+        words = sweep.ladder.rung_labels(sweep.model.name)
         trials["rung"] = [_rung(trial, words) for trial in search]
     baselines: dict[str, float] = next(
         (dict(b) for t in search if (b := TrialAttributes(t).baselines) is not None), {}

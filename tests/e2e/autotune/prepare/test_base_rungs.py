@@ -192,7 +192,7 @@ def test_a_base_without_room_for_all_virtual_tokens(on_bases, small, tmp_path):
     assert bases.first(few) == 0
     assert bases.first(many) == 1
     with pytest.raises(InvalidInputError, match=r"ladder\.bases: .*short'"):
-        bases.carried(many, str(short))
+        bases.transfer(many, str(short))
 
 
 def test_texts_that_are_too_long_for_a_base(on_bases, small, tmp_path):
@@ -287,7 +287,7 @@ def test_a_biased_base_is_seen_through():
         there = np.array([final[number], 100.0])
         promotion.tell(number, 1, there, [[(1.0, y)] for y in there])
     for number in np.argsort(final)[10:].tolist():
-        projected = promotion.projected(number)
+        projected = promotion.project(number)
         assert projected is not None
         values, variances = projected
         assert values[0] == pytest.approx(final[number], abs=0.05)

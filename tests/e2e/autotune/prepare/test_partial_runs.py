@@ -15,7 +15,7 @@ from autotune.cli.status import overview_json
 from autotune.engine.events import Progress
 from autotune.engine.sweep_run import SweepInterruptedError
 from autotune.ledger.ledger import read_ledger
-from autotune.prepare.partial_runs import share_of
+from autotune.prepare.partial_runs import partial_share
 from autotune.prepare.prepared_sweep import prepare
 from autotune.results.ladder_view import read_scheduler
 from autotune.results.sweep_tables import SweepTables
@@ -68,7 +68,7 @@ def test_what_was_spent_is_the_sum_of_the_rungs(of, whole):
     ):
         reached = promotion.promotion.candidates[trial.number].rung
         parts = [PartialRun(of, share) for share in rungs[: reached + 1] if share < 1]  # type: ignore[arg-type]
-        each = [share_of(part, row.config, prepared.costs, results.sweep.task) for part in parts]
+        each = [partial_share(part, row.config, prepared.costs, results.sweep.task) for part in parts]
         assert all(0 < share < 1 for share in each)
         assert each == sorted(each)
         assert row.share == pytest.approx(sum(each) + (row.status == "complete"))
@@ -189,11 +189,11 @@ def test_a_rung_of_the_length_costs_less_than_its_share_of_short_texts(tiny_mode
     prepared = prepare(sweep)
     config = prepared.space.defaults()[0]
     low, high = (
-        share_of(PartialRun("length", s), config, prepared.costs, sweep.task) for s in (0.4, 0.4**0.5)
+        partial_share(PartialRun("length", s), config, prepared.costs, sweep.task) for s in (0.4, 0.4**0.5)
     )
     # Texts of all lengths up to the full one: the shorter of them are not cut at all.
     assert 0.4 < low <= high < 1
-    assert share_of(None, config, prepared.costs, sweep.task) == 1.0
+    assert partial_share(None, config, prepared.costs, sweep.task) == 1.0
 
 
 def test_a_space_with_sequence_lengths_has_each_cut(tiny_model, reviews):
@@ -202,7 +202,7 @@ def test_a_space_with_sequence_lengths_has_each_cut(tiny_model, reviews):
     prepared = prepare(sweep)
     for length, cut in ((10, 8), (12, 9)):
         config = {**prepared.space.defaults()[0], "sequence_length": length}
-        share = share_of(PartialRun("length", 0.75), config, prepared.costs, sweep.task)
+        share = partial_share(PartialRun("length", 0.75), config, prepared.costs, sweep.task)
         lower = prepared.costs({**config, "sequence_length": cut}).train_flops
         assert share == lower / prepared.costs(config).train_flops
 

@@ -189,7 +189,7 @@ def test_failures_count_nowhere():
     assert list(on.promotions()) == []
     put(on, 3, 3.0)
     assert [c.number for c in on.promotions()] == [1]
-    assert on.projected(0) is None
+    assert on.project(0) is None
 
 
 def finished(on: PromotionScheduler, count: int, start: float, end: float) -> None:
@@ -242,18 +242,18 @@ def test_given_up_is_only_who_is_surely_low_and_cannot_reach():
 
 def test_results_of_all_rungs_count_at_the_top_and_the_lower_the_less():
     on = promotion(Ladder(1, 9, random_share=0))
-    assert on.projected(0) is None
+    assert on.project(0) is None
     put(on, 0, 1.0)
-    assert on.projected(0)[0] == pytest.approx([1.0])  # nobody has shown anything else
+    assert on.project(0)[0] == pytest.approx([1.0])  # nobody has shown anything else
     for number in range(1, 12):
         put(on, number, 1.0 + 0.1 * number)
     for number in range(4):
         # 1 / z - 1: what is left to gain is 8, 2 and 0 hundredths.
         put(on, number, 0.94 + 0.1 * number + 0.001 * (number % 2), rung=1)
     put(on, 0, 0.92, rung=2)
-    assert on.projected(0)[0] == pytest.approx([0.92])
-    assert on.projected(0)[1] == pytest.approx([0.0])
-    low, middle = on.projected(8), on.projected(1)
+    assert on.project(0)[0] == pytest.approx([0.92])
+    assert on.project(0)[1] == pytest.approx([0.0])
+    low, middle = on.project(8), on.project(1)
     assert low[0] == pytest.approx([1.8 - 0.08], abs=0.01)
     assert middle[0] == pytest.approx([1.041 - 0.02], abs=0.01)
     assert low[1] > middle[1] > 0
@@ -264,7 +264,7 @@ def test_a_known_objective_counts_as_it_is_on_every_rung():
     for number in range(6):
         put(on, number, 1.0 + 0.1 * number, 5.0 + number)
     put(on, 0, 0.5, 5.0, rung=1)
-    values, variances = on.projected(3)
+    values, variances = on.project(3)
     assert values[0] < 1.3
     assert (values[1], variances[1]) == (8.0, 0.0)
 
@@ -279,10 +279,10 @@ def test_a_rung_may_be_judged_by_something_else_than_what_is_wanted_in_the_end()
             on.tell(number, rung, np.array([loss]), [[(on.ladder.rungs[rung], loss)]], np.array([error]))
     assert [c.number for c in on.order(0)] == list(range(6))
     assert on.trust().rungs[0].correlation == pytest.approx(-1.0)
-    assert on.projected(5)[0] == pytest.approx([0.02])
+    assert on.project(5)[0] == pytest.approx([0.02])
     on.add(6, 0)
     on.tell(6, 0, np.array([0.7]), [[(1.0, 0.7)]], np.array([0.4]))
-    assert on.projected(6)[0] == pytest.approx([0.4 + 0.01 + 0.01], abs=1e-3)
+    assert on.project(6)[0] == pytest.approx([0.4 + 0.01 + 0.01], abs=1e-3)
 
 
 def test_an_outcome_that_is_no_number_spoils_nothing():
@@ -296,7 +296,7 @@ def test_an_outcome_that_is_no_number_spoils_nothing():
     assert on.trust().rungs[0].correlation > 0.5
     on.add(6, 0)
     on.tell(6, 0, np.array([1.0]), [[(1.0, 1.0)]], np.array([1.0]))
-    assert on.projected(6)[0] == pytest.approx([3.0], abs=0.1)
+    assert on.project(6)[0] == pytest.approx([3.0], abs=0.1)
 
 
 def test_when_nobody_new_comes_the_share_is_rounded_up():

@@ -69,11 +69,11 @@ def test_shares_are_of_what_training_the_base_has() -> None:
         ],
     )
     assert found([config])[0].tolist()[-1] == -1
-    broken = found.broken(config)
+    broken = found.violations(config)
     assert broken is not None
     assert "lora.rank <= 4 (lora.rank is 8)" in broken
     assert "dora" not in broken
-    assert limits("lora.rank <= 8").broken(config) is None
+    assert limits("lora.rank <= 8").violations(config) is None
 
 
 def test_limits_of_known_objectives_count_as_constraints() -> None:
@@ -145,7 +145,7 @@ def test_the_impossible_says_how_near_it_came() -> None:
         sample_feasible(LOADED.space, found, 1, np.random.default_rng(0))
     draw = draw_feasible(EncodedSpace(LOADED.space), found, 4, np.random.default_rng(0))
     assert draw.rows.shape == (0, len(LOADED.space))
-    (problem,) = found.impossible(EncodedSpace(LOADED.space), draw.nearest, np.random.default_rng(0))
+    (problem,) = found.infeasibility(EncodedSpace(LOADED.space), draw.nearest, np.random.default_rng(0))
     smallest = COSTS({"family": "head"}).inference_flops
     assert problem.where == "space.constraints[0]"
     assert f"the smallest found is {smallest:,.4g}" in problem.what
@@ -153,11 +153,11 @@ def test_the_impossible_says_how_near_it_came() -> None:
     draw = draw_feasible(EncodedSpace(LOADED.space), apart, 4, np.random.default_rng(0))
     assert not len(draw.rows)
     rng = np.random.default_rng(0)
-    whats = [problem.what for problem in apart.impossible(EncodedSpace(LOADED.space), draw.nearest, rng)]
+    whats = [problem.what for problem in apart.infeasibility(EncodedSpace(LOADED.space), draw.nearest, rng)]
     assert any("together with the other limits" in what for what in whats)
     much = limits("trainable_params >= 1000%")
     draw = draw_feasible(EncodedSpace(LOADED.space), much, 4, np.random.default_rng(0))
-    assert "the largest found is" in much.impossible(EncodedSpace(LOADED.space), draw.nearest, rng)[0].what
+    assert "the largest found is" in much.infeasibility(EncodedSpace(LOADED.space), draw.nearest, rng)[0].what
 
 
 def test_total_excess_is_zero_inside_alone() -> None:
@@ -183,7 +183,7 @@ def test_no_proposal_breaks_a_constraint_on_what_is_no_objective() -> None:
     for _ in range(16):
         trial = study.ask()
         config = LOADED.space.suggest(trial)
-        assert found.broken(config) is None
+        assert found.violations(config) is None
         seen.add(config_key(config))
         study.tell(trial, [float(config["weight_decay"]), float(config["warmup"])])
     assert len(seen) == 16
