@@ -56,11 +56,11 @@ def count(
     """
     fixed = fixed or {}
     parameters = [parameter for parameter in space.parameters if parameter.name not in ignore]
-    asked: dict[str, list[tuple[Value, ...]]] = {}
+    needed: dict[str, list[tuple[Value, ...]]] = {}
     last: dict[str, int] = {}
     for index, parameter in enumerate(parameters):
         for parent, values in parameter.when.items():
-            asked.setdefault(parent, []).append(values)
+            needed.setdefault(parent, []).append(values)
             last[parent] = index
         mask = _mask(space, parameter)
         if mask:
@@ -69,7 +69,7 @@ def count(
     states: dict[tuple[tuple[str, Value], ...], int] = {(): 1}
     for index, parameter in enumerate(parameters):
         name, mask = parameter.name, _mask(space, parameter)
-        options = _options(parameter, fixed.get(name), asked.get(name, []), mask is not None)
+        options = _options(parameter, fixed.get(name), needed.get(name, []), mask is not None)
         reached: Counter[tuple[tuple[str, Value], ...]] = Counter()
         for state, ways in states.items():
             known = dict(state)
@@ -88,7 +88,7 @@ def count(
     return SpaceSize(sum(states.values()), tuple(continuous))
 
 
-def listed(space: SearchSpace, limit: int) -> list[Configuration] | None:
+def list_configurations(space: SearchSpace, limit: int) -> list[Configuration] | None:
     """List all configurations of a bound space, or return None if there are more than `limit`.
 
     Continuous parameters take their default.
@@ -126,7 +126,7 @@ def _mask(space: SearchSpace, parameter: Parameter) -> str | None:
 
 
 def _options(
-    parameter: Parameter, fixed: Value | None, asked: list[tuple[Value, ...]], switch: bool
+    parameter: Parameter, fixed: Value | None, needed: list[tuple[Value, ...]], switch: bool
 ) -> list[tuple[Value, int]]:
     """Return one value for each class of values that later conditions distinguish, with the size of the class."""
     if fixed is not None:
@@ -134,7 +134,7 @@ def _options(
         if problem:
             raise ValueError(f"fixed.{parameter.name}: {problem}; give a value of the space")
         return [(fixed, 1)]
-    if not asked and not switch:
+    if not needed and not switch:
         return [(parameter.default, _values(parameter))]
     if _is_continuous(parameter):
         raise ValueError(
@@ -142,7 +142,7 @@ def _options(
         )
     classes: dict[tuple[bool, ...], tuple[Value, int]] = {}
     for value in _every_value(parameter):
-        kind = (*(value in values for values in asked), switch and bool(value))
+        kind = (*(value in values for values in needed), switch and bool(value))
         first, number = classes.get(kind, (value, 0))
         classes[kind] = (first, number + 1)
     return list(classes.values())

@@ -28,7 +28,7 @@ from search_spaces.parameters.types import (
 )
 
 
-def carry_over(
+def transfer_configuration(
     config: Mapping[str, Value], spec: Mapping[str, object], here: ModelShape, there: ModelShape
 ) -> Configuration:
     """Transfer a configuration to another model.

@@ -38,7 +38,7 @@ Mask = NDArray[np.bool_]
 _MEAN_VARIANCE = 1.0
 _LENGTH_SCALE = np.sqrt(3.0)
 _SIGNAL_SCALE = 1.0
-_NOISE_CENTRE, _NOISE_SCALE = np.log(0.02), 1.5
+_NOISE_CENTER, _NOISE_SCALE = np.log(0.02), 1.5
 _LENGTH_BOUNDS = (np.log(0.02), np.log(1e4))
 _SIGNAL_BOUNDS = (np.log(0.05), np.log(50.0))
 _NOISE_BOUNDS = (np.log(1e-5), np.log(2.0))
@@ -106,7 +106,7 @@ class GaussianProcess:
                 f"extra_noise: {extra} of shape {extra.shape}; give {len(y)} variances, 0 or more"
             )
         offset, scale = float(y.mean()), float(y.std())
-        # Outputs that agree to rounding carry no scale of their own.
+        # Outputs that agree to rounding have no scale.
         scale = scale if scale > 1e-12 * max(1.0, abs(offset)) else 1.0
         rows = np.arange(len(y))
         if len(y) > _MAX_FIT:
@@ -220,14 +220,14 @@ class _Posterior:
         self._d = X.shape[1]
         self._features, self._columns = embed(X, nominal, choice_counts(nominal, X))
         active = float((~np.isnan(X)).sum(axis=1).mean()) if X.size else 1.0
-        self._length_centre = np.sqrt(2.0) + 0.5 * np.log(max(active, 1.0))
+        self._length_center = np.sqrt(2.0) + 0.5 * np.log(max(active, 1.0))
 
     def starts(self) -> list[Hyperparameters]:
         """The prior's mode in lengthscales; for few observations, where modes are many, its median too."""
-        logs = [self._length_centre - _LENGTH_SCALE**2]
+        logs = [self._length_center - _LENGTH_SCALE**2]
         if len(self._y) <= _FEW:
-            logs.append(self._length_centre)
-        noise = float(np.exp(_NOISE_CENTRE))
+            logs.append(self._length_center)
+        noise = float(np.exp(_NOISE_CENTER))
         return [Hyperparameters(np.full(self._d, np.exp(log)), 1.0, noise) for log in logs]
 
     def maximize(self, starts: list[Hyperparameters]) -> Hyperparameters:
@@ -274,9 +274,9 @@ class _Posterior:
         return self._with_priors(theta, value, gradient)
 
     def _with_priors(self, theta: Array, value: float, gradient: Array) -> tuple[float, Array]:
-        lengths = (theta[:-2] - self._length_centre) / _LENGTH_SCALE
+        lengths = (theta[:-2] - self._length_center) / _LENGTH_SCALE
         signal = theta[-2] / _SIGNAL_SCALE
-        noise = (theta[-1] - _NOISE_CENTRE) / _NOISE_SCALE
+        noise = (theta[-1] - _NOISE_CENTER) / _NOISE_SCALE
         # The log-normal density of a lengthscale carries a factor 1 / l, hence the sum of the logarithms.
         value += 0.5 * float(lengths @ lengths + signal**2 + noise**2) + float(theta[:-2].sum())
         gradient[:-2] += lengths / _LENGTH_SCALE + 1.0

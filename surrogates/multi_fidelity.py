@@ -39,7 +39,7 @@ Array = NDArray[np.float64]
 LAW, MEDIAN, NONE = "law", "median", "none"
 """The names of the law and of the two baselines."""
 _EXPONENTS = np.geomspace(0.05, 4.0, 16)
-_EXPONENT_CENTRE, _EXPONENT_SCALE = np.log(0.5), 1.0
+_EXPONENT_CENTER, _EXPONENT_SCALE = np.log(0.5), 1.0
 _HUBER = 1.345
 """Threshold of the Huber loss in standard deviations: 95 % of the efficiency of least squares for Gaussian errors."""
 _ROUNDS = 8
@@ -147,7 +147,7 @@ def _law(z: Array, steps: Array) -> tuple[float, float]:
             break
     off = np.abs(d - B[:, None] * shape) / scale
     loss = np.where(off <= _HUBER, 0.5 * off**2, _HUBER * (off - 0.5 * _HUBER)).sum(axis=1)
-    prior = 0.5 * ((np.log(_EXPONENTS) - _EXPONENT_CENTRE) / _EXPONENT_SCALE) ** 2
+    prior = 0.5 * ((np.log(_EXPONENTS) - _EXPONENT_CENTER) / _EXPONENT_SCALE) ** 2
     best = int(np.argmin(loss + prior))
     return float(B[best]), float(_EXPONENTS[best])
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 
 from search_spaces.errors import InvalidInputError, Problem, did_you_mean, first_line
 from search_spaces.families import REGISTRY
-from search_spaces.families.framework.base import Family, local_config, refusal
+from search_spaces.families.framework.base import Family, local_config, unsupported_reason
 from search_spaces.language.loader import load_space
 from search_spaces.model.reader import read_shape
 from search_spaces.model.shape import ModelShape, TaskType
@@ -61,7 +61,7 @@ def peft_config(
     family = _family(configuration)
     kind = _task(task, model, trust_remote_code)
     shape = _shape(model, kind, trust_remote_code)
-    if reason := refusal(family, shape, kind):
+    if reason := unsupported_reason(family, shape, kind):
         problem = Problem(
             "family", f"{family.name} cannot work on this model: {reason}", "Choose another family."
         )

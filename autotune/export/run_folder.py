@@ -27,7 +27,7 @@ from search_spaces.families.framework.base import local_config
 from search_spaces.model.shape import ModelShape
 from search_spaces.parameters.training import OPTIMIZERS, optimizer_of
 from search_spaces.parameters.types import Configuration
-from search_spaces.transfer import carry_over
+from search_spaces.transfer import transfer_configuration
 from trials.base import parameter_groups
 from trials.base.quantization import unquantized
 from trials.tasks import encoding, scores
@@ -148,7 +148,7 @@ def _scaled(export: _Export, target: Target, law: RateLaw) -> _Export:
     if target.model is not None and target.model != sweep.model.name:
         changes.append(Change("base", sweep.model.name, target.model, "asked for"))
         sweep, data, shape = read_base(sweep, target.model)
-        config = carry_over(config, sweep.space, export.shape, shape)
+        config = transfer_configuration(config, sweep.space, export.shape, shape)
         changes += [
             Change(
                 name,

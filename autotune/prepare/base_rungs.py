@@ -13,7 +13,7 @@ from autotune.prepare.bound_base import BoundBase, bind_base
 from autotune.sweep.schema import Sweep
 from search_spaces.errors import InvalidInputError, Problem
 from search_spaces.parameters.types import Configuration
-from search_spaces.transfer import carry_over
+from search_spaces.transfer import transfer_configuration
 from trials.base.model import check_base
 
 
@@ -84,7 +84,7 @@ class BaseRungs:
             InvalidInputError: the base model cannot have it.
         """
         base = self.bases[name]
-        found = carry_over(config, self.spec, self.home.shape, base.shape)
+        found = transfer_configuration(config, self.spec, self.home.shape, base.shape)
         problems = base.space.problems(found)
         if problems:
             fix = "Choose another base model."

@@ -28,7 +28,7 @@ from autotune.trial_attributes import stored
 from search_spaces.errors import InvalidInputError, Problem
 from search_spaces.parameters.training import learning_rate_name
 from search_spaces.parameters.types import Configuration
-from search_spaces.transfer import carry_over
+from search_spaces.transfer import transfer_configuration
 from surrogates.laws import FEWEST_POINTS
 from trials.execution.executors import make_executor
 from trials.execution.interface import Executor
@@ -181,7 +181,7 @@ class _Prober:
         """Return the configuration of a run, adapted to the base model."""
         config = self.results.config(run.trial)
         if self.shape != self._home:
-            config = carry_over(config, self.sweep.space, self._home, self.shape)
+            config = transfer_configuration(config, self.sweep.space, self._home, self.shape)
         rate = learning_rate_name(config)
         config[rate] = float(config[rate]) * run.rate
         config[BATCH_SIZE] = max(1, round(int(config[BATCH_SIZE]) * run.batch))

@@ -177,7 +177,7 @@ class EncodedSpace:
             for i in np.flatnonzero(off):
                 whole[i, rng.choice(switches)] = 1.0
             rows[off] = whole[off]
-        self._apply_conditions(rows)  # a switch that was turned on may have parameters of its own
+        self._apply_conditions(rows)  # a switch that was turned on may have further parameters
         return rows
 
     def _apply_conditions(self, rows: Array) -> None:

@@ -15,13 +15,13 @@ import numpy as np
 from autotune.sampler.candidates import EncodedSpace
 from search_spaces.costs.batched import AdapterGroups
 from search_spaces.families import REGISTRY
-from search_spaces.families.framework.base import TaskType, refusal
+from search_spaces.families.framework.base import TaskType, unsupported_reason
 from search_spaces.language.loader import PRESETS, LoadedSpace, load_space, preset_names
 from search_spaces.language.override_forms import override_entry
 from search_spaces.model.shape import ModelShape
 from search_spaces.parameters.types import Categorical, Configuration, Float, Int, Parameter, Value
 from search_spaces.space import SearchSpace
-from search_spaces.space_size import SpaceSize, count, listed
+from search_spaces.space_size import SpaceSize, count, list_configurations
 
 _DRAWN = 10_000
 """Random configurations for the median of the space, and as many in total for the extremes of its families."""
@@ -91,7 +91,7 @@ def presets() -> dict[str, tuple[str, LoadedSpace]]:
 
 def supported(shape: ModelShape, task: TaskType) -> dict[str, str | None]:
     """Return for each registered family why the model does not support it in the task, and None if it does."""
-    return {name: refusal(family, shape, task) for name, family in REGISTRY.items()}
+    return {name: unsupported_reason(family, shape, task) for name, family in REGISTRY.items()}
 
 
 def view_space(
@@ -158,7 +158,7 @@ def _view_family(
     others = [name for name in space.names if name != "family" and not name.startswith(f"{family}.")]
     size = count(space, fixed={"family": family}, ignore=others).combinations
     priced = _only(space, family, groups.read)
-    every = None if count(priced).continuous else listed(priced, _LISTED)
+    every = None if count(priced).continuous else list_configurations(priced, _LISTED)
     if every is not None:
         groups = AdapterGroups(shape)
         found = _parameters(groups, every)

@@ -82,7 +82,7 @@ class AdapterGroups:
 
     def _finder(self, name: object) -> Callable[[Mapping[str, Value]], int]:
         if name not in REGISTRY:
-            raise ValueError(unregistered(name))
+            raise ValueError(unregistered_message(name))
         family = REGISTRY[str(name)]
         alike = not self._shape.decoder_depth
         if alike and isinstance(family, MatrixFamily) and type(family).cost is MatrixFamily.cost:
@@ -92,12 +92,12 @@ class AdapterGroups:
             return tree.find
         searched = count(1)
 
-        def alone(config: Mapping[str, Value]) -> int:
+        def ungrouped(config: Mapping[str, Value]) -> int:
             return self._add(family.cost(local_config(family.name, config), self._shape))
 
         def find(config: Mapping[str, Value]) -> int:
             if next(searched) == self._patience:
-                self._finders[name] = alone if 2 * tree.leaves > self._patience else tree.find
+                self._finders[name] = ungrouped if 2 * tree.leaves > self._patience else tree.find
             return tree.find(config)
 
         return find
@@ -136,7 +136,7 @@ class AdapterGroups:
         return len(self.costs) - 1
 
 
-def unregistered(family: object) -> str:
+def unregistered_message(family: object) -> str:
     """Return the error text for a family that is not registered."""
     return f"family: {family!r} is not registered; use one of {', '.join(sorted(REGISTRY))}"
 

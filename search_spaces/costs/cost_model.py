@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from search_spaces.costs.batched import AdapterGroups, CostTable, unregistered
+from search_spaces.costs.batched import AdapterGroups, CostTable, unregistered_message
 from search_spaces.families import REGISTRY, AdapterCost, local_config
 from search_spaces.families.framework.base import BYTES_PER_NUMBER
 from search_spaces.model.gradient_flow import LayerGradients, reached_layers
@@ -160,7 +160,7 @@ class CostModel:
             return cut(_without_length(config))
         name = config.get("family")
         if name not in REGISTRY:
-            raise ValueError(unregistered(name))
+            raise ValueError(unregistered_message(name))
         cost = REGISTRY[str(name)].cost(local_config(str(name), config), self.shape)
         samples = self.workload.train_samples * float(config.get("epochs", 1))
         batch_size = float(config.get("batch_size", self.workload.batch_size))

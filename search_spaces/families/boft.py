@@ -61,7 +61,7 @@ class Boft(BlockFamily):
 
         return BOFTConfig(
             **self.common_arguments(config, shape, task),
-            boft_block_size=int(self.fitted(config, shape)["block_size"]),
+            boft_block_size=int(self.fit_to_model(config, shape)["block_size"]),
             boft_block_num=0,
             boft_n_butterfly_factor=1,
         )

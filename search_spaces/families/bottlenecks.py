@@ -122,7 +122,7 @@ class CompacterPart(SerialPart):
     def site_parameters(self, width: int) -> int:
         return 3 * (width + self.size)
 
-    def beyond(self, shape: ModelShape) -> int:
+    def shared_parameters(self, shape: ModelShape) -> int:
         return self.terms**3
 
     def settings(self, shape: ModelShape) -> dict[str, Any]:

@@ -68,6 +68,6 @@ class C3a(BlockFamily):
 
         return C3AConfig(
             **self.common_arguments(config, shape, task),
-            block_size=int(self.fitted(config, shape)["block_size"]),
+            block_size=int(self.fit_to_model(config, shape)["block_size"]),
             init_weights=True,  # zeros, so that training starts at the base model
         )

@@ -16,7 +16,7 @@ from search_spaces.families.framework.matrix_family import TARGETS
 from search_spaces.families.framework.matrix_parts import LowRankPart, RescalePart
 from search_spaces.families.layer_prefix import PrefixPart
 from search_spaces.model.shape import ModelShape, TaskType
-from search_spaces.parameters.structured import chosen_targets
+from search_spaces.parameters.structured import selected_targets
 from search_spaces.parameters.types import (
     Categorical,
     Float,
@@ -87,7 +87,7 @@ class Composite(CompositeFamily):
         }
         found: list[PlannedPart] = []
         if "lora" in layers:
-            targets = chosen_targets(config, "lora.targets", str(TARGETS.default))
+            targets = selected_targets(config, "lora.targets", str(TARGETS.default))
             found.append(LowRankPart(layers["lora"], int(config.get("lora.rank", 8)), targets, 2.0))
         if "serial" in layers:
             matrices = SITES[str(config.get("serial.sites", "pfeiffer"))]

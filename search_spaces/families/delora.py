@@ -44,7 +44,7 @@ class Delora(FittedFamily):
         backward = 2.0 * rank * (inputs + 2 * outputs + differentiated * inputs)
         return MatrixCost(rank * (inputs + outputs) + 1, forward, backward)
 
-    def stored_besides(self, config: Mapping[str, Value], matrix: Matrix) -> int:
+    def frozen_numbers(self, config: Mapping[str, Value], matrix: Matrix) -> int:
         """Return the number of column norms of the frozen weight, which peft saves."""
         return matrix.inputs
 

@@ -39,7 +39,7 @@ class FourierFt(FittedFamily):
         Float(name="learning_rate", low=1e-3, high=5e-2, log=True, default=1e-2),
     )
 
-    def fitted(self, config: Mapping[str, Value], shape: ModelShape) -> dict[str, Value]:
+    def fit_to_model(self, config: Mapping[str, Value], shape: ModelShape) -> dict[str, Value]:
         size = min(matrix.inputs * matrix.outputs for matrix in self.matrices(config, shape))
         return {**config, "frequencies": min(int(config.get("frequencies", _DEFAULT_FREQUENCIES)), size)}
 
@@ -56,7 +56,7 @@ class FourierFt(FittedFamily):
 
         return FourierFTConfig(
             **self.common_arguments(config, shape, task),
-            n_frequency=int(self.fitted(config, shape)["frequencies"]),
+            n_frequency=int(self.fit_to_model(config, shape)["frequencies"]),
             scaling=float(config.get("scale", _DEFAULT_SCALE)),
             init_weights=True,  # zeros, so that training starts at the base model
             fan_in_fan_out=shape.conv1d,

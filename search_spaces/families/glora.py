@@ -54,7 +54,7 @@ class Glora(FittedFamily):
             step += product * (1 if prompt == "none" else 2) + (6.0 * rank * inputs) * (prompt == "lora")
         return MatrixCost(parameters, product, product * (1 + differentiated), step)
 
-    def stored_besides(self, config: Mapping[str, Value], matrix: Matrix) -> int:
+    def frozen_numbers(self, config: Mapping[str, Value], matrix: Matrix) -> int:
         """Return the number of zeros that peft saves for the parts that do not exist."""
         _, _, prompt, bias = _parts(config)
         no_prompt = prompt == "none" or not matrix.bias

@@ -35,7 +35,7 @@ class Miss(FittedFamily):
         Float(name="learning_rate", low=5e-5, high=2e-3, log=True, default=3e-4),
     )
 
-    def fitted(self, config: Mapping[str, Value], shape: ModelShape) -> dict[str, Value]:
+    def fit_to_model(self, config: Mapping[str, Value], shape: ModelShape) -> dict[str, Value]:
         inputs = min(matrix.inputs for matrix in self.matrices(config, shape))
         return {**config, "rank": min(int(config.get("rank", _DEFAULT_RANK)), inputs)}
 
@@ -52,6 +52,6 @@ class Miss(FittedFamily):
 
         return MissConfig(
             **self.common_arguments(config, shape, task),
-            r=int(self.fitted(config, shape)["rank"]),
+            r=int(self.fit_to_model(config, shape)["rank"]),
             miss_dropout=float(config.get("dropout", 0.0)),
         )

@@ -69,7 +69,7 @@ class Oft(BlockFamily):
         return OFTConfig(
             **self.common_arguments(config, shape, task),
             r=0,
-            oft_block_size=int(self.fitted(config, shape)["block_size"]),
+            oft_block_size=int(self.fit_to_model(config, shape)["block_size"]),
             block_share=bool(config.get("share", False)),
             use_cayley_neumann=True,
             num_cayley_neumann_terms=_NEUMANN_TERMS,

@@ -36,7 +36,7 @@ class Psoft(FittedFamily):
         Float(name="learning_rate", low=1e-4, high=1e-2, log=True, default=1e-3),
     )
 
-    def fitted(self, config: Mapping[str, Value], shape: ModelShape) -> dict[str, Value]:
+    def fit_to_model(self, config: Mapping[str, Value], shape: ModelShape) -> dict[str, Value]:
         rank = min(int(config.get("rank", _DEFAULT_RANK)), smallest_side(self.matrices(config, shape)))
         return {**config, "rank": rank}
 
@@ -54,7 +54,7 @@ class Psoft(FittedFamily):
     def peft_config(self, config: Mapping[str, Value], shape: ModelShape, task: TaskType) -> PeftConfig:
         from peft import PsoftConfig
 
-        rank = int(self.fitted(config, shape)["rank"])
+        rank = int(self.fit_to_model(config, shape)["rank"])
         return PsoftConfig(
             **self.common_arguments(config, shape, task),
             r=rank,

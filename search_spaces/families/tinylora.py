@@ -59,7 +59,7 @@ class TinyLora(FittedFamily):
             step=4.0 * numbers * rank**2 if numbers > 1 else 0.0,
         )
 
-    def stored_besides(self, config: Mapping[str, Value], matrix: Matrix) -> int:
+    def frozen_numbers(self, config: Mapping[str, Value], matrix: Matrix) -> int:
         return _rank(config, matrix) * (matrix.inputs + matrix.outputs)
 
     def saved_sides(self, matrix: Matrix) -> frozenset[str]:

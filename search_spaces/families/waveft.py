@@ -37,7 +37,7 @@ class WaveFt(FittedFamily):
         Float(name="learning_rate", low=1e-5, high=1e-3, log=True, default=1e-4),
     )
 
-    def fitted(self, config: Mapping[str, Value], shape: ModelShape) -> dict[str, Value]:
+    def fit_to_model(self, config: Mapping[str, Value], shape: ModelShape) -> dict[str, Value]:
         size = min(matrix.inputs * matrix.outputs for matrix in self.matrices(config, shape))
         return {**config, "coefficients": min(int(config.get("coefficients", _DEFAULT_COEFFICIENTS)), size)}
 
@@ -59,7 +59,7 @@ class WaveFt(FittedFamily):
 
         return WaveFTConfig(
             **self.common_arguments(config, shape, task),
-            n_frequency=int(self.fitted(config, shape)["coefficients"]),
+            n_frequency=int(self.fit_to_model(config, shape)["coefficients"]),
             scaling=float(config.get("scale", _DEFAULT_SCALE)),
             wavelet_family="db1",
             fan_in_fan_out=shape.conv1d,

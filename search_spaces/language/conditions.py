@@ -13,7 +13,7 @@ from search_spaces.errors import Problem, did_you_mean
 from search_spaces.parameters.types import Categorical, Int, Parameter, Value
 
 
-def with_conditions(
+def add_conditions(
     parameters: Mapping[str, Parameter],
     entries: Mapping[str, object],
     needed: Sequence[str],
@@ -87,7 +87,7 @@ def _never_together(child: Parameter, parent: Parameter) -> str | None:
     return None
 
 
-def in_order(parameters: Sequence[Parameter], problems: list[Problem]) -> list[Parameter]:
+def sort_by_dependency(parameters: Sequence[Parameter], problems: list[Problem]) -> list[Parameter]:
     """Sort the parameters so that parents come before children, and keep the order otherwise."""
     waiting, placed = list(parameters), dict[str, Parameter]()
     while waiting:
@@ -102,7 +102,7 @@ def in_order(parameters: Sequence[Parameter], problems: list[Problem]) -> list[P
     return list(placed.values())
 
 
-def without_the_impossible(parameters: Sequence[Parameter], narrowed: dict[str, str]) -> list[Parameter]:
+def drop_impossible(parameters: Sequence[Parameter], narrowed: dict[str, str]) -> list[Parameter]:
     """Restrict the conditions of ordered parameters to values that their parents can have.
 
     Parameters whose condition can never hold are left out.

@@ -43,19 +43,19 @@ class Entry:
         self.where = where
         self.problems = problems
 
-    def wrong(self, field: str, what: str, fix: str) -> None:
+    def report(self, field: str, what: str, fix: str) -> None:
         """Report a problem of one field, or of the whole entry if `field` is empty."""
         self.problems.append(Problem(self.where + field, what, fix))
 
     def number(self, value: object, field: str, *, whole: bool) -> float | int | None:
         """Return the value as a number, or report a problem and return None."""
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            self.wrong(
+            self.report(
                 field, f"{value!r} is not a number", "Write a number such as " + ("8." if whole else "1e-3.")
             )
             return None
         if whole and value != int(value):
-            self.wrong(field, f"{value} is not a whole number", f"Write {round(value)}.")
+            self.report(field, f"{value} is not a whole number", f"Write {round(value)}.")
             return None
         return int(value) if whole else float(value)
 
@@ -66,7 +66,7 @@ class Entry:
             return True
         allowed = "above 0" if low == _TINY else f"{low:g} or more"
         allowed += "" if math.isinf(high) else f", at most {high:g}"
-        self.wrong(field, f"{value:g} is out of range", f"It must be {allowed}.")
+        self.report(field, f"{value:g} is out of range", f"It must be {allowed}.")
         return False
 
     def value(self, parameter: Parameter, value: object, field: str) -> Value | None:
@@ -85,14 +85,14 @@ class Entry:
             whole = all(isinstance(choice, int) for choice in parameter.choices)
             number = self.number(value, field, whole=whole)
             return number if number is not None and self.is_possible(parameter, number, field) else None
-        if parameter.problem(value) is None or (is_targets_parameter(parameter) and names_roles(value)):
+        if parameter.problem(value) is None or (is_targets_parameter(parameter) and is_role_set(value)):
             assert isinstance(value, bool | int | float | str)
             return value
         if is_targets_parameter(parameter):
             fix = f"Write {', '.join(TARGETS)}, or roles among {', '.join(sorted(ROLES))} joined by '+'."
         else:
             fix = did_you_mean(str(value), map(str, parameter.choices))
-        self.wrong(field, f"{value!r} is not a choice", fix)
+        self.report(field, f"{value!r} is not a choice", fix)
         return None
 
     def check_range(
@@ -113,18 +113,18 @@ class Entry:
                 if other in given
                 else f"Give {other} as well: it is {high if side == 'low' else low:g}."
             )
-            self.wrong(f".{side}", f"low {low:g} is above high {high:g}", fix)
+            self.report(f".{side}", f"low {low:g} is above high {high:g}", fix)
         if log and low <= 0:
-            self.wrong(".low", f"{low:g} has no logarithm", "Raise low above 0, or write log: false.")
+            self.report(".low", f"{low:g} has no logarithm", "Raise low above 0, or write log: false.")
         if log and step not in (None, 1):
-            self.wrong(".step", "a logarithmic range has no steps", "Drop step, or write log: false.")
+            self.report(".step", "a logarithmic range has no steps", "Drop step, or write log: false.")
         elif step is not None and step <= 0:
-            self.wrong(".step", f"{step:g} is not above 0", "Give the distance between neighboring values.")
+            self.report(".step", f"{step:g} is not above 0", "Give the distance between neighboring values.")
         elif step is not None and not log and low <= high:
             steps = (high - low) / step
             if abs(steps - round(steps)) > 1e-6:
                 good = low + math.floor(steps) * step
-                self.wrong(
+                self.report(
                     f".{side}",
                     f"{low:g} to {high:g} is not a multiple of step {step:g}",
                     f"Use high {good:g}.",
@@ -142,6 +142,6 @@ def is_targets_parameter(parameter: Parameter) -> bool:
     return parameter.name.rpartition(".")[2] == "targets"
 
 
-def names_roles(value: object) -> bool:
+def is_role_set(value: object) -> bool:
     """Return whether the value is a set of roles in the notation of `ModelShape.select`."""
     return isinstance(value, str) and is_targets(value)

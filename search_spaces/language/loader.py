@@ -23,8 +23,8 @@ from pathlib import Path
 
 from search_spaces.errors import InvalidInputError, Problem, did_you_mean
 from search_spaces.families import REGISTRY
-from search_spaces.families.framework.base import Family, TaskType, refusal
-from search_spaces.language.conditions import in_order, with_conditions, without_the_impossible
+from search_spaces.families.framework.base import Family, TaskType, unsupported_reason
+from search_spaces.language.conditions import add_conditions, drop_impossible, sort_by_dependency
 from search_spaces.language.constraints import Constraint, read_constraints
 from search_spaces.language.includes import PRESETS, Composed, compose, find_spec, is_preset, preset_names
 from search_spaces.language.override_forms import override_entry
@@ -114,7 +114,9 @@ def load_space(
     if shape is None:
         space = _assemble(read.families, read.parameters, narrowed, problems)
         return LoadedSpace(space, read.spec, {}, narrowed, read.constraints)
-    left_out = {f.name: why for f in read.families if (why := refusal(f, shape, task or shape.task))}
+    left_out = {
+        f.name: why for f in read.families if (why := unsupported_reason(f, shape, task or shape.task))
+    }
     families = [family for family in read.families if family.name not in left_out]
     if not families:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
@@ -162,9 +164,9 @@ def _read(composed: Composed, problems: list[Problem]) -> _Read:
     if families:
         family = _family(families)
         needed = [p.name for p in TRAINING] + [f"{f.name}.learning_rate" for f in families]
-        conditional = with_conditions({"family": family, **changed}, entries, needed, problems)
+        conditional = add_conditions({"family": family, **changed}, entries, needed, problems)
         changed = {name: conditional[name] for name in originals}
-        in_order([family, *changed.values()], problems)
+        sort_by_dependency([family, *changed.values()], problems)
     concrete: dict[str, Parameter] = {"family": _family(families)} if families else {}
     concrete |= {part.name: part for p in changed.values() for part in _parts(p)}
     if not problems:
@@ -266,10 +268,10 @@ def _assemble(
     narrowed: dict[str, str],
     problems: list[Problem],
 ) -> SearchSpace:
-    ordered = in_order([_family(families), *parameters.values()], problems)
+    ordered = sort_by_dependency([_family(families), *parameters.values()], problems)
     assert not problems, "cycles are reported when the space is read"
     switches = tuple(f"{f.name}.{group}" for f in families for group in f.switches)
-    return SearchSpace(tuple(without_the_impossible(ordered, narrowed)), switches)
+    return SearchSpace(tuple(drop_impossible(ordered, narrowed)), switches)
 
 
 def _fit(

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from search_spaces.errors import did_you_mean
-from search_spaces.language.entry import ROLES, Entry, names_roles
+from search_spaces.language.entry import ROLES, Entry, is_role_set
 from search_spaces.model.shape import SIDES, TARGETS
 from search_spaces.parameters.centered import KINDS, Centered, Kind, to_entry
 from search_spaces.parameters.structured import RankProfile, Sides, TargetSubset
@@ -32,11 +32,11 @@ def layers(entry: Entry, parameter: TopLayers, given: Mapping[str, object]) -> P
     for field in ("mask", "range"):
         value = given.get(field, switched[field])
         if not isinstance(value, bool):
-            entry.wrong(f".{field}", f"{value!r} is not true or false", f"Write {field}: true.")
+            entry.report(f".{field}", f"{value!r} is not true or false", f"Write {field}: true.")
             return parameter
         switched[field] = value
     if switched["mask"] and switched["range"]:
-        entry.wrong(".range", "it cannot be combined with a mask", "Keep one of the two.")
+        entry.report(".range", "it cannot be combined with a mask", "Keep one of the two.")
         return parameter
     numbers = {}
     for field in ("low", "high", "default"):
@@ -50,7 +50,7 @@ def layers(entry: Entry, parameter: TopLayers, given: Mapping[str, object]) -> P
         extra = next((field for field in numbers if field not in kept), None)
         if extra is not None:
             form = "mask has switches" if switched["mask"] else "range has a start and a count"
-            entry.wrong(f".{extra}", f"a {form}, not a range of numbers", "Drop it, or drop the form.")
+            entry.report(f".{extra}", f"a {form}, not a range of numbers", "Drop it, or drop the form.")
             return parameter
         if switched["mask"]:
             return LayerMask(name=parameter.name, when=parameter.when)
@@ -64,12 +64,12 @@ def _number_of_layers(entry: Entry, parameter: TopLayers, numbers: Mapping[str, 
     if "high" in numbers:
         low, high = numbers.get("low", 1), numbers["high"]
         if low > high:
-            entry.wrong(".low", f"low {low} is above high {high}", "Swap them.")
+            entry.report(".low", f"low {low} is above high {high}", "Swap them.")
             return parameter
         default = numbers.get("default", high)
         return Int(name=parameter.name, when=parameter.when, low=low, high=high, default=default)
     if "low" in numbers:
-        entry.wrong(".low", "a range of layers needs its high end too", "Add high: the number of layers.")
+        entry.report(".low", "a range of layers needs its high end too", "Add high: the number of layers.")
         return parameter
     default = numbers.get("default", parameter.default)
     return TopLayers(name=parameter.name, when=parameter.when, default=default)
@@ -82,16 +82,18 @@ def subset(entry: Entry, parameter: Categorical, given: Mapping[str, object]) ->
         return parameter
     roles = () if wanted is True else wanted
     if not isinstance(roles, list | tuple) or (not roles and wanted is not True):
-        entry.wrong(".subset", f"{wanted!r} is not true or a list", "Write true, or roles such as [q, v, o].")
+        entry.report(
+            ".subset", f"{wanted!r} is not true or a list", "Write true, or roles such as [q, v, o]."
+        )
         return parameter
     for role in roles:
         if role not in ROLES:
-            entry.wrong(".subset", f"unknown role {role!r}", did_you_mean(str(role), ROLES))
+            entry.report(".subset", f"unknown role {role!r}", did_you_mean(str(role), ROLES))
             return parameter
     default = given.get("default", parameter.default)
-    if not names_roles(default):
+    if not is_role_set(default):
         fix = f"Write {', '.join(TARGETS)}, or roles joined by '+': those that are on."
-        entry.wrong(".default", f"{default!r} names no roles", fix)
+        entry.report(".default", f"{default!r} names no roles", fix)
         return parameter
     return TargetSubset(name=parameter.name, when=parameter.when, roles=tuple(roles), default=default)
 
@@ -104,7 +106,7 @@ def centered(
     for field in ("log", "step"):
         if field in given:
             fix = "Write kind: log." if field == "log" else "Drop step."
-            entry.wrong(f".{field}", "belongs to a range, not to a center and a scale", fix)
+            entry.report(f".{field}", "belongs to a range, not to a center and a scale", fix)
             return parameter
     numbers: dict[str, Any] = {}
     for field in ("center", "scale", "low", "high", "default"):
@@ -115,11 +117,11 @@ def centered(
             numbers[field] = number
     for field, example in (("center", "the expected value"), ("scale", "a standard deviation, such as 1.0")):
         if field not in numbers:
-            entry.wrong(f".{field}", "missing", f"Give {example}.")
+            entry.report(f".{field}", "missing", f"Give {example}.")
             return parameter
     kind = given.get("kind", "log" if parameter.log else "linear")
     if kind not in KINDS:
-        entry.wrong(".kind", f"unknown kind {kind!r}", did_you_mean(str(kind), KINDS))
+        entry.report(".kind", f"unknown kind {kind!r}", did_you_mean(str(kind), KINDS))
         return parameter
     if any(
         not entry.is_possible(parameter, numbers[field], f".{field}")

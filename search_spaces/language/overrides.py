@@ -52,7 +52,7 @@ class Override(Entry):
         try:
             changed = self._apply(parameter, given)
         except ValueError as error:  # validation by the parameter's own constructor
-            self.wrong("", str(error).removeprefix(f"{parameter.name}: "), "Change the values.")
+            self.report("", str(error).removeprefix(f"{parameter.name}: "), "Change the values.")
             return parameter
         return parameter if len(self.problems) > before else changed
 
@@ -61,7 +61,7 @@ class Override(Entry):
             fields = _fields(parameter)
             for field in given:
                 if field not in fields:
-                    self.wrong(f".{field}", "unknown field", did_you_mean(str(field), fields))
+                    self.report(f".{field}", "unknown field", did_you_mean(str(field), fields))
             if any(field not in fields for field in given):
                 return parameter
             given = {field: value for field, value in given.items() if field != "when"}
@@ -86,7 +86,7 @@ class Override(Entry):
         if isinstance(given, list | tuple):
             return self._choices(parameter, given, None, "")
         if given is None:
-            self.wrong(
+            self.report(
                 "", "empty", "Give a value to fix it, a list of choices, or a mapping such as {low: …}."
             )
             return parameter
@@ -94,14 +94,14 @@ class Override(Entry):
 
     def _choices(self, parameter: Parameter, given: object, default: object, field: str) -> Parameter:
         if not isinstance(given, list | tuple) or not given:
-            self.wrong(field, f"{given!r} is not a list of choices", "Write them in brackets: [a, b].")
+            self.report(field, f"{given!r} is not a list of choices", "Write them in brackets: [a, b].")
             return parameter
         values = [self.value(parameter, value, field) for value in given]
         chosen = [value for value in values if value is not None]
         if len(chosen) < len(values):
             return parameter
         if len(set(chosen)) < len(chosen):
-            self.wrong(field, f"a choice appears twice in {chosen}", "Keep each once.")
+            self.report(field, f"a choice appears twice in {chosen}", "Keep each once.")
             return parameter
         number = not (isinstance(parameter, Categorical) and parameter.nominal)
         if number:
@@ -111,7 +111,7 @@ class Override(Entry):
             if not number:
                 default = parameter.default if parameter.default in chosen else chosen[0]
         elif default not in chosen:
-            self.wrong(
+            self.report(
                 ".default",
                 f"{default!r} is not among the choices",
                 did_you_mean(str(default), map(str, chosen)),
@@ -129,7 +129,7 @@ class Override(Entry):
                 numbers[field] = self.number(given[field], f".{field}", whole=whole)
         log = given.get("log", parameter.log)
         if not isinstance(log, bool):
-            self.wrong(".log", f"{log!r} is not true or false", "Write log: true or log: false.")
+            self.report(".log", f"{log!r} is not true or false", "Write log: true or log: false.")
         if None in numbers.values() or not isinstance(log, bool):
             return parameter
         low, high = numbers.get("low", parameter.low), numbers.get("high", parameter.high)
@@ -140,7 +140,7 @@ class Override(Entry):
         fresh = replace(parameter, low=low, high=high, log=log, step=step, default=None)  # type: ignore[arg-type]
         wanted = numbers.get("default", parameter.default)
         if "default" in numbers and not low <= wanted <= high:
-            self.wrong(".default", f"{wanted:g} is outside {low:g} to {high:g}", "Move it inside.")
+            self.report(".default", f"{wanted:g} is outside {low:g} to {high:g}", "Move it inside.")
             return parameter
         return replace(fresh, default=_nearest(fresh, wanted))
 
@@ -170,11 +170,11 @@ def _nearest(parameter: Float | Int, wanted: float) -> Value:
 def profile(entry: Override, parameter: Int, given: Mapping[str, object]) -> Parameter:
     """Override a rank by a profile over the layers; low, high and default are those of its level."""
     if not isinstance(given["profile"], bool):
-        entry.wrong(".profile", f"{given['profile']!r} is not true or false", "Write profile: true.")
+        entry.report(".profile", f"{given['profile']!r} is not true or false", "Write profile: true.")
         return parameter
     extra = next((field for field in ("log", "step") if field in given), None)
     if extra is not None and given["profile"]:
-        entry.wrong(f".{extra}", "a profile is logarithmic and has no steps", "Drop it.")
+        entry.report(f".{extra}", "a profile is logarithmic and has no steps", "Drop it.")
         return parameter
     rest = {field: value for field, value in given.items() if field != "profile"}
     level = entry.apply(parameter, rest) if rest else parameter
@@ -194,14 +194,14 @@ def sides(entry: Override, parameter: Parameter, given: Mapping[str, object]) ->
     own = {} if wanted is True else wanted
     if not isinstance(own, Mapping) or not set(own) <= set(SIDES):
         fix = "Write true, or overrides per side: {encoder: ..., decoder: ...}."
-        entry.wrong(".sides", f"{wanted!r} is not true or a mapping of sides", fix)
+        entry.report(".sides", f"{wanted!r} is not true or a mapping of sides", fix)
         return parameter
     parts: list[Parameter] = []
     for side in SIDES:
         change = own.get(side, {})
         if isinstance(change, Mapping):
             if "sides" in change:
-                entry.wrong(f".sides.{side}", "sides cannot be nested", "Write sides once.")
+                entry.report(f".sides.{side}", "sides cannot be nested", "Write sides once.")
                 return parameter
             change = {**both, **change}
         where = f"{entry.where}.sides.{side}" if side in own else entry.where

@@ -272,9 +272,9 @@ class ModelShape:
         Raises:
             ValueError: None of the matrices is in one of the layers.
         """
-        asked = tuple(layers)
+        indices = tuple(layers)
         found: dict[int, list[int]] = {}
-        for layer in asked:
+        for layer in indices:
             found.setdefault(self.stack_of(layer), []).append(layer)
         chosen = tuple(matrices)
         patterns = []
@@ -285,7 +285,7 @@ class ModelShape:
                 numbers = "|".join(str(layer - first) for layer in its_layers)
                 patterns.append(rf"{re.escape(str(path))}\.({numbers})\.({names})")
         if not patterns:
-            raise ValueError(f"layers: none of the layers {list(asked)} has a matrix of the targets")
+            raise ValueError(f"layers: none of the layers {list(indices)} has a matrix of the targets")
         return "|".join(patterns)
 
 

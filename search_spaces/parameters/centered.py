@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from scipy.special import ndtr, ndtri
 
-from search_spaces.parameters.types import Parameter, Value, check_default, outside
+from search_spaces.parameters.types import Parameter, Value, check_default, range_problem
 
 Kind = Literal["linear", "log", "logit"]
 KINDS: tuple[str, ...] = get_args(Kind)
@@ -121,7 +121,7 @@ class Centered(Parameter):
             return f"{value!r} is not a number"
         if self.whole and not isinstance(value, int):
             return f"{value!r} is not a whole number"
-        return outside(value, self.low, self.high)
+        return range_problem(value, self.low, self.high)
 
     def _forward(self, values: ArrayLike) -> NDArray[np.float64]:
         values = np.asarray(values, dtype=float)

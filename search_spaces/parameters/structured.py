@@ -1,6 +1,6 @@
 """Structured parameters: target subsets, rank profiles over the layers, and the sides of an encoder-decoder.
 
-Families read the concrete parameters of a configuration through `chosen_targets` and `rank_at`.
+Families read the concrete parameters of a configuration through `selected_targets` and `rank_at`.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def _bound(parameter: Parameter, depth: int, roles: Sequence[str], low: int = 1)
     return bound
 
 
-def chosen_targets(config: Mapping[str, Value], name: str, default: str) -> str:
+def selected_targets(config: Mapping[str, Value], name: str, default: str) -> str:
     """Return the targets that a configuration selects, in the notation of `ModelShape.select`.
 
     Args:

@@ -126,7 +126,7 @@ class Float(Parameter):
     def problem(self, value: object) -> str | None:
         if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
             return f"{value!r} is not a number"
-        return outside(value, self.low, self.high)
+        return range_problem(value, self.low, self.high)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +170,7 @@ class Int(Parameter):
             return f"{value!r} is not a whole number"
         if (value - self.low) % self.step:
             return f"{value} is not {self.low} plus a multiple of {self.step}"
-        return outside(value, self.low, self.high)
+        return range_problem(value, self.low, self.high)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -358,7 +358,7 @@ def check_default(parameter: Parameter) -> None:
         raise ValueError(f"{parameter.name}: default {problem}")
 
 
-def outside(value: float, low: float, high: float) -> str | None:
+def range_problem(value: float, low: float, high: float) -> str | None:
     """Return an error text if a value is outside [low, high] by more than rounding, or None."""
     slack = _ROUNDING * max(abs(low), abs(high), high - low)
     if low - slack <= value <= high + slack:

@@ -77,26 +77,26 @@ def plan_parts(config: CompositeConfig, model: nn.Module) -> dict[str, list[Part
     modules = _base_modules(model)
     plan: dict[str, list[Part]] = {}
     for settings in config.parts:
-        asked = build_part(settings)
-        paths = [path for path in modules if asked.matches(path)]
-        if isinstance(asked, Copy):
+        template = build_part(settings)
+        paths = [path for path in modules if template.matches(path)]
+        if isinstance(template, Copy):
             paths = _topmost([path for path in paths if list(modules[path].parameters(recurse=False))])
         if not paths:
-            raise ValueError(f"targets: {asked.targets!r} of part {asked.kind} matches no module")
+            raise ValueError(f"targets: {template.targets!r} of part {template.kind} matches no module")
         for path in paths:
             plan.setdefault(path, []).append(build_part(settings))
-        if isinstance(asked, Parallel):
-            _connect(plan, asked, paths, modules)
+        if isinstance(template, Parallel):
+            _connect(plan, template, paths, modules)
     return plan
 
 
 def _connect(
-    plan: dict[str, list[Part]], asked: Parallel, paths: list[str], modules: dict[str, nn.Module]
+    plan: dict[str, list[Part]], template: Parallel, paths: list[str], modules: dict[str, nn.Module]
 ) -> None:
     """Connect the parallel bottleneck that is last on each of `paths` to the input of its source module."""
-    sources = [path for path in modules if matches(asked.reads, path)]
+    sources = [path for path in modules if matches(template.reads, path)]
     if len(sources) != len(paths):
-        raise ValueError(f"reads: {asked.reads!r} matches {len(sources)} modules for {len(paths)} targets")
+        raise ValueError(f"reads: {template.reads!r} matches {len(sources)} modules for {len(paths)} targets")
     for source, path in zip(sources, paths, strict=True):
         part, capture = plan[path][-1], Capture(source)
         assert isinstance(part, Parallel)

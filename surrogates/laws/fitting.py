@@ -19,7 +19,7 @@ import numpy as np
 from scipy.optimize import least_squares, minimize, nnls
 from scipy.stats import norm, t
 
-from surrogates.laws.functional_forms import Array, Form, centre_of, log_budget
+from surrogates.laws.functional_forms import Array, Form, log_budget, log_center_of
 
 DELTA = 1e-3
 """Huber's threshold on log residuals."""
@@ -173,7 +173,7 @@ def fit_form(
         raise ValueError(
             f"loss: {len(loss)} points for {form.size} coefficients; give at least {form.size + 1}"
         )
-    center = centre_of(form, X)
+    center = log_center_of(form, X)
     u = np.log(X) - center
     starts = _searched(form, u, loss) if start is None else [np.asarray(start, dtype=float)]
     fits = [_polished(form, u, loss, delta, theta) for theta in starts]

@@ -119,10 +119,10 @@ def _repeated(u: Array, theta: Array) -> tuple[Array, Array]:
 def _shifts(linear: int, shape: int, *entries: tuple[int, int, int]) -> Callable[[Array], Array]:
     """Return a function to the identity plus log x0 of an input at each of the entries (row, column, input)."""
 
-    def moves(log_centre: Array) -> Array:
+    def moves(log_center: Array) -> Array:
         matrix = np.eye(linear + shape)
         for row, column, which in entries:
-            matrix[row, column] = log_centre[which]
+            matrix[row, column] = log_center[which]
         return matrix
 
     return moves
@@ -161,7 +161,7 @@ FORMS: dict[str, Form] = {
 """All forms by name; "size" is the one scale that varies: data, tokens, steps or params."""
 
 
-def centre_of(form: Form, X: Array) -> Array:
+def log_center_of(form: Form, X: Array) -> Array:
     """Return log x0 [d] of the points X [n, d]; unique tokens have the center of the tokens."""
     center = np.log(X).mean(axis=0)
     if form.name == "repeated":

@@ -127,7 +127,7 @@ class Family(ABC):
         return
 
 
-def refusal(family: Family, shape: ModelShape, task: TaskType) -> str | None:
+def unsupported_reason(family: Family, shape: ModelShape, task: TaskType) -> str | None:
     """Return why a family does not work on a model, quantization included, or None if it does."""
     if shape.quantized and not family.quantized:
         return "it reads or changes the weights, which are quantized"

@@ -31,18 +31,18 @@ class FittedFamily(MatrixFamily):
             )
         return None
 
-    def fitted(self, config: Mapping[str, Value], shape: ModelShape) -> dict[str, Value]:
+    def fit_to_model(self, config: Mapping[str, Value], shape: ModelShape) -> dict[str, Value]:
         """Return the configuration with values that are valid for the adapted matrices."""
         return dict(config)
 
-    def stored_besides(self, config: Mapping[str, Value], matrix: Matrix) -> int:
+    def frozen_numbers(self, config: Mapping[str, Value], matrix: Matrix) -> int:
         """Return how many frozen numbers the saved adapter contains for one matrix."""
         return 0
 
     def saved_bytes(
         self, config: Mapping[str, Value], matrices: tuple[Matrix, ...]
     ) -> tuple[int, int] | None:
-        besides = sum(self.stored_besides(config, matrix) for matrix in matrices)
+        besides = sum(self.frozen_numbers(config, matrix) for matrix in matrices)
         if not besides:
             return None
         trained = sum(self.matrix_cost(config, matrix, True).parameters for matrix in matrices)
@@ -60,7 +60,7 @@ class BlockFamily(FittedFamily):
     def sizes(self, matrix: Matrix) -> tuple[int, ...]:
         """Return the sizes of a matrix that are divided into blocks: its inputs, its outputs, or both."""
 
-    def fitted(self, config: Mapping[str, Value], shape: ModelShape) -> dict[str, Value]:
+    def fit_to_model(self, config: Mapping[str, Value], shape: ModelShape) -> dict[str, Value]:
         default = next(p.default for p in self.parameters if p.name == "block_size")
         sizes = {size for matrix in self.matrices(config, shape) for size in self.sizes(matrix)}
         return {**config, "block_size": largest_divisor(int(config.get("block_size", default)), sizes)}

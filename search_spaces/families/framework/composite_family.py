@@ -82,7 +82,7 @@ class PlannedPart(ABC):
     def saved(self, shape: ModelShape, layer: int) -> SavedActivations:
         """Return what the part keeps for its backward pass in one of its layers."""
 
-    def beyond(self, shape: ModelShape) -> int:
+    def shared_parameters(self, shape: ModelShape) -> int:
         """Return the number of parameters outside the layers or shared by all of them."""
         return 0
 
@@ -115,7 +115,7 @@ def composite_cost(parts: Sequence[PlannedPart], shape: ModelShape) -> AdapterCo
         step += count * cost.step
         forward_step += count * cost.forward_step
     return AdapterCost(
-        parameters=parameters + sum([part.beyond(shape) for part in used]),
+        parameters=parameters + sum([part.shared_parameters(shape) for part in used]),
         lowest_layer=lowest,
         lowest_sites=sites[lowest],
         layer_sites=tuple(sorted(sites.items())) if shape.decoder_depth else (),
@@ -210,7 +210,7 @@ def composite_config(parts: Sequence[PlannedPart], shape: ModelShape, task: Task
 
     used = [part for part in parts if part.layers]
     if not used and not shape.head_modules:
-        what = "every part is off, and a language model has no head of its own to train"
+        what = "every part is off, and a language model has no head to train"
         raise InvalidInputError(Problem("space", what, "Switch on at least one part."))
     return CompositeConfig(
         task_type=peft_task(task),

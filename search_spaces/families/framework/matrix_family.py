@@ -12,7 +12,7 @@ from search_spaces.families.framework.base import BYTES_PER_NUMBER, AdapterCost,
 from search_spaces.families.framework.peft_helpers import peft_task, trained_modules
 from search_spaces.model.gradient_flow import gradients_in, layer_gradients, layers_apart
 from search_spaces.model.shape import Matrix, ModelShape, TaskType
-from search_spaces.parameters.structured import chosen_targets, rank_at, varies_by_layer
+from search_spaces.parameters.structured import rank_at, selected_targets, varies_by_layer
 from search_spaces.parameters.types import Categorical, TopLayers, Value, adapted_layers
 
 TARGETS = Categorical(name="targets", choices=("q+v", "attention", "feed-forward", "all"), default="all")
@@ -88,7 +88,7 @@ class MatrixFamily(Family):
         """Return the cost on one matrix.
 
         Args:
-            config: the family's parameters under local names, after `fitted`.
+            config: the family's parameters under local names, after `fit_to_model`.
             matrix: the matrix.
             differentiated: whether the matrix's input needs a gradient in any case.
         """
@@ -101,7 +101,7 @@ class MatrixFamily(Family):
         """Return the tensors of an adapted matrix that the backward pass keeps for it: `input`, `output`."""
         return _INPUT
 
-    def fitted(self, config: Mapping[str, Value], shape: ModelShape) -> Mapping[str, Value]:
+    def fit_to_model(self, config: Mapping[str, Value], shape: ModelShape) -> Mapping[str, Value]:
         """Return the configuration with values adjusted to the model; here unchanged."""
         return config
 
@@ -130,7 +130,7 @@ class MatrixFamily(Family):
 
     def layer_cost(self, config: Mapping[str, Value], shape: ModelShape) -> LayerCost:
         """Return the cost of the adapters of a layer, the same for all layers; not for an encoder-decoder."""
-        config, matrices = self.fitted(config, shape), self.matrices(config, shape)
+        config, matrices = self.fit_to_model(config, shape), self.matrices(config, shape)
         sites: frozenset[str] = frozenset([self.site(matrix) for matrix in matrices])
         lowest = layer_gradients(sites, parallel=shape.parallel)
         rest = [self._run_cost(config, matrix, True) for matrix in matrices]
@@ -191,12 +191,12 @@ class MatrixFamily(Family):
             ]
         )
         known: dict[tuple[int | None, bool, str, bool], MatrixCost] = {}
-        usual = self.fitted(config, shape)
+        usual = self.fit_to_model(config, shape)
         saved = self.saved_bytes(usual, tuple(chosen))
         total = [(1, MatrixCost(self.shared_parameters(usual, tuple(chosen))))]
         stored = saved[0] if saved else 0
         for (rank, stack, first), count in kinds.items():
-            one = usual if rank is None else self.fitted({**config, "rank": rank}, shape)
+            one = usual if rank is None else self.fit_to_model({**config, "rank": rank}, shape)
             layer = (lowest if stack == (lowest >= encoder) else encoder) + (not first)
             gradients = gradients_in(shape, layer, lowest, sites[stack])
             costs = []
@@ -257,7 +257,7 @@ class MatrixFamily(Family):
 
     def matrices(self, config: Mapping[str, Value], shape: ModelShape) -> tuple[Matrix, ...]:
         """Return the matrices of a layer, of each stack, that carry the adapter."""
-        return shape.select(chosen_targets(config, "targets", self.default_targets))
+        return shape.select(selected_targets(config, "targets", self.default_targets))
 
     def common_arguments(
         self, config: Mapping[str, Value], shape: ModelShape, task: TaskType

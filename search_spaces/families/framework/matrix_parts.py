@@ -135,7 +135,7 @@ class _ModulesPart(PlannedPart):
     def cost(self, shape: ModelShape, layer: int, state: LayerState) -> PartCost:
         return self._layer(shape, layer).cost
 
-    def beyond(self, shape: ModelShape) -> int:
+    def shared_parameters(self, shape: ModelShape) -> int:
         return self._layer(shape, shape.depth).cost.parameters
 
     def targets(self, shape: ModelShape) -> str:

@@ -11,7 +11,7 @@ from search_spaces.language.loader import load_space
 from search_spaces.parameters.types import Categorical, Float, Int, LayerMask, Parameter, TopLayers
 from search_spaces.space import SearchSpace
 from search_spaces.space_size import count
-from search_spaces.space_size import listed as all_of
+from search_spaces.space_size import list_configurations as all_of
 from tests.support.configuration_keys import config_key
 
 SWITCH = (False, True)

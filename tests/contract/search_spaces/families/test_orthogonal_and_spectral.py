@@ -87,7 +87,7 @@ def test_sampled_sizes_suit_real_models(name: str, real_shapes: tuple[ModelShape
             continue
         space = SearchSpace(family.parameters).bind(shape.depth)
         for config in [space.sample(rng) for _ in range(20)]:
-            fitted = family.fitted(config, shape)
+            fitted = family.fit_to_model(config, shape)
             matrices = family.matrices(config, shape)
             cost = family.cost(config, shape)
             assert 0 < cost.parameters < shape.base_parameters

@@ -16,7 +16,7 @@ from torch import nn
 
 from search_spaces.errors import InvalidInputError
 from search_spaces.families import REGISTRY
-from search_spaces.families.framework.base import refusal
+from search_spaces.families.framework.base import unsupported_reason
 from search_spaces.language.loader import load_space
 from search_spaces.model.reader import read_shape
 from tests.support.grids import REPRESENTATIVES
@@ -64,7 +64,11 @@ def runners(tiny_model: Callable[[str], Path], reviews: Path) -> Callable[[str, 
 
 
 def families(base: Base) -> list[str]:
-    return [name for name, family in REGISTRY.items() if refusal(family, base.shape, base.task.type) is None]
+    return [
+        name
+        for name, family in REGISTRY.items()
+        if unsupported_reason(family, base.shape, base.task.type) is None
+    ]
 
 
 def default_config(base: Base, family: str, **changes: object) -> dict[str, object]:

@@ -17,7 +17,7 @@ from autotune.prepare.prepared_sweep import prepare
 from autotune.results.sweep_tables import SweepTables
 from autotune.sweep.schema import Sweep
 from search_spaces.errors import InvalidInputError
-from search_spaces.transfer import carry_over
+from search_spaces.transfer import transfer_configuration
 from tests.support.sweeps import run_and_kill, small_sweep
 from trials.base.model import choose_dtype
 
@@ -91,7 +91,9 @@ def test_a_rung_is_the_trial_of_a_sweep_on_that_base(whole, small, reviews, tmp_
     same = 0
     for trial, (_, there) in zip(trials, alone.iterrows(), strict=False):
         (record,) = trial.user_attrs["rungs"]
-        if there["config"] == carry_over(dict(trial.params), whole.sweep.space, *shapes(whole, small)):
+        if there["config"] == transfer_configuration(
+            dict(trial.params), whole.sweep.space, *shapes(whole, small)
+        ):
             assert record["result"]["metrics"]["eval_loss"] == pytest.approx(
                 there["metric.eval_loss"], rel=1e-6
             )

@@ -26,7 +26,7 @@ from autotune.results.sweep_tables import SweepTables
 from autotune.sweep.comparison import search_differences
 from autotune.sweep.schema import Sweep, as_mapping, load_sweep, parse_sweep
 from search_spaces.errors import InvalidInputError
-from search_spaces.transfer import carry_over
+from search_spaces.transfer import transfer_configuration
 from tests.support.sweeps import SPACE, Watcher, fake_run, small_sweep
 from trials.records import PartialRun
 
@@ -85,7 +85,7 @@ def test_what_was_spent_is_the_sum_of_what_each_base_takes(whole, on_bases):
     for row in whole.trials.itertuples():
         full = prepared.costs(row.config).train_flops
         below = there.costs(
-            carry_over(row.config, whole.sweep.space, prepared.shape, there.shape)
+            transfer_configuration(row.config, whole.sweep.space, prepared.shape, there.shape)
         ).train_flops
         assert 0 < below < full
         complete = row.status == "complete"

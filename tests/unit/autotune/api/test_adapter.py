@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 import autotune
 from autotune import InvalidInputError
 from search_spaces.families import REGISTRY
-from search_spaces.families.framework.base import refusal
+from search_spaces.families.framework.base import unsupported_reason
 from search_spaces.model.reader import read_shape
 
 LORA = {"family": "lora", "lora.rank": 4, "lora.targets": "q+v", "lora.layers": 1, "lora.scale": 4.0}
@@ -54,7 +54,9 @@ def test_the_task_is_that_of_the_class(tiny_model: Callable[[str], Path]) -> Non
 @pytest.mark.parametrize("name", sorted(REGISTRY))
 def test_a_family_alone_is_enough(name: str, tiny_model: Callable[[str], Path]) -> None:
     config = AutoConfig.from_pretrained(tiny_model("bert"))
-    reason = refusal(REGISTRY[name], read_shape(config, "sequence-classification"), "sequence-classification")
+    reason = unsupported_reason(
+        REGISTRY[name], read_shape(config, "sequence-classification"), "sequence-classification"
+    )
     if reason is None:
         assert isinstance(autotune.peft_config({"family": name}, config), peft.PeftConfig)
     else:

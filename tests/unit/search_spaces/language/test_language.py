@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from search_spaces.errors import Problem
 from search_spaces.families import REGISTRY
-from search_spaces.language.conditions import in_order
+from search_spaces.language.conditions import sort_by_dependency
 from search_spaces.language.constraints import Comparison, Constraint, read_constraints
 from search_spaces.language.includes import merged
 from search_spaces.language.loader import load_space
 from search_spaces.language.yaml_io import dump_yaml, parse_yaml
 from search_spaces.parameters.centered import REACH, UNITS_PER_SCALE, Centered
-from search_spaces.parameters.structured import RankProfile, TargetSubset, chosen_targets, rank_at
+from search_spaces.parameters.structured import RankProfile, TargetSubset, rank_at, selected_targets
 from search_spaces.parameters.types import Categorical, Float, Int, LayerRange, adapted_layers
 from search_spaces.space import SearchSpace
 from tests.support.shapes import BERT, FUSED, lora, problems
@@ -197,7 +197,9 @@ def test_conditions_in_a_circle_and_between_families() -> None:
     (text,) = problems({"families": ["lora", "ia3"], "parameters": apart}).values()
     assert "it is never active where lora.scale is" in text
     found: list[Problem] = []
-    ordered = in_order([Int(name="b", low=1, high=2, when={"a": (1,)}), Int(name="a", low=1, high=2)], found)
+    ordered = sort_by_dependency(
+        [Int(name="b", low=1, high=2, when={"a": (1,)}), Int(name="a", low=1, high=2)], found
+    )
     assert [p.name for p in ordered] == ["a", "b"]
     assert not found
 
@@ -327,9 +329,9 @@ def test_a_subset_is_one_switch_a_role_of_the_model() -> None:
 
 def test_switches_are_read_back_as_targets() -> None:
     switched = {"targets.q": True, "targets.v": False, "targets.down": True}
-    assert chosen_targets(switched, "targets", "all") == "q+down"
-    assert chosen_targets({"targets": "k"}, "targets", "all") == "k"
-    assert chosen_targets({}, "targets", "all") == "all"
+    assert selected_targets(switched, "targets", "all") == "q+down"
+    assert selected_targets({"targets": "k"}, "targets", "all") == "k"
+    assert selected_targets({}, "targets", "all") == "all"
     family = REGISTRY["lora"]
     both = [{"targets": "q+down", "rank": 4}, {**switched, "rank": 4}]
     assert len({family.cost(config, BERT) for config in both}) == 1
