@@ -125,7 +125,7 @@ def table(
         for arm in ARMS
     }  # fmt: skip
     peers = {arm: _wall(first[arm]) for arm in BY_HAND if first[arm]}
-    titles = ["arm", "seeds that reached it", "wall time, s", *(f"{peer}'s time, relative" for peer in peers)]
+    titles = ["arm", "seeds", "wall time, s", *(f"{peer}'s time, relative" for peer in peers)]
     titles += ["processor time, s", "10¹² FLOPs", "trials", "share at the end"]
     rows = [_row(arm, ends, reference, list(peers.values())) for arm, ends in first.items() if ends]
     return Table(caption, tuple(titles), tuple(rows))
@@ -147,7 +147,7 @@ def _row(
 ) -> tuple[str, ...]:
     there = [found for _, found in ends if found is not None]
     final = [last.volume / reference for last, _ in ends]
-    cells = [f"`{arm}`: {ARMS[arm]}", f"{len(there)} of {len(ends)}"]
+    cells = [f"`{arm}`", f"{len(there)} of {len(ends)}"]
     if len(there) * 2 > len(ends):
         walls = [found.wall if found is not None else math.inf for _, found in ends]
         cells.append(_spread(walls, [last.wall for last, _ in ends]))

@@ -61,7 +61,7 @@ def _section(name: str, command: Any) -> str:
         ]
         parts.append(table(("argument", "meaning"), rows))
     if options:
-        rows = [(_names(option), _default(option), _plain(option.help or "")) for option in options]
+        rows = [(_names(option), _default(option), _meaning(option)) for option in options]
         parts.append(table(("option", "default", "meaning"), rows))
     return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
 
@@ -98,10 +98,20 @@ def _names(option: Any) -> str:
 
 
 def _value(option: Any) -> str:
+    if _choices(option):
+        return "CHOICE"
+    return option.metavar or _TYPES.get(option.type_descriptor.annotation, "TEXT")
+
+
+def _meaning(option: Any) -> str:
+    choices = ", ".join(f"`{choice}`" for choice in _choices(option))
+    return _plain(option.help or "") + (f" One of {choices}." if choices else "")
+
+
+def _choices(option: Any) -> list[str]:
     annotation = option.type_descriptor.annotation
-    if isinstance(annotation, type) and issubclass(annotation, Enum):
-        return " | ".join(str(choice.value) for choice in annotation)
-    return option.metavar or _TYPES.get(annotation, "TEXT")
+    is_choice = isinstance(annotation, type) and issubclass(annotation, Enum)
+    return [str(choice.value) for choice in annotation] if is_choice else []
 
 
 def _default(option: Any) -> str:
