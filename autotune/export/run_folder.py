@@ -1,4 +1,4 @@
-"""From a point of the front to a training run that needs only transformers, peft and datasets."""
+"""Export of a trial as a training run that needs only transformers, peft and datasets."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from trials.training.schedules import transformers_schedule
 
 _TEMPLATE = Path(__file__).parent / "templates" / "train.py"
 _OPTIM = {"adamw": "adamw_torch", "adafactor": "adafactor"}
-"""transformers' names of optimizers; train.py builds the others itself."""
+"""The names of optimizers in transformers; train.py builds the others itself."""
 _SHARED_MODULES = (encoding, scores, parameter_groups)
 """Modules of the search that need none of its other modules, and that train.py imports beside itself."""
 _TUNERS = Path(search_spaces.__file__).parent / "tuners"
@@ -47,7 +47,19 @@ _TUNERS = Path(search_spaces.__file__).parent / "tuners"
 
 @dataclass(frozen=True)
 class _Export:
-    """What is exported: a configuration, perhaps scaled, on a base and all of the data."""
+    """What is exported: a configuration, possibly scaled, on a base model and all of the data.
+
+    Args:
+        results: The sweep.
+        trial: The number of the exported trial.
+        sweep: The sweep with the target's base model.
+        data: The task's data, encoded for that model.
+        shape: The shape of that model.
+        config: The configuration for that model.
+        steps: The number of optimizer steps.
+        tokens: The number of training tokens, if the target sets it.
+        changes: The settings that differ from the search, with reasons.
+    """
 
     results: SweepTables
     trial: int
@@ -57,7 +69,6 @@ class _Export:
     config: Configuration
     steps: int
     tokens: float | None = None
-    """Of training, where the target says so."""
     changes: tuple[Change, ...] = ()
 
 
@@ -69,18 +80,27 @@ def export_run(
     scale_to: Target | None = None,
     law: RateLaw | None = None,
 ) -> Path:
-    """Write a training run of the picked configuration into the folder `to`, and return it.
+    """Write a training run of a trial's configuration into a new folder.
 
-    The folder gets adapter_config.json, training_args.json, run.json, train.py with encoding.py, a README,
-    and, where the data or the base cannot be named, a copy of them; for an adapter of our own also `tuners`.
+    The folder gets adapter_config.json, training_args.json, run.json, train.py with the modules that it shares with
+    the search, a README, a copy of data or base models that have no public name, and for a composite adapter the
+    folder `tuners`.
 
     Args:
-        pick, where: see `pick_trial`.
-        scale_to: the tokens to train on and the base, if they are others than the exported run would have.
-        law: by which learning rate and batch size are carried there; by default that of the sweep's own probe.
+        results: The sweep.
+        pick: The point to export, see `pick_trial`.
+        where: Conditions on the point, see `pick_trial`.
+        to: The new folder.
+        scale_to: The training tokens and the base model, if they differ from the search.
+        law: The law by which learning rate and batch size are scaled; by default that of the sweep's own probe.
+
+    Returns:
+        The folder.
 
     Raises:
-        InvalidInputError: see `pick_trial`; the folder is not empty; or the other base cannot have the point.
+        InvalidInputError: `pick_trial` raises it, the folder is not empty, or the target's base model does not
+        support
+            the configuration.
     """
     to = Path(to)
     trial = pick_trial(results, pick, where)
@@ -131,7 +151,7 @@ def export_run(
 
 
 def _as_searched(results: SweepTables, trial: int) -> _Export:
-    """The point as it is, on all of the data."""
+    """Return the trial with its own configuration and base model, on all of the data."""
     sweep, config = results.sweep, results.config(trial)
     data = load_task(sweep.task, sweep.model)
     steps = int(config["epochs"]) * -(-len(_train_split(sweep, data, config)) // int(config["batch_size"]))
@@ -139,14 +159,14 @@ def _as_searched(results: SweepTables, trial: int) -> _Export:
 
 
 def _scaled(export: _Export, target: Target, law: RateLaw) -> _Export:
-    """The point on the target's base, trained on its tokens, by the law."""
+    """Return the trial scaled to the target's base model and tokens by a law."""
     sweep, config, changes = export.sweep, export.config, list[Change]()
     searched = subset(_train_split(sweep, export.data, config), sweep.fidelity.train_samples, seed=0)
     searched_tokens = count_tokens(searched)
     here = Scale(int(config["epochs"]) * searched_tokens, export.shape.base_parameters)
     data, shape = export.data, export.shape
     if target.model is not None and target.model != sweep.model.name:
-        changes.append(Change("base", sweep.model.name, target.model, "asked for"))
+        changes.append(Change("base", sweep.model.name, target.model, "requested"))
         sweep, data, shape = read_base(sweep, target.model)
         config = transfer_configuration(config, sweep.space, export.shape, shape)
         changes += [
@@ -154,7 +174,7 @@ def _scaled(export: _Export, target: Target, law: RateLaw) -> _Export:
                 name,
                 str(export.config.get(name, "–")),
                 str(config.get(name, "–")),
-                "the same place in its depth",
+                "the same relative depth",
             )
             for name in sorted({*export.config, *config})
             if export.config.get(name) != config.get(name)
@@ -166,12 +186,14 @@ def _scaled(export: _Export, target: Target, law: RateLaw) -> _Export:
     config, moved = scaled(config, law, here, Scale(tokens, shape.base_parameters))
     batch_tokens = int(config["batch_size"]) * one_pass / len(train)
     steps = max(1, round(tokens / batch_tokens))
-    why = "asked for" if target.tokens is not None else "every epoch of all the data"
+    why = "requested" if target.tokens is not None else "all epochs of all the data"
     if tokens > 1.01 * passes:
-        why += f"; {tokens / one_pass:.1f} passes over the data, and {config['epochs']} were searched"
-    changes += [*moved, Change("tokens of training", f"{here.tokens:,.0f}", f"{tokens:,.0f}", why)]
+        why += f"; {tokens / one_pass:.1f} passes over the data, against {config['epochs']} in the search"
+    changes += [*moved, Change("training tokens", f"{here.tokens:,.0f}", f"{tokens:,.0f}", why)]
     before = round(here.tokens / (int(export.config["batch_size"]) * searched_tokens / len(searched)))
-    changes.append(Change("steps", f"{before:,}", f"{steps:,}", "tokens over the tokens of a batch"))
+    changes.append(
+        Change("steps", f"{before:,}", f"{steps:,}", "training tokens divided by the tokens per batch")
+    )
     return _Export(export.results, export.trial, sweep, data, shape, config, steps, tokens, tuple(changes))
 
 
@@ -180,11 +202,14 @@ def _train_split(sweep: Sweep, data: TaskData, config: Configuration) -> Sequenc
 
 
 def train_run(run: str | Path) -> dict[str, dict[str, float]]:
-    """Run an exported `train.py` in its own process; the scores by split.
+    """Run an exported `train.py` in a process of its own.
+
+    Returns:
+        The scores by split and metric.
 
     Raises:
-        InvalidInputError: the folder holds no exported run.
-        RuntimeError: the training failed; its own output says why.
+        InvalidInputError: The folder is not an exported run.
+        RuntimeError: The training failed; the output of train.py contains the error.
     """
     run = Path(run)
     for name in ("train.py", "run.json", "training_args.json", "adapter_config.json"):
@@ -200,7 +225,7 @@ def train_run(run: str | Path) -> dict[str, dict[str, float]]:
 
 
 def _training_arguments(export: _Export) -> dict[str, Any]:
-    """For `transformers.TrainingArguments`: the loop of the search on the whole training split."""
+    """Return the fields of `transformers.TrainingArguments` for the loop of the search on all of the data."""
     config, model, steps = export.config, export.sweep.model, export.steps
     seed = int(export.results.trials.set_index("trial")["seed"][export.trial])
     optimizer = optimizer_of(config)
@@ -226,14 +251,14 @@ def _training_arguments(export: _Export) -> dict[str, Any]:
 
 
 def _precision(model: ModelSpec) -> str:
-    """What the exported run computes in: what is kept in bf16 is, and int8 is for the search alone."""
+    """Return the precision of the exported run: bf16 for weights in bf16, fp32 for int8, else that of the search."""
     if model.weights == "bf16":
         return "bf16"
     return "fp32" if model.precision == "int8" else model.precision
 
 
 def _place_model(sweep: Sweep, to: Path) -> str:
-    """How the run names its base; the embedded one is copied: the run needs nothing of this project."""
+    """Return the name of the base model in the run; the embedded model is copied, so that the run is independent."""
     name = sweep.model.name
     if name == POCKET:
         shutil.copytree(resolve_model(name), to / "base")
@@ -242,7 +267,7 @@ def _place_model(sweep: Sweep, to: Path) -> str:
 
 
 def _place_split(data: TaskData, name: str, to: Path) -> dict[str, Any]:
-    """How the run reads a split; one that cannot be read from its source is written beside the script."""
+    """Return the source of a split in the run; a split without a public source is written beside the script."""
     if name in data.sources:
         return data.sources[name]
     file = Path("data") / f"{name}.parquet"
@@ -255,8 +280,8 @@ def _write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _found(results: SweepTables, trial: int, objective: Objective) -> str:
-    """What the search saw of an objective and, of a score, what the report seeds say."""
+def _value_text(results: SweepTables, trial: int, objective: Objective) -> str:
+    """Return the value of an objective in the search and, for a score, on the confirmation seeds."""
     value = f"{results.trials.set_index('trial')[objective.name][trial]:,.6g}"
     if is_cost(objective.name):
         return value
@@ -265,36 +290,37 @@ def _found(results: SweepTables, trial: int, objective: Objective) -> str:
         return f"{value} (search, one seed)"
     row = seen.loc[trial]
     test = f", {row['test']:.4g} on the test split" if np.isfinite(row["test"]) else ""
-    return f"{row['mean']:.4g} (mean of {row['seeds']:.0f} seeds the search never used){test}; {value} in the search"
+    seeds = f"mean of {row['seeds']:.0f} seeds that the search did not use"
+    return f"{row['mean']:.4g} ({seeds}){test}; {value} in the search"
 
 
 def _readme(export: _Export, own_tuner: bool) -> str:
     results, sweep, config = export.results, export.sweep, export.config
-    objectives = "\n".join(f"* {o.name}: {_found(results, export.trial, o)}" for o in results.objectives)
+    objectives = "\n".join(f"* {o.name}: {_value_text(results, export.trial, o)}" for o in results.objectives)
     settings = "\n".join(f"* `{name}`: {value}" for name, value in config.items())
     package = OPTIMIZERS[optimizer_of(config)].package
-    further = "" if package is None else f"\nIts optimizer also needs `pip install {package}`.\n"
+    needs = "" if package is None else f"\nThe optimizer also needs `pip install {package}`.\n"
     if sweep.model.quantized:
-        further += f"\nIts base, in {sweep.model.weights}, also needs `pip install bitsandbytes`.\n"
+        needs += f"\nThe base model in {sweep.model.weights} also needs `pip install bitsandbytes`.\n"
     loading = (
-        "Before peft can load this adapter, `import tuners` (the folder here) once.\n\n" if own_tuner else ""
+        "Run `import tuners` (the folder here) once before peft loads this adapter.\n\n" if own_tuner else ""
     )
     extent = (
-        "all" if export.tokens is None else f"{export.tokens:,.0f} tokens of all, in {export.steps:,} steps"
+        "all examples" if export.tokens is None else f"{export.tokens:,.0f} tokens, in {export.steps:,} steps"
     )
     return (
         f"# Trial {export.trial} of the sweep `{sweep.name}`\n\n{objectives}\n\n"
         "Train it with `python train.py`: it needs transformers, peft and datasets. The adapter is saved in\n"
         "`adapter/` and the scores in `scores.json`. The search trained on "
-        f"{sweep.fidelity.train_samples or 'all'} examples an epoch; this run trains on {extent}.\n{further}\n"
+        f"{sweep.fidelity.train_samples or 'all'} examples per epoch; this run trains on {extent}.\n{needs}\n"
         f"{loading}{_changes(export.changes)}## The configuration\n\n{settings}\n"
     )
 
 
 def _changes(changes: Sequence[Change]) -> str:
-    """What was changed from the searched scale, as a table; nothing without changes."""
+    """Return the table of the settings that differ from the search; empty without changes."""
     if not changes:
         return ""
     rows = "\n".join(f"| {c.name} | {c.searched} | {c.exported} | {c.why} |" for c in changes)
-    head = "| | searched | here | why |\n| --- | --- | --- | --- |"
-    return f"## What was changed for the larger run, and why\n\n{head}\n{rows}\n\n"
+    head = "| | search | this run | reason |\n| --- | --- | --- | --- |"
+    return f"## Changes for the larger run\n\n{head}\n{rows}\n\n"

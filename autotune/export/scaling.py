@@ -1,8 +1,8 @@
-"""A point of a front carried to a larger run: its learning rate, batch size and steps, and its place in another base.
+"""Scaling of a point to a larger run: its learning rate, batch size and steps, and its layers in another base model.
 
-The laws are those of the sweep's own probe (`autotune probe`), or of a table of runs that the user has. They are used
-as ratios: the best learning rate at the target over the best one at the searched scale, times the point's own. What
-no law says stays as it is, and the reason is kept with it.
+The laws come from the sweep's own probe (`autotune probe`), or from a table of runs that the user provides. They are
+used as ratios: the optimal learning rate at the target divided by the optimal one at the searched scale, times the
+point's own. A setting without a law is kept, and the reason is recorded with it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from surrogates.laws.fitting import LEVEL
 
 _RATE, _BATCH = "learning_rate", "batch"
 _EIGHT = 8
-"""Batch sizes above this are rounded to multiples of it, which is what hardware likes."""
+"""Batch sizes above this are rounded to multiples of it, which hardware processes faster."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Target:
     """The target of `--scale-to`.
 
     Args:
-        tokens: Tokens to train on, repetitions counted; None for those of the exported run.
-        model: Base model; None for the sweep's own.
+        tokens: The training tokens, repetitions included; None for those of an unscaled run.
+        model: The hub id or folder of the base model; None for the sweep's own.
     """
 
     tokens: float | None = None
@@ -44,18 +44,19 @@ class Target:
 
 @dataclass(frozen=True)
 class Scale:
-    """The scale of a run: tokens seen in training, repetitions counted, and parameters of the base model."""
+    """The scale of a run: training tokens, repetitions included, and parameters of the base model."""
 
     tokens: float
     params: float
 
     def as_scales(self) -> dict[str, float]:
+        """Return the scale by the names that laws use."""
         return {"tokens": self.tokens, "params": self.params}
 
 
 @dataclass(frozen=True)
 class Change:
-    """One setting as searched and as exported, and why it differs or does not."""
+    """One setting in the search and in the exported run, and the reason for the difference."""
 
     name: str
     searched: str
@@ -64,10 +65,10 @@ class Change:
 
 
 def read_target(text: str) -> Target:
-    """`tokens=20M,model=../large`.
+    """Parse the value of `--scale-to`, such as `tokens=20M,model=../large`.
 
     Raises:
-        InvalidInputError: another key, a number that is none, or a model's folder that is not there.
+        InvalidInputError: A key is unknown, a number is invalid, or a model's folder does not exist.
     """
     found: dict[str, str] = {}
     problems = []
@@ -79,7 +80,7 @@ def read_target(text: str) -> Target:
                 if value
                 else "Write tokens=20M,model=NAME."
             )
-            problems.append(Problem("--scale-to", f"{part!r} says nothing that a run can be scaled to", fix))
+            problems.append(Problem("--scale-to", f"{part!r} is not a target", fix))
         found[key] = value
     tokens = None
     if "tokens" in found and (tokens := parse_magnitude(found["tokens"])) is None:
@@ -98,11 +99,11 @@ def read_target(text: str) -> Target:
 
 @dataclass(frozen=True)
 class RateLaw:
-    """How the best learning rate, and perhaps batch size, moves with scale; or why that is not known.
+    """The dependence of the optimal learning rate, and possibly of the batch size, on scale.
 
     Args:
-        law: None where there is none.
-        source: what it was fitted to, in words; or why there is none, and what to do.
+        law: The fitted law; None if there is none.
+        source: A description of the data that the law was fitted to, or why there is no law and how to get one.
     """
 
     law: BowlLaw | None
@@ -110,16 +111,21 @@ class RateLaw:
 
 
 def law_of_probe(results: SweepTables, trial: int) -> RateLaw:
-    """Fit the law of the sweep's probe: multiples of a point's learning rate (and batch size) over the tokens seen.
+    """Fit the law of a sweep's probe.
 
-    With several base models, the law is over their parameters as well. It is fitted to the trial's own runs if they
-    determine it, and else to those of all points together.
+    It relates multiples of a point's own learning rate (and batch size) to the training tokens, and to the base
+    model's parameters if more than one base model was probed. It is fitted to the runs of the trial if they are
+    sufficient, otherwise to those of all points.
+
+    Args:
+        results: The sweep with its probe runs.
+        trial: The number of the trial to scale.
     """
     runs = results.probes
     varied = runs[(runs["rate"] != 1.0) | (runs["batch"] != 1.0)]
     if varied.empty:
         again = f"Run autotune probe {results.folder} --points {trial}"
-        return RateLaw(None, f"no other learning rates were tried on parts of the data. {again}.")
+        return RateLaw(None, f"no other learning rates were tried on shares of the data. {again}.")
     runs = runs[runs["trial"].isin(varied["trial"])]
     own = _fitted(runs[runs["trial"] == trial], results, trial)
     return own if own.law is not None else _fitted(runs, results, trial)
@@ -143,14 +149,18 @@ def _fitted(runs: pd.DataFrame, results: SweepTables, trial: int) -> RateLaw:
         again = f"Run autotune probe {results.folder} --points {trial} with more --rates"
         return RateLaw(None, f"{error.problems[0].what}. {again}.")
     points = runs["trial"].nunique()
-    return RateLaw(law, f"{len(runs)} runs of {counted(points, 'point')} on parts of the data")
+    return RateLaw(law, f"{len(runs)} runs of {counted(points, 'point')} on shares of the data")
 
 
 def law_of_table(frame: pd.DataFrame, name: str) -> RateLaw:
-    """The law of a table of runs, as `autotune law fit --law step` reads it.
+    """Fit the law of a table of runs, in the format of `autotune law fit --law step`.
+
+    Args:
+        frame: The table, one row per run.
+        name: The name of the table in messages.
 
     Raises:
-        InvalidInputError: the table identifies no such law.
+        InvalidInputError: The table does not determine the law.
     """
     found = fit_law(frame, "step")
     assert isinstance(found, StepFit)
@@ -160,14 +170,24 @@ def law_of_table(frame: pd.DataFrame, name: str) -> RateLaw:
 def scaled(
     config: Configuration, law: RateLaw, here: Scale, there: Scale
 ) -> tuple[Configuration, list[Change]]:
-    """The configuration at the target's scale, and what was changed and why."""
+    """Scale a configuration.
+
+    Args:
+        config: The active parameters in the search.
+        law: The law of learning rate and batch size.
+        here: The scale of the search.
+        there: The scale of the exported run.
+
+    Returns:
+        The scaled configuration, and the settings with their reasons.
+    """
     found, changes = dict(config), []
     name = learning_rate_name(config)
     factor, why = _factor(law, _RATE, here, there)
     found[name] = float(config[name]) * factor
     changes.append(Change("learning rate", f"{float(config[name]):.3g}", f"{found[name]:.3g}", why))
     if law.law is None or _BATCH not in law.law.hyperparameters:
-        factor, why = 1.0, "kept: no law says otherwise"
+        factor, why = 1.0, "kept: there is no law for it"
     else:
         factor, why = _factor(law, _BATCH, here, there)
     found["batch_size"] = (
@@ -187,19 +207,19 @@ def _factor(law: RateLaw, setting: str, here: Scale, there: Scale) -> tuple[floa
         if np.isclose(before, after):
             continue
         if scale not in table:
-            said.append(f"how it moves with {scale} was not measured")
+            said.append(f"its dependence on {scale} was not measured")
             continue
         value, low, high = table[scale]
         words = f"{scale}^{value:.2f} ({100 * LEVEL:.0f} %: {low:.2f} to {high:.2f})"
         if low < 0.0 < high:
-            said.append(f"no trend is sure: it goes with {words}")
+            said.append(f"no significant trend: it scales as {words}")
             continue
         moves = True
         log_factor += value * float(np.log(after / before))
         ends = sorted((after / before) ** each for each in (low, high))
-        said.append(f"it goes with {words}, here a factor of {ends[0]:.2g} to {ends[1]:.2g}")
+        said.append(f"it scales as {words}, here a factor of {ends[0]:.2g} to {ends[1]:.2g}")
     if not said:
-        return 1.0, "kept: the scale is that of the search"
+        return 1.0, "kept: the scale is the same as in the search"
     words = f"{'; '.join(said)}; from {law.source}"
     return (float(np.exp(log_factor)), words) if moves else (1.0, f"kept: {words}")
 

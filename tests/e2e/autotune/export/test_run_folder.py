@@ -99,7 +99,7 @@ def test_the_runs_readme_says_what_holds_on_other_seeds(results, tmp_path):
     mean, test = runs["metric.accuracy"].mean(), runs["test.accuracy"].mean()
     searched = column(results, trial, "accuracy")
     assert (
-        f"* accuracy: {mean:.4g} (mean of {len(runs)} seeds the search never used), {test:.4g} on the test "
+        f"* accuracy: {mean:.4g} (mean of {len(runs)} seeds that the search did not use), {test:.4g} on the test "
         f"split; {searched:,.6g} in the search\n"
     ) in words
     assert f"* trainable_params: {column(results, trial, 'trainable_params'):,.6g}\n" in words
