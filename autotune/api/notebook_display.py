@@ -24,6 +24,8 @@ _PHASES = {
     "report": "Writing the report",
     "done": "Done",
 }
+_FIXED = "\u00a0"
+"""A space that does not break the line."""
 _SHOWN = 8
 """Ended training runs that the block lists."""
 _PAUSE = 0.5
@@ -63,7 +65,7 @@ class NotebookProgress(SilentListener):
         confirms = self._state.phase == "confirm"
         what = f"confirm {number}" if confirms else f"trial {number}{' ★' if on_front else ''}"
         config = short_config(self._configs.get(number, {}))
-        self._rows.append((what, config, outcome, f"{result.seconds:.1f} s"))
+        self._rows.append((what.replace(" ", _FIXED), config, outcome, f"{result.seconds:.1f}{_FIXED}s"))
 
     def progress(self, progress: Progress) -> None:
         has_new_phase = progress.phase != self._state.phase
@@ -92,7 +94,7 @@ class NotebookProgress(SilentListener):
         parts = [f"<div>{head}</div>", self._bar(), f"<div>{html.escape(self._numbers())}</div>"]
         if self._rows and state.phase != "done":
             cells = ("<tr>" + "".join(_cell(text) for text in row) + "</tr>" for row in reversed(self._rows))
-            parts.append(f"<table>{''.join(cells)}</table>")
+            parts.append(f'<table style="font-size: 12px">{"".join(cells)}</table>')
         return f'<div style="font-size: 13px; line-height: 1.6">{"".join(parts)}</div>'
 
     def _bar(self) -> str:
@@ -119,4 +121,4 @@ class NotebookProgress(SilentListener):
 
 
 def _cell(text: str) -> str:
-    return f'<td style="text-align: left; white-space: nowrap">{html.escape(text)}</td>'
+    return f'<td style="text-align: left; vertical-align: top; padding: 0 12px 0 0">{html.escape(text)}</td>'

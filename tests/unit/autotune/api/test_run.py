@@ -119,8 +119,8 @@ def test_a_notebook_shows_one_block_that_is_updated(sweep: Sweep, tmp_path: Path
     assert "Loading model and data" in page.blocks[0]
     searching = [block for block in page.blocks if "Searching" in block]
     assert any("· 3/6 ·" in block for block in searching)
-    assert any("trial 0" in block and "accuracy" in block for block in searching)
-    assert any("confirm " in block for block in page.blocks)
+    assert any("trial\u00a00" in block and "accuracy" in block for block in searching)
+    assert any("confirm\u00a0" in block for block in page.blocks)
     assert "Done" in page.blocks[-1]
     assert f"front: {len(results.front)} point" in page.blocks[-1]
     assert f"{(results.trials['status'] == 'failed').sum()} failed" in page.blocks[-1]
