@@ -91,13 +91,7 @@ def run(
 
     with terminal.problems_in(sweep):
         loaded = _with_options(load_sweep(sweep), trials, seed)
-        _search(
-            loaded,
-            out or Path("sweeps") / loaded.name,
-            context.obj,
-            quiet=quiet,
-            command=f"autotune run {shlex.quote(sweep)}",
-        )
+        _search(loaded, out or Path("sweeps") / loaded.name, context.obj, quiet=quiet)
 
 
 def status(
@@ -139,10 +133,9 @@ def resume(context: typer.Context, folder: Folder, trials: Trials = None, quiet:
     """
     from autotune.ledger.ledger import read_sweep
 
-    command = f"autotune resume {shlex.quote(str(folder))}"
     with terminal.problems_in(str(folder)):
         loaded = _with_options(read_sweep(folder), trials, None)
-        _search(loaded, folder, context.obj, quiet=quiet, command=command)
+        _search(loaded, folder, context.obj, quiet=quiet)
 
 
 def _with_options(sweep: Sweep, trials: int | None, seed: int | None) -> Sweep:
@@ -155,7 +148,7 @@ def _with_options(sweep: Sweep, trials: int | None, seed: int | None) -> Sweep:
     return sweep.model_copy(update=changes)
 
 
-def _search(sweep: Sweep, folder: Path, settings: Settings, *, quiet: bool, command: str) -> None:
+def _search(sweep: Sweep, folder: Path, settings: Settings, *, quiet: bool) -> None:
     """Run a sweep with a live display; after Ctrl-C, print the command that continues it.
 
     Args:
@@ -163,7 +156,6 @@ def _search(sweep: Sweep, folder: Path, settings: Settings, *, quiet: bool, comm
         folder: receives the study and all results.
         settings: whether other libraries may print messages.
         quiet: print the final result only.
-        command: the command that was given, which starts the sweep again if nothing was saved yet.
     """
     console = terminal.console()
     if not quiet:
@@ -183,7 +175,7 @@ def _search(sweep: Sweep, folder: Path, settings: Settings, *, quiet: bool, comm
             command = f"autotune resume {shlex.quote(str(folder))}"
             message = f"Stopped. All finished trials are saved. Continue with: {command}"
         else:
-            message = f"Stopped before the search started. Start again with: {command}"
+            message = "Stopped before the search started. Run the same command to start again."
         terminal.console(stderr=True).print(message, soft_wrap=True, markup=False)
         raise typer.Exit(terminal.EXIT_INTERRUPTED) from None
     console.print(overview(results))

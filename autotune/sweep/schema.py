@@ -287,9 +287,7 @@ def parse_sweep(data: Mapping[str, Any], folder: Path = Path(), *, check_files: 
     Raises:
         InvalidInputError: the content has problems; the error lists all of them.
     """
-    from autotune.sweep.paths import (
-        resolve_paths,
-    )  # imported here so that the models do not need the file system
+    from autotune.sweep.paths import resolve_paths  # here, so that the models do not need the file system
 
     resolved, problems = resolve_paths(data, folder)
     if not check_files:

@@ -127,7 +127,7 @@ def test_ctrl_c_while_loading(engine: Engine) -> None:
     engine.then = stop
     result = invoke("run", "quickstart")
     assert result.exit_code == 130
-    assert "Start again with: autotune run quickstart" in result.stderr
+    assert "Run the same command to start again." in result.stderr
 
 
 # --- errors
