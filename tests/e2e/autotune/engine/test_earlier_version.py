@@ -38,7 +38,7 @@ def folder(tiny_model, reviews, tmp_path: Path) -> Path:
     return folder
 
 
-def test_its_tables_hold_every_trial(folder: Path) -> None:
+def test_the_tables_hold_every_trial(folder: Path) -> None:
     tables = read_tables(folder)
     assert tables.trials["status"].tolist() == ["complete"] * 6 + ["paused", "running"]
     assert tables.trials["accuracy"].tolist()[:6] == pytest.approx([0.45, 0.45, 0.475, 0.45, 0.425, 0.6])

@@ -41,7 +41,7 @@ def test_confirmation_uses_seeds_that_the_search_never_used_and_scores_the_test_
     assert "test.accuracy" not in results.trials
 
 
-def test_the_first_trials_are_the_customary_default_of_each_family(sweep, tmp_path):
+def test_the_first_trials_are_the_defaults_of_each_family(sweep, tmp_path):
     results = fake_run(sweep, tmp_path / "out")
     assert results.trials["param.family"].head(3).tolist() == ["lora", "norm", "head"]
     assert results.trials["param.lora.rank"].iloc[0] == 8
@@ -83,7 +83,7 @@ def test_an_interrupt_during_confirmation_resumes_there(sweep, tmp_path):
     assert len(watcher.started) == len(results.confirmations) - done
 
 
-def test_the_ledger_appears_whole(sweep, tmp_path, monkeypatch):
+def test_the_ledger_appears_with_all_tables(sweep, tmp_path, monkeypatch):
     """A reader that came while the tables are made would make them too, and the sweep would fail."""
     prepared, seen = prepare(sweep), []
     create_all = models.BaseModel.metadata.create_all
@@ -100,7 +100,7 @@ def test_the_ledger_appears_whole(sweep, tmp_path, monkeypatch):
     assert not (tmp_path / ".study.db").exists()
 
 
-def test_a_result_that_was_written_but_not_told_is_told_on_recovery(sweep, tmp_path):
+def test_recovery_closes_a_trial_whose_result_was_written(sweep, tmp_path):
     prepared = prepare(sweep)
     with claim_folder(tmp_path / "out", prepared.sweep):
         ledger = open_ledger(tmp_path / "out", prepared.sweep)
@@ -113,7 +113,7 @@ def test_a_result_that_was_written_but_not_told_is_told_on_recovery(sweep, tmp_p
     assert complete(tmp_path / "out")["accuracy"].tolist() == [0.75]
 
 
-def test_nothing_but_failures_end_the_sweep_with_their_reasons(sweep, tmp_path):
+def test_a_sweep_whose_trials_all_fail_ends_with_their_errors(sweep, tmp_path):
     with pytest.raises(SearchFailedError, match="it was made to fail"):
         fake_run(sweep, tmp_path / "out", executor=FakeExecutor(fails=lambda spec: True))
     assert (read_tables(tmp_path / "out").trials["status"] == "failed").sum() == 5
@@ -168,7 +168,7 @@ def test_an_impossible_limit_writes_nothing(tiny_model, reviews, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_model_that_is_nowhere_writes_nothing(reviews, tmp_path):
+def test_a_missing_model_writes_nothing(reviews, tmp_path):
     with pytest.raises(InvalidInputError, match="model: 'nowhere/at-all'"):
         fake_run(small_sweep(Path("nowhere/at-all"), reviews), tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -194,7 +194,7 @@ def test_a_task_that_the_model_cannot_do(tiny_model, write_jsonl, tmp_path):
     assert not (tmp_path / "o").exists()
 
 
-def test_on_a_full_disk_what_was_told_stays_told(sweep, tmp_path):
+def test_a_full_disk_loses_no_result(sweep, tmp_path):
     folder = tmp_path / "out"
     unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
 

@@ -29,7 +29,7 @@ def complete(folder: Path) -> pd.DataFrame:
     return trials[trials["status"] == "complete"]
 
 
-def test_a_sweep_leaves_everything_it_promises(sweep, tmp_path):
+def test_a_sweep_writes_every_output(sweep, tmp_path):
     watcher = Watcher()
     results = run_sweep(sweep, tmp_path / "out", watcher)
     assert watcher.phases == ["loading", "search", "confirm", "report", "done"]
@@ -67,7 +67,7 @@ def test_a_trial_interrupted_midway_runs_again_with_its_configuration_and_seed(s
     assert len(complete(tmp_path / "out")) == 6
 
 
-def test_the_time_of_a_search_is_the_walls_and_goes_on_in_the_next_session(tiny_model, reviews, tmp_path):
+def test_search_seconds_are_wall_time_over_all_processes(tiny_model, reviews, tmp_path):
     # Two trials at a time: their own seconds, summed, say more than the clock on the wall.
     packed = small_sweep(tiny_model("bert"), reviews, executor={"name": "packed", "workers": 2})
     began = time.perf_counter()
@@ -92,7 +92,7 @@ def test_a_killed_process_loses_nothing(sweep, tmp_path):
     assert after["config"].map(config_key).nunique() == 6
 
 
-def test_some_failures_are_recorded_and_passed_over(sweep, tmp_path, monkeypatch):
+def test_failed_trials_are_recorded_and_the_sweep_continues(sweep, tmp_path, monkeypatch):
     original = Run.update
 
     def moody(run: Run, loss: float, *args: float) -> None:
@@ -112,7 +112,9 @@ def test_some_failures_are_recorded_and_passed_over(sweep, tmp_path, monkeypatch
     ("objectives", "expected"),
     [(["accuracy", "trainable_params"], False), (["accuracy", "train_seconds"], True)],
 )
-def test_what_is_measured_is_measured_alone(objectives, expected, tiny_model, reviews, tmp_path, monkeypatch):
+def test_trials_with_measured_objectives_are_isolated(
+    objectives, expected, tiny_model, reviews, tmp_path, monkeypatch
+):
     asked: list[bool] = []
     original = Runner.run
 
@@ -127,7 +129,7 @@ def test_what_is_measured_is_measured_alone(objectives, expected, tiny_model, re
     assert (results.trials["cost.train_seconds"] > 0).all()
 
 
-def test_a_causal_language_model_is_measured_from_the_untouched_base(tiny_model, write_jsonl, tmp_path):
+def test_the_baseline_of_a_language_model_is_the_base_model(tiny_model, write_jsonl, tmp_path):
     rows = [{"p": "the film was", "c": "good"}, {"p": "the end was", "c": "sad"}] * 40
     sweep = small_sweep(
         tiny_model("llama"),

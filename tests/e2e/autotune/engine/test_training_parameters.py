@@ -24,7 +24,7 @@ def asking(model, data, **parameters):
     return small_sweep(model, data, space=space, objectives=["accuracy", "train_flops"])
 
 
-def test_the_costs_are_those_of_the_examples_as_they_are_cut(tiny_model, reviews):
+def test_costs_follow_the_truncated_examples(tiny_model, reviews):
     prepared = prepare(asking(tiny_model("bert"), reviews, sequence_length=[8, 128]))
     config = prepared.space.default(sequence_length=8)
     cut = prepared.data.at_length(prepared.sweep.task, 8)
@@ -38,7 +38,7 @@ def test_the_costs_are_those_of_the_examples_as_they_are_cut(tiny_model, reviews
     assert prepared.costs(config).train_flops < 0.9 * prepared.costs(plain).train_flops
 
 
-def test_a_language_models_inference_costs_what_whole_examples_cost(tiny_model, write_jsonl, tmp_path):
+def test_inference_of_a_language_model_is_on_untruncated_examples(tiny_model, write_jsonl, tmp_path):
     rows = [{"text": "the film was a story with some good people in it and an end"}] * 40
     task = {"type": "causal-lm", "train": str(write_jsonl("c.jsonl", rows)), "text": "text"}
     parameters = {"sequence_length": [8, 32]}
@@ -52,7 +52,7 @@ def test_a_language_models_inference_costs_what_whole_examples_cost(tiny_model, 
     assert short.train_flops < whole.train_flops
 
 
-def test_a_length_above_the_tasks_is_answered(tiny_model, reviews):
+def test_a_sequence_length_above_max_length_is_refused(tiny_model, reviews):
     with pytest.raises(InvalidInputError, match=r"256 is above task\.max_length, 128"):
         prepare(asking(tiny_model("bert"), reviews, sequence_length=[64, 256]))
 
@@ -71,7 +71,7 @@ def test_a_search_over_them_runs_and_resumes(tiny_model, reviews, tmp_path):
     assert len(run_sweep(more, tmp_path / "out").trials) == 8
 
 
-def test_a_configuration_on_one_line_says_them():
+def test_a_short_configuration_shows_training_parameters():
     config = {"family": "lora", "lora.learning_rate": 1e-3, "optimizer": "lion",
               "lion.learning_rate_factor": 0.1, "sequence_length": 64, "cooldown": 0.2}  # fmt: skip
     assert short_config(config) == "lora lr 1e-3 · lion · lr ×0.1 · 64 long"

@@ -67,7 +67,7 @@ def what_was_found(results: SweepTables) -> list[tuple[Any, ...]]:
     return list(zip(*columns, table["accuracy"].fillna(-1), strict=True))
 
 
-def test_the_top_is_the_trial_without_a_ladder(whole, on_bases, tmp_path):
+def test_complete_trials_equal_those_without_a_ladder(whole, on_bases, tmp_path):
     plain = small_sweep(
         Path(whole.sweep.model.name),
         Path(whole.sweep.task.train).parent,
@@ -132,7 +132,7 @@ the gradient of each chunk is rounded to the precision before they are summed: o
         pytest.param({"name": "processes", "workers": 1}, "auto", marks=pytest.mark.slow),
     ],
 )
-def test_it_climbs_elsewhere(executor, precision, whole, on_bases, tmp_path):
+def test_trials_on_base_rungs_with_other_executors(executor, precision, whole, on_bases, tmp_path):
     """`auto` is bf16 on a CPU with AMX, and fp32 on others."""
     two = {"budget": {"trials": 2}, "precision": precision}
     results = run_sweep(on_bases(executor=executor, ladder={"random_share": 1.0}, **two), tmp_path / "out")
@@ -169,7 +169,7 @@ def test_each_base_reads_the_texts_with_its_own_tokenizer(on_bases, small, tmp_p
     assert run_sweep(sweep, tmp_path / "out").trials["status"].tolist() == ["complete"]
 
 
-def test_what_cannot_be_loaded_is_said_before_the_first_trial(on_bases, small, tmp_path):
+def test_a_base_that_cannot_be_loaded_is_reported_before_the_first_trial(on_bases, small, tmp_path):
     bare, cut, lacking = (shutil.copytree(small, tmp_path / name) for name in ("bare", "cut", "lacking"))
     (bare / "model.safetensors").unlink()
     weights = (cut / "model.safetensors").read_bytes()

@@ -1,4 +1,4 @@
-"""Ladders of parts of the data: a share of the examples, or of the texts' length. Every rung begins anew."""
+"""Ladders of parts of the data: a share of the examples, or of the texts' length. Every rung starts over."""
 
 from __future__ import annotations
 
@@ -47,13 +47,15 @@ def what_was_found(results: SweepTables) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize("of", ["data", pytest.param("length", marks=pytest.mark.slow)])
-def test_the_top_is_the_trial_without_a_ladder(of, whole, tiny_model, reviews, tmp_path):
-    climbed = whole(of).trials
+def test_complete_trials_equal_those_without_a_ladder(of, whole, tiny_model, reviews, tmp_path):
+    on_ladder = whole(of).trials
     budget = {"trials": 3}  # the first three are the families' defaults, with the same seeds
     alone = run_sweep(
         scheduler(tiny_model, reviews, of, ladder=False, budget=budget), tmp_path / "out"
     ).trials
-    pairs = [(climbed.iloc[i], alone.iloc[i]) for i in range(3) if climbed["status"].iloc[i] == "complete"]
+    pairs = [
+        (on_ladder.iloc[i], alone.iloc[i]) for i in range(3) if on_ladder["status"].iloc[i] == "complete"
+    ]
     assert pairs
     for here, there in pairs:
         assert (here["config"], here["seed"]) == (there["config"], there["seed"])
@@ -75,7 +77,7 @@ def test_a_killed_process_loses_nothing(whole, tiny_model, reviews, tmp_path):
 
 
 @pytest.mark.parametrize("of", ["data", pytest.param("length", marks=pytest.mark.slow)])
-def test_it_climbs_packed(of, whole, tiny_model, reviews, tmp_path):
+def test_trials_are_promoted_in_packs(of, whole, tiny_model, reviews, tmp_path):
     results = run_sweep(scheduler(tiny_model, reviews, of, executor="packed"), tmp_path / "out")
     assert results.ladder is not None
     assert results.ladder.settled
@@ -89,9 +91,7 @@ def test_it_climbs_packed(of, whole, tiny_model, reviews, tmp_path):
         assert losses[0][number] == pytest.approx(losses[1][number], abs=1e-4)
 
 
-def test_a_trial_that_fails_on_the_way_up_has_spent_what_it_was_asked_for(
-    tiny_model, reviews, tmp_path, monkeypatch
-):
+def test_a_promoted_trial_that_fails_is_charged_for_its_run(tiny_model, reviews, tmp_path, monkeypatch):
     original = Run.update
 
     def diverging(run: Run, loss: float, seconds: float = 0.0) -> None:
@@ -108,7 +108,7 @@ def test_a_trial_that_fails_on_the_way_up_has_spent_what_it_was_asked_for(
 
 
 @pytest.mark.parametrize("of", ["data", pytest.param("length", marks=pytest.mark.slow)])
-def test_the_quickstart_climbs(of, tmp_path):
+def test_the_quickstart_with_partial_runs(of, tmp_path):
     sweep = load_sweep("quickstart")
     changes = {
         "ladder": LadderSpec(of=of, min=0.5),
@@ -126,7 +126,7 @@ def test_the_quickstart_climbs(of, tmp_path):
 
 
 @pytest.mark.parametrize("of", ["data", pytest.param("length", marks=pytest.mark.slow)])
-def test_a_language_model_climbs_and_is_judged_on_whole_texts(of, tiny_model, write_jsonl, tmp_path):
+def test_a_language_model_is_scored_on_untruncated_texts(of, tiny_model, write_jsonl, tmp_path):
     rows = [{"t": " ".join(["the film was good and the end was sad"] * (1 + i % 3))} for i in range(60)]
     sweep = small_sweep(
         tiny_model("llama"),

@@ -68,7 +68,7 @@ def what_was_found(results: SweepTables) -> list[tuple[Any, ...]]:
     return list(zip(*columns, table["accuracy"].fillna(-1), strict=True))
 
 
-def test_a_sweep_climbs_and_the_front_is_of_those_at_the_top(sweep, tmp_path):
+def test_trials_are_promoted_and_the_front_holds_complete_ones(sweep, tmp_path):
     watcher = Watcher()
     results = fake_run(sweep, tmp_path / "out", watcher)
     trials = results.trials
@@ -91,7 +91,7 @@ def test_a_sweep_climbs_and_the_front_is_of_those_at_the_top(sweep, tmp_path):
 
 
 @pytest.mark.parametrize("after", [pytest.param(1, marks=pytest.mark.slow), 7, 13])
-def test_an_interrupted_sweep_resumes_to_what_an_uninterrupted_one_finds(after, sweep, whole, tmp_path):
+def test_a_resumed_sweep_gives_the_results_of_an_uninterrupted_one(after, sweep, whole, tmp_path):
     with pytest.raises(SweepInterruptedError):
         fake_run(sweep, tmp_path / "out", Watcher(stop_at(after)))
     assert states(tmp_path / "out") == waiting_states(tmp_path / "out")
@@ -103,7 +103,7 @@ def test_an_interrupted_sweep_resumes_to_what_an_uninterrupted_one_finds(after, 
     assert len(watcher.finished) == sum(whole.ladder.reached) - after
 
 
-def test_without_its_states_a_sweep_finds_the_same(sweep, whole, tmp_path):
+def test_without_its_checkpoints_a_sweep_gives_the_same_results(sweep, whole, tmp_path):
     with pytest.raises(SweepInterruptedError):
         fake_run(sweep, tmp_path / "out", Watcher(stop_at(6)))
     for path in (tmp_path / "out" / "states").iterdir():
@@ -111,7 +111,7 @@ def test_without_its_states_a_sweep_finds_the_same(sweep, whole, tmp_path):
     assert what_was_found(fake_run(sweep, tmp_path / "out")) == what_was_found(whole)
 
 
-def test_what_belongs_to_nobody_is_swept_out(sweep, tmp_path):
+def test_files_that_no_trial_resumes_from_are_deleted(sweep, tmp_path):
     with pytest.raises(SweepInterruptedError):
         fake_run(sweep, tmp_path / "out", Watcher(stop_at(4)))
     folder = tmp_path / "out" / "states"
@@ -121,7 +121,7 @@ def test_what_belongs_to_nobody_is_swept_out(sweep, tmp_path):
     assert states(tmp_path / "out") == waiting_states(tmp_path / "out")
 
 
-def test_a_larger_budget_lets_those_that_wait_go_on(tiny_model, reviews, tmp_path):
+def test_a_larger_budget_promotes_waiting_trials(tiny_model, reviews, tmp_path):
     ladder = {"random_share": 1}
     small = scheduler(tiny_model, reviews, ladder=ladder, budget={"flops": 1.0})
     assert fake_run(small, tmp_path / "out").trials["status"].tolist() == ["paused"]
@@ -136,7 +136,7 @@ def test_even_one_trial_reaches_the_top(tiny_model, reviews, tmp_path):
     assert results.trials["status"].tolist() == ["complete"]
 
 
-def test_flops_count_what_was_trained(tiny_model, reviews, tmp_path):
+def test_the_flops_budget_counts_the_training_done(tiny_model, reviews, tmp_path):
     first = fake_run(scheduler(tiny_model, reviews, budget={"trials": 1}), tmp_path / "one").trials
     flops = float(first["cost.train_flops"].iloc[0])
     sweep = scheduler(tiny_model, reviews, ladder={"random_share": 0}, budget={"flops": 0.5 * flops})
@@ -146,7 +146,7 @@ def test_flops_count_what_was_trained(tiny_model, reviews, tmp_path):
     assert len(trials) >= 2
 
 
-def test_the_sampler_is_told_of_the_lower_rungs(whole):
+def test_the_sampler_observes_the_lower_rungs(whole):
     trials = read_ledger(whole.folder, whole.sweep)
     resolved = whole.sweep
     on = read_scheduler(resolved, trials)
@@ -174,7 +174,7 @@ def test_the_sampler_is_told_of_the_lower_rungs(whole):
     assert model.variance[0] > model.variance[1] > model.variance[2] == 0
 
 
-def test_the_proposals_use_what_the_sampler_is_told(sweep, tmp_path, monkeypatch):
+def test_proposals_depend_on_the_lower_rungs(sweep, tmp_path, monkeypatch):
     seen: list[int] = []
     from autotune.sampler import pareto_sampler as module
 
@@ -191,13 +191,13 @@ def test_the_proposals_use_what_the_sampler_is_told(sweep, tmp_path, monkeypatch
     assert max(seen) == len(results.trials) - 1 > complete
 
 
-def test_a_worker_that_dies_on_the_way_up_is_tried_again_but_not_for_ever(sweep, tmp_path, monkeypatch):
+def test_a_promotion_lost_too_often_ends_the_trial(sweep, tmp_path, monkeypatch):
     original, lost = FakeExecutor.next_result, []
 
     def dying(executor: FakeExecutor) -> tuple[int, TrialResult]:
         ticket, _, spec = executor._queue[0]
-        climbing = spec.segment is not None and spec.segment.start is not None
-        if climbing and (not lost or spec.seed == lost[0]):
+        is_promotion = spec.segment is not None and spec.segment.start is not None
+        if is_promotion and (not lost or spec.seed == lost[0]):
             executor._queue.popleft()
             lost.append(spec.seed)
             return ticket, TrialResult(TrialStatus.LOST, error="the worker process died")
@@ -212,7 +212,7 @@ def test_a_worker_that_dies_on_the_way_up_is_tried_again_but_not_for_ever(sweep,
     assert (results.trials["status"] != "lost").sum() == 10
 
 
-def test_who_is_given_up_stays_so(sweep, tmp_path, monkeypatch):
+def test_a_pruned_trial_stays_pruned(sweep, tmp_path, monkeypatch):
     def prunable(promotion: PromotionScheduler) -> list[Any]:
         return [c for c in promotion.candidates.values() if c.status == "waiting" and c.rung == 0][:1]
 
@@ -232,7 +232,7 @@ def test_who_is_given_up_stays_so(sweep, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
-def test_it_climbs_with_every_sampler(sampler, tiny_model, reviews, tmp_path):
+def test_trials_are_promoted_with_every_sampler(sampler, tiny_model, reviews, tmp_path):
     results = fake_run(
         scheduler(tiny_model, reviews, sampler=sampler, budget={"trials": 6}), tmp_path / "out"
     )
@@ -240,7 +240,7 @@ def test_it_climbs_with_every_sampler(sampler, tiny_model, reviews, tmp_path):
 
 
 @pytest.mark.parametrize("judge", ["score", "loss"])
-def test_a_rung_is_judged_by_what_the_sweep_says(judge, tiny_model, reviews, tmp_path):
+def test_a_rung_is_ranked_by_score_or_loss_as_the_sweep_asks(judge, tiny_model, reviews, tmp_path):
     sweep = scheduler(tiny_model, reviews, ladder={"judge": judge}, budget={"trials": 5})
     first: dict[int, dict[str, float]] = {}
 
@@ -259,20 +259,20 @@ def test_a_rung_is_judged_by_what_the_sweep_says(judge, tiny_model, reviews, tmp
         assert candidate.values[0][1] == float(results.objectives[1].loss(cost))
 
 
-def test_measured_costs_climb_too(tiny_model, reviews, tmp_path):
+def test_trials_with_measured_costs_are_promoted(tiny_model, reviews, tmp_path):
     sweep = scheduler(tiny_model, reviews, objectives=["accuracy", "train_seconds"], budget={"trials": 5})
     results = fake_run(sweep, tmp_path / "out")
     assert results.front["train_seconds"].gt(0).all()
 
 
-def test_the_front_is_confirmed_in_one_piece(tiny_model, reviews, tmp_path):
+def test_confirmation_runs_train_in_full(tiny_model, reviews, tmp_path):
     sweep = scheduler(tiny_model, reviews, budget={"trials": 4}, confirm={"seeds": 1, "points": 1})
     results = fake_run(sweep, tmp_path / "out")
     assert results.confirmations["test.accuracy"].between(0, 1).all()
     assert len(results.confirmations) == 1
 
 
-def test_it_is_seen_who_came_how_far_and_whether_to_believe_it(tiny_model, reviews, tmp_path):
+def test_displays_show_the_rungs_and_their_rank_correlation(tiny_model, reviews, tmp_path):
     sweep = scheduler(tiny_model, reviews, ladder={"random_share": 0.6, "min": "12%"})
     console = Console(file=io.StringIO(), width=200)
     with PlainProgress(console) as watcher:
@@ -294,12 +294,12 @@ def test_it_is_seen_who_came_how_far_and_whether_to_believe_it(tiny_model, revie
     assert "of the FLOPs of training every trial in full" in page
 
 
-def test_a_few_trials_measure_nothing_and_say_so(whole):
+def test_too_few_trials_are_reported_as_not_measured(whole):
     assert overview_json(whole)["ladder"]["verdict"] == "not measured"
     assert "fewer than 5 of the random share reached it" in report_html(whole)
 
 
-def test_without_a_ladder_there_is_none(tiny_model, reviews, tmp_path):
+def test_a_sweep_without_a_ladder_shows_none(tiny_model, reviews, tmp_path):
     results = fake_run(scheduler(tiny_model, reviews, ladder=False, budget={"trials": 2}), tmp_path / "out")
     assert results.ladder is None
     assert "ladder" not in overview_json(results)
@@ -308,7 +308,7 @@ def test_without_a_ladder_there_is_none(tiny_model, reviews, tmp_path):
     assert results.trials["share"].tolist() == [1.0, 1.0]
 
 
-def test_defaults_are_spelt_out_and_read_back(tiny_model, reviews, tmp_path):
+def test_defaults_are_written_and_read(tiny_model, reviews, tmp_path):
     sweep = scheduler(tiny_model, reviews)
     assert sweep.ladder is not None
     assert sweep.ladder.ladder.rungs == pytest.approx((0.2, 0.2**0.5, 1.0))
@@ -348,19 +348,19 @@ def test_a_wrong_ladder_names_the_field_and_the_fix(given, message, tiny_model, 
         scheduler(tiny_model, reviews, ladder=given)
 
 
-def test_all_that_is_wrong_is_said_at_once(tiny_model, reviews):
+def test_every_problem_is_reported_at_once(tiny_model, reviews):
     with pytest.raises(InvalidInputError) as caught:
         scheduler(tiny_model, reviews, ladder={"min": 2, "eta": 0}, budget={})
     assert {problem.where for problem in caught.value.problems} == {"ladder.min", "ladder.eta", "budget"}
 
 
-def test_a_ladder_is_not_put_under_a_sweep_that_had_none(sweep, tiny_model, reviews, tmp_path):
+def test_a_ladder_cannot_be_added_to_a_folder(sweep, tiny_model, reviews, tmp_path):
     fake_run(scheduler(tiny_model, reviews, ladder=False, budget={"trials": 1}), tmp_path / "out")
     with pytest.raises(InvalidInputError, match="another sweep: ladder differ"):
         fake_run(sweep, tmp_path / "out")
 
 
-def test_recovery_keeps_who_waits(sweep, tmp_path):
+def test_recovery_keeps_waiting_trials(sweep, tmp_path):
     with pytest.raises(SweepInterruptedError):
         fake_run(sweep, tmp_path / "out", Watcher(stop_at(3)))
     before = read_tables(tmp_path / "out").trials

@@ -1,4 +1,4 @@
-"""Sweeps on a ladder, on a tiny model: who climbs, what is saved, and what an interrupt or a crash leaves."""
+"""Sweeps on a ladder, on a tiny model: promotion, checkpoints, and what an interrupt or a crash leaves."""
 
 from __future__ import annotations
 
@@ -51,20 +51,22 @@ def what_was_found(results: SweepTables) -> list[tuple[Any, ...]]:
     return list(zip(*columns, table["accuracy"].fillna(-1), strict=True))
 
 
-def test_at_the_top_trials_are_what_they_are_without_a_ladder(whole, tiny_model, reviews, tmp_path):
-    climbed = whole.trials
+def test_complete_trials_equal_those_without_a_ladder(whole, tiny_model, reviews, tmp_path):
+    on_ladder = whole.trials
     alone = run_sweep(
         scheduler(tiny_model, reviews, ladder=False, budget={"trials": 3}), tmp_path / "out"
     ).trials
     # The first three are the families' defaults, with the same seeds.
-    pairs = [(climbed.iloc[i], alone.iloc[i]) for i in range(3) if climbed["status"].iloc[i] == "complete"]
+    pairs = [
+        (on_ladder.iloc[i], alone.iloc[i]) for i in range(3) if on_ladder["status"].iloc[i] == "complete"
+    ]
     assert pairs
     for here, there in pairs:
         assert (here["config"], here["seed"]) == (there["config"], there["seed"])
         assert here["metric.eval_loss"] == pytest.approx(there["metric.eval_loss"], abs=1e-6)
 
 
-def test_an_interrupt_on_the_way_up_loses_that_stretch_alone(sweep, whole, tmp_path, monkeypatch):
+def test_an_interrupted_promotion_loses_only_its_segment(sweep, whole, tmp_path, monkeypatch):
     from trials.training.run import Run
 
     original = Run.update
@@ -94,7 +96,7 @@ def test_a_killed_process_loses_nothing(sweep, tmp_path):
     assert states(folder) == waiting_states(folder)
 
 
-def test_a_trial_that_fails_on_the_way_up(tiny_model, reviews, tmp_path, monkeypatch):
+def test_a_promoted_trial_that_fails(tiny_model, reviews, tmp_path, monkeypatch):
     from trials.training.run import Run
 
     original = Run.update
@@ -117,7 +119,7 @@ def test_a_trial_that_fails_on_the_way_up(tiny_model, reviews, tmp_path, monkeyp
 @pytest.mark.parametrize(
     "executor", ["packed", pytest.param({"name": "processes", "workers": 2}, marks=pytest.mark.slow)]
 )
-def test_it_climbs_with_every_executor_here(executor, tiny_model, reviews, tmp_path):
+def test_trials_are_promoted_with_every_local_executor(executor, tiny_model, reviews, tmp_path):
     results = run_sweep(scheduler(tiny_model, reviews, executor=executor), tmp_path / "out")
     assert results.ladder is not None
     assert results.ladder.settled

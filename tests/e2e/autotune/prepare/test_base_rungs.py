@@ -1,4 +1,4 @@
-"""Rungs that are smaller base models, with a fake executor: costs, carried configurations, and errors."""
+"""Rungs that are smaller base models, with a fake executor: costs, transferred configurations, and errors."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def what_was_found(results: SweepTables) -> list[tuple[Any, ...]]:
     return list(zip(*columns, table["accuracy"].fillna(-1), strict=True))
 
 
-def test_what_was_spent_is_the_sum_of_what_each_base_takes(whole, on_bases):
+def test_the_cost_is_the_sum_over_the_bases(whole, on_bases):
     assert set(whole.trials["status"]) == {"complete", "paused"}
     prepared = prepare(on_bases())
     ((name, there),) = prepared.bases.bases.items()
@@ -105,7 +105,7 @@ def shapes(results: SweepTables, small: Path) -> tuple[Any, Any]:
     return prepared.shape, prepared.bases.bases[str(small)].shape
 
 
-def test_every_view_says_what_a_rung_is(whole, small, deep_model):
+def test_every_display_labels_the_rungs(whole, small, deep_model):
     ladder = whole.ladder
     assert ladder is not None
     (cost,) = whole.sweep.ladder.costs
@@ -127,7 +127,7 @@ def test_every_view_says_what_a_rung_is(whole, small, deep_model):
 
 
 @pytest.mark.parametrize("after", [pytest.param(1, marks=pytest.mark.slow), 7])
-def test_an_interrupted_sweep_resumes_to_what_an_uninterrupted_one_finds(after, whole, on_bases, tmp_path):
+def test_a_resumed_sweep_gives_the_results_of_an_uninterrupted_one(after, whole, on_bases, tmp_path):
     def stop(ended: int) -> None:
         if ended == after:
             raise KeyboardInterrupt
@@ -156,7 +156,7 @@ def test_flops_count_every_base(on_bases, smaller, small, tmp_path):
     assert budget["flops"] <= spent < 2 * budget["flops"]
 
 
-def test_a_configuration_that_a_base_cannot_have_begins_above_it(on_bases, tiny_model, small, tmp_path):
+def test_a_configuration_unsupported_by_a_base_starts_above_it(on_bases, tiny_model, small, tmp_path):
     deberta = str(tiny_model("deberta"))
     space = {**SPACE, "families": ["head", "prefix"], "parameters": {"epochs": 1, "batch_size": 16}}
     ladder = {"bases": [str(small), deberta], "random_share": 1, "first_rung": {}}
@@ -179,7 +179,7 @@ def test_a_configuration_that_a_base_cannot_have_begins_above_it(on_bases, tiny_
     assert results.ladder.reached == (1, 1, 2)
 
 
-def test_a_base_that_can_have_nothing_of_the_space(on_bases, tiny_model):
+def test_a_base_that_supports_no_family_of_the_space(on_bases, tiny_model):
     with pytest.raises(InvalidInputError, match=r"ladder\.bases\[0\]: with '.*deberta.*', .*prefix"):
         prepare(on_bases(space={"families": ["prefix"]}, ladder={"bases": [str(tiny_model("deberta"))]}))
 
@@ -205,7 +205,7 @@ def test_texts_that_are_too_long_for_a_base(on_bases, small, tmp_path):
         prepare(on_bases(ladder={"bases": [str(short)]}))
 
 
-def test_bases_rise_in_cost_to_the_sweeps_own(on_bases, small, smaller, deep_model, tmp_path):
+def test_the_costs_of_the_bases_must_rise(on_bases, small, smaller, deep_model, tmp_path):
     fix = (
         rf"List them by rising cost, and only those that cost less than '{deep_model}': {smaller}, {small}\."
     )
@@ -241,19 +241,19 @@ def test_bases_rise_in_cost_to_the_sweeps_own(on_bases, small, smaller, deep_mod
         ({"of": "bases"}, r"ladder\.of: 'bases' does not fit\. Did you mean 'base'\?"),
     ],
 )
-def test_what_is_wrong_with_the_file_is_said(ladder, message, small, reviews):
+def test_problems_of_the_ladder_are_reported(ladder, message, small, reviews):
     with pytest.raises(InvalidInputError, match=message):
         small_sweep(small, reviews, ladder=ladder)
 
 
-def test_the_sweeps_own_model_is_no_smaller_base(small, reviews):
+def test_the_sweeps_own_model_among_the_bases_is_refused(small, reviews):
     with pytest.raises(
         InvalidInputError, match=r"ladder\.bases\[0\]: .* is the sweep's own model\. Remove it"
     ):
         small_sweep(small, reviews, ladder={"of": "base", "bases": [str(small)]})
 
 
-def test_bases_are_found_beside_the_sweep_file(on_bases, small, smaller):
+def test_paths_of_bases_are_relative_to_the_sweep_file(on_bases, small, smaller):
     given = {**as_mapping(on_bases()), "ladder": {"of": "base", "bases": [small.name, "owner/on-the-hub"]}}
     sweep = parse_sweep(given, small.parent)
     assert sweep.ladder is not None
@@ -274,7 +274,7 @@ def test_a_resolved_sweep_is_the_same_search(whole, on_bases, smaller):
         fake_run(other, whole.folder)
 
 
-def test_a_biased_base_is_seen_through():
+def test_the_bias_of_a_base_is_modeled():
     """Scores on the small base are far too bad, by much the same for all: at the top that is taken off again."""
     rng = np.random.default_rng(0)
     promotion = PromotionScheduler(Ladder.of_rungs((0.12, 1.0), share=0.5), [False, True], seed=0)
@@ -308,7 +308,7 @@ def test_names_are_short_where_they_differ():
     assert base_labels(["/models/tiny/final", "/models/base/final"]) == ["tiny/final", "base/final"]
 
 
-def test_a_ladder_of_given_rungs():
+def test_a_ladder_with_given_rungs():
     ladder = Ladder.of_rungs((0.1, 0.5, 1.0), share=0.5)
     assert (ladder.rungs, ladder.top, ladder.base_share(0)) == ((0.1, 0.5, 1.0), 2, 0.5)
     assert (ladder.min, ladder.max) == (0.1, 1.0)

@@ -56,7 +56,7 @@ def what_was_found(results: SweepTables) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize("of", KINDS)
-def test_what_was_spent_is_the_sum_of_the_rungs(of, whole):
+def test_the_cost_is_the_sum_over_the_rungs(of, whole):
     results = whole[of]
     assert set(results.trials["status"]) == {"complete", "paused"}
     prepared = prepare(results.sweep)
@@ -87,7 +87,7 @@ def test_what_was_spent_is_the_sum_of_the_rungs(of, whole):
 
 @pytest.mark.parametrize("of", KINDS)
 @pytest.mark.parametrize("after", [pytest.param(1, marks=pytest.mark.slow), 8])
-def test_an_interrupted_sweep_resumes_to_what_an_uninterrupted_one_finds(
+def test_a_resumed_sweep_gives_the_results_of_an_uninterrupted_one(
     of, after, whole, tiny_model, reviews, tmp_path
 ):
     def stop(ended: int) -> None:
@@ -114,7 +114,7 @@ def test_flops_count_every_rung(tiny_model, reviews, tmp_path):
     assert budget["flops"] <= spent < 2 * budget["flops"]
 
 
-def test_a_larger_budget_lets_those_that_wait_go_on(tiny_model, reviews, tmp_path):
+def test_a_larger_budget_promotes_waiting_trials(tiny_model, reviews, tmp_path):
     ladder = {"of": "data", "min": "50%", "random_share": 1}
     small = scheduler(tiny_model, reviews, "data", ladder=ladder, budget={"flops": 1.0})
     assert fake_run(small, tmp_path / "out").trials["share"].tolist() == [0.5]
@@ -167,7 +167,7 @@ def test_the_examples_of_a_rung_are_among_those_of_the_next(loaded):
             left.remove(example)  # raises where it is not there, counted as often as it occurs
 
 
-def test_texts_are_cut_to_a_share_of_the_length_of_the_configuration(loaded):
+def test_texts_are_truncated_to_a_share_of_the_sequence_length(loaded):
     _, data = loaded
     assert len(seen(loaded, PartialRun("length", 0.8))) == len(data.splits["train"])
     assert max(map(len, seen(loaded, PartialRun("length", 0.8)))) == math.ceil(0.8 * LENGTH)
@@ -196,7 +196,7 @@ def test_a_rung_of_the_length_costs_less_than_its_share_of_short_texts(tiny_mode
     assert partial_share(None, config, prepared.costs, sweep.task) == 1.0
 
 
-def test_a_space_with_sequence_lengths_has_each_cut(tiny_model, reviews):
+def test_a_space_with_sequence_lengths_is_measured_at_each(tiny_model, reviews):
     space = {**SPACE, "parameters": {**SPACE["parameters"], "sequence_length": [10, 12]}}  # type: ignore[dict-item]
     sweep = scheduler(tiny_model, reviews, "length", space=space, ladder={"of": "length", "min": "75%"})
     prepared = prepare(sweep)
@@ -207,7 +207,7 @@ def test_a_space_with_sequence_lengths_has_each_cut(tiny_model, reviews):
         assert share == lower / prepared.costs(config).train_flops
 
 
-def test_a_length_that_cuts_nothing_is_said(tiny_model, reviews):
+def test_a_length_that_truncates_no_text_is_refused(tiny_model, reviews):
     sweep = scheduler(tiny_model, reviews, "length")
     longer = sweep.model_copy(update={"task": sweep.task.model_copy(update={"max_length": 64})})
     with pytest.raises(
@@ -225,7 +225,7 @@ def test_a_length_that_cuts_nothing_is_said(tiny_model, reviews):
         (3, r"ladder\.of: 3 does not fit\. Use one of: training, data, length, base\."),
     ],
 )
-def test_a_kind_that_there_is_not(given, message, tiny_model, reviews):
+def test_an_unknown_kind_of_rung_is_refused(given, message, tiny_model, reviews):
     with pytest.raises(InvalidInputError, match=message):
         scheduler(tiny_model, reviews, "", ladder={"of": given})
 
@@ -242,7 +242,7 @@ def test_the_spec_survives_json():
 
 
 @pytest.mark.parametrize(("of", "said"), [("training", "after 65"), ("data", "after a total of 65")])
-def test_the_log_says_what_a_share_is_of(of, said, tiny_model, reviews):
+def test_the_log_names_the_quantity_of_a_share(of, said, tiny_model, reviews):
     sweep = small_sweep(tiny_model("bert"), reviews, ladder={"of": of})
     console = Console(file=io.StringIO(), width=200)
     with PlainProgress(console) as watcher:

@@ -43,7 +43,7 @@ def random_sampler(seed: int = 0) -> optuna.samplers.BaseSampler:
     return optuna.samplers.RandomSampler(seed=seed)
 
 
-def test_it_finds_the_optimum_with_less_than_full_training():
+def test_the_optimum_is_found_with_less_than_full_training():
     box = BlackBox()
     result = autotune.optimize(box, SPACE, ["loss"], LADDER, 300, sampler=random_sampler())
     assert result.used <= 300
@@ -76,11 +76,11 @@ def test_the_front_of_two_objectives_and_what_the_study_holds():
         _ = result.best
 
 
-NOBODY_CLIMBS = Ladder(1, 9, share=0.01, random_share=0.0, close=(0.0, 0.0))
+NO_PROMOTIONS = Ladder(1, 9, share=0.01, random_share=0.0, close=(0.0, 0.0))
 """One of a hundred would, and there are fewer."""
 
 
-@pytest.mark.parametrize(("ladder", "tops"), [(LADDER, {1, 3, 9}), (NOBODY_CLIMBS, {1})])
+@pytest.mark.parametrize(("ladder", "tops"), [(LADDER, {1, 3, 9}), (NO_PROMOTIONS, {1})])
 def test_the_default_sampler_learns_from_the_lower_rungs(ladder: Ladder, tops: set[int]):
     """Where every trial stays on the lowest rung, that alone can have brought proposals near the optimum at 1e-3."""
     result = autotune.optimize(BlackBox(), SPACE, ["loss"], ladder, Budget(trials=22), seed=1)
@@ -92,7 +92,7 @@ def test_the_default_sampler_learns_from_the_lower_rungs(ladder: Ladder, tops: s
     assert distance[1] < 0.5 * distance[0]
 
 
-def test_a_metric_to_maximise_and_curves():
+def test_a_metric_to_maximize_and_curves():
     def evaluate(config, fidelity, state):
         points = {f: -loss(config, f) for f in range((state or 0) + 1, int(fidelity) + 1)}
         return {"score": points}, int(fidelity)
@@ -107,13 +107,13 @@ def test_a_metric_to_maximise_and_curves():
     assert len(result.study.trials[result.best.number].intermediate_values) == 3
 
 
-def test_without_a_state_every_rung_is_charged_in_full():
+def test_without_a_state_every_rung_costs_its_full_fidelity():
     box = BlackBox(keeps=False)
     result = autotune.optimize(box, SPACE, ["loss"], LADDER, 60, sampler=random_sampler())
     assert result.used == sum(f for _, f, _ in box.calls) <= 60
 
 
-def test_exceptions_and_values_that_are_not_finite_are_the_trials_failure():
+def test_exceptions_and_values_that_are_not_finite_fail_the_trial():
     def evaluate(config, fidelity, state):
         if config["x"] > 1e-2:
             raise MemoryError("too large")
@@ -130,7 +130,7 @@ def test_exceptions_and_values_that_are_not_finite_are_the_trials_failure():
     assert 1e-4 <= result.best.config["x"] <= 1e-2
 
 
-def test_a_black_box_that_always_fails_is_no_search():
+def test_a_black_box_that_always_fails_ends_the_search():
     def evaluate(config, fidelity, state):
         raise KeyError("lr")
 
@@ -139,7 +139,7 @@ def test_a_black_box_that_always_fails_is_no_search():
 
 
 @pytest.mark.parametrize("after", [4, 7])
-def test_a_resumed_search_does_what_an_uninterrupted_one_does(tmp_path: Path, after: int):
+def test_a_resumed_search_equals_an_uninterrupted_one(tmp_path: Path, after: int):
     ladder = Ladder(1, 9, random_share=0.25)
     whole, first, second = BlackBox(), BlackBox(interrupt_after=after), BlackBox()
     space = {"x": SPACE["x"]}
@@ -194,7 +194,7 @@ def test_another_search_in_the_same_file_is_refused(tmp_path: Path):
     run()
 
 
-def test_a_state_that_cannot_be_kept_is_said(tmp_path: Path):
+def test_a_state_that_cannot_be_stored_is_refused(tmp_path: Path):
     def evaluate(config, fidelity, state):
         return {"loss": 1.0}, threading.Lock()
 
@@ -204,7 +204,7 @@ def test_a_state_that_cannot_be_kept_is_said(tmp_path: Path):
         )
 
 
-def test_workers_run_side_by_side_within_the_budget():
+def test_workers_run_in_parallel_within_the_budget():
     barrier = threading.Barrier(3, timeout=20)
     lock, met = threading.Lock(), [0]
 
@@ -221,7 +221,7 @@ def test_workers_run_side_by_side_within_the_budget():
     assert result.best.values[0] < 1
 
 
-def test_a_useless_ladder_is_found_out_and_widened():
+def test_rungs_that_rank_badly_promote_more():
     def evaluate(config, fidelity, state):
         value = config["x"] if fidelity == 9 else -config["x"]
         return {"loss": value}, fidelity
@@ -234,7 +234,7 @@ def test_a_useless_ladder_is_found_out_and_widened():
     assert not any(trial.status == "stopped" for trial in result.trials)
 
 
-def test_arguments_that_cannot_be_meant():
+def test_invalid_arguments_are_refused():
     for objectives, message in (
         ([], "there are 0"),
         (["a", "a"], "has a name twice"),
@@ -257,7 +257,7 @@ def test_arguments_that_cannot_be_meant():
         autotune.optimize(BlackBox(), SPACE, ["loss"], LADDER, 9, workers=0)
 
 
-def test_logarithmic_goals_there_and_back():
+def test_the_loss_of_a_logarithmic_objective_is_invertible():
     objective = Objective("cost", direction="maximize", log=True)
     assert objective.value(objective.loss(20.0)) == pytest.approx(20.0)
     assert objective.loss(20.0) < objective.loss(2.0)

@@ -1,4 +1,4 @@
-"""The ladder itself: rungs, ranks, curves, trust, and who climbs."""
+"""The promotion scheduler and its parts: rungs, ranks, curves, rank correlations."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_wrong_ladder_names_the_field(fields, message):
         Ladder(**{"min": 1, "max": 9, **fields})
 
 
-def test_slow_families_are_judged_higher_up():
+def test_slow_families_are_ranked_first_on_a_higher_rung():
     ladder = Ladder(1, 9)
     assert ladder.first({"family": "lora"}) == 0
     assert ladder.first({"family": "prompt"}) == 1
@@ -79,7 +79,7 @@ def test_order_by_hand():
     assert rank_order(np.array([[1.0, 1.0], [1.0, 1.0]])).tolist() == [0, 1]
 
 
-def test_a_power_law_is_continued_exactly():
+def test_a_power_law_is_extrapolated_exactly():
     curve = [(float(f), 3.0 * f**-0.5) for f in (1, 2, 4, 8)]
     assert extrapolate(curve, 32) == pytest.approx(3.0 * 32**-0.5)
     assert extrapolate([(4.0, 2.0)], 32) == 2.0
@@ -89,7 +89,7 @@ def test_a_power_law_is_continued_exactly():
     assert extrapolate(below_zero, math.e**4) == pytest.approx(-3.0 - 1.0)
 
 
-def test_the_margin_covers_what_it_promises():
+def test_the_margin_has_its_coverage():
     # The share of new curves that fall below the largest of 99 errors is Beta(1, 99) distributed: above 0.05
     # with probability 0.006, and the seed is fixed.
     rng = np.random.default_rng(0)
@@ -148,7 +148,7 @@ def put(on: PromotionScheduler, number: int, *values: float, rung: int = 0) -> N
     on.tell(number, rung, np.array(values), [[(fidelity, value)] for value in values])
 
 
-def test_the_top_share_climbs_highest_rung_first():
+def test_the_best_share_is_promoted_highest_rung_first():
     on = promotion(Ladder(1, 9, random_share=0))
     for number, loss in enumerate([0.5, 0.1, 0.9]):
         assert list(on.promotions()) == []
@@ -165,7 +165,7 @@ def test_the_top_share_climbs_highest_rung_first():
     assert next(on.promotions()).next_rung == 2
 
 
-def test_a_cheap_configuration_climbs_although_its_loss_is_worst():
+def test_a_cheap_configuration_with_the_worst_loss_is_promoted():
     on = promotion(Ladder(1, 9, random_share=0), known=(False, True))
     for number, (loss, cost) in enumerate(
         [(0.1, 5.0), (0.2, 6.0), (0.3, 7.0), (0.4, 8.0), (0.9, 1.0), (1, 9)]
@@ -174,14 +174,14 @@ def test_a_cheap_configuration_climbs_although_its_loss_is_worst():
     assert sorted(c.number for c in on.promotions()) == [0, 4]
 
 
-def test_the_random_share_climbs_whatever_its_rank():
+def test_the_random_share_is_promoted_whatever_its_rank():
     on = promotion(Ladder(1, 9, random_share=1.0))
     for number in range(4):
         put(on, number, float(number))
     assert sorted(c.number for c in on.promotions()) == [0, 1, 2, 3]
 
 
-def test_failures_count_nowhere():
+def test_failed_candidates_are_left_out():
     on = promotion(Ladder(1, 9, random_share=0))
     for number in range(3):
         put(on, number, float(number))
@@ -214,12 +214,12 @@ def test_where_ranks_are_close_the_curve_decides():
     assert on.may_reach_front(on.candidates[1]) is False
     for number in range(2, 10):
         put(on, number, 9.0 + number)
-    climbing = [c.number for c in on.promotions()]
-    assert 0 in climbing
-    assert 1 not in climbing
+    promoted = [c.number for c in on.promotions()]
+    assert 0 in promoted
+    assert 1 not in promoted
 
 
-def test_given_up_is_only_who_is_surely_low_and_cannot_reach():
+def test_only_candidates_far_below_the_cut_and_the_front_are_pruned():
     ladder = Ladder(1, 16, eta=4, random_share=0.5, close=(0.0, 0.0))
     on = promotion(ladder)
     for number in range(12):
@@ -240,11 +240,11 @@ def test_given_up_is_only_who_is_surely_low_and_cannot_reach():
     assert not any(on.candidates[number].exploratory for number in given_up)
 
 
-def test_results_of_all_rungs_count_at_the_top_and_the_lower_the_less():
+def test_projections_from_lower_rungs_have_larger_variances():
     on = promotion(Ladder(1, 9, random_share=0))
     assert on.project(0) is None
     put(on, 0, 1.0)
-    assert on.project(0)[0] == pytest.approx([1.0])  # nobody has shown anything else
+    assert on.project(0)[0] == pytest.approx([1.0])  # no other result contradicts it
     for number in range(1, 12):
         put(on, number, 1.0 + 0.1 * number)
     for number in range(4):
@@ -259,7 +259,7 @@ def test_results_of_all_rungs_count_at_the_top_and_the_lower_the_less():
     assert low[1] > middle[1] > 0
 
 
-def test_a_known_objective_counts_as_it_is_on_every_rung():
+def test_a_known_objective_is_exact_on_every_rung():
     on = promotion(Ladder(1, 9, random_share=0), known=(False, True))
     for number in range(6):
         put(on, number, 1.0 + 0.1 * number, 5.0 + number)
@@ -269,7 +269,7 @@ def test_a_known_objective_counts_as_it_is_on_every_rung():
     assert (values[1], variances[1]) == (8.0, 0.0)
 
 
-def test_a_rung_may_be_judged_by_something_else_than_what_is_wanted_in_the_end():
+def test_a_rung_may_be_ranked_by_a_substitute():
     """Ranks by the values of a rung; trust and projections by the outcomes."""
     on = promotion(Ladder(1, 9, share=0.5, random_share=1.0))
     for number in range(6):
@@ -285,7 +285,7 @@ def test_a_rung_may_be_judged_by_something_else_than_what_is_wanted_in_the_end()
     assert on.project(6)[0] == pytest.approx([0.4 + 0.01 + 0.01], abs=1e-3)
 
 
-def test_an_outcome_that_is_no_number_spoils_nothing():
+def test_a_nan_outcome_leaves_the_others_intact():
     on = promotion(Ladder(1, 9, random_share=1.0))
     for number in range(6):
         for rung in range(3):
@@ -299,7 +299,7 @@ def test_an_outcome_that_is_no_number_spoils_nothing():
     assert on.project(6)[0] == pytest.approx([3.0], abs=0.1)
 
 
-def test_when_nobody_new_comes_the_share_is_rounded_up():
+def test_the_promoted_share_is_rounded_up_when_closing():
     on = promotion(Ladder(1, 9, random_share=0))
     put(on, 0, 0.5)
     assert list(on.promotions()) == []

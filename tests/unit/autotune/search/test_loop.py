@@ -130,10 +130,10 @@ def test_what_does_not_fit_the_budget_does_not_start() -> None:
 
 def test_candidates_are_pruned_after_a_complete_one() -> None:
     parts = Parts(trials=1)
-    hopeless = Candidate(7, 0, exploratory=False)
-    parts.to_prune = [hopeless]
+    waiting = Candidate(7, 0, exploratory=False)
+    parts.to_prune = [waiting]
     parts.loop(FunctionEvaluator(lambda job: "fine", workers=1)).run()
-    assert hopeless.status == CandidateStatus.STOPPED
+    assert waiting.status == CandidateStatus.STOPPED
     assert parts.log.index("stop 7") < parts.log.index("complete 0")
 
 
@@ -151,7 +151,7 @@ def test_the_search_gives_up_with_every_reason_and_its_cause() -> None:
 
 
 @pytest.mark.parametrize("status", [TrialStatus.COMPLETE, TrialStatus.PAUSED, TrialStatus.STOPPED])
-def test_one_success_is_enough_to_go_on(status: TrialStatus) -> None:
+def test_one_success_keeps_the_search_running(status: TrialStatus) -> None:
     rule = FailureRule([Ended(status)])
     for _ in range(2 * FAILURES_BEFORE_GIVING_UP):
         rule.check(Ended(TrialStatus.FAILED, "too large"))
