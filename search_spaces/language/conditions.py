@@ -31,27 +31,27 @@ def add_conditions(
     for name, entry in entries.items():
         if name not in parameters or not isinstance(entry, Mapping) or "when" not in entry:
             continue
-        where, given = f"parameters.{name}.when", entry["when"]
-        if not isinstance(given, Mapping) or not given:
-            problems.append(Problem(where, f"{given!r} is not a condition", "Write when: {lora.dora: true}."))
+        where, raw = f"parameters.{name}.when", entry["when"]
+        if not isinstance(raw, Mapping) or not raw:
+            problems.append(Problem(where, f"{raw!r} is not a condition", "Write when: {lora.dora: true}."))
         elif name in needed:
             fix = "Drop the condition; fix the value instead if there is nothing to search."
             problems.append(Problem(where, f"every run needs {name}", fix))
         else:
-            conditions = _read(parameters[name], given, parameters, where, problems)
+            conditions = _read(parameters[name], raw, parameters, where, problems)
             changed[name] = replace(parameters[name], when={**parameters[name].when, **conditions})
     return changed
 
 
 def _read(
     child: Parameter,
-    given: Mapping[str, object],
+    raw: Mapping[str, object],
     parameters: Mapping[str, Parameter],
     where: str,
     problems: list[Problem],
 ) -> dict[str, tuple[Value, ...]]:
     conditions: dict[str, tuple[Value, ...]] = {}
-    for parent, wanted in given.items():
+    for parent, wanted in raw.items():
         field = f"{where}.{parent}"
         values = tuple(wanted) if isinstance(wanted, list | tuple) else (wanted,)
         known = parameters.get(str(parent))

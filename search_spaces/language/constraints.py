@@ -130,23 +130,23 @@ class Constraint:
 
 
 def read_constraints(
-    given: object, parameters: Mapping[str, Parameter], problems: list[Problem]
+    raw: object, parameters: Mapping[str, Parameter], problems: list[Problem]
 ) -> tuple[Constraint, ...]:
     """Parse the constraints of a space file.
 
     Args:
-        given: the entry `constraints` of the file: a list of constraints, or a single one.
+        raw: the entry `constraints` of the file: a list of constraints, or a single one.
         parameters: the concrete parameters of the space, by name.
         problems: list to which problems are appended, each with its place in the list.
 
     Returns:
         The valid constraints without repetitions.
     """
-    if given is None:
+    if raw is None:
         return ()
-    lines = [given] if isinstance(given, str) else given
+    lines = [raw] if isinstance(raw, str) else raw
     if not isinstance(lines, list | tuple):
-        problems.append(Problem("constraints", f"{given!r} is not a list", _SHAPE))
+        problems.append(Problem("constraints", f"{raw!r} is not a list", _SHAPE))
         return ()
     found = []
     for index, line in enumerate(lines):

@@ -96,21 +96,21 @@ class Entry:
         return None
 
     def check_range(
-        self, parameter: Float | Int, low: float, high: float, log: bool, step: float | None, given: Mapping
+        self, parameter: Float | Int, low: float, high: float, log: bool, step: float | None, raw: Mapping
     ) -> bool:
         """Return whether a range and its step are valid; report the problems if they are not."""
         before = len(self.problems)
         for field, value in (("low", low), ("high", high)):
-            if field in given:
+            if field in raw:
                 self.is_possible(parameter, value, f".{field}")
         if len(self.problems) > before:
             return False
-        side = "low" if "low" in given else "high"
+        side = "low" if "low" in raw else "high"
         if low > high:
             other = "high" if side == "low" else "low"
             fix = (
                 "Swap them."
-                if other in given
+                if other in raw
                 else f"Give {other} as well: it is {high if side == 'low' else low:g}."
             )
             self.report(f".{side}", f"low {low:g} is above high {high:g}", fix)

@@ -107,10 +107,10 @@ def compose(
         if key not in KEYS:
             problems.append(Problem(str(key), "unknown key", did_you_mean(str(key), KEYS)))
     total = Composed()
-    given = mapping.get("include")
-    names = [] if given is None else given if isinstance(given, list | tuple) else [given]
+    raw = mapping.get("include")
+    names = [] if raw is None else raw if isinstance(raw, list | tuple) else [raw]
     for index, name in enumerate(names):
-        where = f"include[{index}]" if isinstance(given, list | tuple) else "include"
+        where = f"include[{index}]" if isinstance(raw, list | tuple) else "include"
         part = _included(name, where, folder, check, problems, within)
         if part is not None:
             _add(total, part)

@@ -185,11 +185,11 @@ def _family(families: Sequence[Family]) -> Categorical:
     return Categorical(name="family", choices=tuple(f.name for f in families))
 
 
-def _families(given: object, problems: list[Problem]) -> list[Family]:
-    names = list(REGISTRY) if given == "all" else [given] if isinstance(given, str) else given
+def _families(raw: object, problems: list[Problem]) -> list[Family]:
+    names = list(REGISTRY) if raw == "all" else [raw] if isinstance(raw, str) else raw
     if not isinstance(names, list | tuple) or not names:
         known = ", ".join(REGISTRY)
-        what = "missing" if given is None else f"{given!r} is not a list of families"
+        what = "missing" if raw is None else f"{raw!r} is not a list of families"
         problems.append(Problem("families", what, f"Write all, or a list of some of: {known}."))
         return []
     families: list[Family] = []
@@ -231,14 +231,14 @@ def _entries(
     problems: list[Problem],
 ) -> dict[str, object]:
     """Return the file's entries for parameters of the space; report entries for any other parameter."""
-    given = composed.parameters
-    if given is None:
+    raw = composed.parameters
+    if raw is None:
         return {}
-    if not isinstance(given, Mapping):
-        problems.append(_no_mapping(given))
+    if not isinstance(raw, Mapping):
+        problems.append(_no_mapping(raw))
         return {}
     names = [family.name for family in families]
-    for name in given:
+    for name in raw:
         where = f"parameters.{name}"
         family = str(name).partition(".")[0]
         absent = family in REGISTRY and family not in names
@@ -255,11 +255,11 @@ def _entries(
             problems.append(
                 Problem(where, "unknown parameter", did_you_mean(str(name), (*originals, *ON_REQUEST)))
             )
-    return {name: entry for name, entry in given.items() if name in originals}
+    return {name: entry for name, entry in raw.items() if name in originals}
 
 
-def _no_mapping(given: object) -> Problem:
-    return Problem("parameters", f"{given!r} is not a mapping", "Write name: value pairs below it.")
+def _no_mapping(raw: object) -> Problem:
+    return Problem("parameters", f"{raw!r} is not a mapping", "Write name: value pairs below it.")
 
 
 def _assemble(

@@ -26,11 +26,11 @@ from search_spaces.parameters.types import (
 )
 
 
-def layers(entry: Entry, parameter: TopLayers, given: Mapping[str, object]) -> Parameter:
+def layers(entry: Entry, parameter: TopLayers, raw: Mapping[str, object]) -> Parameter:
     """Override a layer parameter: a number of top layers, a range of that number, a layer range, or a mask."""
     switched = {"mask": isinstance(parameter, LayerMask), "range": isinstance(parameter, LayerRange)}
     for field in ("mask", "range"):
-        value = given.get(field, switched[field])
+        value = raw.get(field, switched[field])
         if not isinstance(value, bool):
             entry.report(f".{field}", f"{value!r} is not true or false", f"Write {field}: true.")
             return parameter
@@ -40,8 +40,8 @@ def layers(entry: Entry, parameter: TopLayers, given: Mapping[str, object]) -> P
         return parameter
     numbers = {}
     for field in ("low", "high", "default"):
-        if given.get(field) is not None:
-            number = entry.number(given[field], f".{field}", whole=True)
+        if raw.get(field) is not None:
+            number = entry.number(raw[field], f".{field}", whole=True)
             if number is None or not entry.is_possible(parameter, number, f".{field}"):
                 return parameter
             numbers[field] = int(number)
@@ -75,9 +75,9 @@ def _number_of_layers(entry: Entry, parameter: TopLayers, numbers: Mapping[str, 
     return TopLayers(name=parameter.name, when=parameter.when, default=default)
 
 
-def subset(entry: Entry, parameter: Categorical, given: Mapping[str, object]) -> Parameter:
+def subset(entry: Entry, parameter: Categorical, raw: Mapping[str, object]) -> Parameter:
     """Override targets by one switch per role: `subset: true`, or a list of the roles to choose from."""
-    wanted = given["subset"]
+    wanted = raw["subset"]
     if wanted is False:
         return parameter
     roles = () if wanted is True else wanted
@@ -90,7 +90,7 @@ def subset(entry: Entry, parameter: Categorical, given: Mapping[str, object]) ->
         if role not in ROLES:
             entry.report(".subset", f"unknown role {role!r}", did_you_mean(str(role), ROLES))
             return parameter
-    default = given.get("default", parameter.default)
+    default = raw.get("default", parameter.default)
     if not is_role_set(default):
         fix = f"Write {', '.join(TARGETS)}, or roles joined by '+': those that are on."
         entry.report(".default", f"{default!r} names no roles", fix)
@@ -99,19 +99,19 @@ def subset(entry: Entry, parameter: Categorical, given: Mapping[str, object]) ->
 
 
 def centered(
-    entry: Entry, parameter: Float | Int, given: Mapping[str, object], limits: tuple[float, float]
+    entry: Entry, parameter: Float | Int, raw: Mapping[str, object], limits: tuple[float, float]
 ) -> Parameter:
     """Override a number by a center and a scale, bounded by the valid values of the parameter."""
     whole = isinstance(parameter, Int)
     for field in ("log", "step"):
-        if field in given:
+        if field in raw:
             fix = "Write kind: log." if field == "log" else "Drop step."
             entry.report(f".{field}", "belongs to a range, not to a center and a scale", fix)
             return parameter
     numbers: dict[str, Any] = {}
     for field in ("center", "scale", "low", "high", "default"):
-        if given.get(field) is not None:
-            number = entry.number(given[field], f".{field}", whole=whole and field not in ("center", "scale"))
+        if raw.get(field) is not None:
+            number = entry.number(raw[field], f".{field}", whole=whole and field not in ("center", "scale"))
             if number is None:
                 return parameter
             numbers[field] = number
@@ -119,7 +119,7 @@ def centered(
         if field not in numbers:
             entry.report(f".{field}", "missing", f"Give {example}.")
             return parameter
-    kind = given.get("kind", "log" if parameter.log else "linear")
+    kind = raw.get("kind", "log" if parameter.log else "linear")
     if kind not in KINDS:
         entry.report(".kind", f"unknown kind {kind!r}", did_you_mean(str(kind), KINDS))
         return parameter

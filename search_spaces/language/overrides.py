@@ -46,57 +46,57 @@ _LAYER_FIELDS = ("mask", "range", "sides", "low", "high", "choices", "default")
 class Override(Entry):
     """An entry of `parameters:` that overrides a parameter."""
 
-    def apply(self, parameter: Parameter, given: object) -> Parameter:
+    def apply(self, parameter: Parameter, raw: object) -> Parameter:
         """Return the changed parameter, or the unchanged one if the entry has a problem."""
         before = len(self.problems)
         try:
-            changed = self._apply(parameter, given)
+            changed = self._apply(parameter, raw)
         except ValueError as error:  # validation by the parameter's own constructor
             self.report("", str(error).removeprefix(f"{parameter.name}: "), "Change the values.")
             return parameter
         return parameter if len(self.problems) > before else changed
 
-    def _apply(self, parameter: Parameter, given: object) -> Parameter:
-        if isinstance(given, Mapping):
+    def _apply(self, parameter: Parameter, raw: object) -> Parameter:
+        if isinstance(raw, Mapping):
             fields = _fields(parameter)
-            for field in given:
+            for field in raw:
                 if field not in fields:
                     self.report(f".{field}", "unknown field", did_you_mean(str(field), fields))
-            if any(field not in fields for field in given):
+            if any(field not in fields for field in raw):
                 return parameter
-            given = {field: value for field, value in given.items() if field != "when"}
-            if not given:
+            raw = {field: value for field, value in raw.items() if field != "when"}
+            if not raw:
                 return parameter
-            if "sides" in given:
-                return sides(self, parameter, given)
-            if "choices" in given:
-                return self._choices(parameter, given["choices"], given.get("default"), ".choices")
+            if "sides" in raw:
+                return sides(self, parameter, raw)
+            if "choices" in raw:
+                return self._choices(parameter, raw["choices"], raw.get("default"), ".choices")
             if isinstance(parameter, TopLayers):
-                return override_forms.layers(self, parameter, given)
+                return override_forms.layers(self, parameter, raw)
             if isinstance(parameter, Float | Int):
-                if any(field in given for field in CENTERED_FIELDS):
-                    return override_forms.centered(self, parameter, given, limits(parameter))
-                if isinstance(parameter, Int) and "profile" in given:
-                    return profile(self, parameter, given)
-                return self._range(parameter, given)
+                if any(field in raw for field in CENTERED_FIELDS):
+                    return override_forms.centered(self, parameter, raw, limits(parameter))
+                if isinstance(parameter, Int) and "profile" in raw:
+                    return profile(self, parameter, raw)
+                return self._range(parameter, raw)
             assert isinstance(parameter, Categorical)
-            if "subset" in given:
-                return override_forms.subset(self, parameter, given)
-            return self._choices(parameter, list(parameter.choices), given.get("default"), ".choices")
-        if isinstance(given, list | tuple):
-            return self._choices(parameter, given, None, "")
-        if given is None:
+            if "subset" in raw:
+                return override_forms.subset(self, parameter, raw)
+            return self._choices(parameter, list(parameter.choices), raw.get("default"), ".choices")
+        if isinstance(raw, list | tuple):
+            return self._choices(parameter, raw, None, "")
+        if raw is None:
             self.report(
                 "", "empty", "Give a value to fix it, a list of choices, or a mapping such as {low: …}."
             )
             return parameter
-        return self._choices(parameter, [given], None, "")
+        return self._choices(parameter, [raw], None, "")
 
-    def _choices(self, parameter: Parameter, given: object, default: object, field: str) -> Parameter:
-        if not isinstance(given, list | tuple) or not given:
-            self.report(field, f"{given!r} is not a list of choices", "Write them in brackets: [a, b].")
+    def _choices(self, parameter: Parameter, raw: object, default: object, field: str) -> Parameter:
+        if not isinstance(raw, list | tuple) or not raw:
+            self.report(field, f"{raw!r} is not a list of choices", "Write them in brackets: [a, b].")
             return parameter
-        values = [self.value(parameter, value, field) for value in given]
+        values = [self.value(parameter, value, field) for value in raw]
         chosen = [value for value in values if value is not None]
         if len(chosen) < len(values):
             return parameter
@@ -121,20 +121,20 @@ class Override(Entry):
             name=parameter.name, when=parameter.when, choices=tuple(chosen), ordered=number, default=default
         )
 
-    def _range(self, parameter: Float | Int, given: Mapping[str, object]) -> Parameter:
+    def _range(self, parameter: Float | Int, raw: Mapping[str, object]) -> Parameter:
         whole = isinstance(parameter, Int)
         numbers: dict[str, Any] = {}
         for field in ("low", "high", "step", "default"):
-            if given.get(field) is not None:
-                numbers[field] = self.number(given[field], f".{field}", whole=whole)
-        log = given.get("log", parameter.log)
+            if raw.get(field) is not None:
+                numbers[field] = self.number(raw[field], f".{field}", whole=whole)
+        log = raw.get("log", parameter.log)
         if not isinstance(log, bool):
             self.report(".log", f"{log!r} is not true or false", "Write log: true or log: false.")
         if None in numbers.values() or not isinstance(log, bool):
             return parameter
         low, high = numbers.get("low", parameter.low), numbers.get("high", parameter.high)
         step = numbers.get("step", (1 if whole else None) if log else parameter.step)
-        if not self.check_range(parameter, low, high, log, step, given):
+        if not self.check_range(parameter, low, high, log, step, raw):
             return parameter
         # Without a default the class uses the middle value, so the earlier default is applied afterwards.
         fresh = replace(parameter, low=low, high=high, log=log, step=step, default=None)  # type: ignore[arg-type]
@@ -167,28 +167,28 @@ def _nearest(parameter: Float | Int, wanted: float) -> Value:
     return clipped if math.isclose(snapped, clipped, rel_tol=1e-9, abs_tol=1e-12) else snapped
 
 
-def profile(entry: Override, parameter: Int, given: Mapping[str, object]) -> Parameter:
+def profile(entry: Override, parameter: Int, raw: Mapping[str, object]) -> Parameter:
     """Override a rank by a profile over the layers; low, high and default are those of its level."""
-    if not isinstance(given["profile"], bool):
-        entry.report(".profile", f"{given['profile']!r} is not true or false", "Write profile: true.")
+    if not isinstance(raw["profile"], bool):
+        entry.report(".profile", f"{raw['profile']!r} is not true or false", "Write profile: true.")
         return parameter
-    extra = next((field for field in ("log", "step") if field in given), None)
-    if extra is not None and given["profile"]:
+    extra = next((field for field in ("log", "step") if field in raw), None)
+    if extra is not None and raw["profile"]:
         entry.report(f".{extra}", "a profile is logarithmic and has no steps", "Drop it.")
         return parameter
-    rest = {field: value for field, value in given.items() if field != "profile"}
+    rest = {field: value for field, value in raw.items() if field != "profile"}
     level = entry.apply(parameter, rest) if rest else parameter
-    if not given["profile"] or not isinstance(level, Int):
+    if not raw["profile"] or not isinstance(level, Int):
         return level
     return RankProfile(
         name=parameter.name, when=parameter.when, low=level.low, high=level.high, default=level.default
     )
 
 
-def sides(entry: Override, parameter: Parameter, given: Mapping[str, object]) -> Parameter:
+def sides(entry: Override, parameter: Parameter, raw: Mapping[str, object]) -> Parameter:
     """Override a parameter per side of an encoder-decoder: `sides: true`, or a mapping of overrides per side."""
-    wanted = given["sides"]
-    both = {field: value for field, value in given.items() if field != "sides"}
+    wanted = raw["sides"]
+    both = {field: value for field, value in raw.items() if field != "sides"}
     if wanted is False:
         return entry.apply(parameter, both)
     own = {} if wanted is True else wanted
