@@ -1,4 +1,4 @@
-"""A task and a base model that fit in a pocket: they work offline, wherever the project is installed."""
+"""A small task and a small base model that are part of the package and work offline."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ __all__ = ["Corpus", "base_folder", "load_corpus"]
 
 
 def base_folder() -> Path:
-    """The folder of the pre-trained base: configuration, tokenizer and weights, as `from_pretrained` takes it."""
+    """Return the folder of the pre-trained base model, in the format of `from_pretrained`."""
     return Path(__file__).parent / "base"

@@ -1,11 +1,11 @@
-"""Real text that every installation has: the docstrings of the standard library and of the packages beside it.
+"""Natural text of every installation: the docstrings of the standard library and of the installed packages.
 
-The task is to say for which of eight sources a docstring was written. Sources are read with `ast` and never
-imported, so reading is quick and runs nobody's code. Whatever gives the answer away without being about the
-subject is removed: the sources' own names, doctest prompts, section headings, markup roles, addresses.
+The task is to predict from which of eight sources a docstring comes. Sources are read with `ast` and never imported,
+so reading is fast and runs no code. What reveals the answer without being about the subject is removed: the sources'
+own names, doctest prompts, section headings, markup roles, addresses.
 
-A text's part follows from SHA-256 of its normalized words alone. It never moves to another part, whatever the
-machine or the versions installed:
+A text's part is a function of the SHA-256 of its normalized words, so it is the same on every machine and with every
+version of the packages:
 
     24/48  pretrain     for `trials.tasks.pocket.pretrain`; no text of it is in the task
     16/48  train        at most 400 texts a class
@@ -33,16 +33,16 @@ from pathlib import Path
 from search_spaces.errors import InvalidInputError, Problem
 
 CLASSES = ("numpy", "pandas", "python", "scipy", "sklearn", "sqlalchemy", "torch", "transformers")
-# Read by the pre-training only: more text of the same kind, from packages that the ones above bring along.
+# Read in pre-training only: more text of the same kind, from dependencies of the packages above.
 EXTRAS = (
     "sympy", "networkx", "optuna", "datasets", "pydantic", "accelerate", "peft", "huggingface_hub",
     "rich", "typer", "click", "jinja2", "fsspec", "alembic", "joblib", "anyio", "aiohttp", "pygments",
 )  # fmt: skip
 PARTS = {"pretrain": 24, "train": 16, "validation": 4, "test": 4}  # shares in 48ths
-QUOTAS = {"train": 400, "validation": 100, "test": 100}  # texts a class, at most
-MINIMA = {"train": 100, "validation": 25, "test": 25}  # a class with fewer is left out
+QUOTAS = {"train": 400, "validation": 100, "test": 100}  # the maximum number of texts per class
+MINIMA = {"train": 100, "validation": 25, "test": 25}  # a class with fewer texts is dropped
 MIN_WORDS, MAX_WORDS = 6, 40
-DENSE = 0.7  # docstrings per 1,000 bytes; files below are read last, to parse less code for the same text
+DENSE = 0.7  # docstrings per 1,000 bytes; files below it are read last, so that less code is parsed
 MASK = "library"
 
 # Directories that some installations lack, that hold test data, or that hold another project's code.
@@ -71,10 +71,15 @@ _FIELD = re.compile(r":(?:param|type|returns?|rtype|raises|ivar|cvar)\b")
 
 @dataclass(frozen=True)
 class Corpus:
-    """The texts found here. `splits` maps each part to rows `{"text": ..., "label": ...}`, in order of hash."""
+    """The texts of this installation.
+
+    Args:
+        splits: The rows `{"text": ..., "label": ...}` of each part, in the order of their hashes.
+        left_out: The classes that are not installed or have too few docstrings.
+    """
 
     splits: dict[str, list[dict[str, str]]]
-    left_out: tuple[str, ...]  # classes not installed, or with too few docstrings
+    left_out: tuple[str, ...]
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -82,16 +87,16 @@ class Corpus:
         return tuple(sorted({row["label"] for row in self.splits["train"]}))
 
     def counts(self, part: str) -> Counter[str]:
-        """Texts per class in one part."""
+        """Return the number of texts per class in one part."""
         return Counter(row["label"] for row in self.splits[part])
 
     def mean_words(self) -> float:
-        """Mean number of words (split at white space) of the train, validation and test texts."""
+        """Return the mean number of words (split at white space) of the train, validation and test texts."""
         words = [len(row["text"].split()) for part in QUOTAS for row in self.splits[part]]
         return sum(words) / len(words)
 
     def summary(self) -> str:
-        """What was found, in two lines."""
+        """Return the sizes of the parts and classes, in two lines."""
         sizes = ", ".join(f"{len(self.splits[part]):,} {part}" for part in PARTS)
         per_class = ", ".join(f"{name} {count}" for name, count in sorted(self.counts("train").items()))
         absent = f"; left out: {', '.join(self.left_out)}" if self.left_out else ""
@@ -103,9 +108,10 @@ class Corpus:
 
 @functools.cache
 def load_corpus() -> Corpus:
-    """Read the task from the sources installed here; once per process, later calls return the same object.
+    """Read the task from the installed sources; the result is cached.
 
-    Raises ValueError if fewer than two of `CLASSES` are installed as readable source with enough docstrings.
+    Raises:
+        InvalidInputError: Fewer than two of `CLASSES` are installed as readable source with enough docstrings.
     """
     found: dict[str, dict[str, str]] = {}  # class -> normalized words -> text
     for name in CLASSES:
@@ -117,7 +123,7 @@ def load_corpus() -> Corpus:
     for name, texts in found.items():
         parts: dict[str, list[tuple[str, dict[str, str]]]] = {part: [] for part in PARTS}
         for digest, key in sorted((_digest(key), key) for key in texts):
-            if seen[key] == 1:  # a text of two sources has no right answer
+            if seen[key] == 1:  # a text of two sources has no correct label
                 parts[part_of(digest)].append((digest, {"text": texts[key], "label": name}))
         if any(len(parts[part]) < least for part, least in MINIMA.items()):
             left_out.append(name)
@@ -126,7 +132,7 @@ def load_corpus() -> Corpus:
             splits[part] += rows[: QUOTAS.get(part)]
     if len(CLASSES) - len(left_out) < 2:
         what = (
-            f"builtin:docstrings needs two sources or more with {MINIMA['train']} docstrings to train on, and "
+            f"builtin:docstrings needs at least two sources with {MINIMA['train']} training docstrings, and "
             f"{', '.join(left_out)} are not installed as readable .py files"
         )
         raise InvalidInputError(Problem("task.dataset", what, "Install two of them from wheels."))
@@ -135,7 +141,7 @@ def load_corpus() -> Corpus:
 
 
 def pretraining_texts() -> list[str]:
-    """Every text of the pre-training part, of `CLASSES` and `EXTRAS`, without duplicates, in order of hash."""
+    """Return the texts of the pre-training part, from `CLASSES` and `EXTRAS`, without duplicates, by hash."""
     texts: dict[str, str] = {}
     for root in filter(None, map(locate, (*CLASSES, *EXTRAS))):
         with _no_collection():
@@ -145,7 +151,7 @@ def pretraining_texts() -> list[str]:
 
 
 def locate(name: str) -> Path | None:
-    """The folder that holds a source's .py files, found without importing it; None where there is none."""
+    """Return the folder of a source's .py files, found without importing it, or None."""
     if name == "python":
         return Path(sysconfig.get_path("stdlib"))
     spec = importlib.util.find_spec(name)
@@ -154,7 +160,7 @@ def locate(name: str) -> Path | None:
 
 
 def read_texts(root: Path) -> Iterator[str]:
-    """Cleaned texts of 6 to 40 words under `root`, in an order that depends on relative paths alone.
+    """Yield cleaned texts of 6 to 40 words under `root`, in an order that depends only on relative paths.
 
     Files rich in docstrings come first. Files that cannot be read or parsed by this interpreter are skipped.
     """
@@ -172,13 +178,13 @@ def read_texts(root: Path) -> Iterator[str]:
 
 
 def clean(docstring: str) -> str:
-    """The first 40 words of prose in a docstring, in lower case, the names of all sources replaced by `MASK`."""
+    """Return the first 40 words of prose in a docstring, in lower case, with the names of sources masked."""
     words: list[str] = []
     for line in map(str.strip, docstring.lower().splitlines()):
         if line.startswith((">>>", "...", "```", "..")) or _HEADING.match(line) or not _WORD.search(line):
             continue
         words += line.split()
-        if len(words) > 2 * MAX_WORDS:  # what is removed below is far less than the other half
+        if len(words) > 2 * MAX_WORDS:  # less than the other half is removed below
             break
     prose = " ".join(words[: 2 * MAX_WORDS])
     prose = _FIELD.sub("", _ROLE.sub(r"\1", _URL.sub("", prose)))
@@ -187,7 +193,7 @@ def clean(docstring: str) -> str:
 
 
 def part_of(digest: str) -> str:
-    """The part that a text with this SHA-256 (hexadecimal) belongs to."""
+    """Return the part of a text from its SHA-256 (hexadecimal)."""
     place = int(digest[:12], 16) % sum(PARTS.values())
     for part, share in PARTS.items():
         if place < share:
@@ -197,7 +203,7 @@ def part_of(digest: str) -> str:
 
 
 def _read_quota(root: Path) -> dict[str, str]:
-    """Texts by their normalized words, read until every part of the task has its quota and some to spare."""
+    """Return texts by their normalized words, until every part of the task has its quota and 5 % more."""
     texts: dict[str, str] = {}
     sizes: Counter[str] = Counter()
     with _no_collection():
@@ -207,14 +213,14 @@ def _read_quota(root: Path) -> dict[str, str]:
                 continue
             texts[key] = text
             sizes[part_of(_digest(key))] += 1
-            # The spare twentieth makes up for texts that turn out to belong to two sources.
+            # The extra 5 % replace texts that belong to two sources.
             if all(sizes[part] >= 1.05 * quota for part, quota in QUOTAS.items()):
                 break
     return texts
 
 
 def _files(root: Path) -> list[Path]:
-    """The .py files under `root` outside `SKIPPED` directories, ordered by the hash of their relative paths."""
+    """Return the .py files under `root` outside `SKIPPED`, ordered by the hash of their relative paths."""
     paths = []
     for folder, folders, names in os.walk(root):
         folders[:] = [name for name in folders if name not in SKIPPED]
@@ -227,7 +233,7 @@ def _files(root: Path) -> list[Path]:
 def _clean_all(code: bytes) -> Iterator[str]:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # invalid escapes in other people's code
+            warnings.simplefilter("ignore")  # invalid escapes in the parsed code
             tree = ast.parse(code)
     except (
         SyntaxError,
@@ -257,7 +263,7 @@ def _digest(text: str) -> str:
 
 @contextlib.contextmanager
 def _no_collection() -> Iterator[None]:
-    """Pause the cyclic garbage collector: it walks each new syntax tree in vain and costs a third of the time."""
+    """Pause the cyclic garbage collector, which takes a third of the time and finds nothing in syntax trees."""
     enabled = gc.isenabled()
     gc.disable()
     try:

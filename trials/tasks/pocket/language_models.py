@@ -1,9 +1,9 @@
-"""A family of small language models, trained from scratch: an experiment in scaling laws for two cores.
+"""A family of small language models, trained from scratch: a scaling-law experiment for two CPU cores.
 
-The text is what every installation has, the docstrings of the packages beside this one (`pocket.corpus`),
-read once: no token is seen twice. Every size runs once at a constant learning rate; before each budget a copy
-leaves it and cools down linearly over the budget's last fifth (Hägele et al., 2024, arXiv 2405.18392), so that
-several budgets cost little more than the longest. All sizes see the same tokens in the same order.
+The text is the docstrings of the installed packages (`pocket.corpus`), read once, so no token is repeated. Every size
+is trained once at a constant learning rate. Before each budget a copy branches off and cools down linearly over the
+budget's last fifth (Hägele et al., 2024, arXiv 2405.18392), so several budgets cost little more than the largest. All
+sizes see the same tokens in the same order.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ import torch
 from numpy.typing import NDArray
 
 VOCABULARY, CONTEXT, BATCH = 1024, 128, 4
-"""Tokens of the tokenizer, of a sequence, and sequences a step: 512 tokens a step."""
+"""Vocabulary size, tokens per sequence, and sequences per step: 512 tokens per step."""
 COOLDOWN, WARMUP_STEPS = 0.2, 100
 HELD_OUT = 20
-"""One text in so many is held out."""
+"""One text in this many is held out."""
 WEIGHT_DECAY, BETAS, CLIP = 0.1, (0.9, 0.95), 1.0
 HEAD_WIDTH = 16
 
 
 @dataclass(frozen=True)
 class Size:
-    """A model: its width and its layers."""
+    """The size of a model: its width and number of layers."""
 
     width: int
     layers: int
 
 
 SIZES = (Size(32, 2), Size(48, 3), Size(80, 4), Size(128, 5), Size(224, 8))
-"""From 0.06 to 5 million parameters; the last is what the others must foretell."""
+"""From 0.06 to 5 million parameters; the law of the others predicts the last."""
 BUDGETS = (262_144, 370_688, 524_288, 741_376, 1_048_576)
-"""Tokens; the largest model runs for the last of them."""
+"""Training tokens; the largest model is trained on the last budget."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,14 @@ class ScaleRun:
     """One point of a scaling law.
 
     Args:
-        params: trainable parameters, embeddings included (they are the output matrix too).
-        tokens: trained on, each once.
-        loss: nats a token on held-out text.
-        flops: 6 · params · tokens, as is customary (Kaplan et al., 2020, arXiv 2001.08361).
-        learning_rate: before the cool-down.
-        width, layers: of the model.
-        seconds: since the size began, evaluation included.
+        params: The number of trainable parameters, embeddings (which are also the output matrix) included.
+        tokens: The number of training tokens, each seen once.
+        loss: The mean loss on held-out text, in nats per token.
+        flops: The training FLOPs, 6 · params · tokens (Kaplan et al., 2020, arXiv 2001.08361).
+        learning_rate: The learning rate before the cool-down.
+        width: The width of the model.
+        layers: The number of layers of the model.
+        seconds: The wall time since the size's training began, evaluation included, in seconds.
     """
 
     params: int
@@ -69,7 +70,12 @@ class ScaleRun:
 
 @dataclass(frozen=True)
 class Tokens:
-    """Token ids: `train` of shape [n] in the order in which they are read, `held_out` of shape [m, context]."""
+    """Token ids.
+
+    Args:
+        train: The training tokens in their order, shape [n].
+        held_out: The held-out sequences, shape [m, context].
+    """
 
     train: NDArray[np.int64]
     held_out: NDArray[np.int64]
@@ -77,9 +83,9 @@ class Tokens:
 
 @lru_cache(maxsize=1)
 def read_tokens() -> Tokens:
-    """The docstrings as tokens of a byte-level BPE that is trained on those that are not held out.
+    """Return the docstrings as tokens of a byte-level BPE that is trained on the texts that are not held out.
 
-    Their order follows from the SHA-256 of each, so it is random and yet the same everywhere.
+    They are ordered by SHA-256, which is random and yet the same on every machine.
     """
     from tokenizers import ByteLevelBPETokenizer
 
@@ -100,7 +106,7 @@ def read_tokens() -> Tokens:
 
 
 def learning_rate(size: Size) -> float:
-    """The peak rate, inverse to the width (Yang et al., 2021, arXiv 2203.03466)."""
+    """Return the peak learning rate, inversely proportional to the width (Yang et al., 2021, arXiv 2203.03466)."""
     return 0.4 / size.width
 
 
@@ -110,11 +116,14 @@ def run_size(
     """Train one size and yield a point for each budget, the smallest first.
 
     Args:
-        budgets: tokens, rising; rounded down to whole steps.
-        rate: the peak learning rate; by default `learning_rate` of the size.
+        size: The size of the model.
+        budgets: The training tokens of each point, increasing; rounded down to whole steps.
+        tokens: The text.
+        seed: The seed of the initial weights.
+        rate: The peak learning rate; by default `learning_rate` of the size.
 
     Raises:
-        ValueError: the text has fewer tokens than the largest budget.
+        ValueError: The text has fewer tokens than the largest budget.
     """
     began = time.perf_counter()
     steps = [budget // (BATCH * CONTEXT) for budget in budgets]
@@ -146,10 +155,10 @@ def run_size(
 
 
 def build(size: Size, seed: int) -> torch.nn.Module:
-    """A Llama of that size with tied embeddings, drawn from `seed`.
+    """Build a Llama of a size with tied embeddings, initialized from `seed`.
 
-    What each layer adds begins at zero: without it, the few steps that there are taught the deeper models less
-    than the shallow ones.
+    The output matrices of each layer start at zero. Otherwise the deeper models learn less than the shallow ones in
+    the few available steps.
     """
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -177,7 +186,7 @@ def build(size: Size, seed: int) -> torch.nn.Module:
 
 @torch.no_grad()
 def held_out_loss(model: torch.nn.Module, tokens: Tokens) -> float:
-    """Nats a token on the held-out text."""
+    """Return the mean loss on the held-out text, in nats per token."""
     losses = [
         _loss(model, chunk).item() * len(chunk) for chunk in torch.from_numpy(tokens.held_out).split(32)
     ]
@@ -187,10 +196,10 @@ def held_out_loss(model: torch.nn.Module, tokens: Tokens) -> float:
 def _check(steps: Sequence[int], tokens: Tokens) -> None:
     needed, there = steps[-1] * BATCH * CONTEXT, len(tokens.train)
     if needed > there:
-        raise ValueError(f"budgets: {needed:,} tokens are asked for, and the text found here has {there:,}")
+        raise ValueError(f"budgets: {needed:,} tokens are requested, and the available text has {there:,}")
     if steps[0] < 2 * WARMUP_STEPS or any(b <= a for a, b in itertools.pairwise(steps)):
         least = 2 * WARMUP_STEPS * BATCH * CONTEXT
-        raise ValueError(f"budgets: they must rise and begin at {least:,} tokens or more")
+        raise ValueError(f"budgets: they must increase and start at {least:,} tokens or more")
 
 
 def _optimizer(model: torch.nn.Module, peak: float) -> torch.optim.Optimizer:

@@ -1,15 +1,16 @@
-"""Pre-train the base of the pocket task: a small BERT on the half of the docstrings that the task never uses.
+"""Pre-train the base model of the pocket task: a small BERT, on the half of the docstrings that the task does not
+use.
 
     python -m trials.tasks.pocket.pretrain --out my-base --minutes 10
 
 The objective is masked language modeling (Devlin et al. 2019, section 3.1; 20 % of the tokens instead of 15 %,
-no next-sentence task). Minutes on a processor are too few to learn word meanings from random vectors, so the
-embeddings start from the co-occurrences of the same text, and the output bias from the tokens' frequencies.
+no next-sentence task). A few minutes on a CPU do not suffice to learn word meanings from random vectors, so the
+embeddings start from the co-occurrences in the same text, and the output bias from the tokens' frequencies.
 
-Rejected: a second objective that matches the two halves of a text by their pooled vectors. It lifts a frozen
-head far more than it lifts an adapter, and leaves little for the adapters to find.
+Rejected alternative: a second objective that matches the two halves of a text by their pooled vectors. It improves a
+frozen head far more than an adapter, and so leaves little for adapters to improve.
 
-Weights are trained in float32 and stored in float16. `config.json` says float32, and `from_pretrained` obeys it.
+Weights are trained in float32 and stored in float16. `config.json` sets float32, and `from_pretrained` loads in it.
 """
 
 from __future__ import annotations
@@ -51,9 +52,9 @@ Collate = Callable[[list[dict[str, list[int]]]], Batch]  # pads and masks
 
 
 def train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
-    """A lower-case WordPiece tokenizer with BERT's special tokens and its layout of one or two texts.
+    """Train a lower-case WordPiece tokenizer with BERT's special tokens and its format of one or two texts.
 
-    Whatever is not a letter a-z or a digit separates words and is dropped: a fifth fewer tokens a docstring.
+    Characters other than a-z and digits separate words and are dropped, which saves a fifth of the tokens.
     """
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
@@ -74,9 +75,9 @@ def train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
 
 
 def association_vectors(ids: list[list[int]], vocabulary: int, width: int) -> np.ndarray:
-    """Vectors [vocabulary, width] of the tokens, from which tokens stand near which in the encoded texts.
+    """Return initial vectors of the tokens, shape [vocabulary, width], from co-occurrences in the encoded texts.
 
-    Singular vectors of the positive pointwise mutual information within ten tokens, times the root of the
+    They are singular vectors of the positive pointwise mutual information within ten tokens, times the root of the
     singular values (Levy and Goldberg 2014, section 3.2), scaled to a mean square of one.
     """
     flat = np.concatenate([np.array(text + [-1] * WINDOW) for text in ids])
@@ -95,9 +96,9 @@ def association_vectors(ids: list[list[int]], vocabulary: int, width: int) -> np
 
 
 def build_model(ids: list[list[int]], vocabulary: int) -> BertForPreTraining:
-    """The encoder with its language-modeling head, started from the statistics of the encoded texts.
+    """Build the encoder with its language-modeling head, initialized from statistics of the encoded texts.
 
-    No dropout: a model this small cannot overfit in the time given, here or in a trial.
+    There is no dropout: a model of this size does not overfit in the available time, here or in a trial.
     """
     config = BertConfig(
         vocab_size=vocabulary, num_hidden_layers=LAYERS, hidden_size=WIDTH, intermediate_size=4 * WIDTH,
@@ -115,7 +116,7 @@ def build_model(ids: list[list[int]], vocabulary: int) -> BertForPreTraining:
 
 
 def batches(lengths: list[int], rng: random.Random) -> Iterator[list[int]]:
-    """Endless batches of indices of texts of like length, in random order; each text once a pass."""
+    """Yield batches of indices of texts of similar length endlessly, in random order, each text once per pass."""
     while True:
         order = list(range(len(lengths)))
         rng.shuffle(order)
@@ -127,7 +128,7 @@ def batches(lengths: list[int], rng: random.Random) -> Iterator[list[int]]:
 
 
 def masked_loss(model: BertForPreTraining, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cross-entropy in nats of each masked token of the batch, and whether it was predicted right."""
+    """Return the cross-entropy in nats of each masked token of the batch, and whether its prediction is correct."""
     hidden = model.bert(
         input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
     ).last_hidden_state
@@ -138,7 +139,7 @@ def masked_loss(model: BertForPreTraining, batch: Batch) -> tuple[torch.Tensor, 
 
 
 def learning_rate(progress: float) -> float:
-    """Linear warm-up, then a cosine to zero; `progress` runs from 0 to 1."""
+    """Return the learning rate: linear warm-up, then cosine decay to zero; `progress` is in [0, 1]."""
     if progress < WARM_UP:
         return LEARNING_RATE * progress / WARM_UP
     return LEARNING_RATE * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP))) / 2
@@ -147,7 +148,7 @@ def learning_rate(progress: float) -> float:
 def train(
     model: BertForPreTraining, ids: list[list[int]], collate: Collate, minutes: float, seed: int
 ) -> int:
-    """Train for `STEPS` steps or about `minutes`, whichever ends first; the steps done."""
+    """Train for `STEPS` steps or about `minutes`, whichever ends first, and return the number of steps."""
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=WEIGHT_DECAY)
     order = batches([len(text) for text in ids], random.Random(seed))
     start, step, progress = time.monotonic(), 0, 0.0
@@ -171,7 +172,7 @@ def train(
 
 @torch.no_grad()
 def evaluate(model: BertForPreTraining, ids: list[list[int]], collate: Collate) -> tuple[float, float]:
-    """Mean loss in nats and accuracy over the masked tokens of held-out texts."""
+    """Return the mean loss in nats and the accuracy over the masked tokens of held-out texts."""
     torch.manual_seed(0)  # the same masks in every run
     results = []
     for start in range(0, len(ids), BATCH):
@@ -182,10 +183,10 @@ def evaluate(model: BertForPreTraining, ids: list[list[int]], collate: Collate) 
 
 
 def save(model: BertForPreTraining, tokenizer: PreTrainedTokenizerFast, folder: Path, facts: str) -> None:
-    """Write encoder and pooler in float16, the tokenizer and a model card, as `from_pretrained` reads them."""
+    """Write encoder and pooler in float16, the tokenizer and a model card, in the format of `from_pretrained`."""
     model.bert.half().save_pretrained(folder)
     config = BertConfig.from_pretrained(folder)
-    config.dtype = "float32"  # what to load as; float16 is for the disk only
+    config.dtype = "float32"  # the dtype of loading; float16 is for the disk only
     config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     (folder / "README.md").write_text(CARD + facts, encoding="utf-8")
@@ -216,8 +217,8 @@ It exists so that a sweep can be tried without a network, in minutes, on a proce
 
 
 def main() -> None:
-    """The command line; see the top of the file."""
-    parser = argparse.ArgumentParser(description="Pre-train the base of the pocket task.")
+    """Run the command line; see the top of this file."""
+    parser = argparse.ArgumentParser(description="Pre-train the base model of the pocket task.")
     parser.add_argument(
         "--out", type=Path, default=base_folder(), help="folder to write (default: the shipped one)"
     )

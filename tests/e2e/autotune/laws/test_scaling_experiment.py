@@ -73,10 +73,10 @@ def test_parameters_and_loss_by_hand(text: Tokens) -> None:
 
 
 def test_text_that_is_too_short_and_budgets_that_are_too_small(text: Tokens) -> None:
-    with pytest.raises(ValueError, match="tokens are asked for, and the text found here has"):
+    with pytest.raises(ValueError, match="tokens are requested, and the available text has"):
         next(run_size(SMALL, (10**9,), text))
     for budgets in ((LEAST // 2,), BUDGETS[::-1]):
-        with pytest.raises(ValueError, match="they must rise and begin at"):
+        with pytest.raises(ValueError, match="they must increase and start at"):
             next(run_size(SMALL, budgets, text))
 
 
