@@ -7,7 +7,7 @@ input is a product of the same kind with the transposed matrix. This is SwitchBa
 2304.13013) without its third product, the weight's gradient, which a frozen matrix does not have. Adapters,
 normalizations, attention, the head and the optimizer compute in fp32.
 
-A row's scale is its own, so that what a row becomes does not depend on whose rows lie beside it, up to the rounding
+Each row has its own scale, so the result of a row does not depend on the other rows of the batch, up to the rounding
 of the last products in fp32: on a processor with AMX, oneDNN gives few rows (up to 32, with up to 256 outputs in all)
 to another kernel, which multiplies the exact sum by the two scales in another order. That is off by 5e-7 of a number
 at most.

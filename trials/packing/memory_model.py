@@ -2,7 +2,7 @@
 
     peak = what each configuration has for itself            parameters, gradients, the optimizer's moments
          + what the chunk's forward pass keeps               activations that the backward pass reads
-         + what is allocated beside it at the worst moment   the gradients of one layer, or of the logits
+         + what is allocated in addition at the worst moment the gradients of one layer, or of the logits
 
 The base model is loaded anyway and is counted separately (`base_bytes`). The activations follow from what autograd
 saves: a product with a frozen matrix saves nothing, attention its queries, keys, values and output, a normalization

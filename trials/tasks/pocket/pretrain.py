@@ -1,5 +1,4 @@
-"""Pre-train the base model of the pocket task: a small BERT, on the half of the docstrings that the task does not
-use.
+"""Pre-train the base model of the pocket task: a small BERT, on docstrings that the task does not use.
 
     python -m trials.tasks.pocket.pretrain --out my-base --minutes 10
 

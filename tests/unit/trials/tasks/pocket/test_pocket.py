@@ -144,7 +144,7 @@ def test_a_package_with_few_docstrings_is_left_out(sources: dict[str, Path | Non
 def test_nothing_to_read_is_an_error(sources: dict[str, Path | None], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     sources.update(numpy=None, torch=tmp_path / "empty")
-    with pytest.raises(ValueError, match=r"two sources or more.*numpy, torch"):
+    with pytest.raises(ValueError, match=r"at least two sources.*numpy, torch"):
         load_corpus()
 
 
