@@ -15,6 +15,8 @@ import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from autotune.version import __version__
+
 if TYPE_CHECKING:
     from autotune.api.adapter import peft_config
     from autotune.api.results import SweepResults, export_run, load_results
@@ -30,8 +32,6 @@ if TYPE_CHECKING:
     from search_spaces.errors import AutotuneError, InvalidInputError
     from trials.execution.errors import ExecutorError
     from trials.training.run import DivergedError
-
-__version__ = "0.1.0"
 
 __all__ = [
     "AutotuneError",

@@ -29,18 +29,20 @@ def module_graph() -> Graph:
 
 
 def _imports(path: Path, modules: Mapping[str, Path]) -> set[str]:
-    found = set()
+    found: set[str] = set()
     folders = path.relative_to(ROOT).parent.parts
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            found |= {alias.name for alias in node.names} & set(modules)
         elif isinstance(node, ast.ImportFrom):
             above = folders[: len(folders) - node.level + 1] if node.level else ()
             source = ".".join((*above, *filter(None, [node.module])))
-            found |= {source} | {f"{source}.{alias.name}" for alias in node.names}
-    # `from package import module` names both; the package's own file counts only where nothing below it is meant.
-    exact = found & set(modules)
-    return {name for name in exact if not any(other.startswith(f"{name}.") for other in exact)}
+            for (
+                alias
+            ) in node.names:  # `from package import module` imports the module, else a name of the source
+                below = f"{source}.{alias.name}"
+                found |= {below if below in modules else source} & set(modules)
+    return found
 
 
 def sub_package(module: str, modules: Mapping[str, object]) -> str:

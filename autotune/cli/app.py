@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from autotune import __version__
 from autotune.cli.law import law_app
 from autotune.cli.parameters import help_text
 from autotune.cli.probe import probe
@@ -16,6 +15,7 @@ from autotune.cli.result_commands import export, report, train
 from autotune.cli.search_commands import init, resume, run, status
 from autotune.cli.space_commands import cost, spaces
 from autotune.cli.terminal import Commands, Settings
+from autotune.version import __version__
 
 app = typer.Typer(
     name="autotune",

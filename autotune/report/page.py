@@ -19,7 +19,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from autotune import __version__
 from autotune.figures import FIGURES, FigureEntry
 from autotune.figures.style import TITLE_LINE, TITLE_ROOM
 from autotune.figures.trial_points import count_by_status
@@ -32,6 +31,7 @@ from autotune.report.headline import headline, mean_selection_bias, summary
 from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import quality, write_whole
 from autotune.sweep.schema import as_mapping
+from autotune.version import __version__
 
 _TEMPLATES = Path(__file__).parent
 _log = logging.getLogger(__name__)
