@@ -15,6 +15,7 @@ from rich.text import Text
 from autotune.formatting.compact import clock, points, short_config
 from autotune.formatting.units import label, quantity
 from autotune.results.ladder_view import LadderView
+from autotune.results.recommendation import recommend
 from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import configuration, confirmation_statistics, is_cost
 from autotune.trial_attributes import SPENT
@@ -69,6 +70,7 @@ def overview_json(results: SweepTables) -> dict[str, Any]:
         "baselines": {name: _plain(value) for name, value in results.baselines.items()},
         "confirmations": len(results.confirmations),
         "front": front,
+        "recommended": recommend(results, results.front).trial,
         **({} if results.ladder is None else {"ladder": _ladder_json(results.ladder)}),
     }
 
@@ -111,6 +113,11 @@ def overview(results: SweepTables, *, next_steps: bool = True) -> RenderableType
         facts.add_row("ladder", _ladder_text(results.ladder))
     facts.add_row("front", f"{points(len(results.front))}, hypervolume {results.hypervolume:.3f}")
     metric = results.sweep.task.metric
+    if len(results.front):
+        found = recommend(results, results.front)
+        facts.add_row(
+            "recommended", found.reason if found.trial is None else f"trial {found.trial}: {found.reason}"
+        )
     for name, value in results.baselines.items():
         facts.add_row("baseline", f"{name}: {label(metric).lower()} {quantity(metric, value)}")
     parts: list[RenderableType] = [facts, Text()]
@@ -212,7 +219,7 @@ def _next_steps(results: SweepTables) -> list[str]:
         steps.append(f"report     {report}")
     elif len(results.front):
         steps.append(f"report     autotune report {folder}")
-    if len(results.front):
+    if recommend(results, results.front).trial is not None:
         steps.append(f"export     autotune export {folder} --pick knee --to RUN")
     return steps
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -289,6 +290,21 @@ def test_the_hours_of_a_budget_are_wall_time(tmp_path: Path) -> None:
     together = made.trials.assign(seconds=8 * made.trials["seconds"])  # in a pack of eight
     assert not finished(replace(made, trials=together))
     assert finished(replace(made, trials=made.trials.assign(elapsed=1021.0)))
+
+
+def test_status_recommends_a_point_and_says_why(results: SweepTables) -> None:
+    text = invoke("status", "DIR").stdout
+    assert f"recommended  trial {pick_trial(results, 'knee')}: the front " in text
+    assert overview_json(results)["recommended"] == pick_trial(results, "knee")
+
+
+def test_status_recommends_nothing_below_the_baseline(results: SweepTables) -> None:
+    useless = replace(results, baselines={"majority class": 0.999})
+    output = io.StringIO()
+    Console(file=output, width=120).print(overview(useless))
+    assert "recommended  no point of the front beats the baseline majority class" in output.getvalue()
+    assert "autotune export" not in output.getvalue()
+    assert overview_json(useless)["recommended"] is None
 
 
 def test_an_empty_sweep_has_a_status(tmp_path: Path) -> None:
