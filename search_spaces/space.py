@@ -77,7 +77,7 @@ class SearchSpace:
         seen: dict[str, Parameter] = {}
         for parameter in self.parameters:
             if parameter.name in seen:
-                raise ValueError(f"{parameter.name}: the name appears twice in the space")
+                raise ValueError(f"{parameter.name}: the name appears twice in the space; rename one")
             for parent, values in parameter.when.items():
                 if parent not in seen:
                     raise ValueError(

@@ -56,7 +56,7 @@ class Workload:
     def __post_init__(self) -> None:
         for name in ("tokens", "train_samples", "batch_size"):
             if getattr(self, name) <= 0:
-                raise ValueError(f"{name}: {getattr(self, name)} is not positive")
+                raise ValueError(f"{name}: {getattr(self, name)} is not positive; give a number above 0")
         if self.tokens_square < self.tokens**2 * (1 - 1e-9):
             raise ValueError(
                 f"tokens_square: {self.tokens_square} is below the square of the mean length, "

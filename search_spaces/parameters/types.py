@@ -189,7 +189,7 @@ class Categorical(Parameter):
         if not self.choices:
             raise ValueError(f"{self.name}: it has no choices; give at least one")
         if len(set(map(repr, self.choices))) < len(self.choices):
-            raise ValueError(f"{self.name}: a choice appears twice in {list(self.choices)}")
+            raise ValueError(f"{self.name}: a choice appears twice in {list(self.choices)}; keep each once")
         if self.default is None:
             object.__setattr__(self, "default", self.choices[0])
         check_default(self)
@@ -344,7 +344,7 @@ def layer_switches(name: str, depth: int) -> tuple[str, ...]:
 
 def _check_range(name: str, low: float, high: float, log: bool) -> None:
     if not (math.isfinite(low) and math.isfinite(high)):
-        raise ValueError(f"{name}: the range {low} to {high} is not finite")
+        raise ValueError(f"{name}: the range {low} to {high} is not finite; give finite bounds")
     if low > high:
         raise ValueError(f"{name}: low {low} is above high {high}; swap them")
     if log and low <= 0:

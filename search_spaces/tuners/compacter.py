@@ -33,13 +33,15 @@ class Compacter(Serial):
         super().__post_init__()
         check_positive(self, "terms")
         if self.size % self.terms:
-            raise ValueError(f"size: {self.size} is not a multiple of terms, {self.terms}")
+            raise ValueError(
+                f"size: {self.size} is not a multiple of terms, {self.terms}; change one of them"
+            )
 
     def tensors(self, base: nn.Module) -> Tensors:
         """Return new tensors with which W has a variance of one over the inputs, and the up-projection is zero."""
         n, width = self.terms, sizes(base)[1]
         if width % n:
-            raise ValueError(f"terms: {n} does not divide the {width} outputs")
+            raise ValueError(f"terms: {n} does not divide the {width} outputs; use a divisor")
         spread = width**-0.25
         return {
             "rules": torch.randn(n, n, n) / n**0.5,

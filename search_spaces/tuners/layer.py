@@ -159,7 +159,9 @@ class CompositeLayer(nn.Module, BaseTunerLayer):
                 own = {name: tensor.detach() for name, tensor in self.own(adapter, part).items()}
                 weights = part.merge(own, weights, isinstance(self.base_layer, Conv1D))
             if safe_merge and not all(bool(weight.isfinite().all()) for weight in weights.values()):
-                raise ValueError(f"merging {adapter!r} would give weights that are not finite")
+                raise ValueError(
+                    f"merging {adapter!r} gives weights that are not finite; use the adapter unmerged"
+                )
             self._originals.append(self._put(weights))
             self.merged_adapters.append(adapter)
 

@@ -136,4 +136,4 @@ def check_positive(part: Part, *names: str) -> None:
     for name in names:
         value = getattr(part, name)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{name}: {value!r} is not a positive whole number")
+            raise ValueError(f"{name}: {value!r} is not a positive whole number; give 1 or more")
