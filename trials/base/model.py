@@ -82,11 +82,11 @@ class Base:
         model = self.skeleton()
         for name in self.new_heads:
             _draw_head(model.get_submodule(name), self.initializer_range)
-        knobs = local_config(family, config)
-        peft_config = REGISTRY[family].peft_config(knobs, self.shape, self.task.type)
+        values = local_config(family, config)
+        peft_config = REGISTRY[family].peft_config(values, self.shape, self.task.type)
         adapted = get_peft_model(model, peft_config)
         assert isinstance(adapted, PeftModel)  # peft's class for mixed adapters is another one
-        freeze(adapted, REGISTRY[family].learning_rate_factors(knobs))
+        freeze(adapted, REGISTRY[family].learning_rate_factors(values))
         return adapted
 
     @property

@@ -101,8 +101,8 @@ class Runner:
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-            fix = "use fewer workers, a smaller base, or weights: bf16"
-            raise ExecutorError(f"there is not enough memory for the base {name!r}; {fix}") from error
+            fix = "use fewer workers, a smaller base model, or weights: bf16"
+            raise ExecutorError(f"there is not enough memory for the base model {name!r}; {fix}") from error
 
     def _unrelated_bytes(self, base: Base) -> int:
         """Return the bytes of the other base models and of the cached hidden states.

@@ -3,8 +3,9 @@
 A pack's models are copies of one module tree that share the base model's tensors (see `trials/base/model.py`), so
 their paths are equal, and a model with an adapter at a path has another module there than the base model. The joined
 model is one more copy with a `Joined` at each such path. It runs the base model's module once on all rows, and passes
-each model's own module the model's rows together with the base output for them. An adapter layer of any kind, from
-any library, therefore computes the same as in its own model; only the product with the frozen matrix is shared.
+each model's own module the model's rows together with the base model's output for them. An adapter layer of any
+kind, from any library, therefore computes the same as in its own model; only the product with the frozen matrix is
+shared.
 
 The rows of one model are contiguous in a batch; `Rows` holds their ranges.
 """
@@ -112,7 +113,7 @@ def frozen_layers(base: nn.Module, model: PeftModel, shape: ModelShape) -> int:
 
 
 def _changed(base: nn.Module, models: Mapping[int, nn.Module]) -> Iterator[tuple[str, dict[int, nn.Module]]]:
-    """Yield the highest paths at which a model has another type of module than the base, with those modules."""
+    """Yield the highest paths at which a model has another type of module than the base model, with the modules."""
 
     def walk(path: str, module: nn.Module) -> Iterator[tuple[str, dict[int, nn.Module]]]:
         changed = {
@@ -244,10 +245,10 @@ class _SharedOutput:
 
 
 def _shared_output(module: nn.Module, base: nn.Module) -> _SharedOutput | None:
-    """Return how an adapter layer uses the output of the base's module at its place, or None if it cannot.
+    """Return how an adapter layer uses the base model's output at its place, or None if it cannot.
 
-    It cannot if it has no base layer (a trained copy of the head, say), or computes with other weights than the base
-    model's: PiSSA stores different ones there, and full tuning and BitFit replace them in each forward pass.
+    It cannot if it has no wrapped layer (a trained copy of the head, say), or computes with other weights than the
+    base model's: PiSSA stores different ones there, and full tuning and BitFit replace them in each forward pass.
     """
     layer = getattr(module, "base_layer", None)
     if not isinstance(layer, nn.Module):

@@ -65,7 +65,7 @@ def add_products(
 
     Args:
         x: The input, shape [rows, …, inputs].
-        base: The frozen base layer.
+        base: The base model's frozen layer.
         parts: The rows of each configuration, in order and without gaps, and its factors; None adds nothing.
     """
     spans, factors = [], []

@@ -260,14 +260,14 @@ class MemoryModel:
     def _saved(self, config: Configuration, layer: int) -> SavedActivations:
         """Return what a configuration's adapter keeps in a layer."""
         name = str(config["family"])
-        family, knobs = REGISTRY[name], local_config(name, config)
+        family, values = REGISTRY[name], local_config(name, config)
         if isinstance(family, MatrixFamily):
-            if layer not in family.chosen_layers(knobs, self.shape):
+            if layer not in family.chosen_layers(values, self.shape):
                 return SavedActivations()
-            matrices = [m for m in family.matrices(knobs, self.shape) if m in self.shape.in_layer(layer)]
-            return self._saved_on_matrices(family, knobs, matrices)
+            matrices = [m for m in family.matrices(values, self.shape) if m in self.shape.in_layer(layer)]
+            return self._saved_on_matrices(family, values, matrices)
         if isinstance(family, CompositeFamily):
-            parts = family.parts(knobs, self.shape)
+            parts = family.parts(values, self.shape)
             return combine(part.saved(self.shape, layer) for part in parts if layer in part.layers)
         shared = frozenset(MATRIX_INPUTS.values()) if "matrices" in family.trains else frozenset[str]()
         if NORMS not in family.trains:
@@ -277,15 +277,15 @@ class MemoryModel:
         return SavedActivations(shared | {NORMS}, float(unshifted))
 
     def _saved_on_matrices(
-        self, family: MatrixFamily, knobs: Configuration, matrices: Sequence[Matrix]
+        self, family: MatrixFamily, values: Configuration, matrices: Sequence[Matrix]
     ) -> SavedActivations:
         read = [m for m in matrices if "input" in family.saved_sides(m)]
         written = [m for m in matrices if "output" in family.saved_sides(m)]
-        rank = float(r) if isinstance(r := knobs.get("rank", 0), int | float) else 0.0
+        rank = float(r) if isinstance(r := values.get("rank", 0), int | float) else 0.0
         own = len(matrices) * rank
-        if float(knobs.get("dropout", 0.0)) > 0:  # the mask, one byte per number, and the masked input
+        if float(values.get("dropout", 0.0)) > 0:  # the mask, one byte per number, and the masked input
             own += sum(m.inputs * (1 + 1 / self.computation.number) for m in read)
-        if knobs.get("dora"):
+        if values.get("dora"):
             own += 3 * sum(m.outputs for m in matrices)
         copies = family.saved_copies + family.saved_copies_of_rank * rank
         return SavedActivations(

@@ -131,7 +131,7 @@ def test_too_little_memory_for_a_further_base_is_no_trials_failure(setup, deep_m
 
     monkeypatch.setattr("trials.execution.runner.load_base", short_of_memory)
     with pytest.raises(
-        ExecutorError, match=f"not enough memory for the base '{deep_model}'; use fewer workers"
+        ExecutorError, match=f"not enough memory for the base model '{deep_model}'; use fewer workers"
     ):
         runner.run(replace(SPEC, partial_run=PartialRun("base", 0.5, str(deep_model))))
     assert runner.run(SPEC).status == TrialStatus.COMPLETE
