@@ -27,7 +27,7 @@ def record(arm: str, seed: int, *trials: Done) -> Record:
 
 
 def fast(seed: int = 0, pace: float = 1.0) -> Record:
-    """0.3 · 2 with the first, 0.3 · 2 + 0.2 · 2 with the third; the second only climbs."""
+    """0.3 · 2 with the first, 0.3 · 2 + 0.2 · 2 with the third; the second is only promoted."""
     return record(
         "both",
         seed,
@@ -59,7 +59,7 @@ def test_the_reference_is_of_all_trials():
     assert reference_volume([], CORNER) == 0.0
 
 
-def test_the_table_says_who_was_not_there_in_time():
+def test_the_table_names_the_arms_that_ran_out_of_time():
     slow = [record("gp", seed, done(0, 100, 0.8, 1e4), done(1, 400, 0.7, 1e2)) for seed in range(3)]
     never = record("tpe", 0, done(0, 123, 0.6, 1e5))
     records = [*slow, never, fast(), fast(1, pace=2), record("both", 2, done(0, 99, 0.8, 1e4))]
@@ -79,7 +79,7 @@ def test_the_table_says_who_was_not_there_in_time():
     assert "| 1 of 2 | not within 2 trials / 99 s |" in table(half, CORNER).as_markdown()
 
 
-def test_records_go_on_where_they_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_records_resume_where_they_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     given = Setting({"fidelity": {"train_samples": 3, "eval_samples": 4}}, CORNER, 2, 4, 1.0)
     begun = []
 

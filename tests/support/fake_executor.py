@@ -170,7 +170,7 @@ def _owner(spec: TrialSpec) -> list[object]:
 
 
 def _read_progress(spec: TrialSpec) -> int:
-    """The steps behind a trial that goes on from its file; 0 without a file of this trial."""
+    """The steps that a resumed trial has done, by its file; 0 without a file of this trial."""
     if spec.segment is None or spec.segment.start is None:
         return 0
     try:

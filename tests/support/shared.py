@@ -13,7 +13,7 @@ Make = Callable[[Path], None]
 
 
 def shared_folder(tmp_path_factory: pytest.TempPathFactory, name: str, make: Make) -> Path:
-    """Return the folder `name` of this run of the tests; whoever asks first calls `make(folder)`.
+    """Return the folder `name` of this run of the tests; the first caller makes it with `make(folder)`.
 
     The folder keeps its path, so that files in it may name it. The other processes of pytest-xdist wait.
     """

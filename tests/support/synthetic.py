@@ -1,4 +1,4 @@
-"""A believable finished sweep, made up in a moment: nothing is trained.
+"""A plausible finished sweep, generated without training.
 
 Quality rises with the adapter's size and falls away from the family's best learning rate; costs follow from
 the configuration; some trials fail, some are pruned. Everything is fixed by the seed.

@@ -11,11 +11,11 @@ Z = np.array([0.1, 0.3, 1.0])
 
 
 def made_up(
-    n: int, m: np.ndarray, noise: float = 0.05, seed: int = 0, climbing: float = 0.5
+    n: int, m: np.ndarray, noise: float = 0.05, seed: int = 0, promoted: float = 0.5
 ) -> tuple[np.ndarray, np.ndarray]:
     """Scores as a ladder leaves them, and all scores, [n, 3] each: a walk of steps on top of f(x) + m(z).
 
-    Every fifth configuration climbs whatever its score.
+    Every fifth configuration is promoted whatever its score.
     """
     rng = np.random.default_rng(seed)
     walk = noise * rng.standard_normal((n, 2)) * [2.0, 1.0]
@@ -23,7 +23,7 @@ def made_up(
     seen = whole.copy()
     on = np.arange(n)
     for k in range(2):
-        kept = on[np.argsort(whole[on, k])[: max(int(climbing * len(on)), 1)]]
+        kept = on[np.argsort(whole[on, k])[: max(int(promoted * len(on)), 1)]]
         kept = np.union1d(kept, on[on % 5 == 0])
         seen[np.setdiff1d(on, kept), k + 1 :] = np.nan
         on = kept
@@ -45,12 +45,12 @@ def test_it_finds_the_law_and_the_noise_of_each_budget() -> None:
     assert model.errors[LAW] < 1.05 * model.errors[MEDIAN] < model.errors[NONE]
 
 
-def test_who_never_came_to_the_top_teaches_as_well() -> None:
+def test_trials_below_the_top_inform_the_model() -> None:
     seen, _ = made_up(60, 0.3 * (Z**-0.7 - 1))
     seen[:, 2] = np.nan
     model = FidelityModel.fit(Z, seen)
     assert model.rule == LAW
-    # The first step is measured; the second, which nobody took, is the law's to say.
+    # The first step is measured; the second, which no trial took, is predicted by the law.
     assert model.offset[0] - model.offset[1] == pytest.approx(0.3 * (0.1**-0.7 - 0.3**-0.7), abs=0.06)
     assert 0.1 < model.offset[1] < 0.8
 
@@ -65,7 +65,7 @@ def test_a_law_that_loses_is_not_used() -> None:
         np.testing.assert_allclose(model.offset, m, atol=0.1)
 
 
-def test_what_is_foretold_of_who_stayed_behind_holds_as_often_as_it_says() -> None:
+def test_predictions_for_trials_that_stayed_below_are_calibrated() -> None:
     """Of 30 ladders: the 80 % intervals of those behind hold for 65 to 95 %; the noise here is Gaussian."""
     held = []
     for seed in range(30):
@@ -88,13 +88,13 @@ def test_diverged_runs_set_neither_law_nor_noise() -> None:
 
 
 def test_with_few_it_leans_on_the_prior() -> None:
-    nobody = FidelityModel.fit(Z, np.array([[1.0, np.nan, np.nan], [3.0, np.nan, np.nan]]))
-    assert nobody.rule == NONE
-    assert np.isnan(nobody.coefficient)
-    np.testing.assert_array_equal(nobody.offset, 0.0)
+    unmeasured = FidelityModel.fit(Z, np.array([[1.0, np.nan, np.nan], [3.0, np.nan, np.nan]]))
+    assert unmeasured.rule == NONE
+    assert np.isnan(unmeasured.coefficient)
+    np.testing.assert_array_equal(unmeasured.offset, 0.0)
     # A correlation of 0.85 leaves 28 % of the variance, whose robust estimate is 2.2.
-    assert nobody.variance[0] == pytest.approx((1 - 0.85**2) * 1.4826**2)
-    assert 0 < nobody.variance[1] < nobody.variance[0]
+    assert unmeasured.variance[0] == pytest.approx((1 - 0.85**2) * 1.4826**2)
+    assert 0 < unmeasured.variance[1] < unmeasured.variance[0]
     one = FidelityModel.fit(Z, np.array([[1.0, 0.5, np.nan], [3.0, np.nan, np.nan]]))
     assert one.rule == LAW
     assert one.errors == {}

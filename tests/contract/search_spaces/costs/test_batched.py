@@ -195,7 +195,7 @@ def test_a_missing_knob_is_missing_here_too(monkeypatch: pytest.MonkeyPatch) -> 
 def test_families_whose_costs_are_hardly_ever_alike_are_no_longer_grouped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A hundred different ones, then one that has been there: it counts anew; a family with few costs goes on."""
+    """Counting starts again after a hundred new configurations; a family with few costs is unaffected."""
     monkeypatch.setitem(REGISTRY, "strange", Strange())
     groups = AdapterGroups(shape_of("bert", "regression"), patience=50)
     configs: list[Configuration] = [{"family": "strange", "strange.short": size} for size in (*range(100), 3)]

@@ -1,4 +1,4 @@
-"""The frozen matrices in int8: near the products in fp32, the same whoever's rows lie beside."""
+"""The frozen matrices in int8: near the products in fp32, the same beside any other rows."""
 
 from __future__ import annotations
 

@@ -154,7 +154,7 @@ def test_packs_are_large_where_the_device_has_room_for_more_work(given: dict[str
 
 
 @pytest.mark.slow
-def test_packs_in_processes_give_everyone_the_numbers_of_training_alone(setup):
+def test_packs_in_processes_give_every_trial_its_own_result(setup):
     """Trials of unlike length, one of which comes when others are under way."""
     executor = make_executor("packed", workers=4, processes=2)
     specs = {t: replace(SPEC, config={**CONFIG, "epochs": 1 + t % 3}, seed=t) for t in range(7)}

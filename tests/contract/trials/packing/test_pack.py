@@ -101,14 +101,14 @@ def test_an_adapter_that_mixes_rows_trains_alone(runner):
     agree(result, alone(runner, spec(runner, "lily")))
 
 
-def test_embeddings_of_positions_are_nobodys_rows(runner):
+def test_position_embeddings_belong_to_no_row(runner):
     """Full fine-tuning trains them in BERT and GPT-2, and so runs alone; Llama has none."""
     own = Pack(runner.base, runner.data).enter(0, spec(runner, "full", epochs=1))
     assert (own is None) == (runner.base.shape.model_type == "llama")
     assert own is None or own.status == TrialStatus.COMPLETE
 
 
-def test_relative_positions_are_nobodys_rows(tiny_model, reviews):
+def test_relative_positions_belong_to_no_row(tiny_model, reviews):
     named = {name: str(reviews / f"{name}.tsv") for name in ("train", "validation", "test")}
     task = TaskSpec(text="sentence", label="label", **named)
     runner = Runner(ModelSpec(name=str(tiny_model("deberta")), precision="fp32"), task)

@@ -1,4 +1,4 @@
-"""Hidden states on disk: the same numbers, read by whoever may, within the limit."""
+"""Hidden states on disk: the same numbers, readable by other processes, within the size limit."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ def test_memory_disk_and_neither_agree(runner, tmp_path):
     assert sum(p.stat().st_size for p in tmp_path.rglob("*.safetensors")) > 10_000
 
 
-def test_states_go_on_from_lower_ones_on_disk(tmp_path):
+def test_states_continue_from_lower_layers_on_disk(tmp_path):
     filled(tmp_path)  # after two layers
     cache, calls = PrefixCache(store=store(tmp_path)), []
 

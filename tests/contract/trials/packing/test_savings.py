@@ -111,7 +111,7 @@ def test_a_cache_that_is_full_changes_nothing_but_time(runner):
     agree(results[0], train_to_end(Run(runner.base, runner.data, s)), rel=1e-5)
 
 
-def test_configurations_with_other_frozen_layers_go_on_from_each_other(tiny_model, reviews, tmp_path):
+def test_configurations_with_other_frozen_layers_reuse_hidden_states(tiny_model, reviews, tmp_path):
     """Four layers, of which three, one, two and none stay frozen: each example passes each layer once."""
     folder = shutil.copytree(tiny_model("bert"), tmp_path / "deep")
     BertModel(BertConfig.from_pretrained(folder, num_hidden_layers=4)).save_pretrained(folder)

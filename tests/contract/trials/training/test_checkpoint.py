@@ -1,4 +1,4 @@
-"""A run that stops and goes on computes what it computes in one piece."""
+"""A run that stops and resumes computes what it computes in one piece."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from search_spaces.language.loader import load_space
-from tests.support.grids import every_family
+from tests.support.grids import every_family, pairwise
 from tests.support.trials import COMMON, classification
 from trials.execution.runner import Runner
 from trials.packing.pack import Pack
@@ -35,16 +35,16 @@ def config_of(runner: Runner, family: str, **changes: object) -> dict[str, objec
     return {**space.default(family=family), **COMMON, **changes}
 
 
-def stretches(folder: Path, shares: tuple[float, ...] = SHARES) -> list[Segment]:
+def segments(folder: Path, shares: tuple[float, ...] = SHARES) -> list[Segment]:
     paths = [str(folder / f"{place}.safetensors") for place in range(len(shares))]
     starts = [None, *paths]
     return [Segment(*args) for args in zip(shares, starts, paths, strict=False)]
 
 
-def in_stretches(runner: Runner, spec: TrialSpec, folder: Path) -> tuple[Run, list[TrialResult]]:
-    """The last run and all results, with other draws and another configuration between the stretches."""
+def in_segments(runner: Runner, spec: TrialSpec, folder: Path) -> tuple[Run, list[TrialResult]]:
+    """The last run and all results, with other draws and another configuration between the segments."""
     results = []
-    for segment in stretches(folder):
+    for segment in segments(folder):
         run = Run(runner.base, runner.data, replace(spec, segment=segment))
         results.append(train_to_end(run))
         torch.manual_seed(12345)
@@ -56,17 +56,17 @@ def weights(run: Run) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("family", every_family())
-def test_every_family_goes_on_as_if_it_had_never_stopped(family: str, runner: Runner, tmp_path: Path) -> None:
+def test_every_family_resumes_as_if_it_had_never_stopped(family: str, runner: Runner, tmp_path: Path) -> None:
     spec = TrialSpec(config_of(runner, family), seed=5, fidelity=SHORT)
     whole = Run(runner.base, runner.data, spec)
     expected = train_to_end(whole)
-    run, results = in_stretches(runner, spec, tmp_path)
+    run, results = in_segments(runner, spec, tmp_path)
     assert [r.status for r in results] == ["paused", "paused", "complete"]
     assert [r.steps_share for r in results] == pytest.approx([2 / 18, 6 / 18, 1.0])
     for name, tensor in weights(whole).items():
         torch.testing.assert_close(weights(run)[name], tensor, rtol=0, atol=1e-6)
     assert results[-1].metrics == pytest.approx(expected.metrics, abs=1e-6)
-    # Each stretch adds its end to the curve; the points in between are those of the run in one piece.
+    # Each segment adds its end to the curve; the points in between are those of the run in one piece.
     points = {point.step: point for point in results[-1].curve}
     assert set(points) == {p.step for p in expected.curve} | {2, 6, 18}
     for point in expected.curve:
@@ -74,15 +74,17 @@ def test_every_family_goes_on_as_if_it_had_never_stopped(family: str, runner: Ru
         assert points[point.step].metrics == pytest.approx(point.metrics, abs=1e-6)
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "lion", "adafactor"])
-@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant", "constant-cooldown"])
-def test_every_optimiser_and_schedule_goes_on(optimizer, schedule, runner, tmp_path) -> None:
+@pytest.mark.parametrize(
+    ("schedule", "optimizer"),
+    pairwise(["linear", "cosine", "constant", "constant-cooldown"], ["adamw", "lion", "adafactor"]),
+)
+def test_every_optimizer_and_schedule_resumes(optimizer, schedule, runner, tmp_path) -> None:
     pytest.importorskip("lion_pytorch" if optimizer == "lion" else "torch")
     changes = {"optimizer": optimizer, "schedule": schedule, "lora.dropout": 0.3, "lora.learning_rate": 1e-2}
     spec = TrialSpec(config_of(runner, "lora", **changes), seed=7, fidelity=SHORT)
     whole = Run(runner.base, runner.data, spec)
     expected = train_to_end(whole)
-    run, results = in_stretches(runner, spec, tmp_path)
+    run, results = in_segments(runner, spec, tmp_path)
     for name, tensor in weights(whole).items():
         torch.testing.assert_close(weights(run)[name], tensor, rtol=0, atol=1e-6)
     assert results[-1].metrics == pytest.approx(expected.metrics, abs=1e-6)
@@ -97,20 +99,20 @@ def test_dropout_is_drawn_in_the_test_above(runner: Runner) -> None:
     assert len(losses) == 2
 
 
-def test_a_language_model_goes_on(tiny_model, write_jsonl, tmp_path: Path) -> None:
+def test_a_language_model_resumes(tiny_model, write_jsonl, tmp_path: Path) -> None:
     rows = [{"p": "the film was", "c": "good"}, {"p": "the end was", "c": "sad"}] * 40
     task = TaskSpec(type="causal-lm", train=str(write_jsonl("c.jsonl", rows)), prompt="p", completion="c")
     runner = Runner(ModelSpec(name=str(tiny_model("llama")), precision="fp32"), task)
     spec = TrialSpec(config_of(runner, "lora", **{"lora.learning_rate": 1e-2}), seed=1)
     expected = runner.run(spec)
-    _, results = in_stretches(runner, spec, tmp_path)
+    _, results = in_segments(runner, spec, tmp_path)
     assert results[-1].metrics == pytest.approx(expected.metrics, abs=1e-6)
 
 
 @pytest.mark.parametrize("damage", ["gone", "cut short", "another run's"])
 def test_without_its_state_a_run_begins_again(damage: str, runner: Runner, tmp_path: Path) -> None:
     spec = TrialSpec(config_of(runner, "lora"), seed=5, fidelity=SHORT)
-    first, second, _ = stretches(tmp_path)
+    first, second, _ = segments(tmp_path)
     runner.run(replace(spec, segment=first))
     expected = runner.run(replace(spec, segment=second))
     file = Path(str(first.end))
@@ -127,7 +129,7 @@ def test_without_its_state_a_run_begins_again(damage: str, runner: Runner, tmp_p
 
 def test_a_state_is_read_back_and_holds_no_weights_of_the_base(runner: Runner, tmp_path: Path) -> None:
     spec = TrialSpec(config_of(runner, "lora", **{"lora.rank": 1}), seed=5, fidelity=SHORT)
-    segment = stretches(tmp_path)[0]
+    segment = segments(tmp_path)[0]
     result = runner.run(replace(spec, segment=segment))
     state = TrainingState.load(str(segment.end), spec)
     assert state is not None
@@ -138,11 +140,11 @@ def test_a_state_is_read_back_and_holds_no_weights_of_the_base(runner: Runner, t
     assert [path.name for path in tmp_path.iterdir()] == ["0.safetensors"]
 
 
-def test_a_run_too_short_for_its_rungs_has_a_step_in_each_stretch(runner: Runner, tmp_path: Path) -> None:
+def test_a_run_too_short_for_its_rungs_has_a_step_in_each_segment(runner: Runner, tmp_path: Path) -> None:
     spec = TrialSpec(
         config_of(runner, "norm", epochs=1), fidelity=Fidelity(train_samples=32, eval_samples=20)
     )
-    results = [runner.run(replace(spec, segment=segment)) for segment in stretches(tmp_path, (0.01, 0.02))]
+    results = [runner.run(replace(spec, segment=segment)) for segment in segments(tmp_path, (0.01, 0.02))]
     assert [(r.status, r.curve[-1].step) for r in results] == [("paused", 1), ("complete", 2)]
     assert not (tmp_path / "1.safetensors").exists()
 
@@ -157,7 +159,7 @@ def test_a_disk_without_room_is_said(runner: Runner, tmp_path: Path) -> None:
         runner.run(spec)
 
 
-def test_packed_stretches_end_where_they_end_alone(runner: Runner, tmp_path: Path) -> None:
+def test_packed_segments_end_where_they_end_alone(runner: Runner, tmp_path: Path) -> None:
     families = ["lora", "norm", "adalora"]
     specs = [TrialSpec(config_of(runner, f), seed=i, fidelity=SHORT) for i, f in enumerate(families)]
     expected = [runner.run(spec).metrics["eval_loss"] for spec in specs]
@@ -165,7 +167,7 @@ def test_packed_stretches_end_where_they_end_alone(runner: Runner, tmp_path: Pat
     for place in range(len(SHARES)):
         pack = Pack(runner.base, runner.data)
         for ticket, spec in enumerate(specs):
-            segment = stretches(tmp_path / str(ticket))[place]
+            segment = segments(tmp_path / str(ticket))[place]
             alone = pack.enter(ticket, replace(spec, segment=segment))
             ended |= {} if alone is None else {ticket: alone}
         while len(pack):

@@ -180,7 +180,7 @@ def test_a_full_disk_is_raised_and_not_recorded_as_a_failure(runner, monkeypatch
             runner.run(TrialSpec(strong(runner), seed=0, is_isolated=is_isolated))
 
 
-def test_an_interrupt_is_nobodys_failure(runner, monkeypatch):
+def test_an_interrupt_fails_no_trial(runner, monkeypatch):
     def interrupted(*args: object) -> float:
         raise KeyboardInterrupt
 

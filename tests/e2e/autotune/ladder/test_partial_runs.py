@@ -26,7 +26,7 @@ LENGTH = 12
 """Tokens of the longest text that the tests train on; the lowest rung has 8, as no text is cut to fewer."""
 
 
-def scheduler(tiny_model: Any, reviews: Path, of: str, **changes: Any) -> Sweep:
+def ladder_sweep(tiny_model: Any, reviews: Path, of: str, **changes: Any) -> Sweep:
     ladder = changes.pop("ladder", {"of": of, "min": "40%", "eta": 1.6})
     given = {"ladder": ladder, "budget": {"trials": 6}, "confirm": {"seeds": 0}, **changes}
     sweep = small_sweep(tiny_model("bert"), reviews, **given)
@@ -37,7 +37,7 @@ def scheduler(tiny_model: Any, reviews: Path, of: str, **changes: Any) -> Sweep:
 def whole(tiny_model, reviews, tmp_path_factory) -> Callable[[str], SweepTables]:
     """`whole("data")` is the uninterrupted sweep of that kind."""
     folder = tmp_path_factory.mktemp("whole")
-    return cache(lambda of: run_sweep(scheduler(tiny_model, reviews, of), folder / of))
+    return cache(lambda of: run_sweep(ladder_sweep(tiny_model, reviews, of), folder / of))
 
 
 def what_was_found(results: SweepTables) -> list[tuple[Any, ...]]:
@@ -51,7 +51,7 @@ def test_complete_trials_equal_those_without_a_ladder(of, whole, tiny_model, rev
     on_ladder = whole(of).trials
     budget = {"trials": 3}  # the first three are the families' defaults, with the same seeds
     alone = run_sweep(
-        scheduler(tiny_model, reviews, of, ladder=False, budget=budget), tmp_path / "out"
+        ladder_sweep(tiny_model, reviews, of, ladder=False, budget=budget), tmp_path / "out"
     ).trials
     pairs = [
         (on_ladder.iloc[i], alone.iloc[i]) for i in range(3) if on_ladder["status"].iloc[i] == "complete"
@@ -66,7 +66,7 @@ def test_complete_trials_equal_those_without_a_ladder(of, whole, tiny_model, rev
 @pytest.mark.slow
 def test_a_killed_process_loses_nothing(whole, tiny_model, reviews, tmp_path):
     folder = tmp_path / "out"
-    run_and_kill(scheduler(tiny_model, reviews, "data"), folder, lambda trials: trials["share"].notna())
+    run_and_kill(ladder_sweep(tiny_model, reviews, "data"), folder, lambda trials: trials["share"].notna())
     results = run_sweep(load_sweep(folder / "sweep.yaml"), folder)
     assert results.ladder is not None
     assert results.ladder.settled
@@ -78,7 +78,7 @@ def test_a_killed_process_loses_nothing(whole, tiny_model, reviews, tmp_path):
 
 @pytest.mark.parametrize("of", ["data", pytest.param("length", marks=pytest.mark.slow)])
 def test_trials_are_promoted_in_packs(of, whole, tiny_model, reviews, tmp_path):
-    results = run_sweep(scheduler(tiny_model, reviews, of, executor="packed"), tmp_path / "out")
+    results = run_sweep(ladder_sweep(tiny_model, reviews, of, executor="packed"), tmp_path / "out")
     assert results.ladder is not None
     assert results.ladder.settled
     both = (results, whole(of))
@@ -100,7 +100,7 @@ def test_a_promoted_trial_that_fails_is_charged_for_its_run(tiny_model, reviews,
 
     monkeypatch.setattr(Run, "update", diverging)
     ladder = {"of": "data", "min": "50%", "eta": 2, "random_share": 1}
-    trials = run_sweep(scheduler(tiny_model, reviews, "data", ladder=ladder), tmp_path / "out").trials
+    trials = run_sweep(ladder_sweep(tiny_model, reviews, "data", ladder=ladder), tmp_path / "out").trials
     failed = trials[trials["status"] == "failed"]
     assert not failed.empty
     assert set(failed["param.family"]) == {"norm"}
@@ -149,7 +149,7 @@ def test_a_language_model_is_scored_on_untruncated_texts(of, tiny_model, write_j
 
 @pytest.fixture(scope="module")
 def loaded(tiny_model, reviews):
-    task = scheduler(tiny_model, reviews, "data").task
+    task = ladder_sweep(tiny_model, reviews, "data").task
     sweep = small_sweep(tiny_model("bert"), reviews)
     data = load_task(task, sweep.model)
     return load_base(sweep.model, task, data), data

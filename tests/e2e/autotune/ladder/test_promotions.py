@@ -37,10 +37,10 @@ EPOCHS_3 = {**SPACE, "parameters": {**SPACE["parameters"], "epochs": 3}}  # type
 
 @pytest.fixture
 def sweep(tiny_model, reviews) -> Sweep:
-    return scheduler(tiny_model, reviews)
+    return ladder_sweep(tiny_model, reviews)
 
 
-def scheduler(tiny_model: Any, reviews: Path, **changes: Any) -> Sweep:
+def ladder_sweep(tiny_model: Any, reviews: Path, **changes: Any) -> Sweep:
     given = {"ladder": True, "space": EPOCHS_3, "budget": {"trials": 10}, "confirm": {"seeds": 0}, **changes}
     return small_sweep(tiny_model("bert"), reviews, **given)
 
@@ -48,7 +48,7 @@ def scheduler(tiny_model: Any, reviews: Path, **changes: Any) -> Sweep:
 @pytest.fixture(scope="module")
 def whole(tiny_model, reviews, tmp_path_factory) -> SweepTables:
     """The sweep, uninterrupted."""
-    return fake_run(scheduler(tiny_model, reviews), tmp_path_factory.mktemp("whole") / "out")
+    return fake_run(ladder_sweep(tiny_model, reviews), tmp_path_factory.mktemp("whole") / "out")
 
 
 def states(folder: Path) -> set[str]:
@@ -81,7 +81,7 @@ def test_trials_are_promoted_and_the_front_holds_complete_ones(sweep, tmp_path):
     assert results.ladder is not None
     assert results.ladder.reached[0] == 10
     assert results.ladder.reached[-1] == (trials["status"] == "complete").sum()
-    # Nobody is trained twice: who is begun again goes on where it stopped.
+    # No trial is trained twice: a promoted one resumes where it stopped.
     runs = sum(results.ladder.reached)
     assert len(watcher.started) == len(watcher.finished) == runs
     flops = trials["cost.train_flops"]
@@ -123,23 +123,23 @@ def test_files_that_no_trial_resumes_from_are_deleted(sweep, tmp_path):
 
 def test_a_larger_budget_promotes_waiting_trials(tiny_model, reviews, tmp_path):
     ladder = {"random_share": 1}
-    small = scheduler(tiny_model, reviews, ladder=ladder, budget={"flops": 1.0})
+    small = ladder_sweep(tiny_model, reviews, ladder=ladder, budget={"flops": 1.0})
     assert fake_run(small, tmp_path / "out").trials["status"].tolist() == ["paused"]
-    larger = scheduler(tiny_model, reviews, ladder=ladder, budget={"trials": 2})
+    larger = ladder_sweep(tiny_model, reviews, ladder=ladder, budget={"trials": 2})
     watcher = Watcher()
     assert fake_run(larger, tmp_path / "out", watcher).trials["status"].tolist() == ["complete"] * 2
     assert watcher.started == [0, 0, 1, 1, 1]
 
 
 def test_even_one_trial_reaches_the_top(tiny_model, reviews, tmp_path):
-    results = fake_run(scheduler(tiny_model, reviews, budget={"trials": 1}), tmp_path / "out")
+    results = fake_run(ladder_sweep(tiny_model, reviews, budget={"trials": 1}), tmp_path / "out")
     assert results.trials["status"].tolist() == ["complete"]
 
 
 def test_the_flops_budget_counts_the_training_done(tiny_model, reviews, tmp_path):
-    first = fake_run(scheduler(tiny_model, reviews, budget={"trials": 1}), tmp_path / "one").trials
+    first = fake_run(ladder_sweep(tiny_model, reviews, budget={"trials": 1}), tmp_path / "one").trials
     flops = float(first["cost.train_flops"].iloc[0])
-    sweep = scheduler(tiny_model, reviews, ladder={"random_share": 0}, budget={"flops": 0.5 * flops})
+    sweep = ladder_sweep(tiny_model, reviews, ladder={"random_share": 0}, budget={"flops": 0.5 * flops})
     trials = fake_run(sweep, tmp_path / "out").trials
     spent = (trials["cost.train_flops"] * trials["share"]).sum()
     assert 0.5 * flops <= spent < 0.9 * flops
@@ -234,14 +234,14 @@ def test_a_pruned_trial_stays_pruned(sweep, tmp_path, monkeypatch):
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
 def test_trials_are_promoted_with_every_sampler(sampler, tiny_model, reviews, tmp_path):
     results = fake_run(
-        scheduler(tiny_model, reviews, sampler=sampler, budget={"trials": 6}), tmp_path / "out"
+        ladder_sweep(tiny_model, reviews, sampler=sampler, budget={"trials": 6}), tmp_path / "out"
     )
     assert (results.trials["status"] == "complete").sum() in range(1, 6)
 
 
 @pytest.mark.parametrize("judge", ["score", "loss"])
 def test_a_rung_is_ranked_by_score_or_loss_as_the_sweep_asks(judge, tiny_model, reviews, tmp_path):
-    sweep = scheduler(tiny_model, reviews, ladder={"judge": judge}, budget={"trials": 5})
+    sweep = ladder_sweep(tiny_model, reviews, ladder={"judge": judge}, budget={"trials": 5})
     first: dict[int, dict[str, float]] = {}
 
     class FirstRung(Watcher):
@@ -260,20 +260,20 @@ def test_a_rung_is_ranked_by_score_or_loss_as_the_sweep_asks(judge, tiny_model, 
 
 
 def test_trials_with_measured_costs_are_promoted(tiny_model, reviews, tmp_path):
-    sweep = scheduler(tiny_model, reviews, objectives=["accuracy", "train_seconds"], budget={"trials": 5})
+    sweep = ladder_sweep(tiny_model, reviews, objectives=["accuracy", "train_seconds"], budget={"trials": 5})
     results = fake_run(sweep, tmp_path / "out")
     assert results.front["train_seconds"].gt(0).all()
 
 
 def test_confirmation_runs_train_in_full(tiny_model, reviews, tmp_path):
-    sweep = scheduler(tiny_model, reviews, budget={"trials": 4}, confirm={"seeds": 1, "points": 1})
+    sweep = ladder_sweep(tiny_model, reviews, budget={"trials": 4}, confirm={"seeds": 1, "points": 1})
     results = fake_run(sweep, tmp_path / "out")
     assert results.confirmations["test.accuracy"].between(0, 1).all()
     assert len(results.confirmations) == 1
 
 
 def test_displays_show_the_rungs_and_their_rank_correlation(tiny_model, reviews, tmp_path):
-    sweep = scheduler(tiny_model, reviews, ladder={"random_share": 0.6, "min": "12%"})
+    sweep = ladder_sweep(tiny_model, reviews, ladder={"random_share": 0.6, "min": "12%"})
     console = Console(file=io.StringIO(), width=200)
     with PlainProgress(console) as watcher:
         results = fake_run(sweep, tmp_path / "out", watcher)
@@ -300,7 +300,9 @@ def test_too_few_trials_are_reported_as_not_measured(whole):
 
 
 def test_a_sweep_without_a_ladder_shows_none(tiny_model, reviews, tmp_path):
-    results = fake_run(scheduler(tiny_model, reviews, ladder=False, budget={"trials": 2}), tmp_path / "out")
+    results = fake_run(
+        ladder_sweep(tiny_model, reviews, ladder=False, budget={"trials": 2}), tmp_path / "out"
+    )
     assert results.ladder is None
     assert "ladder" not in overview_json(results)
     assert '<section id="ladder">' not in report_html(results)
@@ -309,7 +311,7 @@ def test_a_sweep_without_a_ladder_shows_none(tiny_model, reviews, tmp_path):
 
 
 def test_defaults_are_written_and_read(tiny_model, reviews, tmp_path):
-    sweep = scheduler(tiny_model, reviews)
+    sweep = ladder_sweep(tiny_model, reviews)
     assert sweep.ladder is not None
     assert sweep.ladder.ladder.rungs == pytest.approx((0.2, 0.2**0.5, 1.0))
     assert sweep.ladder.first_rung == dict(SLOW_FAMILIES)
@@ -317,9 +319,9 @@ def test_defaults_are_written_and_read(tiny_model, reviews, tmp_path):
     again = load_sweep(tmp_path / "sweep.yaml")
     assert again == sweep
     assert search_differences(again, sweep) == []
-    other = scheduler(tiny_model, reviews, ladder={"min": "25%"})
+    other = ladder_sweep(tiny_model, reviews, ladder={"min": "25%"})
     assert search_differences(sweep, other) == ["ladder.min"]
-    assert search_differences(sweep, scheduler(tiny_model, reviews, ladder=None)) == ["ladder"]
+    assert search_differences(sweep, ladder_sweep(tiny_model, reviews, ladder=None)) == ["ladder"]
 
 
 @pytest.mark.parametrize(
@@ -345,17 +347,17 @@ def test_defaults_are_written_and_read(tiny_model, reviews, tmp_path):
 )
 def test_a_wrong_ladder_names_the_field_and_the_fix(given, message, tiny_model, reviews):
     with pytest.raises(InvalidInputError, match=message):
-        scheduler(tiny_model, reviews, ladder=given)
+        ladder_sweep(tiny_model, reviews, ladder=given)
 
 
 def test_every_problem_is_reported_at_once(tiny_model, reviews):
     with pytest.raises(InvalidInputError) as caught:
-        scheduler(tiny_model, reviews, ladder={"min": 2, "eta": 0}, budget={})
+        ladder_sweep(tiny_model, reviews, ladder={"min": 2, "eta": 0}, budget={})
     assert {problem.where for problem in caught.value.problems} == {"ladder.min", "ladder.eta", "budget"}
 
 
 def test_a_ladder_cannot_be_added_to_a_folder(sweep, tiny_model, reviews, tmp_path):
-    fake_run(scheduler(tiny_model, reviews, ladder=False, budget={"trials": 1}), tmp_path / "out")
+    fake_run(ladder_sweep(tiny_model, reviews, ladder=False, budget={"trials": 1}), tmp_path / "out")
     with pytest.raises(InvalidInputError, match="another sweep: ladder differ"):
         fake_run(sweep, tmp_path / "out")
 

@@ -20,10 +20,10 @@ EPOCHS_3 = {**SPACE, "parameters": {**SPACE["parameters"], "epochs": 3}}  # type
 
 @pytest.fixture
 def sweep(tiny_model, reviews) -> Sweep:
-    return scheduler(tiny_model, reviews)
+    return ladder_sweep(tiny_model, reviews)
 
 
-def scheduler(tiny_model: Any, reviews: Path, **changes: Any) -> Sweep:
+def ladder_sweep(tiny_model: Any, reviews: Path, **changes: Any) -> Sweep:
     given = {"ladder": True, "space": EPOCHS_3, "budget": {"trials": 10}, "confirm": {"seeds": 0}, **changes}
     return small_sweep(tiny_model("bert"), reviews, **given)
 
@@ -31,7 +31,7 @@ def scheduler(tiny_model: Any, reviews: Path, **changes: Any) -> Sweep:
 @pytest.fixture(scope="module")
 def whole(tiny_model, reviews, tmp_path_factory) -> SweepTables:
     """The sweep, uninterrupted."""
-    return run_sweep(scheduler(tiny_model, reviews), tmp_path_factory.mktemp("whole") / "out")
+    return run_sweep(ladder_sweep(tiny_model, reviews), tmp_path_factory.mktemp("whole") / "out")
 
 
 def states(folder: Path) -> set[str]:
@@ -54,7 +54,7 @@ def what_was_found(results: SweepTables) -> list[tuple[Any, ...]]:
 def test_complete_trials_equal_those_without_a_ladder(whole, tiny_model, reviews, tmp_path):
     on_ladder = whole.trials
     alone = run_sweep(
-        scheduler(tiny_model, reviews, ladder=False, budget={"trials": 3}), tmp_path / "out"
+        ladder_sweep(tiny_model, reviews, ladder=False, budget={"trials": 3}), tmp_path / "out"
     ).trials
     # The first three are the families' defaults, with the same seeds.
     pairs = [
@@ -106,8 +106,8 @@ def test_a_promoted_trial_that_fails(tiny_model, reviews, tmp_path, monkeypatch)
         original(run, float("nan") if lora and run._step == 2 else loss, seconds)
 
     monkeypatch.setattr(Run, "update", diverging)
-    everyone = scheduler(tiny_model, reviews, ladder={"random_share": 1}, budget={"trials": 4})
-    results = run_sweep(everyone, tmp_path / "out")
+    every_trial = ladder_sweep(tiny_model, reviews, ladder={"random_share": 1}, budget={"trials": 4})
+    results = run_sweep(every_trial, tmp_path / "out")
     failed = results.trials[results.trials["status"] == "failed"]
     assert not failed.empty
     assert set(failed["param.family"]) == {"lora"}
@@ -120,7 +120,7 @@ def test_a_promoted_trial_that_fails(tiny_model, reviews, tmp_path, monkeypatch)
     "executor", ["packed", pytest.param({"name": "processes", "workers": 2}, marks=pytest.mark.slow)]
 )
 def test_trials_are_promoted_with_every_local_executor(executor, tiny_model, reviews, tmp_path):
-    results = run_sweep(scheduler(tiny_model, reviews, executor=executor), tmp_path / "out")
+    results = run_sweep(ladder_sweep(tiny_model, reviews, executor=executor), tmp_path / "out")
     assert results.ladder is not None
     assert results.ladder.settled
     assert results.ladder.reached[0] == 10

@@ -35,7 +35,7 @@ LENGTH = 12
 """Tokens of the longest text that the tests train on; the lowest rung has 8, as no text is cut to fewer."""
 
 
-def scheduler(tiny_model: Any, reviews: Path, of: str, **changes: Any) -> Sweep:
+def ladder_sweep(tiny_model: Any, reviews: Path, of: str, **changes: Any) -> Sweep:
     ladder = changes.pop("ladder", {"of": of, "min": "40%", "eta": 1.6})
     given = {"ladder": ladder, "budget": {"trials": 6}, "confirm": {"seeds": 0}, **changes}
     sweep = small_sweep(tiny_model("bert"), reviews, **given)
@@ -46,7 +46,7 @@ def scheduler(tiny_model: Any, reviews: Path, of: str, **changes: Any) -> Sweep:
 def whole(tiny_model, reviews, tmp_path_factory) -> dict[str, SweepTables]:
     """A sweep of each kind, uninterrupted."""
     folder = tmp_path_factory.mktemp("whole")
-    return {of: fake_run(scheduler(tiny_model, reviews, of), folder / of) for of in KINDS}
+    return {of: fake_run(ladder_sweep(tiny_model, reviews, of), folder / of) for of in KINDS}
 
 
 def what_was_found(results: SweepTables) -> list[tuple[Any, ...]]:
@@ -94,7 +94,7 @@ def test_a_resumed_sweep_gives_the_results_of_an_uninterrupted_one(
         if ended == after:
             raise KeyboardInterrupt
 
-    sweep = scheduler(tiny_model, reviews, of)
+    sweep = ladder_sweep(tiny_model, reviews, of)
     with pytest.raises(SweepInterruptedError):
         fake_run(sweep, tmp_path / "out", Watcher(stop))
     watcher = Watcher()
@@ -105,20 +105,20 @@ def test_a_resumed_sweep_gives_the_results_of_an_uninterrupted_one(
 
 
 def test_flops_count_every_rung(tiny_model, reviews, tmp_path):
-    one = fake_run(scheduler(tiny_model, reviews, "data", budget={"trials": 1}), tmp_path / "one").trials
+    one = fake_run(ladder_sweep(tiny_model, reviews, "data", budget={"trials": 1}), tmp_path / "one").trials
     assert one["status"].tolist() == ["complete"]
     assert one["share"][0] == pytest.approx((math.ceil(0.4 * 48) + math.ceil(0.4**0.5 * 48)) / 48 + 1)
     budget = {"flops": 1.5 * float(one["cost.train_flops"].iloc[0])}
-    trials = fake_run(scheduler(tiny_model, reviews, "data", budget=budget), tmp_path / "out").trials
+    trials = fake_run(ladder_sweep(tiny_model, reviews, "data", budget=budget), tmp_path / "out").trials
     spent = (trials["cost.train_flops"] * trials["share"]).sum()
     assert budget["flops"] <= spent < 2 * budget["flops"]
 
 
 def test_a_larger_budget_promotes_waiting_trials(tiny_model, reviews, tmp_path):
     ladder = {"of": "data", "min": "50%", "random_share": 1}
-    small = scheduler(tiny_model, reviews, "data", ladder=ladder, budget={"flops": 1.0})
+    small = ladder_sweep(tiny_model, reviews, "data", ladder=ladder, budget={"flops": 1.0})
     assert fake_run(small, tmp_path / "out").trials["share"].tolist() == [0.5]
-    larger = scheduler(tiny_model, reviews, "data", ladder=ladder, budget={"trials": 2})
+    larger = ladder_sweep(tiny_model, reviews, "data", ladder=ladder, budget={"trials": 2})
     watcher = Watcher()
     assert fake_run(larger, tmp_path / "out", watcher).trials["share"].tolist() == [1.5, 1.5]
     assert watcher.started == [0, 1, 1]
@@ -126,7 +126,7 @@ def test_a_larger_budget_promotes_waiting_trials(tiny_model, reviews, tmp_path):
 
 @pytest.fixture(scope="module")
 def loaded(tiny_model, reviews):
-    task = scheduler(tiny_model, reviews, "data").task
+    task = ladder_sweep(tiny_model, reviews, "data").task
     sweep = small_sweep(tiny_model("bert"), reviews)
     data = load_task(task, sweep.model)
     return load_base(sweep.model, task, data), data
@@ -185,7 +185,7 @@ def test_texts_are_truncated_to_a_share_of_the_sequence_length(loaded):
 
 
 def test_a_rung_of_the_length_costs_less_than_its_share_of_short_texts(tiny_model, reviews):
-    sweep = scheduler(tiny_model, reviews, "length")
+    sweep = ladder_sweep(tiny_model, reviews, "length")
     prepared = prepare(sweep)
     config = prepared.space.defaults()[0]
     low, high = (
@@ -198,7 +198,7 @@ def test_a_rung_of_the_length_costs_less_than_its_share_of_short_texts(tiny_mode
 
 def test_a_space_with_sequence_lengths_is_measured_at_each(tiny_model, reviews):
     space = {**SPACE, "parameters": {**SPACE["parameters"], "sequence_length": [10, 12]}}  # type: ignore[dict-item]
-    sweep = scheduler(tiny_model, reviews, "length", space=space, ladder={"of": "length", "min": "75%"})
+    sweep = ladder_sweep(tiny_model, reviews, "length", space=space, ladder={"of": "length", "min": "75%"})
     prepared = prepare(sweep)
     for length, cut in ((10, 8), (12, 9)):
         config = {**prepared.space.defaults()[0], "sequence_length": length}
@@ -208,7 +208,7 @@ def test_a_space_with_sequence_lengths_is_measured_at_each(tiny_model, reviews):
 
 
 def test_a_length_that_truncates_no_text_is_refused(tiny_model, reviews):
-    sweep = scheduler(tiny_model, reviews, "length")
+    sweep = ladder_sweep(tiny_model, reviews, "length")
     longer = sweep.model_copy(update={"task": sweep.task.model_copy(update={"max_length": 64})})
     with pytest.raises(
         InvalidInputError,
@@ -227,11 +227,11 @@ def test_a_length_that_truncates_no_text_is_refused(tiny_model, reviews):
 )
 def test_an_unknown_kind_of_rung_is_refused(given, message, tiny_model, reviews):
     with pytest.raises(InvalidInputError, match=message):
-        scheduler(tiny_model, reviews, "", ladder={"of": given})
+        ladder_sweep(tiny_model, reviews, "", ladder={"of": given})
 
 
 def test_another_kind_is_another_search(tiny_model, reviews):
-    data, length = (scheduler(tiny_model, reviews, of) for of in KINDS)
+    data, length = (ladder_sweep(tiny_model, reviews, of) for of in KINDS)
     assert search_differences(data, length) == ["ladder.of"]
 
 

@@ -213,7 +213,7 @@ def test_an_uncertain_limit_draws_proposals_inside() -> None:
     assert run({0: (None, 0.16)}) > max(run({}) + 0.2, 0.8)
 
 
-def test_resuming_equals_going_on(tmp_path: object) -> None:
+def test_resuming_equals_an_uninterrupted_search(tmp_path: object) -> None:
     storage = f"sqlite:///{tmp_path}/study.db"
     whole = proceed(study_of(sampler()), 12)
     study = optuna.create_study(
