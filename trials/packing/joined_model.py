@@ -153,6 +153,7 @@ class Joined(nn.Module):
         }
 
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Run the base module on all rows and each model's own module on its rows."""
         parts = self._rows.parts
         if len(x) == 1 and (whole := parts[-1][1].stop) > 1:
             x = x.expand(whole, *x.shape[1:])  # for example positions, which are the same for all rows

@@ -54,6 +54,11 @@ class Gate(nn.Module):
         self._first_token = first_token_of(layer) if first_token else None
 
     def forward(self, hidden: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        """Run the layer as the schedule requires.
+
+        Raises:
+            EarlyExit: The layer is the last one of the pass; its output is in the schedule.
+        """
         schedule = self._schedule
         if self._number < schedule.start:
             assert schedule.hidden is not None

@@ -116,6 +116,7 @@ def shrink_logits(logits, labels):
 
 
 def main():
+    """Train, save the adapter, and score the validation and test splits."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seed", type=int, default=None, help="default: the seed in training_args.json")
     parser.add_argument("--output", default=str(HERE / "adapter"), help="where the adapter is saved")
@@ -186,6 +187,7 @@ class RankBudget(TrainerCallback):
 
 
 def make_trainer(model, settings, splits):
+    """Return a Trainer with the optimizer and the batches of the search."""
     trainer = SearchTrainer(
         model=model,
         args=TrainingArguments(output_dir=str(HERE / "checkpoints"), **settings),
