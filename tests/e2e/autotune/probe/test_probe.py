@@ -94,7 +94,7 @@ def test_only_the_picks_vary_the_learning_rate(tmp_path: Path) -> None:
     ("asked", "message"),
     [
         ({"points": ["bset"]}, "Did you mean 'best'"),
-        ({"shares": (0.5, 1.0)}, "too few to test a forecast on"),
+        ({"shares": (0.5, 1.0)}, "too few for a forecast"),
         ({"rates": (0.0, 1.0)}, "--rates: 0.0 is not above 0"),
     ],
 )
