@@ -196,7 +196,7 @@ license: apache-2.0
 language: en
 ---
 
-# The base of the pocket task
+# The base model of the pocket task
 
 A BERT-shaped encoder ({LAYERS} layers, width {WIDTH}, heads of {HEAD_WIDTH}), pre-trained with masked language
 modeling on docstrings by `python -m trials.tasks.pocket.pretrain`. The text was read, with `ast`, from the sources
