@@ -311,4 +311,6 @@ def _from_distribution(name: str, distribution: BaseDistribution) -> Parameter:
         case CategoricalDistribution():
             return Categorical(name=name, choices=tuple(distribution.choices))  # type: ignore[arg-type]
         case _:
-            raise ValueError(f"{name}: {type(distribution).__name__} is not a distribution optuna still has")
+            raise ValueError(
+                f"{name}: {distribution!r} is not a Float-, Int- or CategoricalDistribution of optuna.distributions"
+            )

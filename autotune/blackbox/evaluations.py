@@ -135,10 +135,16 @@ class EvaluationStore:
         """Write the metrics and the state of an evaluation, or why it failed.
 
         Raises:
-            ValueError: metrics lack an objective, or the state cannot be stored.
+            ValueError: the outcome is not a pair of metrics and a state, metrics lack an objective, or the state
+                cannot be stored.
         """
         if isinstance(outcome, Exception):
             return self._fail(job, f"{type(outcome).__name__}: {outcome}", outcome)
+        if not (isinstance(outcome, tuple) and len(outcome) == 2 and isinstance(outcome[0], Mapping)):
+            raise ValueError(
+                f"evaluate: it returned {outcome!r}; return two things, a dictionary of metrics and the state to "
+                "resume from (None if there is none)"
+            )
         metrics, state = outcome
         values, curves = read_metrics(self._objectives, metrics, job.fidelity, job.config)
         losses = [o.loss(value) for o, value in zip(self._objectives, values, strict=True)]

@@ -93,8 +93,10 @@ def read_objectives(objectives: Sequence[str | Objective]) -> tuple[Objective, .
     """Return the objectives; a bare name is one to minimize.
 
     Raises:
-        ValueError: there are none or more than four, two have one name, or all are known.
+        ValueError: they are a single text, there are none or more than four, two have one name, or all are known.
     """
+    if isinstance(objectives, str):
+        raise ValueError(f"objectives: {objectives!r} is a text; give a list such as [{objectives!r}]")
     read = tuple(Objective(o) if isinstance(o, str) else o for o in objectives)
     names = [objective.name for objective in read]
     if not 1 <= len(read) <= 4:

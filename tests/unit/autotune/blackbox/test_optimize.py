@@ -237,6 +237,7 @@ def test_rungs_that_rank_badly_promote_more():
 def test_invalid_arguments_are_refused():
     for objectives, message in (
         ([], "there are 0"),
+        ("loss", "give a list such as"),
         (["a", "a"], "has a name twice"),
         ([Objective("a", known=len)], "all known"),
         (["a", "b", "c", "d", "e"], "there are 5"),
@@ -251,6 +252,11 @@ def test_invalid_arguments_are_refused():
         Budget(trials=0)
     with pytest.raises(ValueError, match="lack the objective 'loss'"):
         autotune.optimize(lambda c, f, s: ({"los": 1.0}, None), SPACE, ["loss"], LADDER, 9)
+    for returned in (1.0, {"loss": 1.0}, (1.0, None)):
+        with pytest.raises(ValueError, match="return two things, a dictionary of metrics and the state"):
+            autotune.optimize(lambda c, f, s, r=returned: r, SPACE, ["loss"], LADDER, 9)
+    with pytest.raises(ValueError, match=r"x: \(0, 1\) is not a Float-, Int- or CategoricalDistribution"):
+        autotune.optimize(BlackBox(), {"x": (0, 1)}, ["loss"], LADDER, 9)
     with pytest.raises(ValueError, match="must end at the fidelity of the rung, 3"):
         read_metrics([Objective("a")], {"a": {1: 0.5}}, 3, {})
     with pytest.raises(ValueError, match="workers: 0"):
