@@ -14,29 +14,14 @@ from rich.text import Text
 
 from autotune.formatting.compact import clock, points, short_config
 from autotune.formatting.units import label, quantity
+from autotune.results.budget import budget_used
 from autotune.results.ladder_view import LadderView
 from autotune.results.recommendation import recommend
 from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import configuration, confirmation_statistics, is_cost
-from autotune.trial_attributes import SPENT
 from search_spaces.errors import InvalidInputError, Problem
 
 _STATUSES = ("complete", "paused", "stopped", "failed", "pruned", "lost", "running")
-_MEASURES = ("trials", "hours", "flops")
-
-
-def budget_used(results: SweepTables) -> dict[str, tuple[float, float | None]]:
-    """Return the used amount and the limit of every measure of the budget.
-
-    Returns:
-        (used, limit) for `trials`, `hours` (wall time of the search) and `flops` (of training); the limit is None if
-        the sweep sets none.
-    """
-    trials = results.trials
-    ended = trials[trials["status"].isin(SPENT)]
-    flops = float((ended["cost.train_flops"] * ended["share"]).sum()) if "cost.train_flops" in ended else 0.0
-    spent = {"trials": float(len(ended)), "hours": results.search_seconds / 3600, "flops": flops}
-    return {name: (spent[name], getattr(results.sweep.budget, name)) for name in _MEASURES}
 
 
 def finished(results: SweepTables) -> bool:

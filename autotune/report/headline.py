@@ -21,6 +21,7 @@ from autotune.formatting.units import (
     si,
     within_sentence,
 )
+from autotune.results.budget import budget_used
 from autotune.results.recommendation import recommend
 from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import confirmation_statistics, is_cost, quality, selection_bias
@@ -42,9 +43,10 @@ def summary(results: SweepTables) -> str:
     names = [within_sentence(label(objective.name)) for objective in results.objectives]
     found = families(results)
     kinds = f" over {len(found)} adapter families ({', '.join(found)})" if len(found) > 1 else ""
+    trials = int(budget_used(results)["trials"][0])
     return (
         f"{model_words(sweep.model.name)} on {data} ({sweep.task.type}): "
-        f"{counted(len(results.trials), 'trial')}{kinds} for {', '.join(names[:-1])} and {names[-1]}."
+        f"{counted(trials, 'trial')}{kinds} for {', '.join(names[:-1])} and {names[-1]}."
     )
 
 
@@ -109,22 +111,20 @@ def _recommended_fact(results: SweepTables) -> Fact:
 
 
 def _budget_fact(results: SweepTables) -> Fact:
-    trials, budget = results.trials, results.sweep.budget
+    budget, used = results.sweep.budget, budget_used(results)
     limit = f" of {budget.trials}" if budget.trials is not None else ""
     notes = [f"{duration(results.search_seconds)} of search"]
     if budget.hours is not None:
         notes[0] += f" (limit {duration(3600 * budget.hours)})"
-    if "cost.train_flops" in trials:
-        done = trials[trials["status"].isin(["complete", "paused", "stopped"])]
-        flops = float((done["cost.train_flops"] * done["share"]).sum())
-        words = si(flops, "FLOPs")
+    if "cost.train_flops" in results.trials:
+        words = si(used["flops"][0], "FLOPs")
         if results.ladder is not None and math.isfinite(results.ladder.used):
             words += f", {percent(results.ladder.used)} of full training"
         notes.append(words if budget.flops is None else f"{words} (limit {si(budget.flops, 'FLOPs')})")
     if not results.confirmations.empty:
         seconds = duration(float(results.confirmations["elapsed"].max()))
         notes.append(f"then {counted(len(results.confirmations), 'confirmation run')}, {seconds}")
-    return Fact("Budget used", f"{len(trials)}{limit} trials", ", ".join(notes))
+    return Fact("Budget used", f"{used['trials'][0]:.0f}{limit} trials", ", ".join(notes))
 
 
 def _seeds_fact(results: SweepTables) -> Fact:

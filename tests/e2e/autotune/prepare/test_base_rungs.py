@@ -294,7 +294,7 @@ def test_the_bias_of_a_base_is_modeled():
         assert values[1] == 100.0
         assert 0.001 < variances[0] ** 0.5 < 0.1
         assert variances[1] == 0
-    # Nobody has the loss there that the front has at the top, and yet one of two may come to the front.
+    # No candidate has the loss there that the front has at the top, and yet one of two may reach the front.
     for number, score in ((20, final.min() - 0.1), (21, final.max())):
         promotion.add(number, 0)
         here = np.array([score + 0.3, 100.0])

@@ -104,7 +104,7 @@ def test_every_figure_of_the_report_is_offered() -> None:
 
 def test_the_summary_names_the_best_and_the_recommended_point(results: SweepResults) -> None:
     text = str(results)
-    assert "30 trials over 4 adapter families" in text
+    assert "27 trials over 4 adapter families" in text
     assert "Best accuracy, confirmed: " in text
     assert f"trial {results.knee().trial} (" in text
     assert repr(results) == f"SweepResults('sweeps/made-up': 30 trials, {len(results.front)} on the front)"

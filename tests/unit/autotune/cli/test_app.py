@@ -19,10 +19,11 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from autotune.cli.app import QUIETING, app
-from autotune.cli.status import budget_used, finished, overview, overview_json
+from autotune.cli.status import finished, overview, overview_json
 from autotune.cli.terminal import EXIT_INTERNAL_ERROR
 from autotune.engine.events import Listener, Progress
 from autotune.ledger.ledger import LedgerError
+from autotune.results.budget import budget_used
 from autotune.results.selection import pick_trial
 from autotune.results.sweep_tables import SweepTables
 from autotune.sweep.schema import Sweep, dump_sweep, load_sweep

@@ -132,7 +132,7 @@ class TestPage:
     def test_it_contains_the_search_and_its_limitations(self, page: Page) -> None:
         for words in (
             "sentence-transformers/all-MiniLM-L6-v2",
-            "30 trials over 4 adapter families",
+            "27 trials over 4 adapter families",
             "accuracy and adapter parameters",
             "24 complete, 3 failed, 3 pruned",
             "the loss is not finite after 40 steps",
@@ -189,12 +189,12 @@ class TestPage:
         self, results: SweepTables, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         def broken(_: SweepTables) -> go.Figure:
-            raise KeyError("nobody <i>expected</i> this")
+            raise KeyError("not <i>expected</i> here")
 
         entries = (FigureEntry("front", "The front", broken, "…"), *FIGURES[1:])
         monkeypatch.setattr(report_module, "FIGURES", entries)
         found = Page(report_html(results))
-        assert "could not be drawn (KeyError: 'nobody <i>expected</i> this')" in found.text
+        assert "could not be drawn (KeyError: 'not <i>expected</i> here')" in found.text
         assert set(found.data) == {f"data-{entry.key}" for entry in FIGURES[1:]}
         assert "front" in caplog.text
 

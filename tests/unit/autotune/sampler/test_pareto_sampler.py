@@ -288,7 +288,7 @@ def test_enqueued_trials_are_not_repeated_and_take_no_place() -> None:
 
 
 def _seen_by(study: optuna.Study, monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
-    """The arguments of the next belief."""
+    """The arguments of the next posterior."""
     seen: dict[str, np.ndarray] = {}
     initial = Posterior.__init__
 
