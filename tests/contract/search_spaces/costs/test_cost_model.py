@@ -185,10 +185,10 @@ def test_a_call_is_fast_enough_to_score_a_grid(bert_base: CostModel) -> None:
     configs = [
         {"family": "lora", "lora.rank": r, "lora.layers": n} for r in range(1, 65) for n in range(1, 13)
     ]
-    start = time.perf_counter()
+    start = time.process_time()
     for config in configs:
         bert_base(config)
-    assert (time.perf_counter() - start) / len(configs) < 500e-6
+    assert (time.process_time() - start) / len(configs) < 500e-6
 
 
 def test_known_costs_are_fields_of_costs(bert_base: CostModel) -> None:
