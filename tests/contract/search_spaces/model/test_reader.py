@@ -142,7 +142,7 @@ def test_deberta_shares_its_projections_or_has_them_apart() -> None:
     assert [m.positions for m in apart.matrices] == [0] * 6
     assert (shared.position_matrices, apart.position_matrices) == ((), ((32, 32), (32, 32)))
     assert apart.input_matrices == ((3 * 32, 32),), "the convolution over three neighbors"
-    with pytest.raises(ValueError, match="projects positions that nothing reads"):
+    with pytest.raises(ValueError, match="projects positions that are not used"):
         read_shape(DebertaV2Config(**SMALL, relative_attention=True, share_att_key=True), "regression")
 
 
