@@ -10,6 +10,7 @@ from os import PathLike
 from typing import TYPE_CHECKING
 
 from autotune.api.adapter import peft_config
+from autotune.api.argument_names import python_argument_names
 from autotune.export.run_folder import export_run
 from autotune.formatting.units import config_lines, label, quantity, within_sentence
 from autotune.results.sweep_tables import SweepTables
@@ -92,7 +93,8 @@ class Point:
         Raises:
             InvalidInputError: the folder is not empty.
         """
-        return export_run(self._tables, str(self.trial), [], str(folder))
+        with python_argument_names():
+            return export_run(self._tables, str(self.trial), [], str(folder))
 
     def peft_config(self, model: object = None) -> PeftConfig:
         """Return the point's adapter as a configuration of peft.

@@ -12,6 +12,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from autotune import figures
+from autotune.api.argument_names import python_argument_names
 from autotune.api.point import Point, make_point
 from autotune.export.run_folder import export_run as write_run
 from autotune.export.scaling import read_target
@@ -116,7 +117,8 @@ class SweepResults:
             InvalidInputError: there is no such point, or none meets the conditions.
         """
         conditions = [where] if isinstance(where, str) else list(where)
-        found = pick_with_reason(self._tables, str(point), conditions)
+        with python_argument_names():
+            found = pick_with_reason(self._tables, str(point), conditions)
         return make_point(self._tables, found.trial, found.reason)
 
     def plot_front(self) -> go.Figure:
@@ -182,7 +184,8 @@ def load_results(folder: str | PathLike[str]) -> SweepResults:
     Raises:
         InvalidInputError: the folder holds no sweep.
     """
-    return SweepResults(read_tables(Path(folder)))
+    with python_argument_names():
+        return SweepResults(read_tables(Path(folder)))
 
 
 def export_run(
@@ -210,5 +213,6 @@ def export_run(
     """
     found = results if isinstance(results, SweepResults) else load_results(results)
     conditions = [where] if isinstance(where, str) else list(where)
-    target = None if scale_to is None else read_target(scale_to)
-    return write_run(found._tables, str(pick), conditions, str(folder), target)
+    with python_argument_names():
+        target = None if scale_to is None else read_target(scale_to)
+        return write_run(found._tables, str(pick), conditions, str(folder), target)

@@ -8,7 +8,7 @@ from pathlib import Path
 import plotly.graph_objects as go
 import pytest
 
-from autotune import InvalidInputError, SweepResults
+from autotune import InvalidInputError, SweepResults, export_run, load_results
 from autotune.results.selection import pick_trial
 from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import confirmation_statistics
@@ -124,3 +124,19 @@ def test_an_empty_sweep_has_a_summary_and_no_point() -> None:
     assert empty._repr_html_()
     with pytest.raises(InvalidInputError, match="no front yet"):
         empty.knee()
+
+
+def test_errors_name_the_arguments_of_the_functions(results: SweepResults, tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    for call, argument in (
+        (lambda: results.pick("bets"), "pick"),
+        (lambda: results.pick(where="nonsense"), "where"),
+        (lambda: results.pick(where="foo<=1"), "where"),
+        (lambda: results.best().export(tmp_path / "full"), "folder"),
+        (lambda: load_results(tmp_path / "none"), "folder"),
+        (lambda: export_run(results, tmp_path / "run", scale_to="nonsense"), "scale_to"),
+    ):
+        with pytest.raises(InvalidInputError) as raised:
+            call()
+        assert [problem.where for problem in raised.value.problems] == [argument]
