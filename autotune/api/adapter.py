@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any, cast, get_args
 
@@ -12,6 +13,7 @@ from search_spaces.families.framework.base import Family, local_config, unsuppor
 from search_spaces.language.loader import load_space
 from search_spaces.model.reader import read_shape
 from search_spaces.model.shape import ModelShape, TaskType
+from search_spaces.parameters.training import ON_REQUEST, TRAINING
 from search_spaces.parameters.types import Configuration, Value
 from trials.tasks.data import resolve_model
 
@@ -52,7 +54,8 @@ def peft_config(
         a new configuration for `peft.get_peft_model`.
 
     Raises:
-        InvalidInputError: the family, a parameter or the task is unknown, or the model cannot have the adapter.
+        InvalidInputError: the family, a parameter or the task is unknown, a value is impossible, or the model cannot
+            have the adapter.
 
     Example:
         >>> config = autotune.peft_config({"family": "lora", "lora.rank": 16}, "roberta-base")
@@ -76,6 +79,9 @@ def peft_config(
 
 def _family(configuration: Mapping[str, Value]) -> Family:
     """Return the family of a configuration, after a check that it has the configuration's parameters."""
+    if not isinstance(configuration, Mapping) or not all(isinstance(name, str) for name in configuration):
+        what = f"{configuration!r} is not a mapping of parameter names to values"
+        raise InvalidInputError(Problem("configuration", what, 'Write {"family": "lora", "lora.rank": 8}.'))
     name = str(configuration.get("family", ""))
     if name not in REGISTRY:
         what = f"{name!r} is no family" if name else "missing"
@@ -83,14 +89,16 @@ def _family(configuration: Mapping[str, Value]) -> Family:
     family = REGISTRY[name]
     known = {f"{name}.{each.name}" for each in family.parameters}
     groups = tuple(f"{each}." for each in known)
+    others = {"family", *ON_REQUEST, *(parameter.name for parameter in TRAINING)}
     unknown = [
         given
         for given in configuration
-        if given.startswith(f"{name}.") and given not in known and not given.startswith(groups)
+        if given not in known and given not in others and not given.startswith(groups)
     ]
     if unknown:
         problems = [
-            Problem(given, f"{name} has no such parameter", did_you_mean(given, known)) for given in unknown
+            Problem(given, f"{name} has no such parameter", did_you_mean(given, [*known, *others]))
+            for given in unknown
         ]
         raise InvalidInputError(problems)
     return family
@@ -100,9 +108,16 @@ def _with_defaults(
     family: Family, configuration: Mapping[str, Value], shape: ModelShape, task: TaskType
 ) -> Configuration:
     """Return the configuration with the defaults of the parameters that it does not mention in any form."""
-    loaded = load_space({"families": [family.name]}, shape=shape, task=task)
-    defaults = loaded.space.default(family=family.name)
     stems = {f"{family.name}.{each.name}" for each in family.parameters}
+    # The given values as a space file fixes them, so that they meet the same checks as there.
+    fixed = {name: value for name, value in configuration.items() if name in stems}
+    spec = {"families": [family.name], "parameters": fixed}
+    try:
+        loaded = load_space(spec, shape=shape, task=task)
+    except InvalidInputError as error:
+        problems = [replace(p, where=p.where.removeprefix("parameters.")) for p in error.problems]
+        raise InvalidInputError(problems) from None
+    defaults = loaded.space.default(family=family.name)
     given = {stem for stem in stems if any(f"{name}.".startswith(f"{stem}.") for name in configuration)}
     missing = {
         name: value
@@ -116,7 +131,7 @@ def _task(task: str | None, model: object, trust_remote_code: bool) -> TaskType:
     known = get_args(TaskType)
     if task is not None:
         if task not in known:
-            raise InvalidInputError(Problem("task", f"{task!r} is no task", did_you_mean(task, known)))
+            raise InvalidInputError(Problem("task", f"{task!r} is no task", did_you_mean(str(task), known)))
         return cast(TaskType, task)
     config = _transformers_config(model, trust_remote_code)
     classes = [type(model).__name__, *(getattr(config, "architectures", None) or [])]

@@ -60,7 +60,9 @@ def recommend(results: SweepTables, rows: pd.DataFrame) -> Recommendation:
     scores = trusted_values(results, rows)
     eligible = beats_baseline(results, rows) & np.isfinite(scores).all(axis=1)
     if not eligible.any():
-        return Recommendation(None, False, f"no point of the front beats {baseline_words(results)}")
+        return Recommendation(
+            None, False, f"no point of the front beats {baseline_words(results)} by its margin of error"
+        )
     trials, scores = rows["trial"].to_numpy()[eligible], scores[eligible]
     if len(trials) == 1:
         only = "the only point of the front" if len(rows) == 1 else "the only eligible point of the front"

@@ -54,7 +54,7 @@ def pick_with_reason(results: SweepTables, pick: str, where: Sequence[str] = ())
     Raises:
         InvalidInputError: no such pick, trial or column, or no point meets the conditions.
     """
-    if pick not in PICKS and not pick.isdigit():
+    if pick not in PICKS and not _is_number(pick):
         raise InvalidInputError(
             Problem("--pick", f"{pick!r} is neither a trial's number nor a pick", did_you_mean(pick, PICKS))
         )
@@ -82,6 +82,10 @@ def pick_with_reason(results: SweepTables, pick: str, where: Sequence[str] = ())
             return Pick(int(kept["trial"].iloc[0]))
 
 
+def _is_number(pick: str) -> bool:
+    return pick.isascii() and pick.isdecimal()
+
+
 def marked_trials(results: SweepTables) -> set[int]:
     """Return the trials that the words of `PICKS` name, without those that no point of the front satisfies.
 
@@ -97,7 +101,7 @@ def marked_trials(results: SweepTables) -> set[int]:
 
 def _rows_of(results: SweepTables, pick: str) -> pd.DataFrame:
     """Return the rows that a pick chooses among: the front, or the one trial of that number."""
-    if not pick.isdigit():
+    if not _is_number(pick):
         if results.front.empty:
             fix = f"Run autotune resume {results.folder} first."
             raise InvalidInputError(Problem("--pick", "the sweep has no front yet", fix))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import peft
 import pytest
@@ -88,3 +89,30 @@ def test_models_that_cannot_be_used_are_named(tiny_model: Callable[[str], Path],
     adapted = peft.get_peft_model(model, autotune.peft_config(LORA, model))
     with pytest.raises(InvalidInputError, match="it already has an adapter"):
         autotune.peft_config(LORA, adapted)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "where"),
+    [
+        ({"rank": 64}, "rank"),
+        ({"ia3.targets": "all"}, "ia3.targets"),
+        ({"lora.rnk": 4}, "lora.rnk"),
+        ({"lora.rank": -5}, "lora.rank"),
+        ({"lora.rank": 0}, "lora.rank"),
+        ({"lora.rank": 2.5}, "lora.rank"),
+        ({"lora.dropout": 7}, "lora.dropout"),
+        ({"lora.targets": "all of them"}, "lora.targets"),
+    ],
+)
+def test_what_the_family_cannot_take_is_refused(
+    wrong: dict[str, Any], where: str, tiny_model: Callable[[str], Path]
+) -> None:
+    with pytest.raises(InvalidInputError) as raised:
+        autotune.peft_config({**LORA, **wrong}, tiny_model("bert"))
+    assert [problem.where for problem in raised.value.problems] == [where]
+
+
+@pytest.mark.parametrize("configuration", ["lora", None, {1: 2, "family": "lora"}])
+def test_a_configuration_is_a_mapping(configuration: Any, tiny_model: Callable[[str], Path]) -> None:
+    with pytest.raises(InvalidInputError, match="is not a mapping of parameter names to values"):
+        autotune.peft_config(configuration, tiny_model("bert"))
