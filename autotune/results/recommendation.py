@@ -60,9 +60,7 @@ def recommend(results: SweepTables, rows: pd.DataFrame) -> Recommendation:
     scores = trusted_values(results, rows)
     eligible = beats_baseline(results, rows) & np.isfinite(scores).all(axis=1)
     if not eligible.any():
-        return Recommendation(
-            None, False, f"no point of the front beats {baseline_words(results)} by its margin of error"
-        )
+        return Recommendation(None, False, none_beats_baseline(results))
     trials, scores = rows["trial"].to_numpy()[eligible], scores[eligible]
     if len(trials) == 1:
         only = "the only point of the front" if len(rows) == 1 else "the only eligible point of the front"
@@ -136,6 +134,11 @@ def beats_baseline(results: SweepTables, rows: pd.DataFrame) -> NDArray[np.bool_
 def untrained_baselines(results: SweepTables) -> dict[str, float]:
     """Return the baselines that need no training at all, by name."""
     return {name: value for name, value in results.baselines.items() if name != TRAINED_HEAD}
+
+
+def none_beats_baseline(results: SweepTables) -> str:
+    """Return why no point is recommended, for messages."""
+    return f"no point of the front beats {baseline_words(results)} by more than its standard error"
 
 
 def baseline_words(results: SweepTables) -> str:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from autotune.results.recommendation import baseline_words, beats_baseline, recommend, trusted_values
+from autotune.results.recommendation import beats_baseline, none_beats_baseline, recommend, trusted_values
 from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import quality
 from search_spaces.errors import InvalidInputError, Problem, did_you_mean
@@ -20,9 +20,7 @@ from search_spaces.percentages import parse_number, parse_percentage
 from trials.tasks.data import resolve_model
 
 PICKS = ("knee", "best", "smallest")
-_NONE_BEATS_BASELINE = (
-    "Search longer or widen the space; to take a point all the same, give its trial's number."
-)
+_NONE_BEATS_BASELINE = "Search longer, widen the space or confirm on more seeds; to take a point all the same, give its trial's number."
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "<=": operator.le, ">=": operator.ge, "==": operator.eq, "<": operator.lt, ">": operator.gt,
 }  # fmt: skip
@@ -117,8 +115,7 @@ def _rows_of(results: SweepTables, pick: str) -> pd.DataFrame:
 def _smallest(results: SweepTables, rows: pd.DataFrame) -> int:
     good = rows[beats_baseline(results, rows)]
     if good.empty:
-        what = f"no point of the front beats {baseline_words(results)}"
-        raise InvalidInputError(Problem("--pick", what, _NONE_BEATS_BASELINE))
+        raise InvalidInputError(Problem("--pick", none_beats_baseline(results), _NONE_BEATS_BASELINE))
     return int(good["trial"].iloc[int(np.argmin(good["cost.trainable_params"].to_numpy()))])
 
 

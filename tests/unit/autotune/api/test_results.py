@@ -131,6 +131,7 @@ def test_errors_name_the_arguments_of_the_functions(results: SweepResults, tmp_p
     (tmp_path / "full" / "file").touch()
     for call, argument in (
         (lambda: results.pick("bets"), "pick"),
+        (lambda: results.pick("²"), "pick"),
         (lambda: results.pick(where="nonsense"), "where"),
         (lambda: results.pick(where="foo<=1"), "where"),
         (lambda: results.best().export(tmp_path / "full"), "folder"),
