@@ -20,7 +20,9 @@ from search_spaces.percentages import parse_number, parse_percentage
 from trials.tasks.data import resolve_model
 
 PICKS = ("knee", "best", "smallest")
-_NONE_BEATS_BASELINE = "Search longer, widen the space or confirm on more seeds; to take a point all the same, give its trial's number."
+_NONE_BEATS_BASELINE = (
+    "Search longer, widen the space, or confirm on more seeds. A trial's number takes it nevertheless."
+)
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "<=": operator.le, ">=": operator.ge, "==": operator.eq, "<": operator.lt, ">": operator.gt,
 }  # fmt: skip
