@@ -52,6 +52,8 @@ def test_a_circle_would_be_found() -> None:
 def test_packages_are_small(graph: Graph) -> None:
     sizes = Counter(sub_package(module, graph) for module in graph)
     assert {name for name, size in sizes.items() if size > MOST_MODULES} <= MANY_MODULES
+    for package in ALLOWED:
+        assert len(list((ROOT / package).glob("*.py"))) <= MOST_MODULES, package
 
 
 @pytest.mark.parametrize("package", sorted(ALLOWED))
