@@ -107,7 +107,8 @@ def test_a_promoted_trial_that_fails_is_charged_for_its_run(tiny_model, reviews,
     assert failed["share"].unique().tolist() == [1.5]
 
 
-@pytest.mark.parametrize("of", ["data", pytest.param("length", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("of", ["data", "length"])
 def test_the_quickstart_with_partial_runs(of, tmp_path):
     sweep = load_sweep("quickstart")
     changes = {
