@@ -52,10 +52,14 @@ EVERY_FORM: dict[str, Any] = {
 
 @pytest.mark.parametrize(
     ("spec", "models"),
-    pairwise(
-        ["everything", "autopeft", "lora-layers", EVERY_FORM],
-        [(SMALL, LARGE), (LARGE, SMALL), (SMALL, LLAMA), (LLAMA, GPT2)],
-    ),
+    [
+        *pairwise(
+            ["autopeft", "lora-layers", EVERY_FORM],
+            [(SMALL, LARGE), (LARGE, SMALL), (SMALL, LLAMA), (LLAMA, GPT2)],
+        ),
+        pytest.param("everything", (SMALL, LARGE), marks=pytest.mark.slow),
+        pytest.param("everything", (SMALL, LLAMA), marks=pytest.mark.slow),
+    ],
 )
 def test_what_is_carried_over_is_a_configuration_there(
     spec: Any, models: tuple[ModelShape, ModelShape]

@@ -57,6 +57,7 @@ def test_a_sequence_length_above_max_length_is_refused(tiny_model, reviews):
         prepare(asking(tiny_model("bert"), reviews, sequence_length=[64, 256]))
 
 
+@pytest.mark.slow
 def test_a_search_over_them_runs_and_resumes(tiny_model, reviews, tmp_path):
     sweep = asking(tiny_model("bert"), reviews, **ASKED)
     results = run_sweep(sweep, tmp_path / "out")

@@ -76,7 +76,8 @@ def test_a_killed_process_loses_nothing(whole, tiny_model, reviews, tmp_path):
     assert set(trials["status"]) == {"complete", "paused"}
 
 
-@pytest.mark.parametrize("of", ["data", pytest.param("length", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("of", ["data", "length"])
 def test_trials_are_promoted_in_packs(of, whole, tiny_model, reviews, tmp_path):
     results = run_sweep(ladder_sweep(tiny_model, reviews, of, executor="packed"), tmp_path / "out")
     assert results.ladder is not None
