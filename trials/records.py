@@ -54,11 +54,24 @@ class Fidelity:
         train_samples: The maximum number of training examples per epoch; None for all of them.
         eval_samples: The maximum number of validation examples; None for all of them.
         evaluations: The number of points on the validation curve, spread evenly over the steps.
+        patience: A trial ends after this many evaluations in a row that do not improve on its best value of the
+            task's metric; None to train every trial to its end. Only the steps that were trained count towards the
+            budget of FLOPs. It cannot be combined with a ladder.
+        score: The evaluation that is a trial's score: the `last`, or the `best` by the task's metric, whose adapter
+            also makes the score on the test split. The best of several evaluations is optimistic on the validation
+            split. `best` cannot be combined with a ladder.
     """
 
     train_samples: int | None = None
     eval_samples: int | None = None
     evaluations: int = 4
+    patience: int | None = None
+    score: Literal["last", "best"] = "last"
+
+    @property
+    def selects_evaluations(self) -> bool:
+        """Whether a trial may end early, or be scored by an evaluation other than the last one."""
+        return self.patience is not None or self.score == "best"
 
 
 @dataclass(frozen=True)
@@ -110,7 +123,8 @@ class TrialSpec:
         seed: The seed of the initial values of adapter and head, of the data order and of dropout.
         fidelity: The amount of data and evaluation.
         score_test: Whether to score the test split at the end as well; never set during the search.
-        segment: The range of steps to train; None for the full run.
+        segment: The range of steps to train; None for the full run. A spec with a segment has no patience and is
+            scored by its last evaluation, since a checkpoint does not hold the parameters of earlier evaluations.
         partial_run: The cheaper run to train instead of the full one; None for the full run. A spec has a segment or
             a partial run, not both.
         is_isolated: Whether the measured time and memory must be those of this configuration alone. An isolated
@@ -124,6 +138,11 @@ class TrialSpec:
     segment: Segment | None = None
     partial_run: PartialRun | None = None
     is_isolated: bool = False
+
+    def __post_init__(self) -> None:
+        assert self.segment is None or not self.fidelity.selects_evaluations, (
+            "a segment is scored by its last evaluation"
+        )
 
     @property
     def model(self) -> str | None:
@@ -161,7 +180,8 @@ class TrialResult:
 
     Args:
         status: The state of the trial after the run.
-        metrics: The last scores on the validation split, `eval_loss` among them; empty after a failure.
+        metrics: The scores on the validation split, `eval_loss` among them, of the evaluation that the fidelity
+            selects: the last one by default; empty after a failure.
         test_metrics: The scores on the test split, if the spec requested them.
         curve: The validation scores during training, in the order of the steps.
         train_seconds: The wall time of the training steps, without evaluation, in seconds.
@@ -172,7 +192,8 @@ class TrialResult:
         error: The error message in one line; None if the run did not fail.
         failure: The kind of error; None if the run did not fail.
         traceback: The traceback of the error; None if the run did not fail.
-        steps_share: The share of the run's optimizer steps that are done (after a failure: that were requested).
+        steps_share: The share of the run's optimizer steps that are done (after a failure: that were requested). A
+            complete run whose patience ended has a share below 1.
         flops_share: The training FLOPs of all runs of the trial so far, divided by those of its full training. It
             equals `steps_share` where runs resume from checkpoints, and exceeds 1 where a full run follows
             partial runs.

@@ -312,8 +312,19 @@ def _readme(export: _Export, own_tuner: bool) -> str:
         f"# Trial {export.trial} of the sweep `{sweep.name}`\n\n{objectives}\n\n"
         "Train it with `python train.py`: it needs transformers, peft and datasets. The adapter is saved in\n"
         "`adapter/` and the scores in `scores.json`. The search trained on "
-        f"{sweep.fidelity.train_samples or 'all'} examples per epoch; this run trains on {extent}.\n{needs}\n"
+        f"{sweep.fidelity.train_samples or 'all'} examples per epoch; this run trains on {extent}.\n"
+        f"{_end_note(sweep)}{needs}\n"
         f"{loading}{_changes(export.changes)}## The configuration\n\n{settings}\n"
+    )
+
+
+def _end_note(sweep: Sweep) -> str:
+    """Return how the end of the run differs from that of a trial; empty if it does not."""
+    if not sweep.fidelity.selects_evaluations:
+        return ""
+    return (
+        "\nA trial of the search could end early or be scored by its best evaluation; this run trains every step and "
+        "saves the last adapter.\n"
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +32,7 @@ from search_spaces.transfer import transfer_configuration
 from surrogates.laws import FEWEST_POINTS
 from trials.execution.executors import make_executor
 from trials.execution.interface import Executor
-from trials.records import Fidelity, TrialResult, TrialSpec, TrialStatus
+from trials.records import TrialResult, TrialSpec, TrialStatus
 from trials.training.run import count_tokens, sequence_length, subset
 
 SHARES = tuple(2.0 ** (-k / 2) for k in range(6, -1, -1))
@@ -166,7 +166,13 @@ class _Prober:
     def spec(self, run: ProbeRun) -> TrialSpec:
         """Return the trial of a run."""
         fidelity = self.sweep.fidelity
-        cut = Fidelity(self.examples(run), fidelity.eval_samples, evaluations=1)
+        # Without patience, so that the tokens of a run are those of all its steps.
+        cut = replace(
+            fidelity,
+            train_samples=self.examples(run),
+            evaluations=fidelity.evaluations if fidelity.score == "best" else 1,
+            patience=None,
+        )
         return TrialSpec(self.config(run), run.seed, cut)
 
     def examples(self, run: ProbeRun) -> int:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from pydantic import (
     BaseModel,
@@ -39,6 +39,7 @@ BUILTIN = Path(__file__).parent.parent / "builtin"
 
 _FROZEN = ConfigDict(extra="forbid", frozen=True)
 _Count = Annotated[int, Field(ge=1, strict=True)]
+_SCORES = get_args(get_type_hints(Fidelity)["score"])
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -117,6 +118,9 @@ def _check_fidelity(value: object) -> object:
         where = f"fidelity.{key}"
         if key not in _FIELDS["fidelity"]:
             problems.append(Problem(where, "unknown key", did_you_mean(str(key), _FIELDS["fidelity"])))
+        elif key == "score":
+            if given not in _SCORES:
+                problems.append(Problem(where, f"{given!r} is not an evaluation", "Write last or best."))
         elif given is None and key != "evaluations":
             continue
         elif not isinstance(given, int) or isinstance(given, bool):
@@ -176,6 +180,15 @@ class Sweep(BaseModel):
         if self.ladder is not None:
             self.ladder.check_below(self.model.name)
         return self
+
+    @model_validator(mode="after")
+    def _one_rule_of_stopping(self) -> Sweep:
+        """Refuse early stopping beside a ladder, which ends weak trials itself and compares them at its rungs."""
+        if self.ladder is None or not self.fidelity.selects_evaluations:
+            return self
+        key = "patience" if self.fidelity.patience is not None else "score"
+        fix = f"Remove ladder, or remove fidelity.{key}."
+        raise InvalidInputError(Problem(f"fidelity.{key}", "cannot be combined with a ladder", fix))
 
     @model_validator(mode="after")
     def _measurable(self) -> Sweep:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from search_spaces.families.framework.base import Family
-from trials.records import TrialSpec
+from trials.records import Fidelity, TrialSpec
 
 _HEADER = "run"
 _WEIGHTS, _OPTIMIZER, _FAMILY, _RANDOM = "weights", "optimizer", "family", "random"
@@ -126,7 +126,10 @@ class TrainingState:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (OSError, SafetensorError, TypeError, KeyError, ValueError):
             return None
-        return cls(tensors=tensors, **facts) if facts["run"] == _identity(spec) else None
+        # A file of an earlier version lacks the newer fields of a fidelity; they had their defaults.
+        fidelity = {**asdict(Fidelity()), **facts["run"]["fidelity"]}
+        is_same = {**facts["run"], "fidelity": fidelity} == _identity(spec)
+        return cls(tensors=tensors, **facts) if is_same else None
 
     def _under(self, part: str) -> dict[str, Tensor]:
         prefix = f"{part}/"

@@ -29,6 +29,7 @@ from trials.records import CurvePoint, PartialRun, Segment, TrialResult, TrialSp
 from trials.tasks.data import TaskData
 from trials.tasks.encoding import Encoded, collate
 from trials.training.checkpoint import TrainingState
+from trials.training.early_stopping import EvaluationRecord
 from trials.training.evaluation import Forward, evaluate
 from trials.training.optimizers import build_optimizer
 from trials.training.schedules import lr_schedule
@@ -52,7 +53,8 @@ class Run:
 
     Life cycle: call `next_batch`, compute its gradients, and call `update` with its loss, until `next_batch` returns
     None; then call `result`. If the spec has a segment, the run starts from the checkpoint of the previous segment,
-    ends at the requested step, and computes the same as an uninterrupted run.
+    ends at the requested step, and computes the same as an uninterrupted run. If the fidelity has a patience, the run
+    may end before its last step; the learning rate follows the schedule of the full run until then.
 
     Args:
         base: The base model.
@@ -87,7 +89,7 @@ class Run:
         """The forward pass of evaluation; None for the model's own."""
         self._scored_steps = evaluation_steps(self.steps, fidelity.evaluations)
         self._step = self._seen = self._size = 0
-        self._curve: list[CurvePoint] = []
+        self._evaluations = EvaluationRecord(fidelity, base.task.metric, keeps_parameters=spec.score_test)
         self._train_seconds = self._seconds_before = 0.0
         self._until = self._begin_segment(spec.segment or Segment(until=1.0))
         order = islice(batches(examples, batch_size, epochs, spec.seed), self._step, None)
@@ -137,7 +139,10 @@ class Run:
         self._schedule.step()
         self._train_seconds += seconds + time.perf_counter() - tick
         if self._step in self._scored_steps or self.is_done:
-            self._curve.append(CurvePoint(self._step, self._seen, self._score(self._held_out)))
+            point = CurvePoint(self._step, self._seen, self._score(self._held_out))
+            self._evaluations.add(point, self.parameters)
+            if self._evaluations.is_out_of_patience:
+                self._until = self._step
 
     @property
     def has_moments(self) -> bool:
@@ -157,17 +162,22 @@ class Run:
     def result(self) -> TrialResult:
         """Return the run's result; score the test split if the spec requires it.
 
-        If steps remain and the spec names a file for it, a checkpoint is written.
+        The test split is scored with the parameters of the evaluation that is the run's score. If steps remain and
+        the spec names a file for it, a checkpoint is written.
         """
-        complete = self._step == self.steps and self.spec.partial_run is None
-        test_metrics = self._score(self.data.splits["test"]) if self.spec.score_test and complete else {}
+        is_at_end = self._step == self.steps or self._evaluations.is_out_of_patience
+        complete = is_at_end and self.spec.partial_run is None
+        test_metrics: dict[str, float] = {}
+        if self.spec.score_test and complete:
+            self._evaluations.restore(self.parameters)
+            test_metrics = self._score(self.data.splits["test"])
         if not complete and self.spec.segment is not None and self.spec.segment.end is not None:
             self._state().save(self.spec.segment.end)
         return TrialResult(
             status=TrialStatus.COMPLETE if complete else TrialStatus.PAUSED,
-            metrics=self._curve[-1].metrics,
+            metrics=self._evaluations.score.metrics,
             test_metrics=test_metrics,
-            curve=tuple(self._curve),
+            curve=tuple(self._evaluations.curve),
             train_seconds=self._train_seconds,
             seconds=self.seconds,
             trainable_params=trainable_parameters(self.model),
@@ -179,7 +189,7 @@ class Run:
         progress = {
             "step": self._step,
             "seen": self._seen,
-            "curve": [asdict(point) for point in self._curve],
+            "curve": [asdict(point) for point in self._evaluations.curve],
             "train_seconds": self._train_seconds,
             "seconds": self.seconds,
         }
@@ -194,7 +204,8 @@ class Run:
             return
         state.restore(self.model, self._family, self._optimizer, self._schedule, self.base.device)
         self._step, self._seen = state.progress["step"], state.progress["seen"]
-        self._curve = [CurvePoint(**point) for point in state.progress["curve"]]
+        for point in state.progress["curve"]:
+            self._evaluations.add(CurvePoint(**point), self.parameters)
         self._train_seconds = state.progress["train_seconds"]
         self._seconds_before = state.progress["seconds"]
 

@@ -194,6 +194,18 @@ def test_every_problem_is_reported_at_once() -> None:
         ),
         ({"fidelity": 3}, "fidelity", "3 is not a mapping"),
         ({"fidelity": {"train_samples": "all"}}, "fidelity.train_samples", "'all' is not a whole number"),
+        ({"fidelity": {"patience": 0}}, "fidelity.patience", "0 is out of range"),
+        ({"fidelity": {"score": "mean"}}, "fidelity.score", "'mean' is not an evaluation"),
+        (
+            {"fidelity": {"patience": 3}, "ladder": True},
+            "fidelity.patience",
+            "cannot be combined with a ladder",
+        ),
+        (
+            {"fidelity": {"score": "best"}, "ladder": True},
+            "fidelity.score",
+            "cannot be combined with a ladder",
+        ),
         ({"name": "a/b"}, "name", "is not a valid name of a folder"),
         ({"name": ".."}, "name", "is not a valid name of a folder"),
         ({"name": 3}, "name", "3 is not a text"),

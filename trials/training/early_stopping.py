@@ -1,0 +1,74 @@
+"""Selection among the evaluations of a run: which one is the trial's score, and when further ones are not worth it.
+
+Evaluations are compared by the task's metric, as `EarlyStoppingCallback` and `load_best_model_at_end` of transformers
+do: only a strictly better value is an improvement, so of equal evaluations the first one counts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from trials.records import CurvePoint, Fidelity
+from trials.tasks.metrics import metric_direction
+
+
+class EvaluationRecord:
+    """The validation curve of a run, its best evaluation, and the decision to stop early.
+
+    Args:
+        fidelity: The patience, and which evaluation is the score.
+        metric: The name of the metric that evaluations are compared by.
+        keeps_parameters: Whether to copy the trained parameters at the best evaluation, for `restore`.
+    """
+
+    def __init__(self, fidelity: Fidelity, metric: str, keeps_parameters: bool) -> None:
+        self.curve: list[CurvePoint] = []
+        self._fidelity, self._metric = fidelity, metric
+        self._sign = 1.0 if metric_direction(metric) == "minimize" else -1.0
+        self._keeps_parameters = keeps_parameters and fidelity.score == "best"
+        self._best = 0
+        self._parameters: list[Tensor] = []
+
+    def add(self, point: CurvePoint, parameters: Sequence[Tensor]) -> None:
+        """Append an evaluation.
+
+        Args:
+            point: The evaluation.
+            parameters: The trained parameters at the time of the evaluation.
+        """
+        self.curve.append(point)
+        is_best = len(self.curve) == 1 or self._loss(point.metrics) < self._loss(self.best.metrics)
+        if is_best:
+            self._best = len(self.curve) - 1
+            if self._keeps_parameters:
+                self._parameters = [parameter.detach().clone() for parameter in parameters]
+
+    @property
+    def best(self) -> CurvePoint:
+        """The first evaluation with the best value of the metric."""
+        return self.curve[self._best]
+
+    @property
+    def score(self) -> CurvePoint:
+        """The evaluation that is the run's score."""
+        return self.best if self._fidelity.score == "best" else self.curve[-1]
+
+    @property
+    def is_out_of_patience(self) -> bool:
+        """Whether as many evaluations in a row as the patience allows have not improved on the best one."""
+        patience = self._fidelity.patience
+        return patience is not None and len(self.curve) - 1 - self._best >= patience
+
+    def restore(self, parameters: Sequence[Tensor]) -> None:
+        """Copy the parameters of the best evaluation back, where they were kept."""
+        with torch.no_grad():
+            for parameter, kept in zip(parameters, self._parameters, strict=bool(self._parameters)):
+                parameter.copy_(kept)
+
+    def _loss(self, metrics: Mapping[str, float]) -> float:
+        value = self._sign * metrics[self._metric]
+        return math.inf if math.isnan(value) else value
