@@ -183,6 +183,8 @@ class TrialResult:
         metrics: The scores on the validation split, `eval_loss` among them, of the evaluation that the fidelity
             selects: the last one by default; empty after a failure.
         test_metrics: The scores on the test split, if the spec requested them.
+        example_scores: By metric, the score of each validation example as `trials.tasks.example_scores` encodes it,
+            for the metrics that are means over examples; only if the spec requested the test split.
         curve: The validation scores during training, in the order of the steps.
         train_seconds: The wall time of the training steps, without evaluation, in seconds.
         seconds: The wall time of the whole trial, in seconds.
@@ -202,6 +204,7 @@ class TrialResult:
     status: TrialStatus
     metrics: dict[str, float] = field(default_factory=dict)
     test_metrics: dict[str, float] = field(default_factory=dict)
+    example_scores: dict[str, str] = field(default_factory=dict)
     curve: tuple[CurvePoint, ...] = ()
     train_seconds: float = 0.0
     seconds: float = 0.0

@@ -126,5 +126,5 @@ class Runner:
             task_type=self.base.task.type,
             device=self.base.device,
             autocast=self.base.autocast,
-        )
+        ).metrics
         return TrialResult(TrialStatus.COMPLETE, metrics=metrics, seconds=time.perf_counter() - started)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +27,18 @@ Columns = tuple[NDArray[np.float64], ...]
 """One array per quantity, with one row per example."""
 
 
+class Evaluation(NamedTuple):
+    """The scores of a model on a split.
+
+    Args:
+        metrics: `eval_loss` and every metric of the task.
+        columns: What `trials.tasks.example_scores.example_scores` reads, per example in the order of the split.
+    """
+
+    metrics: dict[str, float]
+    columns: Columns
+
+
 @torch.inference_mode()
 def evaluate(
     model: nn.Module,
@@ -36,7 +49,7 @@ def evaluate(
     device: torch.device,
     autocast: torch.dtype,
     forward: Forward | None = None,
-) -> dict[str, float]:
+) -> Evaluation:
     """Compute `eval_loss` and every metric of the task. The model is left in evaluation mode.
 
     `eval_loss` is the mean over examples, in nats for classification and in squared units for regression; for a
@@ -65,7 +78,7 @@ def evaluate(
     columns = tuple(
         np.concatenate(column)[order] for column in zip(*(rest for _, *rest in outputs), strict=True)
     )
-    return _summarize(task_type, columns)
+    return Evaluation(_summarize(task_type, columns), columns)
 
 
 def _batches(examples: Sequence[Encoded], device: torch.device) -> Iterator[list[int]]:

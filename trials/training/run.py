@@ -28,9 +28,10 @@ from trials.base.parameter_groups import decay_groups, scale_learning_rates
 from trials.records import CurvePoint, PartialRun, Segment, TrialResult, TrialSpec, TrialStatus
 from trials.tasks.data import TaskData
 from trials.tasks.encoding import Encoded, collate
+from trials.tasks.example_scores import encode_scores, example_scores
 from trials.training.checkpoint import TrainingState
 from trials.training.early_stopping import EvaluationRecord
-from trials.training.evaluation import Forward, evaluate
+from trials.training.evaluation import Columns, Evaluation, Forward, evaluate
 from trials.training.optimizers import build_optimizer
 from trials.training.schedules import lr_schedule
 
@@ -90,6 +91,7 @@ class Run:
         self._scored_steps = evaluation_steps(self.steps, fidelity.evaluations)
         self._step = self._seen = self._size = 0
         self._evaluations = EvaluationRecord(fidelity, base.task.metric, keeps_parameters=spec.score_test)
+        self._example_scores: dict[str, str] = {}
         self._train_seconds = self._seconds_before = 0.0
         self._until = self._begin_segment(spec.segment or Segment(until=1.0))
         order = islice(batches(examples, batch_size, epochs, spec.seed), self._step, None)
@@ -139,8 +141,11 @@ class Run:
         self._schedule.step()
         self._train_seconds += seconds + time.perf_counter() - tick
         if self._step in self._scored_steps or self.is_done:
-            point = CurvePoint(self._step, self._seen, self._score(self._held_out))
+            found = self._score(self._held_out)
+            point = CurvePoint(self._step, self._seen, found.metrics)
             self._evaluations.add(point, self.parameters)
+            if self.spec.score_test and self._evaluations.score is point:
+                self._example_scores = self._encoded(found.columns)
             if self._evaluations.is_out_of_patience:
                 self._until = self._step
 
@@ -170,13 +175,14 @@ class Run:
         test_metrics: dict[str, float] = {}
         if self.spec.score_test and complete:
             self._evaluations.restore(self.parameters)
-            test_metrics = self._score(self.data.splits["test"])
+            test_metrics = self._score(self.data.splits["test"]).metrics
         if not complete and self.spec.segment is not None and self.spec.segment.end is not None:
             self._state().save(self.spec.segment.end)
         return TrialResult(
             status=TrialStatus.COMPLETE if complete else TrialStatus.PAUSED,
             metrics=self._evaluations.score.metrics,
             test_metrics=test_metrics,
+            example_scores=self._example_scores if complete else {},
             curve=tuple(self._evaluations.curve),
             train_seconds=self._train_seconds,
             seconds=self.seconds,
@@ -209,9 +215,13 @@ class Run:
         self._train_seconds = state.progress["train_seconds"]
         self._seconds_before = state.progress["seconds"]
 
-    def _score(self, split: Sequence[Encoded]) -> dict[str, float]:
+    def _encoded(self, columns: Columns) -> dict[str, str]:
+        scores = example_scores(self.base.task.type, columns)
+        return {name: encode_scores(each) for name, each in scores.items()}
+
+    def _score(self, split: Sequence[Encoded]) -> Evaluation:
         base = self.base
-        scores = evaluate(
+        found = evaluate(
             self.model,
             self.data,
             split,
@@ -221,9 +231,9 @@ class Run:
             forward=self.forward,
         )
         training_mode(self.model)
-        if not math.isfinite(scores["eval_loss"]):
-            raise DivergedError(f"the validation loss became {scores['eval_loss']}")
-        return scores
+        if not math.isfinite(found.metrics["eval_loss"]):
+            raise DivergedError(f"the validation loss became {found.metrics['eval_loss']}")
+        return found
 
 
 def train_to_end(run: Run) -> TrialResult:

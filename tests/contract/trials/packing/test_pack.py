@@ -242,6 +242,8 @@ def test_the_test_split_is_scored_where_asked(runner):
     scored, unscored = packed(runner, specs)
     assert scored.test_metrics["accuracy"] == alone(runner, specs[0]).test_metrics["accuracy"]
     assert unscored.test_metrics == {}
+    assert scored.example_scores["accuracy"] == alone(runner, specs[0]).example_scores["accuracy"]
+    assert unscored.example_scores == {}
 
 
 def test_a_language_model_in_a_pack(tiny_model, write_jsonl):

@@ -22,6 +22,7 @@ from tests.support.trials import COMMON, classification
 from trials.execution.runner import Runner
 from trials.records import CurvePoint, FailureKind, Fidelity, TrialResult, TrialSpec, TrialStatus
 from trials.tasks.encoding import IGNORED
+from trials.tasks.example_scores import decode_scores
 from trials.tasks.specs import ModelSpec, TaskSpec
 from trials.training.evaluation import evaluate
 from trials.training.optimizers import build_optimizer
@@ -57,6 +58,11 @@ def test_an_adapter_learns_what_the_majority_class_does_not(runner):
     assert result.status == TrialStatus.COMPLETE
     assert result.metrics["accuracy"] > majority + 0.2
     assert abs(result.test_metrics["accuracy"] - result.metrics["accuracy"]) < 0.2
+    each = {name: decode_scores(text) for name, text in result.example_scores.items()}
+    assert {name: scores.mean() for name, scores in each.items()} == {
+        name: pytest.approx(result.metrics[name], rel=1e-3) for name in ("accuracy", "eval_loss")
+    }
+    assert {len(scores) for scores in each.values()} == {len(runner.data.splits["validation"])}
 
 
 def test_a_then_b_then_a_again_gives_the_same_numbers(runner):
