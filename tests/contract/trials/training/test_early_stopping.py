@@ -15,6 +15,7 @@ from tests.support.trials import COMMON, classification
 from trials.execution.runner import Runner
 from trials.packing.pack import Pack
 from trials.records import CurvePoint, Fidelity, Segment, TrialResult, TrialSpec, TrialStatus
+from trials.tasks.example_scores import decode_scores
 from trials.tasks.specs import ModelSpec
 from trials.training.early_stopping import EvaluationRecord
 from trials.training.run import Run, train_batch
@@ -110,8 +111,10 @@ def test_the_best_evaluation_scores_both_splits(runner):
         examples = until.next_batch()
         assert examples is not None
         until.update(*train_batch(until, examples))
-    expected = until._score(until.data.splits["test"])
+    expected = until._score(until.data.splits["test"]).metrics
     assert result.test_metrics == pytest.approx(expected, abs=1e-6)
+    correct = decode_scores(result.example_scores["accuracy"])
+    assert correct.mean() == pytest.approx(best.metrics["accuracy"])
 
 
 def test_a_member_that_stops_early_leaves_its_pack_and_changes_no_other(runner):
