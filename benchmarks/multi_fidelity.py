@@ -36,7 +36,7 @@ from autotune.ladder import promotion
 from autotune.ladder.rungs import Ladder
 from autotune.pareto import hypervolume
 from benchmarks.ladder import DATA, Curves, InOrder, read_tables
-from benchmarks.sampler_toy import PROBLEMS, best_known
+from benchmarks.sampler_toy import PROBLEMS
 from search_spaces.parameters.types import Value
 from search_spaces.space import SearchSpace
 from surrogates.multi_fidelity import LAW, MEDIAN, NONE, FidelityModel, offsets_by
@@ -125,21 +125,25 @@ _LADDER = Ladder(1, 9, random_share=0.1)
 def _adapters() -> BlackBox:
     """The toy of `benchmarks.sampler_toy`: what warms up for longer has gained less so far."""
     problem = PROBLEMS["adapters"]()
-    unit = best_known(problem, 10_000)
 
     def cost(config: Mapping[str, Value]) -> float:
-        return problem.cost(config)
+        return 10.0 ** problem.cost(dict(config))
 
     def bias(config: Mapping[str, Value], share: float) -> float:
         return 0.02 * (0.5 + 3 * float(config["warmup"])) * (share**-0.5 - 1)
 
     def quality(trials: list[OptimizeTrial]) -> float:
-        points = [(problem.error(t.config), math.log10(cost(t.config))) for t in trials]
-        return hypervolume(points, problem.corner) / unit if points else 0.0
+        points = [(problem.error(t.config), problem.cost(t.config)) for t in trials]
+        return hypervolume(points, problem.reference) / problem.best if points else 0.0
 
     objectives = (Objective("error"), Objective("cost", known=cost, log=True))
     return BlackBox(
-        problem.space, objectives, problem.error, bias, lambda share: 0.005 + 0.03 * (1 - share), quality
+        problem.space,
+        objectives,
+        lambda config: problem.error(dict(config)),
+        bias,
+        lambda share: 0.005 + 0.03 * (1 - share),
+        quality,
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -118,7 +118,7 @@ class AxSearch:
         self._client.complete_trial(self._index, raw_data={"error": error, "cost": cost})
 
 
-def _pareto(problem: Problem, seed: int, *, is_cost_known: bool, **options: Any) -> Search:
+def _pareto(problem: Problem, seed: int, options: Mapping[str, Any], *, is_cost_known: bool = True) -> Search:
     known = {1: problem.cost} if is_cost_known else None
     sampler = ParetoSampler(space=problem.space, known_objectives=known, seed=seed, **options)
     return OptunaSearch(problem, sampler)
@@ -138,19 +138,30 @@ def _tpe(problem: Problem, seed: int) -> Search:
     return OptunaSearch(problem, sampler)
 
 
-ARMS: dict[str, Callable[[Problem, int, int], Search]] = {
-    "pareto": lambda problem, seed, _: _pareto(problem, seed, is_cost_known=True),
-    "pareto-unknown": lambda problem, seed, _: _pareto(problem, seed, is_cost_known=False),
-    "gp": lambda problem, seed, _: _gp(problem, seed),
-    "tpe": lambda problem, seed, _: _tpe(problem, seed),
-    "nsga2": lambda problem, seed, _: OptunaSearch(
-        problem, optuna.samplers.NSGAIISampler(seed=seed, population_size=12)
+def _nsga2(problem: Problem, seed: int) -> Search:
+    # The default population of 50 would leave one or two generations; 12 leaves five to eight.
+    return OptunaSearch(problem, optuna.samplers.NSGAIISampler(seed=seed, population_size=12))
+
+
+Options = Mapping[str, Any]
+
+ARMS: dict[str, Callable[[Problem, int, int, Options], Search]] = {
+    "pareto": lambda problem, seed, _, options: _pareto(problem, seed, options),
+    "pareto-unknown": lambda problem, seed, _, options: _pareto(problem, seed, options, is_cost_known=False),
+    "pareto-bare": lambda problem, seed, _, options: OptunaSearch(
+        problem, ParetoSampler(seed=seed, **options)
     ),
-    "random": lambda problem, seed, _: OptunaSearch(problem, optuna.samplers.RandomSampler(seed=seed)),
-    "smac": SmacSearch,
-    "ax": lambda problem, seed, _: AxSearch(problem, seed),
+    "gp": lambda problem, seed, *_: _gp(problem, seed),
+    "tpe": lambda problem, seed, *_: _tpe(problem, seed),
+    "nsga2": lambda problem, seed, *_: _nsga2(problem, seed),
+    "random": lambda problem, seed, *_: OptunaSearch(problem, optuna.samplers.RandomSampler(seed=seed)),
+    "smac": lambda problem, seed, trials, _: SmacSearch(problem, seed, trials),
+    "ax": lambda problem, seed, *_: AxSearch(problem, seed),
 }
-"""Builders by name, from a problem, a seed and the number of trials. `pareto-unknown` models both objectives."""
+"""Builders of searches from a problem, a seed, the number of trials and options of this project's sampler.
+
+`pareto-unknown` models both objectives; `pareto-bare` is not given the space either.
+"""
 
 
 def _without_conditions(problem: Problem, arm: str) -> None:

@@ -1,41 +1,31 @@
-"""Hypervolume on two toy problems with one known objective: ParetoSampler against optuna's samplers.
+"""Hypervolume gap on two conditional synthetic problems with one known objective.
 
-    python -m benchmarks.sampler_toy [--trials 40] [--seeds 5] [--startup N]
+    python -m benchmarks.sampler_toy --arms pareto gp --seeds 12 --trials 30 --cache toys.jsonl [--label NAME]
+    python -m benchmarks.sampler_toy --report toys.jsonl [--write]
 
 `adapters`: quality peaks at a learning rate that depends on the family and on the rank, capacity saturates,
-families differ in what they cost; conditional, two objectives (error, parameters). `layers`: eight switches
-and a rank; some layers matter more; the cost is the parameters switched on. Both errors carry noise; the
-hypervolume is taken of the noise-free values, in (error, log10 parameters), as a share of the best known.
-`--startup` is ParetoSampler's number of trials before its models.
+families differ in what they cost. `layers`: eight switches and a rank; some layers matter more; the cost is the
+parameters switched on. Both errors carry noise; the hypervolume is of the noise-free (error, log10 parameters), and
+its unit is the hypervolume of 40,000 random configurations. Options are those of `benchmarks.sample_efficiency`.
 """
 
 from __future__ import annotations
 
-import argparse
 import math
-import time
-import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
-import optuna
 
 from autotune.pareto import hypervolume
-from autotune.sampler.pareto_sampler import ParetoSampler
-from search_spaces.parameters.types import Categorical, Configuration, Float, Int, Value
+from benchmarks.sampler_comparison import main
+from benchmarks.search_problems import Problem
+from search_spaces.parameters.types import Categorical, Configuration, Float, Int
 from search_spaces.space import SearchSpace
 
-
-@dataclass(frozen=True)
-class Problem:
-    """Its space, its true error, its known cost and a corner for the hypervolume (error, log10 cost)."""
-
-    space: SearchSpace
-    error: Callable[[Mapping[str, Value]], float]
-    cost: Callable[[Mapping[str, Value]], float]
-    corner: tuple[float, float]
-    noise: float = 0.005
+PAGE = "sampler-toys"
+CHECKPOINTS = (10, 20, 30, 40)
+_DRAWS = 40_000
+_NOISE = 0.005
 
 
 def _adapters() -> Problem:
@@ -56,7 +46,7 @@ def _adapters() -> Problem:
         )
     )
 
-    def error(config: Mapping[str, Value]) -> float:
+    def error(config: Configuration) -> float:
         batch = math.log2(float(config["batch"]) / 16)
         if config["family"] == "lora":
             size, floor, center = float(config["lora.rank"]), 0.08, -3.3
@@ -74,14 +64,14 @@ def _adapters() -> Problem:
         habit = 0.004 * (math.log10(float(config["weight_decay"])) + 1.5) ** 2
         return min(floor + capacity + rate + habit + 0.1 * (float(config["warmup"]) - 0.1) ** 2, 0.5)
 
-    def cost(config: Mapping[str, Value]) -> float:
+    def cost(config: Configuration) -> float:
         if config["family"] == "lora":
             return 18432.0 * float(config["lora.rank"])
         return (
             4608.0 * float(config["ia3.layers"] if config["family"] == "ia3" else config["prompt.tokens"]) / 6
         )
 
-    return Problem(space, error, cost, corner=(0.5, 6.5))
+    return _problem("adapters", space, error, cost, reference=(0.5, 6.5))
 
 
 def _layers() -> Problem:
@@ -96,92 +86,46 @@ def _layers() -> Problem:
         masks=("layers",),
     )
 
-    def error(config: Mapping[str, Value]) -> float:
+    def error(config: Configuration) -> float:
         on = np.array([bool(config[f"layers.{i}"]) for i in range(depth)])
         rank = float(config["rank"])
         off = math.log10(float(config["lr"])) + 3.3 + 0.3 * math.log10(rank) + 0.03 * int(on.sum())
         learned = float(gains[on].sum()) * (1 - 0.6 * rank**-0.5) * math.exp(-(off**2))
         return 0.5 - learned
 
-    def cost(config: Mapping[str, Value]) -> float:
+    def cost(config: Configuration) -> float:
         return 1536.0 * float(config["rank"]) * sum(bool(config[f"layers.{i}"]) for i in range(depth))
 
-    return Problem(space, error, cost, corner=(0.5, 6.0))
+    return _problem("layers", space, error, cost, reference=(0.5, 6.0))
+
+
+def _problem(
+    name: str,
+    space: SearchSpace,
+    error: Callable[[Configuration], float],
+    parameters: Callable[[Configuration], float],
+    reference: tuple[float, float],
+) -> Problem:
+    def cost(config: Configuration) -> float:
+        # Samplers that ignore masks may switch off every layer, which leaves the error at its worst.
+        return math.log10(max(parameters(config), 1.0))
+
+    rng = np.random.default_rng(0)
+    draws = [space.sample(rng) for _ in range(_DRAWS)]
+    return Problem(
+        name=name,
+        space=space,
+        error=error,
+        observed=lambda config, source: error(config) + _NOISE * float(source.standard_normal()),
+        cost=cost,
+        reference=reference,
+        best=hypervolume([(error(config), cost(config)) for config in draws], reference),
+    )
 
 
 PROBLEMS: dict[str, Callable[[], Problem]] = {"adapters": _adapters, "layers": _layers}
 
 
-def samplers(problem: Problem, seed: int, startup: int | None) -> dict[str, optuna.samplers.BaseSampler]:
-    """What is compared, by name."""
-    return {
-        "ParetoSampler": ParetoSampler(
-            space=problem.space,
-            known_objectives={1: lambda config: math.log10(problem.cost(config))},
-            n_startup=startup,
-            seed=seed,
-        ),
-        "ParetoSampler, no space": ParetoSampler(n_startup=startup, seed=seed),
-        "GPSampler": optuna.samplers.GPSampler(seed=seed, warn_independent_sampling=False),
-        "TPESampler": optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True),
-        "NSGAIISampler": optuna.samplers.NSGAIISampler(seed=seed, population_size=12),
-        "RandomSampler": optuna.samplers.RandomSampler(seed=seed),
-    }
-
-
-def run(problem: Problem, sampler: optuna.samplers.BaseSampler, trials: int, seed: int) -> float:
-    """The noise-free hypervolume after `trials` trials."""
-    noise = np.random.default_rng([seed, 1])
-    study = optuna.create_study(directions=["minimize", "minimize"], sampler=sampler)
-    points = []
-    for _ in range(trials):
-        trial = study.ask()
-        config: Configuration = problem.space.suggest(trial)
-        # An empty mask is no configuration; samplers that ask for one all the same learn the worst error.
-        error, cost = problem.error(config), math.log10(max(problem.cost(config), 1.0))
-        study.tell(trial, [error + problem.noise * noise.standard_normal(), cost])
-        points.append((error, cost))
-    return hypervolume(points, problem.corner)
-
-
-def best_known(problem: Problem, draws: int = 40_000) -> float:
-    """The hypervolume of a long random search: the unit of the table."""
-    rng = np.random.default_rng(0)
-    configs = [problem.space.sample(rng) for _ in range(draws)]
-    points = [(problem.error(config), math.log10(problem.cost(config))) for config in configs]
-    return hypervolume(points, problem.corner)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--trials", type=int, default=40)
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--startup", type=int)
-    parser.add_argument("--only", default="", help="part of a sampler's name")
-    arguments = parser.parse_args()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-    for name, build in PROBLEMS.items():
-        problem = build()
-        unit = best_known(problem)
-        print(
-            f"{name}: hypervolume after {arguments.trials} trials, {arguments.seeds} seeds, "
-            f"as a share of 40,000 random configurations"
-        )
-        for label in samplers(problem, 0, None):
-            if arguments.only not in label:
-                continue
-            start = time.perf_counter()
-            shares = [
-                run(problem, samplers(problem, seed, arguments.startup)[label], arguments.trials, seed) / unit
-                for seed in range(arguments.seeds)
-            ]
-            each = (time.perf_counter() - start) / arguments.trials / arguments.seeds
-            print(
-                f"  {label:26s} {np.mean(shares):.3f} ± {np.std(shares):.3f}  {1000 * each:6.0f} ms a trial",
-                flush=True,
-            )
-
-
 if __name__ == "__main__":
-    main()
+    assert __doc__ is not None
+    main(__doc__.splitlines()[0], PROBLEMS, PAGE, trials=30, checkpoints=CHECKPOINTS)

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from autotune.pareto import hypervolume
-from benchmarks import fcnet
+from benchmarks import fcnet, sampler_toy
 from benchmarks.run_cache import Run, Runs, append, mean_and_error, ratio_and_interval
-from benchmarks.sample_efficiency import by_problem, run_all, search, tables
 from benchmarks.sampler_arms import ARMS
+from benchmarks.sampler_comparison import by_problem, main, run_all, search, tables
 from benchmarks.search_problems import Problem
 from search_spaces.parameters.types import Categorical, Configuration, Int
 from search_spaces.space import SearchSpace
@@ -96,7 +96,7 @@ def test_other_packages_refuse_conditions(arm: str, problem: Problem):
     child = Int(name="child", low=0, high=1, when={"kind": ("a",)})
     conditional = replace(problem, space=SearchSpace((*problem.space.parameters, child)))
     with pytest.raises(SystemExit, match="conditions"):
-        ARMS[arm](conditional, 0, 4)
+        ARMS[arm](conditional, 0, 4, {})
 
 
 def test_a_cache_runs_only_what_it_lacks(
@@ -140,6 +140,47 @@ def test_ratios_are_over_common_pairs():
     assert 0.6 < low < ratio < high < 0.9
     with pytest.raises(ValueError, match="in common"):
         ratio_and_interval({("c", 0): 1.0}, theirs)
+
+
+def test_the_command_line_runs_and_reports(
+    problem: Problem, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    cache = tmp_path / "runs.jsonl"
+
+    def run(*arguments: str) -> str:
+        main("A test.", {"grid": lambda: problem}, "none", 4, (2, 4), arguments)
+        return capsys.readouterr().out
+
+    run("--arms", "random", "--seeds", "1", "--cache", str(cache))
+    options = '{"n_startup": 4}'
+    run("--arms", "pareto", "--seeds", "1", "--cache", str(cache), "--label", "late", "--options", options)
+    shown = run("--report", str(cache), "--baseline", "random", "--by-problem")
+    assert "| pareto@late | 1 |" in shown
+    assert shown.count("| arm |") == 4
+    with pytest.raises(SystemExit, match="--cache"):
+        run("--arms", "random")
+
+
+def test_options_reach_the_sampler(problem: Problem):
+    early, late = (search(problem, "pareto", 0, 12, options={"n_startup": n}).configs for n in (4, 11))
+    assert early[:4] == late[:4]
+    assert early != late
+    with pytest.raises(ValueError, match="n_startup"):
+        search(problem, "pareto", 0, 1, options={"n_startup": 0})
+
+
+@pytest.mark.parametrize("arm", ["pareto", "pareto-bare", "gp", "tpe"])
+@pytest.mark.parametrize("name", sampler_toy.PROBLEMS)
+def test_conditional_toys(name: str, arm: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sampler_toy, "_DRAWS", 200)
+    toy = sampler_toy.PROBLEMS[name]()
+    run = search(toy, arm, 0, 9)
+    assert run.gaps[-1] < run.gaps[0] <= 1
+    rows = [
+        {key: value for key, value in zip(toy.space.names, row, strict=True) if value is not None}
+        for row in run.configs
+    ]
+    assert toy.gaps(rows) == pytest.approx(run.gaps, abs=1e-6)
 
 
 def test_tables():
