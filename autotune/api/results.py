@@ -63,7 +63,8 @@ class SweepResults:
 
     @cached_property
     def front(self) -> pd.DataFrame:
-        """One row per point of the Pareto front, in ascending order of the second objective.
+        """One row per point of the Pareto front, in ascending order of the second objective; with one objective, the
+        best trial.
 
         Columns: `trial`; every objective with its value in the search; for every score `confirmed.NAME` with
         `confirmed.NAME.low` and `.high` (mean and 95 % t interval over the report seeds, on validation data) and
@@ -89,7 +90,10 @@ class SweepResults:
 
     @property
     def hypervolume(self) -> float:
-        """The share of the box between ideal and reference values that the front dominates, in [0, 1]."""
+        """The share of the box between ideal and reference values that the front dominates, in [0, 1].
+
+        With one objective it is the share of the way from the reference to the ideal value.
+        """
         return self._tables.hypervolume
 
     def best(self, *, where: str | Sequence[str] = ()) -> Point:
@@ -126,7 +130,7 @@ class SweepResults:
         return _wide_enough(figures.plot_front(self._tables))
 
     def plot_hypervolume(self) -> go.Figure:
-        """Plot the dominated hypervolume over trials, training FLOPs or time."""
+        """Plot the dominated hypervolume, with one objective its best value, over trials, training FLOPs or time."""
         return figures.plot_hypervolume(self._tables)
 
     def plot_parallel_coordinates(self) -> go.Figure:

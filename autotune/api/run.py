@@ -27,6 +27,7 @@ def run(
     out: str | PathLike[str] | None = None,
     *,
     executor: Executor | Mapping[str, Any] | str | None = None,
+    sampler: Mapping[str, Any] | str | None = None,
     trials: int | None = None,
     seed: int | None = None,
     quiet: bool = False,
@@ -42,6 +43,8 @@ def run(
         out: the folder for everything that the sweep writes; `sweeps/NAME` by default.
         executor: where trials run, instead of the sweep's own: a name (`local`, `packed`, `processes`, `ray`), a
             mapping as in a sweep file, or an `Executor`, which is started and stopped here.
+        sampler: what proposes configurations, instead of the sweep's own: a name (`pareto`, `tpe`) or a mapping as in
+            a sweep file.
         trials: the number of trials in all, instead of the sweep's own.
         seed: of the search, instead of the sweep's own.
         quiet: whether to show no progress.
@@ -59,7 +62,7 @@ def run(
         >>> results = autotune.run("quickstart")
         >>> results.knee().configuration
     """
-    loaded = _changed(_load(sweep), executor, trials, seed)
+    loaded = _changed(_load(sweep), executor, sampler, trials, seed)
     folder = Path("sweeps") / loaded.name if out is None else Path(out)
     instance = executor if isinstance(executor, Executor) else None
     with quiet_libraries(), _listener(quiet) as listener:
@@ -76,7 +79,11 @@ def _load(sweep: Sweep | Mapping[str, Any] | str | PathLike[str]) -> Sweep:
 
 
 def _changed(
-    sweep: Sweep, executor: Executor | Mapping[str, Any] | str | None, trials: int | None, seed: int | None
+    sweep: Sweep,
+    executor: Executor | Mapping[str, Any] | str | None,
+    sampler: Mapping[str, Any] | str | None,
+    trials: int | None,
+    seed: int | None,
 ) -> Sweep:
     """Return the sweep with the arguments of `run` in place of its own values, checked as a file is."""
     mapping = as_mapping(sweep)
@@ -88,6 +95,8 @@ def _changed(
         mapping["executor"] = {"name": executor}
     elif isinstance(executor, Mapping):
         mapping["executor"] = dict(executor)
+    if sampler is not None:
+        mapping["sampler"] = sampler if isinstance(sampler, str) else dict(sampler)
     return sweep if mapping == as_mapping(sweep) else parse_sweep(mapping, check_files=False)
 
 

@@ -208,8 +208,11 @@ class LiveProgress(_Watcher):
     def _numbers(self) -> RenderableType:
         assert self.sweep is not None
         line = Text()
-        line.append("front ", "dim").append(points(self.state.front_size), "bold")
-        line.append("  hypervolume ", "dim").append(f"{self.state.hypervolume:.3f} ", "bold")
+        if len(self.sweep.objectives) > 1:
+            line.append("front ", "dim").append(points(self.state.front_size), "bold")
+            line.append("  hypervolume ", "dim").append(f"{self.state.hypervolume:.3f} ", "bold")
+        else:
+            line.append("progress ", "dim")
         line.append(sparkline(self.hypervolumes), "cyan")
         if self.state.rungs:
             line.append("  rungs ", "dim").append(_rungs(self.state), "bold")
@@ -300,12 +303,19 @@ class PlainProgress(_Watcher):
             outcome = f"paused {far}, {_name('eval_loss')} {loss}"
         else:
             outcome = f"{row.result.status}: {row.result.error}"
-        where = (
-            f"front {state.front_size}, hypervolume {state.hypervolume:.3f}, {clock(state.remaining)} left"
-        )
+        where = f"{self._progress_text()}, {clock(state.remaining)} left"
         if state.rungs:
             where = f"rungs {_rungs(state)}, {where}"
         return f"[{of}] {what}: {short_config(row.config)} → {outcome} ({row.result.seconds:.1f} s; {where})"
+
+    def _progress_text(self) -> str:
+        """Return the size and the hypervolume of the front, or the best value of a single objective."""
+        state = self.state
+        if self.sweep is None or len(self.sweep.objectives) > 1:
+            return f"front {state.front_size}, hypervolume {state.hypervolume:.3f}"
+        name = self.sweep.objectives[0].name
+        best = (state.best or {}).get(name)
+        return "best –" if best is None else f"best {quantity(name, best)}"
 
     def _line(self, text: str) -> None:
         self._say(Text(text))

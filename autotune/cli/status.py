@@ -96,13 +96,14 @@ def overview(results: SweepTables, *, next_steps: bool = True) -> RenderableType
     facts.add_row("budget", _budget_text(results))
     if results.ladder is not None:
         facts.add_row("ladder", _ladder_text(results.ladder))
-    facts.add_row("front", f"{points(len(results.front))}, hypervolume {results.hypervolume:.3f}")
+    facts.add_row(*_front_row(results))
     metric = results.sweep.task.metric
     if len(results.front):
         found = recommend(results, results.front)
-        facts.add_row(
-            "recommended", found.reason if found.trial is None else f"trial {found.trial}: {found.reason}"
-        )
+        if found.trial is None:
+            facts.add_row("recommended", found.reason)
+        elif not results.has_single_objective:
+            facts.add_row("recommended", f"trial {found.trial}: {found.reason}")
     for name, value in results.baselines.items():
         facts.add_row("baseline", f"{name}: {label(metric).lower()} {quantity(metric, value)}")
     parts: list[RenderableType] = [facts, Text()]
@@ -111,6 +112,17 @@ def overview(results: SweepTables, *, next_steps: bool = True) -> RenderableType
     if next_steps:
         parts.append(Text("\n".join(_next_steps(results))))
     return Group(*parts)
+
+
+def _front_row(results: SweepTables) -> tuple[str, str]:
+    """Return the name and the size of the front, or the best trial of a single objective."""
+    if not results.has_single_objective:
+        return "front", f"{points(len(results.front))}, hypervolume {results.hypervolume:.3f}"
+    if results.front.empty:
+        return "best", "none yet"
+    (objective,), best = results.objectives, results.front.iloc[0]
+    value = quantity(objective.name, float(best[objective.name]))
+    return "best", f"trial {best['trial']}: {label(objective.name).lower()} {value}"
 
 
 def failure_traceback(results: SweepTables, number: int) -> str:

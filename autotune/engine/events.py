@@ -22,7 +22,8 @@ class Progress:
             is None where only time or FLOPs bound the search.
         failed: number of the finished ones that failed.
         front_size: number of points on the front.
-        hypervolume: share of the box between ideal and reference values that the front dominates, in [0, 1].
+        hypervolume: share of the box between ideal and reference values that the front dominates, in [0, 1]; with
+            one objective, the share of the way from the reference to the ideal value.
         best: the best value of each objective so far, by name.
         elapsed, remaining: seconds of the phase so far, and predicted until its end (None while unknown).
         rungs: on a ladder, how many configurations were trained as far as each rung, the lowest first.

@@ -1,38 +1,39 @@
-"""The samplers that a sweep file can name."""
+"""The sampler of a sweep, built from its description in the sweep file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from autotune.prepare.prepared_sweep import PreparedSweep
+from autotune.sampler.named_samplers import build_sampler
 from autotune.sampler.pareto_sampler import ParetoSampler
-from search_spaces.parameters.types import Value
+from autotune.sweep.sampler_spec import ParetoSpec
+from search_spaces.parameters.types import Categorical, Value
+from search_spaces.space import SearchSpace
 
 
 def make_sampler(prepared: PreparedSweep) -> optuna.samplers.BaseSampler:
     """Return the sampler that a sweep names, with the sweep's seed.
 
     Raises:
-        ValueError: the name is unknown.
+        InvalidInputError: the sampler cannot be imported or does not accept its arguments.
     """
-    name, seed = prepared.sweep.sampler, prepared.sweep.seed
-    match name:
-        case "pareto":
-            return pareto_sampler(prepared)
-        case "tpe":
-            return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
-        case "nsga2":
-            return optuna.samplers.NSGAIISampler(seed=seed)
-        case "random":
-            return optuna.samplers.RandomSampler(seed=seed)
-        case _:
-            raise ValueError(f"sampler: {name!r} is not pareto, tpe, nsga2 or random")
+    spec = prepared.sweep.sampler
+    if isinstance(spec, ParetoSpec):
+        return pareto_sampler(prepared, spec)
+    return build_sampler(spec.name, spec.arguments, prepared.sweep.seed)
 
 
-def pareto_sampler(prepared: PreparedSweep) -> ParetoSampler:
-    """Return a `ParetoSampler` with the space, the known costs, the limits and the references of a sweep."""
+def pareto_sampler(prepared: PreparedSweep, spec: ParetoSpec | None = None) -> ParetoSampler:
+    """Return a `ParetoSampler` with the space, the known costs, the limits and the references of a sweep.
+
+    Args:
+        prepared: the sweep.
+        spec: options of the sampler; the defaults if None.
+    """
     objectives = prepared.sweep.objectives
 
     def known(name: str) -> Callable[[Mapping[str, Value]], float]:
@@ -46,4 +47,45 @@ def pareto_sampler(prepared: PreparedSweep) -> ParetoSampler:
         limits={i: o.limits for i, o in enumerate(objectives) if o.max is not None or o.min is not None},
         constraints=prepared.limits if len(prepared.limits) else None,
         seed=prepared.sweep.seed,
+        **(spec or ParetoSpec()).arguments,
     )
+
+
+def sampler_notes(prepared: PreparedSweep) -> list[str]:
+    """Return what a sampler other than `ParetoSampler` cannot use of a sweep, in sentences for the user."""
+    name, space = prepared.sweep.sampler.name, prepared.space
+    notes = []
+    if name in ("gp", "cmaes"):
+        ignored = _drawn_at_random(name, space)
+        if ignored:
+            shown = ", ".join(ignored[:4]) + (f" and {len(ignored) - 4} more" if len(ignored) > 4 else "")
+            notes.append(f"sampler {name} draws {shown} at random; sampler pareto models them")
+    if name != "pareto" and len(prepared.limits):
+        notes.append(
+            f"sampler {name} does not know the limits: proposals outside them count as pruned trials"
+        )
+    return notes
+
+
+def _drawn_at_random(name: str, space: SearchSpace) -> list[str]:
+    """Return the parameters that Optuna's sampler draws by its independent sampler.
+
+    Both samplers model the parameters that all trials share; CMA-ES models the numbers among them.
+    """
+    distributions = space.distributions()
+    shared: set[str] = set()
+    for each in space.parameters:
+        parents = each.when.items()
+        if all(parent in shared and _has_no_other(distributions[parent], v) for parent, v in parents):
+            shared.add(each.name)
+    return [
+        each.name
+        for each in space.parameters
+        if not distributions[each.name].single()
+        and (each.name not in shared or (name == "cmaes" and isinstance(each, Categorical)))
+    ]
+
+
+def _has_no_other(distribution: BaseDistribution, values: Collection[Value]) -> bool:
+    """Return whether a distribution has no other values than these."""
+    return isinstance(distribution, CategoricalDistribution) and set(distribution.choices) <= set(values)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import optuna
+
 from autotune.engine.events import Listener
 from autotune.engine.progress import SearchProgress
 from autotune.engine.samplers import make_sampler
@@ -21,7 +23,9 @@ from autotune.search.evaluator import ExecutorEvaluator
 from autotune.search.failures import FailureRule, SearchFailedError
 from autotune.search.loop import SearchLoop
 from autotune.search.store import Ended, TrainingJob
+from autotune.sweep.sampler_spec import ParetoSpec
 from autotune.trial_attributes import trial_result
+from search_spaces.errors import first_line
 from search_spaces.parameters.types import Configuration
 from trials.execution.interface import Executor
 from trials.records import TrialResult, TrialStatus
@@ -118,8 +122,7 @@ class SweepProposer:
         """
         prepared, study = self._prepared, self._ledger.study
         for attempt in range(_MAX_SKIPS + 1):
-            trial = study.ask()
-            config = prepared.space.suggest(trial)
+            trial, config = self._suggest()
             self._ledger.changed()
             problem = prepared.broken_limits(config) or "; ".join(prepared.space.problems(config))
             if not problem:
@@ -129,9 +132,25 @@ class SweepProposer:
             if attempt == _MAX_SKIPS - 1:
                 study.enqueue_trial(dict(prepared.random_configuration(prepared.sweep.seed + trial.number)))
         raise SearchFailedError(
-            f"sampler {prepared.sweep.sampler!r} proposed {_MAX_SKIPS} configurations in a row outside the limits "
+            f"sampler {prepared.sweep.sampler.name} proposed {_MAX_SKIPS} configurations in a row outside the limits "
             "and ignored one inside them; use sampler: pareto, which proposes only configurations within the limits"
         )
+
+    def _suggest(self) -> tuple[optuna.Trial, Configuration]:
+        """Return a new trial and its configuration.
+
+        Raises:
+            SearchFailedError: the sampler of another package fails.
+        """
+        study, spec = self._ledger.study, self._prepared.sweep.sampler
+        try:
+            trial = study.ask()
+            return trial, self._prepared.space.suggest(trial)
+        except Exception as error:
+            if isinstance(spec, ParetoSpec):
+                raise
+            what = f"sampler {spec.name} failed with {type(error).__name__}: {first_line(error)}"
+            raise SearchFailedError(f"{what}; correct it, or use sampler: pareto") from error
 
 
 class _Events:

@@ -14,6 +14,7 @@ from pathlib import Path
 from autotune.engine.confirmation_search import confirmation_search
 from autotune.engine.events import Listener, Progress, SilentListener
 from autotune.engine.progress import SearchProgress
+from autotune.engine.samplers import sampler_notes
 from autotune.engine.search import sweep_search
 from autotune.ledger.ledger import Ledger, claim_folder, open_ledger, storage_errors
 from autotune.prepare.prepared_sweep import PreparedSweep, prepare, with_base_score
@@ -22,6 +23,7 @@ from autotune.results.confirmation import missing_runs
 from autotune.results.sweep_tables import SweepTables, read_tables
 from autotune.results.tables import write_tables
 from autotune.search.failures import SearchFailedError
+from autotune.sweep.sampler_spec import check_sampler
 from autotune.sweep.schema import Sweep
 from search_spaces.errors import AutotuneError
 from trials.execution.executors import make_executor
@@ -60,6 +62,7 @@ def run_sweep(
     """
     folder, listener = Path(folder), listener or SilentListener()
     listener.progress(Progress(phase="loading"))
+    check_sampler(sweep.sampler)
     prepared = prepare(sweep)
     if executor is None:
         executor = make_executor(**sweep.executor.model_dump(), device=sweep.model.device)
@@ -68,7 +71,7 @@ def run_sweep(
         if sweep.task.type == "causal-lm":
             prepared = with_base_score(prepared, _score_base(executor, prepared))
         with claim_folder(folder, prepared.sweep), storage_errors(folder):
-            listener.sweep_started(prepared.sweep, list(prepared.notes))
+            listener.sweep_started(prepared.sweep, [*prepared.notes, *sampler_notes(prepared)])
             progress = _train(prepared, folder, executor, listener)
             listener.progress(replace(progress.progress("report"), remaining=0.0))
             results = read_tables(folder)

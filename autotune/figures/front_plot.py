@@ -20,7 +20,7 @@ from autotune.figures.front_view import (
     opening_window,
     staircase,
 )
-from autotune.figures.style import FAINT, INK, LINE, MUTED, finish, looks, says_why, text
+from autotune.figures.style import FAINT, INK, LINE, MUTED, NothingToShowError, finish, looks, says_why, text
 from autotune.figures.trial_points import objective_axis, positions, zero_edge
 from autotune.formatting.units import label
 from autotune.objectives import Objective
@@ -39,8 +39,12 @@ def plot_front(results: SweepTables) -> go.Figure:
     """Plot every complete trial, the front, and the confirmed means with their intervals.
 
     Returns:
-        a figure; it contains the reason if no trial is complete.
+        a figure; it contains the reason if no trial is complete, or if the sweep has one objective.
     """
+    if results.has_single_objective:
+        raise NothingToShowError(
+            "The sweep has one objective, so its front is one trial: the best. See its progress."
+        )
     view = front_view(results)
     match len(view.objectives):
         case 2:

@@ -171,7 +171,8 @@ def curves(results: SweepTables, model: str, score: str) -> Curves:
     logs = runs.assign(error=np.log(_errors(score, runs[column].to_numpy(dtype=float))))
     table = logs.pivot_table("error", "trial", "examples")
     table = table.loc[:, table.notna().mean() > 0.5].dropna()
-    cost = results.trials.set_index("trial")[results.objectives[1].name].reindex(table.index)
+    by = "cost.trainable_params" if results.has_single_objective else results.objectives[1].name
+    cost = results.trials.set_index("trial")[by].reindex(table.index)
     table = table.iloc[np.argsort(cost.to_numpy(dtype=float), kind="stable")]
     trials = tuple(map(int, table.index))
     return Curves(trials, table.columns.to_numpy(dtype=float), np.exp(table.to_numpy(dtype=float)))

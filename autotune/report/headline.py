@@ -46,7 +46,7 @@ def summary(results: SweepTables) -> str:
     trials = int(budget_used(results)["trials"][0])
     return (
         f"{model_words(sweep.model.name)} on {data} ({sweep.task.type}): "
-        f"{counted(trials, 'trial')}{kinds} for {', '.join(names[:-1])} and {names[-1]}."
+        f"{counted(trials, 'trial')}{kinds} for {' and '.join(filter(None, [', '.join(names[:-1]), names[-1]]))}."
     )
 
 
@@ -60,15 +60,19 @@ def headline(results: SweepTables) -> list[Fact]:
     """Return the cards at the top of the report."""
     return [
         _best_fact(results),
-        _recommended_fact(results),
-        Fact(
-            "Front",
-            counted(len(results.front), "point"),
-            f"hypervolume: {percent(results.hypervolume)} of the box between ideal and reference",
-        ),
+        *_front_facts(results),
         _budget_fact(results),
         _seeds_fact(results),
     ]
+
+
+def _front_facts(results: SweepTables) -> list[Fact]:
+    """Return the cards of the recommended point and of the front; with one objective the best trial is both."""
+    recommended = _recommended_fact(results)
+    if results.has_single_objective:
+        return [recommended] if recommend(results, results.front).trial is None else []
+    words = f"hypervolume: {percent(results.hypervolume)} of the box between ideal and reference"
+    return [recommended, Fact("Front", counted(len(results.front), "point"), words)]
 
 
 def _best_fact(results: SweepTables) -> Fact:

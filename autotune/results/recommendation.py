@@ -62,6 +62,9 @@ def recommend(results: SweepTables, rows: pd.DataFrame) -> Recommendation:
     if not eligible.any():
         return Recommendation(None, False, none_beats_baseline(results))
     trials, scores = rows["trial"].to_numpy()[eligible], scores[eligible]
+    if results.has_single_objective:
+        best = int(results.objectives[0].loss(scores[:, 0]).argmin())
+        return Recommendation(int(trials[best]), False, "the best trial: the sweep has one objective")
     if len(trials) == 1:
         only = "the only point of the front" if len(rows) == 1 else "the only eligible point of the front"
         return Recommendation(int(trials[0]), False, only)

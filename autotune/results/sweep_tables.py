@@ -81,9 +81,17 @@ class SweepTables:
 
     @property
     def front(self) -> pd.DataFrame:
-        """The rows of `trials` on the front, by the second objective, ascending."""
+        """The rows of `trials` on the front, by the second objective, ascending.
+
+        With one objective the front is the best trial.
+        """
         rows = self.trials[self.trials["on_front"]]
-        return rows.sort_values(self.objectives[1].name)
+        return rows.sort_values(self.objectives[:2][-1].name)
+
+    @property
+    def has_single_objective(self) -> bool:
+        """Whether the sweep has one objective, so that its front is one trial: the best."""
+        return len(self.objectives) == 1
 
     @property
     def hypervolume(self) -> float:

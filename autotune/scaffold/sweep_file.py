@@ -32,7 +32,7 @@ _SEARCH = """\
 # change a preset, write families and parameters: {{families: [lora, head], parameters: {{lora.rank: {{high: 16}}}}}}.
 space: lora
 
-# Two to four objectives: metrics of the task, or costs: trainable_params, stored_bytes, train_flops,
+# One to four objectives: metrics of the task, or costs: trainable_params, stored_bytes, train_flops,
 # inference_flops, train_seconds, peak_memory. A configuration that exceeds a limit is never on the front.
 objectives:
   - {metric}
@@ -50,7 +50,7 @@ budget: {{trials: 30, hours: 2}}
 confirm: {{seeds: 3, points: 8}}
 
 # ladder: true     # train each trial in steps and promote only the best; see docs/guides/ladder.md
-sampler: pareto    # | tpe | nsga2 | random
+sampler: pareto    # | gp | tpe | nsga2 | random
 executor: local    # | {{name: processes, workers: 2}} | {{name: ray, address: auto}}
 seed: 0
 """

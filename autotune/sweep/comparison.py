@@ -29,6 +29,8 @@ def _comparable(sweep: Sweep, other: Sweep) -> dict[str, Any]:
             entry.pop(field, None)
     if sweep.ladder and other.ladder and None in (sweep.ladder.costs, other.ladder.costs):
         kept["ladder"].pop("costs", None)
+    if sweep.sampler.name != other.sampler.name:  # their options have nothing in common
+        kept["sampler"] = sweep.sampler.name
     return kept
 
 

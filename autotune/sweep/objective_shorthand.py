@@ -31,14 +31,20 @@ def expand_objectives(value: object, task_type: str | None) -> tuple[object, lis
     for index, name in enumerate(names):
         if name in names[:index]:
             problems.append(Problem(f"objectives[{index}]", f"{name!r} appears twice", "Remove one."))
-    if not 2 <= len(value) <= 4:
-        fix = "Name two to four, such as accuracy and trainable_params."
+    if not 1 <= len(value) <= 4:
+        fix = "Name one to four, such as accuracy and trainable_params."
         problems.append(Problem("objectives", f"a sweep cannot have {len(value)} of them", fix))
-    elif len(names) == len(value) and all(name in KNOWN_COSTS for name in names):
+    elif len(names) == len(value) and _are_costs(names):
         fix = "Add a score, such as accuracy or eval_loss."
-        what = f"{' and '.join(names)} are costs, and a sweep needs a score that training improves"
+        verb = "is a cost" if len(names) == 1 else "are costs"
+        what = f"{' and '.join(names)} {verb}, and a sweep needs a score that training improves"
         problems.append(Problem("objectives", what, fix))
     return expanded, problems
+
+
+def _are_costs(names: list[str]) -> bool:
+    """Return whether training improves none of the objectives: all are known, or the only one is a measured cost."""
+    return all(name in KNOWN_COSTS for name in names) or (len(names) == 1 and names[0] in MEASURED_COSTS)
 
 
 def _expand(item: object, where: str, task_type: str | None, problems: list[Problem]) -> object:

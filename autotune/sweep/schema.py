@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 from pydantic import (
     BaseModel,
@@ -27,6 +27,13 @@ from autotune.ladder.spec import LadderSpec, read_ladder
 from autotune.objectives import MEASURED_COSTS, Objective
 from autotune.sweep.executor_spec import ExecutorSpec
 from autotune.sweep.objective_shorthand import expand_objectives
+from autotune.sweep.sampler_spec import (
+    NamedSamplerSpec,
+    ParetoSpec,
+    check_objectives,
+    read_sampler,
+    sampler_problems,
+)
 from autotune.sweep.validation_errors import problems_of
 from search_spaces.errors import InvalidInputError, Problem, did_you_mean
 from search_spaces.language.loader import is_preset, load_space
@@ -142,7 +149,7 @@ class Sweep(BaseModel):
         model: Base model.
         task: Task, data and metric.
         space: Name of a preset, a file, or the search space itself.
-        objectives: Two to four objectives; by default the task's metric and the trainable parameters.
+        objectives: One to four objectives; by default the task's metric and the trainable parameters.
         budget: Limits at which the search ends.
         fidelity: Amount of data and evaluation of a trial.
         ladder: Rungs on which weak trials end early; none by default.
@@ -162,7 +169,7 @@ class Sweep(BaseModel):
     budget: Budget
     fidelity: Annotated[Fidelity, BeforeValidator(_check_fidelity)] = Fidelity()
     ladder: Annotated[LadderSpec | None, BeforeValidator(read_ladder)] = None
-    sampler: Literal["pareto", "tpe", "nsga2", "random"] = "pareto"
+    sampler: Annotated[ParetoSpec | NamedSamplerSpec, BeforeValidator(read_sampler)] = ParetoSpec()
     executor: Annotated[ExecutorSpec, BeforeValidator(_named)] = ExecutorSpec()
     seed: int = Field(default=0, ge=0, strict=True)
     confirm: Confirm = Confirm()
@@ -189,6 +196,11 @@ class Sweep(BaseModel):
         key = "patience" if self.fidelity.patience is not None else "score"
         fix = f"Remove ladder, or remove fidelity.{key}."
         raise InvalidInputError(Problem(f"fidelity.{key}", "cannot be combined with a ladder", fix))
+
+    @model_validator(mode="after")
+    def _objectives_of_sampler(self) -> Sweep:
+        check_objectives(self.sampler, len(self.objectives))
+        return self
 
     @model_validator(mode="after")
     def _measurable(self) -> Sweep:
@@ -270,7 +282,7 @@ def load_sweep(source: str | Path, *, check_files: bool = True) -> Sweep:
 
     Args:
         source: the path of a YAML file, or the name of a built-in sweep. Paths in a file are relative to its folder.
-        check_files: whether the files that the sweep names must exist.
+        check_files: whether the files that the sweep names must exist and its sampler must be installed.
 
     Raises:
         InvalidInputError: the file has problems; the error lists all of them.
@@ -295,7 +307,7 @@ def parse_sweep(data: Mapping[str, Any], folder: Path = Path(), *, check_files: 
     Args:
         data: the content of the file, with a `name`.
         folder: relative paths are relative to this folder.
-        check_files: whether the files that the sweep names must exist.
+        check_files: whether the files that the sweep names must exist and its sampler must be installed.
 
     Raises:
         InvalidInputError: the content has problems; the error lists all of them.
@@ -303,8 +315,7 @@ def parse_sweep(data: Mapping[str, Any], folder: Path = Path(), *, check_files: 
     from autotune.sweep.paths import resolve_paths  # here, so that the models do not need the file system
 
     resolved, problems = resolve_paths(data, folder)
-    if not check_files:
-        problems = []
+    problems = problems + sampler_problems(resolved.get("sampler")) if check_files else []
     try:
         sweep = Sweep.model_validate(resolved, context={"task_type": _task_type(resolved.get("task"))})
     except ValidationError as error:

@@ -25,6 +25,7 @@ file.
 | --- | --- |
 | `model: roberta-base` | `model: {name: roberta-base}` |
 | `executor: packed` | `executor: {name: packed}` |
+| `sampler: tpe` | `sampler: {name: tpe}` |
 | `ladder: true` | a ladder with its defaults |
 | `objectives: [accuracy, train_flops]` | objectives with their usual directions and scales |
 | `budget: {minutes: 30}` | `budget: {hours: 0.5}` |
@@ -39,6 +40,8 @@ _DERIVED = {
     ("executor", "workers"): "by the name",
 }
 """Defaults that validation fills in, by section and key."""
+_HEADINGS = {"ParetoSpec": "`sampler: pareto`", "NamedSamplerSpec": "`sampler` by other names"}
+"""Headings of models that one key of the file can hold, by the model's name."""
 
 
 def sweep_file_page() -> str:
@@ -78,6 +81,11 @@ def _nested(annotation: Any) -> Iterator[type]:
         yield from _nested(argument)
 
 
+def heading(key: str, model: type) -> str:
+    """Return the heading of the section on a model that a key of the file holds."""
+    return f"## {_HEADINGS.get(model.__name__) or (f'`{key}`' if key else 'Top level')}"
+
+
 def _section(key: str, model: type) -> str:
     summary = " ".join((model.__doc__ or "").split("\n\n")[0].split())
     described = documented_fields(model)
@@ -90,8 +98,7 @@ def _section(key: str, model: type) -> str:
         )
         for name, annotation, default in _fields(model)
     ]
-    heading = f"## `{key}`" if key else "## Top level"
-    return f"{heading}\n\n{summary}\n\n{table(('key', 'value', 'default', 'meaning'), rows)}"
+    return f"{heading(key, model)}\n\n{summary}\n\n{table(('key', 'value', 'default', 'meaning'), rows)}"
 
 
 def _fields(model: type) -> Iterator[tuple[str, Any, Any]]:

@@ -71,10 +71,20 @@ def test_the_sweep_page_describes_every_key() -> None:
 
     page = sweep_file.sweep_file_page()
     keys = {key for key, _ in sweep_file.models(Sweep) if key}
-    assert keys == {"model", "task", "objectives", "budget", "fidelity", "ladder", "executor", "confirm"}
+    assert keys == {
+        "model",
+        "task",
+        "objectives",
+        "budget",
+        "fidelity",
+        "ladder",
+        "sampler",
+        "executor",
+        "confirm",
+    }
     for key, model in sweep_file.models(Sweep):
         described = sweep_file.documented_fields(model)
-        section = page.split(f"## `{key}`" if key else "## Top level")[1].split("\n## ")[0]
+        section = page.split(f"{sweep_file.heading(key, model)}\n")[1].split("\n## ")[0]
         rows = re.findall(r"^\| `(\w+)` \|.* \| (.*) \|$", section, flags=re.MULTILINE)
         assert {name for name, _ in rows} == set(described), key
         assert all(meaning.strip() for _, meaning in rows), key

@@ -9,10 +9,12 @@ import pandas as pd
 import pytest
 from optuna.storages._rdb import models
 
+from autotune.engine.samplers import sampler_notes
 from autotune.engine.sweep_run import SearchFailedError, SweepInterruptedError
 from autotune.ledger.ledger import LedgerError, claim_folder, open_ledger
 from autotune.prepare.prepared_sweep import prepare
 from autotune.results.sweep_tables import read_tables
+from autotune.sweep.sampler_spec import NamedSamplerSpec
 from search_spaces.errors import InvalidInputError
 from tests.support.fake_executor import FakeExecutor
 from tests.support.sweeps import Watcher, fake_run, small_sweep, stop_at
@@ -126,7 +128,11 @@ def test_flops_and_time_end_a_search(tiny_model, reviews, tmp_path):
     assert len(fake_run(none, tmp_path / "time").trials) == 0
 
 
-@pytest.mark.parametrize("sampler", ["pareto", "tpe", "nsga2", "random"])
+@pytest.mark.parametrize(
+    "sampler",
+    ["pareto", {"name": "tpe", "n_startup_trials": 3}, "nsga2", "gp", "optuna.samplers:QMCSampler"],
+    ids=["pareto", "tpe", "nsga2", "gp", "module:class"],
+)
 def test_every_sampler_keeps_a_hard_limit(sampler, tiny_model, reviews, tmp_path):
     objectives = ["accuracy", {"name": "trainable_params", "max": 300}]
     limited = small_sweep(
@@ -211,3 +217,40 @@ def test_a_full_disk_loses_no_result(sweep, tmp_path):
     assert len(complete(folder)) >= 3
     fake_run(sweep, folder)
     assert len(complete(folder)) == 6
+
+
+@pytest.mark.parametrize(
+    ("sampler", "objectives", "expected"),
+    [
+        ("pareto", ["accuracy"], []),
+        ("random", ["accuracy"], []),
+        (
+            "random",
+            [{"name": "accuracy"}, {"name": "trainable_params", "max": 5000}],
+            ["does not know the limits"],
+        ),
+        ("gp", ["accuracy"], ["sampler gp draws lora.targets, lora.layers, lora.rank, lora.scale and "]),
+        ("cmaes", ["accuracy"], ["sampler cmaes draws family, lora.targets, "]),
+    ],
+)
+def test_what_a_sampler_cannot_use_is_said(sampler, objectives, expected, tiny_model, reviews):
+    prepared = prepare(small_sweep(tiny_model("bert"), reviews, sampler=sampler, objectives=objectives))
+    notes = sampler_notes(prepared)
+    assert len(notes) == len(expected)
+    assert all(text in note for text, note in zip(expected, notes, strict=True))
+
+
+def test_a_sampler_that_fails_is_named(tiny_model, reviews, tmp_path):
+    """Optuna's brute force has no grid for a continuous parameter."""
+    sweep = small_sweep(tiny_model("bert"), reviews, sampler="optuna.samplers:BruteForceSampler")
+    with pytest.raises(
+        SearchFailedError, match=r"sampler optuna.samplers:BruteForceSampler failed with ValueError"
+    ):
+        fake_run(sweep, tmp_path / "out")
+
+
+def test_a_sampler_that_is_not_installed_writes_nothing(sweep, tmp_path):
+    gone = NamedSamplerSpec(name="gone.package:GoneSampler")
+    with pytest.raises(InvalidInputError, match=r"'gone\.package:GoneSampler' cannot be imported"):
+        fake_run(sweep.model_copy(update={"sampler": gone}), tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -69,7 +69,7 @@ def test_three_keys_are_enough() -> None:
     ]
     assert loaded.space["families"] == ["lora", "head"]
     assert loaded.fidelity == Fidelity()
-    assert (loaded.sampler, loaded.seed, loaded.executor.name, loaded.executor.workers) == (
+    assert (loaded.sampler.name, loaded.seed, loaded.executor.name, loaded.executor.workers) == (
         "pareto",
         0,
         "local",
@@ -153,11 +153,11 @@ def test_every_problem_is_reported_at_once() -> None:
     assert found.keys() == {
         "model", "modle", "task.type", "task.train", "task.lable", "task.max_length", "space.families[0]",
         "objectives[0]", "objectives[1].min", "objectives[1].mx", "objectives[1].scale", "budget.trials",
-        "budget.hour", "fidelity.train_sample", "fidelity.evaluations", "sampler", "executor.workers", "seed",
+        "budget.hour", "fidelity.train_sample", "fidelity.evaluations", "sampler.name", "executor.workers", "seed",
         "confirm.points",
     }  # fmt: skip
     for path, word in {
-        "modle": "model", "task.type": "sequence-classification", "task.lable": "label", "sampler": "tpe",
+        "modle": "model", "task.type": "sequence-classification", "task.lable": "label", "sampler.name": "tpe",
         "space.families[0]": "lora", "objectives[0]": "accuracy", "objectives[1].mx": "max",
         "objectives[1].scale": "log", "budget.hour": "hours", "fidelity.train_sample": "train_samples",
     }.items():  # fmt: skip
@@ -217,7 +217,8 @@ def test_every_problem_is_reported_at_once() -> None:
             "'x'",
         ),
         ({"objectives": "accuracy"}, "objectives", "'accuracy' is not a list"),
-        ({"objectives": ["accuracy"]}, "objectives", "a sweep cannot have 1 of them | Name two to four"),
+        ({"objectives": []}, "objectives", "a sweep cannot have 0 of them | Name one to four"),
+        ({"objectives": ["trainable_params"]}, "objectives", "trainable_params is a cost, and a sweep needs"),
         ({"objectives": ["accuracy", "accuracy"]}, "objectives[1]", "appears twice"),
         (
             {"objectives": ["accuracy", "pearson"]},
@@ -388,7 +389,7 @@ def test_the_resolved_file_has_every_default(tmp_path: Path, files: Path) -> Non
     text = (tmp_path / "sweep.yaml").read_text()
     assert text.startswith("# as it runs\n")
     for line in (
-        "sampler: pareto",
+        "sampler: {name: pareto}",
         "seed: 0",
         "confirm: {seeds: 3, points: 8}",
         "executor: {name: local, workers: 1}",

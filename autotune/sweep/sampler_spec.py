@@ -1,0 +1,134 @@
+"""The sampler of a sweep file: what proposes configurations, and its options."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from autotune.sampler.named_samplers import CLASS, OPTUNA, SINGLE_OBJECTIVE, build_sampler
+from autotune.sweep.validation_errors import problems_of
+from search_spaces.errors import InvalidInputError, Problem
+from search_spaces.percentages import parse_percentage
+
+_Count = Annotated[int, Field(ge=1, strict=True)]
+_NAME = re.compile(r"[A-Za-z][\w-]*")
+
+
+class ParetoSpec(BaseModel):
+    """Options of `ParetoSampler`, which knows the costs and the limits of a sweep and searches its conditional space.
+
+    Args:
+        name: `pareto`.
+        n_startup: Number of trials before the surrogate proposes; by default it follows from the space.
+        n_candidates: Random candidates per proposal; as many come from local search.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Literal["pareto"] = "pareto"
+    n_startup: _Count | None = None
+    n_candidates: _Count | None = None
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of `ParetoSampler` that are set."""
+        return self.model_dump(exclude={"name"}, exclude_none=True)
+
+
+class NamedSamplerSpec(BaseModel):
+    """Any other Optuna sampler. Further keys are keyword arguments of its constructor.
+
+    Args:
+        name: `gp`, `tpe`, `nsga2`, `cmaes` or `random` of Optuna, a sampler that an installed package offers, or
+            `module:Class`. The module is imported, which runs its code.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The keyword arguments of the constructor."""
+        return dict(self.model_extra or {})
+
+
+SamplerSpec = ParetoSpec | NamedSamplerSpec
+
+
+def read_sampler(value: object) -> SamplerSpec:
+    """Check the value of `sampler` in a sweep file, without importing the sampler.
+
+    Args:
+        value: a name, or a mapping of a name and options. Options that are null are left out.
+
+    Returns:
+        A `ParetoSpec` or a `NamedSamplerSpec`.
+
+    Raises:
+        InvalidInputError: with every problem.
+
+    Example:
+        >>> read_sampler("pareto").name
+        'pareto'
+        >>> read_sampler({"name": "tpe", "n_startup_trials": 5}).arguments
+        {'n_startup_trials': 5}
+    """
+    if isinstance(value, ParetoSpec | NamedSamplerSpec):
+        return value
+    if isinstance(value, str):
+        value = {"name": value}
+    if not isinstance(value, Mapping):
+        fix = "Write sampler: tpe, or sampler: {name: tpe, n_startup_trials: 20}."
+        raise InvalidInputError(Problem("sampler", f"{value!r} is neither a name nor a mapping", fix))
+    fields = {str(key): given for key, given in value.items() if given is not None}
+    name = fields.setdefault("name", "pareto")
+    if not isinstance(name, str) or not (_NAME.fullmatch(name) or CLASS.fullmatch(name)):
+        fix = f"Write pareto, {', '.join(OPTUNA)}, or module:Class."
+        raise InvalidInputError(Problem("sampler.name", f"{name!r} is not the name of a sampler", fix))
+    if name != "pareto":
+        return NamedSamplerSpec(**fields)
+    try:
+        return ParetoSpec.model_validate({key: _share(given) for key, given in fields.items()})
+    except ValidationError as error:
+        known = {"sampler": list(ParetoSpec.model_fields)}
+        raise InvalidInputError(problems_of(error, fields, known, {}, inside=("sampler",))) from None
+
+
+def _share(given: object) -> object:
+    """Return the share that a percentage stands for, and any other value unchanged."""
+    share = parse_percentage(given) if isinstance(given, str) else None
+    return given if share is None else share
+
+
+def check_sampler(spec: SamplerSpec) -> None:
+    """Raise InvalidInputError if a sampler cannot be imported or does not accept its arguments."""
+    if isinstance(spec, NamedSamplerSpec):
+        build_sampler(spec.name, spec.arguments, seed=0)
+
+
+def sampler_problems(value: object) -> list[Problem]:
+    """Return why the sampler of a sweep file cannot be built; none for a value that `read_sampler` refuses."""
+    if value is None:
+        return []
+    try:
+        spec = read_sampler(value)
+    except InvalidInputError:
+        return []
+    try:
+        check_sampler(spec)
+    except InvalidInputError as error:
+        return error.problems
+    return []
+
+
+def check_objectives(spec: SamplerSpec, objectives: int) -> None:
+    """Raise InvalidInputError if a sampler cannot search with a number of objectives."""
+    if objectives > 1 and spec.name in SINGLE_OBJECTIVE:
+        what = f"{spec.name} searches with one objective, and the sweep has {objectives}"
+        raise InvalidInputError(
+            Problem("sampler", what, "Use pareto, gp, tpe or nsga2, or keep one objective.")
+        )
