@@ -1,4 +1,4 @@
-"""Pareto fronts: the non-dominated set, its hypervolume, the box decomposition of the rest, and the knee.
+"""Pareto fronts: the non-dominated set, its hypervolume, and the knee.
 
 All objectives are minimized. `values` is a float array of shape [n, m], with one row per point and one column per
 objective; rows with a NaN are ignored. `reference` has shape [m]: only points that are strictly better than it in
@@ -7,6 +7,8 @@ every objective count. Row a dominates row b if a <= b in all columns and a < b 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -41,8 +43,7 @@ def non_dominated(values: ArrayLike) -> NDArray[np.bool_]:
 def hypervolume(values: ArrayLike, reference: ArrayLike) -> float:
     """Compute the volume that `values` dominates below `reference`, exactly, for one to four objectives.
 
-    The last objective is divided into slices between neighboring values; within a slice the dominated set is a
-    problem with one objective less (While et al. 2006, "A faster algorithm for calculating hypervolume").
+    Optuna's implementation computes it; reports need no torch for it.
 
     Raises:
         ValueError: There are more than four objectives, or the reference has another length.
@@ -52,19 +53,40 @@ def hypervolume(values: ArrayLike, reference: ArrayLike) -> float:
 
 
 def _hypervolume(points: Array, corner: Array) -> float:
-    """Compute the hypervolume of points that are strictly below `corner`."""
+    """Compute the hypervolume of non-dominated points that are strictly below `corner`."""
     if len(points) == 0:
         return 0.0
     if points.shape[1] == 1:
         return float(corner[0] - points[:, 0].min())
+    return float(_volume_function()(points, corner))
+
+
+def _sliced_volume(points: Array, corner: Array) -> float:
+    """Compute the hypervolume in slices of the last objective, where optuna's private function is not there.
+
+    Within a slice between neighboring values the dominated set is a problem with one objective less (While et al.
+    2006, "A faster algorithm for calculating hypervolume").
+    """
     points = points[np.argsort(points[:, -1], kind="stable")]
     total = 0.0
     ends = np.append(points[1:, -1], corner[-1])
     for count, (start, end) in enumerate(zip(points[:, -1], ends, strict=True), start=1):
         if end > start:
             below = points[:count, :-1]
-            total += (end - start) * _hypervolume(below[non_dominated(below)], corner[:-1])
+            below = below[non_dominated(below)]
+            inner = corner[0] - below.min() if below.shape[1] == 1 else _sliced_volume(below, corner[:-1])
+            total += (end - start) * inner
     return float(total)
+
+
+@cache
+def _volume_function() -> Callable[[Array, Array], float]:
+    """Return optuna's function, or our own where a version of optuna lacks this private name."""
+    try:
+        from optuna._hypervolume import compute_hypervolume
+    except ImportError:
+        return _sliced_volume
+    return compute_hypervolume
 
 
 def hypervolume_contributions(values: ArrayLike, reference: ArrayLike) -> Array:
@@ -80,51 +102,6 @@ def hypervolume_contributions(values: ArrayLike, reference: ArrayLike) -> Array:
         rest[i] = False
         contributions[i] = whole - hypervolume(points[rest], corner)
     return np.maximum(contributions, 0.0)
-
-
-def box_decomposition(front: ArrayLike, reference: ArrayLike) -> tuple[Array, Array]:
-    """Decompose the region below `reference` that `front` does not dominate into disjoint boxes.
-
-    The boxes are half open, (lower, upper], and lower bounds may be -inf. The last objective is swept in increasing
-    order; a box of the other objectives extends from the value at which it appears to the value at which a new point
-    intersects it. So the number of boxes is proportional to n for two and three objectives (n + 1 for two) and not to
-    n ** (m - 1).
-
-    Args:
-        front: points, minimized, shape [n, m].
-        reference: the reference point, shape [m].
-
-    Returns:
-        The lower and the upper corners, each of shape [b, m].
-    """
-    points, corner = _checked(front, reference)
-    boxes = _boxes(_open_front(points, corner), corner)
-    lower = np.array([low for low, _ in boxes], dtype=float).reshape(len(boxes), len(corner))
-    upper = np.array([high for _, high in boxes], dtype=float).reshape(len(boxes), len(corner))
-    return lower, upper
-
-
-_Corner = tuple[float, ...]
-
-
-def _boxes(points: Array, corner: Array) -> list[tuple[_Corner, _Corner]]:
-    if points.shape[1] == 1:
-        best = min([float(corner[0]), *points[:, 0].tolist()])
-        return [((-np.inf,), (best,))]
-    done: list[tuple[_Corner, _Corner]] = []
-    alive = dict.fromkeys(_boxes(points[:0, :-1], corner[:-1]), -np.inf)
-    for level in np.unique(points[:, -1]):
-        below = points[points[:, -1] <= level, :-1]
-        fresh = _boxes(below[non_dominated(below)], corner[:-1])
-        kept = {box: alive.pop(box) for box in fresh if box in alive}
-        done += [_extended(box, start, float(level)) for box, start in alive.items()]
-        alive = {box: kept.get(box, float(level)) for box in fresh}
-    return done + [_extended(box, start, float(corner[-1])) for box, start in alive.items()]
-
-
-def _extended(box: tuple[_Corner, _Corner], start: float, end: float) -> tuple[_Corner, _Corner]:
-    low, high = box
-    return (*low, start), (*high, end)
 
 
 class Knee(NamedTuple):

@@ -11,8 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from surrogates.embedding import Embedding
 from surrogates.gaussian_process import GaussianProcess
 
 Array = NDArray[np.float64]
@@ -33,21 +36,27 @@ class Feasibility:
     process: GaussianProcess | None
 
     @classmethod
-    def fit(cls, X: Array, succeeded: Mask, nominal: Mask) -> Feasibility:
+    def fit(cls, X: Array, succeeded: Mask, embedding: Embedding) -> Feasibility:
         """Fit the model.
 
         Args:
             X: encoded configurations, shape [n, d]; n may be 0.
             succeeded: whether each trial completed, shape [n].
-            nominal: which columns are nominal, shape [d].
+            embedding: of the columns of X.
         """
         succeeded = np.asarray(succeeded, dtype=bool)
         if succeeded.all():
             return cls(None)
-        return cls(GaussianProcess.fit(X, succeeded.astype(float), nominal))
+        return cls(GaussianProcess.fit(X, succeeded.astype(float), embedding))
 
     def probability(self, X: Array) -> Array:
         """Return the probability of success at X [m, d], shape [m], in [0.02, 1]; 1 without any failure."""
         if self.process is None:
             return np.ones(len(X))
         return np.clip(self.process.predict(X)[0], _FLOOR, 1.0)
+
+    def log_probability(self, features: Tensor) -> Tensor:
+        """Return the logarithm of the probability of success at features [m, p], shape [m]."""
+        if self.process is None:
+            return torch.zeros(len(features), dtype=torch.double)
+        return self.process.moments(features)[0].clamp(_FLOOR, 1.0).log()

@@ -1,50 +1,50 @@
-"""Exact Gaussian process regression over mixed, conditional and noisy configurations.
+"""Exact Gaussian process regression over mixed, conditional and noisy configurations, as a BoTorch model.
 
-Shapes: n observations, d columns, m new configurations. X is encoded as in `kernels.py`. Outputs y come and
-go in their own units; inside they have mean 0 and variance 1, and every variance of `Hyperparameters` refers
+Shapes: n observations, d columns, p features, m new configurations. X is encoded as in `embedding.py`. Outputs y
+come and go in their own units; inside they have mean 0 and variance 1, and every variance of `Hyperparameters` refers
 to those.
 
-The model is y = c + f(x) + e: a constant c ~ N(0, 1), integrated out; f with covariance signal * Matérn-5/2,
-one lengthscale a column; independent noise e. Its hyperparameters are the maximum a posteriori:
+The model is y = c + t(x) + f(x) + e: a constant c ~ N(0, 1), integrated out; an optional prior mean t; f with the
+covariance of `kernels.ConditionalMatern`; independent noise e. The noise variance has a log-normal prior around 0.02
+with scale 1.5: two fine-tuning runs that differ in their seed alone differ by roughly 5 to 40 % of the standard
+deviation over a search space, that is 0.003 to 0.15 in variance. An observation that is the mean of k runs has
+1/k of it, and observations may have extra variances. Hyperparameters are the maximum a posteriori.
 
-* lengthscales: log-normal with location sqrt(2) + log(a)/2 and scale sqrt(3) (Hvarfner, Hellsten and Nardi
-  2024, "Vanilla Bayesian optimization performs great in high dimensions", eq. 7), a being how many columns
-  a configuration has active on average, since only those add up to a distance;
-* signal: log-normal around 1, scale 1;
-* noise: log-normal around 0.02, scale 1.5. Two fine-tuning runs that differ in their seed alone differ by
-  roughly 5 to 40 % of the standard deviation over a search space, that is 0.003 to 0.15 in variance.
-
-Observations may have extra variances, which are added to the common noise.
-
-The implementation uses only numpy and scipy: a fit is many factorizations of a small matrix, where the overhead of a
-larger library exceeds the computation.
+`posterior` takes features, keeps the training set unexpanded over a batch of candidates and uses one Cholesky factor
+that is computed once, so that acquisition functions of BoTorch evaluate hundreds of candidates at the cost of one
+matrix product. GPyTorch's prediction strategies broadcast the training set over such a batch instead.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
+from botorch.acquisition.objective import PosteriorTransform
+from botorch.models.model import Model
+from botorch.posteriors.gpytorch import GPyTorchPosterior
+from botorch.utils.constraints import LogTransformedInterval
+from gpytorch import Module
+from gpytorch.distributions import MultivariateNormal
+from gpytorch.priors import LogNormalPrior
+from linear_operator.operators import DiagLinearOperator
 from numpy.typing import NDArray
-from scipy.linalg import cho_solve, solve_triangular
-from scipy.linalg.lapack import dpotrf, dpotri
-from scipy.optimize import minimize
+from torch import Tensor
 
-from surrogates.kernels import choice_counts, embed, matern, matern_with_slope, squared_distances
+from surrogates.embedding import Embedding
+from surrogates.fitting import cholesky, log_likelihood, log_prior, maximize_posterior
+from surrogates.kernels import ConditionalMatern
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-_MEAN_VARIANCE = 1.0
-_LENGTH_SCALE = np.sqrt(3.0)
-_SIGNAL_SCALE = 1.0
-_NOISE_CENTER, _NOISE_SCALE = np.log(0.02), 1.5
-_LENGTH_BOUNDS = (np.log(0.02), np.log(1e4))
-_SIGNAL_BOUNDS = (np.log(0.05), np.log(50.0))
-_NOISE_BOUNDS = (np.log(1e-5), np.log(2.0))
-_JITTERS = (0.0, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2)
-"""Added to the diagonal in turn, relative to its mean, until the matrix has a Cholesky factor."""
+_NOISE_CENTER, _NOISE_SCALE = float(np.log(0.02)), 1.5
+_NOISE_BOUNDS = (1e-5, 2.0)
 _FEW = 60
+"""Up to this many observations the posterior of the hyperparameters has several modes: two starts."""
 _MAX_FIT = 300
 """Maximum number of observations for the fit of the hyperparameters; predictions use all of them."""
 
@@ -57,80 +57,237 @@ class Hyperparameters:
     signal: float
     noise: float
 
+    def as_list(self) -> list[float]:
+        """Return the numbers with six digits: lengthscales, signal, noise."""
+        numbers = [*self.lengthscales.tolist(), self.signal, self.noise]
+        return [float(f"{number:.6g}") for number in numbers]
+
+    @classmethod
+    def from_list(cls, numbers: Sequence[float]) -> Hyperparameters:
+        """Return the hyperparameters that `as_list` wrote."""
+        return cls(np.array(numbers[:-2], dtype=float), float(numbers[-2]), float(numbers[-1]))
+
 
 @dataclass(frozen=True)
-class GaussianProcess:
-    """A fitted Gaussian process; `fit` builds it. It is immutable: conditioning returns another one."""
+class Observations:
+    """What a Gaussian process is conditioned on.
+
+    Args:
+        X: encoded configurations, shape [n, d], NaN where inactive.
+        y: outputs, shape [n].
+        extra_noise: variances beside the common noise, shape [n], in squared units of y.
+        replicates: number of runs that each output is the mean of, shape [n], at least 1.
+
+    Raises:
+        ValueError: shapes that do not fit, no observation, an output that is not finite, a variance below 0 or not
+            finite, or a number of runs below 1.
+    """
 
     X: Array
     y: Array
-    nominal: Mask
-    hyperparameters: Hyperparameters
-    offset: float
-    scale: float
-    factor: Array
-    """[n, n], lower Cholesky factor of the standardized covariance with noise."""
-    weights: Array
-    """[n], the inverse of that covariance times the standardized outputs."""
     extra_noise: Array
-    """[n], variances beside the noise, for standardized outputs."""
+    replicates: Array
+
+    @classmethod
+    def of(
+        cls, X: Array, y: Array, extra_noise: Array | None = None, replicates: Array | None = None
+    ) -> Observations:
+        """Return observations, by default of one run each and without extra variance."""
+        y = np.asarray(y, dtype=float)
+        extra = np.zeros(y.shape) if extra_noise is None else np.asarray(extra_noise, dtype=float)
+        runs = np.ones(y.shape) if replicates is None else np.asarray(replicates, dtype=float)
+        return cls(np.asarray(X, dtype=float), y, extra, runs)
+
+    def __post_init__(self) -> None:
+        X, y, extra, runs = self.X, self.y, self.extra_noise, self.replicates
+        if X.ndim != 2 or y.shape != X.shape[:1]:
+            raise ValueError(f"X {X.shape}, y {y.shape}: give shapes [n, d] and [n] that agree")
+        if len(y) == 0:
+            raise ValueError("y: no observations; a Gaussian process needs at least one")
+        if not np.isfinite(y).all():
+            raise ValueError(
+                f"y: {y[~np.isfinite(y)][0]} at row {np.flatnonzero(~np.isfinite(y))[0]}; drop it"
+            )
+        if extra.shape != y.shape or not (np.isfinite(extra) & (extra >= 0)).all():
+            raise ValueError(
+                f"extra_noise: {extra} of shape {extra.shape}; give {len(y)} variances, 0 or more"
+            )
+        if runs.shape != y.shape or not (np.isfinite(runs) & (runs >= 1)).all():
+            raise ValueError(f"replicates: {runs} of shape {runs.shape}; give {len(y)} numbers, 1 or more")
+
+    def joined(self, other: Observations) -> Observations:
+        """Return these observations followed by the others."""
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return Observations(*(np.concatenate(pair) for pair in pairs))
+
+
+class _Modules(Module):
+    """The kernel and the noise variance of one process, with their priors."""
+
+    def __init__(self, columns: Tensor, active: float) -> None:
+        super().__init__()
+        self.kernel = ConditionalMatern(columns, active)
+        self.register_parameter("raw_noise", torch.nn.Parameter(torch.zeros((), dtype=torch.double)))
+        self.register_constraint("raw_noise", LogTransformedInterval(*_NOISE_BOUNDS))
+        self.register_prior(
+            "noise_prior",
+            LogNormalPrior(_NOISE_CENTER + _NOISE_SCALE**2, _NOISE_SCALE),
+            lambda module: module.noise,
+        )
+
+    @property
+    def noise(self) -> Tensor:
+        """Variance of the noise of one run."""
+        return self.raw_noise_constraint.transform(self.raw_noise)
+
+    def assign(self, values: Hyperparameters) -> None:
+        """Set all hyperparameters, moved into their bounds."""
+        self.kernel.set_values(_tensor(values.lengthscales), values.signal)
+        low, high = _NOISE_BOUNDS
+        noise = torch.tensor(values.noise, dtype=torch.double).clamp(low * 1.0001, high * 0.9999)
+        self.initialize(raw_noise=self.raw_noise_constraint.inverse_transform(noise))
+
+    def values(self) -> Hyperparameters:
+        """Return the hyperparameters."""
+        lengthscales = self.kernel.lengthscales.detach().numpy().copy()
+        return Hyperparameters(lengthscales, float(self.kernel.signal.detach()), float(self.noise.detach()))
+
+    def starts(self, n: int) -> list[Hyperparameters]:
+        """Return the prior's mode in lengthscales; for few observations its median too."""
+        logs = [self.kernel.center - 3.0, self.kernel.center] if n <= _FEW else [self.kernel.center - 3.0]
+        d = len(self.kernel.raw_lengthscales)
+        return [Hyperparameters(np.full(d, np.exp(log)), 1.0, float(np.exp(_NOISE_CENTER))) for log in logs]
+
+
+PriorMean = Callable[[Tensor], Tensor]
+"""A function of features [..., m, p], such as a `gpytorch.means.Mean`, that returns [..., m] in units of y."""
+
+
+class GaussianProcess(Model):
+    """A fitted Gaussian process with one output; `fit` builds it. Conditioning returns another one."""
+
+    num_outputs = 1
+
+    def __init__(
+        self,
+        embedding: Embedding,
+        observations: Observations,
+        hyperparameters: Hyperparameters,
+        offset: float,
+        scale: float,
+        prior_mean: PriorMean | None = None,
+    ) -> None:
+        super().__init__()
+        self.embedding, self.observations, self.hyperparameters = embedding, observations, hyperparameters
+        self.offset, self.scale, self.prior_mean = offset, scale, prior_mean
+        self._modules_of_fit = _modules(embedding, observations.X)
+        self._modules_of_fit.assign(hyperparameters)
+        self._kernel = self._modules_of_fit.kernel
+        with torch.no_grad():
+            self._Z = _tensor(embedding.features(observations.X))
+            self._residuals = self._standardized(self._Z, observations.y)
+            noise = hyperparameters.noise / observations.replicates + observations.extra_noise / scale**2
+            covariance = self._kernel.forward(self._Z, self._Z)
+            self._factor = cholesky(covariance + torch.diag(_tensor(noise)))
+            self._weights = torch.cholesky_solve(self._residuals.unsqueeze(-1), self._factor).squeeze(-1)
 
     @classmethod
     def fit(
         cls,
         X: Array,
         y: Array,
-        nominal: Mask,
+        embedding: Embedding,
+        *,
         start: Hyperparameters | None = None,
         seed: int = 0,
         extra_noise: Array | None = None,
+        replicates: Array | None = None,
+        prior_mean: PriorMean | None = None,
     ) -> GaussianProcess:
         """Fit the hyperparameters by maximum a posteriori.
 
         Args:
             X: shape [n, d], n >= 1, encoded configurations, NaN where inactive.
             y: shape [n], finite.
-            nominal: shape [d].
-            start: a further starting point for the optimizer beside the prior's, such as the last fit.
+            embedding: of the columns of X.
+            start: a starting point, such as the last fit; it replaces that of the prior for more than 60
+                observations, and one of two for fewer.
             seed: picks the observations that are fitted to where there are more than 300.
             extra_noise: shape [n], variances in units of y squared that observations have beside the common noise.
+            replicates: shape [n], number of runs that each y is the mean of.
+            prior_mean: mean of y before any data, a function of features; 0 by default.
 
         Raises:
-            ValueError: shapes that do not fit, no observation, an output that is not finite, or a variance that is
-                no number or below 0.
+            ValueError: the arguments do not fit; see `Observations`.
         """
-        X, y, nominal = _checked(X, y, nominal)
-        extra = np.zeros(len(y)) if extra_noise is None else np.asarray(extra_noise, dtype=float)
-        if extra.shape != y.shape or not (np.isfinite(extra) & (extra >= 0)).all():
-            raise ValueError(
-                f"extra_noise: {extra} of shape {extra.shape}; give {len(y)} variances, 0 or more"
+        observations = Observations.of(X, y, extra_noise, replicates)
+        Z = _tensor(embedding.features(observations.X))
+        trend = np.zeros(len(Z)) if prior_mean is None else prior_mean(Z).detach().numpy()
+        offset, scale = _scaling(observations.y - trend)
+        rows = np.arange(len(Z))
+        if len(rows) > _MAX_FIT:
+            rows = np.sort(np.random.default_rng(seed).choice(len(rows), _MAX_FIT, replace=False))
+        modules = _modules(embedding, observations.X[rows])
+        targets = _tensor((observations.y - trend - offset) / scale)[rows]
+        extra = _tensor(observations.extra_noise / scale**2)[rows]
+        runs, features = _tensor(observations.replicates)[rows], Z[rows]
+
+        def log_density() -> Tensor:
+            covariance = modules.kernel.forward(features, features)
+            noisy = covariance + torch.diag(modules.noise / runs + extra)
+            return log_likelihood(noisy, targets) + log_prior(modules)
+
+        starts = modules.starts(len(rows))
+        if start is not None and len(start.lengthscales) == embedding.width:
+            starts = [start] if len(rows) > _FEW else [start, starts[0]]
+        maximize_posterior(modules, log_density, [_assign(modules, values) for values in starts])
+        return cls(embedding, observations, modules.values(), offset, scale, prior_mean)
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        """The shape of a batch of models: one model."""
+        return torch.Size([])
+
+    def posterior(
+        self,
+        X: Tensor,
+        output_indices: list[int] | None = None,
+        observation_noise: bool | Tensor = False,
+        posterior_transform: PosteriorTransform | None = None,
+        **_: Any,
+    ) -> GPyTorchPosterior:
+        """Return the posterior of the latent function at features X [..., q, >= p], in units of y.
+
+        Columns after the p features are ignored. With `observation_noise`, the noise of one run is added.
+        """
+        Z = X[..., : self._Z.shape[-1]]
+        mean, covariance = self._moments(Z)
+        if observation_noise is not False:
+            covariance = covariance + self.scale**2 * self.hyperparameters.noise * torch.eye(Z.shape[-2]).to(
+                Z
             )
-        offset, scale = float(y.mean()), float(y.std())
-        # Outputs that agree to rounding have no scale.
-        scale = scale if scale > 1e-12 * max(1.0, abs(offset)) else 1.0
-        rows = np.arange(len(y))
-        if len(y) > _MAX_FIT:
-            rows = np.sort(np.random.default_rng(seed).choice(len(y), _MAX_FIT, replace=False))
-        extra = extra / scale**2
-        problem = _Posterior(X[rows], (y[rows] - offset) / scale, nominal, extra[rows])
-        starts = problem.starts() + ([start] if start is not None else [])
-        hyperparameters = problem.maximize(starts)
-        return _conditioned(X, y, nominal, hyperparameters, offset, scale, extra)
+        # A single point per batch has a diagonal covariance, which needs no factorization.
+        operator = DiagLinearOperator(covariance[..., 0]) if Z.shape[-2] == 1 else covariance
+        posterior = GPyTorchPosterior(MultivariateNormal(mean, operator))
+        if posterior_transform is not None:
+            raise NotImplementedError("posterior_transform: transform the outputs of a ModelList instead")
+        return posterior
+
+    def moments(self, X: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and standard deviation at features X [c, >= p], shape [c] each, without gradients."""
+        with torch.no_grad():
+            mean, variance = self._moments(X[:, : self._Z.shape[-1]].unsqueeze(1))
+        return mean[:, 0], variance[:, 0, 0].sqrt()
 
     def predict(self, X: Array, noise: bool = False) -> tuple[Array, Array]:
         """Return the posterior mean and standard deviation of the latent function at X [m, d], in units of y.
 
-        With `noise`, the standard deviation is that of a new observation without extra noise.
+        With `noise`, the standard deviation is that of a new observation of one run without extra noise.
         """
-        cross = _covariance(X, self.X, self.nominal, self.hyperparameters)
-        mean = cross @ self.weights
-        half = solve_triangular(self.factor, cross.T, lower=True, check_finite=False)
-        prior = self.hyperparameters.signal + _MEAN_VARIANCE
-        # The posterior variance cannot be 0 in truth; rounding must not make it so.
-        variance = np.maximum(prior - np.einsum("ij,ij->j", half, half), 1e-12 * prior)
+        mean, std = self.moments(_tensor(self.embedding.features(np.asarray(X, dtype=float))))
         if noise:
-            variance = variance + self.hyperparameters.noise
-        return self.offset + self.scale * mean, self.scale * np.sqrt(variance)
+            std = (std.square() + self.scale**2 * self.hyperparameters.noise).sqrt()
+        return mean.numpy(), std.numpy()
 
     def condition_on(self, X: Array, y: Array | None = None) -> GaussianProcess:
         """Return the process with further observations at X [m, d], with the same hyperparameters and units.
@@ -140,146 +297,69 @@ class GaussianProcess:
         """
         if len(X) == 0:
             return self
-        if y is None:
-            y = self.predict(X)[0]
-        X_all, y_all, _ = _checked(np.concatenate([self.X, X]), np.concatenate([self.y, y]), self.nominal)
-        extra = np.concatenate([self.extra_noise, np.zeros(len(X))])
-        return _conditioned(X_all, y_all, self.nominal, self.hyperparameters, self.offset, self.scale, extra)
-
-
-def _checked(X: Array, y: Array, nominal: Mask) -> tuple[Array, Array, Mask]:
-    X, y, nominal = np.asarray(X, dtype=float), np.asarray(y, dtype=float), np.asarray(nominal, dtype=bool)
-    if X.ndim != 2 or y.shape != X.shape[:1] or nominal.shape != X.shape[1:]:
-        raise ValueError(
-            f"X {X.shape}, y {y.shape}, nominal {nominal.shape}: give shapes [n, d], [n] and [d] that agree"
+        more = Observations.of(X, self.predict(X)[0] if y is None else y)
+        return GaussianProcess(
+            self.embedding,
+            self.observations.joined(more),
+            self.hyperparameters,
+            self.offset,
+            self.scale,
+            self.prior_mean,
         )
-    if len(y) == 0:
-        raise ValueError("y: no observations; a Gaussian process needs at least one")
-    if not np.isfinite(y).all():
-        raise ValueError(f"y: {y[~np.isfinite(y)][0]} at row {np.flatnonzero(~np.isfinite(y))[0]}; drop it")
-    return X, y, nominal
+
+    def leave_one_out(self) -> Array:
+        """Return the log density of each observation given the others, shape [n], in units of 1/y.
+
+        Hyperparameters are those of all observations (Rasmussen and Williams 2006, eq. 5.10 to 5.12).
+        """
+        inverse = torch.cholesky_inverse(self._factor)
+        variance = 1.0 / inverse.diagonal()
+        residuals = self._weights * variance
+        densities = -0.5 * (residuals.square() / variance + variance.log() + float(np.log(2 * np.pi)))
+        return np.asarray(densities.numpy() - np.log(self.scale))
+
+    def _moments(self, Z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean [..., q] and covariance [..., q, q] at features Z [..., q, p], in units of y."""
+        q = Z.shape[-2]
+        flat = Z.reshape(-1, Z.shape[-1])
+        cross = self._kernel.forward(flat, self._Z)
+        half = torch.linalg.solve_triangular(self._factor, cross.T, upper=False)
+        mean = self.offset + self.scale * (cross @ self._weights).reshape(Z.shape[:-1])
+        if self.prior_mean is not None:
+            mean = mean + self.prior_mean(Z)
+        if q == 1:
+            explained = half.square().sum(dim=0).reshape(*Z.shape[:-1], 1)
+            prior = self._kernel.prior_variance()
+        else:
+            rows = half.T.reshape(*Z.shape[:-1], -1)
+            explained = rows @ rows.transpose(-1, -2)
+            prior = self._kernel.forward(Z, Z)
+        covariance = prior - explained
+        # The posterior variance cannot be 0 in truth; rounding must not make it so.
+        floor = 1e-12 * float(self._kernel.prior_variance())
+        diagonal = covariance.diagonal(dim1=-2, dim2=-1)
+        covariance = covariance + torch.diag_embed((floor - diagonal).clamp_min(0.0))
+        return mean, self.scale**2 * covariance
+
+    def _standardized(self, Z: Tensor, y: Array) -> Tensor:
+        trend = 0.0 if self.prior_mean is None else self.prior_mean(Z)
+        return (_tensor(y) - trend - self.offset) / self.scale
 
 
-def _covariance(A: Array, B: Array, nominal: Mask, hyperparameters: Hyperparameters) -> Array:
-    """Shape [n, m], without noise, constant included."""
-    counts = choice_counts(nominal, A, B)
-    features_a, columns = embed(A, nominal, counts)
-    features_b, _ = embed(B, nominal, counts)
-    inverse = 1.0 / hyperparameters.lengthscales[columns]
-    return (
-        hyperparameters.signal * matern(squared_distances(features_a * inverse, features_b * inverse))
-        + _MEAN_VARIANCE
-    )
+def _modules(embedding: Embedding, X: Array) -> _Modules:
+    active = float((~np.isnan(X)).sum(axis=1).mean()) if X.size else 1.0
+    return _Modules(torch.as_tensor(embedding.columns, dtype=torch.long), active)
 
 
-def _conditioned(
-    X: Array,
-    y: Array,
-    nominal: Mask,
-    hyperparameters: Hyperparameters,
-    offset: float,
-    scale: float,
-    extra: Array | None = None,
-) -> GaussianProcess:
-    extra = np.zeros(len(y)) if extra is None else extra
-    covariance = _covariance(X, X, nominal, hyperparameters)
-    covariance[np.diag_indices_from(covariance)] += hyperparameters.noise + extra
-    factor = _cholesky(covariance)
-    weights = cho_solve((factor, True), (y - offset) / scale, check_finite=False)
-    return GaussianProcess(X, y, nominal, hyperparameters, offset, scale, factor, weights, extra)
+def _assign(modules: _Modules, values: Hyperparameters) -> Callable[[], None]:
+    return lambda: modules.assign(values)
 
 
-def _cholesky(covariance: Array) -> Array:
-    """The lower factor, with as little jitter as it takes."""
-    size = float(np.mean(np.diag(covariance)))
-    for jitter in _JITTERS:
-        shifted = covariance + jitter * size * np.eye(len(covariance)) if jitter else covariance
-        factor, info = dpotrf(shifted, lower=1, clean=1)
-        if info == 0:
-            return factor
-    raise AssertionError("a covariance with a hundredth of its diagonal added has a Cholesky factor")
+def _scaling(y: Array) -> tuple[float, float]:
+    """Return mean and standard deviation of outputs; those that agree to rounding have the scale 1."""
+    offset, scale = float(y.mean()), float(y.std())
+    return offset, scale if scale > 1e-12 * max(1.0, abs(offset)) else 1.0
 
 
-def _inverse(factor: Array) -> Array:
-    """The inverse of the matrix with this lower Cholesky factor (zeros above its diagonal)."""
-    inverse, info = dpotri(factor, lower=1)
-    assert info == 0
-    inverse = inverse + inverse.T
-    inverse[np.diag_indices_from(inverse)] *= 0.5
-    return inverse
-
-
-class _Posterior:
-    """The negative log posterior of the hyperparameters and its gradient, over their logarithms.
-
-    The vector is (log lengthscales [d], log signal, log noise).
-    """
-
-    def __init__(self, X: Array, y: Array, nominal: Mask, extra: Array | float = 0.0) -> None:
-        self._y, self._extra = y, extra
-        self._d = X.shape[1]
-        self._features, self._columns = embed(X, nominal, choice_counts(nominal, X))
-        active = float((~np.isnan(X)).sum(axis=1).mean()) if X.size else 1.0
-        self._length_center = np.sqrt(2.0) + 0.5 * np.log(max(active, 1.0))
-
-    def starts(self) -> list[Hyperparameters]:
-        """The prior's mode in lengthscales; for few observations, where modes are many, its median too."""
-        logs = [self._length_center - _LENGTH_SCALE**2]
-        if len(self._y) <= _FEW:
-            logs.append(self._length_center)
-        noise = float(np.exp(_NOISE_CENTER))
-        return [Hyperparameters(np.full(self._d, np.exp(log)), 1.0, noise) for log in logs]
-
-    def maximize(self, starts: list[Hyperparameters]) -> Hyperparameters:
-        bounds = [_LENGTH_BOUNDS] * self._d + [_SIGNAL_BOUNDS, _NOISE_BOUNDS]
-        low, high = np.array(bounds).T
-        results = []
-        for start in starts:
-            point = np.log(np.concatenate([start.lengthscales, [start.signal, start.noise]]))
-            results.append(
-                minimize(
-                    self.value_and_gradient,
-                    np.clip(point, low, high),
-                    jac=True,
-                    method="L-BFGS-B",
-                    bounds=bounds,
-                    options={"maxiter": 60, "ftol": 1e-4, "gtol": 1e-2},
-                )
-            )
-        best = np.exp(min(results, key=lambda result: float(result.fun)).x)
-        return Hyperparameters(best[:-2], float(best[-2]), float(best[-1]))
-
-    def value_and_gradient(self, theta: Array) -> tuple[float, Array]:
-        """Rasmussen and Williams 2006, eq. 5.8 and 5.9; lengthscales gather their features' gradients."""
-        lengths, (signal, noise) = np.exp(theta[:-2]), np.exp(theta[-2:])
-        Z = self._features / lengths[self._columns]
-        correlation, slope = matern_with_slope(squared_distances(Z, Z))
-        covariance = signal * correlation + _MEAN_VARIANCE
-        covariance[np.diag_indices_from(covariance)] += noise + self._extra
-        factor = _cholesky(covariance)
-        weights = cho_solve((factor, True), self._y, check_finite=False)
-        value = 0.5 * float(self._y @ weights) + float(np.log(np.diag(factor)).sum())
-
-        inner = _inverse(factor) - np.outer(weights, weights)
-        # sum_ik G_ik (z_i - z_k)^2 = 2 sum_i z_i^2 (G 1)_i - 2 z' G z, feature by feature.
-        G = inner * slope
-        spread = 2.0 * (Z * Z * G.sum(axis=1)[:, None] - Z * (G @ Z)).sum(axis=0)
-        by_column = np.bincount(self._columns, weights=spread, minlength=self._d)
-        gradient = np.concatenate(
-            [
-                -signal * by_column,
-                [0.5 * signal * np.sum(inner * correlation), 0.5 * noise * np.trace(inner)],
-            ]
-        )
-        return self._with_priors(theta, value, gradient)
-
-    def _with_priors(self, theta: Array, value: float, gradient: Array) -> tuple[float, Array]:
-        lengths = (theta[:-2] - self._length_center) / _LENGTH_SCALE
-        signal = theta[-2] / _SIGNAL_SCALE
-        noise = (theta[-1] - _NOISE_CENTER) / _NOISE_SCALE
-        # The log-normal density of a lengthscale carries a factor 1 / l, hence the sum of the logarithms.
-        value += 0.5 * float(lengths @ lengths + signal**2 + noise**2) + float(theta[:-2].sum())
-        gradient[:-2] += lengths / _LENGTH_SCALE + 1.0
-        gradient[-2] += signal / _SIGNAL_SCALE
-        gradient[-1] += noise / _NOISE_SCALE
-        return value, gradient
+def _tensor(values: Array) -> Tensor:
+    return torch.as_tensor(np.ascontiguousarray(values), dtype=torch.double)

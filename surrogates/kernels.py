@@ -1,79 +1,107 @@
-"""The covariance of encoded configurations: Matérn-5/2 over a Euclidean embedding of conditional columns.
+"""The covariance of embedded configurations, as a GPyTorch kernel.
 
-Encoded configurations X have shape [n, d] as `SearchSpace.encode` gives them: ordered columns in [0, 1],
-nominal columns the index of the choice, NaN where a parameter is inactive.
-
-Each column becomes a few features, divided by the column's lengthscale l:
-
-* ordered: the point at angle a x on a circle of radius 1/a, which is the arc kernel of Swersky et al. (2014,
-  "Raiders of the lost architecture", eq. 4) with its angle fixed; for a = 1 the distance of two values is
-  nearly |x - x'|, at most 4 % less;
-* nominal: a one-hot vector over sqrt(2), so that two different choices are at distance 1 (Hamming);
-* inactive: the origin, the center of the circle: at the same distance from all active values, and at distance 0
-  from another inactive one, so that a parameter which is inactive in both adds nothing.
-
-The covariance is a positive definite function of the Euclidean distance of the features, and so positive
-semidefinite for any conditions. Rejected alternative: inactive values at a point of a line, such as 0.5, would be
-similar to the middle of the range, and no point has the same distance from all points of a line.
+Features come from `embedding.Embedding`; several of them share the lengthscale of their column.
 """
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+import math
+from typing import Any
 
-Array = NDArray[np.float64]
-Mask = NDArray[np.bool_]
+import torch
+from botorch.utils.constraints import LogTransformedInterval
+from gpytorch.kernels import Kernel
+from gpytorch.priors import LogNormalPrior
+from torch import Tensor
 
-_ANGLE = 1.0
-"""Radians of the unit interval on its circle; an inactive value has distance 1 / _ANGLE from an active one."""
-
-_ROOT_5 = float(np.sqrt(5.0))
-
-
-def choice_counts(nominal: Mask, *arrays: Array) -> NDArray[np.int_]:
-    """Return the number of choices in each column of the arrays, shape [d], 0 for ordered columns."""
-    stacked = np.concatenate(arrays, axis=0)
-    top = np.where(np.isnan(stacked), -1.0, stacked).max(axis=0, initial=-1.0)
-    return np.where(nominal, top + 1, 0).astype(int)
+MEAN_VARIANCE = 1.0
+"""Prior variance of the constant mean, for standardized outputs; the kernel includes it."""
+_LENGTH_BOUNDS = (0.02, 1e4)
+_SIGNAL_BOUNDS = (0.05, 50.0)
+_LENGTH_SCALE = math.sqrt(3.0)
+_SIGNAL_SCALE = 1.0
+_TINY = 1e-20
+"""Smallest squared distance: the square root has no derivative at 0."""
 
 
-def embed(X: Array, nominal: Mask, counts: NDArray[np.int_]) -> tuple[Array, NDArray[np.int_]]:
-    """Compute the features before scaling.
+class ConditionalMatern(Kernel):
+    """Matérn-5/2 over the features with one lengthscale per column, plus the variance of a constant mean.
+
+    Priors: lengthscales are log-normal with location sqrt(2) + log(a)/2 and scale sqrt(3) (Hvarfner, Hellsten and
+    Nardi 2024, "Vanilla Bayesian optimization performs great in high dimensions", eq. 7), a being how many columns a
+    configuration has active on average, since only those add up to a distance. The logarithm of the signal
+    variance is normal around 0 with scale 1.
 
     Args:
-        X: shape [n, d], encoded configurations.
-        nominal: shape [d].
-        counts: shape [d], choices a nominal column has features for, from `choice_counts`.
-
-    Returns:
-        features: shape [n, p]; columns: shape [p], the column of X that each feature comes from.
+        columns: the column of each feature, shape [p].
+        active: the mean number of active columns.
     """
-    ordered = np.flatnonzero(~nominal)
-    inactive = np.isnan(X[:, ordered])
-    angle = _ANGLE * np.where(inactive, 0.0, X[:, ordered])
-    radius = np.where(inactive, 0.0, 1.0 / _ANGLE)
-    features, columns = [radius * np.cos(angle), radius * np.sin(angle)], [ordered, ordered]
-    for j in np.flatnonzero(nominal):
-        features.append((X[:, j, None] == np.arange(counts[j])) / np.sqrt(2.0))
-        columns.append(np.full(counts[j], j))
-    return np.concatenate(features, axis=1), np.concatenate(columns)
+
+    def __init__(self, columns: Tensor, active: float) -> None:
+        super().__init__()
+        self.register_buffer("columns", columns)
+        self.center = math.sqrt(2.0) + 0.5 * math.log(max(active, 1.0))
+        count = int(columns.max()) + 1 if len(columns) else 0
+        self.register_parameter(
+            "raw_lengthscales", torch.nn.Parameter(torch.zeros(count, dtype=torch.double))
+        )
+        self.register_parameter("raw_signal", torch.nn.Parameter(torch.zeros((), dtype=torch.double)))
+        self.register_constraint("raw_lengthscales", LogTransformedInterval(*_LENGTH_BOUNDS))
+        self.register_constraint("raw_signal", LogTransformedInterval(*_SIGNAL_BOUNDS))
+        self.register_prior(
+            "lengthscales_prior",
+            LogNormalPrior(self.center, _LENGTH_SCALE),
+            lambda kernel: kernel.lengthscales,
+        )
+        # With the location shifted by the squared scale, the density is normal over the logarithm.
+        self.register_prior(
+            "signal_prior", LogNormalPrior(_SIGNAL_SCALE**2, _SIGNAL_SCALE), lambda kernel: kernel.signal
+        )
+
+    @property
+    def lengthscales(self) -> Tensor:
+        """Lengthscales of the columns, shape [d]."""
+        return self.raw_lengthscales_constraint.transform(self.raw_lengthscales)
+
+    @property
+    def signal(self) -> Tensor:
+        """Variance of the latent function around its mean."""
+        return self.raw_signal_constraint.transform(self.raw_signal)
+
+    def set_values(self, lengthscales: Tensor, signal: float) -> None:
+        """Set the hyperparameters, moved into their bounds."""
+        low, high = _LENGTH_BOUNDS
+        inside = lengthscales.clamp(low * 1.0001, high * 0.9999)
+        self.initialize(raw_lengthscales=self.raw_lengthscales_constraint.inverse_transform(inside))
+        variance = torch.tensor(signal, dtype=torch.double).clamp(
+            _SIGNAL_BOUNDS[0] * 1.0001, _SIGNAL_BOUNDS[1] * 0.9999
+        )
+        self.initialize(raw_signal=self.raw_signal_constraint.inverse_transform(variance))
+
+    def forward(self, x1: Tensor, x2: Tensor, diag: bool = False, **_: Any) -> Tensor:
+        """Return the covariances of features x1 [..., n, p] and x2 [..., m, p], shape [..., n, m].
+
+        With `diag`, n equals m and only the diagonal is returned, shape [..., n].
+        """
+        if diag:
+            squares = ((x1 - x2) / self.lengthscales[self.columns]).square().sum(dim=-1)
+        else:
+            inverse = 1.0 / self.lengthscales[self.columns]
+            squares = squared_distances(x1 * inverse, x2 * inverse)
+        return self.signal * matern(squares) + MEAN_VARIANCE
+
+    def prior_variance(self) -> Tensor:
+        """Return the variance of the latent function without data."""
+        return self.signal + MEAN_VARIANCE
 
 
-def squared_distances(A: Array, B: Array) -> Array:
-    """Return the squared Euclidean distances of the rows of A [n, p] and B [m, p], shape [n, m]."""
-    squares = (A * A).sum(axis=1)[:, None] + (B * B).sum(axis=1)[None, :] - 2.0 * (A @ B.T)
-    return np.maximum(squares, 0.0)
+def squared_distances(A: Tensor, B: Tensor) -> Tensor:
+    """Return the squared Euclidean distances of the rows of A [..., n, p] and B [..., m, p]: [..., n, m]."""
+    squares = A.square().sum(dim=-1).unsqueeze(-1) + B.square().sum(dim=-1).unsqueeze(-2)
+    return (squares - 2.0 * A @ B.transpose(-1, -2)).clamp_min(_TINY)
 
 
-def matern(squares: Array) -> Array:
+def matern(squares: Tensor) -> Tensor:
     """Return the Matérn-5/2 correlation of squared scaled distances."""
-    r = _ROOT_5 * np.sqrt(squares)
-    return (1.0 + r + r * r / 3.0) * np.exp(-r)
-
-
-def matern_with_slope(squares: Array) -> tuple[Array, Array]:
-    """Return the Matérn-5/2 correlation and its derivative with respect to the squared distance."""
-    r = _ROOT_5 * np.sqrt(squares)
-    decay = np.exp(-r)
-    return (1.0 + r + r * r / 3.0) * decay, (-5.0 / 6.0) * (1.0 + r) * decay
+    r = (5.0 * squares).clamp_min(_TINY).sqrt()
+    return (1.0 + r + r.square() / 3.0) * torch.exp(-r)

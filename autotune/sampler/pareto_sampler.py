@@ -1,18 +1,13 @@
 """An Optuna sampler for mixed, conditional spaces with objectives of which some are known.
 
-A suggestion is made in one of three ways:
+The first trials are those of the startup sequence (`startup.py`). The position in it follows from the trials in the
+study, so a new process resumes where another one stopped. After that, a strategy (`strategies.py`) proposes one
+configuration per trial.
 
-1. Startup. With a space, the default configuration of each family, then a scrambled Sobol sequence. The position
-   in the sequence follows from the trials in the study, so a new process resumes where another one stopped.
-2. After startup, the candidate that maximizes the acquisition function: expected hypervolume improvement times
-   the probability that the trial succeeds and satisfies uncertain limits. Each uncertain objective has a Gaussian
-   process (`posterior.py`); known objectives are computed by their functions.
-3. Every eighth proposal after startup is the next point of the Sobol sequence, as SMAC interleaves random
-   configurations (Hutter, Hoos and Leyton-Brown 2011, section 3). If the startup trials covered only cheap
-   configurations, a surrogate that predicts no gain elsewhere would otherwise never be corrected.
-
-The sampler keeps no state between trials: random numbers for a trial follow from the seed and the trial's number.
-So `reseed_rng` has nothing to do, and threads and processes can share a study.
+The sampler keeps no state between trials: random numbers for a trial follow from the seed and the trial's number, and
+what a strategy remembers, such as the last hyperparameters of its surrogates, is stored with the trial it proposed.
+So `reseed_rng` has nothing to do, threads and processes can share a study, and a sampler that is rebuilt from the
+study proposes what the old one would have proposed.
 """
 
 from __future__ import annotations
@@ -21,10 +16,11 @@ import copy
 import math
 import warnings
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.search_space import intersection_search_space
@@ -34,16 +30,20 @@ from optuna.trial import FrozenTrial
 from autotune.sampler.candidates import EncodedSpace
 from autotune.sampler.feasible_sampling import Excess
 from autotune.sampler.history import History, Observe, completed_values
-from autotune.sampler.posterior import KnownObjective, Limit, StudyObjectives
+from autotune.sampler.objectives import KnownObjective, Limit, StudyObjectives
 from autotune.sampler.proposal import Proposer
+from autotune.sampler.strategies import StrategySettings, strategy_entry
+from search_spaces.parameters.types import Configuration
 from search_spaces.space import SearchSpace
 
 if TYPE_CHECKING:
     from optuna.study import Study
 
 
-_SEQUENCE_INTERVAL = 8
-"""One of this many proposals after startup is the next point of the startup sequence, unless all is known."""
+Array = NDArray[np.float64]
+
+_MEMORY = "autotune:proposal"
+"""System attribute of a trial with what its proposal left for later ones."""
 
 
 class ParetoSampler(BaseSampler):
@@ -68,7 +68,11 @@ class ParetoSampler(BaseSampler):
             the limit of a known objective; that of an uncertain one enters by its probability.
         constraints: the violation of each of k constraints that need no trial, a function from c configurations
             to shape [c, k], at most 0 where satisfied. No proposal violates one.
-        n_startup: number of startup trials, which count whatever their status; see `default_startup`.
+        trial_cost: cost of a trial of a configuration, such as its training FLOPs: startup trials begin with the
+            cheapest. By default the first known, minimized objective; None without one, which keeps their order.
+        strategy: how configurations are chosen after startup: `pareto`.
+        surrogate: the surrogate of uncertain objectives; `auto` chooses.
+        n_startup: number of startup trials, which count whatever their status; see `strategies.default_startup`.
         n_candidates: number of random candidates per suggestion; as many come from local search.
         seed: seed of all random numbers; with it, proposals are a function of the trials in the study.
         observe: returns the objective values of a trial in the study's units, or None to leave it out; by
@@ -94,6 +98,9 @@ class ParetoSampler(BaseSampler):
         references: Sequence[float | None] | None = None,
         limits: Mapping[int, Limit] | None = None,
         constraints: Excess | None = None,
+        trial_cost: KnownObjective | None = None,
+        strategy: str = "pareto",
+        surrogate: str = "auto",
         n_startup: int | None = None,
         n_candidates: int = 512,
         seed: int | None = None,
@@ -114,9 +121,15 @@ class ParetoSampler(BaseSampler):
         self._references = references
         self._limits = {index: (_finite(low), _finite(high)) for index, (low, high) in (limits or {}).items()}
         self._constraints = constraints
-        self._n_startup = n_startup if n_startup is not None else default_startup(space)
-        self._n_candidates = n_candidates
+        self._trial_cost = trial_cost
+        self._strategy = strategy_entry(strategy)
         self._seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
+        self._settings = StrategySettings(
+            n_startup=self._strategy.default_startup(space) if n_startup is None else n_startup,
+            n_candidates=n_candidates,
+            seed=self._seed,
+            surrogate=surrogate,
+        )
         self._observe = observe or completed_values
         self._warned_exhausted = False
 
@@ -155,15 +168,17 @@ class ParetoSampler(BaseSampler):
             history=history,
             rng=np.random.default_rng([self._seed, trial.number]),
             constraints=self._constraints,
+            trial_cost=self._order(study),
+            memory=_memory(study, trial),
+            has_defaults=self._space is not None,
         )
-        since_startup = history.started - self._n_startup
-        is_startup = since_startup < 0 or len(history.configs) < 2
-        is_uncertain = len(self._known) < len(study.directions)
-        is_interleaved = is_uncertain and since_startup % _SEQUENCE_INTERVAL == _SEQUENCE_INTERVAL - 1
-        if is_startup or is_interleaved:
-            config = proposer.startup_point(self._seed, defaults=self._space is not None)
+        is_startup = history.started < self._settings.n_startup or len(history.configs) < 2
+        if is_startup:
+            config = proposer.startup_point(self._settings.n_startup, self._seed)
         else:
-            config = proposer.maximize_acquisition(self._n_candidates)
+            config = self._strategy.build(self._settings).propose(proposer)
+        if proposer.notes:
+            study._storage.set_trial_system_attr(trial._trial_id, _MEMORY, proposer.notes)
         if proposer.is_exhausted and not self._warned_exhausted:
             self._warned_exhausted = True
             warnings.warn("every configuration has been proposed; proposals repeat from now on", stacklevel=2)
@@ -175,6 +190,14 @@ class ParetoSampler(BaseSampler):
         """Draw a value uniformly, for a parameter that not all trials have."""
         rng = np.random.default_rng([self._seed, trial.number, zlib.crc32(param_name.encode())])
         return SearchSpace.from_distributions({param_name: param_distribution}).sample(rng)[param_name]
+
+    def _order(self, study: Study) -> Callable[[Sequence[Configuration]], Array] | None:
+        """Return the cost of a trial, which orders the startup trials: the given one, else the first known."""
+        minimized = [j for j in sorted(self._known) if study.directions[j] == StudyDirection.MINIMIZE]
+        cost = self._trial_cost or next((self._known[j] for j in minimized), None)
+        if cost is None:
+            return None
+        return lambda configs: np.array([float(cost(config)) for config in configs])
 
     def _objectives(self, study: Study) -> StudyObjectives:
         m = len(study.directions)
@@ -194,12 +217,11 @@ def _finite(limit: float | None) -> float | None:
     return None if limit is None or math.isinf(limit) else limit
 
 
-def default_startup(space: SearchSpace | None) -> int:
-    """Return the default number of startup trials.
-
-    With a space it is one per family plus two, but at least seven. The common number of ten makes short searches
-    worse: on the two problems of `benchmarks.sampler_toy`, seven startup trials make the hypervolume after ten
-    trials 6 % and 11 % larger, with no difference after 20 and 40 trials. Without a space there are no default
-    configurations, five startup trials were worse after 40 trials, and the number is ten.
-    """
-    return 10 if space is None else max(7, len(space.defaults()) + 2)
+def _memory(study: Study, trial: FrozenTrial) -> Mapping[str, Any]:
+    """Return what the latest earlier proposal of the study left for later ones."""
+    earlier = [other for other in study.get_trials(deepcopy=False) if other.number < trial.number]
+    for other in reversed(earlier):
+        if _MEMORY in other.system_attrs:
+            found: Mapping[str, Any] = other.system_attrs[_MEMORY]
+            return found
+    return {}

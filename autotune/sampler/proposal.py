@@ -1,4 +1,4 @@
-"""The proposal of one configuration, given the history of a study: a startup point or the best candidate.
+"""What strategies propose a configuration with: startup points, feasible candidates and a local search over them.
 
 Shapes: c candidates, d encoded dimensions, m objectives, k constraints.
 """
@@ -6,9 +6,10 @@ Shapes: c candidates, d encoded dimensions, m objectives, k constraints.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 from autotune.sampler.candidates import EncodedSpace, enumerate_configurations
 from autotune.sampler.feasible_sampling import Excess, draw_feasible
 from autotune.sampler.history import History
-from autotune.sampler.posterior import Posterior, StudyObjectives
+from autotune.sampler.objectives import StudyObjectives
+from autotune.sampler.startup import startup_sequence
 from search_spaces.parameters.types import Configuration
 from search_spaces.space import SearchSpace
 
@@ -69,7 +71,7 @@ class Candidates:
 
 @dataclass
 class Proposer:
-    """Proposes one configuration.
+    """The study as seen by a strategy, and the candidates that it may propose.
 
     Args:
         space: the search space.
@@ -78,6 +80,10 @@ class Proposer:
         history: the trials of the study.
         rng: source of randomness.
         constraints: hard constraints on configurations beside the limits of known objectives.
+        trial_cost: cost of a trial of each of c configurations, shape [c], which orders the startup trials.
+        memory: what the latest earlier proposal of the study left in `notes`; empty at first.
+        has_defaults: whether the default configurations of the space are among the startup trials.
+        notes: what this proposal leaves for later ones, as JSON values; it is stored with the trial.
         is_exhausted: set to True if every configuration has been proposed and one is repeated.
     """
 
@@ -87,6 +93,10 @@ class Proposer:
     history: History
     rng: np.random.Generator
     constraints: Excess | None = None
+    trial_cost: Callable[[Sequence[Configuration]], Array] | None = None
+    memory: Mapping[str, Any] = field(default_factory=dict)
+    has_defaults: bool = False
+    notes: dict[str, Any] = field(default_factory=dict)
     is_exhausted: bool = False
 
     @cached_property
@@ -94,88 +104,83 @@ class Proposer:
         """Keys of the configurations that are not proposed again."""
         return set(self.columns.keys(self.space.encode(self.history.seen)))
 
-    def startup_point(self, seed: int, defaults: bool) -> Configuration:
+    def startup_point(self, count: int, seed: int) -> Configuration:
         """Return the study's next feasible point of the startup sequence.
 
         Args:
+            count: number of startup trials.
             seed: seed of the scrambled Sobol sequence.
-            defaults: whether the sequence begins with the default configuration of each family.
         """
         taken = set(self.columns.keys(self.space.encode(self.history.enqueued)))
         index = tried = 0
-        for rows, configs in self._sequence(seed, defaults):
-            infeasible = self._infeasible(configs, self._known(configs))
-            for config, key, is_infeasible in zip(configs, self.columns.keys(rows), infeasible, strict=True):
-                if is_infeasible or key in taken:
-                    continue
-                taken.add(key)
-                if index == self.history.sequence_index and key not in self.seen:
-                    return config
-                index += 1
-            tried += len(rows)
+        for config in self._sequence(count, seed):
+            tried += 1
+            [key] = self.columns.keys(self.space.encode([config]))
+            if key in taken or self._infeasible([config], self.known([config]))[0]:
+                if tried > _MAX_ATTEMPTS:
+                    break
+                continue
+            taken.add(key)
+            if index == self.history.sequence_index and key not in self.seen:
+                return config
+            index += 1
             if tried > _MAX_ATTEMPTS or index > self.history.sequence_index:
                 break
-        pool = self._at_least_one(self.columns.random(256, self.rng))
+        pool = self.at_least_one(self.columns.random(256, self.rng))
         return pool.configs[int(self.rng.integers(len(pool.configs)))]
 
-    def _sequence(self, seed: int, defaults: bool) -> Iterator[tuple[Array, list[Configuration]]]:
-        if defaults and not self.columns.fixed:
-            # Not decoded from their encoding, which would round them.
-            yield self.space.encode(self.space.defaults()), self.space.defaults()
-        start, count = 0, 64
-        while True:
-            rows = self.columns.sobol(start, count, seed)
-            yield rows, self.columns.configurations(rows)
-            start, count = start + count, 2 * count
-
-    def maximize_acquisition(self, n_candidates: int) -> Configuration:
-        """Return the candidate with the largest acquisition value: global candidates, then a local search.
-
-        Rejected alternative: the acquisition value per FLOP of the trial (Snoek, Larochelle and Adams 2012, section
-        3.2). On a surrogate of 595 recorded trials it ran more trials and found a worse front for the same FLOPs.
-
-        Args:
-            n_candidates: number of random candidates; half as many neighbors of the front come with them.
-        """
-        posterior = self._posterior()
-        rows = self.columns.random(n_candidates, self.rng)
-        near = self.columns.neighbors(posterior.front_rows, n_candidates // 2, _STEPS[0], self.rng)
-        pool = self._at_least_one(np.concatenate([near, rows]))
-        if len(pool.configs) < _MIN_CANDIDATES:
-            pool = self._distinct(pool.joined(self._feasible(self._draw_feasible(_MIN_CANDIDATES))))
-        score = posterior.acquisition
-        if not score(pool.rows, pool.known).max() > 0:
-            # Every expected improvement is 0 in double precision: explore instead.
-            score = posterior.uncertainty
-        pool, scores = pool.best(score(pool.rows, pool.known), _LOCAL_STARTS)
-        for step in _STEPS:
-            rows = self.columns.neighbors(pool.rows, max(n_candidates // 8, 1), step, self.rng)
-            new = self._feasible(rows)
-            if new.configs:
-                scores = np.concatenate([scores, score(new.rows, new.known)])
-                pool, scores = pool.joined(new).best(scores, _LOCAL_STARTS)
-        return pool.configs[0]
-
-    def _posterior(self) -> Posterior:
-        history, m = self.history, len(self.objectives)
-        outcomes = [self.objectives.minimized(history.values[:, j], j) for j in range(m)]
-        return Posterior(
-            self.objectives,
-            self.space.encode(history.configs),
-            np.column_stack([*outcomes, history.constraints]),
-            self.space.encode(history.pending),
-            self._known(history.pending),
-            self.space.encode(history.failed),
-            self.space.nominal,
-            np.column_stack([history.variances, np.zeros_like(history.constraints)]),
+    def _sequence(self, count: int, seed: int) -> Iterator[Configuration]:
+        # Fixed values of an enqueued trial hold in the encoded space and not in the default configurations.
+        first = self.space.defaults() if self.has_defaults and not self.columns.fixed else []
+        return startup_sequence(
+            self.columns, first, count, seed=seed, costs=self._costs, trial_cost=self.trial_cost
         )
 
-    def _known(self, configs: Sequence[Configuration]) -> Array:
+    def _costs(self, configs: Sequence[Configuration]) -> Array:
+        """Return the known objectives of configurations, shape [c, k], not finite where one is infeasible."""
+        known = self.known(configs)
+        costs = known[:, sorted(self.objectives.known)]
+        costs = np.where((costs > 0).all(axis=0), np.log(np.maximum(costs, 1e-300)), costs)
+        infeasible = self._infeasible(configs, known)
+        return np.where(infeasible[:, None], np.nan, costs)
+
+    def maximize(
+        self, score: Callable[[Candidates], Array], near: Array, n_candidates: int, keep: int = _LOCAL_STARTS
+    ) -> tuple[Candidates, Array]:
+        """Return the best feasible, new candidates by a score, best first, and their scores.
+
+        Global candidates and neighbors of the given rows are scored, then a local search with decreasing steps
+        continues from the best.
+
+        Args:
+            score: returns the scores of candidates, shape [c], larger is better.
+            near: encoded rows around which half of the candidates are drawn, shape [k, d].
+            n_candidates: number of random candidates; half as many neighbors come with them.
+            keep: number of candidates to return.
+        """
+        rows = self.columns.random(n_candidates, self.rng)
+        neighbors = self.columns.neighbors(near, n_candidates // 2, _STEPS[0], self.rng)
+        pool = self.at_least_one(np.concatenate([neighbors, rows]))
+        if len(pool.configs) < _MIN_CANDIDATES:
+            pool = self._distinct(pool.joined(self.feasible(self._draw_feasible(_MIN_CANDIDATES))))
+        pool, scores = pool.best(score(pool), keep)
+        for step in _STEPS:
+            starts = pool.rows[:_LOCAL_STARTS]
+            rows = self.columns.neighbors(starts, max(n_candidates // 8, 1), step, self.rng)
+            new = self.feasible(rows)
+            if new.configs:
+                pool, scores = pool.joined(new), np.concatenate([scores, score(new)])
+                first = self._first_of_equals(pool)
+                pool, scores = pool.take(first).best(scores[first], keep)
+        return pool, scores
+
+    def known(self, configs: Sequence[Configuration]) -> Array:
+        """Return the known objectives of configurations, shape [c, m + k], NaN in the other columns."""
         return self.objectives.known_outcomes(
             configs, len(self.objectives) + self.history.constraints.shape[1]
         )
 
-    def _feasible(self, rows: Array, repeat: bool = False) -> Candidates:
+    def feasible(self, rows: Array, repeat: bool = False) -> Candidates:
         """Return the distinct feasible candidates among encoded rows; unless `repeat`, only new ones."""
         unique: dict[bytes, int] = {}
         for i, key in enumerate(self.columns.keys(rows)):
@@ -183,7 +188,7 @@ class Proposer:
                 unique.setdefault(key, i)
         rows = rows[list(unique.values())]
         configs = self.columns.configurations(rows)
-        known = self._known(configs)
+        known = self.known(configs)
         return Candidates(configs, rows, known).take(np.flatnonzero(~self._infeasible(configs, known)))
 
     def _infeasible(self, configs: Sequence[Configuration], known: Array) -> NDArray[np.bool_]:
@@ -195,7 +200,7 @@ class Proposer:
 
     def _excess(self, configs: Sequence[Configuration]) -> Array:
         """Return the violations of the m known limits and the k' constraints, shape [c, m + k']."""
-        excess = self.objectives.excess(self._known(configs))
+        excess = self.objectives.excess(self.known(configs))
         if self.constraints is None:
             return excess
         return np.concatenate([excess, self.constraints(configs)], axis=1)
@@ -205,30 +210,32 @@ class Proposer:
         return draw_feasible(self.columns, self._excess, count, self.rng).rows
 
     def _distinct(self, pool: Candidates) -> Candidates:
-        first = sorted(
-            dict(reversed([(key, i) for i, key in enumerate(self.columns.keys(pool.rows))])).values()
-        )
-        return pool.take(np.array(first, dtype=int))
+        return pool.take(self._first_of_equals(pool))
 
-    def _at_least_one(self, rows: Array) -> Candidates:
+    def _first_of_equals(self, pool: Candidates) -> NDArray[np.int_]:
+        """Return the indices of the candidates that equal no earlier one."""
+        keys = enumerate(self.columns.keys(pool.rows))
+        return np.array(sorted(dict(reversed([(key, i) for i, key in keys])).values()), dtype=int)
+
+    def at_least_one(self, rows: Array) -> Candidates:
         """Return at least one candidate: from `rows`, else from a wider search, else a repeated configuration.
 
         Raises:
             ValueError: No configuration within the hard limits was found.
         """
-        pool = self._feasible(rows)
+        pool = self.feasible(rows)
         if pool.configs:
             return pool
-        pool = self._feasible(self._draw_feasible(2 * _MIN_CANDIDATES))
+        pool = self.feasible(self._draw_feasible(2 * _MIN_CANDIDATES))
         if pool.configs:
             return pool
         history = self.history
-        past = self._feasible(self.space.encode(history.configs + history.pending), repeat=True)
+        past = self.feasible(self.space.encode(history.configs + history.pending), repeat=True)
         pool = self._search_everywhere(past)
         if pool.configs:
             return pool
         self.is_exhausted = True
-        repeated = past if past.configs else self._feasible(rows, repeat=True)
+        repeated = past if past.configs else self.feasible(rows, repeat=True)
         if not repeated.configs:
             raise self._no_feasible_error(rows)
         return repeated
@@ -240,16 +247,16 @@ class Proposer:
             fixed = self.columns.fixed.items()
             matching = (c for c in everything if all(c.get(name, value) == value for name, value in fixed))
             enumerated = list(itertools.islice(matching, len(self.seen) + _MAX_ATTEMPTS))
-            return self._feasible(self.space.encode(enumerated))
+            return self.feasible(self.space.encode(enumerated))
         more = [self.columns.random(_MAX_ATTEMPTS, self.rng)]
         if past.configs:
             more += [self.columns.neighbors(past.rows, 256, step, self.rng) for step in _STEPS]
-        return self._feasible(np.concatenate(more))
+        return self.feasible(np.concatenate(more))
 
     def _no_feasible_error(self, rows: Array) -> ValueError:
         nearest = draw_feasible(self.columns, self._excess, 1, self.rng).nearest
         configs = nearest + self.columns.configurations(rows)
-        violations = self.objectives.violated(self._known(configs)).sum(axis=0)
+        violations = self.objectives.violated(self.known(configs)).sum(axis=0)
         if not violations.any():
             assert self.constraints is not None
             excess = self.constraints(configs)

@@ -1,4 +1,4 @@
-"""Fronts, hypervolume and boxes: cases worked by hand, and properties over random fronts."""
+"""Fronts and hypervolume: cases worked by hand, and properties over random fronts."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import itertools
 import numpy as np
 import pytest
 
+from autotune import pareto
 from autotune.pareto import (
-    box_decomposition,
     hypervolume,
     hypervolume_contributions,
     knee,
@@ -72,35 +72,12 @@ def test_hypervolume_by_inclusion_and_exclusion(m: int) -> None:
     assert hypervolume(points, np.full(m, 1.2)) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("m", [1, 2, 3, 4])
-@pytest.mark.parametrize("n", [0, 1, 2, 9])
-def test_boxes_are_disjoint_and_cover_exactly_the_open_region(m: int, n: int) -> None:
-    rng = np.random.default_rng(10 * m + n)
-    front = rng.integers(0, 6, size=(n, m)).astype(float)
-    reference = np.full(m, 5.0)
-    lower, upper = box_decomposition(front, reference)
-    # Half-integer points never lie on a boundary.
-    probes = rng.integers(-2, 7, size=(400, m)) + 0.5
-    inside = ((lower[None] < probes[:, None]) & (probes[:, None] <= upper[None])).all(axis=2).sum(axis=1)
-    below = (probes < reference).all(axis=1)
-    dominated = np.array([(front <= probe).all(axis=1).any() for probe in probes], dtype=bool)
-    np.testing.assert_array_equal(inside, (below & ~dominated).astype(int))
-
-
 @pytest.mark.parametrize("m", [2, 3, 4])
-def test_boxes_and_hypervolume_fill_the_cube(m: int) -> None:
-    front = np.random.default_rng(m).random((12, m))
-    lower, upper = box_decomposition(front, np.ones(m))
-    volume = np.prod(upper - np.maximum(lower, 0.0), axis=1).sum()
-    assert volume + hypervolume(front, np.ones(m)) == pytest.approx(1.0)
-
-
-def test_number_of_boxes() -> None:
-    x = np.linspace(0, 1, 20)
-    assert len(box_decomposition(np.column_stack([x, 1 - x]), [2, 2])[0]) == 21
-    sphere = np.abs(np.random.default_rng(0).normal(size=(40, 3)))
-    sphere = 1 - sphere / np.linalg.norm(sphere, axis=1, keepdims=True)
-    assert len(box_decomposition(sphere, [2, 2, 2])[0]) <= 2 * 40 + 1
+def test_slices_give_the_same_volume(m: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    points = np.random.default_rng(m).random((12, m))
+    expected = hypervolume(points, np.full(m, 1.2))
+    monkeypatch.setattr(pareto, "_volume_function", lambda: pareto._sliced_volume)
+    assert hypervolume(points, np.full(m, 1.2)) == pytest.approx(expected)
 
 
 def test_contributions() -> None:

@@ -18,11 +18,15 @@ from optuna.testing.pytest_samplers import (
 )
 from optuna.trial import FrozenTrial, TrialState
 
-from autotune.sampler import posterior
 from autotune.sampler.candidates import EncodedSpace, enumerate_configurations
 from autotune.sampler.history import Observation
-from autotune.sampler.pareto_sampler import ParetoSampler, default_startup
-from autotune.sampler.posterior import Posterior, StudyObjectives
+from autotune.sampler.objectives import StudyObjectives
+from autotune.sampler.pareto import posterior
+from autotune.sampler.pareto.posterior import Posterior, StudyData
+from autotune.sampler.pareto.strategy import choice_counts
+from autotune.sampler.pareto_sampler import ParetoSampler
+from autotune.sampler.proposal import Proposer
+from autotune.sampler.strategies import default_startup
 from search_spaces.parameters.types import Categorical, Configuration, Float, Int, Value
 from search_spaces.space import SearchSpace
 from tests.support.configuration_keys import config_key
@@ -89,10 +93,30 @@ def test_proposals_are_configurations_with_active_parameters_alone() -> None:
         study.tell(trial, [error(config), cost(config)])
 
 
-def test_start_up_is_the_defaults_and_then_spread_out() -> None:
+def test_startup_has_the_defaults_and_is_spread_over_the_cost_with_cheap_trials_first() -> None:
     configs = proceed(study_of(sampler()), 6)
-    assert configs[:2] == SPACE.defaults()
+    assert all(default in configs for default in SPACE.defaults())
     assert len({config_key(config) for config in configs}) == 6
+    costs = [cost(config) for config in configs]
+    assert costs == sorted(costs)
+    # Four points beside the defaults, one in each quarter of the logarithmic range from 500 to 64,000.
+    spread = [math.log(cost(config)) for config in configs if config not in SPACE.defaults()]
+    edges = np.linspace(math.log(500.0), math.log(64_000.0), 5)
+    assert {int(np.searchsorted(edges, each)) for each in spread} >= {2, 3, 4}
+
+
+def test_the_cost_of_a_trial_orders_the_startup() -> None:
+    def seconds(config: Mapping[str, Value]) -> float:
+        return -float(config["batch"])
+
+    batches = [config["batch"] for config in proceed(study_of(sampler(trial_cost=seconds)), 6)]
+    assert batches == sorted(batches, reverse=True)
+    assert len(set(batches)) > 1
+
+
+def test_without_known_objectives_the_startup_is_the_defaults_and_the_sequence() -> None:
+    configs = proceed(study_of(sampler(known_objectives=None)), 6)
+    assert configs[:2] == SPACE.defaults()
     rates = sorted(SPACE["lora.lr"].to_unit(c["lora.lr"]) for c in configs if "lora.lr" in c)
     assert rates[-1] - rates[0] > 0.2
 
@@ -158,12 +182,18 @@ def test_a_study_of_known_objectives_alone_finds_the_front() -> None:
         )
 
 
-def test_every_eighth_proposal_continues_the_start_up() -> None:
-    spread = study_of(sampler(n_startup=100))
-    modelled = study_of(sampler(n_startup=6))
-    expected, found = proceed(spread, 22), proceed(modelled, 22)
-    same = [place for place in range(22) if expected[place] == found[place]]
-    assert same == [0, 1, 2, 3, 4, 5, 13, 21]
+def test_every_eighth_proposal_continues_the_startup_sequence(monkeypatch: pytest.MonkeyPatch) -> None:
+    interleaved = []
+    startup_point = Proposer.startup_point
+
+    def spy(self: Proposer, *arguments: int) -> Configuration:
+        interleaved.append(self.history.started)
+        return startup_point(self, *arguments)
+
+    monkeypatch.setattr(Proposer, "startup_point", spy)
+    configs = proceed(study_of(sampler(n_startup=6)), 22)
+    assert interleaved == [0, 1, 2, 3, 4, 5, 13, 21]
+    assert len({config_key(config) for config in configs}) == 22
 
 
 @pytest.mark.parametrize("direction", ["minimize", "maximize"])
@@ -242,23 +272,27 @@ def test_a_running_trial_lowers_the_acquisition_where_it_is() -> None:
     configs = [SPACE.sample(rng) for _ in range(12)]
     objectives = StudyObjectives(np.ones(2), {1: cost}, {}, {}, [None, None])
 
-    def posterior(pending: list[Configuration]) -> Posterior:
-        outcomes = np.array([[error(config), cost(config)] for config in configs])
-        return Posterior(
-            objectives,
-            SPACE.encode(configs),
-            outcomes,
-            SPACE.encode(pending),
-            objectives.known_outcomes(pending, 2),
-            SPACE.encode([]),
-            SPACE.nominal,
-        )
-
     candidates = [SPACE.sample(rng) for _ in range(200)]
     rows, known = SPACE.encode(candidates), objectives.known_outcomes(candidates, 2)
-    before = posterior([]).acquisition(rows, known)
+
+    def acquisition(pending: list[Configuration]) -> np.ndarray:
+        outcomes = np.array([[error(config), cost(config)] for config in configs])
+        data = StudyData(
+            X=SPACE.encode(configs),
+            outcomes=outcomes,
+            extra_noise=np.zeros_like(outcomes),
+            replicates=np.ones(len(configs)),
+            X_pending=SPACE.encode(pending),
+            known_pending=objectives.known_outcomes(pending, 2),
+            X_failed=SPACE.encode([]),
+            known_failed=objectives.known_outcomes([], 2),
+        )
+        posterior = Posterior(objectives, choice_counts(SPACE), data)
+        return np.exp(posterior.log_acquisition(0)(posterior.tensor(rows, known).unsqueeze(1)).numpy())
+
+    before = acquisition([])
     best = int(before.argmax())
-    assert posterior([candidates[best]]).acquisition(rows, known)[best] < 0.5 * before[best]
+    assert acquisition([candidates[best]])[best] < 0.5 * before[best]
 
 
 def test_start_up_points_differ_while_all_are_running() -> None:
@@ -272,33 +306,35 @@ def test_a_start_up_place_follows_from_the_trial_not_from_what_is_visible() -> N
     study = study_of(sampler())
     first, second = study.ask(), study.ask()
     other = SPACE.suggest(second)
-    assert [SPACE.suggest(first), other] == SPACE.defaults()
+    assert [SPACE.suggest(first), other] == proceed(study_of(sampler()), 2)
 
 
 def test_enqueued_trials_are_not_repeated_and_take_no_place() -> None:
     study = study_of(sampler())
     study.enqueue_trial(SPACE.defaults()[0])
-    configs = proceed(study, 3)
-    assert configs[:2] == SPACE.defaults()
+    configs = proceed(study, 7)
+    assert configs[0] == SPACE.defaults()[0]
+    assert SPACE.defaults()[1] in configs[1:]
+    assert len({config_key(config) for config in configs}) == 7
     assert config_key(configs[2]) not in {config_key(config) for config in configs[:2]}
     study.enqueue_trial({"family": "ia3"})
     proceed(study, 6)
-    assert study.trials[3].params["family"] == "ia3"
-    SPACE.validate(study.trials[3].params)
+    assert study.trials[7].params["family"] == "ia3"
+    SPACE.validate(study.trials[7].params)
 
 
-def _seen_by(study: optuna.Study, monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
-    """The arguments of the next posterior."""
-    seen: dict[str, np.ndarray] = {}
+def _seen_by(study: optuna.Study, monkeypatch: pytest.MonkeyPatch) -> StudyData:
+    """Return the data of the next posterior."""
+    seen: list[StudyData] = []
     initial = Posterior.__init__
 
-    def spy(self: Posterior, objectives: StudyObjectives, *arrays: np.ndarray) -> None:
-        seen.update(zip(("X", "outcomes", "pending", "known_pending", "failed"), arrays, strict=False))
-        initial(self, objectives, *arrays)
+    def spy(self: Posterior, objectives: StudyObjectives, counts: Any, data: StudyData, *rest: Any) -> None:
+        seen.append(data)
+        initial(self, objectives, counts, data, *rest)
 
     monkeypatch.setattr(Posterior, "__init__", spy)
     SPACE.suggest(study.ask())
-    return seen
+    return seen[0]
 
 
 def test_what_reaches_the_models(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -325,13 +361,13 @@ def test_what_reaches_the_models(monkeypatch: pytest.MonkeyPatch) -> None:
     failed = [add(TrialState.FAIL, None), add(TrialState.PRUNED, None, "failed")]
     SPACE.suggest(study.ask())
     seen = _seen_by(study, monkeypatch)
-    assert seen["X"].shape == (6, 5)
-    assert np.isfinite(seen["outcomes"]).all()
-    assert len(seen["pending"]) == 1
-    np.testing.assert_array_equal(seen["failed"], SPACE.encode(failed))
+    assert seen.X.shape == (6, 5)
+    assert np.isfinite(seen.outcomes).all()
+    assert len(seen.X_pending) == 1
+    np.testing.assert_array_equal(seen.X_failed, SPACE.encode(failed))
     complete = study.get_trials(states=(TrialState.COMPLETE,))[:6]
     costs = [math.log(max(trial.values[1], 1000.0)) for trial in complete]
-    np.testing.assert_allclose(seen["outcomes"][:, 1], costs)
+    np.testing.assert_allclose(seen.outcomes[:, 1], costs)
 
 
 def test_observe_lets_pruned_trials_in(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -345,7 +381,7 @@ def test_observe_lets_pruned_trials_in(monkeypatch: pytest.MonkeyPatch) -> None:
     trial.set_user_attr("predicted", [0.7, cost(config)])
     study.tell(trial, state=TrialState.PRUNED)
     seen = _seen_by(study, monkeypatch)
-    np.testing.assert_allclose(seen["outcomes"][-1], [0.7, cost(config)])
+    np.testing.assert_allclose(seen.outcomes[-1], [0.7, cost(config)])
 
 
 def test_an_observation_says_how_sure_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -361,13 +397,14 @@ def test_an_observation_says_how_sure_it_is(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(posterior.GaussianProcess, "fit", counted)
     proceed(study_of(sampler(observe=observe)), 7)
-    assert [noise.tolist() for noise in given] == [[0.0, 0.0, 0.25, 0.0, 0.0, 0.0]]
+    assert [noise.tolist() for noise in given] == [[0.0, 0.0, given[0][2], 0.0, 0.0, 0.0]]
+    assert given[0][2] > 0
 
 
 def test_directions_are_turned(monkeypatch: pytest.MonkeyPatch) -> None:
     study = study_of(sampler(known_objectives=None), ("maximize", "minimize"))
     proceed(study, 6)
-    outcomes = _seen_by(study, monkeypatch)["outcomes"]
+    outcomes = _seen_by(study, monkeypatch).outcomes
     np.testing.assert_allclose(outcomes[:, 0], [-trial.values[0] for trial in study.trials[:6]])
     np.testing.assert_allclose(outcomes[:, 1], [trial.values[1] for trial in study.trials[:6]])
 

@@ -1,0 +1,1 @@
+"""Strategy `pareto`: expected hypervolume improvement over Gaussian processes."""
