@@ -33,7 +33,7 @@ from botorch.utils.multi_objective.box_decompositions.non_dominated import (
 )
 from torch import Tensor
 
-from surrogates.botorch_setup import without_compiler
+from surrogates.gaussian_processes.botorch_setup import without_compiler
 
 LogAcquisition = Callable[[Tensor], Tensor]
 """A function from candidates [c, 1, p] to the logarithms of their acquisition values [c]."""
@@ -137,8 +137,8 @@ def _samples(model: Model, inputs: Tensor, seed: int) -> MCSampler:
     """Return the sampler of joint posteriors: quasi-random normal variables per uncertain objective."""
     with torch.no_grad():
         posterior = model.posterior(inputs[:1])
-    assert isinstance(posterior, TorchPosterior)
-    return get_sampler(posterior, torch.Size([_SAMPLES]), seed=seed)
+    # The annotation leaves out lists of posteriors, for which a list of samplers is registered.
+    return get_sampler(cast(TorchPosterior, posterior), torch.Size([_SAMPLES]), seed=seed)
 
 
 def _without_gradients(acquisition: Callable[[Tensor], Tensor]) -> LogAcquisition:

@@ -29,9 +29,9 @@ from autotune.sampler.pareto.acquisition import (
     log_noisy_improvement,
     log_probability_within,
 )
-from surrogates.embedding import Embedding
-from surrogates.feasibility import Feasibility
-from surrogates.gaussian_process import GaussianProcess, Hyperparameters
+from surrogates.gaussian_processes.embedding import Embedding
+from surrogates.gaussian_processes.feasibility import Feasibility
+from surrogates.gaussian_processes.gaussian_process import GaussianProcess, Hyperparameters
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]

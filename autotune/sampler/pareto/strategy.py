@@ -18,7 +18,7 @@ from autotune.sampler.proposal import Candidates, Proposer
 from autotune.sampler.strategies import StrategySettings
 from search_spaces.parameters.types import Categorical, Configuration
 from search_spaces.space import SearchSpace
-from surrogates.gaussian_process import Hyperparameters
+from surrogates.gaussian_processes.gaussian_process import Hyperparameters
 
 Array = NDArray[np.float64]
 

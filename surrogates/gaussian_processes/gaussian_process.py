@@ -34,9 +34,9 @@ from linear_operator.operators import DiagLinearOperator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from surrogates.embedding import Embedding
-from surrogates.fitting import cholesky, log_likelihood, log_prior, maximize_posterior
-from surrogates.kernels import ConditionalMatern
+from surrogates.gaussian_processes.embedding import Embedding
+from surrogates.gaussian_processes.fitting import cholesky, log_likelihood, log_prior, maximize_posterior
+from surrogates.gaussian_processes.kernels import ConditionalMatern
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from surrogates.embedding import Embedding
-from surrogates.gaussian_process import GaussianProcess
+from surrogates.gaussian_processes.embedding import Embedding
+from surrogates.gaussian_processes.gaussian_process import GaussianProcess
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]

@@ -1,0 +1,1 @@
+"""Gaussian processes over encoded configurations, on GPyTorch and BoTorch; the modules import torch."""
