@@ -3,6 +3,8 @@
     python -m benchmarks.sample_efficiency --arms pareto gp --seeds 12 --trials 60 --cache runs.jsonl [--label NAME]
     python -m benchmarks.sample_efficiency --report runs.jsonl more.jsonl [--write]
 
+The tables and two of the other samplers need `pip install -c constraints.txt ".[benchmarks]"`.
+
 The gap is 1 - HV / HV* of the noise-free values of the configurations tried; `benchmarks.fcnet` has the objectives
 and the reference point, `benchmarks.sampler_arms` the samplers. Each (arm, data set, seed) is one line of the cache;
 a run that the cache already has with as many trials is not repeated. With `--label`, arms are called ARM@NAME, to
