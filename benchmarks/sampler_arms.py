@@ -151,6 +151,8 @@ ARMS: dict[str, Callable[[Problem, int, int, Options], Search]] = {
     "pareto-bare": lambda problem, seed, _, options: OptunaSearch(
         problem, ParetoSampler(seed=seed, **options)
     ),
+    "carbs": lambda problem, seed, _, options: _pareto(problem, seed, {"strategy": "carbs", **options}),
+    "autopeft": lambda problem, seed, _, options: _pareto(problem, seed, {"strategy": "autopeft", **options}),
     "gp": lambda problem, seed, *_: _gp(problem, seed),
     "tpe": lambda problem, seed, *_: _tpe(problem, seed),
     "nsga2": lambda problem, seed, *_: _nsga2(problem, seed),
@@ -160,7 +162,8 @@ ARMS: dict[str, Callable[[Problem, int, int, Options], Search]] = {
 }
 """Builders of searches from a problem, a seed, the number of trials and options of this project's sampler.
 
-`pareto-unknown` models both objectives; `pareto-bare` is not given the space either.
+`pareto-unknown` models both objectives; `pareto-bare` is not given the space either. `carbs` and `autopeft` are
+strategies of the same sampler.
 """
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from autotune.pareto import hypervolume
+from autotune.sampler.strategies import STRATEGIES
 from benchmarks import fcnet, sampler_toy
 from benchmarks.run_cache import Run, Runs, append, mean_and_error, ratio_and_interval
 from benchmarks.sampler_arms import ARMS
@@ -73,7 +74,7 @@ def test_noise_depends_on_seed_and_number_only(problem: Problem):
     assert problem.measure(config, 0, 3)[1] == problem.cost(config)
 
 
-@pytest.mark.parametrize("arm", ["pareto", "pareto-unknown", "gp", "tpe", "nsga2", "random"])
+@pytest.mark.parametrize("arm", [*STRATEGIES, "pareto-unknown", "gp", "tpe", "nsga2", "random"])
 def test_an_arm_searches_reproducibly(arm: str, problem: Problem):
     run = search(problem, arm, 0, 12)
     assert (run.arm, run.problem, run.seed) == (arm, "grid", 0)
@@ -163,7 +164,6 @@ def test_the_command_line_runs_and_reports(
 
 def test_options_reach_the_sampler(problem: Problem):
     early, late = (search(problem, "pareto", 0, 12, options={"n_startup": n}).configs for n in (4, 11))
-    assert early[:4] == late[:4]
     assert early != late
     with pytest.raises(ValueError, match="n_startup"):
         search(problem, "pareto", 0, 1, options={"n_startup": 0})
