@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -31,10 +32,12 @@ from autotune.blackbox.study import BlackBoxStudy
 from autotune.ladder.promotion import Candidate, PromotionScheduler
 from autotune.ladder.rungs import Ladder
 from autotune.sampler.history import Observation
+from autotune.sampler.named_samplers import build_sampler
 from autotune.sampler.pareto_sampler import ParetoSampler
 from autotune.search.evaluator import FunctionEvaluator
 from autotune.search.failures import FailureRule
 from autotune.search.loop import SearchLoop, SilentLoopListener
+from autotune.sweep.sampler_spec import ParetoSpec, SamplerSpec, check_objectives, read_sampler
 from search_spaces.space import SearchSpace
 
 
@@ -45,7 +48,7 @@ def optimize(
     ladder: Ladder | None,
     budget: Budget | float,
     *,
-    sampler: optuna.samplers.BaseSampler | None = None,
+    sampler: optuna.samplers.BaseSampler | Mapping[str, Any] | str | None = None,
     seed: int = 0,
     storage: str | Path | None = None,
     workers: int = 1,
@@ -70,8 +73,10 @@ def optimize(
         objectives: one to four; a bare name is a metric to minimize.
         ladder: rungs and shares; None to evaluate every configuration once, with fidelity 1.
         budget: a `Budget`; a number is the training in all, in the ladder's unit of fidelity.
-        sampler: any Optuna sampler; by default a `ParetoSampler` with the known objectives.
-        seed: of the default sampler and of the random share.
+        sampler: a name or a mapping as in a sweep file, such as `{"name": "pareto", "n_startup": 5}`, or any Optuna
+            sampler. By name, a `ParetoSampler` is given the space, the known objectives and the references; it is
+            the default.
+        seed: of a sampler by name and of the random share.
         storage: a SQLite file for the study and the states. A call with the same file and search resumes it, also
             with a larger budget. States must then be plain data, such as the path of a checkpoint.
         workers: evaluations at a time, in threads; `evaluate` must then be safe to call from several.
@@ -153,13 +158,13 @@ class _NeverClosing:
 
 
 def _sampler(
-    sampler: optuna.samplers.BaseSampler | None,
+    sampler: optuna.samplers.BaseSampler | Mapping[str, Any] | str | None,
     space: SearchSpace,
     objectives: Sequence[Objective],
     seed: int,
     promotion: PromotionScheduler,
 ) -> optuna.samplers.BaseSampler:
-    """Return the sampler, by default a `ParetoSampler`, informed of results below the top where it can use them."""
+    """Return the sampler, informed of results below the top where it is a `ParetoSampler`."""
 
     def observe(trial: FrozenTrial) -> Observation | None:
         projected = promotion.project(trial.number)
@@ -169,14 +174,25 @@ def _sampler(
         values = [objective.value(float(loss)) for objective, loss in zip(objectives, losses, strict=True)]
         return Observation(values, variances.tolist())
 
-    if sampler is None:
-        sampler = ParetoSampler(
-            space=space,
-            known_objectives={
-                j: objective.known for j, objective in enumerate(objectives) if objective.known is not None
-            },
-            log_objectives={j: 1e-300 for j, objective in enumerate(objectives) if objective.log},
-            references=[objective.reference for objective in objectives],
-            seed=seed,
-        )
+    if sampler is None or isinstance(sampler, str | Mapping):
+        sampler = _named_sampler(read_sampler({} if sampler is None else sampler), space, objectives, seed)
     return sampler.observing(observe) if isinstance(sampler, ParetoSampler) else sampler
+
+
+def _named_sampler(
+    spec: SamplerSpec, space: SearchSpace, objectives: Sequence[Objective], seed: int
+) -> optuna.samplers.BaseSampler:
+    """Return the sampler of a description; a `ParetoSampler` knows the space and the objectives."""
+    check_objectives(spec, len(objectives))
+    if not isinstance(spec, ParetoSpec):
+        return build_sampler(spec.name, spec.arguments, seed)
+    return ParetoSampler(
+        space=space,
+        known_objectives={
+            j: objective.known for j, objective in enumerate(objectives) if objective.known is not None
+        },
+        log_objectives={j: 1e-300 for j, objective in enumerate(objectives) if objective.log},
+        references=[objective.reference for objective in objectives],
+        seed=seed,
+        **spec.arguments,
+    )

@@ -128,7 +128,7 @@ def sampler_problems(value: object) -> list[Problem]:
 def check_objectives(spec: SamplerSpec, objectives: int) -> None:
     """Raise InvalidInputError if a sampler cannot search with a number of objectives."""
     if objectives > 1 and spec.name in SINGLE_OBJECTIVE:
-        what = f"{spec.name} searches with one objective, and the sweep has {objectives}"
+        what = f"{spec.name} searches with one objective, and there are {objectives}"
         raise InvalidInputError(
             Problem("sampler", what, "Use pareto, gp, tpe or nsga2, or keep one objective.")
         )

@@ -15,6 +15,7 @@ import autotune
 from autotune import InvalidInputError, SweepResults
 from autotune.api import run as run_module
 from autotune.api.notebook_display import NotebookProgress, in_notebook
+from autotune.sweep.sampler_spec import NamedSamplerSpec
 from autotune.sweep.schema import Sweep, as_mapping, dump_sweep
 from tests.support.fake_executor import FakeExecutor
 from tests.support.sweeps import small_sweep
@@ -60,6 +61,17 @@ def test_an_executor_by_name_is_checked_as_in_a_file(sweep: Sweep, tmp_path: Pat
     with pytest.raises(InvalidInputError, match="local runs one trial at a time"):
         autotune.run(sweep, tmp_path / "out", executor={"name": "local", "workers": 2}, quiet=True)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_sampler_is_checked_as_in_a_file(sweep: Sweep, tmp_path: Path) -> None:
+    given = {"name": "tpe", "n_startup_trials": 4}
+    results = autotune.run(sweep, tmp_path / "out", executor=FakeExecutor(), sampler=given, quiet=True)
+    assert results.sweep.sampler == NamedSamplerSpec(**given)
+    with pytest.raises(InvalidInputError, match=r"Did you mean 'n_startup_trials'"):
+        autotune.run(sweep, tmp_path / "other", sampler={"name": "tpe", "n_startup_trial": 4}, quiet=True)
+    with pytest.raises(InvalidInputError, match="already holds another sweep: sampler differ"):
+        autotune.run(sweep, tmp_path / "out", executor=FakeExecutor(), sampler="pareto", quiet=True)
+    assert not (tmp_path / "other").exists()
 
 
 def test_other_libraries_are_quiet_during_the_run_alone(

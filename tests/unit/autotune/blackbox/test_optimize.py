@@ -92,6 +92,38 @@ def test_the_default_sampler_learns_from_the_lower_rungs(ladder: Ladder, tops: s
     assert distance[1] < 0.5 * distance[0]
 
 
+@pytest.mark.parametrize(
+    ("sampler", "kind"),
+    [
+        (None, autotune.ParetoSampler),
+        ("pareto", autotune.ParetoSampler),
+        ({"name": "pareto", "n_startup": 3}, autotune.ParetoSampler),
+        ({"name": "tpe", "n_startup_trials": 3}, optuna.samplers.TPESampler),
+        ("optuna.samplers:QMCSampler", optuna.samplers.QMCSampler),
+    ],
+)
+def test_a_sampler_by_name(sampler, kind: type):
+    params = Objective("params", known=lambda config: 10.0 * config["width"], log=True)
+    arguments = (BlackBox(), SPACE, ["loss", params], None, Budget(trials=6))
+    first, second = (autotune.optimize(*arguments, sampler=sampler, seed=5) for _ in range(2))
+    assert isinstance(first.study.sampler, kind)
+    assert [trial.config for trial in first.trials] == [trial.config for trial in second.trials]
+
+
+@pytest.mark.parametrize(
+    ("sampler", "message"),
+    [
+        ("paretto", r"sampler\.name: unknown sampler 'paretto'\. Did you mean 'pareto'"),
+        ({"n_start": 3}, r"sampler\.n_start: unknown key\. Did you mean 'n_startup'"),
+        ({"name": "tpe", "n_startup": 3}, r"sampler\.n_startup: .* Did you mean 'n_startup_trials'"),
+        ("cmaes", r"cmaes searches with one objective, and there are 2"),
+    ],
+)
+def test_a_wrong_sampler_by_name(sampler, message: str):
+    with pytest.raises(autotune.InvalidInputError, match=message):
+        autotune.optimize(BlackBox(), SPACE, ["loss", "other"], None, 6, sampler=sampler)
+
+
 def test_a_metric_to_maximize_and_curves():
     def evaluate(config, fidelity, state):
         points = {f: -loss(config, f) for f in range((state or 0) + 1, int(fidelity) + 1)}

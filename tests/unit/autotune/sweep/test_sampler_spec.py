@@ -65,7 +65,7 @@ def test_options_are_kept() -> None:
         ({"name": "random", "x": 3}, "sampler.x", "unknown argument of random | Remove it."),
         ({"name": "tpe", "seed": 3}, "sampler.seed", "takes the sweep's seed"),
         ({"name": "nsga2", "population_size": 1}, "sampler", "NSGAIISampler refuses its arguments"),
-        ("cmaes", "sampler", "cmaes searches with one objective, and the sweep has 2"),
+        ("cmaes", "sampler", "cmaes searches with one objective, and there are 2"),
     ],
 )
 def test_problems(given: object, where: str, message: str) -> None:
