@@ -46,6 +46,7 @@ def pareto_sampler(prepared: PreparedSweep, spec: ParetoSpec | None = None) -> P
         references=prepared.references,
         limits={i: o.limits for i, o in enumerate(objectives) if o.max is not None or o.min is not None},
         constraints=prepared.limits if len(prepared.limits) else None,
+        trial_cost=known("train_flops"),
         seed=prepared.sweep.seed,
         **(spec or ParetoSpec()).arguments,
     )

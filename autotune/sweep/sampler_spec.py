@@ -22,6 +22,9 @@ class ParetoSpec(BaseModel):
 
     Args:
         name: `pareto`.
+        strategy: How configurations are chosen after startup: `pareto` takes the largest expected improvement of the
+            front.
+        surrogate: Surrogate of scores that only training can measure; `auto` chooses.
         n_startup: Number of trials before the surrogate proposes; by default it follows from the space.
         n_candidates: Random candidates per proposal; as many come from local search.
     """
@@ -29,6 +32,8 @@ class ParetoSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Literal["pareto"] = "pareto"
+    strategy: str = "pareto"
+    surrogate: str = "auto"
     n_startup: _Count | None = None
     n_candidates: _Count | None = None
 
@@ -106,8 +111,31 @@ def _share(given: object) -> object:
 
 def check_sampler(spec: SamplerSpec) -> None:
     """Raise InvalidInputError if a sampler cannot be imported or does not accept its arguments."""
-    if isinstance(spec, NamedSamplerSpec):
+    if isinstance(spec, ParetoSpec):
+        _check_pareto(spec)
+    else:
+        _check_name(spec.name)
         build_sampler(spec.name, spec.arguments, seed=0)
+
+
+def _check_pareto(spec: ParetoSpec) -> None:
+    from autotune.sampler.pareto_sampler import ParetoSampler  # here, since reading a folder does not need it
+
+    try:
+        ParetoSampler(**spec.arguments)
+    except ValueError as error:
+        key, _, what = str(error).partition(": ")
+        what, _, fix = what.partition(". ")
+        raise InvalidInputError(Problem(f"sampler.{key}", what, fix or "Correct or remove it.")) from error
+
+
+def _check_name(name: str) -> None:
+    """Raise InvalidInputError if the name is that of a strategy."""
+    from autotune.sampler.strategies import STRATEGIES  # here, since reading a folder does not need it
+
+    if name in STRATEGIES:
+        what, fix = f"{name!r} is a strategy of pareto", f"Write sampler: {{name: pareto, strategy: {name}}}."
+        raise InvalidInputError(Problem("sampler.name", what, fix))
 
 
 def sampler_problems(value: object) -> list[Problem]:

@@ -15,6 +15,7 @@ from autotune.ledger.ledger import LedgerError, claim_folder, open_ledger
 from autotune.prepare.prepared_sweep import prepare
 from autotune.results.sweep_tables import read_tables
 from autotune.sweep.sampler_spec import NamedSamplerSpec
+from autotune.sweep.schema import Budget
 from search_spaces.errors import InvalidInputError
 from tests.support.fake_executor import FakeExecutor
 from tests.support.sweeps import Watcher, fake_run, small_sweep, stop_at
@@ -43,10 +44,11 @@ def test_confirmation_uses_seeds_that_the_search_never_used_and_scores_the_test_
     assert "test.accuracy" not in results.trials
 
 
-def test_the_first_trials_are_the_defaults_of_each_family(sweep, tmp_path):
-    results = fake_run(sweep, tmp_path / "out")
-    assert results.trials["param.family"].head(3).tolist() == ["lora", "norm", "head"]
-    assert results.trials["param.lora.rank"].iloc[0] == 8
+def test_the_startup_has_the_defaults_of_each_family_and_begins_with_the_least_training(sweep, tmp_path):
+    results = fake_run(sweep.model_copy(update={"budget": Budget(trials=7)}), tmp_path / "out")
+    startup = results.trials["config"].tolist()
+    assert all(default in startup for default in prepare(sweep).space.defaults())
+    assert results.trials["cost.train_flops"].is_monotonic_increasing
 
 
 def test_running_again_repeats_nothing(sweep, tmp_path):

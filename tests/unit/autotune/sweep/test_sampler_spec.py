@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from autotune.sampler.strategies import STRATEGIES
 from autotune.sweep.comparison import search_differences
 from autotune.sweep.sampler_spec import NamedSamplerSpec, ParetoSpec
 from autotune.sweep.schema import Sweep, as_mapping, dump_sweep, load_sweep, parse_sweep
@@ -58,6 +59,7 @@ def test_options_are_kept() -> None:
         ({"name": 3}, "sampler.name", "3 is not the name of a sampler"),
         ("a b", "sampler.name", "'a b' is not the name of a sampler"),
         ({"n_startups": 3}, "sampler.n_startups", "unknown key | Did you mean 'n_startup'?"),
+        ({"strategy": "paretto"}, "sampler.strategy", "'paretto' is unknown | Did you mean 'pareto'?"),
         ({"n_startup": 0}, "sampler.n_startup", "0 is out of range | It must be at least 1."),
         ({"n_startup": "many"}, "sampler.n_startup", "'many' is not a whole number"),
         ({"seed": 3}, "sampler.seed", "unknown key"),
@@ -70,6 +72,14 @@ def test_options_are_kept() -> None:
 )
 def test_problems(given: object, where: str, message: str) -> None:
     assert message in problems(given)[where]
+
+
+def test_a_strategy_is_no_sampler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(STRATEGIES, "other", STRATEGIES["pareto"])
+    assert sweep({"strategy": "other"}).sampler == ParetoSpec(strategy="other")
+    assert problems("other")["sampler.name"] == (
+        "'other' is a strategy of pareto | Write sampler: {name: pareto, strategy: other}."
+    )
 
 
 def test_the_problems_of_the_sampler_join_the_others() -> None:
@@ -104,11 +114,12 @@ def test_a_finished_sweep_is_read_without_its_sampler() -> None:
     ("a", "b", "paths"),
     [
         ("pareto", {"name": "pareto"}, []),
-        ("pareto", {"n_startup": 4}, ["sampler.n_startup"]),
+        ("pareto", {"strategy": "carbs", "n_startup": 4}, ["sampler.strategy", "sampler.n_startup"]),
         ("pareto", {"name": "tpe", "n_startup_trials": 4}, ["sampler"]),
         ("tpe", {"name": "tpe", "n_startup_trials": 4}, ["sampler.n_startup_trials"]),
     ],
 )
 def test_differences(a: object, b: object, paths: list[str]) -> None:
-    assert search_differences(sweep(a), sweep(b)) == paths
-    assert search_differences(sweep(b), sweep(a)) == paths
+    first, second = (parse_sweep({**MINIMAL, "sampler": given}, check_files=False) for given in (a, b))
+    assert search_differences(first, second) == paths
+    assert search_differences(second, first) == paths

@@ -389,7 +389,7 @@ def test_the_resolved_file_has_every_default(tmp_path: Path, files: Path) -> Non
     text = (tmp_path / "sweep.yaml").read_text()
     assert text.startswith("# as it runs\n")
     for line in (
-        "sampler: {name: pareto}",
+        "sampler: {name: pareto, strategy: pareto, surrogate: auto}",
         "seed: 0",
         "confirm: {seeds: 3, points: 8}",
         "executor: {name: local, workers: 1}",
