@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ import numpy as np
 import optuna
 
 from autotune.sampler.pareto_sampler import ParetoSampler
-from benchmarks.result_files import Table, store
+from benchmarks.result_files import Setup, Table, store
 from search_spaces.parameters.types import Categorical, Configuration, Float, Int, Parameter
 from search_spaces.space import SearchSpace
 
@@ -283,6 +284,18 @@ def tables(found: Sequence[Measured]) -> dict[str, Table]:
     }
 
 
+def _setup(found: Sequence[Measured]) -> Setup:
+    """Return how the cells were measured: all their commits, processors and days."""
+    measured = [each.environment for each in found if each.environment]
+    commits, processors = (sorted({str(each[name]) for each in measured}) for name in ("commit", "processor"))
+    return Setup(
+        command="python -m benchmarks.overhead --cache FILE",
+        hardware=f"{', '.join(processors)}, one thread",
+        commit=", ".join(commits),
+        date=datetime.now(UTC).date().isoformat(),
+    )
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -323,10 +336,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for arm in given.arms
         ]
         run_all(cells, given.cache, given.limit, given.suggestions)
-    found = tables(load(given.report or [given.cache]))
+    cells_found = load(given.report or [given.cache])
+    found = tables(cells_found)
     print("\n\n".join(f"{each.caption}\n\n{each.as_markdown()}" for each in found.values()))
     if given.write:
-        store(PAGE, found)
+        store(PAGE, found, _setup(cells_found))
 
 
 if __name__ == "__main__":

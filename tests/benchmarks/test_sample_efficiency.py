@@ -13,7 +13,7 @@ import pytest
 from autotune.pareto import hypervolume
 from autotune.sampler.strategies import STRATEGIES
 from benchmarks import fcnet, sampler_toy
-from benchmarks.run_cache import Run, Runs, append, mean_and_error, ratio_and_interval
+from benchmarks.run_cache import Run, Runs, append, mean_and_error, ratio_and_interval, setup_of, versions_of
 from benchmarks.sampler_arms import ARMS
 from benchmarks.sampler_comparison import by_problem, main, run_all, search, tables
 from benchmarks.search_problems import Problem
@@ -122,6 +122,22 @@ def test_of_two_runs_the_longer_one_counts(tmp_path: Path):
     runs = Runs.load([cache])
     assert runs.gaps("gp", 1) == {("a", 0): 0.5, ("a", 1): 0.7}
     assert runs.gaps("gp", 2) == {("a", 0): 0.4}
+
+
+def test_merged_runs_name_all_commits_and_versions():
+    first = replace(
+        _run("gp", "a", 0, 0.5), commit="abc", processor="x", versions={"optuna": "5.0"}, date="2026-01-02"
+    )
+    second = replace(first, commit="def", versions={"optuna": "5.0", "smac": "2.4"}, date="2026-01-01")
+    setup = setup_of([first, second, first], "python -m it")
+    assert (setup.command, setup.commit, setup.date) == (
+        "python -m it",
+        "abc, def",
+        "2026-01-01 to 2026-01-02",
+    )
+    assert setup.hardware == "x, one thread"
+    assert setup_of([first], "").date == "2026-01-02"
+    assert versions_of([first, second]) == "optuna 5.0, smac 2.4"
 
 
 def test_means_weigh_problems_equally():
