@@ -36,17 +36,17 @@ def pareto_sampler(prepared: PreparedSweep, spec: ParetoSpec | None = None) -> P
     """
     objectives = prepared.sweep.objectives
 
-    def known(name: str) -> Callable[[Mapping[str, Value]], float]:
+    def cost(name: str) -> Callable[[Mapping[str, Value]], float]:
         return lambda config: float(getattr(prepared.costs(config), name))
 
     return ParetoSampler(
         space=prepared.space,
-        known_objectives={i: known(o.name) for i, o in enumerate(objectives) if o.known},
+        known_objectives={i: cost(o.name) for i, o in enumerate(objectives) if o.known},
         log_objectives={i: o.floor or 1.0 for i, o in enumerate(objectives) if o.scale == "log"},
         references=prepared.references,
         limits={i: o.limits for i, o in enumerate(objectives) if o.max is not None or o.min is not None},
         constraints=prepared.limits if len(prepared.limits) else None,
-        trial_cost=known("train_flops"),
+        trial_cost=cost("train_flops"),
         seed=prepared.sweep.seed,
         **(spec or ParetoSpec()).arguments,
     )

@@ -5,10 +5,10 @@ come and go in their own units; inside they have mean 0 and variance 1, and ever
 to those.
 
 The model is y = c + t(x) + f(x) + e: a constant c ~ N(0, 1), integrated out; an optional prior mean t; f with the
-covariance of `kernels.ConditionalMatern`; independent noise e. The noise variance has a log-normal prior around 0.02
-with scale 1.5: two fine-tuning runs that differ in their seed alone differ by roughly 5 to 40 % of the standard
-deviation over a search space, that is 0.003 to 0.15 in variance. An observation that is the mean of k runs has
-1/k of it, and observations may have extra variances. Hyperparameters are the maximum a posteriori.
+covariance of `kernels.ConditionalMatern`; independent noise e. The logarithm of the noise variance is normal around
+log 0.02 with scale 1.5: two fine-tuning runs that differ in their seed alone differ by roughly 5 to 40 % of the
+standard deviation over a search space, that is 0.003 to 0.15 in variance. An observation that is the mean of k runs
+has 1/k of it, and observations may have extra variances. Hyperparameters are the maximum a posteriori.
 
 `posterior` takes features, keeps the training set unexpanded over a batch of candidates and uses one Cholesky factor
 that is computed once, so that acquisition functions of BoTorch evaluate hundreds of candidates at the cost of one
@@ -29,7 +29,7 @@ from botorch.posteriors.gpytorch import GPyTorchPosterior
 from botorch.utils.constraints import LogTransformedInterval
 from gpytorch import Module
 from gpytorch.distributions import MultivariateNormal
-from gpytorch.priors import LogNormalPrior
+from gpytorch.priors import NormalPrior
 from linear_operator.operators import DiagLinearOperator
 from numpy.typing import NDArray
 from torch import Tensor
@@ -129,11 +129,7 @@ class _Modules(Module):
         self.kernel = ConditionalMatern(columns, active)
         self.register_parameter("raw_noise", torch.nn.Parameter(torch.zeros((), dtype=torch.double)))
         self.register_constraint("raw_noise", LogTransformedInterval(*_NOISE_BOUNDS))
-        self.register_prior(
-            "noise_prior",
-            LogNormalPrior(_NOISE_CENTER + _NOISE_SCALE**2, _NOISE_SCALE),
-            lambda module: module.noise,
-        )
+        self.register_prior("noise_prior", NormalPrior(_NOISE_CENTER, _NOISE_SCALE), "raw_noise")
 
     @property
     def noise(self) -> Tensor:
@@ -154,7 +150,7 @@ class _Modules(Module):
 
     def starts(self, n: int) -> list[Hyperparameters]:
         """Return the prior's mode in lengthscales; for few observations its median too."""
-        logs = [self.kernel.center - 3.0, self.kernel.center] if n <= _FEW else [self.kernel.center - 3.0]
+        logs = [self.kernel.mode, self.kernel.median] if n <= _FEW else [self.kernel.mode]
         d = len(self.kernel.raw_lengthscales)
         return [Hyperparameters(np.full(d, np.exp(log)), 1.0, float(np.exp(_NOISE_CENTER))) for log in logs]
 

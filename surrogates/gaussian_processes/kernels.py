@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from botorch.utils.constraints import LogTransformedInterval
 from gpytorch.kernels import Kernel
-from gpytorch.priors import LogNormalPrior
+from gpytorch.priors import NormalPrior
 from torch import Tensor
 
 MEAN_VARIANCE = 1.0
@@ -30,7 +30,9 @@ class ConditionalMatern(Kernel):
     Priors: lengthscales are log-normal with location sqrt(2) + log(a)/2 and scale sqrt(3) (Hvarfner, Hellsten and
     Nardi 2024, "Vanilla Bayesian optimization performs great in high dimensions", eq. 7), a being how many columns a
     configuration has active on average, since only those add up to a distance. The logarithm of the signal
-    variance is normal around 0 with scale 1.
+    variance is normal around 0 with scale 1. Parameters are logarithms, and so are the arguments of the registered
+    priors: a log-normal density of l with location c and scale s is, up to a constant, a normal one of log l with
+    mean c - s^2.
 
     Args:
         columns: the column of each feature, shape [p].
@@ -40,7 +42,10 @@ class ConditionalMatern(Kernel):
     def __init__(self, columns: Tensor, active: float) -> None:
         super().__init__()
         self.register_buffer("columns", columns)
-        self.center = math.sqrt(2.0) + 0.5 * math.log(max(active, 1.0))
+        self.median = math.sqrt(2.0) + 0.5 * math.log(max(active, 1.0))
+        """Logarithm of the prior's median of a lengthscale."""
+        self.mode = self.median - _LENGTH_SCALE**2
+        """Logarithm of the prior's mode."""
         count = int(columns.max()) + 1 if len(columns) else 0
         self.register_parameter(
             "raw_lengthscales", torch.nn.Parameter(torch.zeros(count, dtype=torch.double))
@@ -48,15 +53,8 @@ class ConditionalMatern(Kernel):
         self.register_parameter("raw_signal", torch.nn.Parameter(torch.zeros((), dtype=torch.double)))
         self.register_constraint("raw_lengthscales", LogTransformedInterval(*_LENGTH_BOUNDS))
         self.register_constraint("raw_signal", LogTransformedInterval(*_SIGNAL_BOUNDS))
-        self.register_prior(
-            "lengthscales_prior",
-            LogNormalPrior(self.center, _LENGTH_SCALE),
-            lambda kernel: kernel.lengthscales,
-        )
-        # With the location shifted by the squared scale, the density is normal over the logarithm.
-        self.register_prior(
-            "signal_prior", LogNormalPrior(_SIGNAL_SCALE**2, _SIGNAL_SCALE), lambda kernel: kernel.signal
-        )
+        self.register_prior("lengthscales_prior", NormalPrior(self.mode, _LENGTH_SCALE), "raw_lengthscales")
+        self.register_prior("signal_prior", NormalPrior(0.0, _SIGNAL_SCALE), "raw_signal")
 
     @property
     def lengthscales(self) -> Tensor:
