@@ -60,7 +60,7 @@ class EncodedSpace:
 
     def random(self, count: int, rng: np.random.Generator) -> Array:
         """Draw encoded rows of shape [count, d], distributed as `SearchSpace.sample`."""
-        return self._resolve(self.from_unit_cube(rng.random((count, len(self.space)))), rng)
+        return self.resolve(self.from_unit_cube(rng.random((count, len(self.space)))), rng)
 
     def sobol(self, start: int, count: int, seed: int) -> Array:
         """Return points `start` to `start + count` of a scrambled Sobol sequence, encoded, shape [count, d]."""
@@ -69,7 +69,7 @@ class EncodedSpace:
             # A count that is not a power of two loses the balance of the last few points; acceptable here.
             warnings.simplefilter("ignore", UserWarning)
             units = sobol.random(start + count)[start:, : len(self.space)]
-        return self._resolve(self.from_unit_cube(units), np.random.default_rng(seed))
+        return self.resolve(self.from_unit_cube(units), np.random.default_rng(seed))
 
     def neighbors(self, base: Array, count: int, step: float, rng: np.random.Generator) -> Array:
         """Return random rows of `base`, each with one or two active parameters changed.
@@ -102,7 +102,7 @@ class EncodedSpace:
                 rows = np.flatnonzero((picks[:, place] == j) & movable[:, j] & (twice if place else True))
                 if len(rows):
                     raw[rows, j] = self._perturb_column(j, raw[rows, j], step, rng)
-        return self._resolve(raw, rng)
+        return self.resolve(raw, rng)
 
     def from_unit_cube(self, units: Array) -> Array:
         """Return raw rows at points of the unit cube, shape [c, d]; choices get equal shares of their axis."""
@@ -160,7 +160,7 @@ class EncodedSpace:
         nudge = np.where(old == 0, 1, np.where(old == len(grid) - 1, -1, rng.choice([-1, 1], len(values))))
         return grid[np.where(new == old, old + nudge, new)]
 
-    def _resolve(self, raw: Array, rng: np.random.Generator) -> Array:
+    def resolve(self, raw: Array, rng: np.random.Generator) -> Array:
         """Apply fixed values, grids, conditions and masks to raw rows, which gives encoded rows."""
         rows = raw.copy()
         for j, value in self._fixed.items():

@@ -70,7 +70,7 @@ class ParetoSampler(BaseSampler):
             to shape [c, k], at most 0 where satisfied. No proposal violates one.
         trial_cost: cost of a trial of a configuration, such as its training FLOPs: startup trials begin with the
             cheapest. By default the first known, minimized objective; None without one, which keeps their order.
-        strategy: how configurations are chosen after startup: `pareto`.
+        strategy: how configurations are chosen after startup: `pareto`, or `carbs`, a local search around the front.
         surrogate: the surrogate of uncertain objectives; `auto` chooses.
         n_startup: number of startup trials, which count whatever their status; see `strategies.default_startup`.
         n_candidates: number of random candidates per suggestion; as many come from local search.

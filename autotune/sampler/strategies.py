@@ -69,7 +69,15 @@ def default_startup(space: SearchSpace | None) -> int:
     return 10 if space is None else max(7, len(space.defaults()) + 2)
 
 
-STRATEGIES = {"pareto": StrategyEntry("autotune.sampler.pareto.strategy:ParetoStrategy", default_startup)}
+def default_configurations(space: SearchSpace | None) -> int:
+    """Return the number of default configurations, at least one; a local search starts from them alone."""
+    return 1 if space is None else len(space.defaults())
+
+
+STRATEGIES = {
+    "pareto": StrategyEntry("autotune.sampler.pareto.strategy:ParetoStrategy", default_startup),
+    "carbs": StrategyEntry("autotune.sampler.carbs.strategy:CarbsStrategy", default_configurations),
+}
 
 
 def strategy_entry(name: str) -> StrategyEntry:
