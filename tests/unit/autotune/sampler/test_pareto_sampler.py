@@ -1,21 +1,16 @@
-"""ParetoSampler: optuna's contract in full, and what it adds: conditions, known costs, limits, resuming."""
+"""ParetoSampler beyond Optuna's contract: conditions, known costs, limits, resuming."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import optuna
 import pytest
 from optuna.samplers import BaseSampler
-from optuna.testing.pytest_samplers import (
-    BasicSamplerTestCase,
-    MultiObjectiveSamplerTestCase,
-    RelativeSamplerTestCase,
-)
 from optuna.trial import FrozenTrial, TrialState
 
 from autotune.sampler.candidates import EncodedSpace, enumerate_configurations
@@ -70,16 +65,6 @@ def proceed(study: optuna.Study, trials: int, space: SearchSpace = SPACE) -> lis
 def sampler(**arguments: object) -> ParetoSampler:
     defaults: dict[str, object] = {"space": SPACE, "known_objectives": {1: cost}, "n_startup": 6, "seed": 0}
     return ParetoSampler(**{"n_candidates": 128, **defaults, **arguments})  # type: ignore[arg-type]
-
-
-@pytest.mark.filterwarnings("ignore:every configuration has been proposed")
-class TestContract(BasicSamplerTestCase, RelativeSamplerTestCase, MultiObjectiveSamplerTestCase):
-    @pytest.fixture(
-        params=[{}, {"n_startup": 1, "n_candidates": 32}],
-        ids=["as it comes", "models from the second trial on"],
-    )
-    def sampler(self, request: pytest.FixtureRequest) -> Callable[[], BaseSampler]:
-        return lambda: ParetoSampler(seed=0, **request.param)
 
 
 def test_proposals_are_configurations_with_active_parameters_alone() -> None:
