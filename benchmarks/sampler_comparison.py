@@ -207,6 +207,7 @@ def main(
     trials: int,
     checkpoints: Sequence[int] = CHECKPOINTS,
     arguments: Sequence[str] | None = None,
+    extra: Mapping[str, Callable[[Runs], Table]] | None = None,
 ) -> None:
     """Run or report a benchmark as its command line says.
 
@@ -217,6 +218,7 @@ def main(
         trials: Default number of trials.
         checkpoints: Numbers of trials after which the gap is reported.
         arguments: The command line; by default that of the process.
+        extra: Builders of more tables by name.
     """
     given = parser(description, list(problems), trials).parse_args(arguments)
     if given.report is None and given.cache is None:
@@ -229,6 +231,7 @@ def main(
             run_all(built, labels, seeds, given.trials, given.cache, given.options)
     runs = Runs.load(given.report or [given.cache])
     found = tables(runs, given.baseline, checkpoints)
+    found |= {name: build(runs) for name, build in (extra or {}).items()}
     shown = [*found.values(), *(by_problem(runs, checkpoints).values() if given.by_problem else ())]
     print("\n\n".join(f"{each.caption}\n\n{each.as_markdown()}" for each in shown))
     if given.write:
