@@ -132,8 +132,13 @@ def unit_losses(objectives: Sequence[Objective], values: NDArray[np.float64]) ->
     return np.maximum((losses - ideal) / (reference - ideal), 0.0)
 
 
+def is_cost(name: str) -> bool:
+    """Return whether an objective is a cost, known or measured, and not a score on the validation split."""
+    return name in KNOWN_COSTS or name in MEASURED_COSTS
+
+
 def objective_defaults(name: str) -> dict[str, Any]:
     """Return the default direction and scale of an objective by its name."""
-    if name in KNOWN_COSTS or name in MEASURED_COSTS:
+    if is_cost(name):
         return {"direction": "minimize", "scale": "log"}
     return {"direction": metric_direction(name), "scale": "linear"}

@@ -13,8 +13,9 @@ from autotune.api.adapter import peft_config
 from autotune.api.argument_names import python_argument_names
 from autotune.export.run_folder import export_run
 from autotune.formatting.units import config_lines, label, quantity, within_sentence
+from autotune.objectives import is_cost
 from autotune.results.sweep_tables import SweepTables
-from autotune.results.tables import confirmation_statistics, is_cost
+from autotune.results.tables import confirmation_statistics
 from search_spaces.costs.cost_model import KNOWN_COSTS
 from search_spaces.parameters.types import Configuration
 from trials.tasks.data import resolve_model

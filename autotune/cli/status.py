@@ -14,11 +14,12 @@ from rich.text import Text
 
 from autotune.formatting.compact import clock, points, short_config
 from autotune.formatting.units import label, quantity
+from autotune.objectives import is_cost
 from autotune.results.budget import budget_used
 from autotune.results.ladder_view import LadderView
 from autotune.results.recommendation import recommend
 from autotune.results.sweep_tables import SweepTables
-from autotune.results.tables import configuration, confirmation_statistics, is_cost
+from autotune.results.tables import configuration, confirmation_statistics
 from search_spaces.errors import InvalidInputError, Problem
 
 _STATUSES = ("complete", "paused", "stopped", "failed", "pruned", "lost", "running")

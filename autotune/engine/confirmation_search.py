@@ -1,4 +1,4 @@
-"""The confirmation of a sweep: the search loop over a fixed list of runs, each trained once."""
+"""The confirmation of a sweep: the search loop over the runs of a plan that follows from the results so far."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 import optuna
+from optuna.trial import TrialState
 
 from autotune.engine.events import Listener
 from autotune.engine.progress import SearchProgress, named_values
@@ -16,6 +17,9 @@ from autotune.ladder.sweep_scheduler import NullScheduler, SweepScheduler
 from autotune.ledger.clock import StudyClock
 from autotune.ledger.ledger import Ledger
 from autotune.prepare.prepared_sweep import PreparedSweep
+from autotune.results.confirmation_plan import ConfirmationPlan, plan_confirmation
+from autotune.results.confirmation_runs import RunKey, ended_runs, run_key
+from autotune.results.sweep_tables import SweepTables, with_confirmations
 from autotune.search.evaluator import ExecutorEvaluator
 from autotune.search.failures import FailureRule
 from autotune.search.loop import SearchLoop
@@ -38,9 +42,8 @@ class ConfirmationJob(TrainingJob):
 
 def confirmation_search(
     prepared: PreparedSweep,
-    runs: list[tuple[int, int]],
+    searched: SweepTables,
     *,
-    search: Ledger,
     confirm: Ledger,
     executor: Executor,
     progress: SearchProgress,
@@ -50,16 +53,16 @@ def confirmation_search(
 
     Args:
         prepared: the sweep.
-        runs: trials of the search and seeds, in the order to run them.
-        search, confirm: ledgers of the search and of the confirmation.
+        searched: the results of the search.
+        confirm: the ledger of the confirmation, recovered.
         executor: started.
         progress: of the search.
         listener: of the sweep's events.
     """
     confirm.study.sampler = optuna.samplers.RandomSampler(seed=prepared.sweep.seed)
     scheduler = NullScheduler()
-    proposer = _Repeats(runs, prepared, scheduler, search=search, confirm=confirm)
-    events = _Events(len(runs), confirm, progress, listener)
+    proposer = _Repeats(prepared, searched, confirm, scheduler)
+    events = _Events(proposer.left, confirm, progress, listener)
     events.report()
     return SearchLoop(
         scheduler=scheduler,
@@ -73,27 +76,35 @@ def confirmation_search(
 
 
 class _Repeats:
-    """Proposes the runs of a list one after another; the list is the budget, too."""
+    """Proposes the runs of the plan one after another; the plan is the budget, too.
+
+    Args:
+        prepared: the sweep.
+        searched: the results of the search.
+        confirm: the ledger of the confirmation.
+        scheduler: of the confirmation.
+    """
 
     def __init__(
-        self,
-        runs: list[tuple[int, int]],
-        prepared: PreparedSweep,
-        scheduler: SweepScheduler,
-        *,
-        search: Ledger,
-        confirm: Ledger,
+        self, prepared: PreparedSweep, searched: SweepTables, confirm: Ledger, scheduler: SweepScheduler
     ) -> None:
-        self._space, self._search, self._confirm, self._scheduler = prepared.space, search, confirm, scheduler
-        self._left = list(reversed(runs))
+        self._space, self._searched = prepared.space, searched
+        self._confirm, self._scheduler = confirm, scheduler
+
+    @property
+    def left(self) -> int:
+        """How many runs are left at most."""
+        plan = self._plan()
+        return plan.total - plan.ended if plan.runs else 0
 
     def propose(self) -> Candidate:
-        """Start the next run of the list."""
-        number, seed = self._left.pop()
+        """Start the next run of the plan; one that was interrupted comes first."""
         study = self._confirm.study
-        study.enqueue_trial(
-            dict(self._search.trial(number).params), user_attrs=stored(trial=number, seed=seed)
-        )
+        if not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            run = self._next_run()
+            assert run is not None, "a run can begin"
+            config = self._searched.config(run.trial)
+            study.enqueue_trial(config, user_attrs=stored(trial=run.trial, seed=run.seed))
         trial = study.ask()
         self._space.suggest(trial)
         self._confirm.changed()
@@ -102,22 +113,30 @@ class _Repeats:
         return candidate
 
     def is_spent(self) -> bool:
-        """Return whether every run has started."""
-        return not self._left
+        """Return False: whether a run is left depends on the results of the running ones."""
+        return False
 
     def can_begin(self, running: Collection[int]) -> bool:
-        """Return whether a run is left."""
-        return bool(self._left)
+        """Return whether the current round has a run that has not started."""
+        return self._next_run() is not None
 
     def fits(self, job: ConfirmationJob) -> bool:
-        """Return True: every run of the list is trained."""
+        """Return True: every run of the plan is trained."""
         return True
 
     def reserve(self, job: ConfirmationJob) -> None:
         """Set nothing aside."""
 
     def settle(self, job: ConfirmationJob) -> None:
-        """Do nothing."""
+        """Do nothing: the ledger holds the runs."""
+
+    def _plan(self) -> ConfirmationPlan:
+        trials = self._confirm.trials
+        return plan_confirmation(with_confirmations(self._searched, trials), ended_runs(trials))
+
+    def _next_run(self) -> RunKey | None:
+        is_running = {run_key(t) for t in self._confirm.trials if t.state == TrialState.RUNNING}
+        return next((run for run in self._plan().runs if run not in is_running), None)
 
 
 class _ConfirmationStore:

@@ -11,7 +11,8 @@ from autotune.ladder.sweep_scheduler import SweepScheduler
 from autotune.ledger.clock import StudyClock
 from autotune.ledger.ledger import Ledger
 from autotune.objectives import Objective
-from autotune.results.sweep_tables import feasible_rows, on_front, share_dominated
+from autotune.results.estimates import feasible_rows, on_front
+from autotune.results.sweep_tables import share_dominated
 from autotune.sweep.schema import Sweep
 from autotune.trial_attributes import SPENT, TrialAttributes, trial_result
 from trials.records import TrialResult, TrialStatus

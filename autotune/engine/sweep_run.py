@@ -19,7 +19,6 @@ from autotune.engine.search import sweep_search
 from autotune.ledger.ledger import Ledger, claim_folder, open_ledger, storage_errors
 from autotune.prepare.prepared_sweep import PreparedSweep, prepare, with_base_score
 from autotune.report.page import write_report
-from autotune.results.confirmation import missing_runs
 from autotune.results.sweep_tables import SweepTables, read_tables
 from autotune.results.tables import write_tables
 from autotune.search.failures import SearchFailedError
@@ -102,11 +101,9 @@ def _train(prepared: PreparedSweep, folder: Path, executor: Executor, listener: 
     with _tidy_interrupt(folder, ledgers, executor), _traceback_hint(folder):
         search.run()
         if prepared.sweep.confirm.seeds:
-            runs = missing_runs(read_tables(folder))
             confirmation = confirmation_search(
                 prepared,
-                runs,
-                search=search_ledger,
+                read_tables(folder),
                 confirm=confirm_ledger,
                 executor=executor,
                 progress=search.progress,

@@ -15,11 +15,11 @@ import numpy as np
 
 import search_spaces
 from autotune.export.scaling import Change, RateLaw, Scale, Target, law_of_probe, scaled
-from autotune.objectives import Objective
+from autotune.objectives import Objective, is_cost
 from autotune.prepare.bound_base import model_shape, read_base
 from autotune.results.selection import pick_trial
 from autotune.results.sweep_tables import SweepTables
-from autotune.results.tables import confirmation_statistics, is_cost
+from autotune.results.tables import confirmation_statistics
 from autotune.sweep.schema import Sweep
 from search_spaces.errors import InvalidInputError, Problem
 from search_spaces.families import REGISTRY

@@ -23,9 +23,8 @@ from autotune.figures.front_view import (
 from autotune.figures.style import FAINT, INK, LINE, MUTED, NothingToShowError, finish, looks, says_why, text
 from autotune.figures.trial_points import objective_axis, positions, zero_edge
 from autotune.formatting.units import label
-from autotune.objectives import Objective
+from autotune.objectives import Objective, is_cost
 from autotune.results.sweep_tables import SweepTables
-from autotune.results.tables import is_cost
 
 _FADED = 0.32
 """Opacity of a dominated trial."""

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from autotune.figures.style import INK, MUTED, QUALITY_SCALE, NothingToShowError, finish, says_why, text
 from autotune.figures.trial_points import families, log_ticks, positions, trial_points, zero_edge
 from autotune.formatting.units import label, mask_of, quantity, si, value_text
-from autotune.objectives import Objective
+from autotune.objectives import Objective, is_cost
 from autotune.results.sweep_tables import SweepTables
-from autotune.results.tables import is_cost, quality
+from autotune.results.tables import quality
 
 NOT_USED = -0.2
 """The position of an inactive parameter, in units of its axis: below the least value, with a gap."""

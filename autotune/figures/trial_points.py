@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from autotune.figures.style import NothingToShowError, text
 from autotune.formatting.units import axis, config_lines, counted, label, quantity, si
-from autotune.objectives import Objective
+from autotune.objectives import Objective, is_cost
 from autotune.results.sweep_tables import SweepTables
-from autotune.results.tables import complete_trials, configuration, confirmation_statistics, is_cost
+from autotune.results.tables import complete_trials, configuration, confirmation_statistics
 
 _HOVER_LINES = 14
 ONE_GROUP = "trials"

@@ -33,6 +33,8 @@ SWEEP_FILE, STUDY_FILE, LOCK_FILE = "sweep.yaml", "study.db", ".lock"
 Part = Literal["search", "confirm", "probe"]
 """The part of a sweep whose trials a study holds."""
 _LOSS: dict[str, Direction] = {"eval_loss": "minimize"}
+INTERRUPTED = "interrupted"
+"""The error of a trial that was running when its process ended."""
 MAX_TRIES = 3
 """A trial that was lost this often fails: by then the configuration itself is the likely cause."""
 _FINAL_KEYS = ("result", "values", "status")
@@ -145,7 +147,7 @@ class Ledger:
             if (result := attributes.result) is not None:
                 self._close(trial.number, result.status, attributes.values)
             elif not attributes.rungs:
-                self.tell(trial.number, TrialResult(TrialStatus.LOST, error="interrupted"), None)
+                self.tell(trial.number, TrialResult(TrialStatus.LOST, error=INTERRUPTED), None)
                 requeued += self.requeue(trial)
         return requeued
 

@@ -19,7 +19,7 @@ from optuna.trial import TrialState
 
 from autotune.ledger.ledger import Ledger, claim_folder, open_ledger, read_ledger, storage_errors
 from autotune.prepare.bound_base import model_shape, read_base
-from autotune.results.confirmation import chosen_points, report_seed
+from autotune.results.confirmation import confirmed_front, report_seed
 from autotune.results.probe_runs import ProbeRun, run_of
 from autotune.results.selection import marked_trials, pick_trial
 from autotune.results.sweep_tables import SweepTables
@@ -56,8 +56,8 @@ def plan_probe(
 
     Args:
         results: a sweep with a Pareto front.
-        points: `best`, `knee`, `smallest`, or numbers of trials. By default all points that were confirmed; learning
-            rate and batch size are then varied only for the best, the knee and the smallest.
+        points: `best`, `knee`, `smallest`, or numbers of trials. By default all confirmed points of the front;
+            learning rate and batch size are then varied only for the best, the knee and the smallest.
         shares: shares of the examples that the search trained on; at least five different ones.
         rates: multiples of the learning rate; 1 is always included.
         batches: multiples of the batch size; 1 is always included.
@@ -82,7 +82,7 @@ def plan_probe(
     if problems:
         raise InvalidInputError(problems)
     marked = {pick_trial(results, point) for point in points} or marked_trials(results)
-    trials = sorted(marked if points else marked | set(chosen_points(results)))
+    trials = sorted(marked if points else marked | set(confirmed_front(results)))
     bases = list(dict.fromkeys([results.sweep.model.name, *models]))
     ordered = sorted(set(shares), reverse=True)
     runs = []

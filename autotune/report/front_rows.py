@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 
 from autotune.formatting.units import config_lines, difference, label, quantity
+from autotune.objectives import is_cost
 from autotune.report.headline import interval_text
 from autotune.results.recommendation import recommend
 from autotune.results.sweep_tables import SweepTables
-from autotune.results.tables import configuration, confirmation_statistics, is_cost, quality, selection_bias
+from autotune.results.tables import configuration, confirmation_statistics, quality, selection_bias
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,11 @@ from autotune.formatting.units import (
     si,
     within_sentence,
 )
+from autotune.objectives import is_cost
 from autotune.results.budget import budget_used
 from autotune.results.recommendation import recommend
 from autotune.results.sweep_tables import SweepTables
-from autotune.results.tables import confirmation_statistics, is_cost, quality, selection_bias
+from autotune.results.tables import confirmation_statistics, quality, selection_bias
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 
 from autotune.objectives import unit_losses
 from autotune.pareto import hypervolume_contributions
+from autotune.results.estimates import searched_values
 from autotune.results.sweep_tables import SweepTables
 
 
@@ -28,25 +29,25 @@ def _draw(sweep_seed: int, index: int) -> int:
 
 
 def chosen_points(results: SweepTables) -> list[int]:
-    """Return the trials to confirm.
+    """Return the points of the search's front to confirm.
 
     These are the front, or, if it is larger than the sweep allows, its best point in the first objective and those
     that contribute most hypervolume.
     """
-    front = results.front
+    front = results.search_front
     limit = results.sweep.confirm.points
     if len(front) <= limit:
         return [int(trial) for trial in front["trial"]]
-    units = unit_losses(results.objectives, results.values(front))
+    units = unit_losses(results.objectives, searched_values(results.objectives, front))
     contributions = hypervolume_contributions(units, [1.1] * units.shape[1])
     contributions[units[:, 0].argmin()] = float("inf")
     keep = sorted(contributions.argsort()[::-1][:limit])
     return [int(front["trial"].iloc[i]) for i in keep]
 
 
-def missing_runs(results: SweepTables) -> list[tuple[int, int]]:
-    """Return the (trial, seed) pairs that have no run yet."""
-    done = set(zip(results.confirmations["trial"], results.confirmations["seed"], strict=True))
-    seeds = [report_seed(results.sweep.seed, i) for i in range(results.sweep.confirm.seeds)]
-    # Seed by seed, so that every point has a run before any has two, in case the time runs out.
-    return [(trial, seed) for seed in seeds for trial in chosen_points(results) if (trial, seed) not in done]
+def confirmed_front(results: SweepTables) -> list[int]:
+    """Return the points of the reported front with confirmation runs; without any run, the points to confirm."""
+    if results.confirmations.empty:
+        return chosen_points(results)
+    front = results.front["trial"]
+    return [int(trial) for trial in front[front.isin(results.confirmations["trial"])]]

@@ -1,6 +1,6 @@
 """The recommended point of a front: its knee, or the smallest good point where the front has no bend.
 
-Three rules decide, all on confirmed means where the sweep has confirmation runs:
+Three rules decide, all on the estimates where the sweep has confirmation runs:
 
 1. A point is eligible only if it beats the untrained baseline (the majority class, the base model without an
    adapter) by more than its standard error.
@@ -21,10 +21,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from autotune.formatting.units import quantity, within_sentence
-from autotune.objectives import Objective, box, objective_defaults, unit_losses
+from autotune.objectives import Objective, box, is_cost, objective_defaults, unit_losses
 from autotune.pareto import knee
+from autotune.results.estimates import estimates, searched_values
+from autotune.results.run_noise import run_noise
 from autotune.results.sweep_tables import TRAINED_HEAD, SweepTables
-from autotune.results.tables import confirmation_statistics, is_cost, quality
+from autotune.results.tables import confirmation_statistics, quality
 
 _NOISE = 2.0
 """Standard errors by which a bend must exceed a straight front: about 95 % confidence."""
@@ -154,34 +156,30 @@ def baseline_words(results: SweepTables) -> str:
 def trusted_values(results: SweepTables, rows: pd.DataFrame) -> NDArray[np.float64]:
     """Return the objectives of rows of the front, shape [n, objectives], with scores that other seeds confirm.
 
-    If any row was confirmed, a score is the mean over the confirmation seeds, and NaN for a row that was not: a
-    lucky score of the search must not beat a confirmed mean. Otherwise it is the score in the search.
+    If any row was confirmed, a score is its estimate (see `autotune.results.estimates`), and NaN for a row that was
+    not: a lucky score of the search must not beat a confirmed one. Otherwise it is the posterior mean in the search
+    where one is stored, and else the score in the search.
     """
-    values = results.values(rows).copy()
+    values = searched_values(results.objectives, rows)
     for j, objective in enumerate(results.objectives):
         if is_cost(objective.name):
             continue
-        means = confirmation_statistics(results, objective.name)["mean"].reindex(rows["trial"])
-        if means.notna().any():
-            values[:, j] = means
+        found = estimates(objective.name, results.trials, results.confirmations).reindex(rows["trial"])
+        if found.notna().any():
+            values[:, j] = found
     return values
 
 
 def run_deviation(results: SweepTables, objective: Objective) -> float:
     """Return the standard deviation between seeds of one confirmation run, in loss coordinates.
 
-    It is pooled over the confirmed points, since two to five runs of a point say little about its own deviation.
-    NaN where no point was confirmed twice.
+    It is pooled over the confirmed points; see `autotune.results.run_noise`. NaN where no point was confirmed twice.
     """
     column = f"metric.{objective.name}"
     if column not in results.confirmations:
         return math.nan
-    losses = pd.Series(objective.loss(results.confirmations[column])).dropna()
-    groups = losses.groupby(results.confirmations["trial"].to_numpy()[losses.index])
-    freedom = int((groups.count() - 1).sum())
-    return (
-        math.sqrt(float(((losses - groups.transform("mean")) ** 2).sum()) / freedom) if freedom else math.nan
-    )
+    losses = pd.Series(objective.loss(results.confirmations[column]))
+    return math.sqrt(run_noise(losses, results.confirmations["trial"]).common)
 
 
 def _mean_error(results: SweepTables, objective: Objective) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from autotune.ledger.ledger import read_ledger, read_sweep
 from autotune.objectives import MEASURED_COSTS, Objective, unit_losses
-from autotune.pareto import hypervolume, non_dominated
+from autotune.pareto import hypervolume
+from autotune.results.confirmation_runs import ExampleScores, confirmation_table, stored_example_scores
+from autotune.results.estimates import feasible_rows, reported_front, search_front
 from autotune.results.ladder_view import LadderView, ladder_view
 from autotune.results.probe_runs import failed_probes, probe_table
 from autotune.sweep.schema import Sweep
@@ -44,15 +46,19 @@ class SweepTables:
             failed, lost, running), `started` and `finished` (timestamps), `elapsed` (wall seconds of
             search when it ended), `seconds` (from its start to its end, beside others), `seed`, `error`,
             `failure` (kind of the error), `traceback`, `share` (training FLOPs of its runs so far, divided by
-            those of its full training; known costs are those of the whole), `feasible`,
-            `on_front`, on a ladder `rung` (what the highest was that it was trained on: measured costs
-            are of there), one column per objective under its name (NaN unless complete), `param.NAME` for
-            every parameter (missing where inactive), `metric.NAME` for every validation score,
-            `cost.NAME` for every known and measured cost, `cost.head_params` among them.
+            those of its full training; known costs are those of the whole), `feasible`, `on_search_front` (the
+            front of the search), `on_front` (the reported front: after a confirmation, that of the estimates, see
+            `estimates.reported_front`), on a ladder `rung` (what the highest was that it was trained on: measured
+            costs are of there), one column per objective under its name (NaN unless complete), `param.NAME` for
+            every parameter (missing where inactive), `metric.NAME` for every validation score, `posterior.NAME` and
+            `posterior_sd.NAME` where the search stored a posterior of a score, `cost.NAME` for every known and
+            measured cost, `cost.head_params` among them.
         curves: one row per point of a validation curve: `trial`, `step`, `samples`, `metric.NAME`.
         confirmations: one row per confirmation run that is complete: `trial` (whose configuration it
             repeats), `seed`, `elapsed` (wall seconds of confirmation when it ended), `metric.NAME` on
             validation and `test.NAME` on the test split.
+        example_scores: for confirmation runs, the score of each validation example by metric, for the metrics that
+            are means over examples.
         baselines: the metric on validation of what needs no adapter, by name (`majority class`; the best
             `trained head` among the trials).
         ladder: who came how far on it, and whether it could be trusted; None for a sweep without one.
@@ -67,6 +73,7 @@ class SweepTables:
     confirmations: pd.DataFrame
     baselines: dict[str, float]
     ladder: LadderView | None = None
+    example_scores: ExampleScores = field(default_factory=dict)
     probes: pd.DataFrame = field(default_factory=lambda: probe_table([]))
     failed_probes: pd.DataFrame = field(default_factory=lambda: failed_probes([]))
 
@@ -92,6 +99,12 @@ class SweepTables:
     def has_single_objective(self) -> bool:
         """Whether the sweep has one objective, so that its front is one trial: the best."""
         return len(self.objectives) == 1
+
+    @property
+    def search_front(self) -> pd.DataFrame:
+        """The rows of `trials` on the front of the search, before any confirmation, in the same order."""
+        rows = self.trials[self.trials["on_search_front"]]
+        return rows.sort_values(self.objectives[1].name)
 
     @property
     def hypervolume(self) -> float:
@@ -123,7 +136,9 @@ def read_tables(folder: str | Path) -> SweepTables:
     search = read_ledger(folder, sweep)
     confirm = read_ledger(folder, sweep, "confirm")
     probes = read_ledger(folder, sweep, "probe")
-    trials = _trials(search, sweep.objectives)
+    trials, confirmations = _trials(search, sweep.objectives), confirmation_table(confirm)
+    trials["on_search_front"] = search_front(sweep.objectives, trials)
+    trials["on_front"] = reported_front(sweep.objectives, trials, confirmations)
     if sweep.ladder is not None:
         words = sweep.ladder.rung_labels(sweep.model.name)
         trials["rung"] = [_rung(trial, words) for trial in search]
@@ -135,12 +150,24 @@ def read_tables(folder: str | Path) -> SweepTables:
         sweep=sweep,
         trials=trials,
         curves=_curves(search),
-        confirmations=_confirmations(confirm),
+        confirmations=confirmations,
+        example_scores=stored_example_scores(confirm),
         baselines={**baselines, **_trained_head(trials, sweep)},
         ladder=ladder_view(sweep, search),
         probes=probe_table(probes),
         failed_probes=failed_probes(probes),
     )
+
+
+def with_confirmations(results: SweepTables, trials: Sequence[FrozenTrial]) -> SweepTables:
+    """Return the results with the runs of a confirmation in place of their own; the front stays that of `results`.
+
+    Args:
+        results: the results of a sweep.
+        trials: of the study of a confirmation.
+    """
+    table, scores = confirmation_table(trials), stored_example_scores(trials)
+    return replace(results, confirmations=table, example_scores=scores)
 
 
 def share_dominated(objectives: Sequence[Objective], values: NDArray[np.float64]) -> float:
@@ -151,29 +178,12 @@ def share_dominated(objectives: Sequence[Objective], values: NDArray[np.float64]
     return hypervolume(unit_losses(objectives, values), np.ones(len(objectives)))
 
 
-def on_front(objectives: Sequence[Objective], values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return which rows of values, shape [n, m], are feasible and not dominated by a feasible row."""
-    feasible = feasible_rows(objectives, values)
-    losses = np.column_stack([o.loss(values[:, j]) for j, o in enumerate(objectives)])
-    losses[~feasible] = np.nan
-    return non_dominated(losses)
-
-
-def feasible_rows(objectives: Sequence[Objective], values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return which rows of values, shape [n, m], are finite and within every hard limit."""
-    keep = np.asarray(np.isfinite(values).all(axis=1))
-    for j, objective in enumerate(objectives):
-        keep &= objective.feasible(values[:, j])
-    return keep
-
-
 def _trials(trials: Sequence[FrozenTrial], objectives: Sequence[Objective]) -> pd.DataFrame:
     rows = [_trial_row(trial, objectives) for trial in trials]
     names = [objective.name for objective in objectives]
     table = pd.DataFrame(rows, columns=None if rows else [*TRIAL_COLUMNS, *names])
     values = table[names].to_numpy(dtype=float)
     table["feasible"] = feasible_rows(objectives, values)
-    table["on_front"] = on_front(objectives, values) if len(table) else table["feasible"]
     return table
 
 
@@ -237,18 +247,3 @@ def _curves(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
         for point in result.curve
     ]
     return pd.DataFrame(rows, columns=None if rows else ["trial", "step", "samples"])
-
-
-def _confirmations(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
-    rows = [
-        {
-            "trial": attributes.repeated_trial,
-            "seed": attributes.seed,
-            "elapsed": attributes.elapsed,
-            **{f"metric.{name}": value for name, value in result.metrics.items()},
-            **{f"test.{name}": value for name, value in result.test_metrics.items()},
-        }
-        for attributes in map(TrialAttributes, trials)
-        if (result := attributes.outcome) is not None and result.status == TrialStatus.COMPLETE
-    ]
-    return pd.DataFrame(rows, columns=None if rows else ["trial", "seed", "elapsed"])

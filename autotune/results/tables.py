@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from autotune.objectives import KNOWN_COSTS, MEASURED_COSTS, Objective
+from autotune.objectives import Objective, is_cost
+from autotune.results.run_noise import run_noise
 from autotune.results.sweep_tables import SweepTables
 from search_spaces.parameters.types import Configuration
 
@@ -26,11 +26,6 @@ _PARAM = "param."
 def quality(results: SweepTables) -> Objective:
     """Return the objective that counts as the quality: the first that is not a cost."""
     return next((o for o in results.objectives if not is_cost(o.name)), results.objectives[0])
-
-
-def is_cost(name: str) -> bool:
-    """Return whether an objective is a cost, known or measured, and not a score on the validation split."""
-    return name in KNOWN_COSTS or name in MEASURED_COSTS
 
 
 def complete_trials(results: SweepTables) -> pd.DataFrame:
@@ -64,40 +59,36 @@ def _plain(value: object) -> bool | int | float | str:
     return value
 
 
-def mean_interval(values: pd.Series) -> tuple[float, float, float]:
-    """Return the mean and the bounds of its two-sided t interval; the bounds are NaN for fewer than two values.
-
-    Scores of different seeds are modeled as independent normal draws. With n of them the half-width is
-    t(1 - (1 - CONFIDENCE) / 2, n - 1) · s / √n.
-    """
-    known = values.dropna().to_numpy(dtype=float)
-    if len(known) == 0:
-        return np.nan, np.nan, np.nan
-    mean = float(known.mean())
-    if len(known) < 2:
-        return mean, np.nan, np.nan
-    half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, len(known) - 1) * known.std(ddof=1) / np.sqrt(len(known)))
-    return mean, mean - half, mean + half
-
-
 def confirmation_statistics(results: SweepTables, metric: str) -> pd.DataFrame:
     """Summarize the confirmation runs for one metric.
 
+    The bounds are those of two-sided t intervals whose variance is pooled over the points; see
+    `autotune.results.run_noise`. They are NaN where no point has two runs.
+
     Returns:
         one row per confirmed trial (the index): `mean`, `low`, `high` on the validation split; `test`, `test_low`,
-        `test_high` on the test split; `seeds`, the number of runs with a validation score.
+        `test_high` on the test split; `seeds`, the number of runs with a validation score; `freedom`, the degrees of
+        freedom of the variance on the validation split.
     """
-    columns = ["mean", "low", "high", "test", "test_low", "test_high", "seeds"]
+    columns = ["mean", "low", "high", "test", "test_low", "test_high", "seeds", "freedom"]
     runs = results.confirmations
     if runs.empty or f"metric.{metric}" not in runs:
         return pd.DataFrame(columns=columns, index=pd.Index([], name="trial"), dtype=float)
-    rows = {}
-    for trial, group in runs.groupby("trial"):
-        validation = group[f"metric.{metric}"]
-        test = group.get(f"test.{metric}", pd.Series(dtype=float))
-        rows[trial] = [*mean_interval(validation), *mean_interval(test), int(validation.notna().sum())]
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("trial")
-    return table[table["seeds"] > 0]
+    validation = _intervals(runs[f"metric.{metric}"], runs["trial"])
+    test = _intervals(runs.get(f"test.{metric}", pd.Series(np.nan, runs.index)), runs["trial"])
+    test.columns = ["test", "test_low", "test_high", "runs", "test_freedom"]
+    validation.columns = ["mean", "low", "high", "seeds", "freedom"]
+    return validation.join(test)[columns].loc[validation["seeds"] > 0].rename_axis("trial")
+
+
+def _intervals(scores: pd.Series, points: pd.Series) -> pd.DataFrame:
+    """Return, by point, the mean, its bounds, the number of runs, and the degrees of freedom of their variance."""
+    groups = scores.astype(float).groupby(points)
+    means, counts = groups.mean(), groups.count()
+    noise = run_noise(scores, points)
+    half = noise.half_widths(counts, CONFIDENCE)
+    columns = {"mean": means, "low": means - half, "high": means + half, "runs": counts}
+    return pd.DataFrame({**columns, "freedom": noise.freedoms.reindex(counts.index)})
 
 
 def selection_bias(objective: Objective, searched: float, mean: float) -> float:

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from autotune.results.estimates import feasible_rows, on_front
 from autotune.results.probe_runs import ProbeRun, probe_table
-from autotune.results.sweep_tables import TRIAL_COLUMNS, SweepTables, feasible_rows, on_front
+from autotune.results.sweep_tables import TRIAL_COLUMNS, SweepTables
 from autotune.sweep.schema import Sweep
 
 OBJECTIVES = {
@@ -80,7 +81,8 @@ def synthetic_results(
     table = pd.DataFrame(rows, columns=None if rows else [*TRIAL_COLUMNS, *names])
     values = table[list(names)].to_numpy(dtype=float)
     table["feasible"] = feasible_rows(resolved.objectives, values)
-    table["on_front"] = on_front(resolved.objectives, values)
+    table["on_search_front"] = on_front(resolved.objectives, values)
+    table["on_front"] = table["on_search_front"]
     return SweepTables(
         folder=folder,
         sweep=resolved,

@@ -43,7 +43,8 @@ from autotune.formatting.units import (
     value_text,
     within_sentence,
 )
-from autotune.results.sweep_tables import SweepTables, feasible_rows, on_front
+from autotune.results.estimates import feasible_rows, on_front
+from autotune.results.sweep_tables import SweepTables
 from tests.support.synthetic import synthetic_results, synthetic_sweep
 
 SPACE = "\u00a0"
@@ -69,6 +70,7 @@ def by_hand(rows: list[dict[str, Any]], *names: str, **objective: dict[str, Any]
     table = pd.DataFrame([{"trial": i, "elapsed": 5.0 * i, **defaults, **row} for i, row in enumerate(rows)])
     values = table[list(names)].to_numpy(dtype=float)
     table["feasible"], table["on_front"] = feasible_rows(changed, values), on_front(changed, values)
+    table["on_search_front"] = table["on_front"]
     empty = pd.DataFrame(columns=["trial"])
     return SweepTables(Path("sweeps/hand"), sweep, table, empty, empty, {})
 

@@ -11,7 +11,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import pytest
@@ -28,7 +27,6 @@ from autotune.results.tables import (
     configuration,
     confirmation_statistics,
     front_table,
-    mean_interval,
     quality,
     selection_bias,
     trials_table,
@@ -294,15 +292,19 @@ class TestPoints:
 
 
 class TestTables:
-    def test_intervals_worked_by_hand(self) -> None:
-        # Mean 2, s = 1, n = 3; t(0.975, 2) = 4.30265; 4.30265 / sqrt(3) = 2.48414.
-        mean, low, high = mean_interval(pd.Series([1.0, 2.0, 3.0]))
-        assert (mean, low, high) == pytest.approx((2.0, 2.0 - 2.48414, 2.0 + 2.48414), abs=1e-5)
-        mean, low, high = mean_interval(pd.Series([0.5, np.nan]))
-        assert mean == 0.5
-        assert math.isnan(low)
-        assert math.isnan(high)
-        assert all(map(math.isnan, mean_interval(pd.Series([np.nan]))))
+    def test_intervals_pool_the_noise_over_the_points(self, results: SweepTables) -> None:
+        # Squared deviations 0.02 + 0 + 0.02 over 6 - 3 degrees of freedom: a variance of 0.04 / 3. t(0.975, 3) =
+        # 3.18245.
+        runs = pd.DataFrame(
+            {"trial": [1, 1, 2, 3, 3, 3], "seed": range(6), "metric.accuracy": [0.6, 0.8, 0.9, 0.4, 0.5, 0.6]}
+        )
+        found = confirmation_statistics(replace(results, confirmations=runs), "accuracy")
+        assert found["mean"].tolist() == pytest.approx([0.7, 0.9, 0.5])
+        deviation = math.sqrt(0.04 / 3)
+        widths = [3.18245 * deviation / math.sqrt(n) for n in (2, 1, 3)]
+        assert (found["high"] - found["mean"]).tolist() == pytest.approx(widths, rel=1e-5)
+        assert found["freedom"].tolist() == [3, 3, 3]
+        assert found["test"].isna().all()
 
     def test_confirmation_of_one_trial(self, results: SweepTables) -> None:
         runs = pd.DataFrame(

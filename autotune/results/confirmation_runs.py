@@ -1,0 +1,86 @@
+"""The runs of a confirmation, read from its study."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from optuna.trial import FrozenTrial
+
+from autotune.ledger.ledger import INTERRUPTED, MAX_TRIES
+from autotune.trial_attributes import TrialAttributes
+from trials.records import TrialStatus
+from trials.tasks.example_scores import decode_scores
+
+ExampleScores = Mapping["RunKey", Mapping[str, NDArray[np.float64]]]
+"""By run and metric, the score of each validation example."""
+
+
+class RunKey(NamedTuple):
+    """A run of a confirmation.
+
+    Args:
+        trial: of the search, whose configuration is trained again.
+        seed: of the run.
+    """
+
+    trial: int
+    seed: int
+
+
+def confirmation_table(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
+    """Return one row per complete run: `trial`, `seed`, `elapsed`, `metric.NAME` and `test.NAME`."""
+    rows = [
+        {
+            "trial": attributes.repeated_trial,
+            "seed": attributes.seed,
+            "elapsed": attributes.elapsed,
+            **{f"metric.{name}": value for name, value in result.metrics.items()},
+            **{f"test.{name}": value for name, value in result.test_metrics.items()},
+        }
+        for attributes in map(TrialAttributes, trials)
+        if (result := attributes.outcome) is not None and result.status == TrialStatus.COMPLETE
+    ]
+    return pd.DataFrame(rows) if rows else empty_confirmations()
+
+
+def empty_confirmations() -> pd.DataFrame:
+    """Return the table of a sweep without confirmation runs."""
+    return pd.DataFrame(columns=["trial", "seed", "elapsed"])
+
+
+def stored_example_scores(trials: Sequence[FrozenTrial]) -> ExampleScores:
+    """Return the scores per validation example of the complete runs that have them."""
+    return {
+        run_key(trial): {name: decode_scores(text) for name, text in result.example_scores.items()}
+        for trial in trials
+        if (result := TrialAttributes(trial).outcome) is not None
+        and result.status == TrialStatus.COMPLETE
+        and result.example_scores
+    }
+
+
+def ended_runs(trials: Sequence[FrozenTrial]) -> set[RunKey]:
+    """Return the runs that are not trained again: complete, failed, or lost too often."""
+    outcomes = Counter(
+        (run_key(trial), result.status)
+        for trial in trials
+        if (result := TrialAttributes(trial).outcome) is not None and result.error != INTERRUPTED
+    )
+    return {
+        run
+        for (run, status), count in outcomes.items()
+        if status in (TrialStatus.COMPLETE, TrialStatus.FAILED)
+        or (status == TrialStatus.LOST and count >= MAX_TRIES)
+    }
+
+
+def run_key(trial: FrozenTrial) -> RunKey:
+    """Return which run of the confirmation a trial of its study is."""
+    attributes = TrialAttributes(trial)
+    assert attributes.seed is not None, "a run gets its seed when it is proposed"
+    return RunKey(attributes.repeated_trial, attributes.seed)

@@ -1,0 +1,164 @@
+"""How a confirmation spends its runs: budget, elimination, contenders, resumption."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from autotune.results.confirmation import chosen_points, confirmed_front, report_seed, search_seed
+from autotune.results.confirmation_plan import plan_confirmation
+from autotune.results.confirmation_runs import RunKey, empty_confirmations
+from autotune.results.estimates import reported_front
+from autotune.results.sweep_tables import SweepTables
+from tests.support.confirmations import (
+    Score,
+    confirm_in_rounds,
+    noisy,
+    resume_in_rounds,
+    searched_sweep,
+    with_runs,
+)
+
+COSTS = [1e3, 2e3, 5e3, 1e4, 3e4, 1e5]
+LUCKY = [0.70, 0.78, 0.80, 0.87, 0.88, 0.90]
+"""Searched accuracies; trial 2 was lucky by 4 points."""
+TRUE = [0.70, 0.78, 0.76, 0.87, 0.88, 0.90]
+QUIET = noisy(TRUE, 0.003)
+
+
+def counts(runs: list[RunKey]) -> Counter[int]:
+    return Counter(run.trial for run in runs)
+
+
+def test_the_runs_are_as_many_as_the_seeds_times_the_points() -> None:
+    runs = confirm_in_rounds(searched_sweep(COSTS, LUCKY), QUIET)
+    assert len(runs) == len(set(runs)) == 3 * len(COSTS)
+    assert set(counts(runs)) == set(range(6))
+    assert max(counts(runs).values()) <= 6
+
+
+def test_an_overestimated_point_is_eliminated_and_its_runs_go_to_others() -> None:
+    searched = searched_sweep(COSTS, LUCKY)
+    runs = confirm_in_rounds(searched, QUIET)
+    assert counts(runs)[2] < 3
+    results = with_runs(searched, QUIET, runs)
+    front = reported_front(results.objectives, results.trials, results.confirmations)
+    assert np.flatnonzero(front).tolist() == [0, 1, 3, 4, 5]
+
+
+def test_points_in_doubt_have_more_runs_than_certain_ones() -> None:
+    # Trial 4 costs more than trial 3 and is better by a third of a standard deviation; the others are many apart.
+    true, runs = [0.60, 0.70, 0.78, 0.868, 0.870, 0.95], Counter[int]()
+    for seed in range(5):
+        runs += counts(confirm_in_rounds(searched_sweep(COSTS, true), noisy(true, 0.006, seed)))
+    assert runs[4] > 1.3 * max(runs[trial] for trial in (0, 1, 2, 3, 5))
+
+
+def test_an_underestimated_trial_is_rescued() -> None:
+    # In the search, trial 6 is dominated by trial 3 by a hair; it is better by 3 points.
+    costs, scores = [*COSTS, 1.2e4], [*TRUE[:2], 0.80, *TRUE[3:], 0.868]
+    searched = searched_sweep(costs, scores)
+    assert not searched.trials["on_search_front"][6]
+    score = noisy([*TRUE[:2], 0.80, *TRUE[3:], 0.90], 0.004)
+    runs = confirm_in_rounds(searched, score)
+    results = with_runs(searched, score, runs)
+    front = reported_front(results.objectives, results.trials, results.confirmations)
+    assert counts(runs)[6] >= 1
+    assert front[6]
+    assert not front[4], "it costs more than the rescued trial, and scores less"
+    assert len(runs) <= 3 * len(chosen_points(searched))
+
+
+def test_one_seed_has_no_contenders() -> None:
+    searched = searched_sweep([*COSTS, 1.2e4], [*TRUE, 0.868], seeds=1)
+    assert sorted(run.trial for run in confirm_in_rounds(searched, QUIET)) == chosen_points(searched)
+
+
+@pytest.mark.parametrize("stopped", (1, 5, 7, 8, 12, 17))
+def test_an_interrupted_confirmation_resumes_with_the_same_runs(stopped: int) -> None:
+    searched, score = searched_sweep([*COSTS, 1.2e4], [*LUCKY, 0.868]), noisy([*TRUE, 0.87], 0.01)
+    whole = confirm_in_rounds(searched, score)
+    part = confirm_in_rounds(searched, score, stop_after=stopped)
+    assert part == whole[:stopped]
+    assert resume_in_rounds(searched, score, part) == whole
+
+
+def test_the_order_in_which_the_runs_of_a_round_end_does_not_matter() -> None:
+    searched, score = searched_sweep(COSTS, LUCKY), noisy(TRUE, 0.01)
+    whole = confirm_in_rounds(searched, score)
+    shuffled = [whole[i] for i in np.random.default_rng(0).permutation(len(whole))]
+    assert plan_confirmation(with_runs(searched, score, shuffled), shuffled).runs == []
+    first = plan_confirmation(with_runs(searched, score, whole[3:6]), whole[3:6]).runs
+    assert first == whole[:3]
+
+
+def test_an_equal_allocation_of_an_earlier_version_is_complete() -> None:
+    searched = searched_sweep(COSTS, LUCKY)
+    runs = [RunKey(t, report_seed(0, k)) for k in range(3) for t in chosen_points(searched)]
+    assert plan_confirmation(with_runs(searched, QUIET, runs), runs).runs == []
+    begun = runs[:10]
+    rest = resume_in_rounds(searched, QUIET, begun)[10:]
+    assert len(rest) == 8
+    assert not set(rest) & set(begun)
+
+
+def test_failed_runs_count_and_a_point_without_a_score_has_no_further_one() -> None:
+    searched = searched_sweep(COSTS, LUCKY)
+    runs = confirm_in_rounds(searched, QUIET, failing=frozenset({1}))
+    assert counts(runs)[1] == 1
+    assert len(runs) <= 18
+    every = confirm_in_rounds(searched, QUIET, failing=frozenset(range(6)))
+    assert counts(every) == dict.fromkeys(range(6), 1)
+
+
+def test_points_are_limited_and_nothing_runs_without_a_front() -> None:
+    searched = searched_sweep(COSTS, TRUE, points=3)
+    assert len(confirm_in_rounds(searched, noisy(TRUE, 0.01))) == 9
+    assert confirm_in_rounds(searched_sweep([], []), QUIET) == []
+
+
+def test_by_need_reports_a_better_front_than_an_equal_allocation() -> None:
+    """Over 12 sweeps, the true hypervolume that the reported front loses is less for the same number of runs."""
+    losses = {"need": 0.0, "equal": 0.0}
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        costs = 10 ** rng.uniform(2.5, 5.5, 15)
+        true = 0.92 - 0.3 * np.exp(2.5 - np.log10(costs)) - rng.exponential(0.02, 15)
+        searched = searched_sweep(costs, true + 0.01 * rng.normal(size=15))
+        score = noisy(true, 0.01, seed)
+        equal = [RunKey(t, report_seed(0, k)) for k in range(3) for t in chosen_points(searched)]
+        for name, runs in (("need", confirm_in_rounds(searched, score)), ("equal", equal)):
+            losses[name] += lost_hypervolume(with_runs(searched, score, runs), true)
+    assert losses["need"] < 0.8 * losses["equal"]
+
+
+def lost_hypervolume(results: SweepTables, true: np.ndarray) -> float:
+    """The share of the box that the best front dominates and the reported one does not, by true scores."""
+    front = reported_front(results.objectives, results.trials, results.confirmations)
+    trials = results.trials.assign(accuracy=true)
+    whole = replace(results, trials=trials).hypervolume
+    return whole - replace(results, trials=trials[front]).hypervolume
+
+
+def test_search_seeds_and_report_seeds_differ() -> None:
+    searches = {search_seed(0, number) for number in range(1000)}
+    assert not searches & {report_seed(0, index) for index in range(1000)}
+
+
+def test_confirmed_points_off_the_reported_front_are_not_probed() -> None:
+    searched: SweepTables = searched_sweep(COSTS, LUCKY)
+    assert confirmed_front(searched) == chosen_points(searched)
+    score: Score = QUIET
+    results = with_runs(searched, score, confirm_in_rounds(searched, score))
+    reported = reported_front(results.objectives, results.trials, results.confirmations)
+    results = replace(results, trials=results.trials.assign(on_front=reported))
+    assert confirmed_front(results) == [0, 1, 3, 4, 5]
+
+
+def test_an_empty_table_of_runs_has_the_columns_of_one() -> None:
+    assert list(empty_confirmations()) == ["trial", "seed", "elapsed"]
+    assert isinstance(empty_confirmations(), pd.DataFrame)
