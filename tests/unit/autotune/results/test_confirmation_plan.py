@@ -78,7 +78,7 @@ def test_one_seed_has_no_contenders() -> None:
     assert sorted(run.trial for run in confirm_in_rounds(searched, QUIET)) == chosen_points(searched)
 
 
-@pytest.mark.parametrize("stopped", (1, 5, 7, 8, 12, 17))
+@pytest.mark.parametrize("stopped", [1, 5, 7, 8, 12, 17])
 def test_an_interrupted_confirmation_resumes_with_the_same_runs(stopped: int) -> None:
     searched, score = searched_sweep([*COSTS, 1.2e4], [*LUCKY, 0.868]), noisy([*TRUE, 0.87], 0.01)
     whole = confirm_in_rounds(searched, score)
