@@ -82,6 +82,13 @@ class Runs:
         """Labels in the order of their first run."""
         return list(dict.fromkeys(run.arm for run in self))
 
+    def only(self, arms: Sequence[str] | None, first_seed: int, last_seed: float) -> Runs:
+        """Return the runs of some arms, in their order, or of all, with seeds in a range that includes its ends."""
+        chosen = self.arms if arms is None else arms
+        return Runs(
+            run for arm in chosen for run in self if run.arm == arm and first_seed <= run.seed <= last_seed
+        )
+
     def has(self, arm: str, problem: str, seed: int, trials: int) -> bool:
         """Return whether a run has at least so many trials."""
         run = self._runs.get((arm, problem, seed))

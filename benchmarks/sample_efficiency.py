@@ -9,7 +9,8 @@ The gap is 1 - HV / HV* of the noise-free values of the configurations tried; `b
 and the reference point, `benchmarks.sampler_arms` the samplers. Each (arm, data set, seed) is one line of the cache;
 a run that the cache already has with as many trials is not repeated. With `--label`, arms are called ARM@NAME, to
 compare several versions of a sampler; `--options '{"n_startup": 5}'` sets arguments of `ParetoSampler`.
-Ratios are over the (data set, seed) pairs that both arms have.
+Ratios are over the (data set, seed) pairs that both arms have. `--only` chooses the arms of a report, and
+`--first-seed 12 --seeds 12` other seeds than those that a setting was chosen on.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +30,7 @@ from benchmarks.search_problems import Problem
 
 CHECKPOINTS = (10, 20, 30, 60, 100)
 """Numbers of trials after which the gap is reported."""
+_SEEDS = 12
 
 
 def search(
@@ -183,7 +185,7 @@ def parser(description: str, problems: Sequence[str], trials: int) -> argparse.A
         "--arms", choices=ARMS, nargs="+", default=["pareto"], metavar="ARM", help=", ".join(ARMS)
     )
     parser.add_argument("--problems", choices=problems, nargs="+", default=list(problems))
-    parser.add_argument("--seeds", type=int, default=12, help="number of seeds")
+    parser.add_argument("--seeds", type=int, help="number of seeds; by default 12, or all in a report")
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--trials", type=int, default=trials)
     parser.add_argument("--cache", type=Path, help="JSON-lines file that runs are appended to")
@@ -194,6 +196,7 @@ def parser(description: str, problems: Sequence[str], trials: int) -> argparse.A
     parser.add_argument(
         "--report", type=Path, nargs="+", metavar="FILE", help="caches to merge; runs nothing"
     )
+    parser.add_argument("--only", nargs="+", metavar="LABEL", help="arms of the report, in this order")
     parser.add_argument("--baseline", default="gp", help="arm that gaps are divided by")
     parser.add_argument("--by-problem", action="store_true", help="print one table of gaps per problem, too")
     parser.add_argument("--write", action="store_true", help="store the tables in benchmarks/results")
@@ -225,17 +228,20 @@ def main(
         raise SystemExit("give --cache FILE to run arms, or --report FILE … to show tables")
     if given.report is None:
         labels = {f"{arm}@{given.label}" if given.label else arm: arm for arm in given.arms}
-        seeds = range(given.first_seed, given.first_seed + given.seeds)
+        seeds = range(given.first_seed, given.first_seed + (given.seeds or _SEEDS))
         with threadpool_limits(1):
             built = [problems[name]() for name in given.problems]
             run_all(built, labels, seeds, given.trials, given.cache, given.options)
-    runs = Runs.load(given.report or [given.cache])
+    last = math.inf if given.seeds is None else given.first_seed + given.seeds - 1
+    runs = Runs.load(given.report or [given.cache]).only(given.only, given.first_seed, last)
+    if not runs.arms:
+        raise SystemExit("no run in the caches has these arms and seeds")
     found = tables(runs, given.baseline, checkpoints)
     found |= {name: build(runs) for name, build in (extra or {}).items()}
     shown = [*found.values(), *(by_problem(runs, checkpoints).values() if given.by_problem else ())]
     print("\n\n".join(f"{each.caption}\n\n{each.as_markdown()}" for each in shown))
     if given.write:
-        store(page, found, setup_of(runs, f"python -m {_module()} --cache FILE --arms … --seeds 12"))
+        store(page, found, setup_of(runs, f"python -m {_module()} --cache FILE --arms …"))
 
 
 def _module() -> str:

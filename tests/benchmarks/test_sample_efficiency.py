@@ -174,6 +174,11 @@ def test_the_command_line_runs_and_reports(
     shown = run("--report", str(cache), "--baseline", "random", "--by-problem")
     assert "| pareto@late | 1 |" in shown
     assert shown.count("| arm |") == 4
+    only = run("--report", str(cache), "--baseline", "random", "--only", "pareto@late")
+    assert "| pareto@late |" in only
+    assert "| random |" not in only
+    with pytest.raises(SystemExit, match="no run"):
+        run("--report", str(cache), "--first-seed", "1")
     with pytest.raises(SystemExit, match="--cache"):
         run("--arms", "random")
 
