@@ -54,6 +54,7 @@ class History:
 
     Args:
         configs: configurations of the n observed trials, whose values are finite.
+        numbers: numbers of these trials.
         values: their objective values in the study's units, shape [n, m].
         variances: variances of their errors beside the common noise, shape [n, m]; see `Observation`.
         constraints: their constraint values, shape [n, k]; at most 0 is feasible.
@@ -66,6 +67,7 @@ class History:
     """
 
     configs: list[Configuration]
+    numbers: list[int]
     values: Array
     variances: Array
     constraints: Array
@@ -92,6 +94,7 @@ class History:
                 reader.add(other, is_earlier=other.number < trial.number)
         return cls(
             configs=reader.configs,
+            numbers=reader.numbers,
             values=np.array([list(o.values) for o in reader.observations], dtype=float),
             variances=np.array([list(o.variances) for o in reader.observations], dtype=float),
             constraints=_table(reader.constraints),
@@ -111,6 +114,7 @@ class _Reader:
     space: SearchSpace
     observe: Observe
     configs: list[Configuration] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
     observations: list[Observation] = field(default_factory=list)
     constraints: list[list[float]] = field(default_factory=list)
     pending: list[Configuration] = field(default_factory=list)
@@ -150,6 +154,7 @@ class _Reader:
                 self.pending.append(config)
         elif all(map(math.isfinite, observed.values)):
             self.configs.append(config)
+            self.numbers.append(trial.number)
             self.observations.append(observed)
             self.constraints.append(_constraints(trial))
 

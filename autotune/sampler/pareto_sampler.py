@@ -70,7 +70,9 @@ class ParetoSampler(BaseSampler):
             to shape [c, k], at most 0 where satisfied. No proposal violates one.
         trial_cost: cost of a trial of a configuration, such as its training FLOPs: startup trials begin with the
             cheapest. By default the first known, minimized objective; None without one, which keeps their order.
-        strategy: how configurations are chosen after startup: `pareto`, or `carbs`, a local search around the front.
+        strategy: how configurations are chosen after startup: `pareto`; `carbs`, a local search around the front; or
+            `autopeft`, batches of four on sparse models.
+        strategy_options: options of the strategy by name: `copula` (True or False) of `autopeft`.
         surrogate: the surrogate of uncertain objectives; `auto` chooses.
         n_startup: number of startup trials, which count whatever their status; see `strategies.default_startup`.
         n_candidates: number of random candidates per suggestion; as many come from local search.
@@ -100,6 +102,7 @@ class ParetoSampler(BaseSampler):
         constraints: Excess | None = None,
         trial_cost: KnownObjective | None = None,
         strategy: str = "pareto",
+        strategy_options: Mapping[str, Any] | None = None,
         surrogate: str = "auto",
         n_startup: int | None = None,
         n_candidates: int = 512,
@@ -123,12 +126,14 @@ class ParetoSampler(BaseSampler):
         self._constraints = constraints
         self._trial_cost = trial_cost
         self._strategy = strategy_entry(strategy)
+        self._strategy.check_options(strategy_options or {})
         self._seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
         self._settings = StrategySettings(
             n_startup=self._strategy.default_startup(space) if n_startup is None else n_startup,
             n_candidates=n_candidates,
             seed=self._seed,
             surrogate=surrogate,
+            options=dict(strategy_options or {}),
         )
         self._observe = observe or completed_values
         self._warned_exhausted = False
@@ -167,6 +172,7 @@ class ParetoSampler(BaseSampler):
             objectives=self._objectives(study),
             history=history,
             rng=np.random.default_rng([self._seed, trial.number]),
+            number=trial.number,
             constraints=self._constraints,
             trial_cost=self._order(study),
             memory=_memory(study, trial),

@@ -62,10 +62,15 @@ class Candidates:
 
     def joined(self, other: Candidates) -> Candidates:
         """Return these candidates followed by the others."""
-        return Candidates(
-            self.configs + other.configs,
-            np.concatenate([self.rows, other.rows]),
-            np.concatenate([self.known, other.known]),
+        return Candidates.concatenated([self, other])
+
+    @classmethod
+    def concatenated(cls, parts: Sequence[Candidates]) -> Candidates:
+        """Return the candidates of all parts, of which there is at least one, in order."""
+        return cls(
+            [config for part in parts for config in part.configs],
+            np.concatenate([part.rows for part in parts]),
+            np.concatenate([part.known for part in parts]),
         )
 
 
@@ -79,6 +84,7 @@ class Proposer:
         objectives: the objectives of the study.
         history: the trials of the study.
         rng: source of randomness.
+        number: number of the trial that is proposed.
         constraints: hard constraints on configurations beside the limits of known objectives.
         trial_cost: cost of a trial of each of c configurations, shape [c], which orders the startup trials.
         memory: what the latest earlier proposal of the study left in `notes`; empty at first.
@@ -92,6 +98,7 @@ class Proposer:
     objectives: StudyObjectives
     history: History
     rng: np.random.Generator
+    number: int
     constraints: Excess | None = None
     trial_cost: Callable[[Sequence[Configuration]], Array] | None = None
     memory: Mapping[str, Any] = field(default_factory=dict)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pkgutil import resolve_name
-from typing import Protocol
+from typing import Any, Protocol
 
 from autotune.sampler.proposal import Proposer
 from search_spaces.errors import did_you_mean
@@ -22,12 +22,14 @@ class StrategySettings:
         n_candidates: number of random candidates per proposal.
         seed: the sampler's seed.
         surrogate: name of the surrogate, or `auto`.
+        options: options of the strategy, by name.
     """
 
     n_startup: int
     n_candidates: int
     seed: int
     surrogate: str
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Strategy(Protocol):
@@ -47,10 +49,21 @@ class StrategyEntry:
         path: its class, as `module:Class`. The modules import torch, so only that of the chosen one is imported.
         default_startup: returns the default number of startup trials; its argument is the space, or None for one
             that is inferred from the trials.
+        options: names of the options that the strategy has; each is True or False.
     """
 
     path: str
     default_startup: Callable[[SearchSpace | None], int]
+    options: frozenset[str] = frozenset()
+
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """Raise ValueError if the strategy does not have an option, or if its value is not True or False."""
+        for name, value in options.items():
+            if name not in self.options:
+                has = ", ".join(sorted(self.options)) or "no options"
+                raise ValueError(f"strategy_options: {name!r} is unknown; this strategy has {has}")
+            if not isinstance(value, bool):
+                raise ValueError(f"strategy_options: {name} is {value!r}; give True or False")
 
     def build(self, settings: StrategySettings) -> Strategy:
         """Return the strategy."""
@@ -74,9 +87,21 @@ def default_configurations(space: SearchSpace | None) -> int:
     return 1 if space is None else len(space.defaults())
 
 
+def autopeft_startup(space: SearchSpace | None) -> int:
+    """Return the default number of startup trials of `autopeft`: two per parameter, but 20 to 100.
+
+    AutoPEFT (Zhou et al. 2024) draws 100 of 200 trials at random. A sampler does not know the number of trials, and a
+    sparse model needs some trials per column.
+    """
+    return 20 if space is None else min(100, max(20, 2 * len(space)))
+
+
 STRATEGIES = {
     "pareto": StrategyEntry("autotune.sampler.pareto.strategy:ParetoStrategy", default_startup),
     "carbs": StrategyEntry("autotune.sampler.carbs.strategy:CarbsStrategy", default_configurations),
+    "autopeft": StrategyEntry(
+        "autotune.sampler.autopeft.strategy:AutopeftStrategy", autopeft_startup, frozenset({"copula"})
+    ),
 }
 
 

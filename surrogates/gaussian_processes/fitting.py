@@ -63,10 +63,12 @@ def log_likelihood(covariance: Tensor, y: Tensor) -> Tensor:
     return result
 
 
-def log_prior(module: Module) -> Tensor:
-    """Return the sum of the log densities of all priors of a module."""
+def log_prior(module: Module, but: str = "") -> Tensor:
+    """Return the sum of the log densities of the priors of a module, without those of the name `but`."""
     total = torch.zeros((), dtype=torch.double)
-    for _, owner, prior, closure, _ in module.named_priors():
+    for name, owner, prior, closure, _ in module.named_priors():
+        if name.rpartition(".")[2] == but:
+            continue
         total = total + prior.log_prob(closure(owner)).sum()
     return total
 

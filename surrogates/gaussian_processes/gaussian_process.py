@@ -30,7 +30,7 @@ from botorch.utils.constraints import LogTransformedInterval
 from gpytorch import Module
 from gpytorch.distributions import MultivariateNormal
 from gpytorch.priors import NormalPrior
-from linear_operator.operators import DiagLinearOperator
+from linear_operator.operators import DenseLinearOperator, DiagLinearOperator
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -159,6 +159,10 @@ PriorMean = Callable[[Tensor], Tensor]
 """A function of features [..., m, p], such as a `gpytorch.means.Mean`, that returns [..., m] in units of y."""
 
 
+LengthscalePrior = Callable[[Tensor], Tensor]
+"""The log density of lengthscales [d] up to a constant, a scalar with derivatives."""
+
+
 class GaussianProcess(Model):
     """A fitted Gaussian process with one output; `fit` builds it. Conditioning returns another one."""
 
@@ -199,6 +203,7 @@ class GaussianProcess(Model):
         extra_noise: Array | None = None,
         replicates: Array | None = None,
         prior_mean: PriorMean | None = None,
+        lengthscale_prior: LengthscalePrior | None = None,
     ) -> GaussianProcess:
         """Fit the hyperparameters by maximum a posteriori.
 
@@ -212,6 +217,7 @@ class GaussianProcess(Model):
             extra_noise: shape [n], variances in units of y squared that observations have beside the common noise.
             replicates: shape [n], number of runs that each y is the mean of.
             prior_mean: mean of y before any data, a function of features; 0 by default.
+            lengthscale_prior: replaces the prior of the lengthscales.
 
         Raises:
             ValueError: the arguments do not fit; see `Observations`.
@@ -219,7 +225,7 @@ class GaussianProcess(Model):
         observations = Observations.of(X, y, extra_noise, replicates)
         Z = _tensor(embedding.features(observations.X))
         trend = np.zeros(len(Z)) if prior_mean is None else prior_mean(Z).detach().numpy()
-        offset, scale = _scaling(observations.y - trend)
+        offset, scale = standardization(observations.y - trend)
         rows = np.arange(len(Z))
         if len(rows) > _MAX_FIT:
             rows = np.sort(np.random.default_rng(seed).choice(len(rows), _MAX_FIT, replace=False))
@@ -231,13 +237,33 @@ class GaussianProcess(Model):
         def log_density() -> Tensor:
             covariance = modules.kernel.forward(features, features)
             noisy = covariance + torch.diag(modules.noise / runs + extra)
-            return log_likelihood(noisy, targets) + log_prior(modules)
+            if lengthscale_prior is None:
+                return log_likelihood(noisy, targets) + log_prior(modules)
+            prior = lengthscale_prior(modules.kernel.lengthscales) + log_prior(
+                modules, but="lengthscales_prior"
+            )
+            return log_likelihood(noisy, targets) + prior
 
         starts = modules.starts(len(rows))
         if start is not None and len(start.lengthscales) == embedding.width:
             starts = [start] if len(rows) > _FEW else [start, starts[0]]
         maximize_posterior(modules, log_density, [_assign(modules, values) for values in starts])
         return cls(embedding, observations, modules.values(), offset, scale, prior_mean)
+
+    @classmethod
+    def of(
+        cls,
+        X: Array,
+        y: Array,
+        embedding: Embedding,
+        hyperparameters: Hyperparameters,
+        *,
+        extra_noise: Array | None = None,
+        replicates: Array | None = None,
+    ) -> GaussianProcess:
+        """Return the process with the given hyperparameters; the other arguments are those of `fit`."""
+        observations = Observations.of(X, y, extra_noise, replicates)
+        return cls(embedding, observations, hyperparameters, *standardization(observations.y))
 
     @property
     def batch_shape(self) -> torch.Size:
@@ -262,8 +288,10 @@ class GaussianProcess(Model):
             covariance = covariance + self.scale**2 * self.hyperparameters.noise * torch.eye(Z.shape[-2]).to(
                 Z
             )
-        # A single point per batch has a diagonal covariance, which needs no factorization.
-        operator = DiagLinearOperator(covariance[..., 0]) if Z.shape[-2] == 1 else covariance
+        # A single point per batch has a diagonal covariance, which needs no factorization. That of several points may
+        # be singular in double precision, as between observations; an operator is factorized with jitter.
+        is_single = Z.shape[-2] == 1
+        operator = DiagLinearOperator(covariance[..., 0]) if is_single else DenseLinearOperator(covariance)
         posterior = GPyTorchPosterior(MultivariateNormal(mean, operator))
         if posterior_transform is not None:
             raise NotImplementedError("posterior_transform: transform the outputs of a ModelList instead")
@@ -351,7 +379,7 @@ def _assign(modules: _Modules, values: Hyperparameters) -> Callable[[], None]:
     return lambda: modules.assign(values)
 
 
-def _scaling(y: Array) -> tuple[float, float]:
+def standardization(y: Array) -> tuple[float, float]:
     """Return mean and standard deviation of outputs; those that agree to rounding have the scale 1."""
     offset, scale = float(y.mean()), float(y.std())
     return offset, scale if scale > 1e-12 * max(1.0, abs(offset)) else 1.0

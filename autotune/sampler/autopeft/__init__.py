@@ -1,0 +1,1 @@
+"""Strategy `autopeft`: batches by noisy expected hypervolume improvement on sparse Gaussian processes."""

@@ -1,0 +1,96 @@
+"""Noisy expected hypervolume improvement, averaged over the members of a mixture.
+
+Daulton, Balandat and Bakshy (2021), "Parallel Bayesian optimization of multiple noisy objectives with expected
+hypervolume improvement": the front is that of samples of the noiseless objectives at the finished trials, and pending
+configurations are sampled jointly with the candidate. Objectives are maximized here, as in BoTorch.
+
+Shapes: c candidates, p input columns, m objectives.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+
+import torch
+from botorch.acquisition.multi_objective.logei import qLogNoisyExpectedHypervolumeImprovement
+from botorch.acquisition.multi_objective.monte_carlo import qNoisyExpectedHypervolumeImprovement
+from botorch.acquisition.multi_objective.utils import prune_inferior_points_multi_objective
+from botorch.exceptions.warnings import BotorchWarning
+from botorch.models.model import Model
+from botorch.sampling.get_sampler import get_sampler
+from torch import Tensor
+
+from autotune.sampler.pareto.acquisition import LogAcquisition
+from surrogates.gaussian_processes.botorch_setup import without_compiler
+
+_SAMPLES = 32
+"""Samples per member of the mixture."""
+_PRUNING_SAMPLES = 256
+
+
+def mixture_improvement(
+    models: Sequence[Model],
+    baseline: Tensor,
+    reference: Tensor,
+    pending: Tensor | None,
+    *,
+    seed: int,
+    is_smooth: bool = False,
+) -> LogAcquisition:
+    """Return the logarithm of the improvement, the mean over the members; -inf where no sample improves.
+
+    Args:
+        models: the members; each has independent outputs, one per objective.
+        baseline: inputs of the trials that may be on the front, shape [f, p], f >= 1.
+        reference: the reference point, shape [m].
+        pending: inputs of pending configurations, shape [r, p], or None.
+        seed: seed of the samples.
+        is_smooth: whether to use qLogNEHVI, which is finite everywhere, and several times slower.
+    """
+    each = [_noisy_improvement(model, baseline, reference, pending, seed, is_smooth) for model in models]
+
+    def evaluate(inputs: Tensor) -> Tensor:
+        with torch.no_grad():
+            values = torch.stack([improvement(inputs) for improvement in each])
+        logarithms = values if is_smooth else values.clamp_min(0.0).log()
+        return torch.logsumexp(logarithms, dim=0) - math.log(len(each))
+
+    return evaluate
+
+
+def possible_front(model: Model, inputs: Tensor, reference: Tensor, seed: int) -> Tensor:
+    """Return the inputs that are on the front in at least one sample of the objectives, shape [f, p]; f may be 0.
+
+    Args:
+        model: one output per objective.
+        inputs: of the feasible trials, shape [n, p].
+        reference: the reference point, shape [m]; samples beyond it are not on the front.
+        seed: seed of the samples.
+    """
+    with torch.random.fork_rng(devices=[]), torch.no_grad():  # the samples come from the global generator
+        torch.manual_seed(seed)
+        return prune_inferior_points_multi_objective(model, inputs, reference, num_samples=_PRUNING_SAMPLES)
+
+
+def _noisy_improvement(
+    model: Model, baseline: Tensor, reference: Tensor, pending: Tensor | None, seed: int, is_smooth: bool
+) -> Callable[[Tensor], Tensor]:
+    """Return BoTorch's qNEHVI, or qLogNEHVI, whose values are logarithms."""
+    without_compiler()
+    kind = qLogNoisyExpectedHypervolumeImprovement if is_smooth else qNoisyExpectedHypervolumeImprovement
+    with warnings.catch_warnings(), torch.no_grad():
+        # Of covariances between observations, which are factorized with jitter.
+        warnings.simplefilter("ignore", BotorchWarning)
+        improvement: Callable[[Tensor], Tensor] = kind(
+            model,
+            reference,
+            baseline,
+            # One per objective: of a known one, all samples are its value.
+            sampler=get_sampler(model.posterior(baseline[:1]), torch.Size([_SAMPLES]), seed=seed),
+            X_pending=pending,
+            prune_baseline=False,
+            cache_root=False,
+        )
+    return improvement
