@@ -84,8 +84,8 @@ class Proposer:
         objectives: the objectives of the study.
         history: the trials of the study.
         rng: source of randomness.
-        number: number of the trial that is proposed.
         constraints: hard constraints on configurations beside the limits of known objectives.
+        number: number of the trial that is proposed.
         trial_cost: cost of a trial of each of c configurations, shape [c], which orders the startup trials.
         memory: what the latest earlier proposal of the study left in `notes`; empty at first.
         has_defaults: whether the default configurations of the space are among the startup trials.
@@ -98,8 +98,8 @@ class Proposer:
     objectives: StudyObjectives
     history: History
     rng: np.random.Generator
-    number: int
     constraints: Excess | None = None
+    number: int = 0
     trial_cost: Callable[[Sequence[Configuration]], Array] | None = None
     memory: Mapping[str, Any] = field(default_factory=dict)
     has_defaults: bool = False

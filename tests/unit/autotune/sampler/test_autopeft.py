@@ -12,11 +12,6 @@ import pytest
 import torch
 from botorch.models import ModelList
 from botorch.utils.multi_objective.hypervolume import Hypervolume
-from optuna.testing.pytest_samplers import (
-    BasicSamplerTestCase,
-    MultiObjectiveSamplerTestCase,
-    RelativeSamplerTestCase,
-)
 from optuna.trial import TrialState
 
 from autotune.sampler.autopeft import strategy as strategy_module
@@ -72,15 +67,6 @@ def search(trials: int, **changes: Any) -> optuna.Study:
 
 def memory(trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
     return trial.system_attrs["autotune:proposal"]["batch"]
-
-
-# --- Optuna's contract
-
-
-class TestContract(BasicSamplerTestCase, RelativeSamplerTestCase, MultiObjectiveSamplerTestCase):
-    @pytest.fixture
-    def sampler(self):
-        return lambda: ParetoSampler(strategy="autopeft", n_startup=3, seed=0)
 
 
 # --- batches

@@ -67,6 +67,7 @@ def proposer_of(
     n, m = values.shape
     history = History(
         configs=list(configs),
+        numbers=list(range(n)),
         values=values,
         variances=np.zeros((n, m)),
         constraints=np.empty((n, 0)),
