@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
@@ -10,9 +11,13 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from autotune.prepare.prepared_sweep import PreparedSweep
 from autotune.sampler.named_samplers import build_sampler
 from autotune.sampler.pareto_sampler import ParetoSampler
+from autotune.sampler.strategies import strategy_entry
 from autotune.sweep.sampler_spec import ParetoSpec
 from search_spaces.parameters.types import Categorical, Value
 from search_spaces.space import SearchSpace
+
+_FEWEST_STARTUP = 4
+"""Startup trials of a sweep that has hardly more trials."""
 
 
 def make_sampler(prepared: PreparedSweep) -> optuna.samplers.BaseSampler:
@@ -48,8 +53,17 @@ def pareto_sampler(prepared: PreparedSweep, spec: ParetoSpec | None = None) -> P
         constraints=prepared.limits if len(prepared.limits) else None,
         trial_cost=cost("train_flops"),
         seed=prepared.sweep.seed,
-        **(spec or ParetoSpec()).arguments,
+        **_with_startup(spec or ParetoSpec(), prepared),
     )
+
+
+def _with_startup(spec: ParetoSpec, prepared: PreparedSweep) -> dict[str, Any]:
+    """Return the arguments of the sampler, with at most half of the budgeted trials for startup by default."""
+    arguments, trials = spec.arguments, prepared.sweep.budget.trials
+    if trials is not None:
+        usual = strategy_entry(spec.strategy).default_startup(prepared.space)
+        arguments.setdefault("n_startup", min(usual, max(_FEWEST_STARTUP, trials // 2)))
+    return arguments
 
 
 def sampler_notes(prepared: PreparedSweep) -> list[str]:

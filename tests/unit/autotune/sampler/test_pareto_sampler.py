@@ -106,7 +106,7 @@ def test_without_known_objectives_the_startup_is_the_defaults_and_the_sequence()
     assert rates[-1] - rates[0] > 0.2
 
 
-@pytest.mark.parametrize(("families", "expected"), [(0, 7), (3, 7), (5, 7), (6, 8), (18, 20)])
+@pytest.mark.parametrize(("families", "expected"), [(0, 10), (3, 10), (8, 10), (9, 11), (18, 20)])
 def test_default_startup(families: int, expected: int) -> None:
     choices = tuple(str(i) for i in range(max(families, 1)))
     name = "family" if families else "other"
