@@ -32,10 +32,13 @@ def chosen_points(results: SweepTables) -> list[int]:
     """Return the points of the search's front to confirm.
 
     These are the front, or, if it is larger than the sweep allows, its best point in the first objective and those
-    that contribute most hypervolume.
+    that contribute most hypervolume. With one objective they are the best trials, since the first of them may owe its
+    place to chance.
     """
     front = results.search_front
     limit = results.sweep.confirm.points
+    if results.has_single_objective:
+        return _best_trials(results, limit)
     if len(front) <= limit:
         return [int(trial) for trial in front["trial"]]
     units = unit_losses(results.objectives, searched_values(results.objectives, front))
@@ -43,6 +46,13 @@ def chosen_points(results: SweepTables) -> list[int]:
     contributions[units[:, 0].argmin()] = float("inf")
     keep = sorted(contributions.argsort()[::-1][:limit])
     return [int(front["trial"].iloc[i]) for i in keep]
+
+
+def _best_trials(results: SweepTables, count: int) -> list[int]:
+    """Return the best trials of a search with one objective, best first."""
+    trials = results.trials[results.trials["feasible"]]
+    losses = results.objectives[0].loss(searched_values(results.objectives, trials)[:, 0])
+    return [int(trials["trial"].iloc[i]) for i in np.argsort(losses, kind="stable")[:count]]
 
 
 def confirmed_front(results: SweepTables) -> list[int]:

@@ -136,7 +136,8 @@ class _Rounds:
         scored = set(runs["trial"])
         standing = _Standing(results, [point for point in self._chosen if point in scored], runs)
         trials = complete_trials(results)
-        others = trials[trials["feasible"] & ~trials["on_search_front"]]
+        is_chosen = trials["on_search_front"] | trials["trial"].isin(self._chosen)
+        others = trials[trials["feasible"] & ~is_chosen]
         if others.empty or not standing.is_noise_known:
             return []
         values = searched_values(results.objectives, others)

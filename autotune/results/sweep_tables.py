@@ -104,7 +104,7 @@ class SweepTables:
     def search_front(self) -> pd.DataFrame:
         """The rows of `trials` on the front of the search, before any confirmation, in the same order."""
         rows = self.trials[self.trials["on_search_front"]]
-        return rows.sort_values(self.objectives[1].name)
+        return rows.sort_values(self.objectives[:2][-1].name)
 
     @property
     def hypervolume(self) -> float:
