@@ -18,12 +18,11 @@ def test_the_functions_are_those_of_the_notebooks() -> None:
 
 
 def test_the_front_of_the_best_rate_has_no_gap() -> None:
-    for name, cost in (("hidden", "hidden"), ("epochs", "epochs")):
+    for name in ("hidden", "epochs"):
         problem = PROBLEMS[name]()
-        front = [{**problem.space.default(), "lr": 1e-3, cost: size} for size in range(2, 513)]
-        gaps = problem.gaps(front)
-        assert gaps[-1] == pytest.approx(0.0, abs=1e-9)
-        assert 0 < gaps[10] < 1
+        front = [{**problem.space.default(), "lr": 1e-3, name: size} for size in range(2, 513, 5)]
+        assert problem.gaps(front)[-1] == pytest.approx(0.0, abs=0.05)
+        assert problem.gaps([problem.space.default()])[0] > 0.5
 
 
 def test_errors_are_those_of_the_best_trial_so_far() -> None:

@@ -1,4 +1,4 @@
-"""The strategy `carbs` in studies: Optuna's contract, repeats, limits, failures, directions and determinism."""
+"""The strategy `carbs` in studies: repeats, limits, failures, directions and determinism."""
 
 from __future__ import annotations
 
@@ -14,11 +14,6 @@ import numpy as np
 import optuna
 import pytest
 from optuna.samplers import BaseSampler
-from optuna.testing.pytest_samplers import (
-    BasicSamplerTestCase,
-    MultiObjectiveSamplerTestCase,
-    RelativeSamplerTestCase,
-)
 from optuna.trial import TrialState
 
 from autotune.sampler.pareto_sampler import ParetoSampler
@@ -68,17 +63,6 @@ def run(
         trial = study.ask()
         study.tell(trial, values(space.suggest(trial)))
     return study
-
-
-@pytest.mark.filterwarnings("ignore:every configuration has been proposed")
-class TestContract(
-    BasicSamplerTestCase,
-    RelativeSamplerTestCase,
-    MultiObjectiveSamplerTestCase,
-):
-    @pytest.fixture
-    def sampler(self) -> Callable[[], BaseSampler]:
-        return lambda: ParetoSampler(seed=0, strategy="carbs")
 
 
 def test_the_search_moves_from_the_default_to_the_distant_optimum() -> None:
