@@ -54,22 +54,30 @@ class Search:
 
     def repeat(self) -> Configuration | None:
         """Return the configuration to run again, or None if no repeat is due."""
-        proposer, history = self._proposer, self._proposer.history
-        pending = self._keys(history.pending)
-        keys = [*self._data.keys, *pending, *self._keys(history.failed)]
-        runs = float(self._data.runs.sum())
-        repeats = runs - len(self._data.keys) + len(keys) - len(set(keys))
+        proposer = self._proposer
         # An enqueued trial with fixed values is completed by a candidate, because no repeat need have these values.
-        if proposer.columns.fixed or runs <= RESAMPLE_INTERVAL * (repeats + 1):
+        if proposer.columns.fixed or not self._is_repeat_due():
             return None
-        allowed = proposer.feasible(self._data.rows, repeat=True)
-        allowed_keys = set(proposer.columns.keys(allowed.rows))
-        groups = [group for group in self._groups if self._data.keys[group.members[0]] in allowed_keys]
+        keys = self._data.keys
+        allowed = set(proposer.columns.keys(proposer.feasible(self._data.rows, repeat=True).rows))
+        groups = [group for group in self._groups if keys[group.members[0]] in allowed]
         if not groups:
             return None
         members = front(groups, is_cautious=False)
-        waiting = [pending.count(self._data.keys[group.members[0]]) for group in members]
-        return history.configs[fewest_runs(members, waiting).members[0]]
+        pending = self._keys(proposer.history.pending)
+        waiting = [pending.count(keys[group.members[0]]) for group in members]
+        return proposer.history.configs[fewest_runs(members, waiting).members[0]]
+
+    def _is_repeat_due(self) -> bool:
+        """Return whether enough trials have succeeded or run since the latest repeat.
+
+        The trials since then count, rather than all, so that a study with many earlier trials does not begin with as
+        many repeats.
+        """
+        failed = set(self._keys(self._proposer.history.failed))
+        keys = [key for key in self._keys(self._proposer.history.seen) if key not in failed]
+        is_repeat = [key in keys[:i] for i, key in enumerate(keys)]
+        return self._data.runs.sum() > RESAMPLE_INTERVAL and not any(is_repeat[-(RESAMPLE_INTERVAL - 1) :])
 
     def best_candidate(self) -> Configuration:
         """Return the candidate around the front with the largest acquisition value."""

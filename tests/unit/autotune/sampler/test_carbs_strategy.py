@@ -106,6 +106,18 @@ def test_every_fifth_success_repeats_the_member_of_the_front_with_the_fewest_run
         assert is_cheap or all(mean < t.values[0] for t in cheaper if t.values[1] > np.quantile(costs, 0.2))
 
 
+def test_earlier_trials_do_not_cause_a_series_of_repeats() -> None:
+    study = run(optuna.samplers.RandomSampler(seed=0), 40)
+    study.sampler = carbs()
+    keys = [config_key(trial.params) for trial in study.trials]
+    for _ in range(6):
+        trial = study.ask()
+        config = SPACE.suggest(trial)
+        study.tell(trial, [error(config), width(config)])
+        keys.append(config_key(config))
+    assert [i for i, key in enumerate(keys) if key in keys[:i]] == [40, 45]
+
+
 def test_hard_limits_of_a_known_cost_hold_for_every_trial() -> None:
     study = run(carbs(limits={1: (16.0, 100.0)}), 20)
     assert all(16 <= trial.values[1] <= 100 for trial in study.trials)
