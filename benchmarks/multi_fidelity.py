@@ -1,11 +1,16 @@
 """What scores on the lower rungs of a ladder are worth: how well they predict the top, and what a search gains.
 
     python -m benchmarks.multi_fidelity predict [--seeds 10] [--configs 60]
+    python -m benchmarks.multi_fidelity process [--seeds 10] [--configs 60] [--only NAME]
     python -m benchmarks.multi_fidelity search [--seeds 10] [--only NAME]
 
 `predict` puts configurations of recorded curves (see `benchmarks.ladder`) on a ladder and looks at those who stayed
 behind, whose final loss the table holds. Reported are the median absolute errors of four rules, relative to doing
 nothing, and how often the 80 % interval of the rule that was chosen held.
+
+`process` compares two Gaussian processes of the final loss on configurations of the TaskSet tables that were not
+tried: the one of the sampler, which has one corrected score with more noise per configuration, and the one of
+`surrogates.gaussian_processes.multi_fidelity`, which has every score of every rung and fits the law itself.
 
 `search` runs `autotune.optimize` on black boxes with low fidelities that are biased and noisy, each arm with the same
 training in all, and reports the noise-free hypervolume (or, with one objective, the regret) of what reached the top.
@@ -27,7 +32,7 @@ import optuna
 import pandas as pd
 from numpy.typing import NDArray
 from optuna.distributions import FloatDistribution, IntDistribution
-from scipy.stats import rankdata
+from scipy.stats import norm, rankdata
 
 from autotune.blackbox.objectives import Budget, Objective
 from autotune.blackbox.optimization import optimize
@@ -39,6 +44,9 @@ from benchmarks.ladder import DATA, Curves, InOrder, read_tables
 from benchmarks.sampler_toy import PROBLEMS
 from search_spaces.parameters.types import Value
 from search_spaces.space import SearchSpace
+from surrogates.gaussian_processes.embedding import Embedding
+from surrogates.gaussian_processes.gaussian_process import GaussianProcess
+from surrogates.gaussian_processes.multi_fidelity import MultiFidelityProcess
 from surrogates.multi_fidelity import LAW, MEDIAN, NONE, FidelityModel, offsets_by
 
 Array = NDArray[np.float64]
@@ -49,8 +57,11 @@ _SURE = 1.2816
 # --- how well the lower rungs predict the top
 
 
-def left_behind(table: Curves, seed: int) -> tuple[Array, Array]:
-    """Scores as the ladder leaves them, NaN above, and all scores of the same configurations, shape [n, K] each."""
+def left_behind(table: Curves, seed: int) -> tuple[Array, Array, list[int]]:
+    """Scores as the ladder leaves them, NaN above, all scores of these configurations, and their rows.
+
+    Shapes [n, K], [n, K] and [n].
+    """
 
     def evaluate(config: dict[str, Value], fidelity: float, state: Any) -> tuple[dict[str, float], Any]:
         return {"loss": float(table.losses[int(config["row"]), int(fidelity) - 1])}, int(fidelity)
@@ -60,7 +71,7 @@ def left_behind(table: Curves, seed: int) -> tuple[Array, Array]:
     result = optimize(evaluate, rows, ["loss"], table.ladder, Budget(trials=n), sampler=InOrder(), seed=seed)
     seen = [[t.rungs.get(rung, (np.nan,))[0] for rung in rungs] for t in result.trials if t.rungs]
     order = [int(str(t.config["row"])) for t in result.trials if t.rungs]
-    return np.array(seen), table.losses[np.ix_(order, [int(rung) - 1 for rung in rungs])]
+    return np.array(seen), table.losses[np.ix_(order, [int(rung) - 1 for rung in rungs])], order
 
 
 def predict(table: Curves, seeds: int, configs: int) -> list[dict[str, float | str]]:
@@ -69,7 +80,7 @@ def predict(table: Curves, seeds: int, configs: int) -> list[dict[str, float | s
     held: dict[int, list[bool]] = {}
     chosen: list[str] = []
     for seed in range(seeds):
-        seen, whole = left_behind(table.drawn(configs, seed), seed)
+        seen, whole, _ = left_behind(table.drawn(configs, seed), seed)
         model = FidelityModel.fit(table.ladder.rungs, seen)
         chosen.append(model.rule)
         law, steps = (model.coefficient, model.exponent), np.diff(seen, axis=1)
@@ -92,6 +103,34 @@ def predict(table: Curves, seeds: int, configs: int) -> list[dict[str, float | s
             {"table": table.name, "rung": share, **ratios, "held": float(np.mean(held[rung])), "rule": often}
         )
     return rows
+
+
+# --- the Gaussian process over configurations and budgets
+
+
+def process(part: str, seed: int, configs: int) -> dict[str, tuple[float, float]]:
+    """Return mean absolute error and mean log density of the final loss, both in logarithms, by surrogate."""
+    losses, places, _ = _taskset_table(part)
+    table = Curves(part, losses, Ladder(2, 50, eta=3))
+    order = np.random.default_rng(seed).permutation(len(losses))
+    tried, fresh = order[:configs], order[configs : configs + 200]
+    seen, _, places_of = left_behind(replace(table, losses=losses[tried]), seed)
+    X, embedding = places[tried][places_of], Embedding(np.zeros(places.shape[1], dtype=int))
+    model = FidelityModel.fit(table.ladder.rungs, seen)
+    last = np.isfinite(seen).sum(axis=1) - 1
+    corrected = seen[np.arange(len(seen)), last] - model.offset[last]
+    rows, rungs = np.nonzero(np.isfinite(seen))
+    two_step = GaussianProcess.fit(X, corrected, embedding, extra_noise=model.variance[last])
+    joint = MultiFidelityProcess.fit(X[rows], model.budgets[rungs], seen[rows, rungs], embedding)
+    truth = losses[fresh, -1]
+    found = {}
+    for name, (mean, std) in {
+        "two-step": two_step.predict(places[fresh]),
+        "joint": joint.predict(places[fresh]),
+    }.items():
+        density = norm.logpdf(truth, mean, std)
+        found[name] = float(np.abs(truth - mean).mean()), float(density.mean())
+    return found
 
 
 # --- what a search gains
@@ -147,8 +186,8 @@ def _adapters() -> BlackBox:
     )
 
 
-def _taskset(part: str) -> BlackBox:
-    """The nearest configuration of a table, by the ranks of its hyperparameters; its own curve is the bias."""
+def _taskset_table(part: str) -> tuple[Array, Array, list[str]]:
+    """Return logarithms of the losses [n, 50], ranks of the hyperparameters [n, d], and the names of these."""
     (file,) = (DATA / "taskset").glob(f"*{part}*.parquet")
     frame = pd.read_parquet(file)
     table = frame[[f"loss_{step:02d}" for step in range(1, 51)]].to_numpy(float)
@@ -157,6 +196,12 @@ def _taskset(part: str) -> BlackBox:
     finite = np.isfinite(table).all(axis=1)
     # Diverged runs are as bad as an untrained one.
     losses, places = np.log(np.minimum(table[finite], 2 * np.median(table[finite, 0]))), places[finite]
+    return losses, places, [str(name) for name in names]
+
+
+def _taskset(part: str) -> BlackBox:
+    """The nearest configuration of a table, by the ranks of its hyperparameters; its own curve is the bias."""
+    losses, places, names = _taskset_table(part)
 
     def row(config: Mapping[str, Value]) -> Array:
         at = np.array([float(config[str(name)]) for name in names])
@@ -230,11 +275,27 @@ def search(box: BlackBox, arm: str, seed: int) -> tuple[float, float]:
     return box.quality(complete), 1000 * seconds / len(result.trials)
 
 
+def _print_processes(part: str, seeds: int, configs: int) -> None:
+    runs = [process(part, seed, configs) for seed in range(seeds)]
+    gains = {
+        measure: np.array([run["joint"][k] - run["two-step"][k] for run in runs])
+        for k, measure in enumerate(("error", "log density"))
+    }
+    for name in ("two-step", "joint"):
+        error, density = np.mean([run[name] for run in runs], axis=0)
+        print(f"TaskSet, {part:4s} {name:9s} error {error:.4f}  log density {density:+.3f}")
+    for measure, gain in gains.items():
+        print(
+            f"  {measure}, joint minus two-step: {gain.mean():+.4f} ± {gain.std(ddof=1) / len(gain) ** 0.5:.4f}",
+            flush=True,
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("predict", "search"))
+    parser.add_argument("what", choices=("predict", "process", "search"))
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--configs", type=int, default=60)
     parser.add_argument("--only", default="", help="part of a table's or black box's name")
@@ -251,6 +312,11 @@ def main() -> None:
                             {k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()},
                             flush=True,
                         )
+        return
+    if options.what == "process":
+        for part in ("LSTM", "GRU", "IRNN", "VRNN"):
+            if options.only in part:
+                _print_processes(part, options.seeds, options.configs)
         return
     arms = [arm for arm in ARMS if options.arm in arm]
     for name, build in BOXES.items():

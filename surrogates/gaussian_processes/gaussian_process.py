@@ -216,7 +216,8 @@ class GaussianProcess(Model):
             seed: picks the observations that are fitted to where there are more than 300.
             extra_noise: shape [n], variances in units of y squared that observations have beside the common noise.
             replicates: shape [n], number of runs that each y is the mean of.
-            prior_mean: mean of y before any data, a function of features; 0 by default.
+            prior_mean: mean of y before any data, a function of features; 0 by default. Parameters of a
+                `gpytorch.means.Mean` are fitted, too.
             lengthscale_prior: replaces the prior of the lengthscales.
 
         Raises:
@@ -230,13 +231,17 @@ class GaussianProcess(Model):
         if len(rows) > _MAX_FIT:
             rows = np.sort(np.random.default_rng(seed).choice(len(rows), _MAX_FIT, replace=False))
         modules = _modules(embedding, observations.X[rows])
-        targets = _tensor((observations.y - trend - offset) / scale)[rows]
+        if isinstance(prior_mean, Module):
+            modules.prior_mean = prior_mean
+        y_fit = _tensor(observations.y)[rows]
         extra = _tensor(observations.extra_noise / scale**2)[rows]
         runs, features = _tensor(observations.replicates)[rows], Z[rows]
 
         def log_density() -> Tensor:
             covariance = modules.kernel.forward(features, features)
             noisy = covariance + torch.diag(modules.noise / runs + extra)
+            expected = 0.0 if prior_mean is None else prior_mean(features)
+            targets = (y_fit - expected - offset) / scale
             if lengthscale_prior is None:
                 return log_likelihood(noisy, targets) + log_prior(modules)
             prior = lengthscale_prior(modules.kernel.lengthscales) + log_prior(

@@ -56,10 +56,11 @@ def test_the_rungs_of_a_table_predict_the_top() -> None:
     """Curves that never cross and share their gain: law and median predict it, no correction does not."""
     rng = np.random.default_rng(0)
     table = Curves("made up", rng.random((60, 1)) + 1 / np.arange(1, 10)[None, :], Ladder(1, 9))
-    seen, whole = left_behind(table, seed=0)
+    seen, whole, rows = left_behind(table, seed=0)
     assert seen.shape == whole.shape == (60, 3)
     np.testing.assert_array_equal(seen[np.isfinite(seen)], whole[np.isfinite(seen)])
     assert np.isnan(seen).any()
+    np.testing.assert_array_equal(whole[:, -1], table.losses[rows, -1])
     low, middle = predict(table, seeds=2, configs=60)
     assert (low["rung"], middle["rung"]) == (1 / 9, 3 / 9)
     assert float(low["median"]) < 0.01
