@@ -72,7 +72,8 @@ class ParetoSampler(BaseSampler):
             cheapest. By default the first known, minimized objective; None without one, which keeps their order.
         strategy: how configurations are chosen after startup: `pareto`; `carbs`, a local search around the front; or
             `autopeft`, batches of four on sparse models.
-        strategy_options: options of the strategy by name: `copula` (True or False) of `autopeft`.
+        strategy_options: options of the strategy by name, each True or False: `copula` of `autopeft`, and `repeats`
+            of `carbs`.
         surrogate: the surrogate of uncertain objectives; `auto` chooses.
         n_startup: number of startup trials, which count whatever their status; see `strategies.default_startup`.
         n_candidates: number of random candidates per suggestion; as many come from local search.

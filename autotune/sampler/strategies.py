@@ -98,7 +98,9 @@ def autopeft_startup(space: SearchSpace | None) -> int:
 
 STRATEGIES = {
     "pareto": StrategyEntry("autotune.sampler.pareto.strategy:ParetoStrategy", default_startup),
-    "carbs": StrategyEntry("autotune.sampler.carbs.strategy:CarbsStrategy", default_configurations),
+    "carbs": StrategyEntry(
+        "autotune.sampler.carbs.strategy:CarbsStrategy", default_configurations, frozenset({"repeats"})
+    ),
     "autopeft": StrategyEntry(
         "autotune.sampler.autopeft.strategy:AutopeftStrategy", autopeft_startup, frozenset({"copula"})
     ),

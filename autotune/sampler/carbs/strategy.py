@@ -41,11 +41,19 @@ class CarbsStrategy:
     """Local search around the front of one uncertain objective and a cost.
 
     Args:
-        settings: settings of the sampler; CARBS has its own number of candidates and its own surrogates.
+        settings: settings of the sampler; CARBS has its own number of candidates and its own surrogates. The option
+            `repeats` (True by default) is whether members of the front are run again.
+
+    Raises:
+        ValueError: A surrogate is selected.
     """
 
     def __init__(self, settings: StrategySettings) -> None:
-        self._settings = settings
+        if settings.surrogate != "auto":
+            raise ValueError(
+                f"surrogate: {settings.surrogate!r}, but the strategy carbs has its own; leave out surrogate"
+            )
+        self._has_repeats = bool(settings.options.get("repeats", True))
 
     def propose(self, proposer: Proposer) -> Configuration:
         """Return the configuration of the next trial.
@@ -59,7 +67,7 @@ class CarbsStrategy:
         if len(proposer.history.configs) < _STARTS:
             return _start(proposer)
         search = Search(proposer)
-        return search.repeat() or search.best_candidate()
+        return (search.repeat() if self._has_repeats else None) or search.best_candidate()
 
 
 def _start(proposer: Proposer) -> Configuration:

@@ -106,6 +106,16 @@ def test_every_fifth_success_repeats_the_member_of_the_front_with_the_fewest_run
         assert is_cheap or all(mean < t.values[0] for t in cheaper if t.values[1] > np.quantile(costs, 0.2))
 
 
+def test_repeats_are_an_option() -> None:
+    keys = [config_key(trial.params) for trial in run(carbs(strategy_options={"repeats": False}), 13).trials]
+    assert len(set(keys)) == len(keys)
+
+
+def test_another_surrogate_is_refused() -> None:
+    with pytest.raises(ValueError, match="surrogate: 'saas', but the strategy carbs has its own"):
+        run(carbs(surrogate="saas"), 4)
+
+
 def test_earlier_trials_do_not_cause_a_series_of_repeats() -> None:
     study = run(optuna.samplers.RandomSampler(seed=0), 40)
     study.sampler = carbs()
