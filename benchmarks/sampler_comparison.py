@@ -112,8 +112,8 @@ def tables(runs: Runs, baseline: str = "gp", checkpoints: Sequence[int] = CHECKP
     about = f"{', '.join(names)}, seeds {min(seeds)} to {max(seeds)}"
     found = {
         "gaps": Table(
-            f"Mean gap 1 - HV / HV* over {about} ± its standard error over the seeds; lower is better. "
-            f"{versions_of(runs)}.",
+            f"Mean gap to the hypervolume of the best front, as a share of it, over {about} ± its standard error "
+            f"over the seeds; lower is better. {versions_of(runs)}.",
             ("arm", "runs", *header),
             tuple(
                 (arm, str(_count(runs, arm)), *(_gap_cell(runs, arm, n) for n in checkpoints))
