@@ -39,7 +39,6 @@ SPACE = SearchSpace(
         Categorical(name="batch", choices=(8, 16, 32), ordered=True, default=16),
     )
 )
-DIRECTIONS = (["minimize"], ["minimize", "minimize"], ["minimize", "minimize", "maximize"])
 STARTUP = 3
 EARLY = {"n_startup": 1, "n_candidates": 32}
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -82,8 +81,20 @@ def test_the_contract_is_whole() -> None:
 # --- what a search relies on
 
 
+QUICK = ("pareto", "carbs")
+"""Strategies whose proposals take less than a tenth of a second."""
+
+
 @pytest.fixture(params=sorted(STRATEGIES))
 def strategy(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(
+    params=[pytest.param(s, marks=() if s in QUICK else pytest.mark.slow) for s in sorted(STRATEGIES)]
+)
+def quick_strategy(request: pytest.FixtureRequest) -> str:
+    """Every strategy; the others than `QUICK` on request."""
     return str(request.param)
 
 
@@ -124,8 +135,7 @@ def study_of(sampler: BaseSampler, directions: Sequence[str] = ("minimize", "min
     return optuna.create_study(directions=list(directions), sampler=sampler)
 
 
-@pytest.mark.parametrize("directions", DIRECTIONS, ids=lambda directions: f"{len(directions)} objectives")
-def test_proposals_are_new_and_within_the_space(strategy: str, directions: list[str]) -> None:
+def check_proposals(strategy: str, directions: list[str]) -> None:
     known = {1: cost} if len(directions) > 1 else {}
     configs = proceed(study_of(sampler(strategy, known_objectives=known), directions), STARTUP + 3)
     for config in configs:
@@ -133,22 +143,30 @@ def test_proposals_are_new_and_within_the_space(strategy: str, directions: list[
     assert len({config_key(config) for config in configs}) == len(configs)
 
 
-def test_a_known_limit_is_never_broken(strategy: str) -> None:
-    limited = sampler(strategy, known_objectives={1: cost}, limits={1: (0.0, 6000.0)})
-    configs = proceed(study_of(limited), STARTUP + 4)
-    assert max(map(cost, configs)) <= 6000
+def test_proposals_are_new_and_within_the_space(strategy: str) -> None:
+    check_proposals(strategy, ["minimize", "minimize"])
 
 
-def test_a_constraint_is_never_broken(strategy: str) -> None:
+@pytest.mark.parametrize(
+    "directions", [["minimize"], ["maximize"], ["minimize", "minimize", "maximize"]], ids=str
+)
+def test_proposals_for_other_numbers_of_objectives(quick_strategy: str, directions: list[str]) -> None:
+    check_proposals(quick_strategy, directions)
+
+
+def test_known_limits_and_constraints_are_never_broken(strategy: str) -> None:
     def excess(configs: Sequence[Configuration]) -> np.ndarray:
         return np.array([[float(config["batch"]) - 16.0] for config in configs])
 
-    configs = proceed(study_of(sampler(strategy, constraints=excess)), STARTUP + 4)
+    limits = {1: (0.0, 6000.0)}
+    limited = sampler(strategy, known_objectives={1: cost}, limits=limits, constraints=excess)
+    configs = proceed(study_of(limited), STARTUP + 4)
+    assert max(map(cost, configs)) <= 6000
     assert all(config["batch"] in (8, 16) for config in configs)
 
 
-def test_constraints_that_trials_report_are_accepted(strategy: str) -> None:
-    study = study_of(sampler(strategy), ["minimize"])
+def test_constraints_that_trials_report_are_accepted(quick_strategy: str) -> None:
+    study = study_of(sampler(quick_strategy), ["minimize"])
 
     def limited(trial: Trial) -> float:
         config = SPACE.suggest(trial)
@@ -165,15 +183,15 @@ def test_trials_run_in_parallel(strategy: str) -> None:
     assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * (STARTUP + 4)
 
 
-def test_running_trials_are_not_proposed_again(strategy: str) -> None:
-    study = study_of(sampler(strategy))
+def test_running_trials_are_not_proposed_again(quick_strategy: str) -> None:
+    study = study_of(sampler(quick_strategy))
     proceed(study, STARTUP + 1)
     running = [SPACE.suggest(study.ask()) for _ in range(4)]
     assert len({config_key(config) for config in running}) == 4
 
 
-def test_failed_pruned_and_undefined_trials_stop_no_search(strategy: str) -> None:
-    study = study_of(sampler(strategy), ["minimize"])
+def test_failed_pruned_and_undefined_trials_stop_no_search(quick_strategy: str) -> None:
+    study = study_of(sampler(quick_strategy), ["minimize"])
     proceed(study, STARTUP)
     for ending in (
         {"state": TrialState.FAIL},
@@ -187,23 +205,19 @@ def test_failed_pruned_and_undefined_trials_stop_no_search(strategy: str) -> Non
     SPACE.validate(SPACE.suggest(study.ask()))
 
 
-def test_the_same_seed_gives_the_same_proposals(strategy: str) -> None:
-    first, second, other = (proceed(study_of(sampler(strategy, seed=s)), STARTUP + 3) for s in (1, 1, 2))
-    assert first == second
-    assert first != other
-
-
-def test_a_sampler_that_is_rebuilt_for_every_trial_proposes_the_same(strategy: str) -> None:
-    expected = proceed(study_of(sampler(strategy)), STARTUP + 4)
+def test_proposals_follow_from_the_study_and_the_seed(strategy: str) -> None:
+    """A sampler that is rebuilt for every trial proposes the same; with another seed it does not."""
+    expected, other = (proceed(study_of(sampler(strategy, seed=seed)), STARTUP + 3) for seed in (1, 2))
     study, configs = study_of(sampler(strategy)), []
-    for _ in range(STARTUP + 4):
-        study.sampler = sampler(strategy)
+    for _ in range(STARTUP + 3):
+        study.sampler = sampler(strategy, seed=1)
         configs += proceed(study, 1)
     assert configs == expected
+    assert configs != other
 
 
-def test_without_a_space_parameters_are_inferred(strategy: str) -> None:
-    study = study_of(sampler(strategy, space=None))
+def test_without_a_space_parameters_are_inferred(quick_strategy: str) -> None:
+    study = study_of(sampler(quick_strategy, space=None))
 
     def plain(trial: Trial) -> tuple[float, float]:
         x = trial.suggest_float("x", 1e-4, 1.0, log=True)
