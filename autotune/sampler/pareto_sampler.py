@@ -128,6 +128,7 @@ class ParetoSampler(BaseSampler):
         self._trial_cost = trial_cost
         self._strategy = strategy_entry(strategy)
         self._strategy.check_options(strategy_options or {})
+        self._strategy.check_surrogate(surrogate)
         self._seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
         self._settings = StrategySettings(
             n_startup=self._strategy.default_startup(space) if n_startup is None else n_startup,

@@ -11,6 +11,7 @@ from autotune.sampler.proposal import Proposer
 from search_spaces.errors import did_you_mean
 from search_spaces.parameters.types import Configuration
 from search_spaces.space import SearchSpace
+from surrogates.bayesian_extra import require_bayesian_extra
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +51,26 @@ class StrategyEntry:
         default_startup: returns the default number of startup trials; its argument is the space, or None for one
             that is inferred from the trials.
         options: names of the options that the strategy has; each is True or False.
+        surrogates: names of the surrogates that the strategy can use; None if it has no check of its own.
     """
 
     path: str
     default_startup: Callable[[SearchSpace | None], int]
     options: frozenset[str] = frozenset()
+    surrogates: tuple[str, ...] | None = None
+
+    def check_surrogate(self, name: str) -> None:
+        """Check a surrogate before the startup trials rather than after them.
+
+        Raises:
+            ValueError: The strategy does not have it.
+            InvalidInputError: It needs a package that is not installed.
+        """
+        if self.surrogates is not None and name not in self.surrogates:
+            hint = did_you_mean(name, self.surrogates)
+            raise ValueError(f"surrogate: this strategy has no {name!r}. {hint}")
+        if name == "saas-bayesian":
+            require_bayesian_extra()
 
     def check_options(self, options: Mapping[str, Any]) -> None:
         """Raise ValueError if the strategy does not have an option, or if its value is not True or False."""
@@ -102,7 +118,10 @@ STRATEGIES = {
         "autotune.sampler.carbs.strategy:CarbsStrategy", default_configurations, frozenset({"repeats"})
     ),
     "autopeft": StrategyEntry(
-        "autotune.sampler.autopeft.strategy:AutopeftStrategy", autopeft_startup, frozenset({"copula"})
+        "autotune.sampler.autopeft.strategy:AutopeftStrategy",
+        autopeft_startup,
+        frozenset({"copula"}),
+        ("auto", "saas", "saas-bayesian"),
     ),
 }
 

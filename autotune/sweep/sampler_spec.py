@@ -25,6 +25,7 @@ class ParetoSpec(BaseModel):
         strategy: How configurations are chosen after startup: `pareto` takes the largest expected improvement of the
             front.
         surrogate: Surrogate of scores that only training can measure; `auto` chooses.
+        strategy_options: Options of the strategy: `copula: true` of `autopeft` models the ranks of scores.
         n_startup: Number of trials before the surrogate proposes; by default it follows from the space.
         n_candidates: Random candidates per proposal; as many come from local search.
     """
@@ -34,6 +35,7 @@ class ParetoSpec(BaseModel):
     name: Literal["pareto"] = "pareto"
     strategy: str = "pareto"
     surrogate: str = "auto"
+    strategy_options: dict[str, bool] | None = None
     n_startup: _Count | None = None
     n_candidates: _Count | None = None
 

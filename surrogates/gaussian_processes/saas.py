@@ -42,7 +42,7 @@ TAU_SCALE = 0.1
 _MEMBERS = 4
 
 
-class SaasEnsemble(Model):  # type: ignore[misc]  # botorch is untyped
+class SaasEnsemble(Model):
     """An equal mixture of Gaussian processes; `fit` builds it.
 
     Mean and covariance are those of the mixture. `posterior` is the Gaussian with these moments, so that acquisition

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from search_spaces.errors import InvalidInputError, Problem, install_hint
+from surrogates.bayesian_extra import require_bayesian_extra
 from surrogates.gaussian_processes.embedding import Embedding
 from surrogates.gaussian_processes.gaussian_process import Hyperparameters, Observations, standardization
 from surrogates.gaussian_processes.saas import SaasEnsemble
@@ -48,19 +48,19 @@ def fit_bayesian_saas(
         InvalidInputError: jax and numpyro are not installed.
         ValueError: The arguments do not fit; see `Observations`.
     """
-    require_jax()
+    require_bayesian_extra()
     from botorch.fit import fit_fully_bayesian_model_nuts
     from botorch.models.fully_bayesian import SaasFullyBayesianSingleTaskGP
 
     observations = Observations.of(X, y, extra_noise, replicates)
     offset, scale = standardization(observations.y)
 
-    class Sampled(SaasFullyBayesianSingleTaskGP):  # type: ignore[misc]  # botorch is untyped
+    class Sampled(SaasFullyBayesianSingleTaskGP):
         _pyro_model_class = _model_class(embedding.columns, observations, scale)
 
     features = torch.as_tensor(embedding.features(observations.X), dtype=torch.double)
     targets = torch.as_tensor((observations.y - offset) / scale, dtype=torch.double).unsqueeze(-1)
-    model = Sampled(features, targets)
+    model: Any = Sampled(features, targets)
     fit_fully_bayesian_model_nuts(
         model,
         warmup_steps=_WARMUP,
@@ -77,20 +77,6 @@ def fit_bayesian_saas(
     return SaasEnsemble.of(X, y, embedding, fitted, extra_noise=extra_noise, replicates=replicates)
 
 
-def require_jax() -> None:
-    """Check that jax and numpyro are installed.
-
-    Raises:
-        InvalidInputError: They are not.
-    """
-    from botorch.models import fully_bayesian
-
-    if not fully_bayesian._HAS_JAX:
-        what = "saas-bayesian samples with jax and numpyro, which are not installed"
-        fix = f"Run: {install_hint('fully-bayesian')}, or use the surrogate saas."
-        raise InvalidInputError(Problem("surrogate", what, fix))
-
-
 def _model_class(columns: NDArray[np.int_], observations: Observations, scale: float) -> type:
     """Return BoTorch's SAAS model with one lengthscale per column and the noise of each observation."""
     import jax
@@ -100,7 +86,7 @@ def _model_class(columns: NDArray[np.int_], observations: Observations, scale: f
     width = int(columns.max()) + 1 if len(columns) else 0
     runs, extra = observations.replicates, observations.extra_noise / scale**2
 
-    class ColumnModel(SaasPyroModel):  # type: ignore[misc]  # botorch is untyped
+    class ColumnModel(SaasPyroModel):
         def sample_lengthscale(self, dim: int, alpha: float = 0.1) -> jax.Array:
             return super().sample_lengthscale(width, alpha)[jnp.array(columns)]
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from botorch.acquisition.multi_objective.logei import qLogNoisyExpectedHypervolumeImprovement
@@ -19,6 +20,7 @@ from botorch.acquisition.multi_objective.monte_carlo import qNoisyExpectedHyperv
 from botorch.acquisition.multi_objective.utils import prune_inferior_points_multi_objective
 from botorch.exceptions.warnings import BotorchWarning
 from botorch.models.model import Model
+from botorch.posteriors.torch import TorchPosterior
 from botorch.sampling.get_sampler import get_sampler
 from torch import Tensor
 
@@ -83,12 +85,13 @@ def _noisy_improvement(
     with warnings.catch_warnings(), torch.no_grad():
         # Of covariances between observations, which are factorized with jitter.
         warnings.simplefilter("ignore", BotorchWarning)
+        # The annotation leaves out lists of posteriors, for which a list of samplers is registered.
+        posterior = cast(TorchPosterior, model.posterior(baseline[:1]))
         improvement: Callable[[Tensor], Tensor] = kind(
             model,
             reference,
             baseline,
-            # One per objective: of a known one, all samples are its value.
-            sampler=get_sampler(model.posterior(baseline[:1]), torch.Size([_SAMPLES]), seed=seed),
+            sampler=get_sampler(posterior, torch.Size([_SAMPLES]), seed=seed),
             X_pending=pending,
             prune_baseline=False,
             cache_root=False,

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from botorch.models import ModelList
 from botorch.models.deterministic import GenericDeterministicModel
 from botorch.models.model import Model
+from botorch.posteriors.gpytorch import GPyTorchPosterior
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -202,7 +203,7 @@ class BatchPosterior:
                 continue
             low, high = (None if b is None else float(self._units.convert(np.array(b), j)) for b in bounds)
             with torch.no_grad():
-                posterior = ensemble.posterior(inputs)
+                posterior = cast(GPyTorchPosterior, ensemble.posterior(inputs))
             mean, std = -posterior.mean[:, 0, 0], posterior.variance[:, 0, 0].sqrt()
             total = total + log_probability_within(mean, std, low, high)
         return total

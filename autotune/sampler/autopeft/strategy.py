@@ -19,7 +19,6 @@ from autotune.sampler.autopeft.local_search import local_search
 from autotune.sampler.autopeft.posterior import BatchPosterior, Fit, ModelSettings
 from autotune.sampler.proposal import Proposer
 from autotune.sampler.strategies import StrategySettings
-from search_spaces.errors import did_you_mean
 from search_spaces.parameters.types import Configuration
 from surrogates.gaussian_processes.saas import SaasEnsemble
 from surrogates.gaussian_processes.saas_bayesian import fit_bayesian_saas
@@ -38,7 +37,7 @@ class AutopeftStrategy:
 
     def __init__(self, settings: StrategySettings) -> None:
         copula = bool(settings.options.get("copula", False))
-        self._models = ModelSettings(_fit_of(settings.surrogate), settings.n_startup, copula)
+        self._models = ModelSettings(_FITS[settings.surrogate], settings.n_startup, copula)
 
     def propose(self, proposer: Proposer) -> Configuration:
         """Return the best configuration of the local search, given the data and the earlier members of the batch."""
@@ -52,16 +51,3 @@ class AutopeftStrategy:
             score = posterior.score(seed, is_smooth=True)
             found = local_search(proposer, score, posterior.front_rows, max_evaluations=_SMOOTH_EVALUATIONS)
         return found.current.configs[0]
-
-
-def _fit_of(surrogate: str) -> Fit:
-    """Return the function that fits the ensemble of a surrogate.
-
-    Raises:
-        ValueError: The strategy has no such surrogate.
-    """
-    if surrogate not in _FITS:
-        raise ValueError(
-            f"surrogate: strategy autopeft has no {surrogate!r}. {did_you_mean(surrogate, _FITS)}"
-        )
-    return _FITS[surrogate]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from autotune.sampler.objectives import StudyObjectives
 from autotune.sampler.pareto_sampler import ParetoSampler
 from autotune.sampler.proposal import Candidates, Proposer
 from autotune.sampler.strategies import STRATEGIES, autopeft_startup
+from search_spaces.errors import InvalidInputError
 from search_spaces.parameters.types import Categorical, Float, Int, Value
 from search_spaces.space import SearchSpace
 from surrogates.gaussian_processes.embedding import Embedding
@@ -292,8 +294,14 @@ def test_options_are_checked(changes, message):
 
 
 def test_an_unknown_surrogate_is_refused():
-    with pytest.raises(ValueError, match="strategy autopeft has no 'gp'"):
-        search(7, surrogate="gp")
+    with pytest.raises(ValueError, match="this strategy has no 'gp'"):
+        sampler(surrogate="gp")
+
+
+@pytest.mark.skipif(find_spec("numpyro") is not None, reason="numpyro is installed")
+def test_a_missing_extra_is_named_before_the_first_trial():
+    with pytest.raises(InvalidInputError, match=r"pip install 'autotune-peft\[fully-bayesian\]'"):
+        sampler(surrogate="saas-bayesian")
 
 
 def test_startup_trials_grow_with_the_parameters():
