@@ -23,7 +23,7 @@ class ParetoSpec(BaseModel):
     Args:
         name: `pareto`.
         strategy: How configurations are chosen after startup: `pareto` takes the largest expected improvement of the
-            front.
+            front, `carbs` searches around the front, `autopeft` proposes batches of four from sparse models.
         surrogate: Surrogate of scores that only training can measure; `auto` chooses.
         strategy_options: Options of the strategy: `copula: true` of `autopeft` models the ranks of scores.
         n_startup: Number of trials before the surrogate proposes; by default it follows from the space.

@@ -28,7 +28,7 @@ from botorch.models.model import Model
 from botorch.posteriors import Posterior
 from botorch.posteriors.gpytorch import GPyTorchPosterior
 from gpytorch.distributions import MultivariateNormal
-from linear_operator.operators import DiagLinearOperator
+from linear_operator.operators import DenseLinearOperator, DiagLinearOperator
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -140,7 +140,8 @@ class SaasEnsemble(Model):
             covariance = DiagLinearOperator(variance + spread.square().mean(dim=0))
         else:
             within = torch.stack([posterior.distribution.covariance_matrix for posterior in each]).mean(dim=0)
-            covariance = within + (spread.unsqueeze(-1) * spread.unsqueeze(-2)).mean(dim=0)
+            between = (spread.unsqueeze(-1) * spread.unsqueeze(-2)).mean(dim=0)
+            covariance = DenseLinearOperator(within + between)
         mixed = GPyTorchPosterior(MultivariateNormal(mean, covariance))
         return mixed if posterior_transform is None else posterior_transform(mixed)
 

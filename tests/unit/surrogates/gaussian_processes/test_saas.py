@@ -117,6 +117,17 @@ def test_the_mixture_has_the_moments_of_its_members():
     assert covariance == pytest.approx(within + np.outer(spread, spread))
 
 
+def test_a_singular_joint_posterior_can_be_sampled():
+    """Between observations without noise the covariance is 0 up to rounding."""
+    X = np.linspace(0.4, 0.6, 40)[:, None]
+    values = Hyperparameters(np.array([2.0]), 1.0, 1e-5)
+    mixed = SaasEnsemble.of(X, np.sin(X[:, 0]), Embedding(np.array([0])), [values, values])
+    with torch.no_grad():
+        features = torch.as_tensor(Embedding(np.array([0])).features(X))
+        samples = mixed.posterior(features).rsample(torch.Size([8]))
+    assert torch.isfinite(samples).all()
+
+
 def test_leave_one_out_is_the_density_of_the_mixture():
     X, y = data(15)
     hyperparameters = [Hyperparameters(np.full(COLUMNS, length), 1.0, 0.05) for length in (1.0, 5.0)]
