@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import cast
 
 import torch
@@ -22,6 +23,7 @@ from botorch.exceptions.warnings import BotorchWarning
 from botorch.models.model import Model
 from botorch.posteriors.torch import TorchPosterior
 from botorch.sampling.get_sampler import get_sampler
+from linear_operator.utils.warnings import NumericalWarning
 from torch import Tensor
 
 from autotune.sampler.pareto.acquisition import LogAcquisition
@@ -54,7 +56,7 @@ def mixture_improvement(
     each = [_noisy_improvement(model, baseline, reference, pending, seed, is_smooth) for model in models]
 
     def evaluate(inputs: Tensor) -> Tensor:
-        with torch.no_grad():
+        with _without_warnings(), torch.no_grad():
             values = torch.stack([improvement(inputs) for improvement in each])
         logarithms = values if is_smooth else values.clamp_min(0.0).log()
         return torch.logsumexp(logarithms, dim=0) - math.log(len(each))
@@ -71,7 +73,8 @@ def possible_front(model: Model, inputs: Tensor, reference: Tensor, seed: int) -
         reference: the reference point, shape [m]; samples beyond it are not on the front.
         seed: seed of the samples.
     """
-    with torch.random.fork_rng(devices=[]), torch.no_grad():  # the samples come from the global generator
+    # The samples come from the global generator.
+    with _without_warnings(), torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         return prune_inferior_points_multi_objective(model, inputs, reference, num_samples=_PRUNING_SAMPLES)
 
@@ -82,9 +85,7 @@ def _noisy_improvement(
     """Return BoTorch's qNEHVI, or qLogNEHVI, whose values are logarithms."""
     without_compiler()
     kind = qLogNoisyExpectedHypervolumeImprovement if is_smooth else qNoisyExpectedHypervolumeImprovement
-    with warnings.catch_warnings(), torch.no_grad():
-        # Of covariances between observations, which are factorized with jitter.
-        warnings.simplefilter("ignore", BotorchWarning)
+    with _without_warnings(), torch.no_grad():
         # The annotation leaves out lists of posteriors, for which a list of samplers is registered.
         posterior = cast(TorchPosterior, model.posterior(baseline[:1]))
         improvement: Callable[[Tensor], Tensor] = kind(
@@ -97,3 +98,12 @@ def _noisy_improvement(
             cache_root=False,
         )
     return improvement
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Ignore the warnings about covariances between observations, which are factorized with jitter."""
+    with warnings.catch_warnings():
+        for category in (BotorchWarning, NumericalWarning):
+            warnings.simplefilter("ignore", category)
+        yield

@@ -117,15 +117,18 @@ def test_the_mixture_has_the_moments_of_its_members():
     assert covariance == pytest.approx(within + np.outer(spread, spread))
 
 
+@pytest.mark.filterwarnings("ignore:A not p.d.")
 def test_a_singular_joint_posterior_can_be_sampled():
-    """Between observations without noise the covariance is 0 up to rounding."""
-    X = np.linspace(0.4, 0.6, 40)[:, None]
-    values = Hyperparameters(np.array([2.0]), 1.0, 1e-5)
-    mixed = SaasEnsemble.of(X, np.sin(X[:, 0]), Embedding(np.array([0])), [values, values])
+    """Thirty copies each of two close points; without jitter the covariance has no Cholesky factor."""
+    X, T = np.linspace(0.0, 1.0, 5)[:, None], np.repeat([[0.3], [0.31]], 30, axis=0)
+    embedding = Embedding(np.array([0]))
+    members = [Hyperparameters(np.array([length]), 10.0, 1e-5) for length in (2.0, 5.0)]
+    mixed = SaasEnsemble.of(X, np.sin(X[:, 0]), embedding, members)
     with torch.no_grad():
-        features = torch.as_tensor(Embedding(np.array([0])).features(X))
-        samples = mixed.posterior(features).rsample(torch.Size([8]))
-    assert torch.isfinite(samples).all()
+        posterior = mixed.posterior(torch.as_tensor(embedding.features(T)))
+        with pytest.raises(torch.linalg.LinAlgError):
+            torch.linalg.cholesky(posterior.distribution.covariance_matrix)
+        assert torch.isfinite(posterior.rsample(torch.Size([8]))).all()
 
 
 def test_leave_one_out_is_the_density_of_the_mixture():
