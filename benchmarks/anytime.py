@@ -54,7 +54,7 @@ def setting(data_set: str, arguments: argparse.Namespace) -> Setting:
 
 
 def shares(
-    record: Record, corner: Sequence[float], reference: float, minutes: Sequence[int], clock: str = "wall"
+    record: Record, corner: Sequence[float], reference: float, minutes: Sequence[float], clock: str = "wall"
 ) -> list[float]:
     """Return the share of the reference hypervolume after each number of minutes of a clock, `wall` or `cpu`."""
     return [reference_volume([until(record, 60.0 * minute, clock)], corner) / reference for minute in minutes]
@@ -67,7 +67,7 @@ def until(record: Record, seconds: float, clock: str = "wall") -> Record:
 
 def table(
     records: Mapping[str, Sequence[Record]],
-    minutes: Sequence[int],
+    minutes: Sequence[float],
     caption: str,
     clock: str = "wall",
     by_data_set: bool = False,
@@ -95,7 +95,7 @@ def table(
         count = f"{np.mean(trials[data_set, arm]):.0f}"
         cells = [_cell([run[i] for run in runs]) for i in range(len(minutes))]
         rows.append((data_set, f"`{arm}`", str(len(runs)), count, *cells))
-    columns = ("data", "arm", "runs", "trials", *(f"{minute} min" for minute in minutes))
+    columns = ("data", "arm", "runs", "trials", *(f"{minute:g} min" for minute in minutes))
     return Table(caption, columns, tuple(rows))
 
 
@@ -107,7 +107,7 @@ def _cell(values: Sequence[float]) -> str:
 
 def result_tables(records: Mapping[str, Sequence[Record]], arguments: argparse.Namespace) -> dict[str, Table]:
     """Return the tables `mean` and `data-sets`."""
-    minutes = range(1, max(int(arguments.minutes), 1) + 1)
+    minutes = arguments.at or list(range(1, max(int(arguments.minutes), 1) + 1))
     made = [record for each in records.values() for record in each]
     seeds = sorted({record.seed for record in made})
     about = (

@@ -49,6 +49,10 @@ def test_tables_have_means_and_data_sets(quick: Record):
     assert mean[1][:5] == ("all", "`packed`", "2", "2", "0.333 ± 0.000")
     assert [row[:2] for row in each] == [("cr", "`packed`"), ("sst2", "`gp`"), ("sst2", "`packed`")]
     assert "wall time" in tables["mean"].caption
+    given = anytime.parser().parse_args(["--out=.", "--at", "0.5", "2.5"])
+    half = result_tables({"sst2": [quick]}, given)["mean"]
+    assert half.columns[4:] == ("0.5 min", "2.5 min")
+    assert half.rows[0][4:] == ("0.333", "1.000")
     quick.complete = False
     assert "Not complete: packed-0." in result_tables({"sst2": [quick]}, given)["mean"].caption
 
