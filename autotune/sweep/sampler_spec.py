@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
 
 from autotune.sampler.named_samplers import CLASS, OPTUNA, SINGLE_OBJECTIVE, build_sampler
 from autotune.sweep.validation_errors import problems_of
@@ -24,8 +24,9 @@ class ParetoSpec(BaseModel):
         name: `pareto`.
         strategy: How configurations are chosen after startup: `pareto` takes the largest expected improvement of the
             front, `carbs` searches around the front, `autopeft` proposes batches of four from sparse models.
+        strategy_options: Options of the strategy, true or false: `copula` of `autopeft` models the ranks of scores,
+            and `repeats` of `carbs` runs members of the front again.
         surrogate: Surrogate of scores that only training can measure; `auto` chooses.
-        strategy_options: Options of the strategy: `copula: true` of `autopeft` models the ranks of scores.
         n_startup: Number of trials before the surrogate proposes; by default it follows from the space.
         n_candidates: Random candidates per proposal; as many come from local search.
     """
@@ -34,8 +35,8 @@ class ParetoSpec(BaseModel):
 
     name: Literal["pareto"] = "pareto"
     strategy: str = "pareto"
+    strategy_options: dict[str, StrictBool] | None = None
     surrogate: str = "auto"
-    strategy_options: dict[str, bool] | None = None
     n_startup: _Count | None = None
     n_candidates: _Count | None = None
 
@@ -126,9 +127,13 @@ def _check_pareto(spec: ParetoSpec) -> None:
     try:
         ParetoSampler(**spec.arguments)
     except ValueError as error:
-        key, _, what = str(error).partition(": ")
-        what, _, fix = what.partition(". ")
-        raise InvalidInputError(Problem(f"sampler.{key}", what, fix or "Correct or remove it.")) from error
+        key, _, message = str(error).partition(": ")
+        what, *fix = re.split(r"[.;] ", message, maxsplit=1)
+        words = "".join(fix) or "correct or remove it"
+        text = f"{words[:1].upper()}{words[1:].rstrip('.')}"
+        raise InvalidInputError(
+            Problem(f"sampler.{key}", what, text if text.endswith("?") else f"{text}.")
+        ) from error
 
 
 def _check_name(name: str) -> None:

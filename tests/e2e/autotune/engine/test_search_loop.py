@@ -14,8 +14,8 @@ from autotune.engine.sweep_run import SearchFailedError, SweepInterruptedError
 from autotune.ledger.ledger import LedgerError, claim_folder, open_ledger
 from autotune.prepare.prepared_sweep import prepare
 from autotune.results.sweep_tables import read_tables
-from autotune.sweep.sampler_spec import NamedSamplerSpec
-from autotune.sweep.schema import Budget
+from autotune.sweep.sampler_spec import NamedSamplerSpec, ParetoSpec
+from autotune.sweep.schema import Budget, Confirm
 from search_spaces.errors import InvalidInputError
 from tests.support.fake_executor import FakeExecutor
 from tests.support.sweeps import Watcher, fake_run, small_sweep, stop_at
@@ -45,7 +45,8 @@ def test_confirmation_uses_seeds_that_the_search_never_used_and_scores_the_test_
 
 
 def test_the_startup_has_the_defaults_of_each_family_and_begins_with_the_least_training(sweep, tmp_path):
-    results = fake_run(sweep.model_copy(update={"budget": Budget(trials=7)}), tmp_path / "out")
+    changes = {"budget": Budget(trials=7), "sampler": ParetoSpec(n_startup=7), "confirm": Confirm(seeds=0)}
+    results = fake_run(sweep.model_copy(update=changes), tmp_path / "out")
     startup = results.trials["config"].tolist()
     assert all(default in startup for default in prepare(sweep).space.defaults())
     assert results.trials["cost.train_flops"].is_monotonic_increasing
@@ -132,8 +133,16 @@ def test_flops_and_time_end_a_search(tiny_model, reviews, tmp_path):
 
 @pytest.mark.parametrize(
     "sampler",
-    ["pareto", {"name": "tpe", "n_startup_trials": 3}, "nsga2", "gp", "optuna.samplers:QMCSampler"],
-    ids=["pareto", "tpe", "nsga2", "gp", "module:class"],
+    [
+        "pareto",
+        {"strategy": "carbs"},
+        {"strategy": "autopeft", "n_startup": 3},
+        {"name": "tpe", "n_startup_trials": 3},
+        "nsga2",
+        "gp",
+        "optuna.samplers:QMCSampler",
+    ],
+    ids=["pareto", "carbs", "autopeft", "tpe", "nsga2", "gp", "module:class"],
 )
 def test_every_sampler_keeps_a_hard_limit(sampler, tiny_model, reviews, tmp_path):
     objectives = ["accuracy", {"name": "trainable_params", "max": 300}]

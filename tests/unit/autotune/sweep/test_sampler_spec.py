@@ -60,6 +60,17 @@ def test_options_are_kept() -> None:
         ("a b", "sampler.name", "'a b' is not the name of a sampler"),
         ({"n_startups": 3}, "sampler.n_startups", "unknown key | Did you mean 'n_startup'?"),
         ({"strategy": "paretto"}, "sampler.strategy", "'paretto' is unknown | Did you mean 'pareto'?"),
+        (
+            {"strategy_options": {"copula": True}},
+            "sampler.strategy_options",
+            "'copula' is unknown | This strategy has no options.",
+        ),
+        (
+            {"strategy_options": {"copula": "yes"}},
+            "sampler.strategy_options.copula",
+            "'yes' is not true or false",
+        ),
+        ({"strategy_options": 3}, "sampler.strategy_options", "3 is not a mapping"),
         ({"n_startup": 0}, "sampler.n_startup", "0 is out of range | It must be at least 1."),
         ({"n_startup": "many"}, "sampler.n_startup", "'many' is not a whole number"),
         ({"seed": 3}, "sampler.seed", "unknown key"),
@@ -72,6 +83,13 @@ def test_options_are_kept() -> None:
 )
 def test_problems(given: object, where: str, message: str) -> None:
     assert message in problems(given)[where]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_strategy_and_option_is_accepted(strategy: str) -> None:
+    options = dict.fromkeys(STRATEGIES[strategy].options, True)
+    given = {"name": "pareto", "strategy": strategy, "strategy_options": options}
+    assert sweep(given).sampler == ParetoSpec(**given)
 
 
 def test_a_strategy_is_no_sampler(monkeypatch: pytest.MonkeyPatch) -> None:
