@@ -136,6 +136,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--clock", choices=("wall", "cpu"), default="wall", help="of the minutes in the tables"
     )
+    parser.add_argument("--at", type=float, nargs="+", help="minutes in the tables; by default 1, 2, …")
     parser.add_argument("--samples", type=int, default=1000, help="training examples of an epoch")
     parser.add_argument("--eval-samples", type=int, default=400)
     parser.add_argument("--threads", type=int, default=1)
