@@ -34,7 +34,7 @@ class Score:
         name: of the metric.
         searched: the value on validation data in the search, with one seed; selection makes it too good.
         confirmed: the mean on validation data over `seeds` runs with seeds that the search never used.
-        interval: the 95 % t interval of `confirmed`.
+        interval: the 95 % t interval of `confirmed`, with the noise between seeds pooled over the points.
         test: the mean on test data over the same runs. The test data took no part in any selection.
         test_interval: the 95 % t interval of `test`.
         seeds: confirmation runs.

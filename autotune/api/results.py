@@ -55,8 +55,11 @@ class SweepResults:
         Columns: `trial` (number), `status` (complete, paused, stopped, pruned, failed, lost, running), `started`,
         `finished`, `elapsed` (wall seconds of search at its end), `seconds` (from its start to its end), `seed`,
         `error`, `share` (of its full training), `config` (the configuration as a dict), `feasible` (within the hard
-        limits), `on_front`, one column per objective under its name (NaN unless complete), `param.NAME` per
-        parameter (missing where inactive), `metric.NAME` per validation score and `cost.NAME` per cost. A sweep with
+        limits), `on_search_front` and `on_front` (before and after the confirmation), `runs` (complete trials of the
+        same configuration, whose mean is the value of each objective), one column per objective under its name (NaN
+        unless complete), `param.NAME` per parameter (missing where inactive), `metric.NAME` per validation score,
+        `posterior.NAME` and `posterior_sd.NAME` per score (where the noise is worth it) and `cost.NAME` per cost. A
+        sweep with
         a ladder also has `rung`, the highest rung that the trial reached.
         """
         return self._tables.trials
@@ -66,10 +69,12 @@ class SweepResults:
         """One row per point of the Pareto front, in ascending order of the second objective; with one objective, the
         best trial.
 
-        Columns: `trial`; every objective with its value in the search; for every score `confirmed.NAME` with
-        `confirmed.NAME.low` and `.high` (mean and 95 % t interval over the report seeds, on validation data) and
-        `test.NAME` with `.low` and `.high` (the same on test data); `report_seeds`; every other cost as `cost.NAME`;
-        every parameter as `param.NAME` (missing where inactive). `front.csv` holds the same table.
+        Columns: `trial`; `search_runs`; every objective with its value in the search (the mean of these runs); for
+        every score `posterior.NAME` and `posterior_sd.NAME` (where the noise is worth it), `confirmed.NAME` with
+        `confirmed.NAME.low` and `.high` (mean and 95 % t interval over the report seeds, on validation data),
+        `test.NAME` with `.low` and `.high` (the same on test data) and `estimate.NAME`, by which points are on the
+        front; `report_seeds`; every other cost as `cost.NAME`; every parameter as `param.NAME` (missing where
+        inactive). `front.csv` holds the same table.
         """
         return front_table(self._tables)
 
@@ -97,7 +102,7 @@ class SweepResults:
         return self._tables.hypervolume
 
     def best(self, *, where: str | Sequence[str] = ()) -> Point:
-        """Return the point with the best quality, by confirmed means where there are some; see `pick`."""
+        """Return the point with the best quality, by estimates from confirmation runs if any; see `pick`."""
         return self.pick("best", where=where)
 
     def knee(self, *, where: str | Sequence[str] = ()) -> Point:

@@ -16,6 +16,7 @@ from autotune.formatting.compact import clock, points, short_config
 from autotune.formatting.units import label, quantity
 from autotune.objectives import is_cost
 from autotune.results.budget import budget_used
+from autotune.results.estimates import POSTERIOR
 from autotune.results.ladder_view import LadderView
 from autotune.results.recommendation import recommend
 from autotune.results.sweep_tables import SweepTables
@@ -171,19 +172,26 @@ def front_table(results: SweepTables) -> Table:
         table.add_column(label(objective.name), justify="right")
     score = next((o.name for o in results.objectives if not is_cost(o.name)), None)
     found = confirmation_statistics(results, score) if score else None
+    posterior = f"{POSTERIOR}{score}" if f"{POSTERIOR}{score}" in results.trials else None
+    if posterior is not None:
+        table.add_column("posterior mean", justify="right")
     if found is not None and len(found):
-        table.add_column("confirmed", justify="right")
-        table.add_column("test", justify="right")
+        for heading in ("confirmed", "seeds", "test"):
+            table.add_column(heading, justify="right")
     for _, row in results.front.iterrows():
         cells = [str(row["trial"]), short_config(configuration(row))]
         cells += [quantity(o.name, float(row[o.name])) for o in results.objectives]
+        if posterior is not None:
+            cells.append(quantity(str(score), float(row[posterior])))
         if found is not None and len(found):
             known = found.loc[row["trial"]] if row["trial"] in found.index else None
-            cells += (
-                ["", ""] if known is None else [_mean(str(score), known), quantity(str(score), known["test"])]
-            )
+            cells += [""] * 3 if known is None else _confirmed_cells(str(score), known)
         table.add_row(*cells)
     return table
+
+
+def _confirmed_cells(name: str, known: pd.Series) -> list[str]:
+    return [_mean(name, known), f"{known['seeds']:.0f}", quantity(name, known["test"])]
 
 
 def _mean(name: str, row: pd.Series) -> str:

@@ -11,7 +11,7 @@ from autotune.ladder.sweep_scheduler import SweepScheduler
 from autotune.ledger.clock import StudyClock
 from autotune.ledger.ledger import Ledger
 from autotune.objectives import Objective
-from autotune.results.estimates import feasible_rows, on_front
+from autotune.results.estimates import feasible_rows, on_front, pool_repeats
 from autotune.results.sweep_tables import share_dominated
 from autotune.sweep.schema import Sweep
 from autotune.trial_attributes import SPENT, TrialAttributes, trial_result
@@ -82,9 +82,9 @@ class SearchProgress:
         return [r for t in self.ledger.trials if (r := trial_result(t)) is not None]
 
     def _values(self) -> tuple[list[int], np.ndarray]:
-        rows = [(t.number, v) for t in self.ledger.trials if (v := TrialAttributes(t).values)]
+        rows = [(t, v) for t in self.ledger.trials if (v := TrialAttributes(t).values)]
         values = np.array([v for _, v in rows], dtype=float).reshape(len(rows), len(self.sweep.objectives))
-        return [number for number, _ in rows], values
+        return [t.number for t, _ in rows], pool_repeats([t.params for t, _ in rows], values)[0]
 
     def _remaining(self, phase: str, finished: int, total: int | None, elapsed: float) -> float | None:
         """Return the seconds until the phase ends, by the pace so far or by the time budget, whichever is sooner."""

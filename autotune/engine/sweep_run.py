@@ -13,6 +13,7 @@ from pathlib import Path
 
 from autotune.engine.confirmation_search import confirmation_search
 from autotune.engine.events import Listener, Progress, SilentListener
+from autotune.engine.posterior import store_posterior
 from autotune.engine.progress import SearchProgress
 from autotune.engine.samplers import sampler_notes
 from autotune.engine.search import sweep_search
@@ -100,6 +101,7 @@ def _train(prepared: PreparedSweep, folder: Path, executor: Executor, listener: 
     search = sweep_search(prepared, folder, search_ledger, executor=executor, listener=listener)
     with _tidy_interrupt(folder, ledgers, executor), _traceback_hint(folder):
         search.run()
+        store_posterior(prepared, search_ledger)
         if prepared.sweep.confirm.seeds:
             confirmation = confirmation_search(
                 prepared,

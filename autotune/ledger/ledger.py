@@ -10,7 +10,7 @@ queue.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, Unpack
@@ -37,6 +37,8 @@ INTERRUPTED = "interrupted"
 """The error of a trial that was running when its process ended."""
 MAX_TRIES = 3
 """A trial that was lost this often fails: by then the configuration itself is the likely cause."""
+_POSTERIOR = "posterior"
+"""The attribute of a study of the search with the posterior of the scores."""
 _FINAL_KEYS = ("result", "values", "status")
 """The attributes of a trial that has ended, which a trial that takes its place does not inherit."""
 
@@ -90,6 +92,16 @@ class Ledger:
         """Write attributes of a trial that has not ended, in the order given."""
         self._writer.set_attributes(number, stored(**attributes))
         self.changed()
+
+    def set_posterior(self, scores: Mapping[str, Mapping[int, tuple[float, float]]]) -> None:
+        """Write what the search's surrogate knows about the scores of the finished trials.
+
+        Args:
+            scores: (posterior mean, standard deviation) by score and trial number; empty where the values of the
+                trials are to be used.
+        """
+        plain = {name: {str(number): list(pair) for number, pair in s.items()} for name, s in scores.items()}
+        self.study.set_user_attr(_POSTERIOR, {"scores": plain})
 
     def tell(
         self,
@@ -194,14 +206,27 @@ def open_ledger(folder: Path, sweep: Sweep, part: Part = "search") -> Ledger:
 
 def read_ledger(folder: Path, sweep: Sweep, part: Part = "search") -> list[FrozenTrial]:
     """Return the trials of a study, none where it does not exist yet. Another process may be writing to it."""
+    ledger = _existing_ledger(folder, sweep, part)
+    return [] if ledger is None else ledger.trials
+
+
+def read_posterior(folder: Path, sweep: Sweep) -> Mapping[str, Mapping[str, Sequence[float]]]:
+    """Return (posterior mean, standard deviation) by score and trial number, as `Ledger.set_posterior` wrote them."""
+    ledger = _existing_ledger(folder, sweep, "search")
+    found = {} if ledger is None else ledger.study.user_attrs.get(_POSTERIOR, {})
+    scores: Mapping[str, Mapping[str, Sequence[float]]] = found.get("scores", {})
+    return scores
+
+
+def _existing_ledger(folder: Path, sweep: Sweep, part: Part) -> Ledger | None:
     if not (folder / STUDY_FILE).is_file():
-        return []
+        return None
     storage = open_storage(folder / STUDY_FILE)
     try:
         study = optuna.load_study(study_name=_study_name(sweep, part), storage=storage)
     except KeyError:
-        return []
-    return Ledger(study, storage).trials
+        return None
+    return Ledger(study, storage)
 
 
 def _study_name(sweep: Sweep, part: Part) -> str:

@@ -6,15 +6,16 @@ import math
 import shlex
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from autotune.formatting.units import config_lines, difference, label, quantity
 from autotune.objectives import is_cost
 from autotune.report.headline import interval_text
+from autotune.results.estimates import POSTERIOR
 from autotune.results.recommendation import recommend
+from autotune.results.selection import best_trial
 from autotune.results.sweep_tables import SweepTables
-from autotune.results.tables import configuration, confirmation_statistics, quality, selection_bias
+from autotune.results.tables import configuration, confirmation_statistics, selection_bias
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ def point_columns(results: SweepTables) -> list[str]:
     names: list[str] = []
     for objective in results.objectives:
         names.append(label(objective.name) + (", search value" if not is_cost(objective.name) else ""))
+        if f"{POSTERIOR}{objective.name}" in results.trials:
+            names.append("Posterior mean")
         if not is_cost(objective.name) and not confirmation_statistics(results, objective.name).empty:
             names += ["Confirmed (95 % interval)", "Seeds", "Selection bias", "Test"]
     if not any(objective.name == "trainable_params" for objective in results.objectives):
@@ -53,14 +56,10 @@ def point_rows(results: SweepTables) -> list[PointRow]:
     front = results.front
     if front.empty:
         return []
-    best = quality(results)
     found = {
         o.name: confirmation_statistics(results, o.name) for o in results.objectives if not is_cost(o.name)
     }
-    means = front.set_index("trial")[best.name]
-    if best.name in found and not found[best.name].empty:
-        means = found[best.name]["mean"].reindex(front["trial"])
-    top = means.index[int(np.nanargmin(best.loss(means)))]
+    top = best_trial(results, front)
     recommended = recommend(results, front)
     marked = (("best", top), ("knee" if recommended.is_knee else "recommended", recommended.trial))
     return [
@@ -79,7 +78,11 @@ def _cells(results: SweepTables, row: pd.Series, found: dict[str, pd.DataFrame])
     cells = []
     for objective in results.objectives:
         name = objective.name
-        cells.append(quantity(name, row[name]))
+        runs = int(row.get("runs", 1))
+        repeats = f" (mean of {runs} runs)" if runs > 1 and not is_cost(name) else ""
+        cells.append(quantity(name, row[name]) + repeats)
+        if f"{POSTERIOR}{name}" in results.trials:
+            cells.append(quantity(name, row[f"{POSTERIOR}{name}"]))
         if name not in found or found[name].empty:
             continue
         if row["trial"] not in found[name].index:

@@ -24,6 +24,7 @@ from autotune.formatting.units import (
 from autotune.objectives import is_cost
 from autotune.results.budget import budget_used
 from autotune.results.recommendation import recommend
+from autotune.results.selection import best_trial
 from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import confirmation_statistics, quality, selection_bias
 
@@ -88,12 +89,12 @@ def _best_fact(results: SweepTables) -> Fact:
         row = front.iloc[int(np.argmin(best.loss(front[best.name])))]
         note = f"trial {row['trial']}, one search seed, not confirmed: biased upward by selection"
         return Fact(f"{name}, search value", quantity(best.name, row[best.name]), note)
-    trial = found.index[int(np.argmin(best.loss(found["mean"])))]
-    row = found.loc[trial]
-    notes = [f"trial {trial}", f"mean of {counted(int(row['seeds']), 'report seed')}"]
-    if not math.isnan(row["test"]):
-        notes.append(f"test {quantity(best.name, row['test'])}")
-    return Fact(f"{name}, confirmed", interval_text(best.name, row), ", ".join(notes))
+    trial = best_trial(results, results.front)
+    one = found.loc[[trial]].iloc[0]
+    notes = [f"trial {trial}", f"mean of {counted(int(one['seeds']), 'report seed')}"]
+    if not math.isnan(one["test"]):
+        notes.append(f"test {quantity(best.name, one['test'])}")
+    return Fact(f"{name}, confirmed", interval_text(best.name, one), ", ".join(notes))
 
 
 def _recommended_fact(results: SweepTables) -> Fact:
@@ -128,7 +129,10 @@ def _budget_fact(results: SweepTables) -> Fact:
         notes.append(words if budget.flops is None else f"{words} (limit {si(budget.flops, 'FLOPs')})")
     if not results.confirmations.empty:
         seconds = duration(float(results.confirmations["elapsed"].max()))
-        notes.append(f"then {counted(len(results.confirmations), 'confirmation run')}, {seconds}")
+        seeds = results.confirmations.groupby("trial").size()
+        each = f"{seeds.min()}" if seeds.nunique() == 1 else f"{seeds.min()} to {seeds.max()}"
+        runs = counted(len(results.confirmations), "confirmation run")
+        notes.append(f"then {runs}, {seconds}: {counted(len(seeds), 'point')}, {each} seeds each")
     return Fact("Budget used", f"{used['trials'][0]:.0f}{limit} trials", ", ".join(notes))
 
 
@@ -154,9 +158,10 @@ def interval_text(name: str, row: pd.Series) -> str:
 
 
 def mean_selection_bias(results: SweepTables) -> str:
-    """Return the mean selection bias of the confirmed points as text; empty if nothing was confirmed."""
+    """Return the mean selection bias of the confirmed points of the search's front as text; empty without any."""
     best = quality(results)
     found = confirmation_statistics(results, best.name)
+    found = found[found.index.isin(results.search_front["trial"])]
     searched = results.trials.set_index("trial")[best.name].reindex(found.index)
     gaps = [
         selection_bias(best, s, m) for s, m in zip(searched, found["mean"], strict=True) if not math.isnan(s)

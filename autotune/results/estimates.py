@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from autotune.objectives import Objective, is_cost
 from autotune.pareto import non_dominated
 from autotune.results.run_noise import run_noise
+from search_spaces.parameters.types import Configuration
 from trials.tasks.metrics import metric_direction
 
 POSTERIOR, DEVIATION = "posterior.", "posterior_sd."
@@ -98,6 +99,27 @@ def _without_bias(name: str, trials: pd.DataFrame, means: pd.Series) -> pd.Serie
     bias = float((searched - means)[on_front].mean()) if on_front.any() else 0.0
     # Selection makes a score too good, never too bad.
     return searched - (max(bias, 0.0) if metric_direction(name) == "maximize" else min(bias, 0.0))
+
+
+def pool_repeats(
+    configs: Sequence[Configuration], values: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.int_]]:
+    """Return the values of trials with those of repeats replaced by their mean, and the number of runs of each.
+
+    Args:
+        configs: the configurations of n trials.
+        values: their objectives, shape [n, m], NaN for a trial that is not complete.
+    """
+    keys = [tuple(sorted(config.items())) for config in configs]
+    is_complete = np.isfinite(values).all(axis=1)
+    groups: dict[object, list[int]] = {}
+    for i in np.flatnonzero(is_complete):
+        groups.setdefault(keys[i], []).append(int(i))
+    pooled, runs = values.copy(), is_complete.astype(int)
+    for members in groups.values():
+        if len(members) > 1:
+            pooled[members], runs[members] = values[members].mean(axis=0), len(members)
+    return pooled, runs
 
 
 def search_front(objectives: Sequence[Objective], trials: pd.DataFrame) -> NDArray[np.bool_]:

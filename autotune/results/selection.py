@@ -47,8 +47,8 @@ def pick_with_reason(results: SweepTables, pick: str, where: Sequence[str] = ())
     Args:
         results: the sweep.
         pick: `knee` (the recommended point, see `autotune.results.recommendation`), `best` (the best quality, by
-            confirmed means where there are some), `smallest` (the fewest trainable parameters among the points that
-            beat the untrained baseline), or the number of any complete trial.
+            estimates from confirmation runs where there are some), `smallest` (the fewest trainable parameters among
+            the points that beat the untrained baseline), or the number of any complete trial.
         where: conditions such as `trainable_params<=1%` or `accuracy>=0.9` that the point must meet.
 
     Raises:
@@ -122,7 +122,7 @@ def _smallest(results: SweepTables, rows: pd.DataFrame) -> int:
 
 
 def best_trial(results: SweepTables, rows: pd.DataFrame) -> int:
-    """Return the trial with the best quality among rows of the front, by confirmed means where there are some."""
+    """Return the trial with the best quality among rows of the front; see `trusted_values`."""
     objective = quality(results)
     values = trusted_values(results, rows)[:, results.objectives.index(objective)]
     return int(rows["trial"].iloc[int(np.nanargmin(objective.loss(values)))])

@@ -12,11 +12,18 @@ import pandas as pd
 from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
-from autotune.ledger.ledger import read_ledger, read_sweep
+from autotune.ledger.ledger import read_ledger, read_posterior, read_sweep
 from autotune.objectives import MEASURED_COSTS, Objective, unit_losses
 from autotune.pareto import hypervolume
 from autotune.results.confirmation_runs import ExampleScores, confirmation_table, stored_example_scores
-from autotune.results.estimates import feasible_rows, reported_front, search_front
+from autotune.results.estimates import (
+    DEVIATION,
+    POSTERIOR,
+    feasible_rows,
+    pool_repeats,
+    reported_front,
+    search_front,
+)
 from autotune.results.ladder_view import LadderView, ladder_view
 from autotune.results.probe_runs import failed_probes, probe_table
 from autotune.sweep.schema import Sweep
@@ -49,7 +56,8 @@ class SweepTables:
             those of its full training; known costs are those of the whole), `feasible`, `on_search_front` (the
             front of the search), `on_front` (the reported front: after a confirmation, that of the estimates, see
             `estimates.reported_front`), on a ladder `rung` (what the highest was that it was trained on: measured
-            costs are of there), one column per objective under its name (NaN unless complete), `param.NAME` for
+            costs are of there), `runs` (complete trials of the same configuration), one column per objective under
+            its name (NaN unless complete; the mean where a configuration ran more than once), `param.NAME` for
             every parameter (missing where inactive), `metric.NAME` for every validation score, `posterior.NAME` and
             `posterior_sd.NAME` where the search stored a posterior of a score, `cost.NAME` for every known and
             measured cost, `cost.head_params` among them.
@@ -137,6 +145,9 @@ def read_tables(folder: str | Path) -> SweepTables:
     confirm = read_ledger(folder, sweep, "confirm")
     probes = read_ledger(folder, sweep, "probe")
     trials, confirmations = _trials(search, sweep.objectives), confirmation_table(confirm)
+    for name, scores in read_posterior(folder, sweep).items():
+        pairs = [scores.get(str(number), (np.nan, np.nan)) for number in trials["trial"]]
+        trials[f"{POSTERIOR}{name}"], trials[f"{DEVIATION}{name}"] = zip(*pairs, strict=True)
     trials["on_search_front"] = search_front(sweep.objectives, trials)
     trials["on_front"] = reported_front(sweep.objectives, trials, confirmations)
     if sweep.ladder is not None:
@@ -182,7 +193,8 @@ def _trials(trials: Sequence[FrozenTrial], objectives: Sequence[Objective]) -> p
     rows = [_trial_row(trial, objectives) for trial in trials]
     names = [objective.name for objective in objectives]
     table = pd.DataFrame(rows, columns=None if rows else [*TRIAL_COLUMNS, *names])
-    values = table[names].to_numpy(dtype=float)
+    values, table["runs"] = pool_repeats(list(table["config"]), table[names].to_numpy(dtype=float))
+    table[names] = values
     table["feasible"] = feasible_rows(objectives, values)
     return table
 

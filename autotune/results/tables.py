@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from autotune.objectives import Objective, is_cost
+from autotune.results.estimates import DEVIATION, POSTERIOR, estimates
 from autotune.results.run_noise import run_noise
 from autotune.results.sweep_tables import SweepTables
 from search_spaces.parameters.types import Configuration
@@ -99,17 +100,22 @@ def selection_bias(objective: Objective, searched: float, mean: float) -> float:
 def front_table(results: SweepTables) -> pd.DataFrame:
     """Return the front, one row per point, in ascending order of the second objective.
 
-    Columns: `trial`; every objective with its search value; for every score among them `confirmed.NAME` with `.low`
-    and `.high` (95 % t interval over report seeds) and `test.NAME` with `.low` and `.high`; `report_seeds`; every
-    other cost as `cost.NAME`; every parameter as `param.NAME`, empty where inactive.
+    Columns: `trial`; `search_runs`; every objective with its search value; for every score among them
+    `posterior.NAME` and `posterior_sd.NAME` where the search stored them, `confirmed.NAME` with `.low` and `.high`
+    (95 % t interval over report seeds), `test.NAME` with `.low` and `.high`, and `estimate.NAME`; `report_seeds`;
+    every other cost as `cost.NAME`; every parameter as `param.NAME`, empty where inactive.
     """
     front = results.front.reset_index(drop=True)
     names = [objective.name for objective in results.objectives]
     table = front[["trial", *names]].copy()
+    table.insert(1, "search_runs", front["runs"])
     seeds = np.zeros(len(table), dtype=int)
     for name in names:
         if is_cost(name):
             continue
+        for column in (f"{POSTERIOR}{name}", f"{DEVIATION}{name}"):
+            if column in front:
+                table[column] = front[column]
         found = confirmation_statistics(results, name).reindex(table["trial"]).reset_index(drop=True)
         for column, source in (
             ("confirmed", ("mean", "low", "high")),
@@ -117,6 +123,8 @@ def front_table(results: SweepTables) -> pd.DataFrame:
         ):
             for suffix, statistic in zip(("", ".low", ".high"), source, strict=True):
                 table[f"{column}.{name}{suffix}"] = found[statistic]
+        best = estimates(name, results.trials, results.confirmations)
+        table[f"estimate.{name}"] = best.reindex(table["trial"]).to_numpy(dtype=float)
         seeds = np.maximum(seeds, found["seeds"].fillna(0).to_numpy(dtype=int))
     table["report_seeds"] = seeds
     rest = [c for c in front if str(c).startswith("cost.") and str(c).removeprefix("cost.") not in names]

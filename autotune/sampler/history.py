@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
 from autotune.trial_attributes import TrialAttributes
-from search_spaces.parameters.types import Configuration
+from search_spaces.parameters.types import Configuration, Value
 from search_spaces.space import SearchSpace
 from trials.records import TrialStatus
 
@@ -77,6 +78,17 @@ class History:
     enqueued: list[Configuration]
     started: int
     sequence_index: int
+
+    @cached_property
+    def groups(self) -> list[NDArray[np.int_]]:
+        """The observed trials by configuration: for each one, the positions of its trials, in order of the first.
+
+        Trials of the same configuration differ by noise only, so surrogates see their mean as one observation.
+        """
+        found: dict[frozenset[tuple[str, Value]], list[int]] = {}
+        for position, config in enumerate(self.configs):
+            found.setdefault(frozenset(config.items()), []).append(position)
+        return [np.array(positions) for positions in found.values()]
 
     @classmethod
     def read(cls, study: Study, trial: FrozenTrial, space: SearchSpace, observe: Observe) -> History:

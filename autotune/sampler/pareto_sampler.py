@@ -25,7 +25,7 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.search_space import intersection_search_space
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from autotune.sampler.candidates import EncodedSpace
 from autotune.sampler.feasible_sampling import Excess
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
+_NO_TRIAL = create_trial(state=TrialState.WAITING)
+"""Stands for the trial to propose where none is proposed; its number, -1, is that of no trial."""
 _MEMORY = "autotune:proposal"
 """System attribute of a trial with what its proposal left for later ones."""
 
@@ -75,6 +77,11 @@ class ParetoSampler(BaseSampler):
         strategy_options: options of the strategy by name, each True or False: `copula` of `autopeft`, and `repeats`
             of `carbs`.
         surrogate: the surrogate of uncertain objectives; `auto` chooses.
+        resample: share of the proposals after startup that run a point near the front again, to reduce the noise of
+            its values; 0 for none. None chooses a fifth where the noise is worth it (`pareto/resampling.py`), and
+            none where it is negligible or unknown. The strategy `carbs` repeats trials by its own rule.
+        is_noisy: whether a configuration is known to score differently in another trial, as training with another
+            seed does. Otherwise only repeated trials in the study show noise.
         n_startup: number of startup trials, which count whatever their status; see `strategies.default_startup`.
         n_candidates: number of random candidates per suggestion; as many come from local search.
         seed: seed of all random numbers; with it, proposals are a function of the trials in the study.
@@ -105,6 +112,8 @@ class ParetoSampler(BaseSampler):
         strategy: str = "pareto",
         strategy_options: Mapping[str, Any] | None = None,
         surrogate: str = "auto",
+        resample: float | None = None,
+        is_noisy: bool = False,
         n_startup: int | None = None,
         n_candidates: int = 512,
         seed: int | None = None,
@@ -112,6 +121,8 @@ class ParetoSampler(BaseSampler):
     ) -> None:
         if n_startup is not None and n_startup < 1:
             raise ValueError(f"n_startup: {n_startup}; a surrogate needs at least one trial; give 1 or more")
+        if resample is not None and not 0 <= resample <= 1:
+            raise ValueError(f"resample: {resample} is not a share; give a number from 0 to 1, or None")
         if n_candidates < 1:
             raise ValueError(f"n_candidates: {n_candidates}; give at least 1")
         for index, floor in (log_objectives or {}).items():
@@ -136,6 +147,8 @@ class ParetoSampler(BaseSampler):
             seed=self._seed,
             surrogate=surrogate,
             options=dict(strategy_options or {}),
+            resample=resample,
+            is_noisy=is_noisy,
         )
         self._observe = observe or completed_values
         self._warned_exhausted = False
@@ -167,19 +180,8 @@ class ParetoSampler(BaseSampler):
         if not search_space:
             return {}
         space = self._space or SearchSpace.from_distributions(search_space)
-        history = History.read(study, trial, space, self._observe)
-        proposer = Proposer(
-            space=space,
-            columns=EncodedSpace(space, trial.system_attrs.get("fixed_params")),
-            objectives=self._objectives(study),
-            history=history,
-            rng=np.random.default_rng([self._seed, trial.number]),
-            number=trial.number,
-            constraints=self._constraints,
-            trial_cost=self._order(study),
-            memory=_memory(study, trial),
-            has_defaults=self._space is not None,
-        )
+        proposer = self._proposer(study, trial, space)
+        history = proposer.history
         is_startup = history.started < self._settings.n_startup or len(history.configs) < 2
         if is_startup:
             config = proposer.startup_point(self._settings.n_startup, self._seed)
@@ -198,6 +200,25 @@ class ParetoSampler(BaseSampler):
         """Draw a value uniformly, for a parameter that not all trials have."""
         rng = np.random.default_rng([self._seed, trial.number, zlib.crc32(param_name.encode())])
         return SearchSpace.from_distributions({param_name: param_distribution}).sample(rng)[param_name]
+
+    def study_view(self, study: Study) -> Proposer:
+        """Return the study as strategies see it, without a trial to propose."""
+        distributions = self.infer_relative_search_space(study, _NO_TRIAL)
+        return self._proposer(study, _NO_TRIAL, self._space or SearchSpace.from_distributions(distributions))
+
+    def _proposer(self, study: Study, trial: FrozenTrial, space: SearchSpace) -> Proposer:
+        return Proposer(
+            space=space,
+            columns=EncodedSpace(space, trial.system_attrs.get("fixed_params")),
+            objectives=self._objectives(study),
+            history=History.read(study, trial, space, self._observe),
+            rng=np.random.default_rng([self._seed, abs(trial.number)]),
+            number=trial.number,
+            constraints=self._constraints,
+            trial_cost=self._order(study),
+            memory=_memory(study, trial),
+            has_defaults=self._space is not None,
+        )
 
     def _order(self, study: Study) -> Callable[[Sequence[Configuration]], Array] | None:
         """Return the cost of a trial, which orders the startup trials: the given one, else the first known."""

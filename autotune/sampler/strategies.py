@@ -24,6 +24,9 @@ class StrategySettings:
         seed: the sampler's seed.
         surrogate: name of the surrogate, or `auto`.
         options: options of the strategy, by name.
+        resample: share of the proposals after startup that run a finished configuration again; None to decide by the
+            noise.
+        is_noisy: whether a configuration is known to score differently in another trial.
     """
 
     n_startup: int
@@ -31,6 +34,8 @@ class StrategySettings:
     seed: int
     surrogate: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    resample: float | None = None
+    is_noisy: bool = False
 
 
 class Strategy(Protocol):

@@ -27,6 +27,8 @@ class ParetoSpec(BaseModel):
         strategy_options: Options of the strategy, true or false: `copula` of `autopeft` models the ranks of scores,
             and `repeats` of `carbs` runs members of the front again.
         surrogate: Surrogate of scores that only training can measure; `auto` chooses.
+        resample: Share of the proposals after startup that train a point near the front again on a new seed, such as
+            `20%`; 0 for none. By default a fifth where the noise between seeds is worth it.
         n_startup: Number of trials before the surrogate proposes; by default it follows from the space.
         n_candidates: Random candidates per proposal; as many come from local search.
     """
@@ -37,6 +39,7 @@ class ParetoSpec(BaseModel):
     strategy: str = "pareto"
     strategy_options: dict[str, StrictBool] | None = None
     surrogate: str = "auto"
+    resample: Annotated[float, Field(ge=0, le=1)] | None = None
     n_startup: _Count | None = None
     n_candidates: _Count | None = None
 

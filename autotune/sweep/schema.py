@@ -102,8 +102,9 @@ class Confirm(BaseModel):
     """The confirmation of the front after the search.
 
     Args:
-        seeds: Training runs per point, on seeds that the search did not use; 0 for no confirmation.
-        points: Maximum number of points to confirm, spread over the front.
+        seeds: Training runs per point on average, on seeds that the search did not use; 0 for no confirmation. Points
+            in doubt have more runs than certain ones.
+        points: Maximum number of points of the front to confirm, spread over it.
     """
 
     model_config = _FROZEN

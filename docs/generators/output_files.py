@@ -40,20 +40,37 @@ FILES = (
 )
 
 _OBJECTIVE = Column("OBJECTIVE", "value of each objective as searched, under the objective's name")
+_POSTERIOR = Column(
+    "posterior.METRIC", "posterior mean of the search's surrogate, where the noise is worth it"
+)
+_DEVIATION = Column("posterior_sd.METRIC", "its standard deviation")
 _PARAMETER = Column("param.PARAMETER", "value of each parameter; empty where it is inactive")
 
 FRONT = (
     Column("trial", "number of the trial"),
+    Column(
+        "search_runs",
+        "number of trials of the configuration in the search; their mean is the value as searched",
+    ),
     _OBJECTIVE,
+    _POSTERIOR,
+    _DEVIATION,
     Column(
         "confirmed.METRIC",
         "mean over the report seeds on validation data, for each score among the objectives",
     ),
-    Column("confirmed.METRIC.low", "lower end of its 95 % t interval; empty with fewer than two seeds"),
+    Column(
+        "confirmed.METRIC.low",
+        "lower end of its 95 % t interval, with the noise pooled over the points; empty if no point has two runs",
+    ),
     Column("confirmed.METRIC.high", "upper end of that interval"),
     Column("test.METRIC", "mean over the same runs on test data"),
     Column("test.METRIC.low", "lower end of its 95 % t interval"),
     Column("test.METRIC.high", "upper end of that interval"),
+    Column(
+        "estimate.METRIC",
+        "mean of these runs with the search as one further run at most; it decides the front",
+    ),
     Column("report_seeds", "number of confirmation runs; 0 for a point that was not confirmed"),
     Column("cost.COST", "costs that are not objectives; `cost.head_params` are the parameters of the head"),
     _PARAMETER,
@@ -74,8 +91,14 @@ TRIALS = (
     Column("config", "its configuration, as JSON"),
     Column("rung", "with a ladder: the highest rung that it was trained on"),
     Column("feasible", "whether it has every objective and satisfies every limit"),
-    Column("on_front", "whether it is a point of the front"),
+    Column("on_front", "whether it is a point of the reported front"),
+    Column("on_search_front", "whether it was a point of the front before the confirmation"),
+    Column(
+        "runs", "number of complete trials of its configuration; their mean is the value of each objective"
+    ),
     _OBJECTIVE,
+    _POSTERIOR,
+    _DEVIATION,
     _PARAMETER,
     Column("metric.METRIC", "each validation score"),
     Column("cost.COST", "each known and measured cost, in parameters, bytes, FLOPs or seconds"),

@@ -80,6 +80,7 @@ def synthetic_results(
     rows = [_trial(number, status, names, rng) for number, status in enumerate(statuses)]
     table = pd.DataFrame(rows, columns=None if rows else [*TRIAL_COLUMNS, *names])
     values = table[list(names)].to_numpy(dtype=float)
+    table["runs"] = np.isfinite(values).all(axis=1).astype(int)
     table["feasible"] = feasible_rows(resolved.objectives, values)
     table["on_search_front"] = on_front(resolved.objectives, values)
     table["on_front"] = table["on_search_front"]

@@ -91,6 +91,7 @@ class Posterior:
         front = non_dominated(outcomes[:, :m])
         for j in set(range(outcomes.shape[1])) - set(objectives.known):
             outcomes[:, j] = _without_outliers(outcomes[:, j], front)
+        self.is_clipped = outcomes != data.outcomes
         self._center, self._scale = _scaling(outcomes)
         self.processes = {
             j: GaussianProcess.fit(
@@ -119,9 +120,19 @@ class Posterior:
         self.reference = objectives.reference(outcomes[:, :m], self.plug_in_values[feasible])
         self.front = np.flatnonzero(feasible)[non_dominated(self.plug_in_values[feasible])]
         self.front_rows = self.rows[self.front] if len(self.front) else self.rows
-        self._finished = len(data.X)
+        self.finished = len(data.X)
         self._tensors = self.tensor(self.rows, known)
-        self._feasible = feasible
+        self.is_feasible = feasible
+
+    @property
+    def scale(self) -> Array:
+        """Standard deviation of each outcome over the finished trials, the unit of the surrogates, shape [m + k]."""
+        return self._scale
+
+    def noise_variance(self, j: int) -> float:
+        """Return the variance of the noise of one run that the surrogate of an outcome has fitted."""
+        process = self._before_pending[j]
+        return float(process.hyperparameters.noise * (process.scale * self._scale[j]) ** 2)
 
     def log_acquisition(self, seed: int) -> LogAcquisition:
         """Return the acquisition function: improvement times the probability of feasibility, in logarithms.
@@ -134,9 +145,9 @@ class Posterior:
         """
         improvement = log_improvement(
             self._model(self.processes),
-            torch.as_tensor(self._maximized(self.plug_in_values[self._feasible])),
+            torch.as_tensor(self._maximized(self.plug_in_values[self.is_feasible])),
             torch.as_tensor(self._maximized(self.reference)),
-            self._tensors[self._feasible],
+            self._tensors[self.is_feasible],
             seed,
         )
         return lambda inputs: improvement(inputs) + self._log_feasibility(inputs)
@@ -148,9 +159,9 @@ class Posterior:
             seed: seed of the samples.
             size: maximum number of finished trials that may be on the front; the most optimistic ones are taken.
         """
-        finished = np.flatnonzero(self._feasible[: self._finished])
+        finished = np.flatnonzero(self.is_feasible[: self.finished])
         baseline = finished[self._contenders(finished, size)]
-        pending = self._tensors[self._finished :]
+        pending = self._tensors[self.finished :]
         improvement = log_noisy_improvement(
             self._model(self._before_pending),
             self._tensors[baseline],

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autotune.sampler.pareto.posterior import Posterior, StudyData
+from autotune.sampler.pareto.resampling import PosteriorScores, repeated_point, trial_posteriors
 from autotune.sampler.proposal import Candidates, Proposer
 from autotune.sampler.strategies import StrategySettings
 from search_spaces.parameters.types import Categorical, Configuration
@@ -44,12 +45,12 @@ class ParetoStrategy:
         """
         if self._is_interleaved(proposer):
             return proposer.startup_point(self._settings.n_startup, self._settings.seed)
-        posterior = Posterior(
-            proposer.objectives, choice_counts(proposer.space), study_data(proposer), _starts(proposer.memory)
-        )
+        posterior = fitted_posterior(proposer)
         proposer.notes["hyperparameters"] = {
             str(j): process.hyperparameters.as_list() for j, process in posterior.processes.items()
         }
+        if (repeated := repeated_point(proposer, posterior, self._settings)) is not None:
+            return repeated
         seed = int(proposer.rng.integers(2**31))
         value = posterior.log_acquisition(seed)
 
@@ -71,15 +72,24 @@ class ParetoStrategy:
         return is_uncertain and since_startup % _SEQUENCE_INTERVAL == _SEQUENCE_INTERVAL - 1
 
 
+def fitted_posterior(proposer: Proposer) -> Posterior:
+    """Return the surrogates of a study; the fit starts from the hyperparameters of the latest proposal."""
+    starts = _starts(proposer.memory)
+    return Posterior(proposer.objectives, choice_counts(proposer.space), study_data(proposer), starts)
+
+
 def study_data(proposer: Proposer) -> StudyData:
-    """Return the trials of a study as surrogates need them."""
+    """Return the trials of a study as surrogates need them; repeats of a configuration are one observation."""
     history, space, objectives = proposer.history, proposer.space, proposer.objectives
     outcomes = [objectives.minimized(history.values[:, j], j) for j in range(len(objectives))]
+    values = np.column_stack([*outcomes, history.constraints])
+    variances = np.column_stack([history.variances, np.zeros_like(history.constraints)])
+    groups = history.groups
     return StudyData(
-        X=space.encode(history.configs),
-        outcomes=np.column_stack([*outcomes, history.constraints]),
-        extra_noise=np.column_stack([history.variances, np.zeros_like(history.constraints)]),
-        replicates=np.ones(len(history.configs)),
+        X=space.encode([history.configs[group[0]] for group in groups]),
+        outcomes=np.array([values[group].mean(axis=0) for group in groups]),
+        extra_noise=np.array([variances[group].sum(axis=0) / len(group) ** 2 for group in groups]),
+        replicates=np.array([float(len(group)) for group in groups]),
         X_pending=space.encode(history.pending),
         known_pending=proposer.known(history.pending),
         X_failed=space.encode(history.failed),
@@ -101,3 +111,18 @@ def choice_counts(space: SearchSpace) -> NDArray[np.int_]:
 def _starts(memory: Mapping[str, Any]) -> dict[int, Hyperparameters]:
     stored = memory.get("hyperparameters", {})
     return {int(j): Hyperparameters.from_list(numbers) for j, numbers in stored.items()}
+
+
+def posterior_scores(proposer: Proposer, is_noisy: bool) -> PosteriorScores:
+    """Return what surrogates know about the objectives of the finished trials, in the study's units.
+
+    Trials that are similar inform each other, so a posterior mean carries less noise and less selection bias than the
+    value of a trial.
+
+    Args:
+        proposer: the study; see `ParetoSampler.study_view`.
+        is_noisy: whether the noise that surrogates fit is trusted where repeats do not measure it.
+    """
+    if len(proposer.history.groups) < 2:
+        return PosteriorScores({}, {}, False)
+    return trial_posteriors(proposer, fitted_posterior(proposer), is_noisy)
