@@ -457,3 +457,10 @@ def test_a_derived_bound_is_not_given() -> None:
     )
     assert [o.as_given() for o in resolved.objectives] == list(loaded.objectives)
     assert search_differences(loaded, resolved) == []
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[4] / "examples").glob("*.yaml")), ids=lambda p: p.stem
+)
+def test_the_examples_are_sweep_files(path: Path) -> None:
+    assert load_sweep(path, check_files=False).name
