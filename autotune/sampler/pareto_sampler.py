@@ -76,7 +76,8 @@ class ParetoSampler(BaseSampler):
             `autopeft`, batches of four on sparse models.
         strategy_options: options of the strategy by name, each True or False: `copula` of `autopeft`, and `repeats`
             of `carbs`.
-        surrogate: the surrogate of uncertain objectives; `auto` chooses.
+        surrogate: the surrogate of uncertain objectives: `matern`, `saas`, `saas-bayesian`, or `auto`, which
+            chooses by leave-one-out predictive likelihood. Strategies have different ones.
         resample: share of the proposals after startup that run a point near the front again, to reduce the noise of
             its values; 0 for none. None chooses a fifth where the noise is worth it (`pareto/resampling.py`), and
             none where it is negligible or unknown. The strategy `carbs` repeats trials by its own rule.
@@ -138,8 +139,8 @@ class ParetoSampler(BaseSampler):
         self._constraints = constraints
         self._trial_cost = trial_cost
         self._strategy = strategy_entry(strategy)
-        self._strategy.check_options(strategy_options or {})
         self._strategy.check_surrogate(surrogate)
+        self._strategy.check_options(strategy_options or {})
         self._seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
         self._settings = StrategySettings(
             n_startup=self._strategy.default_startup(space) if n_startup is None else n_startup,

@@ -56,13 +56,13 @@ class StrategyEntry:
         default_startup: returns the default number of startup trials; its argument is the space, or None for one
             that is inferred from the trials.
         options: names of the options that the strategy has; each is True or False.
-        surrogates: names of the surrogates that the strategy can use; None if it has no check of its own.
+        surrogates: names of the surrogates that the strategy can use.
     """
 
     path: str
     default_startup: Callable[[SearchSpace | None], int]
     options: frozenset[str] = frozenset()
-    surrogates: tuple[str, ...] | None = None
+    surrogates: tuple[str, ...] = ("auto",)
 
     def check_surrogate(self, name: str) -> None:
         """Check a surrogate before the startup trials rather than after them.
@@ -71,7 +71,7 @@ class StrategyEntry:
             ValueError: The strategy does not have it.
             InvalidInputError: It needs a package that is not installed.
         """
-        if self.surrogates is not None and name not in self.surrogates:
+        if name not in self.surrogates:
             hint = did_you_mean(name, self.surrogates)
             raise ValueError(f"surrogate: this strategy has no {name!r}. {hint}")
         if name == "saas-bayesian":
@@ -118,7 +118,11 @@ def autopeft_startup(space: SearchSpace | None) -> int:
 
 
 STRATEGIES = {
-    "pareto": StrategyEntry("autotune.sampler.pareto.strategy:ParetoStrategy", default_startup),
+    "pareto": StrategyEntry(
+        "autotune.sampler.pareto.strategy:ParetoStrategy",
+        default_startup,
+        surrogates=("auto", "matern", "saas", "saas-bayesian"),
+    ),
     "carbs": StrategyEntry(
         "autotune.sampler.carbs.strategy:CarbsStrategy", default_configurations, frozenset({"repeats"})
     ),

@@ -271,6 +271,11 @@ class GaussianProcess(Model):
         return cls(embedding, observations, hyperparameters, *standardization(observations.y))
 
     @property
+    def noise_variance(self) -> float:
+        """The variance of the noise of one run, in units of y squared."""
+        return self.hyperparameters.noise * self.scale**2
+
+    @property
     def batch_shape(self) -> torch.Size:
         """The shape of a batch of models: one model."""
         return torch.Size([])

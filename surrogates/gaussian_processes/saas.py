@@ -118,6 +118,11 @@ class SaasEnsemble(Model):
         return cls([GaussianProcess.of(X, y, embedding, each, **noise) for each in hyperparameters])
 
     @property
+    def noise_variance(self) -> float:
+        """The mean variance of the noise of one run over the members, in units of y squared."""
+        return float(np.mean([member.noise_variance for member in self.members]))
+
+    @property
     def batch_shape(self) -> torch.Size:
         """The shape of a batch of models: one model."""
         return torch.Size([])
@@ -150,6 +155,12 @@ class SaasEnsemble(Model):
         means, stds = map(np.array, zip(*(member.predict(X, noise) for member in self.members), strict=True))
         variance = (stds**2).mean(axis=0) + means.var(axis=0)
         return means.mean(axis=0), np.sqrt(variance)
+
+    def moments(self, X: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and standard deviation of the mixture at features X [c, >= p], shape [c] each."""
+        means, stds = map(torch.stack, zip(*(member.moments(X) for member in self.members), strict=True))
+        variance = stds.square().mean(dim=0) + means.var(dim=0, correction=0)
+        return means.mean(dim=0), variance.sqrt()
 
     def condition_on(self, X: Array, y: Array | None = None) -> SaasEnsemble:
         """Return the ensemble with further observations at X [m, d]; without y each member takes its own mean."""

@@ -29,9 +29,9 @@ from autotune.sampler.pareto.acquisition import (
     log_noisy_improvement,
     log_probability_within,
 )
+from autotune.sampler.pareto.surrogates import Data, Surrogate, SurrogateFits
 from surrogates.gaussian_processes.embedding import Embedding
 from surrogates.gaussian_processes.feasibility import Feasibility
-from surrogates.gaussian_processes.gaussian_process import GaussianProcess, Hyperparameters
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -73,7 +73,7 @@ class Posterior:
         objectives: the m objectives.
         counts: number of choices of each encoded column, shape [d], 0 where ordered.
         data: the trials.
-        starts: hyperparameters of an earlier fit by the index of the outcome; the optimization starts there.
+        fits: fits the surrogates; by default the one that `SurrogateFits` chooses.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Posterior:
         objectives: StudyObjectives,
         counts: NDArray[np.int_],
         data: StudyData,
-        starts: Mapping[int, Hyperparameters] | None = None,
+        fits: SurrogateFits | None = None,
     ) -> None:
         self._objectives, m = objectives, len(objectives)
         self._inputs = _CostInputs(objectives, data.outcomes)
@@ -93,20 +93,22 @@ class Posterior:
             outcomes[:, j] = _without_outliers(outcomes[:, j], front)
         self.is_clipped = outcomes != data.outcomes
         self._center, self._scale = _scaling(outcomes)
-        self.processes = {
-            j: GaussianProcess.fit(
-                X,
-                self._maximized(outcomes)[:, j],
-                self._embedding,
-                start=(starts or {}).get(j),
-                extra_noise=data.extra_noise[:, j] / self._scale[j] ** 2,
-                replicates=data.replicates,
+        fits = fits or SurrogateFits()
+        self._before_pending = {
+            j: fits.fit(
+                j,
+                Data(
+                    X=X,
+                    y=self._maximized(outcomes)[:, j],
+                    embedding=self._embedding,
+                    extra_noise=data.extra_noise[:, j] / self._scale[j] ** 2,
+                    replicates=data.replicates,
+                ),
             )
             for j in range(outcomes.shape[1])
             if j not in objectives.known
         }
-        self._before_pending = dict(self.processes)
-        self.processes = {j: process.condition_on(X_pending) for j, process in self.processes.items()}
+        self.processes = {j: each.condition_on(X_pending) for j, each in self._before_pending.items()}
         labels = np.arange(len(X) + len(data.X_failed)) < len(X)
         X_failed = self._inputs(data.X_failed, data.known_failed)
         self.feasibility = Feasibility.fit(np.concatenate([X, X_failed]), labels, self._embedding)
@@ -131,8 +133,7 @@ class Posterior:
 
     def noise_variance(self, j: int) -> float:
         """Return the variance of the noise of one run that the surrogate of an outcome has fitted."""
-        process = self._before_pending[j]
-        return float(process.hyperparameters.noise * (process.scale * self._scale[j]) ** 2)
+        return float(self._before_pending[j].noise_variance * self._scale[j] ** 2)
 
     def log_acquisition(self, seed: int) -> LogAcquisition:
         """Return the acquisition function: improvement times the probability of feasibility, in logarithms.
@@ -221,7 +222,7 @@ class Posterior:
                 break
         return np.array(chosen[:size], dtype=int)
 
-    def _model(self, processes: Mapping[int, GaussianProcess]) -> Model:
+    def _model(self, processes: Mapping[int, Surrogate]) -> Model:
         """Return the objectives as one BoTorch model; a known one is a column of the inputs."""
         models: list[Model] = []
         known = sorted(self._objectives.known)

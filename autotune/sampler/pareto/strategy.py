@@ -7,19 +7,16 @@ configurations, a surrogate that predicts no gain elsewhere would otherwise neve
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from autotune.sampler.pareto.posterior import Posterior, StudyData
 from autotune.sampler.pareto.resampling import PosteriorScores, repeated_point, trial_posteriors
+from autotune.sampler.pareto.surrogates import SurrogateFits
 from autotune.sampler.proposal import Candidates, Proposer
 from autotune.sampler.strategies import StrategySettings
 from search_spaces.parameters.types import Categorical, Configuration
 from search_spaces.space import SearchSpace
-from surrogates.gaussian_processes.gaussian_process import Hyperparameters
 
 Array = NDArray[np.float64]
 
@@ -45,10 +42,7 @@ class ParetoStrategy:
         """
         if self._is_interleaved(proposer):
             return proposer.startup_point(self._settings.n_startup, self._settings.seed)
-        posterior = fitted_posterior(proposer)
-        proposer.notes["hyperparameters"] = {
-            str(j): process.hyperparameters.as_list() for j, process in posterior.processes.items()
-        }
+        posterior = fitted_posterior(proposer, self._settings.surrogate)
         if (repeated := repeated_point(proposer, posterior, self._settings)) is not None:
             return repeated
         seed = int(proposer.rng.integers(2**31))
@@ -72,10 +66,10 @@ class ParetoStrategy:
         return is_uncertain and since_startup % _SEQUENCE_INTERVAL == _SEQUENCE_INTERVAL - 1
 
 
-def fitted_posterior(proposer: Proposer) -> Posterior:
-    """Return the surrogates of a study; the fit starts from the hyperparameters of the latest proposal."""
-    starts = _starts(proposer.memory)
-    return Posterior(proposer.objectives, choice_counts(proposer.space), study_data(proposer), starts)
+def fitted_posterior(proposer: Proposer, surrogate: str = "auto") -> Posterior:
+    """Return the surrogates of a study, with notes on them for later proposals."""
+    fits = SurrogateFits(surrogate, proposer.memory, proposer.notes)
+    return Posterior(proposer.objectives, choice_counts(proposer.space), study_data(proposer), fits)
 
 
 def study_data(proposer: Proposer) -> StudyData:
@@ -106,11 +100,6 @@ def choice_counts(space: SearchSpace) -> NDArray[np.int_]:
         ],
         dtype=int,
     )
-
-
-def _starts(memory: Mapping[str, Any]) -> dict[int, Hyperparameters]:
-    stored = memory.get("hyperparameters", {})
-    return {int(j): Hyperparameters.from_list(numbers) for j, numbers in stored.items()}
 
 
 def posterior_scores(proposer: Proposer, is_noisy: bool) -> PosteriorScores:
