@@ -1,8 +1,8 @@
 """Repeated runs of uncertain points near the front, and whether the noise makes them worth it.
 
 The best of k noisy scores exceeds the truth by about s sqrt(2 ln k) where s is the standard deviation of the noise:
-by two standard deviations among eight similar configurations. So the noise matters once s is a tenth of the range of
-the front's posterior means: a fifth of all that the front distinguishes may then be luck. Below that, a trial is
+by two standard deviations among eight similar configurations. So the noise matters once s is a twentieth of the range
+of the front's posterior means: a tenth of all that the front distinguishes may then be luck. Below that, a trial is
 better spent on a new configuration.
 
 The noise is measured by the repeats in the study, once they have two degrees of freedom. The noise that the
@@ -32,7 +32,7 @@ Array = NDArray[np.float64]
 
 _SHARE = 0.2
 """The share of proposals that repeat a trial where the noise is worth it."""
-_WORTH = 0.1
+_WORTH = 0.05
 """Least standard deviation of the noise as a share of the range of the front."""
 _TRUSTED = 2
 """Degrees of freedom from which repeats measure the noise, and for which a fitted noise counts beside them."""
@@ -126,7 +126,7 @@ def _noise_variance(squares: float, freedom: int, fitted: float | None) -> float
 
 
 def is_worth_it(posterior: Posterior, noise: Array) -> bool:
-    """Return whether the noise of an objective is at least a tenth of the range of its means on the front."""
+    """Return whether the noise of an objective is at least a twentieth of the range of its means on the front."""
     feasible = posterior.is_feasible
     if not feasible.any():
         return False
