@@ -16,7 +16,7 @@ differences example by example (`dominance.py`). Until a point has two runs, the
 differences between search and first run, less their mean, which is the selection bias; each has twice the variance
 of a run.
 
-The plan is a function of the results of the search and of the runs: it is made anew from the first round each time,
+The plan is a function of the results of the search and of the runs: it is rebuilt from the first round each time,
 so an interrupted confirmation resumes where it stopped. Within a round, the order of completion has no influence.
 """
 
