@@ -50,7 +50,7 @@ budget: {{trials: 30, hours: 2}}
 confirm: {{seeds: 3, points: 8}}
 
 # ladder: true     # train each trial in steps and promote only the best; see docs/guides/ladder.md
-sampler: pareto    # | gp | tpe | nsga2 | random
+sampler: pareto    # | {{strategy: carbs}} | {{strategy: autopeft}} | gp | tpe | nsga2 | random
 executor: local    # | {{name: processes, workers: 2}} | {{name: ray, address: auto}}
 seed: 0
 """
