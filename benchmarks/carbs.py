@@ -1,6 +1,6 @@
 """Samplers on the two functions of CARBS' notebooks: an optimum far from the default, better at a higher cost.
 
-    python -m benchmarks.carbs --arms carbs pareto gp random --seeds 12 --trials 40 --cache carbs.jsonl
+    python -m benchmarks.carbs --arms carbs pareto gp random --seeds 12 --trials 30 --cache carbs.jsonl
     python -m benchmarks.carbs --report carbs.jsonl [--write]
 
 `hidden` is ((log10 lr + 3)^2 + 0.2) * 512 / hidden + U / 10, from a rate of 1e-5 and a width of 32, and `epochs` is
@@ -31,7 +31,7 @@ from search_spaces.parameters.types import Configuration, Float, Int
 from search_spaces.space import SearchSpace
 
 PAGE = "sampler-carbs"
-CHECKPOINTS = (10, 20, 30, 40)
+CHECKPOINTS = (10, 20, 30)
 _NOISE = 0.1
 _LOWEST, _HIGHEST = 2, 512
 _REFERENCE = (math.log10(1000.0), math.log10(2.0 * _HIGHEST))
@@ -139,7 +139,7 @@ if __name__ == "__main__":
         __doc__.splitlines()[0],
         PROBLEMS,
         PAGE,
-        trials=40,
+        trials=30,
         checkpoints=CHECKPOINTS,
         extra={"errors": error_table},
     )

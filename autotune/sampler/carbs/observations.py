@@ -9,7 +9,7 @@ CARBS has one output and one cost; a study may have other objectives:
 * a single objective has no cost: the front is its best group, and candidates compete on expected improvement,
   proximity and success.
 
-The cost is modeled as its logarithm, except if it is maximized, is not positive or is a logarithm already.
+The cost is modeled as its logarithm, except if it is maximized, has negative values or is a logarithm already.
 
 Shapes: n observed trials, m objectives, k constraints that trials report.
 """
@@ -91,7 +91,6 @@ class Observations:
         minimized = [objectives.minimized(history.values[:, j], j) for j in range(len(objectives))]
         rows = proposer.space.encode(history.configs)
         costs = np.zeros(len(rows)) if roles.cost is None else minimized[roles.cost]
-        is_log = bool((costs > 0).all()) and roles.cost not in objectives.floors
         return cls(
             roles=roles,
             rows=rows,
@@ -99,7 +98,7 @@ class Observations:
             outcomes=np.column_stack([*minimized, history.constraints]),
             variances=history.variances,
             runs=np.ones(len(rows)),
-            scale=CostScale.fit(costs, is_log),
+            scale=CostScale.fit(costs, can_log=roles.cost not in objectives.floors),
         )
 
     @property

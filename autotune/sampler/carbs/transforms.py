@@ -63,23 +63,32 @@ class CostScale:
     Args:
         low: smallest observed cost, after the logarithm.
         high: largest observed cost, after the logarithm.
-        is_log: whether the logarithm is taken; costs that are not positive, or already logarithms, are scaled only.
+        floor: cost that stands for smaller ones in the logarithm; None for no logarithm.
     """
 
     low: float
     high: float
-    is_log: bool
+    floor: float | None
 
     @classmethod
-    def fit(cls, costs: Array, is_log: bool) -> CostScale:
-        """Compute the range of observed costs, shape [n], n >= 1; all must be above 0 if `is_log`."""
-        values = np.log(costs) if is_log else costs
-        return cls(float(values.min()), float(values.max()), is_log)
+    def fit(cls, costs: Array, *, can_log: bool = True) -> CostScale:
+        """Compute the scale of observed costs.
+
+        Args:
+            costs: costs, shape [n], n >= 1. The smallest one above 0 stands for 0 in the logarithm; if one is
+                negative or none is above 0, they are scaled without a logarithm.
+            can_log: whether a logarithm may be taken; False for costs that are logarithms already.
+        """
+        positive = costs[costs > 0]
+        floor = float(positive.min()) if can_log and len(positive) and (costs >= 0).all() else None
+        values = _log(costs, floor)
+        return cls(float(values.min()), float(values.max()), floor)
 
     def __call__(self, costs: Array) -> Array:
-        """Return the scaled costs, of any shape; with a logarithm, costs at or below 0 become -inf."""
-        if self.is_log:
-            with np.errstate(divide="ignore"):
-                costs = np.log(np.maximum(costs, 0.0))
+        """Return the scaled costs, of any shape."""
         span = self.high - self.low
-        return np.asarray(2.0 * (costs - self.low) / (span if span > 0 else 1.0) - 1.0)
+        return np.asarray(2.0 * (_log(costs, self.floor) - self.low) / (span if span > 0 else 1.0) - 1.0)
+
+
+def _log(costs: Array, floor: float | None) -> Array:
+    return costs if floor is None else np.log(np.maximum(costs, floor))

@@ -133,7 +133,7 @@ def test_the_best_of_fixed_candidates_is_that_of_a_worked_reference(known: bool)
     prediction = search.predict(pool)
     scores = log_acquisition(prediction, SEARCH_RADIUS)
 
-    scale = CostScale.fit(values[:, 1], is_log=True)
+    scale = CostScale.fit(values[:, 1])
     transform = QuantileTransform.fit(-values[:, 0])
     keys = [repr(config).encode() for config in configs]
     members = front(
@@ -223,10 +223,16 @@ def test_scores_are_those_of_sklearn_between_the_ends() -> None:
 
 
 def test_scaled_costs_span_minus_one_to_one_after_the_logarithm() -> None:
-    scale = CostScale.fit(np.array([1.0, 10.0, 100.0]), is_log=True)
+    scale = CostScale.fit(np.array([1.0, 10.0, 100.0]))
     assert np.allclose(scale(np.array([1.0, 10.0, 100.0, 1000.0])), [-1, 0, 1, 2])
-    assert scale(np.array([0.0]))[0] == -np.inf
-    assert np.allclose(CostScale.fit(np.array([-2.0, 2.0]), is_log=False)(np.array([0.0])), [0])
+    assert np.allclose(CostScale.fit(np.array([0.0, 1.0, 100.0]))(np.array([0.0, 1.0, 10.0])), [-1, -1, 0])
+    for linear in (
+        CostScale.fit(np.array([-2.0, 2.0])),
+        CostScale.fit(np.array([1.0, 5.0]), can_log=False),
+        CostScale.fit(np.zeros(3)),
+    ):
+        assert linear.floor is None
+    assert CostScale.fit(np.array([1.0, 5.0]), can_log=False)(np.array([3.0]))[0] == 0.0
 
 
 def test_basic_coordinates_are_decades_half_ranges_and_radii() -> None:
