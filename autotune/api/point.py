@@ -14,6 +14,7 @@ from autotune.api.argument_names import python_argument_names
 from autotune.export.run_folder import export_run
 from autotune.formatting.units import config_lines, label, quantity, within_sentence
 from autotune.objectives import is_cost
+from autotune.results.estimates import POSTERIOR, estimates
 from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import confirmation_statistics
 from search_spaces.costs.cost_model import KNOWN_COSTS
@@ -38,6 +39,8 @@ class Score:
         test: the mean on test data over the same runs. The test data took no part in any selection.
         test_interval: the 95 % t interval of `test`.
         seeds: confirmation runs.
+        posterior: the posterior mean in the search, where the noise is worth it.
+        estimate: the mean of the confirmation runs with the search as one further run; it decides the front.
     """
 
     name: str
@@ -47,6 +50,8 @@ class Score:
     test: float = math.nan
     test_interval: tuple[float, float] = (math.nan, math.nan)
     seeds: int = 0
+    posterior: float = math.nan
+    estimate: float = math.nan
 
     def __str__(self) -> str:
         """Return `accuracy 0.91 (mean of 3 seeds; test 0.90; search 0.92)` with the metric's unit."""
@@ -152,8 +157,11 @@ def make_point(tables: SweepTables, trial: int, reason: str = "") -> Point:
 
 def _score(tables: SweepTables, trial: int, name: str, searched: float) -> Score:
     means = confirmation_statistics(tables, name)
+    trials = tables.trials.set_index("trial")
+    column = f"{POSTERIOR}{name}"
+    posterior = float(trials.loc[trial, column]) if column in trials else math.nan  # type: ignore[arg-type]
     if trial not in means.index:
-        return Score(name, searched)
+        return Score(name, searched, posterior=posterior)
     row = {str(column): float(value) for column, value in means.loc[trial].items()}  # type: ignore[arg-type]
     return Score(
         name=name,
@@ -163,4 +171,6 @@ def _score(tables: SweepTables, trial: int, name: str, searched: float) -> Score
         test=row["test"],
         test_interval=(row["test_low"], row["test_high"]),
         seeds=int(row["seeds"]),
+        posterior=posterior,
+        estimate=float(estimates(name, tables.trials, tables.confirmations)[trial]),
     )

@@ -75,6 +75,8 @@ def repeated_point(
     values = front_changes(posterior, noise)
     pending = {frozenset(config.items()) for config in history.pending}
     values[[frozenset(config.items()) in pending for config in configs]] = 0.0
+    # A trial that is not trained to the end is trained further rather than again.
+    values[[bool(history.variances[group].any()) for group in history.groups]] = 0.0
     if not values.max() > 0:
         return None
     ties = np.flatnonzero(values >= _NEAR_TIE * values.max())
@@ -143,7 +145,7 @@ def front_changes(posterior: Posterior, noise: Array) -> Array:
     One run of variance v moves a posterior mean with variance s² by a normal step of variance s⁴ / (s² + v). The
     front changes by the part of the step beyond the margin: the distance between the point's mean and the best mean
     among the points that are at least as good in every other objective. Its expectation is that of the knowledge
-    gradient (Frazier, Powell and Dayanik 2009, "The knowledge-gradient policy for correlated normal beliefs"), in
+    gradient (Frazier, Powell and Dayanik 2009, INFORMS Journal on Computing 21, section 3), in
     units of the standard deviation of the objective, summed over the uncertain objectives.
     """
     n, m = posterior.finished, posterior.plug_in_values.shape[1]

@@ -43,6 +43,11 @@ def test_a_point_has_its_configuration_scores_and_costs(results: SweepResults, t
     assert point.configuration == row["config"]
     assert score.searched == row["accuracy"]
     assert (score.confirmed, score.seeds) == (means["mean"], 5)
+    assert (
+        min(score.searched, score.confirmed) - 0.01
+        < score.estimate
+        < max(score.searched, score.confirmed) + 0.01
+    )
     assert score.interval == (means["low"], means["high"])
     assert score.test == means["test"]
     assert point.costs["trainable_params"] == row["trainable_params"]
