@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -165,13 +166,13 @@ def read(cache: Path) -> list[dict[str, Any]]:
 
 
 COLUMNS = (
-    "problem", "arm", "seeds", "error of the pick", "bias of the pick", "regret of the pick", "error on the front",
-    "gap of the front", "gap of all tried", "repeats", "trials",
+    "problem", "arm", "seeds", "error of the pick", "its ratio", "bias of the pick", "regret of the pick",
+    "error on the front", "gap of the front", "gap of all tried", "repeats", "trials",
 )  # fmt: skip
 
 
 def rows(lines: Sequence[Mapping[str, Any]], arms: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return mean ± standard error over the seeds, one row per problem and arm."""
+    """Return mean ± standard error over the seeds, one row per problem and arm; ratios are to the first arm."""
     table = []
     for problem in dict.fromkeys(line["problem"] for line in lines):
         for arm in arms:
@@ -182,6 +183,8 @@ def rows(lines: Sequence[Mapping[str, Any]], arms: Sequence[str]) -> list[tuple[
                 _cell([line[key] for line in those])
                 for key in ("error", "bias", "regret", "front_error", "front_gap", "gap")
             ]
+            first = [line["error"] for line in lines if (line["problem"], line["arm"]) == (problem, arms[0])]
+            cells.insert(1, f"{np.mean([line['error'] for line in those]) / np.mean(first):.2f}")
             counts = [f"{np.mean([line[key] for line in those]):.1f}" for key in ("repeats", "trials")]
             table.append((problem, arm, str(len(those)), *cells, *counts))
     return table
@@ -205,6 +208,7 @@ def main() -> None:
     parser.add_argument("--report", type=Path, metavar="CACHE")
     parser.add_argument("--arms", nargs="+", default=[])
     parser.add_argument("--write", action="store_true", help="store the table among the results")
+    parser.add_argument("--commit", help="the measured commits, for --write; by default the checked-out one")
     given = parser.parse_args()
     if given.run:
         options: dict[str, Any] = {"is_noisy": True} if given.noisy else {}
@@ -216,18 +220,20 @@ def main() -> None:
         for row in (COLUMNS, *found):
             print(" | ".join(row))
         if given.write:
-            _store(found)
+            _store(found, given.commit)
 
 
-def _store(found: Sequence[tuple[str, ...]]) -> None:
-    from benchmarks.result_files import Table, store
+def _store(found: Sequence[tuple[str, ...]], commit: str | None) -> None:
+    from benchmarks.result_files import Table, store, this_run
 
     caption = (
         f"Searches with the cost of {_TRIALS} average configurations and at most {_MOST} trials, {_SEEDS} seeds, "
         "mean ± standard error. Errors are in log10 of the loss for the tables, and in the unit of the error for the "
         f"synthetic problem, whose noise has a standard deviation of {_DEVIATION}. Gaps are 1 - HV / HV*."
     )
-    store("noise", {"search": Table(caption, COLUMNS, tuple(found))})
+    command = "python -m benchmarks.noise --run NAME --noisy --cache FILE"
+    setup = replace(this_run(), command=command, **({} if commit is None else {"commit": commit}))
+    store("noise", {"search": Table(caption, COLUMNS, tuple(found))}, setup)
 
 
 if __name__ == "__main__":
