@@ -152,7 +152,7 @@ class Proposer:
         return np.where(infeasible[:, None], np.nan, costs)
 
     def maximize(
-        self, score: Callable[[Candidates], Array], near: Array, n_candidates: int, keep: int = _LOCAL_STARTS
+        self, score: Callable[[Candidates], Array], near: Array, n_candidates: int, keep: int = 1
     ) -> tuple[Candidates, Array]:
         """Return the best feasible, new candidates by a score, best first, and their scores.
 
@@ -163,8 +163,9 @@ class Proposer:
             score: returns the scores of candidates, shape [c], larger is better.
             near: encoded rows around which half of the candidates are drawn, shape [k, d].
             n_candidates: number of random candidates; half as many neighbors come with them.
-            keep: number of candidates to return.
+            keep: number of candidates to return, at least; a local search has several starts.
         """
+        keep = max(keep, _LOCAL_STARTS)
         rows = self.columns.random(n_candidates, self.rng)
         neighbors = self.columns.neighbors(near, n_candidates // 2, _STEPS[0], self.rng)
         pool = self.at_least_one(np.concatenate([neighbors, rows]))

@@ -43,16 +43,9 @@ class CarbsStrategy:
     Args:
         settings: settings of the sampler; CARBS has its own number of candidates and its own surrogates. The option
             `repeats` (True by default) is whether members of the front are run again.
-
-    Raises:
-        ValueError: A surrogate is selected.
     """
 
     def __init__(self, settings: StrategySettings) -> None:
-        if settings.surrogate != "auto":
-            raise ValueError(
-                f"surrogate: {settings.surrogate!r}, but the strategy carbs has its own; leave out surrogate"
-            )
         self._has_repeats = bool(settings.options.get("repeats", True))
 
     def propose(self, proposer: Proposer) -> Configuration:

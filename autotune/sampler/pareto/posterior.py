@@ -127,6 +127,11 @@ class Posterior:
         self.is_feasible = feasible
 
     @property
+    def is_uncertain(self) -> bool:
+        """Whether an objective has a surrogate and a finished trial satisfies every limit."""
+        return bool(self._before_pending) and bool(self.is_feasible[: self.finished].any())
+
+    @property
     def scale(self) -> Array:
         """Standard deviation of each outcome over the finished trials, the unit of the surrogates, shape [m + k]."""
         return self._scale

@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from autotune.sampler.candidates import EncodedSpace, enumerate_configurations
 from autotune.sampler.history import Observation
 from autotune.sampler.objectives import StudyObjectives
-from autotune.sampler.pareto import posterior
+from autotune.sampler.pareto import surrogates
 from autotune.sampler.pareto.posterior import Posterior, StudyData
 from autotune.sampler.pareto.strategy import choice_counts
 from autotune.sampler.pareto_sampler import ParetoSampler
@@ -142,13 +142,13 @@ def test_never_twice_until_nothing_else_is_left() -> None:
 
 def test_known_objectives_are_not_modelled(monkeypatch: pytest.MonkeyPatch) -> None:
     fitted = []
-    fit = posterior.GaussianProcess.fit
+    fit = surrogates.GaussianProcess.fit
 
     def counted(X: np.ndarray, y: np.ndarray, *rest: object, **named: object) -> object:
         fitted.append(y)
         return fit(X, y, *rest, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(posterior.GaussianProcess, "fit", counted)
+    monkeypatch.setattr(surrogates.GaussianProcess, "fit", counted)
     proceed(study_of(sampler()), 7)
     assert len(fitted) == 1
     proceed(study_of(sampler(known_objectives=None)), 7)
@@ -250,6 +250,28 @@ def test_running_trials_push_proposals_apart() -> None:
     proceed(study, 10)
     running = [SPACE.suggest(study.ask()) for _ in range(6)]
     assert len({config_key(config) for config in running}) == 6
+
+
+def test_running_trials_let_the_noisy_acquisition_rank_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    initial = Posterior.log_noisy_acquisition
+
+    def spy(self: Posterior, *arguments: int) -> Any:
+        value = initial(self, *arguments)
+
+        def counted(inputs: Any) -> Any:
+            sizes.append(len(inputs))
+            return value(inputs)
+
+        return counted
+
+    monkeypatch.setattr(Posterior, "log_noisy_acquisition", spy)
+    study = study_of(sampler(n_startup=6))
+    proceed(study, 8)
+    assert sizes == []
+    first, second = SPACE.suggest(study.ask()), SPACE.suggest(study.ask())
+    assert sizes == [32]
+    assert config_key(first) != config_key(second)
 
 
 def test_a_running_trial_lowers_the_acquisition_where_it_is() -> None:
@@ -371,7 +393,7 @@ def test_observe_lets_pruned_trials_in(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_observation_says_how_sure_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     given = []
-    fit = posterior.GaussianProcess.fit
+    fit = surrogates.GaussianProcess.fit
 
     def counted(X: np.ndarray, y: np.ndarray, *rest: object, **named: object) -> object:
         given.append(named["extra_noise"])
@@ -380,7 +402,7 @@ def test_an_observation_says_how_sure_it_is(monkeypatch: pytest.MonkeyPatch) -> 
     def observe(trial: FrozenTrial) -> Observation | list[float] | None:
         return Observation(trial.values, [0.25, 0.0]) if trial.number == 2 else trial.values
 
-    monkeypatch.setattr(posterior.GaussianProcess, "fit", counted)
+    monkeypatch.setattr(surrogates.GaussianProcess, "fit", counted)
     proceed(study_of(sampler(observe=observe)), 7)
     assert [noise.tolist() for noise in given] == [[0.0, 0.0, given[0][2], 0.0, 0.0, 0.0]]
     assert given[0][2] > 0
