@@ -45,6 +45,9 @@ def test_other_samplers_by_name(name: str) -> None:
 
 def test_options_are_kept() -> None:
     assert sweep({"n_startup": 4, "n_candidates": 64}).sampler == ParetoSpec(n_startup=4, n_candidates=64)
+    assert sweep({"surrogate": "saas", "resample": "20%"}).sampler == ParetoSpec(
+        surrogate="saas", resample=0.2
+    )
     loaded = sweep({"name": "tpe", "n_startup_trials": 4, "multivariate": False}).sampler
     assert isinstance(loaded, NamedSamplerSpec)
     assert loaded.arguments == {"n_startup_trials": 4, "multivariate": False}
@@ -70,6 +73,13 @@ def test_options_are_kept() -> None:
             "sampler.strategy_options.copula",
             "'yes' is not true or false",
         ),
+        ({"surrogate": "sas"}, "sampler.surrogate", "this strategy has no 'sas' | Did you mean 'saas'?"),
+        (
+            {"strategy": "carbs", "surrogate": "saas"},
+            "sampler.surrogate",
+            "has no 'saas' | Use one of: auto.",
+        ),
+        ({"resample": "200%"}, "sampler.resample", "2.0 is out of range | It must be at most 1."),
         ({"strategy_options": 3}, "sampler.strategy_options", "3 is not a mapping"),
         ({"n_startup": 0}, "sampler.n_startup", "0 is out of range | It must be at least 1."),
         ({"n_startup": "many"}, "sampler.n_startup", "'many' is not a whole number"),
