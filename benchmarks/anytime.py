@@ -117,11 +117,10 @@ def result_tables(records: Mapping[str, Sequence[Record]], arguments: argparse.N
     )
     if unfinished := [f"{record.arm}-{record.seed}" for record in made if not record.complete]:
         about += f" Not complete: {', '.join(unfinished)}."
+    caption = f"Share of the reference hypervolume. {about}"
     return {
-        "mean": table(records, minutes, f"Share of the reference hypervolume, all data sets. {about}"),
-        "data-sets": table(
-            records, minutes, f"Share of the reference hypervolume. {about}", by_data_set=True
-        ),
+        name: table(records, minutes, caption, arguments.clock, by_data_set)
+        for name, by_data_set in (("mean", False), ("data-sets", True))
     }
 
 

@@ -53,6 +53,10 @@ def test_tables_have_means_and_data_sets(quick: Record):
     half = result_tables({"sst2": [quick]}, given)["mean"]
     assert half.columns[4:] == ("0.5 min", "2.5 min")
     assert half.rows[0][4:] == ("0.333", "1.000")
+    given = anytime.parser().parse_args(["--out=.", "--minutes=1", "--clock=cpu"])
+    busy = result_tables({"sst2": [quick]}, given)
+    assert [table.rows[0][3:] for table in busy.values()] == [("2", "0.667")] * 2
+    assert "processor time" in busy["mean"].caption
     quick.complete = False
     assert "Not complete: packed-0." in result_tables({"sst2": [quick]}, given)["mean"].caption
 
