@@ -121,7 +121,8 @@ def versions_of(runs: Iterable[Run]) -> str:
 
 
 def _joined(texts: Iterable[str]) -> str:
-    return ", ".join(dict.fromkeys(texts))
+    """Return the distinct texts in their order; runs outside a repository have no commit."""
+    return ", ".join(dict.fromkeys(text or "unknown" for text in texts))
 
 
 def append(path: Path, run: Run) -> None:

@@ -137,6 +137,7 @@ def test_merged_runs_name_all_commits_and_versions():
     )
     assert setup.hardware == "x, one thread"
     assert setup_of([first], "").date == "2026-01-02"
+    assert setup_of([first, replace(first, commit="")], "").commit == "abc, unknown"
     assert versions_of([first, second]) == "optuna 5.0, smac 2.4"
 
 
