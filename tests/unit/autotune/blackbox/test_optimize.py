@@ -98,6 +98,7 @@ def test_the_default_sampler_learns_from_the_lower_rungs(ladder: Ladder, tops: s
         (None, autotune.ParetoSampler),
         ("pareto", autotune.ParetoSampler),
         ({"name": "pareto", "n_startup": 3}, autotune.ParetoSampler),
+        ({"strategy": "carbs", "n_startup": 3}, autotune.ParetoSampler),
         ({"name": "tpe", "n_startup_trials": 3}, optuna.samplers.TPESampler),
         ("optuna.samplers:QMCSampler", optuna.samplers.QMCSampler),
     ],
