@@ -1,11 +1,11 @@
 """The strategy `autopeft` on test functions of BoTorch: DH1, Levy, BraninCurrin, DTLZ2 and ZDT1.
 
-    python -m benchmarks.autopeft --cache autopeft.jsonl [--seeds 12] [--trials 40]
+    python -m benchmarks.autopeft --cache autopeft.jsonl [--seeds 12] [--trials 32]
     python -m benchmarks.autopeft --report autopeft.jsonl [--write]
 
 Every function is a study of numbers in their own ranges, without noise and without known objectives. All arms of this
-project get the same 20 startup trials, which are those of the sampler; the half of the trials that AutoPEFT (Zhou et
-al. 2024) draws at random. The gap is 1 - HV / HV* with BoTorch's reference point and largest hypervolume; for Levy,
+project get the same startup trials, half of all as in AutoPEFT (Zhou et al. 2024), and the reference point, as the
+paper's search has it. The gap is 1 - HV / HV* with BoTorch's reference point and largest hypervolume; for Levy,
 which has one objective, it is the smallest value divided by the median value of random points, as the minimum is 0.
 """
 
@@ -33,8 +33,8 @@ from benchmarks.run_cache import Run, Runs, append, environment, setup_of
 from benchmarks.sampler_comparison import by_problem, tables
 
 PAGE = "sampler-autopeft"
-CHECKPOINTS = (20, 30, 40)
-_STARTUP = 20
+CHECKPOINTS = (16, 24, 32)
+_STARTUP = 16
 
 FUNCTIONS: dict[str, Callable[[], BaseTestProblem]] = {
     "branin-currin": BraninCurrin,
@@ -44,12 +44,12 @@ FUNCTIONS: dict[str, Callable[[], BaseTestProblem]] = {
     "zdt1": lambda: ZDT1(dim=6),
 }
 
-ARMS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
-    "autopeft": lambda seed: ParetoSampler(seed=seed, strategy="autopeft", n_startup=_STARTUP),
-    "pareto": lambda seed: ParetoSampler(seed=seed, n_startup=_STARTUP),
+ARMS: dict[str, Callable[[int, list[float] | None], optuna.samplers.BaseSampler]] = {
+    "autopeft": lambda seed, reference: _ours(seed, reference, strategy="autopeft"),
+    "pareto": lambda seed, reference: _ours(seed, reference),
     # The default population of 50 would be larger than the search.
-    "nsga2": lambda seed: optuna.samplers.NSGAIISampler(seed=seed, population_size=10),
-    "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
+    "nsga2": lambda seed, _: optuna.samplers.NSGAIISampler(seed=seed, population_size=10),
+    "random": lambda seed, _: optuna.samplers.RandomSampler(seed=seed),
 }
 
 
@@ -70,6 +70,11 @@ class Study:
         """The number of objectives."""
         return int(self.function.num_objectives)
 
+    @property
+    def reference(self) -> list[float] | None:
+        """The reference point of the hypervolume; None with one objective."""
+        return None if self.objectives == 1 else self.function.ref_point.tolist()
+
     def suggest(self, trial: optuna.Trial) -> list[float]:
         """Return the values that a sampler suggests."""
         bounds = self.function.bounds.T.tolist()
@@ -82,9 +87,9 @@ class Study:
 
     def gaps(self, values: np.ndarray) -> list[float]:
         """Return the gap of the first 1, 2, … rows of values [n, m]."""
-        if self.objectives == 1:
+        reference = self.reference
+        if reference is None:
             return list(np.minimum.accumulate(values[:, 0]) / self._usual())
-        reference = self.function.ref_point.tolist()
         best = self.function.max_hv
         return [1.0 - hypervolume(values[:n], reference) / best for n in range(1, len(values) + 1)]
 
@@ -94,10 +99,15 @@ class Study:
         return float(self.function(torch.as_tensor(points)).median())
 
 
+def _ours(seed: int, references: list[float] | None, **options: Any) -> ParetoSampler:
+    return ParetoSampler(seed=seed, references=references, n_startup=_STARTUP, **options)
+
+
 def search(study: Study, arm: str, seed: int, trials: int) -> Run:
     """Run one arm on one function with one seed."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    optimized = optuna.create_study(directions=["minimize"] * study.objectives, sampler=ARMS[arm](seed))
+    sampler = ARMS[arm](seed, study.reference)
+    optimized = optuna.create_study(directions=["minimize"] * study.objectives, sampler=sampler)
     configs, values, seconds = [], [], []
     for _ in range(trials):
         start = time.process_time()

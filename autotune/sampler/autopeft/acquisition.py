@@ -1,4 +1,4 @@
-"""Noisy expected hypervolume improvement, averaged over the members of a mixture.
+"""Noisy expected improvement, of the hypervolume or of one objective, averaged over the members of a mixture.
 
 Daulton, Balandat and Bakshy (2021), "Parallel Bayesian optimization of multiple noisy objectives with expected
 hypervolume improvement": the front is that of samples of the noiseless objectives at the finished trials, and pending
@@ -13,12 +13,15 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import cast
+from typing import Any, cast
 
 import torch
+from botorch.acquisition.logei import qLogNoisyExpectedImprovement
+from botorch.acquisition.monte_carlo import qNoisyExpectedImprovement
 from botorch.acquisition.multi_objective.logei import qLogNoisyExpectedHypervolumeImprovement
 from botorch.acquisition.multi_objective.monte_carlo import qNoisyExpectedHypervolumeImprovement
 from botorch.acquisition.multi_objective.utils import prune_inferior_points_multi_objective
+from botorch.acquisition.utils import prune_inferior_points
 from botorch.exceptions.warnings import BotorchWarning
 from botorch.models.model import Model
 from botorch.posteriors.torch import TorchPosterior
@@ -76,27 +79,35 @@ def possible_front(model: Model, inputs: Tensor, reference: Tensor, seed: int) -
     # The samples come from the global generator.
     with _without_warnings(), torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
+        if len(reference) == 1:
+            return prune_inferior_points(model, inputs, num_samples=_PRUNING_SAMPLES)
         return prune_inferior_points_multi_objective(model, inputs, reference, num_samples=_PRUNING_SAMPLES)
 
 
 def _noisy_improvement(
     model: Model, baseline: Tensor, reference: Tensor, pending: Tensor | None, seed: int, is_smooth: bool
 ) -> Callable[[Tensor], Tensor]:
-    """Return BoTorch's qNEHVI, or qLogNEHVI, whose values are logarithms."""
+    """Return BoTorch's qNEHVI, or qNEI for one objective; with `is_smooth` qLogNEHVI or qLogNEI, in logarithms."""
     without_compiler()
-    kind = qLogNoisyExpectedHypervolumeImprovement if is_smooth else qNoisyExpectedHypervolumeImprovement
     with _without_warnings(), torch.no_grad():
         # The annotation leaves out lists of posteriors, for which a list of samplers is registered.
         posterior = cast(TorchPosterior, model.posterior(baseline[:1]))
-        improvement: Callable[[Tensor], Tensor] = kind(
-            model,
-            reference,
-            baseline,
-            sampler=get_sampler(posterior, torch.Size([_SAMPLES]), seed=seed),
-            X_pending=pending,
-            prune_baseline=False,
-            cache_root=False,
-        )
+        sampler = get_sampler(posterior, torch.Size([_SAMPLES]), seed=seed)
+        options: dict[str, Any] = {
+            "sampler": sampler,
+            "X_pending": pending,
+            "prune_baseline": False,
+            "cache_root": False,
+        }
+        improvement: Callable[[Tensor], Tensor]
+        if len(reference) == 1:
+            single = qLogNoisyExpectedImprovement if is_smooth else qNoisyExpectedImprovement
+            improvement = single(model, baseline, **options)
+        else:
+            several = (
+                qLogNoisyExpectedHypervolumeImprovement if is_smooth else qNoisyExpectedHypervolumeImprovement
+            )
+            improvement = several(model, reference, baseline, **options)
     return improvement
 
 

@@ -120,8 +120,8 @@ class BatchPosterior:
         """Return the logarithm of the acquisition value of candidates, shape [c].
 
         It is the noisy expected hypervolume improvement, averaged over the members of the ensembles, times the
-        probability of feasibility. Pending configurations are sampled jointly with the candidate. For one objective,
-        and for more than three, it is the acquisition function of the strategy `pareto`.
+        probability of feasibility. Pending configurations are sampled jointly with the candidate. For more than three
+        objectives it is the acquisition function of the strategy `pareto`.
 
         Args:
             seed: seed of the samples.
@@ -153,7 +153,7 @@ class BatchPosterior:
 
     def _improvement(self, seed: int, is_smooth: bool) -> LogAcquisition:
         m, reference = len(self._objectives), torch.as_tensor(-self._reference)
-        if self.ensembles and 2 <= m <= _MAX_NOISY:
+        if self.ensembles and m <= _MAX_NOISY:
             model = ModelList(*self._outputs(self.ensembles))
             baseline = possible_front(model, self._finished[self._eligible], reference, seed)
             return mixture_improvement(
