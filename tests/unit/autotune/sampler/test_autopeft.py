@@ -241,6 +241,24 @@ def test_a_pending_configuration_removes_its_own_improvement():
     assert float(taken.exp()) < 0.2 * float(free.exp())
 
 
+@pytest.mark.parametrize("is_smooth", [False, True])
+def test_with_one_objective_a_pending_configuration_moves_the_choice_elsewhere(is_smooth):
+    embedding = Embedding(np.array([0]))
+    X = np.linspace(0.2, 0.8, 7)[:, None]
+    y = (X[:, 0] - 0.499) ** 2  # larger towards both ends, a little more so towards 1
+    model = ModelList(GaussianProcess.of(X, y, embedding, Hyperparameters(np.array([0.4]), 1.0, 1e-4)))
+    inputs, ends = (torch.as_tensor(embedding.features(each)) for each in (X, np.array([[0.0], [1.0]])))
+
+    def scores(pending: torch.Tensor | None) -> list[float]:
+        reference = torch.tensor([-1.0], dtype=torch.double)
+        value = mixture_improvement([model], inputs, reference, pending, seed=0, is_smooth=is_smooth)
+        return value(ends.unsqueeze(1)).tolist()
+
+    free, taken = scores(None), scores(ends[1:])
+    assert free[1] > free[0]
+    assert taken[0] > taken[1]
+
+
 def test_dominated_trials_are_pruned_from_the_front_reproducibly():
     embedding = Embedding(np.array([0]))
     X = np.linspace(0.0, 1.0, 6)[:, None]
