@@ -16,7 +16,7 @@ from autotune.ladder.ladder_scheduler import make_scheduler
 from autotune.ladder.promotion import Candidate
 from autotune.ladder.sweep_scheduler import SweepScheduler
 from autotune.ledger.clock import StudyClock
-from autotune.ledger.ledger import Ledger
+from autotune.ledger.ledger import STORAGE_ERRORS, Ledger
 from autotune.prepare.prepared_sweep import PreparedSweep
 from autotune.results.confirmation import search_seed
 from autotune.search.evaluator import ExecutorEvaluator
@@ -146,6 +146,8 @@ class SweepProposer:
         try:
             trial = study.ask()
             return trial, self._prepared.space.suggest(trial)
+        except STORAGE_ERRORS:
+            raise
         except Exception as error:
             if isinstance(spec, ParetoSpec):
                 raise

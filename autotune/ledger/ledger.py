@@ -35,6 +35,8 @@ Part = Literal["search", "confirm", "probe"]
 _LOSS: dict[str, Direction] = {"eval_loss": "minimize"}
 INTERRUPTED = "interrupted"
 """The error of a trial that was running when its process ended."""
+STORAGE_ERRORS = (optuna.exceptions.StorageInternalError, SQLAlchemyError, OSError)
+"""What a full or read-only disk raises."""
 MAX_TRIES = 3
 """A trial that was lost this often fails: by then the configuration itself is the likely cause."""
 _POSTERIOR = "posterior"
@@ -268,7 +270,7 @@ def storage_errors(folder: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (optuna.exceptions.StorageInternalError, SQLAlchemyError, OSError) as error:
+    except STORAGE_ERRORS as error:
         cause = error.__cause__ or error
         raise LedgerError(
             f"cannot write to {str(folder)!r} ({first_line(cause, None)}). All results so far "

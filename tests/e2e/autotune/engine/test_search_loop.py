@@ -211,7 +211,9 @@ def test_a_task_that_the_model_cannot_do(tiny_model, write_jsonl, tmp_path):
     assert not (tmp_path / "o").exists()
 
 
-def test_a_full_disk_loses_no_result(sweep, tmp_path):
+@pytest.mark.parametrize("sampler", ["pareto", "random"])
+def test_a_full_disk_loses_no_result(sampler, tiny_model, reviews, tmp_path):
+    sweep = small_sweep(tiny_model("bert"), reviews, sampler=sampler)
     folder = tmp_path / "out"
     unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
 
