@@ -29,42 +29,32 @@ class Group:
     """The runs of one configuration.
 
     Args:
-        members: indices of the observations.
-        runs: number of runs; more than the observations if an observation is the mean of several.
+        members: indices of the runs.
         output: mean output, larger is better.
         largest: largest output.
         cost: mean cost.
     """
 
     members: tuple[int, ...]
-    runs: int
     output: float
     largest: float
     cost: float
 
+    @property
+    def runs(self) -> int:
+        """Number of runs."""
+        return len(self.members)
 
-def group_runs(keys: Sequence[bytes], outputs: Array, costs: Array, runs: Array) -> list[Group]:
-    """Group n observations by configuration, in the order of their first observation.
-
-    Args:
-        keys: one key per observation, equal for equal configurations.
-        outputs: outputs, larger is better, shape [n].
-        costs: costs, shape [n].
-        runs: number of runs that each observation is the mean of, shape [n].
-    """
-    members: dict[bytes, list[int]] = {}
-    for i, key in enumerate(keys):
-        members.setdefault(key, []).append(i)
-    return [
-        Group(
+    @classmethod
+    def of(cls, members: Iterable[int], outputs: Array, costs: Array) -> Group:
+        """Return the group of the runs at some indices of outputs and costs, each of shape [n]."""
+        indices = [int(i) for i in members]
+        return cls(
             members=tuple(indices),
-            runs=int(runs[indices].sum()),
-            output=float(np.average(outputs[indices], weights=runs[indices])),
+            output=float(outputs[indices].mean()),
             largest=float(outputs[indices].max()),
-            cost=float(np.average(costs[indices], weights=runs[indices])),
+            cost=float(costs[indices].mean()),
         )
-        for indices in members.values()
-    ]
 
 
 def front(groups: Sequence[Group], *, is_cautious: bool) -> list[Group]:
@@ -76,9 +66,9 @@ def front(groups: Sequence[Group], *, is_cautious: bool) -> list[Group]:
             take precedence among the cheapest.
 
     Example:
-        >>> table = [(0.0, 1.0, 1), (1.0, 1.0, 1), (0.6, 2.0, 1), (0.55, 3.0, 1), (0.75, 3.0, 1), (0.8, 4.0, 1)]
-        >>> outputs, costs, runs = map(np.array, zip(*table))
-        >>> groups = group_runs([b"a", b"a", b"b", b"c", b"c", b"d"], outputs, costs, runs)
+        >>> outputs = np.array([0.0, 1.0, 0.6, 0.55, 0.75, 0.8])
+        >>> costs = np.array([1.0, 1.0, 2.0, 3.0, 3.0, 4.0])
+        >>> groups = [Group.of(members, outputs, costs) for members in ([0, 1], [2], [3, 4], [5])]
         >>> [group.output for group in front(groups, is_cautious=True)]
         [0.5, 0.65, 0.8]
         >>> [group.output for group in front(groups, is_cautious=False)]

@@ -16,12 +16,13 @@ Shapes: n observed trials, m objectives, k constraints that trials report.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autotune.sampler.carbs.groups import Group, group_runs
+from autotune.sampler.carbs.groups import Group
 from autotune.sampler.carbs.transforms import CostScale
 from autotune.sampler.objectives import StudyObjectives
 from autotune.sampler.proposal import Proposer
@@ -69,19 +70,17 @@ class Observations:
     Args:
         roles: the objectives that serve as output and cost.
         rows: encoded configurations, shape [n, d].
-        keys: one key per trial, equal for equal configurations.
+        members: indices of the trials of each distinct configuration.
         outcomes: minimized objectives and constraints, shape [n, m + k].
         variances: variances of the errors of the objectives beside the common noise, shape [n, m].
-        runs: number of runs that each observation is the mean of, shape [n].
         scale: scale of the cost.
     """
 
     roles: Roles
     rows: Array
-    keys: list[bytes]
+    members: Sequence[NDArray[np.int_]]
     outcomes: Array
     variances: Array
-    runs: Array
     scale: CostScale
 
     @classmethod
@@ -94,10 +93,9 @@ class Observations:
         return cls(
             roles=roles,
             rows=rows,
-            keys=proposer.columns.keys(rows),
+            members=history.groups,
             outcomes=np.column_stack([*minimized, history.constraints]),
             variances=history.variances,
-            runs=np.ones(len(rows)),
             scale=CostScale.fit(costs, can_log=roles.cost not in objectives.floors),
         )
 
@@ -123,10 +121,7 @@ class Observations:
 
     def groups(self, objectives: StudyObjectives) -> list[Group]:
         """Group the runs by configuration; only those within the limits on average, if there are any."""
-        groups = group_runs(self.keys, self.outputs, self.costs, self.runs)
-        means = [
-            np.average(self.outcomes[list(g.members)], axis=0, weights=self.runs[list(g.members)])
-            for g in groups
-        ]
+        groups = [Group.of(members, self.outputs, self.costs) for members in self.members]
+        means = [self.outcomes[members].mean(axis=0) for members in self.members]
         feasible = objectives.feasible(np.array(means))
         return [group for group, is_feasible in zip(groups, feasible, strict=True) if is_feasible] or groups

@@ -31,7 +31,7 @@ _MAX_FIT = 300
 
 
 class NoisyKernel(Module):
-    """A kernel and the variance of the noise of one run.
+    """A kernel and the variance of the noise.
 
     Args:
         kernel: the kernel, with the starting values of its hyperparameters.
@@ -42,9 +42,9 @@ class NoisyKernel(Module):
         self.kernel = kernel
         register_positive(self, "noise", _NOISE, scale=_NOISE_SCALE)
 
-    def covariance(self, X: Tensor, scale: Tensor, extra: Tensor) -> Tensor:
-        """Return the covariance of noisy outputs at X [n, p], shape [n, n]; see `Process` for the arguments."""
-        return self.kernel.forward(X, X) + torch.diag(value_of(self, "noise") * scale + extra)
+    def covariance(self, X: Tensor, extra: Tensor) -> Tensor:
+        """Return the covariance of noisy outputs at X [n, p], shape [n, n], with variances beside the noise [n]."""
+        return self.kernel.forward(X, X) + torch.diag(value_of(self, "noise") + extra)
 
 
 @dataclass(frozen=True)
@@ -55,39 +55,33 @@ class Process:
         modules: the kernel and the noise, fitted.
         X: features of the observations, shape [n, p].
         y: outputs, shape [n].
-        scale: multiplier of the noise of each output, such as 1 / k for a mean of k runs, shape [n].
         extra: variance of each output beside the noise, shape [n].
     """
 
     modules: NoisyKernel
     X: Tensor
     y: Tensor
-    scale: Tensor
     extra: Tensor
 
     @classmethod
-    def fit(
-        cls, kernel: Kernel, X: Array, y: Array, runs: Array | None = None, extra: Array | None = None
-    ) -> Process:
+    def fit(cls, kernel: Kernel, X: Array, y: Array, extra: Array | None = None) -> Process:
         """Fit the hyperparameters and condition the process on the observations.
 
         Args:
             kernel: kernel with the starting values; its hyperparameters are changed in place.
             X: features, shape [n, p], n >= 1.
             y: outputs, shape [n].
-            runs: number of runs that each output is the mean of, shape [n]; 1 by default.
             extra: variances beside the noise, in squared units of y, shape [n]; 0 by default.
         """
         modules = NoisyKernel(kernel)
         outputs = _tensor(y)
-        scale = torch.ones_like(outputs) if runs is None else 1.0 / _tensor(runs)
         other = torch.zeros_like(outputs) if extra is None else _tensor(extra)
-        process = cls(modules, _tensor(X), outputs, scale, other)
+        process = cls(modules, _tensor(X), outputs, other)
         every = math.ceil(len(outputs) / _MAX_FIT)
-        inputs, outputs, scale, other = (t[::every] for t in (process.X, outputs, scale, other))
+        inputs, outputs, other = (t[::every] for t in (process.X, outputs, other))
 
         def log_density() -> Tensor:
-            return log_likelihood(modules.covariance(inputs, scale, other), outputs) + log_prior(modules)
+            return log_likelihood(modules.covariance(inputs, other), outputs) + log_prior(modules)
 
         # A new kernel starts at the medians of its priors.
         maximize_posterior(modules, log_density, starts=[lambda: None])
@@ -114,20 +108,19 @@ class Process:
         return (cross @ self._weights + root @ _tensor(rng.standard_normal(len(X)))).numpy()
 
     def condition_on(self, X: Array, y: Array) -> Process:
-        """Return the process with more observations, each of one run, and the same hyperparameters."""
+        """Return the process with more observations and the same hyperparameters."""
         more = _tensor(y)
         return Process(
             self.modules,
             torch.cat([self.X, _tensor(X)]),
             torch.cat([self.y, more]),
-            torch.cat([self.scale, torch.ones_like(more)]),
             torch.cat([self.extra, torch.zeros_like(more)]),
         )
 
     @cached_property
     def _root(self) -> Tensor:
         """The lower Cholesky factor of the covariance of the outputs, shape [n, n]."""
-        return cholesky(self.modules.covariance(self.X, self.scale, self.extra).detach())
+        return cholesky(self.modules.covariance(self.X, self.extra).detach())
 
     @cached_property
     def _weights(self) -> Tensor:

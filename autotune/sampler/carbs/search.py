@@ -58,7 +58,7 @@ class Search:
         # An enqueued trial with fixed values is completed by a candidate, because no repeat need have these values.
         if proposer.columns.fixed or not self._is_repeat_due():
             return None
-        keys = self._data.keys
+        keys = proposer.columns.keys(self._data.rows)
         allowed = set(proposer.columns.keys(proposer.feasible(self._data.rows, repeat=True).rows))
         groups = [group for group in self._groups if keys[group.members[0]] in allowed]
         if not groups:
@@ -77,7 +77,7 @@ class Search:
         failed = set(self._keys(self._proposer.history.failed))
         keys = [key for key in self._keys(self._proposer.history.seen) if key not in failed]
         is_repeat = [key in keys[:i] for i, key in enumerate(keys)]
-        return self._data.runs.sum() > RESAMPLE_INTERVAL and not any(is_repeat[-(RESAMPLE_INTERVAL - 1) :])
+        return len(self._data.rows) > RESAMPLE_INTERVAL and not any(is_repeat[-(RESAMPLE_INTERVAL - 1) :])
 
     def best_candidate(self) -> Configuration:
         """Return the candidate around the front with the largest acquisition value."""
@@ -127,7 +127,7 @@ class Search:
     @cached_property
     def _output_model(self) -> OutputModel:
         data, proposer = self._data, self._proposer
-        model = OutputModel.fit(self._features, data.outputs, data.runs, data.output_variances)
+        model = OutputModel.fit(self._features, data.outputs, data.output_variances)
         pending = self._basic.features(proposer.space.encode(proposer.history.pending))
         return model.with_pending(pending, proposer.rng)
 
@@ -141,20 +141,20 @@ class Search:
         """Models of uncertain objectives beside output and cost that have a limit, and of reported constraints."""
         others = set(range(self._data.outcomes.shape[1])) - {self._roles.output, self._roles.cost}
         return [
-            LimitModel.fit(self._features, self._data.outcomes[:, j], *self._bounds(j), self._data.runs)
+            LimitModel.fit(self._features, self._data.outcomes[:, j], *self._bounds(j))
             for j in sorted(others - set(self._objectives.known))
             if self._bounds(j) != (None, None)
         ]
 
     @cached_property
     def _cost_model(self) -> CostModel:
-        return CostModel.fit(self._features, self._data.costs, self._data.runs)
+        return CostModel.fit(self._features, self._data.costs)
 
     @cached_property
     def _front_model(self) -> FrontModel:
         indices = [i for group in self._members for i in group.members]
         scores = self._output_model.transform(self._data.outputs[indices])
-        return FrontModel.fit(self._data.costs[indices], scores, self._data.runs[indices])
+        return FrontModel.fit(self._data.costs[indices], scores)
 
     def _costs(self, pool: Candidates, X: Array) -> Array:
         """Return the known or predicted scaled costs of candidates, shape [c]; all equal without a cost."""

@@ -46,12 +46,10 @@ class FeatureSpace:
         lengthscale = SEARCH_RADIUS * math.sqrt(max(active, 1.0))
         return cls(basic.features(rows), basic.feature_columns.tolist(), lengthscale)
 
-    def fit(
-        self, y: Array, *, X: Array | None = None, runs: Array | None = None, extra: Array | None = None
-    ) -> Process:
+    def fit(self, y: Array, *, X: Array | None = None, extra: Array | None = None) -> Process:
         """Fit a process to outputs y at the observed trials, or at the features X."""
         kernel = LinearMatern(self.groups, self.lengthscale)
-        return Process.fit(kernel, self.observed if X is None else X, y, runs, extra)
+        return Process.fit(kernel, self.observed if X is None else X, y, extra)
 
 
 @dataclass(frozen=True)
@@ -69,9 +67,9 @@ class FrontModel:
     high: float
 
     @classmethod
-    def fit(cls, costs: Array, scores: Array, runs: Array) -> FrontModel:
+    def fit(cls, costs: Array, scores: Array) -> FrontModel:
         """Fit the model to the scaled costs and normal scores of the runs on the front, each of shape [k]."""
-        process = Process.fit(FrontRBF(), costs[:, None], scores, runs)
+        process = Process.fit(FrontRBF(), costs[:, None], scores)
         return cls(process, float(costs.min()), float(costs.max()))
 
     def __call__(self, costs: Array) -> Array:
@@ -92,11 +90,11 @@ class OutputModel:
     process: Process
 
     @classmethod
-    def fit(cls, features: FeatureSpace, outputs: Array, runs: Array, variances: Array) -> OutputModel:
-        """Fit the model to outputs [n], each the mean of `runs` runs, with variances beside the noise."""
+    def fit(cls, features: FeatureSpace, outputs: Array, variances: Array) -> OutputModel:
+        """Fit the model to outputs [n] with variances beside the noise [n]."""
         transform = QuantileTransform.fit(outputs)
         extra = transform.variance(outputs, variances)
-        return cls(transform, features.fit(transform(outputs), runs=runs, extra=extra))
+        return cls(transform, features.fit(transform(outputs), extra=extra))
 
     def with_pending(self, pending: Array, rng: np.random.Generator) -> OutputModel:
         """Return the model with a draw from the joint posterior as the outputs of pending trials [q, p].
@@ -132,9 +130,9 @@ class CostModel:
     process: Process
 
     @classmethod
-    def fit(cls, features: FeatureSpace, costs: Array, runs: Array) -> CostModel:
-        """Fit the model to scaled costs [n], each the mean of `runs` runs."""
-        return cls(features.fit(costs, runs=runs))
+    def fit(cls, features: FeatureSpace, costs: Array) -> CostModel:
+        """Fit the model to scaled costs, shape [n]."""
+        return cls(features.fit(costs))
 
     def predict(self, X: Array) -> Array:
         """Return the posterior mean of the scaled cost at features X [c, p], shape [c]."""
@@ -156,12 +154,10 @@ class LimitModel:
     high: float | None
 
     @classmethod
-    def fit(
-        cls, features: FeatureSpace, values: Array, low: float | None, high: float | None, runs: Array
-    ) -> LimitModel:
-        """Fit the model to values [n], each the mean of `runs` runs."""
+    def fit(cls, features: FeatureSpace, values: Array, low: float | None, high: float | None) -> LimitModel:
+        """Fit the model to values, shape [n]."""
         offset, scale = float(values.mean()), float(values.std()) or 1.0
-        process = features.fit((values - offset) / scale, runs=runs)
+        process = features.fit((values - offset) / scale)
         ends = [None if end is None else (end - offset) / scale for end in (low, high)]
         return cls(process, ends[0], ends[1])
 

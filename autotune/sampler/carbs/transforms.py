@@ -19,8 +19,8 @@ class QuantileTransform:
     Between quantiles the probability is interpolated linearly, so that few quantiles preserve more of the distances
     than one per output would. It is the map of `sklearn.preprocessing.QuantileTransformer` except at its ends, which
     that map puts at a score of 5.2, whatever n is. There the best output is an outlier to a Gaussian process, and the
-    search hardly moves: on the functions of `benchmarks.carbs` the hypervolume after 30 trials was 2.9 and 6.1, and
-    with the probabilities 1 / 2n and 1 - 1 / 2n it was 3.7 and 6.7 (12 seeds).
+    search hardly moves: on the two functions of `benchmarks.carbs` the hypervolume after 30 trials was 2.9 and 6.1
+    square decades, and with the probabilities 1 / 2n and 1 - 1 / 2n it was 3.7 and 6.7 (12 seeds).
 
     Args:
         quantiles: ascending quantiles of the outputs, shape [q].

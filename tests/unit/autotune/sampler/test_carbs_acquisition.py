@@ -20,7 +20,7 @@ from autotune.sampler.carbs.acquisition import (
     log_within,
 )
 from autotune.sampler.carbs.basic_space import SEARCH_RADIUS, BasicSpace
-from autotune.sampler.carbs.groups import CHEAP_SHARE, front, group_runs
+from autotune.sampler.carbs.groups import CHEAP_SHARE, Group, front
 from autotune.sampler.carbs.kernels import value_of
 from autotune.sampler.carbs.process import Process
 from autotune.sampler.carbs.search import Search
@@ -135,10 +135,9 @@ def test_the_best_of_fixed_candidates_is_that_of_a_worked_reference(known: bool)
 
     scale = CostScale.fit(values[:, 1])
     transform = QuantileTransform.fit(-values[:, 0])
-    keys = [repr(config).encode() for config in configs]
-    members = front(
-        group_runs(keys, -values[:, 0], scale(values[:, 1]), np.ones(len(configs))), is_cautious=True
-    )
+    costs = scale(values[:, 1])
+    groups = [Group.of(indices, -values[:, 0], costs) for indices in ([i] for i in range(12))]
+    members = front([*groups, Group.of([12, 13], -values[:, 0], costs)], is_cautious=True)
     runs = [i for group in members for i in group.members]
     output, success, cost = reference_models(search)
     front_model = search._front_model.process
@@ -261,28 +260,28 @@ def test_candidates_are_drawn_within_a_radius_and_are_configurations_of_the_spac
 
 
 def test_a_front_prefers_repeated_runs_to_single_lucky_ones() -> None:
-    keys = [b"a", b"a", b"b", b"c", b"c", b"d", b"e"]
     outputs = np.array([0.0, 1.0, 0.6, 0.55, 0.75, 0.8, 5.0])
     costs = np.array([1.0, 1.0, 2.0, 3.0, 3.0, 4.0, 0.5])
-    groups = group_runs(keys, outputs, costs, np.ones(7))
-    assert [round(group.output, 9) for group in front(groups, is_cautious=False)] == [5.0]
+    groups = [Group.of(members, outputs, costs) for members in ([0, 1], [2], [3, 4], [5], [6])]
+    assert [group.output for group in front(groups, is_cautious=False)] == [5.0]
     without_lucky = groups[:-1]
     assert [round(g.output, 9) for g in front(without_lucky, is_cautious=False)] == [0.5, 0.6, 0.65, 0.8]
     assert [round(g.output, 9) for g in front(without_lucky, is_cautious=True)] == [0.5, 0.65, 0.8]
-    # Means of several runs count like the runs.
-    pooled = group_runs(
-        [b"a", b"b", b"c", b"d"],
-        np.array([0.5, 0.6, 0.65, 0.8]),
-        np.array([1.0, 2.0, 3.0, 4.0]),
-        np.array([2.0, 1.0, 2.0, 1.0]),
-    )
-    assert [group.runs for group in pooled] == [2, 1, 2, 1]
-    assert front(pooled, is_cautious=False)[0].output == 0.5
+    assert [group.runs for group in groups] == [2, 1, 2, 1, 1]
+
+
+def test_the_cheapest_fifth_of_the_runs_counts_as_one_cost() -> None:
+    outputs, costs = np.array([0.9, 0.5, 0.95, 1.0, 0.1]), np.array([1.0, 0.9, 5.0, 6.0, 7.0])
+    groups = [Group.of([i], outputs, costs) for i in range(5)]
     assert CHEAP_SHARE == 0.2
+    assert [group.output for group in front(groups, is_cautious=False)] == [0.5, 0.9, 0.95, 1.0]
+    pooled = [Group.of([i], outputs, np.array([1.0, 1.0, 5.0, 6.0, 7.0])) for i in range(5)]
+    assert [group.output for group in front(pooled, is_cautious=False)] == [0.9, 0.95, 1.0]
 
 
 def test_without_a_cost_the_front_is_the_best_group() -> None:
-    groups = group_runs([b"a", b"a", b"b", b"c"], np.array([0.5, 0.9, 0.8, 1.0]), np.zeros(4), np.ones(4))
+    outputs = np.array([0.5, 0.9, 0.8, 1.0])
+    groups = [Group.of(members, outputs, np.zeros(4)) for members in ([0, 1], [2], [3])]
     assert [group.output for group in front(groups, is_cautious=True)] == [1.0]
     assert [group.output for group in front(groups[:-1], is_cautious=True)] == [pytest.approx(0.7)]
     assert [group.output for group in front(groups[:-1], is_cautious=False)] == [0.8]

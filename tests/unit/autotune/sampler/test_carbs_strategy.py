@@ -113,7 +113,7 @@ def test_repeats_are_an_option() -> None:
 
 def test_another_surrogate_is_refused() -> None:
     with pytest.raises(ValueError, match="surrogate: this strategy has no 'saas'"):
-        run(carbs(surrogate="saas"), 4)
+        carbs(surrogate="saas")
 
 
 def test_earlier_trials_do_not_cause_a_series_of_repeats() -> None:
