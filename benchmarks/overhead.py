@@ -16,6 +16,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+import resource
+import signal
 import subprocess
 import sys
 import time
@@ -38,8 +41,8 @@ ARMS = ("pareto", "pareto-unknown", "gp", "tpe")
 SUGGESTIONS = {50: 32, 100: 32, 300: 24, 1000: 12, 5000: 6}
 """Suggestions measured, by the number of finished trials; the next larger entry holds for other numbers."""
 _FEWEST = 6
-_MARGIN_S = 120.0
-"""Seconds for imports and for filling the study, beyond those of the suggestions, before a cell is stopped."""
+_MARGIN_S = 60.0
+"""Processor seconds for imports and for filling the study, beyond those of the suggestions."""
 
 
 @dataclass(frozen=True)
@@ -196,20 +199,25 @@ def _memory(name: str) -> float:
 
 
 def measure_apart(cell: Cell, suggestions: int, limit_s: float) -> Measured:
-    """Measure a cell in its own process, and stop it where suggestions take longer than the limit on average."""
+    """Measure a cell in its own process, which is stopped where suggestions exceed the limit on average.
+
+    The limit is of processor time, so that other programs on the machine do not stop a cell.
+
+    Raises:
+        RuntimeError: The process failed.
+    """
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.overhead", "--suggestions", str(suggestions)]
-    try:
-        done = subprocess.run(
-            [*command, "--cell", json.dumps(asdict(cell))],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=_MARGIN_S + limit_s * suggestions,
-        )
-    except subprocess.TimeoutExpired:
+    command += [
+        "--cpu-limit",
+        str(math.ceil(_MARGIN_S + limit_s * suggestions)),
+        "--cell",
+        json.dumps(asdict(cell)),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == -signal.SIGXCPU:
         return Measured(cell, [])
-    except subprocess.CalledProcessError as error:
-        raise RuntimeError(f"{cell}: {error.stderr.strip()}") from error
+    if done.returncode:
+        raise RuntimeError(f"{cell}: {done.stderr.strip()}")
     return Measured.from_json(done.stdout.splitlines()[-1])
 
 
@@ -248,7 +256,7 @@ def _suggestions(trials: int) -> int:
 def seconds_cell(measured: Measured) -> str:
     """Return the median and the 99th percentile."""
     if not measured.seconds:
-        return "too slow"
+        return "stopped"
     return f"{np.median(measured.seconds):.3g} / {np.quantile(measured.seconds, 0.99):.3g}"
 
 
@@ -271,7 +279,8 @@ def tables(found: Sequence[Measured]) -> dict[str, Table]:
 
     return {
         "seconds": Table(
-            f"Median / 99th percentile of the CPU seconds per suggestion on one thread; suggestions: {about}.",
+            f"Median / 99th percentile of the CPU seconds per suggestion on one thread; suggestions: {about}. "
+            "`stopped`: the process exceeded its limit.",
             columns,
             rows(seconds_cell),
         ),
@@ -316,12 +325,14 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--write", action="store_true", help="store the tables in benchmarks/results")
     parser.add_argument("--cell", help=argparse.SUPPRESS)
+    parser.add_argument("--cpu-limit", type=int, default=resource.RLIM_INFINITY, help=argparse.SUPPRESS)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     given = parser().parse_args(arguments)
     if given.cell is not None:
+        resource.setrlimit(resource.RLIMIT_CPU, (given.cpu_limit, resource.RLIM_INFINITY))
         print(json.dumps(asdict(measure(Cell(**json.loads(given.cell)), given.suggestions))))
         return
     if given.report is None and given.cache is None:

@@ -80,8 +80,10 @@ def test_slow_arms_are_not_measured_at_larger_studies(tmp_path: Path, monkeypatc
 
 
 def test_a_stopped_process_is_too_slow():
-    assert measure_apart(_cell("tpe", 5), 1, limit_s=-overhead._MARGIN_S + 0.2).seconds == []
-    assert overhead.is_slow(Measured(_cell(), []), 30.0)
+    stopped = measure_apart(_cell("tpe", 5), 1, limit_s=1.0 - overhead._MARGIN_S)
+    assert stopped.seconds == []
+    assert overhead.is_slow(stopped, 30.0)
+    assert overhead.seconds_cell(stopped) == "stopped"
 
 
 def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
