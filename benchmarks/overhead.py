@@ -268,8 +268,8 @@ def tables(found: Sequence[Measured]) -> dict[str, Table]:
         dict.fromkeys(each.cell.series for each in sorted(found, key=lambda each: each.cell.series[1:]))
     )
     by_cell = {(*each.cell.series, each.cell.trials): each for each in found}
-    counts = {each.cell.trials: len(each.seconds) for each in found if each.seconds}
-    about = ", ".join(f"{counts[n]} at {n} trials" for n in sizes if n in counts)
+    counts = [len(each.seconds) for each in found if each.seconds]
+    about = f"{min(counts, default=0)} to {max(counts, default=0)} suggestions per cell"
 
     def rows(show: Callable[[Measured], str]) -> tuple[tuple[str, ...], ...]:
         return tuple(
@@ -279,7 +279,7 @@ def tables(found: Sequence[Measured]) -> dict[str, Table]:
 
     return {
         "seconds": Table(
-            f"Median / 99th percentile of the CPU seconds per suggestion on one thread; suggestions: {about}. "
+            f"Median / 99th percentile of the CPU seconds per suggestion on one thread; {about}. "
             "`stopped`: the process exceeded its limit.",
             columns,
             rows(seconds_cell),
