@@ -13,7 +13,7 @@ from torch import Tensor
 
 _JITTERS = (0.0, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2)
 """Added to the diagonal in turn, relative to its mean, until the matrix has a Cholesky factor."""
-_OPTIONS = {"maxiter": 60, "ftol": 1e-4, "gtol": 1e-2}
+_OPTIONS = {"ftol": 1e-4, "gtol": 1e-2}
 """Looser than BoTorch's: the posterior of the hyperparameters is flat near its mode, and a fit is part of every
 suggestion."""
 
@@ -74,7 +74,7 @@ def log_prior(module: Module, but: str = "") -> Tensor:
 
 
 def maximize_posterior(
-    module: Module, log_density: Callable[[], Tensor], starts: Sequence[Callable[[], None]]
+    module: Module, log_density: Callable[[], Tensor], starts: Sequence[Callable[[], None]], steps: int = 60
 ) -> float:
     """Set the parameters of a module to the best of the local optima from several starts; return its value.
 
@@ -82,6 +82,7 @@ def maximize_posterior(
         module: its parameters that require gradients are optimized within their constraints.
         log_density: returns the log posterior at the current parameters, a scalar.
         starts: functions that set the parameters, one per start.
+        steps: maximum number of steps of the optimizer.
     """
     parameters, bounds = get_parameters_and_bounds(module, requires_grad=True)
 
@@ -94,7 +95,7 @@ def maximize_posterior(
     best, best_state = float("inf"), None
     for start in starts:
         start()
-        found = scipy_minimize(closure, parameters, bounds=bounds, options=dict(_OPTIONS))
+        found = scipy_minimize(closure, parameters, bounds=bounds, options={**_OPTIONS, "maxiter": steps})
         if best_state is None or float(found.fval) < best:
             best = float(found.fval)
             best_state = {name: parameter.detach().clone() for name, parameter in parameters.items()}

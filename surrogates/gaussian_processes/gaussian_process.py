@@ -37,6 +37,7 @@ from torch import Tensor
 from surrogates.gaussian_processes.embedding import Embedding
 from surrogates.gaussian_processes.fitting import cholesky, log_likelihood, log_prior, maximize_posterior
 from surrogates.gaussian_processes.kernels import ConditionalMatern
+from surrogates.gaussian_processes.observations import Observations
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -45,6 +46,8 @@ _NOISE_CENTER, _NOISE_SCALE = float(np.log(0.02)), 1.5
 _NOISE_BOUNDS = (1e-5, 2.0)
 _FEW = 60
 """Up to this many observations the posterior of the hyperparameters has several modes: two starts."""
+_STEPS, _WARM_STEPS = 60, 20
+"""Maximum number of steps of the optimizer, and from the last fit of a study, which the next fit continues."""
 _MAX_FIT = 300
 """Maximum number of observations for the fit of the hyperparameters; predictions use all of them."""
 
@@ -66,59 +69,6 @@ class Hyperparameters:
     def from_list(cls, numbers: Sequence[float]) -> Hyperparameters:
         """Return the hyperparameters that `as_list` wrote."""
         return cls(np.array(numbers[:-2], dtype=float), float(numbers[-2]), float(numbers[-1]))
-
-
-@dataclass(frozen=True)
-class Observations:
-    """What a Gaussian process is conditioned on.
-
-    Args:
-        X: encoded configurations, shape [n, d], NaN where inactive.
-        y: outputs, shape [n].
-        extra_noise: variances beside the common noise, shape [n], in squared units of y.
-        replicates: number of runs that each output is the mean of, shape [n], at least 1.
-
-    Raises:
-        ValueError: shapes that do not fit, no observation, an output that is not finite, a variance below 0 or not
-            finite, or a number of runs below 1.
-    """
-
-    X: Array
-    y: Array
-    extra_noise: Array
-    replicates: Array
-
-    @classmethod
-    def of(
-        cls, X: Array, y: Array, extra_noise: Array | None = None, replicates: Array | None = None
-    ) -> Observations:
-        """Return observations, by default of one run each and without extra variance."""
-        y = np.asarray(y, dtype=float)
-        extra = np.zeros(y.shape) if extra_noise is None else np.asarray(extra_noise, dtype=float)
-        runs = np.ones(y.shape) if replicates is None else np.asarray(replicates, dtype=float)
-        return cls(np.asarray(X, dtype=float), y, extra, runs)
-
-    def __post_init__(self) -> None:
-        X, y, extra, runs = self.X, self.y, self.extra_noise, self.replicates
-        if X.ndim != 2 or y.shape != X.shape[:1]:
-            raise ValueError(f"X {X.shape}, y {y.shape}: give shapes [n, d] and [n] that agree")
-        if len(y) == 0:
-            raise ValueError("y: no observations; a Gaussian process needs at least one")
-        if not np.isfinite(y).all():
-            raise ValueError(
-                f"y: {y[~np.isfinite(y)][0]} at row {np.flatnonzero(~np.isfinite(y))[0]}; drop it"
-            )
-        if extra.shape != y.shape or not (np.isfinite(extra) & (extra >= 0)).all():
-            raise ValueError(
-                f"extra_noise: {extra} of shape {extra.shape}; give {len(y)} variances, 0 or more"
-            )
-        if runs.shape != y.shape or not (np.isfinite(runs) & (runs >= 1)).all():
-            raise ValueError(f"replicates: {runs} of shape {runs.shape}; give {len(y)} numbers, 1 or more")
-
-    def joined(self, other: Observations) -> Observations:
-        """Return these observations followed by the others."""
-        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
-        return Observations(*(np.concatenate(pair) for pair in pairs))
 
 
 class _Modules(Module):
@@ -250,9 +200,11 @@ class GaussianProcess(Model):
             return log_likelihood(noisy, targets) + prior
 
         starts = modules.starts(len(rows))
+        steps = _STEPS
         if start is not None and len(start.lengthscales) == embedding.width:
-            starts = [start] if len(rows) > _FEW else [start, starts[0]]
-        maximize_posterior(modules, log_density, [_assign(modules, values) for values in starts])
+            is_enough = len(rows) > _FEW
+            starts, steps = ([start], _WARM_STEPS) if is_enough else ([start, starts[0]], _STEPS)
+        maximize_posterior(modules, log_density, [_assign(modules, values) for values in starts], steps)
         return cls(embedding, observations, modules.values(), offset, scale, prior_mean)
 
     @classmethod

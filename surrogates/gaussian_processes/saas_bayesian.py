@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from surrogates.bayesian_extra import require_bayesian_extra
 from surrogates.gaussian_processes.embedding import Embedding
-from surrogates.gaussian_processes.gaussian_process import Hyperparameters, Observations, standardization
+from surrogates.gaussian_processes.gaussian_process import Hyperparameters, standardization
+from surrogates.gaussian_processes.observations import Observations
 from surrogates.gaussian_processes.saas import SaasEnsemble
 
 Array = NDArray[np.float64]
