@@ -56,8 +56,8 @@ class ParetoStrategy:
         """Return the candidate with the largest acquisition value.
 
         Beside running trials, qLogNEHVI ranks the best candidates of the closed form again: it averages over what the
-        running trials may find, where the closed form believes the surrogate. In batches of four it made the mean gap
-        to the best hypervolume 9 % and 23 % smaller after 32 and 48 trials (36 searches); one trial at a time, it
+        running trials may find, where the closed form takes the surrogate's mean. In batches of four it made the mean
+        gap to the best hypervolume 9 % and 23 % smaller after 32 and 48 trials (36 searches); one trial at a time, it
         changed nothing (48 searches).
         """
         seed = int(proposer.rng.integers(2**31))

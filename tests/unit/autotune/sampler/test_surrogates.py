@@ -85,6 +85,12 @@ def test_a_surrogate_that_predicts_better_is_chosen_and_stays(monkeypatch: pytes
     assert isinstance(SurrogateFits("auto", fits.notes).fit(0, data(22)), SaasEnsemble)
 
 
+def test_many_observations_have_the_default_surrogate() -> None:
+    memory = {"surrogates": {"0": {"name": "saas", "n": 90, "scores": {}}}}
+    assert isinstance(SurrogateFits("auto", memory).fit(0, data(99)), SaasEnsemble)
+    assert isinstance(SurrogateFits("auto", memory).fit(0, data(100)), GaussianProcess)
+
+
 def test_the_study_records_the_choice() -> None:
     study = optuna.create_study(
         directions=["minimize", "minimize"],
