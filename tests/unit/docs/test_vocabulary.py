@@ -18,8 +18,7 @@ GLOSSARY = ROOT / "docs" / "glossary.md"
 TEXTS = ("*.md", "docs/**/*.md", "benchmarks/notes/*.md")
 """What people read, as patterns below the repository's root."""
 SOURCES = (
-    "autotune/*.py",
-    "autotune/*/*.py",
+    "autotune/**/*.py",
     "autotune/builtin/*.yaml",
     "benchmarks/*.py",
     "docs/generators/*.py",
