@@ -160,7 +160,9 @@ def test_a_configuration_unsupported_by_a_base_starts_above_it(on_bases, tiny_mo
     deberta = str(tiny_model("deberta"))
     space = {**SPACE, "families": ["head", "prefix"], "parameters": {"epochs": 1, "batch_size": 16}}
     ladder = {"bases": [str(small), deberta], "random_share": 1, "first_rung": {}}
-    sweep = on_bases(space=space, ladder=ladder, budget={"trials": 2})
+    # As many startup trials as families: there is one with each.
+    sampler = {"name": "pareto", "n_startup": 2}
+    sweep = on_bases(space=space, ladder=ladder, budget={"trials": 2}, sampler=sampler)
     prepared = prepare(sweep)
     assert any(note.startswith("prefix begins above") for note in prepared.notes)
     results = fake_run(sweep, tmp_path / "out")

@@ -29,6 +29,7 @@ from autotune.results.selection import pick_trial
 from autotune.results.sweep_tables import SweepTables, read_tables
 from benchmarks.forecast import compare, table
 from search_spaces.errors import InvalidInputError
+from search_spaces.parameters.types import Configuration
 from tests.support.sweeps import small_sweep
 from tests.support.synthetic import synthetic_results
 from trials.execution.executors import EXECUTORS
@@ -188,9 +189,9 @@ def test_the_command_plans_trains_and_prints_a_forecast(searched: Path, tmp_path
 
 
 class Unlucky(LocalExecutor):
-    """Trains nothing: runs on 12 examples are lost, those on 24 fail at the learning rate `fails`, others score."""
+    """Trains nothing: runs on 12 examples are lost, those on 24 fail with the configuration `fails`, others score."""
 
-    fails = 0.0
+    fails: Configuration | None = None
 
     def start(self, model, task) -> None: ...
 
@@ -203,7 +204,7 @@ class Unlucky(LocalExecutor):
         assert size is not None
         if size == 12:
             return ticket, TrialResult(TrialStatus.LOST, error="the worker [pid 7] died")
-        if size == 24 and spec.config[f"{spec.config['family']}.learning_rate"] == self.fails:
+        if size == 24 and spec.config == self.fails:
             return ticket, TrialResult(TrialStatus.FAILED, error="MemoryError: [/too] large\nat line 1")
         scores = {"accuracy": 1.0 - 0.3 * size**-0.2, "eval_loss": size**-0.2}
         return ticket, TrialResult(TrialStatus.COMPLETE, scores, seconds=1.0)
@@ -216,9 +217,9 @@ def test_lost_and_failed_runs_and_their_exclusions_are_reported(
 ) -> None:
     shutil.copytree(searched, folder := tmp_path / "out")
     results = read_tables(folder)
-    first, *_ = points = [int(trial) for trial in results.trials["trial"].iloc[:3]]
-    config = results.config(first)
-    monkeypatch.setattr(Unlucky, "fails", config[f"{config['family']}.learning_rate"])
+    distinct = results.trials[~results.trials["config"].map(repr).duplicated()]
+    first, *_ = points = [int(trial) for trial in distinct["trial"].iloc[:3]]
+    monkeypatch.setattr(Unlucky, "fails", results.config(first))
     monkeypatch.setitem(EXECUTORS, results.sweep.executor.name, Unlucky)
     shares = (0.25, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0)
     asked = ["probe", str(folder), "--points", ",".join(map(str, points)), "--rates", "1"]
