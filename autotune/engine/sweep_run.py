@@ -73,11 +73,13 @@ def run_sweep(
         with claim_folder(folder, prepared.sweep), storage_errors(folder):
             listener.sweep_started(prepared.sweep, [*prepared.notes, *sampler_notes(prepared)])
             progress = _train(prepared, folder, executor, listener)
-            listener.progress(replace(progress.progress("report"), remaining=0.0))
             results = read_tables(folder)
+            # The confirmation may have moved points: the front is no longer that of the search.
+            ended = replace(progress.progress("report"), front_size=len(results.front), remaining=0.0)
+            listener.progress(ended)
             write_tables(results)
             write_report(results)
-            listener.progress(replace(progress.progress("done"), remaining=0.0))
+            listener.progress(replace(ended, phase="done"))
             return results
     finally:
         executor.stop()
