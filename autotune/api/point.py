@@ -14,7 +14,7 @@ from autotune.api.argument_names import python_argument_names
 from autotune.export.run_folder import export_run
 from autotune.formatting.units import config_lines, label, quantity, within_sentence
 from autotune.objectives import is_cost
-from autotune.results.estimates import POSTERIOR, estimates
+from autotune.results.estimates import POSTERIOR, estimates, with_pooled
 from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import confirmation_statistics
 from search_spaces.costs.cost_model import KNOWN_COSTS
@@ -135,7 +135,8 @@ class Point:
 
 def make_point(tables: SweepTables, trial: int, reason: str = "") -> Point:
     """Build the point of a complete trial."""
-    row = tables.trials[tables.trials["trial"] == trial].iloc[0].to_dict()
+    rows = tables.trials[tables.trials["trial"] == trial]
+    row = with_pooled(tables.objectives, rows).iloc[0].to_dict()
     names = [objective.name for objective in tables.objectives]
     costs = {
         str(column).removeprefix("cost."): float(value)

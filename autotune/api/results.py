@@ -56,11 +56,11 @@ class SweepResults:
         `finished`, `elapsed` (wall seconds of search at its end), `seconds` (from its start to its end), `seed`,
         `error`, `share` (of its full training), `config` (the configuration as a dict), `feasible` (within the hard
         limits), `on_search_front` and `on_front` (before and after the confirmation), `runs` (complete trials of the
-        same configuration, whose mean is the value of each objective), one column per objective under its name (NaN
-        unless complete), `param.NAME` per parameter (missing where inactive), `metric.NAME` per validation score,
+        same configuration), one column per objective under its name (NaN unless complete), `pooled.NAME` for its mean
+        over these trials, by which the trial is feasible and on the front (only where some configuration ran more
+        than once), `param.NAME` per parameter (missing where inactive), `metric.NAME` per validation score,
         `posterior.NAME` and `posterior_sd.NAME` per score (where the noise is worth it) and `cost.NAME` per cost. A
-        sweep with
-        a ladder also has `rung`, the highest rung that the trial reached.
+        sweep with a ladder also has `rung`, the highest rung that the trial reached.
         """
         return self._tables.trials
 

@@ -14,6 +14,7 @@ from autotune.figures.trial_points import count_by_status, objective_axis
 from autotune.formatting.units import counted, duration, label, percent, quantity, si, within_sentence
 from autotune.objectives import Objective, unit_losses
 from autotune.pareto import hypervolume
+from autotune.results.estimates import pooled
 from autotune.results.sweep_tables import SweepTables
 
 
@@ -88,7 +89,7 @@ def progress_view(results: SweepTables) -> Progress:
 
 def _best_so_far(objective: Objective, ended: pd.DataFrame, counts: NDArray[np.bool_]) -> list[float]:
     """Return the best value after 0, 1, … ended trials; NaN before the first that counts."""
-    values = ended[objective.name].where(counts).astype(float)
+    values = pooled(objective.name, ended).where(counts)
     best = values.cummax() if objective.direction == "maximize" else values.cummin()
     return [np.nan, *best.ffill()]
 

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from autotune.figures.style import NothingToShowError, text
 from autotune.formatting.units import axis, config_lines, counted, label, quantity, si
 from autotune.objectives import Objective, is_cost
+from autotune.results.estimates import with_pooled
 from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import complete_trials, configuration, confirmation_statistics
 
@@ -41,10 +42,12 @@ def count_by_status(results: SweepTables) -> str:
 def trial_points(results: SweepTables) -> pd.DataFrame:
     """Return the complete trials of `results.trials` with the further columns `family` and `hover`.
 
+    Every objective is the mean over the trials of the same configuration, so that the front is where it is drawn.
+
     Raises:
         NothingToShowError: no trial is complete.
     """
-    rows = complete_trials(results).copy()
+    rows = with_pooled(results.objectives, complete_trials(results))
     if rows.empty:
         raise NothingToShowError(f"No trial is complete yet ({count_by_status(results)}).")
     rows["family"] = family_of(rows)

@@ -35,7 +35,7 @@ from autotune.objectives import Objective, is_cost
 from autotune.results.confirmation import chosen_points, report_seed
 from autotune.results.confirmation_runs import RunKey
 from autotune.results.dominance import dominance_probabilities, paired_variances
-from autotune.results.estimates import DEVIATION, searched_values
+from autotune.results.estimates import DEVIATION, pooled, searched_values
 from autotune.results.run_noise import run_noise
 from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import complete_trials
@@ -207,7 +207,7 @@ class _Standing:
         rows = results.trials.set_index("trial").loc[list(points)]
         for j, objective in enumerate(results.objectives):
             if is_cost(objective.name):
-                self.losses[:, j] = objective.loss(rows[objective.name])
+                self.losses[:, j] = objective.loss(pooled(objective.name, rows))
                 continue
             losses = pd.Series(objective.loss(runs[f"metric.{objective.name}"]), runs.index)
             groups = losses.groupby(runs["trial"])
@@ -234,9 +234,9 @@ class _Standing:
 
     def _noise(self, objective: Objective, losses: pd.Series) -> tuple[float, float]:
         """Return the variance of one run in loss coordinates, NaN if it is not known, and its degrees of freedom."""
-        pooled = run_noise(losses, self._runs["trial"])
-        if pooled.freedom:
-            return pooled.common, float(pooled.freedom)
+        noise = run_noise(losses, self._runs["trial"])
+        if noise.freedom:
+            return noise.common, float(noise.freedom)
         trials = self._results.trials.set_index("trial")
         searched = objective.loss(trials[objective.name].reindex(self._runs["trial"]))
         differences = (losses - searched).dropna()

@@ -1,9 +1,10 @@
 """What is known about the scores of the trials, and the fronts that follow from it.
 
-Three values of a score can exist for a trial: what it scored in the search, with one seed; the posterior mean of the
-search's surrogate, which knows the scores of similar trials too; and the mean of its confirmation runs. The front of
-the search is that of the posterior means where they are stored, and the reported front is that of the estimates, in
-which the search counts as one further run.
+Four values of a score can exist for a trial: what it scored in the search, with one seed; the mean of all complete
+trials of its configuration; the posterior mean of the search's surrogate, which knows the scores of similar trials
+too; and the mean of its confirmation runs. The front of the search is that of the posterior means where they are
+stored, and else of the means over trials. The reported front is that of the estimates, in which the search counts as
+one further run.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from trials.tasks.metrics import metric_direction
 
 POSTERIOR, DEVIATION = "posterior.", "posterior_sd."
 """Prefixes of the columns with a score's posterior mean in the search and its standard deviation."""
+POOLED = "pooled."
+"""Prefix of the columns with the mean of an objective over the complete trials of the same configuration."""
 
 
 def feasible_rows(objectives: Sequence[Objective], values: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -39,16 +42,27 @@ def on_front(objectives: Sequence[Objective], values: NDArray[np.float64]) -> ND
     return non_dominated(losses)
 
 
+def pooled(name: str, trials: pd.DataFrame) -> pd.Series:
+    """Return an objective of trials, as the mean over the complete trials of the same configuration."""
+    return trials[f"{POOLED}{name}" if f"{POOLED}{name}" in trials else name].astype(float)
+
+
+def with_pooled(objectives: Sequence[Objective], trials: pd.DataFrame) -> pd.DataFrame:
+    """Return trials with every objective's mean over the same configuration in place of the trial's own value."""
+    return trials.assign(**{objective.name: pooled(objective.name, trials) for objective in objectives})
+
+
 def searched_values(objectives: Sequence[Objective], trials: pd.DataFrame) -> NDArray[np.float64]:
     """Return the objectives of trials after the search, shape [n, m]: posterior means where they are stored.
 
     Args:
         objectives: the m objectives.
-        trials: one column per objective, and `posterior.NAME` for scores with a posterior.
+        trials: one column per objective, `pooled.NAME` for its mean over the same configuration where one
+            ran more than once, and `posterior.NAME` for scores with a posterior.
     """
     columns = []
     for objective in objectives:
-        observed = trials[objective.name].astype(float)
+        observed = pooled(objective.name, trials)
         posterior = trials.get(f"{POSTERIOR}{objective.name}")
         # A trial without an observed value is not complete, whatever the surrogate predicts.
         columns.append(observed if posterior is None else posterior.where(observed.notna()).fillna(observed))
@@ -94,7 +108,7 @@ def _without_bias(name: str, trials: pd.DataFrame, means: pd.Series) -> pd.Serie
         trials: rows to correct, by trial.
         means: means of confirmation runs, by trial.
     """
-    searched, means = trials[name].astype(float), means.reindex(trials.index)
+    searched, means = pooled(name, trials), means.reindex(trials.index)
     on_front = trials["on_search_front"].astype(bool) & means.notna()
     bias = float((searched - means)[on_front].mean()) if on_front.any() else 0.0
     # Selection makes a score too good, never too bad.
@@ -115,11 +129,11 @@ def pool_repeats(
     groups: dict[object, list[int]] = {}
     for i in np.flatnonzero(is_complete):
         groups.setdefault(keys[i], []).append(int(i))
-    pooled, runs = values.copy(), is_complete.astype(int)
+    means, runs = values.copy(), is_complete.astype(int)
     for members in groups.values():
         if len(members) > 1:
-            pooled[members], runs[members] = values[members].mean(axis=0), len(members)
-    return pooled, runs
+            means[members], runs[members] = values[members].mean(axis=0), len(members)
+    return means, runs
 
 
 def search_front(objectives: Sequence[Objective], trials: pd.DataFrame) -> NDArray[np.bool_]:

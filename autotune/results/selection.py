@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from autotune.results.estimates import DEVIATION, POOLED, POSTERIOR, with_pooled
 from autotune.results.recommendation import beats_baseline, none_beats_baseline, recommend, trusted_values
 from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import quality
@@ -26,6 +27,8 @@ _NONE_BEATS_BASELINE = (
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "<=": operator.le, ">=": operator.ge, "==": operator.eq, "<": operator.lt, ">": operator.gt,
 }  # fmt: skip
+_FULL_NAMES_ONLY = (POOLED, POSTERIOR, DEVIATION)
+"""Prefixes of columns that a condition must name in full: without its prefix, a score is the objective."""
 _CONDITION = re.compile(r"\s*([\w.]+)\s*(<=|>=|==|<|>)\s*([^\s<>=]+\s*%?)\s*")
 
 
@@ -111,7 +114,7 @@ def _rows_of(results: SweepTables, pick: str) -> pd.DataFrame:
     if rows.empty:
         fix = f"See autotune status {results.folder}."
         raise InvalidInputError(Problem("--pick", f"there is no complete trial {pick}", fix))
-    return rows
+    return with_pooled(results.objectives, rows)
 
 
 def _smallest(results: SweepTables, rows: pd.DataFrame) -> int:
@@ -140,10 +143,11 @@ def _meets(rows: pd.DataFrame, where: Sequence[str], results: SweepTables) -> np
             raise InvalidInputError(
                 Problem("--where", what, "Write NAME OP NUMBER, such as 'trainable_params<=1%'.")
             )
+        numbers = [str(column) for column in rows.columns if rows[column].dtype.kind in "if"]
         short_names = {
-            column.split(".", 1)[-1]: column for column in rows.columns if rows[column].dtype.kind in "if"
+            column.split(".", 1)[-1]: column for column in numbers if not column.startswith(_FULL_NAMES_ONLY)
         }
-        columns = short_names | {column: column for column in short_names.values()}
+        columns = short_names | {column: column for column in numbers}
         if name not in columns:
             known = [objective.name for objective in results.objectives]
             raise InvalidInputError(

@@ -18,11 +18,14 @@ from autotune.pareto import hypervolume
 from autotune.results.confirmation_runs import ExampleScores, confirmation_table, stored_example_scores
 from autotune.results.estimates import (
     DEVIATION,
+    POOLED,
     POSTERIOR,
     feasible_rows,
     pool_repeats,
+    pooled,
     reported_front,
     search_front,
+    with_pooled,
 )
 from autotune.results.ladder_view import LadderView, ladder_view
 from autotune.results.probe_runs import failed_probes, probe_table
@@ -57,8 +60,9 @@ class SweepTables:
             front of the search), `on_front` (the reported front: after a confirmation, that of the estimates, see
             `estimates.reported_front`), on a ladder `rung` (what the highest was that it was trained on: measured
             costs are of there), `runs` (complete trials of the same configuration), one column per objective under
-            its name (NaN unless complete; the mean where a configuration ran more than once), `param.NAME` for
-            every parameter (missing where inactive), `metric.NAME` for every validation score, `posterior.NAME` and
+            its name (NaN unless complete), `pooled.NAME` for its mean over these trials, by which the trial is
+            feasible and on the front (only where some configuration ran more than once), `param.NAME` for every
+            parameter (missing where inactive), `metric.NAME` for every validation score, `posterior.NAME` and
             `posterior_sd.NAME` where the search stored a posterior of a score, `cost.NAME` for every known and
             measured cost, `cost.head_params` among them.
         curves: one row per point of a validation curve: `trial`, `step`, `samples`, `metric.NAME`.
@@ -98,9 +102,10 @@ class SweepTables:
     def front(self) -> pd.DataFrame:
         """The rows of `trials` on the front, by the second objective, ascending.
 
-        With one objective the front is the best trial.
+        Every objective is the mean over the complete trials of the same configuration. With one objective the front
+        is the best trial.
         """
-        rows = self.trials[self.trials["on_front"]]
+        rows = with_pooled(self.objectives, self.trials[self.trials["on_front"]])
         return rows.sort_values(self.objectives[:2][-1].name)
 
     @property
@@ -111,7 +116,7 @@ class SweepTables:
     @property
     def search_front(self) -> pd.DataFrame:
         """The rows of `trials` on the front of the search, before any confirmation, in the same order."""
-        rows = self.trials[self.trials["on_search_front"]]
+        rows = with_pooled(self.objectives, self.trials[self.trials["on_search_front"]])
         return rows.sort_values(self.objectives[:2][-1].name)
 
     @property
@@ -120,8 +125,8 @@ class SweepTables:
         return share_dominated(self.objectives, self.values(self.trials[self.trials["feasible"]]))
 
     def values(self, rows: pd.DataFrame) -> NDArray[np.float64]:
-        """Return the objectives of rows of `trials`, shape [n, objectives]."""
-        return rows[[objective.name for objective in self.objectives]].to_numpy(dtype=float)
+        """Return the objectives of rows of `trials`, means over the same configuration, shape [n, objectives]."""
+        return np.column_stack([pooled(objective.name, rows) for objective in self.objectives])
 
     def losses(self, rows: pd.DataFrame) -> NDArray[np.float64]:
         """Return the loss coordinates of rows of `trials`, shape [n, objectives]; lower is better."""
@@ -193,9 +198,10 @@ def _trials(trials: Sequence[FrozenTrial], objectives: Sequence[Objective]) -> p
     rows = [_trial_row(trial, objectives) for trial in trials]
     names = [objective.name for objective in objectives]
     table = pd.DataFrame(rows, columns=None if rows else [*TRIAL_COLUMNS, *names])
-    values, table["runs"] = pool_repeats(list(table["config"]), table[names].to_numpy(dtype=float))
-    table[names] = values
-    table["feasible"] = feasible_rows(objectives, values)
+    means, table["runs"] = pool_repeats(list(table["config"]), table[names].to_numpy(dtype=float))
+    if (table["runs"] > 1).any():
+        table[[f"{POOLED}{name}" for name in names]] = means
+    table["feasible"] = feasible_rows(objectives, means)
     return table
 
 

@@ -93,10 +93,12 @@ TRIALS = (
     Column("feasible", "whether it has every objective and satisfies every limit"),
     Column("on_front", "whether it is a point of the reported front"),
     Column("on_search_front", "whether it was a point of the front before the confirmation"),
-    Column(
-        "runs", "number of complete trials of its configuration; their mean is the value of each objective"
-    ),
+    Column("runs", "number of complete trials of its configuration"),
     _OBJECTIVE,
+    Column(
+        "pooled.OBJECTIVE",
+        "mean of each objective over these trials, by which it is on the front; only with repeated trials",
+    ),
     _POSTERIOR,
     _DEVIATION,
     _PARAMETER,

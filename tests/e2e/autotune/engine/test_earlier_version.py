@@ -67,7 +67,7 @@ def test_it_is_resumed(folder: Path) -> None:
     executor = FakeExecutor()
     after = run_sweep(sweep, folder, executor=executor).trials
     assert after["config"].tolist()[:8] == before["config"].tolist()
-    assert after["metric.accuracy"].tolist()[:6] == before["metric.accuracy"].tolist()[:6]
+    assert after["accuracy"].tolist()[:6] == before["accuracy"].tolist()[:6]
     assert after["status"][7] == "lost"
     again = after[8:][[config == before["config"][7] for config in after["config"][8:]]]
     assert again["seed"].tolist() == [before["seed"][7]]

@@ -49,7 +49,7 @@ def test_posterior_means_are_stored_and_decide_the_front_of_the_search(tiny_mode
     assert len(results.confirmations) <= 2 * 3
 
 
-def test_a_configuration_that_ran_again_has_one_row_with_its_mean_and_another_seed(
+def test_runs_of_a_configuration_keep_their_values_and_enter_the_front_as_their_mean(
     tiny_model, reviews, tmp_path
 ):
     sampler = {"name": "pareto", "n_startup": 8, "n_candidates": 16, "resample": 0.5}
@@ -61,9 +61,14 @@ def test_a_configuration_that_ran_again_has_one_row_with_its_mean_and_another_se
     assert len(repeated) >= 4
     for _, group in repeated.groupby(repeated["config"].map(str)):
         assert group["seed"].nunique() == len(group) == group["runs"].iloc[0]
-        assert group["accuracy"].to_numpy() == pytest.approx(group["metric.accuracy"].mean())
+        assert group["accuracy"].tolist() == group["metric.accuracy"].tolist()
+        assert group["accuracy"].nunique() > 1
+        assert group["pooled.accuracy"].to_numpy() == pytest.approx(group["accuracy"].mean())
         assert group["on_front"].sum() <= 1
     assert trials["seed"].is_unique
+    front = front_table(results).set_index("trial")
+    assert front["accuracy"].to_dict() == trials.set_index("trial")["pooled.accuracy"][front.index].to_dict()
+    assert set(results.front["trial"]) & set(repeated["trial"]), "a point of the front ran more than once"
     chosen = pick_trial(results, "best")
     assert chosen in set(results.front["trial"])
 

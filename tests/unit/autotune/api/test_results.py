@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import plotly.graph_objects as go
@@ -146,3 +147,18 @@ def test_errors_name_the_arguments_of_the_functions(results: SweepResults, tmp_p
         with pytest.raises(InvalidInputError) as raised:
             call()
         assert [problem.where for problem in raised.value.problems] == [argument]
+
+
+def test_a_condition_on_a_score_is_on_the_objective_and_not_on_its_posterior(tmp_path: Path) -> None:
+    made = synthetic_results(tmp_path)
+    trials = made.trials.assign(**{
+        "pooled.accuracy": made.trials["accuracy"] - 0.1,
+        "posterior.accuracy": made.trials["accuracy"] - 0.2,
+        "posterior_sd.accuracy": 0.01,
+    })  # fmt: skip
+    results = SweepResults(replace(made, trials=trials))
+    least = float(results.front["accuracy"].max()) - 1e-9
+    assert results.best(where=f"accuracy >= {least}").scores["accuracy"].searched >= least
+    with pytest.raises(InvalidInputError, match="no point of the front meets accuracy"):
+        results.best(where=f"accuracy >= {least + 0.05}")
+    assert results.best(where="posterior_sd.accuracy < 0.02").trial == results.best().trial
