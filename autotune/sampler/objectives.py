@@ -28,6 +28,9 @@ to specify a reference point in hypervolume calculation"), and fronts of a short
 common share of 0.1 left the ends of the fronts in `benchmarks/sampler_toy.py` unexplored.
 """
 
+_HUGE = 1e100
+"""Magnitude to which values are clipped."""
+
 
 @dataclass(frozen=True)
 class StudyObjectives:
@@ -54,6 +57,8 @@ class StudyObjectives:
         """Transform values of one objective, of any shape, from the study's units to minimization."""
         if objective in self.floors:
             values = np.log(np.maximum(values, self.floors[objective]))
+        # Squares of larger values overflow. Infinite values stay so: no trial with them is an observation.
+        values = np.where(np.isfinite(values), np.clip(values, -_HUGE, _HUGE), values)
         return np.asarray(self.signs[objective] * values, dtype=float)
 
     def known_outcomes(self, configs: Sequence[Mapping[str, Value]], columns: int) -> Array:

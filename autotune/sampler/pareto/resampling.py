@@ -65,7 +65,7 @@ def repeated_point(
 
     The point is the one whose repetition may change the front most; among near ties, it is the cheapest.
     """
-    if not _is_due(proposer, settings):
+    if not is_due(proposer, settings):
         return None
     noise = noise_variances(proposer, posterior, settings.is_noisy or bool(settings.resample))
     if settings.resample is None and not is_worth_it(posterior, noise):
@@ -85,7 +85,7 @@ def repeated_point(
     return configs[int(ties[proposer.trial_cost([configs[i] for i in ties]).argmin()])]
 
 
-def _is_due(proposer: Proposer, settings: StrategySettings) -> bool:
+def is_due(proposer: Proposer, settings: StrategySettings) -> bool:
     """Return whether the proposals so far leave room for a repeat: the share is spread evenly over them."""
     share = _SHARE if settings.resample is None else settings.resample
     proposals = proposer.history.started - settings.n_startup

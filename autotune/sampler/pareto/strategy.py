@@ -14,7 +14,12 @@ from numpy.typing import NDArray
 
 from autotune.sampler.pareto.acquisition import LogAcquisition
 from autotune.sampler.pareto.posterior import Posterior, StudyData
-from autotune.sampler.pareto.resampling import PosteriorScores, repeated_point, trial_posteriors
+from autotune.sampler.pareto.resampling import (
+    PosteriorScores,
+    is_due,
+    repeated_point,
+    trial_posteriors,
+)
 from autotune.sampler.pareto.surrogates import SurrogateFits
 from autotune.sampler.proposal import Candidates, Proposer
 from autotune.sampler.strategies import StrategySettings
@@ -45,12 +50,18 @@ class ParetoStrategy:
         Rejected alternative: the acquisition value per FLOP of the trial (Snoek, Larochelle and Adams 2012, section
         3.2). On a surrogate of 595 recorded trials it ran more trials and found a worse front for the same FLOPs.
         """
-        if self._is_interleaved(proposer):
-            return proposer.startup_point(self._settings.n_startup, self._settings.seed)
+        is_interleaved = self._is_interleaved(proposer)
+        if is_interleaved and not is_due(proposer, self._settings):
+            return self._startup_point(proposer)
         posterior = fitted_posterior(proposer, self._settings.surrogate)
         if (repeated := repeated_point(proposer, posterior, self._settings)) is not None:
             return repeated
+        if is_interleaved:
+            return self._startup_point(proposer)
         return self._best_candidate(proposer, posterior)
+
+    def _startup_point(self, proposer: Proposer) -> Configuration:
+        return proposer.startup_point(self._settings.n_startup, self._settings.seed)
 
     def _best_candidate(self, proposer: Proposer, posterior: Posterior) -> Configuration:
         """Return the candidate with the largest acquisition value.

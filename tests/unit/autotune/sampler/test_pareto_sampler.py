@@ -475,6 +475,20 @@ def test_three_uncertain_objectives_and_a_given_reference() -> None:
     assert len({config_key(trial.params) for trial in study.trials}) == 9
 
 
+@pytest.mark.parametrize("strategy", ["pareto", "carbs"])
+@pytest.mark.parametrize("value", [1e160, -1e308])
+def test_huge_values_are_clipped(value: float, strategy: str) -> None:
+    known: Any = {1: cost}
+    study = study_of(
+        ParetoSampler(space=SPACE, known_objectives=known, strategy=strategy, n_startup=4, seed=0)
+    )
+    for number in range(8):
+        trial = study.ask()
+        config = SPACE.suggest(trial)
+        study.tell(trial, [value if number == 2 else error(config), cost(config)])
+    assert len(study.trials) == 8
+
+
 def test_no_improvement_in_sight_is_no_exception() -> None:
     # References that nothing can reach leave no open region at all.
     configs = proceed(study_of(sampler(references=[-1e9, -1e9])), 10)

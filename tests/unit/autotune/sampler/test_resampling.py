@@ -74,6 +74,13 @@ def test_a_fifth_of_the_proposals_after_startup_repeats_where_the_noise_is_worth
     assert 3 <= repeats(searched(16, 0.1, resample=0.5)) <= 5
 
 
+@pytest.mark.parametrize("share", [0.125, 0.25])
+def test_no_interleaved_proposal_takes_the_place_of_a_repeat(share: float) -> None:
+    """Every eighth proposal continues the startup sequence, where a share of an eighth is due, too."""
+    study = searched(26, 0.3, resample=share)
+    assert repeats(study) == int(20 * share)
+
+
 def test_what_is_repeated_is_near_the_front() -> None:
     study = searched(21, 0.05, resample=0.3)
     seen: dict[tuple[object, ...], float] = {}
