@@ -68,9 +68,9 @@ def _with_startup(spec: ParetoSpec, prepared: PreparedSweep) -> dict[str, Any]:
 
 
 def sampler_notes(prepared: PreparedSweep) -> list[str]:
-    """Return what a sampler other than `ParetoSampler` cannot use of a sweep, in sentences for the user."""
+    """Return what the sampler cannot use of a sweep, in sentences for the user."""
     name, space = prepared.sweep.sampler.name, prepared.space
-    notes = []
+    notes = _startup_notes(prepared)
     if name in ("gp", "cmaes"):
         ignored = _drawn_at_random(name, space)
         if ignored:
@@ -81,6 +81,22 @@ def sampler_notes(prepared: PreparedSweep) -> list[str]:
             f"sampler {name} does not know the limits: proposals outside them count as pruned trials"
         )
     return notes
+
+
+def _startup_notes(prepared: PreparedSweep) -> list[str]:
+    """Return a note if the sweep file asks for no fewer startup trials than the budget has trials."""
+    spec, trials = prepared.sweep.sampler, prepared.sweep.budget.trials
+    if (
+        not isinstance(spec, ParetoSpec)
+        or spec.n_startup is None
+        or trials is None
+        or spec.n_startup < trials
+    ):
+        return []
+    return [
+        f"sampler.n_startup is {spec.n_startup} and budget.trials is {trials}: every trial is a startup trial, so "
+        "the surrogate never proposes one; lower n_startup"
+    ]
 
 
 def _drawn_at_random(name: str, space: SearchSpace) -> list[str]:

@@ -236,6 +236,12 @@ def test_a_full_disk_loses_no_result(sampler, tiny_model, reviews, tmp_path):
     ("sampler", "objectives", "expected"),
     [
         ("pareto", ["accuracy"], []),
+        ({"name": "pareto", "n_startup": 5}, ["accuracy"], []),
+        (
+            {"name": "pareto", "n_startup": 6},
+            ["accuracy"],
+            ["sampler.n_startup is 6 and budget.trials is 6: every trial is a startup trial"],
+        ),
         ("random", ["accuracy"], []),
         (
             "random",
