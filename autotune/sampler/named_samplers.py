@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.errors import InvalidInputError, Problem, did_you_mean, first_line, install_hint
@@ -71,8 +72,7 @@ def build_sampler(name: str, arguments: Mapping[str, Any], seed: int) -> BaseSam
         seed: passed on where the constructor has a parameter `seed`.
 
     Raises:
-        InvalidInputError: there is no such sampler, it cannot be imported, or its constructor does not accept the
-            arguments.
+        InvalidInputError: there is no such sampler, it cannot be imported, or its constructor raises an exception.
 
     Example:
         >>> type(build_sampler("tpe", {"n_startup_trials": 5}, seed=0)).__name__
@@ -88,9 +88,14 @@ def build_sampler(name: str, arguments: Mapping[str, Any], seed: int) -> BaseSam
     passed = {**defaults, **arguments, **({"seed": seed} if "seed" in parameters else {})}
     try:
         return kind(**passed)
-    except (TypeError, ValueError, ImportError) as error:
-        what = f"{kind.__name__} refuses its arguments: {first_line(error)}"
+    except (TypeError, ValueError) as error:
+        what = f"{kind.__name__} refuses its arguments: {first_line(error).rstrip('.')}"
         raise InvalidInputError(Problem("sampler", what, "Correct or remove them.")) from error
+    except Exception as error:  # the constructor may be that of any package
+        reason = f"{type(error).__name__}: {first_line(error)}" if str(error) else type(error).__name__
+        what = f"{kind.__name__} cannot be built; it raised {reason.rstrip('.')}"
+        fix = "Correct its arguments, or repair the class."
+        raise InvalidInputError(Problem("sampler", what, fix)) from error
 
 
 def _argument_problems(
@@ -146,18 +151,32 @@ def _load(name: str) -> object:
         raise InvalidInputError(Problem("sampler.name", f"unknown sampler {name!r}", fix))
     entry = entry or EntryPoint(name, name, GROUP)
     try:
-        return entry.load()
+        module = import_module(entry.module)
     except ModuleNotFoundError as error:
         what, fix = (
             f"{entry.value!r} cannot be imported: {error}",
             "Install the package, or correct the name.",
         )
-    except (ImportError, ValueError) as error:
-        what, fix = f"{entry.value!r} cannot be imported: {first_line(error)}", "Repair the package."
+        raise InvalidInputError(Problem("sampler.name", what, fix)) from error
+    except Exception as error:  # the module runs its own code
+        what = f"{entry.value!r} cannot be imported: {first_line(error).rstrip('.')}"
+        raise InvalidInputError(Problem("sampler.name", what, "Repair the package.")) from error
+    try:
+        return entry.load()
     except AttributeError:
-        module, _, attribute = entry.value.partition(":")
-        what = f"the module {module} has no {attribute}"
-        fix = did_you_mean(
-            attribute, [each for each in dir(import_module(module)) if each.endswith("Sampler")]
-        )
-    raise InvalidInputError(Problem("sampler.name", what, fix))
+        what, known = f"the module {entry.module} has no {entry.attr}", _samplers_of(module)
+        fix = did_you_mean(entry.attr, known) if known else "It has no sampler; correct the module."
+        raise InvalidInputError(Problem("sampler.name", what, fix)) from None
+
+
+def _samplers_of(module: ModuleType) -> list[str]:
+    """Return the names of the sampler classes of a module."""
+    from optuna.samplers import BaseSampler
+
+    return [
+        name
+        for name in dir(module)
+        if isinstance(each := getattr(module, name, None), type)
+        and issubclass(each, BaseSampler)
+        and each is not BaseSampler
+    ]

@@ -32,6 +32,18 @@ class OpenSampler(optuna.samplers.RandomSampler):
 
 class Other:
     pass
+
+
+class FancySampler(optuna.samplers.RandomSampler):
+    def __init__(self, **options):
+        raise KeyError("depth")
+
+
+class Depth(optuna.samplers.RandomSampler):
+    pass
+
+
+NoSampler = 3
 """
 
 
@@ -113,6 +125,9 @@ def test_a_constructor_with_any_keywords() -> None:
             "tall_samplers:TalSampler",
             "the module tall_samplers has no TalSampler | Did you mean 'TallSampler'?",
         ),
+        ("tall_samplers:Dept", "Did you mean 'Depth'?"),
+        ("tall_samplers:Q", "Use one of: Depth, FancySampler, OpenSampler, TallSampler."),
+        ("string:Any", "the module string has no Any | It has no sampler; correct the module."),
         ("tall_samplers:Other", "'tall_samplers:Other' is not a sampler | Name a subclass of"),
         ("no_such_package:Sampler", "'no_such_package:Sampler' cannot be imported: No module named"),
         ("tal", "unknown sampler 'tal' | Did you mean 'tall'? Or write module:Class"),
@@ -125,8 +140,23 @@ def test_wrong_names(name: str, message: str) -> None:
     assert message in text
 
 
-def test_a_module_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "torn_samplers.py").write_text("raise ImportError('torn')")
+@pytest.mark.usefixtures("installed")
+def test_a_constructor_that_raises_any_exception_is_named() -> None:
+    assert problem("tall_samplers:FancySampler") == (
+        "sampler",
+        "FancySampler cannot be built; it raised KeyError: 'depth' | Correct its arguments, or repair the class.",
+    )
+
+
+def test_a_message_ends_with_one_period() -> None:
+    assert "greater than or equal to 2 | Correct" in problem("nsga2", population_size=1)[1]
+
+
+@pytest.mark.parametrize("exception", ["ImportError", "AttributeError", "RuntimeError"])
+def test_a_module_that_fails_is_named(
+    exception: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "torn_samplers.py").write_text(f"raise {exception}('torn')")
     monkeypatch.syspath_prepend(tmp_path)
     assert problem("torn_samplers:Any") == (
         "sampler.name",
