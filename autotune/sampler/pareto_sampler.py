@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 import math
+import numbers
 import warnings
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -44,6 +45,8 @@ Array = NDArray[np.float64]
 
 _NO_TRIAL = create_trial(state=TrialState.WAITING)
 """Stands for the trial to propose where none is proposed; its number, -1, is that of no trial."""
+_CANDIDATES = 512
+"""Default number of random candidates per suggestion."""
 _MEMORY = "autotune:proposal"
 """System attribute of a trial with what its proposal left for later ones."""
 
@@ -54,6 +57,9 @@ class ParetoSampler(BaseSampler):
     The sampler works on any Optuna study, single- or multi-objective. Without `space`, surrogates cover the
     parameters that all finished trials share, and the others are drawn uniformly. With `space`, they cover
     conditional parameters too, and `SearchSpace.suggest(trial)` suggests exactly the active parameters.
+
+    Without `space`, the parameters are unknown until a trial has completed. Trials that start earlier are drawn
+    uniformly, so they may violate limits and constraints.
 
     Surrogates of the objectives are fitted to completed trials with finite values. Failed trials (state FAIL, or
     user attribute `status` set to "failed") inform the probability of feasibility; trials with the status "lost"
@@ -67,9 +73,10 @@ class ParetoSampler(BaseSampler):
         references: for each objective the worst value of interest in the study's units. None, for one or for
             all, stands for the worst observed value plus a quarter of the range.
         limits: hard (min, max) by objective index in the study's units, None for no bound. No proposal violates
-            the limit of a known objective; that of an uncertain one enters by its probability.
+            the limit of a known objective, but for the first trials without `space`; that of an uncertain objective
+            enters by its probability.
         constraints: the violation of each of k constraints that need no trial, a function from c configurations
-            to shape [c, k], at most 0 where satisfied. No proposal violates one.
+            to shape [c, k], at most 0 where satisfied. No proposal violates one, with the same exception.
         trial_cost: cost of a trial of a configuration, such as its training FLOPs: startup trials begin with the
             cheapest. By default the first known, minimized objective; None without one, which keeps their order.
         strategy: how configurations are chosen after startup: `pareto`; `carbs`, a local search around the front; or
@@ -80,19 +87,22 @@ class ParetoSampler(BaseSampler):
             chooses by leave-one-out predictive likelihood. Strategies have different ones.
         resample: share of the proposals after startup that run a point near the front again, to reduce the noise of
             its values; 0 for none. None chooses a fifth where the noise is worth it (`pareto/resampling.py`), and
-            none where it is negligible or unknown. The strategy `carbs` repeats trials by its own rule.
+            none where it is negligible or unknown. `carbs` repeats trials by its own rule and `autopeft` does not, so
+            they do not take it.
         is_noisy: whether a configuration is known to score differently in another trial, as training with another
             seed does. Otherwise only repeated trials in the study show noise.
         n_startup: number of startup trials, which count whatever their status; see `strategies.default_startup`.
-        n_candidates: number of random candidates per suggestion; as many come from local search.
+        n_candidates: number of random candidates per suggestion, by default 512; as many come from local search. The
+            strategies `carbs` and `autopeft` have their own search and do not take it.
         seed: seed of all random numbers; with it, proposals are a function of the trials in the study.
         observe: returns the objective values of a trial in the study's units, or None to leave it out; by
             default the values of completed trials. It can admit predicted final values, with their variance
             (`Observation`), of pruned trials and of running ones, which otherwise are pending.
 
     Raises:
-        ValueError: When suggesting, if an index names no objective, or if no configuration satisfies the hard
-            limits of the known objectives and the constraints.
+        ValueError: When built, if an argument is invalid or if the strategy does not use it. When suggesting, if an
+            index names no objective, or if no configuration satisfies the hard limits of the known objectives and
+            the constraints.
 
     Example:
         >>> import optuna
@@ -116,16 +126,15 @@ class ParetoSampler(BaseSampler):
         resample: float | None = None,
         is_noisy: bool = False,
         n_startup: int | None = None,
-        n_candidates: int = 512,
+        n_candidates: int | None = None,
         seed: int | None = None,
         observe: Observe | None = None,
     ) -> None:
-        if n_startup is not None and n_startup < 1:
-            raise ValueError(f"n_startup: {n_startup}; a surrogate needs at least one trial; give 1 or more")
-        if resample is not None and not 0 <= resample <= 1:
-            raise ValueError(f"resample: {resample} is not a share; give a number from 0 to 1, or None")
-        if n_candidates < 1:
-            raise ValueError(f"n_candidates: {n_candidates}; give at least 1")
+        n_startup = _whole("n_startup", n_startup, least=1)
+        n_candidates = _whole("n_candidates", n_candidates, least=1)
+        seed = _whole("seed", seed, least=0)
+        if resample is not None and not (_is_number(resample) and 0 <= resample <= 1):
+            raise ValueError(f"resample: {resample!r} is not a share; give a number from 0 to 1, or None")
         for index, floor in (log_objectives or {}).items():
             if not floor > 0:
                 raise ValueError(
@@ -135,16 +144,17 @@ class ParetoSampler(BaseSampler):
         self._known = dict(known_objectives or {})
         self._floors = dict(log_objectives or {})
         self._references = references
-        self._limits = {index: (_finite(low), _finite(high)) for index, (low, high) in (limits or {}).items()}
+        self._limits = {index: _limit(index, *limit) for index, limit in (limits or {}).items()}
         self._constraints = constraints
         self._trial_cost = trial_cost
         self._strategy = strategy_entry(strategy)
+        self._strategy.check_settings({"n_candidates": n_candidates, "resample": resample})
         self._strategy.check_surrogate(surrogate)
         self._strategy.check_options(strategy_options or {})
         self._seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
         self._settings = StrategySettings(
             n_startup=self._strategy.default_startup(space) if n_startup is None else n_startup,
-            n_candidates=n_candidates,
+            n_candidates=_CANDIDATES if n_candidates is None else n_candidates,
             seed=self._seed,
             surrogate=surrogate,
             options=dict(strategy_options or {}),
@@ -241,6 +251,38 @@ class ParetoSampler(BaseSampler):
             raise ValueError(f"references: {len(references)} values for {m} objectives; give one for each")
         signs = np.array([1.0 if d == StudyDirection.MINIMIZE else -1.0 for d in study.directions])
         return StudyObjectives(signs, self._known, self._floors, self._limits, references)
+
+
+def _whole(name: str, value: int | None, least: int) -> int | None:
+    """Check an argument that is a whole number or None."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise ValueError(f"{name}: {value!r} is not a whole number; give {least} or more")
+    if value < least:
+        raise ValueError(f"{name}: {value} is out of range; give {least} or more")
+    return int(value)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _limit(objective: int, low: float | None, high: float | None) -> Limit:
+    """Return a limit with None for an infinite bound.
+
+    Raises:
+        ValueError: no value is within the limit.
+    """
+    if any(bound is not None and math.isnan(bound) for bound in (low, high)):
+        raise ValueError(
+            f"limits: a bound of objective {objective} is nan; give a number, or None for no bound"
+        )
+    if low is not None and high is not None and low > high:
+        raise ValueError(
+            f"limits: the minimum {low} of objective {objective} is above its maximum {high}; exchange them"
+        )
+    return _finite(low), _finite(high)
 
 
 def _finite(limit: float | None) -> float | None:

@@ -275,9 +275,21 @@ class Proposer:
             )
         j = int(violations.argmax())
         values = [float(self.objectives.known[j](config)) for config in configs]
+        if np.isnan(values).any() or not np.isfinite(values).any():
+            return _not_finite_error(j, configs, values)
         low, high = self.objectives.limits.get(j, (None, None))
         return ValueError(
             f"limits: found no configuration within the limits of objective {j} (min {low}, max {high}); its "
             f"values ranged from {min(values):g} to {max(values):g} over {len(configs)} configurations; relax the "
             "limit or widen the space"
         )
+
+
+def _not_finite_error(j: int, configs: Sequence[Configuration], values: Sequence[float]) -> ValueError:
+    """Return the error for a known objective j whose values are not finite, with one of the configurations."""
+    affected = np.flatnonzero(~np.isfinite(values))
+    first = int(affected[0])
+    return ValueError(
+        f"known_objectives: the function of objective {j} returned {values[first]} for {len(affected)} of "
+        f"{len(configs)} configurations, such as {configs[first]}; return a finite number"
+    )

@@ -57,12 +57,21 @@ class StrategyEntry:
             that is inferred from the trials.
         options: names of the options that the strategy has; each is True or False.
         surrogates: names of the surrogates that the strategy can use.
+        settings: names of those settings that only some strategies use and this one does.
     """
 
     path: str
     default_startup: Callable[[SearchSpace | None], int]
     options: frozenset[str] = frozenset()
     surrogates: tuple[str, ...] = ("auto",)
+    settings: frozenset[str] = frozenset()
+
+    def check_settings(self, given: Mapping[str, object]) -> None:
+        """Raise ValueError if the strategy would ignore a setting; one that is None is not set."""
+        for name, value in given.items():
+            if value is not None and name not in self.settings:
+                users = " or ".join(other for other, entry in STRATEGIES.items() if name in entry.settings)
+                raise ValueError(f"{name}: this strategy does not use it; remove it, or use strategy {users}")
 
     def check_surrogate(self, name: str) -> None:
         """Check a surrogate before the startup trials rather than after them.
@@ -122,6 +131,7 @@ STRATEGIES = {
         "autotune.sampler.pareto.strategy:ParetoStrategy",
         default_startup,
         surrogates=("auto", "matern", "saas", "saas-bayesian"),
+        settings=frozenset({"n_candidates", "resample"}),
     ),
     "carbs": StrategyEntry(
         "autotune.sampler.carbs.strategy:CarbsStrategy", default_configurations, frozenset({"repeats"})

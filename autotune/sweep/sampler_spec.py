@@ -6,15 +6,31 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, ValidationError
 
 from autotune.sampler.named_samplers import CLASS, OPTUNA, SINGLE_OBJECTIVE, build_sampler
 from autotune.sweep.validation_errors import problems_of
 from search_spaces.errors import InvalidInputError, Problem
 from search_spaces.percentages import parse_percentage
 
-_Count = Annotated[int, Field(ge=1, strict=True)]
 _NAME = re.compile(r"[A-Za-z][\w-]*")
+
+
+def _read_share(given: object) -> object:
+    """Return the share that a number or a percentage stands for.
+
+    The range is checked here, since a later message would show the share instead of the percentage.
+    """
+    share = parse_percentage(given) if isinstance(given, str) else given
+    if isinstance(share, bool) or not isinstance(share, int | float):
+        raise ValueError(f"{given!r} is not a share; write a percentage such as 20%, or a number from 0 to 1")
+    if not 0 <= share <= 1:
+        raise ValueError(f"{given!r} is out of range; write a share from 0% to 100%")
+    return share
+
+
+_Count = Annotated[int, Field(ge=1, strict=True)]
+_Share = Annotated[float, Field(ge=0, le=1), BeforeValidator(_read_share)]
 
 
 class ParetoSpec(BaseModel):
@@ -30,7 +46,8 @@ class ParetoSpec(BaseModel):
         resample: Share of the proposals after startup that train a point near the front again on a new seed, such as
             `20%`; 0 for none. By default a fifth where the noise between seeds is worth it.
         n_startup: Number of trials before the surrogate proposes; by default it follows from the space.
-        n_candidates: Random candidates per proposal; as many come from local search.
+        n_candidates: Random candidates per proposal; as many come from local search. The strategies `carbs` and
+            `autopeft` have their own search and take neither this nor `resample`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -39,7 +56,7 @@ class ParetoSpec(BaseModel):
     strategy: str = "pareto"
     strategy_options: dict[str, StrictBool] | None = None
     surrogate: str = "auto"
-    resample: Annotated[float, Field(ge=0, le=1)] | None = None
+    resample: _Share | None = None
     n_startup: _Count | None = None
     n_candidates: _Count | None = None
 
@@ -103,16 +120,10 @@ def read_sampler(value: object) -> SamplerSpec:
     if name != "pareto":
         return NamedSamplerSpec(**fields)
     try:
-        return ParetoSpec.model_validate({key: _share(given) for key, given in fields.items()})
+        return ParetoSpec.model_validate(fields)
     except ValidationError as error:
         known = {"sampler": list(ParetoSpec.model_fields)}
         raise InvalidInputError(problems_of(error, fields, known, {}, inside=("sampler",))) from None
-
-
-def _share(given: object) -> object:
-    """Return the share that a percentage stands for, and any other value unchanged."""
-    share = parse_percentage(given) if isinstance(given, str) else None
-    return given if share is None else share
 
 
 def check_sampler(spec: SamplerSpec) -> None:

@@ -40,7 +40,7 @@ SPACE = SearchSpace(
     )
 )
 STARTUP = 3
-EARLY = {"n_startup": 1, "n_candidates": 32}
+EARLY = {"n_startup": 1}
 SETTINGS: dict[str, dict[str, Any]] = {
     "as it comes": {},
     "models from the second trial on": EARLY,
@@ -48,11 +48,16 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
+def few_candidates(strategy: str) -> dict[str, int]:
+    """Return settings that make the proposals of a strategy fast."""
+    return {"n_candidates": 48} if "n_candidates" in STRATEGIES[strategy].settings else {}
+
+
 def contract_parameters() -> list[Any]:
     """Each strategy with each of `SETTINGS`; in every run the first two of `pareto`."""
     return [
         pytest.param(
-            {"strategy": strategy, **settings},
+            {"strategy": strategy, **few_candidates(strategy), **settings},
             id=f"{strategy}, {name}",
             marks=() if strategy == "pareto" and "constraints" not in settings else pytest.mark.slow,
         )
@@ -113,7 +118,7 @@ def outcomes(config: Mapping[str, Value]) -> list[float]:
 
 
 def sampler(strategy: str, **arguments: Any) -> ParetoSampler:
-    defaults: dict[str, Any] = {"space": SPACE, "n_startup": STARTUP, "n_candidates": 48, "seed": 0}
+    defaults = {"space": SPACE, "n_startup": STARTUP, "seed": 0, **few_candidates(strategy)}
     return ParetoSampler(strategy=strategy, **{**defaults, **arguments})
 
 

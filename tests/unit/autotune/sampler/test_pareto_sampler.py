@@ -202,6 +202,15 @@ def test_a_limit_nothing_can_keep_is_named() -> None:
         SPACE.suggest(study.ask())
 
 
+def test_a_known_objective_without_finite_values_is_named() -> None:
+    study = study_of(sampler(known_objectives={1: lambda config: math.nan}, limits={1: (None, 100.0)}))
+    with pytest.raises(
+        ValueError, match="known_objectives: the function of objective 1 returned nan for"
+    ) as caught:
+        SPACE.suggest(study.ask())
+    assert "limit" not in str(caught.value)
+
+
 @pytest.mark.filterwarnings("ignore:every configuration has been proposed")
 def test_a_limit_that_leaves_little_is_kept_to_the_end() -> None:
     space = SearchSpace((Int(name="rank", low=1, high=200), Categorical(name="batch", choices=(8, 16))))
@@ -555,7 +564,18 @@ def test_fixed_values_hold_wherever_they_are_active() -> None:
     ("arguments", "message"),
     [
         ({"n_startup": 0}, "n_startup: 0"),
+        ({"n_startup": "3"}, "n_startup: '3' is not a whole number"),
+        ({"n_startup": 2.5}, "n_startup: 2.5 is not a whole number"),
+        ({"n_startup": True}, "n_startup: True is not a whole number"),
         ({"n_candidates": 0}, "n_candidates: 0"),
+        ({"seed": -1}, "seed: -1 is out of range; give 0 or more"),
+        ({"resample": True}, "resample: True is not a share"),
+        ({"resample": "20%"}, "resample: '20%' is not a share"),
+        ({"strategy": "carbs"}, "n_candidates: this strategy does not use it; remove it"),
+        ({"strategy": "carbs", "n_candidates": None, "resample": 0.2}, "resample: this strategy does not"),
+        ({"strategy": "autopeft", "n_candidates": None, "resample": 0.2}, "resample: this strategy does not"),
+        ({"limits": {0: (3, 1)}}, "limits: the minimum 3 of objective 0 is above its maximum 1"),
+        ({"limits": {0: (math.nan, 1)}}, "limits: a bound of objective 0 is nan"),
         ({"log_objectives": {0: 0.0}}, "floor of objective 0"),
     ],
 )
