@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from autotune.formatting.compact import clock, points, short_config
-from autotune.formatting.units import label, quantity
+from autotune.formatting.units import label, quantity, with_interval
 from autotune.objectives import is_cost
 from autotune.results.budget import budget_used
 from autotune.results.estimates import POSTERIOR
@@ -191,15 +191,11 @@ def front_table(results: SweepTables) -> Table:
 
 
 def _confirmed_cells(name: str, known: pd.Series) -> list[str]:
-    return [_mean(name, known), f"{known['seeds']:.0f}", quantity(name, known["test"])]
-
-
-def _mean(name: str, row: pd.Series) -> str:
-    """Return a confirmed mean with the half-width of its interval."""
-    mean = quantity(name, row["mean"])
-    if not math.isfinite(row["low"]):
-        return mean
-    return f"{mean} ± {quantity(name, (row['high'] - row['low']) / 2)}"
+    return [
+        with_interval(name, known["mean"], known["low"], known["high"]),
+        f"{known['seeds']:.0f}",
+        quantity(name, known["test"]),
+    ]
 
 
 def _budget_text(results: SweepTables) -> str:

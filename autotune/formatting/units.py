@@ -89,6 +89,19 @@ def plus_minus(name: str, mean: float, half: float) -> str:
     return f"{mean:.{digits}f} ± {half:.{digits}f}".replace("-", "−")
 
 
+def with_interval(name: str, mean: float, low: float, high: float) -> str:
+    """Return a mean with its interval: `81.6 % ± 0.7 %`, or `98.0 % (96.1 % to 100.0 %)` if it is not symmetric.
+
+    Where there is no interval (NaN), it is the mean alone.
+    """
+    if math.isnan(low) or math.isnan(high):
+        return quantity(name, mean)
+    below, above = mean - low, high - mean
+    if math.isclose(below, above, rel_tol=1e-6, abs_tol=1e-12):
+        return plus_minus(name, mean, (high - low) / 2)
+    return f"{quantity(name, mean)} ({quantity(name, low)} to {quantity(name, high)})"
+
+
 def difference(name: str, value: float) -> str:
     """Return a difference with its sign and two significant digits: `+0.8 %`, `−0.012`; a dash for NaN."""
     if math.isnan(value):

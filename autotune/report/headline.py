@@ -16,9 +16,9 @@ from autotune.formatting.units import (
     duration,
     label,
     percent,
-    plus_minus,
     quantity,
     si,
+    with_interval,
     within_sentence,
 )
 from autotune.objectives import is_cost
@@ -146,15 +146,13 @@ def _seeds_fact(results: SweepTables) -> Fact:
 
 
 def interval_text(name: str, row: pd.Series) -> str:
-    """Return `81.6 % ± 0.7 %`, or the mean alone where there is no interval.
+    """Return a confirmed mean with its interval; see `with_interval`.
 
     Args:
         name: of the score.
         row: of `autotune.results.tables.confirmation_statistics`.
     """
-    if math.isnan(row["low"]):
-        return quantity(name, row["mean"])
-    return plus_minus(name, row["mean"], (row["high"] - row["low"]) / 2)
+    return with_interval(name, row["mean"], row["low"], row["high"])
 
 
 def mean_selection_bias(results: SweepTables) -> str:

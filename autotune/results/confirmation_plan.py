@@ -12,9 +12,9 @@ The budget is as many runs as `confirm.seeds` on each chosen point would take. T
 
 All points have the same seeds in the same order, so comparisons are paired. The variance of a difference is that of
 the runs, pooled over the points (`run_noise.py`), plus that of the choice of validation examples, from the
-differences example by example (`dominance.py`). Until a point has two runs, the variance of a run is taken from the
-differences between search and first run, less their mean, which is the selection bias; each has twice the variance
-of a run.
+differences example by example (`dominance.py`). Until a point has two runs, and where all runs tie, the variance of a
+run is taken from the differences between search and first run, less their mean, which is the selection bias; each has
+twice the variance of a run.
 
 The plan is a function of the results of the search and of the runs: it is rebuilt from the first round each time,
 so an interrupted confirmation resumes where it stopped. Within a round, the order of completion has no influence.
@@ -36,7 +36,7 @@ from autotune.results.confirmation import chosen_points, report_seed
 from autotune.results.confirmation_runs import RunKey
 from autotune.results.dominance import dominance_probabilities, paired_variances
 from autotune.results.estimates import DEVIATION, pooled, searched_values
-from autotune.results.run_noise import run_noise
+from autotune.results.run_noise import binomial_variances, run_noise
 from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import complete_trials
 
@@ -234,12 +234,14 @@ class _Standing:
 
     def _noise(self, objective: Objective, losses: pd.Series) -> tuple[float, float]:
         """Return the variance of one run in loss coordinates, NaN if it is not known, and its degrees of freedom."""
-        noise = run_noise(losses, self._runs["trial"])
+        is_linear = objective.scale == "linear"
+        examples = self._results.example_scores if is_linear else {}
+        noise = run_noise(losses, self._runs["trial"], binomial_variances(examples, objective.name))
         if noise.freedom:
-            return noise.common, float(noise.freedom)
+            return noise.common, noise.freedom
         trials = self._results.trials.set_index("trial")
         searched = objective.loss(trials[objective.name].reindex(self._runs["trial"]))
         differences = (losses - searched).dropna()
-        if len(differences) < 2:
+        if differences.nunique() < 2:
             return math.nan, 1.0
         return float(differences.var(ddof=1) / 2), float(len(differences) - 1)

@@ -24,7 +24,7 @@ from autotune.formatting.units import quantity, within_sentence
 from autotune.objectives import Objective, box, is_cost, objective_defaults, unit_losses
 from autotune.pareto import knee
 from autotune.results.estimates import estimates, searched_values
-from autotune.results.run_noise import run_noise
+from autotune.results.run_noise import binomial_variances, run_noise
 from autotune.results.sweep_tables import TRAINED_HEAD, SweepTables
 from autotune.results.tables import confirmation_statistics, quality
 
@@ -106,7 +106,7 @@ def _smallest_good(
     losses = objective.loss(scores[:, results.objectives.index(objective)])
     best, error = int(losses.argmin()), _mean_error(results, objective)
     if math.isnan(error):
-        reason = "the front has no bend, and without repeated runs no standard error is known: the best point"
+        reason = "the front has no bend, and no standard error is known: the best point"
         return Recommendation(int(trials[best]), False, reason)
     near = np.flatnonzero(losses <= losses[best] + error)
     chosen = near[np.lexsort((losses[near], cost[near]))[0]]
@@ -173,13 +173,15 @@ def trusted_values(results: SweepTables, rows: pd.DataFrame) -> NDArray[np.float
 def run_deviation(results: SweepTables, objective: Objective) -> float:
     """Return the standard deviation between seeds of one confirmation run, in loss coordinates.
 
-    It is pooled over the confirmed points; see `autotune.results.run_noise`. NaN where no point was confirmed twice.
+    It is pooled over the confirmed points; see `autotune.results.run_noise`. NaN where it is unknown.
     """
     column = f"metric.{objective.name}"
     if column not in results.confirmations:
         return math.nan
     losses = pd.Series(objective.loss(results.confirmations[column]))
-    return math.sqrt(run_noise(losses, results.confirmations["trial"]).common)
+    examples = results.example_scores if objective.scale == "linear" else {}
+    binomial = binomial_variances(examples, objective.name)
+    return math.sqrt(run_noise(losses, results.confirmations["trial"], binomial).common)
 
 
 def _mean_error(results: SweepTables, objective: Objective) -> float:

@@ -8,6 +8,10 @@ Where the variances of the points clearly differ (Bartlett's test at 1 %), each 
 towards the common one, as a weighted mean of both (Smyth 2004, "Linear models and empirical Bayes methods for
 assessing differential expression in microarray experiments", equations 6 to 8). The weight of the common variance, in
 degrees of freedom, follows from how much the logarithms of the variances vary beyond chance.
+
+Runs that all tie do not show that there is no noise: a score in steps of one example hides it. For a proportion of
+examples the noise is then the binomial variance p (1 - p) / n, which is the largest that examples can give whose
+outcomes change independently between seeds. For another score the noise is then unknown.
 """
 
 from __future__ import annotations
@@ -19,6 +23,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import optimize, special, stats
+
+from autotune.results.confirmation_runs import ExampleScores
 
 Array = NDArray[np.float64]
 
@@ -32,6 +38,8 @@ _LEAST_SHARE = 0.01
 """The least variance of a point as a share of the common one: scores are rounded, and equal ones have none."""
 _MOST_FREEDOM = 1e6
 """Above it, the shrinkage is complete."""
+_TIED = 1e-9
+"""The deviation between tied runs as a share of the score: rounding errors of their mean."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +47,14 @@ class RunNoise:
     """The variance of one run of every point, in the squared unit of the score.
 
     Args:
-        common: the pooled variance; NaN if no point has two runs.
-        freedom: its degrees of freedom, runs minus points.
+        common: the pooled variance; NaN if it is unknown: no point has two runs, or all runs tie.
+        freedom: its degrees of freedom, runs minus points; infinite if it is binomial, 0 if it is unknown.
         variances: by point, its variance: the common one, or shrunken towards it.
         freedoms: by point, the degrees of freedom of its variance.
     """
 
     common: float
-    freedom: int
+    freedom: float
     variances: pd.Series
     freedoms: pd.Series
 
@@ -68,12 +76,14 @@ class RunNoise:
         return pd.Series(quantiles, points) * np.sqrt(self.variances.reindex(points) / counts)
 
 
-def run_noise(scores: pd.Series, points: pd.Series) -> RunNoise:
+def run_noise(scores: pd.Series, points: pd.Series, binomial: pd.Series | None = None) -> RunNoise:
     """Estimate the noise of a score.
 
     Args:
         scores: one score per run; runs without one are ignored.
         points: the point of each run, in the same order.
+        binomial: by point, the variance of a proportion of examples, see `binomial_variances`; it counts where the
+            runs of each point tie.
     """
     known = scores.notna().to_numpy()
     groups = pd.Series(scores.to_numpy(dtype=float)[known]).groupby(points.to_numpy()[known])
@@ -81,11 +91,45 @@ def run_noise(scores: pd.Series, points: pd.Series) -> RunNoise:
     squares = groups.var(ddof=1).fillna(0.0) * freedoms
     freedom = int(freedoms.sum())
     common = float(squares.sum() / freedom) if freedom else math.nan
-    weight = _weight_of_common(squares, freedoms, common) if freedom and common > 0 else math.inf
+    if freedom and common <= (_TIED * float(scores.abs().max())) ** 2:
+        return _noise_of_ties(freedoms.index, pd.Series(dtype=float) if binomial is None else binomial)
+    weight = _weight_of_common(squares, freedoms, common) if freedom else math.inf
     if math.isinf(weight):
         return RunNoise(common, freedom, freedoms * 0.0 + common, freedoms * 0.0 + freedom)
     variances = (weight * common + squares) / (weight + freedoms)
     return RunNoise(common, freedom, variances, (weight + freedoms).clip(upper=freedom))
+
+
+def binomial_variances(example_scores: ExampleScores, metric: str) -> pd.Series:
+    """Return the variance p (1 - p) / n of a run's score where it is the proportion of right answers to n examples.
+
+    The proportion is that of all runs of a point, with half a right and half a wrong answer more: no share of right
+    answers proves that none can be wrong.
+
+    Args:
+        example_scores: see `SweepTables.example_scores`.
+        metric: the score.
+
+    Returns:
+        by point; empty unless the scores of the examples are 0 or 1.
+    """
+    scores = [(run.trial, each[metric]) for run, each in example_scores.items() if metric in each]
+    if not all(len(each) and np.isin(each, (0.0, 1.0)).all() for _, each in scores):
+        return pd.Series(dtype=float)
+    table = pd.DataFrame(
+        [(trial, each.sum(), len(each)) for trial, each in scores], columns=["trial", "right", "n"]
+    )
+    sums = table.groupby("trial").sum()
+    share = (sums["right"] + 0.5) / (sums["n"] + 1.0)
+    return (share * (1.0 - share) / table.groupby("trial")["n"].mean()).astype(float)
+
+
+def _noise_of_ties(points: pd.Index, binomial: pd.Series) -> RunNoise:
+    """Return the noise of points whose runs tie; a point without scores per example has the mean of the others."""
+    common = float(binomial.mean()) if len(binomial) else math.nan
+    freedom = 0.0 if math.isnan(common) else math.inf
+    variances = binomial.reindex(points).astype(float).fillna(common)
+    return RunNoise(common, freedom, variances, pd.Series(freedom, points))
 
 
 def _weight_of_common(squares: pd.Series, freedoms: pd.Series, common: float) -> float:

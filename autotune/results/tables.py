@@ -15,9 +15,10 @@ import pandas as pd
 
 from autotune.objectives import Objective, is_cost
 from autotune.results.estimates import DEVIATION, POSTERIOR, estimates
-from autotune.results.run_noise import run_noise
+from autotune.results.run_noise import binomial_variances, run_noise
 from autotune.results.sweep_tables import SweepTables
 from search_spaces.parameters.types import Configuration
+from trials.tasks.metrics import metric_range
 
 CONFIDENCE = 0.95
 """The confidence level of every reported interval."""
@@ -63,8 +64,8 @@ def _plain(value: object) -> bool | int | float | str:
 def confirmation_statistics(results: SweepTables, metric: str) -> pd.DataFrame:
     """Summarize the confirmation runs for one metric.
 
-    The bounds are those of two-sided t intervals whose variance is pooled over the points; see
-    `autotune.results.run_noise`. They are NaN where no point has two runs.
+    The bounds are those of two-sided t intervals whose variance is pooled over the points, cut off at the ends of the
+    metric's range; see `autotune.results.run_noise`. They are NaN where the variance is unknown.
 
     Returns:
         one row per confirmed trial (the index): `mean`, `low`, `high` on the validation split; `test`, `test_low`,
@@ -75,20 +76,32 @@ def confirmation_statistics(results: SweepTables, metric: str) -> pd.DataFrame:
     runs = results.confirmations
     if runs.empty or f"metric.{metric}" not in runs:
         return pd.DataFrame(columns=columns, index=pd.Index([], name="trial"), dtype=float)
-    validation = _intervals(runs[f"metric.{metric}"], runs["trial"])
-    test = _intervals(runs.get(f"test.{metric}", pd.Series(np.nan, runs.index)), runs["trial"])
+    points, possible = runs["trial"], metric_range(metric)
+    binomial = binomial_variances(results.example_scores, metric)
+    validation = _intervals(runs[f"metric.{metric}"], points, possible, binomial)
+    test = _intervals(runs.get(f"test.{metric}", pd.Series(np.nan, runs.index)), points, possible)
     test.columns = ["test", "test_low", "test_high", "runs", "test_freedom"]
     validation.columns = ["mean", "low", "high", "seeds", "freedom"]
     return validation.join(test)[columns].loc[validation["seeds"] > 0].rename_axis("trial")
 
 
-def _intervals(scores: pd.Series, points: pd.Series) -> pd.DataFrame:
-    """Return, by point, the mean, its bounds, the number of runs, and the degrees of freedom of their variance."""
+def _intervals(
+    scores: pd.Series, points: pd.Series, possible: tuple[float, float], binomial: pd.Series | None = None
+) -> pd.DataFrame:
+    """Return, by point, the mean, its bounds, the number of runs, and the degrees of freedom of their variance.
+
+    Args:
+        scores: see `run_noise`, like `points` and `binomial`.
+        points: of each run.
+        possible: the range of the score, which no bound exceeds.
+        binomial: by point; None for scores on other examples than those of validation.
+    """
     groups = scores.astype(float).groupby(points)
     means, counts = groups.mean(), groups.count()
-    noise = run_noise(scores, points)
+    noise = run_noise(scores.astype(float), points, binomial)
     half = noise.half_widths(counts, CONFIDENCE)
-    columns = {"mean": means, "low": means - half, "high": means + half, "runs": counts}
+    low, high = ((means + side * half).clip(*possible) for side in (-1, 1))
+    columns = {"mean": means, "low": low, "high": high, "runs": counts}
     return pd.DataFrame({**columns, "freedom": noise.freedoms.reindex(counts.index)})
 
 
@@ -102,7 +115,7 @@ def front_table(results: SweepTables) -> pd.DataFrame:
 
     Columns: `trial`; `search_runs`; every objective with its search value; for every score among them
     `posterior.NAME` and `posterior_sd.NAME` where the search stored them, `confirmed.NAME` with `.low` and `.high`
-    (95 % t interval over report seeds), `test.NAME` with `.low` and `.high`, and `estimate.NAME`; `report_seeds`;
+    (95 % t interval over report seeds, within the metric's range), `test.NAME` with `.low` and `.high`, and `estimate.NAME`; `report_seeds`;
     every other cost as `cost.NAME`; every parameter as `param.NAME`, empty where inactive.
     """
     front = results.front.reset_index(drop=True)

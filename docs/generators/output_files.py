@@ -61,7 +61,8 @@ FRONT = (
     ),
     Column(
         "confirmed.METRIC.low",
-        "lower end of its 95 % t interval, with the noise pooled over the points; empty if no point has two runs",
+        "lower end of its 95 % t interval within the metric's range, with the noise pooled over the points; "
+        "empty if the noise is unknown",
     ),
     Column("confirmed.METRIC.high", "upper end of that interval"),
     Column("test.METRIC", "mean over the same runs on test data"),

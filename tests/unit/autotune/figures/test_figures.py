@@ -41,6 +41,7 @@ from autotune.formatting.units import (
     si,
     significant,
     value_text,
+    with_interval,
     within_sentence,
 )
 from autotune.results.estimates import feasible_rows, on_front
@@ -131,6 +132,9 @@ class TestUnits:
     def test_intervals_are_as_exact_as_their_width(self) -> None:
         assert plus_minus("eval_loss", 0.458712, 0.009216) == "0.4587 ± 0.0092"
         assert plus_minus("accuracy", 0.8112, 0.0078) == f"81.1{SPACE}% ± 0.8{SPACE}%"
+        assert with_interval("accuracy", 0.8112, 0.8034, 0.819) == f"81.1{SPACE}% ± 0.8{SPACE}%"
+        assert with_interval("accuracy", 0.155, 0.0, 0.473) == f"15.5{SPACE}% (0.0{SPACE}% to 47.3{SPACE}%)"
+        assert with_interval("accuracy", 0.155, math.nan, math.nan) == f"15.5{SPACE}%"
         assert difference("eval_loss", -0.0117) == "−0.012"
         assert difference("accuracy", 0.008) == f"+0.8{SPACE}%"
 

@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from autotune.results.confirmation_runs import RunKey
 from autotune.results.recommendation import recommend, run_deviation
 from autotune.results.selection import marked_trials, pick_trial
 from autotune.results.sweep_tables import TRAINED_HEAD, SweepTables
+from autotune.results.tables import confirmation_statistics
 from search_spaces.errors import InvalidInputError
 from tests.support.synthetic import synthetic_results
 
@@ -169,3 +171,38 @@ def test_the_deviation_between_runs_is_pooled() -> None:
     runs = pd.DataFrame({"trial": [0, 0, 1, 1, 1], "metric.accuracy": scores})
     deviation = run_deviation(replace(results, confirmations=runs), results.objectives[0])
     assert deviation == pytest.approx(np.sqrt(0.02 / 3))
+
+
+def test_runs_that_tie_prove_no_standard_error() -> None:
+    results = made(STRAIGHT, spread=0.0)
+    found = recommend(results, results.front)
+    assert (found.trial, found.is_knee) == (3, False)
+    assert found.reason == "the front has no bend, and no standard error is known: the best point"
+    intervals = confirmation_statistics(results, "accuracy")
+    assert intervals[["low", "high"]].isna().all(axis=None)
+
+
+def test_runs_that_tie_have_the_standard_error_of_a_proportion() -> None:
+    results = made(STRAIGHT, spread=0.0)
+    right = {
+        RunKey(trial, seed): {"accuracy": np.repeat([1.0, 0.0], [round(40 * share), 40 - round(40 * share)])}
+        for trial, share in enumerate(STRAIGHT.values())
+        for seed in (0, 1)
+    }
+    results = replace(results, example_scores=right)
+    found = recommend(results, results.front)
+    # The deviation of 40 examples is near 0.065, and of the mean of two runs 0.046: less than a step of 0.05.
+    assert found.reason.startswith(
+        "the front has no bend, and no smaller point is within one standard error (4.7"
+    )
+    row = confirmation_statistics(results, "accuracy").loc[3]
+    assert row["high"] - row["mean"] == pytest.approx(1.96 * np.sqrt(0.85 * 0.15 / 40 / 2), rel=0.05)
+
+
+def test_intervals_end_at_the_range_of_the_metric() -> None:
+    results = made({100: 0.03, 1_000: 0.97}, spread=0.02)
+    found = confirmation_statistics(results, "accuracy")
+    assert found.loc[0, "low"] == 0.0
+    assert found.loc[1, "high"] == 1.0
+    # t(0.975, 2) = 4.303 times the standard error of 0.02.
+    assert found.loc[0, "high"] == pytest.approx(0.03 + 4.302653 * 0.02)

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from autotune.results.run_noise import RunNoise, run_noise
+from autotune.results.confirmation_runs import RunKey
+from autotune.results.run_noise import RunNoise, binomial_variances, run_noise
 
 
 def draws(deviations: list[float], runs: int, seed: int) -> RunNoise:
@@ -68,3 +69,38 @@ def test_points_whose_runs_agree_exactly_keep_some_noise() -> None:
     scores = pd.Series([0.5] * 6 + [0.5, 0.6, 0.7, 0.8, 0.9, 0.4])
     noise = run_noise(scores, pd.Series([1] * 3 + [2] * 3 + [3] * 3 + [4] * 3))
     assert (noise.variances > 0).all()
+
+
+def right(count: int, of: int) -> dict[str, np.ndarray]:
+    return {"accuracy": np.repeat([1.0, 0.0], [count, of - count]), "eval_loss": np.linspace(0.1, 2.0, of)}
+
+
+def test_runs_that_tie_have_the_noise_of_a_proportion_where_the_score_is_one() -> None:
+    scores, points = pd.Series([0.9, 0.9, 0.8]), pd.Series([1, 1, 2])
+    examples = {RunKey(1, 3): right(90, 100), RunKey(1, 5): right(90, 100), RunKey(2, 3): right(80, 100)}
+    noise = run_noise(scores, points, binomial_variances(examples, "accuracy"))
+    assert noise.variances.to_dict() == pytest.approx({1: 0.9 * 0.1 / 100, 2: 0.8 * 0.2 / 100}, rel=0.05)
+    # The variance is not estimated from the runs: the quantile is that of a normal distribution.
+    widths = noise.half_widths(pd.Series([2, 1], [1, 2]), 0.95)
+    assert widths.to_numpy() == pytest.approx(1.95996 * np.sqrt(noise.variances / [2, 1]), rel=1e-4)
+
+
+def test_runs_that_tie_have_no_known_noise_where_the_score_is_no_proportion() -> None:
+    examples = {RunKey(1, 3): right(90, 100), RunKey(1, 5): right(90, 100)}
+    assert binomial_variances(examples, "eval_loss").empty
+    assert binomial_variances(examples, "f1").empty
+    noise = run_noise(pd.Series([0.3, 0.1 + 0.2, 0.7]), pd.Series([1, 1, 2]))
+    assert math.isnan(noise.common)
+    assert noise.half_widths(pd.Series([2, 1], [1, 2]), 0.95).isna().all()
+
+
+def test_runs_that_differ_keep_their_own_noise() -> None:
+    examples = {RunKey(1, 3): right(90, 100), RunKey(1, 5): right(92, 100)}
+    binomial = binomial_variances(examples, "accuracy")
+    noise = run_noise(pd.Series([0.90, 0.92]), pd.Series([1, 1]), binomial)
+    assert noise.common == pytest.approx(2e-4)
+    assert noise.freedom == 1
+
+
+def test_runs_that_answer_everything_right_have_some_noise() -> None:
+    assert 0 < binomial_variances({RunKey(1, 3): right(50, 50)}, "accuracy")[1] < 1e-3
