@@ -161,9 +161,10 @@ def _score(tables: SweepTables, trial: int, name: str, searched: float) -> Score
     trials = tables.trials.set_index("trial")
     column = f"{POSTERIOR}{name}"
     posterior = float(trials.loc[trial, column]) if column in trials else math.nan  # type: ignore[arg-type]
-    if trial not in means.index:
+    first = tables.first_trials[trial]
+    if first not in means.index:
         return Score(name, searched, posterior=posterior)
-    row = {str(column): float(value) for column, value in means.loc[trial].items()}  # type: ignore[arg-type]
+    row = {str(column): float(value) for column, value in means.loc[first].items()}  # type: ignore[arg-type]
     return Score(
         name=name,
         searched=searched,
@@ -173,5 +174,5 @@ def _score(tables: SweepTables, trial: int, name: str, searched: float) -> Score
         test_interval=(row["test_low"], row["test_high"]),
         seeds=int(row["seeds"]),
         posterior=posterior,
-        estimate=float(estimates(name, tables.trials, tables.confirmations)[trial]),
+        estimate=float(estimates(name, tables.trials, tables.confirmations)[first]),
     )

@@ -90,6 +90,7 @@ class _Repeats:
     ) -> None:
         self._space, self._searched = prepared.space, searched
         self._confirm, self._scheduler = confirm, scheduler
+        self._first = searched.first_trials
 
     @property
     def left(self) -> int:
@@ -132,10 +133,10 @@ class _Repeats:
 
     def _plan(self) -> ConfirmationPlan:
         trials = self._confirm.trials
-        return plan_confirmation(with_confirmations(self._searched, trials), ended_runs(trials))
+        return plan_confirmation(with_confirmations(self._searched, trials), ended_runs(trials, self._first))
 
     def _next_run(self) -> RunKey | None:
-        is_running = {run_key(t) for t in self._confirm.trials if t.state == TrialState.RUNNING}
+        is_running = {run_key(t, self._first) for t in self._confirm.trials if t.state == TrialState.RUNNING}
         return next((run for run in self._plan().runs if run not in is_running), None)
 
 

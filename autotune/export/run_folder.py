@@ -286,9 +286,10 @@ def _value_text(results: SweepTables, trial: int, objective: Objective) -> str:
     if is_cost(objective.name):
         return value
     seen = confirmation_statistics(results, objective.name)
-    if trial not in seen.index:
+    first = results.first_trials[trial]
+    if first not in seen.index:
         return f"{value} (search, one seed)"
-    row = seen.loc[trial]
+    row = seen.loc[first]
     test = f", {row['test']:.4g} on the test split" if np.isfinite(row["test"]) else ""
     seeds = f"mean of {row['seeds']:.0f} seeds that the search did not use"
     return f"{row['mean']:.4g} ({seeds}){test}; {value} in the search"

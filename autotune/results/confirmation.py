@@ -10,7 +10,7 @@ import numpy as np
 
 from autotune.objectives import unit_losses
 from autotune.pareto import hypervolume_contributions
-from autotune.results.estimates import searched_values
+from autotune.results.estimates import is_first, searched_values
 from autotune.results.sweep_tables import SweepTables
 
 
@@ -32,8 +32,8 @@ def chosen_points(results: SweepTables) -> list[int]:
     """Return the points of the search's front to confirm.
 
     These are the front, or, if it is larger than the sweep allows, its best point in the first objective and those
-    that contribute most hypervolume. With one objective they are the best trials, since the first of them may owe its
-    place to chance.
+    that contribute most hypervolume. With one objective they are the best configurations, since the first
+    of them may owe its place to chance.
     """
     front = results.search_front
     limit = results.sweep.confirm.points
@@ -49,8 +49,9 @@ def chosen_points(results: SweepTables) -> list[int]:
 
 
 def _best_trials(results: SweepTables, count: int) -> list[int]:
-    """Return the best trials of a search with one objective, best first."""
-    trials = results.trials[results.trials["feasible"]]
+    """Return the best configurations of a search with one objective, best first, each by its first trial."""
+    trials = results.trials
+    trials = trials[trials["feasible"].astype(bool) & is_first(results.objectives, trials)]
     losses = results.objectives[0].loss(searched_values(results.objectives, trials)[:, 0])
     return [int(trials["trial"].iloc[i]) for i in np.argsort(losses, kind="stable")[:count]]
 

@@ -16,6 +16,8 @@ differences example by example (`dominance.py`). Until a point has two runs, and
 run is taken from the differences between search and first run, less their mean, which is the selection bias; each has
 twice the variance of a run.
 
+A point is a configuration, which its first trial represents: trials that repeat it are not trained again beside it.
+
 The plan is a function of the results of the search and of the runs: it is rebuilt from the first round each time,
 so an interrupted confirmation resumes where it stopped. Within a round, the order of completion has no influence.
 """
@@ -35,7 +37,7 @@ from autotune.objectives import Objective, is_cost
 from autotune.results.confirmation import chosen_points, report_seed
 from autotune.results.confirmation_runs import RunKey
 from autotune.results.dominance import dominance_probabilities, paired_variances
-from autotune.results.estimates import DEVIATION, pooled, searched_values
+from autotune.results.estimates import DEVIATION, is_first, pooled, searched_values
 from autotune.results.run_noise import binomial_variances, run_noise
 from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import complete_trials
@@ -137,7 +139,7 @@ class _Rounds:
         standing = _Standing(results, [point for point in self._chosen if point in scored], runs)
         trials = complete_trials(results)
         is_chosen = trials["on_search_front"] | trials["trial"].isin(self._chosen)
-        others = trials[trials["feasible"] & ~is_chosen]
+        others = trials[trials["feasible"] & ~is_chosen & is_first(results.objectives, trials)]
         if others.empty or not standing.is_noise_known:
             return []
         values = searched_values(results.objectives, others)

@@ -1,4 +1,8 @@
-"""The runs of a confirmation, read from its study."""
+"""The runs of a confirmation, read from its study.
+
+They belong to configurations, and the first trial of a configuration represents it. Earlier versions trained a
+configuration again for each of its trials: of runs with the same configuration and seed, the first counts.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,9 @@ from autotune.trial_attributes import TrialAttributes
 from trials.records import TrialStatus
 from trials.tasks.example_scores import decode_scores
 
+FirstTrials = Mapping[int, int]
+"""By trial of the search, the first trial of its configuration; see `estimates.first_trials`."""
+
 ExampleScores = Mapping["RunKey", Mapping[str, NDArray[np.float64]]]
 """By run and metric, the score of each validation example."""
 
@@ -24,7 +31,7 @@ class RunKey(NamedTuple):
     """A run of a confirmation.
 
     Args:
-        trial: of the search, whose configuration is trained again.
+        trial: of the search, whose configuration is trained again: the first trial of the configuration.
         seed: of the run.
     """
 
@@ -32,11 +39,16 @@ class RunKey(NamedTuple):
     seed: int
 
 
-def confirmation_table(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
-    """Return one row per complete run: `trial`, `seed`, `elapsed`, `metric.NAME` and `test.NAME`."""
+def confirmation_table(trials: Sequence[FrozenTrial], first: FirstTrials) -> pd.DataFrame:
+    """Return one row per complete run: `trial`, `seed`, `elapsed`, `metric.NAME` and `test.NAME`.
+
+    Args:
+        trials: of the study of a confirmation.
+        first: the trials that represent others.
+    """
     rows = [
         {
-            "trial": attributes.repeated_trial,
+            "trial": _first(attributes.repeated_trial, first),
             "seed": attributes.seed,
             "elapsed": attributes.elapsed,
             **{f"metric.{name}": value for name, value in result.metrics.items()},
@@ -45,7 +57,9 @@ def confirmation_table(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
         for attributes in map(TrialAttributes, trials)
         if (result := attributes.outcome) is not None and result.status == TrialStatus.COMPLETE
     ]
-    return pd.DataFrame(rows) if rows else empty_confirmations()
+    if not rows:
+        return empty_confirmations()
+    return pd.DataFrame(rows).drop_duplicates(["trial", "seed"], ignore_index=True)
 
 
 def empty_confirmations() -> pd.DataFrame:
@@ -53,21 +67,22 @@ def empty_confirmations() -> pd.DataFrame:
     return pd.DataFrame(columns=["trial", "seed", "elapsed"])
 
 
-def stored_example_scores(trials: Sequence[FrozenTrial]) -> ExampleScores:
-    """Return the scores per validation example of the complete runs that have them."""
+def stored_example_scores(trials: Sequence[FrozenTrial], first: FirstTrials) -> ExampleScores:
+    """Return the scores per validation example of the complete runs that have them; see `confirmation_table`."""
     return {
-        run_key(trial): {name: decode_scores(text) for name, text in result.example_scores.items()}
-        for trial in trials
+        run_key(trial, first): {name: decode_scores(text) for name, text in result.example_scores.items()}
+        # Of runs that occur twice, the first is to stay.
+        for trial in reversed(trials)
         if (result := TrialAttributes(trial).outcome) is not None
         and result.status == TrialStatus.COMPLETE
         and result.example_scores
     }
 
 
-def ended_runs(trials: Sequence[FrozenTrial]) -> set[RunKey]:
-    """Return the runs that are not trained again: complete, failed, or lost too often."""
+def ended_runs(trials: Sequence[FrozenTrial], first: FirstTrials) -> set[RunKey]:
+    """Return the runs that are not trained again: complete, failed, or lost too often; see `confirmation_table`."""
     outcomes = Counter(
-        (run_key(trial), result.status)
+        (run_key(trial, first), result.status)
         for trial in trials
         if (result := TrialAttributes(trial).outcome) is not None and result.error != INTERRUPTED
     )
@@ -79,8 +94,12 @@ def ended_runs(trials: Sequence[FrozenTrial]) -> set[RunKey]:
     }
 
 
-def run_key(trial: FrozenTrial) -> RunKey:
-    """Return which run of the confirmation a trial of its study is."""
+def run_key(trial: FrozenTrial, first: FirstTrials) -> RunKey:
+    """Return which run of the confirmation a trial of its study is; see `confirmation_table`."""
     attributes = TrialAttributes(trial)
     assert attributes.seed is not None, "a run gets its seed when it is proposed"
-    return RunKey(attributes.repeated_trial, attributes.seed)
+    return RunKey(_first(attributes.repeated_trial, first), attributes.seed)
+
+
+def _first(trial: int, first: FirstTrials) -> int:
+    return first.get(trial, trial)

@@ -115,6 +115,31 @@ def _without_bias(name: str, trials: pd.DataFrame, means: pd.Series) -> pd.Serie
     return searched - (max(bias, 0.0) if metric_direction(name) == "maximize" else min(bias, 0.0))
 
 
+def first_trials(objectives: Sequence[Objective], trials: pd.DataFrame) -> dict[int, int]:
+    """Return, by trial, the first complete trial of its configuration, which represents the others.
+
+    A trial that is not complete represents itself; so does each trial of a table without configurations.
+    """
+    numbers = [int(trial) for trial in trials["trial"]]
+    if "config" not in trials:
+        return {trial: trial for trial in numbers}
+    is_complete = trials[[objective.name for objective in objectives]].notna().all(axis=1)
+    found: dict[object, int] = {}
+    return {
+        trial: found.setdefault(_key(config), trial) if complete else trial
+        for trial, config, complete in zip(numbers, trials["config"], is_complete, strict=True)
+    }
+
+
+def is_first(objectives: Sequence[Objective], trials: pd.DataFrame) -> NDArray[np.bool_]:
+    """Return which trials represent their configuration; see `first_trials`."""
+    return np.array([trial == first for trial, first in first_trials(objectives, trials).items()], dtype=bool)
+
+
+def _key(config: Configuration) -> object:
+    return frozenset(config.items())
+
+
 def pool_repeats(
     configs: Sequence[Configuration], values: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.int_]]:
@@ -124,7 +149,7 @@ def pool_repeats(
         configs: the configurations of n trials.
         values: their objectives, shape [n, m], NaN for a trial that is not complete.
     """
-    keys = [tuple(sorted(config.items())) for config in configs]
+    keys = [_key(config) for config in configs]
     is_complete = np.isfinite(values).all(axis=1)
     groups: dict[object, list[int]] = {}
     for i in np.flatnonzero(is_complete):
@@ -137,8 +162,12 @@ def pool_repeats(
 
 
 def search_front(objectives: Sequence[Objective], trials: pd.DataFrame) -> NDArray[np.bool_]:
-    """Return which trials are on the front of the search."""
-    return on_front(objectives, searched_values(objectives, trials)) if len(trials) else np.zeros(0, bool)
+    """Return which trials are on the front of the search; a configuration is on it with its first trial."""
+    if not len(trials):
+        return np.zeros(0, bool)
+    values = searched_values(objectives, trials)
+    values[~is_first(objectives, trials)] = np.nan
+    return on_front(objectives, values)
 
 
 def reported_front(

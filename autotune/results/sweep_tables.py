@@ -21,6 +21,7 @@ from autotune.results.estimates import (
     POOLED,
     POSTERIOR,
     feasible_rows,
+    first_trials,
     pool_repeats,
     pooled,
     reported_front,
@@ -67,8 +68,8 @@ class SweepTables:
             measured cost, `cost.head_params` among them.
         curves: one row per point of a validation curve: `trial`, `step`, `samples`, `metric.NAME`.
         confirmations: one row per confirmation run that is complete: `trial` (whose configuration it
-            repeats), `seed`, `elapsed` (wall seconds of confirmation when it ended), `metric.NAME` on
-            validation and `test.NAME` on the test split.
+            repeats: the first of the configuration), `seed`, `elapsed` (wall seconds of confirmation when it
+            ended), `metric.NAME` on validation and `test.NAME` on the test split.
         example_scores: for confirmation runs, the score of each validation example by metric, for the metrics that
             are means over examples.
         baselines: the metric on validation of what needs no adapter, by name (`majority class`; the best
@@ -124,6 +125,11 @@ class SweepTables:
         """Share of the box between ideal and reference that the feasible trials dominate, in [0, 1]."""
         return share_dominated(self.objectives, self.values(self.trials[self.trials["feasible"]]))
 
+    @property
+    def first_trials(self) -> dict[int, int]:
+        """By trial, the first one of its configuration, which the confirmation runs belong to."""
+        return first_trials(self.objectives, self.trials)
+
     def values(self, rows: pd.DataFrame) -> NDArray[np.float64]:
         """Return the objectives of rows of `trials`, means over the same configuration, shape [n, objectives]."""
         return np.column_stack([pooled(objective.name, rows) for objective in self.objectives])
@@ -149,7 +155,9 @@ def read_tables(folder: str | Path) -> SweepTables:
     search = read_ledger(folder, sweep)
     confirm = read_ledger(folder, sweep, "confirm")
     probes = read_ledger(folder, sweep, "probe")
-    trials, confirmations = _trials(search, sweep.objectives), confirmation_table(confirm)
+    trials = _trials(search, sweep.objectives)
+    first = first_trials(sweep.objectives, trials)
+    confirmations = confirmation_table(confirm, first)
     for name, scores in read_posterior(folder, sweep).items():
         pairs = [scores.get(str(number), (np.nan, np.nan)) for number in trials["trial"]]
         trials[f"{POSTERIOR}{name}"], trials[f"{DEVIATION}{name}"] = zip(*pairs, strict=True)
@@ -167,7 +175,7 @@ def read_tables(folder: str | Path) -> SweepTables:
         trials=trials,
         curves=_curves(search),
         confirmations=confirmations,
-        example_scores=stored_example_scores(confirm),
+        example_scores=stored_example_scores(confirm, first),
         baselines={**baselines, **_trained_head(trials, sweep)},
         ladder=ladder_view(sweep, search),
         probes=probe_table(probes),
@@ -182,7 +190,8 @@ def with_confirmations(results: SweepTables, trials: Sequence[FrozenTrial]) -> S
         results: the results of a sweep.
         trials: of the study of a confirmation.
     """
-    table, scores = confirmation_table(trials), stored_example_scores(trials)
+    first = results.first_trials
+    table, scores = confirmation_table(trials, first), stored_example_scores(trials, first)
     return replace(results, confirmations=table, example_scores=scores)
 
 

@@ -115,8 +115,9 @@ def front_table(results: SweepTables) -> pd.DataFrame:
 
     Columns: `trial`; `search_runs`; every objective with its search value; for every score among them
     `posterior.NAME` and `posterior_sd.NAME` where the search stored them, `confirmed.NAME` with `.low` and `.high`
-    (95 % t interval over report seeds, within the metric's range), `test.NAME` with `.low` and `.high`, and `estimate.NAME`; `report_seeds`;
-    every other cost as `cost.NAME`; every parameter as `param.NAME`, empty where inactive.
+    (95 % t interval over report seeds, within the metric's range), `test.NAME` with `.low` and `.high`, and
+    `estimate.NAME`; `report_seeds`; every other cost as `cost.NAME`; every parameter as `param.NAME`, empty where
+    inactive.
     """
     front = results.front.reset_index(drop=True)
     names = [objective.name for objective in results.objectives]

@@ -302,6 +302,8 @@ class TestTables:
         assert found["mean"].tolist() == pytest.approx([0.7, 0.9, 0.5])
         deviation = math.sqrt(0.04 / 3)
         widths = [3.18245 * deviation / math.sqrt(n) for n in (2, 1, 3)]
+        assert (found["mean"] - found["low"]).tolist() == pytest.approx(widths, rel=1e-5)
+        widths[1] = 0.1  # no accuracy exceeds 1
         assert (found["high"] - found["mean"]).tolist() == pytest.approx(widths, rel=1e-5)
         assert found["freedom"].tolist() == [3, 3, 3]
         assert found["test"].isna().all()

@@ -8,12 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from optuna.trial import FrozenTrial, create_trial
 
 from autotune.results.confirmation import chosen_points, confirmed_front, report_seed, search_seed
 from autotune.results.confirmation_plan import plan_confirmation
-from autotune.results.confirmation_runs import RunKey, empty_confirmations
-from autotune.results.estimates import reported_front
-from autotune.results.sweep_tables import SweepTables
+from autotune.results.confirmation_runs import RunKey, empty_confirmations, ended_runs
+from autotune.results.estimates import reported_front, search_front
+from autotune.results.sweep_tables import SweepTables, with_confirmations
+from autotune.trial_attributes import stored
 from tests.support.confirmations import (
     Score,
     confirm_in_rounds,
@@ -22,6 +24,9 @@ from tests.support.confirmations import (
     searched_sweep,
     with_runs,
 )
+from tests.support.synthetic import synthetic_sweep
+from trials.records import TrialResult, TrialStatus
+from trials.tasks.example_scores import encode_scores
 
 COSTS = [1e3, 2e3, 5e3, 1e4, 3e4, 1e5]
 LUCKY = [0.70, 0.78, 0.80, 0.87, 0.88, 0.90]
@@ -162,3 +167,53 @@ def test_confirmed_points_off_the_reported_front_are_not_probed() -> None:
 def test_an_empty_table_of_runs_has_the_columns_of_one() -> None:
     assert list(empty_confirmations()) == ["trial", "seed", "elapsed"]
     assert isinstance(empty_confirmations(), pd.DataFrame)
+
+
+def with_repeats(scores: list[float], costs: list[float], repeats: dict[int, int]) -> SweepTables:
+    """A search in which each trial among the keys of `repeats` had the configuration of its value."""
+    searched = searched_sweep(costs, scores)
+    configs = [searched.config(repeats.get(trial, trial)) for trial in range(len(costs))]
+    trials = searched.trials.assign(config=configs)
+    on_front = search_front(searched.objectives, trials)
+    return replace(searched, trials=trials.assign(on_search_front=on_front, on_front=on_front))
+
+
+def test_a_configuration_that_was_repeated_is_confirmed_once_by_its_first_trial() -> None:
+    # Trials 6 and 7 are trials 3 and 5 again; their configurations have the mean of both scores.
+    searched = with_repeats([*LUCKY, 0.87, 0.90], [*COSTS, 1e4, 1e5], {6: 3, 7: 5})
+    assert chosen_points(searched) == [0, 1, 2, 3, 4, 5]
+    runs = confirm_in_rounds(searched, noisy([*TRUE, 0.87, 0.90], 0.003))
+    assert not {6, 7} & set(counts(runs))
+    assert len(runs) == 3 * len(COSTS)
+
+
+def test_a_posterior_that_favors_a_repeat_leaves_the_first_trial_on_the_front() -> None:
+    searched = with_repeats([0.70, 0.80, 0.80], [1e3, 2e3, 2e3], {2: 1})
+    trials = searched.trials.assign(**{"posterior.accuracy": [0.70, 0.79, 0.81]})
+    assert search_front(searched.objectives, trials).tolist() == [True, True, False]
+
+
+def test_the_best_trials_of_one_objective_are_different_configurations() -> None:
+    searched = with_repeats([0.9, 0.8, 0.9, 0.7], [1e3] * 4, {2: 0})
+    sweep = synthetic_sweep(("accuracy",), confirm={"seeds": 2, "points": 2})
+    assert chosen_points(replace(searched, sweep=sweep)) == [0, 1]
+
+
+def confirmed(trial: int, seed: int, accuracy: float) -> FrozenTrial:
+    result = TrialResult(
+        TrialStatus.COMPLETE,
+        {"accuracy": accuracy},
+        example_scores={"accuracy": encode_scores(np.array([accuracy > 0.5]))},
+    )
+    return create_trial(value=0.0, user_attrs=stored(trial=trial, seed=seed, result=result))
+
+
+def test_runs_of_an_earlier_version_count_once_for_each_configuration_and_seed() -> None:
+    searched = with_repeats([0.7, 0.8, 0.8], [1e3, 2e3, 2e3], {2: 1})
+    study = [confirmed(1, 5, 0.81), confirmed(2, 5, 0.31), confirmed(2, 7, 0.83)]
+    results = with_confirmations(searched, study)
+    assert results.confirmations[["trial", "seed"]].to_numpy().tolist() == [[1, 5], [1, 7]]
+    assert results.confirmations["metric.accuracy"].tolist() == [0.81, 0.83]
+    assert set(results.example_scores) == {RunKey(1, 5), RunKey(1, 7)}
+    assert results.example_scores[RunKey(1, 5)]["accuracy"].tolist() == [1.0]
+    assert ended_runs(study, searched.first_trials) == {RunKey(1, 5), RunKey(1, 7)}
