@@ -10,6 +10,9 @@ The budget is as many runs as `confirm.seeds` on each chosen point would take. T
    conditions for the multi-armed bandit and reinforcement learning problems"). Its place on the front is certain
    once no point dominates it with more than 5 % probability.
 
+A contender that displaces chosen points keeps up with them: it has its run before they have theirs, and with fewer
+runs than one of them it has the whole round, so that no single lucky run decides (`rescue.py`).
+
 All points have the same seeds in the same order, so comparisons are paired. The variance of a difference is that of
 the runs, pooled over the points (`run_noise.py`), plus that of the choice of validation examples, from the
 differences example by example (`dominance.py`). Until a point has two runs, and where all runs tie, the variance of a
@@ -40,7 +43,7 @@ from autotune.results.dominance import dominance_probabilities, paired_variances
 from autotune.results.estimates import DEVIATION, is_first, pooled, searched_values
 from autotune.results.run_noise import binomial_variances, run_noise
 from autotune.results.sweep_tables import SweepTables
-from autotune.results.tables import complete_trials
+from autotune.results.tables import complete_trials, quality
 
 Array = NDArray[np.float64]
 
@@ -182,7 +185,30 @@ class _Rounds:
         }
         doubtful = [p for p, distance in left.items() if distance < _CONFIDENCE - 0.5]
         batch = list(left) if number % 2 or not doubtful else doubtful
-        return sorted(batch, key=lambda p: (left[p] >= _CONFIDENCE - 0.5, counts[p], left[p]))
+        batch.sort(key=lambda p: (left[p] >= _CONFIDENCE - 0.5, counts[p], left[p]))
+        displaced = {p: others for p, others in self._displaced().items() if p in left}
+        if late := [p for p, others in displaced.items() if counts[p] < max(counts[q] for q in others)]:
+            return late
+        rescuers = [p for p, others in displaced.items() if not others.isdisjoint(batch)]
+        return rescuers + [p for p in batch if p not in rescuers]
+
+    def _displaced(self) -> dict[int, set[int]]:
+        """Return, by contender, the chosen points that it dominates, and the best if it is better, by the runs."""
+        runs = self._runs()
+        scored = set(runs["trial"])
+        points = [point for point in self._points if point in scored]
+        is_chosen = np.isin(points, self._chosen)
+        if is_chosen.all() or not is_chosen.any():
+            return {}
+        losses = _Standing(self._results, points, runs).losses
+        scores = losses[:, self._results.objectives.index(quality(self._results))]
+        is_best = scores == scores[is_chosen].min()
+        found = {}
+        for i in np.flatnonzero(~is_chosen):
+            beaten = is_chosen & ((losses[i] <= losses).all(axis=1) | (is_best & (scores[i] < scores)))
+            if beaten.any():
+                found[points[i]] = {points[k] for k in np.flatnonzero(beaten)}
+        return found
 
     def _runs(self) -> pd.DataFrame:
         """Return the complete ones among the planned runs."""

@@ -1,6 +1,6 @@
 """The recommended point of a front: its knee, or the smallest good point where the front has no bend.
 
-Three rules decide, all on the estimates where the sweep has confirmation runs:
+Four rules decide, all on the estimates where the sweep has confirmation runs:
 
 1. A point is eligible only if it beats the untrained baseline (the majority class, the base model without an
    adapter) by more than its standard error.
@@ -9,6 +9,8 @@ Three rules decide, all on the estimates where the sweep has confirmation runs:
    recommended.
 3. Otherwise the recommendation follows the one-standard-error rule (Breiman et al. 1984, "Classification and
    regression trees", section 3.4.3): the smallest point whose quality is within one standard error of the best.
+4. A point that the confirmation rescued needs as many runs as the points that it displaces (see
+   `autotune.results.rescue`). With fewer, the recommendation is that without it.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from autotune.formatting.units import quantity, within_sentence
 from autotune.objectives import Objective, box, is_cost, objective_defaults, unit_losses
 from autotune.pareto import knee
 from autotune.results.estimates import estimates, searched_values
+from autotune.results.rescue import confirmed_rest, is_outnumbered, rescued_trials
 from autotune.results.run_noise import binomial_variances, run_noise
 from autotune.results.sweep_tables import TRAINED_HEAD, SweepTables
 from autotune.results.tables import confirmation_statistics, quality
@@ -55,8 +58,23 @@ def recommend(results: SweepTables, rows: pd.DataFrame) -> Recommendation:
         rows: rows of `results.front`, all of them or those that meet a condition.
 
     Returns:
-        the recommendation; without a trial where `rows` is empty or no point beats the untrained baseline.
+        the recommendation; without a trial where `rows` is empty, no point beats the untrained baseline, or the only
+        one that does is a rescued point with too few runs (see `autotune.results.rescue`).
     """
+    found = _by_rules(results, rows)
+    if found.trial is None or found.trial not in rescued_trials(results):
+        return found
+    rest = recommend(results, confirmed_rest(results, rows, found.trial))
+    if not is_outnumbered(results, found.trial, rest.trial):
+        return found
+    if rest.trial is not None:
+        return rest
+    few = f"trial {found.trial} has fewer confirmation runs than the points that it displaces"
+    return Recommendation(None, False, few)
+
+
+def _by_rules(results: SweepTables, rows: pd.DataFrame) -> Recommendation:
+    """Recommend one of the given points, whatever the number of its runs."""
     if rows.empty:
         return Recommendation(None, False, "no trial is on the front")
     scores = trusted_values(results, rows)
@@ -68,7 +86,11 @@ def recommend(results: SweepTables, rows: pd.DataFrame) -> Recommendation:
         best = int(results.objectives[0].loss(scores[:, 0]).argmin())
         return Recommendation(int(trials[best]), False, "the best trial: the sweep has one objective")
     if len(trials) == 1:
-        only = "the only point of the front" if len(rows) == 1 else "the only eligible point of the front"
+        only = (
+            "the only point of the front"
+            if len(results.front) == 1
+            else "the only eligible point of the front"
+        )
         return Recommendation(int(trials[0]), False, only)
     axes, error = _quality_and_cost(results, scores)
     found = knee(axes)

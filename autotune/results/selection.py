@@ -13,6 +13,7 @@ import pandas as pd
 
 from autotune.results.estimates import DEVIATION, POOLED, POSTERIOR, with_pooled
 from autotune.results.recommendation import beats_baseline, none_beats_baseline, recommend, trusted_values
+from autotune.results.rescue import confirmed_rest, is_outnumbered, rescued_trials
 from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import quality
 from search_spaces.errors import InvalidInputError, Problem, did_you_mean
@@ -125,10 +126,19 @@ def _smallest(results: SweepTables, rows: pd.DataFrame) -> int:
 
 
 def best_trial(results: SweepTables, rows: pd.DataFrame) -> int:
-    """Return the trial with the best quality among rows of the front; see `trusted_values`."""
+    """Return the trial with the best quality among rows of the front; see `trusted_values`.
+
+    A rescued point with fewer runs than those that it displaces is the best only if no other row is confirmed; see
+    `autotune.results.rescue`.
+    """
     objective = quality(results)
     values = trusted_values(results, rows)[:, results.objectives.index(objective)]
-    return int(rows["trial"].iloc[int(np.nanargmin(objective.loss(values)))])
+    best = int(rows["trial"].iloc[int(np.nanargmin(objective.loss(values)))])
+    rest = confirmed_rest(results, rows, best)
+    if best not in rescued_trials(results) or rest.empty:
+        return best
+    instead = best_trial(results, rest)
+    return instead if is_outnumbered(results, best, instead) else best
 
 
 def _meets(rows: pd.DataFrame, where: Sequence[str], results: SweepTables) -> np.ndarray:

@@ -217,3 +217,14 @@ def test_runs_of_an_earlier_version_count_once_for_each_configuration_and_seed()
     assert set(results.example_scores) == {RunKey(1, 5), RunKey(1, 7)}
     assert results.example_scores[RunKey(1, 5)]["accuracy"].tolist() == [1.0]
     assert ended_runs(study, searched.first_trials) == {RunKey(1, 5), RunKey(1, 7)}
+
+
+@pytest.mark.parametrize("seeds", [2, 3])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_contender_keeps_up_with_the_points_that_it_displaces(seeds: int, seed: int) -> None:
+    # Trial 6 is off the search's front by a hair, and far better than trials 3 to 5 of it.
+    searched = searched_sweep([*COSTS, 1.2e4], [*TRUE[:2], 0.80, 0.87, 0.88, 0.90, 0.869], seeds=seeds)
+    score = noisy([*TRUE[:2], 0.80, 0.85, 0.855, 0.86, 0.93], 0.02, seed)
+    runs = confirm_in_rounds(searched, score)
+    assert counts(runs)[6] >= max(counts(runs)[trial] for trial in (4, 5))
+    assert len(runs) <= seeds * len(chosen_points(searched))
