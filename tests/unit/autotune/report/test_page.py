@@ -320,7 +320,8 @@ class TestTables:
         )
         row = confirmation_statistics(replace(results, confirmations=runs), "accuracy").loc[7]
         assert row["mean"] == pytest.approx(0.85)
-        assert row["high"] - row["mean"] == pytest.approx(12.7062 * 0.05, rel=1e-4)  # t(0.975, 1) s / √2
+        assert row["mean"] - row["low"] == pytest.approx(12.7062 * 0.05, rel=1e-4)  # t(0.975, 1) s / √2
+        assert row["high"] == 1.0
         assert (row["test"], row["seeds"]) == (0.7, 2)
         assert confirmation_statistics(replace(results, confirmations=runs), "matthews").empty
 
