@@ -63,6 +63,19 @@ def log_likelihood(covariance: Tensor, y: Tensor) -> Tensor:
     return result
 
 
+def log_likelihood_within(noise: Tensor, squares: float, freedom: float) -> Tensor:
+    """Return the log density of squared deviations within groups without its constant, a scalar with derivatives.
+
+    The sum of squares divided by the noise variance is chi-squared distributed.
+
+    Args:
+        noise: variance of one run, a scalar.
+        squares: sum of squared deviations of runs from the mean of their group.
+        freedom: number of runs less the number of groups.
+    """
+    return -0.5 * (freedom * noise.log() + squares / noise)
+
+
 def log_prior(module: Module, but: str = "") -> Tensor:
     """Return the sum of the log densities of the priors of a module, without those of the name `but`."""
     total = torch.zeros((), dtype=torch.double)

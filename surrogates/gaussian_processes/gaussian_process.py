@@ -8,7 +8,8 @@ The model is y = c + t(x) + f(x) + e: a constant c ~ N(0, 1), integrated out; an
 covariance of `kernels.ConditionalMatern`; independent noise e. The logarithm of the noise variance is normal around
 log 0.02 with scale 1.5: two fine-tuning runs that differ in their seed alone differ by roughly 5 to 40 % of the
 standard deviation over a search space, that is 0.003 to 0.15 in variance. An observation that is the mean of k runs
-has 1/k of it, and observations may have extra variances. Hyperparameters are the maximum a posteriori.
+has 1/k of it, and observations may have extra variances. The squared deviations of the k runs from their mean inform
+the noise, too. Hyperparameters are the maximum a posteriori.
 
 `posterior` takes features, keeps the training set unexpanded over a batch of candidates and uses one Cholesky factor
 that is computed once, so that acquisition functions of BoTorch evaluate hundreds of candidates at the cost of one
@@ -35,9 +36,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from surrogates.gaussian_processes.embedding import Embedding
-from surrogates.gaussian_processes.fitting import cholesky, log_likelihood, log_prior, maximize_posterior
+from surrogates.gaussian_processes.fitting import (
+    cholesky,
+    log_likelihood,
+    log_likelihood_within,
+    log_prior,
+    maximize_posterior,
+)
 from surrogates.gaussian_processes.kernels import ConditionalMatern
-from surrogates.gaussian_processes.observations import Observations
+from surrogates.gaussian_processes.observations import Observations, WithinGroups
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -152,6 +159,7 @@ class GaussianProcess(Model):
         seed: int = 0,
         extra_noise: Array | None = None,
         replicates: Array | None = None,
+        within: WithinGroups | None = None,
         prior_mean: PriorMean | None = None,
         lengthscale_prior: LengthscalePrior | None = None,
     ) -> GaussianProcess:
@@ -166,6 +174,7 @@ class GaussianProcess(Model):
             seed: picks the observations that are fitted to where there are more than 300.
             extra_noise: shape [n], variances in units of y squared that observations have beside the common noise.
             replicates: shape [n], number of runs that each y is the mean of.
+            within: the squared deviations of these runs from their means; none by default.
             prior_mean: mean of y before any data, a function of features; 0 by default. Parameters of a
                 `gpytorch.means.Mean` are fitted, too.
             lengthscale_prior: replaces the prior of the lengthscales.
@@ -174,6 +183,7 @@ class GaussianProcess(Model):
             ValueError: the arguments do not fit; see `Observations`.
         """
         observations = Observations.of(X, y, extra_noise, replicates)
+        within = within or WithinGroups()
         Z = _tensor(embedding.features(observations.X))
         trend = np.zeros(len(Z)) if prior_mean is None else prior_mean(Z).detach().numpy()
         offset, scale = standardization(observations.y - trend)
@@ -192,12 +202,16 @@ class GaussianProcess(Model):
             noisy = covariance + torch.diag(modules.noise / runs + extra)
             expected = 0.0 if prior_mean is None else prior_mean(features)
             targets = (y_fit - expected - offset) / scale
+            likelihood = log_likelihood(noisy, targets)
+            likelihood = likelihood + log_likelihood_within(
+                modules.noise, within.squares / scale**2, within.freedom
+            )
             if lengthscale_prior is None:
-                return log_likelihood(noisy, targets) + log_prior(modules)
+                return likelihood + log_prior(modules)
             prior = lengthscale_prior(modules.kernel.lengthscales) + log_prior(
                 modules, but="lengthscales_prior"
             )
-            return log_likelihood(noisy, targets) + prior
+            return likelihood + prior
 
         starts = modules.starts(len(rows))
         steps = _STEPS

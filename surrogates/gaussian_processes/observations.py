@@ -1,4 +1,4 @@
-"""What a Gaussian process is conditioned on."""
+"""What a Gaussian process is conditioned on, and what repeated runs say about its noise."""
 
 from __future__ import annotations
 
@@ -8,6 +8,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class WithinGroups:
+    """How far repeated runs of one configuration lie from their mean, pooled over configurations.
+
+    For independent normal noise, the density of k runs of a configuration is that of their mean times one of their
+    squared deviations from it. So observations that are means lose nothing if these enter the fit as well.
+
+    Args:
+        squares: sum of the squared deviations of runs from the mean of their configuration, in squared units of y.
+        freedom: number of runs less the number of configurations; 0 without repeats.
+
+    Raises:
+        ValueError: a number that is not finite or below 0.
+    """
+
+    squares: float = 0.0
+    freedom: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not all(np.isfinite(number) and number >= 0 for number in (self.squares, self.freedom)):
+            raise ValueError(f"within: {self}; give finite numbers, 0 or more")
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ from torch import Tensor
 
 from surrogates.gaussian_processes.embedding import Embedding
 from surrogates.gaussian_processes.gaussian_process import GaussianProcess, Hyperparameters
+from surrogates.gaussian_processes.observations import WithinGroups
 
 Array = NDArray[np.float64]
 
@@ -69,6 +70,7 @@ class SaasEnsemble(Model):
         seed: int = 0,
         extra_noise: Array | None = None,
         replicates: Array | None = None,
+        within: WithinGroups | None = None,
         members: int = _MEMBERS,
     ) -> SaasEnsemble:
         """Fit one member per quantile of tau, by maximum a posteriori.
@@ -80,6 +82,7 @@ class SaasEnsemble(Model):
             seed: picks the observations that are fitted to where there are more than 300.
             extra_noise: shape [n], variances in units of y squared that observations have beside the common noise.
             replicates: shape [n], number of runs that each y is the mean of.
+            within: the squared deviations of these runs from their means; none by default.
             members: number of members.
 
         Raises:
@@ -97,6 +100,7 @@ class SaasEnsemble(Model):
                     seed=seed,
                     extra_noise=extra_noise,
                     replicates=replicates,
+                    within=within,
                     lengthscale_prior=partial(log_saas_prior, tau=tau),
                 )
             )

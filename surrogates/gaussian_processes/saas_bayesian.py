@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from surrogates.bayesian_extra import require_bayesian_extra
 from surrogates.gaussian_processes.embedding import Embedding
 from surrogates.gaussian_processes.gaussian_process import Hyperparameters, standardization
-from surrogates.gaussian_processes.observations import Observations
+from surrogates.gaussian_processes.observations import Observations, WithinGroups
 from surrogates.gaussian_processes.saas import SaasEnsemble
 
 Array = NDArray[np.float64]
@@ -34,6 +34,7 @@ def fit_bayesian_saas(
     seed: int = 0,
     extra_noise: Array | None = None,
     replicates: Array | None = None,
+    within: WithinGroups | None = None,
 ) -> SaasEnsemble:
     """Fit an ensemble whose members are 16 samples from the posterior of the hyperparameters.
 
@@ -44,6 +45,7 @@ def fit_bayesian_saas(
         seed: seed of the sampler.
         extra_noise: shape [n], variances in units of y squared that observations have beside the common noise.
         replicates: shape [n], number of runs that each y is the mean of.
+        within: the squared deviations of these runs from their means; none by default.
 
     Raises:
         InvalidInputError: jax and numpyro are not installed.
@@ -57,7 +59,7 @@ def fit_bayesian_saas(
     offset, scale = standardization(observations.y)
 
     class Sampled(SaasFullyBayesianSingleTaskGP):
-        _pyro_model_class = _model_class(embedding.columns, observations, scale)
+        _pyro_model_class = _model_class(embedding.columns, observations, within or WithinGroups(), scale)
 
     features = torch.as_tensor(embedding.features(observations.X), dtype=torch.double)
     targets = torch.as_tensor((observations.y - offset) / scale, dtype=torch.double).unsqueeze(-1)
@@ -78,10 +80,13 @@ def fit_bayesian_saas(
     return SaasEnsemble.of(X, y, embedding, fitted, extra_noise=extra_noise, replicates=replicates)
 
 
-def _model_class(columns: NDArray[np.int_], observations: Observations, scale: float) -> type:
+def _model_class(
+    columns: NDArray[np.int_], observations: Observations, within: WithinGroups, scale: float
+) -> type:
     """Return BoTorch's SAAS model with one lengthscale per column and the noise of each observation."""
     import jax
     import jax.numpy as jnp
+    import numpyro
     from botorch.models.fully_bayesian import SaasPyroModel
 
     width = int(columns.max()) + 1 if len(columns) else 0
@@ -92,7 +97,10 @@ def _model_class(columns: NDArray[np.int_], observations: Observations, scale: f
             return super().sample_lengthscale(width, alpha)[jnp.array(columns)]
 
         def sample_noise(self) -> jax.Array:
-            return super().sample_noise() / jnp.array(runs) + jnp.array(extra)
+            noise = super().sample_noise()
+            squares = within.squares / scale**2 / noise
+            numpyro.factor("within", -0.5 * jnp.sum(within.freedom * jnp.log(noise) + squares))
+            return noise / jnp.array(runs) + jnp.array(extra)
 
         def postprocess_mcmc_samples(self, mcmc_samples: dict[str, jax.Array]) -> dict[str, Any]:
             found: dict[str, Any] = super().postprocess_mcmc_samples(mcmc_samples)

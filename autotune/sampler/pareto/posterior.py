@@ -32,6 +32,7 @@ from autotune.sampler.pareto.acquisition import (
 from autotune.sampler.pareto.surrogates import Data, Surrogate, SurrogateFits
 from surrogates.gaussian_processes.embedding import Embedding
 from surrogates.gaussian_processes.feasibility import Feasibility
+from surrogates.gaussian_processes.observations import WithinGroups
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -47,6 +48,7 @@ class StudyData:
         extra_noise: variances that are added to the noise of a surrogate, shape [n, m + k], in squared units of
             `outcomes`, as for trials that did not train to the end.
         replicates: number of runs that each row is the mean of, shape [n].
+        squares: sums of squared deviations of these runs from their mean, shape [n, m + k].
         X_pending: encoded configurations of the running trials, shape [r, d].
         known_pending: known objectives of the running trials, shape [r, m + k], NaN in the other columns.
         X_failed: encoded configurations that failed through their own fault, shape [f, d].
@@ -57,6 +59,7 @@ class StudyData:
     outcomes: Array
     extra_noise: Array
     replicates: Array
+    squares: Array
     X_pending: Array
     known_pending: Array
     X_failed: Array
@@ -103,6 +106,7 @@ class Posterior:
                     embedding=self._embedding,
                     extra_noise=data.extra_noise[:, j] / self._scale[j] ** 2,
                     replicates=data.replicates,
+                    within=self._within(data, j),
                 ),
             )
             for j in range(outcomes.shape[1])
@@ -125,6 +129,15 @@ class Posterior:
         self.finished = len(data.X)
         self._tensors = self.tensor(self.rows, known)
         self.is_feasible = feasible
+
+    def _within(self, data: StudyData, j: int) -> WithinGroups:
+        """Return the squared deviations of repeats, standardized.
+
+        Rows that are clipped or carry extra noise are left out: their runs deviate for other reasons than the noise.
+        """
+        is_plain = ~self.is_clipped[:, j] & (data.extra_noise[:, j] == 0)
+        squares = float(data.squares[is_plain, j].sum() / self._scale[j] ** 2)
+        return WithinGroups(squares, float((data.replicates[is_plain] - 1.0).sum()))
 
     @property
     def is_uncertain(self) -> bool:

@@ -108,7 +108,7 @@ def fitted_posterior(proposer: Proposer, surrogate: str = "auto") -> Posterior:
 
 
 def study_data(proposer: Proposer) -> StudyData:
-    """Return the trials of a study as surrogates need them; repeats of a configuration are one observation."""
+    """Return the trials of a study as surrogates need them; the mean of repeats is one observation."""
     history, space, objectives = proposer.history, proposer.space, proposer.objectives
     outcomes = [objectives.minimized(history.values[:, j], j) for j in range(len(objectives))]
     values = np.column_stack([*outcomes, history.constraints])
@@ -119,6 +119,9 @@ def study_data(proposer: Proposer) -> StudyData:
         outcomes=np.array([values[group].mean(axis=0) for group in groups]),
         extra_noise=np.array([variances[group].sum(axis=0) / len(group) ** 2 for group in groups]),
         replicates=np.array([float(len(group)) for group in groups]),
+        squares=np.array(
+            [((values[group] - values[group].mean(axis=0)) ** 2).sum(axis=0) for group in groups]
+        ),
         X_pending=space.encode(history.pending),
         known_pending=proposer.known(history.pending),
         X_failed=space.encode(history.failed),

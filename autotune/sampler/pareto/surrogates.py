@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from surrogates.gaussian_processes.embedding import Embedding
 from surrogates.gaussian_processes.gaussian_process import GaussianProcess, Hyperparameters
+from surrogates.gaussian_processes.observations import WithinGroups
 from surrogates.gaussian_processes.saas import SaasEnsemble
 from surrogates.gaussian_processes.selection import Choice, choose
 
@@ -38,6 +39,7 @@ class Data:
     embedding: Embedding
     extra_noise: Array
     replicates: Array
+    within: WithinGroups
 
 
 def _matern(data: Data, start: Hyperparameters | None) -> GaussianProcess:

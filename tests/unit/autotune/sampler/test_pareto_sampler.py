@@ -298,6 +298,7 @@ def test_a_running_trial_lowers_the_acquisition_where_it_is() -> None:
             outcomes=outcomes,
             extra_noise=np.zeros_like(outcomes),
             replicates=np.ones(len(configs)),
+            squares=np.zeros_like(outcomes),
             X_pending=SPACE.encode(pending),
             known_pending=objectives.known_outcomes(pending, 2),
             X_failed=SPACE.encode([]),

@@ -116,6 +116,25 @@ def test_posterior_means_are_closer_to_the_truth_than_values() -> None:
     assert set(found.means) == {0}, "the width is known"
 
 
+def test_repeats_that_differ_reach_the_posterior() -> None:
+    """Two runs of one configuration that differ by much make the posterior of every trial less certain."""
+
+    def mean_deviation(difference: float) -> float:
+        sampler = ParetoSampler(space=SPACE, known_objectives={1: lambda config: float(config["width"])})
+        study = optuna.create_study(directions=["minimize", "minimize"], sampler=sampler)
+        points = [(1, 0.1), (2, 0.01), (4, 1e-3), (8, 1e-4), (16, 0.003), (32, 0.03), (64, 3e-4), (16, 0.003)]
+        for number, (width, rate) in enumerate(points):
+            study.enqueue_trial({"width": width, "rate": rate})
+            trial = study.ask()
+            SPACE.suggest(trial)
+            shift = {4: -0.5, 7: 0.5}.get(number, 0.0) * difference
+            study.tell(trial, [quality(trial.params) + shift, float(width)])
+        found = posterior_scores(sampler.study_view(study), is_noisy=True)
+        return float(np.mean(list(found.deviations[0].values())))
+
+    assert mean_deviation(0.2) > 2.0 * mean_deviation(0.0)
+
+
 def test_without_noise_the_posterior_is_not_worth_it() -> None:
     study = searched(16, 0.0, is_noisy=True)
     view = study.sampler.study_view(study)  # type: ignore[attr-defined]

@@ -14,6 +14,7 @@ from autotune.sampler.pareto_sampler import ParetoSampler
 from autotune.sampler.strategies import STRATEGIES
 from surrogates.gaussian_processes.embedding import Embedding
 from surrogates.gaussian_processes.gaussian_process import GaussianProcess
+from surrogates.gaussian_processes.observations import WithinGroups
 from surrogates.gaussian_processes.saas import SaasEnsemble
 
 
@@ -25,6 +26,7 @@ def data(n: int, columns: int = 3) -> Data:
         embedding=Embedding(np.zeros(columns, dtype=int)),
         extra_noise=np.zeros(n),
         replicates=np.ones(n),
+        within=WithinGroups(),
     )
 
 

@@ -10,8 +10,9 @@ from surrogates.gaussian_processes import gaussian_process
 from surrogates.gaussian_processes.embedding import Embedding
 from surrogates.gaussian_processes.feasibility import Feasibility
 from surrogates.gaussian_processes.fitting import cholesky, log_likelihood, log_prior
-from surrogates.gaussian_processes.gaussian_process import GaussianProcess, Hyperparameters, Observations
+from surrogates.gaussian_processes.gaussian_process import GaussianProcess, Hyperparameters
 from surrogates.gaussian_processes.kernels import ConditionalMatern, matern, squared_distances
+from surrogates.gaussian_processes.observations import Observations
 
 CONDITIONAL = Embedding(np.array([3, 0, 0, 0, 0, 4]))
 """The embedding of the configurations of `_conditional`."""
