@@ -96,8 +96,8 @@ def _with_runs(results: SweepTables, true: Array, deviation: float, runs: Sequen
 def judge(results: SweepTables, true: Array) -> tuple[float, ...]:
     """Return the numbers of `COLUMNS` from the hypervolume on."""
     trials = results.trials.assign(accuracy=true)
-    best = replace(results, trials=trials).hypervolume
-    kept = replace(results, trials=trials[trials["on_front"]]).hypervolume
+    best = replace(results, trials=trials).search_hypervolume
+    kept = replace(results, trials=trials[trials["on_front"]]).search_hypervolume
     ideal = search_front(results.objectives, trials)
     found = estimates("accuracy", results.trials, results.confirmations)
     found = found[found.index.isin(trials.loc[trials["on_front"], "trial"])]

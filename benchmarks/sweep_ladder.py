@@ -51,7 +51,7 @@ def measure(results: SweepTables) -> dict[str, Any]:
         "train_seconds": float(trained["cost.train_seconds"].sum()),
         "seconds": float(trained["seconds"].sum()),
         "flops": float((trained["cost.train_flops"] * trained["share"]).sum()),
-        "hypervolume": results.hypervolume,
+        "hypervolume": results.search_hypervolume,
         "best": float(trials["accuracy"].max()),
         "front": len(results.front),
         "reached": list(ladder.reached) if ladder is not None else [],

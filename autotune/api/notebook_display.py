@@ -112,7 +112,10 @@ class NotebookProgress(SilentListener):
             return ""
         parts = []
         if self._sweep is None or len(self._sweep.objectives) > 1:
-            parts += [f"front: {points(state.front_size)}", f"hypervolume {state.hypervolume:.3f}"]
+            parts += [
+                f"{state.front_name}: {points(state.front_size)}",
+                f"hypervolume {state.hypervolume:.3f}",
+            ]
         parts += [
             f"best {within_sentence(label(name))} {quantity(name, value)}"
             for name, value in (state.best or {}).items()

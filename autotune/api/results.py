@@ -95,9 +95,10 @@ class SweepResults:
 
     @property
     def hypervolume(self) -> float:
-        """The share of the box between ideal and reference values that the front dominates, in [0, 1].
+        """The share of the box between ideal and reference values that the reported front dominates, in [0, 1].
 
-        With one objective it is the share of the way from the reference to the ideal value.
+        The points of the front have their estimates from confirmation runs, if any. With one objective it is the
+        share of the way from the reference to the ideal value.
         """
         return self._tables.hypervolume
 
@@ -135,7 +136,10 @@ class SweepResults:
         return _wide_enough(figures.plot_front(self._tables))
 
     def plot_hypervolume(self) -> go.Figure:
-        """Plot the dominated hypervolume, with one objective its best value, over trials, training FLOPs or time."""
+        """Plot the progress of the search over trials, training FLOPs or time.
+
+        It is the hypervolume of the search values, with one objective its best value.
+        """
         return figures.plot_hypervolume(self._tables)
 
     def plot_parallel_coordinates(self) -> go.Figure:

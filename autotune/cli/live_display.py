@@ -209,7 +209,7 @@ class LiveProgress(_Watcher):
         assert self.sweep is not None
         line = Text()
         if len(self.sweep.objectives) > 1:
-            line.append("front ", "dim").append(points(self.state.front_size), "bold")
+            line.append(f"{self.state.front_name} ", "dim").append(points(self.state.front_size), "bold")
             line.append("  hypervolume ", "dim").append(f"{self.state.hypervolume:.3f} ", "bold")
         else:
             line.append("progress ", "dim")
@@ -312,7 +312,7 @@ class PlainProgress(_Watcher):
         """Return the size and the hypervolume of the front, or the best value of a single objective."""
         state = self.state
         if self.sweep is None or len(self.sweep.objectives) > 1:
-            return f"front {state.front_size}, hypervolume {state.hypervolume:.3f}"
+            return f"{state.front_name} {state.front_size}, hypervolume {state.hypervolume:.3f}"
         name = self.sweep.objectives[0].name
         best = (state.best or {}).get(name)
         return "best –" if best is None else f"best {quantity(name, best)}"

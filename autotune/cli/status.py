@@ -13,9 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from autotune.formatting.compact import clock, points, short_config
-from autotune.formatting.units import label, quantity, with_interval
+from autotune.formatting.units import counted, label, quantity, with_interval
 from autotune.objectives import is_cost
 from autotune.results.budget import budget_used
+from autotune.results.confirmation_plan import ConfirmationPlan, plan_confirmation
+from autotune.results.confirmation_runs import RunKey
 from autotune.results.estimates import POSTERIOR
 from autotune.results.ladder_view import LadderView
 from autotune.results.recommendation import recommend
@@ -27,17 +29,31 @@ _STATUSES = ("complete", "paused", "stopped", "failed", "pruned", "lost", "runni
 
 
 def finished(results: SweepTables) -> bool:
-    """Return whether a limit of the budget is reached and, if the sweep confirms its front, the front is confirmed.
+    """Return whether a limit of the budget is reached and no run of the confirmation is left, if there is one."""
+    plan = confirmation_plan(results)
+    return is_spent(results) and (plan is None or not plan.runs)
+
+
+def is_spent(results: SweepTables) -> bool:
+    """Return whether a limit of the budget is reached, so that the search is over.
 
     With a ladder, the number of trials limits how many are started; the search also ends their promotions.
     """
     reached = {
         name for name, (used, limit) in budget_used(results).items() if limit is not None and used >= limit
     }
-    is_spent = bool(reached)
     if reached == {"trials"} and results.ladder is not None:
-        is_spent = results.ladder.settled
-    return is_spent and (not results.sweep.confirm.seeds or not results.confirmations.empty)
+        return results.ladder.settled
+    return bool(reached)
+
+
+def confirmation_plan(results: SweepTables) -> ConfirmationPlan | None:
+    """Return what is left of the confirmation; None before the end of the search and for a sweep without one."""
+    runs = results.confirmations
+    if not results.sweep.confirm.seeds or (runs.empty and not is_spent(results)):
+        return None
+    complete = map(RunKey, runs["trial"], runs["seed"])
+    return plan_confirmation(results, results.ended_confirmations | frozenset(complete))
 
 
 def overview_json(results: SweepTables) -> dict[str, Any]:
@@ -56,10 +72,18 @@ def overview_json(results: SweepTables) -> dict[str, Any]:
         "budget": {n: {"used": used, "limit": limit} for n, (used, limit) in budget_used(results).items()},
         "baselines": {name: _plain(value) for name, value in results.baselines.items()},
         "confirmations": len(results.confirmations),
+        "confirmation": _confirmation_json(results),
         "front": front,
         "recommended": recommend(results, results.front).trial,
         **({} if results.ladder is None else {"ladder": _ladder_json(results.ladder)}),
     }
+
+
+def _confirmation_json(results: SweepTables) -> dict[str, Any] | None:
+    plan = confirmation_plan(results)
+    if plan is None:
+        return None
+    return {"ended": plan.ended, "total": plan.total, "complete": not plan.runs}
 
 
 def _ladder_json(ladder: LadderView) -> dict[str, Any]:
@@ -98,6 +122,8 @@ def overview(results: SweepTables, *, next_steps: bool = True) -> RenderableType
     facts.add_row("budget", _budget_text(results))
     if results.ladder is not None:
         facts.add_row("ladder", _ladder_text(results.ladder))
+    if (plan := confirmation_plan(results)) is not None:
+        facts.add_row("confirmation", _confirmation_text(plan))
     facts.add_row(*_front_row(results))
     metric = results.sweep.task.metric
     if len(results.front):
@@ -114,6 +140,11 @@ def overview(results: SweepTables, *, next_steps: bool = True) -> RenderableType
     if next_steps:
         parts.append(Text("\n".join(_next_steps(results))))
     return Group(*parts)
+
+
+def _confirmation_text(plan: ConfirmationPlan) -> str:
+    """Return how many runs have ended; a confirmation may be complete with fewer than its budget."""
+    return f"{plan.ended} of {plan.total} runs" if plan.runs else f"{counted(plan.ended, 'run')}, complete"
 
 
 def _front_row(results: SweepTables) -> tuple[str, str]:

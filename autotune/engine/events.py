@@ -21,8 +21,8 @@ class Progress:
         finished, total: numbers of trials (in the confirmation: of runs) that have ended and that are planned; total
             is None where only time or FLOPs bound the search.
         failed: number of the finished ones that failed.
-        front_size: number of points on the front.
-        hypervolume: share of the box between ideal and reference values that the front dominates, in [0, 1]; with
+        front_size: number of points on the front of the values in the search.
+        hypervolume: share of the box between ideal and reference values that this front dominates, in [0, 1]; with
             one objective, the share of the way from the reference to the ideal value.
         best: the best value of each objective so far, by name.
         elapsed, remaining: seconds of the phase so far, and predicted until its end (None while unknown).
@@ -39,6 +39,11 @@ class Progress:
     elapsed: float = 0.0
     remaining: float | None = None
     rungs: tuple[int, ...] = ()
+
+    @property
+    def front_name(self) -> str:
+        """What displays call the front: after the search, another one is reported, that of the estimates."""
+        return "front" if self.phase in ("loading", "search") else "search front"
 
 
 class Listener(Protocol):

@@ -53,9 +53,9 @@ FIGURES: tuple[FigureEntry, ...] = (
         "hypervolume",
         "Progress",
         plot_hypervolume,
-        "The share of the box between the ideal and the reference values that the front dominates, or the best "
-        "value of a single objective, after each trial. If the curve is flat at its end, more trials in this space "
-        "would bring little.",
+        "The share of the box between the ideal and the reference values that the search values dominate, or the "
+        "best value of a single objective, after each trial. If the curve is flat at its end, more trials in this "
+        "space would bring little.",
     ),
     FigureEntry(
         "parallel",

@@ -50,7 +50,7 @@ class Progress:
 
 
 def progress_view(results: SweepTables) -> Progress:
-    """Compute the hypervolume after each trial; the last row has `results.hypervolume`.
+    """Compute the hypervolume of the search values after each trial; the last row has `results.search_hypervolume`.
 
     Raises:
         NothingToShowError: no trial is complete.
@@ -124,7 +124,8 @@ def plot_hypervolume(results: SweepTables) -> go.Figure:
     )  # fmt: skip
     if progress.objective is None:
         top = min(1.0, 1.12 * max(progress.final, 0.01))
-        figure.update_yaxes(title_text="Normalized hypervolume  (↑ better)", tickformat="~%", range=[0, top])
+        title = "Hypervolume of search values  (↑ better)"
+        figure.update_yaxes(title_text=title, tickformat="~%", range=[0, top])
     else:
         figure.update_yaxes(objective_axis(progress.objective, table["best"].dropna(), vertical=True))
     _buttons(figure, table, grew)
@@ -135,9 +136,9 @@ def _title(progress: Progress, grew: pd.DataFrame) -> str:
     """Return what the figure shows, in a sentence."""
     ended = len(progress.table) - 1
     if progress.objective is None:
-        title = f"The front dominates {percent(progress.final)} of the box between ideal and reference"
+        title = f"The search values dominate {percent(progress.final)} of the box between ideal and reference"
         if progress.final > 0 and ended > 3:
-            title += f"; it had 90 % of that after {progress.ended_before(0.9)} of {ended} trials"
+            title += f"; 90 % of that after {progress.ended_before(0.9)} of {ended} trials"
         return title
     if grew.empty:
         return f"None of the {counted(ended, 'ended trial')} is complete and within the limits"

@@ -15,11 +15,18 @@ from optuna.trial import FrozenTrial, TrialState
 from autotune.ledger.ledger import read_ledger, read_posterior, read_sweep
 from autotune.objectives import MEASURED_COSTS, Objective, unit_losses
 from autotune.pareto import hypervolume
-from autotune.results.confirmation_runs import ExampleScores, confirmation_table, stored_example_scores
+from autotune.results.confirmation_runs import (
+    ExampleScores,
+    RunKey,
+    confirmation_table,
+    ended_runs,
+    stored_example_scores,
+)
 from autotune.results.estimates import (
     DEVIATION,
     POOLED,
     POSTERIOR,
+    confirmed_values,
     feasible_rows,
     first_trials,
     pool_repeats,
@@ -72,6 +79,7 @@ class SweepTables:
             ended), `metric.NAME` on validation and `test.NAME` on the test split.
         example_scores: for confirmation runs, the score of each validation example by metric, for the metrics that
             are means over examples.
+        ended_confirmations: confirmation runs that are not trained again, complete or not.
         baselines: the metric on validation of what needs no adapter, by name (`majority class`; the best
             `trained head` among the trials).
         ladder: who came how far on it, and whether it could be trusted; None for a sweep without one.
@@ -87,6 +95,7 @@ class SweepTables:
     baselines: dict[str, float]
     ladder: LadderView | None = None
     example_scores: ExampleScores = field(default_factory=dict)
+    ended_confirmations: frozenset[RunKey] = frozenset()
     probes: pd.DataFrame = field(default_factory=lambda: probe_table([]))
     failed_probes: pd.DataFrame = field(default_factory=lambda: failed_probes([]))
 
@@ -122,7 +131,22 @@ class SweepTables:
 
     @property
     def hypervolume(self) -> float:
-        """Share of the box between ideal and reference that the feasible trials dominate, in [0, 1]."""
+        """Share of the box between ideal and reference that the reported front dominates, in [0, 1].
+
+        The points have the values by which they are on the front; see `estimates.confirmed_values`.
+        """
+        values, _ = confirmed_values(self.objectives, self.trials, self.confirmations)
+        is_on_front = self.trials["on_front"].to_numpy(dtype=bool)
+        # The feasible trials are the range of an objective without bounds.
+        rows = is_on_front | self.trials["feasible"].to_numpy(dtype=bool)
+        return share_dominated(self.objectives, values[rows], is_on_front[rows])
+
+    @property
+    def search_hypervolume(self) -> float:
+        """Share of the box that the values of the feasible trials in the search dominate, in [0, 1].
+
+        It is biased upward if the scores are noisy: the best of many noisy scores is too good.
+        """
         return share_dominated(self.objectives, self.values(self.trials[self.trials["feasible"]]))
 
     @property
@@ -176,6 +200,7 @@ def read_tables(folder: str | Path) -> SweepTables:
         curves=_curves(search),
         confirmations=confirmations,
         example_scores=stored_example_scores(confirm, first),
+        ended_confirmations=frozenset(ended_runs(confirm, first)),
         baselines={**baselines, **_trained_head(trials, sweep)},
         ladder=ladder_view(sweep, search),
         probes=probe_table(probes),
@@ -192,15 +217,27 @@ def with_confirmations(results: SweepTables, trials: Sequence[FrozenTrial]) -> S
     """
     first = results.first_trials
     table, scores = confirmation_table(trials, first), stored_example_scores(trials, first)
-    return replace(results, confirmations=table, example_scores=scores)
+    ended = frozenset(ended_runs(trials, first))
+    return replace(results, confirmations=table, example_scores=scores, ended_confirmations=ended)
 
 
-def share_dominated(objectives: Sequence[Objective], values: NDArray[np.float64]) -> float:
-    """Return the normalized hypervolume of values of shape [n, m]; rows with NaN are ignored."""
-    values = values[np.isfinite(values).all(axis=1)]
-    if not len(values):
+def share_dominated(
+    objectives: Sequence[Objective],
+    values: NDArray[np.float64],
+    is_point: NDArray[np.bool_] | None = None,
+) -> float:
+    """Return the normalized hypervolume of some points.
+
+    Args:
+        objectives: the m objectives; one without bounds has the range of `values` as its box.
+        values: observed values, shape [n, m]; rows with NaN are ignored.
+        is_point: which rows are the points, shape [n]; all by default.
+    """
+    is_known = np.isfinite(values).all(axis=1)
+    if not is_known.any():
         return 0.0
-    return hypervolume(unit_losses(objectives, values), np.ones(len(objectives)))
+    points = unit_losses(objectives, values[is_known])
+    return hypervolume(points if is_point is None else points[is_point[is_known]], np.ones(len(objectives)))
 
 
 def _trials(trials: Sequence[FrozenTrial], objectives: Sequence[Objective]) -> pd.DataFrame:

@@ -26,8 +26,9 @@ from autotune.ledger.ledger import LedgerError
 from autotune.results.budget import budget_used
 from autotune.results.selection import pick_trial
 from autotune.results.sweep_tables import SweepTables
-from autotune.sweep.schema import Sweep, dump_sweep, load_sweep
+from autotune.sweep.schema import Budget, Sweep, dump_sweep, load_sweep
 from search_spaces.errors import InvalidInputError, Problem
+from tests.support.confirmations import confirm_in_rounds, noisy, searched_sweep, with_runs
 from tests.support.synthetic import synthetic_results
 from trials.execution.errors import ExecutorError
 
@@ -283,6 +284,32 @@ def test_the_next_steps_depend_on_the_budget(tmp_path: Path) -> None:
     assert budget_used(switched_off)["trials"] == (27.0, 3)
 
 
+def test_an_interrupted_confirmation_is_not_finished(tmp_path: Path) -> None:
+    searched = replace(searched_sweep([1e3, 1e5], [0.7, 0.9], seeds=2), folder=tmp_path)
+    sweep = searched.sweep.model_copy(update={"budget": Budget(trials=2)})
+    searched = replace(searched, sweep=sweep, trials=searched.trials.assign(elapsed=1.0))
+    score = noisy([0.7, 0.9], 0.01)
+
+    def text(results: SweepTables) -> str:
+        console = Console(width=200, file=io.StringIO())
+        console.print(overview(results, next_steps=True))
+        return " ".join(console.file.getvalue().split())  # type: ignore[attr-defined]
+
+    for ended in (0, 1):
+        stopped = with_runs(searched, score, confirm_in_rounds(searched, score, stop_after=ended))
+        assert not finished(stopped)
+        assert f"confirmation {ended} of 4 runs" in text(stopped)
+        assert f"continue autotune resume {tmp_path}" in text(stopped)
+        assert overview_json(stopped)["confirmation"] == {"ended": ended, "total": 4, "complete": False}
+    runs = confirm_in_rounds(searched, score)
+    complete = with_runs(searched, score, runs)
+    assert finished(complete)
+    assert f"confirmation {len(runs)} runs, complete" in text(complete)
+    assert "resume" not in text(complete)
+    # A run that failed is not trained again.
+    assert finished(replace(with_runs(searched, score, []), ended_confirmations=frozenset(runs)))
+
+
 def test_the_hours_of_a_budget_are_wall_time(tmp_path: Path) -> None:
     made = synthetic_results(tmp_path, sweep={"budget": {"minutes": 17}})
     spent, limit = budget_used(made)["hours"]
@@ -294,8 +321,8 @@ def test_the_hours_of_a_budget_are_wall_time(tmp_path: Path) -> None:
 
 
 def test_status_recommends_a_point_and_says_why(results: SweepTables) -> None:
-    text = invoke("status", "DIR").stdout
-    assert f"recommended  trial {pick_trial(results, 'knee')}: the front " in text
+    text = " ".join(invoke("status", "DIR").stdout.split())
+    assert f"recommended trial {pick_trial(results, 'knee')}: the front " in text
     assert overview_json(results)["recommended"] == pick_trial(results, "knee")
 
 
@@ -303,7 +330,8 @@ def test_status_recommends_nothing_below_the_baseline(results: SweepTables) -> N
     useless = replace(results, baselines={"majority class": 0.999})
     output = io.StringIO()
     Console(file=output, width=120).print(overview(useless))
-    assert "recommended  no point of the front beats the baseline majority class" in output.getvalue()
+    text = " ".join(output.getvalue().split())
+    assert "recommended no point of the front beats the baseline majority class" in text
     assert "autotune export" not in output.getvalue()
     assert overview_json(useless)["recommended"] is None
 

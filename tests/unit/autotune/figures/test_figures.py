@@ -318,7 +318,7 @@ class TestHypervolume:
     @pytest.mark.parametrize("count", [2, 3, 4])
     def test_the_last_value_is_that_of_the_results(self, count: int) -> None:
         results = synthetic_results(Path("s"), objectives=count)
-        assert progress_view(results).final == pytest.approx(results.hypervolume)
+        assert progress_view(results).final == pytest.approx(results.search_hypervolume)
 
     def test_points_beyond_a_limit_add_nothing(self) -> None:
         limit = {**self.BOX, "trainable_params": {**self.BOX["trainable_params"], "max": 10.0}}

@@ -13,8 +13,8 @@ from optuna.trial import FrozenTrial, create_trial
 from autotune.results.confirmation import chosen_points, confirmed_front, report_seed, search_seed
 from autotune.results.confirmation_plan import plan_confirmation
 from autotune.results.confirmation_runs import RunKey, empty_confirmations, ended_runs
-from autotune.results.estimates import reported_front, search_front
-from autotune.results.sweep_tables import SweepTables, with_confirmations
+from autotune.results.estimates import estimates, reported_front, search_front
+from autotune.results.sweep_tables import SweepTables, share_dominated, with_confirmations
 from autotune.trial_attributes import stored
 from tests.support.confirmations import (
     Score,
@@ -145,8 +145,24 @@ def lost_hypervolume(results: SweepTables, true: np.ndarray) -> float:
     """The share of the box that the best front dominates and the reported one does not, by true scores."""
     front = reported_front(results.objectives, results.trials, results.confirmations)
     trials = results.trials.assign(accuracy=true)
-    whole = replace(results, trials=trials).hypervolume
-    return whole - replace(results, trials=trials[front]).hypervolume
+    whole = replace(results, trials=trials).search_hypervolume
+    return whole - replace(results, trials=trials[front]).search_hypervolume
+
+
+def test_the_hypervolume_is_that_of_the_reported_front() -> None:
+    """The search overestimated trial 0: the reported front is trial 1, with the estimate after its runs."""
+    searched = searched_sweep([1e3, 1e3, 1e5], [0.9, 0.8, 0.85])
+    whole = searched.hypervolume
+    assert whole == searched.search_hypervolume
+    runs = [RunKey(trial, report_seed(0, k)) for trial in (0, 1) for k in range(3)]
+    scored = with_runs(searched, lambda trial, _: [0.6, 0.8][trial], runs)
+    front = reported_front(scored.objectives, scored.trials, scored.confirmations)
+    results = replace(scored, trials=scored.trials.assign(on_front=front))
+    assert results.front["trial"].tolist() == [1]
+    estimate = estimates("accuracy", results.trials, results.confirmations)[1]
+    by_hand = share_dominated(results.objectives, np.array([[estimate, 1e3]]))
+    assert results.hypervolume == pytest.approx(by_hand)
+    assert 0 < results.hypervolume < results.search_hypervolume == whole
 
 
 def test_search_seeds_and_report_seeds_differ() -> None:
