@@ -21,7 +21,7 @@ class Progress:
         finished, total: numbers of trials (in the confirmation: of runs) that have ended and that are planned; total
             is None where only time or FLOPs bound the search.
         failed: number of the finished ones that failed.
-        front_size: number of points on the front of the values in the search.
+        front_size: number of points on the front of the search values; after the confirmation, on the reported front.
         hypervolume: share of the box between ideal and reference values that this front dominates, in [0, 1]; with
             one objective, the share of the way from the reference to the ideal value.
         best: the best value of each objective so far, by name.
@@ -42,8 +42,8 @@ class Progress:
 
     @property
     def front_name(self) -> str:
-        """What displays call the front: after the search, another one is reported, that of the estimates."""
-        return "front" if self.phase in ("loading", "search") else "search front"
+        """What displays call the front: during the confirmation it is not the one that will be reported."""
+        return "search front" if self.phase == "confirm" else "front"
 
 
 class Listener(Protocol):

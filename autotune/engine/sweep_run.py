@@ -75,7 +75,12 @@ def run_sweep(
             progress = _train(prepared, folder, executor, listener)
             results = read_tables(folder)
             # The confirmation may have moved points: the front is no longer that of the search.
-            ended = replace(progress.progress("report"), front_size=len(results.front), remaining=0.0)
+            ended = replace(
+                progress.progress("report"),
+                front_size=len(results.front),
+                hypervolume=results.hypervolume,
+                remaining=0.0,
+            )
             listener.progress(ended)
             write_tables(results)
             write_report(results)

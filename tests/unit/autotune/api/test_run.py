@@ -15,7 +15,6 @@ import autotune
 from autotune import InvalidInputError, SweepResults
 from autotune.api import run as run_module
 from autotune.api.notebook_display import NotebookProgress, in_notebook
-from autotune.results.estimates import on_front
 from autotune.sweep.sampler_spec import NamedSamplerSpec
 from autotune.sweep.schema import Sweep, as_mapping, dump_sweep
 from tests.support.fake_executor import FakeExecutor
@@ -135,9 +134,9 @@ def test_a_notebook_shows_one_block_that_is_updated(sweep: Sweep, tmp_path: Path
     assert any("trial\u00a00" in block and "accuracy" in block for block in searching)
     assert any("confirm\u00a0" in block for block in page.blocks)
     assert "Done" in page.blocks[-1]
-    tables = results._tables
-    searched = on_front(tables.objectives, tables.values(tables.trials)).sum()
-    assert f"search front: {searched} point" in page.blocks[-1]
+    assert f">front: {len(results.front)} point" in page.blocks[-1]
+    assert f"hypervolume {results.hypervolume:.3f}" in page.blocks[-1]
+    assert any("search front: " in block for block in page.blocks)
     assert f"{(results.trials['status'] == 'failed').sum()} failed" in page.blocks[-1]
 
 
