@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from botorch.acquisition.multi_objective import logei
 from botorch.models import ModelList
 from botorch.models.deterministic import GenericDeterministicModel
 from botorch.models.model import Model
@@ -156,6 +157,18 @@ def test_the_noisy_acquisition_agrees_with_the_closed_form_where_the_front_is_ce
     alone = log_noisy_improvement(certain, baseline, corner, None, 0)(candidates).exp()
     beside = log_noisy_improvement(certain, baseline, corner, pending, 0)(candidates).exp()
     assert float(beside[2]) < 0.01 * max(float(alone[2]), 1e-3)
+
+
+def test_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """BoTorch compiles an extension at the first use of qLogNEHVI unless it is kept from it."""
+    calls: list[str] = []
+    monkeypatch.setattr("torch.utils.cpp_extension.load", lambda *_, **named: calls.append(named["name"]))
+    monkeypatch.setattr(logei, "_load_attempted", False)
+    corner = torch.tensor([-1.5, -1.5], dtype=torch.double)
+    baseline = torch.arange(3, dtype=torch.double).reshape(-1, 1)
+    log_noisy_improvement(_model(np.zeros((3, 2)), np.zeros((3, 2))), baseline, corner, None, 0)
+    assert calls == []
+    assert logei._load_attempted
 
 
 def test_four_objectives_improve_a_scalarization_of_the_seed() -> None:
