@@ -35,7 +35,7 @@ _SHARE = 0.2
 _WORTH = 0.05
 """Least standard deviation of the noise as a share of the range of the front."""
 _TRUSTED = 2
-"""Degrees of freedom from which repeats measure the noise, and for which a fitted noise counts beside them."""
+"""Degrees of freedom from which repeats measure the noise."""
 _CONTRADICTION = 0.01
 """The probability of repeats that agree so well, below which they refute the fitted noise."""
 _NEAR_TIE = 0.9
@@ -113,7 +113,7 @@ def noise_variances(proposer: Proposer, posterior: Posterior, is_noisy: bool) ->
 
 
 def _noise_variance(squares: float, freedom: int, fitted: float | None) -> float:
-    """Return the variance of the noise: measured by repeats, fitted, or both together; NaN without either.
+    """Return the variance of the noise: the fitted one, which repeats inform, or the measured one, or NaN.
 
     Args:
         squares: sum of squared deviations of repeats from their means.
@@ -124,7 +124,7 @@ def _noise_variance(squares: float, freedom: int, fitted: float | None) -> float
         return squares / freedom if freedom >= _TRUSTED else math.nan
     if freedom >= _TRUSTED and chdtr(freedom, squares / fitted) < _CONTRADICTION:
         return squares / freedom
-    return (squares + _TRUSTED * fitted) / (freedom + _TRUSTED)
+    return fitted
 
 
 def is_worth_it(posterior: Posterior, noise: Array) -> bool:
