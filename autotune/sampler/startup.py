@@ -4,9 +4,6 @@ The first part has as many configurations as there are startup trials: the defau
 and points of a scrambled Sobol sequence of which there is one in each of equal intervals of a known cost. It is in
 ascending order of the cost of a trial, so that a front exists after a few short trials and a search that ends early
 has seen the cheap half of the space. The Sobol sequence follows.
-
-On five tables of recorded trainings, spreading the startup over the cost axis made the mean gap to the best
-hypervolume smaller than the plain sequence did: by 8 % after 30 trials and by 16 % after 60.
 """
 
 from __future__ import annotations

@@ -13,7 +13,6 @@ from typing import Any, cast
 import numpy as np
 import torch
 from botorch.models import ModelList
-from botorch.models.deterministic import GenericDeterministicModel
 from botorch.models.model import Model
 from botorch.posteriors.gpytorch import GPyTorchPosterior
 from numpy.typing import NDArray
@@ -23,7 +22,12 @@ from autotune.pareto import non_dominated
 from autotune.sampler.autopeft.acquisition import mixture_improvement, possible_front
 from autotune.sampler.autopeft.batch import BatchData
 from autotune.sampler.autopeft.copula import NormalCopula, OwnUnits, Units
-from autotune.sampler.pareto.acquisition import LogAcquisition, log_improvement, log_probability_within
+from autotune.sampler.pareto.acquisition import (
+    LogAcquisition,
+    known_output,
+    log_improvement,
+    log_probability_within,
+)
 from autotune.sampler.pareto.strategy import choice_counts
 from autotune.sampler.proposal import Candidates, Proposer
 from surrogates.gaussian_processes.embedding import Embedding
@@ -174,7 +178,7 @@ class BatchPosterior:
         known = sorted(self._objectives.known)
         first = len(self._embedding.columns)
         return [
-            ensembles[j] if j in ensembles else _column(first + known.index(j))
+            ensembles[j] if j in ensembles else known_output(first + known.index(j))
             for j in range(len(self._objectives))
         ]
 
@@ -207,7 +211,3 @@ class BatchPosterior:
             mean, std = -posterior.mean[:, 0, 0], posterior.variance[:, 0, 0].sqrt()
             total = total + log_probability_within(mean, std, low, high)
         return total
-
-
-def _column(index: int) -> GenericDeterministicModel:
-    return GenericDeterministicModel(lambda inputs: inputs[..., index : index + 1], num_outputs=1)

@@ -23,6 +23,7 @@ from botorch.acquisition.multi_objective.analytic import ExpectedHypervolumeImpr
 from botorch.acquisition.multi_objective.logei import qLogNoisyExpectedHypervolumeImprovement
 from botorch.acquisition.multi_objective.parego import qLogNParEGO
 from botorch.exceptions.warnings import BotorchWarning
+from botorch.models.deterministic import GenericDeterministicModel
 from botorch.models.model import Model
 from botorch.posteriors.torch import TorchPosterior
 from botorch.sampling.base import MCSampler
@@ -116,6 +117,11 @@ def log_probability_within(mean: Tensor, std: Tensor, low: float | None, high: f
         return above + below
     inside = torch.special.ndtr((high - mean) / std) - torch.special.ndtr((low - mean) / std)
     return inside.clamp_min(0.0).log()
+
+
+def known_output(index: int) -> GenericDeterministicModel:
+    """Return the model of a known objective, which is a column of the inputs."""
+    return GenericDeterministicModel(lambda inputs: inputs[..., index : index + 1], num_outputs=1)
 
 
 def _parego(model: Model, baseline: Tensor, m: int, seed: int) -> Callable[[Tensor], Tensor]:

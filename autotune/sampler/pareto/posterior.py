@@ -16,7 +16,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from botorch.models import ModelList
-from botorch.models.deterministic import GenericDeterministicModel
 from botorch.models.model import Model
 from numpy.typing import NDArray
 from torch import Tensor
@@ -25,6 +24,7 @@ from autotune.pareto import non_dominated
 from autotune.sampler.objectives import StudyObjectives
 from autotune.sampler.pareto.acquisition import (
     LogAcquisition,
+    known_output,
     log_improvement,
     log_noisy_improvement,
     log_probability_within,
@@ -249,7 +249,7 @@ class Posterior:
             if j in processes:
                 models.append(processes[j])
             else:
-                models.append(_column(features + known.index(j)))
+                models.append(known_output(features + known.index(j)))
         return ModelList(*models)
 
     def _log_feasibility(self, inputs: Tensor) -> Tensor:
@@ -296,10 +296,6 @@ class _CostInputs:
             values = np.log(np.maximum(known[:, j], 1e-300)) if is_log else known[:, j]
             columns.append((values - low) / (high - low))
         return np.column_stack([X, *columns])
-
-
-def _column(index: int) -> GenericDeterministicModel:
-    return GenericDeterministicModel(lambda inputs: inputs[..., index : index + 1], num_outputs=1)
 
 
 def _scaling(outcomes: Array) -> tuple[Array, Array]:
