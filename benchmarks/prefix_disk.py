@@ -25,7 +25,7 @@ from trials.packing.joined_model import join
 from trials.packing.pack import Pack
 from trials.packing.prefix_cache import PrefixCache
 from trials.packing.prefix_store import PrefixStore, base_digest
-from trials.tasks.encoding import Encoded
+from trials.reading.encoding import Encoded
 from trials.training.length_batching import chunks
 
 

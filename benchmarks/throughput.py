@@ -48,10 +48,10 @@ from search_spaces.costs.cost_model import CostModel, Workload
 from search_spaces.families import REGISTRY, local_config
 from search_spaces.parameters.types import Configuration
 from trials.base.model import choose_device
+from trials.data.task_data import TaskData, load_task
 from trials.execution.executors import make_executor
 from trials.execution.runner import Runner
 from trials.records import Fidelity, TrialSpec
-from trials.tasks.data import TaskData, load_task
 from trials.tasks.specs import ModelSpec, TaskSpec
 from trials.training.run import subset
 from trials.training.schedules import transformers_schedule

@@ -252,7 +252,7 @@ def with_trainer(prepared: Any, config: Mapping[str, Any], seed: int, folder: st
 
     from search_spaces.families import REGISTRY, local_config
     from trials.base.parameter_groups import freeze
-    from trials.tasks.data import resolve_model
+    from trials.tasks.specs import resolve_model
     from trials.training.run import learning_rate, subset
     from trials.training.schedules import transformers_schedule
 

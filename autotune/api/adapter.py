@@ -15,7 +15,7 @@ from search_spaces.model.reader import read_shape
 from search_spaces.model.shape import ModelShape, TaskType
 from search_spaces.parameters.training import ON_REQUEST, TRAINING
 from search_spaces.parameters.types import Configuration, Value
-from trials.tasks.data import resolve_model
+from trials.tasks.specs import resolve_model
 
 if TYPE_CHECKING:
     from peft import PeftConfig

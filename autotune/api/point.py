@@ -19,7 +19,7 @@ from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import confirmation_statistics
 from search_spaces.costs.cost_model import KNOWN_COSTS
 from search_spaces.parameters.types import Configuration
-from trials.tasks.data import resolve_model
+from trials.tasks.specs import resolve_model
 
 if TYPE_CHECKING:
     from pathlib import Path

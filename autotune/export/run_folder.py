@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 import search_spaces
+import trials
 from autotune.export.scaling import Change, RateLaw, Scale, Target, law_of_probe, scaled
 from autotune.objectives import Objective, is_cost
 from autotune.prepare.bound_base import model_shape, read_base
@@ -30,19 +31,22 @@ from search_spaces.parameters.types import Configuration
 from search_spaces.transfer import transfer_configuration
 from trials.base import parameter_groups
 from trials.base.quantization import unquantized
-from trials.tasks import encoding, scores
-from trials.tasks.data import SPLITS, TaskData, load_task, resolve_model
-from trials.tasks.encoding import Encoded
-from trials.tasks.specs import POCKET, ModelSpec
+from trials.data.sources import SPLITS
+from trials.data.task_data import TaskData, load_task
+from trials.reading.encoding import Encoded
+from trials.tasks import scores
+from trials.tasks.specs import POCKET, ModelSpec, resolve_model
 from trials.training.run import MAX_GRAD_NORM, count_tokens, learning_rate, sequence_length, subset
 from trials.training.schedules import transformers_schedule
 
 _TEMPLATE = Path(__file__).parent / "templates" / "train.py"
 _OPTIM = {"adamw": "adamw_torch", "adafactor": "adafactor"}
 """The names of optimizers in transformers; train.py builds the others itself."""
-_SHARED_MODULES = (encoding, scores, parameter_groups)
+_SHARED_MODULES = (scores, parameter_groups)
 """Modules of the search that need none of its other modules, and that train.py imports beside itself."""
+_READING = Path(trials.__file__).parent / "reading"
 _TUNERS = Path(search_spaces.__file__).parent / "tuners"
+"""Packages with relative imports, of which an exported run carries a copy."""
 
 
 @dataclass(frozen=True)
@@ -143,8 +147,9 @@ def export_run(
     for module in _SHARED_MODULES:
         source = Path(str(module.__file__))
         shutil.copyfile(source, to / source.name)
-    if adapter.peft_type == "COMPOSITE":  # a method that peft learns from this folder
-        shutil.copytree(_TUNERS, to / "tuners", ignore=shutil.ignore_patterns("__pycache__"))
+    packages = [_READING, *([_TUNERS] if adapter.peft_type == "COMPOSITE" else [])]
+    for package in packages:
+        shutil.copytree(package, to / package.name, ignore=shutil.ignore_patterns("__pycache__"))
     readme = _readme(export, own_tuner=(to / "tuners").is_dir())
     (to / "README.md").write_text(readme, encoding="utf-8")
     return to
@@ -270,9 +275,9 @@ def _place_split(data: TaskData, name: str, to: Path) -> dict[str, Any]:
     """Return the source of a split in the run; a split without a public source is written beside the script."""
     if name in data.sources:
         return data.sources[name]
-    file = Path("data") / f"{name}.parquet"
+    file = Path("data") / f"{name}.jsonl"
     (to / "data").mkdir(exist_ok=True)
-    data.raw[name].to_parquet(str(to / file))
+    data.raw[name].write(to / file)
     return {"file": str(file)}
 
 

@@ -19,7 +19,8 @@ from search_spaces.parameters.training import SEQUENCE_LENGTH
 from search_spaces.parameters.types import Categorical, Int
 from search_spaces.space import SearchSpace
 from trials.base.model import check_weights
-from trials.tasks.data import TaskData, load_task, resolve_model
+from trials.data.task_data import TaskData, load_task
+from trials.tasks.specs import resolve_model
 from trials.training.run import padded_lengths, subset
 
 _TYPICAL_BATCH = 32

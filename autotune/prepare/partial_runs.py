@@ -9,8 +9,8 @@ from search_spaces.costs.cost_model import CostModel
 from search_spaces.errors import InvalidInputError, Problem
 from search_spaces.parameters.training import SEQUENCE_LENGTH
 from search_spaces.parameters.types import Value
+from trials.data.task_data import TaskData
 from trials.records import PartialRun
-from trials.tasks.data import TaskData
 from trials.tasks.specs import TaskSpec
 from trials.training.run import example_count, truncation_length
 

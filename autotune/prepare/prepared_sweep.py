@@ -25,8 +25,8 @@ from search_spaces.model.shape import ModelShape
 from search_spaces.parameters.types import Configuration, Value
 from search_spaces.percentages import parse_percentage
 from search_spaces.space import SearchSpace
+from trials.data.task_data import TaskData
 from trials.records import PartialRun, TrialResult
-from trials.tasks.data import TaskData
 from trials.tasks.metrics import METRICS
 from trials.training.evaluation import without_model
 

@@ -19,7 +19,7 @@ from autotune.results.tables import quality
 from search_spaces.errors import InvalidInputError, Problem, did_you_mean
 from search_spaces.model.reader import read_shape
 from search_spaces.percentages import parse_number, parse_percentage
-from trials.tasks.data import resolve_model
+from trials.tasks.specs import resolve_model
 
 PICKS = ("knee", "best", "smallest")
 _NONE_BEATS_BASELINE = (

@@ -28,8 +28,8 @@ from trials.base import processor
 from trials.base.int8_linear import Int8Linear, check_int8, multiply_in_int8
 from trials.base.parameter_groups import freeze
 from trials.base.quantization import check_quantized, freeze_layout, quantization, quantized_parts
-from trials.tasks.data import TaskData, resolve_model
-from trials.tasks.specs import ModelSpec, TaskSpec
+from trials.data.task_data import TaskData
+from trials.tasks.specs import ModelSpec, TaskSpec, resolve_model
 
 if TYPE_CHECKING:
     from peft import PeftModel

@@ -6,13 +6,13 @@ import time
 from dataclasses import replace
 
 from trials.base.model import Base, load_base
+from trials.data.task_data import TaskData, load_task
 from trials.execution.errors import ExecutorError
 from trials.packing.memory import PeakMemory, free_memory
 from trials.packing.pack import Pack
 from trials.packing.prefix_cache import LIMIT, PrefixCache
 from trials.packing.prefix_store import store_for
 from trials.records import TrialResult, TrialSpec, TrialStatus
-from trials.tasks.data import TaskData, load_task
 from trials.tasks.specs import ModelSpec, TaskSpec
 from trials.training.evaluation import evaluate
 from trials.training.failures import failure, is_out_of_memory

@@ -30,14 +30,14 @@ from torch.nn import functional
 from search_spaces.families import REGISTRY
 from search_spaces.parameters.types import Configuration
 from trials.base.model import Base
+from trials.data.task_data import TaskData
 from trials.packing.joined_model import CannotJoinError, Rows, frozen_layers, join
 from trials.packing.layer_gates import EarlyExit, LayerSchedule
 from trials.packing.memory import free_memory
 from trials.packing.memory_model import Computation, MemoryModel
 from trials.packing.prefix_cache import PrefixCache
+from trials.reading.encoding import IGNORED, Encoded, collate
 from trials.records import TrialResult, TrialSpec
-from trials.tasks.data import TaskData
-from trials.tasks.encoding import IGNORED, Encoded, collate
 from trials.training.failures import failure, is_out_of_memory
 from trials.training.length_batching import chunks, starting_cost, suited_tokens
 from trials.training.run import Run, count_tokens, train_batch, train_to_end

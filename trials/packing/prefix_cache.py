@@ -15,7 +15,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from trials.packing.prefix_store import PrefixStore, synchronize
-from trials.tasks.encoding import Encoded
+from trials.reading.encoding import Encoded
 
 LIMIT = 2**30
 """The maximum number of bytes of hidden states in memory."""

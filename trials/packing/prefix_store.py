@@ -41,7 +41,7 @@ from torch import nn
 
 from search_spaces.errors import InvalidInputError, Problem
 from trials.base.model import Base
-from trials.tasks.encoding import Encoded
+from trials.reading.encoding import Encoded
 
 _log = logging.getLogger(__name__)
 

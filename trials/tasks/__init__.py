@@ -1,1 +1,1 @@
-"""Tasks: data, encoding and metrics."""
+"""What is trained: the sections `model` and `task` of a sweep file, metrics and scores."""

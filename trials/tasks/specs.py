@@ -24,6 +24,15 @@ TrialTask = Literal["sequence-classification", "regression", "causal-lm"]
 """The tasks of trials; `search_spaces` also computes the costs of image classification."""
 
 
+def resolve_model(name: str) -> str:
+    """Return the folder of the embedded model for its name, and any other name unchanged."""
+    if name != POCKET:
+        return name
+    from trials.tasks.pocket import base_folder
+
+    return str(base_folder())
+
+
 def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from trials.tasks.data import TaskData
-from trials.tasks.encoding import IGNORED, Encoded, collate
+from trials.data.task_data import TaskData
+from trials.reading.encoding import IGNORED, Encoded, collate
 from trials.tasks.scores import TokenScores, causal_lm_scores, prediction_scores
 from trials.training.length_batching import chunks, starting_cost, suited_tokens
 

@@ -25,9 +25,9 @@ from search_spaces.parameters.training import (
 from search_spaces.parameters.types import Value
 from trials.base.model import Base, trainable_parameters
 from trials.base.parameter_groups import decay_groups, scale_learning_rates
+from trials.data.task_data import TaskData
+from trials.reading.encoding import Encoded, collate
 from trials.records import CurvePoint, PartialRun, Segment, TrialResult, TrialSpec, TrialStatus
-from trials.tasks.data import TaskData
-from trials.tasks.encoding import Encoded, collate
 from trials.tasks.example_scores import encode_scores, example_scores
 from trials.training.checkpoint import TrainingState
 from trials.training.early_stopping import EvaluationRecord

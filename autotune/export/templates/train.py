@@ -4,8 +4,8 @@
     python train.py [--seed S] [--output DIR]
 
 Beside this file: run.json (model, data, metric), training_args.json (for transformers.TrainingArguments),
-adapter_config.json (for peft), encoding.py, scores.py and parameter_groups.py (how a row becomes tokens, how
-predictions are scored, and what each parameter's learning rate is, as in the search) and, where peft lacks the
+adapter_config.json (for peft), reading (how a file becomes rows and a row tokens, as in the search), scores.py and
+parameter_groups.py (how predictions are scored, and what each parameter's learning rate is) and, where peft lacks the
 adapter's method, tuners. The adapter is saved in `adapter/`, ready for PeftModel.from_pretrained, and the scores in
 `scores.json`.
 """
@@ -26,10 +26,10 @@ warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", categor
 
 import numpy as np
 import torch
-from datasets import disable_progress_bars, load_dataset
-from encoding import IGNORED, collate, encode, prepare_tokenizer
 from parameter_groups import freeze, has_decay, scale_learning_rates
 from peft import PeftConfig, get_peft_model
+from reading.encoding import IGNORED, collate, prepare_tokenizer
+from reading.splits import complete_rows, encode_rows, read_source
 from scores import TokenScores, causal_lm_scores, prediction_scores
 from transformers import (
     AutoModelForCausalLM,
@@ -57,16 +57,13 @@ CAUSAL = TASK["type"] == "causal-lm"
 
 def load_split(name):
     """Return the encoded examples of a split as in the search, without rows that have no text or no target tokens."""
-    source = dict(RUN["splits"][name])
-    if "file" in source:  # a split that was carved out or embedded lies beside this script
-        source = {"path": "parquet", "data_files": str(HERE / source["file"]), "split": "train"}
-    rows = load_dataset(**source)
+    rows = read_source(RUN["splits"][name], HERE)
     # As in the search, a language model is scored on whole examples, whatever length it was trained on.
     length = TASK["max_length"] if CAUSAL and name != "train" else RUN["sequence_length"]
     task = {**TASK, "max_length": length}
-    complete = [row for row in rows if all(row[column] is not None for column in RUN["columns"])]
-    encoded = [encode(row, task, tokenizer, CLASSES) for row in complete]
-    return [e for e in encoded if not CAUSAL or any(label != IGNORED for label in e["labels"][1:])]
+    complete = rows.select(complete_rows(rows, RUN["columns"]))
+    examples, _ = encode_rows(complete, task, tokenizer, CLASSES)
+    return examples
 
 
 def load_model():
@@ -131,7 +128,6 @@ def main():
     settings["dataloader_pin_memory"] = torch.cuda.is_available()
     set_seed(settings["seed"])
 
-    disable_progress_bars()
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()  # it reports each new head, which is what is trained here
     model, adapter = load_model(), PeftConfig.from_pretrained(str(HERE))

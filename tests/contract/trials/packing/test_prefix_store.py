@@ -18,8 +18,8 @@ from trials.packing import prefix_store
 from trials.packing.pack import Pack
 from trials.packing.prefix_cache import PrefixCache
 from trials.packing.prefix_store import PrefixStore, base_digest, example_key, parse_size, store_for
+from trials.reading.encoding import Encoded
 from trials.records import TrialResult
-from trials.tasks.encoding import Encoded
 from trials.tasks.specs import ModelSpec, TaskSpec
 from trials.training.run import Run, train_to_end
 

@@ -19,7 +19,7 @@ from trials.packing.layer_gates import EarlyExit, Gate, LayerSchedule, first_tok
 from trials.packing.lora import add_products, plain_factors
 from trials.packing.pack import Pack
 from trials.packing.prefix_cache import PrefixCache
-from trials.tasks.encoding import collate
+from trials.reading.encoding import collate
 from trials.tasks.specs import ModelSpec, TaskSpec
 from trials.training.run import Run, train_to_end
 

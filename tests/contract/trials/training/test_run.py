@@ -20,8 +20,8 @@ from search_spaces.language.loader import load_space
 from search_spaces.parameters.training import OPTIMIZERS, TRAINING
 from tests.support.trials import COMMON, classification
 from trials.execution.runner import Runner
+from trials.reading.encoding import IGNORED
 from trials.records import CurvePoint, FailureKind, Fidelity, TrialResult, TrialSpec, TrialStatus
-from trials.tasks.encoding import IGNORED
 from trials.tasks.example_scores import decode_scores
 from trials.tasks.specs import ModelSpec, TaskSpec
 from trials.training.evaluation import evaluate

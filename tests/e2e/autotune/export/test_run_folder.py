@@ -26,7 +26,7 @@ from search_spaces.errors import InvalidInputError
 from search_spaces.parameters.training import optimizer_of
 from tests.support.sweeps import small_sweep
 from trials.base.parameter_groups import decay_groups
-from trials.tasks.data import load_task
+from trials.data.task_data import load_task
 from trials.training.optimizers import build_optimizer
 from trials.training.run import learning_rate
 from trials.training.schedules import lr_schedule
@@ -139,7 +139,7 @@ print(float((logits.argmax(-1).numpy() == rows["label"]).mean()))
 
 def test_the_run_imports_nothing_of_this_project(results, tmp_path):
     run = export_run(results, "smallest", [], tmp_path / "run")
-    for file in ("train.py", "encoding.py", "scores.py", "parameter_groups.py"):
+    for file in ("train.py", "reading/encoding.py", "scores.py", "parameter_groups.py"):
         text = (run / file).read_text()
         assert not any(
             f"{verb} {room}" in text
@@ -217,13 +217,12 @@ def exported(request, tiny_model, reviews, tmp_path_factory) -> tuple[SweepTable
 def script_of(run: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The exported train.py as a module."""
     monkeypatch.syspath_prepend(str(run))
-    beside = ("encoding", "scores", "parameter_groups")
-    for name in beside:
-        monkeypatch.delitem(sys.modules, name, raising=False)
+    beside = ("reading", "scores", "parameter_groups")
+    assert not any(name.partition(".")[0] in beside for name in sys.modules)
     spec = importlib.util.spec_from_file_location("exported_train", run / "train.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    for name in beside:
+    for name in [name for name in sys.modules if name.partition(".")[0] in beside]:
         monkeypatch.delitem(sys.modules, name)
     return module
 

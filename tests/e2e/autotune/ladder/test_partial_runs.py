@@ -17,8 +17,8 @@ from autotune.sweep.executor_spec import ExecutorSpec
 from autotune.sweep.schema import Budget, Confirm, Sweep, load_sweep
 from tests.support.sweeps import run_and_kill, small_sweep
 from trials.base.model import load_base
+from trials.data.task_data import load_task
 from trials.records import Fidelity, PartialRun, TrialSpec, TrialStatus
-from trials.tasks.data import load_task
 from trials.training.run import Run
 
 KINDS = ("data", "length")

@@ -24,8 +24,8 @@ from autotune.sweep.schema import Sweep
 from search_spaces.errors import InvalidInputError
 from tests.support.sweeps import SPACE, Watcher, fake_run, small_sweep
 from trials.base.model import load_base
+from trials.data.task_data import load_task
 from trials.records import PartialRun, TrialResult, TrialSpec, TrialStatus
-from trials.tasks.data import load_task
 from trials.training.run import Run, example_count, truncation_length
 
 pytestmark = pytest.mark.usefixtures("light_sweeps")

@@ -32,10 +32,10 @@ from search_spaces.errors import InvalidInputError
 from search_spaces.parameters.types import Configuration
 from tests.support.sweeps import small_sweep
 from tests.support.synthetic import synthetic_results
+from trials.data.task_data import load_task
 from trials.execution.executors import EXECUTORS
 from trials.execution.in_process import LocalExecutor
 from trials.records import TrialResult, TrialSpec, TrialStatus
-from trials.tasks.data import load_task
 from trials.tasks.specs import ModelSpec
 from trials.training.run import subset
 

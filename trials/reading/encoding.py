@@ -1,7 +1,6 @@
 """Encoding of rows of text as token ids and labels: the same in the search and in an exported run.
 
-This file needs only transformers, and an exported run carries a copy of it. `task` is the mapping of a task spec's
-fields. The loss does not cover labels of IGNORED.
+`task` is the mapping of a task spec's fields. The loss does not cover labels of IGNORED.
 """
 
 from __future__ import annotations
@@ -9,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .rows import Row
+
 IGNORED = -100
 """The label that torch's cross entropy excludes."""
 
-Row = Mapping[str, Any]
 Encoded = dict[str, Any]
 
 

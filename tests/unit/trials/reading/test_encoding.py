@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from trials.tasks.data import load_tokenizer
-from trials.tasks.encoding import IGNORED, collate, encode
+from trials.data.tokenizers import load_tokenizer
+from trials.reading.encoding import IGNORED, collate, encode
 from trials.tasks.specs import ModelSpec, TaskSpec
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from search_spaces.errors import InvalidInputError
-from trials.tasks.data import load_task
+from trials.data.task_data import load_task
 from trials.tasks.specs import ModelSpec, TaskSpec
 
 

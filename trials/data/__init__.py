@@ -1,0 +1,1 @@
+"""The data of a task: its splits, checked, carved, encoded and counted."""

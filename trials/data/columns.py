@@ -1,0 +1,72 @@
+"""The columns of a task in the rows that were read: they exist, and incomplete rows are dropped or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from search_spaces.errors import InvalidInputError, Problem, did_you_mean
+from trials.reading.rows import Rows
+from trials.reading.splits import complete_rows
+from trials.tasks.specs import TaskSpec
+
+
+def check_columns(raw: Mapping[str, Rows], task: TaskSpec) -> None:
+    """Check that each split has rows and the columns of the task.
+
+    Raises:
+        InvalidInputError: It lacks them.
+    """
+    problems = []
+    for split, rows in raw.items():
+        if not len(rows):
+            problems.append(Problem(f"task.{split}", "the split is empty", "Give a file with rows."))
+        for column in task.columns:
+            if column not in rows.column_names:
+                problems.append(
+                    Problem(
+                        _field_of(column, task),
+                        f"{split} has no column {column!r}",
+                        did_you_mean(column, rows.column_names),
+                    )
+                )
+    if problems:
+        raise InvalidInputError(problems)
+
+
+def _field_of(column: str, task: TaskSpec) -> str:
+    for name in ("label", "prompt", "completion", "messages"):
+        if getattr(task, name) == column:
+            return f"task.{name}"
+    return "task.text"
+
+
+def without_empty_rows(raw: Mapping[str, Rows], task: TaskSpec, notes: list[str]) -> dict[str, Rows]:
+    """Return the splits without the rows that have no text, which are counted in `notes`.
+
+    Raises:
+        InvalidInputError: A row has no label.
+    """
+    kept = {}
+    for split, rows in raw.items():
+        if task.label is not None:
+            _check_labels(rows, split, task.label)
+        indices = complete_rows(rows, task.columns)
+        if len(indices) < len(rows):
+            notes.append(f"{split}: {len(rows) - len(indices)} rows without text dropped")
+            rows = rows.select(indices)
+        kept[split] = rows
+    return kept
+
+
+def _check_labels(rows: Rows, split: str, label: str) -> None:
+    labeled = complete_rows(rows, [label])
+    if len(labeled) == len(rows):
+        return
+    first = next(index for index, kept in enumerate([*labeled, -1]) if index != kept)
+    raise InvalidInputError(
+        Problem(
+            "task.label",
+            f"{len(rows) - len(labeled)} rows of {split} have no value in {label!r}, first {rows.place(first)}",
+            "Remove the rows or fill in their labels.",
+        )
+    )

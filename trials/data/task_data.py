@@ -1,0 +1,143 @@
+"""The data of a task: read, validated, split, and tokenized once per process."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search_spaces.errors import InvalidInputError, Problem
+from trials.data.columns import check_columns, without_empty_rows
+from trials.data.labels import find_classes
+from trials.data.sources import SPLITS, read_splits
+from trials.data.splitting import carve
+from trials.data.tokenizers import load_tokenizer
+from trials.reading.encoding import Encoded, encode
+from trials.reading.errors import DataError
+from trials.reading.rows import Rows
+from trials.reading.splits import encode_rows, with_targets
+from trials.tasks.specs import ModelSpec, TaskSpec
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """The examples of a task.
+
+    Args:
+        splits: The encoded examples by split (`train`, `validation`, `test`).
+        raw: The same splits before encoding, in the same order, without the examples that were dropped.
+        sources: Where `trials.reading.splits.read_source` finds a split again; a split that was carved out or
+            embedded has none.
+        classes: The label values in order for classification, else None.
+        tokenizer: The tokenizer, with a padding token.
+        notes: Messages for the user about what was found and decided.
+    """
+
+    splits: dict[str, list[Encoded]]
+    raw: dict[str, Rows]
+    sources: dict[str, dict[str, Any]]
+    classes: tuple[Any, ...] | None
+    tokenizer: Any
+    notes: tuple[str, ...]
+    _cuts: dict[int, TaskData] = field(default_factory=dict, repr=False, compare=False)
+
+    def at_length(self, task: TaskSpec, length: int | None) -> TaskData:
+        """Return the data with examples truncated to `length` tokens; the same object if nothing is truncated.
+
+        Longer examples are encoded again, so that special tokens stay. In a causal-lm task only the training split is
+        truncated: the score is a mean over held-out tokens, which must be the same for every length. The result is
+        cached, so each length is encoded once per process.
+
+        Args:
+            task: The task.
+            length: The maximum number of tokens; None for that of the task.
+
+        Raises:
+            InvalidInputError: No example of a split has target tokens within `length` tokens.
+        """
+        if length is None or length >= task.max_length:
+            return self
+        if length not in self._cuts:
+            self._cuts[length] = _cut(self, task, length)
+        return self._cuts[length]
+
+    @property
+    def outputs(self) -> int:
+        """The number of outputs of the head: the number of classes, or 1."""
+        return len(self.classes) if self.classes else 1
+
+    def lengths(self, split: str) -> NDArray[np.int64]:
+        """Return the number of tokens of each example of a split, shape [n]."""
+        return np.array([len(example["input_ids"]) for example in self.splits[split]])
+
+
+@functools.lru_cache(maxsize=4)
+def load_task(task: TaskSpec, model: ModelSpec) -> TaskData:
+    """Read, validate, split and tokenize the data of a task. The last results are cached.
+
+    Raises:
+        InvalidInputError: A file, column or split is missing or empty, a label is missing or absent from the training
+            split, or the tokenizer does not support the task.
+    """
+    raw, sources, notes = read_splits(task)
+    check_columns(raw, task)
+    raw = without_empty_rows(raw, task, notes)
+    raw = carve(raw, sources, task, notes)
+    classes = find_classes(raw, task)
+    tokenizer = load_tokenizer(model)
+    splits: dict[str, list[Encoded]] = {}
+    for name in SPLITS:
+        splits[name], raw[name] = _encode_split(raw[name], name, task, tokenizer, classes, notes)
+    sizes = ", ".join(f"{len(splits[name]):,} {name}" for name in SPLITS)
+    notes.append(f"examples: {sizes}")
+    return TaskData(splits, raw, sources, classes, tokenizer, tuple(notes))
+
+
+def _encode_split(
+    rows: Rows, name: str, task: TaskSpec, tokenizer: Any, classes: Any, notes: list[str]
+) -> tuple[list[Encoded], Rows]:
+    try:
+        examples, kept = encode_rows(rows, task.model_dump(), tokenizer, classes)
+    except DataError as error:
+        raise InvalidInputError(Problem(f"task.{name}", error.what, error.fix)) from error
+    if len(kept) < len(rows):
+        notes.append(
+            f"{name}: {len(rows) - len(kept)} examples dropped: no target tokens within "
+            f"{task.max_length} tokens"
+        )
+        rows = rows.select(kept)
+    if not examples:
+        raise InvalidInputError(
+            Problem(
+                f"task.{name}",
+                "no example has target tokens within max_length",
+                "Raise max_length, or check the named columns.",
+            )
+        )
+    return examples, rows
+
+
+def _cut(data: TaskData, task: TaskSpec, length: int) -> TaskData:
+    fields = {**task.model_dump(), "max_length": length}
+    splits, raw = dict(data.splits), dict(data.raw)
+    for name in ("train",) if task.type == "causal-lm" else SPLITS:
+        examples = list(splits[name])
+        longer = [index for index, example in enumerate(examples) if len(example["input_ids"]) > length]
+        for index in longer:
+            examples[index] = encode(raw[name].row(index), fields, data.tokenizer, data.classes)
+        kept = with_targets(examples)
+        if not kept:
+            raise InvalidInputError(
+                Problem(
+                    "space.parameters.sequence_length",
+                    f"no example of {name} has target tokens within {length} tokens",
+                    f"Remove {length}.",
+                )
+            )
+        if len(kept) < len(examples):
+            examples, raw[name] = [examples[i] for i in kept], raw[name].select(kept)
+        splits[name] = examples
+    return replace(data, splits=splits, raw=raw, _cuts={})

@@ -1,0 +1,41 @@
+"""The tokenizer of a base model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from search_spaces.errors import InvalidInputError, Problem, first_line
+from trials.reading.encoding import prepare_tokenizer
+from trials.tasks.specs import ModelSpec, resolve_model
+
+
+def load_tokenizer(model: ModelSpec) -> Any:
+    """Return the model's tokenizer, with a padding token.
+
+    Raises:
+        InvalidInputError: The model has no tokenizer, or one without a vocabulary.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            resolve_model(model.name), revision=model.revision, trust_remote_code=model.trust_remote_code
+        )
+    except (OSError, ValueError) as error:
+        raise InvalidInputError(
+            Problem(
+                "model",
+                f"{model.name!r} has no tokenizer that can be loaded ({first_line(error, 200)})",
+                "Give a hub id or a folder with the tokenizer's files beside the weights.",
+            )
+        ) from error
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
+        # transformers makes an empty tokenizer where the folder has no vocabulary
+        raise InvalidInputError(
+            Problem(
+                "model",
+                f"{model.name!r} has no vocabulary",
+                "Save the tokenizer into the same folder: tokenizer.save_pretrained(folder).",
+            )
+        )
+    return prepare_tokenizer(tokenizer)
