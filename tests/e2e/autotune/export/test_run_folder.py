@@ -223,7 +223,7 @@ def script_of(run: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     for name in [name for name in sys.modules if name.partition(".")[0] in beside]:
-        monkeypatch.delitem(sys.modules, name)
+        del sys.modules[name]  # of another run the next time
     return module
 
 
