@@ -97,13 +97,17 @@ def join(
 
 
 def frozen_layers(base: nn.Module, model: PeftModel, shape: ModelShape) -> int:
-    """Return the number of lowest layers that the adapted model leaves unchanged, with everything below them."""
+    """Return the number of lowest layers that the adapted model leaves unchanged, with everything below them.
+
+    In an encoder-decoder these are layers of the encoder: all of them if only the decoder or the head is adapted.
+    """
     above = (
         *shape.head_modules,
         *(matrix.name for matrix in shape.head),
-        *(norm.name for norm in shape.norms if norm.layer == shape.depth),
+        *(norm.name for norm in shape.norms if norm.place == "final"),
+        *([shape.decoder_path] if shape.decoder_path is not None else []),
     )
-    lowest = shape.depth
+    lowest = shape.encoder_depth
     for path, _ in _changed(base, {0: model.get_base_model()}):
         if path.startswith(f"{shape.layers_path}."):
             lowest = min(lowest, int(path.removeprefix(f"{shape.layers_path}.").split(".")[0]))

@@ -7,6 +7,7 @@ layers that are skipped, so the model itself still does everything around its la
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -77,6 +78,33 @@ class Gate(nn.Module):
             return super().__getattr__(name)
         except AttributeError:
             return getattr(super().__getattr__("layer"), name)
+
+
+class _FirstLayerDoneError(Exception):
+    """Ends the probe of `can_skip_layers` after the first layer."""
+
+
+def can_skip_layers(model: nn.Module, layers_path: str) -> bool:
+    """Return whether a layer hands nothing but its hidden states to the next one, so that gates can skip it.
+
+    The layers of T5, for example, also return the position bias that the first of them computes. The probe runs the
+    first layer on one text of two tokens.
+    """
+    layers = model.get_submodule(layers_path)
+    outputs: list[Any] = []
+
+    def stop(layer: nn.Module, inputs: Any, output: Any) -> None:
+        outputs.append(output)
+        raise _FirstLayerDoneError
+
+    handle = next(layers.children()).register_forward_hook(stop)
+    device = next(model.parameters()).device
+    try:
+        with torch.no_grad(), contextlib.suppress(_FirstLayerDoneError):
+            model(input_ids=torch.ones((1, 2), dtype=torch.long, device=device))
+    finally:
+        handle.remove()
+    return isinstance(outputs[0], torch.Tensor)
 
 
 _POOLED = {

@@ -32,7 +32,7 @@ from search_spaces.parameters.types import Configuration
 from trials.base.model import Base
 from trials.data.task_data import TaskData
 from trials.packing.joined_model import CannotJoinError, Rows, frozen_layers, join
-from trials.packing.layer_gates import EarlyExit, LayerSchedule
+from trials.packing.layer_gates import EarlyExit, LayerSchedule, can_skip_layers
 from trials.packing.memory import free_memory
 from trials.packing.memory_model import Computation, MemoryModel
 from trials.packing.prefix_cache import PrefixCache
@@ -81,6 +81,7 @@ class Pack:
         self._longest = int(data.lengths("train").max())
         self._runs: dict[int, Run] = {}
         self._rows, self._layer_schedule = Rows(), LayerSchedule()
+        self._can_skip = can_skip_layers(base.model, base.shape.layers_path)
         self._joined: nn.Module | None = None
         self._frozen: dict[int, int] = {}
         self._own_frozen: dict[int, int] = {}
@@ -237,7 +238,8 @@ class Pack:
             self._joined = join(base, models, self._rows, shape.layers_path, self._layer_schedule)
         # On a GPU, small chunks would cost more than the layers that they save.
         known = self._own_frozen
-        own = {t: known[t] if t in known else frozen_layers(base, m, shape) for t, m in models.items()}
+        frozen = frozen_layers if self._can_skip else (lambda *_: 0)
+        own = {t: known[t] if t in known else frozen(base, m, shape) for t, m in models.items()}
         together, self._own_frozen = self.base.device.type != "cpu", own
         self._frozen = {ticket: min(own.values()) if together else n for ticket, n in own.items()}
 

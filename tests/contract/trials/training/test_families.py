@@ -33,12 +33,30 @@ def runners(tiny_model: Callable[[str], Path], reviews: Path) -> Callable[[str],
     return make
 
 
+@pytest.mark.parametrize("family", sorted(REGISTRY))
+def test_every_family_trains_an_encoder_decoder_or_gives_a_reason(family, runners, caplog):
+    """In the pack, also where the decoder or the head alone is trained."""
+    shape = runners("t5").base.shape
+    reason = REGISTRY[family].unsupported(shape, shape.task)
+    if reason is not None:
+        assert "t5" in reason
+        assert family in ("bitfit", "p_tuning", "prefix", "prompt")
+        return
+    check_trial(family, runners("t5"))
+    assert "outside the pack" not in caplog.text
+
+
 @pytest.mark.parametrize(("family", "kind"), pairwise(sorted(REGISTRY), ("bert", "gpt2", "llama")))
 def test_every_family_trains_and_leaves_the_base_untouched(family, kind, runners):
     runner = runners(kind)
-    shape = runner.base.shape
-    if REGISTRY[family].unsupported(shape, shape.task):
+    if REGISTRY[family].unsupported(runner.base.shape, runner.base.shape.task):
         pytest.skip(f"{family} does not fit {kind}")
+    check_trial(family, runner)
+
+
+def check_trial(family: str, runner: Runner) -> None:
+    """Run a trial of the family's default, and check its status, its parameters and the base model's weights."""
+    shape = runner.base.shape
     before = {name: tensor.clone() for name, tensor in runner.base.model.state_dict().items()}
     space = load_space({"families": [family]}, shape=shape, task=shape.task).space
     config = {**space.default(family=family), **COMMON, "epochs": 1}
