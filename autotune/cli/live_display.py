@@ -19,7 +19,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from autotune.engine.events import Listener, Progress, SilentListener
+from autotune.engine.events import WARNING, Listener, Progress, SilentListener
 from autotune.formatting.compact import clock, points, short_config, sparkline
 from autotune.formatting.units import label, quantity
 from search_spaces.parameters.types import Configuration
@@ -101,7 +101,7 @@ class _Watcher:
         with self.lock:
             self.sweep = sweep
         for note in notes:
-            self._say(Text(f"· {note}", style="dim"))
+            self._say(Text(f"· {note}", style="yellow" if note.startswith(WARNING) else "dim"))
 
     def trial_started(self, number: int, config: Configuration, *, seed: int) -> None:
         """Add a row for the run."""

@@ -46,6 +46,10 @@ class Progress:
         return "search front" if self.phase == "confirm" else "front"
 
 
+WARNING = "warning: "
+"""The prefix of a note that the user should act on."""
+
+
 class Listener(Protocol):
     """Receives the events of a sweep, in the engine's thread; every method must return quickly.
 
@@ -58,7 +62,8 @@ class Listener(Protocol):
 
         Args:
             sweep: resolved.
-            notes: facts about the data, the space and the ladder, in sentences for the user.
+            notes: facts about the data, the space and the ladder, in sentences for the user; those that the user
+                should act on come first and begin with `WARNING`.
         """
 
     def trial_started(self, number: int, config: Configuration, *, seed: int) -> None:

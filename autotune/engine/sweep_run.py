@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from autotune.engine.confirmation_search import confirmation_search
-from autotune.engine.events import Listener, Progress, SilentListener
+from autotune.engine.events import WARNING, Listener, Progress, SilentListener
 from autotune.engine.posterior import store_posterior
 from autotune.engine.progress import SearchProgress
 from autotune.engine.samplers import sampler_notes
@@ -71,7 +71,8 @@ def run_sweep(
         if sweep.task.type == "causal-lm":
             prepared = with_base_score(prepared, _score_base(executor, prepared))
         with claim_folder(folder, prepared.sweep), storage_errors(folder):
-            listener.sweep_started(prepared.sweep, [*prepared.notes, *sampler_notes(prepared)])
+            warnings = [f"{WARNING}{text}" for text in prepared.warnings]
+            listener.sweep_started(prepared.sweep, [*warnings, *prepared.notes, *sampler_notes(prepared)])
             progress = _train(prepared, folder, executor, listener)
             results = read_tables(folder)
             # The confirmation may have moved points: the front is no longer that of the search.

@@ -51,6 +51,7 @@ class PreparedSweep:
         limits: the space's constraints and the objectives' limits on known costs.
         bases: the smaller base models of the ladder; empty for every other ladder.
         notes: facts about the data, the space and the ladder, in sentences for the user.
+        warnings: facts about the data that the user should act on, in sentences.
     """
 
     sweep: Sweep
@@ -62,6 +63,7 @@ class PreparedSweep:
     limits: HardLimits
     bases: BaseRungs
     notes: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
     @property
     def references(self) -> tuple[float | None, ...]:
@@ -143,6 +145,7 @@ def prepare(sweep: Sweep) -> PreparedSweep:
         limits=limits,
         bases=bases,
         notes=notes,
+        warnings=data.warnings,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from search_spaces.errors import InvalidInputError, Problem, did_you_mean
+from trials.data.notes import Notes
 from trials.reading.rows import Rows
 from trials.reading.splits import complete_rows
 from trials.tasks.specs import TaskSpec
@@ -40,7 +41,7 @@ def _field_of(column: str, task: TaskSpec) -> str:
     return "task.text"
 
 
-def without_empty_rows(raw: Mapping[str, Rows], task: TaskSpec, notes: list[str]) -> dict[str, Rows]:
+def without_empty_rows(raw: Mapping[str, Rows], task: TaskSpec, notes: Notes) -> dict[str, Rows]:
     """Return the splits without the rows that have no text, which are counted in `notes`.
 
     Raises:
@@ -52,7 +53,7 @@ def without_empty_rows(raw: Mapping[str, Rows], task: TaskSpec, notes: list[str]
             _check_labels(rows, split, task.label)
         indices = complete_rows(rows, task.columns)
         if len(indices) < len(rows):
-            notes.append(f"{split}: {len(rows) - len(indices)} rows without text dropped")
+            notes.note(f"{split}: {len(rows) - len(indices)} rows without text dropped")
             rows = rows.select(indices)
         kept[split] = rows
     return kept

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces.errors import InvalidInputError, Problem, first_line
+from trials.data.notes import Notes
 from trials.reading.errors import DataError
 from trials.reading.rows import Rows
 from trials.reading.splits import read_source
@@ -15,11 +16,11 @@ from trials.tasks.specs import DOCSTRINGS, TaskSpec
 SPLITS = ("train", "validation", "test")
 
 
-def read_splits(task: TaskSpec) -> tuple[dict[str, Rows], dict[str, dict[str, Any]], list[str]]:
+def read_splits(task: TaskSpec, notes: Notes) -> tuple[dict[str, Rows], dict[str, dict[str, Any]]]:
     """Read the splits of a task.
 
     Returns:
-        The rows by split, where `trials.reading.splits.read_source` finds each split again, and notes for the user.
+        The rows by split, and where `trials.reading.splits.read_source` finds each split again.
 
     Raises:
         InvalidInputError: A file or a data set cannot be read.
@@ -28,7 +29,8 @@ def read_splits(task: TaskSpec) -> tuple[dict[str, Rows], dict[str, dict[str, An
         from trials.tasks.pocket import load_corpus
 
         corpus = load_corpus()
-        return {name: Rows.of(corpus.splits[name]) for name in SPLITS}, {}, [corpus.summary()]
+        notes.note(corpus.summary())
+        return {name: Rows.of(corpus.splits[name]) for name in SPLITS}, {}
     sources = {name: _source(task, where) for name in SPLITS if (where := getattr(task, name)) is not None}
     if task.dataset is not None:
         sources |= _usual_splits(task, sources)
@@ -40,7 +42,7 @@ def read_splits(task: TaskSpec) -> tuple[dict[str, Rows], dict[str, dict[str, An
             problems.append(Problem(f"task.{name}", error.what, error.fix))
     if problems:
         raise InvalidInputError(problems)
-    return splits, sources, []
+    return splits, sources
 
 
 def _source(task: TaskSpec, where: str) -> dict[str, Any]:

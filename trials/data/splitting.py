@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from search_spaces.errors import InvalidInputError, Problem
+from trials.data.notes import Notes
 from trials.reading.rows import Rows
 from trials.tasks.specs import TaskSpec
 
 
 def carve(
-    raw: Mapping[str, Rows], sources: dict[str, dict[str, Any]], task: TaskSpec, notes: list[str]
+    raw: Mapping[str, Rows], sources: dict[str, dict[str, Any]], task: TaskSpec, notes: Notes
 ) -> dict[str, Rows]:
     """Carve missing validation and test splits out of the training split, and remove its entry from `sources`.
 
@@ -40,7 +41,7 @@ def carve(
     for name in missing:
         part, order = order[:size], order[size:]
         splits[name] = train.select(np.sort(part).tolist())
-        notes.append(f"{name}: {size:,} rows carved out of train (seed {task.split_seed})")
+        notes.note(f"{name}: {size:,} rows carved out of train (seed {task.split_seed})")
     splits["train"] = train.select(np.sort(order).tolist())
     sources.pop("train", None)
     return splits

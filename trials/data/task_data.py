@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from search_spaces.errors import InvalidInputError, Problem
 from trials.data.columns import check_columns, without_empty_rows
 from trials.data.labels import find_classes
+from trials.data.notes import Notes
 from trials.data.sources import SPLITS, read_splits
 from trials.data.splitting import carve
 from trials.data.tokenizers import load_tokenizer
@@ -34,6 +35,7 @@ class TaskData:
         classes: The label values in order for classification, else None.
         tokenizer: The tokenizer, with a padding token.
         notes: Messages for the user about what was found and decided.
+        warnings: Messages for the user about what makes the scores misleading unless the data are changed.
     """
 
     splits: dict[str, list[Encoded]]
@@ -42,6 +44,7 @@ class TaskData:
     classes: tuple[Any, ...] | None
     tokenizer: Any
     notes: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
     _cuts: dict[int, TaskData] = field(default_factory=dict, repr=False, compare=False)
 
     def at_length(self, task: TaskSpec, length: int | None) -> TaskData:
@@ -82,7 +85,8 @@ def load_task(task: TaskSpec, model: ModelSpec) -> TaskData:
         InvalidInputError: A file, column or split is missing or empty, a label is missing or absent from the training
             split, or the tokenizer does not support the task.
     """
-    raw, sources, notes = read_splits(task)
+    notes = Notes()
+    raw, sources = read_splits(task, notes)
     check_columns(raw, task)
     raw = without_empty_rows(raw, task, notes)
     raw = carve(raw, sources, task, notes)
@@ -92,19 +96,19 @@ def load_task(task: TaskSpec, model: ModelSpec) -> TaskData:
     for name in SPLITS:
         splits[name], raw[name] = _encode_split(raw[name], name, task, tokenizer, classes, notes)
     sizes = ", ".join(f"{len(splits[name]):,} {name}" for name in SPLITS)
-    notes.append(f"examples: {sizes}")
-    return TaskData(splits, raw, sources, classes, tokenizer, tuple(notes))
+    notes.note(f"examples: {sizes}")
+    return TaskData(splits, raw, sources, classes, tokenizer, tuple(notes.facts), tuple(notes.warnings))
 
 
 def _encode_split(
-    rows: Rows, name: str, task: TaskSpec, tokenizer: Any, classes: Any, notes: list[str]
+    rows: Rows, name: str, task: TaskSpec, tokenizer: Any, classes: Any, notes: Notes
 ) -> tuple[list[Encoded], Rows]:
     try:
         examples, kept = encode_rows(rows, task.model_dump(), tokenizer, classes)
     except DataError as error:
         raise InvalidInputError(Problem(f"task.{name}", error.what, error.fix)) from error
     if len(kept) < len(rows):
-        notes.append(
+        notes.note(
             f"{name}: {len(rows) - len(kept)} examples dropped: no target tokens within "
             f"{task.max_length} tokens"
         )
