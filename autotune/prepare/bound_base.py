@@ -18,7 +18,7 @@ from search_spaces.parameters.centered import Centered
 from search_spaces.parameters.training import SEQUENCE_LENGTH
 from search_spaces.parameters.types import Categorical, Int
 from search_spaces.space import SearchSpace
-from trials.base.model import check_weights
+from trials.base.pretrained import check_weights, complete_shape
 from trials.data.task_data import TaskData, load_task
 from trials.tasks.specs import resolve_model
 from trials.training.run import padded_lengths, subset
@@ -87,13 +87,14 @@ def model_shape(sweep: Sweep, data: TaskData) -> ModelShape:
         InvalidInputError: the model cannot be read, or has no head for the task.
     """
     try:
-        return read_shape(
+        shape = read_shape(
             resolve_model(sweep.model.name),
             sweep.task.type,
             labels=data.outputs,
             trust_remote_code=sweep.model.trust_remote_code,
             quantized=sweep.model.quantized,
         )
+        return complete_shape(shape, sweep.model, sweep.task, data.outputs)
     except InvalidInputError:
         raise
     except MissingHeadError as error:

@@ -134,7 +134,7 @@ def prepare(sweep: Sweep) -> PreparedSweep:
     baselines = {name: baseline[sweep.task.metric]} if baseline else {}
     left_out = [f"{family} left out: {reason}" for family, reason in loaded.left_out.items()]
     narrowed = [f"{name}: {why}" for name, why in loaded.narrowed.items()]
-    notes = (*data.notes, *left_out, *narrowed, *bases.notes)
+    notes = (*data.notes, *_new_parts(shape), *left_out, *narrowed, *bases.notes)
     return PreparedSweep(
         sweep=resolved,
         data=data,
@@ -147,6 +147,15 @@ def prepare(sweep: Sweep) -> PreparedSweep:
         notes=notes,
         warnings=data.warnings,
     )
+
+
+def _new_parts(shape: ModelShape) -> list[str]:
+    """Return a note on the parts of the head that the checkpoint of the base model lacks."""
+    return [
+        f"model: the checkpoint has no weights of {name}; each trial initializes it from its seed and trains it "
+        "with the head"
+        for name in shape.new_head_parts
+    ]
 
 
 def with_base_score(prepared: PreparedSweep, metrics: Mapping[str, float]) -> PreparedSweep:

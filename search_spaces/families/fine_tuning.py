@@ -70,7 +70,9 @@ class FullFineTuning(Family):
 
         base = re.escape(shape.layers_path.partition(".")[0])
         heads = [re.escape(matrix.name) for matrix in shape.head if not matrix.trained]
-        targets = "|".join((rf"{base}\..*", *heads))
+        new = "|".join(re.escape(name) for name in shape.new_head_parts)
+        inside = rf"(?!(?:{new})$){base}\..*" if new else rf"{base}\..*"
+        targets = "|".join((inside, *heads))
         return CompositeConfig(
             task_type=peft_task(task),
             parts=[{"kind": "copy", "targets": targets}],

@@ -321,7 +321,8 @@ class _Surroundings:
 
 
 def _head_matrix(name: str, module: Any, *, trained: bool, per_token: bool) -> HeadMatrix:
-    return HeadMatrix(name, module.in_features, module.out_features, trained, per_token)
+    bias = "bias" in _own_parameters(module)
+    return HeadMatrix(name, module.in_features, module.out_features, trained, per_token, bias)
 
 
 def _accepts_prefix(base: nn.Module) -> bool:

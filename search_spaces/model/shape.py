@@ -10,8 +10,8 @@ count numbers, not bytes. Names are dotted module paths as in `torch.nn.Module.n
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Literal
 
@@ -118,6 +118,7 @@ class HeadMatrix:
         outputs: output features.
         trained: whether it is trained with the adapter, or frozen.
         per_token: whether it is applied to each token, or once per sequence.
+        bias: whether it has a bias.
     """
 
     name: str
@@ -125,6 +126,7 @@ class HeadMatrix:
     outputs: int
     trained: bool
     per_token: bool
+    bias: bool = False
 
 
 @dataclass(frozen=True)
@@ -224,6 +226,35 @@ class ModelShape:
         return _matrices_of_stack(self, self.stack_of(layer), targets)
 
     @property
+    def new_head_parts(self) -> tuple[str, ...]:
+        """The modules within the base model that `with_new_head_parts` has added to the head."""
+        base = self.layers_path.partition(".")[0]
+        return tuple(name for name in self.head_modules if name.startswith(f"{base}."))
+
+    def with_new_head_parts(self, missing: Collection[str]) -> ModelShape:
+        """Return the shape with the matrices above the layers that a checkpoint lacks as parts of the trained head.
+
+        A checkpoint of masked language modeling, for example, has no pooler.
+
+        Args:
+            missing: names of the parameters that the checkpoint lacks; those of other modules are ignored.
+        """
+        new = [
+            matrix
+            for matrix in self.head
+            if not matrix.trained and not matrix.per_token and _parameters_of(matrix) & set(missing)
+        ]
+        size = sum(matrix.outputs * (matrix.inputs + matrix.bias) for matrix in new)
+        return replace(
+            self,
+            head=tuple(replace(matrix, trained=True) if matrix in new else matrix for matrix in self.head),
+            head_modules=(*(matrix.name for matrix in new), *self.head_modules),
+            head_parameters=self.head_parameters + size,
+            base_parameters=self.base_parameters - size,
+            body_parameters=self.body_parameters - size,
+        )
+
+    @property
     def attention_width(self) -> int:
         """Width of the queries, and of keys and values after repetition for grouped heads."""
         return self.heads * self.head_width
@@ -287,6 +318,10 @@ class ModelShape:
         if not patterns:
             raise ValueError(f"layers: none of the layers {list(indices)} has a matrix of the targets")
         return "|".join(patterns)
+
+
+def _parameters_of(matrix: HeadMatrix) -> set[str]:
+    return {f"{matrix.name}.weight", f"{matrix.name}.bias"}
 
 
 # Caches are keyed by the shape itself, so that the shape holds no mutable state. The sizes bound the memory of a

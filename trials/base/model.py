@@ -9,24 +9,22 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from search_spaces.errors import InvalidInputError, Problem, first_line
+from search_spaces.errors import InvalidInputError, Problem
 from search_spaces.families import REGISTRY
 from search_spaces.families.framework.base import local_config
 from search_spaces.model.reader import read_shape
 from search_spaces.model.shape import ModelShape
-from search_spaces.model.task_heads import MissingHeadError, missing_heads
 from search_spaces.parameters.types import Value
 from trials.base import processor
 from trials.base.int8_linear import Int8Linear, check_int8, multiply_in_int8
 from trials.base.parameter_groups import freeze
+from trials.base.pretrained import check_complete, loading_errors, read_pretrained
 from trials.base.quantization import check_quantized, freeze_layout, quantization, quantized_parts
 from trials.data.task_data import TaskData
 from trials.tasks.specs import ModelSpec, TaskSpec, resolve_model
@@ -105,7 +103,7 @@ def load_base(spec: ModelSpec, task: TaskSpec, data: TaskData) -> Base:
     device, shape = choose_device(spec.device), None
     check_machine(spec)
     if spec.quantized:  # the unquantized modules must be known before the weights are read
-        with _loading(spec, task):
+        with loading_errors(spec, task):
             shape = read_shape(
                 resolve_model(spec.name),
                 task.type,
@@ -114,10 +112,11 @@ def load_base(spec: ModelSpec, task: TaskSpec, data: TaskData) -> Base:
                 quantized=True,
             )
             options["quantization_config"] = quantization(spec, shape)
-    model, fresh = _read(spec, task, data, **options)
+    model, fresh = read_pretrained(spec, task, data.outputs, **options)
     shape = shape or read_shape(model.config, task.type, labels=data.outputs)
+    shape = shape.with_new_head_parts(fresh)
     new_heads = tuple(name for name in shape.head_modules if any(key.startswith(f"{name}.") for key in fresh))
-    _check_complete(spec, task, fresh, shape.head_modules)
+    check_complete(spec, task, fresh, shape.head_modules)
     if model.config.pad_token_id is None:
         model.config.pad_token_id = data.tokenizer.pad_token_id
     model.requires_grad_(False)
@@ -142,61 +141,9 @@ def check_base(spec: ModelSpec, task: TaskSpec, data: TaskData) -> None:
     Raises:
         InvalidInputError: As in `load_base`.
     """
-    model, fresh = _read(spec, task, data, device_map="meta")
-    _check_complete(spec, task, fresh, read_shape(model.config, task.type, labels=data.outputs).head_modules)
-
-
-def _read(spec: ModelSpec, task: TaskSpec, data: TaskData, **options: Any) -> tuple[Any, set[str]]:
-    """Return the model with a head for the task, and the names of the weights that its checkpoint lacks."""
-    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
-    from transformers.utils.logging import disable_progress_bar
-
-    disable_progress_bar()
-    check_weights(spec)
-    auto = AutoModelForCausalLM if task.type == "causal-lm" else AutoModelForSequenceClassification
-    if task.type != "causal-lm":
-        problem = "regression" if task.type == "regression" else "single_label_classification"
-        options |= {"num_labels": data.outputs, "problem_type": problem}
-    with _loading(spec, task):
-        model, loaded = auto.from_pretrained(
-            resolve_model(spec.name),
-            revision=spec.revision,
-            trust_remote_code=spec.trust_remote_code,
-            use_safetensors=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-            **options,
-        )
-    return model, {*loaded["missing_keys"], *(key[0] for key in loaded["mismatched_keys"])}
-
-
-def check_weights(spec: ModelSpec) -> None:
-    """Reject a folder that is not a model before anything is read from it.
-
-    Raises:
-        InvalidInputError: The folder has no configuration or no weights in safetensors.
-    """
-    folder = Path(resolve_model(spec.name)).expanduser()
-    if not folder.is_dir():
-        return
-    if not (folder / "config.json").is_file():
-        raise InvalidInputError(
-            Problem(
-                "model",
-                f"the folder {spec.name!r} has no config.json",
-                "Give a folder that save_pretrained has written.",
-            )
-        )
-    if not any(folder.glob("*.safetensors")):
-        other = ", ".join(sorted(path.name for path in folder.glob("*.bin")))
-        raise InvalidInputError(
-            Problem(
-                "model",
-                f"the folder {spec.name!r} has no weights in safetensors"
-                + (f" (only {other}, which is not read because loading it can run code)" if other else ""),
-                "Save the model with save_pretrained(folder), which writes model.safetensors.",
-            )
-        )
+    model, fresh = read_pretrained(spec, task, data.outputs, device_map="meta")
+    shape = read_shape(model.config, task.type, labels=data.outputs).with_new_head_parts(fresh)
+    check_complete(spec, task, fresh, shape.head_modules)
 
 
 def choose_device(name: str) -> torch.device:
@@ -270,51 +217,3 @@ def _draw_head(head: nn.Module, deviation: float) -> None:
             nn.init.normal_(module.weight, std=deviation)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-
-
-def _check_complete(spec: ModelSpec, task: TaskSpec, fresh: set[str], heads: tuple[str, ...]) -> None:
-    """Reject a checkpoint that lacks weights below the head, because it is of another model.
-
-    A frozen random layer would also be lost on saving: an adapter's file does not contain the base model.
-
-    Raises:
-        InvalidInputError: Weights are missing.
-    """
-    missing = sorted(key for key in fresh if not key.startswith(tuple(f"{name}." for name in heads)))
-    if missing:
-        raise InvalidInputError(
-            Problem(
-                "model",
-                f"{spec.name!r} lacks the weights {', '.join(missing[:3])}"
-                + (f" and {len(missing) - 3} more" if len(missing) > 3 else ""),
-                f"Give a complete checkpoint of a model that supports {task.type}.",
-            )
-        )
-
-
-@contextmanager
-def _loading(spec: ModelSpec, task: TaskSpec) -> Iterator[None]:
-    """Turn the errors of reading a model into InvalidInputError."""
-    from safetensors import SafetensorError
-
-    try:
-        with missing_heads():
-            yield
-    except InvalidInputError:
-        raise
-    except MissingHeadError as error:
-        raise InvalidInputError(
-            Problem(
-                "task.type",
-                f"{spec.name!r} has no head for {task.type}",
-                "Choose a model that supports the task, or another task.",
-            )
-        ) from error
-    except (OSError, ValueError, SafetensorError) as error:
-        raise InvalidInputError(
-            Problem(
-                "model",
-                f"{spec.name!r} cannot be loaded ({first_line(error)})",
-                "Give a hub id or a local folder with config.json and safetensors weights.",
-            )
-        ) from error

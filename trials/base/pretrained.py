@@ -1,0 +1,138 @@
+"""Reading of a pre-trained model with a head for the task, and of what its checkpoint lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from search_spaces.errors import InvalidInputError, Problem, first_line
+from search_spaces.model.shape import ModelShape
+from search_spaces.model.task_heads import MissingHeadError, missing_heads
+from trials.tasks.specs import ModelSpec, TaskSpec, resolve_model
+
+
+def read_pretrained(spec: ModelSpec, task: TaskSpec, outputs: int, **options: Any) -> tuple[Any, set[str]]:
+    """Return the model with a head for the task, and the names of the weights that its checkpoint lacks.
+
+    Args:
+        spec: The base model.
+        task: The task.
+        outputs: The number of outputs of a classification head.
+        options: Further arguments of `from_pretrained`.
+
+    Raises:
+        InvalidInputError: There is no such model, it has no weights in safetensors, or it has no head for the task.
+    """
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    check_weights(spec)
+    auto = AutoModelForCausalLM if task.type == "causal-lm" else AutoModelForSequenceClassification
+    if task.type != "causal-lm":
+        problem = "regression" if task.type == "regression" else "single_label_classification"
+        options |= {"num_labels": outputs, "problem_type": problem}
+    with loading_errors(spec, task):
+        model, loaded = auto.from_pretrained(
+            resolve_model(spec.name),
+            revision=spec.revision,
+            trust_remote_code=spec.trust_remote_code,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **options,
+        )
+    return model, {*loaded["missing_keys"], *(key[0] for key in loaded["mismatched_keys"])}
+
+
+def check_weights(spec: ModelSpec) -> None:
+    """Reject a folder that is not a model before anything is read from it.
+
+    Raises:
+        InvalidInputError: The folder has no configuration or no weights in safetensors.
+    """
+    folder = Path(resolve_model(spec.name)).expanduser()
+    if not folder.is_dir():
+        return
+    if not (folder / "config.json").is_file():
+        raise InvalidInputError(
+            Problem(
+                "model",
+                f"the folder {spec.name!r} has no config.json",
+                "Give a folder that save_pretrained has written.",
+            )
+        )
+    if not any(folder.glob("*.safetensors")):
+        other = ", ".join(sorted(path.name for path in folder.glob("*.bin")))
+        raise InvalidInputError(
+            Problem(
+                "model",
+                f"the folder {spec.name!r} has no weights in safetensors"
+                + (f" (only {other}, which is not read because loading it can run code)" if other else ""),
+                "Save the model with save_pretrained(folder), which writes model.safetensors.",
+            )
+        )
+
+
+def complete_shape(shape: ModelShape, spec: ModelSpec, task: TaskSpec, outputs: int) -> ModelShape:
+    """Return the shape of a base model with the parts of the head that its checkpoint lacks.
+
+    The weights are not loaded; only their names are read, and only of a model with a part that can be absent.
+
+    Raises:
+        InvalidInputError: As in `read_pretrained`.
+    """
+    if all(matrix.trained or matrix.per_token for matrix in shape.head):
+        return shape
+    _, missing = read_pretrained(spec, task, outputs, device_map="meta")
+    return shape.with_new_head_parts(missing)
+
+
+def check_complete(spec: ModelSpec, task: TaskSpec, fresh: set[str], heads: tuple[str, ...]) -> None:
+    """Reject a checkpoint that lacks weights below the head, because it is of another model.
+
+    A frozen random layer would also be lost on saving: an adapter's file does not contain the base model.
+
+    Raises:
+        InvalidInputError: Weights are missing.
+    """
+    missing = sorted(key for key in fresh if not key.startswith(tuple(f"{name}." for name in heads)))
+    if missing:
+        raise InvalidInputError(
+            Problem(
+                "model",
+                f"{spec.name!r} lacks the weights {', '.join(missing[:3])}"
+                + (f" and {len(missing) - 3} more" if len(missing) > 3 else ""),
+                f"Give a complete checkpoint of a model that supports {task.type}.",
+            )
+        )
+
+
+@contextmanager
+def loading_errors(spec: ModelSpec, task: TaskSpec) -> Iterator[None]:
+    """Turn the errors of reading a model into InvalidInputError."""
+    from safetensors import SafetensorError
+
+    try:
+        with missing_heads():
+            yield
+    except InvalidInputError:
+        raise
+    except MissingHeadError as error:
+        raise InvalidInputError(
+            Problem(
+                "task.type",
+                f"{spec.name!r} has no head for {task.type}",
+                "Choose a model that supports the task, or another task.",
+            )
+        ) from error
+    except (OSError, ValueError, SafetensorError) as error:
+        raise InvalidInputError(
+            Problem(
+                "model",
+                f"{spec.name!r} cannot be loaded ({first_line(error)})",
+                "Give a hub id or a local folder with config.json and safetensors weights.",
+            )
+        ) from error
