@@ -15,6 +15,7 @@ import numpy as np
 
 import search_spaces
 import trials
+from autotune.export.head_notes import class_names, head_notes
 from autotune.export.scaling import Change, RateLaw, Scale, Target, law_of_probe, scaled
 from autotune.objectives import Objective, is_cost
 from autotune.prepare.bound_base import model_shape, read_base
@@ -140,6 +141,7 @@ def export_run(
         "optimizer": optimizer_of(config),
         "columns": list(sweep.task.columns),
         "classes": data.classes,
+        "class_names": class_names(data.classes),
         "learning_rate_factors": family.learning_rate_factors(local_config(family.name, config)),
         "splits": {name: _place_split(data, name, to) for name in SPLITS},
     })  # fmt: skip
@@ -320,7 +322,8 @@ def _readme(export: _Export, own_tuner: bool) -> str:
         "`adapter/` and the scores in `scores.json`. The search trained on "
         f"{sweep.fidelity.train_samples or 'all'} examples per epoch; this run trains on {extent}.\n"
         f"{_end_note(sweep)}{needs}\n"
-        f"{loading}{_changes(export.changes)}## The configuration\n\n{settings}\n"
+        f"{loading}{head_notes(export.shape, export.data.classes)}{_changes(export.changes)}"
+        f"## The configuration\n\n{settings}\n"
     )
 
 

@@ -49,10 +49,20 @@ HERE = Path(__file__).resolve().parent
 if (HERE / "tuners").is_dir():  # the adapter's method, which peft itself does not have
     import tuners  # noqa: F401
 RUN = json.loads((HERE / "run.json").read_text())
-TASK, CLASSES = RUN["task"], RUN["classes"]
+TASK, CLASSES, NAMES = RUN["task"], RUN["classes"], RUN["class_names"]
 MODEL = str(HERE / RUN["model"]) if RUN["model"].startswith("./") else RUN["model"]
 HUB = {"revision": RUN["revision"], "trust_remote_code": RUN["trust_remote_code"]}
 CAUSAL = TASK["type"] == "causal-lm"
+LOADING = """## Head
+
+`config.json` has the number of outputs and, for a classification, the names of the classes (`id2label`):
+
+```python
+config = AutoConfig.from_pretrained(folder)
+model = AutoModelForSequenceClassification.from_pretrained({model!r}, config=config)
+model = PeftModel.from_pretrained(model, folder)
+```
+"""
 
 
 def load_split(name):
@@ -87,10 +97,13 @@ def load_model():
 
 
 def load_classifier(options):
-    """Return the base model with a head for sequence classification or regression."""
+    """Return the base model with a head for sequence classification or regression, and the names of its classes."""
+    names = {"id2label": dict(enumerate(NAMES))} if NAMES else {"num_labels": 1}
+    if NAMES:
+        names["label2id"] = {name: index for index, name in enumerate(NAMES)}
     return AutoModelForSequenceClassification.from_pretrained(
         MODEL,
-        num_labels=len(CLASSES or [0]),
+        **names,
         problem_type="regression" if TASK["type"] == "regression" else "single_label_classification",
         pad_token_id=tokenizer.pad_token_id,
         ignore_mismatched_sizes=True,
@@ -142,10 +155,25 @@ def main():
     trainer.train()
     model.save_pretrained(options.output)
     tokenizer.save_pretrained(options.output)
+    if not CAUSAL:
+        describe_head(model, Path(options.output))
     report = {name: score_split(trainer, splits[name]) for name in ("validation", "test")}
     (HERE / "scores.json").write_text(json.dumps(report, indent=2))
     for name, values in report.items():
         print(f"{name}: " + ", ".join(f"{metric} {value:.4g}" for metric, value in values.items()))
+
+
+def describe_head(model, folder):
+    """Write the configuration of the model with its head beside the adapter, and how to load both to the model card.
+
+    peft saves neither the number of outputs nor the names of the classes.
+    """
+    model.get_base_model().config.save_pretrained(folder)
+    card = folder / "README.md"
+    rows = "".join(f"| {index} | {' '.join(name.split())} |\n" for index, name in enumerate(NAMES or []))
+    classes = f"\n| output | class |\n| --- | --- |\n{rows}" if rows else ""
+    text = card.read_text(encoding="utf-8") if card.is_file() else ""
+    card.write_text(f"{text}\n{LOADING.format(model=RUN['model'])}{classes}", encoding="utf-8")
 
 
 class SearchTrainer(Trainer):

@@ -53,7 +53,9 @@ def pooler_of(model: torch.nn.Module) -> torch.Tensor:
     return next(p for name, p in model.named_parameters() if "modules_to_save" in name and "pooler" in name)
 
 
-def test_a_missing_pooler_becomes_a_part_of_the_head(runner: Runner, tiny_model: Callable[[str], Path]) -> None:
+def test_a_missing_pooler_becomes_a_part_of_the_head(
+    runner: Runner, tiny_model: Callable[[str], Path]
+) -> None:
     shape, width = runner.base.shape, runner.base.shape.width
     assert shape.head_modules == (POOLER, "classifier")
     assert shape.new_head_parts == runner.base.new_heads[:1] == (POOLER,)
@@ -105,5 +107,7 @@ def test_other_missing_weights_are_refused_by_name(
 ) -> None:
     folder = without(tiny_model("bert"), tmp_path / "torn", "pooler", "layer.1.output.dense.bias")
     spec, task = ModelSpec(name=str(folder)), classification(reviews)
-    with pytest.raises(InvalidInputError, match=r"lacks the weights bert\.encoder\.layer\.1\.output\.dense\.bias\. "):
+    with pytest.raises(
+        InvalidInputError, match=r"lacks the weights bert\.encoder\.layer\.1\.output\.dense\.bias\. "
+    ):
         load_base(spec, task, load_task(task, spec))

@@ -13,8 +13,9 @@ from types import ModuleType
 
 import pytest
 import torch
-from peft import PeftConfig, get_peft_model
+from peft import PeftConfig, PeftModel, get_peft_model
 from torch.optim.lr_scheduler import LambdaLR
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
 import autotune
 from autotune.engine.sweep_run import run_sweep
@@ -135,6 +136,21 @@ print(float((logits.argmax(-1).numpy() == rows["label"]).mean()))
 """
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert float(loaded.stdout.split()[-1]) == pytest.approx(scores["test"]["accuracy"], abs=1e-6)
+    check_class_names(
+        run, [str(label) for label in load_task(results.sweep.task, results.sweep.model).classes]
+    )
+
+
+def check_class_names(run: Path, names: list[str]) -> None:
+    """Check that the configuration beside the adapter and both descriptions have the names of the classes."""
+    config = AutoConfig.from_pretrained(run / "adapter")
+    assert config.id2label == dict(enumerate(names))
+    assert config.label2id == {name: index for index, name in enumerate(names)}
+    base = PeftConfig.from_pretrained(str(run / "adapter")).base_model_name_or_path
+    model = AutoModelForSequenceClassification.from_pretrained(base, config=config)
+    PeftModel.from_pretrained(model, str(run / "adapter"))
+    for card in (run / "README.md", run / "adapter" / "README.md"):
+        assert all(f"| {index} | {name} |" in card.read_text() for index, name in enumerate(names))
 
 
 def test_the_run_imports_nothing_of_this_project(results, tmp_path):

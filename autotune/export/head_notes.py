@@ -1,0 +1,46 @@
+"""What the README of an exported run says about the classes and the head of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from search_spaces.model.shape import ModelShape
+
+
+def class_names(classes: Sequence[Any] | None) -> list[str] | None:
+    """Return the names of the classes in the order of the head's outputs, or None without classes."""
+    return None if classes is None else [str(label) for label in classes]
+
+
+def head_notes(shape: ModelShape, classes: Sequence[Any] | None) -> str:
+    """Return the sections on the classes and on the parts of the head that the base model's checkpoint lacks.
+
+    Args:
+        shape: the shape of the base model.
+        classes: the label values in the order of the head's outputs; None without classes.
+    """
+    return _classes_section(class_names(classes)) + _new_parts(shape)
+
+
+def _classes_section(names: list[str] | None) -> str:
+    if not names:
+        return ""
+    rows = "\n".join(f"| {index} | {_cell(name)} |" for index, name in enumerate(names))
+    return (
+        f"## Classes\n\n| output | class |\n| --- | --- |\n{rows}\n\n"
+        "They are `id2label` and `label2id` in `adapter/config.json`, which train.py writes beside the adapter.\n\n"
+    )
+
+
+def _new_parts(shape: ModelShape) -> str:
+    return "".join(
+        f"The checkpoint of the base model has no weights of `{name}`: train.py initializes it and trains it with "
+        "the head, and the adapter contains it.\n\n"
+        for name in shape.new_head_parts
+    )
+
+
+def _cell(text: str) -> str:
+    """Return a text on one line without the separator of a table's cells."""
+    return " ".join(text.split()).replace("|", "\\|")
