@@ -98,6 +98,9 @@ def train(
     folder: Annotated[
         Path, typer.Argument(metavar="RUN", help="A folder that autotune export wrote.", show_default=False)
     ],
+    changed_data: Annotated[
+        bool, typer.Option("--changed-data", help="Train although the data differ from those of the search.")
+    ] = False,
 ) -> None:
     """Train an exported run on all training data, evaluate it, and save the adapter.
 
@@ -108,7 +111,7 @@ def train(
     from autotune.export.run_folder import train_run
 
     try:
-        train_run(folder)  # train.py prints the scores
+        train_run(folder, changed_data=changed_data)  # train.py prints the scores
     except RuntimeError as error:  # the output of train.py has the cause
         terminal.print_error(error)
         raise typer.Exit(terminal.EXIT_FAILURE) from None

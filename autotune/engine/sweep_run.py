@@ -6,10 +6,11 @@ A run holds no state that the ledger does not: the process can be killed at any 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from autotune.engine.confirmation_search import confirmation_search
 from autotune.engine.events import WARNING, Listener, Progress, SilentListener
@@ -17,7 +18,16 @@ from autotune.engine.posterior import store_posterior
 from autotune.engine.progress import SearchProgress
 from autotune.engine.samplers import sampler_notes
 from autotune.engine.search import sweep_search
-from autotune.ledger.ledger import Ledger, claim_folder, open_ledger, storage_errors
+from autotune.ledger.ledger import (
+    Ledger,
+    check_same_sweep,
+    claim_folder,
+    open_ledger,
+    read_fingerprint,
+    read_ledger,
+    storage_errors,
+)
+from autotune.prepare.fingerprint import check_unchanged, sweep_fingerprint
 from autotune.prepare.prepared_sweep import PreparedSweep, prepare, with_base_score
 from autotune.report.page import write_report
 from autotune.results.sweep_tables import SweepTables, read_tables
@@ -64,6 +74,13 @@ def run_sweep(
     listener.progress(Progress(phase="loading"))
     check_sampler(sweep.sampler)
     prepared = prepare(sweep)
+    fingerprint = sweep_fingerprint(prepared)
+    notes = [
+        *(f"{WARNING}{text}" for text in prepared.warnings),
+        *_origin_notes(folder, sweep, fingerprint),
+        *prepared.notes,
+        *sampler_notes(prepared),
+    ]
     if executor is None:
         executor = make_executor(**sweep.executor.model_dump(), device=sweep.model.device)
     try:
@@ -71,8 +88,8 @@ def run_sweep(
         if sweep.task.type == "causal-lm":
             prepared = with_base_score(prepared, _score_base(executor, prepared))
         with claim_folder(folder, prepared.sweep), storage_errors(folder):
-            warnings = [f"{WARNING}{text}" for text in prepared.warnings]
-            listener.sweep_started(prepared.sweep, [*warnings, *prepared.notes, *sampler_notes(prepared)])
+            listener.sweep_started(prepared.sweep, notes)
+            open_ledger(folder, prepared.sweep).set_origin(fingerprint, notes)
             progress = _train(prepared, folder, executor, listener)
             results = read_tables(folder)
             # The confirmation may have moved points: the front is no longer that of the search.
@@ -89,6 +106,23 @@ def run_sweep(
             return results
     finally:
         executor.stop()
+
+
+def _origin_notes(folder: Path, sweep: Sweep, fingerprint: Mapping[str, Any]) -> list[str]:
+    """Check a folder that holds the sweep, and return notes about what could not be checked.
+
+    Raises:
+        InvalidInputError: the folder holds another sweep, or its data or base model changed.
+    """
+    check_same_sweep(folder, sweep)
+    before = read_fingerprint(folder, sweep)
+    check_unchanged(before, fingerprint)
+    if before is not None or not read_ledger(folder, sweep):
+        return []
+    return [
+        "the folder does not say which data and base model its trials were trained with; it is now assumed, and "
+        "stored, that they are the present ones"
+    ]
 
 
 def _score_base(executor: Executor, prepared: PreparedSweep) -> dict[str, float]:

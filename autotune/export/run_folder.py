@@ -19,6 +19,7 @@ from autotune.export.head_notes import class_names, head_notes
 from autotune.export.scaling import Change, RateLaw, Scale, Target, law_of_probe, scaled
 from autotune.objectives import Objective, is_cost
 from autotune.prepare.bound_base import model_shape, read_base
+from autotune.prepare.fingerprint import check_origin
 from autotune.results.selection import pick_trial
 from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import confirmation_statistics
@@ -32,11 +33,13 @@ from search_spaces.parameters.types import Configuration
 from search_spaces.transfer import transfer_configuration
 from trials.base import parameter_groups
 from trials.base.quantization import unquantized
+from trials.data.fingerprint import data_fingerprint, hub_commit
 from trials.data.sources import SPLITS
 from trials.data.task_data import TaskData, load_task
 from trials.reading.encoding import Encoded
+from trials.reading.fingerprint import Fingerprint
 from trials.tasks import scores
-from trials.tasks.specs import POCKET, ModelSpec, resolve_model
+from trials.tasks.specs import POCKET, ModelSpec, TaskSpec, resolve_model
 from trials.training.run import MAX_GRAD_NORM, count_tokens, learning_rate, sequence_length, subset
 from trials.training.schedules import transformers_schedule
 
@@ -103,9 +106,8 @@ def export_run(
         The folder.
 
     Raises:
-        InvalidInputError: `pick_trial` raises it, the folder is not empty, or the target's base model does not
-        support
-            the configuration.
+        InvalidInputError: `pick_trial` raises it, the folder is not empty, the data or the base model changed since
+            the sweep began, or the target's base model does not support the configuration.
     """
     to = Path(to)
     trial = pick_trial(results, pick, where)
@@ -131,7 +133,7 @@ def export_run(
         "trial": trial,
         "configuration": config,
         "model": model,
-        "revision": sweep.model.revision,
+        "revision": sweep.model.revision or hub_commit(sweep.model),
         "trust_remote_code": sweep.model.trust_remote_code,
         "precision": _precision(sweep.model),
         "weights": sweep.model.weights,
@@ -144,6 +146,7 @@ def export_run(
         "class_names": class_names(data.classes),
         "learning_rate_factors": family.learning_rate_factors(local_config(family.name, config)),
         "splits": {name: _place_split(data, name, to) for name in SPLITS},
+        "fingerprint": {name: _split_fingerprint(data, name, sweep.task) for name in SPLITS},
     })  # fmt: skip
     shutil.copyfile(_TEMPLATE, to / "train.py")
     for module in _SHARED_MODULES:
@@ -161,6 +164,7 @@ def _as_searched(results: SweepTables, trial: int) -> _Export:
     """Return the trial with its own configuration and base model, on all of the data."""
     sweep, config = results.sweep, results.config(trial)
     data = load_task(sweep.task, sweep.model)
+    check_origin(results.folder, sweep, data)
     steps = int(config["epochs"]) * -(-len(_train_split(sweep, data, config)) // int(config["batch_size"]))
     return _Export(results, trial, sweep, data, model_shape(sweep, data), config, steps)
 
@@ -208,8 +212,12 @@ def _train_split(sweep: Sweep, data: TaskData, config: Configuration) -> Sequenc
     return data.at_length(sweep.task, sequence_length(config)).splits["train"]
 
 
-def train_run(run: str | Path) -> dict[str, dict[str, float]]:
+def train_run(run: str | Path, *, changed_data: bool = False) -> dict[str, dict[str, float]]:
     """Run an exported `train.py` in a process of its own.
+
+    Args:
+        run: The folder of the run.
+        changed_data: Whether the data may differ from those of the search.
 
     Returns:
         The scores by split and metric.
@@ -224,7 +232,8 @@ def train_run(run: str | Path) -> dict[str, dict[str, float]]:
             raise InvalidInputError(
                 Problem("RUN", f"{str(run)!r} has no {name}", "Give a folder that autotune export wrote.")
             )
-    code = subprocess.call([sys.executable, str(run.resolve() / "train.py")])
+    options = ["--changed-data"] if changed_data else []
+    code = subprocess.call([sys.executable, str(run.resolve() / "train.py"), *options])
     if code:
         raise RuntimeError(f"{run / 'train.py'} ended with exit code {code}")
     found: dict[str, dict[str, float]] = json.loads((run / "scores.json").read_text(encoding="utf-8"))
@@ -281,6 +290,15 @@ def _place_split(data: TaskData, name: str, to: Path) -> dict[str, Any]:
     (to / "data").mkdir(exist_ok=True)
     data.raw[name].write(to / file)
     return {"file": str(file)}
+
+
+def _split_fingerprint(data: TaskData, name: str, task: TaskSpec) -> Fingerprint:
+    """Return the fingerprint of the rows that the run reads; those that it contains all have target tokens."""
+    return (
+        data.fingerprint[name]
+        if name in data.sources
+        else data_fingerprint({name: data.raw[name]}, task)[name]
+    )
 
 
 def _write_json(path: Path, content: Any) -> None:

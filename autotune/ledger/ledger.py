@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, Unpack
+from typing import Any, Literal, Unpack
 
 import optuna
 from filelock import FileLock, Timeout
@@ -39,8 +39,9 @@ STORAGE_ERRORS = (optuna.exceptions.StorageInternalError, SQLAlchemyError, OSErr
 """What a full or read-only disk raises."""
 MAX_TRIES = 3
 """A trial that was lost this often fails: by then the configuration itself is the likely cause."""
-_POSTERIOR = "posterior"
-"""The attribute of a study of the search with the posterior of the scores."""
+_POSTERIOR, _FINGERPRINT, _NOTES = "posterior", "fingerprint", "notes"
+"""The attributes of a study of the search: the posterior of the scores, the fingerprint of data and models, and the
+notes about them."""
 _FINAL_KEYS = ("result", "values", "status")
 """The attributes of a trial that has ended, which a trial that takes its place does not inherit."""
 
@@ -104,6 +105,12 @@ class Ledger:
         """
         plain = {name: {str(number): list(pair) for number, pair in s.items()} for name, s in scores.items()}
         self.study.set_user_attr(_POSTERIOR, {"scores": plain})
+
+    def set_origin(self, fingerprint: Mapping[str, Any], notes: Sequence[str]) -> None:
+        """Write what the search began with, unless that is known: its data and base models, and notes about them."""
+        if _FINGERPRINT not in self.study.user_attrs:
+            self.study.set_user_attr(_FINGERPRINT, dict(fingerprint))
+        self.study.set_user_attr(_NOTES, list(notes))
 
     def tell(
         self,
@@ -214,10 +221,27 @@ def read_ledger(folder: Path, sweep: Sweep, part: Part = "search") -> list[Froze
 
 def read_posterior(folder: Path, sweep: Sweep) -> Mapping[str, Mapping[str, Sequence[float]]]:
     """Return (posterior mean, standard deviation) by score and trial number, as `Ledger.set_posterior` wrote them."""
-    ledger = _existing_ledger(folder, sweep, "search")
-    found = {} if ledger is None else ledger.study.user_attrs.get(_POSTERIOR, {})
-    scores: Mapping[str, Mapping[str, Sequence[float]]] = found.get("scores", {})
+    scores: Mapping[str, Mapping[str, Sequence[float]]] = _stored(folder, sweep, _POSTERIOR, {}).get(
+        "scores", {}
+    )
     return scores
+
+
+def read_fingerprint(folder: Path, sweep: Sweep) -> Mapping[str, Any] | None:
+    """Return the fingerprint of the data and the base models that the search began with; None if there is none."""
+    found: Mapping[str, Any] | None = _stored(folder, sweep, _FINGERPRINT, None)
+    return found
+
+
+def read_notes(folder: Path, sweep: Sweep) -> Sequence[str]:
+    """Return the notes about the data, the space and the ladder of the search."""
+    found: Sequence[str] = _stored(folder, sweep, _NOTES, [])
+    return found
+
+
+def _stored(folder: Path, sweep: Sweep, attribute: str, default: Any) -> Any:
+    ledger = _existing_ledger(folder, sweep, "search")
+    return default if ledger is None else ledger.study.user_attrs.get(attribute, default)
 
 
 def _existing_ledger(folder: Path, sweep: Sweep, part: Part) -> Ledger | None:
@@ -246,7 +270,7 @@ def claim_folder(folder: Path, sweep: Sweep) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / LOCK_FILE, timeout=0)
         with lock:
-            _check_same_sweep(folder, sweep)
+            check_same_sweep(folder, sweep)
             dump_sweep(sweep, folder / SWEEP_FILE)
             yield
     except Timeout as error:
@@ -294,10 +318,19 @@ def read_sweep(folder: Path) -> Sweep:
     return load_sweep(path, check_files=False)  # a finished sweep is readable after its data were moved
 
 
-def _check_same_sweep(folder: Path, sweep: Sweep) -> None:
+def check_same_sweep(folder: Path, sweep: Sweep) -> None:
+    """Check that a folder holds no other sweep.
+
+    Files and folders may have moved where the fingerprint of their content is known.
+
+    Raises:
+        InvalidInputError: it holds another sweep.
+    """
     if not (folder / SWEEP_FILE).is_file():
         return
-    differs = search_differences(read_sweep(folder), sweep)
+    before = read_sweep(folder)
+    is_known = read_fingerprint(folder, before) is not None
+    differs = search_differences(before, sweep, compare_paths=not is_known)
     if differs:
         raise InvalidInputError(
             Problem(

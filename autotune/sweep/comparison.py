@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from autotune.objectives import BOUNDS, Objective
@@ -9,16 +10,30 @@ from autotune.sweep.schema import Sweep, as_mapping
 
 _FREE = ("budget", "confirm", "executor")
 """Fields in which a resumed sweep may differ from the one that was started."""
+_PATHS = (("model", "name"), *(("task", field) for field in ("dataset", "train", "validation", "test")))
+"""Fields that may hold a path."""
 
 
-def search_differences(a: Sweep, b: Sweep) -> list[str]:
+def search_differences(a: Sweep, b: Sweep, *, compare_paths: bool = True) -> list[str]:
     """Return the paths of the fields in which two sweeps differ; empty if `a` can be resumed as `b`.
 
     Budget, confirmation and executor may differ, and so may what either side leaves open until the sweep starts: an
     objective's bounds, the costs of a ladder's bases, and a limit given in percent on one side and as the resulting
     number on the other.
+
+    Args:
+        a: a sweep.
+        b: another.
+        compare_paths: whether two paths of the base model, or of a data file, differ if their texts do; otherwise the
+            caller compares what is there.
     """
-    return _differences(_comparable(a, b), _comparable(b, a))
+    first, second = _comparable(a, b), _comparable(b, a)
+    if not compare_paths:
+        for section, field in _PATHS:
+            pair = first[section].get(field), second[section].get(field)
+            if all(isinstance(path, str) and Path(path).is_absolute() for path in pair):
+                first[section][field] = second[section][field]
+    return _differences(first, second)
 
 
 def _comparable(sweep: Sweep, other: Sweep) -> dict[str, Any]:

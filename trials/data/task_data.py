@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from search_spaces.errors import InvalidInputError, Problem
 from trials.data.columns import check_columns, without_empty_rows
+from trials.data.fingerprint import data_fingerprint, file_stamps
 from trials.data.labels import find_classes
 from trials.data.notes import Notes
 from trials.data.sources import SPLITS, read_splits
@@ -18,6 +19,7 @@ from trials.data.splitting import carve
 from trials.data.tokenizers import load_tokenizer
 from trials.reading.encoding import Encoded, encode
 from trials.reading.errors import DataError
+from trials.reading.fingerprint import Fingerprint
 from trials.reading.rows import Rows
 from trials.reading.splits import encode_rows, with_targets
 from trials.tasks.specs import ModelSpec, TaskSpec
@@ -36,6 +38,7 @@ class TaskData:
         tokenizer: The tokenizer, with a padding token.
         notes: Messages for the user about what was found and decided.
         warnings: Messages for the user about what makes the scores misleading unless the data are changed.
+        fingerprint: The fingerprint of each split as it was read and carved, also of rows without target tokens.
     """
 
     splits: dict[str, list[Encoded]]
@@ -44,6 +47,7 @@ class TaskData:
     classes: tuple[Any, ...] | None
     tokenizer: Any
     notes: tuple[str, ...]
+    fingerprint: dict[str, Fingerprint] = field(repr=False)
     warnings: tuple[str, ...] = ()
     _cuts: dict[int, TaskData] = field(default_factory=dict, repr=False, compare=False)
 
@@ -77,27 +81,36 @@ class TaskData:
         return np.array([len(example["input_ids"]) for example in self.splits[split]])
 
 
-@functools.lru_cache(maxsize=4)
 def load_task(task: TaskSpec, model: ModelSpec) -> TaskData:
-    """Read, validate, split and tokenize the data of a task. The last results are cached.
+    """Read, validate, split and tokenize the data of a task.
+
+    The last results are cached until a file of the data or of the tokenizer is written again.
 
     Raises:
         InvalidInputError: A file, column or split is missing or empty, a label is missing or absent from the training
             split, or the tokenizer does not support the task.
     """
+    return _load_task(task, model, file_stamps(task, model))
+
+
+@functools.lru_cache(maxsize=4)
+def _load_task(task: TaskSpec, model: ModelSpec, stamps: object) -> TaskData:
     notes = Notes()
     raw, sources = read_splits(task, notes)
     check_columns(raw, task)
     raw = without_empty_rows(raw, task, notes)
     raw = carve(raw, sources, task, notes)
     classes = find_classes(raw, task)
+    fingerprint = data_fingerprint(raw, task)
     tokenizer = load_tokenizer(model)
     splits: dict[str, list[Encoded]] = {}
     for name in SPLITS:
         splits[name], raw[name] = _encode_split(raw[name], name, task, tokenizer, classes, notes)
     sizes = ", ".join(f"{len(splits[name]):,} {name}" for name in SPLITS)
     notes.note(f"examples: {sizes}")
-    return TaskData(splits, raw, sources, classes, tokenizer, tuple(notes.facts), tuple(notes.warnings))
+    return TaskData(
+        splits, raw, sources, classes, tokenizer, tuple(notes.facts), fingerprint, tuple(notes.warnings)
+    )
 
 
 def _encode_split(

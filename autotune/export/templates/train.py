@@ -1,7 +1,7 @@
 """Train one exported configuration at full budget: needs transformers, peft and datasets, nothing else
 (and lion-pytorch where run.json says that the optimizer is lion).
 
-    python train.py [--seed S] [--output DIR]
+    python train.py [--seed S] [--output DIR] [--changed-data]
 
 Beside this file: run.json (model, data, metric), training_args.json (for transformers.TrainingArguments),
 adapter_config.json (for peft), reading (how a file becomes rows and a row tokens, as in the search), scores.py and
@@ -13,7 +13,9 @@ adapter's method, tuners. The adapter is saved in `adapter/`, ready for PeftMode
 import argparse
 import json
 import logging
+import sys
 import warnings
+from functools import cache
 from pathlib import Path
 
 # Before peft is imported: it imports bitsandbytes, which then advises some processors' owners to install an inference
@@ -29,6 +31,7 @@ import torch
 from parameter_groups import freeze, has_decay, scale_learning_rates
 from peft import PeftConfig, get_peft_model
 from reading.encoding import IGNORED, collate, prepare_tokenizer
+from reading.fingerprint import split_changes, split_fingerprint
 from reading.splits import complete_rows, encode_rows, read_source
 from scores import TokenScores, causal_lm_scores, prediction_scores
 from transformers import (
@@ -65,14 +68,26 @@ model = PeftModel.from_pretrained(model, folder)
 """
 
 
-def load_split(name):
-    """Return the encoded examples of a split as in the search, without rows that have no text or no target tokens."""
+@cache
+def read_split(name):
+    """Return the rows of a split, without those that have no text."""
     rows = read_source(RUN["splits"][name], HERE)
+    return rows.select(complete_rows(rows, RUN["columns"]))
+
+
+def data_changes():
+    """Return what changed in the data since the search, in clauses."""
+    label = TASK["label"] if CLASSES else None
+    found = {name: split_fingerprint(read_split(name), RUN["columns"], label) for name in RUN["splits"]}
+    return [change for name in found for change in split_changes(name, RUN["fingerprint"][name], found[name])]
+
+
+def load_split(name):
+    """Return the encoded examples of a split as in the search, without rows that have no target tokens."""
     # As in the search, a language model is scored on whole examples, whatever length it was trained on.
     length = TASK["max_length"] if CAUSAL and name != "train" else RUN["sequence_length"]
     task = {**TASK, "max_length": length}
-    complete = rows.select(complete_rows(rows, RUN["columns"]))
-    examples, _ = encode_rows(complete, task, tokenizer, CLASSES)
+    examples, _ = encode_rows(read_split(name), task, tokenizer, CLASSES)
     return examples
 
 
@@ -130,7 +145,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seed", type=int, default=None, help="default: the seed in training_args.json")
     parser.add_argument("--output", default=str(HERE / "adapter"), help="where the adapter is saved")
+    parser.add_argument("--changed-data", action="store_true", help="train although the data changed")
     options = parser.parse_args()
+    if changes := data_changes():
+        print(f"the data changed since the search: {'; '.join(changes)}", file=sys.stderr)
+        if not options.changed_data:
+            sys.exit("Restore the data, or train on them as they are with --changed-data.")
     settings = json.loads((HERE / "training_args.json").read_text())
     if options.seed is not None:
         settings["seed"] = options.seed

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
@@ -25,6 +23,7 @@ from autotune.results.sweep_tables import SweepTables, read_tables
 from autotune.sweep.schema import Sweep, parse_sweep
 from search_spaces.errors import InvalidInputError
 from search_spaces.parameters.training import optimizer_of
+from tests.support.exported_runs import script_of
 from tests.support.sweeps import small_sweep
 from trials.base.parameter_groups import decay_groups
 from trials.data.task_data import load_task
@@ -228,19 +227,6 @@ def exported(request, tiny_model, reviews, tmp_path_factory) -> tuple[SweepTable
     folder = tmp_path_factory.mktemp(request.param)
     results = run_sweep(recipe_sweep(tiny_model("bert"), reviews, RECIPES[request.param]), folder / "out")
     return results, export_run(results, "0", [], folder / "run")
-
-
-def script_of(run: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The exported train.py as a module."""
-    monkeypatch.syspath_prepend(str(run))
-    beside = ("reading", "scores", "parameter_groups")
-    assert not any(name.partition(".")[0] in beside for name in sys.modules)
-    spec = importlib.util.spec_from_file_location("exported_train", run / "train.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    for name in [name for name in sys.modules if name.partition(".")[0] in beside]:
-        del sys.modules[name]  # of another run the next time
-    return module
 
 
 @pytest.mark.slow

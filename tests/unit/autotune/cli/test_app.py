@@ -375,12 +375,14 @@ def test_export_passes_its_options_on(results: SweepTables, monkeypatch: pytest.
 
 def test_train_leaves_the_output_to_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     module, trained = ModuleType("autotune.export.run_folder"), []
-    vars(module).update(train_run=trained.append)
+    vars(module).update(train_run=lambda run, changed_data: trained.append((run, changed_data)))
     monkeypatch.setitem(sys.modules, "autotune.export.run_folder", module)
     result = invoke("train", "RUN")
-    assert (result.exit_code, result.stdout, trained) == (0, "", [Path("RUN")])
+    assert (result.exit_code, result.stdout, trained) == (0, "", [(Path("RUN"), False)])
+    invoke("train", "RUN", "--changed-data")
+    assert trained[1:] == [(Path("RUN"), True)]
 
-    def fail(run: Path) -> None:
+    def fail(run: Path, changed_data: bool) -> None:
         raise RuntimeError("train.py ended with exit code 3")
 
     vars(module).update(train_run=fail)

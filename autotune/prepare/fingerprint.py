@@ -1,0 +1,66 @@
+"""Whether a sweep goes on with the data and the base models that it began with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from autotune.ledger.ledger import read_fingerprint
+from autotune.prepare.prepared_sweep import PreparedSweep
+from autotune.sweep.schema import Sweep
+from search_spaces.errors import InvalidInputError, Problem
+from trials.data.fingerprint import data_changes, model_changes, model_fingerprint
+from trials.data.task_data import TaskData
+
+_FIX = "Restore {}, or run a new sweep with --out and another folder."
+
+
+def sweep_fingerprint(prepared: PreparedSweep) -> dict[str, Any]:
+    """Return the fingerprint of a sweep's data and base models, as plain data."""
+    sweep = prepared.sweep
+    bases = {
+        name: model_fingerprint(sweep.model.other(name), bound.data.tokenizer, sweep.task)
+        for name, bound in prepared.bases.bases.items()
+    }
+    return {**_own_fingerprint(sweep, prepared.data), "bases": bases}
+
+
+def check_origin(folder: Path, sweep: Sweep, data: TaskData) -> None:
+    """Check that a sweep's data and base model are those that its folder began with.
+
+    Raises:
+        InvalidInputError: they changed; with every change.
+    """
+    check_unchanged(read_fingerprint(folder, sweep), _own_fingerprint(sweep, data))
+
+
+def check_unchanged(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> None:
+    """Check that two fingerprints of a sweep are equal; one of None is that of a folder that has none.
+
+    Raises:
+        InvalidInputError: the data or a base model changed; with every change.
+    """
+    if before is None:
+        return
+    parts = {
+        "task": (data_changes(before["data"], now["data"]), "the data"),
+        "model": (model_changes(before["model"], now["model"]), "the base model"),
+    }
+    for place, (name, base) in enumerate(now.get("bases", {}).items()):
+        if name in before.get("bases", {}):
+            parts[f"ladder.bases[{place}]"] = model_changes(before["bases"][name], base), repr(name)
+    problems = [
+        Problem(where, f"{what} changed since the sweep began: {'; '.join(changes)}", _FIX.format(what))
+        for where, (changes, what) in parts.items()
+        if changes
+    ]
+    if problems:
+        raise InvalidInputError(problems)
+
+
+def _own_fingerprint(sweep: Sweep, data: TaskData) -> dict[str, Any]:
+    return {
+        "data": data.fingerprint,
+        "model": model_fingerprint(sweep.model, data.tokenizer, sweep.task),
+    }
