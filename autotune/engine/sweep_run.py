@@ -22,6 +22,7 @@ from autotune.ledger.ledger import (
     Ledger,
     check_same_sweep,
     claim_folder,
+    continued,
     open_ledger,
     read_fingerprint,
     read_ledger,
@@ -73,6 +74,7 @@ def run_sweep(
     folder, listener = Path(folder), listener or SilentListener()
     listener.progress(Progress(phase="loading"))
     check_sampler(sweep.sampler)
+    sweep = continued(sweep, folder)
     prepared = prepare(sweep)
     fingerprint = sweep_fingerprint(prepared)
     notes = [

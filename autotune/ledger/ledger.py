@@ -28,6 +28,7 @@ from autotune.trial_attributes import Attributes, RungResult, TrialAttributes, s
 from search_spaces.errors import AutotuneError, InvalidInputError, Problem, first_line
 from trials.records import TrialResult, TrialStatus
 from trials.tasks.metrics import Direction
+from trials.tasks.specs import ROWS_APART
 
 SWEEP_FILE, STUDY_FILE, LOCK_FILE = "sweep.yaml", "study.db", ".lock"
 Part = Literal["search", "confirm", "probe"]
@@ -315,7 +316,26 @@ def read_sweep(folder: Path) -> Sweep:
                 "DIR", f"{str(folder)!r} holds no {SWEEP_FILE}", "Give the folder of a sweep that was run."
             )
         )
-    return load_sweep(path, check_files=False)  # a finished sweep is readable after its data were moved
+    sweep = load_sweep(path, check_files=False)  # a finished sweep is readable after its data were moved
+    if "data_version" in sweep.task.model_fields_set:
+        return sweep
+    return _with_data_version(sweep, ROWS_APART)  # the folder is older than the field
+
+
+def continued(sweep: Sweep, folder: Path) -> Sweep:
+    """Return the sweep with the folder's version of how data are split and scored.
+
+    Args:
+        sweep: as the user gave it.
+        folder: of the sweep, which may not exist yet.
+    """
+    if not (folder / SWEEP_FILE).is_file():
+        return sweep
+    return _with_data_version(sweep, read_sweep(folder).task.data_version)
+
+
+def _with_data_version(sweep: Sweep, version: int) -> Sweep:
+    return sweep.model_copy(update={"task": sweep.task.model_copy(update={"data_version": version})})
 
 
 def check_same_sweep(folder: Path, sweep: Sweep) -> None:

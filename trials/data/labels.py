@@ -40,7 +40,7 @@ def find_classes(raw: Mapping[str, Rows], task: TaskSpec) -> tuple[Any, ...] | N
                 "Name a column of classes, or set type: regression for numbers.",
             )
         )
-    for split in ("validation", "test"):
+    for split in raw:
         unseen = sorted(set(map(repr, raw[split][task.label])) - set(map(repr, classes)))
         if unseen:
             raise InvalidInputError(

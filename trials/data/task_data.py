@@ -13,6 +13,7 @@ from search_spaces.errors import InvalidInputError, Problem
 from trials.data.columns import check_columns, without_empty_rows
 from trials.data.fingerprint import data_fingerprint, file_stamps
 from trials.data.labels import find_classes
+from trials.data.leakage import report_equal_texts, text_keys
 from trials.data.notes import Notes
 from trials.data.sources import SPLITS, read_splits
 from trials.data.splitting import carve
@@ -99,8 +100,10 @@ def _load_task(task: TaskSpec, model: ModelSpec, stamps: object) -> TaskData:
     raw, sources = read_splits(task, notes)
     check_columns(raw, task)
     raw = without_empty_rows(raw, task, notes)
-    raw = carve(raw, sources, task, notes)
     classes = find_classes(raw, task)
+    keys = {name: text_keys(rows, task) for name, rows in raw.items()}
+    report_equal_texts(raw, keys, task, notes)
+    raw = carve(raw, keys["train"], sources, task, notes)
     fingerprint = data_fingerprint(raw, task)
     tokenizer = load_tokenizer(model)
     splits: dict[str, list[Encoded]] = {}

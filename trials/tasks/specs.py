@@ -20,6 +20,8 @@ Weights = Literal["fp32", "bf16", "int8", "nf4"]
 AUTO_DEVICE = "auto"
 QUANTIZING = ("cuda", "cpu", "xpu")
 """Devices that can multiply quantized weights."""
+ROWS_APART, TEXTS_TOGETHER = 1, 2
+"""The versions of how data are split and scored, see `TaskSpec.data_version`."""
 TrialTask = Literal["sequence-classification", "regression", "causal-lm"]
 """The tasks of trials; `search_spaces` also computes the costs of image classification."""
 
@@ -117,6 +119,9 @@ class TaskSpec(BaseModel):
         max_length: Tokens after which an example is cut.
         carve: Share of the training data that becomes missing validation data, and as much for missing test data.
         split_seed: Seed that fixes which examples are set aside.
+        data_version: Version of how data are split and scored; a folder keeps that of its first run. 2 carves by
+            groups of equal texts, stratified by class, scores f1 of the rarer class, and standardizes the targets of
+            a regression. 1 carves rows at random, scores f1 of the second class, and uses targets as they are.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -136,6 +141,7 @@ class TaskSpec(BaseModel):
     max_length: int = Field(default=128, ge=2)
     carve: float = Field(default=0.15, gt=0, lt=0.5)
     split_seed: int = 0
+    data_version: Literal[1, 2] = TEXTS_TOGETHER
 
     @model_validator(mode="before")
     @classmethod

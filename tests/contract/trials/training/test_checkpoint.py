@@ -12,6 +12,7 @@ import torch
 
 from search_spaces.language.loader import load_space
 from tests.support.grids import every_family, pairwise
+from tests.support.texts import same_splits
 from tests.support.trials import COMMON, classification
 from trials.execution.runner import Runner
 from trials.packing.pack import Pack
@@ -101,7 +102,7 @@ def test_dropout_is_drawn_in_the_test_above(runner: Runner) -> None:
 
 def test_a_language_model_resumes(tiny_model, write_jsonl, tmp_path: Path) -> None:
     rows = [{"p": "the film was", "c": "good"}, {"p": "the end was", "c": "sad"}] * 40
-    task = TaskSpec(type="causal-lm", train=str(write_jsonl("c.jsonl", rows)), prompt="p", completion="c")
+    task = TaskSpec(type="causal-lm", **same_splits(write_jsonl("c.jsonl", rows)), prompt="p", completion="c")
     runner = Runner(ModelSpec(name=str(tiny_model("llama")), precision="fp32"), task)
     spec = TrialSpec(config_of(runner, "lora", **{"lora.learning_rate": 1e-2}), seed=1)
     expected = runner.run(spec)

@@ -18,6 +18,7 @@ from search_spaces.families import REGISTRY
 from search_spaces.families.framework.base import local_config
 from search_spaces.language.loader import load_space
 from search_spaces.parameters.training import OPTIMIZERS, TRAINING
+from tests.support.texts import FILLER, same_splits
 from tests.support.trials import COMMON, classification
 from trials.execution.runner import Runner
 from trials.reading.encoding import IGNORED
@@ -207,7 +208,7 @@ def test_regression_learns(tiny_model, write_jsonl):
         good = int(rng.integers(0, 4))
         words = ["good"] * good + ["bad"] * (3 - good)
         rng.shuffle(words)
-        rows.append({"a": "the film", "b": " ".join(words), "score": good - 1.5})
+        rows.append({"a": " ".join(rng.choice(FILLER, size=4)), "b": " ".join(words), "score": good - 1.5})
     task = TaskSpec(
         type="regression", train=str(write_jsonl("r.jsonl", rows)), text=["a", "b"], label="score"
     )
@@ -221,7 +222,7 @@ def test_regression_learns(tiny_model, write_jsonl):
 def test_causal_language_modeling_learns_the_completion(kind, tiny_model, write_jsonl):
     pairs = {"the film was": "good", "the story was": "bad", "one saw": "the end", "people in it": "sad"}
     rows = [{"p": p, "c": c} for p, c in pairs.items()] * 30
-    task = TaskSpec(type="causal-lm", train=str(write_jsonl("c.jsonl", rows)), prompt="p", completion="c")
+    task = TaskSpec(type="causal-lm", **same_splits(write_jsonl("c.jsonl", rows)), prompt="p", completion="c")
     runner = Runner(ModelSpec(name=str(tiny_model(kind))), task)
     untouched = runner.run(TrialSpec({}))
     result = runner.run(TrialSpec({**strong(runner), "batch_size": 8, "lora.learning_rate": 1e-2}, seed=0))

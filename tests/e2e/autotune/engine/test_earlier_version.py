@@ -22,6 +22,7 @@ from autotune.ledger.ledger import read_sweep
 from autotune.results.sweep_tables import read_tables
 from autotune.sweep.schema import Budget
 from tests.support.fake_executor import FakeExecutor
+from trials.tasks.specs import ROWS_APART, TEXTS_TOGETHER
 
 DATA = Path(__file__).parents[3] / "data" / "earlier_version"
 
@@ -63,7 +64,10 @@ def test_it_is_shown_reported_and_exported(folder: Path, tmp_path: Path) -> None
 
 def test_it_is_resumed(folder: Path) -> None:
     before = read_tables(folder).trials
-    sweep = read_sweep(folder).model_copy(update={"budget": Budget(trials=9)})
+    sweep = read_sweep(folder)
+    assert sweep.task.data_version == ROWS_APART
+    task = sweep.task.model_copy(update={"data_version": TEXTS_TOGETHER})  # that of a sweep file today
+    sweep = sweep.model_copy(update={"task": task, "budget": Budget(trials=9)})
     executor = FakeExecutor()
     after = run_sweep(sweep, folder, executor=executor).trials
     assert after["config"].tolist()[:8] == before["config"].tolist()
@@ -74,6 +78,7 @@ def test_it_is_resumed(folder: Path) -> None:
     spent = after["status"].isin(["complete", "paused", "stopped", "failed"])
     assert spent.sum() == 9
     assert len(after) == 10
+    assert read_sweep(folder).task.data_version == ROWS_APART, "its data are split and scored as they were"
     assert after["seed"][0] != executor.specs[0].seed, "a complete trial is not trained again"
 
 

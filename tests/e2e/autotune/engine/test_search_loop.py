@@ -19,6 +19,7 @@ from autotune.sweep.schema import Budget, Confirm
 from search_spaces.errors import InvalidInputError
 from tests.support.fake_executor import FakeExecutor
 from tests.support.sweeps import Watcher, fake_run, small_sweep, stop_at
+from tests.support.texts import same_splits
 from trials.records import TrialResult, TrialStatus
 
 pytestmark = pytest.mark.usefixtures("light_sweeps")
@@ -202,7 +203,7 @@ def test_a_task_that_the_model_cannot_do(tiny_model, write_jsonl, tmp_path):
         ViTConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
     ).save_pretrained(str(folder))
     write_tokenizer(folder)
-    task = {"type": "causal-lm", "train": str(write_jsonl("c.jsonl", [{"t": "the film"}] * 40)), "text": "t"}
+    task = {"type": "causal-lm", **same_splits(write_jsonl("c.jsonl", [{"t": "the film"}] * 40)), "text": "t"}
     with pytest.raises(InvalidInputError, match=r"task\.type: .* cannot do causal-lm"):
         fake_run(
             small_sweep(folder, tmp_path, task=task, objectives=["eval_loss", "trainable_params"]),

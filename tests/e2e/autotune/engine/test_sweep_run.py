@@ -14,6 +14,7 @@ from autotune.results.sweep_tables import read_tables
 from search_spaces.errors import InvalidInputError
 from tests.support.configuration_keys import config_key
 from tests.support.sweeps import Watcher, run_and_kill, small_sweep, stop_at
+from tests.support.texts import same_splits
 from trials.execution.runner import Runner
 from trials.records import TrialResult, TrialSpec
 from trials.training.run import Run
@@ -136,7 +137,7 @@ def test_the_baseline_of_a_language_model_is_the_base_model(tiny_model, write_js
         tmp_path,
         task={
             "type": "causal-lm",
-            "train": str(write_jsonl("c.jsonl", rows)),
+            **same_splits(write_jsonl("c.jsonl", rows)),
             "prompt": "p",
             "completion": "c",
         },

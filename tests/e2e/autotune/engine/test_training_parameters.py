@@ -10,6 +10,7 @@ from autotune.prepare.prepared_sweep import prepare
 from search_spaces.costs.cost_model import CostModel, Workload
 from search_spaces.errors import InvalidInputError
 from tests.support.sweeps import SPACE, small_sweep
+from tests.support.texts import same_splits
 from trials.training.run import padded_lengths, subset
 
 ASKED = {
@@ -40,7 +41,7 @@ def test_costs_follow_the_truncated_examples(tiny_model, reviews):
 
 def test_inference_of_a_language_model_is_on_untruncated_examples(tiny_model, write_jsonl, tmp_path):
     rows = [{"text": "the film was a story with some good people in it and an end"}] * 40
-    task = {"type": "causal-lm", "train": str(write_jsonl("c.jsonl", rows)), "text": "text"}
+    task = {"type": "causal-lm", **same_splits(write_jsonl("c.jsonl", rows)), "text": "text"}
     parameters = {"sequence_length": [8, 32]}
     sweep = small_sweep(
         tiny_model("llama"), tmp_path, task=task, space={"families": ["lora"], "parameters": parameters},

@@ -25,6 +25,7 @@ from search_spaces.errors import InvalidInputError
 from search_spaces.parameters.training import optimizer_of
 from tests.support.exported_runs import script_of
 from tests.support.sweeps import small_sweep
+from tests.support.texts import same_splits
 from trials.base.parameter_groups import decay_groups
 from trials.data.task_data import load_task
 from trials.training.optimizers import build_optimizer
@@ -174,7 +175,7 @@ def test_a_causal_run_trains_and_scores_alike(tiny_model, write_jsonl, tmp_path)
         tmp_path,
         task={
             "type": "causal-lm",
-            "train": str(write_jsonl("c.jsonl", rows)),
+            **same_splits(write_jsonl("c.jsonl", rows)),
             "prompt": "p",
             "completion": "c",
         },
@@ -286,7 +287,7 @@ def test_a_causal_run_is_cut_in_training_alone(tiny_model, write_jsonl, tmp_path
     rows = [{"p": "the film was", "c": "good and bright and warm"}]
     rows += [{"p": "the end of a film with people in it was", "c": "sad"}]
     rows *= 40
-    columns = {"train": str(write_jsonl("c.jsonl", rows)), "prompt": "p", "completion": "c"}
+    columns = {**same_splits(write_jsonl("c.jsonl", rows)), "prompt": "p", "completion": "c"}
     parameters = {"epochs": 3, "batch_size": 8, "warmup": 0.5, "sequence_length": 8}
     sweep = small_sweep(
         tiny_model("llama"),

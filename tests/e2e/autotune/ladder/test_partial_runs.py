@@ -16,6 +16,7 @@ from autotune.results.sweep_tables import SweepTables
 from autotune.sweep.executor_spec import ExecutorSpec
 from autotune.sweep.schema import Budget, Confirm, Sweep, load_sweep
 from tests.support.sweeps import run_and_kill, small_sweep
+from tests.support.texts import same_splits
 from trials.base.model import load_base
 from trials.data.task_data import load_task
 from trials.records import Fidelity, PartialRun, TrialSpec, TrialStatus
@@ -133,7 +134,12 @@ def test_a_language_model_is_scored_on_untruncated_texts(of, tiny_model, write_j
     sweep = small_sweep(
         tiny_model("llama"),
         tmp_path,
-        task={"type": "causal-lm", "train": str(write_jsonl("c.jsonl", rows)), "text": "t", "max_length": 24},
+        task={
+            "type": "causal-lm",
+            **same_splits(write_jsonl("c.jsonl", rows)),
+            "text": "t",
+            "max_length": 24,
+        },
         space={"families": ["lora", "ia3"], "parameters": {"epochs": 1, "batch_size": 16}},
         objectives=["eval_loss", "trainable_params"],
         budget={"trials": 3},

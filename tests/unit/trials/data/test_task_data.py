@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from search_spaces.errors import InvalidInputError
+from tests.support.texts import same_splits
 from trials.data.task_data import load_task
 from trials.tasks.specs import ModelSpec, TaskSpec
 
@@ -57,7 +58,7 @@ def test_given_splits_are_read_whole_and_can_be_read_again(reviews, bert):
 
 
 def test_rows_without_text_are_left_out_and_said(reviews, bert, write_jsonl):
-    rows = [{"sentence": "good film", "label": 1}, {"sentence": "bad film", "label": 0}] * 20
+    rows = [{"sentence": f"film no. {i}", "label": i % 2} for i in range(40)]
     path = write_jsonl("train.jsonl", [*rows, {"sentence": None, "label": 1}])
     data = load_task(reviews_task(reviews, train=str(path)), bert)
     assert any("1 rows without text" in note for note in data.notes)
@@ -98,7 +99,10 @@ def test_an_empty_split(reviews, bert, tmp_path):
 
 
 def test_too_few_rows_to_carve(reviews, bert, write_jsonl):
-    path = write_jsonl("train.jsonl", [{"sentence": "good", "label": 1}] * 3)
+    path = write_jsonl(
+        "train.jsonl",
+        [{"sentence": word, "label": int(word == "good")} for word in ("good", "bad", "dull")],
+    )
     assert "too few to carve" in problem(reviews_task(reviews, train=str(path)), bert)
 
 
@@ -116,7 +120,7 @@ def test_a_file_that_is_not_what_its_ending_says(reviews, bert, tmp_path):
 
 def test_nothing_to_learn_within_max_length(bert, write_jsonl, reviews):
     path = write_jsonl("train.jsonl", [{"p": "the film was a story", "c": "good"}] * 40)
-    task = TaskSpec(type="causal-lm", train=str(path), prompt="p", completion="c", max_length=4)
+    task = TaskSpec(type="causal-lm", **same_splits(path), prompt="p", completion="c", max_length=4)
     assert "no example has target tokens" in problem(task, bert)
 
 
@@ -153,7 +157,7 @@ def test_each_length_is_encoded_once_and_one_that_cuts_nothing_not_at_all(review
 
 def test_of_a_language_model_only_the_training_split_is_cut(bert, write_jsonl):
     rows = [{"p": "the film was", "c": "good and bright"}, {"p": "the end of a story was", "c": "sad"}] * 20
-    task = TaskSpec(type="causal-lm", train=str(write_jsonl("c.jsonl", rows)), prompt="p", completion="c")
+    task = TaskSpec(type="causal-lm", **same_splits(write_jsonl("c.jsonl", rows)), prompt="p", completion="c")
     data = load_task(task, bert)
     cut = data.at_length(task, 6)
     assert cut.splits["validation"] == data.splits["validation"]
