@@ -38,10 +38,15 @@ class Fact:
     note: str = ""
 
 
+def _file_names(train: str | tuple[str, ...]) -> str:
+    names = [Path(name).name for name in ([train] if isinstance(train, str) else train)]
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more files"
+
+
 def summary(results: SweepTables) -> str:
     """Return one sentence that says what was searched."""
     sweep = results.sweep
-    data = sweep.task.dataset or Path(sweep.task.train).name
+    data = sweep.task.dataset or _file_names(sweep.task.train)
     names = [within_sentence(label(objective.name)) for objective in results.objectives]
     found = families(results)
     kinds = f" over {len(found)} adapter families ({', '.join(found)})" if len(found) > 1 else ""

@@ -6,21 +6,22 @@ import json
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from autotune.sweep.paths import DATA_ENDINGS
 from search_spaces.errors import InvalidInputError, Problem, first_line
 from search_spaces.families.framework.base import TaskType
+from trials.reading.errors import DataError
+from trials.reading.files import read_file
+from trials.reading.rows import Rows
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _MAX_ROWS = 20_000
-"""Rows that are read; the remaining rows of a longer file are only counted."""
+"""Rows from which the columns are inferred."""
 _FEW_VALUES = 50
 """A column with at most this many different values can be a label even in a short file."""
 _LABELS = (
@@ -77,53 +78,26 @@ class DataInspection:
         return [c for c in (*self.text, self.label, self.prompt, self.completion, self.messages) if c]
 
 
-def read_rows(path: Path) -> pd.DataFrame:
-    """Read the first rows of a data file.
+def read_data(path: Path) -> Rows:
+    """Read a data file as a sweep does.
 
     Raises:
         InvalidInputError: the file is missing, is empty, has an unknown ending, or cannot be read.
     """
-    import pandas as pd
-
-    if not path.is_file():
-        raise InvalidInputError(Problem("--data", f"there is no file {str(path)!r}", "Check the path."))
-    ending = path.suffix.lower()
-    if ending not in DATA_ENDINGS:
-        fix = f"Use one of {', '.join(DATA_ENDINGS)}."
-        raise InvalidInputError(Problem("--data", f"{path.name!r} ends in {ending!r}", fix))
     try:
-        if ending in (".csv", ".tsv"):
-            rows = pd.read_csv(path, sep="\t" if ending == ".tsv" else ",", nrows=_MAX_ROWS)
-        elif ending == ".parquet":
-            rows = pd.read_parquet(path).head(_MAX_ROWS)
-        elif _starts_with_bracket(path):
-            rows = pd.DataFrame(json.loads(path.read_text(encoding="utf-8"))[:_MAX_ROWS])
-        else:
-            with path.open(encoding="utf-8") as lines:
-                rows = pd.DataFrame([json.loads(line) for line in islice(lines, _MAX_ROWS) if line.strip()])
-    except (ValueError, OSError) as error:
-        fix = f"Check that the content is {ending.removeprefix('.')}, with one example per row."
-        raise InvalidInputError(Problem("--data", f"cannot read {str(path)!r} ({error})", fix)) from None
-    if rows.empty:
+        rows = read_file(path)
+    except DataError as error:
+        raise InvalidInputError(Problem("--data", error.what, error.fix)) from None
+    if not len(rows):
         raise InvalidInputError(Problem("--data", f"{str(path)!r} has no rows", "Give a file with examples."))
     return rows
 
 
-def count_rows(path: Path, read: int) -> int:
-    """Return the number of rows of a file, exact unless fields hold line breaks.
+def first_rows(rows: Rows) -> pd.DataFrame:
+    """Return the first rows as a data frame, from which columns are inferred."""
+    import pandas as pd
 
-    Args:
-        path: the file.
-        read: the number of rows that `read_rows` returned.
-    """
-    if read < _MAX_ROWS:
-        return read
-    if path.suffix.lower() == ".parquet":
-        import pyarrow.parquet
-
-        return int(pyarrow.parquet.read_metadata(path).num_rows)
-    with path.open("rb") as file:
-        return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b""))
+    return pd.DataFrame({name: pd.Series(values[:_MAX_ROWS]) for name, values in rows.columns.items()})
 
 
 def inspect_data(path: Path, wanted: TaskType | None = None) -> DataInspection:
@@ -136,15 +110,15 @@ def inspect_data(path: Path, wanted: TaskType | None = None) -> DataInspection:
     Raises:
         InvalidInputError: the file cannot be read, or has no columns for the task.
     """
-    rows = read_rows(path)
-    rows = rows.rename(columns=str)
-    count = count_rows(path, len(rows))
+    data = read_data(path)
+    rows, count = first_rows(data), len(data)
     chats = [c for c in rows.columns if _is_chat(rows[c])]
     strings = [c for c in rows.columns if _is_text(rows[c])]
     label = None if wanted == "causal-lm" else _find_label(rows, wanted)
     named = {c.lower(): c for c in strings}
     completion = next(((named[p], named[c]) for p, c in _COMPLETIONS if p in named and c in named), None)
     found = DataInspection(list(rows.columns), count, wanted or "causal-lm")
+    found.notes.extend(data.notes)
     if wanted in (None, "causal-lm") and chats:
         found.messages = chats[0]
         found.type = "causal-lm"
@@ -355,8 +329,3 @@ def _read_config(config: Mapping[str, Any]) -> ModelInspection:
         positions=positions,
         encoder=encoder and not config.get("is_decoder"),
     )
-
-
-def _starts_with_bracket(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(64).lstrip()[:1] == b"["

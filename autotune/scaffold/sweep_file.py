@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from autotune.scaffold.inspection import (
     ModelInspection,
     inspect_data,
     inspect_model,
-    read_rows,
+    read_data,
 )
 from autotune.sweep.schema import parse_sweep
 from search_spaces.errors import InvalidInputError, Problem
@@ -178,13 +177,14 @@ def _task_lines(
 def _siblings(data: Path, found: DataInspection, notes: list[str]) -> dict[str, Path]:
     """Return the files beside the training file that are named like its other splits and have its columns."""
     splits: dict[str, Path] = {}
+    beside = {path.name.lower(): path for path in data.parent.iterdir() if path.is_file()}
     for split, words in (("validation", _VALIDATION), ("test", _TEST)):
         for word in words:
-            path = data.with_name(re.sub("train", word, data.name, flags=re.IGNORECASE))
-            if "train" not in data.name.lower() or not path.is_file():
+            path = beside.get(data.name.lower().replace("train", word))
+            if "train" not in data.name.lower() or path is None:
                 continue
-            rows = read_rows(path)
-            missing = [c for c in found.used if c not in rows.columns or rows[c].isna().any()]
+            rows = read_data(path)
+            missing = [c for c in found.used if c not in rows.columns or None in rows[c]]
             if missing:
                 notes.append(f"{path.name}: not used, since it lacks values of {', '.join(missing)}")
                 continue

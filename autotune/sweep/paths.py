@@ -8,8 +8,8 @@ from typing import Any
 
 from search_spaces.errors import Problem
 from search_spaces.language.loader import is_preset
+from trials.reading.files import data_format, unknown_ending
 
-DATA_ENDINGS = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 _SPLITS = ("train", "validation", "test")
 
 
@@ -116,22 +116,32 @@ def _task(task: Mapping[str, Any], folder: Path, problems: list[Problem]) -> dic
             )
         return resolved
     if "train" not in task:
-        fix = "Write train: with the path of a data file, or dataset: with a Hugging Face data set id."
+        fix = "Write train: with the path of a data file or folder, or dataset: with a Hugging Face data set id."
         problems.append(Problem("task.train", "missing", fix))
     for split in _SPLITS:
-        if isinstance(task.get(split), str):
-            resolved[split] = _data_file(task[split], f"task.{split}", folder, problems)
+        given = task.get(split)
+        if isinstance(given, str):
+            resolved[split] = _data_path(given, f"task.{split}", folder, problems)
+        elif isinstance(given, list | tuple) and all(isinstance(name, str) for name in given):
+            resolved[split] = [
+                _data_path(name, f"task.{split}[{place}]", folder, problems, is_in_list=True)
+                for place, name in enumerate(given)
+            ]
     return resolved
 
 
-def _data_file(name: str, where: str, folder: Path, problems: list[Problem]) -> str:
+def _data_path(
+    name: str, where: str, folder: Path, problems: list[Problem], *, is_in_list: bool = False
+) -> str:
     path = _absolute(name, folder)
+    if path.is_dir() and not is_in_list:
+        return str(path)
     if not path.is_file():
         what = f"{str(path)!r} is a folder" if path.is_dir() else f"there is no file {str(path)!r}"
         problems.append(Problem(where, what, _relative_to(folder, name)))
-    elif path.suffix.lower() not in DATA_ENDINGS:
-        fix = f"Use one of {', '.join(DATA_ENDINGS)}."
-        problems.append(Problem(where, f"{path.name!r} has the unknown ending {path.suffix!r}", fix))
+    elif data_format(path) is None:
+        error = unknown_ending(path)
+        problems.append(Problem(where, error.what, error.fix))
     return str(path)
 
 

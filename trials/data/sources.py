@@ -1,22 +1,30 @@
-"""The rows of a task's splits: from local files, a data set of the hub, or the embedded data set."""
+"""The rows of a task's splits: from local files and folders, a data set of the hub, or the embedded data set."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from search_spaces.errors import InvalidInputError, Problem, first_line
+from search_spaces.errors import InvalidInputError, Problem
 from trials.data.notes import Notes
 from trials.reading.errors import DataError
+from trials.reading.files import mixed_columns
+from trials.reading.folders import split_files
+from trials.reading.hub import is_hub_copy, is_saved, split_names
 from trials.reading.rows import Rows
 from trials.reading.splits import read_source
 from trials.tasks.specs import DOCSTRINGS, TaskSpec
 
+_Value = TypeVar("_Value")
 SPLITS = ("train", "validation", "test")
 
+Sources = dict[str, dict[str, Any]]
+"""Where `trials.reading.splits.read_source` finds each split."""
 
-def read_splits(task: TaskSpec, notes: Notes) -> tuple[dict[str, Rows], dict[str, dict[str, Any]]]:
+
+def read_splits(task: TaskSpec, notes: Notes) -> tuple[dict[str, Rows], Sources]:
     """Read the splits of a task.
 
     Returns:
@@ -31,40 +39,118 @@ def read_splits(task: TaskSpec, notes: Notes) -> tuple[dict[str, Rows], dict[str
         corpus = load_corpus()
         notes.note(corpus.summary())
         return {name: Rows.of(corpus.splits[name]) for name in SPLITS}, {}
-    sources = {name: _source(task, where) for name in SPLITS if (where := getattr(task, name)) is not None}
-    if task.dataset is not None:
-        sources |= _usual_splits(task, sources)
-    splits, problems = {}, []
-    for name, source in sources.items():
+    sources = find_sources(task)
+    kinds = _kinds(task)
+    sources = {name: {**source, "kinds": kinds} for name, source in sources.items()}
+    splits = _read(sources)
+    if task.label is not None and task.label in mixed_columns(list(splits.values())):
+        # One split alone would not show that its numbers are names: 1 and 2 in train, 1, 2 and "n/a" in test.
+        kinds = {**kinds, task.label: "text"}
+        sources = {name: {**source, "kinds": kinds} for name, source in sources.items()}
+        splits = _read(sources)
+    for note in dict.fromkeys(note for rows in splits.values() for note in rows.notes):
+        notes.note(note)
+    return splits, sources
+
+
+def _kinds(task: TaskSpec) -> dict[str, str]:
+    """Return the kinds of a task's columns: a text of digits is a text, and regression learns numbers."""
+    kinds = {column: "text" for column in task.columns if column not in (task.label, task.messages)}
+    if task.type == "regression" and task.label is not None:
+        kinds[task.label] = "number"
+    return kinds
+
+
+def _read(sources: Sources) -> dict[str, Rows]:
+    return _by_split({name: partial(read_source, source) for name, source in sources.items()})
+
+
+def _by_split(functions: Mapping[str, Callable[[], _Value]]) -> dict[str, _Value]:
+    """Call a function per split, and report the problems of all splits at once."""
+    values, problems = {}, []
+    for name, function in functions.items():
         try:
-            splits[name] = read_source(source)
+            values[name] = function()
         except DataError as error:
             problems.append(Problem(f"task.{name}", error.what, error.fix))
     if problems:
         raise InvalidInputError(problems)
-    return splits, sources
+    return values
 
 
-def _source(task: TaskSpec, where: str) -> dict[str, Any]:
-    if task.dataset is not None:
-        return {"path": task.dataset, "name": task.dataset_config, "split": where}
-    return {"file": str(Path(where).expanduser().resolve())}
+def find_sources(task: TaskSpec) -> Sources:
+    """Return where the splits of a task are.
 
-
-def _usual_splits(task: TaskSpec, named: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the splits of a hub data set that have the usual names and were not named in the sweep."""
-    from datasets import get_dataset_split_names
-    from datasets.exceptions import DatasetsError
-
-    assert task.dataset is not None
+    Raises:
+        InvalidInputError: A folder has no data files, or a data set cannot be read.
+    """
+    named = {name: where for name in SPLITS if (where := getattr(task, name)) is not None}
+    if task.dataset is None:
+        sources = _by_split({name: partial(_local_source, where, name) for name, where in named.items()})
+        if isinstance(task.train, str) and (folder := _absolute(task.train)).is_dir():
+            others = _in_folder("task.train", folder)
+            sources |= {name: others[name] for name in SPLITS if name in others and name not in sources}
+        return sources
+    if _absolute(task.dataset).is_dir() and not _needs_library(task, named):
+        existing = _in_folder("task.dataset", _absolute(task.dataset))
+        return _by_split(
+            {
+                name: partial(_existing, existing, named.get(name, name), task.dataset)
+                for name in SPLITS
+                if name in named or name in existing
+            }
+        )
+    hub = {"path": task.dataset, "name": task.dataset_config}
     try:
-        existing = get_dataset_split_names(task.dataset, task.dataset_config)
-    except (OSError, ValueError, RuntimeError, DatasetsError) as error:
-        raise InvalidInputError(
-            Problem(
-                "task.dataset",
-                f"cannot read {task.dataset!r} ({first_line(error, 200)})",
-                "Give a hub id, or a folder of data files.",
-            )
-        ) from error
-    return {name: _source(task, name) for name in SPLITS if name in existing and name not in named}
+        existing_names = split_names(hub)
+    except DataError as error:
+        raise InvalidInputError(Problem("task.dataset", error.what, error.fix)) from error
+    return {
+        name: {**hub, "split": named.get(name, name)}
+        for name in SPLITS
+        if name in named or name in existing_names
+    }
+
+
+def _needs_library(task: TaskSpec, named: Mapping[str, object]) -> bool:
+    """Return whether datasets must read a local folder: for a configuration, or for a slice such as `train[:9]`."""
+    assert task.dataset is not None
+    sliced = any(not str(where).replace("_", "").isalnum() for where in named.values())
+    return task.dataset_config is not None or sliced or is_hub_copy(_absolute(task.dataset))
+
+
+def _existing(sources: Sources, split: str, folder: str) -> dict[str, Any]:
+    if split not in sources:
+        raise DataError(f"{folder!r} has no split {split!r}", f"Use one of: {', '.join(sources)}.")
+    return sources[split]
+
+
+def _local_source(where: str | tuple[str, ...], split: str) -> dict[str, Any]:
+    paths = [_absolute(name) for name in ([where] if isinstance(where, str) else where)]
+    if len(paths) > 1 or not paths[0].is_dir():
+        return _files(paths)
+    sources = _folder_splits(paths[0])
+    # A folder that is given for one split and whose names say nothing holds that split.
+    return next(iter(sources.values())) if len(sources) == 1 else _existing(sources, split, str(paths[0]))
+
+
+def _in_folder(field: str, folder: Path) -> Sources:
+    try:
+        return _folder_splits(folder)
+    except DataError as error:
+        raise InvalidInputError(Problem(field, error.what, error.fix)) from error
+
+
+def _folder_splits(folder: Path) -> Sources:
+    """Return the splits of a folder, of data files or saved by datasets."""
+    if is_saved(folder):
+        return {split: {"disk": str(folder), "split": split} for split in split_names({"disk": str(folder)})}
+    return {split: _files(paths) for split, paths in split_files(folder).items()}
+
+
+def _absolute(name: str) -> Path:
+    return Path(name).expanduser().resolve()
+
+
+def _files(paths: Sequence[Path]) -> dict[str, Any]:
+    return {"file": str(paths[0])} if len(paths) == 1 else {"files": [*map(str, paths)]}

@@ -2,44 +2,160 @@
 
 from __future__ import annotations
 
-import glob
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from .cell_types import Kind, as_kind
 from .errors import DataError
-from .rows import Rows
+from .rows import Places, Rows
 
-_READERS: dict[str, tuple[str, dict[str, Any]]] = {
-    ".csv": ("csv", {}),
-    ".tsv": ("csv", {"delimiter": "\t"}),
-    ".json": ("json", {}),
-    ".jsonl": ("json", {}),
-    ".parquet": ("parquet", {}),
+_FORMATS = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".txt": "txt",
+    ".json": "json",
+    ".jsonl": "json",
+    ".ndjson": "json",
+    ".parquet": "parquet",
 }
-ENDINGS = tuple(_READERS)
-"""The endings of files that can be read, in lower case."""
+_COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
+ENDINGS = tuple(_FORMATS)
+"""The endings of files that can be read, in lower case; a compression may follow, as in `.csv.gz`."""
 
 
-def read_file(path: Path) -> Rows:
+def data_format(path: Path) -> str | None:
+    """Return the format that a file's ending stands for, in any case; None if it is unknown.
+
+    Example:
+        >>> data_format(Path("TRAIN.TSV")), data_format(Path("train.jsonl.gz")), data_format(Path("train.xlsx"))
+        ('tsv', 'json', None)
+    """
+    path = Path(path.name.lower())
+    if path.suffix in _COMPRESSIONS:
+        path = path.with_suffix("")
+        return None if path.suffix == ".parquet" else _FORMATS.get(path.suffix)
+    return _FORMATS.get(path.suffix)
+
+
+def unknown_ending(path: Path) -> DataError:
+    """Return the error of a file whose ending is unknown."""
+    if path.suffix.lower() in (".xlsx", ".xls", ".ods"):
+        return DataError(f"{path.name!r} is a workbook", "Save its table as a CSV file in UTF-8.")
+    return DataError(f"{path.name!r} ends in {path.suffix!r}", f"Use one of {', '.join(ENDINGS)}.")
+
+
+def read_file(path: Path, kinds: Mapping[str, Kind] = MappingProxyType({})) -> Rows:
     """Read the rows of a data file.
+
+    Args:
+        path: The file.
+        kinds: Columns that are to be text or numbers, whatever the file says. The cells of a CSV file are then text
+            as it stands in the file.
 
     Raises:
         DataError: There is no such file, its ending is unknown, or its content cannot be read.
     """
-    from datasets import load_dataset
-    from datasets.exceptions import DatasetsError
-
-    ending = path.suffix.lower()
-    if ending not in _READERS:
-        raise DataError(f"{str(path)!r} ends in {path.suffix!r}", f"Use one of {', '.join(ENDINGS)}.")
+    form = data_format(path)
+    if form is None:
+        raise unknown_ending(path)
     if not path.is_file():
         raise DataError(f"there is no file {str(path)!r}", "Give the path of a file.")
-    reader, options = _READERS[ending]
-    try:
-        table = load_dataset(reader, data_files=glob.escape(str(path.resolve())), split="train", **options)
-    except (OSError, ValueError, RuntimeError, DatasetsError) as error:
-        text = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise DataError(
-            f"cannot read {str(path)!r} ({text})", "Check that the file's format is that of its ending."
-        ) from error
-    return Rows({name: table[name][:] for name in table.column_names})
+    if form == "parquet":
+        from .parquet import read_parquet
+
+        return rows_of_kinds(read_parquet(path), kinds, path.name)
+    from .text import read_text
+
+    text, notes = read_text(path)
+    if form == "json":
+        from .json_files import read_json
+
+        rows = read_json(text, path.name)
+    elif form == "txt":
+        rows = _read_lines(text, path.name)
+    else:
+        from .delimited import read_delimited
+
+        rows = read_delimited(text, path.name, "," if form == "csv" else "\t", kinds)
+    return rows_of_kinds(replace(rows, notes=(*notes, *rows.notes)), kinds, path.name)
+
+
+def rows_of_kinds(rows: Rows, kinds: Mapping[str, Kind], name: str) -> Rows:
+    """Return the rows with some columns as text or numbers, with a note on what was changed.
+
+    Args:
+        rows: The rows.
+        kinds: The kinds of the columns.
+        name: The name of their source, for the note.
+    """
+    for column, kind in kinds.items():
+        if column not in rows.columns:
+            continue
+        values = as_kind(rows[column], kind)
+        changed = sum(type(old) is not type(new) for old, new in zip(rows[column], values, strict=True))
+        if changed:
+            rows = rows.with_column(column, values)
+            source, target = ("numbers", "text") if kind == "text" else ("texts", "numbers")
+            note = f"{name}: {changed:,} {source} in column {column!r} are read as {target}"
+            rows = replace(rows, notes=(*rows.notes, note))
+    return rows
+
+
+def read_files(paths: Sequence[Path], kinds: Mapping[str, Kind] = MappingProxyType({})) -> Rows:
+    """Read the rows of several files with the same columns, in order.
+
+    A column that is of numbers in one file and of text in another is text in all of them.
+
+    Raises:
+        DataError: A file cannot be read, or the files have different columns.
+    """
+    tables = [read_file(path, kinds) for path in paths]
+    for path, table in zip(paths, tables, strict=True):
+        if different := set(table.column_names) ^ set(tables[0].column_names):
+            raise DataError(
+                f"{paths[0].name!r} and {path.name!r} have different columns: "
+                f"only one of them has {', '.join(map(repr, sorted(different)))}",
+                "Give all files of a split the same columns.",
+            )
+    if mixed := mixed_columns(tables):
+        kinds = {**kinds, **dict.fromkeys(mixed, "text")}
+        tables = [read_file(path, kinds) for path in paths]
+    return tables[0] if len(tables) == 1 else Rows.joined(tables)
+
+
+def mixed_columns(tables: Sequence[Rows]) -> list[str]:
+    """Return the columns that are of numbers in some tables and of text in others."""
+    mixed = []
+    for column in dict.fromkeys(name for table in tables for name in table.column_names):
+        seen = {_kind_of(table[column]) for table in tables if column in table.columns}
+        if {"text", "number"} <= seen:
+            mixed.append(column)
+    return mixed
+
+
+def _kind_of(values: Sequence[Any]) -> Kind | None:
+    seen = {type(value) for value in values if value is not None}
+    if seen and seen <= {int, float}:
+        return "number"
+    return "text" if seen == {str} else None
+
+
+def _read_lines(text: str, name: str) -> Rows:
+    """Read a text file: each line that is not blank is one example in the column `text`."""
+    lines = text.split("\n")
+    numbers = [number for number, line in enumerate(lines, 1) if line and line.strip()]
+    if not numbers:
+        raise DataError(f"cannot read {name!r}: it is empty", "Give a file with one example per line.")
+    notes = []
+    if blank := numbers[-1] - len(numbers):
+        notes.append(f"{name}: {blank:,} blank lines skipped; each other line is one example")
+    tabs = {lines[number - 1].count("\t") for number in numbers}
+    if len(tabs) == 1 and tabs != {0}:
+        notes.append(f"{name}: each line has a tab; if they separate columns, rename the file to end in .tsv")
+    return Rows(
+        {"text": [lines[number - 1] for number in numbers]}, Places("line", numbers, name), tuple(notes)
+    )

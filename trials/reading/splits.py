@@ -8,11 +8,14 @@ from typing import Any
 
 from .encoding import IGNORED, Encoded, encode
 from .errors import DataError
-from .files import read_file
+from .files import read_files, rows_of_kinds
+from .hub import read_split
 from .rows import Rows
 
 Source = Mapping[str, Any]
-"""Where a split is read from: `{"file": path}`, or the arguments of `datasets.load_dataset` for a data set."""
+"""Where a split is read from: `{"file": path}` or `{"files": [paths]}`; `{"disk": folder, "split": name}` for a
+folder that datasets saved; or the arguments of `datasets.load_dataset`. `kinds` names columns that are to be text or
+numbers."""
 
 
 def read_source(source: Source, folder: Path = Path()) -> Rows:
@@ -25,21 +28,11 @@ def read_source(source: Source, folder: Path = Path()) -> Rows:
     Raises:
         DataError: It cannot be read.
     """
-    if "file" in source:
-        return read_file(folder / source["file"])
-    from datasets import disable_progress_bars, load_dataset
-    from datasets.exceptions import DatasetsError
-
-    disable_progress_bars()
-    try:
-        table = load_dataset(**source)
-    except (OSError, ValueError, RuntimeError, DatasetsError) as error:
-        text = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise DataError(
-            f"cannot read the split {source['split']!r} of {source['path']!r} ({text})",
-            "Give a hub id, or a folder of data files, and the name of one of its splits.",
-        ) from error
-    return Rows({name: table[name][:] for name in table.column_names})
+    kinds = source.get("kinds", {})
+    files = [source["file"]] if "file" in source else source.get("files")
+    if files is not None:
+        return read_files([folder / file for file in files], kinds)
+    return rows_of_kinds(read_split(source), kinds, source["split"])
 
 
 def complete_rows(rows: Rows, columns: Sequence[str]) -> list[int]:

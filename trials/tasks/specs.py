@@ -39,6 +39,15 @@ def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+def _one_or_more(value: object) -> object:
+    """Return one file as itself, and several as a list."""
+    return value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
+
+
+Files = Annotated[str | Annotated[tuple[str, ...], Field(min_length=1)], BeforeValidator(_one_or_more)]
+"""A file, a folder, the name of a split, or several files."""
+
+
 class ModelSpec(BaseModel):
     """The base model, which stays frozen.
 
@@ -99,14 +108,14 @@ class ModelSpec(BaseModel):
 class TaskSpec(BaseModel):
     """The task: its kind, its data, the columns to read, and the metric.
 
-    Data are local files (csv, tsv, json, jsonl or parquet), or the splits of a data set from the hub or a local
-    folder.
+    Data are local files (csv, tsv, txt, json, jsonl or parquet), also several of them or a folder, or the splits of a
+    data set from the hub or a local folder.
 
     Args:
         type: Kind of task.
         dataset: Hub id or local folder of a data set; `train`, `validation` and `test` are then names of its splits.
         dataset_config: Name of the data set's configuration, for data sets that have several.
-        train: Training data, a file or the name of a split.
+        train: Training data: a file, a list of files, a folder, or the name of a split.
         validation: Validation data, which choose the front; by default a share of the training data.
         test: Test data, which are scored only for the confirmed front; by default a share of the training data.
         text: One text column, or two that form a pair; for causal-lm the column of plain text.
@@ -129,9 +138,9 @@ class TaskSpec(BaseModel):
     type: TrialTask = "sequence-classification"
     dataset: str | None = None
     dataset_config: str | None = None
-    train: str = "train"
-    validation: str | None = None
-    test: str | None = None
+    train: Files = "train"
+    validation: Files | None = None
+    test: Files | None = None
     text: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = ()
     label: str | None = None
     prompt: str | None = None

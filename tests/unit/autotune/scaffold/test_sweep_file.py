@@ -137,7 +137,8 @@ def test_the_task_can_be_given(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("data.xlsx", "", "ends in '.xlsx'"),
+        ("data.xlsx", "", "is a workbook"),
+        ("data.log", "", "ends in '.log'"),
         ("data.csv", "text,label\n", "has no rows"),
         ("data.csv", "", "cannot read"),
         ("data.jsonl", "{not json\n", "cannot read"),

@@ -319,7 +319,7 @@ def test_missing_files_are_reported_on_load(files: Path, monkeypatch: pytest.Mon
     found = {p.where: str(p) for p in error.value.problems}
     assert "has no config.json" in found["model"]
     assert f"there is no file '{files / 'nothing.tsv'}'" in found["task.train"]
-    assert "has the unknown ending '.xlsx'" in found["task.validation"]
+    assert "'data.xlsx' is a workbook" in found["task.validation"]
     # the path would be right from where the command runs, so the message says where paths begin
     assert "relative to the folder of the sweep file. Did you mean" in found["task.test"]
     for model in ("./nothing", "/no/such/folder", "a/b/c"):

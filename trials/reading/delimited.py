@@ -1,0 +1,253 @@
+"""Reading of tables of delimited text: CSV and TSV, with the separator and the use of quotation marks detected.
+
+Two readings of a file are possible: a plain one, where a field ends at the next separator and a row at the end of its
+line (as GLUE writes TSV), and a quoted one, where a field in quotation marks may hold separators and line breaks
+(RFC 4180). A file is read in the way that gives each row as many fields as the header. If both do, the marks decide:
+see `is_quoted`. A file that neither reading fits is refused with the first line that does not fit.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
+
+from .cell_types import Kind, as_kind, typed
+from .errors import DataError
+from .headers import check_is_header, clean_header
+from .quoting import find_glued_row, find_surplus, has_quoted_fields, is_quoted, join_surplus
+from .rows import Places, Rows
+
+_SEPARATORS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "vertical bar"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """One reading of a file.
+
+    Args:
+        separator: The character between fields.
+        quoted: Whether quotation marks enclose fields.
+        rows: The fields of each row, the header first.
+        lines: The physical line that each row begins on, from 1.
+        error: Why this reading does not fit the file, if it does not.
+        line: The line of the error.
+        style: How the quotation marks are written, if not as RFC 4180 has it.
+        blank: The number of rows without a value between others.
+        surplus: The column whose texts hold separators without quotation marks, if one does.
+    """
+
+    separator: str
+    quoted: bool
+    rows: list[list[str]]
+    lines: Sequence[int]
+    error: str = ""
+    line: int = 0
+    style: str = ""
+    blank: int = 0
+    surplus: int | None = None
+
+    @property
+    def fits(self) -> bool:
+        """Whether each row has as many fields as the header."""
+        return not self.error
+
+    @property
+    def width(self) -> int:
+        """The number of columns."""
+        return len(self.rows[0]) if self.rows else 0
+
+
+def read_delimited(
+    text: str, name: str, separator: str, kinds: Mapping[str, Kind] = MappingProxyType({})
+) -> Rows:
+    """Read a table of delimited text whose first line is the header.
+
+    Args:
+        text: The content, with plain line ends.
+        name: The name of the file, for messages.
+        separator: The separator that the file's ending stands for, a comma or a tab.
+        kinds: Columns whose cells are to be text, or each its number, and not what the whole column says.
+
+    Raises:
+        DataError: The file has no header, or no reading gives each row as many fields as the header.
+    """
+    if not text.strip("\n \t"):
+        raise DataError(f"cannot read {name!r}: it is empty", "Give a file with a header and rows.")
+    notes: list[str] = []
+    table = _read_best(text, name, separator)
+    if table.separator != separator:
+        notes.append(f"{name}: fields are separated by a {_SEPARATORS[table.separator]}")
+    _note_quotes(table, '"' in text, separator, name, notes)
+    if table.surplus is not None:
+        count = sum(table.separator in row[table.surplus] for row in table.rows)
+        notes.append(
+            f"{name}: {count:,} texts in column {table.rows[0][table.surplus].strip()!r} hold a "
+            f"{_SEPARATORS[table.separator]} without quotation marks around the text; it is read as part of the text"
+        )
+    if table.blank:
+        notes.append(f"{name}: {table.blank:,} blank lines skipped")
+    header, body = clean_header(table.rows, table.lines, name, notes)
+    columns = list(zip(*(table.rows[i] for i in body), strict=True)) or [()] * table.width
+    return Rows(
+        {title: _cells(columns[place], kinds.get(title)) for place, title in header},
+        Places("line", [table.lines[i] for i in body], name),
+        tuple(notes),
+    )
+
+
+def _cells(column: Sequence[str], kind: Kind | None) -> list[Any]:
+    if kind is None:
+        return typed(column)
+    cells = [cell or None for cell in column]
+    return as_kind(cells, "number") if kind == "number" else cells
+
+
+def _read_best(text: str, name: str, usual: str) -> Table:
+    first = text.lstrip("\n").partition("\n")[0]
+    others = [mark for mark in _SEPARATORS if mark != usual and mark in first]
+    table = _read(text, usual)
+    if table.fits and (table.width > 1 or not others):
+        return table
+    for separator in sorted(others, key=first.count, reverse=True):
+        other = _read(text, separator)
+        if other.fits and other.width > 1:
+            return other
+    if table.fits:
+        return table
+    if '"' not in text:
+        for separator in [usual, *others]:
+            other = _read_plain(text, separator)
+            if (surplus := find_surplus(other.rows)) is not None:
+                return replace(
+                    other, rows=join_surplus(other.rows, surplus, separator), error="", surplus=surplus
+                )
+    check_is_header(table.rows[0], table.lines[0], name)
+    raise DataError(f"line {table.line:,} of {name!r} {table.error}", _fix(table, text))
+
+
+def _fix(table: Table, text: str) -> str:
+    separator = _SEPARATORS[table.separator]
+    if table.rows and all(len(row) == table.width + 1 for row in table.rows[1:]):
+        return "Each row has one field more than the header: give the first column, of row names, a name."
+    if '"' in text or table.separator == ",":
+        return (
+            f"Enclose fields that hold a {separator} or a line break in quotation marks, and double the quotation "
+            'marks within such fields ("").'
+        )
+    return f"Remove the {separator} or the line break within the field, or use JSON lines."
+
+
+def _read(text: str, separator: str) -> Table:
+    """Return the reading that fits, and else the usual one for the separator with its error."""
+    plain = _read_plain(text, separator)
+    if '"' not in text:
+        return plain
+    quoted = _read_quoted(text, separator)
+    is_tsv = separator == "\t"
+    if quoted.fits and plain.fits and is_tsv:
+        return quoted if is_quoted(plain.rows) else plain
+    if quoted.fits:
+        return _unless_glued(quoted, plain)
+    meant = has_quoted_fields(plain.rows)
+    if plain.fits and not meant:
+        return plain
+    for variant in _quoted_variants(text, separator):
+        if variant.fits:
+            return _unless_glued(variant, plain)
+    return quoted if meant or not is_tsv else plain
+
+
+def _unless_glued(quoted: Table, plain: Table) -> Table:
+    """Return the quoted reading, with an error where a field holds what looks like rows."""
+    row = find_glued_row(quoted.rows, quoted.lines, plain.rows, plain.lines[0])
+    if row is None:
+        return quoted
+    error = "begins a field with a quotation mark, and up to the next one follow what looks like whole rows"
+    return replace(quoted, error=error, line=quoted.lines[row])
+
+
+def _quoted_variants(text: str, separator: str) -> list[Table]:
+    variants = []
+    if f'{separator} "' in text:
+        spaced = _read_quoted(text, separator, skipinitialspace=True)
+        variants.append(replace(spaced, style="after a space"))
+    if '\\"' in text:
+        escaped = _read_quoted(text.replace('\\"', '""'), separator)
+        variants.append(replace(escaped, style="with a backslash before quotation marks within fields"))
+    return variants
+
+
+def _read_plain(text: str, separator: str) -> Table:
+    lines = text.split("\n")
+    rows = [line.split(separator) for line in lines]
+    return _checked(Table(separator, False, rows, range(1, len(rows) + 1)))
+
+
+def _read_quoted(text: str, separator: str, **options: bool) -> Table:
+    rows: list[list[str]] = []
+    lines: list[int] = []
+    limit = csv.field_size_limit(sys.maxsize)
+    try:
+        source = io.StringIO(text, newline="\n")
+        reader = csv.reader(source, delimiter=separator, strict=True, **options)  # type: ignore[arg-type]
+        line = 1
+        for row in reader:
+            rows.append(row)
+            lines.append(line)
+            line = reader.line_num + 1
+    except csv.Error as error:
+        return Table(separator, True, rows, lines, _csv_error(str(error)), line)
+    finally:
+        csv.field_size_limit(limit)
+    return _checked(Table(separator, True, rows, lines))
+
+
+def _csv_error(message: str) -> str:
+    if "end of data" in message:
+        return "begins a field with a quotation mark that is never closed"
+    if "expected after" in message:
+        return "begins a field with a quotation mark, and text follows the closing one"
+    return f"cannot be read ({message})"
+
+
+def _checked(table: Table) -> Table:
+    """Return the reading without blank rows, and with the first row of another width than the header as its error."""
+    kept = [i for i, row in enumerate(table.rows) if any(row) and (len(row) > 1 or row[0].strip())]
+    blank = kept[-1] - kept[0] + 1 - len(kept) if kept else 0
+    rows, lines = [table.rows[i] for i in kept], [table.lines[i] for i in kept]
+    table = replace(table, rows=rows, lines=lines, blank=blank)
+    width = table.width
+    for index, row in enumerate(rows):
+        if len(row) != width:
+            error = f"has {_fields(len(row))}, and the header has {width}"
+            return replace(table, error=error, line=lines[index])
+    return table
+
+
+def _fields(count: int) -> str:
+    return "1 field" if count == 1 else f"{count} fields"
+
+
+def _note_quotes(table: Table, has_marks: bool, usual: str, name: str, notes: list[str]) -> None:
+    if not has_marks:
+        return
+    fields = (field for row in table.rows for field in row)
+    if not table.quoted:
+        begun = sum(field.startswith('"') for field in fields)
+        if begun:
+            notes.append(
+                f"{name} is read without quoting: {begun:,} fields begin with a quotation mark and keep it"
+            )
+        return
+    broken = sum("\n" in field for field in fields)
+    if usual == "\t":
+        notes.append(f"{name} is read with quoting, as CSV")
+    if table.style:
+        notes.append(f"{name}: quotation marks are written {table.style}")
+    if broken:
+        notes.append(f"{name}: {broken:,} fields hold line breaks")

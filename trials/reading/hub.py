@@ -1,0 +1,141 @@
+"""Reading of what the library `datasets` stores: data sets of the hub, and folders that it has saved."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import DataError
+from .rows import Places, Rows
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+def is_saved(folder: Path) -> bool:
+    """Return whether a folder was written by `save_to_disk` of datasets."""
+    return (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file()
+
+
+def is_hub_copy(folder: Path) -> bool:
+    """Return whether a folder is a copy of a data set of the hub whose README says which files are its splits."""
+    try:
+        text = (folder / "README.md").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+    return text.startswith("---") and "\nconfigs:" in text.partition("\n---")[0]
+
+
+def split_names(source: Mapping[str, Any]) -> list[str]:
+    """Return the names of the splits of a data set, given by `disk`, or by the arguments of `load_dataset`.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    from datasets import get_dataset_split_names
+
+    if "disk" in source:
+        saved = _load(source)
+        return list(saved) if isinstance(saved, dict) else ["train"]
+    try:
+        with _Cache() as cache:
+            return list(get_dataset_split_names(source["path"], source.get("name"), **cache.options))
+    except Exception as error:
+        raise _unreadable(source, error) from error
+
+
+def read_split(source: Mapping[str, Any]) -> Rows:
+    """Read a split of a data set.
+
+    Args:
+        source: `disk`, a folder that `save_to_disk` wrote, and `split`; or the arguments of `load_dataset`.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    if "disk" in source:
+        saved = _load(source)
+        if isinstance(saved, dict):
+            if source["split"] not in saved:
+                raise DataError(
+                    f"{source['disk']!r} has no split {source['split']!r}", f"Use one of: {', '.join(saved)}."
+                )
+            saved = saved[source["split"]]
+        return _rows(saved, source["split"], ())
+    from datasets import disable_progress_bars, load_dataset
+
+    disable_progress_bars()
+    arguments = {key: source[key] for key in ("path", "name", "split", "revision") if key in source}
+    try:
+        with _Cache() as cache:
+            table = load_dataset(**arguments, **cache.options)
+            return _rows(table, source["split"], cache.notes)
+    except Exception as error:
+        raise _unreadable(source, error) from error
+
+
+def _rows(table: Dataset, split: str, notes: tuple[str, ...]) -> Rows:
+    # Images and sounds would be decoded, which needs further packages; no task reads them.
+    table = table.with_format(None)
+    names = [name for name, feature in table.features.items() if not hasattr(feature, "decode_example")]
+    return Rows(
+        {name: table[name][:] for name in names}, Places("row", range(1, len(table) + 1), split), notes
+    )
+
+
+def _load(source: Mapping[str, Any]) -> Any:
+    from datasets import load_from_disk
+
+    try:
+        return load_from_disk(source["disk"])
+    except Exception as error:
+        raise _unreadable({"path": source["disk"], "split": source.get("split")}, error) from error
+
+
+def _unreadable(source: Mapping[str, Any], error: Exception) -> DataError:
+    text = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+    split = f"the split {source['split']!r} of " if source.get("split") else ""
+    return DataError(
+        f"cannot read {split}{source.get('path') or source.get('disk')!r} ({text})",
+        "Give a hub id, or a folder of data files, and the name of one of its splits.",
+    )
+
+
+class _Cache:
+    """The folder in which datasets keeps its tables: the usual one, or a temporary one if that is not writable."""
+
+    def __init__(self) -> None:
+        self.options: dict[str, Any] = {}
+        self.notes: tuple[str, ...] = ()
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+
+    def __enter__(self) -> _Cache:
+        from datasets import DownloadConfig, config
+
+        usual = Path(config.HF_DATASETS_CACHE)
+        if not _is_writable(usual):
+            self._temporary = tempfile.TemporaryDirectory(
+                prefix="autotune-datasets-", ignore_cleanup_errors=True
+            )
+            folder = self._temporary.name
+            self.options = {
+                "cache_dir": folder,
+                "download_config": DownloadConfig(cache_dir=f"{folder}/downloads"),
+            }
+            self.notes = (
+                f"the cache of datasets, {str(usual)!r}, is not writable and a temporary folder is used; "
+                "set HF_HOME to a folder that is writable to keep what is downloaded",
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._temporary is not None:
+            self._temporary.cleanup()
+
+
+def _is_writable(folder: Path) -> bool:
+    existing = next((path for path in (folder, *folder.parents) if path.exists()), None)
+    return existing is not None and os.access(existing, os.W_OK | os.X_OK)

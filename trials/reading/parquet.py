@@ -1,0 +1,55 @@
+"""Reading of Parquet files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, datetime, time
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from .errors import DataError
+from .rows import Places, Rows
+
+_INDEX = "__index_level_0__"
+"""The column in which pandas stores the index of a frame."""
+
+
+def read_parquet(path: Path) -> Rows:
+    """Read a Parquet file as plain Python values; dates and times become text in the form of ISO 8601.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        # Not `read_table`, which adds columns for folders named like `language=en`.
+        with pyarrow.parquet.ParquetFile(path) as file:
+            table = file.read()
+    except (OSError, pyarrow.ArrowException) as error:
+        text = str(error).strip().splitlines()[0][:200]
+        raise DataError(
+            f"cannot read {str(path)!r} ({text})", "Check that the file is complete and is a Parquet file."
+        ) from error
+    twice = [name for name in table.column_names if table.column_names.count(name) > 1]
+    if twice:
+        raise DataError(f"{path.name!r} has the column {twice[0]!r} twice", "Rename one of them.")
+    notes: list[str] = []
+    names = [name for name in table.column_names if name != _INDEX]
+    columns = {name: _plain(table[name].to_pylist(), name, path.name, notes) for name in names}
+    return Rows(columns, Places("row", range(1, table.num_rows + 1), path.name), tuple(notes))
+
+
+def _plain(values: Sequence[Any], column: str, name: str, notes: list[str]) -> Sequence[Any]:
+    first = next((value for value in values if value is not None), None)
+    if isinstance(first, date | datetime | time):
+        notes.append(f"{name}: dates in column {column!r} are read as text, such as {first.isoformat()!r}")
+        return [None if value is None else value.isoformat() for value in values]
+    if isinstance(first, Decimal):
+        notes.append(f"{name}: decimal numbers in column {column!r} are read as floats")
+        return [None if value is None else float(value) for value in values]
+    if isinstance(first, float):
+        return [None if value != value else value for value in values]
+    return values
