@@ -26,6 +26,7 @@ class Progress:
             one objective, the share of the way from the reference to the ideal value.
         best: the best value of each objective so far, by name.
         elapsed, remaining: seconds of the phase so far, and predicted until its end (None while unknown).
+        trial_seconds: the predicted seconds of one trial, until the first has ended; None without a prediction.
         rungs: on a ladder, how many configurations were trained as far as each rung, the lowest first.
     """
 
@@ -38,6 +39,7 @@ class Progress:
     best: dict[str, float] | None = None
     elapsed: float = 0.0
     remaining: float | None = None
+    trial_seconds: float | None = None
     rungs: tuple[int, ...] = ()
 
     @property

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from autotune.engine.events import Progress
+from autotune.estimate.sweep_time import SweepTime
 from autotune.ladder.sweep_scheduler import SweepScheduler
 from autotune.ledger.clock import StudyClock
 from autotune.ledger.ledger import Ledger
@@ -26,9 +27,18 @@ class SearchProgress:
         ledger: of the search.
         clock: of the search.
         scheduler: of the search.
+        expected: the predicted duration, which displays show until the first trial has ended; None for none.
     """
 
-    def __init__(self, sweep: Sweep, ledger: Ledger, clock: StudyClock, scheduler: SweepScheduler) -> None:
+    def __init__(
+        self,
+        sweep: Sweep,
+        ledger: Ledger,
+        clock: StudyClock,
+        scheduler: SweepScheduler,
+        expected: SweepTime | None = None,
+    ) -> None:
+        self.expected = expected if expected is not None and expected.speed.is_measured else None
         self.sweep, self.ledger, self.clock, self.scheduler = sweep, ledger, clock, scheduler
 
     def front(self) -> set[int]:
@@ -75,6 +85,7 @@ class SearchProgress:
             best=best,
             elapsed=elapsed,
             remaining=self._remaining(phase, finished, total, elapsed),
+            trial_seconds=None if finished or self.expected is None else self.expected.trial.typical,
             rungs=self.scheduler.reached,
         )
 
@@ -89,6 +100,8 @@ class SearchProgress:
     def _remaining(self, phase: str, finished: int, total: int | None, elapsed: float) -> float | None:
         """Return the seconds until the phase ends, by the pace so far or by the time budget, whichever is sooner."""
         guesses = []
+        if phase == "search" and not finished and self.expected is not None:
+            guesses.append(max(0.0, self.expected.search.typical - elapsed))
         if phase == "search" and total is not None and finished:
             done = sum(result.flops_share for result in self._results() if result.status in SPENT)
             guesses.append(elapsed / done * max(0.0, total * self.scheduler.expected_share - done))

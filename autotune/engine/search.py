@@ -11,6 +11,7 @@ from autotune.engine.events import Listener
 from autotune.engine.progress import SearchProgress
 from autotune.engine.samplers import make_sampler
 from autotune.engine.sweep_store import LedgerBudget, SweepStore
+from autotune.estimate.sweep_time import SweepTime
 from autotune.ladder.checkpoints import Checkpoints
 from autotune.ladder.ladder_scheduler import make_scheduler
 from autotune.ladder.promotion import Candidate
@@ -60,7 +61,13 @@ class SweepSearch:
 
 
 def sweep_search(
-    prepared: PreparedSweep, folder: Path, ledger: Ledger, *, executor: Executor, listener: Listener
+    prepared: PreparedSweep,
+    folder: Path,
+    ledger: Ledger,
+    *,
+    executor: Executor,
+    listener: Listener,
+    expected: SweepTime | None = None,
 ) -> SweepSearch:
     """Assemble the search of a sweep, where its ledger stands.
 
@@ -70,6 +77,7 @@ def sweep_search(
         ledger: of the search, recovered.
         executor: started.
         listener: of the sweep's events.
+        expected: the predicted duration, if there is one.
     """
     sweep = prepared.sweep
     scheduler = make_scheduler(sweep.objectives, sweep.ladder, sweep.seed, ledger.trials)
@@ -77,7 +85,7 @@ def sweep_search(
     checkpoints.delete_unused(scheduler.candidates.values())
     ledger.study.sampler = scheduler.inform(make_sampler(prepared))
     clock = StudyClock(ledger)
-    progress = SearchProgress(sweep, ledger, clock, scheduler)
+    progress = SearchProgress(sweep, ledger, clock, scheduler, expected)
     earlier = [r for t in ledger.trials if (r := trial_result(t)) is not None]
     loop = SearchLoop(
         scheduler=scheduler,

@@ -6,35 +6,25 @@ A run holds no state that the ledger does not: the process can be killed at any 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from autotune.engine.confirmation_search import confirmation_search
-from autotune.engine.events import WARNING, Listener, Progress, SilentListener
+from autotune.engine.events import Listener, Progress, SilentListener
+from autotune.engine.plan import predict_time, time_note
 from autotune.engine.posterior import store_posterior
 from autotune.engine.progress import SearchProgress
-from autotune.engine.samplers import sampler_notes
 from autotune.engine.search import sweep_search
-from autotune.ledger.ledger import (
-    Ledger,
-    check_same_sweep,
-    claim_folder,
-    continued,
-    open_ledger,
-    read_fingerprint,
-    read_ledger,
-    storage_errors,
-)
-from autotune.prepare.fingerprint import check_unchanged, sweep_fingerprint
-from autotune.prepare.prepared_sweep import PreparedSweep, prepare, with_base_score
+from autotune.engine.start import prepare_start
+from autotune.estimate.sweep_time import SweepTime
+from autotune.ledger.ledger import STUDY_FILE, Ledger, claim_folder, open_ledger, storage_errors
+from autotune.prepare.prepared_sweep import PreparedSweep, with_base_score
 from autotune.report.page import write_report
 from autotune.results.sweep_tables import SweepTables, read_tables
 from autotune.results.tables import write_tables
 from autotune.search.failures import SearchFailedError
-from autotune.sweep.sampler_spec import check_sampler
 from autotune.sweep.schema import Sweep
 from search_spaces.errors import AutotuneError
 from trials.execution.executors import make_executor
@@ -73,26 +63,21 @@ def run_sweep(
     """
     folder, listener = Path(folder), listener or SilentListener()
     listener.progress(Progress(phase="loading"))
-    check_sampler(sweep.sampler)
-    sweep = continued(sweep, folder)
-    prepared = prepare(sweep)
-    fingerprint = sweep_fingerprint(prepared)
-    notes = [
-        *(f"{WARNING}{text}" for text in prepared.warnings),
-        *_origin_notes(folder, sweep, fingerprint),
-        *prepared.notes,
-        *sampler_notes(prepared),
-    ]
+    start, expected = prepare_start(sweep, folder), None
+    prepared, notes = start.prepared, start.notes
     if executor is None:
+        if not (folder / STUDY_FILE).is_file():  # a resumed sweep knows the pace of its own trials
+            expected = predict_time(prepared)
         executor = make_executor(**sweep.executor.model_dump(), device=sweep.model.device)
     try:
         executor.start(sweep.model, sweep.task)
         if sweep.task.type == "causal-lm":
             prepared = with_base_score(prepared, _score_base(executor, prepared))
         with claim_folder(folder, prepared.sweep), storage_errors(folder):
-            listener.sweep_started(prepared.sweep, notes)
-            open_ledger(folder, prepared.sweep).set_origin(fingerprint, notes)
-            progress = _train(prepared, folder, executor, listener)
+            estimates = [time_note(expected)] if expected is not None else []
+            listener.sweep_started(prepared.sweep, [*notes, *estimates])
+            open_ledger(folder, prepared.sweep).set_origin(start.fingerprint, notes)
+            progress = _train(prepared, folder, executor, listener, expected)
             results = read_tables(folder)
             # The confirmation may have moved points: the front is no longer that of the search.
             ended = replace(
@@ -110,23 +95,6 @@ def run_sweep(
         executor.stop()
 
 
-def _origin_notes(folder: Path, sweep: Sweep, fingerprint: Mapping[str, Any]) -> list[str]:
-    """Check a folder that holds the sweep, and return notes about what could not be checked.
-
-    Raises:
-        InvalidInputError: the folder holds another sweep, or its data or base model changed.
-    """
-    check_same_sweep(folder, sweep)
-    before = read_fingerprint(folder, sweep)
-    check_unchanged(before, fingerprint)
-    if before is not None or not read_ledger(folder, sweep):
-        return []
-    return [
-        "the folder does not say which data and base model its trials were trained with; it is now assumed, and "
-        "stored, that they are the present ones"
-    ]
-
-
 def _score_base(executor: Executor, prepared: PreparedSweep) -> dict[str, float]:
     """Return the scores of the base model without an adapter, on the validation split."""
     result = executor.run(TrialSpec(config={}, fidelity=prepared.sweep.fidelity))
@@ -135,14 +103,22 @@ def _score_base(executor: Executor, prepared: PreparedSweep) -> dict[str, float]
     return result.metrics
 
 
-def _train(prepared: PreparedSweep, folder: Path, executor: Executor, listener: Listener) -> SearchProgress:
+def _train(
+    prepared: PreparedSweep,
+    folder: Path,
+    executor: Executor,
+    listener: Listener,
+    expected: SweepTime | None,
+) -> SearchProgress:
     """Run the search and then the confirmation, each from where its ledger stands."""
     search_ledger = open_ledger(folder, prepared.sweep, "search")
     confirm_ledger = open_ledger(folder, prepared.sweep, "confirm")
     ledgers = (search_ledger, confirm_ledger)
     for ledger in ledgers:
         ledger.recover()
-    search = sweep_search(prepared, folder, search_ledger, executor=executor, listener=listener)
+    search = sweep_search(
+        prepared, folder, search_ledger, executor=executor, listener=listener, expected=expected
+    )
     with _tidy_interrupt(folder, ledgers, executor), _traceback_hint(folder):
         search.run()
         store_posterior(prepared, search_ledger)

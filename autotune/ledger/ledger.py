@@ -325,13 +325,18 @@ def read_sweep(folder: Path) -> Sweep:
 def continued(sweep: Sweep, folder: Path) -> Sweep:
     """Return the sweep with the folder's version of how data are split and scored.
 
+    A fidelity that the sweep leaves open is that of the folder, so that all its trials are comparable.
+
     Args:
         sweep: as the user gave it.
         folder: of the sweep, which may not exist yet.
     """
     if not (folder / SWEEP_FILE).is_file():
         return sweep
-    return _with_data_version(sweep, read_sweep(folder).task.data_version)
+    before = read_sweep(folder)
+    if sweep.is_fidelity_open and not before.is_fidelity_open:
+        sweep = sweep.model_copy(update={"fidelity": before.fidelity})
+    return _with_data_version(sweep, before.task.data_version)
 
 
 def _with_data_version(sweep: Sweep, version: int) -> Sweep:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from autotune.estimate.fidelity import choose_fidelity
 from autotune.objectives import BOUNDS, KNOWN_COSTS, MEASURED_COSTS, Objective
 from autotune.prepare.base_rungs import BaseRungs
 from autotune.prepare.bound_base import bind_base
@@ -41,8 +42,8 @@ class PreparedSweep:
     """A sweep that can start.
 
     Args:
-        sweep: resolved: every objective has numbers for its limits and, where they can be known, its
-            reference, ideal and floor.
+        sweep: resolved: the fidelity is chosen, and every objective has numbers for its limits and, where they can be
+            known, its reference, ideal and floor.
         data: the tokenized task.
         shape: of the base model.
         space: bound to the base model.
@@ -115,12 +116,17 @@ class PreparedSweep:
 def prepare(sweep: Sweep) -> PreparedSweep:
     """Load the data, read the model's shape, bind the space and fix the bounds of the objectives; see `bind_base`.
 
-    Nothing is written. The result depends on nothing but the sweep, so a resumed sweep is prepared in the same way.
+    Nothing is written. The result depends on nothing but the sweep, so a resumed sweep is prepared in the same way;
+    but a fidelity that the sweep leaves open depends on the speed of the machine, and is kept by the folder.
 
     Raises:
         InvalidInputError: the model, data, space or limits make the sweep impossible.
     """
     own = bind_base(sweep)
+    chosen = choose_fidelity(sweep, own.data, own.space, own.costs) if sweep.is_fidelity_open else None
+    if chosen is not None:
+        sweep = sweep.model_copy(update={"fidelity": chosen.fidelity})
+        own = bind_base(sweep)
     data, shape, loaded = own.data, own.shape, own.loaded
     bases = BaseRungs.read(sweep, own)
     limits = HardLimits(loaded.constraints, sweep.objectives, own.costs)
@@ -135,6 +141,10 @@ def prepare(sweep: Sweep) -> PreparedSweep:
     left_out = [f"{family} left out: {reason}" for family, reason in loaded.left_out.items()]
     narrowed = [f"{name}: {why}" for name, why in loaded.narrowed.items()]
     notes = (*data.notes, *_new_parts(shape), *left_out, *narrowed, *bases.notes)
+    warnings = data.warnings
+    if chosen is not None:
+        notes += (chosen.note,)
+        warnings += (chosen.warning,) if chosen.warning else ()
     return PreparedSweep(
         sweep=resolved,
         data=data,
@@ -145,7 +155,7 @@ def prepare(sweep: Sweep) -> PreparedSweep:
         limits=limits,
         bases=bases,
         notes=notes,
-        warnings=data.warnings,
+        warnings=warnings,
     )
 
 

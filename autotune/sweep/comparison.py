@@ -17,15 +17,21 @@ _PATHS = (("model", "name"), *(("task", field) for field in ("dataset", "train",
 def search_differences(a: Sweep, b: Sweep, *, compare_paths: bool = True) -> list[str]:
     """Return the paths of the fields in which two sweeps differ; empty if `a` can be resumed as `b`.
 
-    Budget, confirmation and executor may differ, and so may what either side leaves open until the sweep starts: an
-    objective's bounds, the costs of a ladder's bases, and a limit given in percent on one side and as the resulting
-    number on the other.
+    <<<<<<< HEAD
+        Budget, confirmation and executor may differ, and so may what either side leaves open until the sweep starts: an
+        objective's bounds, the costs of a ladder's bases, and a limit given in percent on one side and as the resulting
+        number on the other.
 
-    Args:
-        a: a sweep.
-        b: another.
-        compare_paths: whether two paths of the base model, or of a data file, differ if their texts do; otherwise the
-            caller compares what is there.
+        Args:
+            a: a sweep.
+            b: another.
+            compare_paths: whether two paths of the base model, or of a data file, differ if their texts do; otherwise the
+                caller compares what is there.
+    =======
+        Budget, confirmation and executor may differ, and so may what either side leaves open until the sweep starts:
+        the fidelity, an objective's bounds, the costs of a ladder's bases, and a limit given in percent on one side and
+        as the resulting number on the other.
+    >>>>>>> 61fe8bb (estimate: choose the fidelity of a sweep that leaves it open, and predict its duration)
     """
     first, second = _comparable(a, b), _comparable(b, a)
     if not compare_paths:
@@ -42,6 +48,8 @@ def _comparable(sweep: Sweep, other: Sweep) -> dict[str, Any]:
     for entry, mine, theirs in zip(kept["objectives"], sweep.objectives, other.objectives, strict=False):
         for field in ("derived", *_left_open(mine, theirs)):
             entry.pop(field, None)
+    if sweep.is_fidelity_open or other.is_fidelity_open:
+        kept.pop("fidelity", None)
     if sweep.ladder and other.ladder and None in (sweep.ladder.costs, other.ladder.costs):
         kept["ladder"].pop("costs", None)
     if sweep.sampler.name != other.sampler.name:  # their options have nothing in common

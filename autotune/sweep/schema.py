@@ -47,6 +47,8 @@ BUILTIN = Path(__file__).parent.parent / "builtin"
 _FROZEN = ConfigDict(extra="forbid", frozen=True)
 _Count = Annotated[int, Field(ge=1, strict=True)]
 _SCORES = get_args(get_type_hints(Fidelity)["score"])
+_ALL = "all"
+"""The fidelity of trials that train on all data."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -119,6 +121,11 @@ def _named(value: object) -> object:
 
 
 def _check_fidelity(value: object) -> object:
+    if value == _ALL:
+        return {}
+    if isinstance(value, str):
+        fix = f"Write {_ALL}, or numbers such as {{train_samples: 2000, eval_samples: 1000}}."
+        raise InvalidInputError(Problem("fidelity", f"{value!r} is not a fidelity", fix))
     if not isinstance(value, Mapping):
         return value
     problems = []
@@ -152,7 +159,8 @@ class Sweep(BaseModel):
         space: Name of a preset, a file, or the search space itself.
         objectives: One to four objectives; by default the task's metric and the trainable parameters.
         budget: Limits at which the search ends.
-        fidelity: Amount of data and evaluation of a trial.
+        fidelity: Amount of data and evaluation of a trial; `all` for all data. By default it is chosen when the sweep
+            starts, from the budget, the FLOPs of a trial and the measured speed.
         ladder: Rungs on which weak trials end early; none by default.
         sampler: Component that proposes configurations.
         executor: Where trials run, and how many at a time.
@@ -174,6 +182,11 @@ class Sweep(BaseModel):
     executor: Annotated[ExecutorSpec, BeforeValidator(_named)] = ExecutorSpec()
     seed: int = Field(default=0, ge=0, strict=True)
     confirm: Confirm = Confirm()
+
+    @property
+    def is_fidelity_open(self) -> bool:
+        """Whether the fidelity is still to be chosen: neither the sweep's author nor an earlier start has set it."""
+        return "fidelity" not in self.model_fields_set
 
     @field_validator("name")
     @classmethod
@@ -338,8 +351,9 @@ def dump_sweep(sweep: Sweep, path: str | Path, header: str = "") -> None:
 
 
 def as_mapping(sweep: Sweep) -> dict[str, Any]:
-    """Return a sweep as lists and mappings, without the fields that are None."""
-    return sweep.model_dump(mode="json", exclude_none=True)
+    """Return a sweep as lists and mappings, without the fields that are None and a fidelity that is open."""
+    open_fields = {"fidelity"} if sweep.is_fidelity_open else None
+    return sweep.model_dump(mode="json", exclude_none=True, exclude=open_fields)
 
 
 def _find(source: str | Path) -> Path:

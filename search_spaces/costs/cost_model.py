@@ -236,6 +236,18 @@ class CostModel:
         sample = 3 * (forward + self._step / self.workload.batch_size) - self._patches
         return self.workload.train_samples * epochs * sample
 
+    def forward_flops_below(self, layer: int) -> float:
+        """Return the forward FLOPs of the layers below a layer of the encoder or decoder, for a mean training sample.
+
+        It is 0 for an encoder-decoder, whose decoder reads the encoder's output in every layer.
+        """
+        shape = self.shape
+        if shape.decoder_depth:
+            return 0.0
+        token = self._layer[0] + len(shape.position_terms) * self._term
+        one = token * self.workload.tokens + self._pair * self.workload.tokens_square
+        return min(max(layer, 0), shape.depth) * one
+
     def _train_sample(self, cost: AdapterCost) -> float:
         tokens, pairs = _lengths(self.workload.tokens, self.workload.tokens_square, cost)
         forward = self._forward(tokens, pairs) + cost.forward_flops * tokens

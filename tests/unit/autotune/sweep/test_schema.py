@@ -421,7 +421,7 @@ def test_a_resolved_sweep_survives_a_round_trip(tmp_path: Path) -> None:
         ({"seed": 1, "sampler": "tpe"}, ["sampler", "seed"]),
         ({"name": "other"}, ["name"]),
         ({"model": "bert-base-uncased"}, ["model.name"]),
-        ({"fidelity": {"train_samples": 100}}, ["fidelity.train_samples"]),
+        ({"fidelity": {"train_samples": 100}}, []),  # the other side leaves it open
         (
             {"space": {"include": "lora", "parameters": {"lora.rank": {"high": 8}}}},
             ["space.parameters.lora.rank.high"],
@@ -434,6 +434,30 @@ def test_a_resolved_sweep_survives_a_round_trip(tmp_path: Path) -> None:
 def test_which_sweeps_can_be_resumed_as_each_other(changes: dict[str, Any], paths: list[str]) -> None:
     assert search_differences(sweep(), sweep(**changes)) == paths
     assert search_differences(sweep(**changes), sweep()) == paths
+
+
+def test_an_open_fidelity_matches_any_and_a_given_one_only_its_equal() -> None:
+    few, more = sweep(fidelity={"train_samples": 100}), sweep(fidelity={"train_samples": 200})
+    assert search_differences(few, more) == ["fidelity.train_samples"]
+    assert search_differences(few, sweep(fidelity="all")) == ["fidelity.train_samples"]
+    assert search_differences(few, sweep(fidelity={"train_samples": 100})) == []
+
+
+def test_a_fidelity_is_open_until_it_is_given(tmp_path: Path) -> None:
+    loaded = sweep()
+    assert loaded.is_fidelity_open
+    dump_sweep(loaded, tmp_path / "open.yaml")
+    assert load_sweep(tmp_path / "open.yaml").is_fidelity_open
+    chosen = loaded.model_copy(update={"fidelity": Fidelity()})
+    dump_sweep(chosen, tmp_path / "chosen.yaml")
+    assert not load_sweep(tmp_path / "chosen.yaml").is_fidelity_open
+    for given in ("all", {"evaluations": 2}, {}):
+        assert not sweep(fidelity=given).is_fidelity_open
+    assert sweep(fidelity="all").fidelity == Fidelity()
+
+
+def test_a_fidelity_that_is_no_mapping_is_refused() -> None:
+    assert "'everything' is not a fidelity" in str(problems({"fidelity": "everything"}))
 
 
 def test_a_percentage_matches_the_resulting_number() -> None:

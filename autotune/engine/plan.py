@@ -1,0 +1,223 @@
+"""What a sweep will do, before anything is trained: its data, its space, its costs and its duration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from autotune.engine.start import SweepStart, prepare_start
+from autotune.estimate.speed import measured_speed
+from autotune.estimate.sweep_time import (
+    Range,
+    Sizes,
+    SweepTime,
+    is_isolated,
+    slot_of,
+    slots_of,
+    sweep_time,
+)
+from autotune.estimate.trial_work import (
+    PESSIMISTIC,
+    Speed,
+    TrialWork,
+    random_configurations,
+    typical_configuration,
+)
+from autotune.formatting.units import duration
+from autotune.prepare.prepared_sweep import PreparedSweep
+from autotune.sweep.schema import Sweep
+from search_spaces.parameters.types import Configuration
+
+_SHORT = 60.0
+"""A sweep that takes fewer seconds even on a slow core starts without a measurement."""
+_TRIAL_QUANTILES = (0.1, 0.9)
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A configuration and the size of its adapter.
+
+    Args:
+        config: the active parameters.
+        trainable_params: of the adapter, without the head.
+        share: of the base model's parameters.
+    """
+
+    config: Configuration
+    trainable_params: int
+    share: float
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The predicted peak memory of a trial, in bytes.
+
+    Args:
+        base: of the base model, which all trials of a process share.
+        trial: of the largest of the random configurations, without the base model.
+        free: what can be allocated on this machine; None if that is unknown.
+    """
+
+    base: float
+    trial: float
+    free: int | None
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """What a sweep will do.
+
+    Args:
+        start: the sweep, as `autotune run` prepares it.
+        examples: the examples by split.
+        sizes: the examples of a trial.
+        families: of the space.
+        parameters: the number of parameters of the space, those of all families together.
+        smallest: the adapter with the fewest parameters of the random configurations and the families' defaults.
+        largest: the one with the most.
+        train_flops: the training FLOPs of a trial.
+        time: the predicted duration.
+        memory: the predicted peak memory.
+    """
+
+    start: SweepStart
+    examples: dict[str, int]
+    sizes: Sizes
+    families: tuple[str, ...]
+    parameters: int
+    smallest: Adapter
+    largest: Adapter
+    train_flops: Range
+    time: SweepTime
+    memory: Memory
+
+    @property
+    def sweep(self) -> Sweep:
+        """The resolved sweep."""
+        return self.start.prepared.sweep
+
+
+def plan_sweep(sweep: Sweep, folder: Path) -> SweepPlan:
+    """Prepare a sweep exactly as a run does, measure the speed of the machine, and predict what will happen.
+
+    Nothing is written.
+
+    Args:
+        sweep: the sweep.
+        folder: that it would run in.
+
+    Raises:
+        InvalidInputError: the sweep cannot be run.
+    """
+    start = prepare_start(sweep, folder)
+    prepared = start.prepared
+    configs = _configurations(prepared)
+    costs = [prepared.costs(config) for config in configs]
+    order = np.argsort([cost.trainable_params for cost in costs], kind="stable")
+    flops = np.array([cost.train_flops for cost in costs])
+    low, high = np.quantile(flops, _TRIAL_QUANTILES)
+    speed = _measured(prepared, configs) or PESSIMISTIC
+    return SweepPlan(
+        start=start,
+        examples={name: len(split) for name, split in prepared.data.splits.items()},
+        sizes=_sizes(prepared),
+        families=tuple(dict.fromkeys(str(config["family"]) for config in prepared.space.defaults())),
+        parameters=len(prepared.space.parameters),
+        smallest=_adapter(prepared, configs[order[0]]),
+        largest=_adapter(prepared, configs[order[-1]]),
+        train_flops=Range(float(np.median(flops)), float(low), float(high)),
+        time=_time(prepared, configs, speed),
+        memory=_memory(prepared, configs),
+    )
+
+
+def predict_time(
+    prepared: PreparedSweep,
+    measure: Callable[[PreparedSweep, list[Configuration]], Speed | None] | None = None,
+) -> SweepTime:
+    """Predict the duration of a sweep; the speed is measured unless the sweep is short in any case.
+
+    Args:
+        prepared: the sweep.
+        measure: measures the speed.
+    """
+    configs = _configurations(prepared)
+    longest = _time(prepared, configs, PESSIMISTIC)
+    if longest.total.typical <= _SHORT:
+        return longest
+    speed = (measure or _measured)(prepared, configs)
+    return longest if speed is None else _time(prepared, configs, speed)
+
+
+def time_note(time: SweepTime) -> str:
+    """Return the predicted duration in a sentence for the user."""
+    if not time.speed.is_measured:
+        is_short = time.total.typical <= _SHORT
+        return "estimate: less than a minute" if is_short else "estimate: none, the speed is unknown"
+    trials = f"{time.trials} trial{'' if time.trials == 1 else 's'}"
+    confirmation = (
+        f", then {duration(time.confirmation.typical)} for the confirmation"
+        if time.confirmation.typical
+        else ""
+    )
+    return (
+        f"estimate: {duration(time.trial.typical)} per trial ({_between(time.trial)}), "
+        f"{duration(time.search.typical)} for {trials}{confirmation}"
+    )
+
+
+def _between(seconds: Range) -> str:
+    return f"{duration(seconds.low)} to {duration(seconds.high)}"
+
+
+def _configurations(prepared: PreparedSweep) -> list[Configuration]:
+    """Return random configurations that keep the limits, and the defaults of the families that do."""
+    drawn = [*prepared.space.defaults(), *random_configurations(prepared.space, prepared.sweep.seed)]
+    kept = [config for config in drawn if prepared.broken_limits(config) is None]
+    return kept or [prepared.random_configuration(prepared.sweep.seed)]
+
+
+def _sizes(prepared: PreparedSweep) -> Sizes:
+    fidelity = prepared.sweep.fidelity
+    counts = {name: len(split) for name, split in prepared.data.splits.items()}
+    return Sizes(
+        min(fidelity.train_samples or counts["train"], counts["train"]),
+        min(fidelity.eval_samples or counts["validation"], counts["validation"]),
+        counts["test"],
+    )
+
+
+def _time(prepared: PreparedSweep, configs: list[Configuration], speed: Speed) -> SweepTime:
+    works, sizes = [TrialWork.of(config, prepared.costs) for config in configs], _sizes(prepared)
+    slot = slot_of(prepared.sweep, speed, prepared.shape, prepared.costs.workload.tokens, sizes)
+    return sweep_time(prepared.sweep, works, speed, slot, sizes)
+
+
+def _measured(prepared: PreparedSweep, configs: list[Configuration]) -> Speed | None:
+    sweep, config = prepared.sweep, typical_configuration(configs, prepared.costs)
+    return measured_speed(sweep.model, sweep.task, config, prepared.costs, is_isolated=is_isolated(sweep))
+
+
+def _adapter(prepared: PreparedSweep, config: Configuration) -> Adapter:
+    count = prepared.costs(config).trainable_params
+    return Adapter(config, count, count / prepared.shape.base_parameters)
+
+
+def _memory(prepared: PreparedSweep, configs: list[Configuration]) -> Memory:
+    """Predict the memory of trials; the chunk is the largest that suits the device, or one longest example."""
+    from trials.base.model import choose_device
+    from trials.packing.memory import free_memory
+    from trials.packing.memory_model import MemoryModel
+    from trials.training.length_batching import suited_tokens
+
+    device, model = choose_device(prepared.sweep.model.device), MemoryModel(prepared.shape)
+    length = int(prepared.data.lengths("train").max())
+    largest = 0.0
+    for config in configs:
+        tokens = min(max(suited_tokens(device), length), int(config.get("batch_size", 1)) * length)
+        largest = max(largest, model.step([config], tokens, length))
+    slots = slots_of(prepared.sweep)
+    return Memory(model.base_bytes(prepared.sweep.model.weights), largest * slots, free_memory(device))

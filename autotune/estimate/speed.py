@@ -1,0 +1,195 @@
+"""The speed of this machine on a sweep's own model and data, measured by a few training steps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from statistics import median
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from autotune.estimate.trial_work import Speed
+from search_spaces.costs.cost_model import CostModel
+from search_spaces.errors import InvalidInputError
+from search_spaces.families import REGISTRY
+from search_spaces.parameters.types import Configuration
+from trials.data.task_data import TaskData, load_task
+from trials.records import Fidelity, TrialSpec
+from trials.tasks.specs import ModelSpec, TaskSpec
+
+if TYPE_CHECKING:
+    from trials.base.model import Base
+
+SECONDS = 2.0
+"""The seconds that a measurement may take; a single step of one example may exceed them."""
+_GROWTH = 4
+"""The factor from one batch size to the next: one example shows the overhead of a step, a full batch the rate."""
+_STEPS = 3
+"""Steps of each batch size, whose median counts: another process may interrupt one of them."""
+_HELD_OUT = 2
+"""Validation examples of a measurement, which none of its steps reads."""
+
+Step = Callable[[], None]
+_measured: dict[object, Speed | None] = {}
+
+
+def measured_speed(
+    model: ModelSpec, task: TaskSpec, config: Configuration, costs: CostModel, *, is_isolated: bool
+) -> Speed | None:
+    """Return the speed of training a configuration on this machine, measured once per process.
+
+    Args:
+        model: the base model.
+        task: of the sweep.
+        config: a typical configuration.
+        costs: returns the known costs of a configuration.
+        is_isolated: whether trials train by themselves, without states that earlier trials have left.
+
+    Returns:
+        The speed, or None if the configuration cannot be trained here, for want of memory, say.
+
+    Raises:
+        InvalidInputError: the base model cannot be loaded.
+    """
+    key = (model, task, is_isolated)
+    if key not in _measured:
+        _measured[key] = _measure(model, task, config, costs, is_isolated)
+    return _measured[key]
+
+
+def _measure(
+    model: ModelSpec, task: TaskSpec, config: Configuration, costs: CostModel, is_isolated: bool
+) -> Speed | None:
+    from trials.base.model import load_base
+    from trials.packing.layer_gates import can_skip_layers
+
+    data = load_task(task, model)
+    base = load_base(model, task, data)
+    begin = _training(base, data, config, costs, is_isolated)
+    batch_size = int(config.get("batch_size", costs.workload.batch_size))
+    try:
+        speed = ramp(begin, batch_size, step_flops(config, costs))
+        reuses = not is_isolated and can_skip_layers(base.model, base.shape.layers_path)
+    except InvalidInputError:
+        raise
+    except Exception:  # whatever stops this configuration: its trial will report it, and others may train
+        return None
+    return replace(speed, reuses_frozen_layers=reuses)
+
+
+def step_flops(config: Configuration, costs: CostModel) -> Callable[[int], float]:
+    """Return a function from a batch size to the FLOPs of one optimizer step of examples of mean length."""
+
+    def flops(size: int) -> float:
+        one = {**config, "epochs": 1, "batch_size": size}
+        return size * costs(one).train_flops / costs.workload.train_samples
+
+    return flops
+
+
+def ramp(
+    begin: Callable[[int], Step],
+    batch_size: int,
+    flops: Callable[[int], float],
+    clock: Callable[[], float] = time.perf_counter,
+    seconds: float = SECONDS,
+) -> Speed:
+    """Measure steps of growing batch size, until the time is over or the full batch size is done.
+
+    A batch size is skipped if a step of it would presumably exceed the time. The first step of all warms up; it
+    counts only if it takes all the time.
+
+    Args:
+        begin: starts a training run with a batch size and returns what does one step of it.
+        batch_size: the largest batch size.
+        flops: returns the FLOPs of a step with a batch size.
+        clock: returns a time in seconds.
+        seconds: that the measurement may take.
+    """
+    sizes = [_GROWTH**k for k in range(16) if _GROWTH**k < batch_size] + [batch_size]
+    deadline = clock() + seconds
+    found: list[tuple[float, float]] = []
+    builds: list[float] = []
+    expected = warm_up = 0.0
+    for size in sizes:
+        if found and clock() + expected > deadline:
+            break
+        tick = clock()
+        step = begin(size)
+        builds.append(clock() - tick)
+        if not found:
+            expected = warm_up = _timed(step, clock)
+        times: list[float] = []
+        while len(times) < _STEPS and clock() + expected <= deadline:
+            times.append(_timed(step, clock))
+            expected = median(times)
+        if not times:
+            break
+        found.append((flops(size), expected))
+        expected *= _GROWTH
+    per_flop, per_step = _fit(found or [(flops(sizes[0]), warm_up)])
+    return Speed(per_flop, per_step, median(builds))
+
+
+def _timed(step: Step, clock: Callable[[], float]) -> float:
+    tick = clock()
+    step()
+    return clock() - tick
+
+
+def _fit(found: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Fit seconds = per_flop * FLOPs + per_step with least relative errors and no negative term."""
+    flops, seconds = (np.array(column) for column in zip(*found, strict=True))
+    weights = 1 / np.maximum(seconds, 1e-9)
+    if len(found) > 1:
+        columns = np.stack([flops, np.ones_like(flops)], axis=1) * weights[:, None]
+        slope, constant = np.linalg.lstsq(columns / [flops.max(), 1.0], seconds * weights, rcond=None)[0]
+        if slope > 0 and constant >= 0:
+            return float(slope / flops.max()), float(constant)
+    # One batch size, or rates that rise with it: the largest batch is the most like a trial's.
+    return float(seconds[-1] / flops[-1]), 0.0
+
+
+def _training(
+    base: Base, data: TaskData, config: Configuration, costs: CostModel, is_isolated: bool
+) -> Callable[[int], Step]:
+    """Return what starts a training run with a batch size and returns a step of it, as a trial would do it."""
+    from trials.packing.pack import Pack
+    from trials.packing.prefix_cache import PrefixCache
+    from trials.training.run import Run, train_batch
+
+    mean = costs.at(config).workload.tokens
+
+    def begin(size: int) -> Step:
+        few = _examples_of_length(data, mean, size)
+        steps = _STEPS + 2  # one to warm up, and the last one, which would evaluate, is never reached
+        own = {**config, "epochs": steps, "batch_size": len(few.splits["train"])}
+        spec = TrialSpec(own, fidelity=Fidelity(evaluations=1))
+        if not is_isolated and not REGISTRY[str(config["family"])].mixes_rows:
+            pack = Pack(base, few, prefixes=PrefixCache(limit=0))
+            if pack.enter(0, spec) is None:
+                return lambda: _check(pack.advance())
+        run = Run(base, few, spec)
+        return lambda: run.update(*train_batch(run, run.next_batch() or []))
+
+    return begin
+
+
+def _check(ended: Mapping[int, object]) -> None:
+    """Fail if a run has ended, which is an error so far from its last step."""
+    if ended:
+        raise RuntimeError("the configuration cannot be trained")
+
+
+def _examples_of_length(data: TaskData, tokens: float, count: int) -> TaskData:
+    """Return the `count` training examples with lengths nearest to `tokens`, repeated if there are fewer."""
+    nearest = np.argsort(np.abs(data.lengths("train") - tokens), kind="stable")
+    chosen = {"train": np.resize(nearest, count).tolist()}
+    chosen |= {
+        name: list(range(min(_HELD_OUT, len(data.splits[name])))) for name in data.splits if name != "train"
+    }
+    splits = {name: [data.splits[name][i] for i in indices] for name, indices in chosen.items()}
+    raw = {name: data.raw[name].select(indices) for name, indices in chosen.items()}
+    return replace(data, splits=splits, raw=raw, _cuts={})

@@ -1,0 +1,204 @@
+"""The duration of a sweep, from the closed-form work of its trials and the speed of the machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from autotune.estimate.trial_work import Slot, Speed, TrialWork
+from autotune.ladder.ladder_scheduler import make_scheduler
+from autotune.objectives import MEASURED_COSTS
+from autotune.sweep.schema import Sweep
+from search_spaces.model.shape import ModelShape
+from trials.execution.executors import make_executor
+
+_STATES_BYTES = 2**30
+"""The memory for the states of frozen layers, as `trials.packing.prefix_cache` bounds it."""
+_BYTES_PER_NUMBER = 4
+_SAMPLER_SECONDS = 0.15
+"""The seconds of a proposal in a search of 100 to 300 trials (docs/results/sampler.md)."""
+_TRIAL_QUANTILES = (0.1, 0.9)
+_SWEEP_QUANTILES = (0.25, 0.75)
+"""The quantiles of the trials' durations that make the range of one trial, and of the mean of a search: it tries
+cheaper or more expensive configurations than random ones."""
+USUAL_TRIALS = 40
+"""The trials that a search is planned for whose budget names no number."""
+_FRONT_SHARE = 1 / 3
+"""The share of the trials that is on the front, at most, when a search ends."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """A typical value with the range in which it lies in most cases."""
+
+    typical: float
+    low: float
+    high: float
+
+    def scaled(self, factor: float) -> Range:
+        """Return the range times a factor."""
+        return Range(self.typical * factor, self.low * factor, self.high * factor)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The numbers of examples that a trial trains on per epoch, that one evaluation scores, and of the test split."""
+
+    train: int
+    evaluated: int
+    test: int
+
+
+@dataclass(frozen=True)
+class SweepTime:
+    """The predicted duration of a sweep, in seconds.
+
+    Args:
+        trial: of one full trial in its slot.
+        trials: the number of trials until the search ends.
+        ended_by: the part of the budget that ends the search: `trials`, `hours` or `flops`.
+        search: of the search, with all slots at work.
+        confirmation: of the confirmation runs after it.
+        speed: that it is based on.
+    """
+
+    trial: Range
+    trials: int
+    ended_by: str
+    search: Range
+    confirmation: Range
+    speed: Speed
+
+    @property
+    def total(self) -> Range:
+        """Search and confirmation together."""
+        one, two = self.search, self.confirmation
+        return Range(one.typical + two.typical, one.low + two.low, one.high + two.high)
+
+
+def expected_share(sweep: Sweep) -> float:
+    """Return the training that a trial gets on average, as a share of a full training: 1 without a ladder."""
+    if sweep.ladder is not None and sweep.ladder.bases and sweep.ladder.costs is None:
+        return 1.0  # its rungs are known once the bases are read
+    return make_scheduler(sweep.objectives, sweep.ladder, sweep.seed, ()).expected_share
+
+
+def slots_of(sweep: Sweep) -> int:
+    """Return the number of trials that run at the same time."""
+    spec = sweep.executor
+    if spec.workers is not None:
+        return spec.workers
+    return make_executor(**spec.model_dump(), device=sweep.model.device).slots
+
+
+def is_isolated(sweep: Sweep) -> bool:
+    """Return whether every trial runs by itself, since an objective is measured on it."""
+    return any(objective.name in MEASURED_COSTS for objective in sweep.objectives)
+
+
+def slot_of(sweep: Sweep, speed: Speed, shape: ModelShape, tokens: float, sizes: Sizes) -> Slot:
+    """Return the conditions of a trial beside the others of the sweep.
+
+    Trials at the same time divide the arithmetic of the machine, or of its GPUs; their overheads overlap. The
+    states of frozen layers are reused as far as their memory reaches.
+
+    Args:
+        sweep: with its executor.
+        speed: of the machine.
+        shape: of the base model.
+        tokens: the mean number of tokens of an example.
+        sizes: of the splits in a trial.
+    """
+    states = shape.depth * shape.width * tokens * _BYTES_PER_NUMBER * (sizes.train + sizes.evaluated)
+    reuse = min(1.0, _STATES_BYTES / max(states, 1.0)) if speed.reuses_frozen_layers else 0.0
+    return Slot(_sharing(sweep), 0.0 if is_isolated(sweep) else reuse)
+
+
+def _sharing(sweep: Sweep) -> float:
+    """Return how many times slower the arithmetic of a trial is than in this process, since it is shared."""
+    import torch
+
+    from trials.base.model import choose_device
+
+    slots, name = slots_of(sweep), sweep.executor.name
+    if name == "local" or (name == "packed" and not sweep.executor.processes):
+        return float(slots)
+    processes = min(sweep.executor.processes or slots, slots)
+    device = choose_device(sweep.model.device)
+    if device.type == "cpu":  # a worker process has its part of the cores
+        cores = max(1, (os.cpu_count() or 1) // processes)
+        return max(1.0, torch.get_num_threads() / cores) * slots / processes
+    devices = torch.cuda.device_count() if device.type == "cuda" and device.index is None else 1
+    return max(1.0, slots / max(1, devices))
+
+
+def trial_seconds(sweep: Sweep, work: TrialWork, speed: Speed, slot: Slot, sizes: Sizes) -> float:
+    """Return the seconds of one full trial in its slot."""
+    scored = sweep.fidelity.evaluations * work.eval_seconds(speed, slot, sizes.evaluated)
+    return speed.seconds_per_trial + work.train_seconds(speed, slot, sizes.train) + scored
+
+
+def sweep_time(sweep: Sweep, works: Sequence[TrialWork], speed: Speed, slot: Slot, sizes: Sizes) -> SweepTime:
+    """Predict the duration of a sweep from random configurations.
+
+    Args:
+        sweep: with its fidelity, budget, ladder and confirmation.
+        works: of random configurations.
+        speed: of the machine.
+        slot: the conditions of a trial.
+        sizes: of the splits in a trial.
+    """
+    seconds = np.array([trial_seconds(sweep, work, speed, slot, sizes) for work in works])
+    trial = _range(seconds, _TRIAL_QUANTILES)
+    mean = _range(seconds, _SWEEP_QUANTILES)
+    slots, share = slots_of(sweep), expected_share(sweep)
+    per_trial = mean.scaled(share / slots)
+    per_trial = Range(
+        *(value + _SAMPLER_SECONDS for value in (per_trial.typical, per_trial.low, per_trial.high))
+    )
+    flops = share * float(np.mean([work.train_flops for work in works])) * sizes.train
+    counts = trials_by_limit(sweep, per_trial.typical, flops)
+    ended_by = min(counts, key=counts.__getitem__)
+    count = max(1, round(counts[ended_by]))
+    search = per_trial.scaled(count)
+    if (limit := sweep.budget.seconds) is not None:  # trials that run when the time is over finish
+        search = Range(
+            *(min(value, limit + trial.typical) for value in (search.typical, search.low, search.high))
+        )
+    runs = confirmation_runs(sweep, count)
+    test = float(np.mean([work.eval_seconds(speed, slot, sizes.test) for work in works]))
+    extra = runs * test / slots
+    confirmed = mean.scaled(runs / slots)
+    confirmation = Range(confirmed.typical + extra, confirmed.low + extra, confirmed.high + extra)
+    return SweepTime(trial, count, ended_by, search, confirmation, speed)
+
+
+def trials_by_limit(sweep: Sweep, seconds: float, flops: float) -> Mapping[str, float]:
+    """Return the number of trials that each limit of the budget allows.
+
+    Args:
+        sweep: with its budget.
+        seconds: of the search per trial.
+        flops: training FLOPs per trial.
+    """
+    budget = sweep.budget
+    found = {
+        "trials": budget.trials,
+        "hours": None if budget.seconds is None else budget.seconds / max(seconds, 1e-9),
+        "flops": None if budget.flops is None else budget.flops / max(flops, 1.0),
+    }
+    return {name: float(count) for name, count in found.items() if count is not None}
+
+
+def confirmation_runs(sweep: Sweep, trials: int) -> int:
+    """Return the number of training runs of the confirmation, about: the size of the front is not known before."""
+    points = min(sweep.confirm.points, max(1, round(_FRONT_SHARE * trials)))
+    return sweep.confirm.seeds * points
+
+
+def _range(seconds: np.ndarray, quantiles: tuple[float, float]) -> Range:
+    low, high = np.quantile(seconds, quantiles)
+    return Range(float(seconds.mean()), float(min(low, seconds.mean())), float(max(high, seconds.mean())))

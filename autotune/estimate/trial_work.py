@@ -1,0 +1,118 @@
+"""The computation of a trial in closed form, and its duration at a speed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from search_spaces.costs.cost_model import CostModel
+from search_spaces.families import REGISTRY, local_config
+from search_spaces.parameters.types import Configuration, Value
+from search_spaces.space import SearchSpace
+
+_SAMPLES = 200
+"""Random configurations whose mean and quantiles stand for those that a search tries."""
+_EVALUATION_STEP = 1 / 3
+"""The overhead of a batch of evaluation, as a share of that of an optimizer step: a forward pass alone launches about
+a third of the operations."""
+_EVALUATION_BATCH = 32
+"""The number of examples of a batch of evaluation, about; it is at most twice as many."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """The speed of this machine on one base model.
+
+    Args:
+        seconds_per_flop: the seconds of one floating-point operation, at the batch sizes of training.
+        seconds_per_step: the overhead of an optimizer step in seconds, whatever its batch size.
+        seconds_per_trial: the seconds until a trial's first step: building its adapter and optimizer.
+        reuses_frozen_layers: whether the layers below the lowest adapter run once per example, not in each epoch.
+        is_measured: whether it was measured, and not assumed.
+    """
+
+    seconds_per_flop: float
+    seconds_per_step: float
+    seconds_per_trial: float
+    reuses_frozen_layers: bool = False
+    is_measured: bool = True
+
+
+PESSIMISTIC = Speed(seconds_per_flop=1 / 2e9, seconds_per_step=0.02, seconds_per_trial=0.3, is_measured=False)
+"""A slow core: what is short at this speed needs no measurement."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """The conditions under which a trial runs.
+
+    Args:
+        sharing: the number of trials that divide the machine's arithmetic, each with its own overhead.
+        reuse: the share of the examples whose states after the frozen layers are kept from earlier passes.
+    """
+
+    sharing: float = 1.0
+    reuse: float = 0.0
+
+
+@dataclass(frozen=True)
+class TrialWork:
+    """The computation of a trial of one configuration, per example.
+
+    Args:
+        train_flops: of all epochs, per training example.
+        frozen_flops: the part of them that is spent on forward passes below the lowest adapter.
+        steps: optimizer steps per training example.
+        eval_flops: of one evaluation, per validation example.
+        frozen_eval_flops: the part of them that is spent below the lowest adapter.
+    """
+
+    train_flops: float
+    frozen_flops: float
+    steps: float
+    eval_flops: float
+    frozen_eval_flops: float
+
+    @classmethod
+    def of(cls, config: Mapping[str, Value], costs: CostModel) -> TrialWork:
+        """Return the work of a configuration whose known costs `costs` returns."""
+        found = costs(config)
+        examples = costs.workload.train_samples
+        epochs = float(config.get("epochs", 1))
+        family = str(config["family"])
+        lowest = REGISTRY[family].cost(local_config(family, config), costs.shape).lowest_layer
+        frozen = costs.at(config).forward_flops_below(lowest)
+        return cls(
+            train_flops=found.train_flops / examples,
+            frozen_flops=epochs * frozen,
+            steps=epochs / float(config.get("batch_size", costs.workload.batch_size)),
+            eval_flops=found.inference_flops,
+            frozen_eval_flops=min(frozen, found.inference_flops),
+        )
+
+    def train_seconds(self, speed: Speed, slot: Slot, examples: float) -> float:
+        """Return the seconds of training on a number of examples per epoch."""
+        flops = self.train_flops - slot.reuse * self.frozen_flops
+        return examples * (
+            flops * speed.seconds_per_flop * slot.sharing + self.steps * speed.seconds_per_step
+        )
+
+    def eval_seconds(self, speed: Speed, slot: Slot, examples: float) -> float:
+        """Return the seconds of scoring a number of examples once."""
+        flops = self.eval_flops - slot.reuse * self.frozen_eval_flops
+        overhead = _EVALUATION_STEP / _EVALUATION_BATCH * speed.seconds_per_step
+        return examples * (flops * speed.seconds_per_flop * slot.sharing + overhead)
+
+
+def random_configurations(space: SearchSpace, seed: int) -> list[Configuration]:
+    """Return random configurations of a space, which stand for those that a search tries."""
+    rng = np.random.default_rng(seed)
+    return [space.sample(rng) for _ in range(_SAMPLES)]
+
+
+def typical_configuration(configs: Sequence[Configuration], costs: CostModel) -> Configuration:
+    """Return the configuration with the median training FLOPs."""
+    flops = [costs(config).train_flops for config in configs]
+    return configs[int(np.argsort(flops, kind="stable")[len(flops) // 2])]

@@ -1,0 +1,125 @@
+"""The duration of a sweep as a formula of its work and a speed of the test's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from autotune.estimate.sweep_time import Sizes, SweepTime, confirmation_runs, sweep_time
+from autotune.estimate.trial_work import Slot, Speed, TrialWork
+from autotune.sweep.schema import Sweep, parse_sweep
+from search_spaces.costs.cost_model import CostModel, Workload
+from tests.support.shapes import BERT
+
+SPEED = Speed(seconds_per_flop=1e-9, seconds_per_step=0.01, seconds_per_trial=0.5)
+WORK = TrialWork(train_flops=4e6, frozen_flops=1e6, steps=0.125, eval_flops=1e6, frozen_eval_flops=5e5)
+SIZES = Sizes(train=1_000, evaluated=500, test=300)
+ALONE = Slot()
+TRAINING = 1_000 * (4e-3 + 0.125 * 0.01)
+EVALUATION = 500 * (1e-3 + 0.01 / 96)
+TRIAL = 0.5 + TRAINING + 4 * EVALUATION
+
+
+def sweep(**changes: Any) -> Sweep:
+    given = {
+        "name": "reviews",
+        "model": "bert",
+        "task": {"dataset": "reviews", "text": "sentence", "label": "label"},
+        "budget": {"trials": 30},
+        **changes,
+    }
+    return parse_sweep(given, check_files=False)
+
+
+def predicted(slot: Slot = ALONE, **changes: Any) -> SweepTime:
+    return sweep_time(sweep(**changes), [WORK], SPEED, slot, SIZES)
+
+
+def test_a_trial_takes_its_start_its_training_and_its_evaluations() -> None:
+    assert predicted().trial.typical == pytest.approx(TRIAL)
+    assert predicted(fidelity={"evaluations": 1}).trial.typical == pytest.approx(TRIAL - 3 * EVALUATION)
+
+
+def test_frozen_layers_are_not_run_again() -> None:
+    reused = predicted(Slot(reuse=1.0)).trial.typical
+    assert TRIAL - reused == pytest.approx(1_000 * 1e-3 + 4 * 500 * 5e-4)
+
+
+def test_sharing_slows_the_arithmetic_and_not_the_overhead() -> None:
+    shared = predicted(Slot(sharing=2.0)).trial.typical
+    assert shared - TRIAL == pytest.approx(1_000 * 4e-3 + 4 * 500 * 1e-3)
+
+
+def test_a_search_takes_all_its_trials_and_proposals() -> None:
+    found = predicted()
+    assert found.trials == 30
+    assert found.ended_by == "trials"
+    assert found.search.typical == pytest.approx(30 * (TRIAL + 0.15))
+    assert found.total.typical == found.search.typical + found.confirmation.typical
+
+
+def test_workers_divide_the_search() -> None:
+    found = predicted(executor={"name": "processes", "workers": 3})
+    assert found.search.typical == pytest.approx(30 * (TRIAL / 3 + 0.15))
+
+
+@pytest.mark.parametrize(
+    ("budget", "ended_by", "trials"),
+    [
+        ({"trials": 30, "hours": 10}, "trials", 30),
+        ({"trials": 30, "hours": 0.01}, "hours", round(36 / (TRIAL + 0.15))),
+        ({"hours": 1}, "hours", round(3600 / (TRIAL + 0.15))),
+        ({"trials": 30, "flops": 5 * 4e9}, "flops", 5),
+    ],
+)
+def test_the_first_limit_ends_the_search(budget: dict[str, float], ended_by: str, trials: int) -> None:
+    found = predicted(budget=budget)
+    assert (found.ended_by, found.trials) == (ended_by, trials)
+
+
+def test_the_search_ends_with_the_trials_that_run_when_the_hours_are_over() -> None:
+    found = predicted(budget={"hours": 0.1})
+    assert found.search.high <= 360 + found.trial.typical
+
+
+def test_a_ladder_shortens_the_search_and_not_a_full_trial() -> None:
+    found = predicted(ladder=True)
+    assert found.trial.typical == pytest.approx(TRIAL)
+    assert found.search.typical < 0.8 * predicted().search.typical
+
+
+def test_the_confirmation_trains_points_again_and_scores_the_test_split() -> None:
+    found = predicted(confirm={"seeds": 2, "points": 5})
+    assert confirmation_runs(sweep(confirm={"seeds": 2, "points": 5}), 30) == 10
+    assert found.confirmation.typical == pytest.approx(10 * (TRIAL + 300 * (1e-3 + 0.01 / 96)))
+    assert predicted(confirm={"seeds": 0}).confirmation.typical == 0
+
+
+def test_a_front_has_fewer_points_than_a_short_search_has_trials() -> None:
+    assert confirmation_runs(sweep(confirm={"seeds": 3, "points": 8}), 6) == 6
+
+
+def test_the_range_spans_the_configurations() -> None:
+    works = [TrialWork(4e6 * k, 0.0, 0.125, 1e6, 0.0) for k in range(1, 12)]
+    found = sweep_time(sweep(), works, SPEED, Slot(), SIZES)
+    assert found.trial.low < found.search.low / 30 < found.search.typical / 30 < found.trial.high
+
+
+def test_the_work_of_a_configuration_follows_its_costs() -> None:
+    costs = CostModel(BERT, "sequence-classification", Workload(20.0, 420.0, train_samples=1_000))
+    config = {
+        "family": "lora",
+        "lora.targets": "q+v",
+        "lora.layers": 2,
+        "lora.rank": 4,
+        "epochs": 3,
+        "batch_size": 16,
+    }
+    work, head = TrialWork.of(config, costs), TrialWork.of({**config, "family": "head"}, costs)
+    assert work.train_flops * 1_000 == costs(config).train_flops
+    assert work.steps == 3 / 16
+    per_layer = costs.forward_flops_below(1)
+    assert per_layer == 2.0 * 20 * (4 * 32 * 32 + 2 * 32 * 64) + 4 * 32 * 420
+    assert work.frozen_flops == 3 * 2 * per_layer  # the top two of four layers are adapted
+    assert head.frozen_flops == 3 * 4 * per_layer
