@@ -17,21 +17,15 @@ _PATHS = (("model", "name"), *(("task", field) for field in ("dataset", "train",
 def search_differences(a: Sweep, b: Sweep, *, compare_paths: bool = True) -> list[str]:
     """Return the paths of the fields in which two sweeps differ; empty if `a` can be resumed as `b`.
 
-    <<<<<<< HEAD
-        Budget, confirmation and executor may differ, and so may what either side leaves open until the sweep starts: an
-        objective's bounds, the costs of a ladder's bases, and a limit given in percent on one side and as the resulting
-        number on the other.
+    Budget, confirmation and executor may differ, and so may what either side leaves open until the sweep starts:
+    the fidelity, an objective's bounds, the costs of a ladder's bases, and a limit given in percent on one side and
+    as the resulting number on the other.
 
-        Args:
-            a: a sweep.
-            b: another.
-            compare_paths: whether two paths of the base model, or of a data file, differ if their texts do; otherwise the
-                caller compares what is there.
-    =======
-        Budget, confirmation and executor may differ, and so may what either side leaves open until the sweep starts:
-        the fidelity, an objective's bounds, the costs of a ladder's bases, and a limit given in percent on one side and
-        as the resulting number on the other.
-    >>>>>>> 61fe8bb (estimate: choose the fidelity of a sweep that leaves it open, and predict its duration)
+    Args:
+        a: a sweep.
+        b: another.
+        compare_paths: whether two paths of the base model, or of a data file, differ if their texts do; otherwise the
+            caller compares what is there.
     """
     first, second = _comparable(a, b), _comparable(b, a)
     if not compare_paths:
