@@ -14,8 +14,8 @@ import numpy as np
 from search_spaces.errors import InvalidInputError, Problem, first_line
 from search_spaces.families.framework.base import TaskType
 from trials.reading.errors import DataError
-from trials.reading.files import read_file
 from trials.reading.rows import Rows
+from trials.reading.tables.files import read_file
 
 if TYPE_CHECKING:
     import pandas as pd

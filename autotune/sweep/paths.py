@@ -8,7 +8,7 @@ from typing import Any
 
 from search_spaces.errors import Problem
 from search_spaces.language.loader import is_preset
-from trials.reading.files import data_format, unknown_ending
+from trials.reading.tables.files import data_format, unknown_ending
 
 _SPLITS = ("train", "validation", "test")
 

@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 from search_spaces.errors import InvalidInputError, Problem
 from trials.data.notes import Notes
 from trials.reading.errors import DataError
-from trials.reading.files import mixed_columns
-from trials.reading.folders import split_files
-from trials.reading.hub import is_hub_copy, is_saved, split_names
 from trials.reading.rows import Rows
 from trials.reading.splits import read_source
+from trials.reading.tables.files import mixed_columns
+from trials.reading.tables.folders import split_files
+from trials.reading.tables.hub import is_hub_copy, is_saved, split_names
 from trials.tasks.specs import DOCSTRINGS, TaskSpec
 
 _Value = TypeVar("_Value")

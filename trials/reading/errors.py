@@ -1,20 +1,5 @@
 """The error of data that cannot be read."""
 
-from __future__ import annotations
+from .tables.errors import DataError
 
-
-class DataError(ValueError):
-    """Data that cannot be read or used.
-
-    Args:
-        what: The cause, with the file and the row where there is one.
-        fix: The edit that resolves it.
-    """
-
-    def __init__(self, what: str, fix: str) -> None:
-        super().__init__(f"{what}. {fix}")
-        self.what, self.fix = what, fix
-
-    def __reduce__(self) -> tuple[type[DataError], tuple[str, str]]:
-        """Keep both parts when the error is pickled in a worker process."""
-        return type(self), (self.what, self.fix)
+__all__ = ["DataError"]

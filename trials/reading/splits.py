@@ -8,9 +8,9 @@ from typing import Any
 
 from .encoding import IGNORED, Encoded, encode
 from .errors import DataError
-from .files import read_files, rows_of_kinds
-from .hub import read_split
 from .rows import Rows
+from .tables.files import read_files, rows_of_kinds
+from .tables.hub import read_split
 
 Source = Mapping[str, Any]
 """Where a split is read from: `{"file": path}` or `{"files": [paths]}`; `{"disk": folder, "split": name}` for a

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +23,10 @@ from .headers import check_is_header, clean_header
 from .quoting import find_glued_row, find_surplus, has_quoted_fields, is_quoted, join_surplus
 from .rows import Places, Rows
 
+_SPACED = "spaces after separators are not part of the fields"
+_ESCAPED = "quotation marks within fields are written with a backslash"
+_HINT = re.compile(r"sep=([,\t;|])(?=\n)").match
+"""The first line by which some spreadsheets name the separator."""
 _SEPARATORS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "vertical bar"}
 
 
@@ -36,8 +41,9 @@ class Table:
         lines: The physical line that each row begins on, from 1.
         error: Why this reading does not fit the file, if it does not.
         line: The line of the error.
-        style: How the quotation marks are written, if not as RFC 4180 has it.
+        style: What is unusual about the fields, for a note.
         blank: The number of rows without a value between others.
+        broken: The number of rows that take several lines, since a field holds line breaks.
         surplus: The column whose texts hold separators without quotation marks, if one does.
     """
 
@@ -49,6 +55,7 @@ class Table:
     line: int = 0
     style: str = ""
     blank: int = 0
+    broken: int = 0
     surplus: int | None = None
 
     @property
@@ -78,19 +85,11 @@ def read_delimited(
     """
     if not text.strip("\n \t"):
         raise DataError(f"cannot read {name!r}: it is empty", "Give a file with a header and rows.")
-    notes: list[str] = []
-    table = _read_best(text, name, separator)
-    if table.separator != separator:
-        notes.append(f"{name}: fields are separated by a {_SEPARATORS[table.separator]}")
-    _note_quotes(table, '"' in text, separator, name, notes)
-    if table.surplus is not None:
-        count = sum(table.separator in row[table.surplus] for row in table.rows)
-        notes.append(
-            f"{name}: {count:,} texts in column {table.rows[0][table.surplus].strip()!r} hold a "
-            f"{_SEPARATORS[table.separator]} without quotation marks around the text; it is read as part of the text"
-        )
-    if table.blank:
-        notes.append(f"{name}: {table.blank:,} blank lines skipped")
+    usual = separator
+    if hint := _HINT(text):
+        separator, text = hint[1], text[hint.end() :]
+    table = _without_leading_spaces(_read_best(text, name, separator))
+    notes = _notes(table, '"' in text, usual, name)
     header, body = clean_header(table.rows, table.lines, name, notes)
     columns = list(zip(*(table.rows[i] for i in body), strict=True)) or [()] * table.width
     return Rows(
@@ -126,13 +125,14 @@ def _read_best(text: str, name: str, usual: str) -> Table:
                 return replace(
                     other, rows=join_surplus(other.rows, surplus, separator), error="", surplus=surplus
                 )
-    check_is_header(table.rows[0], table.lines[0], name)
+    if table.rows:
+        check_is_header(table.rows[0], table.lines[0], name)
     raise DataError(f"line {table.line:,} of {name!r} {table.error}", _fix(table, text))
 
 
 def _fix(table: Table, text: str) -> str:
     separator = _SEPARATORS[table.separator]
-    if table.rows and all(len(row) == table.width + 1 for row in table.rows[1:]):
+    if table.rows and len({*map(len, table.rows[1:])} | {table.width + 1}) == 1:
         return "Each row has one field more than the header: give the first column, of row names, a name."
     if '"' in text or table.separator == ",":
         return (
@@ -144,11 +144,13 @@ def _fix(table: Table, text: str) -> str:
 
 def _read(text: str, separator: str) -> Table:
     """Return the reading that fits, and else the usual one for the separator with its error."""
-    plain = _read_plain(text, separator)
     if '"' not in text:
-        return plain
+        return _read_plain(text, separator)
     quoted = _read_quoted(text, separator)
     is_tsv = separator == "\t"
+    if quoted.fits and not is_tsv and not quoted.broken:
+        return quoted
+    plain = _read_plain(text, separator)
     if quoted.fits and plain.fits and is_tsv:
         return quoted if is_quoted(plain.rows) else plain
     if quoted.fits:
@@ -164,7 +166,7 @@ def _read(text: str, separator: str) -> Table:
 
 def _unless_glued(quoted: Table, plain: Table) -> Table:
     """Return the quoted reading, with an error where a field holds what looks like rows."""
-    row = find_glued_row(quoted.rows, quoted.lines, plain.rows, plain.lines[0])
+    row = find_glued_row(quoted.rows, quoted.lines, plain.rows, plain.lines)
     if row is None:
         return quoted
     error = "begins a field with a quotation mark, and up to the next one follow what looks like whole rows"
@@ -175,10 +177,10 @@ def _quoted_variants(text: str, separator: str) -> list[Table]:
     variants = []
     if f'{separator} "' in text:
         spaced = _read_quoted(text, separator, skipinitialspace=True)
-        variants.append(replace(spaced, style="after a space"))
+        variants.append(replace(spaced, style=_SPACED))
     if '\\"' in text:
         escaped = _read_quoted(text.replace('\\"', '""'), separator)
-        variants.append(replace(escaped, style="with a backslash before quotation marks within fields"))
+        variants.append(replace(escaped, style=_ESCAPED))
     return variants
 
 
@@ -191,6 +193,7 @@ def _read_plain(text: str, separator: str) -> Table:
 def _read_quoted(text: str, separator: str, **options: bool) -> Table:
     rows: list[list[str]] = []
     lines: list[int] = []
+    broken = 0
     limit = csv.field_size_limit(sys.maxsize)
     try:
         source = io.StringIO(text, newline="\n")
@@ -199,12 +202,13 @@ def _read_quoted(text: str, separator: str, **options: bool) -> Table:
         for row in reader:
             rows.append(row)
             lines.append(line)
+            broken += reader.line_num > line
             line = reader.line_num + 1
     except csv.Error as error:
         return Table(separator, True, rows, lines, _csv_error(str(error)), line)
     finally:
         csv.field_size_limit(limit)
-    return _checked(Table(separator, True, rows, lines))
+    return _checked(Table(separator, True, rows, lines, broken=broken))
 
 
 def _csv_error(message: str) -> str:
@@ -233,21 +237,38 @@ def _fields(count: int) -> str:
     return "1 field" if count == 1 else f"{count} fields"
 
 
-def _note_quotes(table: Table, has_marks: bool, usual: str, name: str, notes: list[str]) -> None:
-    if not has_marks:
-        return
-    fields = (field for row in table.rows for field in row)
-    if not table.quoted:
-        begun = sum(field.startswith('"') for field in fields)
+def _without_leading_spaces(table: Table) -> Table:
+    """Remove the spaces that follow separators, if the names in the header have them too."""
+    if not any(title.startswith(" ") for title in table.rows[0][1:]):
+        return table
+    rows = [[row[0], *(field.lstrip(" ") for field in row[1:])] for row in table.rows]
+    return replace(table, rows=rows, style=table.style or _SPACED)
+
+
+def _notes(table: Table, has_marks: bool, usual: str, name: str) -> list[str]:
+    """Return what was decided about a table, as far as it is not what the file's ending says."""
+    notes = []
+    separator = _SEPARATORS[table.separator]
+    if table.separator != usual:
+        notes.append(f"{name}: fields are separated by a {separator}")
+    if has_marks and not table.quoted:
+        begun = sum(field.startswith('"') for row in table.rows for field in row)
         if begun:
             notes.append(
                 f"{name} is read without quoting: {begun:,} fields begin with a quotation mark and keep it"
             )
-        return
-    broken = sum("\n" in field for field in fields)
-    if usual == "\t":
+    elif has_marks and usual == "\t":
         notes.append(f"{name} is read with quoting, as CSV")
     if table.style:
-        notes.append(f"{name}: quotation marks are written {table.style}")
-    if broken:
-        notes.append(f"{name}: {broken:,} fields hold line breaks")
+        notes.append(f"{name}: {table.style}")
+    if table.broken:
+        notes.append(f"{name}: {table.broken:,} rows have line breaks within a field")
+    if table.surplus is not None:
+        count = sum(table.separator in row[table.surplus] for row in table.rows)
+        notes.append(
+            f"{name}: {count:,} texts in column {table.rows[0][table.surplus].strip()!r} hold a {separator} "
+            "without quotation marks around the text; it is read as part of the text"
+        )
+    if table.blank:
+        notes.append(f"{name}: {table.blank:,} blank lines skipped")
+    return notes

@@ -6,6 +6,7 @@ of the marks are what a writer of quoted tables would have written.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 
 from .cell_types import typed
@@ -63,7 +64,10 @@ def _is_as_needed(column: Sequence[str]) -> bool:
 
 
 def find_glued_row(
-    rows: Sequence[Sequence[str]], lines: Sequence[int], plain: Sequence[Sequence[str]], start: int
+    rows: Sequence[Sequence[str]],
+    lines: Sequence[int],
+    plain: Sequence[Sequence[str]],
+    plain_lines: Sequence[int],
 ) -> int | None:
     """Return the index of a row one of whose fields holds what looks like whole rows, or None.
 
@@ -74,8 +78,8 @@ def find_glued_row(
     Args:
         rows: The rows of the quoted reading, the header first.
         lines: The line that each of them begins on.
-        plain: The fields of each line, split at each separator.
-        start: The line of the first of them.
+        plain: The fields of each line that is not blank, split at each separator.
+        plain_lines: These lines.
     """
     broken = [i for i, row in enumerate(rows) if i and any("\n" in field for field in row)]
     if not broken:
@@ -86,8 +90,8 @@ def find_glued_row(
         return None
     width = len(rows[0])
     for index in broken:
-        end = lines[index + 1] if index + 1 < len(rows) else start + len(plain)
-        physical = [row for row in plain[lines[index] - start : end - start] if row != [""]]
+        end = bisect_left(plain_lines, lines[index + 1]) if index + 1 < len(rows) else len(plain)
+        physical = plain[bisect_left(plain_lines, lines[index]) : end]
         alike = sum(len(row) == width and all(_fits(row[c], known[c]) for c in known) for row in physical)
         if alike > 1 and alike >= _MOSTLY * len(physical):
             return index
@@ -97,15 +101,16 @@ def find_glued_row(
 def find_surplus(rows: Sequence[Sequence[str]]) -> int | None:
     """Return the column whose texts hold separators without quotation marks, or None if that is not certain.
 
-    It is certain if rows have too many fields, never too few, and only one column can hold the surplus so that all
-    other columns have numbers or the few values of labels.
+    It is certain if some rows have too many fields and none too few, and only one column can hold the surplus so that
+    all other columns have numbers or the few values of labels.
 
     Args:
         rows: The fields of each row, split at each separator, the header first.
     """
     width = len(rows[0]) if rows else 0
-    if width < 2 or any(len(row) < width for row in rows):
-        return None
+    lengths = {len(row) for row in rows[1:]}
+    if width < 2 or len(lengths) < 2 or min(lengths) < width:
+        return None  # a surplus that all rows have is a column without a name
     fitting = []
     for place in range(width):
         others = [

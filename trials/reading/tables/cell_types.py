@@ -10,8 +10,8 @@ from typing import Any, Literal
 Kind = Literal["text", "number"]
 """What the cells of a column are to be, where the task says it and not the file."""
 
-_INTEGER = re.compile(r"[+-]?(?:0|[1-9][0-9]*)").fullmatch
-_DECIMAL = re.compile(r"[+-]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?").fullmatch
+_INTEGER = re.compile(r" *[+-]?(?:0|[1-9][0-9]*) *").fullmatch
+_DECIMAL = re.compile(r" *[+-]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)? *").fullmatch
 _FRACTION = re.compile(r"\.([0-9]*[1-9])?(0*)$").search
 _EXACT_DIGITS = 15
 """Digits of a whole number that a float holds for sure."""
@@ -53,7 +53,7 @@ def _loses_digits(different: Iterable[str]) -> bool:
             return True
         if not math.isfinite(float(text)):
             return True
-        if fraction := _FRACTION(text):
+        if fraction := _FRACTION(text.rstrip()):
             fractions.add(len(fraction[0]))
             padded = padded or bool(fraction[1] and fraction[2])
     return padded and len(fractions) > 1

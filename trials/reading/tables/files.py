@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import gc
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -64,6 +66,23 @@ def read_file(path: Path, kinds: Mapping[str, Kind] = MappingProxyType({})) -> R
         raise unknown_ending(path)
     if not path.is_file():
         raise DataError(f"there is no file {str(path)!r}", "Give the path of a file.")
+    with _without_collection():
+        return _read(path, form, kinds)
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Pause the collection of garbage, which would go through all values again and again while rows are added."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _read(path: Path, form: str, kinds: Mapping[str, Kind]) -> Rows:
     if form == "parquet":
         from .parquet import read_parquet
 

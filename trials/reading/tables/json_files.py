@@ -150,7 +150,9 @@ class _Parser:
 def _unwrapped(value: dict[str, Any], name: str, notes: list[str]) -> list[Any]:
     """Return the rows within the one object that a file holds."""
     tables = [key for key, rows in value.items() if _is_table(rows)]
-    if len(tables) == 1 and all(not isinstance(v, list) for k, v in value.items() if k != tables[0]):
+    if any(_is_chat(value[key]) for key in tables):
+        return [value]
+    if len(tables) == 1:
         notes.append(f"{name}: the rows are the array {tables[0]!r}")
         return list(value[tables[0]])
     if len(tables) > 1:
@@ -174,6 +176,11 @@ def _unwrapped(value: dict[str, Any], name: str, notes: list[str]) -> list[Any]:
 
 def _is_table(rows: Any) -> bool:
     return isinstance(rows, list) and bool(rows) and all(isinstance(row, dict) for row in rows)
+
+
+def _is_chat(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether objects are the turns of one chat, and not rows."""
+    return all("role" in row or "from" in row for row in rows)
 
 
 def _from_nested(value: Mapping[str, Mapping[str, Any]], name: str, notes: list[str]) -> list[Any]:
