@@ -20,6 +20,7 @@ from search_spaces.parameters.types import Categorical, Int
 from search_spaces.space import SearchSpace
 from trials.base.pretrained import check_weights, complete_shape
 from trials.data.task_data import TaskData, load_task
+from trials.data.tokens import check_tokens
 from trials.tasks.specs import resolve_model
 from trials.training.run import padded_lengths, subset
 
@@ -71,13 +72,15 @@ def read_base(sweep: Sweep, model: str | None = None) -> tuple[Sweep, TaskData, 
         The sweep with that model, its data tokenized for the model, and the model's shape.
 
     Raises:
-        InvalidInputError: the base model cannot be used, or has no head for the task.
+        InvalidInputError: the base model cannot be used, has no head for the task, or cannot read the encoded texts.
     """
     if model is not None:
         sweep = sweep.model_copy(update={"model": sweep.model.other(model)})
     check_weights(sweep.model)
     data = load_task(sweep.task, sweep.model)
-    return sweep, data, model_shape(sweep, data)
+    shape = model_shape(sweep, data)
+    check_tokens(data, shape)
+    return sweep, data, shape
 
 
 def model_shape(sweep: Sweep, data: TaskData) -> ModelShape:

@@ -27,6 +27,7 @@ from trials.base.parameter_groups import freeze
 from trials.base.pretrained import check_complete, loading_errors, read_pretrained
 from trials.base.quantization import check_quantized, freeze_layout, quantization, quantized_parts
 from trials.data.task_data import TaskData
+from trials.reading.special_tokens import match_tokens
 from trials.tasks.specs import ModelSpec, TaskSpec, resolve_model
 
 if TYPE_CHECKING:
@@ -117,8 +118,7 @@ def load_base(spec: ModelSpec, task: TaskSpec, data: TaskData) -> Base:
     shape = shape.with_new_head_parts(fresh)
     new_heads = tuple(name for name in shape.head_modules if any(key.startswith(f"{name}.") for key in fresh))
     check_complete(spec, task, fresh, shape.head_modules)
-    if model.config.pad_token_id is None:
-        model.config.pad_token_id = data.tokenizer.pad_token_id
+    match_tokens(model, data.tokenizer)
     model.requires_grad_(False)
     if spec.quantized:
         freeze_layout(model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 
@@ -31,3 +32,14 @@ class Notes:
     def warn(self, text: str) -> None:
         """Add a warning."""
         self.warnings.append(text)
+
+
+def listed(items: Sequence[str], shown: int = 3) -> str:
+    """Return the first items of a list, and how many more there are.
+
+    Example:
+        >>> listed(["a", "b", "c"], shown=2)
+        'a, b and 1 more'
+    """
+    rest = len(items) - shown
+    return ", ".join(items[:shown]) + (f" and {rest:,} more" if rest > 0 else "")

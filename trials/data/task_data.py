@@ -16,6 +16,7 @@ from trials.data.labels import find_classes
 from trials.data.leakage import report_equal_texts, text_keys
 from trials.data.notes import Notes
 from trials.data.sources import SPLITS, read_splits
+from trials.data.special_tokens import note_special_tokens
 from trials.data.splitting import carve
 from trials.data.tokenizers import load_tokenizer
 from trials.reading.encoding import Encoded, encode
@@ -106,6 +107,7 @@ def _load_task(task: TaskSpec, model: ModelSpec, stamps: object) -> TaskData:
     raw = carve(raw, keys["train"], sources, task, notes)
     fingerprint = data_fingerprint(raw, task)
     tokenizer = load_tokenizer(model)
+    note_special_tokens(raw, task, tokenizer, notes)
     splits: dict[str, list[Encoded]] = {}
     for name in SPLITS:
         splits[name], raw[name] = _encode_split(raw[name], name, task, tokenizer, classes, notes)

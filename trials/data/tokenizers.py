@@ -6,6 +6,7 @@ from typing import Any
 
 from search_spaces.errors import InvalidInputError, Problem, first_line
 from trials.reading.encoding import prepare_tokenizer
+from trials.reading.errors import DataError
 from trials.tasks.specs import ModelSpec, resolve_model
 
 
@@ -13,7 +14,7 @@ def load_tokenizer(model: ModelSpec) -> Any:
     """Return the model's tokenizer, with a padding token.
 
     Raises:
-        InvalidInputError: The model has no tokenizer, or one without a vocabulary.
+        InvalidInputError: The model has no tokenizer, or one without a vocabulary or without a token that can pad.
     """
     from transformers import AutoTokenizer
 
@@ -38,4 +39,7 @@ def load_tokenizer(model: ModelSpec) -> Any:
                 "Save the tokenizer into the same folder: tokenizer.save_pretrained(folder).",
             )
         )
-    return prepare_tokenizer(tokenizer)
+    try:
+        return prepare_tokenizer(tokenizer)
+    except DataError as error:
+        raise InvalidInputError(Problem("model", f"{model.name!r}: {error.what}", error.fix)) from error

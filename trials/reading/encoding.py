@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .rows import Row
+from .special_tokens import choose_padding
 
 IGNORED = -100
 """The label that torch's cross entropy excludes."""
@@ -17,10 +18,8 @@ Encoded = dict[str, Any]
 
 
 def prepare_tokenizer(tokenizer: Any) -> Any:
-    """Set the tokenizer's padding token, if it has none, to the end-of-text token; it is masked in batches."""
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
+    """Return the tokenizer with a padding token, see `choose_padding`."""
+    return choose_padding(tokenizer)
 
 
 def encode(row: Row, task: Mapping[str, Any], tokenizer: Any, classes: Sequence[Any] | None) -> Encoded:

@@ -32,6 +32,7 @@ from parameter_groups import freeze, has_decay, scale_learning_rates
 from peft import PeftConfig, get_peft_model
 from reading.encoding import IGNORED, collate, prepare_tokenizer
 from reading.fingerprint import split_changes, split_fingerprint
+from reading.special_tokens import match_tokens
 from reading.splits import complete_rows, encode_rows, read_source
 from scores import TokenScores, causal_lm_scores, prediction_scores
 from transformers import (
@@ -103,6 +104,7 @@ def load_model():
             llm_int8_skip_modules=RUN["unquantized"],
         )
     model = AutoModelForCausalLM.from_pretrained(MODEL, **options) if CAUSAL else load_classifier(options)
+    match_tokens(model, tokenizer)
     for module in model.modules():
         # On a CPU with AVX512-BF16, bitsandbytes would rewrite 4-bit weights for an inference kernel at the first
         # evaluation. That kernel has no gradient, computes in bf16 and does not take every width.
@@ -120,7 +122,6 @@ def load_classifier(options):
         MODEL,
         **names,
         problem_type="regression" if TASK["type"] == "regression" else "single_label_classification",
-        pad_token_id=tokenizer.pad_token_id,
         ignore_mismatched_sizes=True,
         **options,
     )
