@@ -142,6 +142,7 @@ def export_run(
         "sequence_length": min(sequence_length(config) or sweep.task.max_length, sweep.task.max_length),
         "optimizer": optimizer_of(config),
         "columns": list(sweep.task.columns),
+        "required": list(sweep.task.required_columns),
         "classes": data.classes,
         "class_names": class_names(data.classes),
         "learning_rate_factors": family.learning_rate_factors(local_config(family.name, config)),

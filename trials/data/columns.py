@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from search_spaces.errors import InvalidInputError, Problem, did_you_mean
 from trials.data.notes import Notes
+from trials.reading.forms import columns_read
 from trials.reading.rows import Rows
 from trials.reading.splits import complete_rows
 from trials.tasks.specs import TaskSpec
@@ -35,10 +36,8 @@ def check_columns(raw: Mapping[str, Rows], task: TaskSpec) -> None:
 
 
 def _field_of(column: str, task: TaskSpec) -> str:
-    for name in ("label", "prompt", "completion", "messages"):
-        if getattr(task, name) == column:
-            return f"task.{name}"
-    return "task.text"
+    fields = columns_read(task.model_dump())
+    return f"task.{next(name for name, columns in fields.items() if column in columns)}"
 
 
 def without_empty_rows(raw: Mapping[str, Rows], task: TaskSpec, notes: Notes) -> dict[str, Rows]:
@@ -51,7 +50,7 @@ def without_empty_rows(raw: Mapping[str, Rows], task: TaskSpec, notes: Notes) ->
     for split, rows in raw.items():
         if task.label is not None:
             _check_labels(rows, split, task.label)
-        indices = complete_rows(rows, task.columns)
+        indices = complete_rows(rows, task.required_columns)
         if len(indices) < len(rows):
             notes.note(f"{split}: {len(rows) - len(indices)} rows without text dropped")
             rows = rows.select(indices)

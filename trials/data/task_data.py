@@ -122,16 +122,20 @@ def _encode_split(
     rows: Rows, name: str, task: TaskSpec, tokenizer: Any, classes: Any, notes: Notes
 ) -> tuple[list[Encoded], Rows]:
     try:
-        examples, kept = encode_rows(rows, task.model_dump(), tokenizer, classes)
+        encoded = encode_rows(rows, task.model_dump(), tokenizer, classes)
     except DataError as error:
         raise InvalidInputError(Problem(f"task.{name}", error.what, error.fix)) from error
-    if len(kept) < len(rows):
+    if encoded.bad:
+        notes.warn(f"{name}: {encoded.bad}; these rows were dropped")
+    if without_targets := len(rows) - len(encoded.kept) - encoded.bad_rows:
         notes.note(
-            f"{name}: {len(rows) - len(kept)} examples dropped: no target tokens within "
-            f"{task.max_length} tokens"
+            f"{name}: {without_targets} examples dropped: no target tokens within {task.max_length} tokens"
         )
-        rows = rows.select(kept)
-    if not examples:
+    for remark, count in encoded.remarks.items():
+        notes.note(f"{name}: {count:,} {remark}")
+    if len(encoded.kept) < len(rows):
+        rows = rows.select(encoded.kept)
+    if not encoded.examples:
         raise InvalidInputError(
             Problem(
                 f"task.{name}",
@@ -139,7 +143,7 @@ def _encode_split(
                 "Raise max_length, or check the named columns.",
             )
         )
-    return examples, rows
+    return encoded.examples, rows
 
 
 def _cut(data: TaskData, task: TaskSpec, length: int) -> TaskData:

@@ -6,20 +6,42 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from .chat import render_chat
+from .chat_templates import AUTO, find_template, require_template
+from .forms import Chat, read_example
 from .rows import Row
+from .sequences import shared_length
 from .special_tokens import choose_padding
 
 IGNORED = -100
 """The label that torch's cross entropy excludes."""
 
 Encoded = dict[str, Any]
+_APART = 1
+"""The data version of sweeps that began when prompts and completions were encoded apart."""
 
 
 def prepare_tokenizer(tokenizer: Any) -> Any:
     """Return the tokenizer with a padding token, see `choose_padding`."""
     return choose_padding(tokenizer)
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """The encoding of one row.
+
+    Args:
+        example: The inputs of the model and the labels, cut to the task's `max_length`.
+        full_length: The number of tokens before the cut.
+        remarks: What was decided or left out for this row, for the user.
+    """
+
+    example: Encoded
+    full_length: int
+    remarks: tuple[str, ...] = ()
 
 
 def encode(row: Row, task: Mapping[str, Any], tokenizer: Any, classes: Sequence[Any] | None) -> Encoded:
@@ -33,63 +55,120 @@ def encode(row: Row, task: Mapping[str, Any], tokenizer: Any, classes: Sequence[
         task: The fields of the task's spec.
         tokenizer: The model's tokenizer.
         classes: The label values in order for classification, else None.
+
+    Raises:
+        RowError: The row has another form than its task says, or the chat template refuses it.
+        DataError: The data are chats and there is no chat template.
     """
+    return encode_fully(row, task, tokenizer, classes).example
+
+
+def encode_fully(
+    row: Row, task: Mapping[str, Any], tokenizer: Any, classes: Sequence[Any] | None
+) -> Encoding:
+    """Return what `encode` does, with the length before the cut and with remarks."""
     if task["type"] == "causal-lm":
         return _encode_causal(row, task, tokenizer)
     texts = [row[column] for column in task["text"]]
     encoded = dict(tokenizer(*texts, truncation=True, max_length=task["max_length"]))
+    length = len(encoded["input_ids"])
+    if length >= task["max_length"]:
+        length = len(tokenizer(*texts)["input_ids"])
     label = row[task["label"]]
     encoded["labels"] = float(label) if classes is None else list(classes).index(label)
-    return encoded
+    return Encoding(encoded, length)
 
 
-def _encode_causal(row: Row, task: Mapping[str, Any], tokenizer: Any) -> Encoded:
-    if task["messages"]:
-        ids, labels = _encode_messages(row[task["messages"]], tokenizer)
-    elif task["prompt"]:
-        prompt = tokenizer(row[task["prompt"]])["input_ids"]
-        if prompt and prompt[-1] == tokenizer.eos_token_id:
-            prompt = prompt[:-1]  # some tokenizers end every text; the completion follows
-        completion = tokenizer(row[task["completion"]], add_special_tokens=False)["input_ids"]
-        completion = _closed(completion, tokenizer)
-        ids, labels = prompt + completion, [IGNORED] * len(prompt) + completion
+def full_length(row: Row, task: Mapping[str, Any], tokenizer: Any, classes: Sequence[Any] | None) -> int:
+    """Return the number of tokens of a row before `max_length` cuts it."""
+    return encode_fully(row, task, tokenizer, classes).full_length
+
+
+def _encode_causal(row: Row, task: Mapping[str, Any], tokenizer: Any) -> Encoding:
+    if task.get("data_version") == _APART and task["completion"]:
+        return _encode_apart(row, task, tokenizer)
+    choice = task.get("chat_template", AUTO)
+    template = None if task["text"] else find_template(tokenizer, choice)
+    example = read_example(row, task, as_chat=template is not None)
+    remarks = example.remarks
+    if isinstance(example, Chat):
+        rendered = render_chat(example, template or require_template(tokenizer, choice))
+        remarks = rendered.remarks
+        ids, labels = tokens_and_labels(rendered.text, rendered.spans, tokenizer, with_special_tokens=False)
+        if not rendered.is_closed and (end := tokenizer.eos_token_id) is not None:
+            ids, labels = [*ids, end], [*labels, end]
     else:
-        ids = _closed(tokenizer(row[task["text"][0]])["input_ids"], tokenizer)
-        labels = list(ids)
+        text, start = example.prompt + example.completion, len(example.prompt)
+        ids, labels = tokens_and_labels(text, [(start, len(text))], tokenizer, with_special_tokens=True)
+        ids, labels = _closed(ids, labels, tokenizer)
+        if not example.prompt:
+            labels = list(ids)
+    return _cut(ids, labels, task, remarks)
+
+
+def _encode_apart(row: Row, task: Mapping[str, Any], tokenizer: Any) -> Encoding:
+    """Encode prompt and completion apart and without a chat template, as sweeps of data version 1 began."""
+    prompt = list(tokenizer(row[task["prompt"]])["input_ids"])
+    if prompt and prompt[-1] == tokenizer.eos_token_id:
+        prompt = prompt[:-1]  # some tokenizers end every text; the completion follows
+    completion = list(tokenizer(row[task["completion"]], add_special_tokens=False)["input_ids"])
+    completion, _ = _closed(completion, completion, tokenizer)
+    return _cut(prompt + completion, [IGNORED] * len(prompt) + completion, task, ())
+
+
+def _cut(ids: list[int], labels: list[int], task: Mapping[str, Any], remarks: tuple[str, ...]) -> Encoding:
     limit = task["max_length"]
-    return {"input_ids": ids[:limit], "attention_mask": [1] * len(ids[:limit]), "labels": labels[:limit]}
+    cut = {"input_ids": ids[:limit], "attention_mask": [1] * len(ids[:limit]), "labels": labels[:limit]}
+    return Encoding(cut, len(ids), remarks)
 
 
-def _closed(ids: list[int], tokenizer: Any) -> list[int]:
+def _closed(ids: list[int], labels: list[int], tokenizer: Any) -> tuple[list[int], list[int]]:
     end = tokenizer.eos_token_id
-    return ids if end is None or (ids and ids[-1] == end) else [*ids, end]
+    if end is None:
+        return ids, labels
+    if ids and ids[-1] == end:  # some tokenizers end every text
+        return ids, [*labels[:-1], end]
+    return [*ids, end], [*labels, end]
 
 
-def _encode_messages(messages: Sequence[Row], tokenizer: Any) -> tuple[list[int], list[int]]:
-    """Encode a chat with the tokenizer's template; only assistant turns have labels.
+def tokens_and_labels(
+    text: str, spans: Sequence[tuple[int, int]], tokenizer: Any, *, with_special_tokens: bool
+) -> tuple[list[int], list[int]]:
+    """Return the token ids of a text, and as labels the ids of the tokens that reach into a span, else IGNORED.
 
-    The text of assistant turn i is what the template adds when turn i follows its generation prompt. So the spans are
-    found in characters, and mapped to tokens by the tokenizer's offsets.
+    Args:
+        text: The text.
+        spans: The characters that the loss covers.
+        tokenizer: The tokenizer. One without offsets is called for the text up to each end of a span.
+        with_special_tokens: Whether the tokenizer adds its special tokens, such as one at the beginning.
     """
-    text = tokenizer.apply_chat_template(messages, tokenize=False)
-    learned: list[tuple[int, int]] = []
-    for turn, message in enumerate(messages):
-        if message["role"] != "assistant":
-            continue
-        before = tokenizer.apply_chat_template(messages[:turn], tokenize=False, add_generation_prompt=True)
-        after = tokenizer.apply_chat_template(messages[: turn + 1], tokenize=False)
-        if not (text.startswith(after) and after.startswith(before)):
-            raise ValueError(
-                "the tokenizer's chat template rewrites earlier turns, so the assistant turns cannot be located; "
-                "use prompt and completion columns instead of messages"
-            )
-        learned.append((len(before), len(after)))
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    if not tokenizer.is_fast:
+        return _by_prefixes(text, spans, tokenizer, with_special_tokens)
+    encoded = tokenizer(text, add_special_tokens=with_special_tokens, return_offsets_mapping=True)
+    ids = list(encoded["input_ids"])
     labels = [
-        token if any(start <= begin < end for start, end in learned) else IGNORED
-        for token, (begin, _) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+        token if any(begin < stop and end > start for start, stop in spans) else IGNORED
+        for token, (begin, end) in zip(ids, encoded["offset_mapping"], strict=True)
     ]
-    return encoded["input_ids"], labels
+    return ids, labels
+
+
+def _by_prefixes(
+    text: str, spans: Sequence[tuple[int, int]], tokenizer: Any, with_special_tokens: bool
+) -> tuple[list[int], list[int]]:
+    ids = list(tokenizer(text, add_special_tokens=with_special_tokens)["input_ids"])
+    labels = [IGNORED] * len(ids)
+    for span in spans:
+        start, stop = (_tokens_before(place, text, ids, tokenizer, with_special_tokens) for place in span)
+        labels[start:stop] = ids[start:stop]
+    return ids, labels
+
+
+def _tokens_before(
+    place: int, text: str, ids: Sequence[int], tokenizer: Any, with_special_tokens: bool
+) -> int:
+    before = tokenizer(text[:place], add_special_tokens=with_special_tokens)["input_ids"]
+    return shared_length(before, ids)
 
 
 def collate(examples: Sequence[Encoded], tokenizer: Any) -> dict[str, Any]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .encoding import IGNORED, Encoded, encode
-from .errors import DataError
+from .encoding import IGNORED, Encoded, Encoding, encode_fully
+from .errors import DataError, RowError
 from .rows import Rows
 from .tables.files import read_files, rows_of_kinds
 from .tables.hub import read_split
@@ -16,6 +18,9 @@ Source = Mapping[str, Any]
 """Where a split is read from: `{"file": path}` or `{"files": [paths]}`; `{"disk": folder, "split": name}` for a
 folder that datasets saved; or the arguments of `datasets.load_dataset`. `kinds` names columns that are to be text or
 numbers."""
+
+_SHOWN = 3
+"""The causes of bad rows that an error names."""
 
 
 def read_source(source: Source, folder: Path = Path()) -> Rows:
@@ -44,35 +49,80 @@ def complete_rows(rows: Rows, columns: Sequence[str]) -> list[int]:
     ]
 
 
+@dataclass(frozen=True)
+class EncodedRows:
+    """The examples of a split.
+
+    Args:
+        examples: The examples that have target tokens or a label.
+        kept: The indices of their rows.
+        lengths: The number of tokens of each before `max_length` cut it.
+        bad: What is wrong with the rows that were dropped, one clause per cause; empty if there are none.
+        bad_rows: The number of these rows.
+        remarks: How often something was decided or left out in a row.
+    """
+
+    examples: list[Encoded]
+    kept: list[int]
+    lengths: list[int]
+    bad: str
+    bad_rows: int
+    remarks: Counter[str]
+
+
 def encode_rows(
     rows: Rows, task: Mapping[str, Any], tokenizer: Any, classes: Sequence[Any] | None
-) -> tuple[list[Encoded], list[int]]:
+) -> EncodedRows:
     """Encode the rows of a split.
 
     Args:
-        rows: The rows, with a value in each column of the task.
-        task: The fields of the task's spec.
+        rows: The rows, with a value in each column that the task requires.
+        task: The fields of the task's spec. Rows that cannot be encoded are dropped if `bad_rows` is `drop`.
         tokenizer: The model's tokenizer.
         classes: The label values in order for classification, else None.
-
-    Returns:
-        The examples that have target tokens or a label, and the indices of their rows.
 
     Raises:
         DataError: A row cannot be encoded.
     """
-    examples = []
+    encodings, errors = dict[int, Encoding](), dict[int, RowError]()
     for index, row in enumerate(rows):
         try:
-            examples.append(encode(row, task, tokenizer, classes))
+            encodings[index] = encode_fully(row, task, tokenizer, classes)
+        except RowError as error:
+            errors[index] = error
         except (ValueError, TypeError, KeyError) as error:
+            if isinstance(error, DataError):
+                raise
             text = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
             raise DataError(
                 f"the tokenizer cannot encode {rows.place(index)} ({text})",
                 "Check the columns: text must be strings, messages lists of {role, content}.",
             ) from error
-    kept = with_targets(examples)
-    return [examples[i] for i in kept], kept
+    bad = _causes(rows, errors)
+    if errors and task.get("bad_rows") != "drop":
+        fix = next(iter(errors.values())).fix
+        raise DataError(bad, f"{fix} bad_rows: drop leaves them out.")
+    indices = list(encodings)
+    kept = [indices[i] for i in with_targets([encodings[i].example for i in indices])]
+    remarks = Counter(remark for index in kept for remark in encodings[index].remarks)
+    lengths = [encodings[index].full_length for index in kept]
+    return EncodedRows([encodings[i].example for i in kept], kept, lengths, bad, len(errors), remarks)
+
+
+def _causes(rows: Rows, errors: Mapping[int, RowError]) -> str:
+    """Return the causes of bad rows with their counts, the frequent ones first, each with its first row."""
+    if not errors:
+        return ""
+    first: dict[str, int] = {}
+    for index, error in errors.items():
+        first.setdefault(error.what, index)
+    counts = Counter(error.what for error in errors.values())
+    shown = [
+        f"{what}, in {count:,} {'row' if count == 1 else 'rows'}, first {rows.place(first[what])}"
+        for what, count in counts.most_common(_SHOWN)
+    ]
+    more = f"; and {len(counts) - _SHOWN:,} other causes" if len(counts) > _SHOWN else ""
+    return f"{len(errors):,} of {len(rows):,} rows cannot be used: {'; '.join(shown)}{more}"
 
 
 def with_targets(examples: Sequence[Encoded]) -> list[int]:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from search_spaces.errors import InvalidInputError, Problem, did_you_mean, install_hint
+from search_spaces.errors import InvalidInputError, Problem, did_you_mean, first_line, install_hint
+from trials.reading.chat_templates import CHOICES
+from trials.reading.errors import DataError
+from trials.reading.forms import columns_read, required_columns
+from trials.reading.templates import columns_of
 from trials.tasks.metrics import METRICS, default_metric, metrics_for
 
 DOCSTRINGS = "builtin:docstrings"
@@ -22,6 +27,7 @@ QUANTIZING = ("cuda", "cpu", "xpu")
 """Devices that can multiply quantized weights."""
 ROWS_APART, TEXTS_TOGETHER = 1, 2
 """The versions of how data are split and scored, see `TaskSpec.data_version`."""
+_CHAT_COLUMNS = ("system", "history", "tools")
 TrialTask = Literal["sequence-classification", "regression", "causal-lm"]
 """The tasks of trials; `search_spaces` also computes the costs of image classification."""
 
@@ -46,6 +52,31 @@ def _one_or_more(value: object) -> object:
 
 Files = Annotated[str | Annotated[tuple[str, ...], Field(min_length=1)], BeforeValidator(_one_or_more)]
 """A file, a folder, the name of a split, or several files."""
+
+
+def _read_template(value: object) -> object:
+    """Return the text of a chat template for the path of its file, and a word for true and false."""
+    if isinstance(value, bool):
+        return "tokenizer" if value else "none"
+    if not isinstance(value, str) or value in CHOICES or "{" in value:
+        return value
+    path = Path(value).expanduser()
+    where = "task.chat_template"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        what = (
+            f"{value!r} is neither a file that can be read ({first_line(error, 120)}) nor one of these words"
+        )
+        fix = f"Use one of {', '.join(CHOICES)}, or the path of a Jinja file."
+        raise InvalidInputError(Problem(where, what, fix)) from error
+    if "{" not in text:
+        raise InvalidInputError(Problem(where, f"{value!r} holds no Jinja template", "Give another file."))
+    return text
+
+
+Columns = str | tuple[str, ...]
+"""One column, a template with columns in braces, or columns that are joined."""
 
 
 class ModelSpec(BaseModel):
@@ -120,10 +151,21 @@ class TaskSpec(BaseModel):
         test: Test data, which are scored only for the confirmed front; by default a share of the training data.
         text: One text column, or two that form a pair; for causal-lm the column of plain text.
         label: Column to predict: any values for classification, numbers for regression.
-        prompt: For causal-lm, the column of prompts; the loss covers only completion tokens.
-        completion: For causal-lm, the column of completions that follow the prompts.
-        messages: For causal-lm, a column of chats, `[{role, content}, …]`, formatted by the tokenizer's chat
-            template; the loss covers only assistant turns.
+        prompt: For causal-lm, the prompts: a column of texts or of messages, a list of columns, whose texts a blank
+            line joins, or a template such as `"{instruction}\\n\\n{input}"`. The loss covers only completion tokens.
+        completion: For causal-lm, the completions that follow the prompts, given like `prompt`.
+        messages: For causal-lm, a column of chats, `[{role, content}, …]` or `[{from, value}, …]`, formatted by a
+            chat template; the loss covers only assistant turns.
+        system: For causal-lm, a column of system messages.
+        history: For causal-lm, a column of earlier turns, `[[question, answer], …]`.
+        tools: For causal-lm, a column of the tools that a chat may call, as lists or JSON text.
+        chosen: For causal-lm, a column of the better answers of preference pairs, which are learned.
+        rejected: For causal-lm, the column of the worse answers, which are not learned.
+        chat_template: For causal-lm, how chats are formatted: `auto` (the tokenizer's template; texts of prompt and
+            completion are joined without one if it has none), `tokenizer` (its template, always), `none` (texts are
+            joined), `chatml`, or the path of a Jinja file, whose text is stored here.
+        bad_rows: For causal-lm, what is done with rows that the chat template refuses: `refuse` the data, or `drop`
+            the rows.
         metric: Score by which trials are compared; by default the usual one of the task's kind.
         max_length: Tokens after which an example is cut.
         carve: Share of the training data that becomes missing validation data, and as much for missing test data.
@@ -143,9 +185,16 @@ class TaskSpec(BaseModel):
     test: Files | None = None
     text: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = ()
     label: str | None = None
-    prompt: str | None = None
-    completion: str | None = None
+    prompt: Columns | None = None
+    completion: Columns | None = None
     messages: str | None = None
+    system: str | None = None
+    history: str | None = None
+    tools: str | None = None
+    chosen: str | None = None
+    rejected: str | None = None
+    chat_template: Annotated[str, BeforeValidator(_read_template)] = "auto"
+    bad_rows: Literal["refuse", "drop"] = "refuse"
     metric: str = ""
     max_length: int = Field(default=128, ge=2)
     carve: float = Field(default=0.15, gt=0, lt=0.5)
@@ -177,19 +226,42 @@ class TaskSpec(BaseModel):
         return self
 
     def _causal_problems(self) -> list[Problem]:
-        problems = []
-        forms = [bool(self.text), bool(self.prompt or self.completion), bool(self.messages)]
-        if sum(forms) != 1:
-            fix = "Name text (plain text), or prompt and completion, or messages."
-            problems.append(Problem("task", "causal-lm needs exactly one form of data", fix))
-        if bool(self.prompt) != bool(self.completion):
-            missing = "completion" if self.prompt else "prompt"
-            problems.append(Problem(f"task.{missing}", "missing", "Give both prompt and completion."))
+        problems = self._form_problems()
         if len(self.text) > 1:
             problems.append(Problem("task.text", f"{list(self.text)} is more than one", "Name one column."))
         if self.label:
             fix = "Remove it, or set type: sequence-classification."
             problems.append(Problem("task.label", f"{self.label!r}: causal-lm has no labels", fix))
+        for name in ("prompt", "completion"):
+            try:
+                if getattr(self, name) is not None and not columns_of(getattr(self, name)):
+                    problems.append(
+                        Problem(f"task.{name}", "names no column", "Write {column} in the template.")
+                    )
+            except DataError as error:
+                problems.append(Problem(f"task.{name}", error.what, error.fix))
+        if self.text and any(getattr(self, name) for name in _CHAT_COLUMNS):
+            named = next(name for name in _CHAT_COLUMNS if getattr(self, name))
+            problems.append(Problem(f"task.{named}", "plain text has no turns", "Remove it, or remove text."))
+        return problems
+
+    def _form_problems(self) -> list[Problem]:
+        problems = []
+        if bool(self.chosen) != bool(self.rejected):
+            missing = "rejected" if self.chosen else "chosen"
+            fix = "Give both chosen and rejected, or the chosen answers as completion."
+            problems.append(Problem(f"task.{missing}", "missing", fix))
+        if self.chosen and self.completion:
+            fix = "Remove it: the chosen answers are the completions."
+            problems.append(Problem("task.completion", f"{self.completion!r} is given with chosen", fix))
+            return problems
+        forms = [bool(self.text), bool(self.prompt or self.completion), bool(self.messages)]
+        if sum(forms) > 1 or (sum(forms) == 0 and not self.chosen) or (self.text and self.chosen):
+            fix = "Name text (plain text), or prompt and completion, or messages, or chosen and rejected."
+            problems.append(Problem("task", "causal-lm needs exactly one form of data", fix))
+        if bool(self.prompt) != bool(self.completion) and not self.chosen:
+            missing = "completion" if self.prompt else "prompt"
+            problems.append(Problem(f"task.{missing}", "missing", "Give both prompt and completion."))
         return problems
 
     def _labeled_problems(self) -> list[Problem]:
@@ -201,7 +273,7 @@ class TaskSpec(BaseModel):
             problems.append(Problem("task.text", f"{list(self.text)} is more than two", fix))
         if not self.label:
             problems.append(Problem("task.label", "missing", "Name the column to predict."))
-        for field in ("prompt", "completion", "messages"):
+        for field in ("prompt", "completion", "messages", "chosen", "rejected", *_CHAT_COLUMNS):
             if getattr(self, field):
                 fix = "Remove it, or set type: causal-lm."
                 problems.append(Problem(f"task.{field}", f"is not for {self.type}", fix))
@@ -210,5 +282,10 @@ class TaskSpec(BaseModel):
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns that the task reads."""
-        named = (*self.text, self.label, self.prompt, self.completion, self.messages)
-        return tuple(column for column in named if column)
+        fields = columns_read(self.model_dump())
+        return tuple(dict.fromkeys(column for columns in fields.values() for column in columns))
+
+    @property
+    def required_columns(self) -> tuple[str, ...]:
+        """The columns in which every row needs a value."""
+        return required_columns(self.model_dump())

@@ -73,7 +73,7 @@ model = PeftModel.from_pretrained(model, folder)
 def read_split(name):
     """Return the rows of a split, without those that have no text."""
     rows = read_source(RUN["splits"][name], HERE)
-    return rows.select(complete_rows(rows, RUN["columns"]))
+    return rows.select(complete_rows(rows, RUN["required"]))
 
 
 def data_changes():
@@ -88,8 +88,7 @@ def load_split(name):
     # As in the search, a language model is scored on whole examples, whatever length it was trained on.
     length = TASK["max_length"] if CAUSAL and name != "train" else RUN["sequence_length"]
     task = {**TASK, "max_length": length}
-    examples, _ = encode_rows(read_split(name), task, tokenizer, CLASSES)
-    return examples
+    return encode_rows(read_split(name), task, tokenizer, CLASSES).examples
 
 
 def load_model():

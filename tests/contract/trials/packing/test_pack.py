@@ -251,7 +251,8 @@ def test_a_language_model_in_a_pack(tiny_model, write_jsonl):
     """The loss is a mean over learned tokens, of which rows have different numbers."""
     pairs = {"the film was": "good", "the story was a": "bad sad", "one": "the end", "people in it": "sad"}
     rows = [{"p": p, "c": c} for p, c in pairs.items()] * 24
-    task = TaskSpec(type="causal-lm", **same_splits(write_jsonl("c.jsonl", rows)), prompt="p", completion="c")
+    columns = {"prompt": "p", "completion": "c", "chat_template": "none"}
+    task = TaskSpec(type="causal-lm", **same_splits(write_jsonl("c.jsonl", rows)), **columns)
     runner = Runner(ModelSpec(name=str(tiny_model("llama")), precision="fp32"), task)
     specs = [spec(runner, "lora", 1), spec(runner, "ia3", 2, batch_size=8)]
     for s, result in zip(specs, packed(runner, specs), strict=True):

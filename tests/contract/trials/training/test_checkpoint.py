@@ -102,7 +102,8 @@ def test_dropout_is_drawn_in_the_test_above(runner: Runner) -> None:
 
 def test_a_language_model_resumes(tiny_model, write_jsonl, tmp_path: Path) -> None:
     rows = [{"p": "the film was", "c": "good"}, {"p": "the end was", "c": "sad"}] * 40
-    task = TaskSpec(type="causal-lm", **same_splits(write_jsonl("c.jsonl", rows)), prompt="p", completion="c")
+    columns = {"prompt": "p", "completion": "c", "chat_template": "none"}
+    task = TaskSpec(type="causal-lm", **same_splits(write_jsonl("c.jsonl", rows)), **columns)
     runner = Runner(ModelSpec(name=str(tiny_model("llama")), precision="fp32"), task)
     spec = TrialSpec(config_of(runner, "lora", **{"lora.learning_rate": 1e-2}), seed=1)
     expected = runner.run(spec)

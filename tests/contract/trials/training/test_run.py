@@ -222,7 +222,8 @@ def test_regression_learns(tiny_model, write_jsonl):
 def test_causal_language_modeling_learns_the_completion(kind, tiny_model, write_jsonl):
     pairs = {"the film was": "good", "the story was": "bad", "one saw": "the end", "people in it": "sad"}
     rows = [{"p": p, "c": c} for p, c in pairs.items()] * 30
-    task = TaskSpec(type="causal-lm", **same_splits(write_jsonl("c.jsonl", rows)), prompt="p", completion="c")
+    columns = {"prompt": "p", "completion": "c", "chat_template": "none"}
+    task = TaskSpec(type="causal-lm", **same_splits(write_jsonl("c.jsonl", rows)), **columns)
     runner = Runner(ModelSpec(name=str(tiny_model(kind))), task)
     untouched = runner.run(TrialSpec({}))
     result = runner.run(TrialSpec({**strong(runner), "batch_size": 8, "lora.learning_rate": 1e-2}, seed=0))

@@ -120,7 +120,9 @@ def test_a_file_that_is_not_what_its_ending_says(reviews, bert, tmp_path):
 
 def test_nothing_to_learn_within_max_length(bert, write_jsonl, reviews):
     path = write_jsonl("train.jsonl", [{"p": "the film was a story", "c": "good"}] * 40)
-    task = TaskSpec(type="causal-lm", **same_splits(path), prompt="p", completion="c", max_length=4)
+    task = TaskSpec(
+        type="causal-lm", **same_splits(path), prompt="p", completion="c", chat_template="none", max_length=4
+    )
     assert "no example has target tokens" in problem(task, bert)
 
 
@@ -157,7 +159,8 @@ def test_each_length_is_encoded_once_and_one_that_cuts_nothing_not_at_all(review
 
 def test_of_a_language_model_only_the_training_split_is_cut(bert, write_jsonl):
     rows = [{"p": "the film was", "c": "good and bright"}, {"p": "the end of a story was", "c": "sad"}] * 20
-    task = TaskSpec(type="causal-lm", **same_splits(write_jsonl("c.jsonl", rows)), prompt="p", completion="c")
+    columns = {"prompt": "p", "completion": "c", "chat_template": "none"}
+    task = TaskSpec(type="causal-lm", **same_splits(write_jsonl("c.jsonl", rows)), **columns)
     data = load_task(task, bert)
     cut = data.at_length(task, 6)
     assert cut.splits["validation"] == data.splits["validation"]

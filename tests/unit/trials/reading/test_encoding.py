@@ -45,7 +45,21 @@ def test_plain_text_is_learned_whole(tokenizer):
 
 
 def test_of_a_prompt_and_completion_only_the_completion_and_its_end_are_learned(tokenizer):
+    task = fields(type="causal-lm", prompt="p", completion="c", chat_template="none")
+    encoded = encode({"p": "the film was", "c": "good"}, task, tokenizer, None)
+    assert tokenizer.decode(encoded["input_ids"]) == "[CLS] the film was good [SEP]"
+    assert learned_words(encoded, tokenizer) == "good [SEP]"
+
+
+def test_a_chat_template_wraps_prompt_and_completion_as_turns(tokenizer):
     task = fields(type="causal-lm", prompt="p", completion="c")
+    encoded = encode({"p": "the film was", "c": "good"}, task, tokenizer, None)
+    assert tokenizer.decode(encoded["input_ids"]) == "user : the film was | assistant : good | [SEP]"
+    assert learned_words(encoded, tokenizer) == "good | [SEP]"
+
+
+def test_a_sweep_of_data_version_1_goes_on_without_template_and_separator(tokenizer):
+    task = fields(type="causal-lm", prompt="p", completion="c", data_version=1)
     encoded = encode({"p": "the film was", "c": "good"}, task, tokenizer, None)
     assert tokenizer.decode(encoded["input_ids"]) == "[CLS] the film was good [SEP]"
     assert learned_words(encoded, tokenizer) == "good [SEP]"
@@ -60,19 +74,12 @@ def test_of_a_chat_only_the_assistants_words_are_learned(tokenizer):
         {"role": "assistant", "content": "sad"},
     ]
     encoded = encode({"m": chat}, task, tokenizer, None)
-    assert learned_words(encoded, tokenizer) == "was good | sad |"
+    assert learned_words(encoded, tokenizer) == "was good | sad | [SEP]"
     assert tokenizer.decode(encoded["input_ids"]).startswith("user : the film | assistant :")
 
 
-def test_a_template_that_rewrites_earlier_turns_is_refused(tokenizer, monkeypatch):
-    monkeypatch.setattr(tokenizer, "chat_template", "{{ messages|length }} {{ messages[-1].content }}")
-    chat = [{"role": "user", "content": "the"}, {"role": "assistant", "content": "film"}]
-    with pytest.raises(ValueError, match="rewrites earlier turns"):
-        encode({"m": chat}, fields(type="causal-lm", messages="m"), tokenizer, None)
-
-
 def test_examples_are_cut_at_max_length(tokenizer):
-    task = fields(type="causal-lm", prompt="p", completion="c", max_length=4)
+    task = fields(type="causal-lm", prompt="p", completion="c", max_length=4, chat_template="none")
     encoded = encode({"p": "the film was a story", "c": "good"}, task, tokenizer, None)
     assert len(encoded["input_ids"]) == len(encoded["labels"]) == 4
     assert set(encoded["labels"]) == {IGNORED}

@@ -1,0 +1,150 @@
+"""Messages as a chat template takes them: its form of content, of tool calls, and of roles."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from .chat_templates import ChatTemplate
+from .errors import RowError
+from .messages import Message
+
+
+def fit_messages(
+    messages: Sequence[Message], tools: Sequence[Any], template: ChatTemplate
+) -> tuple[list[Message], list[int]]:
+    """Return the messages as the template takes them, and the turns whose tool calls it does not render.
+
+    Templates differ in whether they take the arguments of a call as a mapping or as JSON text, and the content of a
+    turn of calls alone as missing, empty or None. The first combination that renders every call is used. The calls of
+    the turns that no combination renders are removed.
+
+    Raises:
+        RowError: The template refuses every combination.
+    """
+    fitted = [_fit(message, template) for message in messages]
+    calling = [index for index, message in enumerate(fitted) if message.get("tool_calls")]
+    if not calling:
+        return fitted, []
+    fallback: tuple[list[Message], list[int]] | None = None
+    refusal: RowError | None = None
+    for candidate in _combinations(fitted, _in_form("", [] if template.reads_parts else "")):
+        try:
+            missing = _missing_calls(candidate, calling, tools, template)
+        except RowError as error:
+            refusal = refusal or error
+            continue
+        if not missing:
+            return candidate, []
+        if fallback is None or len(missing) < len(fallback[1]):
+            fallback = candidate, missing
+    if fallback is None:
+        assert refusal is not None
+        raise refusal
+    messages, missing = fallback
+    return [_without_calls(m) if i in missing else m for i, m in enumerate(messages)], missing
+
+
+def with_sentinel(message: Message, sentinel: str) -> Message:
+    """Return a turn with a sentinel in the place of its text, or of the name of its last tool call."""
+    marked = {key: value for key, value in message.items() if key != "reasoning_content"}
+    if calls := message.get("tool_calls"):
+        return {**marked, "tool_calls": [*calls[:-1], _renamed(calls[-1], sentinel)]}
+    return {**marked, "content": _in_form(sentinel, message.get("content"))}
+
+
+def content_text(message: Message) -> str:
+    """Return the text of a fitted message."""
+    content = message.get("content") or ""
+    return content if isinstance(content, str) else str(content[0]["text"])
+
+
+def _fit(message: Message, template: ChatTemplate) -> Message:
+    fitted = dict(message)
+    if message["role"] == "developer" and "developer" not in template.source:
+        fitted["role"] = "system"
+    if template.reads_parts and isinstance(message.get("content"), str):
+        fitted["content"] = _in_form(message["content"], [])
+    return fitted
+
+
+def _in_form(text: str, like: object) -> Any:
+    return [{"type": "text", "text": text}] if isinstance(like, list) else text
+
+
+def _combinations(messages: Sequence[Message], empty: object) -> Iterator[list[Message]]:
+    contents: tuple[Message, ...] = ({}, {"content": empty}, {"content": None})
+    for as_text in (False, True):
+        for content in contents:
+            yield [_combined(message, as_text, content) for message in messages]
+
+
+def _combined(message: Message, as_text: bool, content: Message) -> Message:
+    if not message.get("tool_calls"):
+        return message
+    calls = message["tool_calls"]
+    if as_text:
+        calls = [
+            {
+                **call,
+                "function": {
+                    **call["function"],
+                    "arguments": json.dumps(call["function"]["arguments"], ensure_ascii=False),
+                },
+            }
+            for call in calls
+        ]
+    return {**content, **message, "tool_calls": calls}
+
+
+def _missing_calls(
+    messages: list[Message], calling: Sequence[int], tools: Sequence[Any], template: ChatTemplate
+) -> list[int]:
+    """Return the turns of which some call is not rendered, or rendered as Python's text of a mapping."""
+    names = {
+        (turn, place): f"zqcall{turn}x{place}zq"
+        for turn in calling
+        for place in range(len(messages[turn]["tool_calls"]))
+    }
+    probe = list(messages)
+    for turn in calling:
+        calls = messages[turn]["tool_calls"]
+        probe[turn] = {
+            **messages[turn],
+            "tool_calls": [_renamed(call, names[turn, place]) for place, call in enumerate(calls)],
+        }
+    text, _ = template.render(probe, tools)
+    template.render(messages, tools)
+    lost = {turn for (turn, _), name in names.items() if name not in text}
+    for turn in calling:
+        for call in messages[turn]["tool_calls"]:
+            arguments = call["function"]["arguments"]
+            if (
+                isinstance(arguments, dict)
+                and arguments
+                and _is_python(arguments)
+                and repr(arguments) in text
+            ):
+                lost.add(turn)
+    return sorted(lost)
+
+
+def _is_python(arguments: dict[str, Any]) -> bool:
+    return repr(arguments) != json.dumps(arguments, ensure_ascii=False)
+
+
+def _with_json(call: dict[str, Any]) -> dict[str, Any]:
+    text = json.dumps(call["function"]["arguments"], ensure_ascii=False)
+    return {**call, "function": {**call["function"], "arguments": text}}
+
+
+def _renamed(call: dict[str, Any], name: str) -> dict[str, Any]:
+    return {**call, "function": {**call["function"], "name": name}}
+
+
+def _without_calls(message: Message) -> Message:
+    return {
+        "content": "",
+        **{key: value for key, value in message.items() if key != "tool_calls" and value is not None},
+    }
