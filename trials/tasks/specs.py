@@ -171,8 +171,9 @@ class TaskSpec(BaseModel):
         carve: Share of the training data that becomes missing validation data, and as much for missing test data.
         split_seed: Seed that fixes which examples are set aside.
         data_version: Version of how data are split and scored; a folder keeps that of its first run. 2 carves by
-            groups of equal texts, stratified by class, scores f1 of the rarer class, and standardizes the targets of
-            a regression. 1 carves rows at random, scores f1 of the second class, and uses targets as they are.
+            groups of equal texts, stratified by class, scores f1 of the rarer class, standardizes the targets of a
+            regression, and gives prompts and completions the chat template. 1 carves rows at random, scores f1 of the
+            second class, uses targets as they are, and encodes prompts and completions apart.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
