@@ -32,7 +32,7 @@ def clean_header(
     header = [field.strip() for field in rows[0]]
     if header != list(rows[0]):
         notes.append(f"{name}: spaces around the names of columns are removed")
-    body = _without_repeated_headers(rows, name, notes)
+    body = _without_repeated_headers(rows, header, name, notes)
     columns: list[tuple[int, str]] = []
     for place, title in enumerate(header):
         if title:
@@ -70,9 +70,17 @@ def _data_in_header(header: Sequence[str], line: int, name: str) -> DataError:
     )
 
 
-def _without_repeated_headers(rows: Sequence[Sequence[str]], name: str, notes: list[str]) -> list[int]:
+def _without_repeated_headers(
+    rows: Sequence[Sequence[str]], header: Sequence[str], name: str, notes: list[str]
+) -> list[int]:
     """Return the indices of the rows that are not the header again, as in files that were joined together."""
-    body = [i for i in range(1, len(rows)) if rows[i] != rows[0] or len(rows[0]) == 1]
+    if len(header) == 1:
+        return list(range(1, len(rows)))  # the name may well be a text
+    body = [
+        i
+        for i in range(1, len(rows))
+        if rows[i][0].strip() != header[0] or [*map(str.strip, rows[i])] != header
+    ]
     if repeated := len(rows) - 1 - len(body):
         notes.append(f"{name}: {repeated:,} rows that repeat the header skipped")
     return body

@@ -39,6 +39,7 @@ def has_quoted_fields(rows: Sequence[Sequence[str]]) -> bool:
     Args:
         rows: The fields of each row as they stand in the file, the header first.
     """
+    rows = [[field.replace('\\"', '""') for field in row] for row in rows]
     if rows and all(map(is_enclosed, rows[0])):
         return True
     begun = [field for row in rows[1:] for field in row if field.startswith('"')]
@@ -85,7 +86,9 @@ def find_glued_row(
     if not broken:
         return None
     whole = [row for i, row in enumerate(rows) if i and not any("\n" in field for field in row)]
-    known = {c: values for c, column in enumerate(zip(*whole, strict=True)) if (values := _known(column))}
+    texts = {c for i in broken for c, field in enumerate(rows[i]) if "\n" in field}
+    columns = {c: column for c, column in enumerate(zip(*whole, strict=True)) if c not in texts}
+    known = {c: values for c, column in columns.items() if (values := _known(column))}
     if not known:
         return None
     width = len(rows[0])
