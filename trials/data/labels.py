@@ -1,65 +1,212 @@
-"""The labels of a task: the classes, and checks of their values."""
+"""The labels of a task: checks of their types and values, the classes, and the targets of the rows."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from search_spaces.errors import InvalidInputError, Problem
+from search_spaces.errors import InvalidInputError, Problem, did_you_mean
+from trials.data.notes import Notes
+from trials.reading.errors import DataError
+from trials.reading.labels import as_targets, class_positions, label_text, structure
 from trials.reading.rows import Rows
 from trials.tasks.specs import TaskSpec
 
+_MANY_CLASSES = 100
+"""More classes need a share of the rows: otherwise the column is no label."""
+_SHOWN = 5
+"""The number of labels that a message names."""
 
-def find_classes(raw: Mapping[str, Rows], task: TaskSpec) -> tuple[Any, ...] | None:
+
+def check_label_types(raw: Mapping[str, Rows], task: TaskSpec) -> None:
+    """Check that labels are single values and texts are no lists, before any value is compared.
+
+    Raises:
+        InvalidInputError: They are, with the task that such columns belong to.
+    """
+    if task.label is None:
+        return
+    for split, rows in raw.items():
+        for column in task.text:
+            _check_text_type(rows, split, column, task.label)
+        found = structure(rows[task.label], rows[task.text[0]])
+        if found is not None:
+            index, kind, fix = found
+            what = f"{rows.place(index)} of {split} has {_short(rows[task.label][index])} in {task.label!r}: {kind}"
+            raise InvalidInputError(Problem("task.label", what, fix))
+
+
+def _check_text_type(rows: Rows, split: str, column: str, label: str) -> None:
+    for index, value in enumerate(rows[column]):
+        if isinstance(value, list | tuple | dict):
+            labels = rows[label][index]
+            per_word = isinstance(labels, list | tuple) and len(labels) == len(value)
+            kind = "words with one label each, as in token classification" if per_word else "no text"
+            fix = "This task is not supported; " if per_word else ""
+            what = f"{rows.place(index)} of {split} has {_short(value)} in {column!r}: {kind}"
+            raise InvalidInputError(Problem("task.text", what, f"{fix}name a column of texts.".capitalize()))
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def without_unlabeled_splits(
+    raw: Mapping[str, Rows], sources: dict[str, Any], task: TaskSpec, notes: Notes
+) -> dict[str, Rows]:
+    """Return the splits without those of a data set that have no labels, unless the task names them.
+
+    The test splits of public benchmarks often have -1 or nothing as labels. The entries of the splits are also
+    removed from `sources`.
+    """
+    kept = dict(raw)
+    for split in ("validation", "test"):
+        if task.label is None or split not in raw or getattr(task, split) is not None:
+            continue
+        unknown = (None,) if -1 in raw["train"][task.label] else (None, -1)
+        if all(label in unknown or label != label for label in raw[split][task.label]):
+            del kept[split]
+            sources.pop(split, None)
+            notes.note(f"{split}: the split of this name in {task.dataset} has no labels, and is not used")
+    return kept
+
+
+def find_classes(raw: Mapping[str, Rows], task: TaskSpec, notes: Notes) -> tuple[Any, ...] | None:
     """Return the label values of a classification task in order, else None.
 
     Raises:
-        InvalidInputError: A label is not a number in regression, or a split has labels that train does not have.
+        InvalidInputError: The labels of train are no classes, or a split has labels that train does not have.
     """
-    if task.type == "causal-lm":
+    if task.type != "sequence-classification":
         return None
     assert task.label is not None
-    if task.type == "regression":
-        for split, rows in raw.items():
-            _check_numbers(rows[task.label], split, task.label)
-        return None
-    classes = tuple(sorted(set(raw["train"][task.label]), key=lambda label: (str(type(label)), label)))
+    labels = raw["train"][task.label]
+    _check_kinds(labels)
+    _check_empty(raw, task.label)
+    classes = tuple(sorted(_representatives(labels), key=lambda label: (str(type(label)), label)))
     if len(classes) < 2:
-        raise InvalidInputError(
-            Problem(
-                "task.label",
-                f"train has only one label, {classes[0]!r}",
-                "Name the column with the classes.",
-            )
-        )
-    if len(classes) > max(100, len(raw["train"]) // 2):
-        raise InvalidInputError(
-            Problem(
-                "task.label",
-                f"train has {len(classes):,} different labels",
-                "Name a column of classes, or set type: regression for numbers.",
-            )
-        )
-    for split in raw:
-        unseen = sorted(set(map(repr, raw[split][task.label])) - set(map(repr, classes)))
-        if unseen:
-            raise InvalidInputError(
-                Problem(
-                    "task.label",
-                    f"{split} has labels that train does not have: {', '.join(unseen[:5])}",
-                    f"Correct the labels, or use data whose labels are among {list(classes)[:10]}.",
-                )
-            )
+        what = f"train has only one label, {classes[0]!r}"
+        raise InvalidInputError(Problem("task.label", what, "Name the column with the classes."))
+    if len(classes) > max(_MANY_CLASSES, len(labels) // 2):
+        what = f"train has {len(classes):,} different labels"
+        fix = "Name a column of classes, or set type: regression for numbers."
+        raise InvalidInputError(Problem("task.label", what, fix))
+    for split, rows in raw.items():
+        _check_unseen(rows, split, task.label, classes)
+    _warn_of_labels(classes, labels, notes)
     return classes
 
 
-def _check_numbers(values: Any, split: str, column: str) -> None:
-    for value in values:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise InvalidInputError(
-                Problem(
-                    "task.label",
-                    f"{split} has {value!r} in {column!r}, which is not a number",
-                    "Regression needs numbers; set type: sequence-classification for classes.",
-                )
-            )
+def _check_kinds(labels: Sequence[Any]) -> None:
+    """Refuse true and false beside numbers, which Python and JSON take for 1 and 0, or for classes of their own."""
+    kinds = {type(label) for label in labels}
+    if bool in kinds and kinds & {int, float}:
+        what = "train has both true or false and numbers as labels"
+        raise InvalidInputError(Problem("task.label", what, "Write all labels in one way."))
+
+
+def _check_empty(raw: Mapping[str, Rows], column: str) -> None:
+    for split, rows in raw.items():
+        for index, label in enumerate(rows[column]):
+            if isinstance(label, str) and not label.strip():
+                what = f"{rows.place(index)} of {split} has an empty label in {column!r}"
+                raise InvalidInputError(Problem("task.label", what, "Remove the row or fill in its label."))
+
+
+def _representatives(labels: Sequence[Any]) -> list[Any]:
+    """Return one value for each class: where 1 and "1" are the same class, that of the more frequent type."""
+    order = [kind for kind, _ in Counter(map(type, labels)).most_common()]
+    values: dict[str, Any] = {}
+    for kind in order:
+        for label in dict.fromkeys(label for label in labels if type(label) is kind):
+            values.setdefault(label_text(label), label)
+    return list(values.values())
+
+
+def _check_unseen(rows: Rows, split: str, column: str, classes: tuple[Any, ...]) -> None:
+    """Refuse labels that no class has, with the place of each."""
+    positions = class_positions(classes)
+    unseen: dict[str, int] = {}
+    for index, label in enumerate(rows[column]):
+        if label_text(label) not in positions:
+            unseen.setdefault(label_text(label), index)
+    if not unseen:
+        return
+    shown = ", ".join(
+        f"{rows[column][index]!r} ({rows.place(index)})" for index in list(unseen.values())[:_SHOWN]
+    )
+    more = f" and {len(unseen) - _SHOWN:,} more" if len(unseen) > _SHOWN else ""
+    if set(unseen) == {"-1"}:
+        fix = "-1 usually stands for an unknown label: use another split, or leave this one out."
+    else:
+        known = list(map(label_text, classes))
+        fix = f"Correct the labels. {did_you_mean(next(iter(unseen)), known)}"
+    what = f"{split} has labels that train does not have: {shown}{more}"
+    raise InvalidInputError(Problem("task.label", what, fix))
+
+
+def _warn_of_labels(classes: tuple[Any, ...], labels: Sequence[Any], notes: Notes) -> None:
+    """Warn of classes that are probably one class, lists, or numbers."""
+    counts = Counter(map(label_text, labels))
+    for alike in _alike(classes):
+        shown = ", ".join(f"{value!r} ({counts[label_text(value)]:,} rows)" for value in alike)
+        notes.warn(f"label: {shown} differ only in case or white space, and count as {len(alike)} classes")
+    if any(isinstance(value, float) and not value.is_integer() for value in classes):
+        notes.warn(
+            f"label: fractions such as {_fraction(classes)!r} are {len(classes):,} classes without order; "
+            "to predict them as numbers, set type: regression"
+        )
+    lists = [value for value in classes if isinstance(value, str) and value[:1] + value[-1:] == "[]"]
+    if lists:
+        notes.warn(
+            f"label: each different text such as {lists[0]!r} is a class of its own, not a list of labels"
+        )
+    if len(classes) > _MANY_CLASSES:
+        few = sum(count < _SHOWN for count in counts.values())
+        notes.warn(f"label: {len(classes):,} classes, {few:,} of them with fewer than {_SHOWN} rows of train")
+
+
+def _alike(classes: tuple[Any, ...]) -> Iterator[list[Any]]:
+    groups = defaultdict(list)
+    for value in classes:
+        groups[" ".join(label_text(value).split()).casefold()].append(value)
+    return (group for group in groups.values() if len(group) > 1)
+
+
+def _fraction(classes: tuple[Any, ...]) -> float:
+    return next(value for value in classes if isinstance(value, float) and not value.is_integer())
+
+
+def read_targets(
+    raw: Mapping[str, Rows], task: TaskSpec, classes: tuple[Any, ...] | None, notes: Notes
+) -> dict[str, Rows]:
+    """Return the splits with labels that are among the classes, or numbers for a regression.
+
+    Labels that are written differently than in train are counted in `notes`.
+
+    Raises:
+        InvalidInputError: A target of a regression is not a finite number.
+    """
+    if task.label is None:
+        return dict(raw)
+    splits = {}
+    for split, rows in raw.items():
+        try:
+            splits[split] = as_targets(rows, task.model_dump(), classes)
+        except DataError as error:
+            raise InvalidInputError(Problem("task.label", f"{split}: {error.what}", error.fix)) from error
+        _note_changes(rows, splits[split], split, task.label, notes)
+    return splits
+
+
+def _note_changes(before: Rows, after: Rows, split: str, column: str, notes: Notes) -> None:
+    changed = [
+        index
+        for index, (old, new) in enumerate(zip(before[column], after[column], strict=True))
+        if type(old) is not type(new) and (isinstance(old, str) or isinstance(new, str | bool))
+    ]
+    if changed:
+        old, new = before[column][changed[0]], after[column][changed[0]]
+        notes.note(f"{split}: {len(changed):,} labels are read as another type, such as {old!r} as {new!r}")

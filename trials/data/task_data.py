@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from search_spaces.errors import InvalidInputError, Problem
 from trials.data.columns import check_columns, without_empty_rows
 from trials.data.fingerprint import data_fingerprint, file_stamps
-from trials.data.labels import find_classes
+from trials.data.labels import check_label_types, find_classes, read_targets, without_unlabeled_splits
 from trials.data.leakage import report_equal_texts, text_keys
 from trials.data.notes import Notes
 from trials.data.sources import SPLITS, read_splits
@@ -100,8 +100,11 @@ def _load_task(task: TaskSpec, model: ModelSpec, stamps: object) -> TaskData:
     notes = Notes()
     raw, sources = read_splits(task, notes)
     check_columns(raw, task)
+    check_label_types(raw, task)
+    raw = without_unlabeled_splits(raw, sources, task, notes)
     raw = without_empty_rows(raw, task, notes)
-    classes = find_classes(raw, task)
+    classes = find_classes(raw, task, notes)
+    raw = read_targets(raw, task, classes, notes)
     keys = {name: text_keys(rows, task) for name, rows in raw.items()}
     report_equal_texts(raw, keys, task, notes)
     raw = carve(raw, keys["train"], sources, task, notes)

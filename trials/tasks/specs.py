@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Final, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -25,7 +25,8 @@ Weights = Literal["fp32", "bf16", "int8", "nf4"]
 AUTO_DEVICE = "auto"
 QUANTIZING = ("cuda", "cpu", "xpu")
 """Devices that can multiply quantized weights."""
-ROWS_APART, TEXTS_TOGETHER = 1, 2
+ROWS_APART: Final = 1
+TEXTS_TOGETHER: Final = 2
 """The versions of how data are split and scored, see `TaskSpec.data_version`."""
 _CHAT_COLUMNS = ("system", "history", "tools")
 TrialTask = Literal["sequence-classification", "regression", "causal-lm"]

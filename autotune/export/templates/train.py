@@ -32,6 +32,7 @@ from parameter_groups import freeze, has_decay, scale_learning_rates
 from peft import PeftConfig, get_peft_model
 from reading.encoding import IGNORED, collate, prepare_tokenizer
 from reading.fingerprint import split_changes, split_fingerprint
+from reading.labels import as_targets
 from reading.special_tokens import match_tokens
 from reading.splits import complete_rows, encode_rows, read_source
 from scores import TokenScores, causal_lm_scores, prediction_scores
@@ -71,9 +72,9 @@ model = PeftModel.from_pretrained(model, folder)
 
 @cache
 def read_split(name):
-    """Return the rows of a split, without those that have no text."""
+    """Return the rows of a split with classes or numbers as labels, without those that have no text."""
     rows = read_source(RUN["splits"][name], HERE)
-    return rows.select(complete_rows(rows, RUN["required"]))
+    return as_targets(rows.select(complete_rows(rows, RUN["required"])), TASK, CLASSES)
 
 
 def data_changes():
