@@ -20,7 +20,7 @@ from autotune.version import __version__
 if TYPE_CHECKING:
     from autotune.api.adapter import peft_config
     from autotune.api.results import SweepResults, export_run, load_results
-    from autotune.api.run import run
+    from autotune.api.run import plan, run
     from autotune.blackbox.objectives import Budget, Objective
     from autotune.blackbox.optimization import optimize
     from autotune.engine.sweep_run import SweepInterruptedError
@@ -53,6 +53,7 @@ __all__ = [
     "load_sweep",
     "optimize",
     "peft_config",
+    "plan",
     "run",
 ]
 
@@ -75,6 +76,7 @@ _MODULES = {
     "load_sweep": "autotune.sweep.schema",
     "optimize": "autotune.blackbox.optimization",
     "peft_config": "autotune.api.adapter",
+    "plan": "autotune.api.run",
     "run": "autotune.api.run",
 }
 """The module of each public name."""

@@ -14,6 +14,7 @@ from autotune.api.results import SweepResults, load_results
 from autotune.cli.live_display import watch
 from autotune.cli.terminal import console
 from autotune.engine.events import Listener
+from autotune.engine.plan import SweepPlan, plan_sweep
 from autotune.engine.sweep_run import run_sweep
 from autotune.sweep.schema import Sweep, as_mapping, load_sweep, parse_sweep
 from trials.execution.interface import Executor
@@ -68,6 +69,45 @@ def run(
     with quiet_libraries(), _listener(quiet) as listener:
         run_sweep(loaded, folder, listener, executor=instance)
     return load_results(folder)
+
+
+def plan(
+    sweep: Sweep | Mapping[str, Any] | str | PathLike[str],
+    out: str | PathLike[str] | None = None,
+    *,
+    executor: Mapping[str, Any] | str | None = None,
+    sampler: Mapping[str, Any] | str | None = None,
+    trials: int | None = None,
+    seed: int | None = None,
+) -> SweepPlan:
+    """Return what a sweep will do, without training a trial or writing anything.
+
+    The sweep is read, checked and prepared exactly as `run` does it, and the speed of this machine is measured for
+    about two seconds.
+
+    Args:
+        sweep: as for `run`.
+        out: as for `run`. If the sweep was started there, the folder has its fidelity.
+        executor: as for `run`.
+        sampler: as for `run`.
+        trials: as for `run`.
+        seed: as for `run`.
+
+    Returns:
+        the examples, the range of the adapters, the resolved sweep, and the predicted FLOPs, seconds and memory.
+
+    Raises:
+        InvalidInputError: the sweep cannot be run.
+
+    Example:
+        >>> plan = autotune.plan("quickstart")
+        >>> plan.time.total.typical
+        104.2
+    """
+    loaded = _changed(_load(sweep), executor, sampler, trials, seed)
+    folder = Path("sweeps") / loaded.name if out is None else Path(out)
+    with quiet_libraries():
+        return plan_sweep(loaded, folder)
 
 
 def _load(sweep: Sweep | Mapping[str, Any] | str | PathLike[str]) -> Sweep:

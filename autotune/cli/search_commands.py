@@ -78,20 +78,35 @@ def run(
         int | None, typer.Option(min=0, help="Replaces the seed of the sweep.", show_default=False)
     ] = None,
     quiet: Quiet = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Read and check everything, show an example as the model sees it and what the sweep will take, and "
+            "train and write nothing.",
+        ),
+    ] = False,
+    examples: Annotated[int, typer.Option(min=0, help="Examples that --dry-run shows.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result of --dry-run as JSON.")] = False,
 ) -> None:
     """Run a sweep: search configurations, confirm the Pareto front, and write a report.
 
     The folder receives sweep.yaml, study.db, report.html, front.csv and trials.parquet. Ctrl-C stops the sweep after
     saving its state; [bold]autotune resume[/] continues it.
 
-    \b[dim]$[/] autotune run quickstart
+    \b[dim]$[/] autotune run quickstart --dry-run
+    [dim]$[/] autotune run quickstart
     [dim]$[/] autotune run reviews.yaml --trials 60 --out sweeps/reviews-60
     """
     from autotune.sweep.schema import load_sweep
 
     with terminal.problems_in(sweep):
         loaded = _with_options(load_sweep(sweep), trials, seed)
-        _search(loaded, out or Path("sweeps") / loaded.name, context.obj, quiet=quiet)
+        folder = out or Path("sweeps") / loaded.name
+        if dry_run or as_json:
+            _plan(loaded, folder, context.obj, examples, as_json=as_json)
+        else:
+            _search(loaded, folder, context.obj, quiet=quiet)
 
 
 def status(
@@ -146,6 +161,21 @@ def _with_options(sweep: Sweep, trials: int | None, seed: int | None) -> Sweep:
     if seed is not None:
         changes["seed"] = seed
     return sweep.model_copy(update=changes)
+
+
+def _plan(sweep: Sweep, folder: Path, settings: Settings, examples: int, *, as_json: bool) -> None:
+    """Print what a sweep would do in a folder, with a number of examples as the model sees them."""
+    import json
+
+    from autotune.cli.dry_run import dry_run_json, dry_run_overview
+    from autotune.engine.plan import plan_sweep
+
+    terminal.quiet_optuna(settings)
+    plan = plan_sweep(sweep, folder)
+    if as_json:
+        typer.echo(json.dumps(dry_run_json(plan, examples), indent=2, ensure_ascii=False, default=str))
+    else:
+        terminal.console().print(dry_run_overview(plan, examples))
 
 
 def _search(sweep: Sweep, folder: Path, settings: Settings, *, quiet: bool) -> None:

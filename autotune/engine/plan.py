@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,7 @@ from autotune.estimate.trial_work import (
 )
 from autotune.formatting.units import duration
 from autotune.prepare.prepared_sweep import PreparedSweep
-from autotune.sweep.schema import Sweep
+from autotune.sweep.schema import Sweep, as_mapping
 from search_spaces.parameters.types import Configuration
 
 _SHORT = 60.0
@@ -98,6 +99,27 @@ class SweepPlan:
     def sweep(self) -> Sweep:
         """The resolved sweep."""
         return self.start.prepared.sweep
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Warnings and notes about the data, the space and the ladder, in sentences for the user."""
+        return self.start.notes
+
+    def as_mapping(self) -> dict[str, Any]:
+        """Return the plan as values that JSON can represent: seconds, bytes and FLOPs as numbers."""
+        return {
+            "sweep": as_mapping(self.sweep),
+            "notes": list(self.notes),
+            "examples": self.examples,
+            "trial": {"train_samples": self.sizes.train, "eval_samples": self.sizes.evaluated},
+            "families": list(self.families),
+            "parameters": self.parameters,
+            "smallest": asdict(self.smallest),
+            "largest": asdict(self.largest),
+            "train_flops": asdict(self.train_flops),
+            "time": {**asdict(self.time), "total": asdict(self.time.total)},
+            "memory": asdict(self.memory),
+        }
 
 
 def plan_sweep(sweep: Sweep, folder: Path) -> SweepPlan:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import autotune
 
 _GROUPS = {
-    "Run a sweep": ("run", "Sweep", "load_sweep"),
+    "Run a sweep": ("run", "plan", "Sweep", "load_sweep"),
     "Use the results": ("load_results", "SweepResults", "export_run", "peft_config"),
     "Optimize any black box": ("optimize", "Objective", "Budget", "Ladder", "ParetoSampler"),
 }
 _RETURNED = {
+    "Run a sweep": ("autotune.engine.plan.SweepPlan", "autotune.estimate.sweep_time.SweepTime"),
     "Use the results": ("autotune.api.point.Point", "autotune.api.point.Score"),
     "Optimize any black box": (
         "autotune.blackbox.result.OptimizeResult",
