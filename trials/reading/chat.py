@@ -27,6 +27,10 @@ LAST_ONLY = (
 )
 NO_TOOLS = "chats have tools that the chat template ignores"
 NO_CALL = "assistant turns are left out of the loss, since the chat template does not render their tool calls"
+NO_PREFIX = (
+    "assistant turns are left out of the loss, since the chat template refuses the chat up to them, without the "
+    "user's turn that follows"
+)
 NO_REASONING = "assistant turns have reasoning that the chat template does not render"
 NOT_RENDERED = "{} turns are not rendered by the chat template"
 
@@ -69,16 +73,21 @@ class _Rendering:
         self.template, self.tools = template, chat.tools
         self.messages, without_calls = fit_messages(chat.messages, chat.tools, template)
         self.text, self.generated = template.render(self.messages, self.tools)
-        self.turns = [i for i, message in enumerate(self.messages) if message["role"] == "assistant"]
-        self.learned = [flag and i not in without_calls for i, flag in enumerate(chat.learned)]
+        self._texts = {len(self.messages) - 1: self.text}
+        turns = [i for i, message in enumerate(self.messages) if message["role"] == "assistant"]
+        self.turns = [i for i in turns if i == turns[-1] or self._is_rendered(i)]
+        self.learned = [
+            flag and i in self.turns and i not in without_calls for i, flag in enumerate(chat.learned)
+        ]
         self.remarks = [*chat.remarks, *(NO_CALL for i in without_calls if chat.learned[i])]
+        self.remarks += [NO_PREFIX for i in turns if i not in self.turns and chat.learned[i]]
         self.remarks += _left_out(self.messages, self.tools, self.text, template)
 
     def in_place(self) -> Rendered | None:
         """Return the chat as the template renders it whole; None if earlier turns are not rendered like the last."""
         spans, end = list[list[Span]](), 0
         for turn in self.turns:
-            after, _ = self._render(self.messages[: turn + 1])
+            after = self._through(turn)
             if not self.text.startswith(after):
                 return None
             start = self._start(self.messages[:turn], after, None, self.messages[turn])
@@ -88,6 +97,7 @@ class _Rendering:
                 if not self.has_content(self.messages[turn], after, start):
                     return None
                 self._note_reasoning(turn, after[start:])
+                end = end or self._end_of_skipped(turn)
                 marks = [(s, min(e, len(after))) for s, e in self.generated if end <= s < len(after)]
                 spans.append(marks or [(start, len(after))])
             end = len(after)
@@ -97,7 +107,7 @@ class _Rendering:
         """Return the chat with every assistant turn rendered as the last; None if the text between turns changes."""
         together = _Together(self)
         for turn, message in enumerate(self.messages):
-            if message["role"] != "assistant":
+            if turn not in self.turns:
                 together.messages.append(message)
             elif not together.add(turn, message):
                 return None
@@ -106,7 +116,7 @@ class _Rendering:
     def last_only(self) -> Rendered:
         """Return the chat with its last assistant turn learned."""
         turn = self.turns[-1]
-        after, _ = self._render(self.messages[: turn + 1])
+        after = self._through(turn)
         text = self.text if self.text.startswith(after) else after
         probe, _ = self._render([*self.messages[:turn], with_sentinel(self.messages[turn], _SENTINEL)])
         header, found, _ = probe.partition(_SENTINEL)
@@ -121,6 +131,25 @@ class _Rendering:
         if sum(self.learned) > 1:
             self.remarks.append(LAST_ONLY)
         return self._result(text, [[(start, len(after))]] if self.learned[turn] else [])
+
+    def _is_rendered(self, turn: int) -> bool:
+        try:
+            self._through(turn)
+        except RowError:
+            return False
+        return True
+
+    def _through(self, turn: int) -> str:
+        """Return the text of the messages through a turn."""
+        if turn not in self._texts:
+            self._texts[turn], _ = self._render(self.messages[: turn + 1])
+        return self._texts[turn]
+
+    def _end_of_skipped(self, turn: int) -> int:
+        """Return where the text before a turn ends, if a turn before it is not learned for lack of a rendering."""
+        if all(message["role"] != "assistant" for message in self.messages[:turn]):
+            return 0
+        return shared_length(self._render(self.messages[:turn])[0], self.text)
 
     def has_content(self, message: Message, after: str, start: int) -> bool:
         """Return whether a turn's content is in its text, of which the generation prompt may hold the beginning."""
@@ -277,7 +306,8 @@ class _Together:
                 shared = place
         self.text += self._closing[:shared]
         if self._is_open:
-            self.spans[-1] = [(start, min(end, len(self.text))) for start, end in self.spans[-1]]
+            clipped = [(start, min(end, len(self.text))) for start, end in self.spans[-1]]
+            self.spans[-1] = [span for span in clipped if span[0] < span[1]] or clipped[:1]
         return shared
 
     def _restored(self, text: str) -> str:
