@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
-Kind = Literal["text", "number"]
-"""What the cells of a column are to be, where the task says it and not the file."""
+Kind = Literal["text", "number", "integer"]
+"""What the cells of a column are to be, where the task says it and not the file. `number` reads text as a number, and
+`integer` makes whole numbers of floats without a fraction; both leave what cannot be converted."""
 
 _INTEGER = re.compile(r" *[+-]?(?:0|[1-9][0-9]*) *").fullmatch
 _DECIMAL = re.compile(r" *[+-]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)? *").fullmatch
@@ -67,13 +68,19 @@ def as_kind(values: Sequence[Any], kind: Kind) -> list[Any]:
         ['7', '1', '2.5', 'x', None]
         >>> as_kind(["7", "1e3", "x", True], "number")
         [7, 1000.0, 'x', True]
+        >>> as_kind([1.0, 2, 2.5], "integer")
+        [1, 2, 2.5]
     """
-    return [*map(_as_text if kind == "text" else _as_number, values)]
+    convert = {"text": _as_text, "number": _as_number, "integer": _as_integer}[kind]
+    return [convert(value) for value in values]
+
+
+def _as_integer(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _as_text(value: Any) -> Any:
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
+    value = _as_integer(value)
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 

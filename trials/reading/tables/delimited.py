@@ -100,10 +100,8 @@ def read_delimited(
 
 
 def _cells(column: Sequence[str], kind: Kind | None) -> list[Any]:
-    if kind is None:
-        return typed(column)
-    cells = [cell or None for cell in column]
-    return as_kind(cells, "number") if kind == "number" else cells
+    """Return the cells as the whole column says, or as they stand in the file where text or numbers are wanted."""
+    return typed(column) if kind in (None, "integer") else as_kind([cell or None for cell in column], kind)
 
 
 def _read_best(text: str, name: str, usual: str) -> Table:

@@ -103,6 +103,13 @@ def _read(path: Path, form: str, kinds: Mapping[str, Kind]) -> Rows:
     return rows_of_kinds(replace(rows, notes=(*notes, *rows.notes)), kinds, path.name)
 
 
+_CHANGES = {
+    "text": "numbers in column {column} are read as text",
+    "number": "texts in column {column} are read as numbers",
+    "integer": "values in column {column} are read as whole numbers",
+}
+
+
 def rows_of_kinds(rows: Rows, kinds: Mapping[str, Kind], name: str) -> Rows:
     """Return the rows with some columns as text or numbers, with a note on what was changed.
 
@@ -118,8 +125,7 @@ def rows_of_kinds(rows: Rows, kinds: Mapping[str, Kind], name: str) -> Rows:
         changed = sum(type(old) is not type(new) for old, new in zip(rows[column], values, strict=True))
         if changed:
             rows = rows.with_column(column, values)
-            source, target = ("numbers", "text") if kind == "text" else ("texts", "numbers")
-            note = f"{name}: {changed:,} {source} in column {column!r} are read as {target}"
+            note = f"{name}: {changed:,} {_CHANGES[kind].format(column=repr(column))}"
             rows = replace(rows, notes=(*rows.notes, note))
     return rows
 

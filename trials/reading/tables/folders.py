@@ -56,7 +56,7 @@ def split_files(folder: Path) -> dict[str, list[Path]]:
         parts = (path.name, *reversed(path.relative_to(folder).parts[:-1]))
         if split := next(filter(None, map(split_of, parts)), None):
             splits.setdefault(split, []).append(path)
-    splits = splits or {"train": files}
+    splits = {split: splits[split] for split in _WORDS if split in splits} or {"train": files}
     for split, paths in splits.items():
         _check_formats(split, paths, folder)
     return splits

@@ -29,13 +29,9 @@ def read_json(text: str, name: str) -> Rows:
     if not values:
         raise DataError(f"cannot read {name!r}: it is empty", "Give a file with one object per row.")
     notes: list[str] = []
-    if len(values) == 1 and isinstance(values[0], list):
-        values, places = values[0], Places("row", range(1, len(values[0]) + 1), name)
-    elif len(values) == 1 and isinstance(values[0], dict):
-        found = _unwrapped(values[0], name, notes)
-        values, places = found, Places("row", range(1, len(found) + 1), name)
-    else:
-        places = Places("line", lines, name)
+    places = Places("line", lines, name)
+    if len(values) == 1 and (rows := _unwrapped(values[0], name, notes)) is not None:
+        values, places = rows, Places("row", range(1, len(rows) + 1), name)
     for index, value in enumerate(values):
         if not isinstance(value, dict):
             raise DataError(
@@ -147,11 +143,15 @@ class _Parser:
         return float(word)
 
 
-def _unwrapped(value: dict[str, Any], name: str, notes: list[str]) -> list[Any]:
-    """Return the rows within the one object that a file holds."""
+def _unwrapped(value: Any, name: str, notes: list[str]) -> list[Any] | None:
+    """Return the rows within the one value that a file holds; None if the value is the only row."""
+    if isinstance(value, list):
+        return value
+    if not isinstance(value, dict):
+        return None
     tables = [key for key, rows in value.items() if _is_table(rows)]
     if any(_is_chat(value[key]) for key in tables):
-        return [value]
+        return None
     if len(tables) == 1:
         notes.append(f"{name}: the rows are the array {tables[0]!r}")
         return list(value[tables[0]])
@@ -166,12 +166,12 @@ def _unwrapped(value: dict[str, Any], name: str, notes: list[str]) -> list[Any]:
     columns = list(value.values())
     if len(columns) > 0 and all(isinstance(c, list) for c in columns) and len(set(map(len, columns))) == 1:
         if any(isinstance(cell, list | dict) for column in columns for cell in column[:1]):
-            return [value]  # one row whose values are arrays
+            return None  # one row whose values are arrays
         notes.append(f"{name}: the object holds one array per column")
         return [dict(zip(value, row, strict=True)) for row in zip(*columns, strict=True)]
     if columns and all(isinstance(c, dict) and c for c in columns):
         return _from_nested(value, name, notes)
-    return [value]
+    return None
 
 
 def _is_table(rows: Any) -> bool:
@@ -183,7 +183,7 @@ def _is_chat(rows: Sequence[Mapping[str, Any]]) -> bool:
     return all("role" in row or "from" in row for row in rows)
 
 
-def _from_nested(value: Mapping[str, Mapping[str, Any]], name: str, notes: list[str]) -> list[Any]:
+def _from_nested(value: Mapping[str, Mapping[str, Any]], name: str, notes: list[str]) -> list[Any] | None:
     """Return rows from columns of numbered cells (pandas' default), or from rows by identifier."""
     inner = list(value.values())
     keys: Sequence[str] = list(inner[0])
@@ -193,4 +193,4 @@ def _from_nested(value: Mapping[str, Mapping[str, Any]], name: str, notes: list[
     if len(inner) > 1 and all(set(row) == set(keys) for row in inner):
         notes.append(f"{name}: the object holds one row per key; the keys are not read")
         return inner
-    return [dict(value)]
+    return None

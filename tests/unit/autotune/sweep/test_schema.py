@@ -302,6 +302,38 @@ def test_paths_are_relative_to_the_file(files: Path) -> None:
     assert loaded.task.test is None
 
 
+def test_lists_of_files_and_folders(files: Path) -> None:
+    (files / "held out").mkdir()
+    (files / "part[2].TSV").write_text("sentence\tlabel\nfine\t1\n")
+    task = {"train": ["train.tsv", "part[2].TSV"], "validation": ["validation.tsv"], "test": "held out"}
+    path = files / "many.yaml"
+    path.write_text(
+        dump_yaml({"model": "model", "task": {**task, "text": "a", "label": "b"}, "budget": {"trials": 3}})
+    )
+    loaded = load_sweep(path).task
+    assert loaded.train == (str(files / "train.tsv"), str(files / "part[2].TSV"))
+    assert (loaded.validation, loaded.test) == (str(files / "validation.tsv"), str(files / "held out"))
+    again = sweep(task=loaded.model_dump(mode="json"))
+    assert again.task == loaded
+    for given, where, message in (
+        (["train.tsv", "none.tsv"], "task.train[1]", "there is no file"),
+        (["held out"], "task.train[0]", "is a folder"),
+        ([], "task.train", ""),
+    ):
+        path.write_text(
+            dump_yaml(
+                {
+                    "model": "model",
+                    "task": {"train": given, "text": "a", "label": "b"},
+                    "budget": {"trials": 3},
+                }
+            )
+        )
+        with pytest.raises(InvalidInputError) as error:
+            load_sweep(path)
+        assert message in {p.where: str(p) for p in error.value.problems}[where]
+
+
 def test_model_ids_are_unchanged() -> None:
     loaded = sweep(model="org/model", task={**MINIMAL["task"], "dataset": "org/data"})  # type: ignore[dict-item]
     assert (loaded.model.name, loaded.task.dataset) == ("org/model", "org/data")
