@@ -12,7 +12,6 @@ from trials.data.notes import Notes
 from trials.reading.errors import DataError
 from trials.reading.rows import Rows
 from trials.reading.splits import read_source
-from trials.reading.tables.cell_types import Kind
 from trials.reading.tables.files import mixed_columns
 from trials.reading.tables.folders import split_files
 from trials.reading.tables.hub import is_hub_copy, is_saved, split_names
@@ -41,40 +40,21 @@ def read_splits(task: TaskSpec, notes: Notes) -> tuple[dict[str, Rows], Sources]
         notes.note(corpus.summary())
         return {name: Rows.of(corpus.splits[name]) for name in SPLITS}, {}
     sources = find_sources(task)
-    splits = _read(sources, _kinds(task))
-    if kind := _agreed_kind(task, splits):
-        splits = _read(sources, {**_kinds(task), task.label: kind})
+    # A prompt or a completion of digits is text, whether or not all of a file are.
+    texts = [column for column in task.columns if column != task.label]
+    splits = _read(sources, texts)
+    if task.label is not None and task.label in mixed_columns([*splits.values()]):
+        # One split alone does not show that its numbers are names: 1 and 2 in train, 1, 2 and n/a in test.
+        splits = _read(sources, [*texts, task.label])
     for note in dict.fromkeys(note for rows in splits.values() for note in rows.notes):
         notes.note(note)
     return splits, sources
 
 
-def _kinds(task: TaskSpec) -> dict[str, Kind]:
-    """Return the kinds of a task's columns: a text of digits is a text, and regression learns numbers."""
-    kinds: dict[str, Kind] = {column: "text" for column in task.columns if column != task.label}
-    if task.type == "regression" and task.label is not None:
-        kinds[task.label] = "number"
-    return kinds
-
-
-def _agreed_kind(task: TaskSpec, splits: Mapping[str, Rows]) -> Kind | None:
-    """Return the kind in which the labels of all splits can be compared, if the files differ.
-
-    One split by itself does not show that its numbers are names (1 and 2 in train; 1, 2 and "n/a" in test), or that a
-    tool wrote whole numbers as floats.
-    """
-    if task.type != "sequence-classification" or task.label is None:
-        return None
-    if task.label in mixed_columns([*splits.values()]):
-        return "text"
-    labels = [value for rows in splits.values() for value in rows.columns.get(task.label, ())]
-    return "integer" if {int, float} <= {*map(type, labels)} else None
-
-
-def _read(sources: Sources, kinds: Mapping[str, Kind]) -> dict[str, Rows]:
-    """Read the splits, and note in their sources what their columns are to be, so that other readers agree."""
+def _read(sources: Sources, text_columns: Sequence[str]) -> dict[str, Rows]:
+    """Read the splits, and name their columns of text in the sources, so that other readers of them agree."""
     for source in sources.values():
-        source["kinds"] = dict(kinds)
+        source["text_columns"] = [*text_columns]
     return _by_split({name: partial(read_source, source) for name, source in sources.items()})
 
 

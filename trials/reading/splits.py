@@ -11,13 +11,13 @@ from typing import Any
 from .encoding import IGNORED, Encoded, Encoding, encode_fully
 from .errors import DataError, RowError
 from .rows import Rows
-from .tables.files import read_files, rows_of_kinds
+from .tables.files import read_files, with_text_columns
 from .tables.hub import read_split
 
 Source = Mapping[str, Any]
 """Where a split is read from: `{"file": path}` or `{"files": [paths]}`; `{"disk": folder, "split": name}` for a
-folder that datasets saved; or the arguments of `datasets.load_dataset`. `kinds` names columns that are to be text or
-numbers."""
+folder that datasets saved; or the arguments of `datasets.load_dataset`. `text_columns` names
+columns whose numbers are text."""
 
 _SHOWN = 3
 """The causes of bad rows that an error names."""
@@ -33,11 +33,11 @@ def read_source(source: Source, folder: Path = Path()) -> Rows:
     Raises:
         DataError: It cannot be read.
     """
-    kinds = source.get("kinds", {})
+    text_columns = source.get("text_columns", ())
     files = [source["file"]] if "file" in source else source.get("files")
     if files is not None:
-        return read_files([folder / file for file in files], kinds)
-    return rows_of_kinds(read_split(source), kinds, source["split"])
+        return read_files([folder / file for file in files], text_columns)
+    return with_text_columns(read_split(source), text_columns, source["split"])
 
 
 def complete_rows(rows: Rows, columns: Sequence[str]) -> list[int]:

@@ -5,11 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
-
-Kind = Literal["text", "number", "integer"]
-"""What the cells of a column are to be, where the task says it and not the file. `number` reads text as a number, and
-`integer` makes whole numbers of floats without a fraction; both leave what cannot be converted."""
+from typing import Any
 
 _INTEGER = re.compile(r" *[+-]?(?:0|[1-9][0-9]*) *").fullmatch
 _DECIMAL = re.compile(r" *[+-]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)? *").fullmatch
@@ -60,37 +56,17 @@ def _loses_digits(different: Iterable[str]) -> bool:
     return padded and len(fractions) > 1
 
 
-def as_kind(values: Sequence[Any], kind: Kind) -> list[Any]:
-    """Return the values of a column with numbers as text, or with the text of numbers as numbers.
+def as_text(values: Sequence[Any]) -> list[Any]:
+    """Return the values of a column with numbers as text, whole ones without a fraction.
 
     Example:
-        >>> as_kind([7, 1.0, 2.5, "x", None], "text")
-        ['7', '1', '2.5', 'x', None]
-        >>> as_kind(["7", "1e3", "x", True], "number")
-        [7, 1000.0, 'x', True]
-        >>> as_kind([1.0, 2, 2.5], "integer")
-        [1, 2, 2.5]
+        >>> as_text([7, 1.0, 2.5, True, None, "x"])
+        ['7', '1', '2.5', True, None, 'x']
     """
-    convert = {"text": _as_text, "number": _as_number, "integer": _as_integer}[kind]
-    return [convert(value) for value in values]
-
-
-def _as_integer(value: Any) -> Any:
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    return [_as_text(value) for value in values]
 
 
 def _as_text(value: Any) -> Any:
-    value = _as_integer(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
-
-
-def _as_number(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    text = value.strip()
-    if _INTEGER(text):
-        return int(text)
-    try:
-        return value if "_" in text else float(text)
-    except ValueError:
-        return value

@@ -12,12 +12,10 @@ import csv
 import io
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
-from typing import Any
 
-from .cell_types import Kind, as_kind, typed
+from .cell_types import typed
 from .errors import DataError
 from .headers import check_is_header, clean_header
 from .quoting import find_glued_row, find_surplus, has_quoted_fields, is_quoted, join_surplus
@@ -69,16 +67,14 @@ class Table:
         return len(self.rows[0]) if self.rows else 0
 
 
-def read_delimited(
-    text: str, name: str, separator: str, kinds: Mapping[str, Kind] = MappingProxyType({})
-) -> Rows:
+def read_delimited(text: str, name: str, separator: str, text_columns: Collection[str] = ()) -> Rows:
     """Read a table of delimited text whose first line is the header.
 
     Args:
         text: The content, with plain line ends.
         name: The name of the file, for messages.
         separator: The separator that the file's ending stands for, a comma or a tab.
-        kinds: Columns whose cells are to be text, or each its number, and not what the whole column says.
+        text_columns: Columns whose cells are text as it stands in the file, even if all of them are numbers.
 
     Raises:
         DataError: The file has no header, or no reading gives each row as many fields as the header.
@@ -93,15 +89,15 @@ def read_delimited(
     header, body = clean_header(table.rows, table.lines, name, notes)
     columns = list(zip(*(table.rows[i] for i in body), strict=True)) or [()] * table.width
     return Rows(
-        {title: _cells(columns[place], kinds.get(title)) for place, title in header},
+        {
+            title: [cell or None for cell in columns[place]]
+            if title in text_columns
+            else typed(columns[place])
+            for place, title in header
+        },
         Places("line", [table.lines[i] for i in body], name),
         tuple(notes),
     )
-
-
-def _cells(column: Sequence[str], kind: Kind | None) -> list[Any]:
-    """Return the cells as the whole column says, or as they stand in the file where text or numbers are wanted."""
-    return typed(column) if kind in (None, "integer") else as_kind([cell or None for cell in column], kind)
 
 
 def _read_best(text: str, name: str, usual: str) -> Table:

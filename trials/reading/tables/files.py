@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
-from .cell_types import Kind, as_kind
+from .cell_types import as_text
 from .errors import DataError
 from .rows import Places, Rows
 
@@ -50,13 +49,12 @@ def unknown_ending(path: Path) -> DataError:
     return DataError(f"{path.name!r} ends in {path.suffix!r}", f"Use one of {', '.join(ENDINGS)}.")
 
 
-def read_file(path: Path, kinds: Mapping[str, Kind] = MappingProxyType({})) -> Rows:
+def read_file(path: Path, text_columns: Collection[str] = ()) -> Rows:
     """Read the rows of a data file.
 
     Args:
         path: The file.
-        kinds: Columns that are to be text or numbers, whatever the file says. The cells of a CSV file are then text
-            as it stands in the file.
+        text_columns: Columns whose numbers are text: as it stands in the file, if that is one of delimited text.
 
     Raises:
         DataError: There is no such file, its ending is unknown, or its content cannot be read.
@@ -67,7 +65,7 @@ def read_file(path: Path, kinds: Mapping[str, Kind] = MappingProxyType({})) -> R
     if not path.is_file():
         raise DataError(f"there is no file {str(path)!r}", "Give the path of a file.")
     with _without_collection():
-        return _read(path, form, kinds)
+        return _read(path, form, text_columns)
 
 
 @contextmanager
@@ -82,11 +80,11 @@ def _without_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _read(path: Path, form: str, kinds: Mapping[str, Kind]) -> Rows:
+def _read(path: Path, form: str, text_columns: Collection[str]) -> Rows:
     if form == "parquet":
         from .parquet import read_parquet
 
-        return rows_of_kinds(read_parquet(path), kinds, path.name)
+        return with_text_columns(read_parquet(path), text_columns, path.name)
     from .text import read_text
 
     text, notes = read_text(path)
@@ -99,38 +97,29 @@ def _read(path: Path, form: str, kinds: Mapping[str, Kind]) -> Rows:
     else:
         from .delimited import read_delimited
 
-        rows = read_delimited(text, path.name, "," if form == "csv" else "\t", kinds)
-    return rows_of_kinds(replace(rows, notes=(*notes, *rows.notes)), kinds, path.name)
+        rows = read_delimited(text, path.name, "," if form == "csv" else "\t", text_columns)
+    return with_text_columns(replace(rows, notes=(*notes, *rows.notes)), text_columns, path.name)
 
 
-_CHANGES = {
-    "text": "numbers in column {column} are read as text",
-    "number": "texts in column {column} are read as numbers",
-    "integer": "values in column {column} are read as whole numbers",
-}
-
-
-def rows_of_kinds(rows: Rows, kinds: Mapping[str, Kind], name: str) -> Rows:
-    """Return the rows with some columns as text or numbers, with a note on what was changed.
+def with_text_columns(rows: Rows, columns: Collection[str], name: str) -> Rows:
+    """Return the rows with the numbers of some columns as text, with a note on how many there are.
 
     Args:
         rows: The rows.
-        kinds: The kinds of the columns.
-        name: The name of their source, for the note.
+        columns: The columns; those that the rows do not have are ignored.
+        name: The name of the rows' source, for the note.
     """
-    for column, kind in kinds.items():
-        if column not in rows.columns:
-            continue
-        values = as_kind(rows[column], kind)
-        changed = sum(type(old) is not type(new) for old, new in zip(rows[column], values, strict=True))
-        if changed:
-            rows = rows.with_column(column, values)
-            note = f"{name}: {changed:,} {_CHANGES[kind].format(column=repr(column))}"
+    for column in columns:
+        values = rows.columns.get(column, ())
+        numbers = sum(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+        if numbers:
+            rows = rows.with_column(column, as_text(values))
+            note = f"{name}: {numbers:,} numbers in column {column!r} are read as text"
             rows = replace(rows, notes=(*rows.notes, note))
     return rows
 
 
-def read_files(paths: Sequence[Path], kinds: Mapping[str, Kind] = MappingProxyType({})) -> Rows:
+def read_files(paths: Sequence[Path], text_columns: Collection[str] = ()) -> Rows:
     """Read the rows of several files with the same columns, in order.
 
     A column that is of numbers in one file and of text in another is text in all of them.
@@ -138,7 +127,7 @@ def read_files(paths: Sequence[Path], kinds: Mapping[str, Kind] = MappingProxyTy
     Raises:
         DataError: A file cannot be read, or the files have different columns.
     """
-    tables = [read_file(path, kinds) for path in paths]
+    tables = [read_file(path, text_columns) for path in paths]
     for path, table in zip(paths, tables, strict=True):
         if different := set(table.column_names) ^ set(tables[0].column_names):
             raise DataError(
@@ -147,8 +136,7 @@ def read_files(paths: Sequence[Path], kinds: Mapping[str, Kind] = MappingProxyTy
                 "Give all files of a split the same columns.",
             )
     if mixed := mixed_columns(tables):
-        kinds = {**kinds, **dict.fromkeys(mixed, "text")}
-        tables = [read_file(path, kinds) for path in paths]
+        tables = [read_file(path, [*text_columns, *mixed]) for path in paths]
     return tables[0] if len(tables) == 1 else Rows.joined(tables)
 
 
@@ -162,7 +150,7 @@ def mixed_columns(tables: Sequence[Rows]) -> list[str]:
     return mixed
 
 
-def _kind_of(values: Sequence[Any]) -> Kind | None:
+def _kind_of(values: Sequence[Any]) -> str | None:
     seen = {type(value) for value in values if value is not None}
     if seen and seen <= {int, float}:
         return "number"
