@@ -14,6 +14,7 @@ from trials.data.columns import check_columns, without_empty_rows
 from trials.data.fingerprint import data_fingerprint, file_stamps
 from trials.data.labels import check_label_types, find_classes, read_targets, without_unlabeled_splits
 from trials.data.leakage import report_equal_texts, text_keys
+from trials.data.lengths import note_cuts
 from trials.data.notes import Notes
 from trials.data.sources import SPLITS, read_splits
 from trials.data.special_tokens import note_special_tokens
@@ -22,6 +23,7 @@ from trials.data.tokenizers import load_tokenizer
 from trials.reading.encoding import Encoded, encode
 from trials.reading.errors import DataError
 from trials.reading.fingerprint import Fingerprint
+from trials.reading.lengths import Cut
 from trials.reading.rows import Rows
 from trials.reading.splits import encode_rows, with_targets
 from trials.tasks.specs import ModelSpec, TaskSpec
@@ -41,6 +43,7 @@ class TaskData:
         notes: Messages for the user about what was found and decided.
         warnings: Messages for the user about what makes the scores misleading unless the data are changed.
         fingerprint: The fingerprint of each split as it was read and carved, also of rows without target tokens.
+        cuts: What `max_length` cuts of each split.
     """
 
     splits: dict[str, list[Encoded]]
@@ -50,6 +53,7 @@ class TaskData:
     tokenizer: Any
     notes: tuple[str, ...]
     fingerprint: dict[str, Fingerprint] = field(repr=False)
+    cuts: dict[str, Cut] = field(repr=False, compare=False)
     warnings: tuple[str, ...] = ()
     _cuts: dict[int, TaskData] = field(default_factory=dict, repr=False, compare=False)
 
@@ -112,18 +116,20 @@ def _load_task(task: TaskSpec, model: ModelSpec, stamps: object) -> TaskData:
     tokenizer = load_tokenizer(model)
     note_special_tokens(raw, task, tokenizer, notes)
     splits: dict[str, list[Encoded]] = {}
+    cuts: dict[str, Cut] = {}
     for name in SPLITS:
-        splits[name], raw[name] = _encode_split(raw[name], name, task, tokenizer, classes, notes)
+        splits[name], raw[name], cuts[name] = _encode_split(raw[name], name, task, tokenizer, classes, notes)
+    note_cuts(cuts, tokenizer, notes)
     sizes = ", ".join(f"{len(splits[name]):,} {name}" for name in SPLITS)
     notes.note(f"examples: {sizes}")
     return TaskData(
-        splits, raw, sources, classes, tokenizer, tuple(notes.facts), fingerprint, tuple(notes.warnings)
+        splits, raw, sources, classes, tokenizer, tuple(notes.facts), fingerprint, cuts, tuple(notes.warnings)
     )
 
 
 def _encode_split(
     rows: Rows, name: str, task: TaskSpec, tokenizer: Any, classes: Any, notes: Notes
-) -> tuple[list[Encoded], Rows]:
+) -> tuple[list[Encoded], Rows, Cut]:
     try:
         encoded = encode_rows(rows, task.model_dump(), tokenizer, classes)
     except DataError as error:
@@ -146,7 +152,7 @@ def _encode_split(
                 "Raise max_length, or check the named columns.",
             )
         )
-    return encoded.examples, rows
+    return encoded.examples, rows, encoded.cut
 
 
 def _cut(data: TaskData, task: TaskSpec, length: int) -> TaskData:

@@ -36,11 +36,13 @@ class Encoding:
     Args:
         example: The inputs of the model and the labels, cut to the task's `max_length`.
         full_length: The number of tokens before the cut.
+        full_targets: The number of tokens that the loss covers before the cut; 0 for tasks with labels.
         remarks: What was decided or left out for this row, for the user.
     """
 
     example: Encoded
     full_length: int
+    full_targets: int = 0
     remarks: tuple[str, ...] = ()
 
 
@@ -119,7 +121,12 @@ def _encode_apart(row: Row, task: Mapping[str, Any], tokenizer: Any) -> Encoding
 def _cut(ids: list[int], labels: list[int], task: Mapping[str, Any], remarks: tuple[str, ...]) -> Encoding:
     limit = task["max_length"]
     cut = {"input_ids": ids[:limit], "attention_mask": [1] * len(ids[:limit]), "labels": labels[:limit]}
-    return Encoding(cut, len(ids), remarks)
+    return Encoding(cut, len(ids), count_targets(labels), remarks)
+
+
+def count_targets(labels: Any) -> int:
+    """Return how many tokens the loss covers; the first one is predicted from nothing. A label covers none."""
+    return len(labels[1:]) - labels[1:].count(IGNORED) if isinstance(labels, list) else 0
 
 
 def _closed(ids: list[int], labels: list[int], tokenizer: Any) -> tuple[list[int], list[int]]:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .encoding import IGNORED, Encoded, Encoding, encode_fully
+from .encoding import Encoded, Encoding, count_targets, encode_fully
 from .errors import DataError, RowError
+from .lengths import Cut, measured_cut
 from .rows import Rows
 from .tables.files import read_files, with_text_columns
 from .tables.hub import read_split
@@ -56,7 +57,7 @@ class EncodedRows:
     Args:
         examples: The examples that have target tokens or a label.
         kept: The indices of their rows.
-        lengths: The number of tokens of each before `max_length` cut it.
+        cut: What `max_length` cut of all rows that could be encoded.
         bad: What is wrong with the rows that were dropped, one clause per cause; empty if there are none.
         bad_rows: The number of these rows.
         remarks: How often something was decided or left out in a row.
@@ -64,7 +65,7 @@ class EncodedRows:
 
     examples: list[Encoded]
     kept: list[int]
-    lengths: list[int]
+    cut: Cut
     bad: str
     bad_rows: int
     remarks: Counter[str]
@@ -105,8 +106,12 @@ def encode_rows(
     indices = list(encodings)
     kept = [indices[i] for i in with_targets([encodings[i].example for i in indices])]
     remarks = Counter(remark for index in kept for remark in encodings[index].remarks)
-    lengths = [encodings[index].full_length for index in kept]
-    return EncodedRows([encodings[i].example for i in kept], kept, lengths, bad, len(errors), remarks)
+    examples = [encodings[index].example for index in kept]
+    cut = measured_cut(
+        task["max_length"],
+        [(e.full_length, e.full_targets, count_targets(e.example["labels"])) for e in encodings.values()],
+    )
+    return EncodedRows(examples, kept, cut, bad, len(errors), remarks)
 
 
 def _causes(rows: Rows, errors: Mapping[int, RowError]) -> str:
@@ -127,9 +132,8 @@ def _causes(rows: Rows, errors: Mapping[int, RowError]) -> str:
 
 def with_targets(examples: Sequence[Encoded]) -> list[int]:
     """Return the indices of the examples with target tokens, or with a label."""
-    # A causal model predicts the next token, so the first label is never scored.
     return [
         index
         for index, example in enumerate(examples)
-        if not isinstance(labels := example["labels"], list) or any(label != IGNORED for label in labels[1:])
+        if not isinstance(labels := example["labels"], list) or count_targets(labels)
     ]

@@ -89,7 +89,10 @@ def load_split(name):
     # As in the search, a language model is scored on whole examples, whatever length it was trained on.
     length = TASK["max_length"] if CAUSAL and name != "train" else RUN["sequence_length"]
     task = {**TASK, "max_length": length}
-    return encode_rows(read_split(name), task, tokenizer, CLASSES).examples
+    encoded = encode_rows(read_split(name), task, tokenizer, CLASSES)
+    if encoded.cut.count:
+        print(encoded.cut.text(name))
+    return encoded.examples
 
 
 def load_model():
