@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from search_spaces.parameters.training import SEQUENCE_LENGTH
 from search_spaces.parameters.types import Categorical, Int
 from search_spaces.space import SearchSpace
 from trials.base.pretrained import check_weights, complete_shape
+from trials.data.lengths import cut_note
 from trials.data.task_data import TaskData, load_task
 from trials.data.tokens import check_tokens
 from trials.tasks.specs import resolve_model
@@ -38,6 +40,7 @@ class BoundBase:
         loaded: the sweep's space restricted to what the model supports, with what was left out and why.
         space: the same, with virtual tokens limited to the positions that the longest example leaves free.
         costs: returns the known costs of a configuration.
+        notes: what the searched sequence lengths and the rungs of the ladder cut, in sentences for the user.
     """
 
     data: TaskData
@@ -45,6 +48,7 @@ class BoundBase:
     loaded: LoadedSpace
     space: SearchSpace
     costs: CostModel
+    notes: tuple[str, ...] = ()
 
 
 def bind_base(sweep: Sweep) -> BoundBase:
@@ -57,8 +61,12 @@ def bind_base(sweep: Sweep) -> BoundBase:
     _check_length(data, shape)
     loaded = load_space(sweep.space, shape=shape, task=sweep.task.type)
     space = _with_room_for_virtual_tokens(loaded.space, data, shape)
-    costs = CostModel(shape, sweep.task.type, _workload(sweep, data, space))
-    return BoundBase(data=data, shape=shape, loaded=loaded, space=space, costs=costs)
+    lengths = _sequence_lengths(sweep, space)
+    rungs = rung_lengths(sweep, data, lengths)
+    costs = CostModel(shape, sweep.task.type, _workload(sweep, data, {*lengths, *rungs}))
+    cut = data.cuts["train"]
+    notes = (cut_note(SEQUENCE_LENGTH.name, cut, lengths), cut_note("the ladder", cut, rungs))
+    return BoundBase(data, shape, loaded, space, costs, tuple(filter(None, notes)))
 
 
 def read_base(sweep: Sweep, model: str | None = None) -> tuple[Sweep, TaskData, ModelShape]:
@@ -160,12 +168,11 @@ def _with_room_for_virtual_tokens(space: SearchSpace, data: TaskData, shape: Mod
     return dataclasses.replace(space, parameters=tuple(parameters))
 
 
-def _workload(sweep: Sweep, data: TaskData, space: SearchSpace) -> Workload:
+def _workload(sweep: Sweep, data: TaskData, lengths: Collection[int]) -> Workload:
     """Return the size of one epoch, untruncated and truncated to each sequence length of space and ladder."""
     whole = _measured(sweep, data)
     cuts = {}
-    lengths = _sequence_lengths(sweep, space)
-    for length in {*lengths, *rung_lengths(sweep, data, lengths)}:
+    for length in lengths:
         cut = _measured(sweep, data.at_length(sweep.task, length))
         # A language model is scored and used on untruncated examples, whatever length it was trained on.
         inference = whole.tokens if sweep.task.type == "causal-lm" else None

@@ -140,7 +140,7 @@ def prepare(sweep: Sweep) -> PreparedSweep:
     baselines = {name: baseline[sweep.task.metric]} if baseline else {}
     left_out = [f"{family} left out: {reason}" for family, reason in loaded.left_out.items()]
     narrowed = [f"{name}: {why}" for name, why in loaded.narrowed.items()]
-    notes = (*data.notes, *_new_parts(shape), *left_out, *narrowed, *bases.notes)
+    notes = (*data.notes, *_new_parts(shape), *own.notes, *left_out, *narrowed, *bases.notes)
     warnings = data.warnings
     if chosen is not None:
         notes += (chosen.note,)

@@ -90,7 +90,7 @@ def tokenizer_fingerprint(tokenizer: Any, task: TaskSpec) -> Fingerprint:
         "vocabulary": _digest("\n".join(f"{number} {token}" for token, number in vocabulary)),
         "size": len(vocabulary),
         "special": {**special, "pad_token": str(tokenizer.pad_token)},
-        "splitting": _digest(json.dumps([tokenizer(text)["input_ids"] for text in texts])),
+        "splitting": _digest(json.dumps([tokenizer(text, verbose=False)["input_ids"] for text in texts])),
     }
     if task.type == "causal-lm" and tokenizer.chat_template is not None:
         template = json.dumps(tokenizer.chat_template, sort_keys=True)

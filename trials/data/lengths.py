@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,21 @@ def note_cuts(cuts: Mapping[str, Cut], tokenizer: Any, notes: Notes) -> None:
                 notes.warn(f"{text}; {_advice(cut, tokenizer)}")
             else:
                 notes.note(text)
+
+
+def cut_note(what: str, whole: Cut, limits: Iterable[int]) -> str:
+    """Return how many training examples each of several limits cuts; empty if they cut none.
+
+    Args:
+        what: What has these limits.
+        whole: What the limit of the task cuts of the training examples.
+        limits: Tokens.
+    """
+    cuts = [replace(whole, limit=limit) for limit in sorted(set(limits))]
+    parts = [f"{cut.count:,} at {cut.limit:,} tokens" for cut in cuts if cut.count]
+    if not parts:
+        return ""
+    return f"{what} cuts training examples, of {len(whole.lengths):,}: {', '.join(parts)}"
 
 
 def _advice(cut: Cut, tokenizer: Any) -> str:

@@ -75,7 +75,7 @@ def encode_fully(
     encoded = dict(tokenizer(*texts, truncation=True, max_length=task["max_length"]))
     length = len(encoded["input_ids"])
     if length >= task["max_length"]:
-        length = len(tokenizer(*texts)["input_ids"])
+        length = len(tokenizer(*texts, verbose=False)["input_ids"])
     label = row[task["label"]]
     encoded["labels"] = float(label) if classes is None else list(classes).index(label)
     return Encoding(encoded, length)
@@ -110,10 +110,12 @@ def _encode_causal(row: Row, task: Mapping[str, Any], tokenizer: Any) -> Encodin
 
 def _encode_apart(row: Row, task: Mapping[str, Any], tokenizer: Any) -> Encoding:
     """Encode prompt and completion apart and without a chat template, as sweeps of data version 1 began."""
-    prompt = list(tokenizer(row[task["prompt"]])["input_ids"])
+    prompt = list(tokenizer(row[task["prompt"]], verbose=False)["input_ids"])
     if prompt and prompt[-1] == tokenizer.eos_token_id:
         prompt = prompt[:-1]  # some tokenizers end every text; the completion follows
-    completion = list(tokenizer(row[task["completion"]], add_special_tokens=False)["input_ids"])
+    completion = list(
+        tokenizer(row[task["completion"]], add_special_tokens=False, verbose=False)["input_ids"]
+    )
     completion, _ = _closed(completion, completion, tokenizer)
     return _cut(prompt + completion, [IGNORED] * len(prompt) + completion, task, ())
 
@@ -151,7 +153,9 @@ def tokens_and_labels(
     """
     if not tokenizer.is_fast:
         return _by_prefixes(text, spans, tokenizer, with_special_tokens)
-    encoded = tokenizer(text, add_special_tokens=with_special_tokens, return_offsets_mapping=True)
+    encoded = tokenizer(
+        text, add_special_tokens=with_special_tokens, return_offsets_mapping=True, verbose=False
+    )
     ids = list(encoded["input_ids"])
     labels = [
         token if any(begin < stop and end > start for start, stop in spans) else IGNORED
@@ -163,7 +167,7 @@ def tokens_and_labels(
 def _by_prefixes(
     text: str, spans: Sequence[tuple[int, int]], tokenizer: Any, with_special_tokens: bool
 ) -> tuple[list[int], list[int]]:
-    ids = list(tokenizer(text, add_special_tokens=with_special_tokens)["input_ids"])
+    ids = list(tokenizer(text, add_special_tokens=with_special_tokens, verbose=False)["input_ids"])
     labels = [IGNORED] * len(ids)
     for span in spans:
         start, stop = (_tokens_before(place, text, ids, tokenizer, with_special_tokens) for place in span)
