@@ -110,8 +110,8 @@ class Ledger:
     def set_origin(self, fingerprint: Mapping[str, Any], notes: Sequence[str]) -> None:
         """Write what the search began with, unless that is known: its data and base models, and notes about them."""
         if _FINGERPRINT not in self.study.user_attrs:
+            self.study.set_user_attr(_NOTES, list(notes))
             self.study.set_user_attr(_FINGERPRINT, dict(fingerprint))
-        self.study.set_user_attr(_NOTES, list(notes))
 
     def tell(
         self,

@@ -96,6 +96,7 @@ def report_html(results: SweepTables) -> str:
         forecast_missing=forecast_text.exclusions_text(excluded_points(results, predicted)),
         ladder_used=percent(results.ladder.used) if results.ladder else "",
         failures=failure_rows(results),
+        notes=results.notes,
         statuses=count_by_status(results),
         selection_bias=mean_selection_bias(results),
         confirmed=not results.confirmations.empty,

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
-from autotune.ledger.ledger import read_ledger, read_posterior, read_sweep
+from autotune.ledger.ledger import read_ledger, read_notes, read_posterior, read_sweep
 from autotune.objectives import MEASURED_COSTS, Objective, unit_losses
 from autotune.pareto import hypervolume
 from autotune.results.confirmation_runs import (
@@ -85,6 +85,8 @@ class SweepTables:
         ladder: who came how far on it, and whether it could be trusted; None for a sweep without one.
         probes: one row per complete run of `autotune probe`; see `probe_runs.probe_table`.
         failed_probes: one row per failed one; see `probe_runs.failed_probes`.
+        notes: what the start of the sweep said about its data, model and space, in sentences; warnings begin with
+            `warning: `.
     """
 
     folder: Path
@@ -98,6 +100,7 @@ class SweepTables:
     ended_confirmations: frozenset[RunKey] = frozenset()
     probes: pd.DataFrame = field(default_factory=lambda: probe_table([]))
     failed_probes: pd.DataFrame = field(default_factory=lambda: failed_probes([]))
+    notes: tuple[str, ...] = ()
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
@@ -205,6 +208,7 @@ def read_tables(folder: str | Path) -> SweepTables:
         ladder=ladder_view(sweep, search),
         probes=probe_table(probes),
         failed_probes=failed_probes(probes),
+        notes=tuple(read_notes(folder, sweep)),
     )
 
 

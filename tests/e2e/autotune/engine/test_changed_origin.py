@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from autotune.results.sweep_tables import read_tables
 from autotune.sweep.schema import Sweep
 from search_spaces.errors import InvalidInputError
 from tests.support.exported_runs import script_of
-from tests.support.sweeps import Watcher, fake_run, small_sweep
+from tests.support.sweeps import SPACE, Watcher, fake_run, small_sweep
 
 pytestmark = pytest.mark.usefixtures("light_sweeps")
 
@@ -78,6 +79,29 @@ def test_every_command_that_goes_on_refuses_changed_data(sweep, tmp_path):
     assert (tmp_path / "out" / "sweep.yaml").read_text() == before
     assert len(read_tables(tmp_path / "out").trials) == 2
     assert not (tmp_path / "run").exists()
+
+
+def test_what_was_said_about_the_data_is_kept_for_the_report(sweep, tmp_path):
+    """Also what the task, the searched lengths and the rungs of the ladder cut."""
+    space = {**SPACE, "parameters": {**SPACE["parameters"], "sequence_length": [8, 12]}}
+    cut = small_sweep(
+        Path(sweep.model.name),
+        Path(sweep.task.train).parent,
+        task={**sweep.task.model_dump(exclude_none=True), "max_length": 12},
+        space=space,
+        ladder={"of": "length", "min": 0.7},
+        budget={"trials": 2},
+        confirm={"seeds": 0},
+    )
+    watcher = Watcher()
+    fake_run(cut, tmp_path / "out", watcher)
+    notes = read_tables(tmp_path / "out").notes
+    assert set(notes) <= set(watcher.notes)
+    assert any(
+        re.match(r"(warning: )?\d+ of 240 training examples are cut at 12 tokens", note) for note in notes
+    )
+    assert any(note.startswith("sequence_length cuts training examples, of 240: ") for note in notes)
+    assert any(note.startswith("the ladder cuts training examples, of 240: ") for note in notes)
 
 
 def test_a_changed_model_is_refused(sweep, tmp_path):

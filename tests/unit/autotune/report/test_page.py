@@ -164,6 +164,13 @@ class TestPage:
         for figure in found.data.values():  # plotly obeys some tags: none may come from a user
             assert not re.search(r"<(script|img)", json.dumps(_obeyed(figure)))
 
+    def test_what_the_start_said_about_the_data_is_kept(self, results: SweepTables) -> None:
+        cut = "84 of 84 training examples are cut at 128 tokens (median 958, longest 1,204)"
+        html = report_html(replace(results, notes=(f"warning: {cut}", "3 rows without <text> dropped")))
+        assert f"Warning:</strong> {cut}." in html
+        assert "3 rows without &lt;text&gt; dropped." in html
+        assert "Data and setup" not in Page(report_html(results)).text
+
     @pytest.mark.parametrize("count", [2, 3, 4])
     def test_it_is_written_for_any_number_of_objectives(self, count: int, tmp_path: Path) -> None:
         results = synthetic_results(tmp_path / "sweep", objectives=count, trials=14)
