@@ -89,7 +89,7 @@ def test_what_was_said_about_the_data_is_kept_for_the_report(sweep, tmp_path):
         Path(sweep.task.train).parent,
         task={**sweep.task.model_dump(exclude_none=True), "max_length": 12},
         space=space,
-        ladder={"of": "length", "min": 0.7},
+        ladder={"of": "length", "min": 0.5},
         budget={"trials": 2},
         confirm={"seeds": 0},
     )
