@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
+import multiprocessing
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +13,9 @@ import pandas as pd
 from autotune.engine.events import Listener, SilentListener
 from autotune.engine.sweep_run import run_sweep
 from autotune.results.sweep_tables import SweepTables, read_tables
-from autotune.sweep.schema import Sweep, dump_sweep, parse_sweep
+from autotune.sweep.schema import Sweep, parse_sweep
 from tests.support.fake_executor import FakeExecutor
+from tests.support.processes import forked_processes
 from trials.execution.interface import Executor
 
 SPACE = {
@@ -64,14 +63,9 @@ def stop_at(count: int) -> Callable[[int], None]:
 
 def run_and_kill(sweep: Sweep, folder: Path, reached: Callable[[pd.DataFrame], pd.Series[bool]]) -> set[int]:
     """Run a sweep in a process of its own, and kill it when at least two of its trials are `reached`: these."""
-    path = folder.with_name(f"{folder.name}.yaml")
-    dump_sweep(sweep, path)
-    code = (
-        "import sys; from autotune.sweep.schema import load_sweep; from autotune.engine.sweep_run import run_sweep;"
-        "run_sweep(load_sweep(sys.argv[1]), sys.argv[2])"
-    )
-    command = [sys.executable, "-c", code, str(path), str(folder)]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    with forked_processes():
+        process = multiprocessing.get_context().Process(target=run_sweep, args=(sweep, folder))
+        process.start()
 
     def there() -> set[int]:
         if not ((folder / "study.db").exists() and (folder / "sweep.yaml").exists()):
@@ -80,10 +74,10 @@ def run_and_kill(sweep: Sweep, folder: Path, reached: Callable[[pd.DataFrame], p
         return set(trials.loc[reached(trials), "trial"])
 
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None and len(there()) < 2:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    while time.monotonic() < deadline and process.is_alive() and len(there()) < 2:
+        time.sleep(0.05)
+    process.kill()
+    process.join()
     found = there()
     assert len(found) >= 2
     return found

@@ -318,15 +318,13 @@ def pairwise() -> frozenset[Case]:
 def parameters(*, slow: bool, where: Callable[[Case], bool] = lambda case: True) -> list[Any]:
     """Return the cases as parameters of a test: those of `pairwise`, and with `slow` the rest, marked as slow.
 
-    Tests of one case run in one process, which observes it once, and without coverage, which would slow them
-    down: other tests cover what they run.
+    They run without coverage, which would slow them down: other tests cover what they run.
     """
     return [
         pytest.param(
             case,
             id=str(case),
             marks=[
-                pytest.mark.xdist_group(str(case)),
                 pytest.mark.no_cover,
                 *([] if case in pairwise() else [pytest.mark.slow]),
             ],

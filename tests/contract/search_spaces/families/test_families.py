@@ -39,6 +39,13 @@ def test_it_counts_its_parameters(case: Case) -> None:
 
 
 @pytest.mark.cases
+def test_its_flops_are_those_that_torch_counts(case: Case) -> None:
+    """Training on one batch, and inference on one sample once merged: both sides count the same products."""
+    assert estimated(case).train_flops == pytest.approx(observe(case).train_flops, rel=1e-9)
+    assert estimated(case).inference_flops == pytest.approx(observe(case).inference_flops, rel=1e-9)
+
+
+@pytest.mark.cases
 def test_it_trains_saves_loads_and_merges(case: Case) -> None:
     seen = observe(case)
     assert seen.wrong_gradients == ()

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from search_spaces.errors import InvalidInputError
+from tests.support.processes import forked_processes
 from trials.execution import workers
 from trials.execution.errors import ExecutorError
 from trials.execution.executors import EXECUTORS, ProcessExecutor, make_executor
@@ -49,11 +50,16 @@ def setup(tiny_model: Callable[[str], Path], reviews: Path) -> tuple[ModelSpec, 
     return ModelSpec(name=str(tiny_model("bert")), precision="fp32"), task  # threads differ; bf16 shows it
 
 
-@pytest.fixture(  # in one process each: Ray and worker processes take seconds to start
-    scope="module",
-    params=[pytest.param(n, marks=pytest.mark.xdist_group(f"executor {n}")) for n in sorted(EXECUTORS)],
-)
-def executor(request: pytest.FixtureRequest, setup: tuple[ModelSpec, TaskSpec]) -> Iterator[Executor]:
+@pytest.fixture(scope="module")
+def forked() -> Iterator[None]:
+    with forked_processes():
+        yield
+
+
+@pytest.fixture(scope="module", params=sorted(EXECUTORS))  # Ray and worker processes take seconds to start
+def executor(
+    request: pytest.FixtureRequest, setup: tuple[ModelSpec, TaskSpec], forked: None
+) -> Iterator[Executor]:
     if request.param == "ray" and importlib.util.find_spec("ray") is None:
         pytest.skip("Ray is not installed")
     made = make_executor(request.param)
@@ -177,7 +183,7 @@ def test_packs_in_processes_give_every_trial_its_own_result(setup):
         assert results[ticket].metrics == pytest.approx(here.run(given).metrics, rel=1e-5)
 
 
-def test_a_killed_worker_loses_its_own_trials_alone(setup):
+def test_a_killed_worker_loses_its_own_trials_alone(forked, setup):
     executor = make_executor("packed", workers=4, processes=2)
     executor.start(*setup)
     long = replace(SPEC, config={**CONFIG, "epochs": 100_000})
@@ -223,7 +229,7 @@ def test_a_script_with_workers_ends_without_a_word(setup, tmp_path):
     assert "resource_tracker" not in ran.stderr
 
 
-def test_workers_that_cannot_load_the_base_say_why(setup, tmp_path):
+def test_workers_that_cannot_load_the_base_say_why(forked, setup, tmp_path):
     model, task = setup
     executor = ProcessExecutor(workers=1)
     with pytest.raises(InvalidInputError, match="nothing"):
@@ -231,7 +237,7 @@ def test_workers_that_cannot_load_the_base_say_why(setup, tmp_path):
     executor.stop()
 
 
-def test_workers_that_die_at_once_end_the_sweep(setup, monkeypatch):
+def test_workers_that_die_at_once_end_the_sweep(forked, setup, monkeypatch):
     monkeypatch.setattr(workers, "_work", os._exit)  # takes no such arguments: it dies
     executor = ProcessExecutor(workers=2)
     with pytest.raises(ExecutorError, match="no worker process could be started"):

@@ -16,6 +16,7 @@ from autotune.cli.app import app
 from autotune.laws import scaling_experiment as experiment
 from autotune.laws.scaling_experiment import check_largest, plan, run_scale_sweep
 from search_spaces.errors import InvalidInputError
+from tests.support.processes import forked_processes
 from trials.tasks.pocket import language_models
 from trials.tasks.pocket.language_models import (
     BATCH,
@@ -92,7 +93,8 @@ def test_finished_runs_are_kept_and_the_rest_is_trained(
     seen: list[int] = []
     wanted = {size: BUDGETS if size == SMALL else BUDGETS[1:] for size in sizes}
     given = {"workers": workers, "tokens": text}
-    frame = run_scale_sweep(out, wanted, on_point=lambda run: seen.append(run.tokens), **given)
+    with forked_processes():
+        frame = run_scale_sweep(out, wanted, on_point=lambda run: seen.append(run.tokens), **given)
     assert seen[0] == BUDGETS[0]
     expected = [BUDGETS[0]] + [BUDGETS[1]] * len(sizes)
     assert sorted(seen) == frame["tokens"].tolist() == expected
