@@ -8,6 +8,7 @@ from typing import Any
 
 from search_spaces.errors import Problem
 from search_spaces.language.loader import is_preset
+from trials.reading.chat_templates import CHOICES
 from trials.reading.tables.files import data_format, unknown_ending
 
 _SPLITS = ("train", "validation", "test")
@@ -103,6 +104,9 @@ def _bases(given: Sequence[object], folder: Path, problems: list[Problem]) -> li
 
 def _task(task: Mapping[str, Any], folder: Path, problems: list[Problem]) -> dict[str, Any]:
     resolved = dict(task)
+    template = task.get("chat_template")
+    if isinstance(template, str) and template not in CHOICES and "{" not in template:
+        resolved["chat_template"] = str(_absolute(template, folder))
     dataset = task.get("dataset")
     if isinstance(dataset, str):
         path = _absolute(dataset, folder)

@@ -16,6 +16,7 @@ from trials.data.labels import check_label_types, find_classes, read_targets, wi
 from trials.data.leakage import report_equal_texts, text_keys
 from trials.data.lengths import note_cuts
 from trials.data.notes import Notes
+from trials.data.prompts import note_prompts
 from trials.data.sources import SPLITS, read_splits
 from trials.data.special_tokens import note_special_tokens
 from trials.data.splitting import carve
@@ -25,7 +26,7 @@ from trials.reading.errors import DataError
 from trials.reading.fingerprint import Fingerprint
 from trials.reading.lengths import Cut
 from trials.reading.rows import Rows
-from trials.reading.splits import encode_rows, with_targets
+from trials.reading.splits import EncodedRows, encode_rows, with_targets
 from trials.tasks.specs import ModelSpec, TaskSpec
 
 
@@ -107,6 +108,7 @@ def _load_task(task: TaskSpec, model: ModelSpec, stamps: object) -> TaskData:
     check_label_types(raw, task)
     raw = without_unlabeled_splits(raw, sources, task, notes)
     raw = without_empty_rows(raw, task, notes)
+    note_prompts(raw["train"], task, notes)
     classes = find_classes(raw, task, notes)
     raw = read_targets(raw, task, classes, notes)
     keys = {name: text_keys(rows, task) for name, rows in raw.items()}
@@ -117,9 +119,18 @@ def _load_task(task: TaskSpec, model: ModelSpec, stamps: object) -> TaskData:
     note_special_tokens(raw, task, tokenizer, notes)
     splits: dict[str, list[Encoded]] = {}
     cuts: dict[str, Cut] = {}
+    remarks: dict[str, dict[str, int]] = {}
     for name in SPLITS:
-        splits[name], raw[name], cuts[name] = _encode_split(raw[name], name, task, tokenizer, classes, notes)
+        encoded = _encode_split(raw[name], name, task, tokenizer, classes, notes)
+        splits[name], cuts[name] = encoded.examples, encoded.cut
+        if len(encoded.kept) < len(raw[name]):
+            raw[name] = raw[name].select(encoded.kept)
+        for remark, count in encoded.remarks.items():
+            remarks.setdefault(remark, {})[name] = count
     note_cuts(cuts, tokenizer, notes)
+    for remark, counts in remarks.items():
+        where = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+        notes.note(f"{sum(counts.values()):,} {remark} ({where})")
     sizes = ", ".join(f"{len(splits[name]):,} {name}" for name in SPLITS)
     notes.note(f"examples: {sizes}")
     return TaskData(
@@ -129,7 +140,7 @@ def _load_task(task: TaskSpec, model: ModelSpec, stamps: object) -> TaskData:
 
 def _encode_split(
     rows: Rows, name: str, task: TaskSpec, tokenizer: Any, classes: Any, notes: Notes
-) -> tuple[list[Encoded], Rows, Cut]:
+) -> EncodedRows:
     try:
         encoded = encode_rows(rows, task.model_dump(), tokenizer, classes)
     except DataError as error:
@@ -140,10 +151,6 @@ def _encode_split(
         notes.note(
             f"{name}: {without_targets} examples dropped: no target tokens within {task.max_length} tokens"
         )
-    for remark, count in encoded.remarks.items():
-        notes.note(f"{name}: {count:,} {remark}")
-    if len(encoded.kept) < len(rows):
-        rows = rows.select(encoded.kept)
     if not encoded.examples:
         raise InvalidInputError(
             Problem(
@@ -152,7 +159,7 @@ def _encode_split(
                 "Raise max_length, or check the named columns.",
             )
         )
-    return encoded.examples, rows, encoded.cut
+    return encoded
 
 
 def _cut(data: TaskData, task: TaskSpec, length: int) -> TaskData:

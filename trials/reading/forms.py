@@ -20,6 +20,10 @@ from .templates import columns_of, fill
 SEPARATOR = "\n"
 """What joins a prompt and a completion that no white space separates and no chat template wraps."""
 JOINED = "prompts are joined to their completions by a line break, since no white space separates them"
+WRAPPED = (
+    "prompts and completions are the turns of a chat, formatted by the chat template; chat_template: none joins them "
+    "as text"
+)
 CAST = "values that are numbers are read as text"
 REJECTED = "rejected answers are not used: causal-lm learns the chosen ones"
 _OPTIONAL = ("system", "history", "tools")
@@ -234,7 +238,8 @@ def _wrapped(
     turns: list[Message], prompt: str, completion: str, tools: list[dict[str, Any]], remarks: tuple[str, ...]
 ) -> Chat:
     messages = [*turns, {"role": "user", "content": prompt}, {"role": "assistant", "content": completion}]
-    return Chat(messages, [message["role"] == "assistant" for message in messages], tools, remarks)
+    learned = [message["role"] == "assistant" for message in messages]
+    return Chat(messages, learned, tools, (WRAPPED, *remarks))
 
 
 def _passage(prompt: str, completion: str, remarks: tuple[str, ...]) -> Passage:

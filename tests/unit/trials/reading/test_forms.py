@@ -11,6 +11,7 @@ from trials.reading.forms import (
     CAST,
     JOINED,
     REJECTED,
+    WRAPPED,
     Chat,
     Passage,
     columns_read,
@@ -286,7 +287,7 @@ def test_every_form_of_preference_pairs_learns_the_chosen_answer(form):
     example = chat(row, **task, chosen="b", rejected="w")
     assert example.messages == [user("1?"), assistant("2")]
     assert example.learned == [False, True]
-    assert example.remarks == (REJECTED,)
+    assert set(example.remarks) - {WRAPPED} == {REJECTED}
 
 
 def test_the_pair_itself_is_kept_for_both_answers():
