@@ -83,7 +83,7 @@ def preview_first(task: TaskSpec, model: ModelSpec) -> ExamplePreview:
     raw, _ = read_splits(task, notes)
     check_columns(raw, task)
     raw = without_empty_rows(raw, task, notes)
-    classes = find_classes(raw, task)
+    classes = find_classes(raw, task, notes)
     tokenizer, rows = load_tokenizer(model), raw["train"]
     try:
         example = encode(rows.row(0), task.model_dump(), tokenizer, classes)

@@ -56,7 +56,7 @@ def preview(
 
 
 CAUSAL: dict[str, Any] = {"type": "causal-lm", "max_length": 100}
-COMPLETION = {**CAUSAL, "prompt": "prompt", "completion": "completion"}
+COMPLETION = {**CAUSAL, "prompt": "prompt", "completion": "completion", "chat_template": "none"}
 
 
 def test_a_completion_is_learned_and_its_prompt_is_not(tmp_path, monkeypatch) -> None:
@@ -79,7 +79,7 @@ def test_only_assistant_turns_are_learned(tmp_path, monkeypatch) -> None:
 
 
 def test_spaces_at_the_border_of_a_span_are_kept(tmp_path, monkeypatch) -> None:
-    row = {"prompt": "it is", "completion": "good film"}
+    row = {"prompt": "it is ", "completion": "good film"}
     found = preview(tmp_path, monkeypatch, word_tokenizer(), [row], **COMPLETION)
     assert found.spans[1] == Span(" good film</s>", True)
 
@@ -91,12 +91,11 @@ def test_the_first_token_of_plain_text_is_not_scored(tmp_path, monkeypatch) -> N
 
 
 @pytest.mark.parametrize(
-    ("limit", "shown"), [(100, "abcdef</s>"), (7, "abcdef</s>"), (6, "abcdef"), (3, "abc")]
+    ("limit", "shown"), [(100, "ab def</s>"), (7, "ab def</s>"), (6, "ab def"), (3, "ab ")]
 )
 def test_what_the_limit_cuts_is_counted(tmp_path, monkeypatch, limit: int, shown: str) -> None:
-    row = {"prompt": "ab", "completion": "cdef"}
-    task = {"type": "causal-lm", "max_length": limit, "prompt": "prompt", "completion": "completion"}
-    found = preview(tmp_path, monkeypatch, byte_tokenizer(), [row], **task)
+    row = {"prompt": "ab ", "completion": "def"}
+    found = preview(tmp_path, monkeypatch, byte_tokenizer(), [row], **{**COMPLETION, "max_length": limit})
     assert "".join(span.text for span in found.spans) == shown
     assert (found.tokens, found.uncut) == (min(limit, 7), 7)
 
