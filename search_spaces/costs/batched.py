@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.families import REGISTRY, AdapterCost, Family, local_config
+from search_spaces.families.framework.base import adapter_cost
 from search_spaces.families.framework.matrix_family import LayerCost, MatrixFamily
 from search_spaces.model.shape import ModelShape
 from search_spaces.parameters.types import Value, adapted_layers, layer_switches
@@ -84,7 +85,7 @@ class AdapterGroups:
         if name not in REGISTRY:
             raise ValueError(unregistered_message(name))
         family = REGISTRY[str(name)]
-        alike = not self._shape.decoder_depth
+        alike = not self._shape.decoder_depth and self._shape.repeats == 1
         if alike and isinstance(family, MatrixFamily) and type(family).cost is MatrixFamily.cost:
             return self._finder_of_matrices(family)
         tree = self._tree(family)
@@ -93,7 +94,7 @@ class AdapterGroups:
         searched = count(1)
 
         def ungrouped(config: Mapping[str, Value]) -> int:
-            return self._add(family.cost(local_config(family.name, config), self._shape))
+            return self._add(adapter_cost(family, local_config(family.name, config), self._shape))
 
         def find(config: Mapping[str, Value]) -> int:
             if next(searched) == self._patience:
@@ -103,7 +104,9 @@ class AdapterGroups:
         return find
 
     def _tree(self, family: Family) -> _Tree:
-        return _Tree(family.name, lambda reads: self._add(family.cost(reads, self._shape)), self.read)
+        return _Tree(
+            family.name, lambda reads: self._add(adapter_cost(family, reads, self._shape)), self.read
+        )
 
     def _finder_of_matrices(self, family: MatrixFamily) -> Callable[[Mapping[str, Value]], int]:
         """Return a lookup with separate tables for the adapters of a layer and for the adapted layers."""

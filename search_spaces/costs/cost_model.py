@@ -21,7 +21,7 @@ import numpy as np
 
 from search_spaces.costs.batched import AdapterGroups, CostTable, unregistered_message
 from search_spaces.families import REGISTRY, AdapterCost, local_config
-from search_spaces.families.framework.base import BYTES_PER_NUMBER
+from search_spaces.families.framework.base import BYTES_PER_NUMBER, adapter_cost
 from search_spaces.model.gradient_flow import LayerGradients, reached_layers
 from search_spaces.model.shape import ModelShape, TaskType
 from search_spaces.parameters.training import SEQUENCE_LENGTH
@@ -104,16 +104,17 @@ class CostModel:
             raise ValueError(
                 f"task: {task!r} differs from the task of the shape, {shape.task!r}; read the shape for this task"
             )
-        self.shape = shape
-        self.task = task
         self.workload = workload
+        self.shape = shape.at_length(workload.tokens)
+        self.task = task
+        shape = self.shape.unrolled
         # Forward FLOPs: per token and layer of each stack; per pair of tokens and attention; per token below the
         # layers; per sample for an image's patches.
         self._layer = [
             2.0 * sum(matrix.inputs * matrix.outputs for matrix in shape.matrices if matrix.stack == stack)
             for stack in (0, 1)
         ]
-        self._pair = 4.0 * shape.attention_width
+        self._pair = 2.0 * (shape.query_width + shape.attention_width)
         self._below = 2.0 * sum(inputs * outputs for inputs, outputs in shape.input_matrices)
         self._patches = shape.patch_flops
         # Forward FLOPs of relative positions: per token, layer and term; per step.
@@ -122,15 +123,18 @@ class CostModel:
         # Forward FLOPs of all layers: per token; per pair of tokens.
         encoder, decoder = shape.encoder_depth, shape.decoder_depth
         terms = shape.depth * len(shape.position_terms) * self._term
-        self._layers = encoder * self._layer[0] + decoder * self._layer[1] + terms
+        frozen = sum(part.forward for part in shape.frozen_parts)
+        self._layers = encoder * self._layer[0] + decoder * self._layer[1] + terms + frozen
         self._pairs = (encoder + 2 * decoder) * self._pair
+        self._pairs += sum(part.pair_forward for part in shape.frozen_parts)
+        self._sequence = sum(part.sequence for part in shape.frozen_parts)
         # FLOPs of the head, per token and per sequence: forward; backward without and with a gradient that
         # propagates into the layers.
         self._head = self._head_products([1.0] * len(shape.head))
         self._head_backward = {
             flow: self._head_products(self._head_gradients(flow)) for flow in (False, True)
         }
-        self._reached: dict[object, tuple[float, float]] = {}
+        self._reached: dict[object, tuple[float, float, float]] = {}
         self._cuts = {length: CostModel(shape, task, cut) for length, cut in workload.cuts.items()}
 
     def at(self, config: Mapping[str, Value]) -> CostModel:
@@ -161,7 +165,7 @@ class CostModel:
         name = config.get("family")
         if name not in REGISTRY:
             raise ValueError(unregistered_message(name))
-        cost = REGISTRY[str(name)].cost(local_config(str(name), config), self.shape)
+        cost = adapter_cost(REGISTRY[str(name)], local_config(str(name), config), self.shape)
         samples = self.workload.train_samples * float(config.get("epochs", 1))
         batch_size = float(config.get("batch_size", self.workload.batch_size))
         parameters, stored, train_sample, step, inference = self._priced(cost)
@@ -229,11 +233,14 @@ class CostModel:
     def full_fine_tuning_flops(self, epochs: float = 1) -> float:
         """Return the training FLOPs of full fine-tuning, the reference for percentages of `train_flops`.
 
-        Each product of the forward pass has two in the backward pass.
+        Each product of the forward pass has two in the backward pass, but for those with a constant input: an image
+        and relative positions need no gradient.
         """
         forward = self._forward(self.workload.tokens, self.workload.tokens_square)
-        # An image needs no gradient, so the matrix of the patches has one backward product only.
-        sample = 3 * (forward + self._step / self.workload.batch_size) - self._patches
+        parts = self.shape.unrolled.frozen_parts
+        constant = sum(2 * part.forward - part.backward - part.weights for part in parts)
+        constant = constant * self.workload.tokens + self._patches
+        sample = 3 * (forward + self._step / self.workload.batch_size) - constant
         return self.workload.train_samples * epochs * sample
 
     def forward_flops_below(self, layer: int) -> float:
@@ -264,35 +271,40 @@ class CostModel:
         """Return the forward FLOPs of the base model and the head on one sequence."""
         per_token, once = self._head
         layers = self._layers * tokens + self._pairs * pairs
-        return layers + (self._below + per_token) * tokens + once + self._patches
+        return layers + (self._below + per_token) * tokens + once + self._sequence + self._patches
 
     def _backward(self, cost: AdapterCost, tokens: float, pairs: float) -> float:
         """Return the backward FLOPs of the base model's activations and of the head on one sequence."""
         lowest = cost.lowest_layer
-        per_token, once = self._head_backward[lowest < self.shape.depth]
-        in_layers, per_pair = self._layers_backward(cost)
-        total = (per_token + in_layers) * tokens + once + per_pair * pairs
+        per_token, once = self._head_backward[lowest < self.shape.unrolled.depth]
+        in_layers, per_pair, per_sequence = self._layers_backward(cost)
+        total = (per_token + in_layers) * tokens + once + per_pair * pairs + per_sequence
         if lowest < 0:
             total += self._below * tokens
         return total
 
-    def _layers_backward(self, cost: AdapterCost) -> tuple[float, float]:
-        """Return the backward FLOPs of the layers that backpropagation reaches: per token; per pair of tokens."""
+    def _layers_backward(self, cost: AdapterCost) -> tuple[float, float, float]:
+        """Return the backward FLOPs of the layers that backpropagation reaches: per token; per pair; per sequence."""
         key = cost.lowest_layer, cost.lowest_sites, cost.layer_sites
         if key not in self._reached:
             if len(self._reached) > 10_000:
                 self._reached.clear()  # bounds the memory: layer masks of an encoder-decoder are numerous
+            shape = self.shape.unrolled
             sites = dict(cost.layer_sites) or {cost.lowest_layer: cost.lowest_sites}
-            reached = Counter(
-                (self.shape.stack_of(layer), gradients)
-                for layer, gradients in reached_layers(self.shape, cost.lowest_layer, sites)
-            )
-            per_token = per_pair = 0.0
+            by_layer = dict(reached_layers(shape, cost.lowest_layer, sites))
+            reached = Counter((shape.stack_of(layer), gradients) for layer, gradients in by_layer.items())
+            per_token = per_pair = per_sequence = 0.0
             for (stack, gradients), count in reached.items():
                 one_token, one_pair = self._layer_backward(stack, gradients)
                 per_token += count * one_token
                 per_pair += count * one_pair
-            self._reached[key] = per_token, per_pair
+            for part in shape.frozen_parts:
+                gradients = by_layer.get(part.layer)
+                if gradients is not None and gradients.enters(part.place):
+                    per_token += part.backward
+                    per_pair += part.pair_backward
+                    per_sequence += part.sequence
+            self._reached[key] = per_token, per_pair, per_sequence
         return self._reached[key]
 
     def _layer_backward(self, stack: int, gradients: LayerGradients) -> tuple[float, float]:
@@ -302,7 +314,9 @@ class CostModel:
         # The keys and queries of positions are frozen; a product propagates only the gradient of the tokens.
         terms = {"c2p": gradients.q, "p2c": gradients.k}
         per_token += self._term * sum(terms[term] for term in self.shape.position_terms)
-        return per_token, self._pair / 2 * (gradients.attention_products + gradients.cross_products)
+        scores, values = 2.0 * self.shape.query_width, 2.0 * self.shape.attention_width
+        per_pair = scores * gradients.score_products + values * gradients.value_products
+        return per_token, per_pair + values * gradients.cross_products
 
     def _head_gradients(self, flowing: bool) -> list[float]:
         """Return the number of backward products of each matrix of the head: for its weight and for its input."""

@@ -10,6 +10,7 @@ from search_spaces.families.framework.composite_family import (
     CompositeFamily,
     PlannedPart,
     no_attention_interface,
+    no_feed_forward,
 )
 from search_spaces.families.layer_prefix import PrefixPart
 from search_spaces.model.shape import ModelShape, TaskType
@@ -47,7 +48,7 @@ class AutoPeft(CompositeFamily):
     )
 
     def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
-        return no_attention_interface(shape)
+        return no_attention_interface(shape) or no_feed_forward(shape)
 
     def parts(self, config: Mapping[str, Value], shape: ModelShape) -> Sequence[PlannedPart]:
         layers = adapted_layers(config, "layers", shape.depth, shape.decoder_depth)

@@ -12,6 +12,7 @@ from search_spaces.families.framework.composite_family import (
     LayerState,
     PartCost,
     PlannedPart,
+    no_feed_forward,
 )
 from search_spaces.families.framework.saved_activations import MATRIX_INPUTS, SavedActivations, output_of
 from search_spaces.model.shape import ModelShape, TaskType
@@ -142,6 +143,9 @@ class SerialAdapter(CompositeFamily):
     formula = "2db + b + d parameters per site, b the size"
     parameters = (_SITES, _LAYERS, _SIZE, _LEARNING_RATE)
 
+    def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
+        return no_feed_forward(shape)
+
     def parts(self, config: Mapping[str, Value], shape: ModelShape) -> Sequence[PlannedPart]:
         layers = adapted_layers(config, "layers", shape.depth, shape.decoder_depth)
         matrices = SITES[str(config.get("sites", "pfeiffer"))]
@@ -162,6 +166,9 @@ class ParallelAdapter(CompositeFamily):
         Float(name="scale", low=0.5, high=8.0, log=True, default=4.0),
         _LEARNING_RATE,
     )
+
+    def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
+        return no_feed_forward(shape)
 
     def parts(self, config: Mapping[str, Value], shape: ModelShape) -> Sequence[PlannedPart]:
         layers = adapted_layers(config, "layers", shape.depth, shape.decoder_depth)
@@ -189,7 +196,7 @@ class Compacter(CompositeFamily):
 
     def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
         if shape.width % 8 == 0:
-            return None
+            return no_feed_forward(shape)
         return f"the width {shape.width} of {shape.model_type} is not divisible into the 8 blocks of a Kronecker sum"
 
     def parts(self, config: Mapping[str, Value], shape: ModelShape) -> Sequence[PlannedPart]:

@@ -11,6 +11,7 @@ from search_spaces.families.framework.composite_family import (
     CompositeFamily,
     PlannedPart,
     no_attention_interface,
+    no_feed_forward,
 )
 from search_spaces.families.framework.matrix_family import TARGETS
 from search_spaces.families.framework.matrix_parts import LowRankPart, RescalePart
@@ -77,7 +78,7 @@ class Composite(CompositeFamily):
     switches = ("parts",)
 
     def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
-        return no_attention_interface(shape)
+        return no_attention_interface(shape) or no_feed_forward(shape)
 
     def parts(self, config: Mapping[str, Value], shape: ModelShape) -> Sequence[PlannedPart]:
         layers = {

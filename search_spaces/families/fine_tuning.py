@@ -39,6 +39,8 @@ class FullFineTuning(Family):
     parameters = (_LEARNING_RATE,)
 
     def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
+        if shape.experts:
+            return f"the weights of the {shape.experts} experts of {shape.model_type} stay frozen"
         return None
 
     def cost(self, config: Mapping[str, Value], shape: ModelShape) -> AdapterCost:
@@ -50,6 +52,7 @@ class FullFineTuning(Family):
         layers = sum(
             matrix.inputs * matrix.outputs for layer in range(shape.depth) for matrix in shape.in_layer(layer)
         )
+        others = sum(part.weights for part in shape.frozen_parts)
         below = sum(inputs * outputs for inputs, outputs in shape.input_matrices)
         frozen = [matrix for matrix in shape.head if not matrix.trained]
         per_token = sum(matrix.inputs * matrix.outputs for matrix in frozen if matrix.per_token)
@@ -57,11 +60,11 @@ class FullFineTuning(Family):
         terms = shape.depth * len(shape.position_terms)
         position_products = 2.0 * terms * shape.attention_width * shape.positions
         return AdapterCost(
-            parameters=shape.base_parameters,
+            parameters=shape.base_parameters - shape.unused_parameters,
             lowest_layer=-1,
-            backward_flops=2.0 * (layers + below + per_token) + position_products,
+            backward_flops=2.0 * (layers + below + per_token) + others + position_products,
             step_flops=2 * shape.position_flops,
-            sequence_flops=2.0 * once + shape.patch_flops,
+            sequence_flops=2.0 * once + shape.patch_flops + sum(part.sequence for part in shape.frozen_parts),
             mergeable=True,
         )
 

@@ -37,6 +37,11 @@ class Glora(FittedFamily):
         Float(name="learning_rate", low=5e-5, high=5e-3, log=True, default=5e-4),
     )
 
+    def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
+        if shape.plain_linear or shape.conv1d:
+            return super().unsupported(shape, task)
+        return f"peft supports GLoRA for nn.Linear only, and {shape.model_type} has its own subclass of it"
+
     def matrix_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
         """A and B: r(i+o), o or 1 parameters each; C: r(i+1), i or none; D and E: o, 1 or none each.
 

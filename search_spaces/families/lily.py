@@ -64,8 +64,8 @@ class Lily(FittedFamily):
         layers = Counter(shape.stack_of(layer) for layer in self.chosen_layers(config, shape))
         chosen = [(matrix, layers[matrix.stack]) for matrix in self.matrices(config, shape)]
         saved_twice = 0
-        for name in {matrix.name for matrix, count in chosen if count}:
-            of_name = [(matrix, count) for matrix, count in chosen if matrix.name == name]
+        for sizes in {_name_and_sizes(matrix) for matrix, count in chosen if count}:
+            of_name = [(matrix, count) for matrix, count in chosen if _name_and_sizes(matrix) == sizes]
             matrix, count = of_name[0][0], sum(count for _, count in of_name)
             leaders = math.ceil(count / stride)
             saved_twice += (count - leaders) * rank * matrix.inputs
@@ -114,6 +114,10 @@ class Lily(FittedFamily):
             stride_A=int(config.get("stride", _DEFAULT_STRIDE)),
             scaling=float(config.get("scale", 2.0)),
         )
+
+
+def _name_and_sizes(matrix: Matrix) -> tuple[str, int, int]:
+    return matrix.name, matrix.inputs, matrix.outputs
 
 
 def _sizes(config: Mapping[str, Value]) -> tuple[int, int]:

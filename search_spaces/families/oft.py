@@ -43,6 +43,8 @@ class Oft(BlockFamily):
     )
 
     def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
+        if any(matrix.role == "kv" for matrix in shape.matrices):
+            return f"peft cannot divide the compressed keys and values of {shape.model_type} into blocks"
         return super().unsupported(shape, task) or no_common_block(shape)
 
     def sizes(self, matrix: Matrix) -> tuple[int, ...]:

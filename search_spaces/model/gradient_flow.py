@@ -4,9 +4,9 @@ A frozen matrix costs a backward product only if its input needs a gradient, and
 trainable tensor precedes it in the forward pass. In the layers above the lowest adapted one, all tensors need one. In
 the lowest adapted layer it depends on the site of the adapter in the layer:
 
-* a role (`q`, `k`, `v`, `qkv`, `o`, `gate`, `up`, `gate_up`, `down`): the output of that matrix;
-* a place of a normalization (`attention`, `feed-forward`, `output`, or `q`, `k` for normalized queries or keys): the
-  output of that normalization;
+* a role (`q`, `k`, `v`, `qkv`, `kv`, `o`, `gate`, `up`, `gate_up`, `down`): the output of that matrix;
+* a place of a normalization (`attention`, `feed-forward`, `input` for both, `output`, or `q`, `k` for normalized
+  queries or keys): the output of that normalization;
 * `prefix`: external keys and values, also in cross-attention; `down-input`: the input of the matrix `down`;
 * `cross-q`, `cross-k`, `cross-v`, `cross-o` and the place `cross-attention`: the same in the cross-attention of a
   decoder, which lies between its attention and its feed-forward network.
@@ -73,13 +73,27 @@ class LayerGradients:
             case _:
                 return self.attention
 
+    def enters(self, place: str) -> bool:
+        """Return whether what a frozen part reads needs a gradient; see `FrozenPart.place`."""
+        return {"attention": self.attention, "feed-forward": self.feed_forward, "hidden": self.hidden}[place]
+
+    @property
+    def score_products(self) -> int:
+        """Number of backward products of the scores (0 to 2): for the gradients of queries and of keys."""
+        return self.q + self.k
+
+    @property
+    def value_products(self) -> int:
+        """Number of backward products with the values (0 to 2): for the gradients of probabilities and of values."""
+        return (self.q or self.k) + self.v
+
     @property
     def attention_products(self) -> int:
         """Number of backward products of attention (0 to 4), each as large as one of its two forward products.
 
         The attention probabilities need a gradient if queries or keys do; then each of the two costs one product.
         """
-        return (self.q or self.k) + self.q + self.k + self.v
+        return self.score_products + self.value_products
 
     @property
     def cross_products(self) -> int:
@@ -105,21 +119,21 @@ def layer_gradients(
         decoder: whether the layer has cross-attention.
         memory: whether the encoder's output needs a gradient.
     """
-    attention = incoming or "attention" in sites
+    attention = incoming or "attention" in sites or "input" in sites
     fused = attention or "qkv" in sites
-    prefix = "prefix" in sites
+    keys_and_values = "prefix" in sites or "kv" in sites
     q = fused or "q" in sites
-    k = fused or prefix or "k" in sites
-    v = fused or prefix or "v" in sites
+    k = fused or keys_and_values or "k" in sites
+    v = fused or keys_and_values or "v" in sites
     mixed = q or k or v
     residual = incoming if parallel else incoming or mixed or "o" in sites
     cross = decoder and (residual or "cross-attention" in sites)
     cross_q = decoder and (cross or "cross-q" in sites)
-    cross_k = decoder and (memory or prefix or "cross-k" in sites)
-    cross_v = decoder and (memory or prefix or "cross-v" in sites)
+    cross_k = decoder and (memory or "prefix" in sites or "cross-k" in sites)
+    cross_v = decoder and (memory or "prefix" in sites or "cross-v" in sites)
     cross_mixed = cross_q or cross_k or cross_v
     residual = residual or cross_mixed or (decoder and "cross-o" in sites)
-    feed_forward = residual or "feed-forward" in sites
+    feed_forward = residual or "feed-forward" in sites or "input" in sites
     hidden = feed_forward or bool(sites & {"gate", "up", "gate_up", "down-input"})
     return LayerGradients(
         attention=attention,

@@ -1,10 +1,12 @@
 """Tables from module names to their roles in a transformer.
 
-Names are dotted paths below a layer, or below the base model for modules around the layers. `read_shape` rejects
-models with modules that are in no table.
+Names are dotted paths below a layer, or below the base model for modules around the layers. A module that is in no
+table gets its role from the last part of its name and from its sizes (`role_of`); without a role it stays frozen.
 """
 
 from __future__ import annotations
+
+import re
 
 from search_spaces.model.shape import Place, Role
 
@@ -60,6 +62,20 @@ ROLES: dict[str, Role] = {
     # Phi-3
     "self_attn.qkv_proj": "qkv",
     "mlp.gate_up_proj": "gate_up",
+    # ALBERT
+    "attention.query": "q",
+    "attention.key": "k",
+    "attention.value": "v",
+    "ffn": "up",
+    "ffn_output": "down",
+    # DeBERTa (version 1)
+    "attention.self.in_proj": "qkv",
+    # XLNet, whose attention has no modules
+    "ff.layer_1": "up",
+    "ff.layer_2": "down",
+    # Mamba: the two inputs of the gated product are one matrix
+    "mixer.in_proj": "gate_up",
+    "mixer.out_proj": "down",
     # OPT
     "self_attn.out_proj": "o",
     "fc1": "up",
@@ -88,8 +104,61 @@ CROSS_ROLES: dict[str, Role] = {
 }
 """The role of a matrix of cross-attention by its name below its layer."""
 
-POSITION_MATRICES = ("attention.self.pos_key_proj", "attention.self.pos_query_proj")
-"""Matrices of a layer that only relative positions pass through (DeBERTa-v2 with `share_att_key` off)."""
+_ATTENTION_TAILS: dict[str, tuple[str, ...]] = {
+    "q": ("q", "q_proj", "query", "query_proj", "q_lin", "wq", "q_b_proj"),
+    "k": ("k", "k_proj", "key", "key_proj", "k_lin", "wk"),
+    "v": ("v", "v_proj", "value", "value_proj", "v_lin", "wv"),
+    "kv": ("kv_b_proj",),
+    "qkv": ("qkv", "qkv_proj", "query_key_value", "wqkv", "c_attn", "in_proj", "qkv_lin"),
+    "o": ("o", "o_proj", "out_proj", "out_lin", "wo", "dense", "c_proj", "output_proj"),
+}
+_FEED_FORWARD_TAILS: dict[str, tuple[str, ...]] = {
+    "gate": ("gate_proj", "wi_0", "w1"),
+    "up": ("up_proj", "wi_1", "wi", "fc1", "fc_in", "c_fc", "lin1", "linear1", "w3", "dense_h_to_4h"),
+    "gate_up": ("gate_up_proj", "wi_gate_up"),
+    "down": ("down_proj", "wo", "fc2", "fc_out", "c_proj", "lin2", "linear2", "w2", "dense_4h_to_h"),
+}
+"""The last part of a matrix's name, in lower case, by its role; attention and feed-forward blocks share some."""
+
+_ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
+_CROSS = re.compile(r"cross|encoder_attn|encdec", re.IGNORECASE)
+_EXPERTS = re.compile(r"(^|\.)experts(\.|$)")
+
+
+def role_of(name: str) -> tuple[Role | None, bool]:
+    """Return the role of a matrix by its name below its layer, or None, and whether it is in cross-attention.
+
+    The matrices of single experts have no role: which of them a token passes depends on the token.
+    """
+    if name in CROSS_ROLES:
+        return CROSS_ROLES[name], True
+    if name in ROLES:
+        return ROLES[name], False
+    if _EXPERTS.search(name):
+        return None, False
+    tail = name.rpartition(".")[2].lower()
+    tails = _ATTENTION_TAILS if is_in_attention(name) else _FEED_FORWARD_TAILS
+    found: Role | None = next((role for role, names in tails.items() if tail in names), None)  # type: ignore[assignment]
+    return found, bool(found and is_in_attention(name) and _CROSS.search(name))
+
+
+def is_in_attention(name: str) -> bool:
+    """Return whether a module is a part of attention, by its name below its layer."""
+    return bool(_ATTENTION.search(name))
+
+
+def is_expert(name: str) -> bool:
+    """Return whether a module holds the weights of experts, by its name below its layer."""
+    return bool(_EXPERTS.search(name))
+
+
+POSITION_MATRICES = (
+    "attention.self.pos_key_proj",
+    "attention.self.pos_query_proj",
+    "attention.self.pos_proj",
+    "attention.self.pos_q_proj",
+)
+"""Matrices of a layer that only relative positions pass through (DeBERTa, with `share_att_key` off in version 2)."""
 
 PLACES: dict[str, Place] = {
     "attention.output.LayerNorm": "feed-forward",
@@ -112,6 +181,20 @@ PLACES: dict[str, Place] = {
     # OPT with do_layer_norm_before
     "self_attn_layer_norm": "attention",
     "final_layer_norm": "feed-forward",
+    # MPNet, ALBERT
+    "attention.LayerNorm": "feed-forward",
+    "full_layer_layer_norm": "output",
+    # XLNet
+    "rel_attn.layer_norm": "feed-forward",
+    "ff.layer_norm": "output",
+    # MPT
+    "norm_1": "attention",
+    "norm_2": "feed-forward",
+    # Falcon with two normalizations before the layer
+    "ln_attn": "attention",
+    "ln_mlp": "feed-forward",
+    # Mamba
+    "norm": "feed-forward",
     # T5
     "layer.0.layer_norm": "attention",
     "layer.1.layer_norm": "feed-forward",
@@ -122,10 +205,13 @@ PLACES: dict[str, Place] = {
 DECODER_PLACES: dict[str, Place] = {**PLACES, "layer.1.layer_norm": "cross-attention"}
 """The same as `PLACES` for a layer with cross-attention."""
 
-ENCODER_NORM = "encoder.final_layer_norm"
-"""Name below the base model of the normalization between an encoder and the decoder above it."""
+ENCODER_NORMS = ("encoder.final_layer_norm", "encoder.layer_norm")
+"""Names below the base model of the normalization between an encoder and the decoder above it."""
 
-FINAL_NORMS = ("ln_f", "norm", "final_norm", "final_layer_norm", "layernorm", "decoder.final_layer_norm")
+FINAL_NORMS = (
+    *("ln_f", "norm", "norm_f", "final_norm", "final_layernorm", "final_layer_norm", "layernorm"),
+    *("decoder.final_layer_norm", "decoder.layer_norm"),
+)
 """Names below the base model of the last normalization."""
 
 POSITION_NORM = "encoder.LayerNorm"

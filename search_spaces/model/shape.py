@@ -16,14 +16,15 @@ from functools import cached_property, lru_cache
 from typing import Literal
 
 TaskType = Literal["sequence-classification", "regression", "causal-lm", "image-classification"]
-Role = Literal["q", "k", "v", "qkv", "o", "gate", "up", "gate_up", "down"]
+Role = Literal["q", "k", "v", "qkv", "kv", "o", "gate", "up", "gate_up", "down"]
 """The role of a matrix in its layer."""
-Place = Literal["attention", "q", "k", "cross-attention", "feed-forward", "output", "final"]
+Place = Literal["attention", "q", "k", "cross-attention", "feed-forward", "input", "output", "final"]
 """What reads the output of a normalization: attention (or only its queries or keys), the queries of cross-attention,
-the feed-forward network, the output of the layer, or, for the last one of a stack, what follows the stack."""
+the feed-forward network, both attention and the feed-forward network (`input`), the output of the layer, or, for the
+last one of a stack, what follows the stack."""
 
 FUSED: dict[str, Role] = {"q": "qkv", "k": "qkv", "v": "qkv", "gate": "gate_up", "up": "gate_up"}
-"""The fused matrix that contains a role in models without a separate matrix for it."""
+"""The fused matrix that contains a role in models without a separate matrix for it; see `resolve_role`."""
 
 TARGETS: dict[str, tuple[str, ...]] = {
     "attention": ("q", "k", "v", "o"),
@@ -38,7 +39,21 @@ SIDES: dict[str, int] = {"encoder": 0, "decoder": 1}
 CROSS_ATTENTION = "cross-attention"
 """The target name of all matrices of cross-attention."""
 
-_SELECTABLE = (*TARGETS["all"], "qkv", "gate_up")
+_SELECTABLE = (*TARGETS["all"], "qkv", "kv", "gate_up")
+
+
+def resolve_role(role: str, present: Collection[str]) -> str | None:
+    """Return the role of the matrix that contains a role, or None if there is none.
+
+    Args:
+        role: the role.
+        present: roles of the matrices of a model.
+    """
+    if role in present:
+        return role
+    if role in ("k", "v") and "kv" in present:
+        return "kv"
+    return FUSED.get(role)
 
 
 def is_targets(text: str) -> bool:
@@ -130,6 +145,32 @@ class HeadMatrix:
 
 
 @dataclass(frozen=True)
+class FrozenPart:
+    """Weights of one layer that no adapter reaches, such as experts, with the FLOPs of their products.
+
+    Args:
+        layer: index of the layer.
+        place: what they read: the input of "attention" or of the "feed-forward" network, or "hidden", which the
+            matrices `up`, `gate` and `gate_up` write.
+        forward: forward FLOPs per token.
+        backward: backward FLOPs per token for the gradient of what they read, where it needs one.
+        weights: backward FLOPs per token for the gradients of the weights, if they are trained.
+        pair_forward: forward FLOPs per pair of tokens.
+        pair_backward: backward FLOPs per pair of tokens, where the input needs a gradient.
+        sequence: forward FLOPs per sequence, and as many backward, where the input needs a gradient.
+    """
+
+    layer: int
+    place: Literal["attention", "feed-forward", "hidden"]
+    forward: float
+    backward: float
+    weights: float
+    pair_forward: float = 0.0
+    pair_backward: float = 0.0
+    sequence: float = 0.0
+
+
+@dataclass(frozen=True)
 class ModelShape:
     """The shape of a base model with its head for one task.
 
@@ -167,6 +208,14 @@ class ModelShape:
         patches: number of patches of an image.
         patch_matrix: (inputs, outputs) of the matrix that embeds the patches.
         quantized: whether the matrices of the layers are stored in 8 or 4 bits, so that they cannot be changed.
+        score_width: width of the queries in all heads where it differs from that of the values, else 0.
+        frozen_parts: weights of the layers that are in no matrix.
+        repeats: how often the one layer of the model runs in each forward pass (ALBERT shares its layer).
+        positions_per_token: number of relative positions per token of the longest sequence of a batch, up to
+            `positions` (version 1 of DeBERTa); 0 if the number is fixed.
+        experts: number of experts of a layer, among which its tokens are distributed; 0 without experts.
+        plain_linear: whether the matrices of the layers are torch's own linear modules, and no subclass.
+        unused_parameters: parameters of the base model outside of its modules, which no family trains.
     """
 
     model_type: str
@@ -201,10 +250,51 @@ class ModelShape:
     patches: int = 0
     patch_matrix: tuple[int, int] | None = None
     quantized: bool = False
+    score_width: int = 0
+    frozen_parts: tuple[FrozenPart, ...] = ()
+    repeats: int = 1
+    positions_per_token: int = 0
+    experts: int = 0
+    plain_linear: bool = True
+    unused_parameters: int = 0
 
     def __hash__(self) -> int:
         # Shapes are keys of caches, and hashing every matrix on each lookup is slow.
         return hash((self.depth, self.width, self.labels, self.base_parameters))
+
+    @cached_property
+    def unrolled(self) -> ModelShape:
+        """The shape with one layer for each run of a shared layer, for FLOPs; the same shape without sharing."""
+        if self.repeats == 1:
+            return self
+        runs = range(self.repeats)
+        return replace(
+            self,
+            depth=self.repeats,
+            repeats=1,
+            norms=tuple(
+                replace(norm, layer=self.repeats if norm.layer == self.depth else run)
+                for run in runs
+                for norm in self.norms
+                if norm.layer < self.depth or run == 0
+            ),
+            frozen_parts=tuple(replace(part, layer=run) for run in runs for part in self.frozen_parts),
+        )
+
+    def at_length(self, tokens: float) -> ModelShape:
+        """Return the shape with the relative positions of sequences of `tokens` tokens."""
+        if not self.positions_per_token:
+            return self
+        return replace(self, positions=min(self.positions, round(self.positions_per_token * tokens)))
+
+    def has(self, role: str) -> bool:
+        """Return whether a role selects a matrix of every stack."""
+        stacks = {matrix.stack for matrix in self.matrices}
+        return all(
+            resolve_role(role, present) in present
+            for stack in stacks
+            for present in [{m.role for m in self.matrices if m.stack == stack}]
+        )
 
     @cached_property
     def encoder_depth(self) -> int:
@@ -258,6 +348,11 @@ class ModelShape:
     def attention_width(self) -> int:
         """Width of the queries, and of keys and values after repetition for grouped heads."""
         return self.heads * self.head_width
+
+    @property
+    def query_width(self) -> int:
+        """Width of the queries, and of the keys after repetition for grouped heads."""
+        return self.score_width or self.attention_width
 
     @property
     def position_flops(self) -> float:
@@ -351,7 +446,7 @@ def _selected(shape: ModelShape, targets: str) -> tuple[Matrix, ...]:
             f"{', '.join(_SELECTABLE)} joined by '+'"
         )
     present = {matrix.role for matrix in pool}
-    resolved = {role if role in present else FUSED.get(role) for role in roles}
+    resolved = {resolve_role(role, present) for role in roles}
     selected = tuple(matrix for matrix in pool if matrix.role in resolved)
     if not selected:
         stacks = "two stacks (prefixes encoder. and decoder.)" if shape.decoder_depth else "one stack"

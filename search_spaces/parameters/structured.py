@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, get_args
 
-from search_spaces.model.shape import FUSED, SIDES, TARGETS, Role
+from search_spaces.model.shape import SIDES, TARGETS, Role, resolve_role
 from search_spaces.parameters.types import (
     Categorical,
     Float,
@@ -201,5 +201,5 @@ def _expanded(targets: str) -> tuple[str, ...]:
 
 def _resolved(roles: Sequence[str], present: Sequence[str]) -> tuple[str, ...]:
     """Return the model's roles that correspond to the given ones, in the model's order."""
-    found = {role if role in present else FUSED.get(role) for role in roles}
+    found = {resolve_role(role, present) for role in roles}
     return tuple(role for role in present if role in found)

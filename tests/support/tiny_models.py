@@ -23,24 +23,6 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForImageClassification,
     AutoModelForSequenceClassification,
-    BertConfig,
-    DebertaV2Config,
-    DistilBertConfig,
-    ElectraConfig,
-    GemmaConfig,
-    GPT2Config,
-    GPTNeoXConfig,
-    LlamaConfig,
-    MistralConfig,
-    ModernBertConfig,
-    OPTConfig,
-    Phi3Config,
-    PretrainedConfig,
-    Qwen2Config,
-    Qwen3Config,
-    RobertaConfig,
-    T5Config,
-    ViTConfig,
 )
 
 from search_spaces.costs.cost_model import Workload
@@ -49,83 +31,10 @@ from search_spaces.model.reader import read_shape
 from search_spaces.model.shape import ModelShape, TaskType
 from search_spaces.parameters.types import Configuration, LayerMask, TopLayers
 from search_spaces.space import SearchSpace
+from tests.support.tiny_configs import CONFIGS, DEPTH
 from trials.base.parameter_groups import freeze
 
-DEPTH, BATCH, TOKENS, LABELS = 3, 4, 12, 3
-_BERT = {
-    "vocab_size": 90,
-    "hidden_size": 32,
-    "num_hidden_layers": DEPTH,
-    "num_attention_heads": 4,
-    "intermediate_size": 56,
-    "max_position_embeddings": 128,
-    "pad_token_id": 0,
-}
-_LLAMA = {**_BERT, "num_key_value_heads": 2}
-_DEBERTA = {
-    **_BERT,
-    "type_vocab_size": 0,
-    "position_biased_input": False,
-    "relative_attention": True,
-    "position_buckets": 5,
-    "norm_rel_ebd": "layer_norm",
-    "pos_att_type": "p2c|c2p",
-}
-_T5 = {
-    "vocab_size": 90,
-    "d_model": 32,
-    "d_kv": 6,
-    "num_layers": DEPTH,
-    "num_decoder_layers": 2,
-    "num_heads": 4,
-}
-_MARKS = {"bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}
-
-CONFIGS: dict[str, Callable[[], PretrainedConfig]] = {
-    "bert": lambda: BertConfig(**_BERT),
-    "gpt2": lambda: GPT2Config(vocab_size=90, n_embd=32, n_layer=DEPTH, n_head=4, n_inner=56, pad_token_id=0),
-    "llama": lambda: LlamaConfig(**_LLAMA),
-    "roberta": lambda: RobertaConfig(**_BERT),
-    "electra": lambda: ElectraConfig(**_BERT, embedding_size=20),
-    "distilbert": lambda: DistilBertConfig(
-        vocab_size=90, dim=32, n_layers=DEPTH, n_heads=4, hidden_dim=56, pad_token_id=0
-    ),
-    "modernbert": lambda: ModernBertConfig(**_BERT, **_MARKS),
-    "mistral": lambda: MistralConfig(**_LLAMA),
-    "qwen2": lambda: Qwen2Config(**_LLAMA),
-    "qwen3": lambda: Qwen3Config(**_LLAMA, head_dim=12),
-    "gpt_neox": lambda: GPTNeoXConfig(**_BERT),
-    "deberta": lambda: DebertaV2Config(**_DEBERTA, share_att_key=True),
-    "deberta_apart": lambda: DebertaV2Config(**_DEBERTA, share_att_key=False, conv_kernel_size=3),
-    "vit": lambda: ViTConfig(
-        **{name: _BERT[name] for name in ("hidden_size", "num_hidden_layers", "num_attention_heads")},
-        intermediate_size=56,
-        image_size=12,
-        patch_size=4,
-        num_channels=2,
-    ),
-    "t5": lambda: T5Config(**_T5, d_ff=56, decoder_start_token_id=0, pad_token_id=0, eos_token_id=1),
-    "t5_gated": lambda: T5Config(
-        **_T5,
-        d_ff=56,
-        decoder_start_token_id=0,
-        pad_token_id=0,
-        eos_token_id=1,
-        feed_forward_proj="gated-gelu",
-    ),
-    "opt": lambda: OPTConfig(
-        vocab_size=90,
-        hidden_size=32,
-        num_hidden_layers=DEPTH,
-        num_attention_heads=4,
-        ffn_dim=56,
-        word_embed_proj_dim=32,
-        max_position_embeddings=128,
-        pad_token_id=0,
-    ),
-    "phi3": lambda: Phi3Config(**_LLAMA, original_max_position_embeddings=128),
-    "gemma": lambda: GemmaConfig(**_LLAMA, head_dim=12),
-}
+BATCH, TOKENS, LABELS = 4, 12, 3
 ENCODERS = (
     "bert",
     "roberta",
@@ -136,6 +45,12 @@ ENCODERS = (
     "deberta_apart",
     "t5",
     "t5_gated",
+    "bart",
+    "mbart",
+    "deberta_v1",
+    "albert",
+    "mpnet",
+    "xlnet",
 )
 MAIN = ("bert", "gpt2", "llama")
 """The architectures that every family is tried on with every kind of knob."""
@@ -161,10 +76,12 @@ def _built(name: str, task: TaskType) -> Any:
     for field in (
         *("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout"),
         *("resid_pdrop", "embd_pdrop", "attn_pdrop", "seq_classif_dropout", "hidden_dropout"),
-        *("pooler_dropout", "dropout_rate", "classifier_dropout"),
+        *("pooler_dropout", "dropout_rate", "classifier_dropout", "activation_dropout"),
+        *("embedding_dropout", "resid_dropout", "embed_dropout", "summary_last_dropout", "classif_dropout"),
     ):
         if getattr(config, field, None):
             setattr(config, field, 0.0)
+    config._experts_implementation = "eager"  # torch counts no FLOPs of grouped products
     auto: Any = AutoModelForSequenceClassification
     if task == "causal-lm":
         auto = AutoModelForCausalLM
@@ -175,9 +92,9 @@ def _built(name: str, task: TaskType) -> Any:
     return auto.from_config(config, attn_implementation="eager").train()
 
 
-def batch(task: TaskType, *, padded: bool = False) -> dict[str, torch.Tensor]:
-    """Inputs of shape [BATCH, TOKENS], every other row padded on the right by a third where `padded`; for
-    images pixels of shape [BATCH, 2, 12, 12], which is a class token and 9 patches.
+def batch(task: TaskType, *, padded: bool = False, left: bool = False) -> dict[str, torch.Tensor]:
+    """Inputs of shape [BATCH, TOKENS], every other row padded by a third where `padded`, on the right or the left;
+    for images pixels of shape [BATCH, 2, 12, 12], which is a class token and 9 patches.
 
     Every row ends with token 1, the end of a sequence in `CONFIGS`, as T5's classifier wants.
     """
@@ -192,6 +109,8 @@ def batch(task: TaskType, *, padded: bool = False) -> dict[str, torch.Tensor]:
         ids[::2, -TOKENS // 3 - 1] = 1
         ids[::2, -TOKENS // 3 :] = 0
         mask[::2, -TOKENS // 3 :] = 0
+        if left:
+            ids[::2], mask[::2] = ids[::2].roll(TOKENS // 3, 1), mask[::2].roll(TOKENS // 3, 1)
     labels = {
         "sequence-classification": torch.arange(BATCH) % LABELS,
         "regression": torch.linspace(-1, 1, BATCH),
@@ -265,7 +184,7 @@ def pairs() -> tuple[tuple[str, TaskType], ...]:
     """Every architecture with every task that it can do."""
     found: list[tuple[str, TaskType]] = []
     for model in CONFIGS:
-        tasks = TASKS[:2] if model in ENCODERS else TASKS[:3]
+        tasks = TASKS[:2] if model in ENCODERS else TASKS[2:3] if model == "mamba" else TASKS[:3]
         found.extend((model, task) for task in (TASKS[3:] if model == "vit" else tasks))
     return tuple(found)
 
@@ -281,17 +200,31 @@ def cases() -> tuple[Case, ...]:
             continue
         for name, family in REGISTRY.items():
             if family.unsupported(shape_of(model, task), task) is None:
-                configs = list(
+                configs = _fitted(
+                    shape_of(model, task),
                     samples(
                         family,
                         masked=model in MASKED and task != "regression",
                         drawn=6 if model in MAIN and task != "regression" else 0,
                         depth=shape_of(model, task).depth,
                         seed=len(found),
-                    )
+                    ),
                 )
                 found.extend(Case(name, model, task, number, c) for number, c in enumerate(configs))
     return tuple(found)
+
+
+def _fitted(shape: ModelShape, configs: Iterator[Configuration]) -> list[Configuration]:
+    """Return the configurations, with all matrices as targets where theirs match none, as a bound space does."""
+    fitted = []
+    for config in configs:
+        if "targets" in config:
+            try:
+                shape.select(str(config["targets"]))
+            except ValueError:
+                config = {**config, "targets": "all"}
+        fitted.append(config)
+    return fitted
 
 
 REPRESENTATIVES = ("lora", "ia3", "norm", "composite")

@@ -16,6 +16,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from search_spaces.model.shape import ModelShape
+
 
 @dataclass
 class LayerSchedule:
@@ -81,30 +83,41 @@ class Gate(nn.Module):
 
 
 class _FirstLayerDoneError(Exception):
-    """Ends the probe of `can_skip_layers` after the first layer."""
+    """Ends the probe of `layer_interface` before the second layer."""
 
 
-def can_skip_layers(model: nn.Module, layers_path: str) -> bool:
-    """Return whether a layer hands nothing but its hidden states to the next one, so that gates can skip it.
+@dataclass(frozen=True)
+class LayerInterface:
+    """What a layer receives and returns.
 
-    The layers of T5, for example, also return the position bias that the first of them computes. The probe runs the
-    first layer on one text of two tokens.
+    Args:
+        rows_first: Whether the first dimension of its hidden states is that of the rows; in XLNet it is the tokens.
+        can_be_skipped: Whether it hands nothing but hidden states to the next layer. The layers of T5, for example,
+            also return the position bias that the first of them computes.
     """
-    layers = model.get_submodule(layers_path)
-    outputs: list[Any] = []
+
+    rows_first: bool
+    can_be_skipped: bool
+
+
+def layer_interface(model: nn.Module, shape: ModelShape) -> LayerInterface:
+    """Return what the layers receive and return, from a pass of one text of two tokens through the first one."""
+    found: list[LayerInterface] = []
 
     def stop(layer: nn.Module, inputs: Any, output: Any) -> None:
-        outputs.append(output)
+        rows_first = not inputs or inputs[0].shape[0] == 1
+        alone = isinstance(output, torch.Tensor) and shape.repeats == 1
+        found.append(LayerInterface(rows_first, rows_first and alone))
         raise _FirstLayerDoneError
 
-    handle = next(layers.children()).register_forward_hook(stop)
-    device = next(model.parameters()).device
+    handle = next(model.get_submodule(shape.layers_path).children()).register_forward_hook(stop)
+    ids = torch.ones((1, 2), dtype=torch.long, device=next(model.parameters()).device)
     try:
         with torch.no_grad(), contextlib.suppress(_FirstLayerDoneError):
-            model(input_ids=torch.ones((1, 2), dtype=torch.long, device=device))
+            model(input_ids=ids, attention_mask=torch.ones_like(ids))
     finally:
         handle.remove()
-    return isinstance(outputs[0], torch.Tensor)
+    return found[0]
 
 
 _POOLED = {

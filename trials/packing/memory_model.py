@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from search_spaces.families import REGISTRY, AdapterCost, local_config
+from search_spaces.families.framework.base import adapter_cost
 from search_spaces.families.framework.composite_family import CompositeFamily
 from search_spaces.families.framework.matrix_family import MatrixFamily
 from search_spaces.families.framework.saved_activations import (
@@ -96,7 +97,7 @@ class MemoryModel:
     """
 
     def __init__(self, shape: ModelShape, computation: Computation | None = None) -> None:
-        self.shape = shape
+        self.shape, self._runs = shape, shape.unrolled
         self.computation = computation or Computation()
 
     def base_bytes(self, weights: str = "fp32") -> float:
@@ -127,7 +128,7 @@ class MemoryModel:
 
     def kept(self, configs: Sequence[Configuration], tokens: int, length: int) -> float:
         """Return what the forward pass of a chunk saves for its backward pass; arguments as in `step`."""
-        shape, costs = self.shape, [self._cost(config) for config in configs]
+        shape, costs = self._runs, [self._cost(config) for config in configs]
         lowest = min(cost.lowest_layer for cost in costs)
         total = self._above(tokens, lowest)
         for layer in range(max(lowest, 0), shape.depth):
@@ -135,7 +136,7 @@ class MemoryModel:
                 *[c.lowest_sites for c in costs if c.lowest_layer == layer == lowest]
             )
             gradients = gradients_in(shape, layer, lowest, sites)
-            saved = [self._saved(config, layer) for config in configs]
+            saved = [self._saved(config, min(layer, self.shape.depth - 1)) for config in configs]
             shared = frozenset[str]().union(*[each.shared for each in saved])
             numbers = self._layer(layer, gradients, length, shared, incoming=layer > lowest)
             own = sum(each.per_token for each in saved) / len(saved) * self.computation.number
@@ -150,7 +151,7 @@ class MemoryModel:
 
     def working(self, configs: Sequence[Configuration], tokens: int) -> float:
         """Return what is allocated beside `kept` at the worst moment: at the logits, or in the highest layer."""
-        shape = self.shape
+        shape = self._runs
         logits = 2.0 * _FP32 * shape.vocabulary * tokens if shape.task == "causal-lm" else 0.0
         if min(self._cost(config).lowest_layer for config in configs) >= shape.depth:
             return max(logits, self._layer_working(tokens))
@@ -163,12 +164,13 @@ class MemoryModel:
     def _layer_working(self, tokens: int) -> float:
         """Return the temporary memory of one layer: the feed-forward activations twice, and two hidden states."""
         shape = self.shape
-        hidden = max(m.outputs for m in shape.matrices if m.role in ("up", "gate", "gate_up"))
+        known = [m.outputs for m in shape.matrices if m.role in ("up", "gate", "gate_up")]
+        hidden = max(known, default=self._feed_forward_width())
         return tokens * (2.0 * hidden * self.computation.number + 2.0 * shape.width * _FP32)
 
     def _cost(self, config: Configuration) -> AdapterCost:
         name = str(config["family"])
-        return REGISTRY[name].cost(local_config(name, config), self.shape)
+        return adapter_cost(REGISTRY[name], local_config(name, config), self.shape)
 
     def _layers_of(self, stack: int) -> range:
         shape = self.shape
@@ -238,7 +240,7 @@ class MemoryModel:
         kept: dict[str, float] = {}
         needed = {"attention": incoming, "feed-forward": gradients.feed_forward, "output": True}
         needed |= {"q": gradients.q, "k": gradients.k}
-        for norm in self.shape.norms:
+        for norm in self._runs.norms:
             if norm.layer != layer or norm.place == "final":
                 continue
             if needed.get(norm.place, incoming) or NORMS in saved:
@@ -254,8 +256,19 @@ class MemoryModel:
     def _feed_forward_width(self) -> int:
         """Return the number of activations inside the feed-forward block, per token."""
         roles = ("up", "gate_up", "gate")
-        found = next(m for role in roles for m in self.shape.matrices if m.role == role)
+        found = next((m for role in roles for m in self.shape.matrices if m.role == role), None)
+        if found is None:
+            return self._frozen_width()
         return found.outputs // (2 if found.role == "gate_up" else 1)
+
+    def _frozen_width(self) -> int:
+        """Return the number of activations inside frozen experts, whose three matrices have the model's width."""
+        parts = [part for part in self.shape.frozen_parts if part.place == "feed-forward"]
+        largest = max(
+            (sum(p.forward for p in parts if p.layer == layer) for layer in range(self.shape.depth)),
+            default=0.0,
+        )
+        return round(largest / (6 * self.shape.width))
 
     def _saved(self, config: Configuration, layer: int) -> SavedActivations:
         """Return what a configuration's adapter keeps in a layer."""

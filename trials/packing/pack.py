@@ -32,7 +32,7 @@ from search_spaces.parameters.types import Configuration
 from trials.base.model import Base
 from trials.data.task_data import TaskData
 from trials.packing.joined_model import CannotJoinError, Rows, frozen_layers, join
-from trials.packing.layer_gates import EarlyExit, LayerSchedule, can_skip_layers
+from trials.packing.layer_gates import EarlyExit, LayerSchedule, layer_interface
 from trials.packing.memory import free_memory
 from trials.packing.memory_model import Computation, MemoryModel
 from trials.packing.prefix_cache import PrefixCache
@@ -81,7 +81,7 @@ class Pack:
         self._longest = int(data.lengths("train").max())
         self._runs: dict[int, Run] = {}
         self._rows, self._layer_schedule = Rows(), LayerSchedule()
-        self._can_skip = can_skip_layers(base.model, base.shape.layers_path)
+        self._layers = layer_interface(base.model, base.shape)
         self._joined: nn.Module | None = None
         self._frozen: dict[int, int] = {}
         self._own_frozen: dict[int, int] = {}
@@ -121,6 +121,8 @@ class Pack:
             try:
                 if REGISTRY[str(spec.config["family"])].mixes_rows:
                     raise CannotJoinError("the adapter mixes the rows of a batch, which a pack divides")
+                if not self._layers.rows_first:
+                    raise CannotJoinError("the layers of the base model take tokens before rows")
                 self._join({**self._runs, ticket: run})
             except CannotJoinError:
                 return train_to_end(run)
@@ -238,7 +240,7 @@ class Pack:
             self._joined = join(base, models, self._rows, shape.layers_path, self._layer_schedule)
         # On a GPU, small chunks would cost more than the layers that they save.
         known = self._own_frozen
-        frozen = frozen_layers if self._can_skip else (lambda *_: 0)
+        frozen = frozen_layers if self._layers.can_be_skipped else (lambda *_: 0)
         own = {t: known[t] if t in known else frozen(base, m, shape) for t, m in models.items()}
         together, self._own_frozen = self.base.device.type != "cpu", own
         self._frozen = {ticket: min(own.values()) if together else n for ticket, n in own.items()}

@@ -134,6 +134,31 @@ def unsupported_reason(family: Family, shape: ModelShape, task: TaskType) -> str
     return family.unsupported(shape, task)
 
 
+def adapter_cost(family: Family, config: Mapping[str, Value], shape: ModelShape) -> AdapterCost:
+    """Return the cost of an adapter on a model, also where the layers share their weights.
+
+    A shared layer has one adapter, which is stored once and computed in every run of the layer: its numbers are those
+    of the one layer, and its FLOPs those of as many layers as there are runs.
+
+    Args:
+        family: the family of the adapter.
+        config: its parameters under their local names.
+        shape: shape of the model.
+    """
+    cost = family.cost(config, shape)
+    if shape.repeats == 1:
+        return cost
+    everywhere = {
+        name: value for name, value in config.items() if not _PLACES_LAYERS.intersection(name.split("."))
+    }
+    runs = family.cost(everywhere, shape.unrolled)
+    return runs._replace(parameters=cost.parameters, saved_bytes=cost.stored_bytes)
+
+
+_PLACES_LAYERS = frozenset({"layers", "slope", "bump"})
+"""Components of parameter names that distinguish layers, of which a model with a shared layer has one."""
+
+
 def local_config(family: str, config: Mapping[str, Value]) -> dict[str, Value]:
     """Return the parameters of a family in a configuration, under their local names."""
     prefix = f"{family}."

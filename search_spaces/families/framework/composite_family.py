@@ -236,6 +236,13 @@ class CompositeFamily(Family):
         return composite_config(self.parts(config, shape), shape, task)
 
 
+def no_feed_forward(shape: ModelShape) -> str | None:
+    """Return why no part can follow or bridge the feed-forward network of a layer, or None if one can."""
+    if shape.has("up") and shape.has("down"):
+        return None
+    return f"the feed-forward network of {shape.model_type} is not a pair of matrices that all layers have"
+
+
 def no_attention_interface(shape: ModelShape) -> str | None:
     """Return why a layer cannot have additional keys and values, or None if it can."""
     if shape.attention_interface:

@@ -18,6 +18,7 @@ MATRIX_INPUTS = {
     "k": "in:attention",
     "v": "in:attention",
     "qkv": "in:attention",
+    "kv": "in:attention",
     "o": "mixed",
     "gate": "in:feed-forward",
     "up": "in:feed-forward",

@@ -57,11 +57,12 @@ def test_it_trains_saves_loads_and_merges(case: Case) -> None:
 
 @pytest.mark.cases(where=lambda case: case.task == "sequence-classification" and case.number == 0)
 def test_padding_changes_no_prediction(case: Case) -> None:
-    model = case.adapted()
-    padded = batch(case.task, padded=True)
+    model, left = case.adapted(), case.model == "xlnet"  # whose head reads the last token
+    padded = batch(case.task, padded=True, left=left)
     length = int(padded["attention_mask"][0].sum())
     assert length < TOKENS
-    alone = {name: tensor[:1, :length] for name, tensor in padded.items() if name != "labels"}
+    kept = slice(-length, None) if left else slice(length)
+    alone = {name: tensor[:1, kept] for name, tensor in padded.items() if name != "labels"}
     torch.testing.assert_close(logits(model, padded)[:1], logits(model, alone), atol=1e-5, rtol=1e-4)
 
 
@@ -109,6 +110,9 @@ def test_what_is_unsupported() -> None:
 
     assert {task for _, task in refused("head")} == {"causal-lm"}
     no_cache = {"distilbert", "modernbert", "deberta", "deberta_apart", "vit", "t5", "t5_gated"}
+    no_cache |= {"albert", "bart", "deberta_v1", "mamba", "mbart", "mpnet", "xlnet"}
+    no_cache |= {"falcon", "falcon_new", "falcon_sequential"}  # whose kind of heads peft does not know
+    no_cache |= {"deepseek_v3"}  # which compresses keys and values
     assert {model for model, _ in refused("prefix")} == no_cache
     assert {task for _, task in refused("prompt")} == set(TASKS) - {"causal-lm"}
     refused_prompt = {model for model, _ in refused("prompt")}

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from transformers import (
     AlbertConfig,
-    BartConfig,
     BertConfig,
     DebertaV2Config,
+    FNetConfig,
     GPT2Config,
     MixtralConfig,
     OPTConfig,
@@ -22,16 +22,18 @@ from transformers import (
     ViTConfig,
 )
 
-from search_spaces.model.reader import read_shape
+from search_spaces.costs.cost_model import CostModel, Workload
+from search_spaces.model.reader import empty_network, read_shape, shape_of_network
 from search_spaces.model.shape import ModelShape, TaskType, is_targets
-from tests.support.tiny_models import CONFIGS, DEPTH, LABELS, build, pairs, shape_of
+from tests.support.tiny_configs import CONFIGS, DEPTH
+from tests.support.tiny_models import LABELS, build, pairs, shape_of
 
 
 @pytest.mark.parametrize(("model", "task"), pairs())
 def test_a_shape_counts_what_is_there(model: str, task: TaskType) -> None:
     shape, network = shape_of(model, task), build(model, task)
     modules = dict(network.named_modules())
-    assert shape.encoder_depth == DEPTH
+    assert shape.unrolled.encoder_depth == DEPTH
     assert shape.base_parameters + shape.head_parameters == sum(p.numel() for p in network.parameters())
     assert shape.head_parameters == sum(
         p.numel() for name in shape.head_modules for p in modules[name].parameters()
@@ -197,9 +199,36 @@ SMALL = {"vocab_size": 40, "hidden_size": 16, "num_attention_heads": 2, "interme
 
 
 def test_layers_that_are_not_there_are_reported_with_what_is() -> None:
-    config = AlbertConfig(**SMALL, embedding_size=8, num_hidden_layers=3)
-    with pytest.raises(ValueError, match=r"no list of 3 layers .* albert\.encoder\.albert_layer_groups\.\*"):
-        read_shape(config, "sequence-classification")
+    config = FNetConfig(vocab_size=40, hidden_size=16, num_hidden_layers=3, intermediate_size=24)
+    config.num_hidden_layers = 4
+    network = empty_network(config, "sequence-classification", 2, False)
+    network.config.num_hidden_layers = 3
+    with pytest.raises(
+        ValueError, match=r"no list of 3 layers .* fnet\.encoder\.layer\.\*.*known types: bert, "
+    ):
+        shape_of_network(network, "sequence-classification")
+
+
+def test_albert_has_one_layer_that_runs_many_times() -> None:
+    """The sizes of albert-base-v2: 11,683,584 parameters without a head."""
+    shape = read_shape(AlbertConfig.from_dict({**ALBERT_BASE}), "sequence-classification", 2)
+    assert shape.base_parameters == 11_683_584
+    assert (shape.depth, shape.repeats, shape.unrolled.depth, shape.unrolled.repeats) == (1, 12, 12, 1)
+    assert shape.layers_path == "albert.encoder.albert_layer_groups.0.albert_layers"
+    costs = CostModel(shape, shape.task, Workload(16, 16**2, 10))({"family": "lora", "lora.targets": "q+v"})
+    assert costs.trainable_params == 2 * 8 * (768 + 768)
+    with pytest.raises(ValueError, match="3 groups of layers that share weights are not supported"):
+        read_shape(AlbertConfig(**SMALL, num_hidden_groups=3, num_hidden_layers=3), "sequence-classification")
+
+
+ALBERT_BASE = {
+    "vocab_size": 30_000,
+    "embedding_size": 128,
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+}
 
 
 def test_an_encoder_is_no_language_model() -> None:
@@ -207,14 +236,60 @@ def test_an_encoder_is_no_language_model() -> None:
         read_shape(BertConfig(**SMALL), "causal-lm")
 
 
-def test_matrices_of_unknown_purpose_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"unknown modules in the layers: .*mlp\.experts"):
-        read_shape(MixtralConfig(**SMALL, num_key_value_heads=2, num_hidden_layers=2), "causal-lm")
-    with pytest.raises(ValueError, match="model: "):
-        read_shape(
-            BartConfig(vocab_size=40, d_model=16, encoder_layers=2, decoder_layers=2),
-            "sequence-classification",
-        )
+def test_experts_stay_frozen_and_are_priced_by_those_that_a_token_passes() -> None:
+    """Two of four experts, three matrices of 16 x 24 each, and a router of 16 x 4; attention carries the adapters."""
+    shape = read_shape(
+        MixtralConfig(**SMALL, num_key_value_heads=2, num_hidden_layers=2, num_local_experts=4), "causal-lm"
+    )
+    assert [matrix.role for matrix in shape.matrices] == ["q", "k", "v", "o"]
+    assert shape.experts == 4
+    flops = {part.forward for part in shape.frozen_parts}
+    assert flops == {2 * 2 * 3 * 16 * 24, 2 * 16 * 4}
+    assert {(part.layer, part.place) for part in shape.frozen_parts} == {
+        (0, "feed-forward"),
+        (1, "feed-forward"),
+    }
+
+
+def test_matrices_that_not_every_layer_has_stay_frozen() -> None:
+    """DeepSeek's first layer has no experts, so the layers have the matrices of attention in common."""
+    shape = shape_of("deepseek_v3", "causal-lm")
+    assert [matrix.role for matrix in shape.matrices] == ["q", "kv", "o"]
+    assert shape.query_width == 4 * (4 + 6)
+    assert shape.attention_width == 4 * 8
+    dense = [part.forward for part in shape.frozen_parts if part.layer == 0 and part.place == "feed-forward"]
+    assert dense == [2 * 32 * 56] * 3
+    assert [m.role for m in shape.select("q+v")] == ["q", "kv"]
+
+
+def test_places_of_normalizations_follow_the_order_of_the_calls() -> None:
+    """BART and mBART give the same names to normalizations after and before a block."""
+
+    def places(model: str, layer: int) -> list[str]:
+        return [norm.place for norm in shape_of(model, "regression").norms if norm.layer == layer]
+
+    assert places("bart", 0) == ["feed-forward", "output"]
+    assert places("bart", 3) == ["cross-attention", "feed-forward", "output"]
+    assert places("mbart", 0) == ["attention", "feed-forward"]
+    assert places("mbart", 3) == ["attention", "cross-attention", "feed-forward"]
+    assert places("mbart", 2) == ["attention", "feed-forward", "final"]
+
+
+def test_one_normalization_before_both_blocks_makes_them_parallel() -> None:
+    for model in ("phi", "gptj", "falcon"):
+        shape = shape_of(model, "causal-lm")
+        assert shape.parallel, model
+        assert {norm.place for norm in shape.norms} == {"input", "final"}, model
+    assert not shape_of("falcon_sequential", "causal-lm").parallel
+    assert shape_of("falcon_new", "causal-lm").kv_heads == 2
+    assert shape_of("falcon", "causal-lm").kv_heads == 1
+
+
+def test_only_a_decoder_is_a_language_model() -> None:
+    with pytest.raises(ValueError, match="bart is an encoder-decoder"):
+        read_shape(CONFIGS["bart"](), "causal-lm")
+    with pytest.raises(ValueError, match="xlnet also attends to later tokens"):
+        read_shape(CONFIGS["xlnet"](), "causal-lm")
 
 
 def test_normalisations_in_other_places_are_refused() -> None:

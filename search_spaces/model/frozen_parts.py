@@ -1,0 +1,96 @@
+"""Weights of a layer that no adapter reaches, and the FLOPs of their products with the tokens.
+
+Every matrix multiplies each token once, except those of experts, of which each token passes a few. Vectors are
+elementwise and cost nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+from search_spaces.model.module_names import is_expert, is_in_attention
+from search_spaces.model.shape import FrozenPart
+
+STATE_SPACE = ("mamba", "falcon_mamba")
+"""Architectures whose layers are Mamba mixers. peft adapts none of their output matrices, because the fused kernel
+reads the weights."""
+
+_EXPERT_COUNTS = ("num_local_experts", "n_routed_experts", "num_experts", "moe_num_experts")
+_ACTIVE_COUNTS = ("num_experts_per_tok", "num_experts_per_token", "moe_top_k", "moe_k", "top_k")
+"""Names in configurations of the number of experts, and of those that a token passes."""
+
+
+def frozen_part(layer: int, name: str, sizes: dict[str, tuple[int, ...]], config: Any) -> FrozenPart | None:
+    """Return one module's share of the FLOPs of its layer, or None if it multiplies nothing.
+
+    Args:
+        layer: index of the layer.
+        name: module path below the layer.
+        sizes: shapes of the module's own parameters, by name.
+        config: the model's configuration.
+    """
+    share = _active_share(config) if is_expert(name) else 1.0
+    flops = sum(2.0 * math.prod(size) * share for size in sizes.values() if _is_matrix(size, name))
+    if not flops:
+        return None
+    if config.model_type in STATE_SPACE:
+        return _state_space_part(layer, flops, sizes)
+    place: Literal["attention", "feed-forward"] = "attention" if is_in_attention(name) else "feed-forward"
+    return FrozenPart(layer, place, flops, flops, weights=flops)
+
+
+def _state_space_part(layer: int, flops: float, sizes: dict[str, tuple[int, ...]]) -> FrozenPart:
+    """Return a part of the mixer of Mamba (Gu and Dao, 2023, arXiv 2312.00752, algorithm 2).
+
+    The states are as large as the matrix A. Each token multiplies them with its own C, and both need a gradient. The
+    convolution runs over the padding before and after the sequence too.
+    """
+    if "A_log" in sizes:
+        return FrozenPart(layer, "hidden", flops, 2 * flops, weights=0.0)
+    padding = sizes["weight"][2] - 1 if len(sizes["weight"]) == 3 else 0
+    return FrozenPart(layer, "hidden", flops, flops, weights=flops, sequence=padding * flops)
+
+
+def _is_matrix(size: tuple[int, ...], name: str) -> bool:
+    """Return whether a parameter multiplies tokens; the biases of experts have two dimensions too."""
+    return len(size) >= (3 if is_expert(name) else 2)
+
+
+def _active_share(config: Any) -> float:
+    """Return the share of the experts that a token passes."""
+    experts, active = expert_count(config), _first(config, _ACTIVE_COUNTS)
+    if not experts or not active:
+        raise ValueError(
+            "model: its configuration has neither the number of its experts nor that of those that a token passes "
+            f"({', '.join((*_EXPERT_COUNTS, *_ACTIVE_COUNTS))})"
+        )
+    return active / experts
+
+
+def expert_count(config: Any) -> int:
+    """Return the number of experts of a layer, or 0 if the configuration names none."""
+    return _first(config, _EXPERT_COUNTS) or 0
+
+
+def _first(config: Any, names: tuple[str, ...]) -> int | None:
+    return next((int(value) for name in names if (value := getattr(config, name, None))), None)
+
+
+def xlnet_parts(depth: int, width: int) -> list[FrozenPart]:
+    """Return the attention of XLNet, whose weights are no modules (Yang et al., 2019, arXiv 1906.08237, section 2.3).
+
+    Queries, keys, values and outputs multiply each token. Relative positions, two for each token, multiply the fifth
+    matrix in every sequence, and the queries; they need no gradient.
+
+    Args:
+        depth: number of layers.
+        width: hidden size, which is that of all heads together.
+    """
+    product, positions = 8.0 * width**2, 4.0 * width**2
+    pairs = 4.0 * width
+    forward = product + positions
+    return [
+        FrozenPart(layer, "attention", forward, product, forward, pair_forward=pairs, pair_backward=pairs)
+        for layer in range(depth)
+    ]

@@ -1,0 +1,279 @@
+"""Reading of the lists of layers: their matrices, their normalizations, and what else they multiply with."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from search_spaces.model.frozen_parts import STATE_SPACE, frozen_part
+from search_spaces.model.module_names import (
+    DECODER_PLACES,
+    PLACES,
+    POSITION_MATRICES,
+    is_expert,
+    is_in_attention,
+    role_of,
+)
+from search_spaces.model.shape import FrozenPart, Matrix, Norm, Place
+
+if TYPE_CHECKING:
+    from torch import nn
+
+KNOWN = (
+    "bert, roberta, electra, distilbert, deberta, albert, mpnet, modernbert, xlnet, gpt2, gpt_neo, gptj, gpt_neox, "
+    "llama, mistral, qwen2, qwen3, gemma, phi, falcon, bloom, mpt, opt, mixtral, qwen3_moe, deepseek_v3, gpt_oss, "
+    "mamba, t5, bart"
+)
+"""Architectures that are read, for messages."""
+
+
+@dataclass
+class Layers:
+    """What the layers of one stack hold.
+
+    Args:
+        matrices: matrices that every layer has.
+        norms: normalizations of all layers.
+        frozen: weights that no adapter reaches.
+        parallel: whether the feed-forward network reads the layer's input, as far as the normalizations show.
+        plain_linear: whether the matrices are torch's own linear modules.
+        has_experts: whether a layer has experts.
+    """
+
+    matrices: tuple[Matrix, ...] = ()
+    norms: list[Norm] = field(default_factory=list)
+    frozen: list[FrozenPart] = field(default_factory=list)
+    parallel: bool = False
+    plain_linear: bool = True
+    has_experts: bool = False
+
+
+def find_stacks(network: Any) -> list[tuple[str, list[nn.Module]]]:
+    """Return the module path and the layers of each stack: one, or those of encoder and decoder.
+
+    Raises:
+        ValueError: There is no list of layers with matrices of known roles.
+    """
+    from torch import nn
+
+    config = network.config
+    if getattr(config, "do_layer_norm_before", True) is False:
+        raise ValueError(
+            "model: do_layer_norm_before is off; the positions of its normalizations are not supported"
+        )
+    depths = _depths(config)
+    stacks: list[tuple[str, list[nn.Module]]] = []
+    for name, module in network.named_modules():
+        if isinstance(module, nn.ModuleList) and len(stacks) < len(depths) and len(module):
+            inside = any(name.startswith(f"{path}.") for path, _ in stacks)
+            group = name.endswith("albert_layer_groups")  # which holds the list of the layers
+            alike = len(module) == depths[len(stacks)] and not inside and not group
+            if alike and _has_matrices(module[0]):
+                stacks.append((name, list(module)))
+    if len(stacks) == len(depths):
+        return stacks
+    raise ValueError(
+        f"model: no list of {depths[len(stacks)]} layers with matrices to adapt in {type(network).__name__}; its "
+        f"modules are {summary(n for n, m in network.named_modules() if own_parameters(m))}; known types: {KNOWN}"
+    )
+
+
+def _depths(config: Any) -> list[int]:
+    depth = int(getattr(config, "num_hidden_layers", 0) or 0)
+    if getattr(config, "num_hidden_groups", None) is not None:  # ALBERT's layers share their weights
+        if config.num_hidden_groups != 1:
+            raise ValueError(
+                f"model: {config.num_hidden_groups} groups of layers that share weights are not supported; 1 is"
+            )
+        return [int(config.inner_group_num)]
+    if not getattr(config, "is_encoder_decoder", False):
+        return [depth]
+    above = getattr(config, "num_decoder_layers", None) or getattr(config, "decoder_layers", None)
+    return [depth, int(above or depth)]
+
+
+def _has_matrices(layer: nn.Module) -> bool:
+    return any(
+        role_of(name)[0] and len(own_parameters(module).get("weight", ())) == 2
+        for name, module in layer.named_modules()
+    )
+
+
+def read_layers(
+    stack: int,
+    path: str,
+    layers: list[nn.Module],
+    first: int,
+    config: Any,
+    order: Mapping[str, int],
+) -> Layers:
+    """Read the layers of a stack.
+
+    Args:
+        stack: 1 for the decoder of an encoder-decoder, else 0.
+        path: module path of the list of layers.
+        layers: its layers.
+        first: index of the lowest one.
+        config: the model's configuration.
+        order: position of each module's first call, where it is known (see `call_order`).
+
+    Raises:
+        ValueError: The layers have no matrix in common.
+    """
+    from torch import nn
+
+    found = Layers()
+    candidates = [_candidates(layer, stack, int(config.hidden_size)) for layer in layers]
+    common = [m for m in candidates[0].values() if all(m in others.values() for others in candidates)]
+    if config.model_type in STATE_SPACE:
+        common = [matrix for matrix in common if matrix.role != "down"]
+    if not common:
+        raise ValueError(f"model: the layers in {path} have no matrix in common; known types: {KNOWN}")
+    found.matrices = tuple(common)
+    found.plain_linear = all(type(layers[0].get_submodule(m.name)) is nn.Linear for m in common)
+    is_encoder_decoder = bool(getattr(config, "is_encoder_decoder", False))
+    for index, layer in enumerate(layers):
+        inside = f"{path}.{index}."
+        norms, frozen = _beside(layer, first + index, found.matrices, config)
+        calls = {full.removeprefix(inside): at for full, at in order.items() if full.startswith(inside)}
+        places = _Places(stack, found.matrices, frozen, calls, is_encoder_decoder)
+        placed = [
+            Norm(first + index, inside + name, place, sizes["weight"][0], "bias" in sizes)
+            for name, sizes in norms.items()
+            if (place := places.of(name)) is not None
+        ]
+        if _is_shared({norm.place for norm in placed}):
+            found.parallel = True
+            placed = [replace(norm, place="input") if norm.place == "attention" else norm for norm in placed]
+        found.norms.extend(placed)
+        found.frozen.extend(frozen.values())
+        found.has_experts = found.has_experts or any(map(is_expert, frozen))
+    return found
+
+
+def _beside(
+    layer: nn.Module, index: int, matrices: tuple[Matrix, ...], config: Any
+) -> tuple[dict[str, dict[str, tuple[int, ...]]], dict[str, FrozenPart]]:
+    """Return the normalizations and the frozen parts of a layer, by name below it."""
+    known = {*(matrix.name for matrix in matrices), *POSITION_MATRICES}
+    norms: dict[str, dict[str, tuple[int, ...]]] = {}
+    frozen: dict[str, FrozenPart] = {}
+    for name, module in layer.named_modules():
+        sizes = own_parameters(module)
+        if name in known or not sizes or _is_lookup(module):
+            continue
+        if _is_norm(name, module, sizes):
+            norms[name] = sizes
+        elif (part := frozen_part(index, name, sizes, config)) is not None:
+            frozen[name] = part
+    return norms, frozen
+
+
+def _is_shared(places: set[Place]) -> bool:
+    """Return whether one normalization precedes both blocks of a layer, which are parallel then (GPT-J, Phi)."""
+    return "attention" in places and not {"feed-forward", "output"} & places
+
+
+def _candidates(layer: nn.Module, stack: int, width: int) -> dict[tuple[str, bool], Matrix]:
+    """Return the matrices of a layer with a role, by role and whether they are in cross-attention."""
+    found: dict[tuple[str, bool], Matrix] = {}
+    for name, module in layer.named_modules():
+        if len(own_parameters(module).get("weight", ())) == 2 and not _is_lookup(module):
+            matrix = _matrix(name, module, stack)
+            if matrix is not None and _is_plausible(matrix, width):
+                found.setdefault((matrix.role, matrix.cross), matrix)
+    return found
+
+
+def _matrix(name: str, module: nn.Module, stack: int) -> Matrix | None:
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    role, cross = role_of(name)
+    conv1d = isinstance(module, Conv1D)
+    if role is None or not (conv1d or isinstance(module, nn.Linear)):
+        return None
+    rows, columns = own_parameters(module)["weight"]
+    inputs, outputs = (rows, columns) if conv1d else (columns, rows)
+    bias = "bias" in own_parameters(module)
+    return Matrix(role, name, inputs, outputs, bias, conv1d=conv1d, stack=stack, cross=cross)
+
+
+def _is_plausible(matrix: Matrix, width: int) -> bool:
+    """Return whether a matrix has the sizes of its role: it reads the hidden states, or writes to them."""
+    if matrix.role in ("o", "down"):
+        return matrix.outputs == width
+    return matrix.inputs == width or matrix.name.endswith("_b_proj")
+
+
+def _is_lookup(module: nn.Module) -> bool:
+    from torch import nn
+
+    return isinstance(module, nn.Embedding)
+
+
+def _is_norm(name: str, module: nn.Module, sizes: Mapping[str, tuple[int, ...]]) -> bool:
+    if set(sizes) - {"weight", "bias"} or len(sizes.get("weight", ())) != 1:
+        return False
+    return "norm" in type(module).__name__.lower() or name in PLACES
+
+
+class _Places:
+    """What reads the output of each normalization of a layer: known by name, or from the order of the calls."""
+
+    def __init__(
+        self,
+        stack: int,
+        matrices: tuple[Matrix, ...],
+        frozen: Mapping[str, FrozenPart],
+        calls: Mapping[str, int],
+        is_encoder_decoder: bool,
+    ) -> None:
+        self._known = DECODER_PLACES if stack else PLACES
+        self._calls, self._is_encoder_decoder = calls, is_encoder_decoder
+        readers = {place: [m.name for m in matrices if m.site in sites] for place, sites in _READERS.items()}
+        for name, part in frozen.items():
+            if part.place in readers:
+                readers[part.place].append(name)
+        self._starts: dict[Place, int] = {
+            place: min(calls[name] for name in names if name in calls)
+            for place, names in readers.items()
+            if any(name in calls for name in names)
+        }
+
+    def of(self, name: str) -> Place | None:
+        """Return the place of a normalization, or None for one that is left frozen.
+
+        Encoder-decoders use the same names for normalizations before a block (mBART) and after it (BART).
+        """
+        by_order = self._is_encoder_decoder and name.endswith("_layer_norm") and "." not in name
+        if name in self._known and not by_order:
+            return self._known[name]
+        if is_in_attention(name) and "." in name:
+            return _NORMALIZED.get(name.rpartition(".")[2])
+        if name not in self._calls:
+            return None
+        return next((place for place, start in self._starts.items() if self._calls[name] < start), "output")
+
+
+_READERS: dict[Place, tuple[str, ...]] = {
+    "attention": ("q", "k", "v", "qkv", "kv"),
+    "cross-attention": ("cross-q", "cross-k", "cross-v"),
+    "feed-forward": ("up", "gate", "gate_up"),
+}
+"""The sites of the matrices that read the input of each block, in the order of the blocks."""
+
+_NORMALIZED: dict[str, Place] = {"q_norm": "q", "q_layernorm": "q", "k_norm": "k", "k_layernorm": "k"}
+"""The last part of the names of normalizations of queries and keys."""
+
+
+def own_parameters(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a module's own parameters, by name."""
+    return {name: tuple(p.shape) for name, p in module.named_parameters(recurse=False)}
+
+
+def summary(names: Iterable[str]) -> str:
+    """Join the distinct names, with every number replaced by '*', in order."""
+    return ", ".join(dict.fromkeys(re.sub(r"\.\d+(?=\.|$)", ".*", name) for name in names)) or "none"
