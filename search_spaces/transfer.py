@@ -12,7 +12,8 @@ from contextlib import suppress
 
 from search_spaces.errors import InvalidInputError, Problem
 from search_spaces.language.loader import load_space
-from search_spaces.model.shape import FUSED, SIDES, ModelShape
+from search_spaces.model.parts import FUSED, SIDES
+from search_spaces.model.shape import ModelShape
 from search_spaces.parameters.structured import Sides, TargetSubset
 from search_spaces.parameters.types import (
     Categorical,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from autotune.formatting.units import mask_of, ranges, significant
-from search_spaces.model.shape import SIDES
+from search_spaces.model.parts import SIDES
 
 _BARS = "▁▂▃▄▅▆▇█"
 _SHORT = {

@@ -12,7 +12,8 @@ from autotune.formatting.units import counted, si, significant
 from autotune.spaces.summary import Extent, SpaceView, describe, families_of
 from search_spaces.families import REGISTRY
 from search_spaces.language.loader import LoadedSpace
-from search_spaces.model.shape import SIDES, ModelShape
+from search_spaces.model.parts import SIDES
+from search_spaces.model.shape import ModelShape
 from search_spaces.parameters.structured import Sides
 from search_spaces.parameters.types import Categorical, Float, Int, LayerMask, Parameter
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from search_spaces.families import register
 from search_spaces.families.framework.matrix_family import LAYERS, TARGETS, MatrixCost, MatrixFamily
-from search_spaces.model.shape import Matrix, ModelShape, TaskType
+from search_spaces.model.parts import Matrix
+from search_spaces.model.shape import ModelShape, TaskType
 from search_spaces.parameters.types import Float, Value
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from search_spaces.families.framework.base import register
 from search_spaces.families.framework.block_sizes import FittedFamily
 from search_spaces.families.framework.matrix_family import LAYERS, TARGETS, MatrixCost
-from search_spaces.model.shape import Matrix, ModelShape, TaskType
+from search_spaces.model.parts import Matrix
+from search_spaces.model.shape import ModelShape, TaskType
 from search_spaces.parameters.types import Categorical, Float, Int, Value
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from search_spaces.families.framework.base import register
 from search_spaces.families.framework.matrix_family import LAYERS, TARGETS, MatrixCost, MatrixFamily
-from search_spaces.model.shape import Matrix, ModelShape, TaskType
+from search_spaces.model.parts import Matrix
+from search_spaces.model.shape import ModelShape, TaskType
 from search_spaces.parameters.types import Categorical, Float, Value
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from search_spaces.families.framework.base import register
 from search_spaces.families.framework.matrix_family import LAYERS, TARGETS, MatrixCost, MatrixFamily
-from search_spaces.model.shape import Matrix, ModelShape, TaskType
+from search_spaces.model.parts import Matrix
+from search_spaces.model.shape import ModelShape, TaskType
 from search_spaces.parameters.structured import rank_at, varies_by_layer
 from search_spaces.parameters.types import Categorical, Float, Int, Value
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from search_spaces.families.framework.base import AdapterCost, Family, register
 from search_spaces.families.framework.peft_helpers import peft_task, trained_modules
-from search_spaces.model.shape import ModelShape, Norm, TaskType
+from search_spaces.model.parts import Norm
+from search_spaces.model.shape import ModelShape, TaskType
 from search_spaces.parameters.types import Float, TopLayers, Value, adapted_layers
 
 if TYPE_CHECKING:

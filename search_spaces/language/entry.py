@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 from search_spaces.errors import Problem, did_you_mean
-from search_spaces.model.shape import FUSED, TARGETS, is_targets
+from search_spaces.model.parts import FUSED, TARGETS, is_targets
 from search_spaces.parameters.types import Categorical, Float, Int, Parameter, TopLayers, Value
 
 CENTERED_FIELDS = ("center", "scale", "kind")

@@ -29,7 +29,8 @@ from search_spaces.language.constraints import Constraint, read_constraints
 from search_spaces.language.includes import PRESETS, Composed, compose, find_spec, is_preset, preset_names
 from search_spaces.language.override_forms import override_entry
 from search_spaces.language.overrides import Override
-from search_spaces.model.shape import FUSED, TARGETS, Matrix, ModelShape
+from search_spaces.model.parts import FUSED, TARGETS, Matrix
+from search_spaces.model.shape import ModelShape
 from search_spaces.parameters.structured import Sides, TargetSubset
 from search_spaces.parameters.training import ON_REQUEST, TRAINING, missing_libraries, training_parameters
 from search_spaces.parameters.types import Categorical, Int, Parameter, Structured, Value

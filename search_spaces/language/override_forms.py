@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from search_spaces.errors import did_you_mean
 from search_spaces.language.entry import ROLES, Entry, is_role_set
-from search_spaces.model.shape import SIDES, TARGETS
+from search_spaces.model.parts import SIDES, TARGETS
 from search_spaces.parameters.centered import KINDS, Centered, Kind, to_entry
 from search_spaces.parameters.structured import RankProfile, Sides, TargetSubset
 from search_spaces.parameters.types import (

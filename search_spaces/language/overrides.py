@@ -27,7 +27,7 @@ from typing import Any
 from search_spaces.errors import did_you_mean
 from search_spaces.language import override_forms
 from search_spaces.language.entry import CENTERED_FIELDS, Entry, is_targets_parameter, limits
-from search_spaces.model.shape import SIDES
+from search_spaces.model.parts import SIDES
 from search_spaces.parameters.structured import RankProfile, Sides
 from search_spaces.parameters.types import (
     Categorical,

@@ -10,7 +10,7 @@ import math
 from typing import Any, Literal
 
 from search_spaces.model.module_names import is_expert, is_in_attention
-from search_spaces.model.shape import FrozenPart
+from search_spaces.model.parts import FrozenPart
 
 STATE_SPACE = ("mamba", "falcon_mamba")
 """Architectures whose layers are Mamba mixers. peft adapts none of their output matrices, because the fused kernel

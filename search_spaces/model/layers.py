@@ -16,7 +16,7 @@ from search_spaces.model.module_names import (
     is_in_attention,
     role_of,
 )
-from search_spaces.model.shape import FrozenPart, Matrix, Norm, Place
+from search_spaces.model.parts import FrozenPart, Matrix, Norm, Place
 
 if TYPE_CHECKING:
     from torch import nn

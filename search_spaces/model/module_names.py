@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from search_spaces.model.shape import Place, Role
+from search_spaces.model.parts import Place, Role
 
 ROLES: dict[str, Role] = {
     # BERT, RoBERTa, ELECTRA and similar

@@ -16,7 +16,8 @@ from search_spaces.model.call_order import call_order
 from search_spaces.model.frozen_parts import expert_count, xlnet_parts
 from search_spaces.model.layers import find_stacks, read_layers
 from search_spaces.model.module_names import POSITION_MATRICES
-from search_spaces.model.shape import Matrix, ModelShape, TaskType
+from search_spaces.model.parts import Matrix
+from search_spaces.model.shape import ModelShape, TaskType
 from search_spaces.model.surroundings import Surroundings
 from search_spaces.model.task_heads import missing_heads
 

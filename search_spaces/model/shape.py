@@ -15,159 +15,19 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Literal
 
+from search_spaces.model.parts import (
+    CROSS_ATTENTION,
+    SELECTABLE,
+    SIDES,
+    TARGETS,
+    FrozenPart,
+    HeadMatrix,
+    Matrix,
+    Norm,
+    resolve_role,
+)
+
 TaskType = Literal["sequence-classification", "regression", "causal-lm", "image-classification"]
-Role = Literal["q", "k", "v", "qkv", "kv", "o", "gate", "up", "gate_up", "down"]
-"""The role of a matrix in its layer."""
-Place = Literal["attention", "q", "k", "cross-attention", "feed-forward", "input", "output", "final"]
-"""What reads the output of a normalization: attention (or only its queries or keys), the queries of cross-attention,
-the feed-forward network, both attention and the feed-forward network (`input`), the output of the layer, or, for the
-last one of a stack, what follows the stack."""
-
-FUSED: dict[str, Role] = {"q": "qkv", "k": "qkv", "v": "qkv", "gate": "gate_up", "up": "gate_up"}
-"""The fused matrix that contains a role in models without a separate matrix for it; see `resolve_role`."""
-
-TARGETS: dict[str, tuple[str, ...]] = {
-    "attention": ("q", "k", "v", "o"),
-    "feed-forward": ("gate", "up", "down"),
-    "all": ("q", "k", "v", "o", "gate", "up", "down"),
-}
-"""Names of sets of roles."""
-
-SIDES: dict[str, int] = {"encoder": 0, "decoder": 1}
-"""The index of each stack of an encoder-decoder by name."""
-
-CROSS_ATTENTION = "cross-attention"
-"""The target name of all matrices of cross-attention."""
-
-_SELECTABLE = (*TARGETS["all"], "qkv", "kv", "gate_up")
-
-
-def resolve_role(role: str, present: Collection[str]) -> str | None:
-    """Return the role of the matrix that contains a role, or None if there is none.
-
-    Args:
-        role: the role.
-        present: roles of the matrices of a model.
-    """
-    if role in present:
-        return role
-    if role in ("k", "v") and "kv" in present:
-        return "kv"
-    return FUSED.get(role)
-
-
-def is_targets(text: str) -> bool:
-    """Return whether `text` is valid in the notation of `ModelShape.select`, for some model."""
-    if "," in text:
-        return all(map(is_targets, text.split(",")))
-    side, dot, named = text.rpartition(".")
-    known = named == CROSS_ATTENTION or named in TARGETS or set(named.split("+")) <= set(_SELECTABLE)
-    return known and (not dot or side in SIDES)
-
-
-@dataclass(frozen=True)
-class Matrix:
-    """One weight matrix of a layer.
-
-    Args:
-        role: role in the layer.
-        name: module path below the layer.
-        inputs: input features.
-        outputs: output features.
-        bias: whether it has a bias.
-        conv1d: whether the weight is stored transposed (transformers' Conv1D).
-        stack: 1 in the decoder of an encoder-decoder, else 0.
-        cross: whether it belongs to cross-attention.
-        positions: number of relative-position embeddings that pass through it once per forward pass, in addition
-            to the tokens (shared projections of DeBERTa).
-    """
-
-    role: Role
-    name: str
-    inputs: int
-    outputs: int
-    bias: bool
-    conv1d: bool = False
-    stack: int = 0
-    cross: bool = False
-    positions: int = 0
-
-    @property
-    def site(self) -> str:
-        """The role, with the prefix `cross-` in cross-attention."""
-        return f"cross-{self.role}" if self.cross else self.role
-
-
-@dataclass(frozen=True)
-class Norm:
-    """One normalization with trainable parameters.
-
-    Args:
-        layer: index of its layer. The last normalization of the model has the depth as its index, and the last one
-            of an encoder below a decoder that of the top layer of the encoder.
-        name: full module path.
-        place: what reads its output.
-        size: number of features.
-        bias: whether it has a shift (LayerNorm) in addition to the scale.
-    """
-
-    layer: int
-    name: str
-    place: Place
-    size: int
-    bias: bool
-
-    @property
-    def parameters(self) -> int:
-        """Number of trainable parameters."""
-        return self.size * (2 if self.bias else 1)
-
-
-@dataclass(frozen=True)
-class HeadMatrix:
-    """One matrix above the layers.
-
-    Args:
-        name: full module path.
-        inputs: input features.
-        outputs: output features.
-        trained: whether it is trained with the adapter, or frozen.
-        per_token: whether it is applied to each token, or once per sequence.
-        bias: whether it has a bias.
-    """
-
-    name: str
-    inputs: int
-    outputs: int
-    trained: bool
-    per_token: bool
-    bias: bool = False
-
-
-@dataclass(frozen=True)
-class FrozenPart:
-    """Weights of one layer that no adapter reaches, such as experts, with the FLOPs of their products.
-
-    Args:
-        layer: index of the layer.
-        place: what they read: the input of "attention" or of the "feed-forward" network, or "hidden", which the
-            matrices `up`, `gate` and `gate_up` write.
-        forward: forward FLOPs per token.
-        backward: backward FLOPs per token for the gradient of what they read, where it needs one.
-        weights: backward FLOPs per token for the gradients of the weights, if they are trained.
-        pair_forward: forward FLOPs per pair of tokens.
-        pair_backward: backward FLOPs per pair of tokens, where the input needs a gradient.
-        sequence: forward FLOPs per sequence, and as many backward, where the input needs a gradient.
-    """
-
-    layer: int
-    place: Literal["attention", "feed-forward", "hidden"]
-    forward: float
-    backward: float
-    weights: float
-    pair_forward: float = 0.0
-    pair_backward: float = 0.0
-    sequence: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -439,11 +299,11 @@ def _selected(shape: ModelShape, targets: str) -> tuple[Matrix, ...]:
     if named == CROSS_ATTENTION:
         pool, named = tuple(m for m in pool if m.cross), "attention"
     roles = TARGETS.get(named) or tuple(named.split("+"))
-    unknown = [role for role in roles if role not in _SELECTABLE]
+    unknown = [role for role in roles if role not in SELECTABLE]
     if unknown:
         raise ValueError(
             f"targets: {targets!r} names {unknown}; write {', '.join(TARGETS)}, or roles among "
-            f"{', '.join(_SELECTABLE)} joined by '+'"
+            f"{', '.join(SELECTABLE)} joined by '+'"
         )
     present = {matrix.role for matrix in pool}
     resolved = {resolve_role(role, present) for role in roles}

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from search_spaces.model.layers import own_parameters, summary
 from search_spaces.model.module_names import ENCODER_NORMS, FINAL_NORMS, POSITION_NORM
-from search_spaces.model.shape import HeadMatrix, Norm, TaskType
+from search_spaces.model.parts import HeadMatrix, Norm
+from search_spaces.model.shape import TaskType
 
 if TYPE_CHECKING:
     from torch import nn

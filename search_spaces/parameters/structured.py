@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, get_args
 
-from search_spaces.model.shape import SIDES, TARGETS, Role, resolve_role
+from search_spaces.model.parts import SIDES, TARGETS, Role, resolve_role
 from search_spaces.parameters.types import (
     Categorical,
     Float,

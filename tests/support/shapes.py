@@ -10,7 +10,8 @@ import pytest
 
 from search_spaces.errors import InvalidInputError
 from search_spaces.language.loader import LoadedSpace, load_space
-from search_spaces.model.shape import Matrix, ModelShape
+from search_spaces.model.parts import Matrix
+from search_spaces.model.shape import ModelShape
 
 BERT = ModelShape(
     model_type="bert",

@@ -34,7 +34,8 @@ from search_spaces.families.framework.saved_activations import (
     output_of,
 )
 from search_spaces.model.gradient_flow import LayerGradients, gradients_in
-from search_spaces.model.shape import Matrix, ModelShape
+from search_spaces.model.parts import Matrix
+from search_spaces.model.shape import ModelShape
 from search_spaces.parameters.training import optimizer_of
 from search_spaces.parameters.types import Configuration
 from trials.base.model import Base

@@ -9,7 +9,8 @@ from typing import ClassVar
 
 from search_spaces.families.framework.base import BYTES_PER_NUMBER
 from search_spaces.families.framework.matrix_family import MatrixFamily
-from search_spaces.model.shape import Matrix, ModelShape, TaskType
+from search_spaces.model.parts import Matrix
+from search_spaces.model.shape import ModelShape, TaskType
 from search_spaces.parameters.types import Value
 
 

@@ -17,7 +17,8 @@ from search_spaces.families.framework.base import AdapterCost, Family
 from search_spaces.families.framework.peft_helpers import peft_task, trained_modules
 from search_spaces.families.framework.saved_activations import SavedActivations
 from search_spaces.model.gradient_flow import LayerGradients, gradients_in, layer_gradients, layers_apart
-from search_spaces.model.shape import Matrix, ModelShape, TaskType
+from search_spaces.model.parts import Matrix
+from search_spaces.model.shape import ModelShape, TaskType
 from search_spaces.parameters.types import Value
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from typing import Any, ClassVar, NamedTuple
 from search_spaces.families.framework.base import BYTES_PER_NUMBER, AdapterCost, Family
 from search_spaces.families.framework.peft_helpers import peft_task, trained_modules
 from search_spaces.model.gradient_flow import gradients_in, layer_gradients, layers_apart
-from search_spaces.model.shape import Matrix, ModelShape, TaskType
+from search_spaces.model.parts import Matrix
+from search_spaces.model.shape import ModelShape, TaskType
 from search_spaces.parameters.structured import rank_at, selected_targets, varies_by_layer
 from search_spaces.parameters.types import Categorical, TopLayers, Value, adapted_layers
 

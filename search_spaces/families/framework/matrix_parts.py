@@ -11,7 +11,8 @@ from typing import Any, ClassVar, NamedTuple
 
 from search_spaces.families.framework.composite_family import LayerState, PartCost, PlannedPart
 from search_spaces.families.framework.saved_activations import SavedActivations, input_of, output_of
-from search_spaces.model.shape import Matrix, ModelShape, Norm
+from search_spaces.model.parts import Matrix, Norm
+from search_spaces.model.shape import ModelShape
 
 
 @dataclass(frozen=True)

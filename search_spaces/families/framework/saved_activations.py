@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from search_spaces.model.shape import Matrix
+from search_spaces.model.parts import Matrix
 
 NORMS = "norms"
 """The name of the inputs of a layer's normalizations."""

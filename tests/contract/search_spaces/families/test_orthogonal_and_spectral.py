@@ -13,8 +13,9 @@ from transformers import BertConfig, GPT2Config, LlamaConfig
 from search_spaces.costs.cost_model import CostModel, Workload
 from search_spaces.families import REGISTRY
 from search_spaces.families.framework.block_sizes import FittedFamily, largest_divisor, smallest_side
+from search_spaces.model.parts import Matrix
 from search_spaces.model.reader import read_shape
-from search_spaces.model.shape import Matrix, ModelShape
+from search_spaces.model.shape import ModelShape
 from search_spaces.parameters.types import Configuration
 from search_spaces.space import SearchSpace
 from tests.support.tiny_models import (

@@ -23,8 +23,9 @@ from transformers import (
 )
 
 from search_spaces.costs.cost_model import CostModel, Workload
+from search_spaces.model.parts import is_targets
 from search_spaces.model.reader import empty_network, read_shape, shape_of_network
-from search_spaces.model.shape import ModelShape, TaskType, is_targets
+from search_spaces.model.shape import ModelShape, TaskType
 from tests.support.tiny_configs import CONFIGS, DEPTH
 from tests.support.tiny_models import LABELS, build, pairs, shape_of
 

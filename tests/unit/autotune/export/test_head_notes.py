@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from autotune.export.head_notes import class_names, head_notes
-from search_spaces.model.shape import HeadMatrix
+from search_spaces.model.parts import HeadMatrix
 from tests.support.shapes import BERT
 
 

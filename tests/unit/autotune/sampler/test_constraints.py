@@ -23,7 +23,7 @@ from search_spaces.costs.cost_model import CostModel, Workload
 from search_spaces.errors import InvalidInputError
 from search_spaces.language.constraints import Constraint, read_constraints
 from search_spaces.language.loader import load_space
-from search_spaces.model.shape import Matrix
+from search_spaces.model.parts import Matrix
 from search_spaces.parameters.centered import Centered
 from search_spaces.parameters.types import Categorical, Configuration, Float, Int, Value
 from search_spaces.space import SearchSpace
