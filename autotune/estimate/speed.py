@@ -63,7 +63,7 @@ def _measure(
     model: ModelSpec, task: TaskSpec, config: Configuration, costs: CostModel, is_isolated: bool
 ) -> Speed | None:
     from trials.base.model import load_base
-    from trials.packing.layer_gates import can_skip_layers
+    from trials.packing.layer_gates import layer_interface
 
     data = load_task(task, model)
     base = load_base(model, task, data)
@@ -71,7 +71,7 @@ def _measure(
     batch_size = int(config.get("batch_size", costs.workload.batch_size))
     try:
         speed = ramp(begin, batch_size, step_flops(config, costs))
-        reuses = not is_isolated and can_skip_layers(base.model, base.shape.layers_path)
+        reuses = not is_isolated and layer_interface(base.model, base.shape).can_be_skipped
     except InvalidInputError:
         raise
     except Exception:  # whatever stops this configuration: its trial will report it, and others may train

@@ -299,8 +299,7 @@ class CostModel:
                 per_token += count * one_token
                 per_pair += count * one_pair
             for part in shape.frozen_parts:
-                gradients = by_layer.get(part.layer)
-                if gradients is not None and gradients.enters(part.place):
+                if part.layer in by_layer and by_layer[part.layer].enters(part.place):
                     per_token += part.backward
                     per_pair += part.pair_backward
                     per_sequence += part.sequence

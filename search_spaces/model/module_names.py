@@ -104,7 +104,7 @@ CROSS_ROLES: dict[str, Role] = {
 }
 """The role of a matrix of cross-attention by its name below its layer."""
 
-_ATTENTION_TAILS: dict[str, tuple[str, ...]] = {
+_ATTENTION_TAILS: dict[Role, tuple[str, ...]] = {
     "q": ("q", "q_proj", "query", "query_proj", "q_lin", "wq", "q_b_proj"),
     "k": ("k", "k_proj", "key", "key_proj", "k_lin", "wk"),
     "v": ("v", "v_proj", "value", "value_proj", "v_lin", "wv"),
@@ -112,7 +112,7 @@ _ATTENTION_TAILS: dict[str, tuple[str, ...]] = {
     "qkv": ("qkv", "qkv_proj", "query_key_value", "wqkv", "c_attn", "in_proj", "qkv_lin"),
     "o": ("o", "o_proj", "out_proj", "out_lin", "wo", "dense", "c_proj", "output_proj"),
 }
-_FEED_FORWARD_TAILS: dict[str, tuple[str, ...]] = {
+_FEED_FORWARD_TAILS: dict[Role, tuple[str, ...]] = {
     "gate": ("gate_proj", "wi_0", "w1"),
     "up": ("up_proj", "wi_1", "wi", "fc1", "fc_in", "c_fc", "lin1", "linear1", "w3", "dense_h_to_4h"),
     "gate_up": ("gate_up_proj", "wi_gate_up"),
@@ -138,7 +138,7 @@ def role_of(name: str) -> tuple[Role | None, bool]:
         return None, False
     tail = name.rpartition(".")[2].lower()
     tails = _ATTENTION_TAILS if is_in_attention(name) else _FEED_FORWARD_TAILS
-    found: Role | None = next((role for role, names in tails.items() if tail in names), None)  # type: ignore[assignment]
+    found = next((role for role, names in tails.items() if tail in names), None)
     return found, bool(found and is_in_attention(name) and _CROSS.search(name))
 
 
