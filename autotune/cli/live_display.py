@@ -251,7 +251,9 @@ class LiveProgress(_Watcher):
         elif row.result.status == TrialStatus.PAUSED:
             values[0] = f"at {_percent(row.result)}"
         number = f"{row.number}↻" if row.confirms else str(row.number)
-        return ["★" if row.on_front and not row.confirms else "", number, text, *values, clock(seconds)]
+        expected = self.state.trial_seconds if row.result is None else None
+        spent = clock(seconds) if expected is None else f"{clock(seconds)} of about {clock(expected)}"
+        return ["★" if row.on_front and not row.confirms else "", number, text, *values, spent]
 
 
 class PlainProgress(_Watcher):
@@ -270,6 +272,13 @@ class PlainProgress(_Watcher):
         super().sweep_started(sweep, notes)
         names = ", ".join(f"{_name(o.name)} ({o.direction})" for o in sweep.objectives)
         self._line(f"{sweep.name}: {sweep.model.name}; {names}")
+
+    def trial_started(self, number: int, config: Configuration, *, seed: int) -> None:
+        """Print a line until the first trial has ended: a long trial is silent otherwise."""
+        super().trial_started(number, config, seed=seed)
+        if self.state.trial_seconds is not None:
+            expected = quantity("seconds", self.state.trial_seconds)
+            self._line(f"trial {number} started; a trial takes about {expected}: {short_config(config)}")
 
     def progress(self, progress: Progress) -> None:
         """Print a line for a new phase, and one for every run that has ended."""

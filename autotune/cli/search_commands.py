@@ -38,12 +38,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the final resu
 def init(
     model: Annotated[str, typer.Option(help="A Hugging Face model id, or the folder of a model.")],
     data: Annotated[
-        list[str],
-        typer.Option(
-            metavar="DATA",
-            help="The training data: a file (csv, tsv, txt, json, jsonl or parquet), a folder, or a Hugging Face "
-            "data set id. Repeat it for several files.",
-        ),
+        Path, typer.Option(metavar="FILE", help="The training data: csv, tsv, json, jsonl or parquet.")
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The sweep file to write.")] = Path("sweep.yaml"),
     task: Annotated[
@@ -51,20 +46,31 @@ def init(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the sweep file if it exists.")] = False,
 ) -> None:
-    """Write a sweep file for a model and data.
+    """Write a sweep file for a model and a data file.
 
     The columns, the task, the metric and the maximum length are inferred from the data. The file explains every line
-    in a comment. Files beside the data named like its validation and test splits are used as such.
+    in a comment. Files beside the data named like its validation and test splits are used as such. The first example
+    is shown as the model sees it, if the tokenizer is on this machine.
 
     \b[dim]$[/] autotune init --model roberta-base --data data/train.tsv
     [dim]$[/] autotune init --model ./gpt2 --data chats.jsonl --task causal-lm --out chats.yaml
     """
+    from autotune.cli.example_preview import example_preview
+    from autotune.scaffold.first_example import first_example
     from autotune.scaffold.sweep_file import write_scaffold
+    from autotune.sweep.schema import load_sweep
 
     scaffold = write_scaffold(model, data, out, task=task.value if task else None, force=force)
     for note in scaffold.notes:
         typer.echo(f"· {note}")
-    typer.echo(f"Wrote {out}. Check it, then run: autotune run {shlex.quote(str(out))}")
+    example = first_example(load_sweep(out))
+    if isinstance(example, str):
+        typer.echo(f"· {example}")
+    else:
+        terminal.console().print(example_preview(example), soft_wrap=True)
+    command = f"autotune run {shlex.quote(str(out))}"
+    typer.echo(f"Wrote {out}. Check it, and see what it will take: {command} --dry-run")
+    typer.echo(f"Then run: {command}")
 
 
 def run(

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from autotune.scaffold.inspection import (
     DataInspection,
     ModelInspection,
+    inspect_data,
     inspect_model,
-    inspect_rows,
+    read_data,
 )
-from autotune.scaffold.training_data import TrainingData, add_sibling_files, read_training_data
 from autotune.sweep.schema import parse_sweep
 from search_spaces.errors import InvalidInputError, Problem
 from search_spaces.families.framework.base import TaskType
 from search_spaces.language.yaml_io import dump_yaml, parse_yaml
 from trials.tasks.metrics import metrics_for
 
+_VALIDATION = ("validation", "valid", "val", "dev", "eval")
+_TEST = ("test",)
 _TOKENS_PER_WORD = 1.4
-_TRIAL_SAMPLES, _EVAL_SAMPLES = 2_000, 1_000
-"""Training and validation examples per trial, if there are more: enough to rank configurations."""
 
 _SEARCH = """\
 # The search space. `lora` searches the placement, rank, scale and variants of LoRA, its learning rate and the
@@ -40,9 +39,9 @@ objectives:
 # The search ends after this many trials or hours, whichever comes first.
 budget: {{trials: 30, hours: 2}}
 
-# Examples per epoch of a trial, and examples for its evaluation: enough to rank configurations. An exported run
-# trains on all data.{few}
-{comment}fidelity: {{train_samples: {train}, eval_samples: {evaluate}}}
+# Examples per epoch of a trial, and examples for its evaluation. By default as many as the budget allows, by the
+# measured speed of this machine: `autotune run --dry-run` says how many. An exported run trains on all data.
+# fidelity: {{train_samples: 2000, eval_samples: 1000}}    # | all
 
 # At the end, points of the Pareto front are trained again with new seeds. seeds: 0 skips this.
 confirm: {{seeds: 3, points: 8}}
@@ -63,13 +62,13 @@ class Scaffold:
 
 
 def write_scaffold(
-    model: str, data: Sequence[str | Path], out: Path, *, task: TaskType | None = None, force: bool = False
+    model: str, data: Path, out: Path, *, task: TaskType | None = None, force: bool = False
 ) -> Scaffold:
     """Write a sweep file that `load_sweep` reads.
 
     Args:
         model: a Hugging Face model id or a folder.
-        data: the training data: one file or several, a folder, or the id of a data set of the hub.
+        data: the training data.
         out: the file to write.
         task: by default inferred from the data.
         force: overwrite the file if it exists.
@@ -95,14 +94,12 @@ def write_scaffold(
     return scaffold
 
 
-def make_scaffold(
-    model: str, data: Sequence[str | Path], out: Path, *, task: TaskType | None = None
-) -> Scaffold:
+def make_scaffold(model: str, data: Path, out: Path, *, task: TaskType | None = None) -> Scaffold:
     """Return the text of a sweep file.
 
     Args:
         model: a Hugging Face model id or a folder.
-        data: the training data: one file or several, a folder, or the id of a data set of the hub.
+        data: the training data.
         out: where the file will be; paths in it are relative to this file's folder.
         task: by default inferred from the data.
 
@@ -110,18 +107,17 @@ def make_scaffold(
         InvalidInputError: the model or the data cannot be used.
     """
     folder = out.parent
-    training = read_training_data(data)
-    found, about = inspect_rows(training.train, training.name, task), inspect_model(model)
+    found, about = inspect_data(data, task), inspect_model(model)
     notes = [about.note if isinstance(about, ModelInspection) else about, *found.notes]
     if isinstance(about, ModelInspection) and about.encoder and found.type == "causal-lm":
         fix = "Choose a decoder such as gpt2, or data with a label column and another --task."
         what = f"{about.architecture} is an encoder, which cannot generate text for causal-lm"
         raise InvalidInputError(Problem("--model", what, fix))
-    add_sibling_files(training, found.used, notes)
+    siblings = _siblings(data, found, notes)
     max_length = _max_length(found, about, notes)
     metric = _metric(found, notes)
     lines = [
-        f"# A sweep on {training.name}. Run it with",
+        f"# A sweep on {data.name}. Run it with",
         "#",
         f"#     autotune run {out}",
         "#",
@@ -130,28 +126,26 @@ def make_scaffold(
         f"model: {_inline(_path(model, folder) if Path(model).expanduser().is_dir() else model)}"
         "    # a Hugging Face model id, or a folder",
         "",
-        *_task_lines(found, training, folder, metric, max_length),
+        *_task_lines(found, data, siblings, folder, metric, max_length),
         "",
     ]
-    few = found.rows <= 1.5 * _TRIAL_SAMPLES
-    search = _SEARCH.format(
-        metric=metric,
-        few=" These data are small enough to use in full." if few else "",
-        comment="# " if few else "",
-        train=_TRIAL_SAMPLES,
-        evaluate=_EVAL_SAMPLES,
-    )
+    search = _SEARCH.format(metric=metric)
     return Scaffold("\n".join(lines) + "\n" + search, notes)
 
 
 def _task_lines(
-    found: DataInspection, data: TrainingData, folder: Path, metric: str, max_length: int
+    found: DataInspection, data: Path, siblings: dict[str, Path], folder: Path, metric: str, max_length: int
 ) -> list[str]:
     lines = [
         "task:",
         f"  type: {found.type}    # inferred; sequence-classification | regression | causal-lm",
-        *_data_lines(data, folder),
+        f"  train: {_inline(_path(data, folder))}    # about {found.rows:,} rows",
     ]
+    for split, role in (("validation", "for the search"), ("test", "for the final scores only")):
+        if split in siblings:
+            lines.append(f"  {split}: {_inline(_path(siblings[split], folder))}    # {role}")
+        else:
+            lines.append(f"  # {split}: ...    # {role}; without a file, a share of train is held out")
     others = [c for c in found.columns if c not in found.used]
     seen = f"; other columns: {', '.join(others)}" if others else ""
     if found.messages:
@@ -171,23 +165,28 @@ def _task_lines(
     return lines
 
 
-def _data_lines(data: TrainingData, folder: Path) -> list[str]:
-    rows = f"    # {len(data.train):,} rows"
-    if data.dataset is not None:
-        lines = [f"  dataset: {_inline(data.dataset)}    # a data set of the hub", f"  train: train{rows}"]
-    else:
-        paths = [_path(path, folder) for path in data.paths]
-        lines = [f"  train: {_inline(paths if len(paths) > 1 else paths[0])}{rows}"]
-    for split, role in (("validation", "for the search"), ("test", "for the final scores only")):
-        if split in data.files:
-            lines.append(f"  {split}: {_inline(_path(data.files[split], folder))}    # {role}")
-        elif split in data.others:
-            lines.append(
-                f"  # {split}: ...    # {role}; by default {len(data.others[split]):,} rows of {data.name}"
-            )
+def _siblings(data: Path, found: DataInspection, notes: list[str]) -> dict[str, Path]:
+    """Return the files beside the training file that are named like its other splits and have its columns."""
+    splits: dict[str, Path] = {}
+    beside = {path.name.lower(): path for path in data.parent.iterdir() if path.is_file()}
+    for split, words in (("validation", _VALIDATION), ("test", _TEST)):
+        for word in words:
+            path = beside.get(data.name.lower().replace("train", word))
+            if "train" not in data.name.lower() or path is None:
+                continue
+            rows = read_data(path)
+            missing = [c for c in found.used if c not in rows.columns or None in rows[c]]
+            if missing:
+                notes.append(f"{path.name}: not used, since it lacks values of {', '.join(missing)}")
+                continue
+            notes.append(f"{split}: {path.name}, found beside {data.name}")
+            splits[split] = path
+            break
         else:
-            lines.append(f"  # {split}: ...    # {role}; without a file, a share of train is held out")
-    return lines
+            notes.append(
+                f"{split}: a held-out share of {data.name}, since there is no {split} file beside it"
+            )
+    return splits
 
 
 def _max_length(found: DataInspection, about: ModelInspection | str, notes: list[str]) -> int:

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from search_spaces.errors import InvalidInputError, Problem
-from trials.data.columns import check_columns, without_empty_rows
-from trials.data.labels import find_classes
 from trials.data.notes import Notes
-from trials.data.sources import read_splits
-from trials.data.task_data import TaskData
+from trials.data.task_data import TaskData, encode_split, read_rows
 from trials.data.tokenizers import load_tokenizer
-from trials.reading.encoding import IGNORED, Encoded, encode
+from trials.reading.encoding import IGNORED, Encoded, full_length
 from trials.reading.rows import Row
 from trials.tasks.specs import ModelSpec, TaskSpec
 
-_NO_LIMIT = 1_000_000
-"""A maximum length that cuts no example."""
+_FEW = 20
+"""Rows of which one is shown: the first ones may have no target tokens."""
 
 
 @dataclass(frozen=True)
@@ -80,17 +76,12 @@ def preview_first(task: TaskSpec, model: ModelSpec) -> ExamplePreview:
         InvalidInputError: the data cannot be read, or the tokenizer cannot encode the example.
     """
     notes = Notes()
-    raw, _ = read_splits(task, notes)
-    check_columns(raw, task)
-    raw = without_empty_rows(raw, task, notes)
-    classes = find_classes(raw, task, notes)
+    raw, _, classes = read_rows(task, notes)
     tokenizer, rows = load_tokenizer(model), raw["train"]
-    try:
-        example = encode(rows.row(0), task.model_dump(), tokenizer, classes)
-    except (ValueError, TypeError, KeyError) as error:
-        what = f"the tokenizer cannot encode {rows.place(0)} ({error})"
-        raise InvalidInputError(Problem("task.train", what, "Check the named columns.")) from error
-    return _preview(rows.row(0), example, rows.place(0), task, tokenizer, classes)
+    few = rows.select(range(min(_FEW, len(rows))))
+    encoded = encode_split(few, "train", task, tokenizer, classes, notes)
+    first = encoded.kept[0]
+    return _preview(few.row(first), encoded.examples[0], few.place(first), task, tokenizer, classes)
 
 
 def _preview(
@@ -107,7 +98,7 @@ def _preview(
         spans=tuple(_spans(ids, learned, tokenizer)),
         tokens=len(ids),
         learned=sum(learned) if generates else None,
-        uncut=_uncut(row, example, task, tokenizer, classes),
+        uncut=full_length(row, task.model_dump(), tokenizer, classes),
         label=None if task.label is None else row[task.label],
         label_index=None if classes is None else int(labels),
     )
@@ -130,11 +121,3 @@ def _spans(ids: Sequence[int], learned: Sequence[bool], tokenizer: Any) -> list[
 
 def _decoded(ids: Sequence[int], tokenizer: Any) -> str:
     return str(tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
-
-
-def _uncut(row: Row, example: Encoded, task: TaskSpec, tokenizer: Any, classes: Sequence[Any] | None) -> int:
-    tokens = len(example["input_ids"])
-    if tokens < task.max_length:
-        return tokens
-    fields: Mapping[str, Any] = {**task.model_dump(), "max_length": _NO_LIMIT}
-    return max(tokens, len(encode(row, fields, tokenizer, classes)["input_ids"]))

@@ -103,17 +103,7 @@ def load_task(task: TaskSpec, model: ModelSpec) -> TaskData:
 @functools.lru_cache(maxsize=4)
 def _load_task(task: TaskSpec, model: ModelSpec, stamps: object) -> TaskData:
     notes = Notes()
-    raw, sources = read_splits(task, notes)
-    check_columns(raw, task)
-    check_label_types(raw, task)
-    raw = without_unlabeled_splits(raw, sources, task, notes)
-    raw = without_empty_rows(raw, task, notes)
-    note_prompts(raw["train"], task, notes)
-    classes = find_classes(raw, task, notes)
-    raw = read_targets(raw, task, classes, notes)
-    keys = {name: text_keys(rows, task) for name, rows in raw.items()}
-    report_equal_texts(raw, keys, task, notes)
-    raw = carve(raw, keys["train"], sources, task, notes)
+    raw, sources, classes = read_rows(task, notes)
     fingerprint = data_fingerprint(raw, task)
     tokenizer = load_tokenizer(model)
     note_special_tokens(raw, task, tokenizer, notes)
@@ -121,7 +111,7 @@ def _load_task(task: TaskSpec, model: ModelSpec, stamps: object) -> TaskData:
     cuts: dict[str, Cut] = {}
     remarks: dict[str, dict[str, int]] = {}
     for name in SPLITS:
-        encoded = _encode_split(raw[name], name, task, tokenizer, classes, notes)
+        encoded = encode_split(raw[name], name, task, tokenizer, classes, notes)
         splits[name], cuts[name] = encoded.examples, encoded.cut
         if len(encoded.kept) < len(raw[name]):
             raw[name] = raw[name].select(encoded.kept)
@@ -138,9 +128,39 @@ def _load_task(task: TaskSpec, model: ModelSpec, stamps: object) -> TaskData:
     )
 
 
-def _encode_split(
+def read_rows(
+    task: TaskSpec, notes: Notes
+) -> tuple[dict[str, Rows], dict[str, dict[str, Any]], tuple[Any, ...] | None]:
+    """Read, validate and split the rows of a task, before any tokenizer.
+
+    Returns:
+        The rows by split, their sources, and the classes, as in `TaskData`.
+
+    Raises:
+        InvalidInputError: A file, column or split is missing or empty, or a label is missing or absent from the
+            training split.
+    """
+    raw, sources = read_splits(task, notes)
+    check_columns(raw, task)
+    check_label_types(raw, task)
+    raw = without_unlabeled_splits(raw, sources, task, notes)
+    raw = without_empty_rows(raw, task, notes)
+    note_prompts(raw["train"], task, notes)
+    classes = find_classes(raw, task, notes)
+    raw = read_targets(raw, task, classes, notes)
+    keys = {name: text_keys(rows, task) for name, rows in raw.items()}
+    report_equal_texts(raw, keys, task, notes)
+    return carve(raw, keys["train"], sources, task, notes), sources, classes
+
+
+def encode_split(
     rows: Rows, name: str, task: TaskSpec, tokenizer: Any, classes: Any, notes: Notes
 ) -> EncodedRows:
+    """Encode the rows of a split.
+
+    Raises:
+        InvalidInputError: A row cannot be encoded, or none has target tokens.
+    """
     try:
         encoded = encode_rows(rows, task.model_dump(), tokenizer, classes)
     except DataError as error:

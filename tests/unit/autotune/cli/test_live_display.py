@@ -211,6 +211,30 @@ def test_a_log_has_one_line_per_trial() -> None:
     assert "→ failed: the loss is not finite [step 31] (2.0 s" in lines[6]
 
 
+def test_the_first_trial_is_announced_where_its_time_is_predicted() -> None:
+    file = io.StringIO()
+    with watch(Console(file=file, width=200)) as watcher:
+        watcher.sweep_started(SWEEP, [])
+        watcher.progress(Progress(phase="search", total=20, remaining=2600.0, trial_seconds=130.0))
+        watcher.trial_started(0, CONFIG, seed=1)
+        watcher.progress(Progress(phase="search", finished=1, total=20))
+        watcher.trial_started(1, CONFIG, seed=2)
+    started = [line.replace("\u00a0", " ") for line in file.getvalue().splitlines() if "started" in line]
+    assert started == ["trial 0 started; a trial takes about 2 min 10 s: lora r8 · lr 3e-4 · batch 32 · 3 ep"]
+
+
+def test_the_live_table_shows_the_predicted_time_of_a_first_trial() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=160, height=40)
+    display = LiveProgress(console)
+    display.sweep_started(SWEEP, [])
+    display.progress(Progress(phase="search", total=20, remaining=2600.0, trial_seconds=130.0))
+    display.trial_started(0, CONFIG, seed=1)
+    with console.capture() as captured:
+        console.print(display.render())
+    assert "0:00 of about 2:10" in captured.get()
+    assert "43:20 left" in captured.get()
+
+
 def test_quiet_is_silent() -> None:
     file = io.StringIO()
     with watch(Console(file=file), quiet=True) as watcher:

@@ -196,7 +196,7 @@ def test_a_model_id_works_without_a_network(monkeypatch: pytest.MonkeyPatch) -> 
 def write(tmp_path: Path, bert: str) -> Callable[..., Scaffold]:
     def make(frame: pd.DataFrame, name: str = "train.csv", **options: Any) -> Scaffold:
         data = save(frame, tmp_path / name)
-        return write_scaffold(options.pop("model", bert), [data], tmp_path / "sweep.yaml", **options)
+        return write_scaffold(options.pop("model", bert), data, tmp_path / "sweep.yaml", **options)
 
     return make
 
@@ -213,7 +213,7 @@ def test_the_file_loads_and_explains_its_values(tmp_path: Path, write: Callable[
     assert (loaded.task.text, loaded.task.label, loaded.task.metric) == (("text",), "label", "f1")
     assert loaded.task.max_length == 32
     assert loaded.budget.trials == 30
-    assert loaded.fidelity.train_samples is None  # 200 rows need no thinning
+    assert loaded.is_fidelity_open
     assert "train: train.csv" in scaffold.text  # relative: the folder can move
     notes = "\n".join(scaffold.notes)
     for reason in (
@@ -227,12 +227,12 @@ def test_the_file_loads_and_explains_its_values(tmp_path: Path, write: Callable[
     assert scaffold.text.count("#") > 20
 
 
-def test_large_data_is_subsampled_and_long_texts_are_truncated(
+def test_the_fidelity_is_left_to_the_run_and_long_texts_are_truncated(
     tmp_path: Path, write: Callable[..., Scaffold]
 ) -> None:
     write(pd.DataFrame({"text": ["word " * 300] * 4_000, "label": [0, 1] * 2_000}))
     loaded = load_sweep(tmp_path / "sweep.yaml")
-    assert (loaded.fidelity.train_samples, loaded.fidelity.eval_samples) == (2_000, 1_000)
+    assert loaded.is_fidelity_open
     assert loaded.task.max_length == 64  # the model has no more positions
     assert loaded.task.metric == "accuracy"
 
@@ -282,4 +282,4 @@ def test_an_existing_file_is_kept(tmp_path: Path, write: Callable[..., Scaffold]
     assert load_sweep(tmp_path / "sweep.yaml").task.label == "label"
     assert not list(tmp_path.glob(".*partial"))
     with pytest.raises(InvalidInputError, match="there is no folder"):
-        write_scaffold("x", [tmp_path / "train.csv"], tmp_path / "no" / "sweep.yaml")
+        write_scaffold("x", tmp_path / "train.csv", tmp_path / "no" / "sweep.yaml")

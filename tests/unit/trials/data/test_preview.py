@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from trials.data import preview as preview_module
 from trials.data.preview import ExamplePreview, Span, preview_first
+from trials.data.sources import SPLITS
 from trials.tasks.specs import ModelSpec, TaskSpec
 
 TEMPLATE = (
@@ -20,14 +21,14 @@ TEMPLATE = (
 )
 
 
-def byte_tokenizer() -> PreTrainedTokenizerFast:
+def byte_tokenizer(chat_template: str | None = None) -> PreTrainedTokenizerFast:
     """Return a tokenizer with one token per byte, as GPT-2's without merges."""
     vocabulary = {"<s>": 0, "</s>": 1} | {c: i + 2 for i, c in enumerate(pre_tokenizers.ByteLevel.alphabet())}
     tokenizer = Tokenizer(models.BPE(vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     found = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", pad_token="</s>")
-    found.chat_template = TEMPLATE
+    found.chat_template = chat_template
     return found
 
 
@@ -51,12 +52,12 @@ def preview(
     path = folder / "train.jsonl"
     path.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows), encoding="utf-8")
     monkeypatch.setattr(preview_module, "load_tokenizer", lambda model: tokenizer)
-    spec = TaskSpec.model_validate({"train": str(path), **task})
+    spec = TaskSpec.model_validate({**dict.fromkeys(SPLITS, str(path)), **task})
     return preview_first(spec, ModelSpec(name="model"))
 
 
 CAUSAL: dict[str, Any] = {"type": "causal-lm", "max_length": 100}
-COMPLETION = {**CAUSAL, "prompt": "prompt", "completion": "completion", "chat_template": "none"}
+COMPLETION = {**CAUSAL, "prompt": "prompt", "completion": "completion"}
 
 
 def test_a_completion_is_learned_and_its_prompt_is_not(tmp_path, monkeypatch) -> None:
@@ -71,7 +72,7 @@ def test_a_completion_is_learned_and_its_prompt_is_not(tmp_path, monkeypatch) ->
 def test_only_assistant_turns_are_learned(tmp_path, monkeypatch) -> None:
     turns = [("user", "hi"), ("assistant", "hello"), ("user", "2+2"), ("assistant", "4")]
     row = {"chat": [{"role": role, "content": text} for role, text in turns]}
-    found = preview(tmp_path, monkeypatch, byte_tokenizer(), [row, row], messages="chat", **CAUSAL)
+    found = preview(tmp_path, monkeypatch, byte_tokenizer(TEMPLATE), [row, row], messages="chat", **CAUSAL)
     assert [span.text for span in found.spans if span.is_learned] == ["hello</s>", "4</s>"]
     assert "".join(span.text for span in found.spans) == (
         "<user>hi</s><assistant>hello</s><user>2+2</s><assistant>4</s>"
@@ -79,7 +80,7 @@ def test_only_assistant_turns_are_learned(tmp_path, monkeypatch) -> None:
 
 
 def test_spaces_at_the_border_of_a_span_are_kept(tmp_path, monkeypatch) -> None:
-    row = {"prompt": "it is ", "completion": "good film"}
+    row = {"prompt": "it is", "completion": " good film"}
     found = preview(tmp_path, monkeypatch, word_tokenizer(), [row], **COMPLETION)
     assert found.spans[1] == Span(" good film</s>", True)
 
@@ -91,13 +92,20 @@ def test_the_first_token_of_plain_text_is_not_scored(tmp_path, monkeypatch) -> N
 
 
 @pytest.mark.parametrize(
-    ("limit", "shown"), [(100, "ab def</s>"), (7, "ab def</s>"), (6, "ab def"), (3, "ab ")]
+    ("limit", "shown"), [(100, "ab cdef</s>"), (8, "ab cdef</s>"), (7, "ab cdef"), (4, "ab c")]
 )
 def test_what_the_limit_cuts_is_counted(tmp_path, monkeypatch, limit: int, shown: str) -> None:
-    row = {"prompt": "ab ", "completion": "def"}
+    row = {"prompt": "ab ", "completion": "cdef"}
     found = preview(tmp_path, monkeypatch, byte_tokenizer(), [row], **{**COMPLETION, "max_length": limit})
     assert "".join(span.text for span in found.spans) == shown
-    assert (found.tokens, found.uncut) == (min(limit, 7), 7)
+    assert (found.tokens, found.uncut) == (min(limit, 8), 8)
+
+
+def test_the_first_example_with_something_to_learn_is_shown(tmp_path, monkeypatch) -> None:
+    rows = [{"prompt": "a" * 50, "completion": "b"}, {"prompt": "ab", "completion": "c"}]
+    task = {"type": "causal-lm", "max_length": 20, "prompt": "prompt", "completion": "completion"}
+    found = preview(tmp_path, monkeypatch, byte_tokenizer(), rows, **task)
+    assert found.place == "line 2 of train.jsonl"
 
 
 ROWS = [{"text": "good film", "stars": "high"}, {"text": "bad film", "stars": "low"}] * 3
