@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from autotune.scaffold.data_form import DataForm, find_form
 from search_spaces.errors import InvalidInputError, Problem, first_line
 from search_spaces.families.framework.base import TaskType
 from trials.reading.errors import DataError
@@ -33,10 +34,6 @@ _PAIRS = (
     ("text_a", "text_b"), ("question", "sentence"), ("question", "passage"), ("query", "passage"),
     ("sentence_a", "sentence_b"),
 )  # fmt: skip
-_COMPLETIONS = (
-    ("prompt", "completion"), ("prompt", "response"), ("instruction", "output"), ("instruction", "response"),
-    ("question", "answer"), ("input", "output"), ("source", "target"), ("query", "response"),
-)  # fmt: skip
 _IDS = ("id", "idx", "index", "guid", "uid", "uuid", "url", "key", "timestamp", "date")
 
 
@@ -50,9 +47,7 @@ class DataInspection:
         type: the task.
         text: the text column, or the two columns of a text pair.
         label: the column to predict.
-        prompt: the column that a completion continues.
-        completion: the column that is generated.
-        messages: the column of chats.
+        form: the form of the data of a language model, if they are not plain text.
         majority: the share of the most frequent class.
         classes: the number of classes.
         words: the 0.98 quantile of the examples' lengths, in words.
@@ -64,9 +59,7 @@ class DataInspection:
     type: TaskType
     text: list[str] = field(default_factory=list)
     label: str | None = None
-    prompt: str | None = None
-    completion: str | None = None
-    messages: str | None = None
+    form: DataForm | None = None
     majority: float = 0.0
     classes: int = 0
     words: int = 0
@@ -75,7 +68,7 @@ class DataInspection:
     @property
     def used(self) -> list[str]:
         """The columns that the task uses."""
-        return [c for c in (*self.text, self.label, self.prompt, self.completion, self.messages) if c]
+        return [*self.text, *([self.label] if self.label else []), *(self.form.columns if self.form else [])]
 
 
 def read_data(path: Path) -> Rows:
@@ -112,23 +105,14 @@ def inspect_data(path: Path, wanted: TaskType | None = None) -> DataInspection:
     """
     data = read_data(path)
     rows, count = first_rows(data), len(data)
-    chats = [c for c in rows.columns if _is_chat(rows[c])]
     strings = [c for c in rows.columns if _is_text(rows[c])]
     label = None if wanted == "causal-lm" else _find_label(rows, wanted)
-    named = {c.lower(): c for c in strings}
-    completion = next(((named[p], named[c]) for p, c in _COMPLETIONS if p in named and c in named), None)
+    form = find_form(data, strings.__contains__) if wanted in (None, "causal-lm") else None
     found = DataInspection(list(rows.columns), count, wanted or "causal-lm")
     found.notes.extend(data.notes)
-    if wanted in (None, "causal-lm") and chats:
-        found.messages = chats[0]
-        found.type = "causal-lm"
-        found.notes.append(f"task: causal-lm on the assistant's turns, since column {chats[0]!r} holds chats")
-    elif wanted in (None, "causal-lm") and completion and (label is None or label in completion):
-        found.prompt, found.completion = completion
-        found.type = "causal-lm"
-        found.notes.append(
-            f"task: causal-lm, with prompts in column {completion[0]!r} and completions in {completion[1]!r}"
-        )
+    if form is not None and (form.is_certain or label is None or label in form.columns):
+        found.form, found.type = form, "causal-lm"
+        found.notes.append(f"task: causal-lm, since the data are {form.reason}")
     elif label is not None:
         _as_labeled(found, rows, label, wanted, [c for c in strings if c != label])
     elif wanted in (None, "causal-lm"):
@@ -222,24 +206,14 @@ def _is_text(column: pd.Series) -> bool:
     )
 
 
-def _is_chat(column: pd.Series) -> bool:
-    values = column.dropna()
-    if values.empty:
-        return False
-    first = values.iloc[0]
-    if not isinstance(first, list | tuple | np.ndarray) or not len(first):
-        return False
-    return isinstance(first[0], Mapping) and {"role", "content"} <= set(first[0])
-
-
 def _words(rows: pd.DataFrame, found: DataInspection) -> int:
     sample = rows.sample(min(len(rows), 2_000), random_state=0)
-    if found.messages:
-        texts = [" ".join(str(m["content"]) for m in chat) for chat in sample[found.messages].dropna()]
+    if found.form is not None:
+        counts = [found.form.word_count(row) for row in sample.to_dict("records")]
     else:
-        columns = [c for c in found.used if c != found.label]
-        texts = sample[columns].fillna("").astype(str).agg(" ".join, axis=1).tolist()
-    return int(np.ceil(np.quantile([len(text.split()) for text in texts], 0.98)))
+        texts = sample[found.text].fillna("").astype(str).agg(" ".join, axis=1)
+        counts = [len(text.split()) for text in texts]
+    return int(np.ceil(np.quantile(counts, 0.98)))
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from autotune.scaffold.data_form import DataForm
 from autotune.scaffold.inspection import (
     DataInspection,
     ModelInspection,
@@ -148,13 +149,9 @@ def _task_lines(
             lines.append(f"  # {split}: ...    # {role}; without a file, a share of train is held out")
     others = [c for c in found.columns if c not in found.used]
     seen = f"; other columns: {', '.join(others)}" if others else ""
-    if found.messages:
-        lines.append(
-            f"  messages: {_inline(found.messages)}    # chats; the loss covers the assistant's turns{seen}"
-        )
-    elif found.prompt:
-        lines.append(f"  prompt: {_inline(found.prompt)}    # the input")
-        lines.append(f"  completion: {_inline(found.completion)}    # the loss covers this column{seen}")
+    if found.form is not None:
+        lines += [_form_line(name, value, found.form) for name, value in found.form.fields.items()]
+        lines[-1] += seen.replace("; ", "    # ", 1) if "#" not in lines[-1] else seen
     else:
         text = _inline(found.text if len(found.text) > 1 else found.text[0])
         lines.append(f"  text: {text}    # inferred; one column, or [two, columns] for text pairs{seen}")
@@ -163,6 +160,11 @@ def _task_lines(
     lines.append(f"  metric: {metric}    # {' | '.join(metrics_for(found.type))}")
     lines.append(f"  max_length: {max_length}    # longer examples are truncated to this many tokens")
     return lines
+
+
+def _form_line(name: str, value: object, form: DataForm) -> str:
+    comment = form.comments.get(name)
+    return f"  {name}: {_inline(value)}" + (f"    # {comment}" if comment else "")
 
 
 def _siblings(data: Path, found: DataInspection, notes: list[str]) -> dict[str, Path]:

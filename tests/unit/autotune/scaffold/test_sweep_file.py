@@ -71,7 +71,7 @@ CHATS = {
         ({"text": TEXTS}, {"type": "causal-lm", "text": ["text"], "label": None}),
         (
             {"prompt": TEXTS, "completion": TEXTS[::-1]},
-            {"type": "causal-lm", "prompt": "prompt", "completion": "completion", "text": []},
+            {"type": "causal-lm", "used": ["prompt", "completion"], "text": []},
         ),
     ],
 )
@@ -87,7 +87,7 @@ def test_the_task_follows_from_the_columns(
 @pytest.mark.parametrize("ending", [".json", ".jsonl", ".parquet"])
 def test_chats(tmp_path: Path, ending: str) -> None:
     look = inspect_data(save(pd.DataFrame({"id": range(ROWS), **CHATS}), tmp_path / f"data{ending}"))
-    assert (look.type, look.messages, look.text) == ("causal-lm", "messages", [])
+    assert (look.type, look.used, look.text) == ("causal-lm", ["messages"], [])
     assert look.words == 9
 
 
@@ -116,7 +116,7 @@ def test_chats(tmp_path: Path, ending: str) -> None:
         ({"text": TEXTS, "target": range(ROWS)}, {"type": "regression", "label": "target"}),
         # questions with answers of few values are classes, not completions
         ({"question": TEXTS, "answer": ["yes", "no"] * 100}, {"label": "answer", "text": ["question"]}),
-        ({"question": TEXTS, "answer": TEXTS[::-1]}, {"type": "causal-lm", "prompt": "question"}),
+        ({"question": TEXTS, "answer": TEXTS[::-1]}, {"type": "causal-lm", "used": ["question", "answer"]}),
     ],
 )
 def test_inferred_columns(tmp_path: Path, columns: dict[str, Any], expected: dict[str, Any]) -> None:
