@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,8 +41,8 @@ def split_names(source: Mapping[str, Any]) -> list[str]:
         saved = _load(source)
         return list(saved) if isinstance(saved, dict) else ["train"]
     try:
-        with _Cache() as cache:
-            return list(get_dataset_split_names(source["path"], source.get("name"), **cache.options))
+        with _cache() as (options, _):
+            return list(get_dataset_split_names(source["path"], source.get("name"), **options))
     except Exception as error:
         raise _unreadable(source, error) from error
 
@@ -70,9 +70,8 @@ def read_split(source: Mapping[str, Any]) -> Rows:
     disable_progress_bars()
     arguments = {key: source[key] for key in ("path", "name", "split", "revision") if key in source}
     try:
-        with _Cache() as cache:
-            table = load_dataset(**arguments, **cache.options)
-            return _rows(table, source["split"], cache.notes)
+        with _cache() as (options, notes):
+            return _rows(load_dataset(**arguments, **options), source["split"], notes)
     except Exception as error:
         raise _unreadable(source, error) from error
 
@@ -104,38 +103,34 @@ def _unreadable(source: Mapping[str, Any], error: Exception) -> DataError:
     )
 
 
-class _Cache:
-    """The folder in which datasets keeps its tables: the usual one, or a temporary one if that is not writable."""
+@contextmanager
+def _cache() -> Iterator[tuple[dict[str, Any], tuple[str, ...]]]:
+    """Yield the arguments of datasets for a cache that is writable, the usual or a temporary one, and notes."""
+    from datasets import DownloadConfig, config
+    from huggingface_hub import constants
 
-    def __init__(self) -> None:
-        self.options: dict[str, Any] = {}
-        self.notes: tuple[str, ...] = ()
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
-
-    def __enter__(self) -> _Cache:
-        from datasets import DownloadConfig, config
-
-        usual = Path(config.HF_DATASETS_CACHE)
-        if not _is_writable(usual):
-            self._temporary = tempfile.TemporaryDirectory(
-                prefix="autotune-datasets-", ignore_cleanup_errors=True
-            )
-            folder = self._temporary.name
-            self.options = {
-                "cache_dir": folder,
-                "download_config": DownloadConfig(cache_dir=f"{folder}/downloads"),
-            }
-            self.notes = (
-                f"the cache of datasets, {str(usual)!r}, is not writable and a temporary folder is used; "
-                "set HF_HOME to a folder that is writable to keep what is downloaded",
-            )
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._temporary is not None:
-            self._temporary.cleanup()
+    usual, downloads = Path(config.HF_DATASETS_CACHE), constants.HF_HUB_CACHE
+    if _is_writable(usual):
+        yield {}, ()
+        return
+    note = (
+        f"the cache of datasets, {str(usual)!r}, is not writable and a temporary folder is used; "
+        "set HF_HOME to a folder that is writable to keep what is downloaded"
+    )
+    with tempfile.TemporaryDirectory(prefix="autotune-datasets-", ignore_cleanup_errors=True) as folder:
+        if not Path(downloads).is_dir():  # one that can only be read may hold the data
+            constants.HF_HUB_CACHE = f"{folder}/hub"
+        try:
+            options = DownloadConfig(cache_dir=f"{folder}/downloads")
+            yield {"cache_dir": folder, "download_config": options}, (note,)
+        finally:
+            constants.HF_HUB_CACHE = downloads
 
 
 def _is_writable(folder: Path) -> bool:
-    existing = next((path for path in (folder, *folder.parents) if path.exists()), None)
-    return existing is not None and os.access(existing, os.W_OK | os.X_OK)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
