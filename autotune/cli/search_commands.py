@@ -38,7 +38,12 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the final resu
 def init(
     model: Annotated[str, typer.Option(help="A Hugging Face model id, or the folder of a model.")],
     data: Annotated[
-        Path, typer.Option(metavar="FILE", help="The training data: csv, tsv, json, jsonl or parquet.")
+        list[str],
+        typer.Option(
+            metavar="DATA",
+            help="The training data: a file (csv, tsv, txt, json, jsonl or parquet), a folder, or a Hugging Face "
+            "data set id. Repeat it for several files.",
+        ),
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The sweep file to write.")] = Path("sweep.yaml"),
     task: Annotated[
@@ -46,7 +51,7 @@ def init(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the sweep file if it exists.")] = False,
 ) -> None:
-    """Write a sweep file for a model and a data file.
+    """Write a sweep file for a model and data.
 
     The columns, the task, the metric and the maximum length are inferred from the data. The file explains every line
     in a comment. Files beside the data named like its validation and test splits are used as such. The first example

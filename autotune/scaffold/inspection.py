@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from autotune.scaffold.data_form import DataForm, find_form
+from autotune.scaffold.training_data import read_training_data
 from search_spaces.errors import InvalidInputError, Problem, first_line
 from search_spaces.families.framework.base import TaskType
-from trials.reading.errors import DataError
 from trials.reading.rows import Rows
-from trials.reading.tables.files import read_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,21 +70,6 @@ class DataInspection:
         return [*self.text, *([self.label] if self.label else []), *(self.form.columns if self.form else [])]
 
 
-def read_data(path: Path) -> Rows:
-    """Read a data file as a sweep does.
-
-    Raises:
-        InvalidInputError: the file is missing, is empty, has an unknown ending, or cannot be read.
-    """
-    try:
-        rows = read_file(path)
-    except DataError as error:
-        raise InvalidInputError(Problem("--data", error.what, error.fix)) from None
-    if not len(rows):
-        raise InvalidInputError(Problem("--data", f"{str(path)!r} has no rows", "Give a file with examples."))
-    return rows
-
-
 def first_rows(rows: Rows) -> pd.DataFrame:
     """Return the first rows as a data frame, from which columns are inferred."""
     import pandas as pd
@@ -94,16 +78,22 @@ def first_rows(rows: Rows) -> pd.DataFrame:
 
 
 def inspect_data(path: Path, wanted: TaskType | None = None) -> DataInspection:
-    """Infer the task and its columns from a data file.
+    """Infer the task and its columns from a data file; see `inspect_rows`."""
+    data = read_training_data([path])
+    return inspect_rows(data.train, data.name, wanted)
+
+
+def inspect_rows(data: Rows, name: str, wanted: TaskType | None = None) -> DataInspection:
+    """Infer the task and its columns from training data.
 
     Args:
-        path: the file.
+        data: the training rows.
+        name: the name of the data in messages.
         wanted: the task if the user named it; by default it is inferred.
 
     Raises:
-        InvalidInputError: the file cannot be read, or has no columns for the task.
+        InvalidInputError: the data have no columns for the task.
     """
-    data = read_data(path)
     rows, count = first_rows(data), len(data)
     strings = [c for c in rows.columns if _is_text(rows[c])]
     label = None if wanted == "causal-lm" else _find_label(rows, wanted)
@@ -118,10 +108,10 @@ def inspect_data(path: Path, wanted: TaskType | None = None) -> DataInspection:
     elif wanted in (None, "causal-lm"):
         _as_plain_text(found, rows, strings)
     else:
-        what = f"no column of {path.name!r} looks like a label for {wanted} ({', '.join(rows.columns)})"
+        what = f"no column of {name!r} looks like a label for {wanted} ({', '.join(rows.columns)})"
         raise InvalidInputError(Problem("--data", what, "Add a label column, or choose another --task."))
     if not found.used or (found.type != "causal-lm" and not found.text):
-        what = f"no column of {path.name!r} holds text ({', '.join(rows.columns)})"
+        what = f"no column of {name!r} holds text ({', '.join(rows.columns)})"
         raise InvalidInputError(Problem("--data", what, "Give a file with a column of text."))
     found.words = _words(rows, found)
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,18 +11,16 @@ from autotune.scaffold.data_form import DataForm
 from autotune.scaffold.inspection import (
     DataInspection,
     ModelInspection,
-    inspect_data,
     inspect_model,
-    read_data,
+    inspect_rows,
 )
+from autotune.scaffold.training_data import TrainingData, add_sibling_files, read_training_data
 from autotune.sweep.schema import parse_sweep
 from search_spaces.errors import InvalidInputError, Problem
 from search_spaces.families.framework.base import TaskType
 from search_spaces.language.yaml_io import dump_yaml, parse_yaml
 from trials.tasks.metrics import metrics_for
 
-_VALIDATION = ("validation", "valid", "val", "dev", "eval")
-_TEST = ("test",)
 _TOKENS_PER_WORD = 1.4
 
 _SEARCH = """\
@@ -63,13 +62,13 @@ class Scaffold:
 
 
 def write_scaffold(
-    model: str, data: Path, out: Path, *, task: TaskType | None = None, force: bool = False
+    model: str, data: Sequence[str | Path], out: Path, *, task: TaskType | None = None, force: bool = False
 ) -> Scaffold:
     """Write a sweep file that `load_sweep` reads.
 
     Args:
         model: a Hugging Face model id or a folder.
-        data: the training data.
+        data: the training data: one file or several, a folder, or the id of a data set of the hub.
         out: the file to write.
         task: by default inferred from the data.
         force: overwrite the file if it exists.
@@ -95,12 +94,14 @@ def write_scaffold(
     return scaffold
 
 
-def make_scaffold(model: str, data: Path, out: Path, *, task: TaskType | None = None) -> Scaffold:
+def make_scaffold(
+    model: str, data: Sequence[str | Path], out: Path, *, task: TaskType | None = None
+) -> Scaffold:
     """Return the text of a sweep file.
 
     Args:
         model: a Hugging Face model id or a folder.
-        data: the training data.
+        data: the training data: one file or several, a folder, or the id of a data set of the hub.
         out: where the file will be; paths in it are relative to this file's folder.
         task: by default inferred from the data.
 
@@ -108,17 +109,18 @@ def make_scaffold(model: str, data: Path, out: Path, *, task: TaskType | None = 
         InvalidInputError: the model or the data cannot be used.
     """
     folder = out.parent
-    found, about = inspect_data(data, task), inspect_model(model)
+    training = read_training_data(data)
+    found, about = inspect_rows(training.train, training.name, task), inspect_model(model)
     notes = [about.note if isinstance(about, ModelInspection) else about, *found.notes]
     if isinstance(about, ModelInspection) and about.encoder and found.type == "causal-lm":
         fix = "Choose a decoder such as gpt2, or data with a label column and another --task."
         what = f"{about.architecture} is an encoder, which cannot generate text for causal-lm"
         raise InvalidInputError(Problem("--model", what, fix))
-    siblings = _siblings(data, found, notes)
+    add_sibling_files(training, found.used, notes)
     max_length = _max_length(found, about, notes)
     metric = _metric(found, notes)
     lines = [
-        f"# A sweep on {data.name}. Run it with",
+        f"# A sweep on {training.name}. Run it with",
         "#",
         f"#     autotune run {out}",
         "#",
@@ -127,7 +129,7 @@ def make_scaffold(model: str, data: Path, out: Path, *, task: TaskType | None = 
         f"model: {_inline(_path(model, folder) if Path(model).expanduser().is_dir() else model)}"
         "    # a Hugging Face model id, or a folder",
         "",
-        *_task_lines(found, data, siblings, folder, metric, max_length),
+        *_task_lines(found, training, folder, metric, max_length),
         "",
     ]
     search = _SEARCH.format(metric=metric)
@@ -135,18 +137,13 @@ def make_scaffold(model: str, data: Path, out: Path, *, task: TaskType | None = 
 
 
 def _task_lines(
-    found: DataInspection, data: Path, siblings: dict[str, Path], folder: Path, metric: str, max_length: int
+    found: DataInspection, data: TrainingData, folder: Path, metric: str, max_length: int
 ) -> list[str]:
     lines = [
         "task:",
         f"  type: {found.type}    # inferred; sequence-classification | regression | causal-lm",
-        f"  train: {_inline(_path(data, folder))}    # about {found.rows:,} rows",
+        *_data_lines(data, folder),
     ]
-    for split, role in (("validation", "for the search"), ("test", "for the final scores only")):
-        if split in siblings:
-            lines.append(f"  {split}: {_inline(_path(siblings[split], folder))}    # {role}")
-        else:
-            lines.append(f"  # {split}: ...    # {role}; without a file, a share of train is held out")
     others = [c for c in found.columns if c not in found.used]
     seen = f"; other columns: {', '.join(others)}" if others else ""
     if found.form is not None:
@@ -167,28 +164,23 @@ def _form_line(name: str, value: object, form: DataForm) -> str:
     return f"  {name}: {_inline(value)}" + (f"    # {comment}" if comment else "")
 
 
-def _siblings(data: Path, found: DataInspection, notes: list[str]) -> dict[str, Path]:
-    """Return the files beside the training file that are named like its other splits and have its columns."""
-    splits: dict[str, Path] = {}
-    beside = {path.name.lower(): path for path in data.parent.iterdir() if path.is_file()}
-    for split, words in (("validation", _VALIDATION), ("test", _TEST)):
-        for word in words:
-            path = beside.get(data.name.lower().replace("train", word))
-            if "train" not in data.name.lower() or path is None:
-                continue
-            rows = read_data(path)
-            missing = [c for c in found.used if c not in rows.columns or None in rows[c]]
-            if missing:
-                notes.append(f"{path.name}: not used, since it lacks values of {', '.join(missing)}")
-                continue
-            notes.append(f"{split}: {path.name}, found beside {data.name}")
-            splits[split] = path
-            break
-        else:
-            notes.append(
-                f"{split}: a held-out share of {data.name}, since there is no {split} file beside it"
+def _data_lines(data: TrainingData, folder: Path) -> list[str]:
+    rows = f"    # {len(data.train):,} rows"
+    if data.dataset is not None:
+        lines = [f"  dataset: {_inline(data.dataset)}    # a data set of the hub", f"  train: train{rows}"]
+    else:
+        paths = [_path(path, folder) for path in data.paths]
+        lines = [f"  train: {_inline(paths if len(paths) > 1 else paths[0])}{rows}"]
+    for split, role in (("validation", "for the search"), ("test", "for the final scores only")):
+        if split in data.files:
+            lines.append(f"  {split}: {_inline(_path(data.files[split], folder))}    # {role}")
+        elif split in data.others:
+            lines.append(
+                f"  # {split}: ...    # {role}; by default {len(data.others[split]):,} rows of {data.name}"
             )
-    return splits
+        else:
+            lines.append(f"  # {split}: ...    # {role}; without a file, a share of train is held out")
+    return lines
 
 
 def _max_length(found: DataInspection, about: ModelInspection | str, notes: list[str]) -> int:

@@ -20,6 +20,7 @@ from trials.tasks.specs import DOCSTRINGS, TaskSpec
 _Value = TypeVar("_Value")
 SPLITS = ("train", "validation", "test")
 
+Where = str | tuple[str, ...]
 Sources = dict[str, dict[str, Any]]
 """Where `trials.reading.splits.read_source` finds each split."""
 
@@ -39,7 +40,8 @@ def read_splits(task: TaskSpec, notes: Notes) -> tuple[dict[str, Rows], Sources]
         corpus = load_corpus()
         notes.note(corpus.summary())
         return {name: Rows.of(corpus.splits[name]) for name in SPLITS}, {}
-    sources = find_sources(task)
+    named = {name: where for name in SPLITS if (where := getattr(task, name)) is not None}
+    sources = find_sources(named, task.dataset, task.dataset_config)
     # A prompt or a completion of digits is text, whether or not all of a file are.
     texts = [column for column in task.columns if column != task.label]
     splits = _read(sources, texts)
@@ -71,45 +73,48 @@ def _by_split(functions: Mapping[str, Callable[[], _Value]]) -> dict[str, _Value
     return values
 
 
-def find_sources(task: TaskSpec) -> Sources:
-    """Return where the splits of a task are.
+def find_sources(
+    named: Mapping[str, Where], dataset: str | None = None, configuration: str | None = None
+) -> Sources:
+    """Return where the splits of a task are: those that are named, and others with usual names in the same place.
+
+    Args:
+        named: The file, files, folder or name of a split, by split; one of them is `train`.
+        dataset: The hub id or the local folder of a data set, whose splits are named; None for files.
+        configuration: The name of the data set's configuration.
 
     Raises:
         InvalidInputError: A folder has no data files, or a data set cannot be read.
     """
-    named = {name: where for name in SPLITS if (where := getattr(task, name)) is not None}
-    if task.dataset is None:
+    if dataset is None:
         sources = _by_split({name: partial(_local_source, where, name) for name, where in named.items()})
-        if isinstance(task.train, str) and (folder := _absolute(task.train)).is_dir():
-            others = _in_folder("task.train", folder)
-            sources |= {name: others[name] for name in SPLITS if name in others and name not in sources}
-        return sources
-    if _absolute(task.dataset).is_dir() and not _needs_library(task, named):
-        existing = _in_folder("task.dataset", _absolute(task.dataset))
+        train = named["train"]
+        if isinstance(train, str) and (folder := _absolute(train)).is_dir():
+            sources = _in_folder("task.train", folder) | sources
+        return {name: sources[name] for name in SPLITS if name in sources}
+    wanted = {name: str(named.get(name, name)) for name in SPLITS}
+    folder = _absolute(dataset)
+    if folder.is_dir() and not (
+        configuration or is_hub_copy(folder) or any(map(_is_sliced, wanted.values()))
+    ):
+        existing = _in_folder("task.dataset", folder)
+        found = {name: where for name, where in wanted.items() if name in named or where in existing}
         return _by_split(
-            {
-                name: partial(_existing, existing, named.get(name, name), task.dataset)
-                for name in SPLITS
-                if name in named or name in existing
-            }
+            {name: partial(_existing, existing, where, dataset) for name, where in found.items()}
         )
-    hub = {"path": task.dataset, "name": task.dataset_config}
+    hub = {"path": dataset, "name": configuration}
     try:
-        existing_names = split_names(hub)
+        names = split_names(hub)
     except DataError as error:
         raise InvalidInputError(Problem("task.dataset", error.what, error.fix)) from error
     return {
-        name: {**hub, "split": named.get(name, name)}
-        for name in SPLITS
-        if name in named or name in existing_names
+        name: {**hub, "split": where} for name, where in wanted.items() if name in named or where in names
     }
 
 
-def _needs_library(task: TaskSpec, named: Mapping[str, object]) -> bool:
-    """Return whether datasets must read a local folder: for a configuration, or for a slice such as `train[:9]`."""
-    assert task.dataset is not None
-    sliced = any(not str(where).replace("_", "").isalnum() for where in named.values())
-    return task.dataset_config is not None or sliced or is_hub_copy(_absolute(task.dataset))
+def _is_sliced(split: str) -> bool:
+    """Return whether a split is a slice or a sum, such as `train[:90%]`, which only datasets can read."""
+    return "[" in split or "+" in split
 
 
 def _existing(sources: Sources, split: str, folder: str) -> dict[str, Any]:
@@ -118,7 +123,7 @@ def _existing(sources: Sources, split: str, folder: str) -> dict[str, Any]:
     return sources[split]
 
 
-def _local_source(where: str | tuple[str, ...], split: str) -> dict[str, Any]:
+def _local_source(where: Where, split: str) -> dict[str, Any]:
     paths = [_absolute(name) for name in ([where] if isinstance(where, str) else where)]
     if len(paths) > 1 or not paths[0].is_dir():
         return _files(paths)

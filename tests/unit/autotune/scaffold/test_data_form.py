@@ -113,7 +113,7 @@ def model(tmp_path: Path) -> str:
 
 def task_of(model: str, data: Path, out: Path) -> dict[str, Any]:
     """Return the task's fields in the sweep file that `autotune init` writes."""
-    scaffold = write_scaffold(model, data, out)
+    scaffold = write_scaffold(model, [data], out)
     assert any("task: causal-lm" in note for note in scaffold.notes)
     task = load_sweep(out).task
     assert task.type == "causal-lm"
@@ -131,7 +131,7 @@ def test_a_form_is_recognized_and_written(form, model, tmp_path):
 def test_how_columns_are_joined_stands_in_the_file(model, tmp_path):
     path = tmp_path / "train.json"
     path.write_text(json.dumps([alpaca(i) for i in range(60)]))
-    text = write_scaffold(model, path, tmp_path / "sweep.yaml").text
+    text = write_scaffold(model, [path], tmp_path / "sweep.yaml").text
     line = next(line for line in text.splitlines() if line.strip().startswith("prompt:"))
     assert "[instruction, input]" in line
     assert 'joined by a blank line; or a template such as "{instruction}\\n{input}"' in line

@@ -196,7 +196,7 @@ def test_a_model_id_works_without_a_network(monkeypatch: pytest.MonkeyPatch) -> 
 def write(tmp_path: Path, bert: str) -> Callable[..., Scaffold]:
     def make(frame: pd.DataFrame, name: str = "train.csv", **options: Any) -> Scaffold:
         data = save(frame, tmp_path / name)
-        return write_scaffold(options.pop("model", bert), data, tmp_path / "sweep.yaml", **options)
+        return write_scaffold(options.pop("model", bert), [data], tmp_path / "sweep.yaml", **options)
 
     return make
 
@@ -282,4 +282,4 @@ def test_an_existing_file_is_kept(tmp_path: Path, write: Callable[..., Scaffold]
     assert load_sweep(tmp_path / "sweep.yaml").task.label == "label"
     assert not list(tmp_path.glob(".*partial"))
     with pytest.raises(InvalidInputError, match="there is no folder"):
-        write_scaffold("x", tmp_path / "train.csv", tmp_path / "no" / "sweep.yaml")
+        write_scaffold("x", [tmp_path / "train.csv"], tmp_path / "no" / "sweep.yaml")

@@ -139,7 +139,7 @@ def test_a_data_set_that_is_not_there(tmp_path: Path) -> None:
 def test_sources_say_where_files_are_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "train[1].csv")
     monkeypatch.chdir(tmp_path)
-    assert find_sources(task_of(train="train[1].csv"))["train"] == {"file": str(tmp_path / "train[1].csv")}
+    assert find_sources({"train": "train[1].csv"})["train"] == {"file": str(tmp_path / "train[1].csv")}
 
 
 # --- columns that mean the same in all splits
