@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from .cell_types import typed
 from .errors import DataError
 from .headers import check_is_header, clean_header
-from .quoting import find_glued_row, find_surplus, has_quoted_fields, is_quoted, join_surplus
+from .quoting import breaks_labels, find_glued_row, find_surplus, has_quoted_fields, is_quoted, join_surplus
 from .rows import Places, Rows
 
 _SPACED = "spaces after separators are not part of the fields"
@@ -146,7 +146,7 @@ def _read(text: str, separator: str) -> Table:
         return quoted
     plain = _read_plain(text, separator)
     if quoted.fits and plain.fits and is_tsv:
-        return quoted if is_quoted(plain.rows) else plain
+        return quoted if is_quoted(plain.rows) or breaks_labels(plain.rows, quoted.rows) else plain
     if quoted.fits:
         return _unless_glued(quoted, plain)
     meant = has_quoted_fields(plain.rows)

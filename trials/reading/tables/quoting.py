@@ -29,8 +29,27 @@ def is_quoted(rows: Sequence[Sequence[str]]) -> bool:
     Args:
         rows: The fields of each row as they stand in the file, the header first.
     """
+    if all(map(is_enclosed, rows[0])):
+        return True
     marked = [column for column in zip(*rows[1:], strict=True) if any('"' in field for field in column)]
     return bool(marked) and all(_is_enclosed_throughout(column) or _is_as_needed(column) for column in marked)
+
+
+def breaks_labels(plain: Sequence[Sequence[str]], quoted: Sequence[Sequence[str]]) -> bool:
+    """Return whether a table without quoting has other values in columns of labels or numbers than one with quoting.
+
+    The lines of a quoted text can happen to have as many fields as the header. Their parts are then in columns where
+    they do not belong.
+
+    Args:
+        plain: The fields of each row of the reading without quoting, the header first.
+        quoted: Those of the reading with quoting.
+    """
+    if len(plain) == len(quoted):
+        return False
+    columns = zip(zip(*plain[1:], strict=True), zip(*quoted[1:], strict=True), strict=True)
+    pairs = ((column, _known(other)) for column, other in columns)
+    return any(known and not all(_fits(field, known) for field in column) for column, known in pairs)
 
 
 def has_quoted_fields(rows: Sequence[Sequence[str]]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from random import Random
 
 import pandas as pd
 import pytest
@@ -104,6 +105,32 @@ def test_a_tsv_file_whose_columns_are_quoted_throughout(texts: list[str], quotin
 def test_a_tsv_file_with_marks_where_a_spreadsheet_needs_them() -> None:
     rows = tsv_rows('text\tlabel\n"good, really"\t1\nbad\t0\n"he said ""no"""\t0\n')
     assert list(rows["text"]) == ["good, really", "bad", 'he said "no"']
+
+
+def random_text(random: Random) -> str:
+    """Return a text of several words, some with quotation marks, separators and line breaks within."""
+    letters = random.choices('abc ",\n\t;', weights=[20, 20, 20, 15, 2, 2, 1, 1, 1], k=random.randint(1, 30))
+    return "".join(letters).strip() or "x"
+
+
+@pytest.mark.parametrize("separator", ["\t", ",", ";"])
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL], ids=["minimal", "all"])
+def test_random_tables_of_writers_are_read_as_they_were(separator: str, quoting: int) -> None:
+    random = Random(0)
+    for _ in range(60):
+        frame = pd.DataFrame({"text": [random_text(random) for _ in range(random.choice([3, 10, 40]))]})
+        frame["label"] = [random.randint(0, 1) for _ in range(len(frame))]
+        text = frame.to_csv(sep=separator, index=False, quoting=quoting)  # type: ignore[call-overload]
+        rows = read_delimited(text, "a", "\t" if separator == "\t" else ",", ["text"])
+        assert values(rows) == frame.to_dict("list")
+
+
+def test_random_tables_without_quoting_are_read_as_they_were() -> None:
+    random = Random(0)
+    for _ in range(100):
+        texts = [random_text(random).replace("\n", " ").replace("\t", " ") for _ in range(20)]
+        rows = read_delimited("text\tlabel\n" + "".join(f"{t}\t1\n" for t in texts), "a.tsv", "\t", ["text"])
+        assert values(rows) == {"text": texts, "label": [1] * 20}
 
 
 # --- CSV

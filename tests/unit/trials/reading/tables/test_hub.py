@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -41,18 +42,16 @@ def test_a_cache_that_is_not_writable_is_named_and_a_temporary_one_used(
     assert f"{UNWRITABLE}/hub" == constants.HF_HUB_CACHE
 
 
-def test_local_files_need_no_cache(folder: Path) -> None:
+def test_local_files_need_no_cache_and_only_the_package(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "trials" / "reading", tmp_path / "reading")  # as an exported run has it
     code = (
-        "import sys; from pathlib import Path; from trials.reading.splits import read_source\n"
+        "import sys; from pathlib import Path; from reading.splits import read_source\n"
         f"print(len(read_source({{'file': 'train.csv'}}, Path({str(folder)!r}))), 'datasets' in sys.modules)"
     )
-    environment = {
-        "PATH": os.environ["PATH"],
-        "PYTHONPATH": str(ROOT),
-        "HOME": UNWRITABLE,
-        "OMP_NUM_THREADS": "1",
-    }
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path), "HOME": UNWRITABLE}
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path
+    )
     assert ran.stdout.strip() == "2 False", ran.stderr
 
 
