@@ -100,7 +100,7 @@ class Lily(FittedFamily):
         peft shares factors among the modules whose path ends with the same name.
         """
         arguments = super().common_arguments(config, shape, task)
-        expression = arguments["target_modules"]
+        expression = shape.modules(self.chosen_layers(config, shape), self.matrices(config, shape))
         names = [matrix.name for matrix in self.matrices(config, shape)]
         return {**arguments, "target_modules": names, "exclude_modules": rf"(?!(?:{expression})$).*"}
 

@@ -54,9 +54,11 @@ class NormTuning(Family):
     def peft_config(self, config: Mapping[str, Value], shape: ModelShape, task: TaskType) -> PeftConfig:
         from peft import LNTuningConfig
 
-        names = "|".join(re.escape(norm.name) for norm in _chosen(config, shape))
+        names = [norm.name for norm in _chosen(config, shape)]
+        # See `ModelShape.targets`; elsewhere an expression, because "norm" as a name would also match "q_norm".
+        targets = names if shape.experts else f"({'|'.join(map(re.escape, names))})"
         return LNTuningConfig(
-            task_type=peft_task(task), target_modules=f"({names})", modules_to_save=trained_modules(shape)
+            task_type=peft_task(task), target_modules=targets, modules_to_save=trained_modules(shape)
         )
 
 

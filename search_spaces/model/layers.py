@@ -129,6 +129,8 @@ def read_layers(
     common = [m for m in candidates[0].values() if all(m in others.values() for others in candidates)]
     if config.model_type in STATE_SPACE:
         common = [matrix for matrix in common if matrix.role != "down"]
+    if _renames_experts(config.model_type):
+        common = [matrix for matrix in common if is_in_attention(matrix.name)]
     if not common:
         raise ValueError(f"model: the layers in {path} have no matrix in common; known types: {KNOWN}")
     found.matrices = tuple(common)
@@ -151,6 +153,13 @@ def read_layers(
         found.frozen.extend(frozen.values())
         found.has_experts = found.has_experts or any(map(is_expert, frozen))
     return found
+
+
+def _renames_experts(model_type: str) -> bool:
+    """Return whether peft takes the names of feed-forward matrices of a model for those of its experts."""
+    from transformers.conversion_mapping import _MODEL_TO_CONVERSION_PATTERN as PATTERNS
+
+    return model_type == "mixtral" or PATTERNS.get(model_type) in ("mixtral", "qwen2_moe")
 
 
 def _beside(

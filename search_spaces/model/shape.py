@@ -252,6 +252,21 @@ class ModelShape:
         """
         return _selected(self, targets)
 
+    def targets(self, layers: Iterable[int], matrices: Iterable[Matrix]) -> str | list[str]:
+        """Return peft's `target_modules` for the given matrices of the given layers: a regular expression, or names.
+
+        For some models with experts, peft reduces an expression to the last parts of the names that it matches, and
+        would adapt every layer; it leaves full names alone.
+
+        Raises:
+            ValueError: None of the matrices is in one of the layers.
+        """
+        expression = self.modules(layers, matrices)
+        if not self.experts:
+            return expression
+        every = (f"{self.layer_path(i)}.{m.name}" for i in range(self.depth) for m in self.in_layer(i))
+        return [name for name in every if re.fullmatch(expression, name)]
+
     def modules(self, layers: Iterable[int], matrices: Iterable[Matrix]) -> str:
         """Return a regular expression for peft that matches exactly the given matrices of the given layers.
 

@@ -267,7 +267,7 @@ class MatrixFamily(Family):
         layers = self.chosen_layers(config, shape)
         return {
             "task_type": peft_task(task),
-            "target_modules": shape.modules(layers, self.matrices(config, shape)),
+            "target_modules": shape.targets(layers, self.matrices(config, shape)),
             "modules_to_save": trained_modules(shape),
         }
 

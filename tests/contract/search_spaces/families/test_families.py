@@ -144,6 +144,23 @@ def test_targets_hit_exactly_what_they_name(family: str, model: str, targets: st
     assert hit == {f"{path}.{layer}.{name}" for layer in (1, 2) for name in names}
 
 
+@pytest.mark.parametrize("model", ["mixtral", "qwen3_moe"])
+@pytest.mark.parametrize("name", REGISTRY)
+def test_a_model_with_experts_is_adapted_in_the_chosen_layers_only(name: str, model: str) -> None:
+    """peft reduces an expression for such a model to the last parts of the names that it matches."""
+    shape = shape_of(model, "causal-lm")
+    local = {knob.name for knob in REGISTRY[name].parameters}
+    if "layers" not in local or REGISTRY[name].unsupported(shape, shape.task):
+        pytest.skip(f"{name} has no layers to choose on {model}")
+    case = Case(
+        name, model, "causal-lm", 0, {"layers": 1} | ({"targets": "all"} if "targets" in local else {})
+    )
+    trained = [name for name, p in case.adapted().named_parameters() if p.requires_grad]
+    assert trained
+    assert not [name for name in trained if ".layers.0." in name or ".layers.1." in name]
+    assert not [name for name in trained if ".experts." in name]
+
+
 def test_ia3_rescales_the_input_of_down_and_the_output_of_the_rest() -> None:
     config = REGISTRY["ia3"].peft_config({"targets": "v+down"}, shape_of("bert", "regression"), "regression")
     layer = "bert.encoder.layer.2"
