@@ -183,11 +183,12 @@ def _tokens_before(
 
 
 def collate(examples: Sequence[Encoded], tokenizer: Any) -> dict[str, Any]:
-    """Return a batch of tensors, padded on the right to its longest example."""
+    """Return a batch of tensors, padded to its longest example: on the right, but see `match_tokens`."""
     import torch
 
     inputs = [{k: v for k, v in example.items() if k != "labels"} for example in examples]
-    batch = dict(tokenizer.pad(inputs, padding_side="right", return_tensors="pt"))
+    side = "left" if getattr(tokenizer, "head_reads_last_position", False) else "right"
+    batch = dict(tokenizer.pad(inputs, padding_side=side, return_tensors="pt"))
     labels = [example["labels"] for example in examples]
     if isinstance(labels[0], list):
         width = batch["input_ids"].shape[1]

@@ -34,7 +34,10 @@ def match_tokens(model: Any, tokenizer: Any) -> None:
 
     A model that numbers positions from the padding id (RoBERTa) keeps its own: it was trained with these positions,
     and reads the first token.
+
+    XLNet's classifier reads the last position, so `collate` pads its texts on the left.
     """
+    tokenizer.head_reads_last_position = getattr(model.config, "model_type", "") == "xlnet"
     if any(
         getattr(module, "padding_idx", None) is not None
         for name, module in model.named_modules()
