@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from search_spaces.model.shape import ModelShape
+from trials.reading.labels import TargetScale, label_text
+from trials.tasks.specs import TaskSpec
 
 
 def class_names(classes: Sequence[Any] | None) -> list[str] | None:
@@ -21,6 +23,26 @@ def head_notes(shape: ModelShape, classes: Sequence[Any] | None) -> str:
         classes: the label values in the order of the head's outputs; None without classes.
     """
     return _classes_section(class_names(classes)) + _new_parts(shape)
+
+
+def target_notes(task: TaskSpec, scale: TargetScale | None) -> str:
+    """Return the sections on the class that f1 scores, and on the scale of a regression's targets.
+
+    Args:
+        task: the task; it names its positive class, if it has one.
+        scale: the scale by which targets are standardized; None if they are not.
+    """
+    notes = ""
+    if task.positive is not None:
+        notes += f"`f1` is that of class {_cell(label_text(task.positive))}.\n\n"
+    if scale is not None:
+        notes += (
+            "## Targets\n\nThe model predicts standardized targets, whose unit is the standard deviation of the "
+            f"training targets. Restore its output with\n\n    {task.label} = {scale.deviation!r} * output + "
+            f"{scale.mean!r}\n\nIn `scores.json`, `mse` is in squared units of `{task.label}` and `eval_loss` in "
+            "units of the variance of the training targets.\n\n"
+        )
+    return notes
 
 
 def _classes_section(names: list[str] | None) -> str:

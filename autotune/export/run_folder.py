@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 
 import search_spaces
 import trials
-from autotune.export.head_notes import class_names, head_notes
+from autotune.export.head_notes import class_names, head_notes, target_notes
 from autotune.export.scaling import Change, RateLaw, Scale, Target, law_of_probe, scaled
 from autotune.objectives import Objective, is_cost
 from autotune.prepare.bound_base import model_shape, read_base
@@ -145,6 +145,7 @@ def export_run(
         "required": list(sweep.task.required_columns),
         "classes": data.classes,
         "class_names": class_names(data.classes),
+        "target_scale": None if data.target_scale is None else asdict(data.target_scale),
         "learning_rate_factors": family.learning_rate_factors(local_config(family.name, config)),
         "splits": {name: _place_split(data, name, to) for name in SPLITS},
         "fingerprint": {name: _split_fingerprint(data, name, sweep.task) for name in SPLITS},
@@ -341,7 +342,8 @@ def _readme(export: _Export, own_tuner: bool) -> str:
         "`adapter/` and the scores in `scores.json`. The search trained on "
         f"{sweep.fidelity.train_samples or 'all'} examples per epoch; this run trains on {extent}.\n"
         f"{_end_note(sweep)}{needs}\n"
-        f"{loading}{head_notes(export.shape, export.data.classes)}{_changes(export.changes)}"
+        f"{loading}{head_notes(export.shape, export.data.classes)}"
+        f"{target_notes(sweep.task, export.data.target_scale)}{_changes(export.changes)}"
         f"## The configuration\n\n{settings}\n"
     )
 

@@ -26,7 +26,7 @@ from search_spaces.model.shape import ModelShape
 from search_spaces.parameters.types import Configuration, Value
 from search_spaces.percentages import parse_percentage
 from search_spaces.space import SearchSpace
-from trials.data.task_data import TaskData
+from trials.data.task_data import TaskData, resolved_task
 from trials.records import PartialRun, TrialResult
 from trials.tasks.metrics import METRICS
 from trials.training.evaluation import without_model
@@ -42,8 +42,8 @@ class PreparedSweep:
     """A sweep that can start.
 
     Args:
-        sweep: resolved: the fidelity is chosen, and every objective has numbers for its limits and, where they can be
-            known, its reference, ideal and floor.
+        sweep: resolved: the fidelity is chosen, the task names its positive class, and every objective has numbers
+            for its limits and, where they can be known, its reference, ideal and floor.
         data: the tokenized task.
         shape: of the base model.
         space: bound to the base model.
@@ -134,7 +134,11 @@ def prepare(sweep: Sweep) -> PreparedSweep:
     baseline = without_model(data, sweep.task.type)
     objectives = [_resolve(objective, shape, probes, baseline) for objective in sweep.objectives]
     resolved = sweep.model_copy(
-        update={"objectives": tuple(objectives), "ladder": bases.resolve(sweep.ladder)}
+        update={
+            "task": resolved_task(sweep.task, data),
+            "objectives": tuple(objectives),
+            "ladder": bases.resolve(sweep.ladder),
+        }
     )
     name = "majority class" if sweep.task.type == "sequence-classification" else "mean label"
     baselines = {name: baseline[sweep.task.metric]} if baseline else {}

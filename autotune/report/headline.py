@@ -27,6 +27,8 @@ from autotune.results.recommendation import recommend
 from autotune.results.selection import best_trial
 from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import confirmation_statistics, quality, selection_bias
+from autotune.sweep.schema import Sweep
+from trials.reading.labels import label_text
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,16 @@ def summary(results: SweepTables) -> str:
     return (
         f"{model_words(sweep.model.name)} on {data} ({sweep.task.type}): "
         f"{counted(trials, 'trial')}{kinds} for {' and '.join(filter(None, [', '.join(names[:-1]), names[-1]]))}."
+        f"{positive_words(sweep)}"
     )
+
+
+def positive_words(sweep: Sweep) -> str:
+    """Return a sentence with the class that f1 scores, after a space; empty where no f1 of one class is compared."""
+    compared = {sweep.task.metric, *(objective.name for objective in sweep.objectives)}
+    if sweep.task.positive is None or "f1" not in compared:
+        return ""
+    return f" F1 is that of class {label_text(sweep.task.positive)!r}."
 
 
 def model_words(name: str) -> str:

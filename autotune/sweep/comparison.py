@@ -18,8 +18,8 @@ def search_differences(a: Sweep, b: Sweep, *, compare_paths: bool = True) -> lis
     """Return the paths of the fields in which two sweeps differ; empty if `a` can be resumed as `b`.
 
     Budget, confirmation and executor may differ, and so may what either side leaves open until the sweep starts:
-    the fidelity, an objective's bounds, the costs of a ladder's bases, and a limit given in percent on one side and
-    as the resulting number on the other.
+    the fidelity, the positive class, an objective's bounds, the costs of a ladder's bases, and a limit given in
+    percent on one side and as the resulting number on the other.
 
     Args:
         a: a sweep.
@@ -42,6 +42,8 @@ def _comparable(sweep: Sweep, other: Sweep) -> dict[str, Any]:
     for entry, mine, theirs in zip(kept["objectives"], sweep.objectives, other.objectives, strict=False):
         for field in ("derived", *_left_open(mine, theirs)):
             entry.pop(field, None)
+    if None in (sweep.task.positive, other.task.positive):
+        kept["task"].pop("positive", None)
     if sweep.is_fidelity_open or other.is_fidelity_open:
         kept.pop("fidelity", None)
     if sweep.ladder and other.ladder and None in (sweep.ladder.costs, other.ladder.costs):

@@ -9,15 +9,21 @@ from types import ModuleType
 
 import pytest
 
+_BESIDE = ("reading", "scores", "parameter_groups")
+"""The modules that stand beside train.py."""
+
 
 def script_of(run: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The exported train.py as a module."""
     monkeypatch.syspath_prepend(str(run))
-    beside = ("reading", "scores", "parameter_groups")
-    assert not any(name.partition(".")[0] in beside for name in sys.modules)
+    _forget_modules()  # a function of an earlier run may have imported one
     spec = importlib.util.spec_from_file_location("exported_train", run / "train.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    for name in [name for name in sys.modules if name.partition(".")[0] in beside]:
-        del sys.modules[name]  # of another run the next time
+    _forget_modules()  # they are of another run the next time
     return module
+
+
+def _forget_modules() -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] in _BESIDE]:
+        del sys.modules[name]

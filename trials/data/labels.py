@@ -1,4 +1,4 @@
-"""The labels of a task: checks of their types and values, the classes, and the targets of the rows."""
+"""The labels of a task: their types and values, the classes, the positive class, and the scale of a regression."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from search_spaces.errors import InvalidInputError, Problem, did_you_mean
 from trials.data.notes import Notes
 from trials.reading.errors import DataError
-from trials.reading.labels import as_targets, class_positions, label_text, structure
+from trials.reading.labels import TargetScale, as_targets, class_positions, label_text, structure
 from trials.reading.rows import Rows
-from trials.tasks.specs import TaskSpec
+from trials.tasks.specs import ROWS_APART, TaskSpec
 
 _MANY_CLASSES = 100
 """More classes need a share of the rows: otherwise the column is no label."""
@@ -210,3 +212,64 @@ def _note_changes(before: Rows, after: Rows, split: str, column: str, notes: Not
     if changed:
         old, new = before[column][changed[0]], after[column][changed[0]]
         notes.note(f"{split}: {len(changed):,} labels are read as another type, such as {old!r} as {new!r}")
+
+
+def find_positive(train: Rows, task: TaskSpec, classes: tuple[Any, ...] | None, notes: Notes) -> int | None:
+    """Return the index of the class that f1 scores: the named one, else the rarer of two classes of train.
+
+    It is None, and f1 has its own default, for more classes and for data of the first version.
+
+    Raises:
+        InvalidInputError: The task names a class that train does not have.
+    """
+    if classes is None:
+        return None
+    assert task.label is not None
+    if task.positive is not None:
+        positive = class_positions(classes).get(label_text(task.positive))
+        if positive is None:
+            what = f"train has no class {task.positive!r}"
+            fix = did_you_mean(label_text(task.positive), list(map(label_text, classes)))
+            raise InvalidInputError(Problem("task.positive", what, fix))
+        return positive
+    if task.data_version == ROWS_APART or len(classes) != 2:
+        return None
+    counts = Counter(train[task.label])
+    positive = 0 if counts[classes[0]] < counts[classes[1]] else 1
+    share = counts[classes[positive]] / len(train)
+    notes.note(
+        f"f1: scores class {classes[positive]!r} ({share:.1%} of train); task.positive names another class"
+    )
+    return positive
+
+
+def fit_target_scale(splits: Mapping[str, Rows], task: TaskSpec, notes: Notes) -> TargetScale | None:
+    """Return the mean and the deviation of train's targets; None for other tasks and data of the first version.
+
+    Raises:
+        InvalidInputError: The targets of train are constant, or too large for their square.
+    """
+    if task.type != "regression":
+        return None
+    assert task.label is not None
+    train = np.array(splits["train"][task.label])
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, deviation = float(train.mean()), float(train.std())
+    if np.ptp(train) == 0:
+        what = f"all {len(train):,} targets of train are {train[0]:g}"
+        raise InvalidInputError(Problem("task.label", what, "Name a column with different numbers."))
+    if not (np.isfinite(deviation) and deviation > 0):
+        what = f"the variance of {task.label!r} cannot be computed; its targets reach {np.abs(train).max():g}"
+        raise InvalidInputError(
+            Problem("task.label", what, "Write the targets in another unit, or their logarithm.")
+        )
+    for split, rows in splits.items():
+        if len(set(rows[task.label])) == 1:
+            notes.warn(f"{split}: all targets are {rows[task.label][0]:g}, so correlations are 0")
+    if task.data_version == ROWS_APART:
+        return None
+    notes.note(
+        f"targets: standardized in training with the mean {mean:.6g} and the standard deviation {deviation:.6g} of "
+        "train; mse is in their own units, eval_loss in units of the variance"
+    )
+    return TargetScale(mean, deviation)

@@ -79,7 +79,7 @@ def preview_first(task: TaskSpec, model: ModelSpec) -> ExamplePreview:
     raw, _, classes = read_rows(task, notes)
     tokenizer, rows = load_tokenizer(model), raw["train"]
     few = rows.select(range(min(_FEW, len(rows))))
-    encoded = encode_split(few, "train", task, tokenizer, classes, notes)
+    encoded = encode_split(few, "train", task.model_dump(), tokenizer, classes, notes)
     first = encoded.kept[0]
     return _preview(few.row(first), encoded.examples[0], few.place(first), task, tokenizer, classes)
 

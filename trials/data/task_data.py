@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,14 @@ from numpy.typing import NDArray
 from search_spaces.errors import InvalidInputError, Problem
 from trials.data.columns import check_columns, without_empty_rows
 from trials.data.fingerprint import data_fingerprint, file_stamps
-from trials.data.labels import check_label_types, find_classes, read_targets, without_unlabeled_splits
+from trials.data.labels import (
+    check_label_types,
+    find_classes,
+    find_positive,
+    fit_target_scale,
+    read_targets,
+    without_unlabeled_splits,
+)
 from trials.data.leakage import report_equal_texts, text_keys
 from trials.data.lengths import note_cuts
 from trials.data.notes import Notes
@@ -24,6 +32,7 @@ from trials.data.tokenizers import load_tokenizer
 from trials.reading.encoding import Encoded, encode
 from trials.reading.errors import DataError
 from trials.reading.fingerprint import Fingerprint
+from trials.reading.labels import TargetScale, label_text
 from trials.reading.lengths import Cut
 from trials.reading.rows import Rows
 from trials.reading.splits import EncodedRows, encode_rows, with_targets
@@ -41,6 +50,9 @@ class TaskData:
             embedded has none.
         classes: The label values in order for classification, else None.
         tokenizer: The tokenizer, with a padding token.
+        positive: The index of the class that f1 scores, if it scores one that is named or rarer.
+        target_scale: The scale by which the targets of a regression are standardized in `splits`; None if they are
+            not.
         notes: Messages for the user about what was found and decided.
         warnings: Messages for the user about what makes the scores misleading unless the data are changed.
         fingerprint: The fingerprint of each split as it was read and carved, also of rows without target tokens.
@@ -56,6 +68,8 @@ class TaskData:
     fingerprint: dict[str, Fingerprint] = field(repr=False)
     cuts: dict[str, Cut] = field(repr=False, compare=False)
     warnings: tuple[str, ...] = ()
+    positive: int | None = None
+    target_scale: TargetScale | None = None
     _cuts: dict[int, TaskData] = field(default_factory=dict, repr=False, compare=False)
 
     def at_length(self, task: TaskSpec, length: int | None) -> TaskData:
@@ -88,6 +102,15 @@ class TaskData:
         return np.array([len(example["input_ids"]) for example in self.splits[split]])
 
 
+def resolved_task(task: TaskSpec, data: TaskData) -> TaskSpec:
+    """Return the task with the name of its positive class, if it has one."""
+    if data.positive is None or data.classes is None:
+        return task
+    name = data.classes[data.positive]
+    plain = name if isinstance(name, str | int | float) else label_text(name)
+    return task.model_copy(update={"positive": plain})
+
+
 def load_task(task: TaskSpec, model: ModelSpec) -> TaskData:
     """Read, validate, split and tokenize the data of a task.
 
@@ -107,11 +130,13 @@ def _load_task(task: TaskSpec, model: ModelSpec, stamps: object) -> TaskData:
     fingerprint = data_fingerprint(raw, task)
     tokenizer = load_tokenizer(model)
     note_special_tokens(raw, task, tokenizer, notes)
+    positive = find_positive(raw["train"], task, classes, notes)
+    scale = fit_target_scale(raw, task, notes)
     splits: dict[str, list[Encoded]] = {}
     cuts: dict[str, Cut] = {}
     remarks: dict[str, dict[str, int]] = {}
     for name in SPLITS:
-        encoded = encode_split(raw[name], name, task, tokenizer, classes, notes)
+        encoded = encode_split(raw[name], name, _fields(task, scale), tokenizer, classes, notes)
         splits[name], cuts[name] = encoded.examples, encoded.cut
         if len(encoded.kept) < len(raw[name]):
             raw[name] = raw[name].select(encoded.kept)
@@ -124,8 +149,23 @@ def _load_task(task: TaskSpec, model: ModelSpec, stamps: object) -> TaskData:
     sizes = ", ".join(f"{len(splits[name]):,} {name}" for name in SPLITS)
     notes.note(f"examples: {sizes}")
     return TaskData(
-        splits, raw, sources, classes, tokenizer, tuple(notes.facts), fingerprint, cuts, tuple(notes.warnings)
+        splits=splits,
+        raw=raw,
+        sources=sources,
+        classes=classes,
+        tokenizer=tokenizer,
+        notes=tuple(notes.facts),
+        fingerprint=fingerprint,
+        cuts=cuts,
+        warnings=tuple(notes.warnings),
+        positive=positive,
+        target_scale=scale,
     )
+
+
+def _fields(task: TaskSpec, scale: TargetScale | None) -> dict[str, Any]:
+    """Return what `encode` reads of a task."""
+    return {**task.model_dump(), "target_scale": None if scale is None else asdict(scale)}
 
 
 def read_rows(
@@ -154,22 +194,30 @@ def read_rows(
 
 
 def encode_split(
-    rows: Rows, name: str, task: TaskSpec, tokenizer: Any, classes: Any, notes: Notes
+    rows: Rows, name: str, fields: Mapping[str, Any], tokenizer: Any, classes: Any, notes: Notes
 ) -> EncodedRows:
     """Encode the rows of a split.
+
+    Args:
+        rows: The rows of the split.
+        name: The name of the split.
+        fields: What `encode` reads of a task.
+        tokenizer: The model's tokenizer.
+        classes: The label values in order for classification, else None.
+        notes: Receives what was dropped.
 
     Raises:
         InvalidInputError: A row cannot be encoded, or none has target tokens.
     """
     try:
-        encoded = encode_rows(rows, task.model_dump(), tokenizer, classes)
+        encoded = encode_rows(rows, fields, tokenizer, classes)
     except DataError as error:
         raise InvalidInputError(Problem(f"task.{name}", error.what, error.fix)) from error
     if encoded.bad:
         notes.warn(f"{name}: {encoded.bad}; these rows were dropped")
     if without_targets := len(rows) - len(encoded.kept) - encoded.bad_rows:
         notes.note(
-            f"{name}: {without_targets} examples dropped: no target tokens within {task.max_length} tokens"
+            f"{name}: {without_targets} examples dropped: no target tokens within {fields['max_length']} tokens"
         )
     if not encoded.examples:
         raise InvalidInputError(
@@ -183,7 +231,7 @@ def encode_split(
 
 
 def _cut(data: TaskData, task: TaskSpec, length: int) -> TaskData:
-    fields = {**task.model_dump(), "max_length": length}
+    fields = {**_fields(task, data.target_scale), "max_length": length}
     splits, raw = dict(data.splits), dict(data.raw)
     for name in ("train",) if task.type == "causal-lm" else SPLITS:
         examples = list(splits[name])

@@ -12,6 +12,7 @@ from typing import Any
 from .chat import render_chat
 from .chat_templates import AUTO, find_template, require_template
 from .forms import Chat, read_example
+from .labels import TargetScale
 from .rows import Row
 from .sequences import shared_length
 from .special_tokens import choose_padding
@@ -54,7 +55,8 @@ def encode(row: Row, task: Mapping[str, Any], tokenizer: Any, classes: Sequence[
 
     Args:
         row: The values by column.
-        task: The fields of the task's spec.
+        task: The fields of the task's spec; for a regression also `target_scale`, the fields of a `TargetScale` by
+            which targets are standardized, or None.
         tokenizer: The model's tokenizer.
         classes: The label values in order for classification, else None.
 
@@ -77,8 +79,13 @@ def encode_fully(
     if length >= task["max_length"]:
         length = len(tokenizer(*texts, verbose=False)["input_ids"])
     label = row[task["label"]]
-    encoded["labels"] = float(label) if classes is None else list(classes).index(label)
+    encoded["labels"] = _target(float(label), task) if classes is None else list(classes).index(label)
     return Encoding(encoded, length)
+
+
+def _target(value: float, task: Mapping[str, Any]) -> float:
+    scale = task.get("target_scale")
+    return value if scale is None else float(TargetScale(**scale).standardize(value))
 
 
 def full_length(row: Row, task: Mapping[str, Any], tokenizer: Any, classes: Sequence[Any] | None) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -41,6 +42,32 @@ def class_positions(classes: Sequence[Any]) -> dict[str, int]:
         if len(named) == 1:
             positions |= dict.fromkeys(spellings, named.pop())
     return positions
+
+
+@dataclass(frozen=True)
+class TargetScale:
+    """The scale of a regression's targets: a model predicts them as deviations from the mean of train.
+
+    Args:
+        mean: The mean of train's targets, in their units.
+        deviation: The standard deviation of train's targets, in their units.
+
+    Example:
+        >>> scale = TargetScale(mean=200_000.0, deviation=50_000.0)
+        >>> scale.standardize(250_000.0), scale.restore(1.0)
+        (1.0, 250000.0)
+    """
+
+    mean: float
+    deviation: float
+
+    def standardize(self, targets: Any) -> Any:
+        """Return targets, a number or an array, as the model predicts them."""
+        return (targets - self.mean) / self.deviation
+
+    def restore(self, outputs: Any) -> Any:
+        """Return outputs of the model, a number or an array, in the units of the targets."""
+        return outputs * self.deviation + self.mean
 
 
 def as_targets(rows: Rows, task: Mapping[str, Any], classes: Sequence[Any] | None) -> Rows:

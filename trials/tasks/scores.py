@@ -34,26 +34,31 @@ class TokenScores:
     correct: Array
 
 
-def prediction_scores(task_type: str, predictions: Array, references: Array | Indices) -> dict[str, float]:
+def prediction_scores(
+    task_type: str, predictions: Array, references: Array | Indices, positive: int | None = None
+) -> dict[str, float]:
     """Return every metric of a classification or regression task; arguments as in the two functions below."""
     if task_type == "regression":
         return regression_scores(predictions, references)
-    return classification_scores(predictions, references)
+    return classification_scores(predictions, references, positive)
 
 
-def classification_scores(predictions: Array, references: Array | Indices) -> dict[str, float]:
+def classification_scores(
+    predictions: Array, references: Array | Indices, positive: int | None = None
+) -> dict[str, float]:
     """Return accuracy, F1 and the Matthews correlation.
 
     Args:
         predictions: Logits, shape [n, classes].
         references: Class indices, shape [n].
+        positive: The index of the class that F1 scores, see `f1`.
     """
     classes = predictions.shape[-1]
     confusion = np.zeros((classes, classes))  # rows are references, columns are predictions
     np.add.at(confusion, (references.astype(int), predictions.argmax(-1)), 1)
     return {
         "accuracy": float(np.trace(confusion) / confusion.sum()),
-        "f1": f1(confusion),
+        "f1": f1(confusion, positive),
         "matthews": matthews(confusion),
     }
 
@@ -77,11 +82,24 @@ def causal_lm_scores(scores: TokenScores) -> dict[str, float]:
     }
 
 
-def f1(confusion: Array) -> float:
-    """Return the F1 score of the second of two classes, or the mean over the occurring classes if there are more."""
+def f1(confusion: Array, positive: int | None = None) -> float:
+    """Return the F1 score of one class against all others, or the mean over classes.
+
+    Args:
+        confusion: The number of examples by reference (rows) and prediction (columns).
+        positive: The index of the class. Without it, the score is that of the second of two classes, or the mean over
+            the occurring classes if there are more.
+
+    Example:
+        >>> confusion = np.array([[8.0, 0.0], [2.0, 0.0]])  # all examples are predicted as the first class
+        >>> f1(confusion, positive=1), round(f1(confusion, positive=0), 3)
+        (0.0, 0.889)
+    """
     support = confusion.sum(0) + confusion.sum(1)
     each = 2 * np.diag(confusion) / np.maximum(support, 1)
-    return float(each[1] if len(each) == 2 else each[support > 0].mean())
+    if positive is None and len(each) == 2:
+        positive = 1
+    return float(each[support > 0].mean() if positive is None else each[positive])
 
 
 def matthews(confusion: Array) -> float:

@@ -168,6 +168,8 @@ class TaskSpec(BaseModel):
         bad_rows: For causal-lm, what is done with rows that the chat template refuses: `refuse` the data, or `drop`
             the rows.
         metric: Score by which trials are compared; by default the usual one of the task's kind.
+        positive: For sequence-classification, the class that f1 scores. By default the rarer of two classes, and the
+            mean over the classes if there are more.
         max_length: Tokens after which an example is cut.
         carve: Share of the training data that becomes missing validation data, and as much for missing test data.
         split_seed: Seed that fixes which examples are set aside.
@@ -198,6 +200,7 @@ class TaskSpec(BaseModel):
     chat_template: Annotated[str, BeforeValidator(_read_template)] = "auto"
     bad_rows: Literal["refuse", "drop"] = "refuse"
     metric: str = ""
+    positive: str | int | float | bool | None = None
     max_length: int = Field(default=128, ge=2)
     carve: float = Field(default=0.15, gt=0, lt=0.5)
     split_seed: int = 0
@@ -223,6 +226,9 @@ class TaskSpec(BaseModel):
             what = f"{self.metric!r} " + (f"does not score {self.type}" if known else "is not a metric")
             fix = f"Use one of: {', '.join(fitting)}." if known else did_you_mean(self.metric, fitting)
             problems.append(Problem("task.metric", what, fix))
+        if self.positive is not None and self.type != "sequence-classification":
+            what, fix = f"{self.positive!r}: {self.type} has no classes", "Remove it."
+            problems.append(Problem("task.positive", what, fix))
         if problems:
             raise InvalidInputError(problems)
         return self

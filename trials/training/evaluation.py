@@ -23,7 +23,8 @@ EVAL_BATCH = 64
 Forward = Callable[[Sequence[Encoded], Mapping[str, torch.Tensor]], torch.Tensor]
 """(examples, the same examples collated without their labels) -> logits of the model."""
 
-Columns = tuple[NDArray[np.float64], ...]
+Array = NDArray[np.float64]
+Columns = tuple[Array, ...]
 """One array per quantity, with one row per example."""
 
 
@@ -52,12 +53,13 @@ def evaluate(
 ) -> Evaluation:
     """Compute `eval_loss` and every metric of the task. The model is left in evaluation mode.
 
-    `eval_loss` is the mean over examples, in nats for classification and in squared units for regression; for a
-    causal language model it is the mean over target tokens, in nats.
+    `eval_loss` is the mean over examples: in nats for classification, and for regression the squared error of the
+    standardized targets, in units of the variance of train. For a causal language model it is the mean over target
+    tokens, in nats. Every other metric of a regression is in the units of the targets.
 
     Args:
         model: The model.
-        data: The task's data, for their tokenizer.
+        data: The task's data, for their tokenizer, the positive class and the scale of the targets.
         examples: The encoded examples to score.
         task_type: The type of the task.
         device: The device of the model.
@@ -78,7 +80,17 @@ def evaluate(
     columns = tuple(
         np.concatenate(column)[order] for column in zip(*(rest for _, *rest in outputs), strict=True)
     )
-    return Evaluation(_summarize(task_type, columns), columns)
+    if task_type != "causal-lm":  # the labels of a batch are rounded to fp32
+        columns = _in_units(columns[0], columns[1], np.array([e["labels"] for e in examples]), data)
+    return Evaluation(_summarize(task_type, columns, data.positive), columns)
+
+
+def _in_units(losses: Array, outputs: Array, references: Array, data: TaskData) -> Columns:
+    """Return the columns with outputs and references in the units of the targets."""
+    scale = data.target_scale
+    if scale is None:
+        return losses, outputs, references.astype(float)
+    return losses, scale.restore(outputs), scale.restore(references)
 
 
 def _batches(examples: Sequence[Encoded], device: torch.device) -> Iterator[list[int]]:
@@ -107,7 +119,7 @@ def _score(logits: torch.Tensor, labels: torch.Tensor, task_type: str) -> Column
     return tuple(column.double().cpu().numpy() for column in (loss, outputs, labels))
 
 
-def _summarize(task_type: str, columns: Columns) -> dict[str, float]:
+def _summarize(task_type: str, columns: Columns, positive: int | None) -> dict[str, float]:
     if task_type == "causal-lm":
         tokens, loss, correct = columns
         scores = TokenScores(tokens=tokens, loss=loss, correct=correct)
@@ -115,7 +127,7 @@ def _summarize(task_type: str, columns: Columns) -> dict[str, float]:
     losses, outputs, references = columns
     if not np.isfinite(outputs).all():
         return {"eval_loss": float("nan")}
-    return {"eval_loss": float(losses.mean()), **prediction_scores(task_type, outputs, references)}
+    return {"eval_loss": float(losses.mean()), **prediction_scores(task_type, outputs, references, positive)}
 
 
 def without_model(data: TaskData, task_type: str) -> dict[str, float]:
@@ -135,4 +147,4 @@ def without_model(data: TaskData, task_type: str) -> dict[str, float]:
         shares = np.bincount(train, minlength=data.outputs) / len(train)
         outputs = np.tile(np.log(shares), (len(labels), 1))
         losses = -outputs[np.arange(len(labels)), labels]
-    return _summarize(task_type, (losses, outputs, labels))
+    return _summarize(task_type, _in_units(losses, outputs, labels, data), data.positive)

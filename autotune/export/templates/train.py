@@ -32,7 +32,7 @@ from parameter_groups import freeze, has_decay, scale_learning_rates
 from peft import PeftConfig, get_peft_model
 from reading.encoding import IGNORED, collate, prepare_tokenizer
 from reading.fingerprint import split_changes, split_fingerprint
-from reading.labels import as_targets
+from reading.labels import TargetScale, as_targets, class_positions, label_text
 from reading.special_tokens import match_tokens
 from reading.splits import complete_rows, encode_rows, read_source
 from scores import TokenScores, causal_lm_scores, prediction_scores
@@ -55,12 +55,16 @@ if (HERE / "tuners").is_dir():  # the adapter's method, which peft itself does n
     import tuners  # noqa: F401
 RUN = json.loads((HERE / "run.json").read_text())
 TASK, CLASSES, NAMES = RUN["task"], RUN["classes"], RUN["class_names"]
+POSITIVE = (
+    TASK["positive"] if TASK["positive"] is None else class_positions(CLASSES)[label_text(TASK["positive"])]
+)
 MODEL = str(HERE / RUN["model"]) if RUN["model"].startswith("./") else RUN["model"]
 HUB = {"revision": RUN["revision"], "trust_remote_code": RUN["trust_remote_code"]}
 CAUSAL = TASK["type"] == "causal-lm"
 LOADING = """## Head
 
-`config.json` has the number of outputs and, for a classification, the names of the classes (`id2label`):
+`config.json` has the number of outputs and, for a classification, the names of the classes (`id2label`); for a
+regression, the mean and the deviation of the training targets (`target_scale`):
 
 ```python
 config = AutoConfig.from_pretrained(folder)
@@ -88,7 +92,7 @@ def load_split(name):
     """Return the encoded examples of a split as in the search, without rows that have no target tokens."""
     # As in the search, a language model is scored on whole examples, whatever length it was trained on.
     length = TASK["max_length"] if CAUSAL and name != "train" else RUN["sequence_length"]
-    task = {**TASK, "max_length": length}
+    task = {**TASK, "max_length": length, "target_scale": RUN["target_scale"]}
     encoded = encode_rows(read_split(name), task, tokenizer, CLASSES)
     if encoded.cut.count:
         print(encoded.cut.text(name))
@@ -192,10 +196,16 @@ def describe_head(model, folder):
 
     peft saves neither the number of outputs nor the names of the classes.
     """
-    model.get_base_model().config.save_pretrained(folder)
+    config, scale = model.get_base_model().config, RUN["target_scale"]
+    if scale:
+        config.target_scale = scale
+    config.save_pretrained(folder)
     card = folder / "README.md"
     rows = "".join(f"| {index} | {' '.join(name.split())} |\n" for index, name in enumerate(NAMES or []))
     classes = f"\n| output | class |\n| --- | --- |\n{rows}" if rows else ""
+    if scale:
+        restored = f"{scale['deviation']!r} * output + {scale['mean']!r}"
+        classes = f"\nThe output is standardized: {TASK['label']} = {restored}\n"
     text = card.read_text(encoding="utf-8") if card.is_file() else ""
     card.write_text(f"{text}\n{LOADING.format(model=RUN['model'])}{classes}", encoding="utf-8")
 
@@ -265,9 +275,19 @@ def score_split(trainer, split):
     """Return every metric of the search, and `eval_loss`."""
     prediction = trainer.predict(split)
     outputs, labels = prediction.predictions, prediction.label_ids
+    if TASK["type"] == "regression":
+        # The Trainer rounds labels to fp32.
+        outputs, labels = (
+            outputs.reshape(-1).astype(float),
+            np.array([example["labels"] for example in split]),
+        )
+        loss = float(np.mean((outputs - labels) ** 2))
+        if RUN["target_scale"]:
+            scale = TargetScale(**RUN["target_scale"])
+            outputs, labels = scale.restore(outputs), scale.restore(labels)
+        return {"eval_loss": loss, **prediction_scores("regression", outputs, labels)}
     if not CAUSAL:
-        outputs = outputs.reshape(-1) if TASK["type"] == "regression" else outputs
-        values = prediction_scores(TASK["type"], outputs.astype(float), labels)
+        values = prediction_scores(TASK["type"], outputs.astype(float), labels, POSITIVE)
         return {"eval_loss": prediction.metrics["test_loss"], **values}
     is_target = labels[:, 1:] != IGNORED
     loss = np.where(is_target, outputs[..., 0], 0.0).sum(1)

@@ -282,3 +282,17 @@ def test_chunks_keep_within_the_limit_where_a_row_does():
 def test_chunks_hold_no_more_rows_than_they_may():
     found = list(chunks(np.array([7] * 30 + [50]), limit=10_000, cost=1, most=8))
     assert sorted(map(len, found)) == [1, 7, 7, 8, 8]
+
+
+def test_a_regression_of_large_targets_in_a_pack(tiny_model, write_jsonl):
+    """Losses are of standardized targets, and the other scores in their own units, as without a pack."""
+    rows = [{"text": f"the film was {'good ' * (i % 7)} {i}", "price": 3e5 * (i % 7)} for i in range(120)]
+    task = TaskSpec(type="regression", train=str(write_jsonl("r.jsonl", rows)), text="text", label="price")
+    runner = Runner(ModelSpec(name=str(tiny_model("bert")), precision="fp32"), task)
+    specs = [spec(runner, "lora", 1), spec(runner, "ia3", 2, batch_size=8)]
+    variance = np.var(runner.data.raw["train"]["price"])
+    for s, result in zip(specs, packed(runner, specs), strict=True):
+        expected = alone(runner, s)
+        agree(result, expected, rel=1e-5)
+        assert result.metrics == pytest.approx(expected.metrics, rel=5e-3)  # ranks may tie
+        assert result.metrics["mse"] == pytest.approx(variance * result.metrics["eval_loss"], rel=1e-5)

@@ -201,21 +201,24 @@ def test_an_interrupt_fails_no_trial(runner, monkeypatch):
     assert again.metrics == expected.metrics
 
 
-def test_regression_learns(tiny_model, write_jsonl):
+def test_regression_learns_targets_of_any_scale(tiny_model, write_jsonl):
     rng = np.random.default_rng(0)
     rows = []
     for _ in range(200):
         good = int(rng.integers(0, 4))
         words = ["good"] * good + ["bad"] * (3 - good)
         rng.shuffle(words)
-        rows.append({"a": " ".join(rng.choice(FILLER, size=4)), "b": " ".join(words), "score": good - 1.5})
+        price = 200_000 + 50_000 * good
+        rows.append({"a": " ".join(rng.choice(FILLER, size=4)), "b": " ".join(words), "score": price})
     task = TaskSpec(
         type="regression", train=str(write_jsonl("r.jsonl", rows)), text=["a", "b"], label="score"
     )
     runner = Runner(ModelSpec(name=str(tiny_model("bert"))), task)
     result = runner.run(TrialSpec({**strong(runner), "batch_size": 8}, seed=0))
     assert result.metrics["pearson"] > 0.5
-    assert result.metrics["mse"] == pytest.approx(result.metrics["eval_loss"])
+    assert result.metrics["eval_loss"] < 0.8
+    variance = np.var(runner.data.raw["train"]["score"])
+    assert result.metrics["mse"] == pytest.approx(result.metrics["eval_loss"] * variance, rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])

@@ -27,6 +27,22 @@ def test_classification_agrees_with_scikit_learn(classes: int) -> None:
     assert found["matthews"] == pytest.approx(reference.matthews_corrcoef(truth, guess), abs=1e-12)
 
 
+@pytest.mark.parametrize("classes", [2, 4])
+def test_f1_of_a_named_class_is_that_class_against_the_rest(classes: int) -> None:
+    rng = np.random.default_rng(classes)
+    truth, logits = rng.integers(0, classes, 200), rng.normal(size=(200, classes))
+    for positive in range(classes):
+        found = prediction_scores("sequence-classification", logits, truth, positive)
+        expected = reference.f1_score(truth == positive, logits.argmax(-1) == positive)
+        assert found["f1"] == pytest.approx(expected, abs=1e-12)
+        assert found["accuracy"] == prediction_scores("sequence-classification", logits, truth)["accuracy"]
+
+
+def test_f1_of_a_class_that_occurs_nowhere_is_zero() -> None:
+    truth, logits = np.array([0, 1]), np.array([[1.0, 0.0, -1.0], [0.0, 1.0, -1.0]])
+    assert prediction_scores("sequence-classification", logits, truth, positive=2)["f1"] == 0.0
+
+
 def test_constant_predictions_have_no_matthews_correlation() -> None:
     logits = np.tile([0.0, 1.0], (10, 1))
     found = prediction_scores("sequence-classification", logits, np.array([0, 1] * 5))
