@@ -14,6 +14,8 @@ from optuna.trial import FrozenTrial, TrialState
 from autotune.blackbox.objectives import Budget, Metric, Objective, Points, read_metrics
 from autotune.blackbox.study import BlackBoxStudy
 from autotune.ladder.promotion import Candidate, CandidateStatus, PromotionScheduler
+from autotune.sampler.pareto_sampler import ParetoSampler
+from autotune.sampler.small_space import small_space
 from autotune.search.failures import SearchFailedError
 from autotune.search.store import Ended, Job
 from autotune.trial_attributes import RungValues, TrialAttributes
@@ -67,6 +69,10 @@ class EvaluationStore:
     ) -> None:
         self._study, self._space, self._objectives = study, space, objectives
         self._scheduler, self._ladder = scheduler, scheduler.ladder
+        sampler = study.study.sampler
+        self._is_ours = isinstance(sampler, ParetoSampler)
+        self._ends_when_tried = not (isinstance(sampler, ParetoSampler) and sampler.repeats_on_request)
+        self._small = small_space(space)
         self._configs: dict[int, Configuration] = {}
         self.endings: list[Ended] = []
         """How the trials of earlier calls ended."""
@@ -109,13 +115,31 @@ class EvaluationStore:
         for _ in range(_MAX_SKIPS):
             number, config = self._study.suggest(self._space)
             problems = self._space.problems(config)
-            if not problems:
+            if not problems and (untried := self._untried(config)):
+                self._study.study.enqueue_trial(dict(untried[number % len(untried)]))
+                problems = ["an earlier trial has this configuration, and others of the space are untried"]
+            elif not problems:
                 return self._add(number, config)
             self._study.fail(number, "; ".join(problems), status=TrialStatus.LOST)
         raise SearchFailedError(
             f"sampler: {_MAX_SKIPS} proposals in a row are outside the space, the last one because of: "
             f"{'; '.join(problems)}"
         )
+
+    @property
+    def exhausted(self) -> int | None:
+        """The number of configurations of the space, if each has begun and the search ends with that; else None."""
+        if self._small is None or not self._ends_when_tried or self._small.untried(self._configs.values()):
+            return None
+        return len(self._small)
+
+    def _untried(self, config: Configuration) -> list[Configuration]:
+        """Return the untried configurations of a small space, if `config` repeats one; our sampler means it."""
+        if self._small is None or self._is_ours:
+            return []
+        tried = list(self._configs.values())
+        untried = self._small.untried(tried)
+        return untried if len(self._small.untried([*tried, config])) == len(untried) else []
 
     def job(self, candidate: Candidate) -> EvaluationJob:
         """Return the evaluation of a candidate on its next rung."""
@@ -194,9 +218,19 @@ class FidelityBudget:
         budget: the limits; the seconds count from now.
         scheduler: of the search, with its candidates and its ladder.
         used: training of earlier calls.
+        exhausted: returns the number of configurations of the space if none is left, else None.
     """
 
-    def __init__(self, budget: Budget, scheduler: PromotionScheduler, used: float) -> None:
+    def __init__(
+        self,
+        budget: Budget,
+        scheduler: PromotionScheduler,
+        used: float,
+        exhausted: Callable[[], int | None] = lambda: None,
+    ) -> None:
+        self._exhausted = exhausted
+        self.ended_by_space: int | None = None
+        """The number of configurations of the space, if the budget would have allowed more trials; else None."""
         self._limits, self._scheduler = budget, scheduler
         self._deadline = math.inf if budget.seconds is None else time.monotonic() + budget.seconds
         self._reserved = 0.0
@@ -212,7 +246,10 @@ class FidelityBudget:
         trials = self._limits.trials
         if trials is not None and len(self._scheduler.candidates) >= trials:
             return False
-        return self._covers(self._scheduler.ladder.rungs[0])
+        if not self._covers(self._scheduler.ladder.rungs[0]):
+            return False
+        self.ended_by_space = self._exhausted()
+        return self.ended_by_space is None
 
     def fits(self, job: EvaluationJob) -> bool:
         """Return whether the rest of the training covers an evaluation."""

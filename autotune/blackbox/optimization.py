@@ -11,6 +11,7 @@ Example:
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,9 @@ def optimize(
 
     A configuration is trained up to a low rung; the best of each rung are promoted and resume from their state, by
     the rules of `Ladder` and `PromotionScheduler`. A new configuration begins whenever none may be promoted.
+
+    A search ends before its budget when each configuration of a small, finite space was evaluated, with a warning. To
+    evaluate configurations again, give the sampler a share: `{"name": "pareto", "resample": 0.5}`.
 
     The sampler learns from all rungs: a configuration counts with its value at the top, or with the value there that
     its highest rung predicts, and the lower the rung, the less it weighs (`surrogates.multi_fidelity`). Training the
@@ -127,7 +131,7 @@ def _search(
     def call(job: EvaluationJob) -> Answer:
         return evaluate(dict(job.config), job.fidelity, job.state)
 
-    budget = FidelityBudget(limits, scheduler, store.used)
+    budget = FidelityBudget(limits, scheduler, store.used, lambda: store.exhausted)
     with FunctionEvaluator(call, workers) as evaluator:
         loop: SearchLoop[EvaluationJob, Answer | Exception] = SearchLoop(
             scheduler=_NeverClosing(scheduler),
@@ -139,6 +143,9 @@ def _search(
             listener=SilentLoopListener(),
         )
         loop.run()
+    if (count := budget.ended_by_space) is not None:
+        size = "1 configuration" if count == 1 else f"{count:,} configurations"
+        warnings.warn(f"the space has {size}, and each was evaluated: the search ends", stacklevel=3)
     return budget.used
 
 

@@ -42,6 +42,8 @@ def is_spent(results: SweepTables) -> bool:
     reached = {
         name for name, (used, limit) in budget_used(results).items() if limit is not None and used >= limit
     }
+    if results.has_tried_all:
+        reached.add("trials")
     if reached == {"trials"} and results.ladder is not None:
         return results.ladder.settled
     return bool(reached)
@@ -233,7 +235,9 @@ def _budget_text(results: SweepTables) -> str:
     parts = []
     for name, (used, limit) in budget_used(results).items():
         if name == "trials":
-            parts.append(f"{used:.0f} of {limit} trials" if limit else f"{used:.0f} trials")
+            words = f"{used:.0f} of {limit} trials" if limit else f"{used:.0f} trials"
+            every = f" (the space has {counted(results.configurations or 0, 'configuration')})"
+            parts.append(words + (every if results.has_tried_all else ""))
         elif name == "hours":
             parts.append(clock(used * 3600) + (f" of {clock(limit * 3600)}" if limit else ""))
         else:

@@ -14,6 +14,7 @@ from autotune.ledger.ledger import Ledger
 from autotune.objectives import Objective
 from autotune.results.estimates import feasible_rows, on_front, pool_repeats
 from autotune.results.sweep_tables import share_dominated
+from autotune.sampler.small_space import SmallSpace
 from autotune.sweep.schema import Sweep
 from autotune.trial_attributes import SPENT, TrialAttributes, trial_result
 from trials.records import TrialResult, TrialStatus
@@ -28,6 +29,7 @@ class SearchProgress:
         clock: of the search.
         scheduler: of the search.
         expected: the predicted duration, which displays show until the first trial has ended; None for none.
+        space: the configurations after which the search ends; None for no such end.
     """
 
     def __init__(
@@ -37,7 +39,9 @@ class SearchProgress:
         clock: StudyClock,
         scheduler: SweepScheduler,
         expected: SweepTime | None = None,
+        space: SmallSpace | None = None,
     ) -> None:
+        self._space = space
         self.expected = expected if expected is not None and expected.speed.is_measured else None
         self.sweep, self.ledger, self.clock, self.scheduler = sweep, ledger, clock, scheduler
 
@@ -73,7 +77,7 @@ class SearchProgress:
             if len(feasible)
         }
         finished = len(ended) if finished is None else finished
-        total = self.sweep.budget.trials if total is None else total
+        total = self._total(len(ended)) if total is None else total
         elapsed = self.clock.seconds if elapsed is None else elapsed
         return Progress(
             phase=phase,
@@ -88,6 +92,17 @@ class SearchProgress:
             trial_seconds=None if finished or self.expected is None else self.expected.trial.typical,
             rungs=self.scheduler.reached,
         )
+
+    def _total(self, ended: int) -> int | None:
+        """Return the trials of the search, by its budget or by the untried configurations of its space."""
+        trials = self.sweep.budget.trials
+        if self._space is None:
+            return trials
+        done = (
+            t.params for t in self.ledger.trials if (r := trial_result(t)) is not None and r.status in SPENT
+        )
+        left = ended + len(self._space.untried(done))
+        return left if trials is None else min(trials, left)
 
     def _results(self) -> list[TrialResult]:
         return [r for t in self.ledger.trials if (r := trial_result(t)) is not None]

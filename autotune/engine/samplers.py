@@ -70,7 +70,7 @@ def _with_startup(spec: ParetoSpec, prepared: PreparedSweep) -> dict[str, Any]:
 def sampler_notes(prepared: PreparedSweep) -> list[str]:
     """Return what the sampler cannot use of a sweep, in sentences for the user."""
     name, space = prepared.sweep.sampler.name, prepared.space
-    notes = _startup_notes(prepared)
+    notes = [*_startup_notes(prepared), *_small_space_notes(prepared)]
     if name in ("gp", "cmaes"):
         ignored = _drawn_at_random(name, space)
         if ignored:
@@ -96,6 +96,20 @@ def _startup_notes(prepared: PreparedSweep) -> list[str]:
     return [
         f"sampler.n_startup is {spec.n_startup} and budget.trials is {trials}: every trial is a startup trial, so "
         "the surrogate never proposes one; lower n_startup"
+    ]
+
+
+def _small_space_notes(prepared: PreparedSweep) -> list[str]:
+    """Return a note if the budget has more trials than the space has configurations."""
+    small, trials = prepared.small_space, prepared.sweep.budget.trials
+    if small is None or (trials is not None and trials <= len(small)):
+        return []
+    size = "1 configuration" if len(small) == 1 else f"{len(small):,} configurations"
+    budget = "" if trials is None else f" and the budget {trials:,} trials"
+    if prepared.ends_when_tried:
+        return [f"the space has {size}{budget}: the search ends when each was trained once"]
+    return [
+        f"the space has {size}{budget}: later trials train them again with new seeds, by sampler.resample"
     ]
 
 

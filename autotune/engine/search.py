@@ -10,7 +10,7 @@ import optuna
 from autotune.engine.events import Listener
 from autotune.engine.progress import SearchProgress
 from autotune.engine.samplers import make_sampler
-from autotune.engine.sweep_store import LedgerBudget, SweepStore
+from autotune.engine.sweep_store import LedgerBudget, SweepStore, tried_configurations
 from autotune.estimate.sweep_time import SweepTime
 from autotune.ladder.checkpoints import Checkpoints
 from autotune.ladder.ladder_scheduler import make_scheduler
@@ -85,14 +85,15 @@ def sweep_search(
     checkpoints.delete_unused(scheduler.candidates.values())
     ledger.study.sampler = scheduler.inform(make_sampler(prepared))
     clock = StudyClock(ledger)
-    progress = SearchProgress(sweep, ledger, clock, scheduler, expected)
+    space = prepared.small_space if prepared.ends_when_tried else None
+    progress = SearchProgress(sweep, ledger, clock, scheduler, expected, space)
     earlier = [r for t in ledger.trials if (r := trial_result(t)) is not None]
     loop = SearchLoop(
         scheduler=scheduler,
         proposer=SweepProposer(prepared, ledger, scheduler),
         evaluator=ExecutorEvaluator(executor),
         store=SweepStore(prepared, ledger, scheduler, checkpoints=checkpoints, clock=clock),
-        budget=LedgerBudget(sweep, ledger, clock),
+        budget=LedgerBudget(sweep, ledger, clock, space),
         failures=FailureRule(map(Ended.of, earlier)),
         listener=_Events(progress, listener),
     )
@@ -133,7 +134,10 @@ class SweepProposer:
             trial, config = self._suggest()
             self._ledger.changed()
             problem = prepared.broken_limits(config) or "; ".join(prepared.space.problems(config))
-            if not problem:
+            if not problem and (untried := self._untried(trial.number, config)):
+                problem = "an earlier trial has this configuration, and others of the space are untried"
+                study.enqueue_trial(dict(untried[trial.number % len(untried)]))
+            elif not problem:
                 return trial.number, config
             pruned = TrialResult(TrialStatus.PRUNED, error=problem)
             self._ledger.tell(trial.number, pruned, None, {"costs": {}})
@@ -143,6 +147,18 @@ class SweepProposer:
             f"sampler {prepared.sweep.sampler.name} proposed {_MAX_SKIPS} configurations in a row outside the limits "
             "and ignored one inside them; use sampler: pareto, which proposes only configurations within the limits"
         )
+
+    def _untried(self, number: int, config: Configuration) -> list[Configuration]:
+        """Return the untried configurations of a small space, if a proposal repeats a trial; else none.
+
+        Our sampler repeats on purpose only.
+        """
+        space = self._prepared.small_space
+        if space is None or isinstance(self._prepared.sweep.sampler, ParetoSpec):
+            return []
+        others = tried_configurations(trial for trial in self._ledger.trials if trial.number != number)
+        untried = space.untried(others)
+        return untried if len(space.untried([*others, config])) == len(untried) else []
 
     def _suggest(self) -> tuple[optuna.Trial, Configuration]:
         """Return a new trial and its configuration.

@@ -77,6 +77,8 @@ def run_sweep(
             estimates = [time_note(expected)] if expected is not None else []
             listener.sweep_started(prepared.sweep, [*notes, *estimates])
             open_ledger(folder, prepared.sweep).set_origin(start.fingerprint, notes)
+            if prepared.ends_when_tried and prepared.small_space is not None:
+                open_ledger(folder, prepared.sweep).set_configurations(len(prepared.small_space))
             progress = _train(prepared, folder, executor, listener, expected)
             results = read_tables(folder)
             # The confirmation may have moved points: the front is no longer that of the search.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+
+from optuna.trial import FrozenTrial
 
 from autotune.ladder.checkpoints import Checkpoints
 from autotune.ladder.promotion import Candidate, CandidateStatus
@@ -11,9 +13,11 @@ from autotune.ledger.clock import StudyClock
 from autotune.ledger.ledger import Ledger
 from autotune.objectives import MEASURED_COSTS
 from autotune.prepare.prepared_sweep import PreparedSweep
+from autotune.sampler.small_space import SmallSpace
 from autotune.search.store import Ended, TrainingJob
 from autotune.sweep.schema import Sweep
 from autotune.trial_attributes import SPENT, Attributes, TrialAttributes, trial_result
+from search_spaces.parameters.types import Configuration
 from trials.records import TrialResult, TrialSpec, TrialStatus
 
 
@@ -100,6 +104,12 @@ class SweepStore:
         self._checkpoints.delete(candidate.number)
 
 
+def tried_configurations(trials: Iterable[FrozenTrial]) -> list[Configuration]:
+    """Return the configurations that were trained, or are being trained; a lost trial runs again."""
+    results = ((trial, trial_result(trial)) for trial in trials)
+    return [dict(trial.params) for trial, result in results if result is None or result.status in SPENT]
+
+
 class LedgerBudget:
     """The budget of a sweep, spent as its ledger says; nothing is set aside for running trials.
 
@@ -107,10 +117,14 @@ class LedgerBudget:
         sweep: whose budget it is.
         ledger: of the search.
         clock: of the search.
+        space: the configurations after which the search ends; None for no such end.
     """
 
-    def __init__(self, sweep: Sweep, ledger: Ledger, clock: StudyClock) -> None:
+    def __init__(
+        self, sweep: Sweep, ledger: Ledger, clock: StudyClock, space: SmallSpace | None = None
+    ) -> None:
         self._budget, self._ledger, self._clock = sweep.budget, ledger, clock
+        self._space = space
 
     def is_spent(self) -> bool:
         """Return whether the hours or the FLOPs are used up."""
@@ -127,7 +141,9 @@ class LedgerBudget:
         return spent >= budget.flops
 
     def can_begin(self, running: Collection[int]) -> bool:
-        """Return whether the number of trials allows one more beside those that are running."""
+        """Return whether the number of trials, and the space, allow one more beside those that are running."""
+        if self._space is not None and not self._space.untried(tried_configurations(self._ledger.trials)):
+            return False
         if self._budget.trials is None:
             return True
         results = ((trial.number, trial_result(trial)) for trial in self._ledger.trials)

@@ -40,9 +40,9 @@ STORAGE_ERRORS = (optuna.exceptions.StorageInternalError, SQLAlchemyError, OSErr
 """What a full or read-only disk raises."""
 MAX_TRIES = 3
 """A trial that was lost this often fails: by then the configuration itself is the likely cause."""
-_POSTERIOR, _FINGERPRINT, _NOTES = "posterior", "fingerprint", "notes"
-"""The attributes of a study of the search: the posterior of the scores, the fingerprint of data and models, and the
-notes about them."""
+_POSTERIOR, _FINGERPRINT, _NOTES, _CONFIGURATIONS = "posterior", "fingerprint", "notes", "configurations"
+"""The attributes of a study of the search: the posterior of the scores, the fingerprint of data and models, the notes
+about them, and the number of configurations after which the search ends."""
 _FINAL_KEYS = ("result", "values", "status")
 """The attributes of a trial that has ended, which a trial that takes its place does not inherit."""
 
@@ -112,6 +112,11 @@ class Ledger:
         if _FINGERPRINT not in self.study.user_attrs:
             self.study.set_user_attr(_NOTES, list(notes))
             self.study.set_user_attr(_FINGERPRINT, dict(fingerprint))
+
+    def set_configurations(self, count: int) -> None:
+        """Write after how many configurations the search ends, because the space has no others."""
+        if self.study.user_attrs.get(_CONFIGURATIONS) != count:
+            self.study.set_user_attr(_CONFIGURATIONS, count)
 
     def tell(
         self,
@@ -237,6 +242,12 @@ def read_fingerprint(folder: Path, sweep: Sweep) -> Mapping[str, Any] | None:
 def read_notes(folder: Path, sweep: Sweep) -> Sequence[str]:
     """Return the notes about the data, the space and the ladder of the search."""
     found: Sequence[str] = _stored(folder, sweep, _NOTES, [])
+    return found
+
+
+def read_configurations(folder: Path, sweep: Sweep) -> int | None:
+    """Return after how many configurations the search ends; None if its space has too many to try them all."""
+    found: int | None = _stored(folder, sweep, _CONFIGURATIONS, None)
     return found
 
 

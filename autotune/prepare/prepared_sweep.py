@@ -19,6 +19,8 @@ from autotune.prepare.hard_limits import HardLimits
 from autotune.prepare.partial_runs import partial_share
 from autotune.sampler.candidates import EncodedSpace
 from autotune.sampler.feasible_sampling import draw_feasible, sample_feasible
+from autotune.sampler.small_space import SmallSpace, small_space
+from autotune.sweep.sampler_spec import ParetoSpec
 from autotune.sweep.schema import Sweep
 from search_spaces.costs.cost_model import CostModel, Costs
 from search_spaces.errors import InvalidInputError
@@ -101,6 +103,18 @@ class PreparedSweep:
             float(getattr(costs, objective.name) if objective.known else found[objective.name])
             for objective in self.sweep.objectives
         ]
+
+    @cached_property
+    def small_space(self) -> SmallSpace | None:
+        """The configurations within the limits, if they are so few that a search may try all of them."""
+        return small_space(self.space, self.limits if len(self.limits) else None)
+
+    @property
+    def ends_when_tried(self) -> bool:
+        """Whether the search ends when each configuration was trained; not if the sampler is told to repeat some."""
+        sampler = self.sweep.sampler
+        repeats = isinstance(sampler, ParetoSpec) and bool(sampler.resample)
+        return self.small_space is not None and not repeats
 
     @cached_property
     def cost_names(self) -> tuple[str, ...]:

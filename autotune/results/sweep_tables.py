@@ -12,7 +12,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
-from autotune.ledger.ledger import read_ledger, read_notes, read_posterior, read_sweep
+from autotune.ledger.ledger import (
+    read_configurations,
+    read_ledger,
+    read_notes,
+    read_posterior,
+    read_sweep,
+)
 from autotune.objectives import MEASURED_COSTS, Objective, unit_losses
 from autotune.pareto import hypervolume
 from autotune.results.confirmation_runs import (
@@ -38,7 +44,7 @@ from autotune.results.estimates import (
 from autotune.results.ladder_view import LadderView, ladder_view
 from autotune.results.probe_runs import failed_probes, probe_table
 from autotune.sweep.schema import Sweep
-from autotune.trial_attributes import TrialAttributes, trial_result
+from autotune.trial_attributes import SPENT, TrialAttributes, trial_result
 from search_spaces.parameters.types import Configuration
 from trials.records import TrialStatus
 from trials.tasks.metrics import metric_direction
@@ -87,6 +93,8 @@ class SweepTables:
         failed_probes: one row per failed one; see `probe_runs.failed_probes`.
         notes: what the start of the sweep said about its data, model and space, in sentences; warnings begin with
             `warning: `.
+        configurations: the number of configurations after which the search ends; None if the space has too many to
+            try them all.
     """
 
     folder: Path
@@ -101,6 +109,7 @@ class SweepTables:
     probes: pd.DataFrame = field(default_factory=lambda: probe_table([]))
     failed_probes: pd.DataFrame = field(default_factory=lambda: failed_probes([]))
     notes: tuple[str, ...] = ()
+    configurations: int | None = None
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
@@ -125,6 +134,14 @@ class SweepTables:
     def has_single_objective(self) -> bool:
         """Whether the sweep has one objective, so that its front is one trial: the best."""
         return len(self.objectives) == 1
+
+    @property
+    def has_tried_all(self) -> bool:
+        """Whether each configuration of the space was trained, so that the search ended before its budget."""
+        if self.configurations is None:
+            return False
+        tried = self.trials[self.trials["status"].isin(SPENT)]
+        return len({frozenset(config.items()) for config in tried["config"]}) >= self.configurations
 
     @property
     def search_front(self) -> pd.DataFrame:
@@ -209,6 +226,7 @@ def read_tables(folder: str | Path) -> SweepTables:
         probes=probe_table(probes),
         failed_probes=failed_probes(probes),
         notes=tuple(read_notes(folder, sweep)),
+        configurations=read_configurations(folder, sweep),
     )
 
 

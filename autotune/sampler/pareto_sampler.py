@@ -164,6 +164,11 @@ class ParetoSampler(BaseSampler):
         self._observe = observe or completed_values
         self._warned_exhausted = False
 
+    @property
+    def repeats_on_request(self) -> bool:
+        """Whether `resample` asks for configurations that run again."""
+        return bool(self._settings.resample)
+
     def observing(self, observe: Observe) -> ParetoSampler:
         """Return a copy of the sampler that reads the objective values of trials through `observe`."""
         other = copy.copy(self)
