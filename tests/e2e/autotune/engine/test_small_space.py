@@ -26,7 +26,9 @@ SPACE = {
     "parameters": {
         "epochs": 1, "batch_size": 16, "warmup": 0.1, "weight_decay": 0.0, "lora.rank": [2, 8],
         "lora.targets": ["q", "v"], "lora.layers": 2, "lora.learning_rate": 1e-3, "lora.dora": False,
-        "lora.dropout": 0.0, "lora.scale": 1.0, "lora.rslora": False, "lora.init": "kaiming", "lora.freeze_a": False, "lora.lr_ratio": 1.0, "schedule": "linear", "optimizer": "adamw",
+        "lora.dropout": 0.0, "lora.scale": 1.0, "lora.rslora": False,
+        "lora.init": "kaiming", "lora.freeze_a": False, "lora.lr_ratio": 1.0,
+        "schedule": "linear", "optimizer": "adamw",
     },
 }  # fmt: skip
 
