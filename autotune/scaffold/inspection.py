@@ -167,7 +167,7 @@ def _find_label(rows: pd.DataFrame, wanted: TaskType | None) -> str | None:
 
 def _can_be_label(column: pd.Series, wanted: TaskType | None) -> bool:
     values = column.dropna()
-    if values.empty or isinstance(values.iloc[0], list | tuple | dict | np.ndarray):
+    if values.empty or _has_nested(values):
         return False
     different = int(values.nunique())
     if _is_number(values):
@@ -185,10 +185,17 @@ def _is_number(values: pd.Series) -> bool:
     return bool(is_numeric_dtype(values) and not is_bool_dtype(values))
 
 
+def _has_nested(values: pd.Series) -> bool:
+    """Return whether any row has a list or an object, which has no place among labels and texts."""
+    return any(isinstance(value, list | tuple | dict | np.ndarray) for value in values)
+
+
 def _is_text(column: pd.Series) -> bool:
     """Return whether a column holds texts: mostly different strings that are no identifiers."""
     values = column.dropna()
-    if values.empty or not isinstance(values.iloc[0], str) or str(column.name).lower() in _IDS:
+    if values.empty or _has_nested(values) or not isinstance(values.iloc[0], str):
+        return False
+    if str(column.name).lower() in _IDS:
         return False
     spaced = float(values.astype(str).str.contains(r"\s", regex=True).mean())
     return spaced > 0.2 or (

@@ -62,7 +62,7 @@ def check_is_header(header: Sequence[str], line: int, name: str) -> None:
 
 
 def _data_in_header(header: Sequence[str], line: int, name: str) -> DataError:
-    text = ", ".join(header)
+    text = ", ".join(map(str.strip, header))
     return DataError(
         f"line {line:,} of {name!r} should name the columns and looks like data "
         f"({text if len(text) <= 80 else f'{text[:77]}...'})",

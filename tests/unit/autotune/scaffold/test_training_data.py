@@ -79,6 +79,16 @@ def test_a_text_file(tmp_path: Path, model: str) -> None:
     assert (task.type, task.text) == ("causal-lm", ("text",))
 
 
+def test_a_column_that_turns_into_objects_is_no_label(tmp_path: Path, model: str) -> None:
+    rows = [
+        {"text": f"film number {i}", "label": i % 2, "extra": {"a": 1} if i > 50 else "x y"}
+        for i in range(60)
+    ]
+    path = write(tmp_path / "late.jsonl", "".join(f"{json.dumps(row)}\n" for row in rows))
+    _, task = init(model, tmp_path, path)
+    assert (task.text, task.label) == (("text",), "label")
+
+
 def test_a_data_set_of_the_hub(tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = Rows({"text": [line.split("\t")[0] for line in LINES], "label": [0, 1] * 30})
 
