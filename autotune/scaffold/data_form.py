@@ -156,8 +156,7 @@ def _chat(columns: _Columns) -> DataForm | None:
         return None
     fields: dict[str, str | list[str]] = {"messages": column, **columns.additions()}
     is_sharegpt = columns.holds(column, lambda value: "from" in value[0])
-    form = "of the ShareGPT form" if is_sharegpt else "of messages with roles"
-    reason = f"column {column!r} holds chats {form}"
+    reason = f"{'ShareGPT chats' if is_sharegpt else 'chats'} in column {column!r}"
     return DataForm(fields, reason, {"messages": "the loss covers the assistant's turns"})
 
 

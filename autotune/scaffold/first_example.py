@@ -24,7 +24,7 @@ def first_example(sweep: Sweep) -> ExamplePreview | str:
     Args:
         sweep: the sweep.
     """
-    model = _local(sweep.model)
+    model = local_model(sweep.model)
     if model is None:
         return (
             f"example: not shown, since the tokenizer of {sweep.model.name!r} is not on this machine; "
@@ -39,7 +39,7 @@ def first_example(sweep: Sweep) -> ExamplePreview | str:
         return f"example: not shown, and autotune run will refuse this file: {problems}"
 
 
-def _local(model: ModelSpec) -> ModelSpec | None:
+def local_model(model: ModelSpec) -> ModelSpec | None:
     """Return the model by the folder of its tokenizer on this machine, or None if it has none here."""
     if model.name == POCKET or Path(model.name).expanduser().is_dir():
         return model

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from autotune.scaffold.data_form import DataForm
 from autotune.scaffold.inspection import (
@@ -14,11 +17,13 @@ from autotune.scaffold.inspection import (
     inspect_model,
     inspect_rows,
 )
+from autotune.scaffold.token_lengths import TokenLengths, measure_lengths
 from autotune.scaffold.training_data import TrainingData, add_sibling_files, read_training_data
 from autotune.sweep.schema import parse_sweep
 from search_spaces.errors import InvalidInputError, Problem
 from search_spaces.families.framework.base import TaskType
 from search_spaces.language.yaml_io import dump_yaml, parse_yaml
+from trials.reading.lengths import Cut
 from trials.tasks.metrics import metrics_for
 
 _TOKENS_PER_WORD = 1.4
@@ -117,7 +122,8 @@ def make_scaffold(
         what = f"{about.architecture} is an encoder, which cannot generate text for causal-lm"
         raise InvalidInputError(Problem("--model", what, fix))
     add_sibling_files(training, found.used, notes)
-    max_length = _max_length(found, about, notes)
+    measured = measure_lengths(model, training.train, found)
+    max_length = _max_length(found, about, measured, notes)
     metric = _metric(found, notes)
     lines = [
         f"# A sweep on {training.name}. Run it with",
@@ -130,6 +136,7 @@ def make_scaffold(
         "    # a Hugging Face model id, or a folder",
         "",
         *_task_lines(found, training, folder, metric, max_length),
+        *_template_lines(measured, notes),
         "",
     ]
     search = _SEARCH.format(metric=metric)
@@ -183,17 +190,41 @@ def _data_lines(data: TrainingData, folder: Path) -> list[str]:
     return lines
 
 
-def _max_length(found: DataInspection, about: ModelInspection | str, notes: list[str]) -> int:
-    tokens = found.words * _TOKENS_PER_WORD + 8
-    length = max(32, 32 * -(-int(tokens) // 32))
+def _template_lines(measured: TokenLengths | None, notes: list[str]) -> list[str]:
+    lines = []
+    if measured is not None and measured.chat_template is not None:
+        name = measured.chat_template
+        notes.append(f"chat_template: {name}, since the model's tokenizer has no chat template")
+        lines.append(
+            f"  chat_template: {name}    # the model's tokenizer has none; or the path of a Jinja file"
+        )
+    if measured is not None and measured.bad:
+        notes.append(f"bad_rows: {measured.bad}")
+        lines.append("  # bad_rows: drop    # leaves out the rows that the chat template refuses")
+    return lines
+
+
+def _max_length(
+    found: DataInspection, about: ModelInspection | str, measured: TokenLengths | None, notes: list[str]
+) -> int:
     ceiling = 1024 if found.type == "causal-lm" else 512
     if isinstance(about, ModelInspection) and about.positions:
         ceiling = min(ceiling, about.positions)
+    if measured is None:
+        tokens = found.words * _TOKENS_PER_WORD + 8
+        reason = (
+            f"estimated, since 98 % of the examples have at most {found.words} words and the model's tokenizer "
+            "is not on this machine"
+        )
+    else:
+        tokens = float(np.quantile(measured.tokens, 0.98)) if len(measured.tokens) else 1.0
+        reason = f"since 98 % of the examples have at most {tokens:,.0f} tokens of the model's tokenizer"
+    length = max(32, 32 * math.ceil(tokens / 32))
     chosen = min(length, ceiling)
-    cut = f", limited to {ceiling} by the model or the cost" if chosen < length else ""
-    notes.append(
-        f"max_length: {chosen} tokens, since 98 % of the examples have at most {found.words} words{cut}"
-    )
+    limited = f", limited to {ceiling} by the model or the cost" if chosen < length else ""
+    notes.append(f"max_length: {chosen} tokens, {reason}{limited}")
+    if measured is not None and (cut := Cut(chosen, measured.tokens)).count:
+        notes.append(f"max_length: {cut.text('measured')}")
     return chosen
 
 

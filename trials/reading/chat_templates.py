@@ -17,10 +17,22 @@ AUTO, NONE, TOKENIZER, CHATML = "auto", "none", "tokenizer", "chatml"
 CHOICES = (AUTO, NONE, TOKENIZER, CHATML)
 """The values of `chat_template` that are not the text of a template."""
 _CHATML = """\
-{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' }}\
-{% if message['role'] == 'assistant' %}{% generation %}{{ message['content'] + '<|im_end|>' }}{% endgeneration %}\
+{% set found = namespace(start=0, system='') %}\
+{% if messages[0]['role'] == 'system' %}{% set found.start = 1 %}{% set found.system = messages[0]['content'] %}\
+{% endif %}\
+{% if tools %}{% set found.system = (found.system + '\\n\\nTools: ' + (tools | tojson)) | trim %}{% endif %}\
+{% if found.system %}{{ '<|im_start|>system\\n' + found.system + '<|im_end|>\\n' }}{% endif %}\
+{% for message in messages[found.start:] %}{{ '<|im_start|>' + message['role'] + '\\n' }}\
+{% if message['role'] == 'assistant' %}{% generation %}\
+{% if message['reasoning_content'] %}\
+{{ '<think>\\n' + message['reasoning_content'] + '\\n</think>\\n\\n' }}{% endif %}\
+{{ message['content'] or '' }}\
+{% for call in message['tool_calls'] or [] %}\
+{{ '<tool_call>\\n' + (call['function'] | tojson) + '\\n</tool_call>' }}\
+{% endfor %}{{ '<|im_end|>' }}{% endgeneration %}\
 {% else %}{{ message['content'] + '<|im_end|>' }}{% endif %}{{ '\\n' }}{% endfor %}\
 {% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"""
+"""ChatML for tokenizers without a template, with tools, tool calls and reasoning as JSON and in tags."""
 _MARKED = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
 
 Span = tuple[int, int]

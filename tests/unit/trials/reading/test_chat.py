@@ -283,6 +283,22 @@ def test_a_template_of_the_task(choice):
     assert text.startswith("<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n[[hello<|im_end|>")
 
 
+def test_chatml_renders_tools_calls_and_reasoning():
+    task = {"type": "causal-lm", "text": (), "messages": "m", "tools": "t", "max_length": 10_000}
+    chat = [{"role": "system", "content": "Be brief."}, *CALLING]
+    chat[-1] = {**chat[-1], "reasoning_content": "It is dry."}
+    encoding = encode_fully(
+        {"m": chat, "t": TOOLS}, {**task, "chat_template": "chatml"}, chat_tokenizer(""), None
+    )
+    assert marked_text(encoding.example, chat_tokenizer("")) == (
+        f"<|im_start|>system\nBe brief.\n\nTools: {json.dumps(TOOLS)}<|im_end|>\n<|im_start|>user\nRain?<|im_end|>\n"
+        '<|im_start|>assistant\n[[<tool_call>\n{"name": "rain", "arguments": {"town": "Bonn", "wet": true}}\n'
+        "</tool_call><|im_end|>]]\n<|im_start|>tool\nno<|im_end|>\n<|im_start|>assistant\n"
+        "[[<think>\nIt is dry.\n</think>\n\nNo rain.<|im_end|>]]\n"
+    )
+    assert encoding.remarks == ()
+
+
 def test_a_tokenizer_without_offsets_learns_the_same_tokens(monkeypatch):
     tokenizer = chat_tokenizer(CHATML)
     task = {"type": "causal-lm", "text": (), "messages": "m", "max_length": 10_000}

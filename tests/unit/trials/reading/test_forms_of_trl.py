@@ -6,6 +6,7 @@ from LLaMA-Factory's convention: every assistant turn and every call is learned 
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ ASSISTANT = {"role": "assistant", "content": "hello"}
 FORMS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "messages": ({"messages": [USER, ASSISTANT, USER, ASSISTANT]}, {"messages": "messages"}),
     "ShareGPT": (
-        {"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}]},
+        {"conversations": [{"from": "user", "value": "hi"}, {"from": "assistant", "value": "hello"}]},
         {"messages": "conversations"},
     ),
     "conversational prompt and completion": (
@@ -48,7 +49,7 @@ def of_trl(row: dict[str, Any], model: Any, folder: Path) -> tuple[list[int], li
     """Return the token ids and labels of a row that SFTTrainer prepares."""
     from datasets import Dataset
 
-    row = trl.data_utils.maybe_convert_to_chatml(row)
+    row = trl.data_utils.maybe_convert_to_chatml(copy.deepcopy(row))
     arguments = trl.SFTConfig(
         output_dir=str(folder),
         max_length=None,

@@ -1,0 +1,82 @@
+"""Lengths of examples in tokens, measured with the model's tokenizer and chat template for `autotune init`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autotune.scaffold.first_example import local_model
+from autotune.scaffold.inspection import DataInspection
+from search_spaces.errors import InvalidInputError
+from trials.reading.errors import DataError
+from trials.reading.rows import Rows
+from trials.tasks.specs import ModelSpec
+
+_SAMPLE = 2_000
+"""Examples that are measured, drawn at random if there are more."""
+_NO_LIMIT = 1 << 30
+
+
+@dataclass(frozen=True)
+class TokenLengths:
+    """The lengths of a sample of examples.
+
+    Args:
+        tokens: The number of tokens of each example, shape [n].
+        chat_template: The chat template that the task must name, since the tokenizer has none; else None.
+        bad: Which rows the chat template refuses and why, with their counts in the sample; empty if there are none.
+    """
+
+    tokens: NDArray[np.int64]
+    chat_template: str | None = None
+    bad: str = ""
+
+
+def measure_lengths(model: str, rows: Rows, found: DataInspection) -> TokenLengths | None:
+    """Return the lengths of examples by the model's tokenizer; None if it is not on this machine.
+
+    Args:
+        model: a Hugging Face model id or a folder.
+        rows: the training rows.
+        found: the task and its columns.
+    """
+    from trials.data.tokenizers import load_tokenizer
+
+    spec = local_model(ModelSpec(name=model))
+    try:
+        tokenizer = None if spec is None else load_tokenizer(spec)
+    except InvalidInputError:
+        return None  # a folder without tokenizer: the run says so
+    if tokenizer is None:
+        return None
+    if len(rows) > _SAMPLE:
+        chosen = np.random.default_rng(0).choice(len(rows), _SAMPLE, replace=False)
+        rows = rows.select(np.sort(chosen).tolist())
+    if found.type != "causal-lm":
+        columns = (rows[name] for name in found.text)
+        pairs = zip(*columns, strict=True)
+        texts = [[str(text) for text in pair] for pair in pairs if None not in pair]
+        return TokenLengths(np.array([len(tokenizer(*pair)["input_ids"]) for pair in texts], dtype=np.int64))
+    return _generated_lengths(tokenizer, rows, found)
+
+
+def _generated_lengths(tokenizer: Any, rows: Rows, found: DataInspection) -> TokenLengths | None:
+    from trials.reading.forms import required_columns
+    from trials.reading.splits import complete_rows, encode_rows
+
+    fields = found.form.fields if found.form is not None else {}
+    task = {"type": "causal-lm", "text": tuple(found.text), **fields, "max_length": _NO_LIMIT}
+    rows = rows.select(complete_rows(rows, required_columns(task)))
+    for template in ("auto", "chatml"):
+        try:
+            encoded = encode_rows(
+                rows, {**task, "chat_template": template, "bad_rows": "drop"}, tokenizer, None
+            )
+        except DataError:
+            continue  # no chat template
+        named = None if template == "auto" else template
+        return TokenLengths(np.array(encoded.cut.lengths, dtype=np.int64), named, encoded.bad)
+    return None
