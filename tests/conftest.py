@@ -9,6 +9,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("AUTOTUNE_PREFIX_CACHE", "0")  # nothing of the tests stays in the user's folder
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side; two thread pools on a core crawl
 
+import gc
 import itertools
 import json
 import re
@@ -73,6 +74,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         folder = item.path.relative_to(TESTS).parts[0]
         item.add_marker(LAYERS.get(folder, "unit"))
+
+
+def pytest_collection_finish() -> None:
+    """Take what is imported and collected out of garbage collection, which would look through it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @event.listens_for(Engine, "connect")

@@ -49,12 +49,20 @@ def default_config(runner: Runner, family: str, **changes: object) -> dict[str, 
     return {**space.default(family=family), **COMMON, **changes}
 
 
+QUICK = Fidelity(train_samples=48, eval_samples=40, evaluations=2)
+
+
 def strong(runner: Runner) -> dict[str, object]:
     return default_config(runner, "lora", **{"lora.learning_rate": 1e-2, "lora.targets": "all", "epochs": 5})
 
 
-def test_an_adapter_learns_what_the_majority_class_does_not(runner):
-    result = runner.run(TrialSpec(strong(runner), seed=1, score_test=True))
+@pytest.fixture(scope="module")
+def learned(runner: Runner) -> TrialResult:
+    return runner.run(TrialSpec(strong(runner), seed=1, score_test=True))
+
+
+def test_an_adapter_learns_what_the_majority_class_does_not(runner, learned):
+    result = learned
     majority = max(Counter(e["labels"] for e in runner.data.splits["validation"]).values()) / 120
     assert result.status == TrialStatus.COMPLETE
     assert result.metrics["accuracy"] > majority + 0.2
@@ -67,8 +75,8 @@ def test_an_adapter_learns_what_the_majority_class_does_not(runner):
 
 
 def test_a_then_b_then_a_again_gives_the_same_numbers(runner):
-    first = TrialSpec(strong(runner), seed=3)
-    other = TrialSpec(default_config(runner, "norm"), seed=4)
+    first = TrialSpec(strong(runner), seed=3, fidelity=QUICK)
+    other = TrialSpec(default_config(runner, "norm"), seed=4, fidelity=QUICK)
     before, _, after = runner.run(first), runner.run(other), runner.run(first)
     assert before.curve == after.curve
     assert before.metrics == after.metrics
@@ -95,7 +103,8 @@ def test_images_are_priced_and_not_trained():
 
 
 def test_the_seed_decides_the_head_the_adapter_and_the_order(runner):
-    losses = {runner.run(TrialSpec(strong(runner), seed=seed)).metrics["eval_loss"] for seed in (1, 2, 1)}
+    specs = [TrialSpec(strong(runner), seed, QUICK) for seed in (1, 2, 1)]
+    losses = {runner.run(spec).metrics["eval_loss"] for spec in specs}
     assert len(losses) == 2
 
 
@@ -132,13 +141,13 @@ def test_out_of_memory_is_the_configurations_failure(error, runner, monkeypatch)
     monkeypatch.setattr("trials.training.run.training_step", no_room)
     monkeypatch.setattr("trials.packing.pack.Pack._pass", no_room)
     for alone in (True, False):
-        result = runner.run(TrialSpec(strong(runner), seed=0, is_isolated=alone))
+        result = runner.run(TrialSpec(strong(runner), fidelity=QUICK, is_isolated=alone))
         assert result.status == TrialStatus.FAILED
         assert str(result.error).startswith("out of memory")
         assert result.failure == FailureKind.OUT_OF_MEMORY
     assert runner.pack().chunk_tokens < before
     monkeypatch.undo()
-    assert runner.run(TrialSpec(strong(runner), seed=0)).status == TrialStatus.COMPLETE
+    assert runner.run(TrialSpec(strong(runner), fidelity=QUICK)).status == TrialStatus.COMPLETE
     assert runner.pack().chunk_tokens == before
 
 
@@ -157,12 +166,12 @@ def test_an_error_of_our_own_code_fails_the_trial_with_its_traceback(
 ):
     ours = FunctionType(broken.__code__, {**globals(), "__name__": "trials.training.run"})
     monkeypatch.setattr("trials.training.run.Run.update", ours)
-    result = runner.run(TrialSpec(strong(runner), seed=0, is_isolated=is_isolated))
+    result = runner.run(TrialSpec(strong(runner), fidelity=QUICK, is_isolated=is_isolated))
     assert (result.status, result.failure) == (TrialStatus.FAILED, FailureKind.INTERNAL)
     assert str(result.error).startswith("internal error (")
     assert f"in {broken.__name__}" in str(result.traceback)
     monkeypatch.undo()
-    assert runner.run(TrialSpec(strong(runner), seed=0)).status == TrialStatus.COMPLETE
+    assert runner.run(TrialSpec(strong(runner), fidelity=QUICK)).status == TrialStatus.COMPLETE
 
 
 def test_an_error_of_a_library_is_a_rejection_of_the_configuration(runner, monkeypatch):
@@ -171,7 +180,7 @@ def test_an_error_of_a_library_is_a_rejection_of_the_configuration(runner, monke
         return 0.0
 
     monkeypatch.setattr("trials.training.run.Run.update", mismatch)
-    result = runner.run(TrialSpec(strong(runner), seed=0))
+    result = runner.run(TrialSpec(strong(runner), fidelity=QUICK))
     assert (result.status, result.failure) == (TrialStatus.FAILED, FailureKind.REJECTED)
     assert str(result.error).startswith("RuntimeError: ")
     assert "in mismatch" in str(result.traceback)
@@ -184,20 +193,20 @@ def test_a_full_disk_is_raised_and_not_recorded_as_a_failure(runner, monkeypatch
     monkeypatch.setattr("trials.training.run.Run.update", full)
     for is_isolated in (True, False):
         with pytest.raises(OSError, match="No space left"):
-            runner.run(TrialSpec(strong(runner), seed=0, is_isolated=is_isolated))
+            runner.run(TrialSpec(strong(runner), fidelity=QUICK, is_isolated=is_isolated))
 
 
 def test_an_interrupt_fails_no_trial(runner, monkeypatch):
     def interrupted(*args: object) -> float:
         raise KeyboardInterrupt
 
-    expected = runner.run(TrialSpec(strong(runner), seed=0))
+    expected = runner.run(TrialSpec(strong(runner), fidelity=QUICK))
     monkeypatch.setattr("trials.training.run.Run.update", interrupted)
     for alone in (True, False):
         with pytest.raises(KeyboardInterrupt):
-            runner.run(TrialSpec({**strong(runner), "lora.layers": 1}, seed=0, is_isolated=alone))
+            runner.run(TrialSpec({**strong(runner), "lora.layers": 1}, fidelity=QUICK, is_isolated=alone))
     monkeypatch.undo()
-    again = runner.run(TrialSpec(strong(runner), seed=0))
+    again = runner.run(TrialSpec(strong(runner), fidelity=QUICK))
     assert again.metrics == expected.metrics
 
 
@@ -286,12 +295,12 @@ def test_every_schedule_and_optimizer_of_the_space_trains_and_no_other(runner):
 
 
 @pytest.mark.parametrize("optimizer", ["lion", "adafactor"])
-def test_every_optimizer_learns_at_the_default_factor(optimizer, runner):
+def test_every_optimizer_learns_at_the_default_factor(optimizer, runner, learned):
     result = runner.run(TrialSpec({**strong(runner), "optimizer": optimizer}, seed=1))
     majority = max(Counter(e["labels"] for e in runner.data.splits["validation"]).values()) / 120
     assert result.status == TrialStatus.COMPLETE, result.error
     assert result.metrics["accuracy"] > majority + 0.2
-    assert result.metrics != runner.run(TrialSpec(strong(runner), seed=1)).metrics
+    assert result.metrics != learned.metrics
 
 
 def test_the_optimizers_factor_multiplies_the_familys_learning_rate():
@@ -324,7 +333,7 @@ def test_a_configuration_from_before_these_knobs_trains_as_with_their_defaults(r
     old = strong(runner)
     assert not {"optimizer", "cooldown", "sequence_length"} & set(old)
     new = {**old, "optimizer": "adamw", "sequence_length": runner.base.task.max_length}
-    assert runner.run(TrialSpec(old, seed=2)).curve == runner.run(TrialSpec(new, seed=2)).curve
+    assert runner.run(TrialSpec(old, 2, QUICK)).curve == runner.run(TrialSpec(new, 2, QUICK)).curve
 
 
 # --- sequence length
@@ -348,12 +357,13 @@ def test_a_sequence_length_cuts_what_is_trained_on_and_what_is_scored(runner, mo
     monkeypatch.setattr(Run, "next_batch", watch)
     monkeypatch.setattr("trials.training.run.evaluate", watch_scores)
     cut = {**strong(runner), "sequence_length": 8}
-    result = runner.run(TrialSpec(cut, seed=1, fidelity=Fidelity(evaluations=1), score_test=True))
+    once = Fidelity(train_samples=48, evaluations=1)
+    result = runner.run(TrialSpec(cut, seed=1, fidelity=once, score_test=True))
     assert result.status == TrialStatus.COMPLETE, result.error
     assert max(seen) == 8
     assert scored == [8, 8]
     monkeypatch.undo()
-    whole = runner.run(TrialSpec(strong(runner), seed=1, fidelity=Fidelity(evaluations=1)))
+    whole = runner.run(TrialSpec(strong(runner), seed=1, fidelity=once))
     assert whole.metrics != result.metrics
 
 
