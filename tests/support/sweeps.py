@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pytest
 
 from autotune.engine.events import Listener, SilentListener
 from autotune.engine.sweep_run import run_sweep
@@ -51,6 +53,15 @@ def fake_run(
     return run_sweep(sweep, folder, listener, executor or FakeExecutor(workers=1))
 
 
+@contextmanager
+def light_sweeps() -> Iterator[None]:
+    """Sweeps without a report, which probe few configurations for the corners of the objectives."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("autotune.engine.sweep_run.write_report", lambda results: None)
+        patch.setattr("autotune.prepare.prepared_sweep._PROBES", 200)
+        yield
+
+
 def stop_at(count: int) -> Callable[[int], None]:
     """Return what interrupts a sweep, as Ctrl-C does, when `count` of its runs are finished."""
 
@@ -62,9 +73,9 @@ def stop_at(count: int) -> Callable[[int], None]:
 
 
 def run_and_kill(sweep: Sweep, folder: Path, reached: Callable[[pd.DataFrame], pd.Series[bool]]) -> set[int]:
-    """Run a sweep in a process of its own, and kill it when at least two of its trials are `reached`: these."""
+    """Run a light sweep in a process of its own, and kill it when at least two of its trials are `reached`: these."""
     with forked_processes():
-        process = multiprocessing.get_context().Process(target=run_sweep, args=(sweep, folder))
+        process = multiprocessing.get_context().Process(target=_run_lightly, args=(sweep, folder))
         process.start()
 
     def there() -> set[int]:
@@ -81,6 +92,11 @@ def run_and_kill(sweep: Sweep, folder: Path, reached: Callable[[pd.DataFrame], p
     found = there()
     assert len(found) >= 2
     return found
+
+
+def _run_lightly(sweep: Sweep, folder: Path) -> None:
+    with light_sweeps():
+        run_sweep(sweep, folder)
 
 
 class Watcher(SilentListener):

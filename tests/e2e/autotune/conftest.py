@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support import sweeps
+
 
 @pytest.fixture(scope="module")
 def light_sweeps() -> Iterator[None]:
-    """Sweeps without a report, which probe few configurations for the corners of the objectives."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("autotune.engine.sweep_run.write_report", lambda results: None)
-        patch.setattr("autotune.prepare.prepared_sweep._PROBES", 200)
+    """Make the sweeps of a module light."""
+    with sweeps.light_sweeps():
         yield

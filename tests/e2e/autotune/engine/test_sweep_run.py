@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
@@ -13,7 +14,7 @@ from autotune.engine.sweep_run import SweepInterruptedError, run_sweep
 from autotune.results.sweep_tables import read_tables
 from search_spaces.errors import InvalidInputError
 from tests.support.configuration_keys import config_key
-from tests.support.sweeps import Watcher, run_and_kill, small_sweep, stop_at
+from tests.support.sweeps import Watcher, light_sweeps, run_and_kill, small_sweep, stop_at
 from tests.support.texts import same_splits
 from trials.execution.runner import Runner
 from trials.records import TrialResult, TrialSpec
@@ -23,6 +24,12 @@ from trials.training.run import Run
 @pytest.fixture
 def sweep(tiny_model, reviews):
     return small_sweep(tiny_model("bert"), reviews)
+
+
+@pytest.fixture
+def light() -> Iterator[None]:
+    with light_sweeps():
+        yield
 
 
 def complete(folder: Path) -> pd.DataFrame:
@@ -46,6 +53,7 @@ def test_a_sweep_writes_every_output(sweep, tmp_path):
     assert [d.name for d in study.directions] == ["MAXIMIZE", "MINIMIZE"]
 
 
+@pytest.mark.usefixtures("light")
 def test_a_trial_interrupted_midway_runs_again_with_its_configuration_and_seed(sweep, tmp_path, monkeypatch):
     calls = []
 
@@ -68,6 +76,7 @@ def test_a_trial_interrupted_midway_runs_again_with_its_configuration_and_seed(s
     assert len(complete(tmp_path / "out")) == 6
 
 
+@pytest.mark.usefixtures("light")
 def test_search_seconds_are_wall_time_over_all_processes(tiny_model, reviews, tmp_path):
     # Two trials at a time: their own seconds, summed, say more than the clock on the wall.
     packed = small_sweep(tiny_model("bert"), reviews, executor={"name": "packed", "workers": 2})
@@ -83,6 +92,7 @@ def test_search_seconds_are_wall_time_over_all_processes(tiny_model, reviews, tm
     assert (results.confirmations["elapsed"] > 0).all()
 
 
+@pytest.mark.usefixtures("light")
 def test_a_killed_process_loses_nothing(sweep, tmp_path):
     folder = tmp_path / "out"
     before = run_and_kill(sweep, folder, lambda trials: trials["status"] == "complete")
@@ -93,6 +103,7 @@ def test_a_killed_process_loses_nothing(sweep, tmp_path):
     assert after["config"].map(config_key).nunique() == 6
 
 
+@pytest.mark.usefixtures("light")
 def test_failed_trials_are_recorded_and_the_sweep_continues(sweep, tmp_path, monkeypatch):
     original = Run.update
 
@@ -109,6 +120,7 @@ def test_failed_trials_are_recorded_and_the_sweep_continues(sweep, tmp_path, mon
     assert "lora" not in set(results.front["param.family"])
 
 
+@pytest.mark.usefixtures("light")
 @pytest.mark.parametrize(
     ("objectives", "expected"),
     [(["accuracy", "trainable_params"], False), (["accuracy", "train_seconds"], True)],
@@ -130,6 +142,7 @@ def test_trials_with_measured_objectives_are_isolated(
     assert (results.trials["cost.train_seconds"] > 0).all()
 
 
+@pytest.mark.usefixtures("light")
 def test_the_baseline_of_a_language_model_is_the_base_model(tiny_model, write_jsonl, tmp_path):
     rows = [{"p": "the film was", "c": "good"}, {"p": "the end was", "c": "sad"}] * 40
     sweep = small_sweep(

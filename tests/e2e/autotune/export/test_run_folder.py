@@ -9,11 +9,12 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
-from peft import PeftConfig, PeftModel, get_peft_model
+from peft import AutoPeftModelForSequenceClassification, PeftConfig, PeftModel, get_peft_model
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 import autotune
 from autotune.engine.sweep_run import run_sweep
@@ -123,19 +124,15 @@ def test_the_exported_run_scores_what_the_trial_scored_and_its_adapter_loads(res
     scores = train_run(run)
     searched = column(results, trial, "accuracy")
     assert scores["validation"]["accuracy"] == pytest.approx(searched, abs=0.13)
-    code = f"""
-import numpy as np, pandas as pd, torch
-from peft import AutoPeftModelForSequenceClassification
-from transformers import AutoTokenizer
-model = AutoPeftModelForSequenceClassification.from_pretrained({str(run / "adapter")!r}, num_labels=2).eval()
-tokenizer = AutoTokenizer.from_pretrained({str(run / "adapter")!r})
-rows = pd.read_csv({results.sweep.task.test!r}, sep="\\t")
-with torch.no_grad():
-    logits = model(**tokenizer(rows["sentence"].tolist(), padding=True, return_tensors="pt")).logits
-print(float((logits.argmax(-1).numpy() == rows["label"]).mean()))
-"""
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert float(loaded.stdout.split()[-1]) == pytest.approx(scores["test"]["accuracy"], abs=1e-6)
+    adapter = str(run / "adapter")
+    model = AutoPeftModelForSequenceClassification.from_pretrained(adapter, num_labels=2).eval()
+    rows = pd.read_csv(results.sweep.task.test, sep="\t")
+    texts = AutoTokenizer.from_pretrained(adapter)(
+        rows["sentence"].tolist(), padding=True, return_tensors="pt"
+    )
+    with torch.no_grad():
+        found = model(**texts).logits.argmax(-1).numpy()
+    assert (found == rows["label"]).mean() == pytest.approx(scores["test"]["accuracy"], abs=1e-6)
     check_class_names(
         run, [str(label) for label in load_task(results.sweep.task, results.sweep.model).classes]
     )

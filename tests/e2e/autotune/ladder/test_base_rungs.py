@@ -21,6 +21,8 @@ from search_spaces.transfer import transfer_configuration
 from tests.support.sweeps import run_and_kill, small_sweep
 from trials.base.model import choose_dtype
 
+pytestmark = pytest.mark.usefixtures("light_sweeps")
+
 
 @pytest.fixture(scope="module")
 def small(tiny_model: Callable[[str], Path]) -> Path:

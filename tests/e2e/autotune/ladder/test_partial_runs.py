@@ -22,6 +22,8 @@ from trials.data.task_data import load_task
 from trials.records import Fidelity, PartialRun, TrialSpec, TrialStatus
 from trials.training.run import Run
 
+pytestmark = pytest.mark.usefixtures("light_sweeps")
+
 KINDS = ("data", "length")
 LENGTH = 12
 """Tokens of the longest text that the tests train on; the lowest rung has 8, as no text is cut to fewer."""

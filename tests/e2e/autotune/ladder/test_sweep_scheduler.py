@@ -14,6 +14,8 @@ from autotune.results.sweep_tables import SweepTables, read_tables
 from autotune.sweep.schema import Sweep
 from tests.support.sweeps import SPACE, run_and_kill, small_sweep
 
+pytestmark = pytest.mark.usefixtures("light_sweeps")
+
 EPOCHS_3 = {**SPACE, "parameters": {**SPACE["parameters"], "epochs": 3}}  # type: ignore[dict-item]
 """Nine steps a trial: rungs after 2, 5 and 9 of them."""
 

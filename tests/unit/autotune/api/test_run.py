@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,18 @@ from autotune.api.notebook_display import NotebookProgress, in_notebook
 from autotune.sweep.sampler_spec import NamedSamplerSpec
 from autotune.sweep.schema import Sweep, as_mapping, dump_sweep
 from tests.support.fake_executor import FakeExecutor
-from tests.support.sweeps import small_sweep
+from tests.support.sweeps import light_sweeps, small_sweep
 
 
 @pytest.fixture
 def sweep(tiny_model: Callable[[str], Path], reviews: Path) -> Sweep:
     return small_sweep(tiny_model("bert"), reviews)
+
+
+@pytest.fixture
+def light() -> Iterator[None]:
+    with light_sweeps():
+        yield
 
 
 def test_a_sweep_a_mapping_and_a_file_give_the_same(sweep: Sweep, tmp_path: Path) -> None:
@@ -38,6 +44,7 @@ def test_a_sweep_a_mapping_and_a_file_give_the_same(sweep: Sweep, tmp_path: Path
     assert (tmp_path / "0" / "report.html").is_file()
 
 
+@pytest.mark.usefixtures("light")
 def test_a_finished_sweep_is_not_run_again(sweep: Sweep, tmp_path: Path) -> None:
     autotune.run(sweep, tmp_path / "out", executor=FakeExecutor(), quiet=True)
     again = FakeExecutor()
@@ -46,6 +53,7 @@ def test_a_finished_sweep_is_not_run_again(sweep: Sweep, tmp_path: Path) -> None
     assert sum(spec.seed in set(results.trials["seed"]) for spec in again.specs) == 2
 
 
+@pytest.mark.usefixtures("light")
 def test_the_folder_is_named_after_the_sweep(
     sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -63,6 +71,7 @@ def test_an_executor_by_name_is_checked_as_in_a_file(sweep: Sweep, tmp_path: Pat
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("light")
 def test_a_sampler_is_checked_as_in_a_file(sweep: Sweep, tmp_path: Path) -> None:
     given = {"name": "tpe", "n_startup_trials": 4}
     results = autotune.run(sweep, tmp_path / "out", executor=FakeExecutor(), sampler=given, quiet=True)
@@ -74,6 +83,7 @@ def test_a_sampler_is_checked_as_in_a_file(sweep: Sweep, tmp_path: Path) -> None
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.usefixtures("light")
 def test_other_libraries_are_quiet_during_the_run_alone(
     sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,6 +101,7 @@ def test_other_libraries_are_quiet_during_the_run_alone(
     assert "TRANSFORMERS_VERBOSITY" not in os.environ
 
 
+@pytest.mark.usefixtures("light")
 def test_elsewhere_progress_is_one_line_per_trial(
     sweep: Sweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -124,6 +135,7 @@ def page(monkeypatch: pytest.MonkeyPatch) -> Page:
     return page
 
 
+@pytest.mark.usefixtures("light")
 def test_a_notebook_shows_one_block_that_is_updated(sweep: Sweep, tmp_path: Path, page: Page) -> None:
     executor = FakeExecutor(fails=lambda spec: spec.config["family"] == "norm")
     results = autotune.run(sweep, tmp_path / "out", executor=executor)
@@ -140,11 +152,13 @@ def test_a_notebook_shows_one_block_that_is_updated(sweep: Sweep, tmp_path: Path
     assert f"{(results.trials['status'] == 'failed').sum()} failed" in page.blocks[-1]
 
 
+@pytest.mark.usefixtures("light")
 def test_a_quiet_run_shows_nothing_in_a_notebook(sweep: Sweep, tmp_path: Path, page: Page) -> None:
     autotune.run(sweep, tmp_path / "out", executor=FakeExecutor(), quiet=True)
     assert page.displays == 0
 
 
+@pytest.mark.usefixtures("light")
 def test_updates_within_a_phase_are_few(
     sweep: Sweep, tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
