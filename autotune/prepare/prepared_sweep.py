@@ -158,7 +158,7 @@ def prepare(sweep: Sweep) -> PreparedSweep:
     baselines = {name: baseline[sweep.task.metric]} if baseline else {}
     left_out = [f"{family} left out: {reason}" for family, reason in loaded.left_out.items()]
     narrowed = [f"{name}: {why}" for name, why in loaded.narrowed.items()]
-    notes = (*data.notes, *_new_parts(shape), *own.notes, *left_out, *narrowed, *bases.notes)
+    notes = (*data.notes, *_about_model(shape), *own.notes, *left_out, *narrowed, *bases.notes)
     warnings = data.warnings
     if chosen is not None:
         notes += (chosen.note,)
@@ -177,9 +177,13 @@ def prepare(sweep: Sweep) -> PreparedSweep:
     )
 
 
-def _new_parts(shape: ModelShape) -> list[str]:
-    """Return a note on the parts of the head that the checkpoint of the base model lacks."""
-    return [
+def _about_model(shape: ModelShape) -> list[str]:
+    """Return notes on the parts of the head that the checkpoint of the base model lacks, and on its FLOPs."""
+    kind = shape.model_type
+    estimates = (
+        f"model: the FLOPs of {kind} are estimates from the sizes of its matrices; they could not be counted"
+    )
+    return [*([estimates] if shape.flops_are_estimates else [])] + [
         f"model: the checkpoint has no weights of {name}; each trial initializes it from its seed and trains it "
         "with the head"
         for name in shape.new_head_parts

@@ -22,6 +22,7 @@ import numpy as np
 from search_spaces.costs.batched import AdapterGroups, CostTable, unregistered_message
 from search_spaces.families import REGISTRY, AdapterCost, local_config
 from search_spaces.families.framework.base import BYTES_PER_NUMBER, adapter_cost
+from search_spaces.model.forward_flops import forward_flops
 from search_spaces.model.gradient_flow import LayerGradients, reached_layers
 from search_spaces.model.shape import ModelShape, TaskType
 from search_spaces.parameters.training import SEQUENCE_LENGTH
@@ -107,35 +108,21 @@ class CostModel:
         self.workload = workload
         self.shape = shape.at_length(workload.tokens)
         self.task = task
+        self._cuts = {length: CostModel(shape, task, cut) for length, cut in workload.cuts.items()}
         shape = self.shape.unrolled
-        # Forward FLOPs: per token and layer of each stack; per pair of tokens and attention; per token below the
-        # layers; per sample for an image's patches.
-        self._layer = [
-            2.0 * sum(matrix.inputs * matrix.outputs for matrix in shape.matrices if matrix.stack == stack)
-            for stack in (0, 1)
-        ]
-        self._pair = 2.0 * (shape.query_width + shape.attention_width)
+        # Forward FLOPs: per token below the layers; per sample for an image's patches.
         self._below = 2.0 * sum(inputs * outputs for inputs, outputs in shape.input_matrices)
         self._patches = shape.patch_flops
         # Forward FLOPs of relative positions: per token, layer and term; per step.
         self._term = 2.0 * shape.attention_width * shape.positions
         self._step = shape.position_flops
-        # Forward FLOPs of all layers: per token; per pair of tokens.
-        encoder, decoder = shape.encoder_depth, shape.decoder_depth
-        terms = shape.depth * len(shape.position_terms) * self._term
-        frozen = sum(part.forward for part in shape.frozen_parts)
-        self._layers = encoder * self._layer[0] + decoder * self._layer[1] + terms + frozen
-        self._pairs = (encoder + 2 * decoder) * self._pair
-        self._pairs += sum(part.pair_forward for part in shape.frozen_parts)
-        self._sequence = sum(part.sequence for part in shape.frozen_parts)
-        # FLOPs of the head, per token and per sequence: forward; backward without and with a gradient that
-        # propagates into the layers.
-        self._head = self._head_products([1.0] * len(shape.head))
+        self._whole = forward_flops(shape)
+        # FLOPs of the head's backward pass, per token and per sequence: without and with a gradient that propagates
+        # into the layers.
         self._head_backward = {
             flow: self._head_products(self._head_gradients(flow)) for flow in (False, True)
         }
         self._reached: dict[object, tuple[float, float, float]] = {}
-        self._cuts = {length: CostModel(shape, task, cut) for length, cut in workload.cuts.items()}
 
     def at(self, config: Mapping[str, Value]) -> CostModel:
         """Return the cost model for a configuration's `sequence_length`; this model if it has none.
@@ -269,9 +256,7 @@ class CostModel:
 
     def _forward(self, tokens: float, pairs: float) -> float:
         """Return the forward FLOPs of the base model and the head on one sequence."""
-        per_token, once = self._head
-        layers = self._layers * tokens + self._pairs * pairs
-        return layers + (self._below + per_token) * tokens + once + self._sequence + self._patches
+        return self._whole.token * tokens + self._whole.pair * pairs + self._whole.sequence
 
     def _backward(self, cost: AdapterCost, tokens: float, pairs: float) -> float:
         """Return the backward FLOPs of the base model's activations and of the head on one sequence."""

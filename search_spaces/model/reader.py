@@ -13,8 +13,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.model.call_order import call_order
+from search_spaces.model.forward_flops import corrected
 from search_spaces.model.frozen_parts import expert_count, xlnet_parts
-from search_spaces.model.layers import find_stacks, read_layers
+from search_spaces.model.layers import KNOWN, find_stacks, known_types, read_layers
 from search_spaces.model.module_names import POSITION_MATRICES
 from search_spaces.model.parts import Matrix
 from search_spaces.model.shape import ModelShape, TaskType
@@ -95,12 +96,12 @@ def shape_of_network(network: Any, task: TaskType) -> ModelShape:
     positions = _Positions(config, base, stacks[0][1][0])
     attention = _Attention(config, matrices)
     width = int(config.hidden_size)
-    vocabulary, embedding_width = (0, width) if image else network.get_input_embeddings().weight.shape
+    vocabulary, embedding_width = (0, width) if image else _embedding_size(network)
     accepted = inspect.signature(network.forward).parameters
     frozen = [part for stack in read for part in stack.frozen]
     if config.model_type == "xlnet":
         frozen = xlnet_parts(depths[0], width)
-    return ModelShape(
+    shape = ModelShape(
         model_type=config.model_type,
         task=task,
         labels=0 if task == "causal-lm" else int(config.num_labels),
@@ -140,6 +141,19 @@ def shape_of_network(network: Any, task: TaskType) -> ModelShape:
         plain_linear=all(stack.plain_linear for stack in read),
         unused_parameters=sum(p.numel() for p in base.parameters(recurse=False)) if not image else 0,
     )
+    if image or config.model_type in KNOWN:
+        return shape
+    return corrected(shape, network) or replace(shape, flops_are_estimates=True)
+
+
+def _embedding_size(network: Any) -> tuple[int, int]:
+    """Return the number of word embeddings and their width."""
+    try:
+        rows, columns = network.get_input_embeddings().weight.shape
+    except (AttributeError, NotImplementedError) as error:
+        kind = network.config.model_type
+        raise ValueError(f"model: {kind} has no word embeddings in one matrix; {known_types()}") from error
+    return rows, columns
 
 
 def _runs(config: Any) -> int:

@@ -75,6 +75,8 @@ class ModelShape:
             `positions` (version 1 of DeBERTa); 0 if the number is fixed.
         experts: number of experts of a layer, among which its tokens are distributed; 0 without experts.
         plain_linear: whether the matrices of the layers are torch's own linear modules, and no subclass.
+        flops_are_estimates: whether the FLOPs of the model could not be counted, so that those of its own kind of
+            attention may be missing.
         unused_parameters: parameters of the base model outside of its modules, which no family trains.
     """
 
@@ -116,6 +118,7 @@ class ModelShape:
     positions_per_token: int = 0
     experts: int = 0
     plain_linear: bool = True
+    flops_are_estimates: bool = False
     unused_parameters: int = 0
 
     def __hash__(self) -> int:

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from search_spaces.model.layers import own_parameters, summary
-from search_spaces.model.module_names import ENCODER_NORMS, FINAL_NORMS, POSITION_NORM
+from search_spaces.model.layers import own_parameters
+from search_spaces.model.module_names import ENCODER_NORMS, FINAL_NORMS
 from search_spaces.model.parts import HeadMatrix, Norm
 from search_spaces.model.shape import TaskType
 
@@ -26,7 +26,7 @@ class Surroundings:
         order: position of each module's first call, where it is known (see `call_order`).
 
     Raises:
-        ValueError: A matrix lies neither below nor above the layers, or the model is no decoder for causal-lm.
+        ValueError: The task is causal-lm and the model has more than output embeddings above its layers.
     """
 
     def __init__(
@@ -44,25 +44,18 @@ class Surroundings:
             (at for name, at in order.items() if name.startswith(f"{paths[0]}.")), default=None
         )
         embeddings = {id(network.get_output_embeddings())} if task == "causal-lm" else set()
-        unknown = []
         for name, module in base.named_modules(prefix=inside):
             below = name.removeprefix(f"{inside}.")
-            if not own_parameters(module) or name.startswith(tuple(f"{path}." for path in paths)):
-                continue
-            if not self._place(name, below, module, embeddings):
-                unknown.append(name)
-        if unknown:
-            raise ValueError(
-                f"model: matrices below or above the layers of unknown purpose: {summary(unknown)}"
-            )
+            if own_parameters(module) and not name.startswith(tuple(f"{path}." for path in paths)):
+                self._place(name, below, module, embeddings)
         if task == "causal-lm":
             self._language_head(network, inside)
         else:
             self._trained_head(network, inside)
         self._count(network, embeddings)
 
-    def _place(self, name: str, below: str, module: Any, embeddings: set[int]) -> bool:
-        """Record the role of one module of the base model; return False if it is unknown."""
+    def _place(self, name: str, below: str, module: Any, embeddings: set[int]) -> None:
+        """Record the role of one module of the base model; without one it stays frozen."""
         from torch import nn
 
         sizes = own_parameters(module)
@@ -70,8 +63,6 @@ class Surroundings:
             embeddings.add(id(module))
         elif below in (*FINAL_NORMS, *ENCODER_NORMS):
             self._norms.append((name, sizes["weight"][0], "bias" in sizes))
-        elif below in ("embeddings_project", "embeddings.embed_proj", "encoder.embedding_hidden_mapping_in"):
-            self.input_matrices.append((module.in_features, module.out_features))
         elif below == "embeddings.patch_embeddings.projection":
             outputs, *window = sizes["weight"]
             self.patch_matrix = (math.prod(window), outputs)
@@ -79,28 +70,26 @@ class Surroundings:
             # A convolution over neighboring embeddings, whose output is added to that of layer 0.
             outputs, *window = sizes["weight"]
             self.input_matrices.append((math.prod(window), outputs))
-        elif below in ("pooler.dense", "pooler"):
-            self.head.append(_head_matrix(name, module, trained=False, per_token=False))
-        elif name == self._inside or below == POSITION_NORM or all(len(size) < 2 for size in sizes.values()):
-            return True  # vectors, such as those of the embeddings' normalization, stay frozen and multiply nothing
-        else:
-            return self._place_matrix(name, module)
+        elif isinstance(module, nn.Linear):
+            self._place_matrix(name, below, module)
         if below == "embeddings" and hasattr(module, "patch_embeddings"):
             self.patches = module.patch_embeddings.num_patches
-        return True
 
-    def _place_matrix(self, name: str, module: Any) -> bool:
-        """Record a matrix by the order of the calls; return False if it is unknown."""
-        from torch import nn
+    def _place_matrix(self, name: str, below: str, module: Any) -> None:
+        """Record a matrix below or above the layers, by its name or by the order of the calls.
 
+        One that is not called, such as that of ESM's contacts, multiplies nothing.
+        """
         at = self._order.get(name)
-        if at is None or self._first_layer is None or not isinstance(module, nn.Linear):
-            return False
-        if at < self._first_layer:
+        if below in ("embeddings_project", "embeddings.embed_proj", "encoder.embedding_hidden_mapping_in"):
             self.input_matrices.append((module.in_features, module.out_features))
-        else:
-            self.head.append(_head_matrix(name, module, trained=False, per_token="pooler" not in name))
-        return True
+        elif below in ("pooler.dense", "pooler"):
+            self.head.append(_head_matrix(name, module, trained=False, per_token=False))
+        elif at is not None and self._first_layer is not None:
+            if at < self._first_layer:
+                self.input_matrices.append((module.in_features, module.out_features))
+            else:
+                self.head.append(_head_matrix(name, module, trained=False, per_token="pooler" not in name))
 
     def _language_head(self, network: Any, inside: str) -> None:
         output = network.get_output_embeddings()

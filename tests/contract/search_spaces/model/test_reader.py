@@ -10,13 +10,17 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import (
     AlbertConfig,
     BertConfig,
     DebertaV2Config,
     FNetConfig,
     GPT2Config,
+    LongformerConfig,
     MixtralConfig,
+    MobileBertConfig,
     OPTConfig,
     RobertaConfig,
     ViTConfig,
@@ -205,7 +209,7 @@ def test_layers_that_are_not_there_are_reported_with_what_is() -> None:
     network = empty_network(config, "sequence-classification", 2, False)
     network.config.num_hidden_layers = 3
     with pytest.raises(
-        ValueError, match=r"no list of 3 layers .* fnet\.encoder\.layer\.\*.*known types: bert, "
+        ValueError, match=r"no list of 3 layers .* fnet\.encoder\.layer\.\*.*known types: albert, "
     ):
         shape_of_network(network, "sequence-classification")
 
@@ -284,6 +288,41 @@ def test_one_normalization_before_both_blocks_makes_them_parallel() -> None:
     assert not shape_of("falcon_sequential", "causal-lm").parallel
     assert shape_of("falcon_new", "causal-lm").kv_heads == 2
     assert shape_of("falcon", "causal-lm").kv_heads == 1
+
+
+def test_an_unknown_kind_of_attention_is_priced_by_counting() -> None:
+    """MobileBERT's attention is narrower than its layers; the FLOPs of a whole pass are those counted."""
+    config = MobileBertConfig(
+        **SMALL, embedding_size=8, intra_bottleneck_size=8, num_hidden_layers=2, max_position_embeddings=64
+    )
+    task: TaskType = "sequence-classification"
+    shape = read_shape(config, task)
+    network = empty_network(config, task, 2, False).eval()
+    for tokens in (16, 32):
+        ids = torch.ones((1, tokens), dtype=torch.long, device="meta")
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            network(input_ids=ids)
+        costs = CostModel(shape, task, Workload(tokens, tokens**2, 1, 1))({"family": "head"})
+        assert costs.inference_flops == pytest.approx(counter.get_total_flops(), rel=1e-2)
+    assert not shape.flops_are_estimates
+
+
+def test_what_cannot_be_counted_is_an_estimate() -> None:
+    config = LongformerConfig(**SMALL, num_hidden_layers=2, attention_window=4, pad_token_id=0)
+    shape = read_shape(config, "sequence-classification")
+    assert shape.flops_are_estimates
+    assert [matrix.role for matrix in shape.matrices] == ["q", "k", "v", "o", "up", "down"]
+    assert not shape_of("bert", "regression").flops_are_estimates
+
+
+def test_sequence_lengths_of_a_shared_layer_have_one_adapter_too() -> None:
+    shape = shape_of("albert", "regression")
+    lengths = Workload(12, 144, 4, 4, cuts={6: Workload(6, 36, 4, 4)})
+    costs = CostModel(shape, "regression", lengths)
+    config = {"family": "lora", "lora.rank": 3}
+    short, full = costs({**config, "sequence_length": 6}), costs(config)
+    assert short.trainable_params == full.trainable_params
+    assert short.train_flops < full.train_flops / 1.9
 
 
 def test_only_a_decoder_is_a_language_model() -> None:

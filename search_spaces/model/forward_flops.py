@@ -1,0 +1,115 @@
+"""The FLOPs of a forward pass in closed form, and their correction by those that torch counts.
+
+Attention of an unusual kind (of landmarks, say) has other products than the closed form assumes. Where a network runs
+on torch's meta device, its FLOPs are counted at two lengths, and what the closed form lacks is added to every layer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from search_spaces.model.parts import FrozenPart
+from search_spaces.model.shape import ModelShape
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_LENGTHS = (128, 256)
+"""Numbers of tokens at which FLOPs are counted; half of what the model has positions for if that is less."""
+_NEGLIGIBLE = 1e-3
+"""The share of the counted FLOPs up to which the closed form is left as it is."""
+
+
+class ForwardFlops(NamedTuple):
+    """The FLOPs of a forward pass of the frozen model with its head.
+
+    Args:
+        token: FLOPs per token.
+        pair: FLOPs per pair of tokens of a sequence.
+        sequence: FLOPs per sequence.
+        step: FLOPs per batch.
+    """
+
+    token: float
+    pair: float
+    sequence: float
+    step: float
+
+
+def forward_flops(shape: ModelShape) -> ForwardFlops:
+    """Return the FLOPs of a forward pass; a shared layer counts as often as it runs."""
+    shape = shape.unrolled
+    depths = (shape.encoder_depth, shape.decoder_depth)
+    matrices = 2.0 * sum(m.inputs * m.outputs * depths[m.stack] for m in shape.matrices)
+    terms = 2.0 * shape.depth * len(shape.position_terms) * shape.attention_width * shape.positions
+    below = 2.0 * sum(inputs * outputs for inputs, outputs in shape.input_matrices)
+    head = {
+        per_token: 2.0 * sum(m.inputs * m.outputs for m in shape.head if m.per_token == per_token)
+        for per_token in (True, False)
+    }
+    frozen = shape.frozen_parts
+    attentions = shape.encoder_depth + 2 * shape.decoder_depth
+    pair = 2.0 * (shape.query_width + shape.attention_width)
+    return ForwardFlops(
+        token=matrices + terms + below + head[True] + sum(part.forward for part in frozen),
+        pair=attentions * pair + sum(part.pair_forward for part in frozen),
+        sequence=head[False] + shape.patch_flops + sum(part.sequence for part in frozen),
+        step=shape.position_flops,
+    )
+
+
+def corrected(shape: ModelShape, network: nn.Module) -> ModelShape | None:
+    """Return the shape with what the closed form lacks of the counted FLOPs, or None if they cannot be counted.
+
+    Args:
+        shape: the shape of the network.
+        network: the network, on the meta device.
+    """
+    most = shape.max_positions or max(_LENGTHS)
+    short, long = (min(_LENGTHS[0], most // 4), min(_LENGTHS[1], most // 2))
+    counted = [_counted(network, tokens) for tokens in (short, long)]
+    if None in counted:
+        return None
+    lacking = [
+        float(seen or 0) - _predicted(shape, tokens)
+        for seen, tokens in zip(counted, (short, long), strict=True)
+    ]
+    if all(abs(gap) <= _NEGLIGIBLE * float(seen or 0) for gap, seen in zip(lacking, counted, strict=True)):
+        return shape
+    pair = (lacking[1] / long - lacking[0] / short) / (long - short)
+    token = lacking[0] / short - pair * short
+    depth = shape.unrolled.depth
+    parts = tuple(
+        FrozenPart(
+            layer,
+            "attention",
+            forward=token / depth,
+            backward=token / depth,
+            weights=token / depth,
+            pair_forward=pair / depth,
+            pair_backward=2 * pair / depth,
+        )
+        for layer in range(shape.depth)
+    )
+    return replace(shape, frozen_parts=(*shape.frozen_parts, *parts))
+
+
+def _predicted(shape: ModelShape, tokens: int) -> float:
+    flops = forward_flops(shape.at_length(tokens))
+    return flops.token * tokens + flops.pair * tokens**2 + flops.sequence + flops.step
+
+
+def _counted(network: nn.Module, tokens: int) -> int | None:
+    """Return the FLOPs of the forward pass of one text, or None if the network does not run on the meta device."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    ids = torch.ones((1, tokens), dtype=torch.long, device="meta")
+    counter = FlopCounterMode(display=False)
+    try:
+        with counter, torch.no_grad():
+            network.eval()(input_ids=ids)
+    except Exception:  # of any kind: it depends on what the network reads of its tensors
+        return None
+    return counter.get_total_flops()
