@@ -147,7 +147,7 @@ def export_run(
         "class_names": class_names(data.classes),
         "target_scale": None if data.target_scale is None else asdict(data.target_scale),
         "learning_rate_factors": family.learning_rate_factors(local_config(family.name, config)),
-        "splits": {name: _place_split(data, name, to) for name in SPLITS},
+        "splits": {name: _place_split(data, name, to, sweep.task) for name in SPLITS},
         "fingerprint": {name: _split_fingerprint(data, name, sweep.task) for name in SPLITS},
     })  # fmt: skip
     shutil.copyfile(_TEMPLATE, to / "train.py")
@@ -284,13 +284,16 @@ def _place_model(sweep: Sweep, to: Path) -> str:
     return name
 
 
-def _place_split(data: TaskData, name: str, to: Path) -> dict[str, Any]:
-    """Return the source of a split in the run; a split without a public source is written beside the script."""
+def _place_split(data: TaskData, name: str, to: Path, task: TaskSpec) -> dict[str, Any]:
+    """Return the source of a split in the run; a split without a public source is written beside the script.
+
+    Only the columns of the task are written: others may hold images, which JSON lines cannot express.
+    """
     if name in data.sources:
         return data.sources[name]
     file = Path("data") / f"{name}.jsonl"
     (to / "data").mkdir(exist_ok=True)
-    data.raw[name].write(to / file)
+    data.raw[name].only(task.columns).write(to / file)
     return {"file": str(file)}
 
 

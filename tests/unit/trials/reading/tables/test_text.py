@@ -105,6 +105,16 @@ def test_other_encodings_are_refused_with_a_conversion(tmp_path: Path, encoding:
         assert encoding in message.lower()
 
 
+@pytest.mark.parametrize("text", ["café", "naïve — 漢字", "Привет"])
+def test_a_file_of_two_encodings_is_refused(tmp_path: Path, text: str) -> None:
+    lines = [f"{text} no. {i}\n".encode() for i in range(9)] + ["café\n".encode("cp1252")]
+    assert "is not in UTF-8, first at line 10" in refusal(save(tmp_path, b"".join(lines), "a.txt"))
+
+
+def test_a_character_that_is_cut_at_the_end_is_refused(tmp_path: Path) -> None:
+    assert "first at line 2" in refusal(save(tmp_path, "text\na long café".encode()[:-1], "a.csv"))
+
+
 def test_a_file_that_breaks_its_own_encoding(tmp_path: Path) -> None:
     broken = TABLE.encode("utf-16") + b"\x00\xd8"
     assert "is not valid UTF-16-LE" in refusal(save(tmp_path, broken))
