@@ -238,9 +238,14 @@ class CostModel:
         shape = self.shape
         if shape.decoder_depth:
             return 0.0
-        token = self._layer[0] + len(shape.position_terms) * self._term
-        one = token * self.workload.tokens + self._pair * self.workload.tokens_square
-        return min(max(layer, 0), shape.depth) * one
+        tokens, pairs = self.workload.tokens, self.workload.tokens_square
+        below = min(max(layer, 0), shape.depth)
+        matrices = 2.0 * sum(matrix.inputs * matrix.outputs for matrix in shape.matrices)
+        token = matrices + len(shape.position_terms) * self._term
+        one = token * tokens + 2.0 * (shape.query_width + shape.attention_width) * pairs
+        frozen = [part for part in shape.frozen_parts if part.layer < below]
+        others = sum(part.forward * tokens + part.pair_forward * pairs + part.sequence for part in frozen)
+        return below * one + others
 
     def _train_sample(self, cost: AdapterCost) -> float:
         tokens, pairs = _lengths(self.workload.tokens, self.workload.tokens_square, cost)

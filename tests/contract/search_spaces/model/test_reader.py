@@ -30,6 +30,7 @@ from search_spaces.costs.cost_model import CostModel, Workload
 from search_spaces.model.parts import is_targets
 from search_spaces.model.reader import empty_network, read_shape, shape_of_network
 from search_spaces.model.shape import ModelShape, TaskType
+from search_spaces.parameters.types import Configuration
 from tests.support.tiny_configs import CONFIGS, DEPTH
 from tests.support.tiny_models import LABELS, build, pairs, shape_of
 
@@ -319,7 +320,7 @@ def test_sequence_lengths_of_a_shared_layer_have_one_adapter_too() -> None:
     shape = shape_of("albert", "regression")
     lengths = Workload(12, 144, 4, 4, cuts={6: Workload(6, 36, 4, 4)})
     costs = CostModel(shape, "regression", lengths)
-    config = {"family": "lora", "lora.rank": 3}
+    config: Configuration = {"family": "lora", "lora.rank": 3}
     short, full = costs({**config, "sequence_length": 6}), costs(config)
     assert short.trainable_params == full.trainable_params
     assert short.train_flops < full.train_flops / 1.9
