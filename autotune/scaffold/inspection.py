@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from autotune.scaffold.data_form import DataForm, find_form
+from autotune.scaffold.label_column import FEW_VALUES, IDS, find_label, is_number
 from autotune.scaffold.training_data import read_training_data
 from search_spaces.errors import InvalidInputError, Problem, first_line
 from search_spaces.families.framework.base import TaskType
@@ -22,18 +23,11 @@ if TYPE_CHECKING:
 
 _MAX_ROWS = 20_000
 """Rows from which the columns are inferred."""
-_FEW_VALUES = 50
-"""A column with at most this many different values can be a label even in a short file."""
-_LABELS = (
-    "label", "labels", "target", "targets", "class", "category", "sentiment", "score", "rating", "stars", "y",
-    "gold", "intent", "topic", "polarity", "emotion", "toxic", "spam", "similarity",
-)  # fmt: skip
 _PAIRS = (
     ("premise", "hypothesis"), ("sentence1", "sentence2"), ("question1", "question2"), ("text1", "text2"),
     ("text_a", "text_b"), ("question", "sentence"), ("question", "passage"), ("query", "passage"),
     ("sentence_a", "sentence_b"),
 )  # fmt: skip
-_IDS = ("id", "idx", "index", "guid", "uid", "uuid", "url", "key", "timestamp", "date")
 
 
 @dataclass
@@ -49,6 +43,7 @@ class DataInspection:
         form: the form of the data of a language model, if they are not plain text.
         majority: the share of the most frequent class.
         classes: the number of classes.
+        rarer: the rarer of two classes.
         words: the 0.98 quantile of the examples' lengths, in words.
         notes: one clause per decision, with its reason.
     """
@@ -61,6 +56,7 @@ class DataInspection:
     form: DataForm | None = None
     majority: float = 0.0
     classes: int = 0
+    rarer: Any = None
     words: int = 0
     notes: list[str] = field(default_factory=list)
 
@@ -96,8 +92,9 @@ def inspect_rows(data: Rows, name: str, wanted: TaskType | None = None) -> DataI
     """
     rows, count = first_rows(data), len(data)
     strings = [c for c in rows.columns if _is_text(rows[c])]
-    label = None if wanted == "causal-lm" else _find_label(rows, wanted)
     form = find_form(data, strings.__contains__) if wanted in (None, "causal-lm") else None
+    is_chat = wanted == "causal-lm" or (form is not None and form.is_certain)
+    label = None if is_chat else find_label(data, rows, wanted, may_be_lone=form is None)
     found = DataInspection(list(rows.columns), count, wanted or "causal-lm")
     found.notes.extend(data.notes)
     if form is not None and (form.is_certain or label is None or label in form.columns):
@@ -121,21 +118,21 @@ def _as_labeled(
     found: DataInspection, rows: pd.DataFrame, label: str, wanted: TaskType | None, strings: list[str]
 ) -> None:
     values = rows[label].dropna()
-    numbers = _is_number(values)
+    numbers = is_number(values)
     different = int(values.nunique())
     found.label = label
     if wanted is None:
         whole = numbers and bool((values == values.round()).all())
         found.type = (
-            "regression"
-            if numbers and not (whole and different <= _FEW_VALUES)
-            else "sequence-classification"
+            "regression" if numbers and not (whole and different <= FEW_VALUES) else "sequence-classification"
         )
     kind = "numbers" if found.type == "regression" else "classes"
     found.notes.append(f"task: {found.type}, since column {label!r} has {different:,} different {kind}")
     if found.type == "sequence-classification":
         found.classes = different
-        found.majority = float(values.value_counts(normalize=True).iloc[0])
+        shares = values.value_counts(normalize=True)
+        found.majority = float(shares.iloc[0])
+        found.rarer = shares.index.tolist()[-1] if different == 2 else None
     named = {c.lower(): c for c in strings}
     pair = next(((named[a], named[b]) for a, b in _PAIRS if a in named and b in named), None)
     if pair:
@@ -156,35 +153,6 @@ def _as_plain_text(found: DataInspection, rows: pd.DataFrame, strings: list[str]
         )
 
 
-def _find_label(rows: pd.DataFrame, wanted: TaskType | None) -> str | None:
-    possible = [c for c in rows.columns if _can_be_label(rows[c], wanted) and c.lower() not in _IDS]
-    named = [c for c in possible if c.lower() in _LABELS or c.lower().endswith("_label")]
-    # Without a usual name, the last column with few different values is the most likely label.
-    if named:
-        return named[0]
-    return possible[-1] if possible else None
-
-
-def _can_be_label(column: pd.Series, wanted: TaskType | None) -> bool:
-    values = column.dropna()
-    if values.empty or _has_nested(values):
-        return False
-    different = int(values.nunique())
-    if _is_number(values):
-        named = str(column.name).lower() in _LABELS
-        fraction = bool((values != values.round()).any())
-        if wanted == "regression" or (wanted is None and (named or fraction)):
-            return different > 1
-    few = 2 <= different <= max(_FEW_VALUES, len(values) // 100) and different <= len(values) // 2
-    return few and wanted != "regression"
-
-
-def _is_number(values: pd.Series) -> bool:
-    from pandas.api.types import is_bool_dtype, is_numeric_dtype
-
-    return bool(is_numeric_dtype(values) and not is_bool_dtype(values))
-
-
 def _has_nested(values: pd.Series) -> bool:
     """Return whether any row has a list or an object, which has no place among labels and texts."""
     return any(isinstance(value, list | tuple | dict | np.ndarray) for value in values)
@@ -195,12 +163,10 @@ def _is_text(column: pd.Series) -> bool:
     values = column.dropna()
     if values.empty or _has_nested(values) or not isinstance(values.iloc[0], str):
         return False
-    if str(column.name).lower() in _IDS:
+    if str(column.name).lower() in IDS:
         return False
     spaced = float(values.astype(str).str.contains(r"\s", regex=True).mean())
-    return spaced > 0.2 or (
-        values.nunique() > _FEW_VALUES and float(values.astype(str).str.len().mean()) > 20
-    )
+    return spaced > 0.2 or (values.nunique() > FEW_VALUES and float(values.astype(str).str.len().mean()) > 20)
 
 
 def _words(rows: pd.DataFrame, found: DataInspection) -> int:

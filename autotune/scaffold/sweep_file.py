@@ -162,6 +162,10 @@ def _task_lines(
     if found.label:
         lines.append(f"  label: {_inline(found.label)}    # inferred; the column to predict")
     lines.append(f"  metric: {metric}    # {' | '.join(metrics_for(found.type))}")
+    if metric == "f1" and found.rarer is not None:
+        lines.append(
+            f"  positive: {_inline([found.rarer])[1:-1]}    # the class that f1 scores; inferred, the rarer one"
+        )
     lines.append(f"  max_length: {max_length}    # longer examples are truncated to this many tokens")
     return lines
 

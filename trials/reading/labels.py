@@ -19,6 +19,16 @@ _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 """A number as it may be written in text: without separators of thousands, and finite."""
 
 
+def is_number_text(text: str) -> bool:
+    """Return whether a text is a finite number without separators of thousands.
+
+    Example:
+        >>> is_number_text("-1.5e3"), is_number_text("1,200"), is_number_text("inf")
+        (True, False, False)
+    """
+    return _NUMBER.fullmatch(text) is not None
+
+
 def label_text(label: Any) -> str:
     """Return the text by which a label is matched.
 
@@ -100,7 +110,7 @@ def as_targets(rows: Rows, task: Mapping[str, Any], classes: Sequence[Any] | Non
 def _number(rows: Rows, column: str, index: int) -> float:
     """Return a label as a finite number."""
     value = rows[column][index]
-    if isinstance(value, str) and _NUMBER.fullmatch(value):
+    if isinstance(value, str) and is_number_text(value):
         value = float(value)
     where = f"{rows.place(index)} has {value!r} in {column!r}"
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):

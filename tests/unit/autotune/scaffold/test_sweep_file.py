@@ -114,6 +114,8 @@ def test_chats(tmp_path: Path, ending: str) -> None:
         # whole numbers: few are classes, many are numbers
         ({"text": TEXTS, "stars": [1, 2, 3, 4, 5] * 40}, {"type": "sequence-classification", "classes": 5}),
         ({"text": TEXTS, "target": range(ROWS)}, {"type": "regression", "label": "target"}),
+        ({"text": TEXTS, "price": [3000 * i for i in range(ROWS)]}, {"type": "regression", "label": "price"}),
+        ({"row": range(ROWS), "text": TEXTS}, {"type": "causal-lm", "used": ["text"]}),
         # questions with answers of few values are classes, not completions
         ({"question": TEXTS, "answer": ["yes", "no"] * 100}, {"label": "answer", "text": ["question"]}),
         ({"question": TEXTS, "answer": TEXTS[::-1]}, {"type": "causal-lm", "used": ["question", "answer"]}),
@@ -122,6 +124,36 @@ def test_chats(tmp_path: Path, ending: str) -> None:
 def test_inferred_columns(tmp_path: Path, columns: dict[str, Any], expected: dict[str, Any]) -> None:
     look = inspect_data(save(pd.DataFrame(columns), tmp_path / "data.csv"))
     assert {name: getattr(look, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"text": TEXTS[0], "labels": [0, 2]}, "column 'labels' .* in .*1.*: a list, as in multi-label"),
+        ({"text": TEXTS[0], "topic": {"a": 1}}, "column 'topic' .* a dictionary"),
+        ({"text": TEXTS[0], "labels": [1], "source": "x"}, "a list with one label"),
+        ({"tokens": ["a", "b"], "ner_tags": [0, 1]}, "column 'ner_tags' .* as in token classification"),
+        ({"words": ["a", "b"], "pos": ["N", "V"]}, "column 'pos' .* as in token classification"),
+        ({"text": TEXTS[0], "entities": [{"start": 0, "end": 1}]}, "a list of spans"),
+    ],
+)
+def test_several_labels_per_row_name_the_task_they_belong_to(tmp_path, row, message) -> None:
+    rows = [{**row, **({"source": "xy"[i % 2]} if "source" in row else {})} for i in range(80)]
+    path = tmp_path / "train.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(InvalidInputError, match=message):
+        inspect_data(path)
+    if "text" in row:
+        assert inspect_data(path, "causal-lm").text == ["text"]
+
+
+@pytest.mark.parametrize("value", ["inf", "1,200", "NaN", "n/a"])
+def test_text_in_a_column_of_numbers_is_refused_with_its_place(tmp_path: Path, value: str) -> None:
+    rows = pd.DataFrame({"text": TEXTS, "price": [value, *map(str, range(2, 2 * ROWS, 2))]})
+    with pytest.raises(
+        InvalidInputError, match=f"column 'price' holds numbers, but '{value}' in line 2 of p.tsv"
+    ):
+        inspect_data(save(rows, tmp_path / "p.tsv"))
 
 
 def test_the_task_can_be_given(tmp_path: Path) -> None:
@@ -211,6 +243,7 @@ def test_the_file_loads_and_explains_its_values(tmp_path: Path, write: Callable[
     assert loaded.task.validation == str(tmp_path / "dev.csv")
     assert loaded.task.test is None
     assert (loaded.task.text, loaded.task.label, loaded.task.metric) == (("text",), "label", "f1")
+    assert loaded.task.positive == 1
     assert loaded.task.max_length == 32
     assert loaded.budget.trials == 30
     assert loaded.is_fidelity_open
