@@ -22,6 +22,7 @@ from .quoting import breaks_labels, find_glued_row, find_surplus, has_quoted_fie
 from .rows import Places, Rows
 
 _SPACED = "spaces after separators are not part of the fields"
+_ENDED = "each row ends in a separator, which the header does not have"
 _ESCAPED = "quotation marks within fields are written with a backslash"
 _HINT = re.compile(r"sep=([,\t;|])(?=\n)").match
 """The first line by which some spreadsheets name the separator."""
@@ -126,7 +127,7 @@ def _read_best(text: str, name: str, usual: str) -> Table:
 
 def _fix(table: Table, text: str) -> str:
     separator = _SEPARATORS[table.separator]
-    if table.rows and len({*map(len, table.rows[1:])} | {table.width + 1}) == 1:
+    if {*map(len, table.rows[1:])} == {table.width + 1}:
         return "Each row has one field more than the header: give the first column, of row names, a name."
     if '"' in text or table.separator == ",":
         return (
@@ -220,6 +221,8 @@ def _checked(table: Table) -> Table:
     rows, lines = [table.rows[i] for i in kept], [table.lines[i] for i in kept]
     table = replace(table, rows=rows, lines=lines, blank=blank)
     width = table.width
+    if {*map(len, rows[1:])} == {width + 1} and not any(row[-1] for row in rows[1:]):
+        return replace(table, rows=[rows[0], *(row[:-1] for row in rows[1:])], style=_ENDED)
     for index, row in enumerate(rows):
         if len(row) != width:
             error = f"has {_fields(len(row))}, and the header has {width}"

@@ -62,7 +62,7 @@ def check_is_header(header: Sequence[str], line: int, name: str) -> None:
 
 
 def _data_in_header(header: Sequence[str], line: int, name: str) -> DataError:
-    text = ", ".join(map(str.strip, header))
+    text = " ".join(", ".join(header).split())
     return DataError(
         f"line {line:,} of {name!r} should name the columns and looks like data "
         f"({text if len(text) <= 80 else f'{text[:77]}...'})",
@@ -90,21 +90,32 @@ def _looks_like_data(header: Sequence[str], body: Sequence[Sequence[str]]) -> bo
     """Return whether each name looks like the values of its column; columns numbered from 0 or 1 do not."""
     if not body or any(header == [str(place + first) for place in range(len(header))] for first in (0, 1)):
         return False
-    return all(_is_like(title, column) for title, column in zip(header, zip(*body, strict=True), strict=True))
+    columns = [
+        (title, [value for value in column if value])
+        for title, column in zip(header, zip(*body, strict=True), strict=True)
+    ]
+    others = [(title, column) for title, column in columns if title and not _is_value(title, column)]
+    # Beside a name that is a number or a label, fewer words make a text.
+    words = _SENTENCE if len(others) == len(columns) else _SENTENCE // 2
+    return all(_is_text_like(title, column, words) for title, column in others)
 
 
-def _is_like(title: str, column: Sequence[str]) -> bool:
-    filled = [value for value in column if value]
-    if not title or not filled:
-        return not title
+def _is_value(title: str, column: Sequence[str]) -> bool:
+    """Return whether a name is a number above numbers, a label above labels, or numbered as the values are."""
+    if not column:
+        return False
     if isinstance(typed([title])[0], int | float):
-        return all(isinstance(value, int | float) for value in typed(filled))
-    different = set(filled)
-    if title in different and len(different) <= min(_FEW_VALUES, max(1, len(filled) // 2)):
+        return all(isinstance(value, int | float) for value in typed(column))
+    different = set(column)
+    if title in different and len(different) <= min(_FEW_VALUES, max(1, len(column) // 2)):
         return True
-    if len(title.split()) >= _SENTENCE:
-        return sum(len(value.split()) >= _SENTENCE for value in filled) * 2 > len(filled)
-    return bool(re.search(r"\d", title)) and all(_shape(value) == _shape(title) for value in filled)
+    return bool(re.search(r"\d", title)) and all(_shape(value) == _shape(title) for value in column)
+
+
+def _is_text_like(title: str, column: Sequence[str], words: int) -> bool:
+    """Return whether a name and most values of its column have so many words."""
+    has_words = sum(len(value.split()) >= words for value in column) * 2 > len(column)
+    return len(title.split()) >= words and has_words
 
 
 def _shape(text: str) -> str:

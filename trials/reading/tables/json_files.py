@@ -152,6 +152,9 @@ def _unwrapped(value: Any, name: str, notes: list[str]) -> list[Any] | None:
     tables = [key for key, rows in value.items() if _is_table(rows)]
     if any(_is_chat(value[key]) for key in tables):
         return None
+    if "rows" in tables and all(isinstance(row.get("row"), dict) for row in value["rows"]):
+        notes.append(f"{name}: the rows are in the form of the viewer of the Hugging Face hub")
+        return [row["row"] for row in value["rows"]]
     if len(tables) == 1:
         notes.append(f"{name}: the rows are the array {tables[0]!r}")
         return list(value[tables[0]])

@@ -131,7 +131,7 @@ def find_surplus(rows: Sequence[Sequence[str]]) -> int | None:
     """
     width = len(rows[0]) if rows else 0
     lengths = {len(row) for row in rows[1:]}
-    if width < 2 or len(lengths) < 2 or min(lengths) < width:
+    if len(lengths) < 2 or min(lengths) < width:
         return None  # a surplus that all rows have is a column without a name
     fitting = []
     for place in range(width):

@@ -242,6 +242,8 @@ def test_the_separator_of_a_csv_file_is_detected_and_said(separator: str, word: 
     [
         ("a.tsv", "text,label\na,1\nb,0\n", {"text": ["a", "b"], "label": [1, 0]}),
         ("a.csv", "sep=;\ntext;label\na;1\nb;0\n", {"text": ["a", "b"], "label": [1, 0]}),
+        ("a.csv", "text,label\na,1,\nb,0,\n", {"text": ["a", "b"], "label": [1, 0]}),
+        ("a.csv", "text\nhello, world\nx\ny, or, z\n", {"text": ["hello, world", "x", "y, or, z"]}),
         ("a.csv", "text; or not\nhello; world\nx\n", {"text; or not": ["hello; world", "x"]}),
         ("a.csv", "text\nhello world\nx; y\n", {"text": ["hello world", "x; y"]}),
         ("a.csv", "text;price\nhouse;3,5\nflat;2,5\n", {"text": ["house", "flat"], "price": ["3,5", "2,5"]}),
@@ -275,6 +277,9 @@ def test_a_separator_in_texts_is_refused_where_two_columns_could_hold_it() -> No
         [f"a film that I saw no. {i}" for i in range(20)],
         [f"a film, that I saw no. {i},{i % 2}" if i % 2 else f"a film that I saw,{i % 2}" for i in range(20)],
         [f"doc_{i},{i / 7:.3f}" for i in range(20)],
+        [f"{'ham' if i % 3 else 'spam'},Ok {i}" for i in range(20)],
+        [f"gj04,{i % 2},,Our friends won't buy this {i}." for i in range(20)],
+        [f'"{i % 2}","One of ""the"" best,\nreally {i}"' for i in range(20)],
     ],
 )
 def test_a_header_that_looks_like_data_is_questioned(lines: list[str]) -> None:

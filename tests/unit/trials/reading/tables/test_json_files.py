@@ -38,6 +38,15 @@ FRAME = pd.DataFrame(ROWS)
         (json.dumps({"data": ROWS}), "row 2"),
         (json.dumps({"rows": ROWS}, indent=1), "row 2"),
         (json.dumps({"version": "1.0", "tags": ["x"], "examples": ROWS, "meta": {"n": 2}}), "row 2"),
+        (
+            json.dumps(
+                {
+                    "features": [{"name": "text"}],
+                    "rows": [{"row_idx": i, "row": r} for i, r in enumerate(ROWS)],
+                }
+            ),
+            "row 2",
+        ),
         (FRAME.to_json(orient="records"), "row 2"),
         (FRAME.to_json(orient="records", lines=True), "line 2"),
         (FRAME.to_json(orient="split"), "row 2"),
