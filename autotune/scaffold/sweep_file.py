@@ -204,6 +204,8 @@ def _template_lines(measured: TokenLengths | None, notes: list[str]) -> list[str
         )
     if measured is not None and measured.bad:
         notes.append(f"bad_rows: {measured.bad}")
+        if "(roles: system" in measured.bad:
+            lines.append("  # merge_system: true    # puts system messages before the first user turn's text")
         lines.append("  # bad_rows: drop    # leaves out the rows that the chat template refuses")
     return lines
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from .chat import render_chat
 from .chat_templates import AUTO, find_template, require_template
-from .forms import Chat, read_example
+from .forms import Chat, read_example, with_merged_system
 from .labels import TargetScale
 from .rows import Row
 from .sequences import shared_length
@@ -101,6 +101,7 @@ def _encode_causal(row: Row, task: Mapping[str, Any], tokenizer: Any) -> Encodin
     example = read_example(row, task, as_chat=template is not None)
     remarks = example.remarks
     if isinstance(example, Chat):
+        example = with_merged_system(example) if task.get("merge_system") else example
         rendered = render_chat(example, template or require_template(tokenizer, choice))
         remarks = rendered.remarks
         ids, labels = tokens_and_labels(rendered.text, rendered.spans, tokenizer, with_special_tokens=False)

@@ -8,14 +8,14 @@ messages, or whole chats that share their prompt.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .errors import RowError
 from .messages import Message, is_chat, is_message, read_messages, read_tools, text_of
 from .rows import Row
 from .sequences import shared_length
-from .templates import columns_of, fill
+from .templates import BETWEEN_COLUMNS, columns_of, fill
 
 SEPARATOR = "\n"
 """What joins a prompt and a completion that no white space separates and no chat template wraps."""
@@ -24,8 +24,10 @@ WRAPPED = (
     "prompts and completions are the turns of a chat, formatted by the chat template; chat_template: none joins them "
     "as text"
 )
+MERGED = "system messages are the beginning of the first user turn"
 CAST = "values that are numbers are read as text"
 REJECTED = "rejected answers are not used: causal-lm learns the chosen ones"
+_SYSTEM_ROLES = ("system", "developer")
 _OPTIONAL = ("system", "history", "tools")
 
 
@@ -126,6 +128,19 @@ def read_example(row: Row, task: Mapping[str, Any], *, as_chat: bool) -> Chat | 
         raise RowError(f"{column!r} holds a list of messages, not text", fix)
     text, remarks = _text(row, column)
     return Passage("", text, remarks)
+
+
+def with_merged_system(chat: Chat) -> Chat:
+    """Return a chat whose system messages are the beginning of its first user turn, if it has one."""
+    texts = [str(message["content"]) for message in chat.messages if message["role"] in _SYSTEM_ROLES]
+    kept = [i for i, message in enumerate(chat.messages) if message["role"] not in _SYSTEM_ROLES]
+    first = next((place for place, i in enumerate(kept) if chat.messages[i]["role"] == "user"), None)
+    if not texts or first is None:
+        return chat
+    messages, learned = [chat.messages[i] for i in kept], [chat.learned[i] for i in kept]
+    texts.append(str(messages[first].get("content") or ""))
+    messages[first] = {**messages[first], "content": BETWEEN_COLUMNS.join(text for text in texts if text)}
+    return replace(chat, messages=messages, learned=learned, remarks=(*chat.remarks, MERGED))
 
 
 def read_preference(row: Row, task: Mapping[str, Any]) -> Preference:

@@ -165,6 +165,8 @@ class TaskSpec(BaseModel):
         chat_template: For causal-lm, how chats are formatted: `auto` (the tokenizer's template; texts of prompt and
             completion are joined without one if it has none), `tokenizer` (its template, always), `none` (texts are
             joined), `chatml`, or the path of a Jinja file, whose text is stored here.
+        merge_system: For causal-lm, whether system messages become the beginning of the first user turn, for chat
+            templates that take no system turn.
         bad_rows: For causal-lm, what is done with rows that the chat template refuses: `refuse` the data, or `drop`
             the rows.
         metric: Score by which trials are compared; by default the usual one of the task's kind.
@@ -198,6 +200,7 @@ class TaskSpec(BaseModel):
     chosen: str | None = None
     rejected: str | None = None
     chat_template: Annotated[str, BeforeValidator(_read_template)] = "auto"
+    merge_system: bool = False
     bad_rows: Literal["refuse", "drop"] = "refuse"
     metric: str = ""
     positive: str | int | float | bool | None = None

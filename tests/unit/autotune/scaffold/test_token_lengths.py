@@ -60,6 +60,7 @@ def test_refused_rows_are_counted_and_the_way_on_is_written(write):
     bad = next(note for note in notes if note.startswith("bad_rows:"))
     assert "10 of 40 rows cannot be used" in bad
     assert "System role not supported (roles: system, user, assistant), in 10 rows, first line 1" in bad
+    assert "  # merge_system: true " in text
     assert "  # bad_rows: drop " in text
 
 

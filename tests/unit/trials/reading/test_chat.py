@@ -12,6 +12,7 @@ from tests.support.chat_tokenizers import chat_tokenizer, marked_text
 from trials.reading.chat import LAST_ONLY, NO_CALL, NO_REASONING, NO_TOOLS, NOT_RENDERED
 from trials.reading.encoding import IGNORED, encode_fully
 from trials.reading.errors import DataError, RowError
+from trials.reading.forms import MERGED
 
 Show = Callable[..., tuple[str, tuple[str, ...]]]
 
@@ -256,7 +257,7 @@ STRICT = (
 @pytest.mark.parametrize(
     ("messages", "what", "fix"),
     [
-        ([{"role": "system", "content": "x"}, *TURNS], "System role not supported", "move its text into"),
+        ([{"role": "system", "content": "x"}, *TURNS], "System role not supported", "merge_system: true"),
         (TURNS[1:], "must alternate", "needs a user's turn first"),
         ([TURNS[0], *TURNS], "must alternate", "order of the roles"),
     ],
@@ -267,6 +268,16 @@ def test_a_refusal_names_the_roles_and_a_fix(messages, what, fix):
     roles = ", ".join(message["role"] for message in messages)
     assert f"(roles: {roles})" in caught.value.what
     assert fix in caught.value.fix
+
+
+def test_system_messages_can_be_merged_into_the_first_user_turn():
+    task = {"type": "causal-lm", "text": (), "messages": "m", "max_length": 10_000, "merge_system": True}
+    chat = [{"role": "system", "content": "Be brief."}, *TURNS]
+    encoding = encode_fully({"m": chat}, task, chat_tokenizer(STRICT), None)
+    text = marked_text(encoding.example, chat_tokenizer(STRICT))
+    assert text.startswith("<|user|>Be brief.\n\nhi<|end|><|assistant|>[[hello<|end|>]]<|user|>bye")
+    assert encoding.remarks == (MERGED,)
+    assert encode_fully({"m": TURNS}, task, chat_tokenizer(STRICT), None).remarks == ()
 
 
 def test_chats_without_a_template_are_refused_with_what_to_write():
