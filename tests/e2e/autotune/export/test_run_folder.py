@@ -284,7 +284,8 @@ def test_a_causal_run_is_cut_in_training_alone(tiny_model, write_jsonl, tmp_path
     rows = [{"p": "the film was", "c": "good and bright and warm"}]
     rows += [{"p": "the end of a film with people in it was", "c": "sad"}]
     rows *= 40
-    columns = {**same_splits(write_jsonl("c.jsonl", rows)), "prompt": "p", "completion": "c"}
+    columns = {"prompt": "p", "completion": "c", "chat_template": "none"}
+    columns |= same_splits(write_jsonl("c.jsonl", rows))
     parameters = {"epochs": 3, "batch_size": 8, "warmup": 0.5, "sequence_length": 8}
     sweep = small_sweep(
         tiny_model("llama"),
