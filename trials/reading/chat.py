@@ -370,5 +370,5 @@ def _fix(chat: Chat, template: ChatTemplate) -> str:
             template.render(chat.messages[1:], chat.tools)
         except RowError:
             return "Correct the order of the roles, or drop the rows."
-        return "The template takes no system turn: merge_system: true puts its text before that of the first user turn."
+        return "The template takes no system turn: merge_system: true puts its text into the first user turn."
     return "Correct the order of the roles, or drop the rows."
