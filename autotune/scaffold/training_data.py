@@ -13,7 +13,7 @@ from trials.data.sources import find_sources
 from trials.reading.errors import DataError
 from trials.reading.rows import Rows
 from trials.reading.splits import read_source
-from trials.reading.tables.files import data_format
+from trials.reading.tables.files import data_format, expand_home
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?").fullmatch
 _WORDS = {"validation": ("validation", "valid", "val", "dev", "eval"), "test": ("test",)}
@@ -65,7 +65,7 @@ def read_training_data(given: Sequence[str | Path]) -> TrainingData:
 
 
 def _is_hub_id(name: str) -> bool:
-    path = Path(name).expanduser()
+    path = expand_home(name)
     is_id = _HUB_ID(name) is not None and not looks_like_path(name) and data_format(path) is None
     return is_id and not path.exists() and ("/" in name or not path.suffix)
 

@@ -9,7 +9,7 @@ from typing import Any
 from search_spaces.errors import Problem
 from search_spaces.language.loader import is_preset
 from trials.reading.chat_templates import CHOICES
-from trials.reading.tables.files import data_format, unknown_ending
+from trials.reading.tables.files import data_format, expand_home, unknown_ending
 
 _SPLITS = ("train", "validation", "test")
 
@@ -46,7 +46,7 @@ def resolve_paths(data: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any]
 
 
 def _absolute(name: str, folder: Path) -> Path:
-    return (folder / Path(name).expanduser()).resolve()
+    return (folder / expand_home(name)).resolve()
 
 
 def _inclusions(given: object, folder: Path) -> object:
@@ -150,7 +150,7 @@ def _data_path(
 
 
 def _relative_to(folder: Path, name: str) -> str:
-    path = Path(name).expanduser()
+    path = expand_home(name)
     if path.is_absolute():
         return "Check the path."
     here = path.resolve()

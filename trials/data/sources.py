@@ -12,7 +12,7 @@ from trials.data.notes import Notes
 from trials.reading.errors import DataError
 from trials.reading.rows import Rows
 from trials.reading.splits import read_source
-from trials.reading.tables.files import mixed_columns
+from trials.reading.tables.files import expand_home, mixed_columns
 from trials.reading.tables.folders import split_files
 from trials.reading.tables.hub import is_hub_copy, is_saved, split_names
 from trials.tasks.specs import DOCSTRINGS, TaskSpec
@@ -147,7 +147,7 @@ def _folder_splits(folder: Path) -> Sources:
 
 
 def _absolute(name: str) -> Path:
-    return Path(name).expanduser().resolve()
+    return expand_home(name).resolve()
 
 
 def _files(paths: Sequence[Path]) -> dict[str, Any]:

@@ -42,6 +42,14 @@ def data_format(path: Path) -> str | None:
     return _FORMATS.get(path.suffix)
 
 
+def expand_home(name: str) -> Path:
+    """Return the path of a name that may begin with the folder of a user; other names with a tilde stay."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:  # no such user: the file is named so
+        return Path(name)
+
+
 def unknown_ending(path: Path) -> DataError:
     """Return the error of a file whose ending is unknown."""
     if path.suffix.lower() in (".xlsx", ".xls", ".ods"):

@@ -304,14 +304,15 @@ def test_paths_are_relative_to_the_file(files: Path) -> None:
 
 def test_lists_of_files_and_folders(files: Path) -> None:
     (files / "held out").mkdir()
-    (files / "part[2].TSV").write_text("sentence\tlabel\nfine\t1\n")
-    task = {"train": ["train.tsv", "part[2].TSV"], "validation": ["validation.tsv"], "test": "held out"}
+    for name in ("part[2].TSV", "~draft.tsv"):
+        (files / name).write_text("sentence\tlabel\nfine\t1\n")
+    task = {"train": ["~draft.tsv", "part[2].TSV"], "validation": ["validation.tsv"], "test": "held out"}
     path = files / "many.yaml"
     path.write_text(
         dump_yaml({"model": "model", "task": {**task, "text": "a", "label": "b"}, "budget": {"trials": 3}})
     )
     loaded = load_sweep(path).task
-    assert loaded.train == (str(files / "train.tsv"), str(files / "part[2].TSV"))
+    assert loaded.train == (str(files / "~draft.tsv"), str(files / "part[2].TSV"))
     assert (loaded.validation, loaded.test) == (str(files / "validation.tsv"), str(files / "held out"))
     again = sweep(task=loaded.model_dump(mode="json"))
     assert again.task == loaded
