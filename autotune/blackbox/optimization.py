@@ -39,6 +39,7 @@ from autotune.search.evaluator import FunctionEvaluator
 from autotune.search.failures import FailureRule
 from autotune.search.loop import SearchLoop, SilentLoopListener
 from autotune.sweep.sampler_spec import ParetoSpec, SamplerSpec, check_objectives, read_sampler
+from search_spaces.parameters.types import Parameter
 from search_spaces.space import SearchSpace
 
 
@@ -113,6 +114,7 @@ def optimize(
         "rungs": list(ladder.rungs),
         "parameters": list(space.names),
         "seed": seed,
+        "space": {parameter.name: _range(parameter) for parameter in space.parameters},
     }
     informed = _sampler(sampler, space, read, seed, scheduler)
     study = BlackBoxStudy(storage, [objective.direction for objective in read], settings, informed)
@@ -121,6 +123,12 @@ def optimize(
         return read_result(study.study, scheduler, read, used)
     finally:
         study.close()
+
+
+def _range(parameter: Parameter) -> str:
+    """Return what a parameter can be, and when it is active, as a text that is the same in every process."""
+    when = {parent: sorted(map(str, values)) for parent, values in parameter.when.items()}
+    return str(parameter.distribution()) + (f" when {when}" if when else "")
 
 
 def _search(

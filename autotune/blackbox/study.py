@@ -77,7 +77,13 @@ class BlackBoxStudy:
         settings: dict[str, Any],
         sampler: optuna.samplers.BaseSampler,
     ) -> optuna.Study:
-        if _NAME not in optuna.get_all_study_names(storage):
+        names = optuna.get_all_study_names(storage)
+        if names and _NAME not in names:
+            raise ValueError(
+                f"storage: {str(self._file)!r} holds the study {names[0]!r}, which autotune.optimize did not write; "
+                "use another file"
+            )
+        if not names:
             study = optuna.create_study(
                 study_name=_NAME,
                 storage=storage,
@@ -89,7 +95,11 @@ class BlackBoxStudy:
         study = optuna.load_study(study_name=_NAME, storage=storage, sampler=sampler)
         before = study.user_attrs[_SETTINGS]
         for name, value in settings.items():
-            if before.get(name) != value:
+            if name not in before:  # an earlier version did not store it
+                continue
+            if isinstance(value, dict):
+                _check_equal(name, before[name], value, str(self._file))
+            elif before[name] != value:
                 raise ValueError(
                     f"storage: {str(self._file)!r} holds a search whose {name} differ: "
                     f"{before.get(name)}, now {value}; use another file"
@@ -157,6 +167,21 @@ class BlackBoxStudy:
     def restore_state(self, number: int, state: Any) -> None:
         """Keep a state that was read from the study."""
         self._states[number] = state
+
+
+def _check_equal(name: str, before: Mapping[str, Any], now: Mapping[str, Any], file: str) -> None:
+    """Check a setting that is a mapping, part by part.
+
+    Raises:
+        ValueError: a part differs.
+    """
+    for part in dict.fromkeys([*before, *now]):
+        was, present = before.get(part), now.get(part)
+        if was != present:
+            raise ValueError(
+                f"storage: {file!r} holds a search with another {name}: {part} was {was} and is {present}; use "
+                "another file"
+            )
 
 
 def _plain(state: Any) -> Any:

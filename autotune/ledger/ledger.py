@@ -9,6 +9,7 @@ queue.
 
 from __future__ import annotations
 
+import shlex
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -287,7 +288,12 @@ def claim_folder(folder: Path, sweep: Sweep) -> Iterator[None]:
             yield
     except Timeout as error:
         raise InvalidInputError(
-            Problem("out", f"another process is working in {str(folder)!r}", "Wait for it, or use --out.")
+            Problem(
+                "out",
+                f"another process is working in {str(folder)!r}",
+                "Wait until it has ended, or stop it with Ctrl-C, and run the command again. "
+                f"To see its progress: autotune status {shlex.quote(str(folder))}",
+            )
         ) from error
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
         raise InvalidInputError(

@@ -59,9 +59,9 @@ def split_changes(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) 
     found = []
     if before["rows"] != now["rows"]:
         found.append(f"{name} has {now['rows']:,} rows and had {before['rows']:,}")
-    labels = before.get("labels"), now.get("labels")
-    if None not in labels and labels[0] != labels[1]:
-        found.append(f"the labels of {name} are {_listed(labels[1])} and were {_listed(labels[0])}")
+    was, present = before.get("labels"), now.get("labels")
+    if was is not None and present is not None and was != present:
+        found.append(f"the labels of {name} are {_listed(present)} and were {_listed(was)}")
     columns, others = before["columns"], now["columns"]
     if found or columns == others:
         return found

@@ -208,10 +208,10 @@ class Stateless(optuna.samplers.BaseSampler):
 
 def test_another_search_in_the_same_file_is_refused(tmp_path: Path):
     def run(**changes):
-        asked = {"ladder": LADDER, "objectives": ["loss"], **changes}
+        asked = {"ladder": LADDER, "objectives": ["loss"], "space": SPACE, **changes}
         return autotune.optimize(
             BlackBox(),
-            SPACE,
+            asked["space"],
             asked["objectives"],
             asked["ladder"],
             4,
@@ -224,7 +224,29 @@ def test_another_search_in_the_same_file_is_refused(tmp_path: Path):
         run(ladder=Ladder(1, 27))
     with pytest.raises(ValueError, match="whose objectives differ"):
         run(objectives=[Objective("loss", direction="maximize")])
+    with pytest.raises(ValueError, match=r"another space: width was .*high=64.* and is .*high=8"):
+        run(space={**SPACE, "width": IntDistribution(1, 8, log=True)})
     run()
+
+
+def test_a_file_of_an_earlier_version_says_nothing_of_the_ranges(tmp_path: Path):
+    file = tmp_path / "search.db"
+    autotune.optimize(BlackBox(), SPACE, ["loss"], LADDER, 4, sampler=random_sampler(), storage=file)
+    study = optuna.load_study(study_name="ladder", storage=f"sqlite:///{file}")
+    settings = {name: value for name, value in study.user_attrs["asked"].items() if name != "space"}
+    study.set_user_attr("asked", settings)
+    found = autotune.optimize(BlackBox(), SPACE, ["loss"], LADDER, 8, sampler=random_sampler(), storage=file)
+    assert found.used > 4
+
+
+def test_the_study_of_a_sweep_is_not_written_to(tmp_path: Path):
+    file = tmp_path / "study.db"
+    optuna.create_study(study_name="reviews", storage=f"sqlite:///{file}")
+    with pytest.raises(
+        ValueError, match=r"holds the study 'reviews', which autotune\.optimize did not write"
+    ):
+        autotune.optimize(BlackBox(), SPACE, ["loss"], LADDER, 4, storage=file)
+    assert optuna.get_all_study_names(f"sqlite:///{file}") == ["reviews"]
 
 
 def test_a_state_that_cannot_be_stored_is_refused(tmp_path: Path):
