@@ -42,7 +42,7 @@ class Fact:
 
 def _file_names(train: str | tuple[str, ...]) -> str:
     names = [Path(name).name for name in ([train] if isinstance(train, str) else train)]
-    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more files"
+    return names[0] if len(names) == 1 else f"{names[0]} and {counted(len(names) - 1, 'more file')}"
 
 
 def summary(results: SweepTables) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from autotune.formatting.units import counted
 from autotune.sweep.paths import looks_like_path
 from search_spaces.errors import InvalidInputError, Problem
 from trials.data.sources import find_sources
@@ -60,7 +61,8 @@ def read_training_data(given: Sequence[str | Path]) -> TrainingData:
     if not len(rows):
         raise InvalidInputError(Problem("--data", f"{names[0]!r} has no rows", "Give a file with examples."))
     paths = [] if dataset else [Path(name) for name in names]
-    name = dataset or paths[0].name + (f" and {len(paths) - 1} more files" if len(paths) > 1 else "")
+    others = f" and {counted(len(paths) - 1, 'more file')}" if len(paths) > 1 else ""
+    name = dataset or f"{paths[0].name}{others}"
     return TrainingData(name, rows, dataset, paths, splits)
 
 

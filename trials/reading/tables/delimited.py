@@ -19,7 +19,7 @@ from .cell_types import typed
 from .errors import DataError
 from .headers import check_is_header, clean_header
 from .quoting import breaks_labels, find_glued_row, find_surplus, has_quoted_fields, is_quoted, join_surplus
-from .rows import Places, Rows
+from .rows import Places, Rows, counted
 
 _SPACED = "spaces after separators are not part of the fields"
 _ENDED = "each row ends in a separator, which the header does not have"
@@ -225,13 +225,9 @@ def _checked(table: Table) -> Table:
         return replace(table, rows=[rows[0], *(row[:-1] for row in rows[1:])], style=_ENDED)
     for index, row in enumerate(rows):
         if len(row) != width:
-            error = f"has {_fields(len(row))}, and the header has {width}"
+            error = f"has {counted(len(row), 'field')}, and the header has {width}"
             return replace(table, error=error, line=lines[index])
     return table
-
-
-def _fields(count: int) -> str:
-    return "1 field" if count == 1 else f"{count} fields"
 
 
 def _without_leading_spaces(table: Table) -> Table:
@@ -252,20 +248,20 @@ def _notes(table: Table, has_marks: bool, usual: str, name: str) -> list[str]:
         begun = sum(field.startswith('"') for row in table.rows for field in row)
         if begun:
             notes.append(
-                f"{name} is read without quoting: {begun:,} fields begin with a quotation mark and keep it"
+                f"{name} is read without quoting: {counted(begun, 'field')} with a quotation mark at the beginning"
             )
     elif has_marks and usual == "\t":
         notes.append(f"{name} is read with quoting, as CSV")
     if table.style:
         notes.append(f"{name}: {table.style}")
     if table.broken:
-        notes.append(f"{name}: {table.broken:,} rows have line breaks within a field")
+        notes.append(f"{name}: {counted(table.broken, 'row')} with line breaks within a field")
     if table.surplus is not None:
         count = sum(table.separator in row[table.surplus] for row in table.rows)
         notes.append(
-            f"{name}: {count:,} texts in column {table.rows[0][table.surplus].strip()!r} hold a {separator} "
-            "without quotation marks around the text; it is read as part of the text"
+            f"{name}: {counted(count, 'text')} in column {table.rows[0][table.surplus].strip()!r} with a {separator} "
+            "and without quotation marks around the text; it is read as part of the text"
         )
     if table.blank:
-        notes.append(f"{name}: {table.blank:,} blank lines skipped")
+        notes.append(f"{name}: {counted(table.blank, 'blank line')} skipped")
     return notes

@@ -11,7 +11,7 @@ from typing import Any
 
 from .cell_types import as_text
 from .errors import DataError
-from .rows import Places, Rows
+from .rows import Places, Rows, counted
 
 _FORMATS = {
     ".csv": "csv",
@@ -122,7 +122,7 @@ def with_text_columns(rows: Rows, columns: Collection[str], name: str) -> Rows:
         numbers = sum(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
         if numbers:
             rows = rows.with_column(column, as_text(values))
-            note = f"{name}: {numbers:,} numbers in column {column!r} are read as text"
+            note = f"{name}: {counted(numbers, 'number')} in column {column!r} read as text"
             rows = replace(rows, notes=(*rows.notes, note))
     return rows
 
@@ -173,7 +173,7 @@ def _read_lines(text: str, name: str) -> Rows:
         raise DataError(f"cannot read {name!r}: it is empty", "Give a file with one example per line.")
     notes = []
     if blank := numbers[-1] - len(numbers):
-        notes.append(f"{name}: {blank:,} blank lines skipped; each other line is one example")
+        notes.append(f"{name}: {counted(blank, 'blank line')} skipped; each other line is one example")
     tabs = {lines[number - 1].count("\t") for number in numbers}
     if len(tabs) == 1 and tabs != {0}:
         notes.append(f"{name}: each line has a tab; if they separate columns, rename the file to end in .tsv")

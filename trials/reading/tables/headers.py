@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from .cell_types import typed
 from .errors import DataError
+from .rows import counted
 
 _FEW_VALUES = 50
 _SENTENCE = 4
@@ -82,7 +83,7 @@ def _without_repeated_headers(
         if rows[i][0].strip() != header[0] or [*map(str.strip, rows[i])] != header
     ]
     if repeated := len(rows) - 1 - len(body):
-        notes.append(f"{name}: {repeated:,} rows that repeat the header skipped")
+        notes.append(f"{name}: {counted(repeated, 'row')} with the header again skipped")
     return body
 
 

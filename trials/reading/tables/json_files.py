@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .errors import DataError
-from .rows import Places, Rows
+from .rows import Places, Rows, counted
 
 _WHITESPACE = " \t\n\r"
 
@@ -39,7 +39,7 @@ def read_json(text: str, name: str) -> Rows:
                 'Write each row as an object, such as {"text": "...", "label": 0}.',
             )
     if parser.missing:
-        notes.append(f"{name}: {parser.missing:,} NaN values are read as missing")
+        notes.append(f"{name}: {counted(parser.missing, 'NaN value')} read as missing")
     return Rows.of(values, places, notes)
 
 

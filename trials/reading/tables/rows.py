@@ -13,6 +13,11 @@ from .errors import DataError
 Row = Mapping[str, Any]
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with a noun: `1 row`, `2,000 rows`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 @dataclass(frozen=True)
 class Places(Sequence[str]):
     """Where the rows of a file are; a place becomes text only when it is asked for.

@@ -171,6 +171,11 @@ class TestPage:
         assert "3 rows without &lt;text&gt; dropped." in html
         assert "Data and setup" not in Page(report_html(results)).text
 
+    def test_the_data_of_several_files_are_named(self, results: SweepTables) -> None:
+        task = results.sweep.task.model_copy(update={"train": ("data/a.tsv", "data/b.tsv", "data/c.tsv")})
+        many = replace(results, sweep=results.sweep.model_copy(update={"task": task}))
+        assert "on a.tsv and 2 more files" in Page(report_html(many)).text
+
     @pytest.mark.parametrize("count", [2, 3, 4])
     def test_it_is_written_for_any_number_of_objectives(self, count: int, tmp_path: Path) -> None:
         results = synthetic_results(tmp_path / "sweep", objectives=count, trials=14)

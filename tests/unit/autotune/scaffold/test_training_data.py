@@ -59,7 +59,7 @@ def test_several_files(tmp_path: Path, model: str) -> None:
     scaffold, task = init(model, tmp_path, *paths)
     assert task.train == tuple(map(str, paths))
     assert "train: [b.tsv, a.tsv]    # 120 rows" in scaffold.text
-    assert "# A sweep on b.tsv and 1 more files." in scaffold.text
+    assert "# A sweep on b.tsv and 1 more file." in scaffold.text
 
 
 def test_a_folder(tmp_path: Path, model: str) -> None:

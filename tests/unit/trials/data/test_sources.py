@@ -151,7 +151,7 @@ def test_texts_of_digits_are_texts(tmp_path: Path) -> None:
     splits, notes = read(train=train, test=test)
     assert list(splits["train"]["text"]) == ["007", "1.50", None]
     assert list(splits["test"]["text"]) == ["12", "1"]
-    assert notes == ["test.jsonl: 2 numbers in column 'text' are read as text"]
+    assert notes == ["test.jsonl: 2 numbers in column 'text' read as text"]
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def test_a_mark_at_the_beginning_of_a_field_of_a_tsv_file_glues_no_lines() -> No
     texts = [f'"so it says: film {i}' if i % 5 == 0 else f"film {i}" for i in range(40)]
     rows = tsv_rows("sentence\tlabel\n" + "".join(f"{t}\t{i % 2}\n" for i, t in enumerate(texts)))
     assert values(rows) == {"sentence": texts, "label": [0, 1] * 20}
-    assert "8 fields begin with a quotation mark and keep it" in notes(rows)
+    assert "8 fields with a quotation mark at the beginning" in notes(rows)
     assert rows.place(5) == "line 7 of a.tsv"
 
 
@@ -140,8 +140,8 @@ def test_the_places_of_rows_are_the_lines_that_they_begin_on() -> None:
     rows = csv_rows('text,label\n"two\nlines",0\n\nplain,1\n"three\n\nlines",0\nend,1\n')
     assert [rows.place(i) for i in range(4)] == [f"line {n} of a.csv" for n in (2, 5, 6, 9)]
     assert list(rows["text"]) == ["two\nlines", "plain", "three\n\nlines", "end"]
-    assert "2 rows have line breaks within a field" in notes(rows)
-    assert "1 blank lines skipped" in notes(rows)
+    assert "2 rows with line breaks within a field" in notes(rows)
+    assert "1 blank line skipped" in notes(rows)
 
 
 @pytest.mark.parametrize(
@@ -258,7 +258,7 @@ def test_a_separator_in_texts_without_marks_is_read_where_labels_decide_and_said
     lines = [f"{text},{i % 2}" for i, text in enumerate(texts)]
     rows = csv_rows("\n".join(["text,label", *lines]))
     assert values(rows) == {"text": texts, "label": [0, 1] * 10}
-    assert "10 texts in column 'text' hold a comma" in notes(rows)
+    assert "10 texts in column 'text' with a comma" in notes(rows)
 
 
 def test_a_separator_in_texts_is_refused_where_two_columns_could_hold_it() -> None:
@@ -321,7 +321,7 @@ def test_an_index_without_a_name_and_a_repeated_header() -> None:
     once = frame.to_csv()
     rows = csv_rows(once + once)
     assert values(rows) == {"Unnamed: 0": [0, 1, 0, 1], "text": ["a", "b"] * 2, "label": [0, 1] * 2}
-    assert "1 rows that repeat the header skipped" in notes(rows)
+    assert "1 row with the header again skipped" in notes(rows)
 
 
 def test_a_header_without_rows() -> None:

@@ -169,8 +169,8 @@ def test_numbers_in_columns_of_text_are_counted(tmp_path: Path) -> None:
     rows = read_file(path, ["a", "c", "d"])
     assert [*rows] == [{"a": "1", "b": 2, "c": True}, {"a": "x", "b": 3, "c": "0.5"}]
     assert rows.notes == (
-        "a.jsonl: 1 numbers in column 'a' are read as text",
-        "a.jsonl: 1 numbers in column 'c' are read as text",
+        "a.jsonl: 1 number in column 'a' read as text",
+        "a.jsonl: 1 number in column 'c' read as text",
     )
 
 
