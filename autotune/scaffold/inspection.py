@@ -172,7 +172,8 @@ def _is_text(column: pd.Series) -> bool:
 def _words(rows: pd.DataFrame, found: DataInspection) -> int:
     sample = rows.sample(min(len(rows), 2_000), random_state=0)
     if found.form is not None:
-        counts = [found.form.word_count(row) for row in sample.to_dict("records")]
+        rows_of = ({str(name): value for name, value in row.items()} for row in sample.to_dict("records"))
+        counts = [found.form.word_count(row) for row in rows_of]
     else:
         texts = sample[found.text].fillna("").astype(str).agg(" ".join, axis=1)
         counts = [len(text.split()) for text in texts]

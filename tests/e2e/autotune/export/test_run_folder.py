@@ -175,6 +175,7 @@ def test_a_causal_run_trains_and_scores_alike(tiny_model, write_jsonl, tmp_path)
             **same_splits(write_jsonl("c.jsonl", rows)),
             "prompt": "p",
             "completion": "c",
+            "chat_template": "none",
         },
         space={
             "families": ["lora"],
