@@ -225,21 +225,24 @@ def find_positive(train: Rows, task: TaskSpec, classes: tuple[Any, ...] | None, 
     if classes is None:
         return None
     assert task.label is not None
-    if task.positive is not None:
-        positive = class_positions(classes).get(label_text(task.positive))
-        if positive is None:
-            what = f"train has no class {task.positive!r}"
-            fix = did_you_mean(label_text(task.positive), list(map(label_text, classes)))
-            raise InvalidInputError(Problem("task.positive", what, fix))
-        return positive
-    if task.data_version == ROWS_APART or len(classes) != 2:
-        return None
     counts = Counter(train[task.label])
-    positive = 0 if counts[classes[0]] < counts[classes[1]] else 1
-    share = counts[classes[positive]] / len(train)
-    notes.note(
-        f"f1: scores class {classes[positive]!r} ({share:.1%} of train); task.positive names another class"
-    )
+    positive, hint = None, ""
+    if task.positive is not None:
+        positive = _named_class(task.positive, classes)
+    elif task.data_version != ROWS_APART and len(classes) == 2:
+        positive = 0 if counts[classes[0]] < counts[classes[1]] else 1
+        hint = "; task.positive names another class"
+    if positive is not None:
+        share = counts[classes[positive]] / len(train)
+        notes.note(f"f1: scores class {classes[positive]!r} ({share:.1%} of train){hint}")
+    return positive
+
+
+def _named_class(name: str | float | bool, classes: tuple[Any, ...]) -> int:
+    positive = class_positions(classes).get(label_text(name))
+    if positive is None:
+        fix = did_you_mean(label_text(name), list(map(label_text, classes)))
+        raise InvalidInputError(Problem("task.positive", f"train has no class {name!r}", fix))
     return positive
 
 

@@ -61,7 +61,7 @@ def carve(
             "out of them"
         )
         raise InvalidInputError(Problem("task.train", what, "Give more rows, or files for the other splits."))
-    rng = np.random.default_rng(task.split_seed)
+    rng, together = np.random.default_rng(task.split_seed), ""
     if task.data_version == ROWS_APART:
         order = rng.permutation(len(train))
         parts = [order[size * place : size * (place + 1)] for place in range(len(missing))]
@@ -74,11 +74,12 @@ def carve(
             raise InvalidInputError(
                 Problem("task.train", what, "Give more texts, or files for the other splits.")
             ) from error
+        together = ", equal texts in one split" if len(np.unique(groups)) < len(groups) else ""
         _note_classes(train, task, groups, classes, dict(zip(missing, parts, strict=True)), notes)
     for name, part in zip(missing, parts, strict=True):
         splits[name] = train.select(np.sort(part).tolist())
         notes.note(
-            f"{name}: {len(part):,} rows carved out of train (seed {task.split_seed})" + _reason(part, size)
+            f"{name}: {len(part):,} rows carved out of train (seed {task.split_seed}){together}{_reason(part, size)}"
         )
     left = np.setdiff1d(np.arange(len(train)), np.concatenate(parts))
     splits["train"] = train.select(left.tolist())

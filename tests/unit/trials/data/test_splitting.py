@@ -113,7 +113,10 @@ def test_large_groups_keep_the_size_near_the_requested_size() -> None:
 def test_a_size_that_groups_do_not_permit_is_explained() -> None:
     splits, notes = carved([(f"text {i % 5}", 0.0) for i in range(100)], type="regression")
     assert [len(splits[name]) for name in SPLITS] == [60, 20, 20]
-    assert any("20 rows carved out of train (seed 0); 15 were requested" in note for note in notes.facts)
+    assert any(
+        "20 rows carved out of train (seed 0), equal texts in one split; 15 were requested" in note
+        for note in notes.facts
+    )
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,9 @@ def test_the_first_version_has_no_default() -> None:
     ],
 )
 def test_a_named_class_is_found_by_its_text(classes, name, index) -> None:
-    assert positive(classes, *classes, positive=name) == (index, Notes())
+    found, notes = positive(classes, *classes, positive=name)
+    assert found == index
+    assert notes.facts == [f"f1: scores class {classes[index]!r} ({1 / len(classes):.1%} of train)"]
     assert positive(classes, *classes, positive=name, data_version=ROWS_APART)[0] == index
 
 
