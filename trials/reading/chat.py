@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 
 from .chat_templates import ChatTemplate, Span
 from .errors import RowError
@@ -32,6 +33,7 @@ NO_PREFIX = (
     "user's turn that follows"
 )
 NO_REASONING = "assistant turns have reasoning that the chat template does not render"
+DATED = "chats hold the date on which they were encoded, since the chat template writes it"
 NOT_RENDERED = "{} turns are not rendered by the chat template"
 
 
@@ -344,7 +346,7 @@ def _left_out(
     messages: Sequence[Message], tools: Sequence[object], text: str, template: ChatTemplate
 ) -> list[str]:
     """Return what the template ignores: tools, and the turns of roles other than assistant."""
-    remarks = []
+    remarks = [DATED] if "strftime_now" in template.source and _is_dated(text) else []
     try:
         if tools and template.render(messages)[0] == text:
             remarks.append(NO_TOOLS)
@@ -359,6 +361,12 @@ def _left_out(
     except RowError:
         return remarks
     return remarks
+
+
+def _is_dated(text: str) -> bool:
+    """Return whether a text holds a year, month and day of today in a usual order."""
+    today = date.today()
+    return any(today.strftime(form) in text for form in ("%Y-%m-%d", "%d %b %Y", "%d %B %Y", "%B %d, %Y"))
 
 
 def _fix(chat: Chat, template: ChatTemplate) -> str:

@@ -134,19 +134,20 @@ def find_template(tokenizer: Any, choice: str) -> ChatTemplate | None:
     return require_template(tokenizer, choice)
 
 
-def require_template(tokenizer: Any, choice: str) -> ChatTemplate:
+def require_template(tokenizer: Any, choice: str, *, with_tools: bool = False) -> ChatTemplate:
     """Return the template of chats, which cannot do without one.
 
     Args:
         tokenizer: The model's tokenizer.
         choice: One of CHOICES, or the text of a template.
+        with_tools: Whether the chat has tools, for which a tokenizer may have a template of its own.
 
     Raises:
         DataError: There is none.
     """
     if choice == CHATML or choice not in CHOICES:
         return _template(tokenizer, _CHATML if choice == CHATML else choice)
-    source = _source(tokenizer)
+    source = _source(tokenizer, with_tools)
     if choice == NONE or not source:
         why = "chat_template: none excludes one" if choice == NONE else "the model's tokenizer has none"
         raise DataError(
@@ -156,10 +157,11 @@ def require_template(tokenizer: Any, choice: str) -> ChatTemplate:
     return _template(tokenizer, source)
 
 
-def _source(tokenizer: Any) -> str | None:
+def _source(tokenizer: Any, with_tools: bool = False) -> str | None:
     source = getattr(tokenizer, "chat_template", None)
     if isinstance(source, dict):
-        source = source.get("default") or next(iter(source.values()), None)
+        named = source.get("tool_use") if with_tools else None
+        source = named or source.get("default") or next(iter(source.values()), None)
     return source or None
 
 

@@ -97,12 +97,13 @@ def _encode_causal(row: Row, task: Mapping[str, Any], tokenizer: Any) -> Encodin
     if task.get("data_version") == _APART and task["completion"]:
         return _encode_apart(row, task, tokenizer)
     choice = task.get("chat_template", AUTO)
-    template = None if task["text"] else find_template(tokenizer, choice)
-    example = read_example(row, task, as_chat=template is not None)
+    as_chat = not task["text"] and find_template(tokenizer, choice) is not None
+    example = read_example(row, task, as_chat=as_chat)
     remarks = example.remarks
     if isinstance(example, Chat):
         example = with_merged_system(example) if task.get("merge_system") else example
-        rendered = render_chat(example, template or require_template(tokenizer, choice))
+        template = require_template(tokenizer, choice, with_tools=bool(example.tools))
+        rendered = render_chat(example, template)
         remarks = rendered.remarks
         ids, labels = tokens_and_labels(rendered.text, rendered.spans, tokenizer, with_special_tokens=False)
         if not rendered.is_closed and (end := tokenizer.eos_token_id) is not None:

@@ -37,7 +37,9 @@ def is_message(value: object) -> bool:
 
 
 def is_chat(value: object) -> bool:
-    """Return whether a value is a list of chat messages of any known form."""
+    """Return whether a value is a list of chat messages of any known form, or its JSON text."""
+    if isinstance(value, str):
+        value = _listed(value)
     return isinstance(value, Sequence) and not isinstance(value, str) and bool(value) and is_message(value[0])
 
 
@@ -51,6 +53,8 @@ def read_messages(value: object, column: str) -> tuple[list[Message], list[bool]
     Raises:
         RowError: It is no list of messages, or one of them has an unknown role or content that is not text.
     """
+    if isinstance(value, str):
+        value = _listed(value)
     listed = [value] if isinstance(value, Mapping) else value
     if not isinstance(listed, Sequence) or isinstance(listed, str):
         raise RowError(
@@ -71,6 +75,16 @@ def read_messages(value: object, column: str) -> tuple[list[Message], list[bool]
         messages.append(read)
         learned.append(read["role"] == "assistant" and all(_counts(message.get(key)) for key in _WEIGHTS))
     return messages, learned
+
+
+def _listed(text: str) -> object:
+    """Return the list of which a text is the JSON, as tables without lists hold it; any other text as it is."""
+    if not text.lstrip().startswith("[{"):
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def read_tools(value: object, column: str) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.chat_tokenizers import chat_tokenizer, marked_text
-from trials.reading.chat import LAST_ONLY, NO_CALL, NO_REASONING, NO_TOOLS, NOT_RENDERED
+from trials.reading.chat import DATED, LAST_ONLY, NO_CALL, NO_REASONING, NO_TOOLS, NOT_RENDERED
 from trials.reading.encoding import IGNORED, encode_fully
 from trials.reading.errors import DataError, RowError
 from trials.reading.forms import MERGED
@@ -227,6 +227,22 @@ def test_turns_that_are_not_rendered_are_said():
 def test_reasoning_that_is_not_rendered_is_said():
     _, remarks = show(CHATML, [TURNS[0], {**TURNS[1], "reasoning_content": "greet"}])
     assert remarks == (NO_REASONING,)
+
+
+def test_a_date_in_the_template_is_said():
+    dated = "Today is {{ strftime_now('%d %b %Y') }}. " + CHATML
+    assert show(dated, TURNS)[1] == (DATED,)
+    assert show("{% if false %}{{ strftime_now('%Y') }}{% endif %}" + CHATML, TURNS)[1] == ()
+
+
+def test_a_tokenizer_with_a_template_for_tools_uses_it_for_chats_with_tools():
+    tokenizer = chat_tokenizer("{# several #}")
+    tokenizer.chat_template = {"default": CHATML, "tool_use": calls("{{ c.function.arguments | tojson }}")}
+    task = {"type": "causal-lm", "text": (), "messages": "m", "tools": "t", "max_length": 10_000}
+    text = marked_text(encode_fully({"m": CALLING, "t": TOOLS}, task, tokenizer, None).example, tokenizer)
+    assert "<|call|>rain" in text
+    plain = marked_text(encode_fully({"m": TURNS, "t": None}, task, tokenizer, None).example, tokenizer)
+    assert plain.startswith("<|im_start|>user")
 
 
 def test_a_developer_is_a_system_where_the_template_knows_no_developer():

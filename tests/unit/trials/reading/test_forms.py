@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -190,6 +191,11 @@ def test_a_system_column_precedes_the_chat():
     assert [m["role"] for m in example.messages] == ["system", "user", "assistant"]
     assert example.learned == [False, False, True]
     assert len(chat({**row, "s": None}, messages="c", system="s").messages) == 2
+
+
+def test_a_chat_may_be_json_text_as_in_a_table():
+    turns = [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]
+    assert chat({"c": json.dumps(turns)}, messages="c") == chat({"c": turns}, messages="c")
 
 
 # --- OpenAI
