@@ -67,7 +67,7 @@ def sst2(folder: Path) -> Sweep:
             "name": "sst2",
             "model": str(minilm()),
             "task": {**splits, "text": "sentence", "label": "label", "max_length": 64},
-            "budget": {"trials": 8, "minutes": 8},
+            "budget": {"trials": 6, "minutes": 6},
             "confirm": _CONFIRM,
         }
     )
@@ -90,7 +90,7 @@ def alpaca(folder: Path) -> Sweep:
             "name": "alpaca",
             "model": str(folder / "model"),
             "task": {**task, "train": str(data_folder() / "chat" / "alpaca.json"), "max_length": 256},
-            "budget": {"trials": 8},
+            "budget": {"trials": 6},
             "confirm": _CONFIRM,
         }
     )

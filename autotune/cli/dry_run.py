@@ -61,6 +61,8 @@ def _rows(plan: SweepPlan) -> dict[str, str]:
     if time.confirmation.typical:
         rows["confirmation"] = _range("seconds", time.confirmation)
     rows["in all"] = _range("seconds", time.total)
+    if plan.finished:
+        rows["finished"] = f"{counted(plan.finished, 'trial')} of this sweep; a run resumes after them"
     rows["ended by"] = f"budget.{time.ended_by}: {_limit(plan)}"
     rate = si(1 / time.speed.seconds_per_flop, "FLOP/s")
     rows["speed"] = (

@@ -116,10 +116,12 @@ def run(
     """
     from autotune.sweep.schema import load_sweep
 
+    if as_json and not dry_run:
+        raise typer.BadParameter("is an option of --dry-run; add --dry-run", param_hint="--json")
     with terminal.problems_in(sweep):
         loaded = _with_options(load_sweep(sweep), trials, seed)
         folder = out or Path("sweeps") / loaded.name
-        if dry_run or as_json:
+        if dry_run:
             _plan(loaded, folder, context.obj, examples, as_json=as_json)
         else:
             _search(loaded, folder, context.obj, quiet=quiet)

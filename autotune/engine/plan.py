@@ -28,8 +28,10 @@ from autotune.estimate.trial_work import (
     typical_configuration,
 )
 from autotune.formatting.units import duration
+from autotune.ledger.ledger import read_ledger
 from autotune.prepare.prepared_sweep import PreparedSweep
 from autotune.sweep.schema import Sweep, as_mapping
+from autotune.trial_attributes import SPENT, trial_result
 from search_spaces.parameters.types import Configuration
 
 _SHORT = 60.0
@@ -73,6 +75,7 @@ class SweepPlan:
 
     Args:
         start: the sweep, as `autotune run` prepares it.
+        finished: the number of trials that the folder holds already.
         examples: the examples by split.
         sizes: the examples of a trial.
         families: of the space.
@@ -85,6 +88,7 @@ class SweepPlan:
     """
 
     start: SweepStart
+    finished: int
     examples: dict[str, int]
     sizes: Sizes
     families: tuple[str, ...]
@@ -110,6 +114,7 @@ class SweepPlan:
         return {
             "sweep": as_mapping(self.sweep),
             "notes": list(self.notes),
+            "finished": self.finished,
             "examples": self.examples,
             "trial": {"train_samples": self.sizes.train, "eval_samples": self.sizes.evaluated},
             "families": list(self.families),
@@ -144,6 +149,7 @@ def plan_sweep(sweep: Sweep, folder: Path) -> SweepPlan:
     speed = _measured(prepared, configs) or PESSIMISTIC
     return SweepPlan(
         start=start,
+        finished=_finished(folder, prepared.sweep),
         examples={name: len(split) for name, split in prepared.data.splits.items()},
         sizes=_sizes(prepared),
         families=tuple(dict.fromkeys(str(config["family"]) for config in prepared.space.defaults())),
@@ -200,6 +206,11 @@ def _configurations(prepared: PreparedSweep) -> list[Configuration]:
     drawn = [*prepared.space.defaults(), *random_configurations(prepared.space, prepared.sweep.seed)]
     kept = [config for config in drawn if prepared.broken_limits(config) is None]
     return kept or [prepared.random_configuration(prepared.sweep.seed)]
+
+
+def _finished(folder: Path, sweep: Sweep) -> int:
+    results = (trial_result(trial) for trial in read_ledger(folder, sweep))
+    return sum(result is not None and result.status in SPENT for result in results)
 
 
 def _sizes(prepared: PreparedSweep) -> Sizes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from statistics import median
+from statistics import fmean, median
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,8 +26,8 @@ SECONDS = 2.0
 """The seconds that a measurement may take; a single step of one example may exceed them."""
 _GROWTH = 4
 """The factor from one batch size to the next: one example shows the overhead of a step, a full batch the rate."""
-_STEPS = 3
-"""Steps of each batch size, whose median counts: another process may interrupt one of them."""
+_STEPS = 4
+"""Steps of each batch size, whose mean counts: other processes that interrupt them will interrupt trials as well."""
 _HELD_OUT = 2
 """Validation examples of a measurement, which none of its steps reads."""
 
@@ -124,7 +124,7 @@ def ramp(
         times: list[float] = []
         while len(times) < _STEPS and clock() + expected <= deadline:
             times.append(_timed(step, clock))
-            expected = median(times)
+            expected = fmean(times)
         if not times:
             break
         found.append((flops(size), expected))

@@ -21,9 +21,9 @@ from tests.support.sweeps import SPACE, small_sweep
 def test_a_sweep_takes_about_the_predicted_time(
     tiny_model: Callable[[str], Path], reviews: Path, tmp_path: Path
 ) -> None:
-    space = {**SPACE, "parameters": {**SPACE["parameters"], "epochs": 10}}
+    space = {**SPACE, "parameters": {**SPACE["parameters"], "epochs": 4}}
     sweep = small_sweep(
-        tiny_model("bert"), reviews, fidelity="all", space=space, confirm={"seeds": 0}, budget={"trials": 8}
+        tiny_model("bert"), reviews, fidelity="all", space=space, confirm={"seeds": 0}, budget={"trials": 4}
     )
     plan = plan_sweep(sweep, tmp_path / "sweep")
     assert plan.time.speed.is_measured

@@ -62,6 +62,21 @@ def test_it_prints_json(sweep_file: Path) -> None:
     assert [len(example["spans"]) for example in found["preview"]] == [1, 1]
 
 
+def test_finished_trials_are_counted(
+    sweep_file: Path, tiny_model: Callable[[str], Path], reviews: Path
+) -> None:
+    fake_run(small_sweep(tiny_model("bert"), reviews, confirm={"seeds": 0}), Path("sweeps/small"))
+    result = invoke("run", str(sweep_file), "--dry-run", "--trials", "9")
+    assert "6 trials of this sweep; a run resumes after them" in result.stdout
+
+
+def test_json_is_an_option_of_a_dry_run(sweep_file: Path) -> None:
+    result = invoke("run", str(sweep_file), "--json")
+    assert result.exit_code == 2
+    assert "--dry-run" in result.stderr
+    assert not Path("sweeps").exists()
+
+
 def test_options_change_the_sweep_as_in_a_run(sweep_file: Path) -> None:
     found = json.loads(invoke("run", str(sweep_file), "--dry-run", "--json", "--trials", "12").stdout)
     assert found["time"]["trials"] == 12
