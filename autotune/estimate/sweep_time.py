@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,9 +22,10 @@ _BYTES_PER_NUMBER = 4
 _SAMPLER_SECONDS = 0.15
 """The seconds of a proposal in a search of 100 to 300 trials (docs/results/sampler.md)."""
 _TRIAL_QUANTILES = (0.1, 0.9)
-_SWEEP_QUANTILES = (0.25, 0.75)
-"""The quantiles of the trials' durations that make the range of one trial, and of the mean of a search: it tries
-cheaper or more expensive configurations than random ones."""
+"""The quantiles of the trials' durations that make the range of one trial."""
+_UNCERTAINTY = 1.7
+"""The factor by which a search may be faster or slower than predicted: it tries cheaper or more expensive
+configurations than random ones, and the load of the machine changes (docs/results/estimate.md)."""
 USUAL_TRIALS = 40
 """The trials that a search is planned for whose budget names no number."""
 _FRONT_SHARE = 1 / 3
@@ -38,9 +40,9 @@ class Range:
     low: float
     high: float
 
-    def scaled(self, factor: float) -> Range:
-        """Return the range times a factor."""
-        return Range(self.typical * factor, self.low * factor, self.high * factor)
+    def at_most(self, limit: float) -> Range:
+        """Return the range without the part above a limit."""
+        return Range(min(self.typical, limit), min(self.low, limit), min(self.high, limit))
 
 
 @dataclass(frozen=True)
@@ -152,28 +154,25 @@ def sweep_time(sweep: Sweep, works: Sequence[TrialWork], speed: Speed, slot: Slo
         sizes: of the splits in a trial.
     """
     seconds = np.array([trial_seconds(sweep, work, speed, slot, sizes) for work in works])
-    trial = _range(seconds, _TRIAL_QUANTILES)
-    mean = _range(seconds, _SWEEP_QUANTILES)
+    low, high = np.quantile(seconds, _TRIAL_QUANTILES)
+    mean = float(seconds.mean())
     slots, share = slots_of(sweep), expected_share(sweep)
-    per_trial = mean.scaled(share / slots)
-    per_trial = Range(
-        *(value + _SAMPLER_SECONDS for value in (per_trial.typical, per_trial.low, per_trial.high))
-    )
+    per_trial = mean * share / slots + _SAMPLER_SECONDS
     flops = share * float(np.mean([work.train_flops for work in works])) * sizes.train
-    counts = trials_by_limit(sweep, per_trial.typical, flops)
+    counts = trials_by_limit(sweep, per_trial, flops)
     ended_by = min(counts, key=counts.__getitem__)
     count = max(1, round(counts[ended_by]))
-    search = per_trial.scaled(count)
-    if (limit := sweep.budget.seconds) is not None:  # trials that run when the time is over finish
-        search = Range(
-            *(min(value, limit + trial.typical) for value in (search.typical, search.low, search.high))
-        )
+    limit = math.inf if sweep.budget.seconds is None else sweep.budget.seconds + mean
     runs = confirmation_runs(sweep, count)
-    test = float(np.mean([work.eval_seconds(speed, slot, sizes.test) for work in works]))
-    extra = runs * test / slots
-    confirmed = mean.scaled(runs / slots)
-    confirmation = Range(confirmed.typical + extra, confirmed.low + extra, confirmed.high + extra)
-    return SweepTime(trial, count, ended_by, search, confirmation, speed)
+    tested = float(np.mean([work.eval_seconds(speed, slot, sizes.test) for work in works]))
+    return SweepTime(
+        trial=Range(mean, min(float(low), mean), max(float(high), mean)),
+        trials=count,
+        ended_by=ended_by,
+        search=_uncertain(count * per_trial).at_most(limit),  # the trials that run at its end finish
+        confirmation=_uncertain(runs * (mean + tested) / slots),
+        speed=speed,
+    )
 
 
 def trials_by_limit(sweep: Sweep, seconds: float, flops: float) -> Mapping[str, float]:
@@ -199,6 +198,5 @@ def confirmation_runs(sweep: Sweep, trials: int) -> int:
     return sweep.confirm.seeds * points
 
 
-def _range(seconds: np.ndarray, quantiles: tuple[float, float]) -> Range:
-    low, high = np.quantile(seconds, quantiles)
-    return Range(float(seconds.mean()), float(min(low, seconds.mean())), float(max(high, seconds.mean())))
+def _uncertain(seconds: float) -> Range:
+    return Range(seconds, seconds / _UNCERTAINTY, seconds * _UNCERTAINTY)

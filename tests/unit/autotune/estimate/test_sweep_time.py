@@ -100,10 +100,15 @@ def test_a_front_has_fewer_points_than_a_short_search_has_trials() -> None:
     assert confirmation_runs(sweep(confirm={"seeds": 3, "points": 8}), 6) == 6
 
 
-def test_the_range_spans_the_configurations() -> None:
+def test_the_range_of_a_trial_spans_the_configurations() -> None:
     works = [TrialWork(4e6 * k, 0.0, 0.125, 1e6, 0.0) for k in range(1, 12)]
     found = sweep_time(sweep(), works, SPEED, Slot(), SIZES)
-    assert found.trial.low < found.search.low / 30 < found.search.typical / 30 < found.trial.high
+    mean = 0.5 + 6 * 1_000 * 4e-3 + 1_000 * 0.125 * 0.01 + 4 * EVALUATION
+    assert found.trial.typical == pytest.approx(mean)
+    assert found.trial.low == pytest.approx(mean - 4 * 4)  # the tenth of 11 configurations
+    assert found.trial.high == pytest.approx(mean + 4 * 4)
+    assert found.search.typical == pytest.approx(30 * (mean + 0.15))
+    assert found.search.low < found.search.typical < found.search.high
 
 
 def test_the_work_of_a_configuration_follows_its_costs() -> None:
