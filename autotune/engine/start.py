@@ -10,7 +10,7 @@ from typing import Any
 from autotune.engine.events import WARNING
 from autotune.engine.samplers import sampler_notes
 from autotune.ledger.ledger import check_same_sweep, continued, read_fingerprint, read_ledger
-from autotune.prepare.fingerprint import check_unchanged, sweep_fingerprint
+from autotune.prepare.fingerprint import changes_first, check_unchanged, sweep_fingerprint
 from autotune.prepare.prepared_sweep import PreparedSweep, prepare
 from autotune.sweep.sampler_spec import check_sampler
 from autotune.sweep.schema import Sweep
@@ -39,7 +39,8 @@ def prepare_start(sweep: Sweep, folder: Path) -> SweepStart:
     """
     check_sampler(sweep.sampler)
     sweep = continued(sweep, folder)
-    prepared = prepare(sweep)
+    with changes_first(folder, sweep):
+        prepared = prepare(sweep)
     fingerprint = sweep_fingerprint(prepared)
     notes = (
         *(f"{WARNING}{text}" for text in prepared.warnings),

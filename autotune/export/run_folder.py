@@ -19,7 +19,7 @@ from autotune.export.head_notes import class_names, head_notes, target_notes
 from autotune.export.scaling import Change, RateLaw, Scale, Target, law_of_probe, scaled
 from autotune.objectives import Objective, is_cost
 from autotune.prepare.bound_base import model_shape, read_base
-from autotune.prepare.fingerprint import check_origin
+from autotune.prepare.fingerprint import load_unchanged
 from autotune.results.selection import pick_trial
 from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import confirmation_statistics
@@ -35,7 +35,7 @@ from trials.base import parameter_groups
 from trials.base.quantization import unquantized
 from trials.data.fingerprint import data_fingerprint, hub_commit
 from trials.data.sources import SPLITS
-from trials.data.task_data import TaskData, load_task
+from trials.data.task_data import TaskData
 from trials.reading.encoding import Encoded
 from trials.reading.fingerprint import Fingerprint
 from trials.tasks import scores
@@ -165,8 +165,7 @@ def export_run(
 def _as_searched(results: SweepTables, trial: int) -> _Export:
     """Return the trial with its own configuration and base model, on all of the data."""
     sweep, config = results.sweep, results.config(trial)
-    data = load_task(sweep.task, sweep.model)
-    check_origin(results.folder, sweep, data)
+    data = load_unchanged(results.folder, sweep)
     steps = int(config["epochs"]) * -(-len(_train_split(sweep, data, config)) // int(config["batch_size"]))
     return _Export(results, trial, sweep, data, model_shape(sweep, data), config, steps)
 

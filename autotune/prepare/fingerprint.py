@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ from autotune.ledger.ledger import read_fingerprint
 from autotune.prepare.prepared_sweep import PreparedSweep
 from autotune.sweep.schema import Sweep
 from search_spaces.errors import InvalidInputError, Problem
-from trials.data.fingerprint import data_changes, model_changes, model_fingerprint
-from trials.data.task_data import TaskData
+from trials.data.fingerprint import data_changes, data_fingerprint, model_changes, model_fingerprint
+from trials.data.notes import Notes
+from trials.data.task_data import TaskData, load_task, read_rows
 
 _FIX = "Restore {}, or run a new sweep with --out and another folder."
 
@@ -26,13 +28,37 @@ def sweep_fingerprint(prepared: PreparedSweep) -> dict[str, Any]:
     return {**_own_fingerprint(sweep, prepared.data), "bases": bases}
 
 
-def check_origin(folder: Path, sweep: Sweep, data: TaskData) -> None:
-    """Check that a sweep's data and base model are those that its folder began with.
+def load_unchanged(folder: Path, sweep: Sweep) -> TaskData:
+    """Load the data of a sweep, and check that they and the base model are those that its folder began with.
 
     Raises:
-        InvalidInputError: they changed; with every change.
+        InvalidInputError: they changed, with every change; or they cannot be loaded.
     """
+    with changes_first(folder, sweep):
+        data = load_task(sweep.task, sweep.model)
     check_unchanged(read_fingerprint(folder, sweep), _own_fingerprint(sweep, data))
+    return data
+
+
+@contextmanager
+def changes_first(folder: Path, sweep: Sweep) -> Iterator[None]:
+    """Report what changed in the data since the sweep began instead of an error that follows from it.
+
+    Raises:
+        InvalidInputError: the block raises it; with the changes of the data if there are any.
+    """
+    try:
+        yield
+    except InvalidInputError as error:
+        before = read_fingerprint(folder, sweep)
+        if before is None:
+            raise
+        try:
+            rows, *_ = read_rows(sweep.task, Notes())
+        except InvalidInputError:
+            raise error from None  # it says what is wrong with the rows
+        check_unchanged({"data": before["data"]}, {"data": data_fingerprint(rows, sweep.task)})
+        raise
 
 
 def check_unchanged(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> None:
@@ -43,10 +69,9 @@ def check_unchanged(before: Mapping[str, Any] | None, now: Mapping[str, Any]) ->
     """
     if before is None:
         return
-    parts = {
-        "task": (data_changes(before["data"], now["data"]), "the data"),
-        "model": (model_changes(before["model"], now["model"]), "the base model"),
-    }
+    parts = {"task": (data_changes(before["data"], now["data"]), "the data")}
+    if "model" in before and "model" in now:
+        parts["model"] = model_changes(before["model"], now["model"]), "the base model"
     for place, (name, base) in enumerate(now.get("bases", {}).items()):
         if name in before.get("bases", {}):
             parts[f"ladder.bases[{place}]"] = model_changes(before["bases"][name], base), repr(name)

@@ -19,7 +19,7 @@ from optuna.trial import TrialState
 
 from autotune.ledger.ledger import Ledger, claim_folder, open_ledger, read_ledger, storage_errors
 from autotune.prepare.bound_base import model_shape, read_base
-from autotune.prepare.fingerprint import check_origin
+from autotune.prepare.fingerprint import load_unchanged
 from autotune.results.confirmation import confirmed_front, report_seed
 from autotune.results.probe_runs import ProbeRun, run_of
 from autotune.results.selection import marked_trials, pick_trial
@@ -31,7 +31,6 @@ from search_spaces.parameters.training import learning_rate_name
 from search_spaces.parameters.types import Configuration
 from search_spaces.transfer import transfer_configuration
 from surrogates.laws import FEWEST_POINTS
-from trials.data.task_data import load_task
 from trials.execution.executors import make_executor
 from trials.execution.interface import Executor
 from trials.records import TrialResult, TrialSpec, TrialStatus
@@ -125,7 +124,7 @@ def run_probe(
     """
     sweep, folder = results.sweep, results.folder
     with claim_folder(folder, sweep), storage_errors(folder):
-        check_origin(folder, sweep, load_task(sweep.task, sweep.model))
+        load_unchanged(folder, sweep)
         todo = missing_probes(folder, sweep, runs)
         ledger = open_ledger(folder, sweep, "probe")
         for model in dict.fromkeys(run.model for run in todo):

@@ -44,8 +44,8 @@ def file_stamps(task: TaskSpec, model: ModelSpec) -> tuple[tuple[str, int, int],
 
 def data_fingerprint(splits: Mapping[str, Rows], task: TaskSpec) -> dict[str, Fingerprint]:
     """Return the fingerprint of each split of a task, as it was read and carved."""
-    label = task.label if task.type == "sequence-classification" else None
-    return {name: split_fingerprint(rows, task.columns, label) for name, rows in splits.items()}
+    fields = task.model_dump()
+    return {name: split_fingerprint(rows, task.columns, fields) for name, rows in splits.items()}
 
 
 def model_fingerprint(model: ModelSpec, tokenizer: Any, task: TaskSpec) -> Fingerprint:

@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .labels import is_number_text, label_text
 from .rows import Rows
 
 _DIGEST = 16
@@ -23,20 +24,25 @@ Fingerprint = dict[str, Any]
 does not depend on their order) and, for a few classes, `labels`."""
 
 
-def split_fingerprint(rows: Rows, columns: Sequence[str], label: str | None = None) -> Fingerprint:
+def split_fingerprint(rows: Rows, columns: Sequence[str], task: Mapping[str, Any]) -> Fingerprint:
     """Return the fingerprint of a split.
 
     Args:
-        rows: The rows of the split.
+        rows: The rows of the split, whose labels may be as the file has them, or as classes or numbers.
         columns: The columns that the task reads.
-        label: The column with the classes, if the task has classes.
+        task: The fields of the task's spec.
 
     Example:
-        >>> split_fingerprint(Rows({"text": ["a", "b"], "y": [0, 1]}), ["text", "y"], "y")["labels"]
+        >>> task = {"type": "sequence-classification", "label": "y"}
+        >>> split_fingerprint(Rows({"text": ["a", "b"], "y": [0, 1]}), ["text", "y"], task)["labels"]
         ['0', '1']
     """
+    label = task["label"]
+    if label is not None:
+        read = _class_name if task["type"] == "sequence-classification" else _as_number
+        rows = rows.with_column(label, [read(value) for value in rows[label]])
     digests = {name: hashlib.blake2b(digest_size=_DIGEST) for name in columns}
-    whole, labels = list[bytes](), set[str]()
+    whole = list[bytes]()
     for values in zip(*(rows[name] for name in columns), strict=True):
         texts = [_canonical(value) for value in values]
         for digest, text in zip(digests.values(), texts, strict=True):
@@ -47,10 +53,8 @@ def split_fingerprint(rows: Rows, columns: Sequence[str], label: str | None = No
         "columns": {name: digest.hexdigest() for name, digest in digests.items()},
         "set": hashlib.blake2b(b"".join(sorted(whole)), digest_size=_DIGEST).hexdigest(),
     }
-    if label is not None:
-        labels = {_canonical(value).decode("utf-8", "replace").strip('"') for value in rows[label]}
-        if len(labels) <= _MOST_LABELS:
-            found["labels"] = sorted(labels)
+    if task["type"] == "sequence-classification" and len(labels := set(rows[label])) <= _MOST_LABELS:
+        found["labels"] = sorted(labels)
     return found
 
 
@@ -74,6 +78,16 @@ def split_changes(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) 
 
 def _listed(labels: Sequence[str]) -> str:
     return "{" + ", ".join(labels) + "}"
+
+
+def _class_name(value: Any) -> str:
+    """Return the text by which a class is known, whatever its type and however true and false are written."""
+    text = label_text(value)
+    return text.lower() if text.lower() in ("true", "false") else text
+
+
+def _as_number(value: Any) -> Any:
+    return float(value) if isinstance(value, str) and is_number_text(value) else value
 
 
 def _canonical(value: Any) -> bytes:

@@ -76,15 +76,14 @@ model = PeftModel.from_pretrained(model, folder)
 
 @cache
 def read_split(name):
-    """Return the rows of a split with classes or numbers as labels, without those that have no text."""
+    """Return the rows of a split, without those that have no text."""
     rows = read_source(RUN["splits"][name], HERE)
-    return as_targets(rows.select(complete_rows(rows, RUN["required"])), TASK, CLASSES)
+    return rows.select(complete_rows(rows, RUN["required"]))
 
 
 def data_changes():
     """Return what changed in the data since the search, in clauses."""
-    label = TASK["label"] if CLASSES else None
-    found = {name: split_fingerprint(read_split(name), RUN["columns"], label) for name in RUN["splits"]}
+    found = {name: split_fingerprint(read_split(name), RUN["columns"], TASK) for name in RUN["splits"]}
     return [change for name in found for change in split_changes(name, RUN["fingerprint"][name], found[name])]
 
 
@@ -93,7 +92,7 @@ def load_split(name):
     # As in the search, a language model is scored on whole examples, whatever length it was trained on.
     length = TASK["max_length"] if CAUSAL and name != "train" else RUN["sequence_length"]
     task = {**TASK, "max_length": length, "target_scale": RUN["target_scale"]}
-    encoded = encode_rows(read_split(name), task, tokenizer, CLASSES)
+    encoded = encode_rows(as_targets(read_split(name), TASK, CLASSES), task, tokenizer, CLASSES)
     if encoded.cut.count:
         print(encoded.cut.text(name))
     return encoded.examples

@@ -171,6 +171,12 @@ def test_an_exported_run_refuses_changed_data_unless_it_is_meant(sweep, tmp_path
     }
     script = script_of(run, monkeypatch)
     assert script.data_changes() == []
+    given = Path(carved.task.validation)
+    text = given.read_text()
+    given.write_text(text.replace("\t0\n", "\ta\n").replace("\t1\n", "\tb\n"))
+    script.read_split.cache_clear()
+    assert script.data_changes() == ["the labels of validation are {a, b} and were {0, 1}"]
+    given.write_text(text)
     more = run / "data" / "train.jsonl"
     more.write_text(more.read_text() * 2)
     script.read_split.cache_clear()

@@ -26,8 +26,12 @@ CLASSIFICATION = TaskSpec(text="text", label="label")
 CHAT = TaskSpec(type="causal-lm", messages="messages")
 
 
-def changes(before: dict[str, Any], now: dict[str, Any], label: str | None = "label") -> list[str]:
-    first, second = (split_fingerprint(Rows(rows), list(rows), label) for rows in (before, now))
+LABELED = CLASSIFICATION.model_dump()
+PLAIN = CHAT.model_dump()
+
+
+def changes(before: dict[str, Any], now: dict[str, Any], task: dict[str, Any] = LABELED) -> list[str]:
+    first, second = (split_fingerprint(Rows(rows), list(rows), task) for rows in (before, now))
     return split_changes("train", json.loads(json.dumps(first)), second)
 
 
@@ -40,20 +44,21 @@ TABLE = {"text": ["one\ntwo", "three", "four"], "label": [0, 1, 0]}
         {"text": ["one\r\ntwo", "three", "four"], "label": [0, 1, 0]},
         {"text": TABLE["text"], "label": [0.0, 1.0, 0.0]},
         {"text": TABLE["text"], "label": list(np.array([0, 1, 0]))},
+        {"text": TABLE["text"], "label": ["0", "1", "0"]},
         {"text": TABLE["text"], "label": TABLE["label"], "unused": [7, 8, 9]},
     ],
-    ids=["line ends", "floats", "numpy", "an unused column"],
+    ids=["line ends", "floats", "numpy", "texts", "an unused column"],
 )
 def test_the_same_rows_of_another_file_or_machine_are_the_same(same):
-    first = split_fingerprint(Rows(TABLE), ["text", "label"], "label")
-    assert first == split_fingerprint(Rows(same), ["text", "label"], "label")
+    first = split_fingerprint(Rows(TABLE), ["text", "label"], LABELED)
+    assert first == split_fingerprint(Rows(same), ["text", "label"], LABELED)
 
 
 def test_the_order_of_keys_and_empty_keys_of_messages_do_not_count():
     one = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}]
     typed = [{"content": m["content"], "tool_calls": None, "role": m["role"]} for m in one]
-    assert changes({"messages": [one]}, {"messages": [typed]}, None) == []
-    assert changes({"messages": [one]}, {"messages": [one[:1]]}, None) != []
+    assert changes({"messages": [one]}, {"messages": [typed]}, PLAIN) == []
+    assert changes({"messages": [one]}, {"messages": [one[:1]]}, PLAIN) != []
 
 
 def test_each_change_is_named():
@@ -71,11 +76,23 @@ def test_each_change_is_named():
     assert changes(TABLE, TABLE) == []
 
 
+def test_targets_are_the_same_as_text_and_as_numbers_or_truth_values():
+    regression = TaskSpec(type="regression", text="text", label="label").model_dump()
+    prices, texts = {"text": ["a", "b"], "label": [1.5, 2]}, {"text": ["a", "b"], "label": ["1.50", "2"]}
+    assert changes(prices, texts, regression) == []
+    assert changes(prices, {**prices, "label": [1.5, 3]}, regression) != []
+    truth, named = (
+        {"text": ["a", "b"], "label": [True, False]},
+        {"text": ["a", "b"], "label": ["True", "FALSE"]},
+    )
+    assert changes(truth, named) == []
+
+
 def test_values_that_run_into_each_other_differ():
-    assert changes({"a": ["x\ny"], "b": ["z"]}, {"a": ["x"], "b": ["y\nz"]}, None) != []
-    assert changes({"a": ["1"]}, {"a": [1]}, None) != []
-    assert changes({"a": [None]}, {"a": ["null"]}, None) != []
-    assert changes({"a": [True]}, {"a": [1]}, None) != []
+    assert changes({"a": ["x\ny"], "b": ["z"]}, {"a": ["x"], "b": ["y\nz"]}, PLAIN) != []
+    assert changes({"a": ["1"]}, {"a": [1]}, PLAIN) != []
+    assert changes({"a": [None]}, {"a": ["null"]}, PLAIN) != []
+    assert changes({"a": [True]}, {"a": [1]}, PLAIN) != []
 
 
 def test_a_fingerprint_of_data_depends_on_rows_and_not_on_the_file(reviews, tiny_model, tmp_path):
