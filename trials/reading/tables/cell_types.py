@@ -12,6 +12,8 @@ _DECIMAL = re.compile(r" *[+-]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE
 _FRACTION = re.compile(r"\.([0-9]*[1-9])?(0*)$").search
 _EXACT_DIGITS = 15
 """Digits of a whole number that a float holds for sure."""
+_MOST_DIGITS = 1_000
+"""Python refuses to convert texts of more than 4,300 digits; so long a text is no number."""
 
 
 def typed(cells: Sequence[str]) -> list[Any]:
@@ -30,7 +32,7 @@ def typed(cells: Sequence[str]) -> list[Any]:
     different.discard("")
     if not different:
         return [None] * len(cells)
-    if all(map(_INTEGER, different)):
+    if all(map(_INTEGER, different)) and max(map(len, different)) <= _MOST_DIGITS:
         return _converted(cells, {text: int(text) for text in different})
     if all(map(_DECIMAL, different)) and not _loses_digits(different):
         return _converted(cells, {text: float(text) for text in different})
