@@ -118,7 +118,7 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """`tiny_model("bert")` (or gpt2, llama, deberta, t5) is a folder with a small random model."""
+    """`tiny_model("bert")` (or gpt2, llama, deberta, t5, bart) is a folder with a small random model."""
     return lambda kind: shared_folder(tmp_path_factory, kind, lambda folder: write_model(folder, kind))
 
 

@@ -19,6 +19,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from search_spaces.families import REGISTRY, Family
 from search_spaces.families.framework.matrix_family import MatrixFamily
+from search_spaces.model.layers import KNOWN
 from search_spaces.model.reader import read_shape
 from search_spaces.model.shape import ModelShape, TaskType
 from search_spaces.model.task_heads import MissingHeadError
@@ -37,7 +38,12 @@ ARCHITECTURES = {
     "qwen2": "Qwen2",
     "qwen3": "Qwen3",
     "mistral": "Mistral",
+    "mixtral": "Mixtral",
+    "falcon": "Falcon",
+    "mamba": "Mamba",
+    "xlnet": "XLNet",
     "t5": "T5",
+    "bart": "BART",
     "vit": "ViT",
 }
 """transformers' name of each architecture, and its own."""
@@ -56,12 +62,20 @@ An encoder-decoder (T5) is one sequence of layers, its encoder's first, then its
 cross-attention. Targets such as `encoder.q+v` or `decoder.all` stay on one side, and `cross-attention` is that
 alone. ViT stands for models that classify images (`--task image-classification`), which can be priced and not
 trained.
+
+The columns below stand for more types of models. These are read and priced exactly: {known}. Of other types, the
+matrices of attention and of the feed-forward network are found by their names and sizes. The rest stays frozen:
+experts, of which a token passes a few, XLNet's attention, Mamba's state space. The FLOPs of a type that is not in the
+list are counted on torch's meta device, and where that is impossible, the sweep says that they are estimates. A model
+is refused if its layers have no matrix in common. ALBERT's layers share their weights: it has one layer to adapt,
+which is computed in every run.
 """
 
 
 def families_page() -> str:
     """The page as Markdown."""
-    parts = [_INTRODUCTION, _about_families()]
+    introduction = _INTRODUCTION.format(known=", ".join(f"`{kind}`" for kind in KNOWN))
+    parts = [introduction, _about_families()]
     tables: dict[str, list[str]] = {}
     for task in (task for task in get_args(TaskType) if task != IMAGES):
         tables.setdefault(_support(task), []).append(task)

@@ -48,24 +48,24 @@ def empty_network(model: str | PretrainedConfig, task: TaskType, labels: int, tr
         config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
     else:
         config = copy.deepcopy(model)
+    encoder_decoder = bool(getattr(config, "is_encoder_decoder", False))  # a language model's is switched off
     if task == "causal-lm":
-        _check_causal(config)
         auto = AutoModelForCausalLM
     else:
         image = task == "image-classification"
         auto = AutoModelForImageClassification if image else AutoModelForSequenceClassification
         config.num_labels = 1 if task == "regression" else labels
-    config._attn_implementation = (
-        "eager"  # torch's attention reads the values of the mask, which are absent here
-    )
     with torch.device("meta"), missing_heads():
-        return auto.from_config(config, trust_remote_code=trust_remote_code)
+        # The masks of torch's attention depend on their values, which are absent here.
+        network = auto.from_config(config, trust_remote_code=trust_remote_code, attn_implementation="eager")
+    if task == "causal-lm":
+        _check_causal(encoder_decoder, config.model_type)
+    return network
 
 
-def _check_causal(config: Any) -> None:
+def _check_causal(encoder_decoder: bool, kind: str) -> None:
     """Reject a language model whose attention sees the tokens that it predicts, or that has an encoder."""
-    kind = config.model_type
-    if getattr(config, "is_encoder_decoder", False):
+    if encoder_decoder:
         raise ValueError(
             f"task: causal-lm needs a decoder such as gpt2 or llama; {kind} is an encoder-decoder"
         )

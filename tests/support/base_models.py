@@ -37,9 +37,14 @@ def write_tokenizer(folder: Path) -> None:
     fast.save_pretrained(str(folder))
 
 
+_BART_SIZES = {"layers": 2, "attention_heads": 4, "ffn_dim": 64}
+
+
 def write_model(folder: Path, kind: str) -> Path:
     import torch
     from transformers import (
+        BartConfig,
+        BartModel,
         BertConfig,
         BertForSequenceClassification,
         DebertaV2Config,
@@ -98,6 +103,21 @@ def write_model(folder: Path, kind: str) -> Path:
             decoder_start_token_id=0,
         )
         model = T5Model(config)
+    elif kind == "bart":
+        sizes = {f"{side}_{name}": n for side in ("encoder", "decoder") for name, n in _BART_SIZES.items()}
+        model = BartModel(
+            BartConfig(
+                **sizes,
+                vocab_size=64,
+                d_model=32,
+                max_position_embeddings=64,
+                pad_token_id=0,
+                bos_token_id=2,
+                eos_token_id=3,
+                decoder_start_token_id=3,
+                forced_eos_token_id=3,
+            )
+        )
     else:
         model = LlamaForCausalLM(
             LlamaConfig(**size, intermediate_size=64, num_key_value_heads=2, max_position_embeddings=64)

@@ -17,6 +17,7 @@ from search_spaces.families import REGISTRY
 from search_spaces.families.framework.base import local_config
 from search_spaces.language.loader import load_space
 from tests.support.sweeps import small_sweep
+from tests.support.tiny_models import shape_of
 from tests.support.trials import COMMON, classification
 from trials.base.model import Base, load_base
 from trials.data.task_data import load_task
@@ -66,6 +67,16 @@ def test_a_missing_pooler_becomes_a_part_of_the_head(
     assert complete.head_modules == ("classifier",)
     moved = shape.head_parameters - complete.head_parameters
     assert complete.base_parameters - shape.base_parameters == moved == width * width + width
+
+
+def test_the_pooler_of_albert_is_a_part_of_the_head_too() -> None:
+    """It is one matrix beside the layers, and its adapter is that of the one layer."""
+    shape = shape_of("albert", "regression")
+    new = shape.with_new_head_parts({"albert.pooler.weight", "albert.pooler.bias", "classifier.weight"})
+    assert new.head_modules == ("albert.pooler", "classifier")
+    assert new.new_head_parts == ("albert.pooler",)
+    assert new.head_parameters - shape.head_parameters == shape.width**2 + shape.width
+    assert shape.with_new_head_parts({"classifier.weight"}) == shape
 
 
 def test_each_seed_draws_its_own_pooler(runner: Runner) -> None:
