@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import DataError
+from .parquet import without_absent_keys
 from .rows import Places, Rows
 
 if TYPE_CHECKING:
@@ -81,8 +82,15 @@ def _rows(table: Dataset, split: str, notes: tuple[str, ...]) -> Rows:
     table = table.with_format(None)
     names = [name for name, feature in table.features.items() if not hasattr(feature, "decode_example")]
     return Rows(
-        {name: table[name][:] for name in names}, Places("row", range(1, len(table) + 1), split), notes
+        {name: _column(table[name][:]) for name in names},
+        Places("row", range(1, len(table) + 1), split),
+        notes,
     )
+
+
+def _column(values: list[Any]) -> list[Any]:
+    first = next((value for value in values if value is not None), None)
+    return [without_absent_keys(value) for value in values] if isinstance(first, dict | list) else values
 
 
 def _load(source: Mapping[str, Any]) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
 from pathlib import Path
@@ -52,4 +52,17 @@ def _plain(values: Sequence[Any], column: str, name: str, notes: list[str]) -> S
         return [None if value is None else float(value) for value in values]
     if isinstance(first, float):
         return [None if value != value else value for value in values]
+    if isinstance(first, dict | list):
+        return [without_absent_keys(value) for value in values]
     return values
+
+
+def without_absent_keys(value: Any) -> Any:
+    """Return a value without the keys of its mappings that are None, at any depth.
+
+    Arrow gives all mappings of a column the keys of all of them: the arguments of a tool call would have those of
+    every other call, as None.
+    """
+    if isinstance(value, Mapping):
+        return {key: without_absent_keys(item) for key, item in value.items() if item is not None}
+    return [without_absent_keys(item) for item in value] if isinstance(value, list) else value
