@@ -78,6 +78,8 @@ model = PeftModel.from_pretrained(model, folder)
 def read_split(name):
     """Return the rows of a split, without those that have no text."""
     rows = read_source(RUN["splits"][name], HERE)
+    for note in rows.notes:
+        print(note)
     return rows.select(complete_rows(rows, RUN["required"]))
 
 

@@ -113,13 +113,12 @@ def _read_best(text: str, name: str, usual: str) -> Table:
             return other
     if table.fits:
         return table
-    if '"' not in text:
-        for separator in [usual, *others]:
-            other = _read_plain(text, separator)
-            if (surplus := find_surplus(other.rows)) is not None:
-                return replace(
-                    other, rows=join_surplus(other.rows, surplus, separator), error="", surplus=surplus
-                )
+    for separator in [usual, *others]:
+        other = _read_plain(text, separator)
+        if (surplus := find_surplus(other.rows)) is not None:
+            return replace(
+                other, rows=join_surplus(other.rows, surplus, separator), error="", surplus=surplus
+            )
     if table.rows:
         check_is_header(table.rows[0], table.lines[0], name)
     raise DataError(f"line {table.line:,} of {name!r} {table.error}", _fix(table, text))
@@ -128,7 +127,7 @@ def _read_best(text: str, name: str, usual: str) -> Table:
 def _fix(table: Table, text: str) -> str:
     separator = _SEPARATORS[table.separator]
     if {*map(len, table.rows[1:])} == {table.width + 1}:
-        return "Each row has one field more than the header: give the first column, of row names, a name."
+        return "Each row has one field more than the header: name the first column, or remove lines above the header."
     if '"' in text or table.separator == ",":
         return (
             f"Enclose fields that hold a {separator} or a line break in quotation marks, and double the quotation "

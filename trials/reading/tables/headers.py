@@ -30,7 +30,7 @@ def clean_header(
     Raises:
         DataError: Two columns have the same name, or the first line looks like data.
     """
-    header = [field.strip() for field in rows[0]]
+    header = [*map(_clean, rows[0])]
     if header != list(rows[0]):
         notes.append(f"{name}: spaces around the names of columns are removed")
     body = _without_repeated_headers(rows, header, name, notes)
@@ -71,6 +71,11 @@ def _data_in_header(header: Sequence[str], line: int, name: str) -> DataError:
     )
 
 
+def _clean(title: str) -> str:
+    """Return a name without spaces around it, also without those of no width, as in files that were joined."""
+    return title.strip().strip("\ufeff\u200b").strip()
+
+
 def _without_repeated_headers(
     rows: Sequence[Sequence[str]], header: Sequence[str], name: str, notes: list[str]
 ) -> list[int]:
@@ -78,9 +83,7 @@ def _without_repeated_headers(
     if len(header) == 1:
         return list(range(1, len(rows)))  # the name may well be a text
     body = [
-        i
-        for i in range(1, len(rows))
-        if rows[i][0].strip() != header[0] or [*map(str.strip, rows[i])] != header
+        i for i in range(1, len(rows)) if _clean(rows[i][0]) != header[0] or [*map(_clean, rows[i])] != header
     ]
     if repeated := len(rows) - 1 - len(body):
         notes.append(f"{name}: {counted(repeated, 'row')} with the header again skipped")

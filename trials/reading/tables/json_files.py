@@ -163,6 +163,8 @@ def _unwrapped(value: Any, name: str, notes: list[str]) -> list[Any] | None:
             f"{name!r} has several arrays of rows ({', '.join(map(repr, tables))})",
             "Write each of them to a file of its own, and name the files in train, validation and test.",
         )
+    if len(value) == 1 and any(map(_is_table, _values_of(*value.values()))):
+        return _unwrapped(next(iter(value.values())), name, notes)
     if set(value) == {"columns", "index", "data"} and all(isinstance(v, list) for v in value.values()):
         notes.append(f"{name}: the rows are in the form of pandas' orient='split'")
         return [dict(zip(value["columns"], row, strict=True)) for row in value["data"]]
@@ -175,6 +177,10 @@ def _unwrapped(value: Any, name: str, notes: list[str]) -> list[Any] | None:
     if columns and all(isinstance(c, dict) and c for c in columns):
         return _from_nested(value, name, notes)
     return None
+
+
+def _values_of(value: Any) -> list[Any]:
+    return list(value.values()) if isinstance(value, dict) else []
 
 
 def _is_table(rows: Any) -> bool:

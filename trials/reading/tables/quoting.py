@@ -133,6 +133,8 @@ def find_surplus(rows: Sequence[Sequence[str]]) -> int | None:
     lengths = {len(row) for row in rows[1:]}
     if len(lengths) < 2 or min(lengths) < width:
         return None  # a surplus that all rows have is a column without a name
+    if any(field.startswith('"') for row in rows for field in row):
+        return None
     fitting = []
     for place in range(width):
         others = [

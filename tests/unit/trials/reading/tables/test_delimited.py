@@ -158,7 +158,7 @@ def test_the_places_of_rows_are_the_lines_that_they_begin_on() -> None:
         ("text,label\na,0\nb\nc,1\n", "line 3 of 'a.csv' has 1 field, and the header has 2"),
         ("text,label\na,0\nb,1,x,y\n\nc\n", "line 3 of 'a.csv' has 4 fields, and the header has 2"),
         ('text,label\n"a\nb",0\nc,1\n"d,e",1,2\n', "line 5 of 'a.csv' has 3 fields, and the header has 2"),
-        ("text,label\n1,a,0\n2,b,1\n", "of row names, a name"),
+        ("text,label\n1,a,0\n2,b,1\n", "name the first column"),
         ("", "is empty"),
         ("\n\n \n", "is empty"),
         ("text,label,text\na,0,b\n", "line 1 of 'a.csv', the header, has the column 'text' twice"),
@@ -254,7 +254,7 @@ def test_separators_of_other_endings(name: str, text: str, expected: dict[str, l
 
 
 def test_a_separator_in_texts_without_marks_is_read_where_labels_decide_and_said() -> None:
-    texts = [f"good no. {i}, really, truly" if i % 2 else f"bad no. {i}" for i in range(20)]
+    texts = [f'good no. "{i}", really, truly' if i % 2 else f"bad no. {i}" for i in range(20)]
     lines = [f"{text},{i % 2}" for i, text in enumerate(texts)]
     rows = csv_rows("\n".join(["text,label", *lines]))
     assert values(rows) == {"text": texts, "label": [0, 1] * 10}
@@ -311,7 +311,7 @@ def test_a_label_column_named_like_one_of_its_labels() -> None:
 
 
 def test_names_are_made_clean_and_what_was_done_is_said() -> None:
-    rows = csv_rows(" text , label ,\na,0,\ntext , label,\nb,1,\n")
+    rows = csv_rows(" text , label\u200b ,\na,0,\n\ufefftext , label,\nb,1,\n")
     assert values(rows) == {"text": ["a", "b"], "label": [0, 1]}
     assert "spaces around the names" in notes(rows)
 

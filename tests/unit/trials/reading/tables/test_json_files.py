@@ -37,6 +37,7 @@ FRAME = pd.DataFrame(ROWS)
         (json.dumps(ROWS, indent=2), "row 2"),
         (json.dumps({"data": ROWS}), "row 2"),
         (json.dumps({"rows": ROWS}, indent=1), "row 2"),
+        (json.dumps({"data": {"train": ROWS}}), "row 2"),
         (json.dumps({"version": "1.0", "tags": ["x"], "examples": ROWS, "meta": {"n": 2}}), "row 2"),
         (
             json.dumps(
@@ -107,6 +108,7 @@ def test_one_chat_is_one_row() -> None:
         ("", "is empty"),
         (" \n", "is empty"),
         (json.dumps({"train": ROWS, "test": ROWS}), "has several arrays of rows ('train', 'test')"),
+        (json.dumps({"data": {"train": ROWS, "dev": ROWS}}), "has several arrays of rows ('train', 'dev')"),
         ('{"a": "x"}\n{"a": "\\ud83d"}\n', "line 2 of 'a.json' has half of a character"),
         ('{"a": "x"}\n' + "[" * 100_000, "cannot read line 2"),
         ('{"a": 1}\n{"a": 2},\n', "cannot read line 2"),
