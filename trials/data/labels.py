@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -17,6 +18,8 @@ from trials.tasks.specs import ROWS_APART, TaskSpec
 
 _MANY_CLASSES = 100
 """More classes need a share of the rows: otherwise the column is no label."""
+_SEPARATORS = re.compile(r"[,;|+/]")
+"""What stands between several labels in one text."""
 _SHOWN = 5
 """The number of labels that a message names."""
 
@@ -160,8 +163,7 @@ def _warn_of_labels(classes: tuple[Any, ...], labels: Sequence[Any], notes: Note
             f"label: fractions such as {_fraction(classes)!r} are {len(classes):,} classes without order; "
             "to predict them as numbers, set type: regression"
         )
-    lists = [value for value in classes if isinstance(value, str) and value[:1] + value[-1:] == "[]"]
-    if lists:
+    if lists := _lists(classes):
         notes.warn(
             f"label: each different text such as {lists[0]!r} is a class of its own, not a list of labels"
         )
@@ -175,6 +177,17 @@ def _alike(classes: tuple[Any, ...]) -> Iterator[list[Any]]:
     for value in classes:
         groups[" ".join(label_text(value).split()).casefold()].append(value)
     return (group for group in groups.values() if len(group) > 1)
+
+
+def _lists(classes: tuple[Any, ...]) -> list[str]:
+    """Return the classes that look like several: in brackets, or other classes with a separator between them."""
+    texts = {value for value in classes if isinstance(value, str)}
+    found = []
+    for text in sorted(texts):
+        parts = [part.strip() for part in _SEPARATORS.split(text)]
+        if text[:1] + text[-1:] == "[]" or (len(parts) > 1 and texts.issuperset(parts)):
+            found.append(text)
+    return found
 
 
 def _fraction(classes: tuple[Any, ...]) -> float:

@@ -284,6 +284,9 @@ class TaskSpec(BaseModel):
             problems.append(Problem("task.text", f"{list(self.text)} is more than two", fix))
         if not self.label:
             problems.append(Problem("task.label", "missing", "Name the column to predict."))
+        elif self.label in self.text:
+            what = f"{self.label!r} is also a text column, so that the model reads what it predicts"
+            problems.append(Problem("task.label", what, "Name another column."))
         for field in ("prompt", "completion", "messages", "chosen", "rejected", *_CHAT_COLUMNS):
             if getattr(self, field):
                 fix = "Remove it, or set type: causal-lm."

@@ -462,11 +462,29 @@ def test_a_resolved_sweep_survives_a_round_trip(tmp_path: Path) -> None:
         ({"objectives": ["accuracy", "trainable_params", "train_flops"]}, ["objectives"]),
         ({"objectives": [{"name": "accuracy", "min": 0.5}, "trainable_params"]}, ["objectives[0].min"]),
         ({"objectives": [{"name": "accuracy", "reference": 0.5}, "trainable_params"]}, []),
+        ({"task": {**MINIMAL["task"], "positive": "fraud"}}, []),  # the other side leaves it open
     ],
 )
 def test_which_sweeps_can_be_resumed_as_each_other(changes: dict[str, Any], paths: list[str]) -> None:
     assert search_differences(sweep(), sweep(**changes)) == paths
     assert search_differences(sweep(**changes), sweep()) == paths
+
+
+def test_different_positive_classes_differ() -> None:
+    first, second = (sweep(task={**MINIMAL["task"], "positive": name}) for name in ("fraud", "legit"))
+    assert search_differences(first, second) == ["task.positive"]
+
+
+@pytest.mark.parametrize("name", ["fraud", "1", 1, 1.5, True])
+def test_a_positive_class_keeps_its_type_in_a_file(name: object, tmp_path: Path) -> None:
+    dump_sweep(sweep(task={**MINIMAL["task"], "positive": name}), tmp_path / "sweep.yaml")
+    read = load_sweep(tmp_path / "sweep.yaml", check_files=False).task.positive
+    assert (read, type(read)) == (name, type(name))
+
+
+def test_the_label_is_no_text_column() -> None:
+    found = problems({"task": {**MINIMAL["task"], "text": ["sentence", "label"]}})
+    assert "the model reads what it predicts" in found["task.label"]
 
 
 def test_an_open_fidelity_matches_any_and_a_given_one_only_its_equal() -> None:

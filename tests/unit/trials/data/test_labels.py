@@ -171,9 +171,16 @@ def test_fractions_as_classes_are_a_warning():
     assert read([1.0, 2.0])[2].warnings == []
 
 
-def test_lists_in_text_are_a_warning():
-    _, _, notes = read(["[0, 2]", "[1]"])
+@pytest.mark.parametrize(
+    "labels", [["[0, 2]", "[1]"], ["a", "b", "a, b"], ["a", "b", "a|b"], ["a", "b", "b;a"]]
+)
+def test_several_labels_in_one_text_are_a_warning(labels):
+    _, _, notes = read(labels)
     assert "not a list of labels" in notes.warnings[0]
+
+
+def test_a_separator_within_one_class_is_no_warning():
+    assert read(["pass/fail", "pass", "other"])[2].warnings == []
 
 
 def test_many_classes():
