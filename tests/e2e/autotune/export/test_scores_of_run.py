@@ -17,6 +17,7 @@ from autotune.export.run_folder import export_run
 from autotune.ledger.ledger import read_sweep
 from autotune.report.headline import summary
 from autotune.results.sweep_tables import SweepTables, read_tables
+from search_spaces.errors import InvalidInputError
 from tests.support.exported_runs import script_of
 from tests.support.sweeps import fake_run, small_sweep
 from trials.data.task_data import TaskData, load_task
@@ -72,6 +73,19 @@ def test_f1_is_that_of_the_rarer_class(tiny_model, write_jsonl, tmp_path, monkey
     searched, scored = both_scores(run, data, monkeypatch)
     assert scored == pytest.approx(searched, abs=1e-6)
     assert set(searched) == set(metrics_for("sequence-classification"))
+
+
+def test_an_unknown_positive_class_ends_the_start_of_a_sweep(tiny_model, write_jsonl, tmp_path):
+    rows = [{"text": f"film no. {i}", "label": "fraud" if i % 5 == 0 else "legit"} for i in range(100)]
+    with pytest.raises(InvalidInputError, match="Did you mean 'fraud'"):
+        exported(
+            tiny_model("bert"),
+            tmp_path,
+            write_jsonl("f.jsonl", rows),
+            "sequence-classification",
+            positive="fruad",
+        )
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("positive", [1, "2"])
