@@ -63,12 +63,19 @@ def _rows(plan: SweepPlan) -> dict[str, str]:
     rows["in all"] = _range("seconds", time.total)
     if plan.finished:
         rows["finished"] = f"{counted(plan.finished, 'trial')} of this sweep; a run resumes after them"
-    rows["ended by"] = f"budget.{time.ended_by}: {_limit(plan)}"
+    rows["ended by"] = _end(plan)
     rate = si(1 / time.speed.seconds_per_flop, "FLOP/s")
     rows["speed"] = (
         f"{rate} and {1000 * time.speed.seconds_per_step:.2g} ms per step, measured on this machine now"
     )
     return {**rows, **_memory(plan)}
+
+
+def _end(plan: SweepPlan) -> str:
+    """Return what ends the search."""
+    if plan.time.ended_by == "space":
+        return f"the space, which has {counted(plan.time.trials, 'configuration')}"
+    return f"budget.{plan.time.ended_by}: {_limit(plan)}"
 
 
 def _limit(plan: SweepPlan) -> str:

@@ -226,7 +226,9 @@ def _sizes(prepared: PreparedSweep) -> Sizes:
 def _time(prepared: PreparedSweep, configs: list[Configuration], speed: Speed) -> SweepTime:
     works, sizes = [TrialWork.of(config, prepared.costs) for config in configs], _sizes(prepared)
     slot = slot_of(prepared.sweep, speed, prepared.shape, prepared.costs.workload.tokens, sizes)
-    return sweep_time(prepared.sweep, works, speed, slot, sizes)
+    small = prepared.small_space if prepared.ends_when_tried else None
+    count = None if small is None else len(small)
+    return sweep_time(prepared.sweep, works, speed, slot, sizes, count)
 
 
 def _measured(prepared: PreparedSweep, configs: list[Configuration]) -> Speed | None:

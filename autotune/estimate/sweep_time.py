@@ -61,7 +61,8 @@ class SweepTime:
     Args:
         trial: of one full trial in its slot.
         trials: the number of trials until the search ends.
-        ended_by: the part of the budget that ends the search: `trials`, `hours` or `flops`.
+        ended_by: the part of the budget that ends the search: `trials`, `hours` or `flops`; or `space`, if each
+            configuration has then been trained.
         search: of the search, with all slots at work.
         confirmation: of the confirmation runs after it.
         speed: that it is based on.
@@ -143,7 +144,14 @@ def trial_seconds(sweep: Sweep, work: TrialWork, speed: Speed, slot: Slot, sizes
     return speed.seconds_per_trial + work.train_seconds(speed, slot, sizes.train) + scored
 
 
-def sweep_time(sweep: Sweep, works: Sequence[TrialWork], speed: Speed, slot: Slot, sizes: Sizes) -> SweepTime:
+def sweep_time(
+    sweep: Sweep,
+    works: Sequence[TrialWork],
+    speed: Speed,
+    slot: Slot,
+    sizes: Sizes,
+    configurations: int | None = None,
+) -> SweepTime:
     """Predict the duration of a sweep from random configurations.
 
     Args:
@@ -152,6 +160,7 @@ def sweep_time(sweep: Sweep, works: Sequence[TrialWork], speed: Speed, slot: Slo
         speed: of the machine.
         slot: the conditions of a trial.
         sizes: of the splits in a trial.
+        configurations: after which the search ends, because the space has no others; None for no such end.
     """
     seconds = np.array([trial_seconds(sweep, work, speed, slot, sizes) for work in works])
     low, high = np.quantile(seconds, _TRIAL_QUANTILES)
@@ -159,7 +168,9 @@ def sweep_time(sweep: Sweep, works: Sequence[TrialWork], speed: Speed, slot: Slo
     slots, share = slots_of(sweep), expected_share(sweep)
     per_trial = mean * share / slots + _SAMPLER_SECONDS
     flops = share * float(np.mean([work.train_flops for work in works])) * sizes.train
-    counts = trials_by_limit(sweep, per_trial, flops)
+    counts = dict(trials_by_limit(sweep, per_trial, flops))
+    if configurations is not None:
+        counts["space"] = configurations
     ended_by = min(counts, key=counts.__getitem__)
     count = max(1, round(counts[ended_by]))
     limit = math.inf if sweep.budget.seconds is None else sweep.budget.seconds + mean

@@ -64,6 +64,13 @@ def test_workers_divide_the_search() -> None:
     assert found.search.typical == pytest.approx(30 * (TRIAL / 3 + 0.15))
 
 
+def test_a_small_space_ends_the_search_before_its_budget() -> None:
+    found = sweep_time(sweep(budget={"trials": 9}), [WORK], SPEED, Slot(), SIZES, configurations=4)
+    assert (found.ended_by, found.trials) == ("space", 4)
+    larger = sweep_time(sweep(budget={"trials": 9}), [WORK], SPEED, Slot(), SIZES, configurations=40)
+    assert (larger.ended_by, larger.trials) == ("trials", 9)
+
+
 @pytest.mark.parametrize(
     ("budget", "ended_by", "trials"),
     [
