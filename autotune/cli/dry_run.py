@@ -65,9 +65,9 @@ def _rows(plan: SweepPlan) -> dict[str, str]:
         rows["finished"] = f"{counted(plan.finished, 'trial')} of this sweep; a run resumes after them"
     rows["ended by"] = _end(plan)
     rate = si(1 / time.speed.seconds_per_flop, "FLOP/s")
-    rows["speed"] = (
-        f"{rate} and {1000 * time.speed.seconds_per_step:.2g} ms per step, measured on this machine now"
-    )
+    overhead = 1000 * time.speed.seconds_per_step
+    steps = f" and {overhead:.2g} ms per step" if overhead else ""
+    rows["speed"] = f"{rate}{steps}, measured on this machine now"
     return {**rows, **_memory(plan)}
 
 

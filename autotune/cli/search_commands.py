@@ -72,7 +72,7 @@ def init(
     if isinstance(example, str):
         typer.echo(f"· {example}")
     else:
-        terminal.console().print(example_preview(example), soft_wrap=True)
+        terminal.console().print(example_preview(example))
     command = f"autotune run {shlex.quote(str(out))}"
     typer.echo(f"Wrote {out}. Check it, and see what it will take: {command} --dry-run")
     typer.echo(f"Then run: {command}")

@@ -65,4 +65,13 @@ def test_init_prints_the_example(tiny_model: Callable[[str], Path], reviews: Pat
     assert result.exit_code == 0, result.output
     assert "Example (line 2 of train.tsv): " in result.stdout
     assert "  label: " in result.stdout
-    assert "--dry-run" in result.stdout
+    assert f"autotune run {tmp_path / 'new.yaml'} --dry-run" in result.stdout
+
+
+def test_init_wraps_a_long_example(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
+    words = " ".join(["good", "bad"] * 25)
+    rows = "".join(f"{words} {'good ' * i}\t{i % 2}\n" for i in range(40))
+    (tmp_path / "train.tsv").write_text(f"sentence\tlabel\n{rows}")
+    arguments = ["init", "--model", str(tiny_model("bert")), "--data", str(tmp_path / "train.tsv")]
+    result = CliRunner(env={"COLUMNS": "60"}).invoke(app, [*arguments, "--out", str(tmp_path / "new.yaml")])
+    assert " ".join(result.stdout.split()).count("good bad") >= 25
