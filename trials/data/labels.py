@@ -227,18 +227,25 @@ def _note_changes(before: Rows, after: Rows, split: str, column: str, notes: Not
         notes.note(f"{split}: {len(changed):,} labels are read as another type, such as {old!r} as {new!r}")
 
 
-def find_positive(train: Rows, task: TaskSpec, classes: tuple[Any, ...] | None, notes: Notes) -> int | None:
-    """Return the index of the class that f1 scores: the named one, else the rarer of two classes of train.
+def find_positive(
+    labels: Sequence[Any], task: TaskSpec, classes: tuple[Any, ...] | None, notes: Notes
+) -> int | None:
+    """Return the index of the class that f1 scores: the named one, else the rarer of two classes.
 
     It is None, and f1 has its own default, for more classes and for data of the first version.
+
+    Args:
+        labels: The labels of train before other splits were carved out of it, so that carving decides no tie.
+        task: The task.
+        classes: The label values in order, or None without classes.
+        notes: Receives the class.
 
     Raises:
         InvalidInputError: The task names a class that train does not have.
     """
     if classes is None:
         return None
-    assert task.label is not None
-    counts = Counter(train[task.label])
+    counts = Counter(labels)
     positive, hint = None, ""
     if task.positive is not None:
         positive = _named_class(task.positive, classes)
@@ -246,7 +253,7 @@ def find_positive(train: Rows, task: TaskSpec, classes: tuple[Any, ...] | None, 
         positive = 0 if counts[classes[0]] < counts[classes[1]] else 1
         hint = "; task.positive names another class"
     if positive is not None:
-        share = counts[classes[positive]] / len(train)
+        share = counts[classes[positive]] / len(labels)
         notes.note(f"f1: scores class {classes[positive]!r} ({share:.1%} of train){hint}")
     return positive
 

@@ -130,7 +130,7 @@ def _load_task(task: TaskSpec, model: ModelSpec, stamps: object) -> TaskData:
     fingerprint = data_fingerprint(raw, task)
     tokenizer = load_tokenizer(model)
     note_special_tokens(raw, task, tokenizer, notes)
-    positive = find_positive(raw["train"], task, classes, notes)
+    positive = find_positive(_labels_before_carving(raw, sources, task), task, classes, notes)
     scale = fit_target_scale(raw, task, notes)
     splits: dict[str, list[Encoded]] = {}
     cuts: dict[str, Cut] = {}
@@ -161,6 +161,14 @@ def _load_task(task: TaskSpec, model: ModelSpec, stamps: object) -> TaskData:
         positive=positive,
         target_scale=scale,
     )
+
+
+def _labels_before_carving(raw: Mapping[str, Rows], sources: Mapping[str, Any], task: TaskSpec) -> list[Any]:
+    """Return the labels of train and of the splits that were carved out of it, which have no sources."""
+    if task.label is None:
+        return []
+    parts = ["train"] if "train" in sources else [name for name in SPLITS if name not in sources]
+    return [label for name in parts for label in raw[name][task.label]]
 
 
 def _fields(task: TaskSpec, scale: TargetScale | None) -> dict[str, Any]:

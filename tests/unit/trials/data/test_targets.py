@@ -25,7 +25,7 @@ def rows(*labels: object) -> Rows:
 
 def positive(classes: tuple[object, ...], *labels: object, **fields: object) -> tuple[int | None, Notes]:
     task, notes = TaskSpec(text="text", label="label", **fields), Notes()
-    return find_positive(rows(*labels), task, classes, notes), notes
+    return find_positive(labels, task, classes, notes), notes
 
 
 def scale(*targets: float, **fields: object) -> TargetScale | None:
@@ -175,6 +175,16 @@ def test_the_mean_as_an_answer_is_scored_in_the_units_of_the_targets(bert, write
     found = without_model(data, "regression")
     assert found["mse"] == pytest.approx(((held_out - train.mean()) ** 2).mean())
     assert found["eval_loss"] == pytest.approx(found["mse"] / train.var())
+
+
+def test_carving_decides_no_tie(bert, write_jsonl) -> None:
+    """Of 30 rows per class, the carved splits of 9 rows take 4 or 5 of each class."""
+    data = [{"text": f"film no. {i}", "label": bool(i % 2)} for i in range(60)]
+    path = str(write_jsonl("f.jsonl", data))
+    for seed in range(5):
+        loaded = load_task(TaskSpec(train=path, text="text", label="label", split_seed=seed), bert)
+        assert loaded.positive == 1
+        assert "f1: scores class True (50.0% of train); task.positive names another class" in loaded.notes
 
 
 def test_a_resolved_task_names_its_class_and_loads_the_same(bert, write_jsonl) -> None:
