@@ -227,6 +227,10 @@ def encode_split(
         notes.note(
             f"{name}: {without_targets} examples dropped: no target tokens within {fields['max_length']} tokens"
         )
+    if encoded.bad_rows == len(rows):
+        raise InvalidInputError(
+            Problem(f"task.{name}", encoded.bad, "Give another chat template, or mend the rows.")
+        )
     if not encoded.examples:
         raise InvalidInputError(
             Problem(

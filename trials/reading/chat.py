@@ -17,7 +17,7 @@ from datetime import date
 
 from .chat_templates import ChatTemplate, Span
 from .errors import RowError
-from .forms import Chat
+from .forms import EMPTY, Chat
 from .messages import Message
 from .sequences import shared_length
 from .tool_calls import content_text, fit_messages, with_sentinel
@@ -83,6 +83,7 @@ class _Rendering:
         ]
         self.remarks = [*chat.remarks, *(NO_CALL for i in without_calls if chat.learned[i])]
         self.remarks += [NO_PREFIX for i in turns if i not in self.turns and chat.learned[i]]
+        self.remarks += [EMPTY for i, m in enumerate(self.messages) if self.learned[i] and _is_empty(m)]
         self.remarks += _left_out(self.messages, self.tools, self.text, template)
 
     def in_place(self) -> Rendered | None:
@@ -331,6 +332,11 @@ def _is_end_of(message: Message, after: str, header: str, closing: str) -> bool:
     """Return whether what the template rendered of a turn is only the end of its content."""
     body = "".join(after[len(header) :].removesuffix(closing).split())
     return after.startswith(header) and "".join(content_text(message).split()).endswith(body)
+
+
+def _is_empty(message: Message) -> bool:
+    others = message.get("tool_calls") or message.get("reasoning_content")
+    return not others and not content_text(message).strip()
 
 
 def _end_of_prompt(generation_prompt: str, header: str) -> int:

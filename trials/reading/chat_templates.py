@@ -67,8 +67,9 @@ class ChatTemplate:
 
         Raises:
             RowError: The template refuses the messages.
+            DataError: It is no Jinja template.
         """
-        from jinja2.exceptions import TemplateError
+        from jinja2.exceptions import TemplateError, TemplateSyntaxError
         from transformers.utils.chat_template_utils import render_jinja_template
 
         try:
@@ -80,6 +81,11 @@ class ChatTemplate:
                 add_generation_prompt=prompt,
                 **self._variables,
             )
+        except TemplateSyntaxError as error:
+            raise DataError(
+                f"the chat template is not valid Jinja (line {error.lineno}: {error.message})",
+                "Correct it, or name another one in task.chat_template.",
+            ) from error
         except (TemplateError, TypeError, ValueError, AttributeError, LookupError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
             raise RowError(f"the chat template refuses it: {reason}", "") from error

@@ -24,6 +24,7 @@ WRAPPED = (
     "prompts and completions are the turns of a chat, formatted by the chat template; chat_template: none joins them "
     "as text"
 )
+EMPTY = "answers are empty, so that only their end is learned"
 MERGED = "system messages are the beginning of the first user turn"
 CAST = "values that are numbers are read as text"
 REJECTED = "rejected answers are not used: causal-lm learns the chosen ones"
@@ -258,6 +259,8 @@ def _wrapped(
 
 
 def _passage(prompt: str, completion: str, remarks: tuple[str, ...]) -> Passage:
+    if not completion.strip():
+        remarks = (*remarks, EMPTY)
     if prompt and completion and not prompt[-1].isspace() and not completion[0].isspace():
         return Passage(prompt + SEPARATOR, completion, (*remarks, JOINED))
     return Passage(prompt, completion, remarks)

@@ -267,8 +267,15 @@ class TaskSpec(BaseModel):
             problems.append(Problem("task.completion", f"{self.completion!r} is given with chosen", fix))
             return problems
         forms = [bool(self.text), bool(self.prompt or self.completion), bool(self.messages)]
-        if sum(forms) > 1 or (sum(forms) == 0 and not self.chosen) or (self.text and self.chosen):
-            fix = "Name text (plain text), or prompt and completion, or messages, or chosen and rejected."
+        if (
+            sum(forms) > 1
+            or (not any(forms) and not self.chosen and not self.rejected)
+            or (self.text and self.chosen)
+        ):
+            fix = (
+                "Name text (plain text), or prompt and completion, or messages, or chosen and rejected; "
+                "autotune init finds them."
+            )
             problems.append(Problem("task", "causal-lm needs exactly one form of data", fix))
         if bool(self.prompt) != bool(self.completion) and not self.chosen:
             missing = "completion" if self.prompt else "prompt"

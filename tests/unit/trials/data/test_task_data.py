@@ -126,6 +126,38 @@ def test_nothing_to_learn_within_max_length(bert, write_jsonl, reviews):
     assert "no example has target tokens" in problem(task, bert)
 
 
+STRICT = (
+    "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    "{{ m.role }} : {{ m.content }} | {% endfor %}"
+)
+
+
+def chats(refused: int) -> list[dict[str, object]]:
+    turns = [{"role": "user", "content": "the film"}, {"role": "assistant", "content": "was good"}]
+    system = [{"role": "system", "content": "the end"}]
+    return [{"m": [*system, *turns] if i < refused else turns} for i in range(40)]
+
+
+def test_rows_that_the_chat_template_refuses_are_named_or_dropped(bert, write_jsonl):
+    columns = {"type": "causal-lm", "messages": "m", "chat_template": STRICT}
+    columns |= same_splits(write_jsonl("train.jsonl", chats(refused=4)))
+    message = problem(TaskSpec(**columns), bert)
+    assert "task.train: 4 of 40 rows cannot be used: the chat template refuses it: no system" in message
+    assert "(roles: system, user, assistant), in 4 rows, first line 1 of train.jsonl" in message
+    assert "merge_system: true" in message
+    assert "bad_rows: drop" in message
+    data = load_task(TaskSpec(**columns, bad_rows="drop"), bert)
+    assert len(data.splits["train"]) == len(data.raw["train"]) == 36
+    assert any("4 of 40 rows cannot be used" in warning for warning in data.warnings)
+    assert len(load_task(TaskSpec(**columns, merge_system=True), bert).splits["train"]) == 40
+
+
+def test_a_template_that_refuses_every_row(bert, write_jsonl):
+    columns = {"type": "causal-lm", "messages": "m", "chat_template": STRICT, "bad_rows": "drop"}
+    path = write_jsonl("train.jsonl", chats(refused=40))
+    assert "40 of 40 rows cannot be used" in problem(TaskSpec(**columns, **same_splits(path)), bert)
+
+
 def test_a_model_without_tokenizer(reviews, tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     assert problem(reviews_task(reviews), ModelSpec(name=str(tmp_path))).startswith("model:")

@@ -12,7 +12,7 @@ from tests.support.chat_tokenizers import chat_tokenizer, marked_text
 from trials.reading.chat import DATED, LAST_ONLY, NO_CALL, NO_REASONING, NO_TOOLS, NOT_RENDERED
 from trials.reading.encoding import IGNORED, encode_fully
 from trials.reading.errors import DataError, RowError
-from trials.reading.forms import MERGED
+from trials.reading.forms import EMPTY, MERGED
 
 Show = Callable[..., tuple[str, tuple[str, ...]]]
 
@@ -294,6 +294,16 @@ def test_system_messages_can_be_merged_into_the_first_user_turn():
     assert text.startswith("<|user|>Be brief.\n\nhi<|end|><|assistant|>[[hello<|end|>]]<|user|>bye")
     assert encoding.remarks == (MERGED,)
     assert encode_fully({"m": TURNS}, task, chat_tokenizer(STRICT), None).remarks == ()
+
+
+def test_a_template_that_is_no_jinja_is_an_error_of_the_template_and_not_of_a_row():
+    with pytest.raises(DataError, match=r"not valid Jinja \(line 1") as caught:
+        show("{% for m in messages %}{{ m.content }", TURNS)
+    assert not isinstance(caught.value, RowError)
+
+
+def test_an_empty_answer_is_said():
+    assert show(CHATML, [TURNS[0], {"role": "assistant", "content": None}])[1] == (EMPTY,)
 
 
 def test_chats_without_a_template_are_refused_with_what_to_write():

@@ -10,6 +10,7 @@ import pytest
 from trials.reading.errors import DataError, RowError
 from trials.reading.forms import (
     CAST,
+    EMPTY,
     JOINED,
     REJECTED,
     WRAPPED,
@@ -82,6 +83,11 @@ def test_prompt_and_completion_are_separated_where_no_white_space_does(prompt, c
     assert isinstance(example, Passage)
     assert (example.prompt, example.completion) == (joined, completion)
     assert (JOINED in example.remarks) == (joined != prompt)
+
+
+def test_an_empty_completion_is_said():
+    example = read_example({"p": "a", "c": ""}, {"prompt": "p", "completion": "c"}, as_chat=False)
+    assert example.remarks == (EMPTY,)
 
 
 def test_numbers_are_read_as_text_and_said():
