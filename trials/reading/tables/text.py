@@ -170,7 +170,8 @@ def _implausible_share(data: bytes) -> float:
         inside = before.isalpha() and after.isalpha()
         symbol = inside and not character.isalpha() and character not in _WITHIN_WORDS
         capital = before.islower() and before < "\x80" and character.isupper()
-        implausible += run or symbol or capital
+        wide = character == "¡" and "¡" <= after <= "¾"  # punctuation of GB 2312 and KS X 1001
+        implausible += run or symbol or capital or wide
         if high >= _SAMPLE:
             break
     return implausible / high if high else 0.0

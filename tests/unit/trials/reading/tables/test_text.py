@@ -19,6 +19,7 @@ WESTERN = {
     "French": "L'été dernier, j'ai déjeuné à l'hôtel « Élysée ». Ça m'a coûté 5 €, naïvement…",
     "German": "Größe, Übermut und Äpfel: „schön“ heißt es süß – für 3 £.",
     "Spanish": "¿Qué tal? ¡Mañana será otro día! El 2.º niño pidió un café.",
+    "more Spanish": "¡Ándale! ¡¿Qué?! «¡Olé!» ¡ñoño! 3 °C, “¡no!”",
     "Catalan": "La col·legiala va dir que sí, l’any passat.",
     "Danish": "Smørrebrød på øen Ærø, så hyggeligt.",
     "quotes": "It’s “fine” — isn’t it…",
@@ -103,6 +104,14 @@ def test_other_encodings_are_refused_with_a_conversion(tmp_path: Path, encoding:
     assert "iconv -f" in message
     if encoding != "mac_roman":
         assert encoding in message.lower()
+
+
+@pytest.mark.parametrize("encoding", ["gb18030", "euc_kr"])
+@pytest.mark.parametrize("text", ["It’s fine", "“Fine”, he said", "and so…"])
+def test_wide_punctuation_in_plain_text_is_not_taken_for_western(
+    tmp_path: Path, text: str, encoding: str
+) -> None:
+    assert "is not in UTF-8" in refusal(save(tmp_path, f"plain\n{text}\n".encode(encoding), "a.txt"))
 
 
 @pytest.mark.parametrize("text", ["café", "naïve — 漢字", "Привет"])
