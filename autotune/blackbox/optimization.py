@@ -142,7 +142,7 @@ def _search(
     budget = FidelityBudget(limits, scheduler, store.used, lambda: store.exhausted)
     with FunctionEvaluator(call, workers) as evaluator:
         loop: SearchLoop[EvaluationJob, Answer | Exception] = SearchLoop(
-            scheduler=_NeverClosing(scheduler),
+            scheduler=_OpenScheduler(scheduler, store),
             proposer=store,
             evaluator=evaluator,
             store=store,
@@ -157,15 +157,18 @@ def _search(
     return budget.used
 
 
-class _NeverClosing:
-    """The scheduler of a search whose budget may be raised later, so that no promotion is the last one."""
+class _OpenScheduler:
+    """The scheduler of a search whose budget may be raised later, so that no promotion is the last one.
 
-    def __init__(self, scheduler: PromotionScheduler) -> None:
-        self._scheduler = scheduler
+    Only where each configuration of the space has begun, no new candidate can follow.
+    """
+
+    def __init__(self, scheduler: PromotionScheduler, store: EvaluationStore) -> None:
+        self._scheduler, self._store = scheduler, store
 
     def promotions(self, *, closing: bool = False) -> Iterator[Candidate]:
-        """Yield the candidates that may be promoted while new ones still begin."""
-        return self._scheduler.promotions()
+        """Yield the candidates that may be promoted while new ones still begin, if there are any left."""
+        return self._scheduler.promotions(closing=closing and self._store.exhausted is not None)
 
     def prunable(self) -> list[Candidate]:
         """Return the candidates that will never be promoted."""

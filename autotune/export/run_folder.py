@@ -133,7 +133,7 @@ def export_run(
         "trial": trial,
         "configuration": config,
         "model": model,
-        "revision": sweep.model.revision or hub_commit(sweep.model),
+        "revision": hub_commit(sweep.model) or sweep.model.revision,
         "trust_remote_code": sweep.model.trust_remote_code,
         "precision": _precision(sweep.model),
         "weights": sweep.model.weights,

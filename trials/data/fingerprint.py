@@ -38,7 +38,7 @@ def file_stamps(task: TaskSpec, model: ModelSpec) -> tuple[tuple[str, int, int],
     files = [path for path in paths if path.is_file()]
     files += [file for path in paths if path.is_dir() for file in path.rglob("*")]
     files += [file for pattern in ("*.json", "*.txt", "*.jinja", "*.model") for file in folder.glob(pattern)]
-    stats = [(str(file), file.stat()) for file in sorted(set(files))]
+    stats = [(str(file), file.stat()) for file in sorted(set(files)) if file.is_file()]
     return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
 
 

@@ -104,6 +104,20 @@ def test_a_budget_within_the_space_says_nothing(sweep, tmp_path):
     assert not results.has_tried_all
 
 
+@pytest.mark.parametrize("choices", [2, 4])
+def test_optimize_promotes_what_the_space_has(choices):
+    """A third of two candidates is less than one; the best of them reaches the top nevertheless."""
+    space = {"x": CategoricalDistribution(list(range(choices)))}
+
+    def evaluate(config: dict[str, float], fidelity: float, state: object) -> tuple[dict[str, float], None]:
+        return {"loss": config["x"] + 1 / fidelity}, None
+
+    with pytest.warns(UserWarning, match=f"the space has {choices} configurations"):
+        result = autotune.optimize(evaluate, space, ["loss"], autotune.Ladder(1, 9), 300)
+    assert len(result.trials) == choices
+    assert result.best.config == {"x": 0}
+
+
 @pytest.mark.parametrize("sampler", [None, "random", "tpe"])
 def test_optimize_ends_with_a_warning(sampler):
     space = {

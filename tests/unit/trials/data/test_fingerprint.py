@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 from transformers import AutoTokenizer
 
 from trials.data import weights
-from trials.data.fingerprint import model_changes, model_fingerprint, tokenizer_fingerprint
+from trials.data.fingerprint import hub_commit, model_changes, model_fingerprint, tokenizer_fingerprint
 from trials.data.task_data import load_task
 from trials.data.weights import weights_digest
 from trials.reading.fingerprint import split_changes, split_fingerprint
@@ -220,6 +220,22 @@ def test_a_tokenizer_that_keeps_its_vocabulary_and_splits_in_another_way_is_anot
     tokenizer.backend_tokenizer.normalizer = Replace("e", "a")
     now = {"tokenizer": tokenizer_fingerprint(tokenizer, CLASSIFICATION)}
     assert model_changes(before, now) == ["the tokenizer splits texts in another way"]
+
+
+def test_the_commit_of_a_hub_model_is_that_of_the_cached_files(tmp_path, monkeypatch):
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    folder = tmp_path / "models--someone--tiny"
+    (folder / "snapshots" / commit).mkdir(parents=True)
+    (folder / "snapshots" / commit / "config.json").write_text("{}")
+    (folder / "refs").mkdir()
+    for branch in ("main", "other"):
+        (folder / "refs" / branch).write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert hub_commit(ModelSpec(name="someone/tiny")) == commit
+    assert hub_commit(ModelSpec(name="someone/tiny", revision="other")) == commit
+    assert hub_commit(ModelSpec(name="someone/tiny", revision="missing")) is None
+    assert hub_commit(ModelSpec(name="someone/else")) is None
+    assert hub_commit(ModelSpec(name=str(tmp_path))) is None
 
 
 def test_models_of_the_hub_are_known_by_their_commit():
