@@ -223,10 +223,11 @@ class CostModel:
         Each product of the forward pass has two in the backward pass, but for those with a constant input: an image
         and relative positions need no gradient.
         """
-        forward = self._forward(self.workload.tokens, self.workload.tokens_square)
+        tokens, pairs = self.shape.attended(self.workload.tokens, self.workload.tokens_square)
+        forward = self._forward(tokens, pairs)
         parts = self.shape.unrolled.frozen_parts
         constant = sum(2 * part.forward - part.backward - part.weights for part in parts)
-        constant = constant * self.workload.tokens + self._patches
+        constant = constant * tokens + self._patches
         sample = 3 * (forward + self._step / self.workload.batch_size) - constant
         return self.workload.train_samples * epochs * sample
 
@@ -238,7 +239,7 @@ class CostModel:
         shape = self.shape
         if shape.decoder_depth:
             return 0.0
-        tokens, pairs = self.workload.tokens, self.workload.tokens_square
+        tokens, pairs = shape.attended(self.workload.tokens, self.workload.tokens_square)
         below = min(max(layer, 0), shape.depth)
         matrices = 2.0 * sum(matrix.inputs * matrix.outputs for matrix in shape.matrices)
         token = matrices + len(shape.position_terms) * self._term
@@ -248,16 +249,22 @@ class CostModel:
         return below * one + others
 
     def _train_sample(self, cost: AdapterCost) -> float:
-        tokens, pairs = _lengths(self.workload.tokens, self.workload.tokens_square, cost)
+        tokens, pairs = self._lengths(self.workload.tokens, self.workload.tokens_square, cost)
         forward = self._forward(tokens, pairs) + cost.forward_flops * tokens
         own = cost.backward_flops * tokens + cost.sequence_flops
         return forward + self._backward(cost, tokens, pairs) + own
 
     def _inference_sample(self, cost: AdapterCost) -> float:
         length = self.workload.inference_tokens or self.workload.tokens
-        tokens, pairs = _lengths(length, length**2, cost)
+        tokens, pairs = self._lengths(length, length**2, cost)
         adapter = 0.0 if cost.mergeable else cost.forward_flops * tokens + cost.forward_step_flops
         return self._forward(tokens, pairs) + self._step + adapter
+
+    def _lengths(self, tokens: float, square: float, cost: AdapterCost) -> tuple[float, float]:
+        """Return tokens and query-key pairs per sequence, with the adapter's virtual tokens."""
+        extra = cost.extra_tokens
+        pairs = square + 2 * extra * tokens + extra**2
+        return self.shape.attended(tokens + extra, pairs + cost.extra_keys * (tokens + extra))
 
     def _forward(self, tokens: float, pairs: float) -> float:
         """Return the forward FLOPs of the base model and the head on one sequence."""
@@ -326,10 +333,3 @@ class CostModel:
 
 def _without_length(config: Mapping[str, Value]) -> dict[str, Value]:
     return {name: value for name, value in config.items() if name != SEQUENCE_LENGTH.name}
-
-
-def _lengths(tokens: float, square: float, cost: AdapterCost) -> tuple[float, float]:
-    """Return tokens and query-key pairs per sequence, with the adapter's virtual tokens."""
-    extra = cost.extra_tokens
-    pairs = square + 2 * extra * tokens + extra**2
-    return tokens + extra, pairs + cost.extra_keys * (tokens + extra)

@@ -94,3 +94,28 @@ def xlnet_parts(depth: int, width: int) -> list[FrozenPart]:
         FrozenPart(layer, "attention", forward, product, forward, pair_forward=pairs, pair_backward=pairs)
         for layer in range(depth)
     ]
+
+
+def longformer_parts(depth: int, width: int) -> list[FrozenPart]:
+    """Return the attention to and from the first token of Longformer (Beltagy et al., 2020, section 3.1).
+
+    All tokens pass the matrices of its keys and values, and it passes that of its queries. Its products with the
+    tokens are four, of which each has two in the backward pass. In the lowest adapted layer some of them are computed
+    although the input of attention needs no gradient; they are not counted.
+
+    Args:
+        depth: number of layers.
+        width: hidden size, which is that of all heads together.
+    """
+    matrices, products = 4.0 * width**2, 8.0 * width
+    return [
+        FrozenPart(
+            layer,
+            "attention",
+            forward=matrices + products,
+            backward=matrices + 2 * products,
+            weights=matrices,
+            sequence=2.0 * width**2,
+        )
+        for layer in range(depth)
+    ]

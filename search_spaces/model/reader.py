@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from search_spaces.model.call_order import call_order
 from search_spaces.model.forward_flops import corrected
-from search_spaces.model.frozen_parts import expert_count, xlnet_parts
+from search_spaces.model.frozen_parts import expert_count, longformer_parts, xlnet_parts
 from search_spaces.model.layers import KNOWN, find_stacks, known_types, read_layers
 from search_spaces.model.module_names import POSITION_MATRICES
 from search_spaces.model.parts import Matrix
@@ -101,6 +101,8 @@ def shape_of_network(network: Any, task: TaskType) -> ModelShape:
     frozen = [part for stack in read for part in stack.frozen]
     if config.model_type == "xlnet":
         frozen = xlnet_parts(depths[0], width)
+    elif config.model_type == "longformer":
+        frozen = longformer_parts(depths[0], width)
     shape = ModelShape(
         model_type=config.model_type,
         task=task,
@@ -125,7 +127,9 @@ def shape_of_network(network: Any, task: TaskType) -> ModelShape:
         parallel=_is_parallel(config) or read[0].parallel,
         accepts_prefix=len(stacks) == 1 and _accepts_prefix(base) and attention.takes_prefix,
         attention_interface=base._can_set_attn_implementation() and attention.has_keys,
-        accepts_embeddings=len(stacks) == 1 and "inputs_embeds" in accepted,
+        accepts_embeddings=len(stacks) == 1
+        and "inputs_embeds" in accepted
+        and config.model_type != "longformer",
         decoder_path=stacks[1][0] if len(stacks) == 2 else None,
         decoder_depth=depths[1] if len(stacks) == 2 else 0,
         positions=positions.rows,
@@ -137,6 +141,7 @@ def shape_of_network(network: Any, task: TaskType) -> ModelShape:
         frozen_parts=tuple(frozen),
         repeats=_runs(config),
         positions_per_token=positions.per_token,
+        window=_window(config),
         experts=expert_count(config) if any(stack.has_experts for stack in read) else 0,
         plain_linear=all(stack.plain_linear for stack in read),
         unused_parameters=sum(p.numel() for p in base.parameters(recurse=False)) if not image else 0,
@@ -154,6 +159,14 @@ def _embedding_size(network: Any) -> tuple[int, int]:
         kind = network.config.model_type
         raise ValueError(f"model: {kind} has no word embeddings in one matrix; {known_types()}") from error
     return rows, columns
+
+
+def _window(config: Any) -> int:
+    """Return the largest number of tokens in each direction to which a token of Longformer attends, else 0."""
+    if config.model_type != "longformer":
+        return 0
+    windows = config.attention_window
+    return int(max(windows) if isinstance(windows, list | tuple) else windows) // 2
 
 
 def _runs(config: Any) -> int:

@@ -9,6 +9,7 @@ count numbers, not bytes. Names are dotted module paths as in `torch.nn.Module.n
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
@@ -73,6 +74,8 @@ class ModelShape:
         repeats: how often the one layer of the model runs in each forward pass (ALBERT shares its layer).
         positions_per_token: number of relative positions per token of the longest sequence of a batch, up to
             `positions` (version 1 of DeBERTa); 0 if the number is fixed.
+        window: number of tokens in each direction to which a token attends (Longformer), which pads its texts to a
+            multiple of twice as many; 0 if it attends to all.
         experts: number of experts of a layer, among which its tokens are distributed; 0 without experts.
         plain_linear: whether the matrices of the layers are torch's own linear modules, and no subclass.
         flops_are_estimates: whether the FLOPs of the model could not be counted, so that those of its own kind of
@@ -116,6 +119,7 @@ class ModelShape:
     frozen_parts: tuple[FrozenPart, ...] = ()
     repeats: int = 1
     positions_per_token: int = 0
+    window: int = 0
     experts: int = 0
     plain_linear: bool = True
     flops_are_estimates: bool = False
@@ -149,6 +153,17 @@ class ModelShape:
         if not self.positions_per_token:
             return self
         return replace(self, positions=min(self.positions, round(self.positions_per_token * tokens)))
+
+    def attended(self, tokens: float, pairs: float) -> tuple[float, float]:
+        """Return the tokens that the layers process and the pairs that attention multiplies, from those of a text.
+
+        A sliding window is computed in chunks (Beltagy et al., 2020, arXiv 2004.05150, appendix A): scores over twice
+        the window and values over three halves of it.
+        """
+        if not self.window:
+            return tokens, pairs
+        tokens = math.ceil(tokens / (2 * self.window)) * 2 * self.window
+        return tokens, 3.5 * self.window * tokens - 2.0 * self.window**2
 
     def has(self, role: str) -> bool:
         """Return whether a role selects a matrix of every stack."""

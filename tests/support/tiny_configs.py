@@ -25,6 +25,7 @@ from transformers import (
     GPTNeoXConfig,
     GptOssConfig,
     LlamaConfig,
+    LongformerConfig,
     MambaConfig,
     MBartConfig,
     MistralConfig,
@@ -184,6 +185,7 @@ CONFIGS: dict[str, Callable[[], PretrainedConfig]] = {
     "xlnet": lambda: XLNetConfig(
         vocab_size=90, d_model=32, n_layer=DEPTH, n_head=4, d_inner=56, pad_token_id=0
     ),
+    "longformer": lambda: LongformerConfig(**_BERT, attention_window=4),
     "mixtral": lambda: MixtralConfig(**_EXPERTS, num_local_experts=4),
     "qwen3_moe": lambda: Qwen3MoeConfig(**_EXPERTS, num_experts=4, moe_intermediate_size=24, head_dim=12),
     "gpt_oss": lambda: GptOssConfig(

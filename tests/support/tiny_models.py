@@ -51,12 +51,13 @@ ENCODERS = (
     "albert",
     "mpnet",
     "xlnet",
+    "longformer",
 )
 MAIN = ("bert", "gpt2", "llama")
 """The architectures that every family is tried on with every kind of knob."""
 MASKED = (*MAIN, "deberta", "t5", "mixtral", "bart")
 """Those where every family is tried on a mask of layers too."""
-READ_ONLY = ("gemma", "phi3", "opt", "deberta_apart", "t5_gated")
+READ_ONLY = ("gemma", "phi3", "opt", "deberta_apart", "t5_gated", "longformer")
 """Architectures that are read and priced but whose adapters are not tried apart from their kin's."""
 LIKE_LLAMA = ("mistral", "qwen2")
 """Decoders that are tried as language models alone."""

@@ -121,6 +121,18 @@ def test_full_fine_tuning(model: str, task: TaskType) -> None:
     assert flops == pytest.approx(expected, rel=EXACT)
 
 
+@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize("targets", ["all", "q+v", "down"])
+def test_adapters_on_a_sliding_window(targets: str, layers: int) -> None:
+    """Without the products with the first token in the lowest layer, which are below half a percent."""
+    case = Case("lora", "longformer", "regression", 0, {"targets": targets, "layers": layers, "rank": 3})
+    model = case.adapted()
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    costs = estimated(case)
+    assert trained == costs.trainable_params + costs.head_params
+    assert costs.train_flops == pytest.approx(step(model, batch(case.task)), rel=5e-3)
+
+
 def _overcounted(module: torch.nn.Module) -> int:
     """Return what torch counts for the weight gradient of a depthwise convolution, as if every channel met all."""
     if not isinstance(module, torch.nn.Conv1d) or module.groups == 1:

@@ -18,9 +18,9 @@ from transformers import (
     DebertaV2Config,
     FNetConfig,
     GPT2Config,
-    LongformerConfig,
     MixtralConfig,
     MobileBertConfig,
+    NystromformerConfig,
     OPTConfig,
     RobertaConfig,
     ViTConfig,
@@ -309,11 +309,19 @@ def test_an_unknown_kind_of_attention_is_priced_by_counting() -> None:
 
 
 def test_what_cannot_be_counted_is_an_estimate() -> None:
-    config = LongformerConfig(**SMALL, num_hidden_layers=2, attention_window=4, pad_token_id=0)
+    """The landmarks of Nyströmformer depend on the mask, which has no values on the meta device."""
+    config = NystromformerConfig(**SMALL, num_hidden_layers=2)
     shape = read_shape(config, "sequence-classification")
     assert shape.flops_are_estimates
     assert [matrix.role for matrix in shape.matrices] == ["q", "k", "v", "o", "up", "down"]
     assert not shape_of("bert", "regression").flops_are_estimates
+
+
+def test_a_text_of_longformer_is_padded_to_its_window() -> None:
+    shape = shape_of("longformer", "regression")
+    assert shape.window == 2
+    assert shape.attended(5, 25) == (8, 3.5 * 2 * 8 - 2 * 2**2)
+    assert shape_of("bert", "regression").attended(5, 25) == (5, 25)
 
 
 def test_sequence_lengths_of_a_shared_layer_have_one_adapter_too() -> None:
