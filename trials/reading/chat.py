@@ -13,28 +13,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
 
 from .chat_templates import ChatTemplate, Span
 from .errors import RowError
 from .forms import EMPTY, Chat
 from .messages import Message
 from .sequences import shared_length
-from .tool_calls import content_text, fit_messages, with_sentinel
+from .template_fit import content_text, fit_messages, left_out, with_sentinel
 
 LAST_ONLY = (
     "chats of several answers are learned in their last answer only, since the chat template rewrites the text "
     "around earlier ones"
 )
-NO_TOOLS = "chats have tools that the chat template ignores"
 NO_CALL = "assistant turns are left out of the loss, since the chat template does not render their tool calls"
 NO_PREFIX = (
     "assistant turns are left out of the loss, since the chat template refuses the chat up to them, without the "
     "user's turn that follows"
 )
 NO_REASONING = "assistant turns have reasoning that the chat template does not render"
-DATED = "chats hold the date on which they were encoded, since the chat template writes it"
-NOT_RENDERED = "{} turns are not rendered by the chat template"
 
 
 @dataclass(frozen=True)
@@ -84,7 +80,7 @@ class _Rendering:
         self.remarks = [*chat.remarks, *(NO_CALL for i in without_calls if chat.learned[i])]
         self.remarks += [NO_PREFIX for i in turns if i not in self.turns and chat.learned[i]]
         self.remarks += [EMPTY for i, m in enumerate(self.messages) if self.learned[i] and _is_empty(m)]
-        self.remarks += _left_out(self.messages, self.tools, self.text, template)
+        self.remarks += left_out(self.messages, self.tools, self.text, template)
 
     def in_place(self) -> Rendered | None:
         """Return the chat as the template renders it whole; None if earlier turns are not rendered like the last."""
@@ -117,20 +113,27 @@ class _Rendering:
         return self._result(together.text, together.spans) if together.finish() else None
 
     def last_only(self) -> Rendered:
-        """Return the chat with its last assistant turn learned."""
+        """Return the chat with its last assistant turn learned, after the prompt that the model is given for it."""
         turn = self.turns[-1]
-        after = self._through(turn)
-        text = self.text if self.text.startswith(after) else after
-        probe, _ = self._render([*self.messages[:turn], with_sentinel(self.messages[turn], _SENTINEL)])
+        after, earlier = self._through(turn), self.messages[:turn]
+        probe, _ = self._render([*earlier, with_sentinel(self.messages[turn], _SENTINEL)])
         header, found, _ = probe.partition(_SENTINEL)
-        start = self._start(self.messages[:turn], after, header, self.messages[turn])
+        text, start = (self.text if self.text.startswith(after) else after), None
+        if found:
+            start = self._start(earlier, after, header, self.messages[turn])
         if start is None:
-            if not found:
+            prompt = self._prompt(earlier)
+            place = None if prompt is None else _end_of_same(prompt, header)
+            if prompt is not None and place is not None and after.startswith(header):
+                text = after = prompt + after[place:]
+                start = len(prompt)
+            elif found:
+                start = shared_length(header, after)
+            else:
                 raise RowError(
                     "the chat template does not show where the answer begins",
                     "Give another template by chat_template, or drop the rows.",
                 )
-            start = shared_length(header, after)
         if sum(self.learned) > 1:
             self.remarks.append(LAST_ONLY)
         return self._result(text, [[(start, len(after))]] if self.learned[turn] else [])
@@ -320,6 +323,10 @@ class _Together:
 
 
 _SENTINEL = "zqanswerzq"
+_SAME = 8
+"""Characters in which two texts must agree to be at the same place of a chat."""
+_LONGEST_LEAD = 64
+"""The most characters between a prompt and the content of the answer."""
 
 
 def _contains(text: str, part: str) -> bool:
@@ -334,6 +341,15 @@ def _is_end_of(message: Message, after: str, header: str, closing: str) -> bool:
     return after.startswith(header) and "".join(content_text(message).split()).endswith(body)
 
 
+def _end_of_same(prompt: str, header: str) -> int | None:
+    """Return where the end of a prompt ends in the text before an answer, whose beginning differs."""
+    for end in range(len(header), max(len(header) - _LONGEST_LEAD, 0), -1):
+        tail = header[max(end - _SAME, 0) : end]
+        if len(tail) == _SAME and prompt.endswith(tail):
+            return end
+    return None
+
+
 def _is_empty(message: Message) -> bool:
     others = message.get("tool_calls") or message.get("reasoning_content")
     return not others and not content_text(message).strip()
@@ -346,33 +362,6 @@ def _end_of_prompt(generation_prompt: str, header: str) -> int:
         if place >= 0:
             return place + length
     return len(header)
-
-
-def _left_out(
-    messages: Sequence[Message], tools: Sequence[object], text: str, template: ChatTemplate
-) -> list[str]:
-    """Return what the template ignores: tools, and the turns of roles other than assistant."""
-    remarks = [DATED] if "strftime_now" in template.source and _is_dated(text) else []
-    try:
-        if tools and template.render(messages)[0] == text:
-            remarks.append(NO_TOOLS)
-        others = {
-            i: f"zqother{i}zq" for i, m in enumerate(messages) if m["role"] not in ("user", "assistant")
-        }
-        if others:
-            probe, _ = template.render(
-                [with_sentinel(m, others[i]) if i in others else m for i, m in enumerate(messages)], tools
-            )
-            remarks += [NOT_RENDERED.format(messages[i]["role"]) for i, s in others.items() if s not in probe]
-    except RowError:
-        return remarks
-    return remarks
-
-
-def _is_dated(text: str) -> bool:
-    """Return whether a text holds a year, month and day of today in a usual order."""
-    today = date.today()
-    return any(today.strftime(form) in text for form in ("%Y-%m-%d", "%d %b %Y", "%d %B %Y", "%B %d, %Y"))
 
 
 def _fix(chat: Chat, template: ChatTemplate) -> str:

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from tests.support.chat_tokenizers import chat_tokenizer, marked_text
-from trials.reading.chat import DATED, LAST_ONLY, NO_CALL, NO_REASONING, NO_TOOLS, NOT_RENDERED
+from trials.reading.chat import LAST_ONLY, NO_CALL, NO_REASONING
 from trials.reading.encoding import IGNORED, encode_fully
 from trials.reading.errors import DataError, RowError
 from trials.reading.forms import EMPTY, MERGED
+from trials.reading.template_fit import DATED, NO_TOOLS, NOT_RENDERED
 
 Show = Callable[..., tuple[str, tuple[str, ...]]]
 
@@ -162,6 +163,24 @@ def test_a_template_that_rewrites_the_text_between_turns_learns_the_last_answer_
     assert show(template, TURNS[:2])[1] == ()  # a single answer is learned whole
 
 
+LATE_SYSTEM = (
+    "{% set ns = namespace(system='') %}{% for m in messages %}{% if m.role == 'system' %}"
+    "{% set ns.system = m.content + ' ' %}{% elif m.role == 'user' %}<|user|>{{ ns.system if loop.last else '' }}"
+    "{{ m.content }}<|end|>{% else %} {{ m.content }}<|bot_end|>{% endif %}{% endfor %}"
+)
+"""Gives the system message to the last user turn, and so to none that an answer follows, as Mistral's template."""
+
+
+@pytest.mark.parametrize(("answers", "remarks"), [(1, ()), (2, (LAST_ONLY,))])
+def test_an_answer_is_learned_after_the_prompt_that_the_model_is_given(answers, remarks):
+    chat = [{"role": "system", "content": "Be brief."}, *TURNS[: 2 * answers]]
+    text, said = show(LATE_SYSTEM, chat)
+    question, answer = ("hi", "hello") if answers == 1 else ("bye", "ciao")
+    assert text.endswith(f"<|user|>Be brief. {question}<|end|>[[ {answer}<|bot_end|>]]")
+    assert said == remarks
+    assert show(LATE_SYSTEM, TURNS)[0].count("[[") == 2
+
+
 # --- tool calls
 
 
@@ -209,6 +228,21 @@ def test_a_template_that_takes_calls_only_beside_no_content():
     )
     text, _ = show(template, CALLING, TOOLS)
     assert "[[<|call|>rain" in text
+
+
+def test_a_template_that_wants_ids_of_calls_gets_them():
+    wants = calls("{{ c.function.arguments | tojson }}[{{ c.id }}]").replace(
+        "<|call|>",
+        "{% if c.id is not defined or c.id|length != 9 %}{{ raise_exception('no id') }}{% endif %}<|call|>",
+    )
+    wants = wants.replace(
+        "{{ m.content }}", "{{ m.content }}{% if m.role == 'tool' %}[{{ m.tool_call_id }}]{% endif %}"
+    )
+    text, _ = show(wants, CALLING, TOOLS)
+    assert "[000010000]<|end|>]]<|tool|>no[000010000]<|end|>" in text
+    long = [CALLING[0], {**CALLING[1], "tool_calls": [{**CALL, "id": "call_of_openai"}]}]
+    long += [{**CALLING[2], "tool_call_id": "call_of_openai"}, CALLING[3]]
+    assert show(wants, long, TOOLS)[0] == text
 
 
 def test_a_call_that_is_not_rendered_is_left_out_of_the_loss_and_said():

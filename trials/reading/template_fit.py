@@ -1,14 +1,19 @@
-"""Messages as a chat template takes them: its form of content, of tool calls, and of roles."""
+"""Messages as a chat template takes them (forms of content, tool calls and roles), and what it leaves out."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from datetime import date
 from typing import Any
 
 from .chat_templates import ChatTemplate
 from .errors import RowError
 from .messages import Message
+
+NO_TOOLS = "chats have tools that the chat template ignores"
+DATED = "chats hold the date on which they were encoded, since the chat template writes it"
+NOT_RENDERED = "{} turns are not rendered by the chat template"
 
 
 def fit_messages(
@@ -16,9 +21,9 @@ def fit_messages(
 ) -> tuple[list[Message], list[int]]:
     """Return the messages as the template takes them, and the turns whose tool calls it does not render.
 
-    Templates differ in whether they take the arguments of a call as a mapping or as JSON text, and the content of a
-    turn of calls alone as missing, empty or None. The first combination that renders every call is used. The calls of
-    the turns that no combination renders are removed.
+    Templates differ in whether they take the arguments of a call as a mapping or as JSON text, the content of a turn
+    of calls alone as missing, empty or None, and in the ids that they want of calls. The first combination that
+    renders every call is used. The calls of the turns that no combination renders are removed.
 
     Raises:
         RowError: The template refuses every combination.
@@ -60,6 +65,35 @@ def content_text(message: Message) -> str:
     return content if isinstance(content, str) else str(content[0]["text"])
 
 
+def left_out(
+    messages: Sequence[Message], tools: Sequence[object], text: str, template: ChatTemplate
+) -> list[str]:
+    """Return what the template ignores: tools, and the turns of roles other than assistant."""
+    remarks = [DATED] if "strftime_now" in template.source and _is_dated(text) else []
+    try:
+        if tools and template.render(messages)[0] == text:
+            remarks.append(NO_TOOLS)
+        others = {
+            i: f"zqother{i}zq" for i, m in enumerate(messages) if m["role"] not in ("user", "assistant")
+        }
+        if others:
+            marked = [with_sentinel(m, others[i]) if i in others else m for i, m in enumerate(messages)]
+            last = max(i for i, m in enumerate(messages) if m["role"] == "assistant")
+            probe = template.render(marked, tools)[0] + template.render(marked[: last + 1], tools)[0]
+            if last:  # some templates give the system message only to the turn that is answered
+                probe += template.render(marked[:last], tools, prompt=True)[0]
+            remarks += [NOT_RENDERED.format(messages[i]["role"]) for i, s in others.items() if s not in probe]
+    except RowError:
+        return remarks
+    return remarks
+
+
+def _is_dated(text: str) -> bool:
+    """Return whether a text holds a year, month and day of today in a usual order."""
+    today = date.today()
+    return any(today.strftime(form) in text for form in ("%Y-%m-%d", "%d %b %Y", "%d %B %Y", "%B %d, %Y"))
+
+
 def _fit(message: Message, template: ChatTemplate) -> Message:
     fitted = dict(message)
     if message["role"] == "developer" and "developer" not in template.source:
@@ -75,9 +109,28 @@ def _in_form(text: str, like: object) -> Any:
 
 def _combinations(messages: Sequence[Message], empty: object) -> Iterator[list[Message]]:
     contents: tuple[Message, ...] = ({}, {"content": empty}, {"content": None})
-    for as_text in (False, True):
-        for content in contents:
-            yield [_combined(message, as_text, content) for message in messages]
+    for form in (messages, _numbered(messages)):
+        for as_text in (False, True):
+            for content in contents:
+                yield [_combined(message, as_text, content) for message in form]
+
+
+def _numbered(messages: Sequence[Message]) -> list[Message]:
+    """Return the messages with ids of nine digits, which every template that checks ids takes."""
+    ids, open_calls, numbered = dict[str, str](), list[str](), list[Message]()
+    for message in messages:
+        if calls := message.get("tool_calls"):
+            new = [f"{len(numbered):05d}{place:04d}" for place in range(len(calls))]
+            ids |= {call["id"]: name for call, name in zip(calls, new, strict=True) if "id" in call}
+            open_calls = list(new)
+            calls = [{**call, "id": name} for call, name in zip(calls, new, strict=True)]
+            message = {**message, "tool_calls": calls}
+        elif message["role"] == "tool":
+            name = ids.get(message.get("tool_call_id", "")) or next(iter(open_calls), "0" * 9)
+            open_calls = [other for other in open_calls if other != name]
+            message = {**message, "tool_call_id": name}
+        numbered.append(message)
+    return numbered
 
 
 def _combined(message: Message, as_text: bool, content: Message) -> Message:
