@@ -53,7 +53,7 @@ def test_a_model_in_the_cache_is_used(
 
 
 def test_data_that_a_run_refuses_are_named(make: Callable[..., Sweep], reviews: Path) -> None:
-    task = {"train": str(reviews / "train.tsv"), "text": "sentence", "label": "sentence"}
+    task = {"train": str(reviews / "train.tsv"), "text": "sentence", "label": "class"}
     example = first_example(make(task=task))
     assert isinstance(example, str)
     assert example.startswith("example: not shown, and autotune run will refuse this file: task.")
