@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from trials.data.notes import Notes, listed
+from trials.reading.chat_templates import find_template
+from trials.reading.errors import DataError
 from trials.reading.rows import Rows
 from trials.tasks.specs import TaskSpec
 
@@ -41,7 +43,17 @@ def note_special_tokens(raw: Mapping[str, Rows], task: TaskSpec, tokenizer: Any,
             text = (
                 f"{split}: {rows_with} special tokens of the tokenizer in the text, {names}: {listed(places)}"
             )
-            (notes.warn if task.messages else notes.note)(text)
+            (notes.warn if _is_chat(task, tokenizer) else notes.note)(text)
+
+
+def _is_chat(task: TaskSpec, tokenizer: Any) -> bool:
+    """Return whether the texts become turns of a chat, in which special tokens may end a turn or repeat its marks."""
+    if task.prompt is None:
+        return task.messages is not None
+    try:
+        return find_template(tokenizer, task.chat_template) is not None
+    except DataError:
+        return False  # encoding reports that there is none
 
 
 def _special_tokens(tokenizer: Any) -> list[str]:

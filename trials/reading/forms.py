@@ -24,6 +24,7 @@ WRAPPED = (
     "prompts and completions are the turns of a chat, formatted by the chat template; chat_template: none joins them "
     "as text"
 )
+NO_PROMPT = "prompts are empty"
 EMPTY = "answers are empty, so that only their end is learned"
 MERGED = "system messages are the beginning of the first user turn"
 CAST = "values that are numbers are read as text"
@@ -200,6 +201,8 @@ def _prompt_completion(row: Row, task: Mapping[str, Any], as_chat: bool) -> Chat
     prompt, completion = (_messages_or_text(row, task[name]) for name in ("prompt", "completion"))
     if isinstance(prompt, tuple) and isinstance(completion, tuple):
         texts, remarks = (prompt[0], completion[0]), (*prompt[1], *completion[1])
+        if not prompt[0].strip():
+            remarks = (*remarks, NO_PROMPT)
         turns = _turns_before(row, task)
         if as_chat:
             return _wrapped(turns, *texts, _tools(row, task), remarks)

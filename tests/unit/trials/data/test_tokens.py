@@ -129,3 +129,14 @@ def test_special_tokens_in_chats_are_warned_of(tiny_model, write_jsonl):
     task = TaskSpec(type="causal-lm", train=str(path), messages="messages")
     data = load_task(task, ModelSpec(name=str(tiny_model("llama"))))
     assert sum("special tokens of the tokenizer" in warning for warning in data.warnings) == 3
+
+
+@pytest.mark.parametrize(("template", "warnings"), [("auto", 3), ("none", 0)])
+def test_special_tokens_in_prompts_are_warned_of_if_the_prompts_become_turns(
+    template, warnings, tiny_model, write_jsonl
+):
+    rows = [{"p": f"a [SEP] film {number}", "c": f"good {number}"} for number in range(40)]
+    columns = {"prompt": "p", "completion": "c", "chat_template": template}
+    task = TaskSpec(type="causal-lm", train=str(write_jsonl("pairs.jsonl", rows)), **columns)
+    data = load_task(task, ModelSpec(name=str(tiny_model("llama"))))
+    assert sum("special tokens of the tokenizer" in warning for warning in data.warnings) == warnings

@@ -12,6 +12,7 @@ from trials.reading.forms import (
     CAST,
     EMPTY,
     JOINED,
+    NO_PROMPT,
     REJECTED,
     WRAPPED,
     Chat,
@@ -83,6 +84,13 @@ def test_prompt_and_completion_are_separated_where_no_white_space_does(prompt, c
     assert isinstance(example, Passage)
     assert (example.prompt, example.completion) == (joined, completion)
     assert (JOINED in example.remarks) == (joined != prompt)
+
+
+@pytest.mark.parametrize("as_chat", [True, False])
+def test_an_empty_prompt_is_said(as_chat):
+    row = {"i": " ", "x": None, "c": "yes"}
+    example = read_example(row, {"prompt": ("i", "x"), "completion": "c"}, as_chat=as_chat)
+    assert NO_PROMPT in example.remarks
 
 
 def test_an_empty_completion_is_said():
