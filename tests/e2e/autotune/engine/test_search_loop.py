@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +14,7 @@ from autotune.engine.samplers import sampler_notes
 from autotune.engine.sweep_run import SearchFailedError, SweepInterruptedError
 from autotune.ledger.ledger import LedgerError, claim_folder, open_ledger
 from autotune.prepare.prepared_sweep import prepare
-from autotune.results.sweep_tables import read_tables
+from autotune.results.sweep_tables import SweepTables, read_tables
 from autotune.sweep.sampler_spec import NamedSamplerSpec, ParetoSpec
 from autotune.sweep.schema import Budget, Confirm
 from search_spaces.errors import InvalidInputError
@@ -30,19 +31,30 @@ def sweep(tiny_model, reviews):
     return small_sweep(tiny_model("bert"), reviews)
 
 
+@pytest.fixture(scope="module")
+def whole(tiny_model, reviews, tmp_path_factory, light_sweeps) -> SweepTables:
+    """The sweep, finished without an interrupt: only to be read."""
+    return fake_run(small_sweep(tiny_model("bert"), reviews), tmp_path_factory.mktemp("whole") / "out")
+
+
+@pytest.fixture
+def finished(whole, tmp_path) -> Path:
+    """A folder of its own with the finished sweep."""
+    return shutil.copytree(whole.folder, tmp_path / "finished")
+
+
 def complete(folder: Path) -> pd.DataFrame:
     trials = read_tables(folder).trials
     return trials[trials["status"] == "complete"]
 
 
-def test_confirmation_uses_seeds_that_the_search_never_used_and_scores_the_test_split(sweep, tmp_path):
-    results = fake_run(sweep, tmp_path / "out")
-    runs = results.confirmations
-    assert not set(runs["seed"]) & set(results.trials["seed"])
+def test_confirmation_uses_seeds_that_the_search_never_used_and_scores_the_test_split(whole):
+    runs = whole.confirmations
+    assert not set(runs["seed"]) & set(whole.trials["seed"])
     assert runs["seed"].nunique() == 2
-    assert set(runs["trial"]) <= set(results.front["trial"])
+    assert set(runs["trial"]) <= set(whole.front["trial"])
     assert runs["test.accuracy"].between(0, 1).all()
-    assert "test.accuracy" not in results.trials
+    assert "test.accuracy" not in whole.trials
 
 
 def test_the_startup_has_the_defaults_of_each_family_and_begins_with_the_least_training(sweep, tmp_path):
@@ -53,21 +65,19 @@ def test_the_startup_has_the_defaults_of_each_family_and_begins_with_the_least_t
     assert results.trials["cost.train_flops"].is_monotonic_increasing
 
 
-def test_running_again_repeats_nothing(sweep, tmp_path):
-    fake_run(sweep, tmp_path / "out")
+def test_running_again_repeats_nothing(sweep, finished):
     watcher = Watcher()
-    fake_run(sweep, tmp_path / "out", watcher)
+    fake_run(sweep, finished, watcher)
     assert watcher.started == []
 
 
-def test_the_same_seed_gives_the_same_search(sweep, tmp_path):
-    first = fake_run(sweep, tmp_path / "a").trials
-    second = fake_run(sweep, tmp_path / "b").trials
+def test_the_same_seed_gives_the_same_search(sweep, whole, tmp_path):
+    first, second = whole.trials, fake_run(sweep, tmp_path / "again").trials
     assert first["config"].tolist() == second["config"].tolist()
     assert first["accuracy"].tolist() == second["accuracy"].tolist()
 
 
-def test_an_interrupted_sweep_resumes_where_it_stopped(sweep, tmp_path):
+def test_an_interrupted_sweep_resumes_where_it_stopped(sweep, whole, tmp_path):
     with pytest.raises(SweepInterruptedError):
         fake_run(sweep, tmp_path / "out", Watcher(stop_at(3)))
     assert len(complete(tmp_path / "out")) == 3
@@ -75,7 +85,6 @@ def test_an_interrupted_sweep_resumes_where_it_stopped(sweep, tmp_path):
     fake_run(sweep, tmp_path / "out", watcher)
     assert len(complete(tmp_path / "out")) == 6
     assert len(watcher.finished) >= 3
-    whole = fake_run(sweep, tmp_path / "whole")
     assert complete(tmp_path / "out")["config"].tolist() == whole.trials["config"].tolist()
 
 
@@ -137,7 +146,7 @@ def test_flops_and_time_end_a_search(tiny_model, reviews, tmp_path):
     [
         "pareto",
         {"strategy": "carbs"},
-        {"strategy": "autopeft", "n_startup": 3},
+        pytest.param({"strategy": "autopeft", "n_startup": 3}, marks=pytest.mark.slow),
         {"name": "tpe", "n_startup_trials": 3},
         "nsga2",
         "gp",
@@ -156,18 +165,16 @@ def test_every_sampler_keeps_a_hard_limit(sampler, tiny_model, reviews, tmp_path
     assert ran["trainable_params"].max() <= 300
 
 
-def test_a_folder_that_holds_another_sweep_is_refused(sweep, tiny_model, reviews, tmp_path):
-    fake_run(sweep, tmp_path / "out")
-    before = (tmp_path / "out" / "study.db").read_bytes()
+def test_a_folder_that_holds_another_sweep_is_refused(finished, tiny_model, reviews):
+    before = (finished / "study.db").read_bytes()
     with pytest.raises(InvalidInputError, match="already holds another sweep: seed differ"):
-        fake_run(small_sweep(tiny_model("bert"), reviews, seed=1), tmp_path / "out")
-    assert (tmp_path / "out" / "study.db").read_bytes() == before
+        fake_run(small_sweep(tiny_model("bert"), reviews, seed=1), finished)
+    assert (finished / "study.db").read_bytes() == before
 
 
-def test_a_larger_budget_continues_the_same_sweep(sweep, tiny_model, reviews, tmp_path):
-    fake_run(sweep, tmp_path / "out")
-    fake_run(small_sweep(tiny_model("bert"), reviews, budget={"trials": 7}), tmp_path / "out")
-    assert len(complete(tmp_path / "out")) == 7
+def test_a_larger_budget_continues_the_same_sweep(finished, tiny_model, reviews):
+    fake_run(small_sweep(tiny_model("bert"), reviews, budget={"trials": 7}), finished)
+    assert len(complete(finished)) == 7
 
 
 def test_two_processes_cannot_work_in_one_folder(sweep, tmp_path):
@@ -212,7 +219,7 @@ def test_a_task_that_the_model_cannot_do(tiny_model, write_jsonl, tmp_path):
     assert not (tmp_path / "o").exists()
 
 
-@pytest.mark.parametrize("sampler", ["pareto", "random"])
+@pytest.mark.parametrize("sampler", ["pareto", pytest.param("random", marks=pytest.mark.slow)])
 def test_a_full_disk_loses_no_result(sampler, tiny_model, reviews, tmp_path):
     sweep = small_sweep(tiny_model("bert"), reviews, sampler=sampler)
     folder = tmp_path / "out"

@@ -18,6 +18,7 @@ from autotune.results.sweep_tables import SweepTables
 from autotune.sweep.schema import Sweep
 from search_spaces.errors import InvalidInputError
 from search_spaces.transfer import transfer_configuration
+from tests.support.ladders import with_config
 from tests.support.sweeps import run_and_kill, small_sweep
 from trials.base.model import choose_dtype
 
@@ -36,17 +37,6 @@ def smaller(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return with_config(small, tmp_path_factory.mktemp("smaller") / "one", num_hidden_layers=1)
 
 
-def with_config(source: Path, folder: Path, **changes: Any) -> Path:
-    """Another model with random weights, as `source` but for its configuration."""
-    from transformers import AutoConfig, AutoModel
-
-    shutil.copytree(source, folder)
-    config = AutoConfig.from_pretrained(folder)
-    config.update(changes)
-    AutoModel.from_config(config).save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def on_bases(deep_model: Path, small: Path, reviews: Path) -> Callable[..., Sweep]:
     def make(**changes: Any) -> Sweep:
@@ -61,12 +51,6 @@ def on_bases(deep_model: Path, small: Path, reviews: Path) -> Callable[..., Swee
 def whole(on_bases, tmp_path_factory) -> SweepTables:
     """A sweep, uninterrupted."""
     return run_sweep(on_bases(), tmp_path_factory.mktemp("whole") / "out")
-
-
-def what_was_found(results: SweepTables) -> list[tuple[Any, ...]]:
-    table = results.trials[results.trials["status"] != "lost"]
-    columns = [table["config"].map(repr), table["seed"], table["status"], table["share"], table["rung"]]
-    return list(zip(*columns, table["accuracy"].fillna(-1), strict=True))
 
 
 def test_complete_trials_equal_those_without_a_ladder(whole, on_bases, tmp_path):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +13,8 @@ from autotune.ladder.rungs import SLOW_FAMILIES
 from autotune.ladder.spec import LadderSpec
 from autotune.results.sweep_tables import SweepTables
 from autotune.sweep.executor_spec import ExecutorSpec
-from autotune.sweep.schema import Budget, Confirm, Sweep, load_sweep
+from autotune.sweep.schema import Budget, Confirm, load_sweep
+from tests.support.ladders import partial_sweep
 from tests.support.sweeps import run_and_kill, small_sweep
 from tests.support.texts import same_splits
 from trials.base.model import load_base
@@ -24,29 +24,12 @@ from trials.training.run import Run
 
 pytestmark = pytest.mark.usefixtures("light_sweeps")
 
-KINDS = ("data", "length")
-LENGTH = 12
-"""Tokens of the longest text that the tests train on; the lowest rung has 8, as no text is cut to fewer."""
-
-
-def ladder_sweep(tiny_model: Any, reviews: Path, of: str, **changes: Any) -> Sweep:
-    ladder = changes.pop("ladder", {"of": of, "min": "40%", "eta": 1.6})
-    given = {"ladder": ladder, "budget": {"trials": 6}, "confirm": {"seeds": 0}, **changes}
-    sweep = small_sweep(tiny_model("bert"), reviews, **given)
-    return sweep.model_copy(update={"task": sweep.task.model_copy(update={"max_length": LENGTH})})
-
 
 @pytest.fixture(scope="module")
 def whole(tiny_model, reviews, tmp_path_factory) -> Callable[[str], SweepTables]:
     """`whole("data")` is the uninterrupted sweep of that kind."""
     folder = tmp_path_factory.mktemp("whole")
-    return cache(lambda of: run_sweep(ladder_sweep(tiny_model, reviews, of), folder / of))
-
-
-def what_was_found(results: SweepTables) -> list[tuple[Any, ...]]:
-    table = results.trials[results.trials["status"] != "lost"]
-    columns = [table["config"].map(repr), table["seed"], table["status"], table["share"]]
-    return list(zip(*columns, table["accuracy"].fillna(-1), strict=True))
+    return cache(lambda of: run_sweep(partial_sweep(tiny_model, reviews, of), folder / of))
 
 
 @pytest.mark.parametrize("of", ["data", pytest.param("length", marks=pytest.mark.slow)])
@@ -54,7 +37,7 @@ def test_complete_trials_equal_those_without_a_ladder(of, whole, tiny_model, rev
     on_ladder = whole(of).trials
     budget = {"trials": 3}  # the first three are the families' defaults, with the same seeds
     alone = run_sweep(
-        ladder_sweep(tiny_model, reviews, of, ladder=False, budget=budget), tmp_path / "out"
+        partial_sweep(tiny_model, reviews, of, ladder=False, budget=budget), tmp_path / "out"
     ).trials
     pairs = [
         (on_ladder.iloc[i], alone.iloc[i]) for i in range(3) if on_ladder["status"].iloc[i] == "complete"
@@ -69,7 +52,7 @@ def test_complete_trials_equal_those_without_a_ladder(of, whole, tiny_model, rev
 @pytest.mark.slow
 def test_a_killed_process_loses_nothing(whole, tiny_model, reviews, tmp_path):
     folder = tmp_path / "out"
-    run_and_kill(ladder_sweep(tiny_model, reviews, "data"), folder, lambda trials: trials["share"].notna())
+    run_and_kill(partial_sweep(tiny_model, reviews, "data"), folder, lambda trials: trials["share"].notna())
     results = run_sweep(load_sweep(folder / "sweep.yaml"), folder)
     assert results.ladder is not None
     assert results.ladder.settled
@@ -82,7 +65,7 @@ def test_a_killed_process_loses_nothing(whole, tiny_model, reviews, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("of", ["data", "length"])
 def test_trials_are_promoted_in_packs(of, whole, tiny_model, reviews, tmp_path):
-    results = run_sweep(ladder_sweep(tiny_model, reviews, of, executor="packed"), tmp_path / "out")
+    results = run_sweep(partial_sweep(tiny_model, reviews, of, executor="packed"), tmp_path / "out")
     assert results.ladder is not None
     assert results.ladder.settled
     both = (results, whole(of))
@@ -104,7 +87,7 @@ def test_a_promoted_trial_that_fails_is_charged_for_its_run(tiny_model, reviews,
 
     monkeypatch.setattr(Run, "update", diverging)
     ladder = {"of": "data", "min": "50%", "eta": 2, "random_share": 1}
-    trials = run_sweep(ladder_sweep(tiny_model, reviews, "data", ladder=ladder), tmp_path / "out").trials
+    trials = run_sweep(partial_sweep(tiny_model, reviews, "data", ladder=ladder), tmp_path / "out").trials
     failed = trials[trials["status"] == "failed"]
     assert not failed.empty
     assert set(failed["param.family"]) == {"norm"}
@@ -159,7 +142,7 @@ def test_a_language_model_is_scored_on_untruncated_texts(of, tiny_model, write_j
 
 @pytest.fixture(scope="module")
 def loaded(tiny_model, reviews):
-    task = ladder_sweep(tiny_model, reviews, "data").task
+    task = partial_sweep(tiny_model, reviews, "data").task
     sweep = small_sweep(tiny_model("bert"), reviews)
     data = load_task(task, sweep.model)
     return load_base(sweep.model, task, data), data

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,13 +25,11 @@ from autotune.sweep.comparison import search_differences
 from autotune.sweep.schema import Sweep, dump_sweep, load_sweep
 from search_spaces.errors import InvalidInputError
 from tests.support.fake_executor import FakeExecutor
-from tests.support.sweeps import SPACE, Watcher, fake_run, small_sweep, stop_at
+from tests.support.ladders import ladder_sweep, states, waiting_states, what_was_found
+from tests.support.sweeps import Watcher, fake_run, stop_at
 from trials.records import TrialResult, TrialStatus
 
 pytestmark = pytest.mark.usefixtures("light_sweeps")
-
-EPOCHS_3 = {**SPACE, "parameters": {**SPACE["parameters"], "epochs": 3}}  # type: ignore[dict-item]
-"""Nine steps a trial: rungs after 2, 5 and 9 of them."""
 
 
 @pytest.fixture
@@ -40,32 +37,10 @@ def sweep(tiny_model, reviews) -> Sweep:
     return ladder_sweep(tiny_model, reviews)
 
 
-def ladder_sweep(tiny_model: Any, reviews: Path, **changes: Any) -> Sweep:
-    given = {"ladder": True, "space": EPOCHS_3, "budget": {"trials": 10}, "confirm": {"seeds": 0}, **changes}
-    return small_sweep(tiny_model("bert"), reviews, **given)
-
-
 @pytest.fixture(scope="module")
 def whole(tiny_model, reviews, tmp_path_factory) -> SweepTables:
     """The sweep, uninterrupted."""
     return fake_run(ladder_sweep(tiny_model, reviews), tmp_path_factory.mktemp("whole") / "out")
-
-
-def states(folder: Path) -> set[str]:
-    return {path.name for path in (folder / "states").glob("*")}
-
-
-def waiting_states(folder: Path) -> set[str]:
-    """The files that the paused trials of a folder need, by what its ledger says."""
-    on = read_scheduler(read_sweep(folder), read_ledger(folder, read_sweep(folder)))
-    waiting = (c for c in on.promotion.candidates.values() if c.status == "waiting")
-    return {f"{candidate.number}-{candidate.rung}.safetensors" for candidate in waiting}
-
-
-def what_was_found(results: SweepTables) -> list[tuple[Any, ...]]:
-    table = results.trials[results.trials["status"] != "lost"]
-    columns = [table["config"].map(repr), table["seed"], table["status"], table["share"]]
-    return list(zip(*columns, table["accuracy"].fillna(-1), strict=True))
 
 
 def test_trials_are_promoted_and_the_front_holds_complete_ones(sweep, tmp_path):
@@ -90,7 +65,9 @@ def test_trials_are_promoted_and_the_front_holds_complete_ones(sweep, tmp_path):
     assert states(tmp_path / "out") == waiting_states(tmp_path / "out") != set()
 
 
-@pytest.mark.parametrize("after", [pytest.param(1, marks=pytest.mark.slow), 7, 13])
+@pytest.mark.parametrize(
+    "after", [pytest.param(1, marks=pytest.mark.slow), 7, pytest.param(13, marks=pytest.mark.slow)]
+)
 def test_a_resumed_sweep_gives_the_results_of_an_uninterrupted_one(after, sweep, whole, tmp_path):
     with pytest.raises(SweepInterruptedError):
         fake_run(sweep, tmp_path / "out", Watcher(stop_at(after)))

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import pytest
 
 from autotune.engine.sweep_run import SweepInterruptedError, run_sweep
-from autotune.ledger.ledger import read_ledger, read_sweep
-from autotune.results.ladder_view import read_scheduler
 from autotune.results.sweep_tables import SweepTables, read_tables
 from autotune.sweep.schema import Sweep
-from tests.support.sweeps import SPACE, run_and_kill, small_sweep
+from tests.support.ladders import ladder_sweep, states, waiting_states, what_was_found
+from tests.support.sweeps import run_and_kill
 
 pytestmark = pytest.mark.usefixtures("light_sweeps")
-
-EPOCHS_3 = {**SPACE, "parameters": {**SPACE["parameters"], "epochs": 3}}  # type: ignore[dict-item]
-"""Nine steps a trial: rungs after 2, 5 and 9 of them."""
 
 
 @pytest.fixture
@@ -25,32 +18,10 @@ def sweep(tiny_model, reviews) -> Sweep:
     return ladder_sweep(tiny_model, reviews)
 
 
-def ladder_sweep(tiny_model: Any, reviews: Path, **changes: Any) -> Sweep:
-    given = {"ladder": True, "space": EPOCHS_3, "budget": {"trials": 10}, "confirm": {"seeds": 0}, **changes}
-    return small_sweep(tiny_model("bert"), reviews, **given)
-
-
 @pytest.fixture(scope="module")
 def whole(tiny_model, reviews, tmp_path_factory) -> SweepTables:
     """The sweep, uninterrupted."""
     return run_sweep(ladder_sweep(tiny_model, reviews), tmp_path_factory.mktemp("whole") / "out")
-
-
-def states(folder: Path) -> set[str]:
-    return {path.name for path in (folder / "states").glob("*")}
-
-
-def waiting_states(folder: Path) -> set[str]:
-    """The files that the paused trials of a folder need, by what its ledger says."""
-    on = read_scheduler(read_sweep(folder), read_ledger(folder, read_sweep(folder)))
-    waiting = (c for c in on.promotion.candidates.values() if c.status == "waiting")
-    return {f"{candidate.number}-{candidate.rung}.safetensors" for candidate in waiting}
-
-
-def what_was_found(results: SweepTables) -> list[tuple[Any, ...]]:
-    table = results.trials[results.trials["status"] != "lost"]
-    columns = [table["config"].map(repr), table["seed"], table["status"], table["share"]]
-    return list(zip(*columns, table["accuracy"].fillna(-1), strict=True))
 
 
 def test_complete_trials_equal_those_without_a_ladder(whole, tiny_model, reviews, tmp_path):

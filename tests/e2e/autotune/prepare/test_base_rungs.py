@@ -27,6 +27,7 @@ from autotune.sweep.comparison import search_differences
 from autotune.sweep.schema import Sweep, as_mapping, load_sweep, parse_sweep
 from search_spaces.errors import InvalidInputError
 from search_spaces.transfer import transfer_configuration
+from tests.support.ladders import what_was_found, with_config
 from tests.support.sweeps import SPACE, Watcher, fake_run, small_sweep
 from trials.records import PartialRun
 
@@ -45,17 +46,6 @@ def smaller(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return with_config(small, tmp_path_factory.mktemp("smaller") / "one", num_hidden_layers=1)
 
 
-def with_config(source: Path, folder: Path, **changes: Any) -> Path:
-    """Another model with random weights, as `source` but for its configuration."""
-    from transformers import AutoConfig, AutoModel
-
-    shutil.copytree(source, folder)
-    config = AutoConfig.from_pretrained(folder)
-    config.update(changes)
-    AutoModel.from_config(config).save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def on_bases(deep_model: Path, small: Path, reviews: Path) -> Callable[..., Sweep]:
     def make(**changes: Any) -> Sweep:
@@ -70,12 +60,6 @@ def on_bases(deep_model: Path, small: Path, reviews: Path) -> Callable[..., Swee
 def whole(on_bases, tmp_path_factory) -> SweepTables:
     """A sweep, uninterrupted."""
     return fake_run(on_bases(), tmp_path_factory.mktemp("whole") / "out")
-
-
-def what_was_found(results: SweepTables) -> list[tuple[Any, ...]]:
-    table = results.trials[results.trials["status"] != "lost"]
-    columns = [table["config"].map(repr), table["seed"], table["status"], table["share"], table["rung"]]
-    return list(zip(*columns, table["accuracy"].fillna(-1), strict=True))
 
 
 def test_the_cost_is_the_sum_over_the_bases(whole, on_bases):
@@ -136,7 +120,7 @@ def test_a_resumed_sweep_gives_the_results_of_an_uninterrupted_one(after, whole,
         fake_run(on_bases(), tmp_path / "out", Watcher(stop))
     watcher = Watcher()
     resumed = fake_run(load_sweep(tmp_path / "out" / "sweep.yaml"), tmp_path / "out", watcher)
-    assert what_was_found(resumed) == what_was_found(whole)
+    assert what_was_found(resumed, "rung") == what_was_found(whole, "rung")
     assert len(watcher.finished) == sum(whole.ladder.reached) - after
 
 

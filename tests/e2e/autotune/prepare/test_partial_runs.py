@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,8 +19,8 @@ from autotune.prepare.prepared_sweep import prepare
 from autotune.results.ladder_view import read_scheduler
 from autotune.results.sweep_tables import SweepTables
 from autotune.sweep.comparison import search_differences
-from autotune.sweep.schema import Sweep
 from search_spaces.errors import InvalidInputError
+from tests.support.ladders import KINDS, LENGTH, partial_sweep, what_was_found
 from tests.support.sweeps import SPACE, Watcher, fake_run, small_sweep
 from trials.base.model import load_base
 from trials.data.task_data import load_task
@@ -30,29 +29,12 @@ from trials.training.run import Run, example_count, truncation_length
 
 pytestmark = pytest.mark.usefixtures("light_sweeps")
 
-KINDS = ("data", "length")
-LENGTH = 12
-"""Tokens of the longest text that the tests train on; the lowest rung has 8, as no text is cut to fewer."""
-
-
-def ladder_sweep(tiny_model: Any, reviews: Path, of: str, **changes: Any) -> Sweep:
-    ladder = changes.pop("ladder", {"of": of, "min": "40%", "eta": 1.6})
-    given = {"ladder": ladder, "budget": {"trials": 6}, "confirm": {"seeds": 0}, **changes}
-    sweep = small_sweep(tiny_model("bert"), reviews, **given)
-    return sweep.model_copy(update={"task": sweep.task.model_copy(update={"max_length": LENGTH})})
-
 
 @pytest.fixture(scope="module")
 def whole(tiny_model, reviews, tmp_path_factory) -> dict[str, SweepTables]:
     """A sweep of each kind, uninterrupted."""
     folder = tmp_path_factory.mktemp("whole")
-    return {of: fake_run(ladder_sweep(tiny_model, reviews, of), folder / of) for of in KINDS}
-
-
-def what_was_found(results: SweepTables) -> list[tuple[Any, ...]]:
-    table = results.trials[results.trials["status"] != "lost"]
-    columns = [table["config"].map(repr), table["seed"], table["status"], table["share"]]
-    return list(zip(*columns, table["accuracy"].fillna(-1), strict=True))
+    return {of: fake_run(partial_sweep(tiny_model, reviews, of), folder / of) for of in KINDS}
 
 
 @pytest.mark.parametrize("of", KINDS)
@@ -94,7 +76,7 @@ def test_a_resumed_sweep_gives_the_results_of_an_uninterrupted_one(
         if ended == after:
             raise KeyboardInterrupt
 
-    sweep = ladder_sweep(tiny_model, reviews, of)
+    sweep = partial_sweep(tiny_model, reviews, of)
     with pytest.raises(SweepInterruptedError):
         fake_run(sweep, tmp_path / "out", Watcher(stop))
     watcher = Watcher()
@@ -105,20 +87,20 @@ def test_a_resumed_sweep_gives_the_results_of_an_uninterrupted_one(
 
 
 def test_flops_count_every_rung(tiny_model, reviews, tmp_path):
-    one = fake_run(ladder_sweep(tiny_model, reviews, "data", budget={"trials": 1}), tmp_path / "one").trials
+    one = fake_run(partial_sweep(tiny_model, reviews, "data", budget={"trials": 1}), tmp_path / "one").trials
     assert one["status"].tolist() == ["complete"]
     assert one["share"][0] == pytest.approx((math.ceil(0.4 * 48) + math.ceil(0.4**0.5 * 48)) / 48 + 1)
     budget = {"flops": 1.5 * float(one["cost.train_flops"].iloc[0])}
-    trials = fake_run(ladder_sweep(tiny_model, reviews, "data", budget=budget), tmp_path / "out").trials
+    trials = fake_run(partial_sweep(tiny_model, reviews, "data", budget=budget), tmp_path / "out").trials
     spent = (trials["cost.train_flops"] * trials["share"]).sum()
     assert budget["flops"] <= spent < 2 * budget["flops"]
 
 
 def test_a_larger_budget_promotes_waiting_trials(tiny_model, reviews, tmp_path):
     ladder = {"of": "data", "min": "50%", "random_share": 1}
-    small = ladder_sweep(tiny_model, reviews, "data", ladder=ladder, budget={"flops": 1.0})
+    small = partial_sweep(tiny_model, reviews, "data", ladder=ladder, budget={"flops": 1.0})
     assert fake_run(small, tmp_path / "out").trials["share"].tolist() == [0.5]
-    larger = ladder_sweep(tiny_model, reviews, "data", ladder=ladder, budget={"trials": 2})
+    larger = partial_sweep(tiny_model, reviews, "data", ladder=ladder, budget={"trials": 2})
     watcher = Watcher()
     assert fake_run(larger, tmp_path / "out", watcher).trials["share"].tolist() == [1.5, 1.5]
     assert watcher.started == [0, 1, 1]
@@ -126,7 +108,7 @@ def test_a_larger_budget_promotes_waiting_trials(tiny_model, reviews, tmp_path):
 
 @pytest.fixture(scope="module")
 def loaded(tiny_model, reviews):
-    task = ladder_sweep(tiny_model, reviews, "data").task
+    task = partial_sweep(tiny_model, reviews, "data").task
     sweep = small_sweep(tiny_model("bert"), reviews)
     data = load_task(task, sweep.model)
     return load_base(sweep.model, task, data), data
@@ -185,7 +167,7 @@ def test_texts_are_truncated_to_a_share_of_the_sequence_length(loaded):
 
 
 def test_a_rung_of_the_length_costs_less_than_its_share_of_short_texts(tiny_model, reviews):
-    sweep = ladder_sweep(tiny_model, reviews, "length")
+    sweep = partial_sweep(tiny_model, reviews, "length")
     prepared = prepare(sweep)
     config = prepared.space.defaults()[0]
     low, high = (
@@ -198,7 +180,7 @@ def test_a_rung_of_the_length_costs_less_than_its_share_of_short_texts(tiny_mode
 
 def test_a_space_with_sequence_lengths_is_measured_at_each(tiny_model, reviews):
     space = {**SPACE, "parameters": {**SPACE["parameters"], "sequence_length": [10, 12]}}  # type: ignore[dict-item]
-    sweep = ladder_sweep(tiny_model, reviews, "length", space=space, ladder={"of": "length", "min": "75%"})
+    sweep = partial_sweep(tiny_model, reviews, "length", space=space, ladder={"of": "length", "min": "75%"})
     prepared = prepare(sweep)
     for length, cut in ((10, 8), (12, 9)):
         config = {**prepared.space.defaults()[0], "sequence_length": length}
@@ -208,7 +190,7 @@ def test_a_space_with_sequence_lengths_is_measured_at_each(tiny_model, reviews):
 
 
 def test_a_length_that_truncates_no_text_is_refused(tiny_model, reviews):
-    sweep = ladder_sweep(tiny_model, reviews, "length")
+    sweep = partial_sweep(tiny_model, reviews, "length")
     longer = sweep.model_copy(update={"task": sweep.task.model_copy(update={"max_length": 64})})
     with pytest.raises(
         InvalidInputError,
@@ -227,11 +209,11 @@ def test_a_length_that_truncates_no_text_is_refused(tiny_model, reviews):
 )
 def test_an_unknown_kind_of_rung_is_refused(given, message, tiny_model, reviews):
     with pytest.raises(InvalidInputError, match=message):
-        ladder_sweep(tiny_model, reviews, "", ladder={"of": given})
+        partial_sweep(tiny_model, reviews, "", ladder={"of": given})
 
 
 def test_another_kind_is_another_search(tiny_model, reviews):
-    data, length = (ladder_sweep(tiny_model, reviews, of) for of in KINDS)
+    data, length = (partial_sweep(tiny_model, reviews, of) for of in KINDS)
     assert search_differences(data, length) == ["ladder.of"]
 
 
