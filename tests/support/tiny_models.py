@@ -232,6 +232,12 @@ REPRESENTATIVES = ("lora", "ia3", "norm", "composite")
 """Families that stand for the others on every architecture: a product, a rescaling, own parameters, parts."""
 
 
+FEW = ("lora", "norm")
+KIN = ("bloom", "falcon", "falcon_new", "falcon_sequential", "gpt_neo", "gptj", "mpt", "phi", "qwen3_moe")
+"""Decoders of which the layers are those of another architecture in the tests of every run, with other names: as
+language models they are tried with `FEW` families."""
+
+
 @cache
 def pairwise() -> frozenset[Case]:
     """The cases that every run tests: each family on one architecture, each architecture with a few families.
@@ -242,7 +248,10 @@ def pairwise() -> frozenset[Case]:
     by_place = {(c.family, c.model, c.task, c.number): c for c in cases() if c.task != "regression"}
     masked = "mixtral"  # peft rewrites the targets of models with experts
     chosen = {
-        c for c in by_place.values() if c.family in REPRESENTATIVES and (c.number == 0 or c.model == masked)
+        c
+        for c in by_place.values()
+        if c.family in (FEW if c.model in KIN and c.task == TASKS[2] else REPRESENTATIVES)
+        and (c.number == 0 or c.model == masked)
     }
     for turn, family in enumerate(REGISTRY):
         number = turn % 2
