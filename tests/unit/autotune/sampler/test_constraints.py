@@ -247,7 +247,7 @@ def test_a_search_follows_an_optimum_three_scales_from_the_centre() -> None:
         return ((np.log10(config["rate"]) + 4) / (2 / 3)) ** 2 + ((config["size"] - 30) / 10) ** 2  # type: ignore[operator, arg-type]
 
     study = optuna.create_study(sampler=ParetoSampler(space=space, seed=0))
-    for _ in range(40):
+    for _ in range(30):
         trial = study.ask()
         study.tell(trial, float(off(space.suggest(trial))))
     assert off(study.trials[0].params) == pytest.approx(18)

@@ -232,7 +232,7 @@ def test_a_limit_that_leaves_little_is_kept_to_the_end() -> None:
 def test_an_uncertain_limit_draws_proposals_inside() -> None:
     def run(limits: dict[int, tuple[float | None, float | None]]) -> float:
         study = study_of(sampler(limits=limits, n_startup=8))
-        return float(np.mean([error(config) <= 0.16 for config in proceed(study, 24)[8:]]))
+        return float(np.mean([error(config) <= 0.16 for config in proceed(study, 18)[8:]]))
 
     assert run({0: (None, 0.16)}) > max(run({}) + 0.2, 0.8)
 
@@ -430,7 +430,7 @@ def test_a_failing_region_is_avoided() -> None:
     def failures(told: bool) -> int:
         study = study_of(sampler(n_startup=10))
         count = 0
-        for _ in range(30):
+        for _ in range(24):
             trial = study.ask()
             config = SPACE.suggest(trial)
             # The best learning rate lies in what fails, so only the failures can keep the sampler out.
@@ -451,7 +451,7 @@ def test_constraints_that_trials_set_are_kept() -> None:
     def share(constrained: bool) -> float:
         study = study_of(ParetoSampler(seed=0, n_startup=8, n_candidates=128), ("minimize",))
         kept = []
-        for _ in range(24):
+        for _ in range(18):
             trial = study.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
             x = trial.params["x"]
             kept.append(x >= 0.6)
@@ -470,7 +470,7 @@ def test_one_objective_finds_the_minimum() -> None:
         x, y = trial.suggest_float("x", -5, 5), trial.suggest_float("y", 1e-4, 1, log=True)
         return -((x - 1.3) ** 2) - (math.log10(y) + 2) ** 2
 
-    study.optimize(objective, n_trials=30)
+    study.optimize(objective, n_trials=24)
     assert study.best_value > -0.02
 
 
