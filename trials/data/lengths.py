@@ -19,17 +19,18 @@ _REAL_LIMIT = 2**20
 """Tokenizers without a limit of their own have a number far above it."""
 
 
-def note_cuts(cuts: Mapping[str, Cut], tokenizer: Any, notes: Notes) -> None:
+def note_cuts(cuts: Mapping[str, Cut], tokenizer: Any, notes: Notes, *, is_meant: bool = False) -> None:
     """Note what the limit of tokens cuts of each split, or warn of it if it cuts more than a few examples.
 
     Args:
         cuts: What is cut, by split.
         tokenizer: The model's tokenizer, which may know how many tokens the model reads.
         notes: Receives the sentences.
+        is_meant: Whether the limit cuts on purpose, so that nothing is a warning.
     """
     for split, cut in cuts.items():
         if text := cut.text(split):
-            if cut.share > TOLERATED and split == "train":
+            if cut.share > TOLERATED and split == "train" and not is_meant:
                 notes.warn(f"{text}; {_advice(cut, tokenizer)}")
             else:
                 notes.note(text)

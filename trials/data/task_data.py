@@ -36,7 +36,7 @@ from trials.reading.labels import TargetScale, label_text
 from trials.reading.lengths import Cut
 from trials.reading.rows import Rows
 from trials.reading.splits import EncodedRows, encode_rows, with_targets
-from trials.tasks.specs import ModelSpec, TaskSpec
+from trials.tasks.specs import DOCSTRINGS, ModelSpec, TaskSpec
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,8 @@ def _load_task(task: TaskSpec, model: ModelSpec, stamps: object) -> TaskData:
             raw[name] = raw[name].select(encoded.kept)
         for remark, count in encoded.remarks.items():
             remarks.setdefault(remark, {})[name] = count
-    note_cuts(cuts, tokenizer, notes)
+    # The embedded data set is cut so that the first sweep of a user takes seconds per trial.
+    note_cuts(cuts, tokenizer, notes, is_meant=task.dataset == DOCSTRINGS)
     for remark, counts in remarks.items():
         where = ", ".join(f"{name} {count:,}" for name, count in counts.items())
         notes.note(f"{sum(counts.values()):,} {remark} ({where})")

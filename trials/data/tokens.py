@@ -43,9 +43,15 @@ def _vocabulary_problem(data: TaskData, shape: ModelShape) -> Problem | None:
             highest = max(example["input_ids"], default=0)
             if highest >= shape.vocabulary:
                 token = data.tokenizer.convert_ids_to_tokens(highest)
-                place = f"{data.raw[split].place(index)} of {split}"
+                place = _place(data, split, index)
                 return _without_row(highest, f"{place}: the token {token!r}", shape)
     return None
+
+
+def _place(data: TaskData, split: str, index: int) -> str:
+    """Return where an example comes from: a line of a file, or a row of a split."""
+    place = data.raw[split].place(index)
+    return place if " of " in place else f"{place} of {split}"
 
 
 def _without_row(number: int, token: str, shape: ModelShape) -> Problem:
@@ -72,7 +78,7 @@ def _end_problem(data: TaskData) -> Problem | None:
             "Use the tokenizer that the model was trained with.",
         )
     places = [
-        f"{data.raw[split].place(index)} of {split}"
+        _place(data, split, index)
         for split, found in counts.items()
         for index, count in enumerate(found)
         if count != usual

@@ -12,7 +12,7 @@ import pytest
 from trials.data.lengths import cut_note, sufficient_length
 from trials.data.task_data import TaskData, load_task
 from trials.reading.lengths import measured_cut
-from trials.tasks.specs import ModelSpec, TaskSpec
+from trials.tasks.specs import DOCSTRINGS, POCKET, ModelSpec, TaskSpec
 
 Load = Callable[..., TaskData]
 
@@ -43,6 +43,15 @@ def test_cut_training_examples_are_a_warning(load):
     assert "20 of 20 validation examples are cut at 20 tokens (median 42, longest 42)" in data.notes
     assert "20 of 20 test examples are cut at 20 tokens (median 42, longest 42)" in data.notes
     assert set(data.lengths("train")) == {20}
+
+
+def test_the_embedded_data_are_cut_on_purpose():
+    data = load_task(
+        TaskSpec(dataset=DOCSTRINGS, text="text", label="label", max_length=8), ModelSpec(name=POCKET)
+    )
+    assert data.cuts["train"].share > 0.5
+    assert any("training examples are cut at 8 tokens" in note for note in data.notes)
+    assert not data.warnings
 
 
 def test_a_single_cut_example_is_a_note_and_none_is_nothing(load):
