@@ -126,19 +126,14 @@ def measured_row(name: str, make: Callable[[Path], Sweep]) -> tuple[str, ...]:
 def _row(
     name: str, plan: SweepPlan, planning: float, watch: Watch, trial: float, load: str
 ) -> tuple[str, ...]:
-    expected, confirmed = plan.time, watch.seconds.get("confirm", 0.0)
-    search = watch.seconds["search"]
-    ratio = (search + confirmed) / expected.total.typical
+    expected = plan.time
     return (
         name,
         f"{plan.sizes.train:,} / {plan.sizes.evaluated:,}",
         f"{expected.trial.typical:.1f}",
         f"{trial:.1f}",
-        duration(expected.search.typical),
-        duration(search),
-        duration(expected.confirmation.typical),
-        duration(confirmed),
-        f"{ratio:.2f}",
+        f"{trial / expected.trial.typical:.2f}",
+        duration(watch.seconds["search"] + watch.seconds.get("confirm", 0.0)),
         f"{planning:.1f}",
         load,
     )
@@ -149,11 +144,8 @@ COLUMNS = (
     "training / validation examples",
     "trial, predicted s",
     "trial, mean s",
-    "search, predicted",
-    "search",
-    "confirmation, predicted",
-    "confirmation",
-    "actual / predicted",
+    "mean / predicted",
+    "search and confirmation",
     "dry run, s",
     "load average before / after",
 )
@@ -169,7 +161,7 @@ def main() -> None:
     for name in options.cases:
         rows.append(measured_row(name, CASES[name]))
         print(dict(zip(COLUMNS, rows[-1], strict=True)), flush=True)
-    caption = "One sweep per case, on a machine that other processes used as well."
+    caption = "One sweep per case, on a machine that other processes used as well; means over the trials of the search."
     table = Table(caption, COLUMNS, tuple(rows))
     print(table.as_markdown())
     if options.write:
