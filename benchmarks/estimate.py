@@ -161,7 +161,9 @@ def main() -> None:
     for name in options.cases:
         rows.append(measured_row(name, CASES[name]))
         print(dict(zip(COLUMNS, rows[-1], strict=True)), flush=True)
-    caption = "One sweep per case, on a machine that other processes used as well; means over the trials of the search."
+    caption = (
+        "One sweep per case, on a machine that other processes used as well; means over the search's trials."
+    )
     table = Table(caption, COLUMNS, tuple(rows))
     print(table.as_markdown())
     if options.write:
