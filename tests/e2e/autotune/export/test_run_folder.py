@@ -179,7 +179,7 @@ def test_a_causal_run_trains_and_scores_alike(tiny_model, write_jsonl, tmp_path)
         },
         space={
             "families": ["lora"],
-            "parameters": {"epochs": 3, "batch_size": 8, "lora.learning_rate": 1e-2},
+            "parameters": {"epochs": 10, "batch_size": 8, "lora.learning_rate": 1e-2},
         },
         objectives=["eval_loss", "trainable_params"],
         budget={"trials": 1},
