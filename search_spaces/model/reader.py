@@ -114,7 +114,7 @@ def shape_of_network(network: Any, task: TaskType) -> ModelShape:
         head_width=attention.head_width,
         vocabulary=vocabulary,
         embedding_width=embedding_width,
-        max_positions=None if image else getattr(config, "max_position_embeddings", None),
+        max_positions=None if image else _max_positions(config),
         layers_path=stacks[0][0],
         matrices=tuple(positions.mark(matrices)),
         norms=(*(norm for stack in read for norm in stack.norms), *around.final_norms(depths)),
@@ -167,6 +167,12 @@ def _window(config: Any) -> int:
         return 0
     windows = config.attention_window
     return int(max(windows) if isinstance(windows, list | tuple) else windows) // 2
+
+
+def _max_positions(config: Any) -> int | None:
+    """Return the maximum sequence length, or None without a limit, for which XLNet writes -1."""
+    limit = getattr(config, "max_position_embeddings", None)
+    return int(limit) if limit and limit > 0 else None
 
 
 def _runs(config: Any) -> int:

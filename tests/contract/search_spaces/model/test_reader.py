@@ -317,6 +317,12 @@ def test_what_cannot_be_counted_is_an_estimate() -> None:
     assert not shape_of("bert", "regression").flops_are_estimates
 
 
+def test_no_limit_of_the_length_is_no_limit() -> None:
+    assert shape_of("xlnet", "regression").max_positions is None
+    assert shape_of("t5", "regression").max_positions is None
+    assert shape_of("bert", "regression").max_positions == 128
+
+
 def test_a_text_of_longformer_is_padded_to_its_window() -> None:
     shape = shape_of("longformer", "regression")
     assert shape.window == 2
