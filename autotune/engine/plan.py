@@ -19,6 +19,7 @@ from autotune.estimate.sweep_time import (
     slot_of,
     slots_of,
     sweep_time,
+    threads_of,
 )
 from autotune.estimate.trial_work import (
     PESSIMISTIC,
@@ -233,7 +234,14 @@ def _time(prepared: PreparedSweep, configs: list[Configuration], speed: Speed) -
 
 def _measured(prepared: PreparedSweep, configs: list[Configuration]) -> Speed | None:
     sweep, config = prepared.sweep, typical_configuration(configs, prepared.costs)
-    return measured_speed(sweep.model, sweep.task, config, prepared.costs, is_isolated=is_isolated(sweep))
+    return measured_speed(
+        sweep.model,
+        sweep.task,
+        config,
+        prepared.costs,
+        is_isolated=is_isolated(sweep),
+        threads=threads_of(sweep),
+    )
 
 
 def _adapter(prepared: PreparedSweep, config: Configuration) -> Adapter:

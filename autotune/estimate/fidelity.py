@@ -23,6 +23,7 @@ from autotune.estimate.sweep_time import (
     is_isolated,
     slot_of,
     slots_of,
+    threads_of,
     trial_seconds,
 )
 from autotune.estimate.trial_work import (
@@ -120,7 +121,9 @@ def choose_fidelity(
     if most == train and _Trials(sweep, data, costs, works, PESSIMISTIC).seconds(train, held_out) <= limit:
         return everything
     config = typical_configuration(configs, costs)
-    found = measure(sweep.model, sweep.task, config, costs, is_isolated=is_isolated(sweep))
+    found = measure(
+        sweep.model, sweep.task, config, costs, is_isolated=is_isolated(sweep), threads=threads_of(sweep)
+    )
     trials = _Trials(sweep, data, costs, works, found or PESSIMISTIC)
     if most == train and trials.seconds(train, held_out) <= limit:
         return everything

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from statistics import fmean, median
 from typing import TYPE_CHECKING
@@ -36,7 +37,13 @@ _measured: dict[object, Speed | None] = {}
 
 
 def measured_speed(
-    model: ModelSpec, task: TaskSpec, config: Configuration, costs: CostModel, *, is_isolated: bool
+    model: ModelSpec,
+    task: TaskSpec,
+    config: Configuration,
+    costs: CostModel,
+    *,
+    is_isolated: bool,
+    threads: int | None = None,
 ) -> Speed | None:
     """Return the speed of training a configuration on this machine, measured once per process.
 
@@ -46,6 +53,7 @@ def measured_speed(
         config: a typical configuration.
         costs: returns the known costs of a configuration.
         is_isolated: whether trials train by themselves, without states that earlier trials have left.
+        threads: that trials compute with on the CPU; by default those of this process.
 
     Returns:
         The speed, or None if the configuration cannot be trained here, for want of memory, say.
@@ -53,10 +61,24 @@ def measured_speed(
     Raises:
         InvalidInputError: the base model cannot be loaded.
     """
-    key = (model, task, is_isolated)
+    key = (model, task, is_isolated, threads)
     if key not in _measured:
-        _measured[key] = _measure(model, task, config, costs, is_isolated)
+        with _computing_with(threads):
+            _measured[key] = _measure(model, task, config, costs, is_isolated)
     return _measured[key]
+
+
+@contextmanager
+def _computing_with(threads: int | None) -> Iterator[None]:
+    """Compute with a number of threads, and afterwards with as many as before."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(before if threads is None else threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _measure(

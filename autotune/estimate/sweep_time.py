@@ -102,6 +102,24 @@ def is_isolated(sweep: Sweep) -> bool:
     return any(objective.name in MEASURED_COSTS for objective in sweep.objectives)
 
 
+def threads_of(sweep: Sweep) -> int | None:
+    """Return the threads that a trial computes with on the CPU; None for those of this process.
+
+    A worker process has its part of the cores. A measurement with more threads would not be that of its trials:
+    beside other work, two threads of a small model can be twenty times slower than one.
+    """
+    processes = _processes(sweep)
+    return None if processes is None else max(1, (os.cpu_count() or 1) // processes)
+
+
+def _processes(sweep: Sweep) -> int | None:
+    """Return the number of worker processes; None if trials run in this process."""
+    slots, name = slots_of(sweep), sweep.executor.name
+    if name == "local" or (name == "packed" and not sweep.executor.processes):
+        return None
+    return min(sweep.executor.processes or slots, slots)
+
+
 def slot_of(sweep: Sweep, speed: Speed, shape: ModelShape, tokens: float, sizes: Sizes) -> Slot:
     """Return the conditions of a trial beside the others of the sweep.
 
@@ -121,19 +139,17 @@ def slot_of(sweep: Sweep, speed: Speed, shape: ModelShape, tokens: float, sizes:
 
 
 def _sharing(sweep: Sweep) -> float:
-    """Return how many times slower the arithmetic of a trial is than in this process, since it is shared."""
+    """Return how many times slower the arithmetic of a trial is than as measured, since it is shared."""
     import torch
 
     from trials.base.model import choose_device
 
-    slots, name = slots_of(sweep), sweep.executor.name
-    if name == "local" or (name == "packed" and not sweep.executor.processes):
+    slots, processes = slots_of(sweep), _processes(sweep)
+    if processes is None:
         return float(slots)
-    processes = min(sweep.executor.processes or slots, slots)
     device = choose_device(sweep.model.device)
-    if device.type == "cpu":  # a worker process has its part of the cores
-        cores = max(1, (os.cpu_count() or 1) // processes)
-        return max(1.0, torch.get_num_threads() / cores) * slots / processes
+    if device.type == "cpu":  # measured with the threads of one worker process
+        return slots / processes
     devices = torch.cuda.device_count() if device.type == "cuda" and device.index is None else 1
     return max(1.0, slots / max(1, devices))
 

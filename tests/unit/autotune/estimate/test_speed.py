@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+import torch
 
-from autotune.estimate.speed import SECONDS, Step, ramp
+import autotune.estimate.speed as speed_module
+from autotune.estimate.speed import SECONDS, Step, measured_speed, ramp
+from trials.tasks.specs import ModelSpec, TaskSpec
 
 
 class Machine:
@@ -98,3 +101,13 @@ def test_a_rate_that_rises_with_the_batch_gives_no_negative_overhead() -> None:
     speed = ramp(begin, 32, flops, machine.clock)
     assert speed.seconds_per_step == 0
     assert speed.seconds_per_flop * 32e9 == pytest.approx(0.0001 * 32**1.5)
+
+
+def test_a_measurement_computes_with_the_threads_of_a_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr(speed_module, "_measure", lambda *_: seen.append(torch.get_num_threads()))
+    before = torch.get_num_threads()
+    model, task = ModelSpec(name="none"), TaskSpec(text="text", label="label")
+    measured_speed(model, task, {}, None, is_isolated=False, threads=before + 1)  # type: ignore[arg-type]
+    assert seen == [before + 1]
+    assert torch.get_num_threads() == before

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from autotune.estimate.sweep_time import Sizes, SweepTime, confirmation_runs, sweep_time
+from autotune.estimate.sweep_time import Sizes, SweepTime, confirmation_runs, sweep_time, threads_of
 from autotune.estimate.trial_work import Slot, Speed, TrialWork
 from autotune.sweep.schema import Sweep, parse_sweep
 from search_spaces.costs.cost_model import CostModel, Workload
@@ -136,3 +136,10 @@ def test_the_work_of_a_configuration_follows_its_costs() -> None:
     assert per_layer == 2.0 * 20 * (4 * 32 * 32 + 2 * 32 * 64) + 4 * 32 * 420
     assert work.frozen_flops == 3 * 2 * per_layer  # the top two of four layers are adapted
     assert head.frozen_flops == 3 * 4 * per_layer
+
+
+def test_the_speed_is_that_of_the_threads_of_one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    assert threads_of(sweep(executor={"name": "processes", "workers": 3})) == 2
+    assert threads_of(sweep(executor={"name": "processes", "workers": 16})) == 1
+    assert threads_of(sweep(executor="local")) is None
