@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from trials.reading.errors import RowError
 from trials.reading.forms import Chat, read_example
 from trials.reading.messages import is_chat, is_message, read_tools
-from trials.reading.rows import Rows
+from trials.reading.tables.errors import RowError
+from trials.reading.tables.rows import Rows
 
 _SAMPLE = 200
 """Rows by which a column's kind is judged."""

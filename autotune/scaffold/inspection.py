@@ -16,7 +16,7 @@ from autotune.scaffold.label_column import FEW_VALUES, IDS, find_label, is_numbe
 from autotune.scaffold.training_data import read_training_data
 from search_spaces.errors import InvalidInputError, Problem, first_line
 from search_spaces.families.framework.base import TaskType
-from trials.reading.rows import Rows
+from trials.reading.tables.rows import Rows
 
 if TYPE_CHECKING:
     import pandas as pd

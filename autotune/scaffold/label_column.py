@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from search_spaces.errors import InvalidInputError, Problem
 from search_spaces.families.framework.base import TaskType
 from trials.reading.labels import is_number_text, structure
-from trials.reading.rows import Rows
+from trials.reading.tables.rows import Rows
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from autotune.scaffold.first_example import local_model
 from autotune.scaffold.inspection import DataInspection
 from search_spaces.errors import InvalidInputError
-from trials.reading.errors import DataError
-from trials.reading.rows import Rows
+from trials.reading.tables.errors import DataError
+from trials.reading.tables.rows import Rows
 from trials.tasks.specs import ModelSpec
 
 _SAMPLE = 2_000

@@ -11,10 +11,10 @@ from autotune.formatting.units import counted
 from autotune.sweep.paths import looks_like_path
 from search_spaces.errors import InvalidInputError, Problem
 from trials.data.sources import find_sources
-from trials.reading.errors import DataError
-from trials.reading.rows import Rows
 from trials.reading.splits import read_source
+from trials.reading.tables.errors import DataError
 from trials.reading.tables.files import data_format, expand_home
+from trials.reading.tables.rows import Rows
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?").fullmatch
 _WORDS = {"validation": ("validation", "valid", "val", "dev", "eval"), "test": ("test",)}

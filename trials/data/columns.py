@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from search_spaces.errors import InvalidInputError, Problem, did_you_mean
 from trials.data.notes import Notes
 from trials.reading.forms import columns_read
-from trials.reading.rows import Rows
 from trials.reading.splits import complete_rows
+from trials.reading.tables.rows import Rows
 from trials.tasks.specs import TaskSpec
 
 

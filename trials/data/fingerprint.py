@@ -11,7 +11,7 @@ from typing import Any
 from search_spaces.errors import InvalidInputError, Problem
 from trials.data.weights import weights_digest
 from trials.reading.fingerprint import Fingerprint, split_changes, split_fingerprint
-from trials.reading.rows import Rows
+from trials.reading.tables.rows import Rows
 from trials.tasks.specs import ModelSpec, TaskSpec, resolve_model
 
 _VOLATILE = ("transformers_version", "_name_or_path")

@@ -11,9 +11,9 @@ import numpy as np
 
 from search_spaces.errors import InvalidInputError, Problem, did_you_mean
 from trials.data.notes import Notes
-from trials.reading.errors import DataError
 from trials.reading.labels import TargetScale, as_targets, class_positions, label_text, structure
-from trials.reading.rows import Rows
+from trials.reading.tables.errors import DataError
+from trials.reading.tables.rows import Rows
 from trials.tasks.specs import ROWS_APART, TaskSpec
 
 _MANY_CLASSES = 100

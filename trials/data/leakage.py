@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trials.data.notes import Notes
-from trials.reading.rows import Rows
+from trials.reading.tables.rows import Rows
 from trials.tasks.specs import TaskSpec
 
 _SEPARATOR = "\x1f"

@@ -11,7 +11,7 @@ from trials.data.notes import Notes
 from trials.data.task_data import TaskData, encode_split, read_rows
 from trials.data.tokenizers import load_tokenizer
 from trials.reading.encoding import IGNORED, Encoded, full_length
-from trials.reading.rows import Row
+from trials.reading.tables.rows import Row
 from trials.tasks.specs import ModelSpec, TaskSpec
 
 _FEW = 20

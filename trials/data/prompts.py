@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trials.data.notes import Notes, listed
-from trials.reading.errors import RowError
 from trials.reading.forms import Chat, read_example
 from trials.reading.messages import is_chat
-from trials.reading.rows import Rows
+from trials.reading.tables.errors import RowError
+from trials.reading.tables.rows import Rows
 from trials.tasks.specs import TaskSpec
 
 _SAMPLE = 1_000

@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 
 from search_spaces.errors import InvalidInputError, Problem
 from trials.data.notes import Notes
-from trials.reading.errors import DataError
-from trials.reading.rows import Rows
 from trials.reading.splits import read_source
+from trials.reading.tables.errors import DataError
 from trials.reading.tables.files import expand_home, mixed_columns
 from trials.reading.tables.folders import split_files
 from trials.reading.tables.hub import is_hub_copy, is_saved, split_names
+from trials.reading.tables.rows import Rows
 from trials.tasks.specs import DOCSTRINGS, TaskSpec
 
 _Value = TypeVar("_Value")

@@ -8,8 +8,8 @@ from typing import Any
 
 from trials.data.notes import Notes, listed
 from trials.reading.chat_templates import find_template
-from trials.reading.errors import DataError
-from trials.reading.rows import Rows
+from trials.reading.tables.errors import DataError
+from trials.reading.tables.rows import Rows
 from trials.tasks.specs import TaskSpec
 
 

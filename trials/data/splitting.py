@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from search_spaces.errors import InvalidInputError, Problem
 from trials.data.leakage import group_rows
 from trials.data.notes import Notes
-from trials.reading.rows import Rows
+from trials.reading.tables.rows import Rows
 from trials.tasks.specs import ROWS_APART, TaskSpec
 
 Indices = NDArray[np.int64]

@@ -30,12 +30,12 @@ from trials.data.special_tokens import note_special_tokens
 from trials.data.splitting import carve
 from trials.data.tokenizers import load_tokenizer
 from trials.reading.encoding import Encoded, encode
-from trials.reading.errors import DataError
 from trials.reading.fingerprint import Fingerprint
 from trials.reading.labels import TargetScale, label_text
 from trials.reading.lengths import Cut
-from trials.reading.rows import Rows
 from trials.reading.splits import EncodedRows, encode_rows, with_targets
+from trials.reading.tables.errors import DataError
+from trials.reading.tables.rows import Rows
 from trials.tasks.specs import DOCSTRINGS, ModelSpec, TaskSpec
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from search_spaces.errors import InvalidInputError, Problem, first_line
 from trials.reading.encoding import prepare_tokenizer
-from trials.reading.errors import DataError
+from trials.reading.tables.errors import DataError
 from trials.tasks.specs import ModelSpec, resolve_model
 
 

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .chat_templates import ChatTemplate, Span
-from .errors import RowError
 from .forms import EMPTY, Chat
 from .messages import Message
 from .sequences import shared_length
+from .tables.errors import RowError
 from .template_fit import content_text, fit_messages, left_out, with_sentinel
 
 LAST_ONLY = (

@@ -10,8 +10,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from .errors import DataError, RowError
 from .messages import Message
+from .tables.errors import DataError, RowError
 
 AUTO, NONE, TOKENIZER, CHATML = "auto", "none", "tokenizer", "chatml"
 CHOICES = (AUTO, NONE, TOKENIZER, CHATML)

@@ -13,9 +13,9 @@ from .chat import render_chat
 from .chat_templates import AUTO, find_template, require_template
 from .forms import Chat, read_example, with_merged_system
 from .labels import TargetScale
-from .rows import Row
 from .sequences import shared_length
 from .special_tokens import choose_padding
+from .tables.rows import Row
 
 IGNORED = -100
 """The label that torch's cross entropy excludes."""

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .labels import is_number_text, label_text
-from .rows import Rows
+from .tables.rows import Rows
 
 _DIGEST = 16
 """Bytes of a digest: enough that equal digests mean equal content."""

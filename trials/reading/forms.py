@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .errors import RowError
 from .messages import Message, is_chat, is_message, read_messages, read_tools, text_of
-from .rows import Row
 from .sequences import shared_length
+from .tables.errors import RowError
+from .tables.rows import Row
 from .templates import BETWEEN_COLUMNS, columns_of, fill
 
 SEPARATOR = "\n"

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from .errors import DataError
-from .rows import Rows
+from .tables.errors import DataError
+from .tables.rows import Rows
 
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 """A number as it may be written in text: without separators of thousands, and finite."""

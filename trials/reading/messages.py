@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .errors import RowError
+from .tables.errors import RowError
 
 Message = dict[str, Any]
 

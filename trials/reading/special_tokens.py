@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .errors import DataError
+from .tables.errors import DataError
 
 
 def choose_padding(tokenizer: Any) -> Any:

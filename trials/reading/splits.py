@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from .encoding import Encoded, Encoding, count_targets, encode_fully
-from .errors import DataError, RowError
 from .lengths import Cut, measured_cut
-from .rows import Rows
+from .tables.errors import DataError, RowError
 from .tables.files import read_files, with_text_columns
 from .tables.hub import read_split
+from .tables.rows import Rows
 
 Source = Mapping[str, Any]
 """Where a split is read from: `{"file": path}` or `{"files": [paths]}`; `{"disk": folder, "split": name}` for a

@@ -8,8 +8,8 @@ from datetime import date
 from typing import Any
 
 from .chat_templates import ChatTemplate
-from .errors import RowError
 from .messages import Message
+from .tables.errors import RowError
 
 NO_TOOLS = "chats have tools that the chat template ignores"
 DATED = "chats hold the date on which they were encoded, since the chat template writes it"

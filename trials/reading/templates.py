@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .errors import DataError
+from .tables.errors import DataError
 
 BETWEEN_COLUMNS = "\n\n"
 """What joins the columns of a list: a blank line."""

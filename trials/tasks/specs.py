@@ -10,8 +10,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from search_spaces.errors import InvalidInputError, Problem, did_you_mean, first_line, install_hint
 from trials.reading.chat_templates import CHOICES
-from trials.reading.errors import DataError
 from trials.reading.forms import columns_read, required_columns
+from trials.reading.tables.errors import DataError
 from trials.reading.templates import columns_of
 from trials.tasks.metrics import METRICS, default_metric, metrics_for
 

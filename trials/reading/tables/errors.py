@@ -18,3 +18,7 @@ class DataError(ValueError):
     def __reduce__(self) -> tuple[type[DataError], tuple[str, str]]:
         """Keep both parts when the error is pickled in a worker process."""
         return type(self), (self.what, self.fix)
+
+
+class RowError(DataError):
+    """One row that has another form than its task says, or that the chat template refuses."""

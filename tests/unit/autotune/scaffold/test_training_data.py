@@ -14,7 +14,7 @@ from autotune.sweep.schema import load_sweep
 from search_spaces.errors import InvalidInputError
 from trials.data.notes import Notes
 from trials.data.sources import read_splits
-from trials.reading.rows import Rows
+from trials.reading.tables.rows import Rows
 from trials.tasks.specs import TaskSpec
 
 LINES = [f"a film that I saw no. {i}\t{'good' if i % 2 else 'bad'}\n" for i in range(60)]

@@ -19,7 +19,7 @@ from trials.data.fingerprint import hub_commit, model_changes, model_fingerprint
 from trials.data.task_data import load_task
 from trials.data.weights import weights_digest
 from trials.reading.fingerprint import split_changes, split_fingerprint
-from trials.reading.rows import Rows
+from trials.reading.tables.rows import Rows
 from trials.tasks.specs import ModelSpec, TaskSpec
 
 CLASSIFICATION = TaskSpec(text="text", label="label")

@@ -11,7 +11,7 @@ from search_spaces.errors import InvalidInputError
 from trials.data.labels import check_label_types, find_classes, read_targets, without_unlabeled_splits
 from trials.data.notes import Notes
 from trials.reading.labels import class_positions, label_text
-from trials.reading.rows import Rows
+from trials.reading.tables.rows import Rows
 from trials.tasks.specs import TaskSpec
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from trials.data.leakage import group_rows, normalize_text, report_equal_texts, text_keys
 from trials.data.notes import Notes
-from trials.reading.rows import Rows
+from trials.reading.tables.rows import Rows
 from trials.tasks.specs import TaskSpec
 
 REVIEWS = TaskSpec(text="text", label="label")

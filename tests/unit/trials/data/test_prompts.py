@@ -8,7 +8,7 @@ import pytest
 
 from trials.data.notes import Notes
 from trials.data.prompts import note_prompts, unused_texts
-from trials.reading.rows import Rows
+from trials.reading.tables.rows import Rows
 from trials.tasks.specs import TaskSpec
 
 SUMS = [

@@ -11,8 +11,8 @@ import pytest
 from search_spaces.errors import InvalidInputError
 from trials.data.notes import Notes
 from trials.data.sources import find_sources, read_splits
-from trials.reading.rows import Rows
 from trials.reading.splits import read_source
+from trials.reading.tables.rows import Rows
 from trials.tasks.specs import TaskSpec
 
 

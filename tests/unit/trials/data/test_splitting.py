@@ -11,7 +11,7 @@ from search_spaces.errors import InvalidInputError
 from trials.data.leakage import text_keys
 from trials.data.notes import Notes
 from trials.data.splitting import CannotCarveError, carve, choose_rows
-from trials.reading.rows import Rows
+from trials.reading.tables.rows import Rows
 from trials.tasks.specs import ROWS_APART, TaskSpec
 
 SPLITS = ("train", "validation", "test")

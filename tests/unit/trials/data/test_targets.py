@@ -14,7 +14,7 @@ from trials.data.labels import find_positive, fit_target_scale
 from trials.data.notes import Notes
 from trials.data.task_data import load_task, resolved_task
 from trials.reading.labels import TargetScale
-from trials.reading.rows import Rows
+from trials.reading.tables.rows import Rows
 from trials.tasks.specs import ROWS_APART, ModelSpec, TaskSpec
 from trials.training.evaluation import without_model
 

@@ -11,8 +11,8 @@ import pytest
 from tests.support.chat_tokenizers import chat_tokenizer, marked_text
 from trials.reading.chat import LAST_ONLY, NO_CALL, NO_REASONING
 from trials.reading.encoding import IGNORED, encode_fully
-from trials.reading.errors import DataError, RowError
 from trials.reading.forms import EMPTY, MERGED
+from trials.reading.tables.errors import DataError, RowError
 from trials.reading.template_fit import DATED, NO_TOOLS, NOT_RENDERED
 
 Show = Callable[..., tuple[str, tuple[str, ...]]]

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from trials.reading.errors import DataError, RowError
 from trials.reading.forms import (
     CAST,
     EMPTY,
@@ -23,6 +22,7 @@ from trials.reading.forms import (
     required_columns,
 )
 from trials.reading.messages import read_messages, read_tools
+from trials.reading.tables.errors import DataError, RowError
 from trials.reading.templates import columns_of, fill
 
 

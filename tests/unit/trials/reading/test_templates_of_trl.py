@@ -20,7 +20,7 @@ from tests.support.chat_tokenizers import chat_tokenizer
 from trials.reading.chat import NO_CALL, NO_PREFIX
 from trials.reading.chat_templates import find_template
 from trials.reading.encoding import IGNORED, encode_fully
-from trials.reading.errors import RowError
+from trials.reading.tables.errors import RowError
 from trials.reading.template_fit import fit_messages
 
 trl = pytest.importorskip("trl", reason="trl has the chat templates of current models")

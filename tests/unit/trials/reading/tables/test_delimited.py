@@ -9,9 +9,9 @@ from random import Random
 import pandas as pd
 import pytest
 
-from trials.reading.errors import DataError
-from trials.reading.rows import Rows
 from trials.reading.tables.delimited import read_delimited
+from trials.reading.tables.errors import DataError
+from trials.reading.tables.rows import Rows
 
 
 def csv_rows(text: str, name: str = "a.csv") -> Rows:

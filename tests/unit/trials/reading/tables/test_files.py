@@ -13,9 +13,9 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from trials.reading.errors import DataError
-from trials.reading.rows import Rows
+from trials.reading.tables.errors import DataError
 from trials.reading.tables.files import ENDINGS, data_format, read_file, read_files
+from trials.reading.tables.rows import Rows
 
 
 def refusal(*paths: Path) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from trials.reading.errors import DataError
+from trials.reading.tables.errors import DataError
 from trials.reading.tables.folders import split_files
 
 

@@ -14,7 +14,7 @@ import pytest
 from huggingface_hub import constants
 
 from tests.import_graph import ROOT
-from trials.reading.errors import DataError
+from trials.reading.tables.errors import DataError
 from trials.reading.tables.hub import is_hub_copy, is_saved, read_split, split_names
 
 UNWRITABLE = "/dev/null/cache"

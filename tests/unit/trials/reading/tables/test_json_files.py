@@ -7,9 +7,9 @@ import json
 import pandas as pd
 import pytest
 
-from trials.reading.errors import DataError
-from trials.reading.rows import Rows
+from trials.reading.tables.errors import DataError
 from trials.reading.tables.json_files import read_json
+from trials.reading.tables.rows import Rows
 
 ROWS = [{"text": "a", "label": 0}, {"text": "b\u2028c", "label": 1}]
 

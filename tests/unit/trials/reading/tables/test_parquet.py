@@ -8,9 +8,9 @@ from typing import Any
 from datasets import Dataset
 
 from trials.reading.forms import Chat, read_example
-from trials.reading.rows import Rows
 from trials.reading.tables.files import read_file
 from trials.reading.tables.hub import read_split
+from trials.reading.tables.rows import Rows
 
 
 def chat(name: str, **arguments: Any) -> dict[str, Any]:

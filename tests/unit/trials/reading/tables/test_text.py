@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow
 import pytest
 
-from trials.reading.errors import DataError
+from trials.reading.tables.errors import DataError
 from trials.reading.tables.files import read_file
 from trials.reading.tables.text import read_text
 
