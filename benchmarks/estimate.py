@@ -133,6 +133,7 @@ def _row(
         f"{expected.trial.typical:.1f}",
         f"{trial:.1f}",
         f"{trial / expected.trial.typical:.2f}",
+        duration(expected.total.typical),
         duration(watch.seconds["search"] + watch.seconds.get("confirm", 0.0)),
         f"{planning:.1f}",
         load,
@@ -145,7 +146,8 @@ COLUMNS = (
     "trial, predicted s",
     "trial, mean s",
     "mean / predicted",
-    "search and confirmation",
+    "search and confirmation, predicted",
+    "they took",
     "dry run, s",
     "load average before / after",
 )
