@@ -18,8 +18,9 @@ from dataclasses import dataclass, replace
 from .cell_types import typed
 from .errors import DataError
 from .headers import check_is_header, clean_header
-from .quoting import breaks_labels, find_glued_row, find_surplus, has_quoted_fields, is_quoted, join_surplus
+from .quoting import breaks_labels, find_glued_row, has_quoted_fields, is_quoted
 from .rows import Places, Rows, counted
+from .surplus import find_surplus, join_surplus
 
 _SPACED = "spaces after separators are not part of the fields"
 _ENDED = "each row ends in a separator, which the header does not have"

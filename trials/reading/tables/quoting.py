@@ -7,12 +7,14 @@ of the marks are what a writer of quoted tables would have written.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from .cell_types import typed
 
 _MOSTLY = 0.9
 _FEW_VALUES = 50
+_MANY_LINES = 10
+"""Lines that look like rows from which they are rows even in a table whose other fields are quoted on purpose."""
 
 
 def is_enclosed(field: str) -> bool:
@@ -48,8 +50,8 @@ def breaks_labels(plain: Sequence[Sequence[str]], quoted: Sequence[Sequence[str]
     if len(plain) == len(quoted):
         return False
     columns = zip(zip(*plain[1:], strict=True), zip(*quoted[1:], strict=True), strict=True)
-    pairs = ((column, _known(other)) for column, other in columns)
-    return any(known and not all(_fits(field, known) for field in column) for column, known in pairs)
+    pairs = ((column, known_values(other)) for column, other in columns)
+    return any(known and not all(fits_values(field, known) for field in column) for column, known in pairs)
 
 
 def has_quoted_fields(rows: Sequence[Sequence[str]]) -> bool:
@@ -93,7 +95,9 @@ def find_glued_row(
 
     A field that holds line breaks may be a text of several lines, or several rows between two stray quotation marks.
     It is taken for the latter if its lines have as many fields as the header, with values that the columns of labels
-    and numbers have elsewhere.
+    and numbers have elsewhere. Without such columns, the fields must not be empty or begin with a space as they do
+    after a comma of prose; and where other fields show that the table has texts of several lines, or separators in
+    quotation marks, only many such lines count.
 
     Args:
         rows: The rows of the quoted reading, the header first.
@@ -107,63 +111,41 @@ def find_glued_row(
     whole = [row for i, row in enumerate(rows) if i and not any("\n" in field for field in row)]
     texts = {c for i in broken for c, field in enumerate(rows[i]) if "\n" in field}
     columns = {c: column for c, column in enumerate(zip(*whole, strict=True)) if c not in texts}
-    known = {c: values for c, column in columns.items() if (values := _known(column))}
-    if not known:
-        return None
+    known = {c: values for c, column in columns.items() if (values := known_values(column))}
     width = len(rows[0])
-    for index in broken:
-        end = bisect_left(plain_lines, lines[index + 1]) if index + 1 < len(rows) else len(plain)
-        physical = plain[bisect_left(plain_lines, lines[index]) : end]
-        alike = sum(len(row) == width and all(_fits(row[c], known[c]) for c in known) for row in physical)
-        if alike > 1 and alike >= _MOSTLY * len(physical):
+    if width < 2:
+        return None
+    starts = [bisect_left(plain_lines, line) for line in lines] + [len(plain)]
+    physical = {index: plain[starts[index] : starts[index + 1]] for index in broken}
+    if known:
+        return _find_alike(physical, lambda row: all(fits_values(row[c], known[c]) for c in known), width, 2)
+    if has_quoted_fields(plain):
+        return None
+    one_line = [plain[starts[index]] for index in range(1, len(rows)) if index not in physical]
+    meant = any(len(row) != width or any(map(is_enclosed, row)) for row in one_line)
+    return _find_alike(physical, _are_apart, width, _MANY_LINES if meant else 2)
+
+
+def _find_alike(
+    physical: Mapping[int, Sequence[Sequence[str]]],
+    is_row: Callable[[Sequence[str]], bool],
+    width: int,
+    least: int,
+) -> int | None:
+    """Return the first index whose lines are mostly rows, and at least so many."""
+    for index, part in physical.items():
+        alike = sum(len(row) == width and is_row(row) for row in part)
+        if alike >= max(least, _MOSTLY * len(part)):
             return index
     return None
 
 
-def find_surplus(rows: Sequence[Sequence[str]]) -> int | None:
-    """Return the column whose texts hold separators without quotation marks, or None if that is not certain.
-
-    It is certain if some rows have too many fields and none too few, and only one column can hold the surplus so that
-    all other columns have numbers or the few values of labels.
-
-    Args:
-        rows: The fields of each row, split at each separator, the header first.
-    """
-    width = len(rows[0]) if rows else 0
-    lengths = {len(row) for row in rows[1:]}
-    if len(lengths) < 2 or min(lengths) < width:
-        return None  # a surplus that all rows have is a column without a name
-    if any(field.startswith('"') for row in rows for field in row):
-        return None
-    fitting = []
-    for place in range(width):
-        others = [
-            column
-            for i, column in enumerate(zip(*_joined(rows[1:], width, place, ""), strict=True))
-            if i != place
-        ]
-        if all(map(_known, others)):
-            fitting.append(place)
-    return fitting[0] if len(fitting) == 1 else None
+def _are_apart(row: Sequence[str]) -> bool:
+    """Return whether the parts of a line are fields: those of a sentence with a comma begin with a space."""
+    return all(row) and not any(field.startswith(" ") for field in row[1:])
 
 
-def join_surplus(rows: Sequence[Sequence[str]], column: int, separator: str) -> list[list[str]]:
-    """Return the rows with the surplus of their fields joined in one column."""
-    return _joined(rows, len(rows[0]), column, separator)
-
-
-def _joined(rows: Sequence[Sequence[str]], width: int, place: int, separator: str) -> list[list[str]]:
-    return [
-        [
-            *row[:place],
-            separator.join(row[place : len(row) - width + place + 1]),
-            *row[len(row) - width + place + 1 :],
-        ]
-        for row in rows
-    ]
-
-
-def _known(column: Sequence[str]) -> frozenset[str]:
+def known_values(column: Sequence[str]) -> frozenset[str]:
     """Return the values of a column of labels, `{"0"}` for one of numbers, and nothing for a column of texts."""
     if all(isinstance(value, int | float) for value in typed(column)):
         return frozenset("0")
@@ -171,7 +153,8 @@ def _known(column: Sequence[str]) -> frozenset[str]:
     return different if len(different) <= min(_FEW_VALUES, max(1, len(column) // 2)) else frozenset()
 
 
-def _fits(field: str, known: frozenset[str]) -> bool:
+def fits_values(field: str, known: frozenset[str]) -> bool:
+    """Return whether a field is one of the values that `known_values` gives for a column."""
     if known == frozenset("0"):
         return isinstance(typed([field])[0], int | float)
     return field in known
