@@ -81,8 +81,8 @@ def _is_certain(row: Sequence[str], place: int, known: Sequence[frozenset[str]])
 
 
 def _could_be(piece: str, known: frozenset[str]) -> bool:
-    """Return whether a piece of a text could be a part of a value: without letters, or as few words as labels have."""
-    if not any(character.isalpha() for character in piece):
+    """Return whether a piece could be a part of a value: it has no letters, or as few words as labels have."""
+    if not any(map(str.isalpha, piece)):
         return True
     if known == _NUMBERS:
         return False
