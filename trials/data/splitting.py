@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from search_spaces.errors import InvalidInputError, Problem
+from search_spaces.errors import AutotuneError, InvalidInputError, Problem
 from trials.data.leakage import group_rows
 from trials.data.notes import Notes
 from trials.reading.tables.rows import Rows
@@ -26,7 +26,7 @@ _TOLERANCE = 0.1
 """The relative deviation of a split's size from the requested size above which a note gives the reason."""
 
 
-class CannotCarveError(ValueError):
+class CannotCarveError(AutotuneError, ValueError):
     """No rows can be carved out."""
 
 
