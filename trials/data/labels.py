@@ -6,6 +6,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from unicodedata import category, normalize
 
 import numpy as np
 
@@ -20,6 +21,10 @@ _MANY_CLASSES = 100
 """More classes need a share of the rows: otherwise the column is no label."""
 _SEPARATORS = re.compile(r"[,;|+/]")
 """What stands between several labels in one text."""
+_INVISIBLE = ("Cc", "Cf", "Cn", "Co")
+"""Unicode's categories of characters without a shape."""
+_VARIANTS = frozenset(map(chr, range(0xFE00, 0xFE10)))
+"""Characters that choose the shape of the character before them, such as that of an emoji."""
 _SHOWN = 5
 """The number of labels that a message names."""
 
@@ -156,8 +161,13 @@ def _warn_of_labels(classes: tuple[Any, ...], labels: Sequence[Any], notes: Note
     """Warn of classes that are probably one class, lists, or numbers."""
     counts = Counter(map(label_text, labels))
     for alike in _alike(classes):
-        shown = ", ".join(f"{value!r} ({counts[label_text(value)]:,} rows)" for value in alike)
-        notes.warn(f"label: {shown} differ only in case or white space, and count as {len(alike)} classes")
+        # Composed and decomposed letters look alike unless they are escaped.
+        show = repr if len({normalize("NFC", repr(value)) for value in alike}) == len(alike) else ascii
+        shown = ", ".join(f"{show(value)} ({counts[label_text(value)]:,} rows)" for value in alike)
+        notes.warn(
+            f"label: {shown} differ only in case, white space, invisible characters or Unicode's forms of one "
+            f"character, and count as {len(alike)} classes"
+        )
     if any(isinstance(value, float) and not value.is_integer() for value in classes):
         notes.warn(
             f"label: fractions such as {_fraction(classes)!r} are {len(classes):,} classes without order; "
@@ -175,8 +185,37 @@ def _warn_of_labels(classes: tuple[Any, ...], labels: Sequence[Any], notes: Note
 def _alike(classes: tuple[Any, ...]) -> Iterator[list[Any]]:
     groups = defaultdict(list)
     for value in classes:
-        groups[" ".join(label_text(value).split()).casefold()].append(value)
+        groups[_folded(label_text(value))].append(value)
     return (group for group in groups.values() if len(group) > 1)
+
+
+def _folded(label: str) -> str:
+    """Return a label in one case and one Unicode form (NFKC), without invisible characters and extra white space."""
+    spaced = " ".join(normalize("NFKC", label).split())
+    visible = "".join(each for each in spaced if category(each) not in _INVISIBLE and each not in _VARIANTS)
+    return normalize("NFKC", " ".join(visible.split()).casefold())
+
+
+def warn_of_constant_f1(raw: Mapping[str, Rows], task: TaskSpec, positive: Any, notes: Notes) -> None:
+    """Warn of held-out splits without the class that f1 scores: f1 is then 0 whatever the model predicts.
+
+    Args:
+        raw: The rows by split.
+        task: The task.
+        positive: The class that f1 scores.
+        notes: Receives the warning.
+    """
+    assert task.label is not None
+    labels = {name: raw[name][task.label] for name in ("validation", "test")}
+    lacking = [name for name, values in labels.items() if positive not in values]
+    if task.metric == "f1" and lacking:
+        rows = Counter(raw["train"][task.label])[positive]
+        have = "has" if len(lacking) == 1 else "have"
+        notes.warn(
+            f"f1: {' and '.join(lacking)} {have} no row of class {positive!r}, which f1 scores ({rows:,} rows in "
+            "train), so f1 is 0 there for every trial; give more rows of the class, set metric: accuracy, or name "
+            "another class in positive"
+        )
 
 
 def _lists(classes: tuple[Any, ...]) -> list[str]:

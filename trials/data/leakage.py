@@ -1,15 +1,23 @@
 """Equal texts: repeated within a split, shared between splits, or labeled differently.
 
-Two rows have equal texts if all that the model reads of them is equal, apart from white space and the form in which
-Unicode composes characters (both are normalized, NFC); the label is no part of it. So a pair counts as both of its
-columns, a prompt with its completion, and a chat with all of its turns.
+What the model reads of a row decides, not what the file holds: both columns of a pair, the prompt with its
+completion, the turns of a chat whatever their form; neither the label, nor the worse answer of a preference pair, nor
+other keys of a message. Each row has two keys for two purposes:
+
+* Carving keeps rows together that any usual tokenizer could encode alike: texts are similar if they are equal but for
+  case, accents, white space, quotes, invisible characters and Unicode's forms of one character. The tokenizer has no
+  influence, so that the splits are the same for every base model.
+* A report is of rows that the model cannot distinguish: their texts are equal but for white space and Unicode's
+  composed form (NFC), or their token ids are equal.
 """
 
 from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
@@ -17,12 +25,47 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trials.data.notes import Notes
-from trials.reading.tables.rows import Rows
+from trials.reading.encoding import encode_fully
+from trials.reading.forms import Chat, read_example, with_merged_system
+from trials.reading.tables.errors import RowError
+from trials.reading.tables.rows import Row, Rows
 from trials.tasks.specs import TaskSpec
 
 _SEPARATOR = "\x1f"
 """Stands between the columns of a row; text does not contain it."""
 _DIGEST_BYTES = 16
+_WHOLE = 10**9
+"""A length in tokens that cuts nothing."""
+_DROPPED = "`'\"\ufffd"
+"""Characters that a tokenizer replaces by one another or removes, beside those of `_DROPPED_CATEGORIES`."""
+_DROPPED_CATEGORIES = ("Mn", "Z", "Cc", "Cf", "Cn", "Co")
+"""Unicode's categories of accents, white space and invisible characters."""
+
+
+@dataclass(frozen=True)
+class TextKeys:
+    """The keys of the rows of a split; see the top of this file.
+
+    Args:
+        similar: Keys that are equal for rows with similar texts, for carving.
+        exact: Keys that are equal for rows with equal texts.
+    """
+
+    similar: list[bytes]
+    exact: list[bytes]
+
+
+class _Folding(dict[int, int | None]):
+    """A table for `str.translate` that drops characters, filled as characters occur."""
+
+    def __missing__(self, code: int) -> int | None:
+        character = chr(code)
+        is_dropped = character in _DROPPED or unicodedata.category(character).startswith(_DROPPED_CATEGORIES)
+        self[code] = None if is_dropped else code
+        return self[code]
+
+
+_FOLDING = _Folding()
 
 
 def normalize_text(text: str) -> str:
@@ -35,31 +78,97 @@ def normalize_text(text: str) -> str:
     return " ".join((text if text.isascii() else unicodedata.normalize("NFC", text)).split())
 
 
-def text_keys(rows: Rows, task: TaskSpec) -> list[bytes]:
-    """Return a key for each row, equal for rows with equal texts; see the top of this file."""
-    columns = [rows[name] for name in task.columns if name != task.label]
-    keys = []
-    for values in zip(*columns, strict=True):
-        text = _SEPARATOR.join(
-            normalize_text(value) if isinstance(value, str) else _canonical(value) for value in values
-        )
-        keys.append(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_DIGEST_BYTES).digest())
-    return keys
+def fold_text(text: str) -> str:
+    """Return a text without what a tokenizer may ignore: case, accents, white space, quotes, invisible characters.
+
+    Example:
+        >>> fold_text("Le  caf\u00e9\u200b") == fold_text("le cafe")
+        True
+    """
+    return (text if text.isascii() else unicodedata.normalize("NFKD", text)).casefold().translate(_FOLDING)
 
 
-def _canonical(value: Any) -> str:
-    """Return a chat, a list or another value as JSON whose texts are normalized and whose keys are sorted."""
-    return json.dumps(_normalized(value), sort_keys=True, ensure_ascii=False, default=str)
+def text_keys(rows: Rows, task: TaskSpec) -> TextKeys:
+    """Return the keys of each row."""
+    fields, separator = task.model_dump(), "" if task.type == "causal-lm" else _SEPARATOR
+    names = task.columns
+    similar, exact = [], []
+    for values in zip(*(rows[name] for name in names), strict=True):
+        texts = _texts_read(dict(zip(names, values, strict=True)), task, fields)
+        # The boundaries of turns and prompts are no text: another row may have them elsewhere.
+        similar.append(_digest(separator.join(map(fold_text, texts))))
+        exact.append(_digest(_SEPARATOR.join(map(normalize_text, texts))))
+    return TextKeys(similar, exact)
 
 
-def _normalized(value: Any) -> Any:
-    if isinstance(value, str):
-        return normalize_text(value)
-    if isinstance(value, Mapping):
-        return {str(key): _normalized(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_normalized(inner) for inner in value]
-    return value
+def _texts_read(row: Row, task: TaskSpec, fields: Mapping[str, Any]) -> list[str]:
+    """Return the texts that the model reads of a row; all values, if the row cannot be read."""
+    if task.type != "causal-lm":
+        return [value if isinstance(value := row[name], str) else _json(value) for name in task.text]
+    try:
+        example = read_example(row, fields, as_chat=False)
+    except (RowError, ValueError, TypeError, KeyError):  # encoding reports the row
+        return [_json(value) for value in row.values()]
+    if not isinstance(example, Chat):
+        return [example.prompt, example.completion]
+    example = with_merged_system(example) if task.merge_system else example
+    texts = [_json(tool) for tool in example.tools]
+    for message in example.messages:
+        texts += [str(message["role"]), str(message.get("reasoning_content") or "")]
+        texts.append(str(message.get("content") or ""))
+        texts += [_json(call["function"]) for call in message.get("tool_calls", ())]
+    return texts
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+
+
+def _digest(text: str) -> bytes:
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_DIGEST_BYTES).digest()
+
+
+def keys_by_tokens(
+    splits: Mapping[str, Rows],
+    keys: Mapping[str, TextKeys],
+    task: TaskSpec,
+    load_tokenizer: Callable[[], Any],
+) -> dict[str, TextKeys]:
+    """Return the keys with equal `exact` ones also for texts that differ but have equal token ids.
+
+    Only similar texts are encoded, each once.
+
+    Args:
+        splits: The rows by split.
+        keys: The keys of the rows by split.
+        task: The task.
+        load_tokenizer: Returns the model's tokenizer; it is not called if no texts are similar.
+    """
+    places = defaultdict[bytes, dict[bytes, tuple[str, int]]](dict)
+    for name, split in keys.items():
+        for index, (similar, exact) in enumerate(zip(split.similar, split.exact, strict=True)):
+            places[similar].setdefault(exact, (name, index))
+    by_tokens: dict[bytes, bytes] = {}
+    for texts in places.values():
+        if len(texts) > 1:
+            for exact, (name, index) in texts.items():
+                ids = _token_ids(splits[name].row(index), task, load_tokenizer())
+                by_tokens[exact] = exact if ids is None else _digest(repr(ids))
+    return {
+        name: TextKeys(split.similar, [by_tokens.get(key, key) for key in split.exact])
+        for name, split in keys.items()
+    }
+
+
+def _token_ids(row: Row, task: TaskSpec, tokenizer: Any) -> list[int] | None:
+    """Return the token ids of a row that nothing cuts; None if it cannot be encoded, which encoding reports."""
+    try:
+        if task.type == "causal-lm":
+            fields = {**task.model_dump(), "max_length": _WHOLE}
+            return list(encode_fully(row, fields, tokenizer, None).example["input_ids"])
+        return list(tokenizer(*(row[name] for name in task.text), verbose=False)["input_ids"])
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def group_rows(keys: Sequence[bytes]) -> NDArray[np.int64]:
@@ -69,16 +178,17 @@ def group_rows(keys: Sequence[bytes]) -> NDArray[np.int64]:
 
 
 def report_equal_texts(
-    splits: Mapping[str, Rows], keys: Mapping[str, Sequence[bytes]], task: TaskSpec, notes: Notes
+    splits: Mapping[str, Rows], text_keys: Mapping[str, TextKeys], task: TaskSpec, notes: Notes
 ) -> None:
     """Report texts that are repeated in train, shared between splits, or labeled differently.
 
     Args:
         splits: The rows by split, as they were given.
-        keys: The keys of the rows by split, from `text_keys`.
+        text_keys: The keys of the rows by split.
         task: The task.
         notes: Receives the messages.
     """
+    keys = {name: split.exact for name, split in text_keys.items()}
     first = {name: _first_rows(split_keys) for name, split_keys in keys.items()}
     repeats = len(keys["train"]) - len(first["train"])
     if repeats:

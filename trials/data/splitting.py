@@ -1,7 +1,7 @@
 """Carving of validation and test splits out of the training split.
 
-Rows with equal texts stay together, so that no text of a carved split is also in train. Classes are stratified: each
-carved split has its share of every class, and every class keeps a text in train.
+Rows with equal or similar texts stay together (see `leakage`), so that no text of a carved split is also in train.
+Classes are stratified: each carved split has its share of every class, and every class keeps a text in train.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def carve(
 
     Args:
         raw: The rows by split.
-        keys: The keys of the rows of train, from `text_keys`.
+        keys: The keys of the rows of train, `similar` of `text_keys`.
         sources: Where the splits can be read again.
         task: The task.
         notes: Receives what was carved.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -19,9 +19,10 @@ from trials.data.labels import (
     find_positive,
     fit_target_scale,
     read_targets,
+    warn_of_constant_f1,
     without_unlabeled_splits,
 )
-from trials.data.leakage import report_equal_texts, text_keys
+from trials.data.leakage import keys_by_tokens, report_equal_texts, text_keys
 from trials.data.lengths import note_cuts
 from trials.data.notes import Notes
 from trials.data.prompts import note_prompts
@@ -126,11 +127,14 @@ def load_task(task: TaskSpec, model: ModelSpec) -> TaskData:
 @functools.lru_cache(maxsize=4)
 def _load_task(task: TaskSpec, model: ModelSpec, stamps: object) -> TaskData:
     notes = Notes()
-    raw, sources, classes = read_rows(task, notes)
+    model_tokenizer = functools.cache(lambda: load_tokenizer(model))
+    raw, sources, classes = read_rows(task, notes, model_tokenizer)
     fingerprint = data_fingerprint(raw, task)
-    tokenizer = load_tokenizer(model)
+    tokenizer = model_tokenizer()
     note_special_tokens(raw, task, tokenizer, notes)
     positive = find_positive(_labels_before_carving(raw, sources, task), task, classes, notes)
+    if positive is not None and classes is not None:
+        warn_of_constant_f1(raw, task, classes[positive], notes)
     scale = fit_target_scale(raw, task, notes)
     splits: dict[str, list[Encoded]] = {}
     cuts: dict[str, Cut] = {}
@@ -178,9 +182,15 @@ def _fields(task: TaskSpec, scale: TargetScale | None) -> dict[str, Any]:
 
 
 def read_rows(
-    task: TaskSpec, notes: Notes
+    task: TaskSpec, notes: Notes, load_tokenizer: Callable[[], Any] | None = None
 ) -> tuple[dict[str, Rows], dict[str, dict[str, Any]], tuple[Any, ...] | None]:
-    """Read, validate and split the rows of a task, before any tokenizer.
+    """Read, validate and split the rows of a task, the same for every tokenizer.
+
+    Args:
+        task: The task.
+        notes: Receives what was found and decided.
+        load_tokenizer: Returns the model's tokenizer, with which similar texts are compared; without it, only texts
+            that are equal but for white space are reported as equal.
 
     Returns:
         The rows by split, their sources, and the classes, as in `TaskData`.
@@ -198,8 +208,9 @@ def read_rows(
     classes = find_classes(raw, task, notes)
     raw = read_targets(raw, task, classes, notes)
     keys = {name: text_keys(rows, task) for name, rows in raw.items()}
-    report_equal_texts(raw, keys, task, notes)
-    return carve(raw, keys["train"], sources, task, notes), sources, classes
+    compared = keys_by_tokens(raw, keys, task, load_tokenizer) if load_tokenizer else keys
+    report_equal_texts(raw, compared, task, notes)
+    return carve(raw, keys["train"].similar, sources, task, notes), sources, classes
 
 
 def encode_split(

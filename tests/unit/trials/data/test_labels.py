@@ -165,6 +165,32 @@ def test_labels_that_differ_in_case_or_white_space_are_a_warning(other):
     assert "Did you mean 'positive'?" in message
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "shown"),
+    [
+        ("caf\u00e9", "cafe\u0301", "'cafe\\u0301'"),
+        ("pos", "pos\u200b", "'pos\\u200b'"),
+        ("pos", "\ufeffPos", "'\\ufeffPos'"),
+        ("pos", "po\u00ads", "'po\\xads'"),
+        ("\uff30os", "pos", "'pos'"),
+        ("\u2764", "\u2764\ufe0f", "'\u2764\ufe0f'"),
+    ],
+)
+def test_labels_that_differ_only_in_unicode_forms_or_invisible_characters_are_a_warning(one, other, shown):
+    _, _, notes = read([one, other, one, "other"])
+    (warning,) = notes.warnings
+    assert shown in warning
+    assert "(2 rows)" in warning
+    assert "count as 2 classes" in warning
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("cafe", "caf\u00e9"), ("\u0915\u0941", "\u0915\u0942"), ("a", "b")]
+)
+def test_labels_with_other_letters_or_accents_are_no_warning(one, other):
+    assert read([one, other])[2].warnings == []
+
+
 def test_fractions_as_classes_are_a_warning():
     _, _, notes = read([1.0, 2.5, 2.0])
     assert "set type: regression" in notes.warnings[0]

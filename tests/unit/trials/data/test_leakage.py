@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import Any
 
-from trials.data.leakage import group_rows, normalize_text, report_equal_texts, text_keys
+import pytest
+from tokenizers import Tokenizer, normalizers, pre_tokenizers
+from tokenizers.models import WordLevel
+from transformers import PreTrainedTokenizerFast
+
+from trials.data.leakage import (
+    fold_text,
+    group_rows,
+    keys_by_tokens,
+    normalize_text,
+    report_equal_texts,
+    text_keys,
+)
 from trials.data.notes import Notes
 from trials.reading.tables.rows import Rows
 from trials.tasks.specs import TaskSpec
@@ -21,7 +33,7 @@ def reviews(*pairs: tuple[str, object], file: str = "train.tsv") -> Rows:
 
 
 def groups(task: TaskSpec, *rows: dict[str, object]) -> list[int]:
-    return group_rows(text_keys(Rows.of(rows), task)).tolist()
+    return group_rows(text_keys(Rows.of(rows), task).similar).tolist()
 
 
 def report(task: TaskSpec = REVIEWS, **splits: Rows) -> Notes:
@@ -119,3 +131,98 @@ def test_prompts_with_equal_completions_in_both_splits_are_a_warning() -> None:
     rows = Rows.of([{"p": "x", "c": "y"}])
     (warning,) = report(PROMPTS, train=rows, test=rows).warnings
     assert warning.startswith("test: 1 of 1 texts (100.0%) are also in train, first row 1 and row 1;")
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("Film", "film"),
+        ("caf\u00e9", "cafe"),
+        ("fi\u200blm", "film"),
+        ("\ufefffilm", "film"),
+        ("so\u00adft", "soft"),
+        ("\ufb01lm", "film"),
+        ("\uff21", "a"),
+        ("STRASSE", "stra\u00dfe"),
+        ("film!", "film !"),
+        ("\u4e2d\u6587", "\u4e2d \u6587"),
+        ("``so''", '"so"'),
+    ],
+)
+def test_what_a_tokenizer_may_ignore_does_not_separate_rows(text: str, same: str) -> None:
+    assert fold_text(text) == fold_text(same)
+    assert groups(REVIEWS, {"text": text, "label": 0}, {"text": same, "label": 0}) == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("text", "other"), [("film", "films"), ("no.", "no!"), ("1", "2"), ("\u4e2d", "\u6587")]
+)
+def test_other_letters_digits_and_punctuation_separate_rows(text: str, other: str) -> None:
+    assert groups(REVIEWS, {"text": text, "label": 0}, {"text": other, "label": 0}) == [0, 1]
+
+
+def test_the_rejected_answer_is_not_read() -> None:
+    task = TaskSpec(type="causal-lm", prompt="p", chosen="good", rejected="bad")
+    row = {"p": "x", "good": "y", "bad": "z"}
+    assert groups(task, row, {**row, "bad": "w"}, {**row, "good": "w"}) == [0, 0, 1]
+    whole = TaskSpec(type="causal-lm", chosen="good", rejected="bad")
+    turns = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]
+    bad = [[*turns[:1], {"role": "assistant", "content": text}] for text in "zw"]
+    assert groups(whole, *({"good": turns, "bad": each} for each in bad)) == [0, 0]
+
+
+def test_the_form_of_a_chat_does_not_separate_rows() -> None:
+    openai = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]
+    sharegpt = [{"from": "human", "value": "x"}, {"from": "gpt", "value": "y"}]
+    numbered = [{**message, "id": place} for place, message in enumerate(openai)]
+    parts = [{**message, "content": [{"type": "text", "text": message["content"]}]} for message in openai]
+    assert groups(CHATS, *({"messages": chat} for chat in (openai, sharegpt, numbered, parts))) == [0] * 4
+
+
+def test_the_form_of_the_arguments_of_a_call_does_not_separate_rows() -> None:
+    def chat(arguments: object, key: str) -> dict[str, object]:
+        call = {"id": key, "type": "function", "function": {"name": "f", "arguments": arguments}}
+        return {"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "tool_calls": [call]}]}
+
+    forms = chat({"a": 1, "b": 2}, "c1"), chat('{"b": 2, "a": 1}', "c2"), chat({"a": 1, "b": 3}, "c1")
+    assert groups(CHATS, *forms) == [0, 0, 1]
+
+
+def test_a_missing_and_an_empty_part_of_a_prompt_are_the_same() -> None:
+    task = TaskSpec(type="causal-lm", prompt=["instruction", "input"], completion="output")
+    row = {"instruction": "x", "input": None, "output": "y"}
+    assert groups(task, row, {**row, "input": ""}, {**row, "input": "z"}) == [0, 0, 1]
+
+
+def test_the_border_of_prompt_and_completion_does_not_separate_rows() -> None:
+    assert groups(PROMPTS, {"p": "x", "c": " y z"}, {"p": "x y", "c": " z"}) == [0, 0]
+
+
+def word_tokenizer(*, is_uncased: bool) -> Any:
+    tokenizer = Tokenizer(WordLevel({"[UNK]": 0, "film": 1, "Film": 2, "warm": 3}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=is_uncased)
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[UNK]")
+
+
+@pytest.mark.parametrize(("is_uncased", "shared"), [(True, "2 of 2"), (False, "1 of 2")])
+def test_texts_with_equal_token_ids_in_two_splits_are_a_warning(is_uncased: bool, shared: str) -> None:
+    splits = {
+        "train": reviews(("warm film", 0)),
+        "validation": reviews(("warm Film", 0), ("warm\u200b film", 0)),
+    }
+    keys = {name: text_keys(rows, REVIEWS) for name, rows in splits.items()}
+    notes = Notes()
+    found = keys_by_tokens(splits, keys, REVIEWS, lambda: word_tokenizer(is_uncased=is_uncased))
+    report_equal_texts(splits, found, REVIEWS, notes)
+    (warning,) = notes.warnings
+    assert warning.startswith(f"validation: {shared} texts")
+
+
+def test_the_tokenizer_is_not_loaded_without_similar_texts() -> None:
+    def refuse() -> Any:
+        raise AssertionError("the tokenizer is loaded")
+
+    splits = {"train": reviews(("a", 0), ("a ", 0), ("b", 1))}
+    keys = {"train": text_keys(splits["train"], REVIEWS)}
+    assert keys_by_tokens(splits, keys, REVIEWS, refuse) == keys

@@ -22,7 +22,7 @@ def carved(
 ) -> tuple[dict[str, Rows], Notes]:
     task, notes = TaskSpec(**{"text": "text", "label": "label", **fields}), Notes()
     train = Rows.of({"text": text, "label": label} for text, label in pairs)
-    splits = carve({"train": train, **(given or {})}, text_keys(train, task), {}, task, notes)
+    splits = carve({"train": train, **(given or {})}, text_keys(train, task).similar, {}, task, notes)
     return splits, notes
 
 

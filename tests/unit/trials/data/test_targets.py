@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from search_spaces.errors import InvalidInputError
-from trials.data.labels import find_positive, fit_target_scale
+from trials.data.labels import find_positive, fit_target_scale, warn_of_constant_f1
 from trials.data.notes import Notes
 from trials.data.task_data import load_task, resolved_task
 from trials.reading.labels import TargetScale
@@ -197,3 +197,23 @@ def test_a_resolved_task_names_its_class_and_loads_the_same(bert, write_jsonl) -
     assert without_model(loaded, "sequence-classification")["f1"] == 0.0
     other = load_task(task.model_copy(update={"positive": "legit"}), bert)
     assert without_model(other, "sequence-classification")["f1"] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("metric", "validation", "test", "lacking"),
+    [
+        ("f1", "aa", "ab", ["validation has no row of class 'b'"]),
+        ("f1", "aa", "aa", ["validation and test have no row of class 'b'"]),
+        ("f1", "ab", "ba", []),
+        ("accuracy", "aa", "aa", []),
+    ],
+)
+def test_a_held_out_split_without_the_class_of_f1_is_a_warning(metric, validation, test, lacking):
+    task, notes = TaskSpec(text="text", label="label", metric=metric), Notes()
+    splits = {"train": "aabb", "validation": validation, "test": test}
+    warn_of_constant_f1(
+        {name: Rows({"label": list(each)}) for name, each in splits.items()}, task, "b", notes
+    )
+    assert len(notes.warnings) == len(lacking)
+    for warning, part in zip(notes.warnings, lacking, strict=True):
+        assert f"f1: {part}, which f1 scores (2 rows in train), so f1 is 0 there for every trial" in warning
