@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 from unicodedata import category, normalize
 
@@ -40,6 +41,7 @@ def check_label_types(raw: Mapping[str, Rows], task: TaskSpec) -> None:
     for split, rows in raw.items():
         for column in task.text:
             _check_text_type(rows, split, column, task.label)
+        _check_label_values(rows, split, task.label)
         found = structure(rows[task.label], rows[task.text[0]])
         if found is not None:
             index, kind, fix = found
@@ -56,6 +58,25 @@ def _check_text_type(rows: Rows, split: str, column: str, label: str) -> None:
             fix = "This task is not supported; " if per_word else ""
             what = f"{rows.place(index)} of {split} has {_short(value)} in {column!r}: {kind}"
             raise InvalidInputError(Problem("task.text", what, f"{fix}name a column of texts.".capitalize()))
+        if value is not None and (isinstance(value, bool) or not isinstance(value, str | int | float)):
+            shown = (
+                str(value).lower() if isinstance(value, bool) else f"{type(value).__name__} ({_short(value)})"
+            )
+            what = f"column {column!r} of {split} has {shown} in {rows.place(index)}, which is not text"
+            raise InvalidInputError(
+                Problem("task.text", what, "Write it as text in quotation marks, or name a column of texts.")
+            )
+
+
+def _check_label_values(rows: Rows, split: str, column: str) -> None:
+    for index, value in enumerate(rows[column]):
+        if isinstance(value, bytes | timedelta):
+            what = (
+                f"column {column!r} of {split} has {type(value).__name__} ({_short(value)}) in {rows.place(index)}, "
+                "which is no class and no number"
+            )
+            fix = "Store the labels as text or numbers, or name another column."
+            raise InvalidInputError(Problem("task.label", what, fix))
 
 
 def _short(value: object) -> str:

@@ -12,13 +12,15 @@ from trials.data.notes import Notes
 from trials.reading.splits import read_source
 from trials.reading.tables.errors import DataError
 from trials.reading.tables.files import expand_home, mixed_columns
-from trials.reading.tables.folders import split_files
+from trials.reading.tables.folders import data_files, split_files
 from trials.reading.tables.hub import is_hub_copy, is_saved, split_names
-from trials.reading.tables.rows import Rows
+from trials.reading.tables.rows import Rows, counted
 from trials.tasks.specs import DOCSTRINGS, TaskSpec
 
 _Value = TypeVar("_Value")
 SPLITS = ("train", "validation", "test")
+_SHOWN = 5
+"""The files that a note names."""
 
 Where = str | tuple[str, ...]
 Sources = dict[str, dict[str, Any]]
@@ -48,9 +50,26 @@ def read_splits(task: TaskSpec, notes: Notes) -> tuple[dict[str, Rows], Sources]
     if task.label is not None and task.label in mixed_columns([*splits.values()]):
         # One split alone does not show that its numbers are names: 1 and 2 in train, 1, 2 and n/a in test.
         splits = _read(sources, [*texts, task.label])
+    note_unread_files([*named.values(), task.dataset], sources, notes)
     for note in dict.fromkeys(note for rows in splits.values() for note in rows.notes):
         notes.note(note)
     return splits, sources
+
+
+def note_unread_files(places: Sequence[Where | None], sources: Sources, notes: Notes) -> None:
+    """Name the data files of the task's folders that belong to no split, such as `holdout.csv` beside `train.csv`."""
+    read = {path for source in sources.values() for path in [source.get("file"), *source.get("files", ())]}
+    if not any(read):
+        return  # saved by datasets or of the hub
+    folders = [_absolute(place) for place in places if isinstance(place, str)]
+    for folder in dict.fromkeys(folder for folder in folders if folder.is_dir()):
+        unread = [str(path.relative_to(folder)) for path in data_files(folder) if str(path) not in read]
+        if unread:
+            shown = ", ".join(unread[:_SHOWN]) + (", …" if len(unread) > _SHOWN else "")
+            notes.note(
+                f"{folder.name}: {counted(len(unread), 'data file')} of the folder not read, since the "
+                f"{'name says' if len(unread) == 1 else 'names say'} no split that is used: {shown}"
+            )
 
 
 def _read(sources: Sources, text_columns: Sequence[str]) -> dict[str, Rows]:

@@ -46,9 +46,7 @@ def split_files(folder: Path) -> dict[str, list[Path]]:
     Raises:
         DataError: There are none, or a split has files of several formats, which may be the same data twice.
     """
-    files = [
-        path for path in sorted(folder.rglob("*"), key=_natural) if _is_data(path.relative_to(folder), path)
-    ]
+    files = data_files(folder)
     if not files:
         raise DataError(f"{str(folder)!r} has no data files", "Give a folder with files such as train.csv.")
     splits: dict[str, list[Path]] = {}
@@ -60,6 +58,13 @@ def split_files(folder: Path) -> dict[str, list[Path]]:
     for split, paths in splits.items():
         _check_formats(split, paths, folder)
     return splits
+
+
+def data_files(folder: Path) -> list[Path]:
+    """Return the data files of a folder and its folders, shards in order, without those of documents."""
+    return [
+        path for path in sorted(folder.rglob("*"), key=_natural) if _is_data(path.relative_to(folder), path)
+    ]
 
 
 def _is_data(inner: Path, path: Path) -> bool:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import DataError
-from .parquet import without_absent_keys
+from .parquet import decoded, without_absent_keys
 from .rows import Places, Rows
 
 if TYPE_CHECKING:
@@ -81,15 +81,15 @@ def _rows(table: Dataset, split: str, notes: tuple[str, ...]) -> Rows:
     # Images and sounds would be decoded, which needs further packages; no task reads them.
     table = table.with_format(None)
     names = [name for name, feature in table.features.items() if not hasattr(feature, "decode_example")]
-    return Rows(
-        {name: _column(table[name][:]) for name in names},
-        Places("row", range(1, len(table) + 1), split),
-        notes,
-    )
+    found = [*notes]
+    columns = {name: _column(table[name][:], name, split, found) for name in names}
+    return Rows(columns, Places("row", range(1, len(table) + 1), split), tuple(found))
 
 
-def _column(values: list[Any]) -> list[Any]:
+def _column(values: list[Any], column: str, split: str, notes: list[str]) -> Sequence[Any]:
     first = next((value for value in values if value is not None), None)
+    if isinstance(first, bytes):
+        return decoded(values, column, split, notes)
     return [without_absent_keys(value) for value in values] if isinstance(first, dict | list) else values
 
 

@@ -44,7 +44,7 @@ def read_json(text: str, name: str) -> Rows:
 
 
 def _kind(value: Any) -> str:
-    names = {list: "an array", str: "a string", bool: "true or false", type(None): "null"}
+    names = {dict: "an object", list: "an array", str: "a string", bool: "true or false", type(None): "null"}
     return names.get(type(value), "a number")
 
 
@@ -167,7 +167,7 @@ def _unwrapped(value: Any, name: str, notes: list[str]) -> list[Any] | None:
         return _unwrapped(next(iter(value.values())), name, notes)
     if set(value) == {"columns", "index", "data"} and all(isinstance(v, list) for v in value.values()):
         notes.append(f"{name}: the rows are in the form of pandas' orient='split'")
-        return [dict(zip(value["columns"], row, strict=True)) for row in value["data"]]
+        return _from_split(value["columns"], value["data"], name)
     columns = list(value.values())
     if len(columns) > 0 and all(isinstance(c, list) for c in columns) and len(set(map(len, columns))) == 1:
         if any(isinstance(cell, list | dict) for column in columns for cell in column[:1]):
@@ -177,6 +177,19 @@ def _unwrapped(value: Any, name: str, notes: list[str]) -> list[Any] | None:
     if columns and all(isinstance(c, dict) and c for c in columns):
         return _from_nested(value, name, notes)
     return None
+
+
+def _from_split(columns: list[Any], data: list[Any], name: str) -> list[dict[str, Any]]:
+    for number, row in enumerate(data, 1):
+        if not isinstance(row, list) or len(row) != len(columns):
+            found = f"has {counted(len(row), 'value')}" if isinstance(row, list) else f"is {_kind(row)}"
+            raise DataError(
+                f"row {number:,} of 'data' in {name!r} {found}, and 'columns' has {counted(len(columns), 'name')}",
+                "Write each row as an array with one value per column, null where it has none.",
+            )
+    if not all(isinstance(column, str) for column in columns) or len({*columns}) < len(columns):
+        raise DataError(f"'columns' in {name!r} are not different texts", "Name each column once, as text.")
+    return [dict(zip(columns, row, strict=True)) for row in data]
 
 
 def _values_of(value: Any) -> list[Any]:

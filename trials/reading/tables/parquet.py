@@ -16,7 +16,9 @@ _INDEX = "__index_level_0__"
 
 
 def read_parquet(path: Path) -> Rows:
-    """Read a Parquet file as plain Python values; dates and times become text in the form of ISO 8601.
+    """Read a Parquet file as plain Python values.
+
+    Dates and times become text in the form of ISO 8601, and bytes become text if all of a column are UTF-8.
 
     Raises:
         DataError: The file cannot be read.
@@ -50,11 +52,25 @@ def _plain(values: Sequence[Any], column: str, name: str, notes: list[str]) -> S
     if isinstance(first, Decimal):
         notes.append(f"{name}: decimal numbers in column {column!r} are read as floats")
         return [None if value is None else float(value) for value in values]
+    if isinstance(first, bytes):
+        return decoded(values, column, name, notes)
     if isinstance(first, float):
         return [None if value != value else value for value in values]
     if isinstance(first, dict | list):
         return [without_absent_keys(value) for value in values]
     return values
+
+
+def decoded(values: Sequence[Any], column: str, name: str, notes: list[str]) -> Sequence[Any]:
+    """Return the bytes of a column as text, with a note, or as they are if one of them is not text in UTF-8."""
+    try:
+        texts = [value.decode("utf-8") if isinstance(value, bytes) else value for value in values]
+    except UnicodeDecodeError:
+        return values
+    if any("\0" in text for text in texts if isinstance(text, str)):
+        return values
+    notes.append(f"{name}: bytes in column {column!r} are read as text in UTF-8")
+    return texts
 
 
 def without_absent_keys(value: Any) -> Any:

@@ -12,10 +12,12 @@ import bz2
 import codecs
 import gzip
 import lzma
+import re
 import zlib
 from pathlib import Path
 
 from .errors import DataError
+from .rows import counted
 
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 """The endings of compressed files, which follow the ending of the data: `train.csv.gz`."""
@@ -41,6 +43,12 @@ _OTHER_KINDS = (
     (b"<!doctype html", "a web page", "Download the file itself, such as its raw version."),
     (b"<html", "a web page", "Download the file itself, such as its raw version."),
 )
+_INVALID = re.compile("[\udc80-\udcff]")
+"""A byte that is not valid, as the error handler `surrogateescape` keeps it."""
+_WIDE = re.compile("[^\x00-\x7f\udc80-\udcff]+")
+"""Characters of several bytes."""
+_SAMPLE_OF_LINES = 20
+"""Invalid bytes whose lines are looked up."""
 _CANDIDATES = ("gb18030", "shift_jis", "euc_jp", "big5", "euc_kr", "cp1251", "koi8_r", "cp1250")
 """Encodings that the fix of a refused file names, if they can decode it."""
 _WITHIN_WORDS = frozenset("’‘´·­–—…ªº")
@@ -118,6 +126,7 @@ def _decode(data: bytes, name: str, notes: list[str]) -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
+    _check_few_invalid(data, name)
     try:
         text = data.decode("cp1252")
     except UnicodeDecodeError:
@@ -129,6 +138,23 @@ def _decode(data: bytes, name: str, notes: list[str]) -> str:
         f"if letters with accents look wrong, convert the file to UTF-8"
     )
     return text
+
+
+def _check_few_invalid(data: bytes, name: str) -> None:
+    """Refuse UTF-8 with some invalid bytes: another encoding would garble every letter that is valid."""
+    text = data.decode("utf-8", "surrogateescape")
+    invalid = [match.start() for match in _INVALID.finditer(text)]
+    valid = sum(map(len, _WIDE.findall(text)))
+    if valid < len(invalid):
+        return
+    lines = list(dict.fromkeys(text.count("\n", 0, place) + 1 for place in invalid[:_SAMPLE_OF_LINES]))
+    named = ", ".join(f"{line:,}" for line in lines[:3])
+    more = ", …" if len(lines) > 3 or len(invalid) > _SAMPLE_OF_LINES else ""
+    places = f"line {named}" if len(lines) == 1 else f"lines {named}{more}"
+    raise DataError(
+        f"{name!r} is in UTF-8 with {counted(len(invalid), 'invalid byte')} in {places}",
+        f"Correct the text there, or remove these bytes: iconv -c -f UTF-8 -t UTF-8 {name} > clean-{name}",
+    )
 
 
 def _decode_as(data: bytes, encoding: str, name: str) -> str:
@@ -185,6 +211,9 @@ def _conversion(data: bytes, name: str) -> str:
         except UnicodeDecodeError:
             continue
         fitting.append(encoding)
-    known = f" Encodings that can decode it: {', '.join(fitting)}." if fitting else ""
-    source = fitting[0].upper() if fitting else "ENCODING"
-    return f"Convert it to UTF-8, such as: iconv -f {source} -t UTF-8 {name} > utf8-{name}{known}"
+    source = fitting[0].upper() if len(fitting) == 1 else "ENCODING"
+    command = f"Convert it to UTF-8, such as: iconv -f {source} -t UTF-8 {name} > utf8-{name}"
+    if len(fitting) == 1:
+        return f"{command}. Of the usual encodings only {fitting[0]} can decode it."
+    possible = f", which may be {', '.join(fitting)}: see which gives the right text" if fitting else ""
+    return f"{command}, with the encoding of the file{possible}."

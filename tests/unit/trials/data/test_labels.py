@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -68,6 +69,27 @@ def test_words_with_one_label_each_are_token_classification():
     rows = table([[0, 0], [0]], texts=[["a", "b"], ["c"]])
     with pytest.raises(InvalidInputError, match=r"task.text: line 2 .* as in token classification"):
         check_label_types({"train": rows}, TaskSpec(text="text", label="label"))
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(True, "true"), (False, "false"), (b"\xff", r"bytes \(b'\\xff'\)"), (timedelta(1), "timedelta")],
+)
+def test_a_value_that_is_no_text_is_named_with_its_column_and_row(value, shown):
+    rows = table([0, 1, 0], texts=["a", None, value])
+    with pytest.raises(
+        InvalidInputError,
+        match=f"task.text: column 'text' of train has {shown}.* in line 4 of train.tsv, which is not",
+    ):
+        check_label_types({"train": rows}, TaskSpec(text="text", label="label"))
+
+
+@pytest.mark.parametrize("value", [b"A", timedelta(1)])
+@pytest.mark.parametrize("type", ["sequence-classification", "regression"])
+def test_labels_of_bytes_and_durations_are_refused_with_their_column(value, type):
+    message = refused(["a", value], type)
+    assert f"task.label: column 'label' of train has {value.__class__.__name__}" in message
+    assert "line 3 of train.tsv" in message
 
 
 def test_a_list_of_words_is_no_text():

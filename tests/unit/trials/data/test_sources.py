@@ -63,6 +63,29 @@ def test_a_folder_gives_the_splits_that_its_files_are_named_for(tmp_path: Path, 
     }
 
 
+@pytest.mark.parametrize("field", ["train", "dataset"])
+def test_files_of_a_folder_that_are_not_read_are_named(tmp_path: Path, field: str) -> None:
+    folder = tmp_path / "data"
+    for name in ("train.csv", "holdout.csv", "more/unsup.jsonl", "README.md"):
+        write(folder / name)
+    splits, notes = read(**{field: str(folder)})
+    assert [*splits] == ["train"]
+    assert [note for note in notes if "not read" in note] == [
+        "data: 2 data files of the folder not read, since the names say no split that is used: "
+        "holdout.csv, more/unsup.jsonl"
+    ]
+
+
+def test_a_folder_whose_files_are_all_read_has_no_note(tmp_path: Path) -> None:
+    for name in ("train.csv", "test.csv"):
+        write(tmp_path / name)
+    assert not [note for note in read(train=str(tmp_path))[1] if "not read" in note]
+    _, notes = read(
+        train=write(tmp_path / "train.csv")
+    )  # a file that is named says nothing of those beside it
+    assert not [note for note in notes if "not read" in note]
+
+
 def test_named_splits_of_a_folder(tmp_path: Path) -> None:
     for name in ("train.csv", "dev.csv"):
         write(tmp_path / "data" / name, f"text,label\n{name},0\n")

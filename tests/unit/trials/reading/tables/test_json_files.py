@@ -118,5 +118,25 @@ def test_what_is_refused(text: str, message: str) -> None:
     assert message in refusal(text)
 
 
+@pytest.mark.parametrize(
+    ("columns", "data", "message"),
+    [
+        (
+            ["text", "label"],
+            [["a", 0], ["b"], ["c", 1]],
+            "row 2 of 'data' in 'a.json' has 1 value, and 'columns'",
+        ),
+        (["text", "label"], [["a", 0], ["b", 1, 2]], "row 2 of 'data' in 'a.json' has 3 values"),
+        (["text", "label"], [["a", 0], {"text": "b"}], "row 2 of 'data' in 'a.json' is an object"),
+        (["text", "label"], [["a", 0], None], "row 2 of 'data' in 'a.json' is null"),
+        (["text", "text"], [["a", 0]], "'columns' in 'a.json' are not different texts"),
+        (["text", 1], [["a", 0]], "'columns' in 'a.json' are not different texts"),
+        (["text", ["x", "y"]], [["a", 0]], "'columns' in 'a.json' are not different texts"),
+    ],
+)
+def test_a_split_frame_whose_rows_do_not_fit_its_columns(columns: object, data: object, message: str) -> None:
+    assert message in refusal(json.dumps({"columns": columns, "index": [0, 1], "data": data}))
+
+
 def test_both_halves_of_a_character_are_a_character() -> None:
     assert list(read('{"a": "\\ud83d\\ude00"}\n')["a"]) == ["😀"]

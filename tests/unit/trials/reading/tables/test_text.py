@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow
 import pytest
 
+from trials.reading.tables import text as text_module
 from trials.reading.tables.errors import DataError
 from trials.reading.tables.files import read_file
 from trials.reading.tables.text import read_text
@@ -102,8 +103,21 @@ def test_other_encodings_are_refused_with_a_conversion(tmp_path: Path, encoding:
     message = refusal(save(tmp_path, text.encode(encoding)))
     assert "is not in UTF-8, first at line 2" in message
     assert "iconv -f" in message
+    assert "iconv -f CP1251" not in message  # several encodings can decode it, and none is certain
     if encoding != "mac_roman":
         assert encoding in message.lower()
+
+
+def test_the_only_encoding_that_fits_is_in_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save(tmp_path, OTHER["shift_jis"].encode("shift_jis"), "a.txt")
+    assert (
+        "iconv -f ENCODING -t UTF-8 a.txt > utf8-a.txt, with the encoding of the file, which may be"
+        in refusal(path)
+    )
+    monkeypatch.setattr(text_module, "_CANDIDATES", ("shift_jis", "euc_kr"))
+    assert "iconv -f SHIFT_JIS -t UTF-8 a.txt" in refusal(path)
 
 
 @pytest.mark.parametrize("encoding", ["gb18030", "euc_kr"])
@@ -114,10 +128,22 @@ def test_wide_punctuation_in_plain_text_is_not_taken_for_western(
     assert "is not in UTF-8" in refusal(save(tmp_path, f"plain\n{text}\n".encode(encoding), "a.txt"))
 
 
-@pytest.mark.parametrize("text", ["café", "naïve — 漢字", "Привет"])
-def test_a_file_of_two_encodings_is_refused(tmp_path: Path, text: str) -> None:
-    lines = [f"{text} no. {i}\n".encode() for i in range(9)] + ["café\n".encode("cp1252")]
-    assert "is not in UTF-8, first at line 10" in refusal(save(tmp_path, b"".join(lines), "a.txt"))
+@pytest.mark.parametrize("text", ["café", "naïve — 漢字", "Привет", "“so”"])
+@pytest.mark.parametrize("bad", ["café".encode("cp1252"), b"a\xffb", "café".encode()[:-1]])
+def test_an_invalid_byte_in_utf_8_is_named_with_its_line_and_no_other_encoding(
+    tmp_path: Path, text: str, bad: bytes
+) -> None:
+    lines = [f"{text} no. {i}".encode() for i in range(9)] + [bad, b"end"]
+    message = refusal(save(tmp_path, b"\n".join(lines), "a.txt"))
+    assert "'a.txt' is in UTF-8 with 1 invalid byte in line 10." in message
+    assert message.endswith("iconv -c -f UTF-8 -t UTF-8 a.txt > clean-a.txt")
+
+
+def test_invalid_bytes_in_several_lines_are_counted(tmp_path: Path) -> None:
+    lines = [f"café no. {i}".encode() + (b"\xff\xfe" if i % 2 else b"") for i in range(10)]
+    lines += ["déjà vu, très bien, à bientôt".encode()] * 2
+    message = refusal(save(tmp_path, b"\n".join(lines), "a.txt"))
+    assert "with 10 invalid bytes in lines 2, 4, 6, …" in message
 
 
 def test_a_character_that_is_cut_at_the_end_is_refused(tmp_path: Path) -> None:
