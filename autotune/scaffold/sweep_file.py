@@ -202,6 +202,9 @@ def _template_lines(measured: TokenLengths | None, notes: list[str]) -> list[str
         lines.append(
             f"  chat_template: {name}    # the model's tokenizer has none; or the path of a Jinja file"
         )
+    if measured is not None and measured.merge_system:
+        notes.append("merge_system: true, since the chat template refuses every row with its system turn")
+        lines.append("  merge_system: true    # puts system messages before the first user turn's text")
     if measured is not None and measured.bad:
         notes.append(f"bad_rows: {measured.bad}")
         if "(roles: system" in measured.bad:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from autotune.scaffold.first_example import local_model
 from autotune.scaffold.inspection import DataInspection
-from search_spaces.errors import InvalidInputError
+from search_spaces.errors import InvalidInputError, Problem
 from trials.reading.tables.errors import DataError
 from trials.reading.tables.rows import Rows
 from trials.tasks.specs import ModelSpec
@@ -18,6 +18,7 @@ from trials.tasks.specs import ModelSpec
 _SAMPLE = 2_000
 """Examples that are measured, drawn at random if there are more."""
 _NO_LIMIT = 1 << 30
+_OF_TEMPLATE = "the chat template"
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,13 @@ class TokenLengths:
         tokens: The number of tokens of each example, shape [n].
         chat_template: The chat template that the task must name, since the tokenizer has none; else None.
         bad: Which rows the chat template refuses and why, with their counts in the sample; empty if there are none.
+        merge_system: Whether the task must merge system turns, without which the chat template refuses every row.
     """
 
     tokens: NDArray[np.int64]
     chat_template: str | None = None
     bad: str = ""
+    merge_system: bool = False
 
 
 def measure_lengths(model: str, rows: Rows, found: DataInspection) -> TokenLengths | None:
@@ -42,6 +45,9 @@ def measure_lengths(model: str, rows: Rows, found: DataInspection) -> TokenLengt
         model: a Hugging Face model id or a folder.
         rows: the training rows.
         found: the task and its columns.
+
+    Raises:
+        InvalidInputError: No row can be encoded.
     """
     from trials.data.tokenizers import load_tokenizer
 
@@ -70,13 +76,28 @@ def _generated_lengths(tokenizer: Any, rows: Rows, found: DataInspection) -> Tok
     fields = found.form.fields if found.form is not None else {}
     task = {"type": "causal-lm", "text": tuple(found.text), **fields, "max_length": _NO_LIMIT}
     rows = rows.select(complete_rows(rows, required_columns(task)))
-    for template in ("auto", "chatml"):
+    causes = ""
+    for template, merged in (("auto", False), ("auto", True), ("chatml", False)):
+        choice = {"chat_template": template, "merge_system": merged, "bad_rows": "drop"}
         try:
-            encoded = encode_rows(
-                rows, {**task, "chat_template": template, "bad_rows": "drop"}, tokenizer, None
-            )
+            encoded = encode_rows(rows, {**task, **choice}, tokenizer, None)
         except DataError:
             continue  # no chat template
-        named = None if template == "auto" else template
-        return TokenLengths(np.array(encoded.cut.lengths, dtype=np.int64), named, encoded.bad)
-    return None
+        if encoded.kept:
+            named = None if template == "auto" else template
+            return TokenLengths(np.array(encoded.cut.lengths, dtype=np.int64), named, encoded.bad, merged)
+        causes = causes or encoded.bad or "the answers of all rows are empty or have the weight 0"
+        if template == "auto" and merged:
+            break  # the tokenizer's own template is replaced by the user alone
+    if not causes:
+        return None
+    raise InvalidInputError(
+        Problem(
+            "--model" if _OF_TEMPLATE in causes else "--data",
+            f"no row could be measured, since {causes}",
+            "Choose a model with another chat template, or write the sweep file by hand with chat_template: chatml, "
+            "or with the path of a Jinja file."
+            if _OF_TEMPLATE in causes
+            else "Correct the rows.",
+        )
+    )

@@ -19,7 +19,7 @@ from .forms import EMPTY, Chat
 from .messages import Message
 from .sequences import shared_length
 from .tables.errors import RowError
-from .template_fit import content_text, fit_messages, left_out, with_sentinel
+from .template_fit import content_text, fit_messages, fix_of_refusal, left_out, with_sentinel
 
 LAST_ONLY = (
     "chats of several answers are learned in their last answer only, since the chat template rewrites the text "
@@ -29,6 +29,10 @@ NO_CALL = "assistant turns are left out of the loss, since the chat template doe
 NO_PREFIX = (
     "assistant turns are left out of the loss, since the chat template refuses the chat up to them, without the "
     "user's turn that follows"
+)
+NO_GENERATION_PROMPT = (
+    "the loss begins at the text of the answers, since the chat template adds no generation prompt; the header of "
+    "their turns is not learned"
 )
 NO_REASONING = "assistant turns have reasoning that the chat template does not render"
 
@@ -58,10 +62,17 @@ def render_chat(chat: Chat, template: ChatTemplate) -> Rendered:
     """
     try:
         rendering = _Rendering(chat, template)
-        return rendering.in_place() or rendering.put_together() or rendering.last_only()
+        rendered = rendering.in_place() or rendering.put_together() or rendering.last_only()
+        if template.reads_clock and rendering.is_outdated():
+            raise RowError(
+                "the chat template writes a time that changes while a chat is rendered",
+                "Give a template without the time by chat_template.",
+            )
+        return rendered
     except RowError as error:
         roles = ", ".join(message["role"] for message in chat.messages)
-        raise RowError(f"{error.what} (roles: {roles})", error.fix or _fix(chat, template)) from error
+        fix = error.fix or fix_of_refusal(chat.messages, chat.tools, template)
+        raise RowError(f"{error.what} (roles: {roles})", fix) from error
 
 
 class _Rendering:
@@ -138,6 +149,10 @@ class _Rendering:
             self.remarks.append(LAST_ONLY)
         return self._result(text, [[(start, len(after))]] if self.learned[turn] else [])
 
+    def is_outdated(self) -> bool:
+        """Return whether the chat is rendered otherwise than before all other renderings."""
+        return self._render(self.messages)[0] != self.text
+
     def _is_rendered(self, turn: int) -> bool:
         try:
             self._through(turn)
@@ -181,12 +196,9 @@ class _Rendering:
         """
         prompt = self._prompt(earlier)
         if prompt is not None and after.startswith(prompt):
-            return len(prompt)
-        if header is None:
-            probe, _ = self._render([*earlier, with_sentinel(message, _SENTINEL)])
-            header, found, _ = probe.partition(_SENTINEL)
-            if not found:
-                return None
+            return self._end_of_header(earlier, prompt, after, header, message)
+        if header is None and (header := self._header(earlier, message)) is None:
+            return None
         if prompt is None:
             return _end_of_prompt(self.template.generation_prompt, header[: shared_length(header, after)])
         bare, _ = self._render(earlier)
@@ -194,6 +206,26 @@ class _Rendering:
         if not after.startswith(context):
             return None
         return max(len(context), min(len(header), shared_length(prompt, after)))
+
+    def _header(self, earlier: Sequence[Message], message: Message) -> str | None:
+        """Return the text before a turn's own content; None if the template does not render the content."""
+        probe, _ = self._render([*earlier, with_sentinel(message, _SENTINEL)])
+        header, found, _ = probe.partition(_SENTINEL)
+        return header if found else None
+
+    def _end_of_header(
+        self, earlier: Sequence[Message], prompt: str, after: str, header: str | None, message: Message
+    ) -> int:
+        """Return the end of a turn's prompt, with the header of the turn if the template leaves it out of prompts."""
+        if self.template.generation_prompt or self._render(earlier)[0] != prompt:
+            return len(prompt)
+        header = self._header(earlier, message) if header is None else header
+        shared = 0 if header is None else shared_length(header, after)
+        if shared <= len(prompt) or not after[len(prompt) : shared].strip():
+            return len(prompt)
+        if not self.template.is_marked and NO_GENERATION_PROMPT not in self.remarks:
+            self.remarks.append(NO_GENERATION_PROMPT)
+        return shared
 
     def _prompt(self, earlier: Sequence[Message]) -> str | None:
         if not earlier:
@@ -362,16 +394,3 @@ def _end_of_prompt(generation_prompt: str, header: str) -> int:
         if place >= 0:
             return place + length
     return len(header)
-
-
-def _fix(chat: Chat, template: ChatTemplate) -> str:
-    first = chat.messages[0]["role"]
-    if first == "assistant":
-        return "The template needs a user's turn first: remove the first turn, or drop the rows."
-    if first in ("system", "developer") and len(chat.messages) > 1:
-        try:
-            template.render(chat.messages[1:], chat.tools)
-        except RowError:
-            return "Correct the order of the roles, or drop the rows."
-        return "The template takes no system turn: merge_system: true puts its text into the first user turn."
-    return "Correct the order of the roles, or drop the rows."

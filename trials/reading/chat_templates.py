@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from .messages import Message
@@ -34,6 +35,8 @@ _CHATML = """\
 {% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"""
 """ChatML for tokenizers without a template, with tools, tool calls and reasoning as JSON and in tags."""
 _MARKED = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
+_CALL_OF_TIME = re.compile(r"""\bstrftime_now\(\s*(['"])((?:(?!\1)[^\\])*)\1\s*\)""")
+"""A call with a literal form. The time replaces it, since the renderings of a chat are compared with each other."""
 
 Span = tuple[int, int]
 """Characters of a text, from a position to before another."""
@@ -51,6 +54,8 @@ class ChatTemplate:
         self.source = source
         self.is_marked = bool(_MARKED.search(source))
         self._variables = dict(tokenizer.special_tokens_map)
+        now = datetime.now()
+        self._timed = _CALL_OF_TIME.sub(lambda call: f"{call[1]}{now.strftime(call[2])}{call[1]}", source)
         added = getattr(tokenizer, "added_tokens_decoder", {}).values()
         special = {token.content for token in added if token.special} | set(tokenizer.all_special_tokens)
         self.special_tokens = sorted((token for token in special if token), key=len, reverse=True)
@@ -76,7 +81,7 @@ class ChatTemplate:
             texts, spans = render_jinja_template(
                 conversations=[[_with_aliases(message) for message in messages]],
                 tools=list(tools) or None,
-                chat_template=self.source,
+                chat_template=self._timed,
                 return_assistant_tokens_mask=self.is_marked,
                 add_generation_prompt=prompt,
                 **self._variables,
@@ -90,6 +95,11 @@ class ChatTemplate:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
             raise RowError(f"the chat template refuses it: {reason}", "") from error
         return texts[0], list(spans[0]) if spans else []
+
+    @property
+    def reads_clock(self) -> bool:
+        """Whether two renderings of a chat may differ in the time that they write."""
+        return "strftime_now(" in self._timed
 
     @functools.cached_property
     def generation_prompt(self) -> str:

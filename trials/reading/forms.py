@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .messages import Message, is_chat, is_message, read_messages, read_tools, text_of
+from .messages import Message, ReadChat, is_chat, is_message, read_messages, read_tools, text_of
+from .repeats import REPEATED, is_repeated, split_repeated, without_repeated
 from .sequences import shared_length
 from .tables.errors import RowError
 from .tables.rows import Row
@@ -73,11 +74,15 @@ class Preference:
         prompt: The chat or the text before the answers.
         chosen: The better answer, as messages or text like the prompt.
         rejected: The worse answer.
+        learned: Whether the loss may cover each message of the better answer; empty for a text.
+        remarks: What was decided for this row, for the user.
     """
 
     prompt: list[Message] | str
     chosen: list[Message] | str
     rejected: list[Message] | str
+    learned: tuple[bool, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 def columns_read(task: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
@@ -118,10 +123,9 @@ def read_example(row: Row, task: Mapping[str, Any], *, as_chat: bool) -> Chat | 
     if task.get("chosen"):
         return _chosen(row, task, as_chat)
     if task.get("messages"):
-        messages, learned = read_messages(row[task["messages"]], task["messages"])
-        return _checked(
-            Chat(_with_system(messages, row, task), _padded(learned, row, task), _tools(row, task))
-        )
+        messages, learned, remarks = read_messages(row[task["messages"]], task["messages"])
+        learned = _padded(learned, row, task)
+        return _checked(Chat(_with_system(messages, row, task), learned, _tools(row, task), remarks))
     if task.get("prompt"):
         return _prompt_completion(row, task, as_chat)
     column = task["text"][0]
@@ -151,55 +155,90 @@ def read_preference(row: Row, task: Mapping[str, Any]) -> Preference:
     Raises:
         RowError: A value has another form than its field says, or both answers share no prompt and none is given.
     """
-    chosen, rejected = row[task["chosen"]], row[task["rejected"]]
-    prompt = _given_prompt(row, task)
-    if isinstance(chosen, str) != isinstance(rejected, str):
+    chosen, rejected = (_chat_or_text(row, task[name]) for name in ("chosen", "rejected"))
+    prompt, remarks = _given_prompt(row, task)
+    if isinstance(chosen, ReadChat) and isinstance(rejected, ReadChat):
+        return _chat_pair(prompt, chosen, rejected, row, task, (*remarks, *chosen.remarks))
+    if isinstance(chosen, ReadChat) or isinstance(rejected, ReadChat):
         raise RowError(
             f"{task['chosen']!r} and {task['rejected']!r} are of different kinds",
             "Give two texts or two chats.",
         )
-    if not isinstance(chosen, str):
-        better, _ = read_messages(chosen, task["chosen"])
-        worse, _ = read_messages(rejected, task["rejected"])
-        if prompt is None:
-            shared = _shared(better, worse)
-            return Preference(better[:shared], better[shared:], worse[shared:])
-        if isinstance(prompt, str):
-            prompt = [*_turns_before(row, task), {"role": "user", "content": prompt}]
-        return Preference(prompt, better, worse)
     if prompt is None:
         start = chosen[: shared_length(chosen, rejected)]
         cut = next((i for i in range(len(start), 0, -1) if start[i - 1].isspace()), 0)
         return Preference(chosen[:cut], chosen[cut:], rejected[cut:])
-    return Preference(prompt, chosen, rejected)
+    if isinstance(prompt, str) and is_repeated(prompt, chosen, rejected, task["chosen"]):
+        chosen, rejected = (without_repeated(prompt, answer) for answer in (chosen, rejected))
+        remarks = (*remarks, REPEATED)
+    return Preference(prompt, chosen, rejected, remarks=remarks)
+
+
+def _chat_pair(
+    prompt: list[Message] | str | None,
+    chosen: ReadChat,
+    rejected: ReadChat,
+    row: Row,
+    task: Mapping[str, Any],
+    remarks: tuple[str, ...],
+) -> Preference:
+    better, worse = chosen.messages, rejected.messages
+    if prompt is None:
+        shared = _shared(better, worse)
+        before = _with_system(better[:shared], row, task)
+        return Preference(before, better[shared:], worse[shared:], tuple(chosen.learned[shared:]), remarks)
+    if isinstance(prompt, str):
+        if not prompt.strip():
+            remarks = (*remarks, NO_PROMPT)
+        has_question = better[0]["role"] not in ("assistant", "tool")
+        asked = [] if has_question and not prompt.strip() else [{"role": "user", "content": prompt}]
+        prompt = [*_turns_before(row, task), *asked]
+    before, answer = split_repeated(prompt, better, task["chosen"])
+    _, other = split_repeated(prompt, worse, task["rejected"])
+    if len(answer) < len(better):
+        remarks = (*remarks, REPEATED)
+        shared = _shared(answer, other)  # turns after the prompt that both answers repeat
+        before, answer, other = [*before, *answer[:shared]], answer[shared:], other[shared:]
+    learned = tuple(chosen.learned[len(better) - len(answer) :])
+    return Preference(before, answer, other, learned, remarks)
 
 
 def _chosen(row: Row, task: Mapping[str, Any], as_chat: bool) -> Chat | Passage:
     pair = read_preference(row, task)
+    remarks = (REJECTED, *pair.remarks)
     if isinstance(pair.prompt, str) and isinstance(pair.chosen, str):
         if not as_chat or not pair.prompt.strip():
-            return _passage(pair.prompt, pair.chosen, (REJECTED,))
-        turns = _turns_before(row, task)
-        return _wrapped(turns, pair.prompt, pair.chosen, _tools(row, task), (REJECTED,))
-    before = pair.prompt if not isinstance(pair.prompt, str) else [{"role": "user", "content": pair.prompt}]
-    answer = pair.chosen
-    after = [{"role": "assistant", "content": answer}] if isinstance(answer, str) else answer
-    learned = [False] * len(before) + [message["role"] == "assistant" for message in after]
-    return _checked(Chat([*before, *after], learned, _tools(row, task), (REJECTED,)))
+            return _passage(pair.prompt, pair.chosen, remarks)
+        answer = pair.chosen.lstrip() if REPEATED in remarks else pair.chosen
+        return _wrapped(_turns_before(row, task), pair.prompt, answer, _tools(row, task), remarks)
+    before = _as_turns(pair.prompt, "user")
+    after = _as_turns(pair.chosen, "assistant")
+    learned = [False] * len(before) + list(pair.learned or (True,))
+    return _checked(Chat([*before, *after], learned, _tools(row, task), remarks))
 
 
-def _given_prompt(row: Row, task: Mapping[str, Any]) -> list[Message] | str | None:
+def _chat_or_text(row: Row, column: str) -> ReadChat | str:
+    value = row[column]
+    if isinstance(value, str) and not is_chat(value):
+        return value
+    return read_messages(value, column)
+
+
+def _given_prompt(row: Row, task: Mapping[str, Any]) -> tuple[list[Message] | str | None, tuple[str, ...]]:
     if task.get("messages"):
-        return _with_system(read_messages(row[task["messages"]], task["messages"])[0], row, task)
+        chat = read_messages(row[task["messages"]], task["messages"])
+        return _with_system(chat.messages, row, task), chat.remarks
     if not task.get("prompt"):
-        return None
+        return None, ()
     prompt = _messages_or_text(row, task["prompt"])
-    return prompt[0] if isinstance(prompt, tuple) else _with_system(prompt, row, task)
+    if isinstance(prompt, ReadChat):
+        return _with_system(prompt.messages, row, task), prompt.remarks
+    return prompt
 
 
 def _prompt_completion(row: Row, task: Mapping[str, Any], as_chat: bool) -> Chat | Passage:
     prompt, completion = (_messages_or_text(row, task[name]) for name in ("prompt", "completion"))
-    if isinstance(prompt, tuple) and isinstance(completion, tuple):
+    if not isinstance(prompt, ReadChat) and not isinstance(completion, ReadChat):
         texts, remarks = (prompt[0], completion[0]), (*prompt[1], *completion[1])
         if not prompt[0].strip():
             remarks = (*remarks, NO_PROMPT)
@@ -208,25 +247,35 @@ def _prompt_completion(row: Row, task: Mapping[str, Any], as_chat: bool) -> Chat
             return _wrapped(turns, *texts, _tools(row, task), remarks)
         earlier = SEPARATOR.join(str(turn["content"]) for turn in turns)
         return _passage(SEPARATOR.join(text for text in (earlier, texts[0]) if text), texts[1], remarks)
-    before = _as_turns(prompt, "user")
-    after = _as_turns(completion, "assistant")
-    learned = [False] * len(before) + [message["role"] == "assistant" for message in after]
-    messages = _with_system([*before, *after], row, task)
-    return _checked(Chat(messages, _padded(learned, row, task), _tools(row, task)))
+    before, after = _as_chat(prompt, "user"), _as_chat(completion, "assistant")
+    remarks = (*before.remarks, *after.remarks)
+    column = task["completion"] if isinstance(task["completion"], str) else task["completion"][0]
+    asked, answer = split_repeated(_with_system(before.messages, row, task), after.messages, column)
+    if len(answer) < len(after.messages):
+        remarks = (*remarks, REPEATED)
+    learned = [False] * len(asked) + after.learned[len(after.learned) - len(answer) :]
+    return _checked(Chat([*asked, *answer], learned, _tools(row, task), remarks))
 
 
-def _messages_or_text(row: Row, field: str | Sequence[str]) -> list[Message] | tuple[str, tuple[str, ...]]:
-    if isinstance(field, str) and field in row and (is_chat(row[field]) or is_message(row[field])):
-        return read_messages(row[field], field)[0]
+def _messages_or_text(row: Row, field: str | Sequence[str]) -> ReadChat | tuple[str, tuple[str, ...]]:
+    column = field if isinstance(field, str) else field[0] if len(field) == 1 else None
+    if column is not None and column in row and (is_chat(row[column]) or is_message(row[column])):
+        return read_messages(row[column], column)
     texts, remarks = {}, list[str]()
-    for column in columns_of(field):
-        texts[column], said = _text(row, column)
+    for name in columns_of(field):
+        texts[name], said = _text(row, name)
         remarks += said
     return fill(field, texts), tuple(dict.fromkeys(remarks))
 
 
-def _as_turns(value: list[Message] | tuple[str, tuple[str, ...]], role: str) -> list[Message]:
-    return [{"role": role, "content": value[0]}] if isinstance(value, tuple) else value
+def _as_chat(value: ReadChat | tuple[str, tuple[str, ...]], role: str) -> ReadChat:
+    if isinstance(value, ReadChat):
+        return value
+    return ReadChat([{"role": role, "content": value[0]}], [role == "assistant"], value[1])
+
+
+def _as_turns(value: list[Message] | str, role: str) -> list[Message]:
+    return [{"role": role, "content": value}] if isinstance(value, str) else value
 
 
 def _text(row: Row, column: str) -> tuple[str, tuple[str, ...]]:

@@ -88,6 +88,20 @@ def left_out(
     return remarks
 
 
+def fix_of_refusal(messages: Sequence[Message], tools: Sequence[Any], template: ChatTemplate) -> str:
+    """Return what to do about messages that the template refuses."""
+    first = messages[0]["role"]
+    if first == "assistant":
+        return "The template needs a user's turn first: remove the first turn, or drop the rows."
+    if first in ("system", "developer") and len(messages) > 1:
+        try:
+            template.render(messages[1:], tools)
+        except RowError:
+            return "Correct the order of the roles, or drop the rows."
+        return "The template takes no system turn: merge_system: true puts its text into the first user turn."
+    return "Correct the order of the roles, or drop the rows."
+
+
 def _is_dated(text: str) -> bool:
     """Return whether a text holds a year, month and day of today in a usual order."""
     today = date.today()

@@ -10,6 +10,7 @@ import pytest
 
 from autotune.scaffold.sweep_file import write_scaffold
 from autotune.sweep.schema import load_sweep
+from search_spaces.errors import InvalidInputError
 from tests.support.chat_tokenizers import chat_tokenizer
 
 STRICT = (
@@ -62,6 +63,25 @@ def test_refused_rows_are_counted_and_the_way_on_is_written(write):
     assert "System role not supported (roles: system, user, assistant), in 10 rows, first line 1" in bad
     assert "  # merge_system: true " in text
     assert "  # bad_rows: drop " in text
+
+
+def test_system_turns_are_merged_if_the_template_refuses_every_row_with_one(write):
+    notes, text, task = write(STRICT, [{"messages": chat(i, system=True)} for i in range(40)])
+    assert task.merge_system
+    assert "  merge_system: true " in text
+    assert any(note.startswith("merge_system: true, since") for note in notes)
+    assert not any(note.startswith("bad_rows") for note in notes)
+    assert task.max_length > 400
+
+
+def test_no_file_is_written_if_the_template_refuses_every_row(write, tmp_path):
+    with pytest.raises(InvalidInputError) as caught:
+        write("{{ raise_exception('Only one turn') }}", [{"messages": chat(i)} for i in range(40)])
+    (problem,) = caught.value.problems
+    assert "no row could be measured" in problem.what
+    assert "40 of 40 rows cannot be used: the chat template refuses it: Only one turn" in problem.what
+    assert "chat_template: chatml" in problem.fix
+    assert not (tmp_path / "sweep.yaml").exists()
 
 
 def test_words_are_an_estimate_where_the_tokenizer_is_not_here(tmp_path):

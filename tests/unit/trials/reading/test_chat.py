@@ -337,7 +337,7 @@ def test_a_template_that_is_no_jinja_is_an_error_of_the_template_and_not_of_a_ro
 
 
 def test_an_empty_answer_is_said():
-    assert show(CHATML, [TURNS[0], {"role": "assistant", "content": None}])[1] == (EMPTY,)
+    assert show(CHATML, [TURNS[0], {"role": "assistant", "content": ""}])[1] == (EMPTY,)
 
 
 def test_chats_without_a_template_are_refused_with_what_to_write():

@@ -183,13 +183,13 @@ def test_sharegpts_turns_and_calls():
     ],
 )
 def test_sharegpts_other_names_of_roles(source, role):
-    messages, _ = read_messages([{"from": source, "value": "x"}], "c")
+    messages, *_ = read_messages([{"from": source, "value": "x"}], "c")
     assert messages[0]["role"] == role
 
 
 def test_several_calls_of_one_sharegpt_turn():
     value = '[{"name": "a", "arguments": {}}, {"name": "b", "arguments": "{\\"x\\": 1}"}]'
-    messages, _ = read_messages([{"from": "function_call", "value": value}], "c")
+    messages, *_ = read_messages([{"from": "function_call", "value": value}], "c")
     functions = [call["function"] for call in messages[0]["tool_calls"]]
     assert functions == [{"name": "a", "arguments": {}}, {"name": "b", "arguments": {"x": 1}}]
 
@@ -216,11 +216,11 @@ def test_a_chat_may_be_json_text_as_in_a_table():
 
 
 def test_openais_parts_weights_reasoning_and_older_function_calls():
-    messages, learned = read_messages(
+    messages, learned, _ = read_messages(
         [
             {
                 "role": "developer",
-                "content": [{"type": "text", "text": "Be"}, {"type": "text", "text": "brief."}],
+                "content": [{"type": "text", "text": "Be "}, {"type": "text", "text": "brief."}],
             },
             {"role": "assistant", "content": "no", "weight": 0},
             {"role": "assistant", "content": "4", "thinking": "2 + 2", "weight": 1, "tool_calls": None},
@@ -229,7 +229,7 @@ def test_openais_parts_weights_reasoning_and_older_function_calls():
         ],
         "m",
     )
-    assert messages[0] == {"role": "developer", "content": "Be\nbrief."}
+    assert messages[0] == {"role": "developer", "content": "Be brief."}
     assert learned == [False, False, True, True, False]
     assert messages[2] == {"role": "assistant", "content": "4", "reasoning_content": "2 + 2"}
     call = {"type": "function", "function": {"name": "f", "arguments": {"x": 1}}}
