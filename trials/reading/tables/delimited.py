@@ -18,11 +18,16 @@ from dataclasses import dataclass, replace
 from .cell_types import typed
 from .errors import DataError
 from .headers import check_is_header, clean_header
+from .markdown import ESCAPE, STYLE, read_drawn
 from .quoting import breaks_labels, find_glued_row, has_quoted_fields, is_quoted
 from .rows import Places, Rows, counted
 from .surplus import find_surplus, join_surplus
 
 _SPACED = "spaces after separators are not part of the fields"
+_ONE_SPACE = re.compile(" (?! )").match
+_FEWEST_SPACED = 3
+"""Rows with the header from which a space before every field of a column is the writer's habit."""
+_NULL = "\\N"
 _ENDED = "each row ends in a separator, which the header does not have"
 _ESCAPED = "quotation marks within fields are written with a backslash"
 _HINT = re.compile(r"sep=([,\t;|])(?=\n)").match
@@ -86,10 +91,11 @@ def read_delimited(text: str, name: str, separator: str, text_columns: Collectio
     usual = separator
     if hint := _HINT(text):
         separator, text = hint[1], text[hint.end() :]
-    table = _without_leading_spaces(_read_best(text, name, separator))
+    table = _read_drawn(text, name) or _read_best(text, name, separator)
+    table = _without_leading_spaces(table, has_quoted_spaces=f'{table.separator}" ' in text)
     notes = _notes(table, '"' in text, usual, name)
     header, body = clean_header(table.rows, table.lines, name, notes)
-    columns = list(zip(*(table.rows[i] for i in body), strict=True)) or [()] * table.width
+    columns = list(zip(*(_with_missing(table.rows, body, name, notes)), strict=True)) or [()] * table.width
     return Rows(
         {
             title: [cell or None for cell in columns[place]]
@@ -100,6 +106,28 @@ def read_delimited(text: str, name: str, separator: str, text_columns: Collectio
         Places("line", [table.lines[i] for i in body], name),
         tuple(notes),
     )
+
+
+def _read_drawn(text: str, name: str) -> Table | None:
+    """Return the reading of a table drawn with vertical bars, as in Markdown; None if the file is none."""
+    drawn = read_drawn(text)
+    if drawn is None:
+        return None
+    table = _checked(Table("|", False, *drawn, style=STYLE))
+    if not table.fits:
+        raise DataError(f"line {table.line:,} of {name!r} {table.error}", ESCAPE)
+    return table
+
+
+def _with_missing(
+    rows: Sequence[Sequence[str]], body: Sequence[int], name: str, notes: list[str]
+) -> list[Sequence[str]]:
+    r"""Return the rows with empty cells for those of `\N`, by which MySQL and Hive write missing values."""
+    kept = [rows[i] for i in body]
+    if count := sum(row.count(_NULL) for row in kept):
+        notes.append(f"{name}: {counted(count, 'cell')} of {_NULL} read as missing, as databases write it")
+        return [["" if field == _NULL else field for field in row] for row in kept]
+    return kept
 
 
 def _read_best(text: str, name: str, usual: str) -> Table:
@@ -230,12 +258,23 @@ def _checked(table: Table) -> Table:
     return table
 
 
-def _without_leading_spaces(table: Table) -> Table:
-    """Remove the spaces that follow separators, if the names in the header have them too."""
-    if not any(title.startswith(" ") for title in table.rows[0][1:]):
+def _without_leading_spaces(table: Table, has_quoted_spaces: bool) -> Table:
+    """Remove the spaces that follow separators, if the names in the header have them too, or all rows of a column."""
+    if any(title.startswith(" ") for title in table.rows[0][1:]):
+        rows = [[row[0], *(field.lstrip(" ") for field in row[1:])] for row in table.rows]
+        return replace(table, rows=rows, style=table.style or _SPACED)
+    if table.separator == "\t" or has_quoted_spaces or len(table.rows) < _FEWEST_SPACED:
         return table
-    rows = [[row[0], *(field.lstrip(" ") for field in row[1:])] for row in table.rows]
-    return replace(table, rows=rows, style=table.style or _SPACED)
+    columns = list(zip(*table.rows, strict=True))
+    spaced = [c for c, column in enumerate(columns) if c and all(map(_ONE_SPACE, column[1:]))]
+    if not spaced:
+        return table
+    names = ", ".join(repr(columns[c][0].strip()) for c in spaced)
+    rows = [
+        [field[1:] if r and c in spaced else field for c, field in enumerate(row)]
+        for r, row in enumerate(table.rows)
+    ]
+    return replace(table, rows=rows, style=f"the one space before each field of {names} is not part of it")
 
 
 def _notes(table: Table, has_marks: bool, usual: str, name: str) -> list[str]:
