@@ -99,7 +99,11 @@ def train(
         Path, typer.Argument(metavar="RUN", help="A folder that autotune export wrote.", show_default=False)
     ],
     changed_data: Annotated[
-        bool, typer.Option("--changed-data", help="Train although the data differ from those of the search.")
+        bool,
+        typer.Option(
+            "--changed-data",
+            help="Train although the data or the base model changed since the search.",
+        ),
     ] = False,
 ) -> None:
     """Train an exported run on all training data, evaluate it, and save the adapter.

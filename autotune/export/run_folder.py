@@ -33,7 +33,7 @@ from search_spaces.parameters.types import Configuration
 from search_spaces.transfer import transfer_configuration
 from trials.base import parameter_groups
 from trials.base.quantization import unquantized
-from trials.data.fingerprint import data_fingerprint, hub_commit
+from trials.data.fingerprint import data_fingerprint, hub_commit, model_fingerprint
 from trials.data.sources import SPLITS
 from trials.data.task_data import TaskData
 from trials.reading.encoding import Encoded
@@ -149,6 +149,7 @@ def export_run(
         "learning_rate_factors": family.learning_rate_factors(local_config(family.name, config)),
         "splits": {name: _place_split(data, name, to, sweep.task) for name in SPLITS},
         "fingerprint": {name: _split_fingerprint(data, name, sweep.task) for name in SPLITS},
+        "model_fingerprint": model_fingerprint(sweep.model, data.tokenizer, sweep.task),
     })  # fmt: skip
     shutil.copyfile(_TEMPLATE, to / "train.py")
     for module in _SHARED_MODULES:
@@ -218,7 +219,7 @@ def train_run(run: str | Path, *, changed_data: bool = False) -> dict[str, dict[
 
     Args:
         run: The folder of the run.
-        changed_data: Whether the data may differ from those of the search.
+        changed_data: Whether the data and the base model may differ from those of the search.
 
     Returns:
         The scores by split and metric.

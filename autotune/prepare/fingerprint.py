@@ -11,9 +11,10 @@ from autotune.ledger.ledger import read_fingerprint
 from autotune.prepare.prepared_sweep import PreparedSweep
 from autotune.sweep.schema import Sweep
 from search_spaces.errors import InvalidInputError, Problem
-from trials.data.fingerprint import data_changes, data_fingerprint, model_changes, model_fingerprint
+from trials.data.fingerprint import data_changes, data_fingerprint, model_fingerprint
 from trials.data.notes import Notes
 from trials.data.task_data import TaskData, load_task, read_rows
+from trials.reading.base_model.fingerprint import model_changes
 
 _FIX = "Restore {}, or run a new sweep with --out and another folder."
 

@@ -30,6 +30,7 @@ import numpy as np
 import torch
 from parameter_groups import freeze, has_decay, scale_learning_rates
 from peft import PeftConfig, get_peft_model
+from reading.base_model.fingerprint import model_changes, model_fingerprint
 from reading.encoding import IGNORED, collate, prepare_tokenizer
 from reading.fingerprint import split_changes, split_fingerprint
 from reading.labels import TargetScale, as_targets, class_positions, label_text
@@ -87,6 +88,23 @@ def data_changes():
     """Return what changed in the data since the search, in clauses."""
     found = {name: split_fingerprint(read_split(name), RUN["columns"], TASK) for name in RUN["splits"]}
     return [change for name in found for change in split_changes(name, RUN["fingerprint"][name], found[name])]
+
+
+def base_changes():
+    """Return what changed in the base model and its tokenizer since the search, in clauses."""
+    options = {"revision": RUN["revision"], "has_code": RUN["trust_remote_code"]}
+    found = model_fingerprint(MODEL, tokenizer, TASK["type"], **options)
+    return model_changes(RUN["model_fingerprint"], found)
+
+
+def refuse_changes(is_meant):
+    """End the script if the data or the base model changed since the search, unless that is meant."""
+    changes = {"data": data_changes(), "base model": base_changes()}
+    changed = [what for what, found in changes.items() if found]
+    for what in changed:
+        print(f"the {what} changed since the search: {'; '.join(changes[what])}", file=sys.stderr)
+    if changed and not is_meant:
+        sys.exit(f"Restore the {' and the '.join(changed)}, or train on what is there with --changed-data.")
 
 
 def load_split(name):
@@ -154,12 +172,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seed", type=int, default=None, help="default: the seed in training_args.json")
     parser.add_argument("--output", default=str(HERE / "adapter"), help="where the adapter is saved")
-    parser.add_argument("--changed-data", action="store_true", help="train although the data changed")
+    parser.add_argument(
+        "--changed-data", action="store_true", help="train although data or base model changed"
+    )
     options = parser.parse_args()
-    if changes := data_changes():
-        print(f"the data changed since the search: {'; '.join(changes)}", file=sys.stderr)
-        if not options.changed_data:
-            sys.exit("Restore the data, or train on them as they are with --changed-data.")
+    refuse_changes(options.changed_data)
     settings = json.loads((HERE / "training_args.json").read_text())
     if options.seed is not None:
         settings["seed"] = options.seed

@@ -189,3 +189,32 @@ def test_an_exported_run_refuses_changed_data_unless_it_is_meant(sweep, tmp_path
     monkeypatch.setattr(script, "make_trainer", lambda *arguments: 1 / 0)
     with pytest.raises(ZeroDivisionError):  # it gets as far as the training
         script.main()
+
+
+def test_an_exported_run_refuses_a_changed_base_model_unless_it_is_meant(
+    sweep, tmp_path, monkeypatch, capsys
+):
+    results = fake_run(sweep, tmp_path / "out")
+    folder = Path(sweep.model.name)
+    script = script_of(export_run(results, "0", [], tmp_path / "run"), monkeypatch)
+    assert script.base_changes() == []
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "hidden_act": "relu"}))
+    change_weights(str(folder))
+    tokenizer = json.loads((folder / "tokenizer_config.json").read_text())
+    tokenizer["eos_token"] = "film"
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer))
+    script = script_of(tmp_path / "run", monkeypatch)
+    assert script.base_changes() == [
+        "the configuration changed (config.json)",
+        "the weights changed",
+        "the tokenizer's eos_token is 'film' and was '[SEP]'",
+    ]
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    with pytest.raises(SystemExit, match="Restore the base model, or train"):
+        script.main()
+    assert "the base model changed since the search: the configuration changed" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["train.py", "--changed-data"])
+    monkeypatch.setattr(script, "load_model", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):  # it gets as far as the training
+        script.main()

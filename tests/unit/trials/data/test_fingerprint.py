@@ -14,10 +14,11 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from transformers import AutoTokenizer
 
-from trials.data import weights
-from trials.data.fingerprint import hub_commit, model_changes, model_fingerprint, tokenizer_fingerprint
+from trials.data.fingerprint import hub_commit, model_fingerprint
 from trials.data.task_data import load_task
-from trials.data.weights import weights_digest
+from trials.reading.base_model import weights
+from trials.reading.base_model.fingerprint import model_changes, tokenizer_fingerprint
+from trials.reading.base_model.weights import weights_digest
 from trials.reading.fingerprint import split_changes, split_fingerprint
 from trials.reading.tables.rows import Rows
 from trials.tasks.specs import ModelSpec, TaskSpec
@@ -195,11 +196,11 @@ def test_changes_of_a_model_are_named(model):
 
 def test_changes_of_a_tokenizer_are_named(tiny_model):
     tokenizer = AutoTokenizer.from_pretrained(tiny_model("llama"))
-    before = tokenizer_fingerprint(tokenizer, CHAT)
-    plain = tokenizer_fingerprint(tokenizer, CLASSIFICATION)
+    before = tokenizer_fingerprint(tokenizer, CHAT.type)
+    plain = tokenizer_fingerprint(tokenizer, CLASSIFICATION.type)
 
     def found(task: TaskSpec = CHAT) -> list[str]:
-        now = tokenizer_fingerprint(tokenizer, task)
+        now = tokenizer_fingerprint(tokenizer, task.type)
         return model_changes({"tokenizer": before if task is CHAT else plain}, {"tokenizer": now})
 
     tokenizer("a text", truncation=True, max_length=2)
@@ -214,11 +215,11 @@ def test_changes_of_a_tokenizer_are_named(tiny_model):
 
 def test_a_tokenizer_that_keeps_its_vocabulary_and_splits_in_another_way_is_another_one(tiny_model):
     tokenizer = AutoTokenizer.from_pretrained(tiny_model("bert"))
-    before = {"tokenizer": tokenizer_fingerprint(tokenizer, CLASSIFICATION)}
+    before = {"tokenizer": tokenizer_fingerprint(tokenizer, CLASSIFICATION.type)}
     from tokenizers.normalizers import Replace
 
     tokenizer.backend_tokenizer.normalizer = Replace("e", "a")
-    now = {"tokenizer": tokenizer_fingerprint(tokenizer, CLASSIFICATION)}
+    now = {"tokenizer": tokenizer_fingerprint(tokenizer, CLASSIFICATION.type)}
     assert model_changes(before, now) == ["the tokenizer splits texts in another way"]
 
 

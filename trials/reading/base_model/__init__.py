@@ -1,0 +1,1 @@
+"""Fingerprints of the base model: its weights, configuration and tokenizer."""
