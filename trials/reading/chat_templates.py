@@ -56,6 +56,7 @@ class ChatTemplate:
         self._variables = dict(tokenizer.special_tokens_map)
         now = datetime.now()
         self._timed = _CALL_OF_TIME.sub(lambda call: f"{call[1]}{now.strftime(call[2])}{call[1]}", source)
+        self.times = [now.strftime(call[2]) for call in _CALL_OF_TIME.finditer(source)]
         added = getattr(tokenizer, "added_tokens_decoder", {}).values()
         special = {token.content for token in added if token.special} | set(tokenizer.all_special_tokens)
         self.special_tokens = sorted((token for token in special if token), key=len, reverse=True)

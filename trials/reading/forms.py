@@ -207,10 +207,11 @@ def _chosen(row: Row, task: Mapping[str, Any], as_chat: bool) -> Chat | Passage:
     pair = read_preference(row, task)
     remarks = (REJECTED, *pair.remarks)
     if isinstance(pair.prompt, str) and isinstance(pair.chosen, str):
+        turns = _turns_before(row, task)
         if not as_chat or not pair.prompt.strip():
-            return _passage(pair.prompt, pair.chosen, remarks)
+            return _passage(_after_turns(turns, pair.prompt), pair.chosen, remarks)
         answer = pair.chosen.lstrip() if REPEATED in remarks else pair.chosen
-        return _wrapped(_turns_before(row, task), pair.prompt, answer, _tools(row, task), remarks)
+        return _wrapped(turns, pair.prompt, answer, _tools(row, task), remarks)
     before = _as_turns(pair.prompt, "user")
     after = _as_turns(pair.chosen, "assistant")
     learned = [False] * len(before) + list(pair.learned or (True,))
@@ -245,8 +246,7 @@ def _prompt_completion(row: Row, task: Mapping[str, Any], as_chat: bool) -> Chat
         turns = _turns_before(row, task)
         if as_chat:
             return _wrapped(turns, *texts, _tools(row, task), remarks)
-        earlier = SEPARATOR.join(str(turn["content"]) for turn in turns)
-        return _passage(SEPARATOR.join(text for text in (earlier, texts[0]) if text), texts[1], remarks)
+        return _passage(_after_turns(turns, texts[0]), texts[1], remarks)
     before, after = _as_chat(prompt, "user"), _as_chat(completion, "assistant")
     remarks = (*before.remarks, *after.remarks)
     column = task["completion"] if isinstance(task["completion"], str) else task["completion"][0]
@@ -300,6 +300,11 @@ def _turns_before(row: Row, task: Mapping[str, Any]) -> list[Message]:
         question, answer = (text_of(text, f"entry {place} of {column!r}") for text in pair)
         turns += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
     return turns
+
+
+def _after_turns(turns: Sequence[Message], prompt: str) -> str:
+    """Return a prompt after the texts of earlier turns, for models without a chat template."""
+    return SEPARATOR.join(text for text in (*(str(turn["content"]) for turn in turns), prompt) if text)
 
 
 def _wrapped(

@@ -218,7 +218,7 @@ def _from_openai(message: Mapping[str, Any], place: int) -> tuple[Message, str |
     calls = message.get("tool_calls") or []
     if not calls and message.get("function_call"):
         calls = [{"function": message["function_call"]}]
-    key, content = _content(message)
+    key, content = _content(message, place)
     dropped = ("content", "refusal", "tool_calls", "function_call", *_REASONING, *_WEIGHTS, key)
     kept = {key: value for key, value in message.items() if key not in dropped and value is not None}
     kept["role"] = role
@@ -244,10 +244,14 @@ def _from_openai(message: Mapping[str, Any], place: int) -> tuple[Message, str |
     return kept, key
 
 
-def _content(message: Mapping[str, Any]) -> tuple[str | None, object]:
+def _content(message: Mapping[str, Any], place: int) -> tuple[str | None, object]:
     """Return the text of a message, None if it has none, with its key; OpenAI gives a refusal beside null."""
     key = next((name for name in _CONTENTS if message.get(name) is not None), None)
-    if message.get("refusal") and (key is None or message[key] in ("", [])):
+    if message.get("refusal"):
+        if key is not None and message[key] not in ("", [], message["refusal"]):
+            raise RowError(
+                f"message {place} has a refusal beside other {key}", "Keep the one that is the answer."
+            )
         return "content", message["refusal"]
     return key, None if key is None else message[key]
 

@@ -12,7 +12,9 @@ from .messages import Message
 from .tables.errors import RowError
 
 NO_TOOLS = "chats have tools that the chat template ignores"
-DATED = "chats hold the date on which they were encoded, since the chat template writes it"
+DATED = "chats hold the date or time at which they were encoded, since the chat template writes it"
+_LEAST_OF_TIME = 5
+"""Characters by which a time in a chat is the template's; a year or an hour may be a part of its messages."""
 NOT_RENDERED = "{} turns are not rendered by the chat template"
 
 
@@ -69,7 +71,7 @@ def left_out(
     messages: Sequence[Message], tools: Sequence[object], text: str, template: ChatTemplate
 ) -> list[str]:
     """Return what the template ignores: tools, and the turns of roles other than assistant."""
-    remarks = [DATED] if "strftime_now" in template.source and _is_dated(text) else []
+    remarks = [DATED] if "strftime_now" in template.source and _is_dated(text, template.times) else []
     try:
         if tools and template.render(messages)[0] == text:
             remarks.append(NO_TOOLS)
@@ -102,10 +104,11 @@ def fix_of_refusal(messages: Sequence[Message], tools: Sequence[Any], template: 
     return "Correct the order of the roles, or drop the rows."
 
 
-def _is_dated(text: str) -> bool:
-    """Return whether a text holds a year, month and day of today in a usual order."""
+def _is_dated(text: str, times: Sequence[str]) -> bool:
+    """Return whether a text holds a time that the template writes, or today's date in a usual order."""
     today = date.today()
-    return any(today.strftime(form) in text for form in ("%Y-%m-%d", "%d %b %Y", "%d %B %Y", "%B %d, %Y"))
+    dates = [today.strftime(form) for form in ("%Y-%m-%d", "%d %b %Y", "%d %B %Y", "%B %d, %Y")]
+    return any(time in text for time in [*dates, *(time for time in times if len(time) >= _LEAST_OF_TIME)])
 
 
 def _fit(message: Message, template: ChatTemplate) -> Message:

@@ -10,6 +10,7 @@ from tests.support.chat_tokenizers import chat_tokenizer, marked_text
 from trials.reading.chat import NO_GENERATION_PROMPT
 from trials.reading.encoding import encode_fully
 from trials.reading.tables.errors import RowError
+from trials.reading.template_fit import DATED
 
 TURNS = [
     {"role": "user", "content": "hi"},
@@ -62,5 +63,6 @@ def test_a_chat_is_refused_if_its_renderings_have_different_times() -> None:
 def test_a_template_that_writes_the_time_writes_one_time_in_every_rendering(form: str) -> None:
     prompt = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     template = "{{ strftime_now('" + form + "') }} " + HEADERS + prompt
-    text, _ = show(template)
+    text, remarks = show(template)
     assert text.partition(" ")[2] == LEARNED
+    assert remarks == (DATED,)

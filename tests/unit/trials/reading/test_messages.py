@@ -63,6 +63,11 @@ def test_a_refusal_is_the_answer(content: object) -> None:
     assert contents([{"role": "assistant", "content": parts}]) == ["I cannot"]
 
 
+def test_a_refusal_beside_an_answer_is_refused() -> None:
+    error = refusal_of([ASKED, {**ANSWERED, "refusal": "I cannot"}])
+    assert error.what == "message 2 has a refusal beside other content"
+
+
 def test_parts_adjoin_as_templates_join_them() -> None:
     parts = [{"type": "text", "text": "ans"}, {"type": "text", "text": "wer"}]
     assert contents([{"role": "assistant", "content": parts}]) == ["answer"]

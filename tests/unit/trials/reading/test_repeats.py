@@ -130,6 +130,12 @@ def test_texts_that_repeat_the_prompt_are_used_without_it() -> None:
     assert read(TEXTS, TASK).messages == [user(TEXTS["p"]), assistant("g0")]
 
 
+def test_a_system_column_precedes_the_text_of_a_pair() -> None:
+    passage = read_example({**TEXTS, "s": "Be brief."}, {**TASK, "system": "s"}, as_chat=False)
+    assert isinstance(passage, Passage)
+    assert passage.prompt == "Be brief.\nHuman: q0 Assistant:"
+
+
 def test_only_one_answer_that_begins_like_the_prompt_is_no_repetition() -> None:
     passage = read_example({**TEXTS, "w": "no"}, TASK, as_chat=False)
     assert isinstance(passage, Passage)
