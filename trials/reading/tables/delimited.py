@@ -27,6 +27,8 @@ _SPACED = "spaces after separators are not part of the fields"
 _ONE_SPACE = re.compile(" (?! )").match
 _FEWEST_SPACED = 3
 """Rows with the header from which a space before every field of a column is the writer's habit."""
+_MOSTLY, _FEWEST_SPLIT = 0.9, 3
+"""The share and the number of lines from which a separator other than that of the ending is meant."""
 _NULL = "\\N"
 _ENDED = "each row ends in a separator, which the header does not have"
 _ESCAPED = "quotation marks within fields are written with a backslash"
@@ -49,6 +51,7 @@ class Table:
         style: What is unusual about the fields, for a note.
         blank: The number of rows without a value between others.
         broken: The number of rows that take several lines, since a field holds line breaks.
+        longest: The number of lines of the longest of them, and its first line.
         surplus: The column whose texts hold separators without quotation marks, if one does.
     """
 
@@ -61,6 +64,7 @@ class Table:
     style: str = ""
     blank: int = 0
     broken: int = 0
+    longest: tuple[int, int] = (0, 0)
     surplus: int | None = None
 
     @property
@@ -140,6 +144,8 @@ def _read_best(text: str, name: str, usual: str) -> Table:
         other = _read(text, separator)
         if other.fits and other.width > 1:
             return other
+    if table.fits and (meant := _mostly_separated(text, others)):
+        table = _read(text, meant)  # its rows that do not fit are the error
     if table.fits:
         return table
     for separator in [usual, *others]:
@@ -151,6 +157,16 @@ def _read_best(text: str, name: str, usual: str) -> Table:
     if table.rows:
         check_is_header(table.rows[0], table.lines[0], name)
     raise DataError(f"line {table.line:,} of {name!r} {table.error}", _fix(table, text))
+
+
+def _mostly_separated(text: str, separators: Sequence[str]) -> str | None:
+    """Return the separator that splits nearly all lines into as many fields as the header."""
+    for separator in separators:
+        plain = _read_plain(text, separator)
+        alike = sum(len(row) == plain.width for row in plain.rows[1:])
+        if plain.width > 1 and alike >= max(_FEWEST_SPLIT, _MOSTLY * (len(plain.rows) - 1)):
+            return separator
+    return None
 
 
 def _fix(table: Table, text: str) -> str:
@@ -216,7 +232,7 @@ def _read_plain(text: str, separator: str) -> Table:
 def _read_quoted(text: str, separator: str, **options: bool) -> Table:
     rows: list[list[str]] = []
     lines: list[int] = []
-    broken = 0
+    broken, longest = 0, (0, 0)
     limit = csv.field_size_limit(sys.maxsize)
     try:
         source = io.StringIO(text, newline="\n")
@@ -225,13 +241,15 @@ def _read_quoted(text: str, separator: str, **options: bool) -> Table:
         for row in reader:
             rows.append(row)
             lines.append(line)
-            broken += reader.line_num > line
+            if reader.line_num > line:
+                broken += 1
+                longest = max(longest, (reader.line_num - line + 1, line))
             line = reader.line_num + 1
     except csv.Error as error:
         return Table(separator, True, rows, lines, _csv_error(str(error)), line)
     finally:
         csv.field_size_limit(limit)
-    return _checked(Table(separator, True, rows, lines, broken=broken))
+    return _checked(Table(separator, True, rows, lines, broken=broken, longest=longest))
 
 
 def _csv_error(message: str) -> str:
@@ -294,7 +312,11 @@ def _notes(table: Table, has_marks: bool, usual: str, name: str) -> list[str]:
     if table.style:
         notes.append(f"{name}: {table.style}")
     if table.broken:
-        notes.append(f"{name}: {counted(table.broken, 'row')} with line breaks within a field")
+        count, line = table.longest
+        notes.append(
+            f"{name}: {counted(table.broken, 'row')} with line breaks within a field, at most {count:,} lines from "
+            f"line {line:,} on"
+        )
     if table.surplus is not None:
         count = sum(table.separator in row[table.surplus] for row in table.rows)
         notes.append(

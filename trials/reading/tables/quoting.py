@@ -7,7 +7,7 @@ of the marks are what a writer of quoted tables would have written.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from .cell_types import typed
 
@@ -123,7 +123,8 @@ def find_glued_row(
         return None
     one_line = [plain[starts[index]] for index in range(1, len(rows)) if index not in physical]
     meant = any(len(row) != width or any(map(is_enclosed, row)) for row in one_line)
-    return _find_alike(physical, _are_apart, width, _MANY_LINES if meant else 2)
+    spaced = {c for c, column in enumerate(zip(*one_line, strict=False)) if _begin_with_space(column)}
+    return _find_alike(physical, lambda row: _are_apart(row, spaced), width, _MANY_LINES if meant else 2)
 
 
 def _find_alike(
@@ -132,17 +133,30 @@ def _find_alike(
     width: int,
     least: int,
 ) -> int | None:
-    """Return the first index whose lines are mostly rows, and at least so many."""
+    """Return the first index whose lines are mostly rows, and at least so many.
+
+    The first and the last line, which have the marks, need only as many fields: their labels may be wrong as well.
+    """
     for index, part in physical.items():
-        alike = sum(len(row) == width and is_row(row) for row in part)
-        if alike >= max(least, _MOSTLY * len(part)):
+        inner = part[1:-1] if len(part[0]) == len(part[-1]) == width and len(part) >= least + 2 else part
+        alike = sum(len(row) == width and is_row(row) for row in inner)
+        if alike >= max(least, _MOSTLY * len(inner)):
             return index
     return None
 
 
-def _are_apart(row: Sequence[str]) -> bool:
-    """Return whether the parts of a line are fields: those of a sentence with a comma begin with a space."""
-    return all(row) and not any(field.startswith(" ") for field in row[1:])
+def _begin_with_space(fields: Sequence[str]) -> bool:
+    return all(field.startswith(" ") for field in fields)
+
+
+def _are_apart(row: Sequence[str], spaced: Collection[int]) -> bool:
+    """Return whether the parts of a line are fields: those of a sentence with a comma begin with a space.
+
+    Args:
+        row: The parts.
+        spaced: The columns whose fields begin with a space in all of the table.
+    """
+    return all(row) and not any(field.startswith(" ") for c, field in enumerate(row) if c and c not in spaced)
 
 
 def known_values(column: Sequence[str]) -> frozenset[str]:

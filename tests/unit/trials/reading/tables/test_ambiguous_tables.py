@@ -43,6 +43,27 @@ def test_rows_between_two_stray_marks_are_seen_without_a_column_of_labels(first:
     assert f"line {first + 2} of 'a.csv' begins a field with a quotation mark" in message
 
 
+@pytest.mark.parametrize("separator", [", ", ";", "|"])
+def test_rows_between_two_stray_marks_are_seen_with_other_separators(separator: str) -> None:
+    rows = [[f"Question number {i}", f"Answer {i}"] for i in range(40)]
+    rows[5], rows[30] = ['"How wide', "very"], ['a screen of 5"', "big"]
+    message = refusal("\n".join(map(separator.join, [["prompt", "completion"], *rows])))
+    assert "line 7 of 'a.csv' begins a field with a quotation mark" in message
+
+
+def test_labels_beside_stray_marks_may_be_wrong_as_well() -> None:
+    lines = [f"film {i},{'pos' if i % 2 else 'neg'}" for i in range(20)]
+    lines[5], lines[9] = '"How wide,very', 'a screen of 5",big'
+    assert "line 7 of 'a.csv' begins a field" in refusal("\n".join(["text,label", *lines]))
+
+
+@pytest.mark.parametrize("line", ["a flat; one;2;5", "a flat"])
+def test_a_row_that_does_not_fit_another_separator_is_refused(line: str) -> None:
+    """The file would also be a table of one column, `text;price`."""
+    lines = ["text;price", *(f"flat {i};{i}" for i in range(20)), line]
+    assert "line 22 of 'a.csv' has" in refusal("\n".join(lines))
+
+
 def test_many_rows_between_two_stray_marks_are_seen_beside_quoted_fields() -> None:
     lines = [f'Question {i},"Yes, no. {i}"' if i > 30 else f"Question {i},Answer {i}" for i in range(40)]
     lines[5], lines[20] = '"How wide,very', 'a screen of 5",big'

@@ -140,7 +140,7 @@ def test_the_places_of_rows_are_the_lines_that_they_begin_on() -> None:
     rows = csv_rows('text,label\n"two\nlines",0\n\nplain,1\n"three\n\nlines",0\nend,1\n')
     assert [rows.place(i) for i in range(4)] == [f"line {n} of a.csv" for n in (2, 5, 6, 9)]
     assert list(rows["text"]) == ["two\nlines", "plain", "three\n\nlines", "end"]
-    assert "2 rows with line breaks within a field" in notes(rows)
+    assert "2 rows with line breaks within a field, at most 3 lines from line 6 on" in notes(rows)
     assert "1 blank line skipped" in notes(rows)
 
 
