@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from search_spaces.model.shape import ModelShape
 from trials.reading.labels import TargetScale, label_text
 from trials.tasks.specs import TaskSpec
 
 
-def class_names(classes: Sequence[Any] | None) -> list[str] | None:
-    """Return the names of the classes in the order of the head's outputs, or None without classes."""
-    return None if classes is None else [str(label) for label in classes]
-
-
-def head_notes(shape: ModelShape, classes: Sequence[Any] | None) -> str:
+def head_notes(shape: ModelShape, names: Sequence[str] | None) -> str:
     """Return the sections on the classes and on the parts of the head that the base model's checkpoint lacks.
 
     Args:
         shape: the shape of the base model.
-        classes: the label values in the order of the head's outputs; None without classes.
+        names: the names of the classes in the order of the head's outputs; None without classes.
     """
-    return _classes_section(class_names(classes)) + _new_parts(shape)
+    return _classes_section(names) + _new_parts(shape)
 
 
 def target_notes(task: TaskSpec, scale: TargetScale | None) -> str:
@@ -45,7 +39,7 @@ def target_notes(task: TaskSpec, scale: TargetScale | None) -> str:
     return notes
 
 
-def _classes_section(names: list[str] | None) -> str:
+def _classes_section(names: Sequence[str] | None) -> str:
     if not names:
         return ""
     rows = "\n".join(f"| {index} | {_cell(name)} |" for index, name in enumerate(names))

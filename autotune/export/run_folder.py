@@ -15,7 +15,7 @@ import numpy as np
 
 import search_spaces
 import trials
-from autotune.export.head_notes import class_names, head_notes, target_notes
+from autotune.export.head_notes import head_notes, target_notes
 from autotune.export.scaling import Change, RateLaw, Scale, Target, law_of_probe, scaled
 from autotune.objectives import Objective, is_cost
 from autotune.prepare.bound_base import model_shape, read_base
@@ -144,7 +144,7 @@ def export_run(
         "columns": list(sweep.task.columns),
         "required": list(sweep.task.required_columns),
         "classes": data.classes,
-        "class_names": class_names(data.classes),
+        "class_names": data.class_names,
         "target_scale": None if data.target_scale is None else asdict(data.target_scale),
         "learning_rate_factors": family.learning_rate_factors(local_config(family.name, config)),
         "splits": {name: _place_split(data, name, to, sweep.task) for name in SPLITS},
@@ -345,7 +345,7 @@ def _readme(export: _Export, own_tuner: bool) -> str:
         "`adapter/` and the scores in `scores.json`. The search trained on "
         f"{sweep.fidelity.train_samples or 'all'} examples per epoch; this run trains on {extent}.\n"
         f"{_end_note(sweep)}{needs}\n"
-        f"{loading}{head_notes(export.shape, export.data.classes)}"
+        f"{loading}{head_notes(export.shape, export.data.class_names)}"
         f"{target_notes(sweep.task, export.data.target_scale)}{_changes(export.changes)}"
         f"## The configuration\n\n{settings}\n"
     )

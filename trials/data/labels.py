@@ -12,7 +12,7 @@ from unicodedata import category, normalize
 import numpy as np
 
 from search_spaces.errors import InvalidInputError, Problem, did_you_mean
-from trials.data.notes import Notes
+from trials.data.notes import Notes, listed
 from trials.reading.labels import TargetScale, as_targets, class_positions, label_text, structure
 from trials.reading.tables.errors import DataError
 from trials.reading.tables.rows import Rows
@@ -285,6 +285,28 @@ def _note_changes(before: Rows, after: Rows, split: str, column: str, notes: Not
     if changed:
         old, new = before[column][changed[0]], after[column][changed[0]]
         notes.note(f"{split}: {len(changed):,} labels are read as another type, such as {old!r} as {new!r}")
+
+
+def class_names(
+    classes: tuple[Any, ...] | None, rows: Rows, task: TaskSpec, notes: Notes
+) -> tuple[str, ...] | None:
+    """Return the names of the classes: those of the data set where it has them, else the values as text.
+
+    Args:
+        classes: The label values in order, or None without classes.
+        rows: The rows of a split as they were read.
+        task: The task.
+        notes: Receives the names of the data set.
+    """
+    if classes is None:
+        return None
+    known = rows.class_names.get(str(task.label), ())
+    if len(set(known)) < len(known) or not all(type(c) is int and 0 <= c < len(known) for c in classes):
+        return tuple(map(str, classes))
+    names = tuple(known[value] for value in classes)
+    pairs = [f"{value} is {name!r}" for value, name in zip(classes, names, strict=True)]
+    notes.note(f"label: the data set names its classes: {listed(pairs, _SHOWN)}")
+    return names
 
 
 def find_positive(

@@ -15,6 +15,7 @@ from trials.data.columns import check_columns, without_empty_rows
 from trials.data.fingerprint import data_fingerprint, file_stamps
 from trials.data.labels import (
     check_label_types,
+    class_names,
     find_classes,
     find_positive,
     fit_target_scale,
@@ -50,6 +51,7 @@ class TaskData:
         sources: Where `trials.reading.splits.read_source` finds a split again; a split that was carved out or
             embedded has none.
         classes: The label values in order for classification, else None.
+        class_names: The names of the classes for classification, else None.
         tokenizer: The tokenizer, with a padding token.
         positive: The index of the class that f1 scores, if it scores one that is named or rarer.
         target_scale: The scale by which the targets of a regression are standardized in `splits`; None if they are
@@ -69,6 +71,7 @@ class TaskData:
     fingerprint: dict[str, Fingerprint] = field(repr=False)
     cuts: dict[str, Cut] = field(repr=False, compare=False)
     warnings: tuple[str, ...] = ()
+    class_names: tuple[str, ...] | None = None
     positive: int | None = None
     target_scale: TargetScale | None = None
     _cuts: dict[int, TaskData] = field(default_factory=dict, repr=False, compare=False)
@@ -132,6 +135,7 @@ def _load_task(task: TaskSpec, model: ModelSpec, stamps: object) -> TaskData:
     fingerprint = data_fingerprint(raw, task)
     tokenizer = model_tokenizer()
     note_special_tokens(raw, task, tokenizer, notes)
+    names = class_names(classes, raw["train"], task, notes)
     positive = find_positive(_labels_before_carving(raw, sources, task), task, classes, notes)
     if positive is not None and classes is not None:
         warn_of_constant_f1(raw, task, classes[positive], notes)
@@ -163,6 +167,7 @@ def _load_task(task: TaskSpec, model: ModelSpec, stamps: object) -> TaskData:
         fingerprint=fingerprint,
         cuts=cuts,
         warnings=tuple(notes.warnings),
+        class_names=names,
         positive=positive,
         target_scale=scale,
     )

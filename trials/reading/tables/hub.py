@@ -83,7 +83,11 @@ def _rows(table: Dataset, split: str, notes: tuple[str, ...]) -> Rows:
     names = [name for name, feature in table.features.items() if not hasattr(feature, "decode_example")]
     found = [*notes]
     columns = {name: _column(table[name][:], name, split, found) for name in names}
-    return Rows(columns, Places("row", range(1, len(table) + 1), split), tuple(found))
+    # A ClassLabel, whose values are numbers.
+    classes = {
+        name: tuple(feature.names) for name, feature in table.features.items() if hasattr(feature, "int2str")
+    }
+    return Rows(columns, Places("row", range(1, len(table) + 1), split), tuple(found), classes)
 
 
 def _column(values: list[Any], column: str, split: str, notes: list[str]) -> Sequence[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -58,11 +58,13 @@ class Rows:
         columns: The values by column; all columns have the same length.
         places: Where each row comes from, such as `line 17 of train.tsv`; None where that is not known.
         notes: What was guessed, skipped or converted when the rows were read; one sentence each.
+        class_names: The names of the classes 0, 1, … by column, where the data set has them.
     """
 
     columns: Mapping[str, Sequence[Any]]
     places: Sequence[str] | None = None
     notes: tuple[str, ...] = ()
+    class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, rows: Iterable[Row], places: Sequence[str] | None = None, notes: Iterable[str] = ()) -> Rows:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from autotune.export.head_notes import class_names, head_notes
+from autotune.export.head_notes import head_notes
 from search_spaces.model.parts import HeadMatrix
 from tests.support.shapes import BERT
 
 
 def test_classes_are_listed_in_the_order_of_the_outputs() -> None:
-    text = head_notes(BERT, ["b | c", "a\nd", 3])
+    text = head_notes(BERT, ["b | c", "a\nd", "3"])
     assert "| 0 | b \\| c |\n| 1 | a d |\n| 2 | 3 |\n" in text
-    assert class_names(["b", 3]) == ["b", "3"]
-    assert class_names(None) is None
     assert head_notes(BERT, None) == ""
 
 

@@ -9,7 +9,13 @@ from decimal import Decimal
 import pytest
 
 from search_spaces.errors import InvalidInputError
-from trials.data.labels import check_label_types, find_classes, read_targets, without_unlabeled_splits
+from trials.data.labels import (
+    check_label_types,
+    class_names,
+    find_classes,
+    read_targets,
+    without_unlabeled_splits,
+)
 from trials.data.notes import Notes
 from trials.reading.labels import class_positions, label_text
 from trials.reading.tables.rows import Rows
@@ -283,3 +289,32 @@ def test_targets_are_finite(value):
     message = refused([1.0, 2.0], "regression", test=[3.0, value])
     assert "test: line 3 of test.tsv has " in message
     assert "not a finite number" in message
+
+
+# --- names of classes
+
+
+@pytest.mark.parametrize(
+    ("classes", "known", "names"),
+    [
+        ((0, 1), ("neg", "pos"), ("neg", "pos")),
+        ((0, 2), ("neg", "neutral", "pos"), ("neg", "pos")),
+        ((0, 1), (), ("0", "1")),
+        ((0, 1), ("same", "same"), ("0", "1")),
+        ((0, 5), ("neg", "pos"), ("0", "5")),
+        ((-1, 0), ("neg", "pos"), ("-1", "0")),
+        (("a", 1), ("neg", "pos"), ("a", "1")),
+        ((False, True), ("neg", "pos"), ("False", "True")),
+        (None, ("neg", "pos"), None),
+    ],
+)
+def test_classes_have_the_names_of_the_data_set(classes, known, names):
+    notes = Notes()
+    rows = Rows({"label": [0, 1]}, class_names={"label": known, "other": ("x", "y")})
+    assert class_names(classes, rows, TaskSpec(text="text", label="label"), notes) == names
+    found = (
+        [f"label: the data set names its classes: {classes[0]} is 'neg', {classes[1]} is 'pos'"]
+        if names in (("neg", "pos"),)
+        else []
+    )
+    assert notes.facts == found

@@ -80,3 +80,13 @@ def test_a_readme_without_files_of_splits_makes_no_copy_of_a_repository(folder: 
     (folder / "README.md").write_text("---\nconfigs:\n- config_name: x\n---\n")
     assert is_hub_copy(folder)
     assert not is_saved(folder)
+
+
+def test_the_names_of_the_classes_of_a_data_set_are_kept(tmp_path):
+    label = datasets.ClassLabel(names=["neg", "pos"])
+    features = datasets.Features({"text": datasets.Value("string"), "label": label})
+    table = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [0, 1]}, features=features)
+    table.save_to_disk(str(tmp_path / "saved"))
+    rows = read_split({"disk": str(tmp_path / "saved"), "split": "train"})
+    assert rows["label"] == [0, 1]
+    assert rows.select([1]).with_column("label", [1]).class_names == {"label": ("neg", "pos")}
