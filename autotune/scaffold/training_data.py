@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from autotune.formatting.units import counted
 from autotune.sweep.paths import looks_like_path
 from search_spaces.errors import InvalidInputError, Problem
-from trials.data.sources import find_sources
+from trials.data.notes import Notes
+from trials.data.sources import find_sources, note_unread_files
 from trials.reading.splits import read_source
 from trials.reading.tables.errors import DataError
 from trials.reading.tables.files import data_format, expand_home
@@ -60,6 +61,9 @@ def read_training_data(given: Sequence[str | Path]) -> TrainingData:
     rows = splits.pop("train")
     if not len(rows):
         raise InvalidInputError(Problem("--data", f"{names[0]!r} has no rows", "Give a file with examples."))
+    unread = Notes()
+    note_unread_files(names, sources, unread)
+    rows = replace(rows, notes=(*rows.notes, *unread.facts))
     paths = [] if dataset else [Path(name) for name in names]
     others = f" and {counted(len(paths) - 1, 'more file')}" if len(paths) > 1 else ""
     name = dataset or f"{paths[0].name}{others}"

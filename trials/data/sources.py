@@ -60,9 +60,9 @@ def note_unread_files(places: Sequence[Where | None], sources: Sources, notes: N
     """Name the data files of the task's folders that belong to no split, such as `holdout.csv` beside `train.csv`."""
     read = {path for source in sources.values() for path in [source.get("file"), *source.get("files", ())]}
     if not any(read):
-        return  # saved by datasets or of the hub
+        return  # the library `datasets` finds the splits
     folders = [_absolute(place) for place in places if isinstance(place, str)]
-    for folder in dict.fromkeys(folder for folder in folders if folder.is_dir()):
+    for folder in dict.fromkeys(folder for folder in folders if folder.is_dir() and not is_saved(folder)):
         unread = [str(path.relative_to(folder)) for path in data_files(folder) if str(path) not in read]
         if unread:
             shown = ", ".join(unread[:_SHOWN]) + (", …" if len(unread) > _SHOWN else "")

@@ -165,7 +165,7 @@ def _unwrapped(value: Any, name: str, notes: list[str]) -> list[Any] | None:
         )
     if len(value) == 1 and any(map(_is_table, _values_of(*value.values()))):
         return _unwrapped(next(iter(value.values())), name, notes)
-    if set(value) == {"columns", "index", "data"} and all(isinstance(v, list) for v in value.values()):
+    if set(value) - {"index"} == {"columns", "data"} and all(isinstance(v, list) for v in value.values()):
         notes.append(f"{name}: the rows are in the form of pandas' orient='split'")
         return _from_split(value["columns"], value["data"], name)
     columns = list(value.values())

@@ -63,11 +63,13 @@ def test_several_files(tmp_path: Path, model: str) -> None:
 
 
 def test_a_folder(tmp_path: Path, model: str) -> None:
-    for name in ("train.tsv", "dev.tsv"):
+    for name in ("train.tsv", "dev.tsv", "holdout.tsv"):
         write(tmp_path / "data" / name)
     scaffold, task = init(model, tmp_path, tmp_path / "data")
     assert task.train == str(tmp_path / "data")
-    assert set(read_splits(task, Notes())[0]) == {"train", "validation"}
+    notes = Notes()
+    assert set(read_splits(task, notes)[0]) == {"train", "validation"}
+    assert [note for note in scaffold.notes if "holdout.tsv" in note] == notes.facts != []
     assert "validation: 60 examples of data" in scaffold.notes
     assert "# validation: ...    # for the search; by default 60 rows of data" in scaffold.text
 

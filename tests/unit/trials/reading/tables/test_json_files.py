@@ -51,6 +51,7 @@ FRAME = pd.DataFrame(ROWS)
         (FRAME.to_json(orient="records"), "row 2"),
         (FRAME.to_json(orient="records", lines=True), "line 2"),
         (FRAME.to_json(orient="split"), "row 2"),
+        (FRAME.to_json(orient="split", index=False), "row 2"),
         (FRAME.to_json(orient="columns"), "row 2"),
         (FRAME.set_index(pd.Index(["x", "y"])).to_json(orient="index"), "row 2"),
         (json.dumps({"text": ["a", "b\u2028c"], "label": [0, 1]}), "row 2"),
