@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from .chat_templates import ChatTemplate, Span
 from .forms import EMPTY, Chat
@@ -196,7 +197,7 @@ class _Rendering:
         """
         prompt = self._prompt(earlier)
         if prompt is not None and after.startswith(prompt):
-            return self._end_of_header(earlier, prompt, after, header, message)
+            return self._end_of_header(earlier, prompt, after)
         if header is None and (header := self._header(earlier, message)) is None:
             return None
         if prompt is None:
@@ -213,19 +214,18 @@ class _Rendering:
         header, found, _ = probe.partition(_SENTINEL)
         return header if found else None
 
-    def _end_of_header(
-        self, earlier: Sequence[Message], prompt: str, after: str, header: str | None, message: Message
-    ) -> int:
+    def _end_of_header(self, earlier: Sequence[Message], prompt: str, after: str) -> int:
         """Return the end of a turn's prompt, with the header of the turn if the template leaves it out of prompts."""
         if self.template.generation_prompt or self._render(earlier)[0] != prompt:
             return len(prompt)
-        header = self._header(earlier, message) if header is None else header
-        shared = 0 if header is None else shared_length(header, after)
-        if shared <= len(prompt) or not after[len(prompt) : shared].strip():
+        empty: Any = [] if self.template.reads_parts else ""
+        header = self._header(earlier, {"role": "assistant", "content": empty}) or ""
+        end = shared_length(prompt + header[len(prompt) :].partition(_REASONING)[0], after)
+        if not after[len(prompt) : end].strip():
             return len(prompt)
         if not self.template.is_marked and NO_GENERATION_PROMPT not in self.remarks:
             self.remarks.append(NO_GENERATION_PROMPT)
-        return shared
+        return end
 
     def _prompt(self, earlier: Sequence[Message]) -> str | None:
         if not earlier:
@@ -355,6 +355,8 @@ class _Together:
 
 
 _SENTINEL = "zqanswerzq"
+_REASONING = "<think>"
+"""The beginning of reasoning, which the model generates."""
 _SAME = 8
 """Characters in which two texts must agree to be at the same place of a chat."""
 _LONGEST_LEAD = 64

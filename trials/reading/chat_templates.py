@@ -37,6 +37,7 @@ _CHATML = """\
 _MARKED = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
 _CALL_OF_TIME = re.compile(r"""\bstrftime_now\(\s*(['"])((?:(?!\1)[^\\])*)\1\s*\)""")
 """A call with a literal form. The time replaces it, since the renderings of a chat are compared with each other."""
+_RANDOM = re.compile(r"(?<![<|])\|\s*random\b(?!\|)")
 
 Span = tuple[int, int]
 """Characters of a text, from a position to before another."""
@@ -133,6 +134,11 @@ class ChatTemplate:
 
 @functools.lru_cache(maxsize=8)
 def _template(tokenizer: Any, source: str) -> ChatTemplate:
+    if _RANDOM.search(source):
+        raise DataError(
+            "the chat template draws text at random, so that a chat has no certain rendering",
+            "Give a template without the filter `random` by chat_template.",
+        )
     return ChatTemplate(tokenizer, source)
 
 

@@ -124,8 +124,9 @@ def read_example(row: Row, task: Mapping[str, Any], *, as_chat: bool) -> Chat | 
         return _chosen(row, task, as_chat)
     if task.get("messages"):
         messages, learned, remarks = read_messages(row[task["messages"]], task["messages"])
-        learned = _padded(learned, row, task)
-        return _checked(Chat(_with_system(messages, row, task), learned, _tools(row, task), remarks))
+        turns = _with_system(messages, row, task)
+        learned = [False] * (len(turns) - len(messages)) + learned
+        return _checked(Chat(turns, learned, _tools(row, task), remarks))
     if task.get("prompt"):
         return _prompt_completion(row, task, as_chat)
     column = task["text"][0]
@@ -325,11 +326,14 @@ def _passage(prompt: str, completion: str, remarks: tuple[str, ...]) -> Passage:
 
 def _with_system(messages: list[Message], row: Row, task: Mapping[str, Any]) -> list[Message]:
     text = _system(row, task)
-    return [{"role": "system", "content": text}, *messages] if text else messages
-
-
-def _padded(learned: list[bool], row: Row, task: Mapping[str, Any]) -> list[bool]:
-    return [False, *learned] if _system(row, task) else learned
+    if not text:
+        return messages
+    own = next((message["content"] for message in messages if message["role"] in _SYSTEM_ROLES), "")
+    if own.strip() not in ("", text.strip()):
+        raise RowError(
+            f"the chat has a system message, and {task['system']!r} has another one", "Remove one of them."
+        )
+    return messages if own.strip() else [{"role": "system", "content": text}, *messages]
 
 
 def _system(row: Row, task: Mapping[str, Any]) -> str:

@@ -207,6 +207,13 @@ def test_a_system_column_precedes_the_chat():
     assert len(chat({**row, "s": None}, messages="c", system="s").messages) == 2
 
 
+def test_a_system_column_and_a_system_turn_are_one_if_equal_and_refused_if_not():
+    turns = [{"role": "system", "content": "Be brief."}, user("a"), assistant("b")]
+    assert chat({"c": turns, "s": "Be brief."}, messages="c", system="s").messages == turns
+    with pytest.raises(RowError, match="'s' has another one"):
+        chat({"c": turns, "s": "Be long."}, messages="c", system="s")
+
+
 def test_a_chat_may_be_json_text_as_in_a_table():
     turns = [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]
     assert chat({"c": json.dumps(turns)}, messages="c") == chat({"c": turns}, messages="c")

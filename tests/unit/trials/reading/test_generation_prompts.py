@@ -9,7 +9,7 @@ import pytest
 from tests.support.chat_tokenizers import chat_tokenizer, marked_text
 from trials.reading.chat import NO_GENERATION_PROMPT
 from trials.reading.encoding import encode_fully
-from trials.reading.tables.errors import RowError
+from trials.reading.tables.errors import DataError, RowError
 from trials.reading.template_fit import DATED
 
 TURNS = [
@@ -50,6 +50,26 @@ def test_reasoning_of_a_template_without_a_generation_prompt_is_learned() -> Non
     template = HEADERS.replace("{{ m.content }}", "{{ (m.reasoning_content or '') + m.content }}")
     text, _ = show(template, [TURNS[0], {**TURNS[1], "reasoning_content": "greet: "}])
     assert text.endswith("<|im_start|>assistant\n[[greet: hello<|im_end|>\n]]")
+
+
+def test_a_call_and_the_tags_of_reasoning_are_learned_without_a_generation_prompt() -> None:
+    calls = "{% for c in m.tool_calls or [] %}{{ c.function | tojson }}{% endfor %}"
+    template = HEADERS.replace("{{ m.content }}", "{{ m.content or '' }}" + calls)
+    call = {"name": "f", "arguments": {"x": 1}}
+    text, _ = show(template, [TURNS[0], {"role": "assistant", "content": None, "tool_calls": [call]}])
+    assert text.endswith('assistant\n[[{"name": "f", "arguments": {"x": 1}}<|im_end|>\n]]')
+    thinking = "{% if m.role == 'assistant' %}<think>\n{{ m.reasoning_content or '' }}\n</think>\n{% endif %}"
+    template = HEADERS.replace("{{ m.content }}", thinking + "{{ m.content }}")
+    text, _ = show(template, [TURNS[0], {**TURNS[1], "reasoning_content": "greet"}])
+    assert text.endswith("assistant\n[[<think>\ngreet\n</think>\nhello<|im_end|>\n]]")
+    text, _ = show(template)
+    assert text.count("assistant\n[[<think>") == 2
+
+
+def test_a_template_that_draws_at_random_is_refused() -> None:
+    with pytest.raises(DataError, match="at random"):
+        show("{{ ['a', 'b'] | random }}" + HEADERS)
+    assert show("<|random|>" + HEADERS)[0].startswith("<|random|>")
 
 
 def test_a_chat_is_refused_if_its_renderings_have_different_times() -> None:
