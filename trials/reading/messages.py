@@ -33,6 +33,8 @@ _CONTENTS = ("content", "text", "value")
 RENAMED = "messages have no content, and their {} is read as it"
 _WEIGHTS = ("weight", "train", "training", "trainable", "loss", "loss_scale")
 """The keys by which OpenAI, axolotl and ms-swift exclude an assistant turn from the loss."""
+_DETAIL = "train_detail"
+"""axolotl's key for the characters of a turn that are in the loss."""
 _IN_LOSS = {
     "1": True,
     "1.0": True,
@@ -301,6 +303,11 @@ def _arguments(call: Mapping[str, Any], place: int) -> object:
 
 def _is_in_loss(message: Mapping[str, Any], place: int) -> bool:
     """Return whether the weights of an assistant turn, if it has any, leave it in the loss."""
+    if message.get(_DETAIL):
+        raise RowError(
+            f"message {place} has {_DETAIL}, which leaves parts of a turn out of the loss",
+            "A turn is in the loss or not: remove it, or write weight: 0 or 1.",
+        )
     weights = {key: message[key] for key in _WEIGHTS if message.get(key) is not None}
     learned = {key: _IN_LOSS.get(str(w).strip().lower()) for key, w in weights.items() if w == w}
     unknown = next((key for key, value in learned.items() if value is None), None)

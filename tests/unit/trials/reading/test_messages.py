@@ -92,6 +92,11 @@ def test_weights_of_turns(key: str, weight: object, learned: bool) -> None:
     assert read_messages([{**ANSWERED, key: weight}], "m").messages == [ANSWERED]
 
 
+def test_parts_of_a_turn_outside_the_loss_are_refused() -> None:
+    detail = [{"begin_offset": 0, "end_offset": 3, "train": False}]
+    assert "train_detail" in refusal_of([ASKED, {**ANSWERED, "train_detail": detail}]).what
+
+
 @pytest.mark.parametrize("weight", [0.5, "none", 2, "", -1])
 def test_a_weight_between_is_refused(weight: object) -> None:
     error = refusal_of([ASKED, {**ANSWERED, "weight": weight}])
