@@ -29,6 +29,9 @@ _GROWTH = 4
 """The factor from one batch size to the next: one example shows the overhead of a step, a full batch the rate."""
 _STEPS = 4
 """Steps of each batch size, whose mean counts: other processes that interrupt them will interrupt trials as well."""
+_SLOWEST = 3
+"""A step counts as at most so many times the fastest of its size. Beside other work a single step may take a hundred
+times as long, which says nothing about the mean of a trial's hundreds."""
 _HELD_OUT = 2
 """Validation examples of a measurement, which none of its steps reads."""
 
@@ -146,7 +149,7 @@ def ramp(
         times: list[float] = []
         while len(times) < _STEPS and clock() + expected <= deadline:
             times.append(_timed(step, clock))
-            expected = fmean(times)
+            expected = fmean(min(each, _SLOWEST * min(times)) for each in times)
         if not times:
             break
         found.append((flops(size), expected))

@@ -18,6 +18,7 @@ class Machine:
     def __init__(self, per_step: float, per_example: float, build: float = 0.0, warm_up: float = 0.0) -> None:
         self._per_step, self._per_example, self._build = per_step, per_example, build
         self._warm_up, self.now, self.steps = warm_up, 0.0, list[int]()
+        self.hang: dict[int, float] = {}
 
     def clock(self) -> float:
         return self.now
@@ -27,6 +28,7 @@ class Machine:
 
         def step() -> None:
             self.now += self._per_step + self._per_example * size + (0 if self.steps else self._warm_up)
+            self.now += self.hang.get(len(self.steps), 0.0)
             self.steps.append(size)
 
         return step
@@ -111,3 +113,13 @@ def test_a_measurement_computes_with_the_threads_of_a_trial(monkeypatch: pytest.
     measured_speed(model, task, {}, None, is_isolated=False, threads=before + 1)  # type: ignore[arg-type]
     assert seen == [before + 1]
     assert torch.get_num_threads() == before
+
+
+def test_one_step_that_hangs_is_not_the_speed() -> None:
+    machine = Machine(per_step=0.001, per_example=0.001)
+    machine.hang = {2: 1.0}
+    hung, calm = (
+        measure(machine, batch_size=1),
+        measure(Machine(per_step=0.001, per_example=0.001), batch_size=1),
+    )
+    assert calm[0] < hung[0] < 2 * calm[0]
