@@ -56,6 +56,9 @@ def test_local_files_need_no_cache_and_only_the_package(folder: Path, tmp_path: 
 
 
 def test_images_are_left_out(tmp_path: Path) -> None:
+    pytest.importorskip(
+        "PIL", reason="the library datasets writes images with Pillow, an optional dependency"
+    )
     features = datasets.Features({"text": datasets.Value("string"), "image": datasets.Image()})
     image = {"bytes": np.zeros(3, np.uint8).tobytes(), "path": None}
     datasets.Dataset.from_dict({"text": ["a"], "image": [image]}, features=features).save_to_disk(
