@@ -30,8 +30,8 @@ _GROWTH = 4
 _STEPS = 4
 """Steps of each batch size, whose mean counts: other processes that interrupt them will interrupt trials as well."""
 _SLOWEST = 3
-"""A step counts as at most so many times the fastest of its size. Beside other work a single step may take a hundred
-times as long, which says nothing about the mean of a trial's hundreds."""
+"""A step counts as at most so many times the fastest of its size. Beside other work a single step may take many
+times as long, which says little about the mean of a trial's hundreds."""
 _HELD_OUT = 2
 """Validation examples of a measurement, which none of its steps reads."""
 
