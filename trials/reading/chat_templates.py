@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from .messages import Message
-from .tables.errors import DataError, RowError
+from .tables.errors import DataError, RowError, first_line
 
 AUTO, NONE, TOKENIZER, CHATML = "auto", "none", "tokenizer", "chatml"
 CHOICES = (AUTO, NONE, TOKENIZER, CHATML)
@@ -94,8 +94,7 @@ class ChatTemplate:
                 "Correct it, or name another one in task.chat_template.",
             ) from error
         except (TemplateError, TypeError, ValueError, AttributeError, LookupError) as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-            raise RowError(f"the chat template refuses it: {reason}", "") from error
+            raise RowError(f"the chat template refuses it: {first_line(error, 160)}", "") from error
         return texts[0], list(spans[0]) if spans else []
 
     @property

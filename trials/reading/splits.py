@@ -10,7 +10,7 @@ from typing import Any
 
 from .encoding import Encoded, Encoding, count_targets, encode_fully
 from .lengths import Cut, measured_cut
-from .tables.errors import DataError, RowError
+from .tables.errors import DataError, RowError, first_line
 from .tables.files import read_files, with_text_columns
 from .tables.hub import read_split
 from .tables.rows import Rows
@@ -94,9 +94,8 @@ def encode_rows(
         except (ValueError, TypeError, KeyError) as error:
             if isinstance(error, DataError):
                 raise
-            text = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
             raise DataError(
-                f"the tokenizer cannot encode {rows.place(index)} ({text})",
+                f"the tokenizer cannot encode {rows.place(index)} ({first_line(error)})",
                 "Check the columns: text must be strings, messages lists of {role, content}.",
             ) from error
     bad = _causes(rows, errors)

@@ -1,4 +1,4 @@
-"""The error of data that cannot be read."""
+"""The errors of data that cannot be read."""
 
 from __future__ import annotations
 
@@ -22,3 +22,9 @@ class DataError(ValueError):
 
 class RowError(DataError):
     """One row that has another form than its task says, or that the chat template refuses."""
+
+
+def first_line(error: BaseException, limit: int = 200) -> str:
+    """Return the first line of an exception's message, cut to `limit` characters, or else its type's name."""
+    text = str(error).strip()
+    return text.splitlines()[0][:limit] if text else type(error).__name__

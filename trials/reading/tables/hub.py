@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import DataError
+from .errors import DataError, first_line
 from .parquet import decoded, without_absent_keys
 from .rows import Places, Rows
 
@@ -107,10 +107,9 @@ def _load(source: Mapping[str, Any]) -> Any:
 
 
 def _unreadable(source: Mapping[str, Any], error: Exception) -> DataError:
-    text = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
     split = f"the split {source['split']!r} of " if source.get("split") else ""
     return DataError(
-        f"cannot read {split}{source.get('path') or source.get('disk')!r} ({text})",
+        f"cannot read {split}{source.get('path') or source.get('disk')!r} ({first_line(error)})",
         "Give a hub id, or a folder of data files, and the name of one of its splits.",
     )
 

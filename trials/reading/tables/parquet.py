@@ -8,7 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from .errors import DataError
+from .errors import DataError, first_line
 from .rows import Places, Rows
 
 _INDEX = "__index_level_0__"
@@ -31,9 +31,9 @@ def read_parquet(path: Path) -> Rows:
         with pyarrow.parquet.ParquetFile(path) as file:
             table = file.read()
     except (OSError, pyarrow.ArrowException) as error:
-        text = str(error).strip().splitlines()[0][:200]
         raise DataError(
-            f"cannot read {str(path)!r} ({text})", "Check that the file is complete and is a Parquet file."
+            f"cannot read {str(path)!r} ({first_line(error)})",
+            "Check that the file is complete and is a Parquet file.",
         ) from error
     twice = [name for name in table.column_names if table.column_names.count(name) > 1]
     if twice:
