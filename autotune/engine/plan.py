@@ -258,9 +258,9 @@ def _memory(prepared: PreparedSweep, configs: list[Configuration]) -> Memory:
 
     device, model = choose_device(prepared.sweep.model.device), MemoryModel(prepared.shape)
     length = int(prepared.data.lengths("train").max())
-    largest = 0.0
+    most, largest = prepared.sweep.executor.chunk_tokens or suited_tokens(device), 0.0
     for config in configs:
-        tokens = min(max(suited_tokens(device), length), int(config.get("batch_size", 1)) * length)
+        tokens = min(max(most, length), int(config.get("batch_size", 1)) * length)
         largest = max(largest, model.step([config], tokens, length))
     slots = slots_of(prepared.sweep)
     return Memory(model.base_bytes(prepared.sweep.model.weights), largest * slots, free_memory(device))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ from autotune.ladder.ladder_scheduler import make_scheduler
 from autotune.objectives import MEASURED_COSTS
 from autotune.sweep.schema import Sweep
 from search_spaces.model.shape import ModelShape
+from trials.execution.compute import Compute
 from trials.execution.executors import make_executor
 
 _STATES_BYTES = 2**30
@@ -102,14 +102,12 @@ def is_isolated(sweep: Sweep) -> bool:
     return any(objective.name in MEASURED_COSTS for objective in sweep.objectives)
 
 
-def threads_of(sweep: Sweep) -> int | None:
-    """Return the threads that a trial computes with on the CPU; None for those of this process.
+def threads_of(sweep: Sweep) -> int:
+    """Return the threads that a trial computes with on the CPU, as its executor sets them.
 
-    A worker process has its part of the cores. A measurement with more threads would not be that of its trials:
-    beside other work, two threads of a small model can be twenty times slower than one.
+    A measurement with more threads would not be that of its trials.
     """
-    processes = _processes(sweep)
-    return None if processes is None else max(1, (os.cpu_count() or 1) // processes)
+    return Compute(sweep.executor.threads).threads_of(_processes(sweep) or 1)
 
 
 def _processes(sweep: Sweep) -> int | None:

@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from search_spaces.errors import InvalidInputError, Problem
 
 _Count = Annotated[int, Field(ge=1, strict=True)]
+_Tokens = Annotated[int, Field(ge=64, strict=True)]
+"""A pack does not divide a chunk of so few tokens again."""
 
 
 class ExecutorSpec(BaseModel):
@@ -23,6 +25,9 @@ class ExecutorSpec(BaseModel):
         address: Address of the Ray cluster; `auto` for the one this machine belongs to.
         processes: Processes among which `packed` divides its workers. Each loads the base model and uses its part of
             the cores and, with several GPUs, one of them.
+        threads: Threads that each process computes with on a CPU; by default what suits its part of the cores.
+        chunk_tokens: The maximum number of tokens of one forward pass of a pack, padding included; by default what
+            suits the device. A pack goes below it where memory is short.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -31,6 +36,8 @@ class ExecutorSpec(BaseModel):
     workers: _Count | None = None
     address: str | None = None
     processes: _Count | None = None
+    threads: _Count | None = None
+    chunk_tokens: _Tokens | None = None
 
     @model_validator(mode="before")
     @classmethod

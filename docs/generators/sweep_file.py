@@ -38,6 +38,8 @@ _DERIVED = {
     ("objectives", "scale"): "by the name",
     ("task", "metric"): "by the type",
     ("executor", "workers"): "by the name",
+    ("executor", "threads"): "by the cores",
+    ("executor", "chunk_tokens"): "by the device",
 }
 """Defaults that validation fills in, by section and key."""
 _HEADINGS = {"ParetoSpec": "`sampler: pareto`", "NamedSamplerSpec": "`sampler` by other names"}

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import torch
 
+from trials.base.cores import usable_cores
+
 INSTRUCTIONS = (
     "avx2",
     "avx512_f",
@@ -60,13 +62,6 @@ def model_name() -> str:
         re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.exists() else None
     )
     return found[1].strip() if found else platform.processor() or platform.machine()
-
-
-def usable_cores() -> int:
-    """Return how many logical cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def memory_gib() -> float:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from search_spaces.errors import InvalidInputError, Problem, install_hint
+from trials.execution.compute import Compute
 from trials.execution.errors import ExecutorError
 from trials.execution.in_process import LocalExecutor, PackedExecutor
 from trials.execution.interface import Executor
@@ -22,12 +23,15 @@ class ProcessExecutor(Executor):
         workers: The maximum number of trials at the same time.
         processes: The number of processes among which the trials are divided; by default one per trial. If there
             are fewer, each process trains its trials as a pack.
+        compute: The threads and the chunks of each process.
     """
 
     name = "processes"
 
-    def __init__(self, workers: int = 1, processes: int | None = None) -> None:
-        super().__init__(workers)
+    def __init__(
+        self, workers: int = 1, processes: int | None = None, *, compute: Compute | None = None
+    ) -> None:
+        super().__init__(workers, compute=compute)
         self._count = min(processes or workers, workers)
         self._workers: Workers | None = None
 
@@ -36,7 +40,8 @@ class ProcessExecutor(Executor):
 
         check_machine(model)
         try:
-            self._workers = Workers(self._count, -(-self.slots // self._count), model, task)
+            capacity = -(-self.slots // self._count)
+            self._workers = Workers(self._count, capacity, model, task, self.compute)
         except WorkersError as error:
             raise _no_worker() from error
 
@@ -76,18 +81,21 @@ class RayExecutor(Executor):
     Args:
         workers: The maximum number of trials at the same time.
         address: The address of the cluster; `auto` for the one that this machine belongs to, None for a local Ray.
+        compute: The threads and the chunks of each actor. Ray gives an actor as many threads as CPUs.
     """
 
     name = "ray"
 
-    def __init__(self, workers: int = 1, address: str | None = None) -> None:
-        super().__init__(workers)
+    def __init__(
+        self, workers: int = 1, address: str | None = None, *, compute: Compute | None = None
+    ) -> None:
+        super().__init__(workers, compute=compute)
         self.address = address
         self._actors: _RayActors | None = None
 
     @classmethod
-    def create(cls, workers: int, address: str | None) -> Self:
-        return cls(workers, address)
+    def create(cls, workers: int, address: str | None, compute: Compute) -> Self:
+        return cls(workers, address, compute=compute)
 
     def start(self, model: ModelSpec, task: TaskSpec) -> None:
         try:
@@ -99,7 +107,7 @@ class RayExecutor(Executor):
         is_ours = not ray.is_initialized()
         if is_ours:
             ray.init(address=self.address, log_to_driver=False, include_dashboard=False)
-        self._actors = _RayActors(ray, self.slots, model, task, is_ours)
+        self._actors = _RayActors(ray, self.slots, model, task, is_ours, self.compute)
         self._actors.fill()
 
     def submit(self, ticket: int, spec: TrialSpec) -> None:
@@ -128,6 +136,7 @@ class _RayActors:
         model: The base model that each actor loads.
         task: The task whose data each actor loads.
         is_ours: Whether this process started Ray and therefore shuts it down.
+        compute: The threads and the chunks of each actor.
         idle: The actors without a trial.
         busy: The ticket and the actor of each running trial, by the reference of its result.
     """
@@ -137,6 +146,7 @@ class _RayActors:
     model: ModelSpec
     task: TaskSpec
     is_ours: bool
+    compute: Compute
     idle: deque[Any] = field(default_factory=deque)
     busy: dict[Any, tuple[int, Any]] = field(default_factory=dict)
 
@@ -176,9 +186,9 @@ class _RayActors:
         resources = self.ray.cluster_resources()
         actor = self.ray.remote(Runner).options(
             num_gpus=min(1.0, resources.get("GPU", 0) / self.count),
-            num_cpus=max(1, int(resources.get("CPU", 1) // self.count)),
+            num_cpus=self.compute.threads or max(1, int(resources.get("CPU", 1) // self.count)),
         )
-        return actor.remote(self.model, self.task, self.count)
+        return actor.remote(self.model, self.task, self.count, chunk_tokens=self.compute.chunk_tokens)
 
 
 EXECUTORS: dict[str, type[Executor]] = {
@@ -192,6 +202,8 @@ def make_executor(
     workers: int | None = None,
     address: str | None = None,
     processes: int | None = None,
+    threads: int | None = None,
+    chunk_tokens: int | None = None,
     device: str = "auto",
 ) -> Executor:
     """Build the executor that a sweep file describes.
@@ -203,14 +215,17 @@ def make_executor(
             proposes better configurations.
         address: The address of a Ray cluster.
         processes: The number of processes that each train a pack; for `packed` only.
+        threads: The number of threads of each process on a CPU; by default what suits its part of the cores.
+        chunk_tokens: The maximum number of tokens of one forward pass of a pack; by default what suits the device.
         device: The device of the base model, as in `ModelSpec`.
     """
+    compute = Compute(threads, chunk_tokens)
     is_packed, count = name == PackedExecutor.name, processes or 1
     if workers is None:
         workers = count * _pack_size(device) if is_packed else 1
     if is_packed and count > 1:
-        return ProcessExecutor(workers, processes=count)
-    return EXECUTORS[name].create(workers, address)
+        return ProcessExecutor(workers, processes=count, compute=compute)
+    return EXECUTORS[name].create(workers, address, compute)
 
 
 def _pack_size(device: str) -> int:

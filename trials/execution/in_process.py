@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from trials.execution.compute import Compute
 from trials.execution.interface import SteppingExecutor
 from trials.records import TrialResult, TrialSpec
 from trials.tasks.specs import ModelSpec, TaskSpec
@@ -14,12 +15,16 @@ if TYPE_CHECKING:
 
 
 class _InProcessExecutor(SteppingExecutor):
-    """A queue of trials and the runner that trains them."""
+    """A queue of trials and the runner that trains them.
 
-    def __init__(self, workers: int = 1, sharers: int = 1) -> None:
-        super().__init__(workers, sharers)
+    Between `start` and `stop`, this process computes with the executor's number of threads.
+    """
+
+    def __init__(self, workers: int = 1, sharers: int = 1, *, compute: Compute | None = None) -> None:
+        super().__init__(workers, sharers, compute=compute)
         self._queue: deque[tuple[int, TrialSpec]] = deque()
         self._runner: Runner | None = None
+        self._threads_before: int | None = None
 
     @property
     def runner(self) -> Runner:
@@ -34,6 +39,24 @@ class _InProcessExecutor(SteppingExecutor):
         self._queue.clear()
         self._ended.clear()
         self._runner = None
+        if self._threads_before is not None:
+            import torch
+
+            torch.set_num_threads(self._threads_before)
+            self._threads_before = None
+
+    def _start(self, model: ModelSpec, task: TaskSpec, *, on_disk: bool = False) -> Runner:
+        """Load the base model and the data, after setting the number of threads."""
+        import torch
+
+        from trials.execution.runner import Runner
+
+        if self._threads_before is None:
+            self._threads_before = torch.get_num_threads()
+        torch.set_num_threads(self.compute.threads_of(self.sharers))
+        tokens = self.compute.chunk_tokens
+        self._runner = Runner(model, task, self.sharers, on_disk=on_disk, chunk_tokens=tokens)
+        return self._runner
 
 
 class LocalExecutor(_InProcessExecutor):
@@ -41,15 +64,13 @@ class LocalExecutor(_InProcessExecutor):
 
     name = "local"
 
-    def __init__(self, workers: int = 1, sharers: int = 1) -> None:
+    def __init__(self, workers: int = 1, sharers: int = 1, *, compute: Compute | None = None) -> None:
         if workers != 1:
             raise ValueError(f"executor local runs one trial at a time, not {workers}; use processes")
-        super().__init__(workers, sharers)
+        super().__init__(workers, sharers, compute=compute)
 
     def start(self, model: ModelSpec, task: TaskSpec) -> None:
-        from trials.execution.runner import Runner
-
-        self._runner = Runner(model, task, self.sharers)
+        self._start(model, task)
 
     @property
     def is_busy(self) -> bool:
@@ -69,16 +90,13 @@ class PackedExecutor(_InProcessExecutor):
 
     name = "packed"
 
-    def __init__(self, workers: int = 1, sharers: int = 1) -> None:
-        super().__init__(workers, sharers)
+    def __init__(self, workers: int = 1, sharers: int = 1, *, compute: Compute | None = None) -> None:
+        super().__init__(workers, sharers, compute=compute)
         self._has_changed = False
         """Whether trials were submitted or ended since admission was last checked."""
 
     def start(self, model: ModelSpec, task: TaskSpec) -> None:
-        from trials.execution.runner import Runner
-
-        self._runner = Runner(model, task, self.sharers, on_disk=True)
-        self._runner.pack()
+        self._start(model, task, on_disk=True).pack()
 
     def submit(self, ticket: int, spec: TrialSpec) -> None:
         super().submit(ticket, spec)

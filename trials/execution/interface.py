@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from typing import ClassVar, Self
 
+from trials.execution.compute import Compute
 from trials.records import TrialResult, TrialSpec
 from trials.tasks.specs import ModelSpec, TaskSpec
 
@@ -24,18 +25,20 @@ class Executor(ABC):
 
     Args:
         workers: The maximum number of trials at the same time.
+        compute: The threads and the chunks of each process.
     """
 
     name: ClassVar[str]
     """The name of the executor in a sweep file."""
 
-    def __init__(self, workers: int = 1) -> None:
+    def __init__(self, workers: int = 1, *, compute: Compute | None = None) -> None:
         self.slots = workers
+        self.compute = compute or Compute()
 
     @classmethod
-    def create(cls, workers: int, address: str | None) -> Self:
+    def create(cls, workers: int, address: str | None, compute: Compute) -> Self:
         """Build the executor from the options of a sweep file; `address` is that of a cluster."""
-        return cls(workers)
+        return cls(workers, compute=compute)
 
     @abstractmethod
     def start(self, model: ModelSpec, task: TaskSpec) -> None:
@@ -80,11 +83,12 @@ class SteppingExecutor(Executor):
 
     Args:
         workers: The maximum number of trials at the same time.
-        sharers: The number of executors that share this machine's memory, this one included.
+        sharers: The number of executors that share this machine's cores and memory, this one included.
+        compute: The threads and the chunks of this process.
     """
 
-    def __init__(self, workers: int = 1, sharers: int = 1) -> None:
-        super().__init__(workers)
+    def __init__(self, workers: int = 1, sharers: int = 1, *, compute: Compute | None = None) -> None:
+        super().__init__(workers, compute=compute)
         self.sharers = sharers
         self._ended: deque[tuple[int, TrialResult]] = deque()
 

@@ -30,11 +30,19 @@ class Runner:
         sharers: The number of runners that share this machine's memory, this one included.
         on_disk: Whether hidden states of frozen layers are also kept on disk. States that an earlier process
             computed agree with those of this process up to rounding, and so do the trials that use them.
+        chunk_tokens: The maximum number of tokens of one forward pass of a pack; by default what suits the device.
     """
 
-    def __init__(self, model: ModelSpec, task: TaskSpec, sharers: int = 1, on_disk: bool = False) -> None:
+    def __init__(
+        self,
+        model: ModelSpec,
+        task: TaskSpec,
+        sharers: int = 1,
+        on_disk: bool = False,
+        chunk_tokens: int | None = None,
+    ) -> None:
         self._model, self._task = model, task
-        self._sharers, self._on_disk = sharers, on_disk
+        self._sharers, self._on_disk, self._chunk_tokens = sharers, on_disk, chunk_tokens
         self._additional: dict[str, tuple[Base, TaskData]] = {}
         self.packs: dict[str | None, Pack] = {}
         self.base, self.data = self._load(model.name)
@@ -64,7 +72,7 @@ class Runner:
             reserved = sum(max(0, cache.limit - cache.bytes) for cache in caches)
             limit = LIMIT if free is None else min(LIMIT, max(0, free - reserved) // (4 * self._sharers))
             prefixes = PrefixCache(limit, store_for(base) if self._on_disk else None)
-            self.packs[name] = Pack(base, data, prefixes=prefixes, sharers=self._sharers)
+            self.packs[name] = Pack(base, data, self._chunk_tokens, prefixes, self._sharers)
         return self.packs[name]
 
     def run(self, spec: TrialSpec) -> TrialResult:

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import os
 import signal
 import threading
 import traceback
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from search_spaces.errors import AutotuneError
+from trials.execution.compute import Compute
 from trials.execution.interface import SteppingExecutor
 from trials.records import LOST, TrialResult, TrialSpec
 from trials.tasks.specs import ModelSpec, TaskSpec
@@ -50,14 +50,22 @@ class Workers:
         capacity: The maximum number of trials per process at the same time; more than one train as a pack.
         model: The base model of all trials.
         task: The task of all trials.
+        compute: The threads and the chunks of each process.
 
     Raises:
         InvalidInputError: The base model or the data cannot be used.
         WorkersError: No process could be started.
     """
 
-    def __init__(self, count: int, capacity: int, model: ModelSpec, task: TaskSpec) -> None:
-        self._setup = (count, capacity, model, task)
+    def __init__(
+        self,
+        count: int,
+        capacity: int,
+        model: ModelSpec,
+        task: TaskSpec,
+        compute: Compute | None = None,
+    ) -> None:
+        self._setup = (count, capacity, model, task, compute or Compute())
         self._context = multiprocessing.get_context("spawn")  # forked CUDA contexts and thread pools break
         self._ended: deque[tuple[int, TrialResult]] = deque()
         self._has_loaded, self._failed_starts = False, 0
@@ -143,7 +151,15 @@ class Workers:
         self._workers[index] = self._start(index)
 
 
-def _work(pipe: Connection, index: int, count: int, capacity: int, model: ModelSpec, task: TaskSpec) -> None:
+def _work(
+    pipe: Connection,
+    index: int,
+    count: int,
+    capacity: int,
+    model: ModelSpec,
+    task: TaskSpec,
+    compute: Compute,
+) -> None:
     """Run a worker process.
 
     It sends None once everything is loaded, then (ticket, result) for each trial, or an exception that is not a
@@ -158,14 +174,17 @@ def _work(pipe: Connection, index: int, count: int, capacity: int, model: ModelS
     from trials.execution.in_process import LocalExecutor, PackedExecutor
 
     tqdm.set_lock(threading.RLock())  # the default is a semaphore, which a terminated process leaks
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // count))
+    compute = replace(compute, threads=compute.threads_of(count))
     sharers = count
     if model.device == "auto" and torch.cuda.is_available():
         devices = torch.cuda.device_count()
         model = model.model_copy(update={"device": f"cuda:{index % devices}"})
         sharers = -(-count // devices)
     executor: SteppingExecutor
-    executor = LocalExecutor(sharers=sharers) if capacity == 1 else PackedExecutor(capacity, sharers=sharers)
+    if capacity == 1:
+        executor = LocalExecutor(sharers=sharers, compute=compute)
+    else:
+        executor = PackedExecutor(capacity, sharers=sharers, compute=compute)
     with contextlib.suppress(EOFError, BrokenPipeError):  # the parent process has ended
         if not _call(pipe, executor.start, model, task):
             return

@@ -20,10 +20,10 @@ from tests.support.processes import forked_processes
 from trials.execution import workers
 from trials.execution.errors import ExecutorError
 from trials.execution.executors import EXECUTORS, ProcessExecutor, make_executor
-from trials.execution.in_process import LocalExecutor
+from trials.execution.in_process import LocalExecutor, PackedExecutor
 from trials.execution.interface import Executor
 from trials.execution.runner import Runner
-from trials.records import Fidelity, PartialRun, TrialSpec, TrialStatus
+from trials.records import Fidelity, PartialRun, TrialResult, TrialSpec, TrialStatus
 from trials.tasks.specs import ModelSpec, TaskSpec
 
 CONFIG = {
@@ -157,6 +157,50 @@ def test_packs_are_large_where_the_device_has_room_for_more_work(given: dict[str
     executor = make_executor("packed", **given)
     assert executor.slots == slots
     assert executor.name == ("processes" if "processes" in given else "packed")
+
+
+@pytest.mark.parametrize("name", ["local", "packed"])
+def test_threads_and_chunks_reach_the_training_in_this_process_and_end_with_it(setup, name):
+    before = torch.get_num_threads()
+    executor = make_executor(name, threads=before + 1, chunk_tokens=64)
+    executor.start(*setup)
+    try:
+        assert torch.get_num_threads() == before + 1
+        assert executor.runner.pack().chunk_tokens == 64
+        result = executor.run(SPEC)
+    finally:
+        executor.stop()
+    assert torch.get_num_threads() == before
+    executor.stop()
+    assert torch.get_num_threads() == before
+    assert result.metrics == pytest.approx(Runner(*setup).run(SPEC).metrics, rel=1e-5)
+
+
+def work_and_note(*arguments: Any) -> None:
+    """Run a worker whose results hold its threads and chunks as their error."""
+
+    def step(executor: PackedExecutor) -> list[tuple[int, TrialResult]]:
+        seen = f"{torch.get_num_threads()} {executor.runner.pack().chunk_tokens}"
+        return [(ticket, replace(result, error=seen)) for ticket, result in real_step(executor)]
+
+    real_step = PackedExecutor.step
+    PackedExecutor.step = step  # type: ignore[method-assign]  # in the worker process only
+    real_work(*arguments)
+
+
+real_work = workers._work
+
+
+def test_threads_and_chunks_reach_the_training_in_worker_processes(setup, forked, monkeypatch):
+    monkeypatch.setattr(workers, "_work", work_and_note)
+    executor = make_executor("packed", workers=4, processes=2, threads=3, chunk_tokens=128)
+    executor.start(*setup)
+    try:
+        for ticket in (1, 2):
+            executor.submit(ticket, SPEC)
+        assert [executor.next_result()[1].error for _ in range(2)] == ["3 128", "3 128"]
+    finally:
+        executor.stop()
 
 
 @pytest.mark.slow

@@ -139,7 +139,10 @@ def test_the_work_of_a_configuration_follows_its_costs() -> None:
 
 
 def test_the_speed_is_that_of_the_threads_of_one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.setattr("trials.base.cores.usable_cores", lambda: 8)
+    monkeypatch.setattr("torch.get_num_threads", lambda: 6)
     assert threads_of(sweep(executor={"name": "processes", "workers": 3})) == 2
     assert threads_of(sweep(executor={"name": "processes", "workers": 16})) == 1
-    assert threads_of(sweep(executor="local")) is None
+    assert threads_of(sweep(executor="local")) == 6
+    assert threads_of(sweep(executor={"name": "packed", "workers": 4, "processes": 2})) == 4
+    assert threads_of(sweep(executor={"name": "local", "threads": 3})) == 3

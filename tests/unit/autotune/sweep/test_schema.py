@@ -186,6 +186,12 @@ def test_every_problem_is_reported_at_once() -> None:
             "executor processes takes no address",
         ),
         ({"executor": {"name": "ray", "processes": 2}}, "executor.processes", "takes no processes"),
+        ({"executor": {"threads": 0}}, "executor.threads", "It must be at least 1"),
+        (
+            {"executor": {"name": "packed", "chunk_tokens": 63}},
+            "executor.chunk_tokens",
+            "It must be at least 64",
+        ),
         ({"executor": {"name": "packed", "workers": 2, "processes": 3}}, "executor.processes", "2 trials"),
         (
             {"executor": "packed", "objectives": ["accuracy", "peak_memory"]},

@@ -10,6 +10,7 @@ import torch
 
 from search_spaces.errors import InvalidInputError
 from trials.base import processor
+from trials.base.cores import usable_cores
 from trials.base.int8_linear import check_int8
 from trials.base.model import choose_dtype
 
@@ -49,7 +50,7 @@ def test_the_description_has_the_name_limits_and_versions(monkeypatch):
     monkeypatch.delenv("ATEN_CPU_CAPABILITY", raising=False)
     monkeypatch.setattr(processor, "version", lambda name: {"torch": "1.2.3"}.get(name) or missing(name))
     text = "\n".join(processor.describe())
-    assert f"processor: {processor.model_name()}, {processor.usable_cores()} cores" in text
+    assert f"processor: {processor.model_name()}, {usable_cores()} cores" in text
     assert "limited by ONEDNN_MAX_CPU_ISA=AVX2" in text
     assert "torch 1.2.3, bitsandbytes not installed" in text
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
