@@ -12,6 +12,7 @@ import numpy as np
 from autotune.engine.start import SweepStart, prepare_start
 from autotune.estimate.speed import measured_speed
 from autotune.estimate.sweep_time import (
+    SHORT,
     Range,
     Sizes,
     SweepTime,
@@ -35,8 +36,6 @@ from autotune.sweep.schema import Sweep, as_mapping
 from autotune.trial_attributes import SPENT, trial_result
 from search_spaces.parameters.types import Configuration
 
-_SHORT = 60.0
-"""A sweep that takes fewer seconds even on a slow core starts without a measurement."""
 _TRIAL_QUANTILES = (0.1, 0.9)
 
 
@@ -175,7 +174,7 @@ def predict_time(
     """
     configs = _configurations(prepared)
     longest = _time(prepared, configs, PESSIMISTIC)
-    if longest.total.typical <= _SHORT:
+    if longest.total.typical <= SHORT:
         return longest
     speed = (measure or _measured)(prepared, configs)
     return longest if speed is None else _time(prepared, configs, speed)
@@ -184,7 +183,7 @@ def predict_time(
 def time_note(time: SweepTime) -> str:
     """Return the predicted duration in a sentence for the user."""
     if not time.speed.is_measured:
-        is_short = time.total.typical <= _SHORT
+        is_short = time.total.typical <= SHORT
         return "estimate: less than a minute" if is_short else "estimate: none, the speed is unknown"
     trials = f"{time.trials} trial{'' if time.trials == 1 else 's'}"
     confirmation = (

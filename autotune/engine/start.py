@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from autotune.calibrate.candidates import by_rule
 from autotune.engine.events import WARNING
 from autotune.engine.samplers import sampler_notes
-from autotune.ledger.ledger import check_same_sweep, continued, read_fingerprint, read_ledger
+from autotune.ledger.ledger import SWEEP_FILE, check_same_sweep, continued, read_fingerprint, read_ledger
 from autotune.prepare.fingerprint import changes_first, check_unchanged, sweep_fingerprint
 from autotune.prepare.prepared_sweep import PreparedSweep, prepare
 from autotune.sweep.sampler_spec import check_sampler
 from autotune.sweep.schema import Sweep
+from trials.tasks.specs import AUTO
 
 
 @dataclass(frozen=True)
@@ -38,17 +40,30 @@ def prepare_start(sweep: Sweep, folder: Path) -> SweepStart:
         InvalidInputError: the sweep cannot be run, or the folder holds another one.
     """
     check_sampler(sweep.sampler)
-    sweep = continued(sweep, folder)
+    sweep, precision_notes = _with_precision(continued(sweep, folder), folder)
     with changes_first(folder, sweep):
         prepared = prepare(sweep)
     fingerprint = sweep_fingerprint(prepared)
     notes = (
         *(f"{WARNING}{text}" for text in prepared.warnings),
         *_origin_notes(folder, sweep, fingerprint),
+        *precision_notes,
         *prepared.notes,
         *sampler_notes(prepared),
     )
     return SweepStart(prepared, fingerprint, notes)
+
+
+def _with_precision(sweep: Sweep, folder: Path) -> tuple[Sweep, list[str]]:
+    """Return a sweep that resumes with the precision of its trials so far, and notes about it.
+
+    A folder of an earlier version may hold the word `auto`: its trials computed as the instruction sets suggest.
+    """
+    if sweep.model.precision != AUTO or not (folder / SWEEP_FILE).is_file():
+        return sweep, []
+    candidate = by_rule(sweep.model)
+    note = f"precision: {candidate}, which `auto` was on this device when the folder was begun"
+    return sweep.model_copy(update={"model": candidate.of(sweep.model)}), [note]
 
 
 def _origin_notes(folder: Path, sweep: Sweep, fingerprint: Mapping[str, Any]) -> list[str]:

@@ -68,9 +68,10 @@ def run_sweep(
     if executor is None:
         if not (folder / STUDY_FILE).is_file():  # a resumed sweep knows the pace of its own trials
             expected = predict_time(prepared)
-        executor = make_executor(**sweep.executor.model_dump(), device=sweep.model.device)
+        chosen = prepared.sweep
+        executor = make_executor(**chosen.executor.model_dump(), device=chosen.model.device)
     try:
-        executor.start(sweep.model, sweep.task)
+        executor.start(prepared.sweep.model, sweep.task)
         if sweep.task.type == "causal-lm":
             prepared = with_base_score(prepared, _score_base(executor, prepared))
         with claim_folder(folder, prepared.sweep), storage_errors(folder):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from statistics import fmean, median
@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from autotune.estimate.training_steps import Step, begin_training, examples_near, trial_of
 from autotune.estimate.trial_work import Speed
 from search_spaces.costs.cost_model import CostModel
 from search_spaces.errors import InvalidInputError
-from search_spaces.families import REGISTRY
 from search_spaces.parameters.types import Configuration
 from trials.data.task_data import TaskData, load_task
-from trials.records import Fidelity, TrialSpec
 from trials.tasks.specs import ModelSpec, TaskSpec
 
 if TYPE_CHECKING:
@@ -32,10 +31,6 @@ _STEPS = 4
 _SLOWEST = 3
 """A step counts as at most so many times the fastest of its size. Beside other work a single step may take many
 times as long, which says little about the mean of a trial's hundreds."""
-_HELD_OUT = 2
-"""Validation examples of a measurement, which none of its steps reads."""
-
-Step = Callable[[], None]
 _measured: dict[object, Speed | None] = {}
 
 
@@ -66,13 +61,20 @@ def measured_speed(
     """
     key = (model, task, is_isolated, threads)
     if key not in _measured:
-        with _computing_with(threads):
+        with computing_with(threads):
             _measured[key] = _measure(model, task, config, costs, is_isolated)
     return _measured[key]
 
 
+def keep_speed(
+    speed: Speed | None, model: ModelSpec, task: TaskSpec, *, is_isolated: bool, threads: int | None
+) -> None:
+    """Let `measured_speed` return a speed that was measured already; the arguments are as there."""
+    _measured[model, task, is_isolated, threads] = speed
+
+
 @contextmanager
-def _computing_with(threads: int | None) -> Iterator[None]:
+def computing_with(threads: int | None) -> Iterator[None]:
     """Compute with a number of threads, and afterwards with as many as before."""
     import torch
 
@@ -88,11 +90,24 @@ def _measure(
     model: ModelSpec, task: TaskSpec, config: Configuration, costs: CostModel, is_isolated: bool
 ) -> Speed | None:
     from trials.base.model import load_base
-    from trials.packing.layer_gates import layer_interface
 
     data = load_task(task, model)
-    base = load_base(model, task, data)
-    begin = _training(base, data, config, costs, is_isolated)
+    return speed_of(load_base(model, task, data), data, config, costs, is_isolated=is_isolated)
+
+
+def speed_of(
+    base: Base, data: TaskData, config: Configuration, costs: CostModel, *, is_isolated: bool
+) -> Speed | None:
+    """Return the speed of training a configuration on a loaded base model; see `measured_speed`."""
+    from trials.packing.layer_gates import layer_interface
+
+    mean = costs.at(config).workload.tokens
+
+    def begin(size: int) -> Step:
+        few = examples_near(data, mean, size)
+        # One step to warm up, and one at the end, which would evaluate and is never reached.
+        return begin_training(base, few, [trial_of(config, few, _STEPS + 2)], is_isolated=is_isolated)
+
     batch_size = int(config.get("batch_size", costs.workload.batch_size))
     try:
         speed = ramp(begin, batch_size, step_flops(config, costs))
@@ -175,46 +190,3 @@ def _fit(found: Sequence[tuple[float, float]]) -> tuple[float, float]:
             return float(slope / flops.max()), float(constant)
     # One batch size, or rates that rise with it: the largest batch is the most like a trial's.
     return float(seconds[-1] / flops[-1]), 0.0
-
-
-def _training(
-    base: Base, data: TaskData, config: Configuration, costs: CostModel, is_isolated: bool
-) -> Callable[[int], Step]:
-    """Return what starts a training run with a batch size and returns a step of it, as a trial would do it."""
-    from trials.packing.pack import Pack
-    from trials.packing.prefix_cache import PrefixCache
-    from trials.training.run import Run, train_batch
-
-    mean = costs.at(config).workload.tokens
-
-    def begin(size: int) -> Step:
-        few = _examples_of_length(data, mean, size)
-        steps = _STEPS + 2  # one to warm up, and the last one, which would evaluate, is never reached
-        own = {**config, "epochs": steps, "batch_size": len(few.splits["train"])}
-        spec = TrialSpec(own, fidelity=Fidelity(evaluations=1))
-        if not is_isolated and not REGISTRY[str(config["family"])].mixes_rows:
-            pack = Pack(base, few, prefixes=PrefixCache(limit=0))
-            if pack.enter(0, spec) is None:
-                return lambda: _check(pack.advance())
-        run = Run(base, few, spec)
-        return lambda: run.update(*train_batch(run, run.next_batch() or []))
-
-    return begin
-
-
-def _check(ended: Mapping[int, object]) -> None:
-    """Fail if a run has ended, which is an error so far from its last step."""
-    if ended:
-        raise RuntimeError("the configuration cannot be trained")
-
-
-def _examples_of_length(data: TaskData, tokens: float, count: int) -> TaskData:
-    """Return the `count` training examples with lengths nearest to `tokens`, repeated if there are fewer."""
-    nearest = np.argsort(np.abs(data.lengths("train") - tokens), kind="stable")
-    chosen = {"train": np.resize(nearest, count).tolist()}
-    chosen |= {
-        name: list(range(min(_HELD_OUT, len(data.splits[name])))) for name in data.splits if name != "train"
-    }
-    splits = {name: [data.splits[name][i] for i in indices] for name, indices in chosen.items()}
-    raw = {name: data.raw[name].select(indices) for name, indices in chosen.items()}
-    return replace(data, splits=splits, raw=raw, _cuts={})

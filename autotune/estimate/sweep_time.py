@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autotune.estimate.trial_work import Slot, Speed, TrialWork
+from autotune.estimate.trial_work import PESSIMISTIC, Slot, Speed, TrialWork
 from autotune.ladder.ladder_scheduler import make_scheduler
 from autotune.objectives import MEASURED_COSTS
 from autotune.sweep.schema import Sweep
@@ -26,6 +26,8 @@ _TRIAL_QUANTILES = (0.1, 0.9)
 _UNCERTAINTY = 1.7
 """The factor by which a search may be faster or slower than predicted: it tries cheaper or more expensive
 configurations than random ones, and the load of the machine changes (docs/results/estimate.md)."""
+SHORT = 60.0
+"""A sweep that takes fewer seconds even on a slow core starts without a measurement."""
 USUAL_TRIALS = 40
 """The trials that a search is planned for whose budget names no number."""
 _FRONT_SHARE = 0.4
@@ -107,10 +109,10 @@ def threads_of(sweep: Sweep) -> int:
 
     A measurement with more threads would not be that of its trials.
     """
-    return Compute(sweep.executor.threads).threads_of(_processes(sweep) or 1)
+    return Compute(sweep.executor.threads).threads_of(processes_of(sweep) or 1)
 
 
-def _processes(sweep: Sweep) -> int | None:
+def processes_of(sweep: Sweep) -> int | None:
     """Return the number of worker processes; None if trials run in this process."""
     slots, name = slots_of(sweep), sweep.executor.name
     if name == "local" or (name == "packed" and not sweep.executor.processes):
@@ -142,7 +144,7 @@ def _sharing(sweep: Sweep) -> float:
 
     from trials.base.model import choose_device
 
-    slots, processes = slots_of(sweep), _processes(sweep)
+    slots, processes = slots_of(sweep), processes_of(sweep)
     if processes is None:
         return float(slots)
     device = choose_device(sweep.model.device)
@@ -199,6 +201,14 @@ def sweep_time(
         confirmation=_uncertain(runs * (mean + tested) / slots),
         speed=speed,
     )
+
+
+def is_short(
+    sweep: Sweep, works: Sequence[TrialWork], shape: ModelShape, tokens: float, sizes: Sizes
+) -> bool:
+    """Return whether a sweep takes less than a minute even on a slow core; arguments as in `slot_of`."""
+    slot = slot_of(sweep, PESSIMISTIC, shape, tokens, sizes)
+    return sweep_time(sweep, works, PESSIMISTIC, slot, sizes).total.typical <= SHORT
 
 
 def trials_by_limit(sweep: Sweep, seconds: float, flops: float) -> Mapping[str, float]:

@@ -29,7 +29,7 @@ from autotune.trial_attributes import Attributes, RungResult, TrialAttributes, s
 from search_spaces.errors import AutotuneError, InvalidInputError, Problem, first_line
 from trials.records import TrialResult, TrialStatus
 from trials.tasks.metrics import Direction
-from trials.tasks.specs import ROWS_APART
+from trials.tasks.specs import AUTO, ROWS_APART
 
 SWEEP_FILE, STUDY_FILE, LOCK_FILE = "sweep.yaml", "study.db", ".lock"
 Part = Literal["search", "confirm", "probe"]
@@ -342,7 +342,8 @@ def read_sweep(folder: Path) -> Sweep:
 def continued(sweep: Sweep, folder: Path) -> Sweep:
     """Return the sweep with the folder's version of how data are split and scored.
 
-    A fidelity that the sweep leaves open is that of the folder, so that all its trials are comparable.
+    A fidelity and a precision that the sweep leaves open are those of the folder, so that all its trials are
+    comparable.
 
     Args:
         sweep: as the user gave it.
@@ -353,6 +354,9 @@ def continued(sweep: Sweep, folder: Path) -> Sweep:
     before = read_sweep(folder)
     if sweep.is_fidelity_open and not before.is_fidelity_open:
         sweep = sweep.model_copy(update={"fidelity": before.fidelity})
+    if sweep.model.precision == AUTO:
+        model = sweep.model.model_copy(update={"precision": before.model.precision})
+        sweep = sweep.model_copy(update={"model": model})
     return _with_data_version(sweep, before.task.data_version)
 
 

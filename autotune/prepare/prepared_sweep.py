@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from autotune.calibrate.choice import calibrate
 from autotune.estimate.fidelity import choose_fidelity
 from autotune.objectives import BOUNDS, KNOWN_COSTS, MEASURED_COSTS, Objective
 from autotune.prepare.base_rungs import BaseRungs
@@ -44,8 +45,8 @@ class PreparedSweep:
     """A sweep that can start.
 
     Args:
-        sweep: resolved: the fidelity is chosen, the task names its positive class, and every objective has numbers
-            for its limits and, where they can be known, its reference, ideal and floor.
+        sweep: resolved: precision and fidelity are chosen, the task names its positive class, and every objective
+            has numbers for its limits and, where they can be known, its reference, ideal and floor.
         data: the tokenized task.
         shape: of the base model.
         space: bound to the base model.
@@ -131,12 +132,14 @@ def prepare(sweep: Sweep) -> PreparedSweep:
     """Load the data, read the model's shape, bind the space and fix the bounds of the objectives; see `bind_base`.
 
     Nothing is written. The result depends on nothing but the sweep, so a resumed sweep is prepared in the same way;
-    but a fidelity that the sweep leaves open depends on the speed of the machine, and is kept by the folder.
+    but a precision and a fidelity that the sweep leaves open depend on the machine, and are kept by the folder.
 
     Raises:
         InvalidInputError: the model, data, space or limits make the sweep impossible.
     """
     own = bind_base(sweep)
+    calibration = calibrate(sweep, own.data, own.space, own.costs)
+    sweep = sweep.model_copy(update={"model": calibration.model})
     chosen = choose_fidelity(sweep, own.data, own.space, own.costs) if sweep.is_fidelity_open else None
     if chosen is not None:
         sweep = sweep.model_copy(update={"fidelity": chosen.fidelity})
@@ -159,6 +162,7 @@ def prepare(sweep: Sweep) -> PreparedSweep:
     left_out = [f"{family} left out: {reason}" for family, reason in loaded.left_out.items()]
     narrowed = [f"{name}: {why}" for name, why in loaded.narrowed.items()]
     notes = (*data.notes, *_about_model(shape), *own.notes, *left_out, *narrowed, *bases.notes)
+    notes += calibration.notes
     warnings = data.warnings
     if chosen is not None:
         notes += (chosen.note,)

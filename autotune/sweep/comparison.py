@@ -7,6 +7,7 @@ from typing import Any
 
 from autotune.objectives import BOUNDS, Objective
 from autotune.sweep.schema import Sweep, as_mapping
+from trials.tasks.specs import AUTO
 
 _FREE = ("budget", "confirm", "executor")
 """Fields in which a resumed sweep may differ from the one that was started."""
@@ -18,8 +19,8 @@ def search_differences(a: Sweep, b: Sweep, *, compare_paths: bool = True) -> lis
     """Return the paths of the fields in which two sweeps differ; empty if `a` can be resumed as `b`.
 
     Budget, confirmation and executor may differ, and so may what either side leaves open until the sweep starts:
-    the fidelity, the positive class, an objective's bounds, the costs of a ladder's bases, and a limit given in
-    percent on one side and as the resulting number on the other.
+    the precision, the fidelity, the positive class, an objective's bounds, the costs of a ladder's bases, and a limit
+    given in percent on one side and as the resulting number on the other.
 
     Args:
         a: a sweep.
@@ -44,6 +45,8 @@ def _comparable(sweep: Sweep, other: Sweep) -> dict[str, Any]:
             entry.pop(field, None)
     if None in (sweep.task.positive, other.task.positive):
         kept["task"].pop("positive", None)
+    if AUTO in (sweep.model.precision, other.model.precision):
+        kept["model"].pop("precision", None)
     if sweep.is_fidelity_open or other.is_fidelity_open:
         kept.pop("fidelity", None)
     if sweep.ladder and other.ladder and None in (sweep.ladder.costs, other.ladder.costs):

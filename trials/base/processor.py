@@ -51,7 +51,7 @@ def multiplies_int8() -> bool:
 
 
 def multiplies_bf16() -> bool:
-    """Return whether the CPU has matrix units for bf16, so that `precision: auto` chooses it."""
+    """Return whether the CPU has matrix units for bf16, which `precision: auto` is then where nothing is measured."""
     return "amx_bf16" in instructions()
 
 
@@ -104,7 +104,7 @@ def describe() -> list[str]:
         f"instructions: {' '.join(instructions()) or 'unknown'}",
         f"kernels: PyTorch uses {torch.backends.cpu.get_cpu_capability()}"
         + (f", limited by {limits}" if limits else ""),
-        f"precision: auto is {'bf16' if multiplies_bf16() else 'fp32'}; "
+        f"precision: auto is {'bf16' if multiplies_bf16() else 'fp32'} where it is not measured; "
         f"int8 is {'available' if multiplies_int8() else 'refused (no VNNI)'}",
         "versions: " + ", ".join(f"{name} {number}" for name, number in versions().items()),
     ]

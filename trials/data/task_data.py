@@ -124,7 +124,10 @@ def load_task(task: TaskSpec, model: ModelSpec) -> TaskData:
         InvalidInputError: A file, column or split is missing or empty, a label is missing or absent from the training
             split, or the tokenizer does not support the task.
     """
-    return _load_task(task, model, file_stamps(task, model))
+    read = ModelSpec(
+        name=model.name, revision=model.revision, trust_remote_code=model.trust_remote_code
+    )  # a tokenizer is the same for every precision, format of weights and device
+    return _load_task(task, read, file_stamps(task, read))
 
 
 @functools.lru_cache(maxsize=4)

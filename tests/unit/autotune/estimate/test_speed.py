@@ -8,7 +8,8 @@ import pytest
 import torch
 
 import autotune.estimate.speed as speed_module
-from autotune.estimate.speed import SECONDS, Step, measured_speed, ramp
+from autotune.estimate.speed import SECONDS, measured_speed, ramp
+from autotune.estimate.training_steps import Step
 from trials.tasks.specs import ModelSpec, TaskSpec
 
 
