@@ -98,7 +98,7 @@ def _measured(
     sweep: Sweep, data: TaskData, costs: CostModel, config: Configuration, found: Sequence[Candidate]
 ) -> Calibration:
     """Measure the candidates, and then the speed with the chosen one, on which the estimates depend."""
-    threads = threads_of(sweep)
+    threads = threads_of(sweep, costs.shape)
     is_small = costs.shape.base_parameters <= _SMALL
     bench = Bench(sweep.model, sweep.task, data, config, is_isolated(sweep), 1 if is_small else threads)
     trials = max(1, slots_of(sweep) // (processes_of(sweep) or 1))

@@ -16,6 +16,7 @@ from autotune.cli.search_commands import init, resume, run, status
 from autotune.cli.space_commands import cost, spaces
 from autotune.cli.terminal import Commands, Settings
 from autotune.version import __version__
+from trials.base.cores import wait_passively
 
 app = typer.Typer(
     name="autotune",
@@ -52,6 +53,7 @@ def main() -> None:
     """Run the command `autotune`."""
     # The tokenizers' threads do not survive the forks of data loaders and workers.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    wait_passively()
     app()
 
 

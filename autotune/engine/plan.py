@@ -239,7 +239,7 @@ def _measured(prepared: PreparedSweep, configs: list[Configuration]) -> Speed | 
         config,
         prepared.costs,
         is_isolated=is_isolated(sweep),
-        threads=threads_of(sweep),
+        threads=threads_of(sweep, prepared.shape),
     )
 
 

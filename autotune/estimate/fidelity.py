@@ -121,9 +121,8 @@ def choose_fidelity(
     if most == train and _Trials(sweep, data, costs, works, PESSIMISTIC).seconds(train, held_out) <= limit:
         return everything
     config = typical_configuration(configs, costs)
-    found = measure(
-        sweep.model, sweep.task, config, costs, is_isolated=is_isolated(sweep), threads=threads_of(sweep)
-    )
+    threads = threads_of(sweep, costs.shape)
+    found = measure(sweep.model, sweep.task, config, costs, is_isolated=is_isolated(sweep), threads=threads)
     trials = _Trials(sweep, data, costs, works, found or PESSIMISTIC)
     if most == train and trials.seconds(train, held_out) <= limit:
         return everything

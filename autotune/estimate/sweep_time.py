@@ -104,12 +104,18 @@ def is_isolated(sweep: Sweep) -> bool:
     return any(objective.name in MEASURED_COSTS for objective in sweep.objectives)
 
 
-def threads_of(sweep: Sweep) -> int:
+def threads_of(sweep: Sweep, shape: ModelShape) -> int:
     """Return the threads that a trial computes with on the CPU, as its executor sets them.
 
     A measurement with more threads would not be that of its trials.
+
+    Args:
+        sweep: with its executor.
+        shape: of the base model.
     """
-    return Compute(sweep.executor.threads).threads_of(processes_of(sweep) or 1)
+    spec = sweep.executor
+    compute = Compute(spec.threads, spec.chunk_tokens, processes_of(sweep) or 1)
+    return compute.threads_for(shape.width, sweep.model.device)
 
 
 def processes_of(sweep: Sweep) -> int | None:

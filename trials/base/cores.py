@@ -1,15 +1,21 @@
-"""The cores that a process may compute on; it imports nothing heavy."""
+"""The cores that a process may compute on, and how its threads wait; it imports nothing heavy."""
 
 from __future__ import annotations
 
 import math
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 CGROUPS = Path("/sys/fs/cgroup")
 """Where Linux mounts control groups."""
 OWN_CGROUPS = Path("/proc/self/cgroup")
 """The control groups of this process: one line `id:controllers:path` each; version 2 has the id 0."""
+
+_WAIT_SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+"""Environment variables by which a user decides how OpenMP's threads wait, of any OpenMP and of GNU's and Intel's."""
 
 
 def usable_cores() -> int:
@@ -27,6 +33,33 @@ def usable_cores() -> int:
 def share_of_cores(processes: int) -> int:
     """Return how many of the usable cores each of several processes gets, at least one."""
     return max(1, usable_cores() // processes)
+
+
+def wait_passively() -> None:
+    """Let OpenMP's threads sleep while they wait for each other, unless the user has decided otherwise.
+
+    By default they spin. Where other work takes a core, a thread that spins uses up the time slice in which the
+    thread that it waits for could run, and a small model becomes tens of times slower (docs/results/threads.md).
+    OpenMP reads the setting when PyTorch is imported, so later calls change nothing.
+    """
+    if "torch" not in sys.modules:
+        os.environ.update(_wait_policy())
+
+
+@contextmanager
+def passive_children() -> Iterator[None]:
+    """Let the processes that are started meanwhile wait as in `wait_passively`."""
+    added = _wait_policy()
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]
+
+
+def _wait_policy() -> dict[str, str]:
+    return {} if any(os.environ.get(name) for name in _WAIT_SETTINGS) else {"OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def cpu_quota() -> float:

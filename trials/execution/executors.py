@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from search_spaces.errors import InvalidInputError, Problem, install_hint
-from trials.execution.compute import Compute
+from trials.execution.compute import Compute, ThreadCount
 from trials.execution.errors import ExecutorError
 from trials.execution.in_process import LocalExecutor, PackedExecutor
 from trials.execution.interface import Executor
@@ -34,11 +34,13 @@ class ProcessExecutor(Executor):
         super().__init__(workers, compute=compute)
         self._count = min(processes or workers, workers)
         self._workers: Workers | None = None
+        self._threads = ThreadCount()
 
     def start(self, model: ModelSpec, task: TaskSpec) -> None:
         from trials.base.model import check_machine
 
         check_machine(model)
+        self._threads.set(1)  # the workers take the cores while this process proposes configurations
         try:
             capacity = -(-self.slots // self._count)
             self._workers = Workers(self._count, capacity, model, task, self.compute)
@@ -58,6 +60,7 @@ class ProcessExecutor(Executor):
         if self._workers is not None:
             self._workers.stop()
         self._workers = None
+        self._threads.restore()
 
     def worker_pids(self) -> list[int]:
         """Return the ids of the running worker processes."""

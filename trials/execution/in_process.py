@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from trials.execution.compute import Compute
+from trials.execution.compute import Compute, ThreadCount
 from trials.execution.interface import SteppingExecutor
 from trials.records import TrialResult, TrialSpec
 from trials.tasks.specs import ModelSpec, TaskSpec
@@ -24,7 +24,7 @@ class _InProcessExecutor(SteppingExecutor):
         super().__init__(workers, sharers, compute=compute)
         self._queue: deque[tuple[int, TrialSpec]] = deque()
         self._runner: Runner | None = None
-        self._threads_before: int | None = None
+        self._threads = ThreadCount()
 
     @property
     def runner(self) -> Runner:
@@ -39,23 +39,16 @@ class _InProcessExecutor(SteppingExecutor):
         self._queue.clear()
         self._ended.clear()
         self._runner = None
-        if self._threads_before is not None:
-            import torch
-
-            torch.set_num_threads(self._threads_before)
-            self._threads_before = None
+        self._threads.restore()
 
     def _start(self, model: ModelSpec, task: TaskSpec, *, on_disk: bool = False) -> Runner:
-        """Load the base model and the data, after setting the number of threads."""
-        import torch
-
+        """Load the base model and the data, and set the number of threads."""
         from trials.execution.runner import Runner
 
-        if self._threads_before is None:
-            self._threads_before = torch.get_num_threads()
-        torch.set_num_threads(self.compute.threads_of(self.sharers))
-        tokens = self.compute.chunk_tokens
+        limit, tokens = self.compute.most_threads(), self.compute.chunk_tokens
+        self._threads.set(limit)  # also for loading: other processes load at the same time
         self._runner = Runner(model, task, self.sharers, on_disk=on_disk, chunk_tokens=tokens)
+        self._threads.set(min(limit, self.compute.threads_for(self._runner.base.shape.width, model.device)))
         return self._runner
 
 

@@ -19,6 +19,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from search_spaces.errors import AutotuneError
+from trials.base.cores import passive_children
 from trials.execution.compute import Compute
 from trials.execution.interface import SteppingExecutor
 from trials.records import LOST, TrialResult, TrialSpec
@@ -116,7 +117,8 @@ class Workers:
     def _start(self, index: int) -> _Worker:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_work, args=(theirs, index, *self._setup), daemon=True)
-        process.start()
+        with passive_children():
+            process.start()
         theirs.close()  # otherwise the pipe would stay open after the worker's death
         return _Worker(process, ours)
 
@@ -174,7 +176,7 @@ def _work(
     from trials.execution.in_process import LocalExecutor, PackedExecutor
 
     tqdm.set_lock(threading.RLock())  # the default is a semaphore, which a terminated process leaks
-    compute = replace(compute, threads=compute.threads_of(count))
+    compute = replace(compute, processes=count)
     sharers = count
     if model.device == "auto" and torch.cuda.is_available():
         devices = torch.cuda.device_count()

@@ -203,6 +203,26 @@ def test_threads_and_chunks_reach_the_training_in_worker_processes(setup, forked
         executor.stop()
 
 
+def test_the_workers_wait_passively_and_leave_a_core_to_each_other(setup, monkeypatch):
+    """What a worker computes with is decided when it starts: its environment, and its part of the cores."""
+    started = []
+
+    def start(process: Any) -> None:
+        started.append(os.environ.get("OMP_WAIT_POLICY"))
+        raise OSError("no process")
+
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.setattr("multiprocessing.process.BaseProcess.start", start)
+    threads, executor = torch.get_num_threads(), ProcessExecutor(workers=2)
+    with pytest.raises(OSError, match="no process"):
+        executor.start(*setup)
+    assert started == ["PASSIVE"]
+    assert torch.get_num_threads() == 1
+    executor.stop()
+    assert torch.get_num_threads() == threads
+    assert "OMP_WAIT_POLICY" not in os.environ
+
+
 @pytest.mark.slow
 def test_packs_in_processes_give_every_trial_its_own_result(setup):
     """Trials of unlike length, one of which comes when others are under way."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from autotune.estimate.sweep_time import Sizes, SweepTime, confirmation_runs, sw
 from autotune.estimate.trial_work import Slot, Speed, TrialWork
 from autotune.sweep.schema import Sweep, parse_sweep
 from search_spaces.costs.cost_model import CostModel, Workload
+from search_spaces.model.shape import ModelShape
 from tests.support.shapes import BERT
 
 SPEED = Speed(seconds_per_flop=1e-9, seconds_per_step=0.01, seconds_per_trial=0.5)
@@ -141,8 +143,16 @@ def test_the_work_of_a_configuration_follows_its_costs() -> None:
 def test_the_speed_is_that_of_the_threads_of_one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trials.base.cores.usable_cores", lambda: 8)
     monkeypatch.setattr("torch.get_num_threads", lambda: 6)
-    assert threads_of(sweep(executor={"name": "processes", "workers": 3})) == 2
-    assert threads_of(sweep(executor={"name": "processes", "workers": 16})) == 1
-    assert threads_of(sweep(executor="local")) == 6
-    assert threads_of(sweep(executor={"name": "packed", "workers": 4, "processes": 2})) == 4
-    assert threads_of(sweep(executor={"name": "local", "threads": 3})) == 3
+    large = replace(BERT, width=1024)
+
+    def threads(shape: ModelShape, **executor: object) -> int:
+        return threads_of(sweep(executor=executor, model={"name": "x", "device": "cpu"}), shape)
+
+    assert threads(large, name="processes", workers=3) == 2
+    assert threads(large, name="processes", workers=16) == 1
+    assert threads(large, name="local") == 6
+    assert threads(large, name="packed", workers=4, processes=2) == 4
+    assert threads(large, name="local", threads=3) == 3
+    assert threads(large, name="packed", chunk_tokens=256) == 1
+    assert threads(BERT, name="local") == 1
+    assert threads(BERT, name="local", threads=3) == 3

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,3 +61,42 @@ def test_the_quota_of_version_1_counts(groups):
     assert cores.usable_cores() == 2
     write(groups / "cpu,cpuacct" / "docker" / "a", cpu__cfs_quota_us="-1")
     assert cores.usable_cores() == 8
+
+
+@pytest.fixture
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+
+
+def test_children_wait_passively_and_this_process_keeps_its_environment(no_settings):
+    before = dict(os.environ)
+    with cores.passive_children():
+        assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert dict(os.environ) == before
+
+
+def test_the_environment_is_restored_after_an_error(no_settings):
+    with pytest.raises(OSError, match="any"), cores.passive_children():
+        raise OSError("any")
+    assert "OMP_WAIT_POLICY" not in os.environ
+
+
+@pytest.mark.parametrize("name", ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"])
+def test_what_the_user_has_set_stays(no_settings, monkeypatch, name):
+    monkeypatch.setenv(name, "ACTIVE")
+    before = dict(os.environ)
+    with cores.passive_children():
+        assert dict(os.environ) == before
+    cores.wait_passively()
+    assert dict(os.environ) == before
+
+
+def test_a_process_waits_passively_only_if_pytorch_has_not_been_loaded(no_settings, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", object())
+    cores.wait_passively()
+    assert "OMP_WAIT_POLICY" not in os.environ
+    monkeypatch.delitem(sys.modules, "torch")
+    cores.wait_passively()
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
