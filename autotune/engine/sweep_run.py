@@ -76,7 +76,7 @@ def run_sweep(
             prepared = with_base_score(prepared, _score_base(executor, prepared))
         with claim_folder(folder, prepared.sweep), storage_errors(folder):
             estimates = [time_note(expected)] if expected is not None else []
-            listener.sweep_started(prepared.sweep, [*notes, *estimates])
+            listener.sweep_started(prepared.sweep, [*notes, *executor.notes, *estimates])
             open_ledger(folder, prepared.sweep).set_origin(start.fingerprint, notes)
             if prepared.ends_when_tried and prepared.small_space is not None:
                 open_ledger(folder, prepared.sweep).set_configurations(len(prepared.small_space))

@@ -20,8 +20,9 @@ class ExecutorSpec(BaseModel):
     Args:
         name: `local` (this process, one trial after another), `packed` (this process, several trials at once on one
             base model), `processes` (worker processes on this machine) or `ray`.
-        workers: Trials at the same time: one for `local`, by default two for `processes` and `ray`; for `packed` by
-            default eight on a GPU and two on a CPU.
+        workers: Trials at the same time: one for `local`, by default two for `processes`; for `packed` by default
+            eight on a GPU and two on a CPU; for `ray` by default one per GPU of the cluster, or one per node if it
+            has no GPUs.
         address: Address of the Ray cluster; `auto` for the one this machine belongs to.
         processes: Processes among which `packed` divides its workers. Each loads the base model and uses its part of
             the cores and, with several GPUs, one of them.
@@ -42,7 +43,8 @@ class ExecutorSpec(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _default_workers(cls, data: object) -> object:
-        if isinstance(data, Mapping) and data.get("name") != "packed" and data.get("workers") is None:
+        counted = ("packed", "ray")  # when they start, by the device or the cluster
+        if isinstance(data, Mapping) and data.get("name") not in counted and data.get("workers") is None:
             return {**data, "workers": 1 if data.get("name", "local") == "local" else 2}
         return data
 

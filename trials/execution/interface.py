@@ -1,10 +1,10 @@
 """The executor interface: where trials run.
 
 Life cycle: call `start` once, which loads the base model and the data wherever the trials will run; then `submit`
-up to `slots` trials and `next_result` in any interleaving; then `stop`, also after an exception. A trial on an
-additional base model (`TrialSpec.model`) loads it once where it runs and keeps it. Specs and results are plain data;
-the executor owns the processes and nothing else. If a worker dies, its trials return as `lost`, and the worker is
-replaced.
+up to `slots` trials and `next_result` in any interleaving; then `stop`, also after an exception. `slots` may change
+while trials run: a cluster gains and loses workers. A trial on an additional base model (`TrialSpec.model`) loads it
+once where it runs and keeps it. Specs and results are plain data; the executor owns the processes and nothing else.
+If a worker dies, its trials return as `lost`, and the worker is replaced.
 """
 
 from __future__ import annotations
@@ -34,11 +34,13 @@ class Executor(ABC):
     def __init__(self, workers: int = 1, *, compute: Compute | None = None) -> None:
         self.slots = workers
         self.compute = compute or Compute()
+        self.notes: list[str] = []
+        """What `start` has found out about where trials run, in sentences for the user."""
 
     @classmethod
-    def create(cls, workers: int, address: str | None, compute: Compute) -> Self:
+    def create(cls, workers: int | None, address: str | None, compute: Compute) -> Self:
         """Build the executor from the options of a sweep file; `address` is that of a cluster."""
-        return cls(workers, compute=compute)
+        return cls(workers or 1, compute=compute)
 
     @abstractmethod
     def start(self, model: ModelSpec, task: TaskSpec) -> None:

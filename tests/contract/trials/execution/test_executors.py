@@ -7,9 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,18 +35,6 @@ CONFIG = {
     "schedule": "constant",
 }
 SPEC = TrialSpec(CONFIG, seed=1, fidelity=Fidelity(train_samples=32, eval_samples=20, evaluations=1))
-
-
-@pytest.fixture(scope="module")
-def setup(tiny_model: Callable[[str], Path], reviews: Path) -> tuple[ModelSpec, TaskSpec]:
-    task = TaskSpec(
-        train=str(reviews / "train.tsv"),
-        validation=str(reviews / "validation.tsv"),
-        test=str(reviews / "test.tsv"),
-        text="sentence",
-        label="label",
-    )
-    return ModelSpec(name=str(tiny_model("bert")), precision="fp32"), task  # threads differ; bf16 shows it
 
 
 @pytest.fixture(scope="module")
