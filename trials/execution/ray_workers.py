@@ -6,32 +6,28 @@ not there. Then it loads the base model and the data, which may take minutes. On
 
 from __future__ import annotations
 
-import contextlib
 import os
-import socket
 import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
-from search_spaces.errors import InvalidInputError, Problem, first_line, install_hint
-from trials.base.cores import usable_cores, wait_passively
-from trials.execution.compute import Compute, ThreadCount
+from search_spaces.errors import InvalidInputError, Problem, first_line
+from trials.execution.compute import Compute
 from trials.execution.errors import ExecutorError
 from trials.execution.interface import Executor
-from trials.execution.ray_placement import Node, Placement, minimal, place
+from trials.execution.ray_actor import RayActor, Setup, local_files
+from trials.execution.ray_cluster import advice, connect, import_ray, nodes_of
+from trials.execution.ray_placement import Placement, minimal, place
 from trials.records import LOST, TrialResult, TrialSpec
 from trials.tasks.specs import ModelSpec, TaskSpec
 
 if TYPE_CHECKING:
-    from trials.execution.runner import Runner
+    pass
 
 PLACEMENT_SECONDS = 30.0
 """Seconds in which Ray must give a worker its CPUs and GPUs."""
-_CONNECT_SECONDS = 10.0
-"""Seconds in which a cluster must accept a connection. Ray itself tries for minutes, and then ends the process."""
 _MAX_FAILED_STARTS = 3
 """How many workers in a row may die while they start, after an earlier one has loaded."""
 
@@ -65,12 +61,12 @@ class RayExecutor(Executor):
         if device[1]:
             what = f"Ray chooses the GPU of each worker, and {model.device!r} names one"
             raise InvalidInputError(Problem("model.device", what, f"Write device: {device[0]}."))
-        ray = _import_ray()
+        ray = import_ray()
         is_ours = not ray.is_initialized()
         if is_ours:
-            _connect(ray, self.address)
-        folder, files = os.getcwd(), _local_files(model, task)
-        setup = _Setup(model, task, self.compute, folder, files)
+            connect(ray, self.address)
+        folder, files = os.getcwd(), local_files(model, task)
+        setup = Setup(model, task, self.compute, folder, files)
         self._workers = _Workers(ray, setup, is_ours)
         self._workers.start(self.workers)
         self.slots, self.notes = self._workers.slots, self._workers.notes
@@ -96,61 +92,6 @@ class RayExecutor(Executor):
 
 
 @dataclass(frozen=True)
-class _Setup:
-    """What every worker loads.
-
-    Args:
-        model: The base model.
-        task: The task.
-        compute: The threads and the chunks.
-        folder: The working directory of the sweep, to which relative paths refer.
-        files: The paths of the model and the data that are local where the sweep runs.
-    """
-
-    model: ModelSpec
-    task: TaskSpec
-    compute: Compute
-    folder: str
-    files: tuple[str, ...]
-
-
-class RayActor:
-    """What runs in a worker's process on its node; it is created without loading anything."""
-
-    def __init__(self) -> None:
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        wait_passively()
-        self._runner: Runner | None = None
-
-    def host(self) -> str:
-        """Return the name of the node's host."""
-        return socket.gethostname()
-
-    def load(self, setup: _Setup, placement: Placement) -> None:
-        """Load the base model and the data.
-
-        Raises:
-            InvalidInputError: They cannot be used, or their files are not on this node.
-        """
-        with contextlib.suppress(OSError):  # the folder may be on the machine of the sweep only
-            os.chdir(setup.folder)
-        _check_files(setup.files, self.host())
-        from trials.execution.runner import Runner
-
-        threads, compute = ThreadCount(), setup.compute
-        # A cluster may declare more CPUs than a node has.
-        limit = compute.threads or min(placement.threads, usable_cores())
-        threads.set(limit)
-        self._runner = Runner(setup.model, setup.task, placement.sharers, chunk_tokens=compute.chunk_tokens)
-        threads.set(min(limit, compute.threads_for(self._runner.base.shape.width, setup.model.device)))
-
-    def run(self, spec: TrialSpec) -> TrialResult:
-        """Train one configuration; see `Runner.run`."""
-        assert self._runner is not None, "load() comes first"
-        return self._runner.run(spec)
-
-
-@dataclass(frozen=True)
 class _Worker:
     actor: Any
     placement: Placement
@@ -173,7 +114,7 @@ class _Workers:
     """
 
     ray: Any
-    setup: _Setup
+    setup: Setup
     is_ours: bool
     idle: deque[_Worker] = field(default_factory=deque)
     busy: dict[Any, tuple[int, _Worker]] = field(default_factory=dict)
@@ -198,7 +139,7 @@ class _Workers:
             ExecutorError: No worker got its resources in time, or all died.
             InvalidInputError: The base model or the data cannot be used.
         """
-        nodes, threads = _nodes(self.ray), self.setup.compute.threads
+        nodes, threads = nodes_of(self.ray), self.setup.compute.threads
         has_gpus = any(node.gpus >= 1 for node in nodes)
         uses_gpus = self.setup.model.device != "cpu"
         placements = place(nodes, count, uses_gpus=uses_gpus, threads=threads)
@@ -331,13 +272,13 @@ class _Workers:
 
     def _raise_unplaced(self) -> NoReturn:
         """Say what was requested, what the nodes have, and what to change."""
-        nodes = _nodes(self.ray)
+        nodes = nodes_of(self.ray)
         requests = sorted({str(worker.placement) for worker in self.starting.values()})
         first = next(iter(self.starting.values())).placement
         listed = "; ".join(map(str, nodes)) or "none"
         raise ExecutorError(
             f"Ray started no worker within {PLACEMENT_SECONDS:g} s. {len(self.starting)} requested with "
-            f"{' or '.join(requests)} each. Nodes: {listed}. {_advice(nodes, first)}"
+            f"{' or '.join(requests)} each. Nodes: {listed}. {advice(nodes, first)}"
         )
 
     def _note(self, count: int | None, placements: Sequence[Placement]) -> None:
@@ -361,100 +302,3 @@ class _Workers:
             self.notes.append(
                 f"Ray: {self._failed_starts} of the workers died as they started: {self._last_error}"
             )
-
-
-def _advice(nodes: Sequence[Node], placement: Placement) -> str:
-    """Return what makes a worker start."""
-    if any(node.cpus >= placement.cpus and node.gpus >= placement.gpus for node in nodes):
-        return "Other jobs hold the resources (`ray status` shows them): wait for them or stop them."
-    if placement.gpus and all(node.gpus < placement.gpus for node in nodes):
-        return "Write model.device: cpu, or add nodes with GPUs."
-    if placement.cpus > 1 and any(node.cpus >= 1 for node in nodes):
-        most = int(max(node.cpus for node in nodes))
-        return f"Write executor.threads: {most} or less, or add larger nodes."
-    return "Add nodes; those of a cluster that grows on demand must be there before the sweep starts."
-
-
-def _nodes(ray: Any) -> list[Node]:
-    """Return the nodes that are alive, ordered by name and id."""
-    try:  # what is free per node has no public function
-        from ray._private.state import available_resources_per_node
-
-        available = available_resources_per_node()
-    except Exception:  # another version of Ray, or its client: all count as free
-        available = {}
-    alive = [node for node in ray.nodes() if node["Alive"]]
-    hosts = [node["NodeManagerHostname"] for node in alive]
-    nodes = []
-    for node in alive:
-        total = node["Resources"]
-        free = available.get(node["NodeID"], total)
-        host, address = node["NodeManagerHostname"], node["NodeManagerAddress"]
-        nodes.append(
-            Node(
-                node["NodeID"],
-                host if hosts.count(host) == 1 else f"{host} ({address}, {node['NodeID'][:6]})",
-                *(each.get(resource, 0.0) for each in (total, free) for resource in ("CPU", "GPU")),
-            )
-        )
-    return sorted(nodes, key=lambda node: (node.name, node.id))
-
-
-def _import_ray() -> Any:
-    try:
-        import ray
-    except ImportError as error:
-        raise InvalidInputError(
-            Problem("executor", "Ray is not installed", f"Run: {install_hint('ray')}")
-        ) from error
-    return ray
-
-
-def _connect(ray: Any, address: str | None) -> None:
-    """Connect to a cluster, or start a local Ray.
-
-    Raises:
-        InvalidInputError: No cluster is at the address.
-    """
-    variable = os.environ.get("RAY_ADDRESS")
-    at = address or variable
-    try:
-        _check_reachable(at)
-        ray.init(address=at, log_to_driver=False, include_dashboard=False)
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
-        where, fix = (
-            f"no Ray cluster at {at!r}",
-            "Start one with `ray start --head`, or remove executor.address.",
-        )
-        if at is None:
-            where, fix = "no local Ray could be started", "Write executor: processes to do without Ray."
-        elif address is None:
-            where += " (the variable RAY_ADDRESS)"
-            fix = "Start one with `ray start --head`, or unset RAY_ADDRESS."
-        raise InvalidInputError(Problem("executor.address", f"{where}: {first_line(error)}", fix)) from error
-
-
-def _check_reachable(address: str | None) -> None:
-    """Raise an OSError if nothing listens at `host:port`; other addresses are Ray's to check."""
-    host, separator, port = (address or "").removeprefix("ray://").rpartition(":")
-    if separator and port.isdecimal():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
-
-
-def _local_files(model: ModelSpec, task: TaskSpec) -> tuple[str, ...]:
-    """Return the paths of the model and the data that exist here; other names are of the hub, or of splits."""
-    data = [task.dataset] if task.dataset else [task.train, task.validation, task.test]
-    named = [
-        model.name,
-        *(path for each in data for path in ([each] if isinstance(each, str) else each or ())),
-    ]
-    return tuple(path for path in named if Path(path).expanduser().exists())
-
-
-def _check_files(files: Sequence[str], host: str) -> None:
-    missing = [path for path in files if not Path(path).expanduser().exists()]
-    if missing:
-        fix = "Put the model and the data into a folder that all nodes share, or copy them to the same path on each."
-        raise InvalidInputError(
-            [Problem("executor", f"{path!r} does not exist on the Ray node {host}", fix) for path in missing]
-        )

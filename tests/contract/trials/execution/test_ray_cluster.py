@@ -16,7 +16,9 @@ from search_spaces.errors import InvalidInputError, Problem
 from trials.execution import ray_workers
 from trials.execution.compute import Compute
 from trials.execution.errors import ExecutorError
-from trials.execution.ray_workers import RayActor, RayExecutor
+from trials.execution.ray_actor import RayActor
+from trials.execution.ray_cluster import nodes_of
+from trials.execution.ray_workers import RayExecutor
 from trials.records import TrialResult, TrialSpec, TrialStatus
 from trials.tasks.specs import ModelSpec, TaskSpec
 
@@ -68,7 +70,7 @@ def executors(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     yield make
     for executor in made:
         executor.stop()
-    while any(node.free_cpus < node.cpus or node.free_gpus < node.gpus for node in ray_workers._nodes(ray)):
+    while any(node.free_cpus < node.cpus or node.free_gpus < node.gpus for node in nodes_of(ray)):
         time.sleep(0.02)  # Ray releases the resources of a worker after its end
 
 

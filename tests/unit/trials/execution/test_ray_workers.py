@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from search_spaces.errors import InvalidInputError
-from trials.execution import ray_workers
+from trials.execution.ray_actor import check_files, local_files
+from trials.execution.ray_cluster import advice
 from trials.execution.ray_placement import Node, Placement
 from trials.execution.ray_workers import RayExecutor
 from trials.tasks.specs import ModelSpec, TaskSpec
@@ -56,23 +57,23 @@ def test_files_that_a_node_lacks_are_named_with_the_node(tmp_path: Path) -> None
     model.mkdir()
     train.touch()
     task = TaskSpec(train=[str(train), str(lost)], text="text", label="label")
-    files = ray_workers._local_files(ModelSpec(name=str(model)), task)
+    files = local_files(ModelSpec(name=str(model)), task)
     assert files == (str(model), str(train))
-    ray_workers._check_files(files, "here")
+    check_files(files, "here")
     train.unlink()
     with pytest.raises(InvalidInputError, match=r"'.*/train.tsv' does not exist on the Ray node gpu-7"):
-        ray_workers._check_files(files, "gpu-7")
+        check_files(files, "gpu-7")
 
 
 def test_names_of_splits_are_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "train").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert ray_workers._local_files(MODEL, TASK) == ()
-    assert ray_workers._local_files(MODEL, TaskSpec(train="train", text="text", label="label")) == ("train",)
+    assert local_files(MODEL, TASK) == ()
+    assert local_files(MODEL, TaskSpec(train="train", text="text", label="label")) == ("train",)
 
 
 @pytest.mark.parametrize(
-    ("node", "placement", "advice"),
+    ("node", "placement", "text"),
     [
         (Node("a", "a", 8, 1, 0, 0), Placement("a", 4, 1, 4), "Other jobs hold the resources"),
         (Node("a", "a", 8, 0, 8, 0), Placement(None, 1, 1, 1), "Write model.device: cpu"),
@@ -80,5 +81,5 @@ def test_names_of_splits_are_no_files(tmp_path: Path, monkeypatch: pytest.Monkey
         (Node("a", "a", 0, 0, 0, 0), Placement(None, 1, 0, 1), "Add nodes; "),
     ],
 )
-def test_the_advice_fits_what_is_missing(node: Node, placement: Placement, advice: str) -> None:
-    assert ray_workers._advice([node], placement).startswith(advice)
+def test_the_advice_fits_what_is_missing(node: Node, placement: Placement, text: str) -> None:
+    assert advice([node], placement).startswith(text)
