@@ -33,62 +33,34 @@ import platform
 import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks.processor import processor_seconds
 from benchmarks.result_files import Table, store
-from search_spaces.costs.cost_model import CostModel, Workload
-from search_spaces.families import REGISTRY, local_config
+from benchmarks.trainer_and_packs import (
+    Measured,
+    Setting,
+    Variant,
+    model_flops,
+    packed,
+    peak_flops,
+    with_trainer,
+)
 from search_spaces.parameters.types import Configuration
 from trials.base.model import choose_device
-from trials.data.task_data import TaskData, load_task
-from trials.execution.executors import make_executor
+from trials.data.task_data import load_task
 from trials.execution.runner import Runner
 from trials.records import Fidelity, TrialSpec
 from trials.tasks.specs import ModelSpec, TaskSpec
-from trials.training.run import subset
-from trials.training.schedules import transformers_schedule
 
 MIXES = ("all layers", "top layers")
 BATCH = 32
 EVAL_BATCH = 64
-
-
-@dataclass(frozen=True)
-class Variant:
-    """How ours is run: configurations at a time, processes, and what the frozen matrices are multiplied in."""
-
-    k: int
-    processes: int = 1
-    precision: str = "fp32"
-
-    def __str__(self) -> str:
-        return f"K = {self.k}, {self.processes} process(es), {self.precision}"
-
-
-@dataclass
-class Measured:
-    """What some trials took together: seconds of training, of everything, of the processor; mean loss."""
-
-    train: float = 0.0
-    whole: float = 0.0
-    cpu: float = 0.0
-    losses: tuple[float, ...] = ()
-
-    def __add__(self, other: Measured) -> Measured:
-        return Measured(
-            self.train + other.train,
-            self.whole + other.whole,
-            self.cpu + other.cpu,
-            self.losses + other.losses,
-        )
 
 
 def setting(device: str, precision: str) -> tuple[ModelSpec, TaskSpec]:
@@ -132,107 +104,12 @@ def configurations(mix: str, count: int, layers: int) -> list[Configuration]:
     return configs
 
 
-def with_trainer(model: ModelSpec, runner: Runner, spec: TrialSpec, folder: str) -> Measured:
-    """One trial as a script of transformers and peft runs it."""
-    from peft import get_peft_model
-    from transformers import (
-        AutoModelForSequenceClassification,
-        DataCollatorWithPadding,
-        Trainer,
-        TrainingArguments,
-        set_seed,
-    )
-
-    config, shape = spec.config, runner.base.shape
-    train = subset(runner.data.splits["train"], spec.fidelity.train_samples, seed=0)
-    held_out = subset(runner.data.splits["validation"], spec.fidelity.eval_samples, seed=0)
-    started, cpu = time.perf_counter(), time.process_time()
-    set_seed(spec.seed)
-    loaded = AutoModelForSequenceClassification.from_pretrained(model.name, num_labels=2)
-    parameters = local_config("lora", config)
-    adapted = get_peft_model(loaded, REGISTRY["lora"].peft_config(parameters, shape, shape.task))
-    arguments = TrainingArguments(
-        output_dir=folder,
-        per_device_train_batch_size=BATCH,
-        per_device_eval_batch_size=EVAL_BATCH,
-        num_train_epochs=float(config["epochs"]),
-        learning_rate=float(config["lora.learning_rate"]),
-        weight_decay=float(config["weight_decay"]),
-        **transformers_schedule(config, -(-len(train) // BATCH) * int(config["epochs"])),
-        report_to="none",
-        save_strategy="no",
-        logging_strategy="no",
-        disable_tqdm=True,
-        use_cpu=runner.base.device.type == "cpu",
-        seed=spec.seed,
-    )
-    trainer = Trainer(
-        adapted,
-        arguments,
-        train_dataset=train,  # type: ignore[arg-type]
-        eval_dataset=held_out,  # type: ignore[arg-type]
-        data_collator=DataCollatorWithPadding(runner.data.tokenizer),
-    )
-    begun = time.perf_counter()
-    trainer.train()
-    trained = time.perf_counter()
-    loss = float(trainer.evaluate()["eval_loss"])
-    ended = time.perf_counter()
-    return Measured(trained - begun, ended - started, time.process_time() - cpu, (loss,))
-
-
-def packed(model: ModelSpec, task: TaskSpec, specs: Sequence[TrialSpec], variant: Variant) -> Measured:
-    """Run all trials through the executor `packed`, including the loading of the base model."""
-    started, cpu, size = time.perf_counter(), processor_seconds(), variant.k
-    executor = make_executor("packed", size, processes=variant.processes)
-    executor.start(model.model_copy(update={"precision": variant.precision}), task)
-    waiting, results = list(enumerate(specs)), {}
-    under_way = 0
-    while waiting or under_way:
-        while waiting and under_way < size:
-            executor.submit(*waiting.pop(0))
-            under_way += 1
-        ticket, results[ticket] = executor.next_result()
-        under_way -= 1
-    executor.stop()
-    errors = [result.error for result in results.values() if result.error]
-    assert not errors, errors
-    losses = tuple(results[ticket].metrics["eval_loss"] for ticket in range(len(specs)))
-    train = sum(result.train_seconds for result in results.values()) / variant.processes
-    return Measured(train, time.perf_counter() - started, processor_seconds() - cpu, losses)
-
-
-def peak_flops(device: torch.device, size: int = 1536, repeats: int = 7) -> float:
-    """FLOPs a second of the best of some products of two square fp32 matrices."""
-    a, b = torch.rand(size, size, device=device), torch.rand(size, size, device=device)
-    fastest = float("inf")
-    for _ in range(repeats):
-        _synchronize(device)
-        started = time.perf_counter()
-        a @ b
-        _synchronize(device)
-        fastest = min(fastest, time.perf_counter() - started)
-    return 2 * size**3 / fastest
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def model_flops(runner: Runner, data: TaskData, specs: Sequence[TrialSpec]) -> float:
-    """Training FLOPs of the trials, on examples without padding."""
-    samples = subset(data.splits["train"], specs[0].fidelity.train_samples, seed=0)
-    lengths = np.array([len(example["input_ids"]) for example in samples], dtype=float)
-    workload = Workload(float(lengths.mean()), float((lengths**2).mean()), len(samples))
-    costs = CostModel(runner.base.shape, runner.base.shape.task, workload)
-    return sum(costs(spec.config).train_flops for spec in specs)
-
-
 def measure(arguments: argparse.Namespace, mix: str, say: Callable[[str], None]) -> list[dict[str, Any]]:
     """Return one row per K."""
     model, task = setting(arguments.device, arguments.precision[0])
     runner = Runner(model, task)
+    plain = model.model_copy(update={"precision": "fp32"})  # of Trainer's side
+    both = Setting(plain, task, runner.data, runner.base.shape, runner.base.device)
     fidelity = Fidelity(arguments.samples, arguments.eval_samples, evaluations=1)
     configs = configurations(mix, arguments.trials, runner.base.shape.depth)
     specs = [TrialSpec(config, seed, fidelity) for seed, config in enumerate(configs)]
@@ -250,12 +127,12 @@ def measure(arguments: argparse.Namespace, mix: str, say: Callable[[str], None])
         for turn, (variant, share) in enumerate(zip(variants, np.array_split(specs, turns), strict=True)):
             peak = max(peak, peak_flops(runner.base.device))
             for spec in share:
-                trainer += with_trainer(model, runner, spec, folder)
+                trainer += with_trainer(both, spec, folder, EVAL_BATCH)
             ours[variant] = packed(model, task, specs, variant)
             say(f"{mix}: repeat {repeat + 1} of {arguments.repeats}, turn {turn + 1} of {turns}")
         shutil.rmtree(folder)
         repeats.append((trainer, ours))
-    flops = model_flops(runner, runner.data, specs)
+    flops = model_flops(both, specs)
     return [summary(mix, variant, specs, repeats, flops, peak) for variant in variants]
 
 

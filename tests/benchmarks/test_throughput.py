@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.result_files import Setup, load, store
-from benchmarks.throughput import Measured, Variant, configurations, result_tables, summary
+from benchmarks.throughput import configurations, result_tables, summary
+from benchmarks.trainer_and_packs import Measured, Variant
 from trials.records import Fidelity, TrialSpec
 
 
