@@ -18,6 +18,7 @@ import argparse
 import importlib.util
 import json
 import os
+import random
 import subprocess
 import sys
 import tempfile
@@ -124,15 +125,11 @@ def in_process(case: Case, device: str) -> dict[str, float]:
 
 def measure(case: Case, device: str) -> dict[str, float]:
     """Bytes, predicted and measured, of the first steps of a case."""
-    import torch
     import transformers
 
+    from benchmarks.step_memory import step_memory
     from search_spaces.language.loader import load_space
     from trials.execution.runner import Runner
-    from trials.packing.memory import PeakMemory
-    from trials.packing.memory_model import Computation, MemoryModel
-    from trials.packing.pack import Pack
-    from trials.packing.prefix_cache import PrefixCache
     from trials.records import Fidelity, TrialSpec
     from trials.tasks.specs import ModelSpec, TaskSpec
 
@@ -140,9 +137,10 @@ def measure(case: Case, device: str) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         model = ModelSpec(name=model_folder(case.model, Path(folder)), device=device, precision="fp32")
         data = Path(folder) / "data.jsonl"
-        words = [_WORDS[i % len(_WORDS)] for i in range(case.length)]
-        text = " ".join(words)
-        data.write_text("".join(json.dumps({"text": text, "label": i % 2}) + "\n" for i in range(400)))
+        draw = random.Random(0)
+        texts = [" ".join(draw.choices(_WORDS, k=case.length)) for _ in range(400)]
+        rows = ({"text": text, "label": i % 2} for i, text in enumerate(texts))
+        data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         named: dict[str, Any] = {"text": "text", "train": str(data), "max_length": case.length}
         if case.task != "causal-lm":
             named["label"] = "label"
@@ -157,20 +155,9 @@ def measure(case: Case, device: str) -> dict[str, float]:
     if family == "lora":
         config |= {"lora.dropout": 0.0, "lora.dora": False}
     fidelity = Fidelity(train_samples=batch * (_STEPS + 1), evaluations=1)
-    pack = Pack(base, runner.data, chunk_tokens=case.tokens, prefixes=PrefixCache())
-    with torch.no_grad():
-        base.model(torch.tensor([runner.data.splits["train"][0]["input_ids"]], device=base.device))
-    before = torch.cuda.memory_allocated(base.device) if base.device.type == "cuda" else 0
-    with PeakMemory(base.device) as memory:
-        for ticket in range(case.k):
-            failed = pack.enter(ticket, TrialSpec(config, ticket, fidelity))
-            assert failed is None, failed
-        for _ in range(_STEPS):
-            pack.advance()
-    model_of = MemoryModel(base.shape, Computation.of(base))
-    configs = [config] * case.k
-    predicted = model_of.step(configs, case.tokens, case.length) + pack.prefixes.bytes
-    return {"predicted": predicted, "measured": float(memory.peak - before)}
+    specs = [TrialSpec(config, seed, fidelity) for seed in range(case.k)]
+    found = step_memory(base, runner.data, specs, _STEPS, case.tokens)
+    return {"predicted": found.predicted, "measured": found.measured}
 
 
 def model_folder(name: str, folder: Path) -> str:

@@ -94,7 +94,7 @@ def this_run() -> Setup:
     """Return the setup of the benchmark that is running."""
     from trials.base.processor import model_name  # imports torch, which rendering a page does not need
 
-    module = getattr(sys.modules["__main__"].__spec__, "name", "benchmarks")
+    module = getattr(sys.modules["__main__"].__spec__, "name", "benchmarks").removesuffix(".__main__")
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=FOLDER, check=False
     )

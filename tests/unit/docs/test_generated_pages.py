@@ -9,7 +9,7 @@ import pytest
 
 import autotune
 from autotune.results.tables import front_table, trials_table
-from benchmarks.result_files import FOLDER, load
+from benchmarks.result_files import FOLDER, Setup, Table, load
 from docs.generators import cli, output_files, packages, python_api, results, sweep_file
 from docs.generators.families import ARCHITECTURES, PAGE, built_in, families_page, parameters_formula
 from search_spaces.families import REGISTRY
@@ -48,6 +48,16 @@ def test_every_committed_table_is_on_a_page() -> None:
 def test_a_table_that_was_not_stored_is_an_error() -> None:
     with pytest.raises(KeyError, match="no table 'missing'"):
         results.rendered("<!-- table: sampler/missing -->\n<!-- end of table -->")
+
+
+def test_a_pending_table_is_shown_once_it_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    marked = "<!-- pending table: gpu-of-a-test/speed -->\n{}\n<!-- end of table -->"
+    assert results.rendered(marked.format("")) == marked.format("*Not measured yet.*")
+    stored = Table("Speed.", ("K",), (("8",),)), Setup("python -m x", "a card", "abc", "2026-01-01")
+    monkeypatch.setattr(results, "load", lambda _: {"speed": stored})
+    assert results.rendered(marked.format("*Not measured yet.*")) == marked.format(
+        "| K |\n| --- |\n| 8 |\n\n*Speed.* `python -m x`; a card; commit `abc`, 2026-01-01."
+    )
 
 
 def test_the_command_line_page_has_every_command_and_option() -> None:

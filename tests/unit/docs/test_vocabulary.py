@@ -20,7 +20,7 @@ TEXTS = ("*.md", "docs/**/*.md", "benchmarks/notes/*.md")
 SOURCES = (
     "autotune/**/*.py",
     "autotune/builtin/*.yaml",
-    "benchmarks/*.py",
+    "benchmarks/**/*.py",
     "docs/generators/*.py",
     "examples/**/*.*",
     "notebooks/*.ipynb",
