@@ -17,6 +17,7 @@ from benchmarks.result_files import Table
 ARMS = {
     "gp": "GPSampler, Trainer, peft",
     "tpe": "TPESampler, Trainer, peft",
+    "default": "autotune, defaults",
     "plain": "autotune, neither",
     "ladder": "autotune, ladder",
     "packed": "autotune, packed",

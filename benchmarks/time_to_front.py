@@ -8,7 +8,9 @@ fidelity:
 
 * `gp`, `tpe`: Optuna's GPSampler and multi-objective TPESampler, transformers.Trainer and peft, the model loaded
   for each trial, with Trainer's defaults (the base model's dropout is on). They receive the logarithm of the
-  parameters.
+  parameters. `--hand-workers` trials run at a time, each in a process with its part of the threads; the processes
+  share one study.
+* `default`: a sweep of this project that names neither an executor nor a precision.
 * `plain`: a sweep of this project, one trial after another, without ladder and packs.
 * `ladder`, `packed`, `both`: the same with either, and with both. With a ladder, `--ladder-times` as many trials
   may begin, as most stop early.
@@ -20,6 +22,10 @@ model to the trial's end, including the sampler's time; imports and tokenization
 those of the cost model for what was trained: a trial stopped at a fifth counts a fifth. Hidden states are not kept
 on disk, so that arms and seeds share nothing.
 
+A hand-written arm may end earlier, at `--until` of the reference as DIR has it then, which must be above the shares
+in the tables and leave room for a reference that grows: run it after the arms of this project. If the reference has
+grown since, the same command continues with it. Where it ends before a share, the table says `>`.
+
 Each arm and seed writes its trials to DIR/ARM-SEED.json as it runs. A complete arm does not run again; an
 interrupted one resumes, and so does one that had fewer trials and minutes than are allowed now. `--write` stores
 the tables of DIR in benchmarks/results/time-to-front.json; `--arms` without names runs nothing.
@@ -28,16 +34,14 @@ the tables of DIR in benchmarks/results/time-to-front.json; `--arms` without nam
 from __future__ import annotations
 
 import argparse
-import math
 import os
-import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.front_records import ARMS, BY_HAND, SHARE, SMALLEST, Done, Record, table
+from benchmarks.front_records import ARMS, BY_HAND, SHARE, Done, Record, reference_volume, table
 from benchmarks.processor import processor_seconds
 from benchmarks.result_files import Table, store
 
@@ -46,7 +50,6 @@ if TYPE_CHECKING:
 
 ON_LADDER = ("ladder", "both")
 PACKED = ("packed", "both", "int8")
-INT8 = ("int8", "plain8")
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,10 @@ class Setting:
         ladder_trials: those that may begin on a ladder.
         minutes: after which an arm ends.
         packs: the executor of the arms that pack.
+        threads: of an arm, which its processes divide.
+        hand_workers: trials at a time, and processes, of an arm by hand.
+        hand_minutes: after which an arm by hand ends; by default as the others.
+        until: the share of the reference hypervolume at which an arm by hand ends; by default none.
     """
 
     sweep: dict[str, Any]
@@ -68,6 +75,14 @@ class Setting:
     ladder_trials: int
     minutes: float
     packs: str | dict[str, Any] = "packed"
+    threads: int = 1
+    hand_workers: int = 2
+    hand_minutes: float | None = None
+    until: float | None = None
+
+    def minutes_of(self, arm: str) -> float:
+        """Return the minutes after which an arm ends."""
+        return self.minutes if self.hand_minutes is None or arm not in BY_HAND else self.hand_minutes
 
 
 def setting(arguments: argparse.Namespace) -> Setting:
@@ -114,6 +129,10 @@ def setting(arguments: argparse.Namespace) -> Setting:
         ladder_trials=round(arguments.trials * arguments.ladder_times),
         minutes=arguments.minutes,
         packs={"name": "packed", "workers": arguments.workers, "processes": arguments.processes},
+        threads=arguments.threads,
+        hand_workers=arguments.hand_workers,
+        hand_minutes=arguments.hand_minutes,
+        until=arguments.until,
     )
 
 
@@ -133,7 +152,8 @@ def run_arm(arm: str, seed: int, given: Setting, out: Path) -> Record:
     """One arm with one seed, as far as it is not there already."""
     path = out / f"{arm}-{seed}.json"
     record = Record.load(path) if path.exists() else Record(arm, seed)
-    if not (record.complete and spent(record, given)):
+    others = [Record.load(each) for each in out.glob("*-*.json") if each != path]
+    if not (record.complete and (spent(record, given) or is_far(record, given, others))):
         record.complete = False
         if arm in BY_HAND:
             by_hand(record, path, given, out)
@@ -149,7 +169,9 @@ def spent(record: Record, given: Setting) -> bool:
     wanted = given.ladder_trials if record.arm in ON_LADDER else given.trials
     wall = record.trials[-1].wall if record.trials else 0.0
     # An arm ends with the trial in whose time the minutes are over, or that they would not have been enough for.
-    return len({trial.number for trial in record.trials}) >= wanted or wall >= 0.8 * 60 * given.minutes
+    return len({trial.number for trial in record.trials}) >= wanted or wall >= 0.8 * 60 * given.minutes_of(
+        record.arm
+    )
 
 
 def sweep_of(arm: str, seed: int, given: Setting) -> Sweep:
@@ -157,20 +179,23 @@ def sweep_of(arm: str, seed: int, given: Setting) -> Sweep:
     from autotune.sweep.schema import parse_sweep
 
     scheduler = arm in ON_LADDER
-    model = given.sweep["model"]
-    return parse_sweep(
-        {
-            **given.sweep,
-            "model": {**model, "precision": "int8"} if arm in INT8 else model,
-            "seed": seed,
-            "ladder": scheduler,
-            "executor": given.packs if arm in PACKED else "local",
-            "budget": {
-                "trials": given.ladder_trials if scheduler else given.trials,
-                "minutes": given.minutes,
-            },
-        }
+    precision = {"int8": "int8", "plain8": "int8", "default": "auto"}.get(
+        arm, given.sweep["model"]["precision"]
     )
+    mapping = {
+        **given.sweep,
+        "model": {**given.sweep["model"], "precision": precision},
+        "seed": seed,
+        "ladder": scheduler,
+        "executor": given.packs if arm in PACKED else "local",
+        "budget": {
+            "trials": given.ladder_trials if scheduler else given.trials,
+            "minutes": given.minutes,
+        },
+    }
+    if arm == "default":  # what the file leaves open, autotune chooses
+        del mapping["executor"]
+    return parse_sweep(mapping)
 
 
 def by_sweep(record: Record, path: Path, given: Setting, out: Path) -> None:
@@ -181,7 +206,8 @@ def by_sweep(record: Record, path: Path, given: Setting, out: Path) -> None:
     from trials.records import TrialResult
 
     sweep = sweep_of(record.arm, record.seed, given)
-    costs = prepare(sweep).costs  # tokenizes, before the clock runs
+    # Tokenizes, before the clock runs; the measurements that choose the defaults are in the time of their arm.
+    costs = prepare(sweep_of("plain", record.seed, given)).costs
     configs: dict[int, Any] = {}
     clock = Clock(record)
 
@@ -203,99 +229,35 @@ def by_sweep(record: Record, path: Path, given: Setting, out: Path) -> None:
 
 
 def by_hand(record: Record, path: Path, given: Setting, out: Path) -> None:
-    """An arm of optuna, Trainer and peft; its study lies beside its record."""
-    import optuna
+    """An arm of optuna, Trainer and peft, up to its limits; its study lies beside its record."""
+    from benchmarks.front_by_hand import Workers
 
-    from autotune.prepare.prepared_sweep import prepare
-    from autotune.sweep.schema import parse_sweep
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    prepared = prepare(parse_sweep({**given.sweep, "budget": {"trials": given.trials}}))
-    clock = Clock(record)
-    seed = record.seed
-    sampler: optuna.samplers.BaseSampler = (
-        optuna.samplers.GPSampler(seed=seed)
-        if record.arm == "gp"
-        else optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
-    )
-    study = optuna.create_study(
-        directions=["maximize", "minimize"],
-        sampler=sampler,
-        storage=f"sqlite:///{out}/{record.arm}-{seed}.db",
-        study_name="by hand",
-        load_if_exists=True,
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        while len(record.trials) < given.trials and clock.read()[0] < 60 * given.minutes:
-            trial = study.ask()
-            config = prepared.space.suggest(trial)
-            accuracy = with_trainer(prepared, config, 1000 * seed + trial.number, folder)
-            costs = prepared.costs(config)
-            parameters = float(costs.trainable_params)
-            study.tell(trial, [accuracy, math.log10(max(parameters, SMALLEST))])
-            done = Done(len(record.trials), *clock.read(), costs.train_flops, 1.0, accuracy, parameters)
+    parsed = {**given.sweep, "executor": "local", "budget": {"trials": given.trials}}
+    processes = given.hand_workers
+    threads = max(1, given.threads // processes)
+    study = out / f"{record.arm}-{record.seed}.db"
+    others = [Record.load(each) for each in out.glob("*-*.json") if each != path]
+    with Workers(processes, threads, parsed, study, record) as workers:
+        clock = Clock(record)
+        for done in workers.trials(
+            lambda begun: begun < given.trials and not ended(record, given, others, clock)
+        ):
+            done.wall, done.cpu = clock.read()
             record.trials.append(done)
             record.save(path)
 
 
-def with_trainer(prepared: Any, config: Mapping[str, Any], seed: int, folder: str) -> float:
-    """The accuracy on validation of one configuration, trained as a script of transformers and peft does."""
-    from peft import get_peft_model
-    from transformers import (
-        AutoModelForSequenceClassification,
-        DataCollatorWithPadding,
-        PrinterCallback,
-        Trainer,
-        TrainingArguments,
-        set_seed,
-    )
+def ended(record: Record, given: Setting, others: Sequence[Record], clock: Clock) -> bool:
+    """Whether an arm by hand has had its minutes or reached the share at which it ends."""
+    return clock.read()[0] >= 60 * given.minutes_of(record.arm) or is_far(record, given, others)
 
-    from search_spaces.families import REGISTRY, local_config
-    from trials.base.parameter_groups import freeze
-    from trials.tasks.specs import resolve_model
-    from trials.training.run import learning_rate, subset
-    from trials.training.schedules import transformers_schedule
 
-    data, shape, fidelity = prepared.data, prepared.shape, prepared.sweep.fidelity
-    train = subset(data.splits["train"], fidelity.train_samples, seed=0)
-    held_out = subset(data.splits["validation"], fidelity.eval_samples, seed=0)
-    set_seed(seed)
-    model = AutoModelForSequenceClassification.from_pretrained(
-        resolve_model(prepared.sweep.model.name), num_labels=data.outputs
-    )
-    family = REGISTRY[str(config["family"])]
-    parameters = local_config(family.name, config)
-    adapted = get_peft_model(model, family.peft_config(parameters, shape, shape.task))
-    freeze(adapted, family.learning_rate_factors(parameters))
-    batch, epochs = int(config["batch_size"]), int(config["epochs"])
-    arguments = TrainingArguments(
-        output_dir=folder,
-        per_device_train_batch_size=batch,
-        per_device_eval_batch_size=64,
-        num_train_epochs=float(epochs),
-        learning_rate=learning_rate(config),
-        weight_decay=float(config["weight_decay"]),
-        **transformers_schedule(config, -(-len(train) // batch) * epochs),
-        report_to="none",
-        save_strategy="no",
-        logging_strategy="no",
-        disable_tqdm=True,
-        use_cpu=True,
-        seed=seed,
-    )
-    trainer = Trainer(
-        adapted,
-        arguments,
-        train_dataset=train,
-        eval_dataset=held_out,
-        data_collator=DataCollatorWithPadding(data.tokenizer),
-        compute_metrics=lambda scored: {
-            "accuracy": float((scored.predictions.argmax(-1) == scored.label_ids).mean())
-        },
-    )
-    trainer.remove_callback(PrinterCallback)
-    trainer.train()
-    return float(trainer.evaluate()["eval_accuracy"])
+def is_far(record: Record, given: Setting, others: Sequence[Record]) -> bool:
+    """Whether a record has the share of the reference hypervolume, as known now, at which an arm by hand ends."""
+    if given.until is None or record.arm not in BY_HAND:
+        return False
+    reference = reference_volume([record, *others], given.corner)
+    return bool(others) and reference_volume([record], given.corner) >= given.until * reference
 
 
 def result_tables(records: Sequence[Record], given: Setting, threads: int) -> dict[str, Table]:
@@ -305,8 +267,9 @@ def result_tables(records: Sequence[Record], given: Setting, threads: int) -> di
     unfinished = [f"{record.arm}-{record.seed}" for record in records if not record.complete]
     caption = (
         f"{data['train_samples']} + {data['eval_samples']} sentences, seeds {', '.join(map(str, seeds))}, {threads} "
-        f"threads per arm, at most {given.trials} trials per arm ({given.ladder_trials} with a ladder); median over "
-        "the seeds, lowest and highest in brackets; `>` where a seed did not reach it before its end."
+        f"threads per arm, {given.hand_workers} hand-written trials at a time, at most {given.trials} trials per arm "
+        f"({given.ladder_trials} with a ladder); median over the seeds, lowest and highest in brackets; `>` where a "
+        "seed did not reach it before its end."
     )
     if unfinished:
         caption += f" Not complete: {', '.join(unfinished)}."
@@ -327,6 +290,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--ladder-times", type=float, default=2.0)
     parser.add_argument("--minutes", type=float, default=15.0, help="of an arm with a seed, at most")
+    parser.add_argument("--hand-minutes", type=float, help="the same of a hand-written arm, if it differs")
+    parser.add_argument("--hand-workers", type=int, default=2, help="trials at a time of a hand-written arm")
+    parser.add_argument("--until", type=float, help="share of the reference at which a hand-written arm ends")
     parser.add_argument("--samples", type=int, default=300, help="training examples of an epoch")
     parser.add_argument("--eval-samples", type=int, default=400)
     parser.add_argument("--threads", type=int, default=1)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
+from multiprocessing import Pipe, Process
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 
 from benchmarks import time_to_front
+from benchmarks.front_by_hand import Workers, end_running, open_study
 from benchmarks.front_records import Done, Record, first_at, moments, reference_volume, table
-from benchmarks.time_to_front import Clock, Setting, result_tables, run_arm, sweep_of
+from benchmarks.time_to_front import Clock, Setting, is_far, result_tables, run_arm, sweep_of
 
 CORNER = (0.5, 6.0)
 
@@ -128,6 +132,7 @@ def quick(*more: str) -> Setting:
 @pytest.mark.parametrize(
     ("arm", "executor", "has_ladder", "precision", "trials"),
     [
+        ("default", "local", False, "auto", 2),
         ("plain", "local", False, "fp32", 2),
         ("packed", "packed", False, "fp32", 2),
         ("both", "packed", True, "fp32", 4),
@@ -151,8 +156,83 @@ def test_packs_are_as_many_as_one_says():
     assert sweep_of("packed", 0, quick()).executor.workers is None
 
 
+def test_the_default_arm_leaves_executor_and_precision_open():
+    written = sweep_of("default", 0, quick()).model_dump(exclude_unset=True)
+    assert "executor" not in written
+    assert written["model"]["precision"] == "auto"
+
+
+def test_an_arm_by_hand_ends_at_its_share_of_the_reference_until_that_grows():
+    given = Setting({}, CORNER, 9, 9, 1.0, until=0.9)
+    own, low, high = (record("gp", 0, done(0, 9, accuracy, 1e4)) for accuracy in (0.8, 0.81, 0.95))
+    assert is_far(own, given, [low])
+    assert not is_far(own, given, [low, high])
+    assert not is_far(own, given, [])  # it would be its own reference
+    assert not is_far(own, replace(given, until=None), [low])
+    assert not is_far(replace(own, arm="packed"), given, [low])  # the arms that make the reference go on
+
+
+def test_arms_by_hand_may_have_minutes_of_their_own():
+    given = Setting({}, CORNER, 9, 9, 7.0, hand_minutes=40.0)
+    assert (given.minutes_of("tpe"), given.minutes_of("default")) == (40.0, 7.0)
+    assert replace(given, hand_minutes=None).minutes_of("tpe") == 7.0
+
+
+@pytest.fixture
+def piped() -> Iterator[tuple[Workers, list[Connection]]]:
+    """Two workers without processes, and their ends of the pipes."""
+    workers, theirs = Workers(2, 1, {}, Path("unused.db"), record("tpe", 0, done(0, 9, 0.8, 1e4))), []
+    for _ in range(2):
+        ours, end = Pipe()
+        workers._workers[ours] = Process()
+        theirs.append(end)
+    yield workers, theirs
+    for pipe in (*workers._workers, *theirs):
+        pipe.close()
+
+
+def test_trials_of_several_processes_come_in_the_order_of_their_end(
+    piped: tuple[Workers, list[Connection]],
+):
+    workers, (first, second) = piped
+    trials = workers.trials(lambda begun: begun < 5)  # one ended in an earlier process
+    second.send(done(2, 0, 0.7, 1e3))
+    assert next(trials).number == 2
+    first.send(done(1, 0, 0.6, 1e3))
+    assert next(trials).number == 1
+    second.send(done(3, 0, 0.6, 1e3))
+    assert next(trials).number == 3
+    first.send(done(4, 0, 0.6, 1e3))
+    assert [trial.number for trial in trials] == [4]
+    begun = []
+    for end in (first, second):
+        while end.poll():
+            begun.append(end.recv())
+    assert len(begun) == 4
+
+
+def test_a_process_by_hand_that_fails_or_dies_ends_the_benchmark(piped: tuple[Workers, list[Connection]]):
+    workers, (first, second) = piped
+    first.send("Traceback of what went wrong")
+    with pytest.raises(RuntimeError, match="Traceback of what went wrong"):
+        list(workers.trials(lambda begun: begun < 2))
+    second.close()
+    with pytest.raises(RuntimeError, match="has died"):
+        workers._receive(list(workers._workers)[1])
+
+
+def test_trials_that_an_ended_process_left_running_are_failed(tmp_path: Path):
+    storage = f"sqlite:///{tmp_path}/study.db"
+    study = open_study(storage, "tpe", 1)
+    study.tell(study.ask(), [0.8, 3.0])
+    study.ask()
+    again = open_study(storage, "tpe", 2)
+    end_running(again)
+    assert [trial.state.name for trial in again.get_trials()] == ["COMPLETE", "FAIL"]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("arm", ["tpe", "both"])
+@pytest.mark.parametrize("arm", ["tpe", "both", "default"])
 def test_an_arm_runs_by_hand_and_as_a_sweep(tmp_path: Path, arm: str):
     given = quick()
     finished = run_arm(arm, 0, given, tmp_path)
