@@ -10,7 +10,7 @@ from autotune.calibrate.bench import Bench, compared_size
 from autotune.calibrate.candidates import Candidate
 from autotune.calibrate.race import Race, ranking
 
-_RACE, _PROBE = 1.7, 0.4
+_RACE, _PROBE = 1.2, 0.2
 """The seconds for the race of the candidates, and those of them for a first look at the speed."""
 _STEPS = 3
 """The steps per candidate for which the race must have time: one to warm up, and two that are timed."""

@@ -63,6 +63,8 @@ def run_sweep(
     """
     folder, listener = Path(folder), listener or SilentListener()
     listener.progress(Progress(phase="loading"))
+    if executor is not None:  # nothing else is chosen
+        sweep = sweep.model_copy(update={"executor": sweep.executor})
     start, expected = prepare_start(sweep, folder), None
     prepared, notes = start.prepared, start.notes
     if executor is None:

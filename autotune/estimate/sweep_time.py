@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autotune.estimate.trial_work import PESSIMISTIC, Slot, Speed, TrialWork
+from autotune.estimate.trial_work import Slot, Speed, TrialWork
 from autotune.ladder.ladder_scheduler import make_scheduler
 from autotune.objectives import MEASURED_COSTS
 from autotune.sweep.schema import Sweep
@@ -207,14 +207,6 @@ def sweep_time(
         confirmation=_uncertain(runs * (mean + tested) / slots),
         speed=speed,
     )
-
-
-def is_short(
-    sweep: Sweep, works: Sequence[TrialWork], shape: ModelShape, tokens: float, sizes: Sizes
-) -> bool:
-    """Return whether a sweep takes less than a minute even on a slow core; arguments as in `slot_of`."""
-    slot = slot_of(sweep, PESSIMISTIC, shape, tokens, sizes)
-    return sweep_time(sweep, works, PESSIMISTIC, slot, sizes).total.typical <= SHORT
 
 
 def trials_by_limit(sweep: Sweep, seconds: float, flops: float) -> Mapping[str, float]:

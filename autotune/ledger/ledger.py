@@ -342,8 +342,8 @@ def read_sweep(folder: Path) -> Sweep:
 def continued(sweep: Sweep, folder: Path) -> Sweep:
     """Return the sweep with the folder's version of how data are split and scored.
 
-    A fidelity and a precision that the sweep leaves open are those of the folder, so that all its trials are
-    comparable.
+    What the sweep leaves open is that of the folder: fidelity and precision, so that all its trials are comparable,
+    and the executor.
 
     Args:
         sweep: as the user gave it.
@@ -354,6 +354,8 @@ def continued(sweep: Sweep, folder: Path) -> Sweep:
     before = read_sweep(folder)
     if sweep.is_fidelity_open and not before.is_fidelity_open:
         sweep = sweep.model_copy(update={"fidelity": before.fidelity})
+    if sweep.is_executor_open:
+        sweep = sweep.model_copy(update={"executor": before.executor})
     if sweep.model.precision == AUTO:
         model = sweep.model.model_copy(update={"precision": before.model.precision})
         sweep = sweep.model_copy(update={"model": model})

@@ -139,7 +139,7 @@ def prepare(sweep: Sweep) -> PreparedSweep:
     """
     own = bind_base(sweep)
     calibration = calibrate(sweep, own.data, own.space, own.costs)
-    sweep = sweep.model_copy(update={"model": calibration.model})
+    sweep = sweep.model_copy(update={"model": calibration.model, "executor": calibration.executor})
     chosen = choose_fidelity(sweep, own.data, own.space, own.costs) if sweep.is_fidelity_open else None
     if chosen is not None:
         sweep = sweep.model_copy(update={"fidelity": chosen.fidelity})

@@ -53,7 +53,9 @@ confirm: {{seeds: 3, points: 8}}
 
 # ladder: true     # train each trial in steps and promote only the best; see docs/guides/ladder.md
 sampler: pareto    # | {{strategy: carbs}} | {{strategy: autopeft}} | gp | tpe | nsga2 | random
-executor: local    # | {{name: processes, workers: 2}} | {{name: ray, address: auto}}
+
+# Where trials run, and how many at a time; by default the processes and threads that are measured as the fastest.
+# executor: local    # | packed | {{name: processes, workers: 2}} | {{name: ray, address: auto}}
 seed: 0
 """
 

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, get_args
 
 from pydantic import (
     BaseModel,
@@ -26,6 +25,7 @@ from pydantic_core.core_schema import ValidationInfo
 from autotune.ladder.spec import LadderSpec, read_ladder
 from autotune.objectives import MEASURED_COSTS, Objective
 from autotune.sweep.executor_spec import ExecutorSpec
+from autotune.sweep.fidelity_field import FIDELITY_FIELDS, read_fidelity
 from autotune.sweep.objective_shorthand import expand_objectives
 from autotune.sweep.sampler_spec import (
     NamedSamplerSpec,
@@ -46,9 +46,6 @@ BUILTIN = Path(__file__).parent.parent / "builtin"
 
 _FROZEN = ConfigDict(extra="forbid", frozen=True)
 _Count = Annotated[int, Field(ge=1, strict=True)]
-_SCORES = get_args(get_type_hints(Fidelity)["score"])
-_ALL = "all"
-"""The fidelity of trials that train on all data."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -120,35 +117,6 @@ def _named(value: object) -> object:
     return {"name": value} if isinstance(value, str) else value
 
 
-def _check_fidelity(value: object) -> object:
-    if value == _ALL:
-        return {}
-    if isinstance(value, str):
-        fix = f"Write {_ALL}, or numbers such as {{train_samples: 2000, eval_samples: 1000}}."
-        raise InvalidInputError(Problem("fidelity", f"{value!r} is not a fidelity", fix))
-    if not isinstance(value, Mapping):
-        return value
-    problems = []
-    for key, given in value.items():
-        where = f"fidelity.{key}"
-        if key not in _FIELDS["fidelity"]:
-            problems.append(Problem(where, "unknown key", did_you_mean(str(key), _FIELDS["fidelity"])))
-        elif key == "score":
-            if given not in _SCORES:
-                problems.append(Problem(where, f"{given!r} is not an evaluation", "Write last or best."))
-        elif given is None and key != "evaluations":
-            continue
-        elif not isinstance(given, int) or isinstance(given, bool):
-            problems.append(
-                Problem(where, f"{given!r} is not a whole number", "Write a whole number, such as 2000.")
-            )
-        elif given < 1:
-            problems.append(Problem(where, f"{given} is out of range", "It must be at least 1."))
-    if problems:
-        raise InvalidInputError(problems)
-    return value
-
-
 class Sweep(BaseModel):
     """A search, complete and consistent.
 
@@ -163,7 +131,8 @@ class Sweep(BaseModel):
             starts, from the budget, the FLOPs of a trial and the measured speed.
         ladder: Rungs on which weak trials end early; none by default.
         sampler: Component that proposes configurations.
-        executor: Where trials run, and how many at a time.
+        executor: Where trials run, and how many at a time; by default it is chosen when the sweep starts, from the
+            measured speed, and is `local` where nothing is measured.
         seed: Seed of the search. Trials and confirmation runs derive their seeds from it and never share one.
         confirm: Confirmation of the front after the search.
     """
@@ -176,7 +145,7 @@ class Sweep(BaseModel):
     space: dict[str, Any] = Field(default="lora", validate_default=True)
     objectives: tuple[Objective, ...]
     budget: Budget
-    fidelity: Annotated[Fidelity, BeforeValidator(_check_fidelity)] = Fidelity()
+    fidelity: Annotated[Fidelity, BeforeValidator(read_fidelity)] = Fidelity()
     ladder: Annotated[LadderSpec | None, BeforeValidator(read_ladder)] = None
     sampler: Annotated[ParetoSpec | NamedSamplerSpec, BeforeValidator(read_sampler)] = ParetoSpec()
     executor: Annotated[ExecutorSpec, BeforeValidator(_named)] = ExecutorSpec()
@@ -187,6 +156,11 @@ class Sweep(BaseModel):
     def is_fidelity_open(self) -> bool:
         """Whether the fidelity is still to be chosen: neither the sweep's author nor an earlier start has set it."""
         return "fidelity" not in self.model_fields_set
+
+    @property
+    def is_executor_open(self) -> bool:
+        """Whether the executor is still to be chosen, like the fidelity."""
+        return "executor" not in self.model_fields_set
 
     @field_validator("name")
     @classmethod
@@ -273,7 +247,7 @@ _FIELDS: dict[str, list[str]] = {
     "task": list(TaskSpec.model_fields),
     "objectives": [field for field in Objective.model_fields if field != "derived"],
     "budget": [*Budget.model_fields, "minutes"],
-    "fidelity": [field.name for field in fields(Fidelity)],
+    "fidelity": FIDELITY_FIELDS,
     "executor": list(ExecutorSpec.model_fields),
     "confirm": list(Confirm.model_fields),
 }
@@ -351,9 +325,11 @@ def dump_sweep(sweep: Sweep, path: str | Path, header: str = "") -> None:
 
 
 def as_mapping(sweep: Sweep) -> dict[str, Any]:
-    """Return a sweep as lists and mappings, without the fields that are None and a fidelity that is open."""
-    open_fields = {"fidelity"} if sweep.is_fidelity_open else None
-    return sweep.model_dump(mode="json", exclude_none=True, exclude=open_fields)
+    """Return a sweep as lists and mappings, without fields that are None, or open as fidelity and executor may be."""
+    given = {"fidelity": sweep.is_fidelity_open, "executor": sweep.is_executor_open}
+    return sweep.model_dump(
+        mode="json", exclude_none=True, exclude={name for name, is_open in given.items() if is_open}
+    )
 
 
 def _find(source: str | Path) -> Path:

@@ -27,9 +27,11 @@ class Chooser:
 
     def __call__(self, sweep: Sweep, *_: object) -> Calibration:
         if sweep.model.precision != "auto":
-            return Calibration(sweep.model)
+            return Calibration(sweep.model, sweep.executor)
         self.count += 1
-        return Calibration(sweep.model.model_copy(update={"precision": "bf16"}), ("calibration: bf16",))
+        return Calibration(
+            sweep.model.model_copy(update={"precision": "bf16"}), sweep.executor, ("calibration: bf16",)
+        )
 
 
 class Started(FakeExecutor):

@@ -65,9 +65,8 @@ def test_bases_of_a_ladder_are_not_multiplied_in_int8(
 
 
 def test_a_precision_that_is_set_is_kept(sweep: Sweep) -> None:
-    assert chosen(with_model(sweep, precision="bf16")) == Calibration(
-        ModelSpec(name=sweep.model.name, precision="bf16")
-    )
+    model = ModelSpec(name=sweep.model.name, precision="bf16")
+    assert chosen(with_model(sweep, precision="bf16")) == Calibration(model, sweep.executor)
 
 
 @pytest.mark.usefixtures("capable")
@@ -90,7 +89,7 @@ def test_the_variable_switches_measurements_off(sweep: Sweep, monkeypatch: pytes
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE)
-    monkeypatch.setattr(choice_module, "is_short", lambda *_: False)
+    monkeypatch.setattr(choice_module, "SHORT", 0.0)
     monkeypatch.setattr(speed_module, "SECONDS", 0.1)
     monkeypatch.setattr(choice_module, "SECONDS", 0.5)
 

@@ -431,7 +431,6 @@ def test_the_resolved_file_has_every_default(tmp_path: Path, files: Path) -> Non
         "sampler: {name: pareto, strategy: pareto, surrogate: auto}",
         "seed: 0",
         "confirm: {seeds: 3, points: 8}",
-        "executor: {name: local, workers: 1}",
     ):
         assert line in text
     assert "lora.rank: {low: 1, high: 64, log: true, default: 8}" in text
