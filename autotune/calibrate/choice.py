@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from autotune.calibrate.bench import Bench
-from autotune.calibrate.candidates import Candidate, by_rule, candidates, is_open
-from autotune.calibrate.layout import Layout, Layouts, choose_layout, layouts
+from autotune.calibrate.cache import keep_answer, read_answer
+from autotune.calibrate.candidates import by_rule, is_open
+from autotune.calibrate.layout import choose_layout
 from autotune.calibrate.measurement import Choice, Measurement
-from autotune.estimate.speed import computing_with, keep_speed, speed_of, step_flops
-from autotune.estimate.sweep_time import SHORT, Sizes, is_isolated, slot_of, sweep_time, threads_of
-from autotune.estimate.trial_work import (
-    PESSIMISTIC,
-    Speed,
-    TrialWork,
-    random_configurations,
-    typical_configuration,
-)
+from autotune.calibrate.question import Answer, Question
+from autotune.estimate.speed import computing_with, keep_speed, speed_of
+from autotune.estimate.sweep_time import SHORT, threads_of
+from autotune.estimate.trial_work import PESSIMISTIC, random_configurations
 from autotune.sweep.executor_spec import ExecutorSpec
 from autotune.sweep.schema import Sweep
 from search_spaces.costs.cost_model import CostModel
 from search_spaces.errors import InvalidInputError, first_line
-from search_spaces.parameters.types import Configuration
 from search_spaces.space import SearchSpace
 from trials.data.task_data import TaskData
 from trials.tasks.specs import ModelSpec
 
 VARIABLE = "AUTOTUNE_CALIBRATION"
-"""The environment variable that switches calibrations off with the value 0."""
+"""The environment variable that switches calibrations off with 0, and ignores earlier ones with `new`."""
 SECONDS = 3.0
 """The seconds that a calibration may take, without the loading of the base model."""
 _PRECISION, _PROBE = 2.0, 0.2
@@ -71,49 +65,31 @@ def calibrate(sweep: Sweep, data: TaskData, space: SearchSpace, costs: CostModel
     Raises:
         InvalidInputError: the base model cannot be loaded.
     """
-    found, divided = candidates(sweep), layouts(sweep, costs.shape)
-    if len(found) == 1 and not divided.are_several:
-        why = "nothing else suits this device and the format of the weights"
-        notes = (f"precision: {found[0]}, since {why}",) if is_open(sweep.model) else ()
-        return Calibration(found[0].of(sweep.model), sweep.executor, notes)
-    configs = random_configurations(space, sweep.seed)
-    expected = _Expected(sweep, data, costs, configs)
-    why_not = _why_not(sweep, costs, expected)
+    question = Question(sweep, data, costs, random_configurations(space, sweep.seed))
+    if len(question.candidates) == 1 and not question.layouts.are_several:
+        only = question.candidates[0]
+        note = f"precision: {only}, since nothing else suits this device and the format of the weights"
+        return Calibration(only.of(sweep.model), sweep.executor, (note,) if is_open(sweep.model) else ())
+    why_not = _why_not(question)
     if why_not is not None:
         return _by_rule(sweep, why_not)
-    return _measured(sweep, data, costs, typical_configuration(configs, costs), found, divided, expected)
+    known = None if os.environ.get(VARIABLE) == "new" else read_answer(question)
+    if known is not None and _has_right_workers(question, known):
+        note = f"calibration (of an earlier sweep on this machine): {known.text}"
+        return Calibration(question.model(known), question.executor(known), (note,))
+    return _measured(question)
 
 
-class _Expected:
-    """The duration of a sweep at a speed that is only assumed."""
-
-    def __init__(
-        self, sweep: Sweep, data: TaskData, costs: CostModel, configs: Sequence[Configuration]
-    ) -> None:
-        counts = {name: len(split) for name, split in data.splits.items()}
-        train = min(sweep.fidelity.train_samples or counts["train"], counts["train"])
-        evaluated = min(sweep.fidelity.eval_samples or counts["validation"], counts["validation"])
-        self._sizes = Sizes(train, evaluated, counts["test"])
-        self._sweep, self._costs = sweep, costs
-        self._works = [TrialWork.of(config, costs) for config in configs]
-
-    def seconds(self, speed: Speed) -> float:
-        """Return the seconds of search and confirmation."""
-        shape, tokens = self._costs.shape, self._costs.workload.tokens
-        slot = slot_of(self._sweep, speed, shape, tokens, self._sizes)
-        return sweep_time(self._sweep, self._works, speed, slot, self._sizes).total.typical
-
-
-def _why_not(sweep: Sweep, costs: CostModel, expected: _Expected) -> str | None:
+def _why_not(question: Question) -> str | None:
     """Return why a sweep is not measured, or None."""
     from trials.base.model import choose_device
 
     if os.environ.get(VARIABLE) == "0":
         return f"{VARIABLE} is 0"
-    if expected.seconds(PESSIMISTIC) <= SHORT:
+    if question.seconds(PESSIMISTIC) <= SHORT:
         return "a sweep of less than a minute is not measured"
-    is_cpu = choose_device(sweep.model.device).type == "cpu"
-    if is_cpu and _FP32 * costs.shape.base_parameters > _LARGE:
+    is_cpu = choose_device(question.sweep.model.device).type == "cpu"
+    if is_cpu and _FP32 * question.costs.shape.base_parameters > _LARGE:
         return "this base model is too large for a measurement of three seconds"
     return None
 
@@ -125,82 +101,79 @@ def _by_rule(sweep: Sweep, why: str) -> Calibration:
     return Calibration(candidate.of(sweep.model), sweep.executor, notes)
 
 
-def _measured(
-    sweep: Sweep,
-    data: TaskData,
-    costs: CostModel,
-    config: Configuration,
-    found: Sequence[Candidate],
-    divided: Layouts,
-    expected: _Expected,
-) -> Calibration:
+def _has_right_workers(question: Question, answer: Answer) -> bool:
+    """Return whether a sweep of this length would have that number of processes too."""
+    least = min(count for count, _ in question.layouts.divisions)
+    is_long = question.seconds_at(answer.rate) > _WORKERS_PAY
+    return is_long or answer.layout.processes == least
+
+
+def _measured(question: Question) -> Calibration:
     """Measure candidates and layouts, and then the speed with the chosen ones, on which the estimates depend."""
+    sweep, costs, isolated = question.sweep, question.costs, question.is_isolated
     is_small = costs.shape.base_parameters <= _SMALL
-    threads = 1 if is_small else divided.divided[0].threads or threads_of(sweep, costs.shape)
-    bench = Bench(sweep.model, sweep.task, data, config, is_isolated(sweep), threads)
-    batch_size = int(config.get("batch_size", costs.workload.batch_size))
-    deadline = bench.clock() + SECONDS
+    threads = 1 if is_small else question.layouts.divided[0].threads or threads_of(sweep, costs.shape)
+    bench = Bench(sweep.model, sweep.task, question.data, question.config, isolated, threads)
+    began = bench.clock()
     try:
-        choice = _choice(bench, found, divided, batch_size)
-        rate = _rate(bench, choice)
-        rough = Speed(1 / rate / step_flops(config, costs)(1), 0.0, 0.0)
-        if expected.seconds(rough) <= _WORKERS_PAY:
-            divided = divided.of_one_process
-        layout = divided.divided[0]
-        if divided.are_several:
-            layout = choose_layout(
-                bench, choice.candidate, divided, batch_size=batch_size, rate=rate, deadline=deadline
-            )
-        seconds = bench.clock() + SECONDS - deadline
-        executor = layout.of(sweep.executor, is_open=sweep.is_executor_open and not bench.is_isolated)
-        model = choice.candidate.of(sweep.model)
+        answer = _answer(question, bench)
+        seconds = bench.clock() - began
+        model, executor = question.model(answer), question.executor(answer)
         chosen = sweep.model_copy(update={"model": model, "executor": executor})
-        with computing_with(threads_of(chosen, costs.shape)):
-            base = bench.base(choice.candidate)
-            speed = speed_of(base, data, config, costs, is_isolated=bench.is_isolated)
+        threads = threads_of(chosen, costs.shape)
+        with computing_with(threads):
+            base = bench.base(answer.candidate)
+            speed = speed_of(base, question.data, question.config, costs, is_isolated=isolated)
     except InvalidInputError:
         raise
     except Exception as error:  # whatever stops this configuration: its trial will report it
         return _by_rule(sweep, f"the measurement failed ({first_line(error, 100)})")
-    keep_speed(
-        speed, model, sweep.task, is_isolated=bench.is_isolated, threads=threads_of(chosen, costs.shape)
+    keep_speed(speed, model, sweep.task, is_isolated=isolated, threads=threads)
+    if answer.is_complete:
+        keep_answer(question, answer)
+    return Calibration(model, executor, (f"calibration ({seconds:.1f} s): {answer.text}",))
+
+
+def _answer(question: Question, bench: Bench) -> Answer:
+    """Measure which candidate and which layout are the fastest."""
+    deadline, divided = bench.clock() + SECONDS, question.layouts
+    choice = _choice(question, bench)
+    rate = choice.rates.get(choice.candidate)
+    if rate is None:
+        with computing_with(bench.threads):
+            rate = 1 / bench.seconds_per_example(choice.candidate, bench.clock() + _PROBE)
+    answer = Answer(
+        choice.candidate, divided.divided[0], rate, _why(question, choice, bench), choice.is_complete
     )
-    return Calibration(
-        model, executor, (_note(choice, found, layout, seconds, bench.is_serial, divided.note),)
+    if question.seconds_at(rate) <= _WORKERS_PAY:
+        divided = divided.of_one_process
+    if not divided.are_several:
+        return answer
+    layout, is_complete = choose_layout(
+        bench, choice.candidate, divided, batch_size=question.batch_size, rate=rate, deadline=deadline
     )
+    return replace(answer, layout=layout, is_complete=answer.is_complete and is_complete)
 
 
-def _choice(bench: Bench, found: Sequence[Candidate], divided: Layouts, batch_size: int) -> Choice:
-    if len(found) == 1:
-        return Choice(found[0], {})
+def _choice(question: Question, bench: Bench) -> Choice:
+    if len(question.candidates) == 1:
+        return Choice(question.candidates[0], {})
+    trials = question.layouts.divided[0].trials
     with computing_with(bench.threads):
-        trials = divided.divided[0].trials
-        return Measurement(bench, found, trials=trials, batch_size=batch_size, seconds=_PRECISION).choose()
-
-
-def _rate(bench: Bench, choice: Choice) -> float:
-    """Return the training examples per second of the chosen candidate, roughly."""
-    if choice.candidate in choice.rates:
-        return choice.rates[choice.candidate]
-    with computing_with(bench.threads):
-        return 1 / bench.seconds_per_example(choice.candidate, bench.clock() + _PROBE)
-
-
-def _note(
-    choice: Choice,
-    found: Sequence[Candidate],
-    layout: Layout,
-    seconds: float,
-    is_serial: bool,
-    why_one: str,
-) -> str:
-    """Return what was chosen and why, in a sentence for the user."""
-    parts = [f"calibration ({seconds:.1f} s): {choice.candidate}, {layout}", why_one]
-    if len(found) > 1:
-        rates = ", ".join(
-            f"{each} {choice.rates[each]:,.0f}" if each in choice.rates else f"{each} not measured"
-            for each in found
+        measurement = Measurement(
+            bench, question.candidates, trials=trials, batch_size=question.batch_size, seconds=_PRECISION
         )
-        unit = f"training examples per second{' of one core' if is_serial else ''}"
-        parts += [f"{unit}: {rates}", *choice.reasons]
-    return "; ".join(filter(None, parts))
+        return measurement.choose()
+
+
+def _why(question: Question, choice: Choice, bench: Bench) -> tuple[str, ...]:
+    """Return what was measured, in clauses for the user."""
+    one_process = (question.layouts.note,) if question.layouts.note else ()
+    if len(question.candidates) == 1:
+        return one_process
+    rates = ", ".join(
+        f"{each} {choice.rates[each]:,.0f}" if each in choice.rates else f"{each} not measured"
+        for each in question.candidates
+    )
+    unit = f"training examples per second{' of one core' if bench.is_serial else ''}"
+    return (*one_process, f"{unit}: {rates}", *choice.reasons)

@@ -191,7 +191,7 @@ def _powers(most: int) -> tuple[int, ...]:
 
 def choose_layout(
     bench: Bench, candidate: Candidate, found: Layouts, *, batch_size: int, rate: float, deadline: float
-) -> Layout:
+) -> tuple[Layout, bool]:
     """Measure the layouts and choose one: first the division among processes, then the trials of each.
 
     Several processes are not started: one process with the threads of each of them is measured.
@@ -203,13 +203,18 @@ def choose_layout(
         batch_size: of a typical configuration.
         rate: the training examples per second of one core, roughly.
         deadline: the time of the bench's clock at which the measurement ends.
+
+    Returns:
+        the layout, and whether all divisions were measured, so that it does not depend on what else ran meanwhile.
     """
     middle = (bench.clock() + deadline) / 2
     race = _Race(bench, candidate, batch_size, rate)
     # Where other processes are at work, a step of several threads may take fifty times as long.
     divided = [layout for layout in found.divided if threads_pay(layout.threads or 1)] or found.divided
-    chosen = best_division(race.rates(divided, middle), divided)
-    return best_pack(race.rates(found.packs(chosen), deadline, whole=True), chosen)
+    rates = race.rates(divided, middle)
+    chosen = best_division(rates, divided)
+    layout = best_pack(race.rates(found.packs(chosen), deadline, whole=True), chosen)
+    return layout, len(found.divided) in (1, len(rates))
 
 
 def best_division(rates: Mapping[Layout, float], simplest_first: Sequence[Layout]) -> Layout:

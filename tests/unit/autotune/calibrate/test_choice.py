@@ -87,8 +87,9 @@ def test_the_variable_switches_measurements_off(sweep: Sweep, monkeypatch: pytes
 
 
 @pytest.fixture
-def measured(monkeypatch: pytest.MonkeyPatch) -> None:
+def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv(VARIABLE)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(choice_module, "SHORT", 0.0)
     monkeypatch.setattr(speed_module, "SECONDS", 0.1)
     monkeypatch.setattr(choice_module, "SECONDS", 0.5)
@@ -100,7 +101,9 @@ def test_a_long_sweep_is_measured_and_its_speed_is_kept(
 ) -> None:
     kept: dict[object, object] = {}
     monkeypatch.setattr(speed_module, "_measured", kept)
-    monkeypatch.setattr(choice_module, "candidates", lambda _: [Candidate("fp32"), Candidate("bf16")])
+    monkeypatch.setattr(
+        "autotune.calibrate.question.candidates", lambda _: [Candidate("fp32"), Candidate("bf16")]
+    )
     found = chosen(sweep)
     assert found.model.precision in ("fp32", "bf16")
     assert found.notes[0].startswith("calibration (")
@@ -114,7 +117,9 @@ def test_a_measurement_that_fails_is_said(sweep: Sweep, monkeypatch: pytest.Monk
         raise RuntimeError("out of memory\nmore")
 
     monkeypatch.setattr(Bench, "seconds_per_example", fails)
-    monkeypatch.setattr(choice_module, "candidates", lambda _: [Candidate("fp32"), Candidate("bf16")])
+    monkeypatch.setattr(
+        "autotune.calibrate.question.candidates", lambda _: [Candidate("fp32"), Candidate("bf16")]
+    )
     assert chosen(sweep).notes[0].endswith("since the measurement failed (out of memory)")
 
 
