@@ -19,7 +19,7 @@ from scipy.stats import spearmanr
 
 from autotune.engine.sweep_run import run_sweep
 from autotune.ladder.spec import LadderSpec
-from autotune.ledger.ledger import read_ledger
+from autotune.ledger.folder_reader import FolderReader
 from autotune.results.sweep_tables import SweepTables
 from autotune.sweep.executor_spec import ExecutorSpec
 from autotune.sweep.schema import Budget, Confirm, Fidelity, load_sweep
@@ -77,7 +77,7 @@ def predicted(results: SweepTables) -> list[Foretelling]:
     """Each rung below the top, the lowest first."""
     assert results.ladder is not None
     rows = []
-    for trial in read_ledger(results.folder, results.sweep):
+    for trial in FolderReader(results.folder, results.sweep).trials():
         records = trial.user_attrs.get("rungs", [])
         if trial.values is None or len(records) < len(results.ladder.shares) - 1:
             continue

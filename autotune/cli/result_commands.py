@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from autotune.cli import terminal
 from autotune.cli.parameters import Folder
+
+if TYPE_CHECKING:
+    from autotune.export.scaling import RateLaw, Target
 
 
 def report(folder: Folder) -> None:
@@ -75,23 +78,32 @@ def export(
     [dim]$[/] autotune export sweeps/reviews --scale-to tokens=20M,model=roberta-large --to runs/large
     """
     from autotune.export.run_folder import export_run
-    from autotune.export.scaling import law_of_table, read_target
-    from autotune.laws.fit_table import read_table
     from autotune.results.selection import pick_with_reason
     from autotune.results.sweep_tables import read_tables
-    from search_spaces.errors import InvalidInputError, Problem
 
-    if law is not None and scale_to is None:
-        fix = "Add --scale-to tokens=NUMBER, or remove --law."
-        raise InvalidInputError(Problem("--law", "has no effect without --scale-to", fix))
-    target = None if scale_to is None else read_target(scale_to)
-    table = None if law is None else law_of_table(read_table(law), law.name)
+    target, table = _target_and_law(scale_to, law)
     results = read_tables(folder)
     written = export_run(results, pick, where or [], to, target, table)
     if pick == "knee":
         found = pick_with_reason(results, pick, where or [])
         typer.echo(f"Trial {found.trial}: {found.reason}.")
     typer.echo(f"Wrote {written}. Train it with: autotune train {shlex.quote(str(written))}")
+
+
+def _target_and_law(scale_to: str | None, law: Path | None) -> tuple[Target | None, RateLaw | None]:
+    """Read `--scale-to` and `--law`; without them, nothing of the scaling laws is imported."""
+    from search_spaces.errors import InvalidInputError, Problem
+
+    if scale_to is None:
+        if law is not None:
+            fix = "Add --scale-to tokens=NUMBER, or remove --law."
+            raise InvalidInputError(Problem("--law", "has no effect without --scale-to", fix))
+        return None, None
+    from autotune.export.scaling import law_of_table, read_target
+    from autotune.laws.fit_table import read_table
+
+    target = read_target(scale_to)
+    return target, None if law is None else law_of_table(read_table(law), law.name)
 
 
 def train(

@@ -30,7 +30,7 @@ from autotune.estimate.trial_work import (
     typical_configuration,
 )
 from autotune.formatting.units import duration
-from autotune.ledger.ledger import read_ledger
+from autotune.ledger.folder_reader import FolderReader
 from autotune.prepare.prepared_sweep import PreparedSweep
 from autotune.sweep.schema import Sweep, as_mapping
 from autotune.trial_attributes import SPENT, trial_result
@@ -209,7 +209,7 @@ def _configurations(prepared: PreparedSweep) -> list[Configuration]:
 
 
 def _finished(folder: Path, sweep: Sweep) -> int:
-    results = (trial_result(trial) for trial in read_ledger(folder, sweep))
+    results = (trial_result(trial) for trial in FolderReader(folder, sweep).trials())
     return sum(result is not None and result.status in SPENT for result in results)
 
 

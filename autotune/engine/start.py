@@ -10,7 +10,8 @@ from typing import Any
 from autotune.calibrate.candidates import by_rule
 from autotune.engine.events import WARNING
 from autotune.engine.samplers import sampler_notes
-from autotune.ledger.ledger import SWEEP_FILE, check_same_sweep, continued, read_fingerprint, read_ledger
+from autotune.ledger.folder_reader import FolderReader
+from autotune.ledger.ledger import SWEEP_FILE, check_same_sweep, continued
 from autotune.prepare.fingerprint import changes_first, check_unchanged, sweep_fingerprint
 from autotune.prepare.prepared_sweep import PreparedSweep, prepare
 from autotune.sweep.sampler_spec import check_sampler
@@ -73,9 +74,9 @@ def _origin_notes(folder: Path, sweep: Sweep, fingerprint: Mapping[str, Any]) ->
         InvalidInputError: the folder holds another sweep, or its data or base model changed.
     """
     check_same_sweep(folder, sweep)
-    before = read_fingerprint(folder, sweep)
-    check_unchanged(before, fingerprint)
-    if before is not None or not read_ledger(folder, sweep):
+    stored = FolderReader(folder, sweep)
+    check_unchanged(stored.fingerprint, fingerprint)
+    if stored.fingerprint is not None or not stored.trials():
         return []
     return [
         "the folder does not say which data and base model its trials were trained with; it is now assumed, and "

@@ -9,14 +9,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import search_spaces
 import trials
 from autotune.export.head_notes import head_notes, target_notes
-from autotune.export.scaling import Change, RateLaw, Scale, Target, law_of_probe, scaled
 from autotune.objectives import Objective, is_cost
 from autotune.prepare.bound_base import model_shape, read_base
 from autotune.prepare.fingerprint import load_unchanged
@@ -42,6 +41,9 @@ from trials.tasks import scores
 from trials.tasks.specs import POCKET, ModelSpec, TaskSpec, resolve_model
 from trials.training.run import MAX_GRAD_NORM, count_tokens, learning_rate, sequence_length, subset
 from trials.training.schedules import transformers_schedule
+
+if TYPE_CHECKING:
+    from autotune.export.scaling import Change, RateLaw, Target
 
 _TEMPLATE = Path(__file__).parent / "templates" / "train.py"
 _OPTIM = {"adamw": "adamw_torch", "adafactor": "adafactor"}
@@ -117,6 +119,8 @@ def export_run(
         )
     export = _as_searched(results, trial)
     if scale_to is not None:
+        from autotune.export.scaling import law_of_probe
+
         export = _scaled(export, scale_to, law or law_of_probe(results, trial))
     sweep, config, data = export.sweep, export.config, export.data
     family = REGISTRY[str(config["family"])]
@@ -173,6 +177,8 @@ def _as_searched(results: SweepTables, trial: int) -> _Export:
 
 def _scaled(export: _Export, target: Target, law: RateLaw) -> _Export:
     """Return the trial scaled to the target's base model and tokens by a law."""
+    from autotune.export.scaling import Change, Scale, scaled
+
     sweep, config, changes = export.sweep, export.config, list[Change]()
     searched = subset(_train_split(sweep, export.data, config), sweep.fidelity.train_samples, seed=0)
     searched_tokens = count_tokens(searched)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
 
 Array = NDArray[np.float64]
 
@@ -108,6 +107,8 @@ def widened(base_share: float, correlation: float, n: int) -> float:
 
 
 def _spearman(here: Sequence[float] | Array, final: Sequence[float] | Array) -> float:
+    from scipy.stats import spearmanr  # slow to import, and only ladders need it
+
     if np.ptp(here) == 0 or np.ptp(final) == 0:
         return 0.0  # equal values rank nothing
     found = float(spearmanr(here, final).statistic)

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, Unpack
+from typing import Any, Unpack
 
 import optuna
 from filelock import FileLock, Timeout
@@ -22,6 +22,16 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
+from autotune.ledger.folder_reader import (
+    CONFIGURATIONS,
+    FINGERPRINT,
+    NOTES,
+    POSTERIOR,
+    STUDY_FILE,
+    FolderReader,
+    Part,
+    study_name,
+)
 from autotune.ledger.optuna_storage import TrialWriter, open_storage
 from autotune.sweep.comparison import search_differences
 from autotune.sweep.schema import Sweep, dump_sweep, load_sweep
@@ -31,9 +41,7 @@ from trials.records import TrialResult, TrialStatus
 from trials.tasks.metrics import Direction
 from trials.tasks.specs import AUTO, ROWS_APART
 
-SWEEP_FILE, STUDY_FILE, LOCK_FILE = "sweep.yaml", "study.db", ".lock"
-Part = Literal["search", "confirm", "probe"]
-"""The part of a sweep whose trials a study holds."""
+SWEEP_FILE, LOCK_FILE = "sweep.yaml", ".lock"
 _LOSS: dict[str, Direction] = {"eval_loss": "minimize"}
 INTERRUPTED = "interrupted"
 """The error of a trial that was running when its process ended."""
@@ -41,9 +49,6 @@ STORAGE_ERRORS = (optuna.exceptions.StorageInternalError, SQLAlchemyError, OSErr
 """What a full or read-only disk raises."""
 MAX_TRIES = 3
 """A trial that was lost this often fails: by then the configuration itself is the likely cause."""
-_POSTERIOR, _FINGERPRINT, _NOTES, _CONFIGURATIONS = "posterior", "fingerprint", "notes", "configurations"
-"""The attributes of a study of the search: the posterior of the scores, the fingerprint of data and models, the notes
-about them, and the number of configurations after which the search ends."""
 _FINAL_KEYS = ("result", "values", "status")
 """The attributes of a trial that has ended, which a trial that takes its place does not inherit."""
 
@@ -55,7 +60,7 @@ class LedgerError(AutotuneError, RuntimeError):
 class Ledger:
     """One study of a sweep's folder.
 
-    Life cycle: `open_ledger` or `read_ledger` makes it, `recover` repairs what a dead process left, and then every
+    Life cycle: `open_ledger` makes it, `recover` repairs what a dead process left, and then every
     trial that `study.ask` started ends with `tell`, after any number of `pause`. The trials are read once and kept;
     call `changed` after writing to the study directly.
 
@@ -106,18 +111,18 @@ class Ledger:
                 trials are to be used.
         """
         plain = {name: {str(number): list(pair) for number, pair in s.items()} for name, s in scores.items()}
-        self.study.set_user_attr(_POSTERIOR, {"scores": plain})
+        self.study.set_user_attr(POSTERIOR, {"scores": plain})
 
     def set_origin(self, fingerprint: Mapping[str, Any], notes: Sequence[str]) -> None:
         """Write what the search began with, unless that is known: its data and base models, and notes about them."""
-        if _FINGERPRINT not in self.study.user_attrs:
-            self.study.set_user_attr(_NOTES, list(notes))
-            self.study.set_user_attr(_FINGERPRINT, dict(fingerprint))
+        if FINGERPRINT not in self.study.user_attrs:
+            self.study.set_user_attr(NOTES, list(notes))
+            self.study.set_user_attr(FINGERPRINT, dict(fingerprint))
 
     def set_configurations(self, count: int) -> None:
         """Write after how many configurations the search ends, because the space has no others."""
-        if self.study.user_attrs.get(_CONFIGURATIONS) != count:
-            self.study.set_user_attr(_CONFIGURATIONS, count)
+        if self.study.user_attrs.get(CONFIGURATIONS) != count:
+            self.study.set_user_attr(CONFIGURATIONS, count)
 
     def tell(
         self,
@@ -210,7 +215,7 @@ def open_ledger(folder: Path, sweep: Sweep, part: Part = "search") -> Ledger:
     storage = open_storage(folder / STUDY_FILE)
     study = optuna.create_study(
         storage=storage,
-        study_name=_study_name(sweep, part),
+        study_name=study_name(sweep, part),
         directions=list(objectives.values()),
         load_if_exists=True,
     )
@@ -218,58 +223,6 @@ def open_ledger(folder: Path, sweep: Sweep, part: Part = "search") -> Ledger:
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study.set_metric_names(list(objectives))
     return Ledger(study, storage)
-
-
-def read_ledger(folder: Path, sweep: Sweep, part: Part = "search") -> list[FrozenTrial]:
-    """Return the trials of a study, none where it does not exist yet. Another process may be writing to it."""
-    ledger = _existing_ledger(folder, sweep, part)
-    return [] if ledger is None else ledger.trials
-
-
-def read_posterior(folder: Path, sweep: Sweep) -> Mapping[str, Mapping[str, Sequence[float]]]:
-    """Return (posterior mean, standard deviation) by score and trial number, as `Ledger.set_posterior` wrote them."""
-    scores: Mapping[str, Mapping[str, Sequence[float]]] = _stored(folder, sweep, _POSTERIOR, {}).get(
-        "scores", {}
-    )
-    return scores
-
-
-def read_fingerprint(folder: Path, sweep: Sweep) -> Mapping[str, Any] | None:
-    """Return the fingerprint of the data and the base models that the search began with; None if there is none."""
-    found: Mapping[str, Any] | None = _stored(folder, sweep, _FINGERPRINT, None)
-    return found
-
-
-def read_notes(folder: Path, sweep: Sweep) -> Sequence[str]:
-    """Return the notes about the data, the space and the ladder of the search."""
-    found: Sequence[str] = _stored(folder, sweep, _NOTES, [])
-    return found
-
-
-def read_configurations(folder: Path, sweep: Sweep) -> int | None:
-    """Return after how many configurations the search ends; None if its space has too many to try them all."""
-    found: int | None = _stored(folder, sweep, _CONFIGURATIONS, None)
-    return found
-
-
-def _stored(folder: Path, sweep: Sweep, attribute: str, default: Any) -> Any:
-    ledger = _existing_ledger(folder, sweep, "search")
-    return default if ledger is None else ledger.study.user_attrs.get(attribute, default)
-
-
-def _existing_ledger(folder: Path, sweep: Sweep, part: Part) -> Ledger | None:
-    if not (folder / STUDY_FILE).is_file():
-        return None
-    storage = open_storage(folder / STUDY_FILE)
-    try:
-        study = optuna.load_study(study_name=_study_name(sweep, part), storage=storage)
-    except KeyError:
-        return None
-    return Ledger(study, storage)
-
-
-def _study_name(sweep: Sweep, part: Part) -> str:
-    return sweep.name if part == "search" else f"{sweep.name}/{part}"
 
 
 @contextmanager
@@ -377,7 +330,7 @@ def check_same_sweep(folder: Path, sweep: Sweep) -> None:
     if not (folder / SWEEP_FILE).is_file():
         return
     before = read_sweep(folder)
-    is_known = read_fingerprint(folder, before) is not None
+    is_known = FolderReader(folder, before).fingerprint is not None
     differs = search_differences(before, sweep, compare_paths=not is_known)
     if differs:
         raise InvalidInputError(

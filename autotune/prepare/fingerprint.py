@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from autotune.ledger.ledger import read_fingerprint
+from autotune.ledger.folder_reader import FolderReader
 from autotune.prepare.prepared_sweep import PreparedSweep
 from autotune.sweep.schema import Sweep
 from search_spaces.errors import InvalidInputError, Problem
@@ -37,7 +37,7 @@ def load_unchanged(folder: Path, sweep: Sweep) -> TaskData:
     """
     with changes_first(folder, sweep):
         data = load_task(sweep.task, sweep.model)
-    check_unchanged(read_fingerprint(folder, sweep), _own_fingerprint(sweep, data))
+    check_unchanged(FolderReader(folder, sweep).fingerprint, _own_fingerprint(sweep, data))
     return data
 
 
@@ -51,7 +51,7 @@ def changes_first(folder: Path, sweep: Sweep) -> Iterator[None]:
     try:
         yield
     except InvalidInputError as error:
-        before = read_fingerprint(folder, sweep)
+        before = FolderReader(folder, sweep).fingerprint
         if before is None:
             raise
         try:

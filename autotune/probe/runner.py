@@ -17,7 +17,8 @@ import numpy as np
 import optuna
 from optuna.trial import TrialState
 
-from autotune.ledger.ledger import Ledger, claim_folder, open_ledger, read_ledger, storage_errors
+from autotune.ledger.folder_reader import FolderReader
+from autotune.ledger.ledger import Ledger, claim_folder, open_ledger, storage_errors
 from autotune.prepare.bound_base import model_shape, read_base
 from autotune.prepare.fingerprint import load_unchanged
 from autotune.results.confirmation import confirmed_front, report_seed
@@ -99,7 +100,7 @@ def plan_probe(
 
 def missing_probes(folder: Path, sweep: Sweep, runs: Sequence[ProbeRun]) -> list[ProbeRun]:
     """Return the runs that the sweep's folder has no record of."""
-    done = {run_of(trial) for trial in read_ledger(folder, sweep, "probe")}
+    done = {run_of(trial) for trial in FolderReader(folder, sweep).trials("probe")}
     return [run for run in runs if run not in done]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import stdtr
 
 from autotune.results.confirmation_runs import ExampleScores, RunKey
 
@@ -40,9 +40,8 @@ def dominance_probabilities(
             probability *= worse_by >= 0
             continue
         variance = variances[:, None, j] + variances[None, :, j] + pairs[:, :, j]
-        probability *= np.nan_to_num(
-            stats.t.cdf(worse_by / np.sqrt(np.maximum(variance, _TINY)), freedom), nan=0.5
-        )
+        statistic = worse_by / np.sqrt(np.maximum(variance, _TINY))
+        probability *= np.nan_to_num(stdtr(freedom, statistic), nan=0.5)
     return probability
 
 

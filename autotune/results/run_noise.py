@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import optimize, special, stats
+from scipy import special
 
 from autotune.results.confirmation_runs import ExampleScores
 
@@ -72,7 +72,7 @@ class RunNoise:
         """
         points = counts.index
         freedoms = self.freedoms.reindex(points)
-        quantiles = stats.t.ppf(0.5 + confidence / 2, freedoms.where(freedoms > 0))
+        quantiles = special.stdtrit(freedoms.where(freedoms > 0), 0.5 + confidence / 2)
         return pd.Series(quantiles, points) * np.sqrt(self.variances.reindex(points) / counts)
 
 
@@ -157,12 +157,14 @@ def _bartlett(variances: Array, d: Array) -> float:
     total, k = d.sum(), len(d)
     statistic = total * np.log((d * variances).sum() / total) - (d * np.log(variances)).sum()
     correction = 1 + ((1 / d).sum() - 1 / total) / (3 * (k - 1))
-    return float(stats.chi2.sf(statistic / correction, k - 1))
+    return float(special.chdtrc(k - 1, statistic / correction))
 
 
 def _inverse_trigamma(value: float) -> float:
     """Return the number whose trigamma function is `value`; at most `_MOST_FREEDOM`."""
+    from scipy.optimize import brentq  # slow to import, and rarely needed
+
     low, high = 1e-6, _MOST_FREEDOM
     if special.polygamma(1, high) >= value:
         return high
-    return float(optimize.brentq(lambda x: special.polygamma(1, x) - value, low, high))
+    return float(brentq(lambda x: special.polygamma(1, x) - value, low, high))

@@ -12,13 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
-from autotune.ledger.ledger import (
-    read_configurations,
-    read_ledger,
-    read_notes,
-    read_posterior,
-    read_sweep,
-)
+from autotune.ledger.folder_reader import FolderReader
+from autotune.ledger.ledger import read_sweep
 from autotune.objectives import MEASURED_COSTS, Objective, unit_losses
 from autotune.pareto import hypervolume
 from autotune.results.confirmation_runs import (
@@ -196,13 +191,12 @@ def read_tables(folder: str | Path) -> SweepTables:
     """
     folder = Path(folder)
     sweep = read_sweep(folder)
-    search = read_ledger(folder, sweep)
-    confirm = read_ledger(folder, sweep, "confirm")
-    probes = read_ledger(folder, sweep, "probe")
+    stored = FolderReader(folder, sweep)
+    search, confirm, probes = stored.trials("search"), stored.trials("confirm"), stored.trials("probe")
     trials = _trials(search, sweep.objectives)
     first = first_trials(sweep.objectives, trials)
     confirmations = confirmation_table(confirm, first)
-    for name, scores in read_posterior(folder, sweep).items():
+    for name, scores in stored.posterior.items():
         pairs = [scores.get(str(number), (np.nan, np.nan)) for number in trials["trial"]]
         trials[f"{POSTERIOR}{name}"], trials[f"{DEVIATION}{name}"] = zip(*pairs, strict=True)
     trials["on_search_front"] = search_front(sweep.objectives, trials)
@@ -225,8 +219,8 @@ def read_tables(folder: str | Path) -> SweepTables:
         ladder=ladder_view(sweep, search),
         probes=probe_table(probes),
         failed_probes=failed_probes(probes),
-        notes=tuple(read_notes(folder, sweep)),
-        configurations=read_configurations(folder, sweep),
+        notes=tuple(stored.notes),
+        configurations=stored.configurations,
     )
 
 

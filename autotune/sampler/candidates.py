@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import qmc
 
 from search_spaces.parameters.centered import Centered
 from search_spaces.parameters.types import Categorical, Configuration, Float, Int, Parameter, Value
@@ -64,7 +63,9 @@ class EncodedSpace:
 
     def sobol(self, start: int, count: int, seed: int) -> Array:
         """Return points `start` to `start + count` of a scrambled Sobol sequence, encoded, shape [count, d]."""
-        sobol = qmc.Sobol(max(len(self.space), 1), scramble=True, rng=seed)
+        from scipy.stats.qmc import Sobol  # slow to import; reading a sweep does not need it
+
+        sobol = Sobol(max(len(self.space), 1), scramble=True, rng=seed)
         with warnings.catch_warnings():
             # A count that is not a power of two loses the balance of the last few points; acceptable here.
             warnings.simplefilter("ignore", UserWarning)

@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from autotune.ledger.ledger import read_ledger, read_sweep
+from autotune.ledger.folder_reader import FolderReader
+from autotune.ledger.ledger import read_sweep
 from autotune.results.ladder_view import read_scheduler
 from autotune.results.sweep_tables import SweepTables
 from autotune.sweep.schema import Sweep
@@ -41,7 +42,7 @@ def states(folder: Path) -> set[str]:
 
 def waiting_states(folder: Path) -> set[str]:
     """The files that the paused trials of a folder need, by what its ledger says."""
-    on = read_scheduler(read_sweep(folder), read_ledger(folder, read_sweep(folder)))
+    on = read_scheduler(read_sweep(folder), FolderReader(folder, read_sweep(folder)).trials())
     waiting = (c for c in on.promotion.candidates.values() if c.status == "waiting")
     return {f"{candidate.number}-{candidate.rung}.safetensors" for candidate in waiting}
 

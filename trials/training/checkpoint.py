@@ -13,10 +13,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import PeftModel
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -24,6 +23,9 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from search_spaces.families.framework.base import Family
 from trials.records import Fidelity, TrialSpec
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 _HEADER = "run"
 _WEIGHTS, _OPTIMIZER, _FAMILY, _RANDOM = "weights", "optimizer", "family", "random"

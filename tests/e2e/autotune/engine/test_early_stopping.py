@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from autotune.engine.sweep_run import run_sweep
-from autotune.ledger.ledger import read_ledger
+from autotune.ledger.folder_reader import FolderReader
 from tests.support.sweeps import small_sweep
 
 SPACE = {
@@ -49,7 +49,7 @@ def test_the_score_is_that_of_the_best_evaluation(results):
 
 
 def test_batches_are_stored_with_their_trials(results):
-    trials = read_ledger(results.folder, results.sweep)
+    trials = FolderReader(results.folder, results.sweep).trials()
     batches = [trial.system_attrs["autotune:proposal"]["batch"] for trial in trials[3:]]
     assert [batch["position"] for batch in batches] == [0, 1, 2]
     assert len({batch["first"] for batch in batches}) == 1

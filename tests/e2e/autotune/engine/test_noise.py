@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from autotune.engine.sweep_run import SweepInterruptedError
-from autotune.ledger.ledger import open_ledger, read_ledger
+from autotune.ledger.folder_reader import FolderReader
+from autotune.ledger.ledger import open_ledger
 from autotune.results.selection import pick_trial
 from autotune.results.sweep_tables import read_tables
 from autotune.results.tables import front_table
@@ -98,7 +99,7 @@ def test_a_run_that_is_lost_again_and_again_ends(tiny_model, reviews, tmp_path):
     assert results.confirmations.empty
     attempts = Counter(
         (trial.user_attrs["trial"], trial.user_attrs["seed"])
-        for trial in read_ledger(tmp_path / "out", results.sweep, "confirm")
+        for trial in FolderReader(tmp_path / "out", results.sweep).trials("confirm")
     )
     assert set(attempts.values()) == {3}
 

@@ -12,7 +12,7 @@ import torch
 from optuna.trial import TrialState
 
 from autotune.engine.sweep_run import run_sweep
-from autotune.ledger.ledger import read_ledger
+from autotune.ledger.folder_reader import FolderReader
 from autotune.prepare.prepared_sweep import prepare
 from autotune.results.sweep_tables import SweepTables
 from autotune.sweep.schema import Sweep
@@ -73,7 +73,7 @@ def test_complete_trials_equal_those_without_a_ladder(whole, on_bases, tmp_path)
 def test_a_rung_is_the_trial_of_a_sweep_on_that_base(whole, small, reviews, tmp_path):
     plain = small_sweep(small, reviews, budget={"trials": 3}, confirm={"seeds": 0})
     alone = run_sweep(plain, tmp_path / "out").trials
-    trials = read_ledger(whole.folder, whole.sweep)
+    trials = FolderReader(whole.folder, whole.sweep).trials()
     same = 0
     for trial, (_, there) in zip(trials, alone.iterrows(), strict=False):
         (record,) = trial.user_attrs["rungs"]
@@ -127,7 +127,7 @@ def test_trials_on_base_rungs_with_other_executors(executor, precision, whole, o
     assert results.ladder.reached == (2, 2)
     wanted = whole if precision == "auto" else run_sweep(on_bases(**two), tmp_path / "wanted")
     rel = ROUNDING[choose_dtype(precision, torch.device("cpu"))]
-    here, there = (read_ledger(r.folder, r.sweep) for r in (results, wanted))
+    here, there = (FolderReader(r.folder, r.sweep).trials() for r in (results, wanted))
     for mine, yours in zip(here, there[:2], strict=True):  # defaults of families, with the same seeds
         pairs = [t.user_attrs["rungs"][0]["result"]["metrics"]["eval_loss"] for t in (mine, yours)]
         assert pairs[0] == pytest.approx(pairs[1], rel=rel)

@@ -16,7 +16,8 @@ from autotune.cli.status import finished, overview, overview_json
 from autotune.engine.sweep_run import SweepInterruptedError
 from autotune.ladder.promotion import PromotionScheduler
 from autotune.ladder.rungs import SLOW_FAMILIES
-from autotune.ledger.ledger import open_ledger, read_ledger, read_sweep
+from autotune.ledger.folder_reader import FolderReader
+from autotune.ledger.ledger import open_ledger, read_sweep
 from autotune.report.page import report_html
 from autotune.results.ladder_view import read_scheduler
 from autotune.results.sweep_tables import SweepTables, read_tables
@@ -124,7 +125,7 @@ def test_the_flops_budget_counts_the_training_done(tiny_model, reviews, tmp_path
 
 
 def test_the_sampler_observes_the_lower_rungs(whole):
-    trials = read_ledger(whole.folder, whole.sweep)
+    trials = FolderReader(whole.folder, whole.sweep).trials()
     resolved = whole.sweep
     on = read_scheduler(resolved, trials)
     told = {trial.number: on.observe(trial) for trial in trials}
@@ -226,7 +227,7 @@ def test_a_rung_is_ranked_by_score_or_loss_as_the_sweep_asks(judge, tiny_model, 
             first.setdefault(number, {f"metric.{name}": value for name, value in result.metrics.items()})
 
     results = fake_run(sweep, tmp_path / "out", FirstRung())
-    promotion = read_scheduler(results.sweep, read_ledger(results.folder, results.sweep)).promotion
+    promotion = read_scheduler(results.sweep, FolderReader(results.folder, results.sweep).trials()).promotion
     for number, candidate in promotion.candidates.items():
         row = first[number]
         expected = row["metric.eval_loss"] if judge == "loss" else -row["metric.accuracy"]

@@ -18,7 +18,7 @@ from autotune.figures.validation_curves import plot_curves
 from autotune.ladder.promotion import PromotionScheduler
 from autotune.ladder.rungs import Ladder
 from autotune.ladder.spec import base_labels
-from autotune.ledger.ledger import read_ledger
+from autotune.ledger.folder_reader import FolderReader
 from autotune.prepare.prepared_sweep import prepare
 from autotune.report.page import report_html
 from autotune.results.ladder_view import read_scheduler
@@ -150,7 +150,7 @@ def test_a_configuration_unsupported_by_a_base_starts_above_it(on_bases, tiny_mo
     prepared = prepare(sweep)
     assert any(note.startswith("prefix begins above") for note in prepared.notes)
     results = fake_run(sweep, tmp_path / "out")
-    trials = {trial.params["family"]: trial for trial in read_ledger(results.folder, results.sweep)}
+    trials = {trial.params["family"]: trial for trial in FolderReader(results.folder, results.sweep).trials()}
     # The smallest base could have the prefix, but the next one could not let it pass.
     assert trials["prefix"].user_attrs["first_rung"] == 2
     assert "rungs" not in trials["prefix"].user_attrs

@@ -13,7 +13,7 @@ from autotune.cli.live_display import PlainProgress
 from autotune.cli.status import overview_json
 from autotune.engine.events import Progress
 from autotune.engine.sweep_run import SweepInterruptedError
-from autotune.ledger.ledger import read_ledger
+from autotune.ledger.folder_reader import FolderReader
 from autotune.prepare.partial_runs import partial_share
 from autotune.prepare.prepared_sweep import prepare
 from autotune.results.ladder_view import read_scheduler
@@ -42,11 +42,11 @@ def test_the_cost_is_the_sum_over_the_rungs(of, whole):
     results = whole[of]
     assert set(results.trials["status"]) == {"complete", "paused"}
     prepared = prepare(results.sweep)
-    promotion = read_scheduler(results.sweep, read_ledger(results.folder, results.sweep))
+    promotion = read_scheduler(results.sweep, FolderReader(results.folder, results.sweep).trials())
     rungs = promotion.ladder.rungs
     assert rungs == pytest.approx((0.4, 0.4**0.5, 1.0))
     for row, trial in zip(
-        results.trials.itertuples(), read_ledger(results.folder, results.sweep), strict=True
+        results.trials.itertuples(), FolderReader(results.folder, results.sweep).trials(), strict=True
     ):
         reached = promotion.promotion.candidates[trial.number].rung
         parts = [PartialRun(of, share) for share in rungs[: reached + 1] if share < 1]  # type: ignore[arg-type]
