@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import tempfile
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("AUTOTUNE_PREFIX_CACHE", "0")  # nothing of the tests stays in the user's folder
+os.environ.setdefault("XDG_CACHE_HOME", os.path.join(tempfile.gettempdir(), f"autotune-tests-{os.getuid()}"))
 os.environ.setdefault("AUTOTUNE_CALIBRATION", "0")  # timing must not decide how a test computes
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side; two thread pools on a core crawl
 

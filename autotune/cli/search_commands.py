@@ -208,6 +208,12 @@ def _search(sweep: Sweep, folder: Path, settings: Settings, *, quiet: bool) -> N
     console = terminal.console()
     if not quiet:
         console.print(f"[dim]Loading libraries ...[/] (results: {folder})", highlight=False)
+    if (
+        sweep.executor.uses_processes and not (folder / "study.db").is_file()
+    ):  # an existing sweep may be finished
+        from trials.execution.fork_server import preload_libraries
+
+        preload_libraries(sweep.model.device)  # beside the imports of this process
     from autotune.cli.live_display import watch
     from autotune.cli.status import overview
     from autotune.engine.sweep_run import SweepInterruptedError, run_sweep

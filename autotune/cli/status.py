@@ -16,8 +16,8 @@ from autotune.formatting.compact import clock, points, short_config
 from autotune.formatting.units import counted, label, quantity, with_interval
 from autotune.objectives import is_cost
 from autotune.results.budget import budget_used
-from autotune.results.confirmation_plan import ConfirmationPlan, plan_confirmation
-from autotune.results.confirmation_runs import RunKey
+from autotune.results.completion import confirmation_plan, is_finished
+from autotune.results.confirmation_plan import ConfirmationPlan
 from autotune.results.estimates import POSTERIOR
 from autotune.results.ladder_view import LadderView
 from autotune.results.recommendation import recommend
@@ -26,36 +26,6 @@ from autotune.results.tables import configuration, confirmation_statistics
 from search_spaces.errors import InvalidInputError, Problem
 
 _STATUSES = ("complete", "paused", "stopped", "failed", "pruned", "lost", "running")
-
-
-def finished(results: SweepTables) -> bool:
-    """Return whether a limit of the budget is reached and no run of the confirmation is left, if there is one."""
-    plan = confirmation_plan(results)
-    return is_spent(results) and (plan is None or not plan.runs)
-
-
-def is_spent(results: SweepTables) -> bool:
-    """Return whether a limit of the budget is reached, so that the search is over.
-
-    With a ladder, the number of trials limits how many are started; the search also ends their promotions.
-    """
-    reached = {
-        name for name, (used, limit) in budget_used(results).items() if limit is not None and used >= limit
-    }
-    if results.has_tried_all:
-        reached.add("trials")
-    if reached == {"trials"} and results.ladder is not None:
-        return results.ladder.settled
-    return bool(reached)
-
-
-def confirmation_plan(results: SweepTables) -> ConfirmationPlan | None:
-    """Return what is left of the confirmation; None before the end of the search and for a sweep without one."""
-    runs = results.confirmations
-    if not results.sweep.confirm.seeds or (runs.empty and not is_spent(results)):
-        return None
-    complete = map(RunKey, runs["trial"], runs["seed"])
-    return plan_confirmation(results, results.ended_confirmations | frozenset(complete))
 
 
 def overview_json(results: SweepTables) -> dict[str, Any]:
@@ -68,7 +38,7 @@ def overview_json(results: SweepTables) -> dict[str, Any]:
     return {
         "name": results.sweep.name,
         "folder": str(results.folder),
-        "finished": finished(results),
+        "finished": is_finished(results),
         "trials": {str(k): int(v) for k, v in results.trials["status"].value_counts().items()},
         "hypervolume": _plain(results.hypervolume),
         "budget": {n: {"used": used, "limit": limit} for n, (used, limit) in budget_used(results).items()},
@@ -249,7 +219,7 @@ def _budget_text(results: SweepTables) -> str:
 def _next_steps(results: SweepTables) -> list[str]:
     folder = shlex.quote(str(results.folder))
     steps = []
-    if not finished(results):
+    if not is_finished(results):
         steps.append(f"continue   autotune resume {folder}")
     report = results.folder / "report.html"
     if report.is_file():

@@ -19,15 +19,19 @@ from autotune.engine.progress import SearchProgress
 from autotune.engine.search import sweep_search
 from autotune.engine.start import prepare_start
 from autotune.estimate.sweep_time import SweepTime
-from autotune.ledger.ledger import STUDY_FILE, Ledger, claim_folder, open_ledger, storage_errors
+from autotune.ledger.folder_reader import STUDY_FILE
+from autotune.ledger.ledger import SWEEP_FILE, Ledger, claim_folder, open_ledger, storage_errors
 from autotune.prepare.prepared_sweep import PreparedSweep, with_base_score
 from autotune.report.page import write_report
+from autotune.results.completion import is_finished
 from autotune.results.sweep_tables import SweepTables, read_tables
 from autotune.results.tables import write_tables
 from autotune.search.failures import SearchFailedError
 from autotune.sweep.schema import Sweep
 from search_spaces.errors import AutotuneError
+from trials.execution.deferred import DeferredExecutor
 from trials.execution.executors import make_executor
+from trials.execution.fork_server import preload_libraries
 from trials.execution.interface import Executor
 from trials.records import TrialSpec, TrialStatus
 
@@ -63,8 +67,11 @@ def run_sweep(
     """
     folder, listener = Path(folder), listener or SilentListener()
     listener.progress(Progress(phase="loading"))
+    has_ended = has_nothing_left(folder, sweep)
     if executor is not None:  # nothing else is chosen
         sweep = sweep.model_copy(update={"executor": sweep.executor})
+    elif sweep.executor.uses_processes and not has_ended:
+        preload_libraries(sweep.model.device)
     start, expected = prepare_start(sweep, folder), None
     prepared, notes = start.prepared, start.notes
     if executor is None:
@@ -72,6 +79,8 @@ def run_sweep(
             expected = predict_time(prepared)
         chosen = prepared.sweep
         executor = make_executor(**chosen.executor.model_dump(), device=chosen.model.device)
+        if has_ended and chosen.executor.name != "ray":  # Ray's slots are known once it has started
+            executor = DeferredExecutor(executor)
     try:
         executor.start(prepared.sweep.model, sweep.task)
         if sweep.task.type == "causal-lm":
@@ -79,9 +88,10 @@ def run_sweep(
         with claim_folder(folder, prepared.sweep), storage_errors(folder):
             estimates = [time_note(expected)] if expected is not None else []
             listener.sweep_started(prepared.sweep, [*notes, *executor.notes, *estimates])
-            open_ledger(folder, prepared.sweep).set_origin(start.fingerprint, notes)
+            ledger = open_ledger(folder, prepared.sweep)
+            ledger.set_origin(start.fingerprint, notes)
             if prepared.ends_when_tried and prepared.small_space is not None:
-                open_ledger(folder, prepared.sweep).set_configurations(len(prepared.small_space))
+                ledger.set_configurations(len(prepared.small_space))
             progress = _train(prepared, folder, executor, listener, expected)
             results = read_tables(folder)
             # The confirmation may have moved points: the front is no longer that of the search.
@@ -98,6 +108,20 @@ def run_sweep(
             return results
     finally:
         executor.stop()
+
+
+def has_nothing_left(folder: Path, sweep: Sweep) -> bool:
+    """Return whether a folder holds the results of every trial and confirmation run of a sweep.
+
+    Args:
+        folder: of the sweep, which may not exist yet.
+        sweep: whose budget and confirmation count; the folder's may be others.
+    """
+    if not all((folder / name).is_file() for name in (SWEEP_FILE, STUDY_FILE)):
+        return False
+    results = read_tables(folder)
+    wanted = {"budget": sweep.budget, "confirm": sweep.confirm}
+    return is_finished(replace(results, sweep=results.sweep.model_copy(update=wanted)))
 
 
 def _score_base(executor: Executor, prepared: PreparedSweep) -> dict[str, float]:

@@ -40,6 +40,11 @@ class ExecutorSpec(BaseModel):
     threads: _Count | None = None
     chunk_tokens: _Tokens | None = None
 
+    @property
+    def uses_processes(self) -> bool:
+        """Whether trials run in worker processes of this machine."""
+        return self.name == "processes" or (self.name == "packed" and (self.processes or 1) > 1)
+
     @model_validator(mode="before")
     @classmethod
     def _default_workers(cls, data: object) -> object:

@@ -8,7 +8,6 @@ its trials return as `lost`, and another worker takes its place.
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import signal
 import threading
 import traceback
@@ -21,6 +20,7 @@ from multiprocessing.process import BaseProcess
 from search_spaces.errors import AutotuneError
 from trials.base.cores import passive_children
 from trials.execution.compute import Compute
+from trials.execution.fork_server import worker_context
 from trials.execution.interface import SteppingExecutor
 from trials.records import LOST, TrialResult, TrialSpec
 from trials.tasks.specs import ModelSpec, TaskSpec
@@ -67,7 +67,7 @@ class Workers:
         compute: Compute | None = None,
     ) -> None:
         self._setup = (count, capacity, model, task, compute or Compute())
-        self._context = multiprocessing.get_context("spawn")  # forked CUDA contexts and thread pools break
+        self._context = worker_context(model.device)
         self._ended: deque[tuple[int, TrialResult]] = deque()
         self._has_loaded, self._failed_starts = False, 0
         self._workers = [self._start(index) for index in range(count)]

@@ -26,11 +26,13 @@ import re
 import sysconfig
 import warnings
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from search_spaces.errors import InvalidInputError, Problem
+from trials.tasks.pocket import corpus_cache
+from trials.tasks.pocket.corpus_cache import sources_digest
 
 CLASSES = ("numpy", "pandas", "python", "scipy", "sklearn", "sqlalchemy", "torch", "transformers")
 # Read in pre-training only: more text of the same kind, from dependencies of the packages above.
@@ -108,15 +110,26 @@ class Corpus:
 
 @functools.cache
 def load_corpus() -> Corpus:
-    """Read the task from the installed sources; the result is cached.
+    """Read the task from the installed sources; the result is cached, in this process and on disk.
 
     Raises:
         InvalidInputError: Fewer than two of `CLASSES` are installed as readable source with enough docstrings.
     """
-    found: dict[str, dict[str, str]] = {}  # class -> normalized words -> text
-    for name in CLASSES:
-        root = locate(name)
-        found[name] = _read_quota(root) if root else {}
+    roots = {name: locate(name) for name in CLASSES}
+    rules = repr((CLASSES, PARTS, QUOTAS, MINIMA))
+    digest = sources_digest(Path(__file__), rules, [(root, _files(root)) for root in roots.values() if root])
+    stored = corpus_cache.read(digest)
+    if stored is not None:
+        return Corpus(stored["splits"], tuple(stored["left_out"]))
+    corpus = _read_corpus(roots)
+    corpus_cache.write(digest, asdict(corpus))
+    return corpus
+
+
+def _read_corpus(roots: Mapping[str, Path | None]) -> Corpus:
+    found = {  # class -> normalized words -> text
+        name: _read_quota(root) if root else {} for name, root in roots.items()
+    }
     seen = Counter(key for texts in found.values() for key in texts)
     splits: dict[str, list[tuple[str, dict[str, str]]]] = {part: [] for part in PARTS}
     left_out = []

@@ -12,7 +12,8 @@ import pytest
 from optuna.distributions import CategoricalDistribution
 
 import autotune
-from autotune.cli.status import finished, overview_json
+from autotune.cli.status import overview_json
+from autotune.results.completion import is_finished
 from autotune.results.sweep_tables import read_tables
 from autotune.sweep.schema import Sweep
 from tests.support.configuration_keys import config_key
@@ -60,7 +61,7 @@ def test_each_configuration_is_trained_once(sampler, sweep, tmp_path):
     assert notes == [
         "the space has 4 configurations and the budget 9 trials: the search ends when each was trained once"
     ]
-    assert finished(results)
+    assert is_finished(results)
     assert overview_json(results)["finished"]
 
 
@@ -69,7 +70,7 @@ def test_a_finished_space_stays_finished_and_is_confirmed(sweep, tmp_path):
     results = fake_run(sweep(budget={"trials": 30}, confirm={"seeds": 2, "points": 2}), tmp_path / "out")
     assert len(trained(tmp_path / "out")) == 4
     assert len(results.confirmations) > 0
-    assert finished(results)
+    assert is_finished(results)
 
 
 def test_configurations_outside_the_limits_do_not_count(sweep, tmp_path):
@@ -84,7 +85,7 @@ def test_a_ladder_promotes_what_the_space_has(sweep, tmp_path):
     results = fake_run(sweep(ladder=True), tmp_path / "out")
     keys = {config_key(config) for config in results.trials["config"]}
     assert len(results.trials) == len(keys) == 4
-    assert finished(results)
+    assert is_finished(results)
 
 
 def test_repeats_on_request_go_on_and_are_said(sweep, tmp_path):

@@ -12,13 +12,14 @@ import pytest
 from rich.console import Console
 
 from autotune.cli.live_display import PlainProgress
-from autotune.cli.status import finished, overview, overview_json
+from autotune.cli.status import overview, overview_json
 from autotune.engine.sweep_run import SweepInterruptedError
 from autotune.ladder.promotion import PromotionScheduler
 from autotune.ladder.rungs import SLOW_FAMILIES
 from autotune.ledger.folder_reader import FolderReader
 from autotune.ledger.ledger import open_ledger, read_sweep
 from autotune.report.page import report_html
+from autotune.results.completion import is_finished
 from autotune.results.ladder_view import read_scheduler
 from autotune.results.sweep_tables import SweepTables, read_tables
 from autotune.sampler.history import Observation
@@ -258,7 +259,7 @@ def test_displays_show_the_rungs_and_their_rank_correlation(tiny_model, reviews,
     log = console.file.getvalue()
     assert "paused after 22.2 % of its training, validation loss" in log
     assert "rungs 10 › " in log
-    assert finished(results)
+    assert is_finished(results)
     found = overview_json(results)["ladder"]
     assert json.loads(json.dumps(found)) == found
     assert found["rungs"][0]["reached"] == 10

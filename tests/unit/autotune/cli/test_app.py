@@ -19,11 +19,12 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from autotune.cli.app import QUIETING, app
-from autotune.cli.status import finished, overview, overview_json
+from autotune.cli.status import overview, overview_json
 from autotune.cli.terminal import EXIT_INTERNAL_ERROR
 from autotune.engine.events import Listener, Progress
 from autotune.ledger.ledger import LedgerError
 from autotune.results.budget import budget_used
+from autotune.results.completion import is_finished
 from autotune.results.selection import pick_trial
 from autotune.results.sweep_tables import SweepTables
 from autotune.sweep.schema import Budget, Sweep, dump_sweep, load_sweep
@@ -276,11 +277,11 @@ def test_the_next_steps_depend_on_the_budget(tmp_path: Path) -> None:
     assert "autotune resume" in text(budget={"trials": 300})
     assert "autotune resume" not in text(budget={"flops": 1.0})
     unconfirmed = synthetic_results(tmp_path, confirm_seeds=0, sweep={"budget": {"trials": 3}})
-    assert not finished(unconfirmed)
+    assert not is_finished(unconfirmed)
     switched_off = synthetic_results(
         tmp_path, confirm_seeds=0, sweep={"budget": {"trials": 3}, "confirm": {"seeds": 0}}
     )
-    assert finished(switched_off)
+    assert is_finished(switched_off)
     assert budget_used(switched_off)["trials"] == (27.0, 3)
 
 
@@ -297,27 +298,27 @@ def test_an_interrupted_confirmation_is_not_finished(tmp_path: Path) -> None:
 
     for ended in (0, 1):
         stopped = with_runs(searched, score, confirm_in_rounds(searched, score, stop_after=ended))
-        assert not finished(stopped)
+        assert not is_finished(stopped)
         assert f"confirmation {ended} of 4 runs" in text(stopped)
         assert f"continue autotune resume {tmp_path}" in text(stopped)
         assert overview_json(stopped)["confirmation"] == {"ended": ended, "total": 4, "complete": False}
     runs = confirm_in_rounds(searched, score)
     complete = with_runs(searched, score, runs)
-    assert finished(complete)
+    assert is_finished(complete)
     assert f"confirmation {len(runs)} runs, complete" in text(complete)
     assert "resume" not in text(complete)
     # A run that failed is not trained again.
-    assert finished(replace(with_runs(searched, score, []), ended_confirmations=frozenset(runs)))
+    assert is_finished(replace(with_runs(searched, score, []), ended_confirmations=frozenset(runs)))
 
 
 def test_the_hours_of_a_budget_are_wall_time(tmp_path: Path) -> None:
     made = synthetic_results(tmp_path, sweep={"budget": {"minutes": 17}})
     spent, limit = budget_used(made)["hours"]
     assert (spent * 3600, limit) == (made.trials["elapsed"].max(), pytest.approx(17 / 60))
-    assert not finished(made)
+    assert not is_finished(made)
     together = made.trials.assign(seconds=8 * made.trials["seconds"])  # in a pack of eight
-    assert not finished(replace(made, trials=together))
-    assert finished(replace(made, trials=made.trials.assign(elapsed=1021.0)))
+    assert not is_finished(replace(made, trials=together))
+    assert is_finished(replace(made, trials=made.trials.assign(elapsed=1021.0)))
 
 
 def test_status_recommends_a_point_and_says_why(results: SweepTables) -> None:

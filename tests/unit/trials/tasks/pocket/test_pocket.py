@@ -6,6 +6,7 @@ import ast
 import hashlib
 import itertools
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -108,6 +109,54 @@ def test_two_readings_agree(sources: dict[str, Path | None]) -> None:
     assert load_corpus() is first
     load_corpus.cache_clear()
     assert load_corpus() == first
+
+
+@pytest.fixture
+def parsed(sources: dict[str, Path | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The folders of the sources that were parsed, with an empty cache on disk."""
+    found: list[Path] = []
+    read = corpus.read_texts
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(corpus, "read_texts", lambda root: (found.append(root), read(root))[1])
+    return found
+
+
+def test_a_second_process_does_not_parse_the_sources(
+    sources: dict[str, Path | None], parsed: list[Path]
+) -> None:
+    first = load_corpus()
+    assert len(parsed) == len(sources)
+    load_corpus.cache_clear()
+    assert load_corpus() == first
+    assert len(parsed) == len(sources)
+
+
+def test_changed_sources_are_parsed_again(sources: dict[str, Path | None], parsed: list[Path]) -> None:
+    first = load_corpus()
+    root = sources["numpy"]
+    assert root is not None
+    (root / "module_0.py").write_text('"""Words of a file that was changed after it had been read."""\n')
+    load_corpus.cache_clear()
+    assert load_corpus() != first
+    assert len(parsed) == 2 * len(sources)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "folder"])
+def test_an_unusable_cache_is_ignored(
+    sources: dict[str, Path | None], parsed: list[Path], tmp_path: Path, damage: str
+) -> None:
+    first = load_corpus()
+    (file,) = (tmp_path / "cache").rglob("*.json")
+    text = file.read_text()
+    file.unlink()
+    if damage == "truncated":
+        file.write_text(text[:100])
+    else:
+        shutil.rmtree(file.parent)
+        file.parent.write_text("no folder")
+    load_corpus.cache_clear()
+    assert load_corpus() == first
+    assert len(parsed) == 2 * len(sources)
 
 
 def test_splits_do_not_depend_on_where_a_text_is_found(
