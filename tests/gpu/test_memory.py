@@ -49,7 +49,7 @@ def specs(runner: Runner, count: int, targets: str) -> list[TrialSpec]:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize(("count", "targets"), [(1, "all"), (8, "all"), (8, "q+v")])
-def test_the_memory_model_predicts_the_peak_within_a_fifth(
+def test_the_memory_model_predicts_the_peak_within_a_quarter(
     precision: str, count: int, targets: str, wide_model: Path, texts: TaskSpec
 ) -> None:
     runner = Runner(ModelSpec(name=str(wide_model), device=DEVICE, precision=precision), texts)
@@ -57,7 +57,7 @@ def test_the_memory_model_predicts_the_peak_within_a_fifth(
         runner.base, runner.data, specs(runner, count, targets), STEPS, BATCH * TOKENS
     )
     assert (found.tokens, found.length) == (BATCH * TOKENS, TOKENS)
-    assert found.predicted == pytest.approx(found.measured, rel=0.2)
+    assert found.predicted == pytest.approx(found.measured, rel=0.25)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from trials.execution.compute import Compute
 from trials.execution.fork_server import worker_context
 from trials.execution.interface import SteppingExecutor
 from trials.records import LOST, TrialResult, TrialSpec
-from trials.tasks.specs import ModelSpec, TaskSpec
+from trials.tasks.specs import AUTO, ModelSpec, TaskSpec
 
 _MAX_FAILED_STARTS = 3
 """How many workers in a row may die while they load, after an earlier one has loaded."""
@@ -177,11 +177,8 @@ def _work(
 
     tqdm.set_lock(threading.RLock())  # the default is a semaphore, which a terminated process leaks
     compute = replace(compute, processes=count)
-    sharers = count
-    if model.device == "auto" and torch.cuda.is_available():
-        devices = torch.cuda.device_count()
-        model = model.model_copy(update={"device": f"cuda:{index % devices}"})
-        sharers = -(-count // devices)
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    model, sharers = place(model, index, count, gpus)
     executor: SteppingExecutor
     if capacity == 1:
         executor = LocalExecutor(sharers=sharers, compute=compute)
@@ -195,6 +192,23 @@ def _work(
             while not executor.is_busy or pipe.poll():
                 executor.submit(*pipe.recv())
             _call(pipe, _step, pipe, executor)
+
+
+def place(model: ModelSpec, index: int, count: int, gpus: int) -> tuple[ModelSpec, int]:
+    """Return the base model on the device of a worker, and how many workers share that device's memory.
+
+    With the device `auto`, the workers take the GPUs in turn; every other device is that of all workers.
+
+    Args:
+        model: The base model.
+        index: The number of the worker, from 0.
+        count: The number of workers.
+        gpus: The number of CUDA devices.
+    """
+    if model.device != AUTO or gpus == 0:
+        return model, count
+    own = index % gpus
+    return model.model_copy(update={"device": f"cuda:{own}"}), len(range(own, count, gpus))
 
 
 def _step(pipe: Connection, executor: SteppingExecutor) -> None:
