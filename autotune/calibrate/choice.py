@@ -26,7 +26,7 @@ VARIABLE = "AUTOTUNE_CALIBRATION"
 """The environment variable that switches calibrations off with 0, and ignores earlier ones with `new`."""
 SECONDS = 3.0
 """The seconds that a calibration may take, without the loading of the base model."""
-_PRECISION, _PROBE = 2.0, 0.2
+_PRECISION, _PROBE = 2.7, 0.2
 """The seconds of them for the choice of the precision, and for a first look at the speed where it is not open."""
 _WORKERS_PAY = 30.0
 """The seconds of a sweep above which several processes, which take seconds to start, save time."""

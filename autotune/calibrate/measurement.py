@@ -14,6 +14,8 @@ _RACE, _PROBE = 1.2, 0.2
 """The seconds for the race of the candidates, and those of them for a first look at the speed."""
 _STEPS = 3
 """The steps per candidate for which the race must have time: one to warm up, and two that are timed."""
+_FEW = 8
+"""Candidates that raced with fewer examples per batch may differ more, or less, with the batches of trials."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,9 @@ class Measurement:
         Raises:
             Exception: whatever the simplest candidate raises.
         """
-        simplest, rates = self._found[0], self._rates()
+        simplest, (size, rates) = self._found[0], self._rates()
         reasons: list[str] = []
-        is_complete = len(rates) == len(self._found)
+        is_complete = len(rates) == len(self._found) and size >= min(_FEW, self._batch_size)
         seconds = {each: 1 / rate for each, rate in rates.items()}
         for candidate in ranking(seconds, self._found):
             if candidate == simplest:
@@ -80,14 +82,14 @@ class Measurement:
                 return Choice(candidate, rates, tuple(reasons), is_complete)
         return Choice(simplest, rates, tuple(reasons), is_complete)
 
-    def _rates(self) -> dict[Candidate, float]:
-        """Return the examples per metered second of each candidate."""
+    def _rates(self) -> tuple[int, dict[Candidate, float]]:
+        """Return the examples of a batch in the race, and the examples per metered second of each candidate."""
         bench, until = self._bench, self._began + _RACE
         steps = self._per_example * len(self._found) * _STEPS * self._trials
         size = max(1, min(self._batch_size, int((until - bench.clock()) / steps)))
         race = Race(until, bench.clock, bench.meter)
         seconds = race.run({each: bench.steps(each, self._trials, size) for each in self._found})
-        return {each: self._trials * size / took for each, took in seconds.items()}
+        return size, {each: self._trials * size / took for each, took in seconds.items()}
 
     def _agreement(self, candidate: Candidate) -> Agreement | None:
         """Return how a candidate agrees with the simplest one; None if there is no time to compare them."""

@@ -133,7 +133,7 @@ def test_a_faster_precision_that_differs_is_not_chosen(sweep: Sweep, monkeypatch
         if "layer" in name:
             parameter.data *= 0.5
     measurement = Measurement(bench, [fp32, bf16], trials=1, batch_size=8, seconds=60.0)
-    monkeypatch.setattr(measurement, "_rates", lambda: {fp32: 100.0, bf16: 300.0})
+    monkeypatch.setattr(measurement, "_rates", lambda: (8, {fp32: 100.0, bf16: 300.0}))
     found = measurement.choose()
     assert found.candidate == fp32
     assert found.reasons[0].startswith("bf16 differs from fp32 (loss within ")
@@ -144,7 +144,7 @@ def test_a_faster_precision_that_agrees_is_chosen(sweep: Sweep, monkeypatch: pyt
     bench = Bench(sweep.model, sweep.task, own.data, own.space.defaults()[0], False, 1)
     fp32, bf16 = Candidate("fp32"), Candidate("bf16")
     measurement = Measurement(bench, [fp32, bf16], trials=1, batch_size=8, seconds=60.0)
-    monkeypatch.setattr(measurement, "_rates", lambda: {fp32: 100.0, bf16: 300.0})
+    monkeypatch.setattr(measurement, "_rates", lambda: (8, {fp32: 100.0, bf16: 300.0}))
     found = measurement.choose()
     assert found.candidate == bf16
     assert found.is_complete
