@@ -262,4 +262,6 @@ def _memory(prepared: PreparedSweep, configs: list[Configuration]) -> Memory:
         tokens = min(max(most, length), int(config.get("batch_size", 1)) * length)
         largest = max(largest, model.step([config], tokens, length))
     slots = slots_of(prepared.sweep)
-    return Memory(model.base_bytes(prepared.sweep.model.weights), largest * slots, free_memory(device))
+    spec = prepared.sweep.model
+    base = model.base_bytes(spec.weights, spec.precision, device.type)
+    return Memory(base, largest * slots, free_memory(device))

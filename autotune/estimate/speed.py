@@ -111,7 +111,8 @@ def speed_of(
     batch_size = int(config.get("batch_size", costs.workload.batch_size))
     try:
         speed = ramp(begin, batch_size, step_flops(config, costs))
-        reuses = not is_isolated and layer_interface(base.model, base.shape).can_be_skipped
+        with base.computing():
+            reuses = not is_isolated and layer_interface(base.model, base.shape).can_be_skipped
     except InvalidInputError:
         raise
     except Exception:  # whatever stops this configuration: its trial will report it, and others may train

@@ -18,11 +18,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
 from torch.nn import functional
 
 from search_spaces.errors import InvalidInputError, Problem
 from trials.base import processor
+from trials.base.frozen_linear import Form, padded_rows
 
 _STEPS, _ZERO = 127, 128
 _BLOCK = 1 << 17
@@ -48,6 +48,7 @@ class Int8Matrix:
 
     def __call__(self, x: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
         """Return the product with x, shape [n, inputs], plus `bias`, in fp32 with shape [n, outputs]."""
+        n = len(x)
         whole, largest = _in_steps(x)
         y: torch.Tensor = self._multiply(
             whole,
@@ -63,19 +64,21 @@ class Int8Matrix:
             "none",
             [],
             "",
-        )
+        )[:n]
         return y.mul_(largest) if bias is None else torch.addcmul(bias, y, largest, out=y)
 
 
 def _in_steps(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return each row of x in steps of its largest magnitude, and these magnitudes, shape [n, 1].
+    """Return each row of x in steps of its largest magnitude, padded with rows, and these magnitudes, shape [n, 1].
 
     The steps are counted from 128, because oneDNN has no fast product of two signed factors. Adding 1.5 · 2^23 to a
     number removes its fractional bits, and leaves the rounded value in its lowest byte.
     """
     n, width = x.shape
     largest = torch.maximum(x.amax(1, keepdim=True), -x.amin(1, keepdim=True)).clamp_min_(_LEAST)
-    steps = torch.empty(n, width, dtype=torch.uint8)
+    padded = torch.empty(padded_rows(n), width, dtype=torch.uint8)
+    padded[n:] = _ZERO
+    steps = padded[:n]
     size = max(_BLOCK // width, 1)
     block, offset = torch.empty(min(size, n), width), torch.full((width,), 1.5 * 2**23 + _ZERO)
     for rows, factor, out in zip(
@@ -83,13 +86,11 @@ def _in_steps(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     ):
         raised = torch.addcmul(offset, rows, factor, out=block[: len(rows)])
         out.view(torch.int8).copy_(raised.view(torch.int32))
-    return steps, largest
+    return padded, largest
 
 
-class Int8Form:
+class Int8Form(Form):
     """A frozen matrix in int8, for the forward and for the backward pass.
-
-    It never changes, and copies of a model share it.
 
     Args:
         source: The matrix in fp32, shape [outputs, inputs].
@@ -102,63 +103,9 @@ class Int8Form:
     def __deepcopy__(self, memo: dict[int, Any]) -> Int8Form:
         return self
 
-
-class Int8Linear(nn.Linear):
-    """A linear layer whose frozen matrix is multiplied in int8.
-
-    Args:
-        linear: The layer whose weight and bias are shared.
-    """
-
-    def __init__(self, linear: nn.Linear) -> None:
-        super().__init__(linear.in_features, linear.out_features, linear.bias is not None, device="meta")
-        self.weight, self.bias = linear.weight, linear.bias
-        self._form = Int8Form(linear.weight.detach())
-
-    @property
-    def form(self) -> Int8Form | None:
-        """The int8 form; None if an adapter trains or has replaced the matrix, which is then multiplied in fp32."""
-        same = self.weight.data_ptr() == self._form.source.data_ptr() and not self.weight.requires_grad
-        return self._form if same else None
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        form = self.form
-        if form is None:
-            return functional.linear(input, self.weight, self.bias)
-        y: torch.Tensor = _Product.apply(input.reshape(-1, input.shape[-1]), self.bias, form)
-        return y.view(*input.shape[:-1], y.shape[-1])
-
-
-class _Product(torch.autograd.Function):
-    """The product of x, shape [n, inputs], with an int8 form, plus a bias that may be trained."""
-
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, bias: torch.Tensor | None, form: Int8Form) -> torch.Tensor:
-        ctx.form = form
-        return form.forward(x, bias)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        (grad,) = gradients
-        towards_x, towards_bias = ctx.needs_input_grad[:2]
-        return (
-            ctx.form.backward(grad) if towards_x else None,
-            grad.sum(0) if towards_bias else None,
-            None,
-        )
-
-
-def form_of(layer: nn.Linear) -> Int8Form | None:
-    """Return the int8 form of a layer's matrix, or None if it is multiplied in another format."""
-    return layer.form if isinstance(layer, Int8Linear) else None
-
-
-def multiply_in_int8(layers: nn.Module) -> int:
-    """Replace every linear layer inside `layers` by one in int8, and return how many there are."""
-    found = [(path, module) for path, module in layers.named_modules() if type(module) is nn.Linear]
-    for path, module in found:
-        layers.set_submodule(path, Int8Linear(module))
-    return len(found)
+    def with_other(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        """Return the product in fp32: rounding a matrix that changes in every step would take longer."""
+        return functional.linear(x, weight, bias)
 
 
 def check_int8(device: torch.device) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,10 @@ from search_spaces.model.reader import read_shape
 from search_spaces.model.shape import ModelShape
 from search_spaces.parameters.types import Value
 from trials.base import processor
-from trials.base.int8_linear import Int8Linear, check_int8, multiply_in_int8
+from trials.base.attention import UnfusedAttention
+from trials.base.frozen_linear import FrozenLinear, replace_linear
+from trials.base.half_precision import multiply_in_bf16, store_in_bf16
+from trials.base.int8_linear import Int8Form, check_int8
 from trials.base.parameter_groups import freeze
 from trials.base.pretrained import check_complete, loading_errors, read_pretrained
 from trials.base.quantization import check_quantized, freeze_layout, quantization, quantized_parts
@@ -43,7 +47,9 @@ class Base:
         shape: The model's shape, from which costs and families are computed.
         task: The task.
         device: The device of the model.
-        autocast: The dtype of the forward and backward pass; fp32 means no autocast.
+        autocast: The dtype of the forward and backward pass; fp32 means no autocast, also where the frozen matrices
+            alone are multiplied in another format.
+        unfused: Whether attention consists of separate products where they are faster.
         new_heads: The paths of the head's modules whose weights are not in the checkpoint. Every trial initializes
             them from its seed.
     """
@@ -54,11 +60,25 @@ class Base:
     device: torch.device
     autocast: torch.dtype
     new_heads: tuple[str, ...]
+    unfused: bool = False
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Compute forward passes in the base model's precision and with its attention."""
+        is_half = self.autocast != torch.float32
+        with (
+            torch.autocast(self.device.type, dtype=self.autocast, enabled=is_half),
+            UnfusedAttention() if self.unfused else nullcontext(),
+        ):
+            yield
 
     @property
-    def in_int8(self) -> bool:
-        """Whether the layers' matrices are multiplied in int8."""
-        return any(isinstance(module, Int8Linear) for module in self.model.modules())
+    def products(self) -> str:
+        """The number format in which the layers' frozen matrices are multiplied: fp32, bf16 or int8."""
+        forms = {type(module.own_form) for module in self.model.modules() if isinstance(module, FrozenLinear)}
+        if forms:
+            return "int8" if Int8Form in forms else "bf16"
+        return "fp32" if self.autocast == torch.float32 else "bf16"
 
     def skeleton(self) -> nn.Module:
         """Return a copy of the module tree whose tensors share the base model's memory, except the head's.
@@ -126,11 +146,28 @@ def load_base(spec: ModelSpec, task: TaskSpec, data: TaskData) -> Base:
         model.to(device)
     for name in shape.head_modules:
         model.get_submodule(name).float()
-    if spec.precision == "int8" and not multiply_in_int8(model.get_submodule(shape.layers_path)):
+    autocast = _compute_in(spec, model, shape, device)
+    return Base(model, shape, task, device, autocast, new_heads, is_unfused(spec.attention, device))
+
+
+def _compute_in(spec: ModelSpec, model: nn.Module, shape: ModelShape, device: torch.device) -> torch.dtype:
+    """Prepare the frozen matrices for the spec's precision, and return the dtype of autocast.
+
+    Raises:
+        InvalidInputError: The layers have no modules that int8 can multiply.
+    """
+    if spec.precision == "int8" and not replace_linear(model.get_submodule(shape.layers_path), Int8Form):
         what = f"the layers of {spec.name!r} have no linear modules, which int8 needs"
         raise InvalidInputError(Problem("model.precision", what, "Write fp32."))
-    precision = "bf16" if spec.weights == "bf16" else spec.precision
-    return Base(model, shape, task, device, choose_dtype(precision, device), new_heads)
+    if spec.weights == "bf16":
+        return torch.bfloat16
+    dtype = choose_dtype(spec.precision, device)
+    if dtype == torch.float32 or spec.quantized:
+        return dtype
+    if device.type == "cpu" and multiply_in_bf16(model, shape):
+        return torch.float32
+    store_in_bf16(model, shape)
+    return dtype
 
 
 def check_base(spec: ModelSpec, task: TaskSpec, data: TaskData) -> None:
@@ -190,6 +227,11 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
         if device.type == "cpu" and processor.multiplies_bf16():
             return torch.bfloat16
     return torch.float32
+
+
+def is_unfused(attention: str, device: torch.device) -> bool:
+    """Return whether attention consists of separate products where they are faster; with `auto` it does on CPUs."""
+    return device.type == "cpu" and attention != "sdpa"
 
 
 def trainable_parameters(model: nn.Module) -> int:

@@ -133,6 +133,6 @@ class Runner:
             subset(self.data.splits["validation"], spec.fidelity.eval_samples, seed=0),
             task_type=self.base.task.type,
             device=self.base.device,
-            autocast=self.base.autocast,
+            computing=self.base.computing,
         ).metrics
         return TrialResult(TrialStatus.COMPLETE, metrics=metrics, seconds=time.perf_counter() - started)

@@ -28,7 +28,7 @@ from search_spaces.errors import AutotuneError
 from search_spaces.model.shape import ModelShape
 from trials.base.quantization import quantized_parts
 from trials.packing.layer_gates import Gate, LayerSchedule, reads_first_token
-from trials.packing.lora import Factors, add_products, plain_factors
+from trials.packing.lora import Factors, add_products, computes_as_stored, plain_factors
 
 
 @dataclass
@@ -195,7 +195,7 @@ class Joined(nn.Module):
 
         A part without an adapter at this path has None in the place of its factors.
         """
-        if not self._plain or x.dtype != torch.float32 or torch.is_autocast_enabled(x.device.type):
+        if not self._plain or not computes_as_stored(self.base, x):
             return None
         found: list[tuple[slice, Factors | None]] = []
         for key, rows in parts:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from trials.base.int8_linear import Int8Form, form_of
+from trials.base.frozen_linear import Form, form_of
 
 
 class Factors(NamedTuple):
@@ -50,12 +50,23 @@ def plain_factors(layer: Any, base: nn.Module) -> Factors | None:
     own = layer.get_base_layer()
     if a.bias is not None or b.bias is not None or own.weight.data_ptr() != base.weight.data_ptr():
         return None
-    if base.weight.requires_grad or any(t.dtype != torch.float32 for t in (a.weight, b.weight, base.weight)):
+    if base.weight.requires_grad or base.weight.dtype not in (torch.float32, torch.bfloat16):
+        return None
+    if any(factor.weight.dtype != torch.float32 for factor in (a, b)):
         return None
     dropout = layer.lora_dropout[name]
     if isinstance(dropout, nn.Identity):
         dropout = nn.Identity().eval()
     return Factors(a.weight, b.weight, float(layer.scaling[name]), dropout)
+
+
+def computes_as_stored(base: nn.Module, x: torch.Tensor) -> bool:
+    """Return whether a layer would multiply x in the dtype in which its matrix is stored, fp32 or bf16."""
+    if not isinstance(base, nn.Linear):
+        return False
+    if torch.is_autocast_enabled(x.device.type):
+        return torch.get_autocast_dtype(x.device.type) == base.weight.dtype
+    return x.dtype == base.weight.dtype == torch.float32
 
 
 def add_products(
@@ -82,8 +93,8 @@ def add_products(
 class _Products(torch.autograd.Function):
     """The product of x, shape [n, inputs], with a frozen weight and bias, plus low-rank terms.
 
-    `spans` holds (start, stop, scale) for each of the pairs A, B in `factors`. The weight is in fp32 if it has no
-    int8 form.
+    `spans` holds (start, stop, scale) for each of the pairs A, B in `factors`, which are in fp32. All products are
+    in the dtype of the weight, except those of a form.
     """
 
     @staticmethod
@@ -92,10 +103,12 @@ class _Products(torch.autograd.Function):
         x: torch.Tensor,
         weight: torch.Tensor,
         bias: torch.Tensor | None,
-        form: Int8Form | None,
+        form: Form | None,
         spans: tuple[tuple[int, int, float], ...],
         *factors: torch.Tensor,
     ) -> torch.Tensor:
+        ctx.source, x = x.dtype, x.to(weight.dtype)
+        factors = tuple(factor.to(weight.dtype) for factor in factors)
         y = functional.linear(x, weight, bias) if form is None else form.forward(x, bias)
         inner = []
         for (start, stop, scale), a, b in zip(spans, factors[::2], factors[1::2], strict=True):
@@ -122,6 +135,6 @@ class _Products(torch.autograd.Function):
             low = (own @ b).mul_(scale)
             if grad_x is not None:
                 grad_x[start:stop].addmm_(low, a)
-            found.append(low.t() @ x[start:stop] if needed[5 + 2 * i] else None)
-            found.append((own.t() @ inner[i]).mul_(scale) if needed[6 + 2 * i] else None)
-        return grad_x, None, None, None, None, *found
+            found.append((low.t() @ x[start:stop]).float() if needed[5 + 2 * i] else None)
+            found.append((own.t() @ inner[i]).float().mul_(scale) if needed[6 + 2 * i] else None)
+        return None if grad_x is None else grad_x.to(ctx.source), None, None, None, None, *found

@@ -38,6 +38,7 @@ from search_spaces.model.parts import Matrix
 from search_spaces.model.shape import ModelShape
 from search_spaces.parameters.training import optimizer_of
 from search_spaces.parameters.types import Configuration
+from trials.base.attention import LONGEST
 from trials.base.model import Base
 from trials.packing.layer_gates import reads_first_token
 
@@ -59,14 +60,14 @@ class Computation:
         activation: The name of the activation function in transformers.
         attention: The name of the attention implementation in transformers.
         number: Bytes per number that the matrices multiply: 2 under bf16, else 4.
-        casts: Whether the matrices are cast for that, and the copies kept until the backward pass.
+        unfused: Whether attention is that of `trials.base.attention`: in fp32, and of short texts in products.
         first_token: Whether the last layer runs for the first token only, except for keys and values.
     """
 
     activation: str = "gelu"
     attention: str = "sdpa"
     number: int = _FP32
-    casts: bool = False
+    unfused: bool = False
     first_token: bool = False
 
     @classmethod
@@ -79,12 +80,11 @@ class Computation:
         )
         half = base.autocast in (torch.bfloat16, torch.float16)
         attention = getattr(config, "_attn_implementation", None) or "eager"
-        kept = next(base.model.get_submodule(base.shape.layers_path).parameters()).dtype
         return cls(
             activation=activation,
             attention=str(attention),
             number=2 if half else _FP32,
-            casts=half and kept == torch.float32,
+            unfused=base.unfused and attention == "sdpa",
             first_token=attention == "sdpa" and reads_first_token(base.model),
         )
 
@@ -101,15 +101,25 @@ class MemoryModel:
         self.shape, self._runs = shape, shape.unrolled
         self.computation = computation or Computation()
 
-    def base_bytes(self, weights: str = "fp32") -> float:
-        """Return the memory of the frozen base model and its head; `weights` as in `ModelSpec`."""
+    def base_bytes(self, weights: str = "fp32", precision: str = "fp32", device: str = "cpu") -> float:
+        """Return the memory of the frozen base model and its head.
+
+        Args:
+            weights: As in `ModelSpec`.
+            precision: As in `ModelSpec`, but never `auto`.
+            device: The type of the device. On a CPU, precision bf16 and int8 add forms of the matrices, two bytes per
+                number; elsewhere the matrices are stored in bf16.
+        """
         shape = self.shape
         matrices = sum(
             matrix.inputs * matrix.outputs * len(self._layers_of(matrix.stack)) for matrix in shape.matrices
         )
         rest = _BYTES["bf16"] if weights == "bf16" else _FP32
         head = _FP32 * shape.head_parameters
-        return _BYTES[weights] * matrices + rest * (shape.base_parameters - matrices) + head
+        stored = _BYTES[weights]
+        if weights == "fp32" and precision != "fp32":
+            stored = _FP32 + 2.0 if device == "cpu" else 2.0
+        return stored * matrices + rest * (shape.base_parameters - matrices) + head
 
     def own(self, config: Configuration) -> float:
         """Return the memory of a configuration's parameters, gradients and moments, adapter and head together."""
@@ -144,10 +154,6 @@ class MemoryModel:
             share = 1 / length if self._is_pooled(layer) else 1.0
             total += tokens * (sum(numbers.values()) + own * share)
             total += sum(each.constant for each in saved) * _FP32
-            if self.computation.casts:
-                total += 2.0 * sum(
-                    m.inputs * m.outputs for m in shape.in_layer(layer) if gradients.reads(m.site)
-                )
         return total
 
     def working(self, configs: Sequence[Configuration], tokens: int) -> float:
@@ -205,12 +211,13 @@ class MemoryModel:
         number, attention = how.number, shape.attention_width
         kept = self._norms(layer, gradients, saved, incoming)
         if gradients.mixed:
-            kept["q"], kept["k"], kept["v"] = (float(number * attention),) * 3
-            if how.attention == "eager":
-                kept["probabilities"] = float(number * shape.heads * length)
+            each = _FP32 if how.unfused else number
+            kept["q"], kept["k"], kept["v"] = (float(each * attention),) * 3
+            if how.attention == "eager" or (how.unfused and length <= LONGEST):
+                kept["probabilities"] = float(each * shape.heads * length)
             else:
-                kept["mixed"] = float(number * attention)
-                kept["mask"] = float(number * length + _FP32 * shape.heads)
+                kept["mixed"] = float(each * attention)
+                kept["mask"] = float(each * length + _FP32 * shape.heads)
         inner = self._feed_forward_width()
         if gradients.hidden:
             kept["activation"] = float(number * inner * _SAVED.get(how.activation, 1))

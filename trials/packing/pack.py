@@ -81,7 +81,8 @@ class Pack:
         self._longest = int(data.lengths("train").max())
         self._runs: dict[int, Run] = {}
         self._rows, self._layer_schedule = Rows(), LayerSchedule()
-        self._layers = layer_interface(base.model, base.shape)
+        with base.computing():
+            self._layers = layer_interface(base.model, base.shape)
         self._joined: nn.Module | None = None
         self._frozen: dict[int, int] = {}
         self._own_frozen: dict[int, int] = {}
@@ -332,8 +333,7 @@ class Pack:
 
     def _forward(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
         assert self._joined is not None
-        autocast = self.base.autocast
-        with torch.autocast(self.base.device.type, dtype=autocast, enabled=autocast != torch.float32):
+        with self.base.computing():
             logits: torch.Tensor = self._joined(**inputs).logits
         return logits
 

@@ -297,8 +297,13 @@ def base_digest(base: Base) -> str:
     config = base.model.config.to_dict()  # type: ignore[operator, union-attr]
     about = {name: value for name, value in config.items() if name not in _ABOUT_THE_HEAD}
     about["attention"] = getattr(base.model.config, "_attn_implementation", None)
-    dtype = "int8" if base.in_int8 else str(base.autocast)
-    about["computed"] = [dtype, base.device.type, torch.__version__, transformers.__version__]
+    about["computed"] = [
+        base.products,
+        str(base.autocast),
+        base.device.type,
+        torch.__version__,
+        transformers.__version__,
+    ]
     digest = hashlib.blake2b(json.dumps(about, sort_keys=True, default=str).encode(), digest_size=16)
     for name, tensor in _body(base.model, base.shape.head_modules):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import numpy as np
@@ -48,7 +49,7 @@ def evaluate(
     *,
     task_type: str,
     device: torch.device,
-    autocast: torch.dtype,
+    computing: Callable[[], AbstractContextManager[object]] = nullcontext,
     forward: Forward | None = None,
 ) -> Evaluation:
     """Compute `eval_loss` and every metric of the task. The model is left in evaluation mode.
@@ -63,7 +64,7 @@ def evaluate(
         examples: The encoded examples to score.
         task_type: The type of the task.
         device: The device of the model.
-        autocast: The dtype of the forward pass; fp32 means no autocast.
+        computing: Returns the context of a forward pass, which decides its precision; see `Base.computing`.
         forward: A replacement for the model's own forward pass.
     """
     model.eval()
@@ -73,7 +74,7 @@ def evaluate(
         batch = collate(chosen, data.tokenizer)
         batch = {name: tensor.to(device) for name, tensor in batch.items()}
         labels = batch.pop("labels")
-        with torch.autocast(device.type, dtype=autocast, enabled=autocast != torch.float32):
+        with computing():
             logits = (forward(chosen, batch) if forward else model(**batch).logits).float()
         outputs.append((indices, *_score(logits, labels, task_type)))
     order = np.argsort(np.concatenate([indices for indices, *_ in outputs]))

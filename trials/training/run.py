@@ -227,7 +227,7 @@ class Run:
             split,
             task_type=base.task.type,
             device=base.device,
-            autocast=base.autocast,
+            computing=base.computing,
             forward=self.forward,
         )
         training_mode(self.model)
@@ -268,7 +268,7 @@ def training_mode(model: nn.Module) -> None:
 def training_step(model: nn.Module, batch: Mapping[str, torch.Tensor], base: Base) -> float:
     """Run forward and backward on one batch; return its loss and leave the gradients on the parameters."""
     inputs = {name: tensor.to(base.device) for name, tensor in batch.items()}
-    with torch.autocast(base.device.type, dtype=base.autocast, enabled=base.autocast != torch.float32):
+    with base.computing():
         loss = model(**inputs).loss
     loss.backward()
     return float(loss.detach())

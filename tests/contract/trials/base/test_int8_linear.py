@@ -18,7 +18,8 @@ from tests.support.packs import agree, alone, packed, spec
 from tests.support.processors import ROUNDING, needs_vnni
 from tests.support.trials import classification
 from trials.base import processor
-from trials.base.int8_linear import Int8Form, Int8Linear, Int8Matrix, check_int8, multiply_in_int8
+from trials.base.frozen_linear import FrozenLinear, replace_linear
+from trials.base.int8_linear import Int8Form, Int8Matrix, check_int8
 from trials.execution.runner import Runner
 from trials.packing.lora import add_products, plain_factors
 from trials.packing.prefix_store import base_digest
@@ -37,6 +38,10 @@ def runners(tiny_model: Callable[[str], Path], reviews: Path) -> tuple[Runner, R
 def off(got: torch.Tensor, wanted: torch.Tensor) -> float:
     """The distance as a share of what is wanted."""
     return float((got - wanted).norm() / wanted.norm())
+
+
+def in_int8(linear: nn.Linear) -> FrozenLinear:
+    return FrozenLinear(linear, Int8Form(linear.weight.detach()))
 
 
 @needs_vnni
@@ -121,7 +126,7 @@ def test_gradients_are_near_the_exact_ones():
     torch.manual_seed(0)
     exact = nn.Linear(48, 32)
     exact.weight.requires_grad_(False)
-    layer = Int8Linear(exact)
+    layer = in_int8(exact)
     x, weights = torch.randn(5, 9, 48, requires_grad=True), torch.randn(5, 9, 32)
     wanted = torch.autograd.grad((exact(x) * weights).sum(), [x, exact.bias])
     got = torch.autograd.grad((layer(x) * weights).sum(), [x, layer.bias])
@@ -132,7 +137,7 @@ def test_gradients_are_near_the_exact_ones():
 @needs_vnni
 def test_lora_of_a_pack_is_that_of_peft():
     torch.manual_seed(0)
-    base = Int8Linear(nn.Linear(12, 20).requires_grad_(False))
+    base = in_int8(nn.Linear(12, 20).requires_grad_(False))
     config = LoraConfig(r=3, target_modules=["0"], init_lora_weights=False)
     layer = get_peft_model(nn.Sequential(base), config).base_model.model[0]
     x, weights = torch.randn(7, 3, 12, requires_grad=True), torch.randn(7, 3, 20)
@@ -150,8 +155,8 @@ def test_lora_of_a_pack_is_that_of_peft():
 def test_a_matrix_that_is_trained_or_replaced_is_multiplied_in_fp32():
     torch.manual_seed(0)
     plain = nn.Linear(12, 20).requires_grad_(False)
-    layer, x = Int8Linear(plain), torch.randn(3, 12)
-    assert copy.deepcopy(layer)._form is layer._form is not None
+    layer, x = in_int8(plain), torch.randn(3, 12)
+    assert copy.deepcopy(layer).own_form is layer.own_form is not None
     assert not torch.equal(layer(x), plain(x))
     layer.weight.requires_grad_(True)
     torch.testing.assert_close(layer(x), plain(x))
@@ -164,8 +169,8 @@ def test_a_matrix_that_is_trained_or_replaced_is_multiplied_in_fp32():
 def test_only_linear_layers_are_changed():
     layers = nn.Sequential(nn.Linear(4, 4), nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 2, bias=False)))
     shared = layers[0].weight
-    assert multiply_in_int8(layers) == 2
-    assert [type(module) for module in layers[1]] == [nn.LayerNorm, Int8Linear]
+    assert replace_linear(layers, Int8Form) == 2
+    assert [type(module) for module in layers[1]] == [nn.LayerNorm, FrozenLinear]
     assert layers[0].weight is shared
     assert sorted(layers.state_dict()) == ["0.bias", "0.weight", "1.0.bias", "1.0.weight", "1.1.weight"]
 
@@ -176,8 +181,8 @@ FAMILIES = ("lora", "ia3", "serial", "norm", "bitfit", "prefix", "composite", "f
 @needs_vnni
 def test_trials_are_near_those_in_fp32(runners):
     exact, fast = runners
-    assert fast.base.in_int8
-    assert not exact.base.in_int8
+    assert fast.base.products == "int8"
+    assert exact.base.products == "fp32"
     specs = [spec(fast, family, number) for number, family in enumerate(FAMILIES)]
     specs.append(spec(fast, "lora", 9, **{"lora.init": "pissa"}))
     for s, together in zip(specs, packed(fast, specs), strict=True):
@@ -191,8 +196,8 @@ def test_a_pack_is_near_its_trials_where_kernels_differ_by_the_number_of_rows(ti
     model = ModelSpec(name=str(tiny_model("bert")), precision="int8")
     runner = Runner(model, classification(reviews))
     for module in runner.base.model.modules():
-        if isinstance(module, Int8Linear):
-            for matrix in (module._form.forward, module._form.backward):
+        if isinstance(module, FrozenLinear):
+            for matrix in (module.own_form.forward, module.own_form.backward):
                 multiplied_as_by_amx(matrix)
     specs = [spec(runner, family, number) for number, family in enumerate(("lora", "ia3", "serial"))]
     for s, together in zip(specs, packed(runner, specs), strict=True):
@@ -207,9 +212,9 @@ def test_a_pack_of_one_repeats_itself_and_leaves_the_base_as_it_was(runners):
     assert (
         fast.run(replace(one, is_isolated=True)).metrics == fast.run(replace(one, is_isolated=True)).metrics
     )
-    own = {id(m._form) for m in fast.base.model.modules() if isinstance(m, Int8Linear)}
+    own = {id(m.own_form) for m in fast.base.model.modules() if isinstance(m, FrozenLinear)}
     adapted = fast.base.adapted(one.config, 0)
-    assert {id(m._form) for m in adapted.modules() if isinstance(m, Int8Linear)} == own
+    assert {id(m.own_form) for m in adapted.modules() if isinstance(m, FrozenLinear)} == own
 
 
 @needs_vnni

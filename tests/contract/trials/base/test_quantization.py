@@ -106,10 +106,7 @@ def test_families_that_are_not_refused_train_and_leave_the_base_as_it_was(
 
 
 def logits(base: Base) -> torch.Tensor:
-    with (
-        torch.no_grad(),
-        torch.autocast("cpu", dtype=base.autocast, enabled=base.autocast != torch.float32),
-    ):
+    with torch.no_grad(), base.computing():
         return base.model(input_ids=torch.tensor([[2, 9, 10, 30, 3]])).logits
 
 

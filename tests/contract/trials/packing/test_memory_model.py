@@ -123,7 +123,7 @@ def test_activations_in_half_precision(tiny_model, reviews, weights):
     named = {name: str(reviews / f"{name}.tsv") for name in ("train", "validation", "test")}
     task = TaskSpec(text="sentence", label="label", **named)
     made = Runner(ModelSpec(name=str(tiny_model("bert")), precision="bf16", weights=weights), task)
-    assert Computation.of(made.base).casts == (weights == "fp32")
+    assert Computation.of(made.base).number == (4 if weights == "fp32" else 2)
     for name in ("lora", "ia3", "serial"):
         predicted, exact = counted(made, [spec(made, name), spec(made, name, 1)])
         assert predicted == pytest.approx(exact, rel=0.33), name
@@ -134,6 +134,8 @@ def test_the_base_and_what_a_configuration_has_for_itself(runner):
     exact = sum(p.nbytes for p in runner.base.model.parameters())
     assert model.base_bytes() == exact
     assert model.base_bytes("bf16") < model.base_bytes("int8") + 2 * exact
+    assert exact < model.base_bytes(precision="bf16") < 1.5 * exact
+    assert model.base_bytes(precision="bf16", device="cuda") < model.base_bytes()
     assert model.base_bytes("nf4") < model.base_bytes("int8") < model.base_bytes()
     s = spec(runner, "lora")
     pack = Pack(runner.base, runner.data)
