@@ -138,7 +138,8 @@ def _load(setting: Setting) -> Any:
         options["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=options["dtype"]
         )
-        options["device_map"] = {"": setting.device}
+        if setting.device.type == "cpu":  # else it is the current GPU
+            options["device_map"] = {"": setting.device}
     if setting.task.type == "causal-lm":
         loaded = AutoModelForCausalLM.from_pretrained(model.name, **options)
     else:

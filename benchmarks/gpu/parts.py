@@ -17,8 +17,8 @@ from benchmarks.gpu import report as reports
 ROOT = Path(__file__).parents[2]
 _LEAST_SHARE = 0.35
 """A part is skipped if less than this share of its planned seconds is left for it."""
-_GRACE = 4.0
-"""Seconds after a part's time before its process is killed."""
+_OWN_SHARE = 0.85
+"""The share of a part's time in which it begins measurements; at the end of the time its process is killed."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def run_part(part: Part, seconds: float, options: Sequence[str], folder: Path, l
     """
     path, started = folder / f"{part.name}.json", time.monotonic()
     command = [sys.executable, "-m", "benchmarks.gpu", "--run-part", part.name, "--report", str(path)]
-    command += ["--seconds", f"{max(seconds - _GRACE, 1):.1f}", "--scratch", str(folder), *options]
+    command += ["--seconds", f"{_OWN_SHARE * seconds:.1f}", "--scratch", str(folder), *options]
     with log.open("a", encoding="utf-8") as output:
         output.write(f"\n===== {part.name}, at most {seconds:.0f} s\n")
         output.flush()

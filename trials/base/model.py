@@ -133,6 +133,7 @@ def load_base(spec: ModelSpec, task: TaskSpec, data: TaskData) -> Base:
                 quantized=True,
             )
             options["quantization_config"] = quantization(spec, shape)
+            options["device_map"] = {"": _with_index(device)}  # else transformers takes the current GPU
     model, fresh = read_pretrained(spec, task, data.outputs, **options)
     shape = shape or read_shape(model.config, task.type, labels=data.outputs)
     shape = shape.with_new_head_parts(fresh)
@@ -199,6 +200,13 @@ def choose_device(name: str) -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _with_index(device: torch.device) -> torch.device:
+    """Return the device with the number of its GPU."""
+    if device.type != "cuda" or device.index is not None:
+        return device
+    return torch.device("cuda", torch.cuda.current_device())
 
 
 def check_machine(spec: ModelSpec) -> None:

@@ -15,7 +15,8 @@ from trials.packing.prefix_store import store_for
 from trials.records import TrialResult, TrialSpec, TrialStatus
 from trials.tasks.specs import ModelSpec, TaskSpec
 from trials.training.evaluation import evaluate
-from trials.training.failures import failure, is_out_of_memory
+from trials.training.failures import failure
+from trials.training.out_of_memory import is_out_of_memory
 from trials.training.run import Run, subset, train_to_end
 
 

@@ -38,8 +38,9 @@ from trials.packing.memory_model import Computation, MemoryModel
 from trials.packing.prefix_cache import PrefixCache
 from trials.reading.encoding import IGNORED, Encoded, collate
 from trials.records import TrialResult, TrialSpec
-from trials.training.failures import failure, is_out_of_memory
+from trials.training.failures import failure
 from trials.training.length_batching import chunks, starting_cost, suited_tokens
+from trials.training.out_of_memory import is_out_of_memory
 from trials.training.run import Run, count_tokens, train_batch, train_to_end
 
 _log = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from trials.data.task_data import TaskData
 from trials.reading.encoding import IGNORED, Encoded, collate
 from trials.tasks.scores import TokenScores, causal_lm_scores, prediction_scores
 from trials.training.length_batching import chunks, starting_cost, suited_tokens
+from trials.training.out_of_memory import is_out_of_memory
 
 EVAL_BATCH = 64
 """The maximum number of examples per batch in evaluation."""
@@ -68,15 +69,17 @@ def evaluate(
         forward: A replacement for the model's own forward pass.
     """
     model.eval()
-    outputs = []
-    for indices in _batches(examples, device):
+
+    def score(indices: Sequence[int]) -> Columns:
         chosen = [examples[i] for i in indices]
         batch = collate(chosen, data.tokenizer)
         batch = {name: tensor.to(device) for name, tensor in batch.items()}
         labels = batch.pop("labels")
         with computing():
             logits = (forward(chosen, batch) if forward else model(**batch).logits).float()
-        outputs.append((indices, *_score(logits, labels, task_type)))
+        return _score(logits, labels, task_type)
+
+    outputs = list(_in_memory(score, list(_batches(examples, device)), device))
     order = np.argsort(np.concatenate([indices for indices, *_ in outputs]))
     columns = tuple(
         np.concatenate(column)[order] for column in zip(*(rest for _, *rest in outputs), strict=True)
@@ -84,6 +87,31 @@ def evaluate(
     if task_type != "causal-lm":  # the labels of a batch are rounded to fp32
         columns = _in_units(columns[0], columns[1], np.array([e["labels"] for e in examples]), data)
     return Evaluation(_summarize(task_type, columns, data.positive), columns)
+
+
+def _in_memory(
+    score: Callable[[Sequence[int]], Columns], waiting: list[list[int]], device: torch.device
+) -> Iterator[tuple[Any, ...]]:
+    """Yield the indices and scores of each batch; batches for which memory does not suffice are halved.
+
+    The logits of a language model with many words take more memory than a training step of the same batch, whose
+    chunks the memory model has limited.
+    """
+    while waiting:
+        indices = waiting.pop(0)
+        try:
+            scores = score(indices)
+        except RuntimeError as error:
+            if len(indices) == 1 or not is_out_of_memory(error):
+                raise
+            middle = len(indices) // 2
+            halves = ((batch[:middle], batch[middle:]) for batch in (indices, *waiting))
+            waiting = [half for pair in halves for half in pair if half]
+        else:
+            yield indices, *scores
+            continue
+        if device.type == "cuda":  # here, where the frames of the failed pass are gone
+            torch.cuda.empty_cache()
 
 
 def _in_units(losses: Array, outputs: Array, references: Array, data: TaskData) -> Columns:

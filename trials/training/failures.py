@@ -9,6 +9,7 @@ import torch
 
 from search_spaces.errors import InvalidInputError, first_line
 from trials.records import FailureKind, TrialResult, TrialStatus
+from trials.training.out_of_memory import is_out_of_memory
 from trials.training.run import DivergedError
 
 _OUR_PACKAGES = ("search_spaces", "trials", "surrogates", "autotune")
@@ -66,15 +67,6 @@ def failure_kind(error: Exception) -> FailureKind:
     if isinstance(error, _REJECTIONS) and not _is_raised_by_us(error):
         return FailureKind.REJECTED
     return FailureKind.INTERNAL
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an exception reports that memory is exhausted, on the device or in this process."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(
-        words in str(error) for words in ("can't allocate memory", "not enough memory")
-    )
 
 
 def _is_raised_by_us(error: Exception) -> bool:

@@ -25,6 +25,7 @@ from tests.support.trials import COMMON, classification
 from trials.base import model as base_model
 from trials.base import quantization
 from trials.base.model import Base, load_base
+from trials.data.task_data import load_task
 from trials.execution.runner import Runner
 from trials.records import Fidelity, TrialSpec, TrialStatus
 from trials.tasks import specs
@@ -349,3 +350,25 @@ def test_a_model_without_a_head_for_the_task_is_said_however_it_is_kept(
     task = TaskSpec(type="causal-lm", train=str(reviews / "train.tsv"), text="sentence")
     with pytest.raises(InvalidInputError, match="has no head for causal-lm"):
         load_base(spec, task, data)
+
+
+@needs_bitsandbytes
+@pytest.mark.parametrize("device", ["cpu", "cuda:1"])
+def test_quantized_weights_are_loaded_on_the_named_device(
+    device: str, tiny_model: Callable[[str], Path], reviews: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """transformers would load them on the current GPU, which is the first one in every worker process."""
+    options: dict[str, object] = {}
+
+    def read(*_: object, **given: object) -> None:
+        options.update(given)
+        raise InterruptedError
+
+    monkeypatch.setattr("trials.base.model.read_pretrained", read)
+    spec, task = (
+        ModelSpec(name=str(tiny_model("bert")), weights="nf4", device=device),
+        classification(reviews),
+    )
+    with pytest.raises(InterruptedError):
+        load_base(spec, task, load_task(task, spec))
+    assert options["device_map"] == {"": torch.device(device)}
