@@ -1,11 +1,11 @@
 """Trials with one and two threads, on an idle machine and beside other work, with threads that spin and that sleep.
 
-    python -m benchmarks.oversubscription [--busy 2] [--repeats 1] [--write]
+    python -m benchmarks.oversubscription [--model pocket minilm] [--busy 2] [--repeats 1] [--write]
 
-The built-in model (width 96) and a random BERT of four layers and width 384 on the built-in data, LoRA on all layers,
-through the executor `local`. Other work is `--busy` processes that compute without end. Each case is a process of its
-own, since OpenMP reads its environment once: one trial to warm up, then three. The cases take turns, `--repeats`
-rounds. A trial that takes longer than `--limit` seconds is cut off, and shown as a lower bound.
+The built-in model (width 96) on its data, and with `--model minilm` all-MiniLM-L6-v2 (width 384) on SST-2, LoRA on
+all layers, through the executor `local`. Other work is `--busy` processes that compute without end. Each case is a
+process of its own, since OpenMP reads its environment once: one trial to warm up, then three. The cases take turns,
+`--repeats` rounds. A trial that takes longer than `--limit` seconds is cut off, and shown as a lower bound.
 
 * `spin`: what OpenMP does by default; threads that wait for each other keep their core.
 * `sleep`: `OMP_WAIT_POLICY=PASSIVE`, as the command `autotune` and worker processes set it.
@@ -22,23 +22,21 @@ import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 from typing import NoReturn
 
 from benchmarks.result_files import Table, store
 from trials.base.cores import usable_cores
 from trials.execution.compute import Compute
-from trials.tasks.specs import POCKET, ModelSpec
+from trials.tasks.specs import ModelSpec, TaskSpec
 
-LAYERS, WIDTHS = 4, {POCKET: 96, "random BERT": 384}
-SAMPLES, TRIALS = 64, 3
+WIDTHS = {"pocket": 96, "minilm": 384}
+SAMPLES, TRIALS = 160, 3
 COLUMNS = ("model", "threads", "waiting", "idle, s", "beside other work, s", "times slower", "explained")
 _CUT = "cut off after"
 
@@ -90,36 +88,26 @@ def other_work(count: int) -> Iterator[None]:
             process.wait()
 
 
-def write_model(folder: Path, width: int) -> str:
-    """Save a random BERT with the built-in model's vocabulary, and return its folder."""
-    from transformers import BertConfig, BertForSequenceClassification
+def setting_of(model: str) -> tuple[ModelSpec, TaskSpec]:
+    """Return the base model and the task of a name in `WIDTHS`, in fp32 on the CPU."""
+    if model == "minilm":
+        from benchmarks.throughput import setting
 
+        return setting("cpu", "fp32")
     from autotune.sweep.schema import load_sweep
-    from trials.data.task_data import load_task
 
-    quickstart = load_sweep("quickstart")
-    tokenizer = load_task(quickstart.task, quickstart.model).tokenizer
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=width,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=width // 32,
-        intermediate_size=4 * width,
-        max_position_embeddings=128,
-    )
-    BertForSequenceClassification(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return str(folder)
+    sweep = load_sweep("quickstart")
+    return sweep.model.model_copy(update={"precision": "fp32", "device": "cpu"}), sweep.task
 
 
-def measure(case: Case, model: str, limit: float) -> Seconds:
+def measure(case: Case, limit: float) -> Seconds:
     """Run a case in a process of its own, which ends when a trial takes longer than `limit` seconds."""
     settings = ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
     environment = {name: value for name, value in os.environ.items() if name not in settings}
     environment |= {"AUTOTUNE_PREFIX_CACHE": "0", "TRANSFORMERS_VERBOSITY": "error"}
     if case.policy == "sleep":
         environment["OMP_WAIT_POLICY"] = "PASSIVE"
-    child = ["--child", model, "--threads", str(case.threads), "--limit", str(limit)]
+    child = ["--child", case.model, "--threads", str(case.threads), "--limit", str(limit)]
     with other_work(case.busy):
         ran = subprocess.run(
             [sys.executable, "-m", "benchmarks.oversubscription", *child],
@@ -134,7 +122,6 @@ def measure(case: Case, model: str, limit: float) -> Seconds:
 
 def run_trials(name: str, threads: int, limit: float) -> None:
     """Print the seconds of each trial after the first; this process does nothing else."""
-    from autotune.sweep.schema import load_sweep
     from benchmarks.throughput import configurations
     from trials.execution.in_process import LocalExecutor
     from trials.records import Fidelity, TrialSpec
@@ -144,8 +131,8 @@ def run_trials(name: str, threads: int, limit: float) -> None:
         os._exit(0)
 
     executor = LocalExecutor(compute=Compute(threads=threads))
-    executor.start(ModelSpec(name=name, precision="fp32", device="cpu"), load_sweep("quickstart").task)
-    config = configurations("all layers", 1, LAYERS)[0]
+    executor.start(*setting_of(name))
+    config = configurations("all layers", 1, executor.runner.base.shape.depth)[0]
     spec = TrialSpec(config, fidelity=Fidelity(train_samples=SAMPLES, eval_samples=SAMPLES, evaluations=1))
     signal.signal(signal.SIGALRM, cut_off)
     for trial in range(TRIALS + 1):
@@ -159,18 +146,18 @@ def run_trials(name: str, threads: int, limit: float) -> None:
     executor.stop()
 
 
-def rows(found: dict[Case, Seconds], busy: int) -> list[tuple[str, ...]]:
+def rows(found: Mapping[Case, Seconds], busy: int) -> list[tuple[str, ...]]:
     """Return the rows of the table: one per model, number of threads and policy."""
     cores, shown = usable_cores(), []
-    for model, width in WIDTHS.items():
-        chosen = Compute().threads_for(width, "cpu")
+    for model in dict.fromkeys(case.model for case in found):
+        chosen = Compute().threads_for(WIDTHS[model], "cpu")
         for threads, policy in _policies():
             idle, beside = (found[Case(model, threads, policy, count)] for count in (0, busy))
             slower = beside.median / idle.median
             is_default = (threads, policy) == (chosen, "sleep")
             shown.append(
                 (
-                    f"{model} (width {width})",
+                    f"{model} (width {WIDTHS[model]})",
                     f"{threads}{' (default)' if is_default else ''}",
                     policy if threads > 1 else "none",
                     str(idle),
@@ -187,14 +174,14 @@ def _policies() -> list[tuple[int, str]]:
     return [(1, "sleep"), (2, "spin"), (2, "sleep")]
 
 
-def run(arguments: argparse.Namespace, models: dict[str, str]) -> Table:
+def run(arguments: argparse.Namespace) -> Table:
     """Measure all cases and return the table."""
     found: dict[Case, Seconds] = defaultdict(lambda: Seconds([]))
-    cases = [Case(m, t, p, b) for m, (t, p), b in product(WIDTHS, _policies(), (0, arguments.busy))]
+    cases = [Case(m, t, p, b) for m, (t, p), b in product(arguments.model, _policies(), (0, arguments.busy))]
     load = os.getloadavg()[0]
     for _ in range(arguments.repeats):
         for case in cases:
-            one = measure(case, models[case.model], arguments.limit)
+            one = measure(case, arguments.limit)
             print(case, one, file=sys.stderr, flush=True)
             found[case].trials += one.trials
             found[case].is_cut |= one.is_cut
@@ -207,21 +194,20 @@ def run(arguments: argparse.Namespace, models: dict[str, str]) -> Table:
 
 def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--model", choices=WIDTHS, nargs="+", default=["pocket"])
     parser.add_argument("--busy", type=int, default=2, help="other processes that compute")
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--limit", type=float, default=20.0, help="seconds after which a trial is cut off")
     parser.add_argument("--write", action="store_true", help="store the table in benchmarks/results")
     parser.add_argument(
-        "--child", metavar="MODEL", help="run the trials of one case; used by this script itself"
+        "--child", choices=WIDTHS, help="run the trials of one case; used by this script itself"
     )
     parser.add_argument("--threads", type=int, default=1, help="of one case")
     arguments = parser.parse_args(words)
     if arguments.child:
         run_trials(arguments.child, arguments.threads, arguments.limit)
         return
-    with tempfile.TemporaryDirectory() as folder:
-        large = write_model(Path(folder), WIDTHS["random BERT"])
-        table = run(arguments, {POCKET: POCKET, "random BERT": large})
+    table = run(arguments)
     print(table.as_markdown(), table.caption, sep="\n\n")
     if arguments.write:
         store("threads", {"oversubscription": table})
