@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     import optuna
 
 STUDY = "by hand"
-_EXIT_SECONDS = 5.0
+_EXIT_SECONDS = 10.0
+"""Seconds in which a process stores its last trial and exits."""
 
 
 class Workers:
@@ -63,10 +64,12 @@ class Workers:
         return self
 
     def __exit__(self, *error: object) -> None:
-        for pipe, process in self._workers.items():
+        for pipe in self._workers:
+            pipe.close()  # a worker without a trial exits
+        for process in self._workers.values():
+            process.join(_EXIT_SECONDS * (error[0] is None))
             process.terminate()
-            process.join(_EXIT_SECONDS)
-            pipe.close()
+            process.join()
 
     def trials(self, may_begin: Callable[[int], bool]) -> Iterator[Done]:
         """Yield trials in the order of their end, without their clocks, until none runs and none may begin.
@@ -85,10 +88,10 @@ class Workers:
                 return
             for pipe in wait(list(running)):
                 assert isinstance(pipe, Connection)
-                done = self._receive(pipe)
+                yield self._receive(pipe)
+                pipe.send(None)  # it is recorded
                 running.remove(pipe)
                 free.append(pipe)
-                yield done
 
     def _receive(self, pipe: Connection) -> Any:
         """Return a worker's message.
@@ -147,7 +150,11 @@ def _work(
     arm: str,
     seed: int,
 ) -> None:
-    """Run a worker process: it sends None when it is ready, then a trial for each message, or a traceback."""
+    """Run a worker process.
+
+    It sends None when it is ready. For a message it trains a trial and sends it; for another one, which says that the
+    trial is recorded, it stores the trial in the study. An error is sent as its traceback.
+    """
     try:
         import numpy as np
         import peft  # noqa: F401  # imports are not in the time of a trial
@@ -168,22 +175,32 @@ def _work(
         with tempfile.TemporaryDirectory() as folder:
             while True:
                 pipe.recv()
-                pipe.send(run_trial(study, prepared, seed, folder))
-    except EOFError:  # the benchmark has ended
+                trial, done = run_trial(study, prepared, seed, folder)
+                pipe.send(done)
+                pipe.recv()  # a study must not know a trial that the record lacks
+                study.tell(trial, told(done))
+    except (EOFError, BrokenPipeError, ConnectionResetError):  # the benchmark has ended
         sys.exit()
     except Exception:
         pipe.send(traceback.format_exc())
 
 
-def run_trial(study: optuna.Study, prepared: Any, seed: int, folder: str) -> Done:
-    """Propose, train and report one trial, and return it without its clocks."""
+def run_trial(study: optuna.Study, prepared: Any, seed: int, folder: str) -> tuple[optuna.Trial, Done]:
+    """Propose and train one trial, and return it with its results, without their clocks."""
     trial = study.ask()
     config = prepared.space.suggest(trial)
     accuracy = with_trainer(prepared, config, 1000 * seed + trial.number, folder)
     costs = prepared.costs(config)
-    parameters = float(costs.trainable_params)
-    study.tell(trial, [accuracy, math.log10(max(parameters, SMALLEST))])
-    return Done(trial.number, 0.0, 0.0, costs.train_flops, 1.0, accuracy, parameters)
+    return trial, Done(
+        trial.number, 0.0, 0.0, costs.train_flops, 1.0, accuracy, float(costs.trainable_params)
+    )
+
+
+def told(done: Done) -> tuple[float, float]:
+    """Return what the study receives of a trial: its accuracy and the logarithm of its parameters."""
+    assert done.accuracy is not None
+    assert done.parameters is not None
+    return done.accuracy, math.log10(max(done.parameters, SMALLEST))
 
 
 def with_trainer(prepared: Any, config: Mapping[str, Any], seed: int, folder: str) -> float:

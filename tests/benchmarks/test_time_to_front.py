@@ -204,11 +204,11 @@ def test_trials_of_several_processes_come_in_the_order_of_their_end(
     assert next(trials).number == 3
     first.send(done(4, 0, 0.6, 1e3))
     assert [trial.number for trial in trials] == [4]
-    begun = []
+    messages = []
     for end in (first, second):
         while end.poll():
-            begun.append(end.recv())
-    assert len(begun) == 4
+            messages.append(end.recv())
+    assert len(messages) == 2 * 4  # begin, and recorded
 
 
 def test_a_process_by_hand_that_fails_or_dies_ends_the_benchmark(piped: tuple[Workers, list[Connection]]):
