@@ -9,7 +9,8 @@ run the same configurations on the same examples, in turns, in one process and w
 * Trainer: the model is loaded for every trial, as in a script that is called once per configuration. Trainer's
   defaults, batches padded to their longest example, evaluation in batches of 64, fp32.
 * Ours: the executor `packed` with K workers, in `--processes` processes (each with its part of the cores), products
-  with the base model in `--precision`; the base model is loaded once in each process.
+  with the base model in `--precision`; the base model is loaded once in each process. `auto` is one row, with the
+  precision, processes and K that a sweep would choose by its calibration.
 
 `training` is trained examples per second of training only: collation, forward, backward and optimizer, without
 loading and evaluation. `trials/h` counts everything from loading the weights to the last validation score,
@@ -41,6 +42,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.calibrated import calibrated_variant
 from benchmarks.result_files import Table, store
 from benchmarks.trainer_and_packs import (
     Measured,
@@ -56,7 +58,7 @@ from trials.base.model import choose_device
 from trials.data.task_data import load_task
 from trials.execution.runner import Runner
 from trials.records import Fidelity, TrialSpec
-from trials.tasks.specs import ModelSpec, TaskSpec
+from trials.tasks.specs import AUTO, ModelSpec, TaskSpec
 
 MIXES = ("all layers", "top layers")
 BATCH = 32
@@ -116,10 +118,14 @@ def measure(arguments: argparse.Namespace, mix: str, say: Callable[[str], None])
     variants = [
         Variant(k, processes, precision)
         for precision, processes, k in itertools.product(
-            arguments.precision, arguments.processes, arguments.k
+            [name for name in arguments.precision if name != AUTO], arguments.processes, arguments.k
         )
         if k >= processes
     ]
+    if AUTO in arguments.precision:
+        variant, note = calibrated_variant(model, task, configs[0], fidelity)
+        say(f"{mix}: {note}")
+        variants.append(variant)
     peak, repeats = 0.0, []
     for repeat in range(arguments.repeats):
         trainer, ours = Measured(), {}
@@ -169,7 +175,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         "|      T   ours",
     ]
     for row in rows:
-        cells = [f"{row['mix']:10s} {row['k']:2d} {row['processes']} {row['precision']:4s} "]
+        cells = [f"{row['mix']:10s} {row['k']:2d} {row['processes']} {_products(row):4s} "]
         for name, unit in (("training", "samples_per_second"), ("trials", "trials_per_hour")):
             low, high = row[f"{name}_ratio_range"]
             rates = f"{row[f'trainer_{unit}']:6.0f} {row[f'ours_{unit}']:5.0f} {row[f'{name}_ratio']:5.2f}"
@@ -233,7 +239,12 @@ def _trial_cells(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _case_cells(row: dict[str, Any]) -> tuple[str, ...]:
-    return str(row["k"]), str(row["processes"]), str(row["precision"])
+    return str(row["k"]), str(row["processes"]), _products(row)
+
+
+def _products(row: dict[str, Any]) -> str:
+    """The precision; that of the variant which a calibration chose in brackets."""
+    return f"auto ({row['precision']})" if row.get("is_chosen") else str(row["precision"])
 
 
 def _ratio(row: dict[str, Any], name: str) -> str:

@@ -24,11 +24,15 @@ from trials.training.schedules import transformers_schedule
 
 @dataclass(frozen=True)
 class Variant:
-    """How packs are run: configurations at a time, processes, and what the frozen matrices are multiplied in."""
+    """How packs are run: configurations at a time, processes, and what the frozen matrices are multiplied in.
+
+    `is_chosen` marks the variant that a calibration chose.
+    """
 
     k: int
     processes: int = 1
     precision: str = "fp32"
+    is_chosen: bool = False
 
     def __str__(self) -> str:
         return f"K = {self.k}, {self.processes} process(es), {self.precision}"
