@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -77,17 +77,19 @@ class Bench:
 
     def base(self, candidate: Candidate) -> Base:
         """Return the base model as a candidate computes, loaded once."""
-        from trials.base.model import load_base
+        from trials.base.model import is_unfused, load_base
 
-        if candidate not in self._bases:
+        alike = next(
+            (base for other, base in self._bases.items() if other.precision == candidate.precision), None
+        )
+        if candidate not in self._bases and alike is not None:
+            unfused = is_unfused(candidate.attention, alike.device)
+            self._bases[candidate] = replace(alike, unfused=unfused)
+        elif candidate not in self._bases:
             tick = time.perf_counter()
             self._bases[candidate] = load_base(candidate.of(self.model), self.task, self.data)
             self._loading += time.perf_counter() - tick
         return self._bases[candidate]
-
-    def drop(self, candidate: Candidate) -> None:
-        """Free the base model of a candidate."""
-        self._bases.pop(candidate, None)
 
     def steps(self, candidate: Candidate, trials: int, size: int) -> Callable[[], Step]:
         """Return what starts trials of one configuration and returns one step of each of them.

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from autotune.calibrate.candidates import Candidate
+from autotune.calibrate.candidates import Candidate, other_attention
 from autotune.calibrate.layout import Layout
 from autotune.calibrate.question import Answer, Question
 
@@ -32,7 +32,11 @@ def read_answer(question: Question) -> Answer | None:
         answer = _answer(stored) if isinstance(stored, Mapping) else None
     except (KeyError, TypeError, ValueError):
         return None
-    if answer is None or answer.candidate not in question.candidates:
+    if answer is None:
+        return None
+    model = question.sweep.model
+    others = (other_attention(candidate, model) for candidate in question.candidates)
+    if answer.candidate not in (*question.candidates, *others):
         return None
     possible = [
         layout

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from autotune.sweep.schema import Sweep
-from trials.tasks.specs import AUTO, ModelSpec, Precision
+from trials.tasks.specs import AUTO, Attention, ModelSpec, Precision
 
 if TYPE_CHECKING:
     import torch
@@ -18,20 +18,22 @@ class Candidate:
 
     Args:
         precision: as in `ModelSpec`, but never `auto`.
+        attention: likewise.
     """
 
     precision: Precision
+    attention: Attention = "sdpa"
 
     def __str__(self) -> str:
         return self.precision
 
     def of(self, model: ModelSpec) -> ModelSpec:
         """Return a base model that computes in this way."""
-        return model.model_copy(update={"precision": self.precision})
+        return model.model_copy(update={"precision": self.precision, "attention": self.attention})
 
 
 def is_open(model: ModelSpec) -> bool:
-    """Return whether the way in which a base model computes is still to be chosen."""
+    """Return whether the precision of a base model is still to be chosen."""
     return model.precision == AUTO
 
 
@@ -48,10 +50,31 @@ def candidates(sweep: Sweep) -> list[Candidate]:
         return [by_rule(model)]
     device = choose_device(model.device)
     has_bases = sweep.ladder is not None and bool(sweep.ladder.bases)
-    found = [Candidate("fp32")]
-    found += [Candidate("bf16")] if _multiplies_bf16(device) else []
-    found += [Candidate("int8")] if _multiplies_int8(device) and not has_bases else []
-    return found
+    found: list[Precision] = ["fp32"]
+    found += ["bf16"] if _multiplies_bf16(device) else []
+    found += ["int8"] if _multiplies_int8(device) and not has_bases else []
+    return [Candidate(precision, _attention(model)) for precision in found]
+
+
+def other_attention(candidate: Candidate, model: ModelSpec) -> Candidate | None:
+    """Return the same with the other way to compute attention; None if the sweep or the device leaves no choice.
+
+    Results are the same up to rounding.
+    """
+    from trials.base.model import choose_device
+
+    if model.attention != AUTO or choose_device(model.device).type != "cpu":
+        return None
+    return replace(candidate, attention="sdpa" if candidate.attention == "unfused" else "unfused")
+
+
+def _attention(model: ModelSpec) -> Attention:
+    """Return the attention that the sweep sets, or else what suits the device in most cases."""
+    from trials.base.model import choose_device, is_unfused
+
+    if model.attention != AUTO:
+        return model.attention
+    return "unfused" if is_unfused(AUTO, choose_device(model.device)) else "sdpa"
 
 
 def by_rule(model: ModelSpec) -> Candidate:
@@ -60,12 +83,13 @@ def by_rule(model: ModelSpec) -> Candidate:
 
     from trials.base.model import choose_device, choose_dtype
 
+    attention = _attention(model)
     if model.precision != AUTO:
-        return Candidate(model.precision)
+        return Candidate(model.precision, attention)
     if model.weights == "bf16":
-        return Candidate("bf16")
+        return Candidate("bf16", attention)
     is_half = choose_dtype(AUTO, choose_device(model.device)) == torch.bfloat16
-    return Candidate("bf16" if is_half else "fp32")
+    return Candidate("bf16" if is_half else "fp32", attention)
 
 
 def _multiplies_bf16(device: torch.device) -> bool:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from autotune.calibrate.agreement import Agreement, Trace, compare
 from autotune.calibrate.bench import Bench, compared_size
-from autotune.calibrate.candidates import Candidate
+from autotune.calibrate.candidates import Candidate, other_attention
 from autotune.calibrate.race import Race, ranking
 
 _RACE, _PROBE = 1.2, 0.2
@@ -64,7 +64,14 @@ class Measurement:
         Raises:
             Exception: whatever the simplest candidate raises.
         """
-        simplest, (size, rates) = self._found[0], self._rates()
+        size, rates = self._rates()
+        choice = self._agreeing(size, rates)
+        other = other_attention(choice.candidate, self._bench.model)
+        return choice if other is None else self._with_faster_attention(choice, other, size)
+
+    def _agreeing(self, size: int, rates: Mapping[Candidate, float]) -> Choice:
+        """Return the fastest candidate that agrees with the simplest one."""
+        simplest = self._found[0]
         reasons: list[str] = []
         is_complete = len(rates) == len(self._found) and size >= min(_FEW, self._batch_size)
         seconds = {each: 1 / rate for each, rate in rates.items()}
@@ -90,6 +97,20 @@ class Measurement:
         race = Race(until, bench.clock, bench.meter)
         seconds = race.run({each: bench.steps(each, self._trials, size) for each in self._found})
         return size, {each: self._trials * size / took for each, took in seconds.items()}
+
+    def _with_faster_attention(self, choice: Choice, other: Candidate, size: int) -> Choice:
+        """Return a choice with another attention if that is faster; in doubt, and without time, the usual one."""
+        both, bench = (choice.candidate, other), self._bench
+        race = Race(self._deadline, bench.clock, bench.meter, rounds=2)
+        seconds = race.run({each: bench.steps(each, self._trials, size) for each in both})
+        if len(seconds) < len(both) or ranking(seconds, both)[0] == choice.candidate:
+            return choice
+        faster = seconds[choice.candidate] / seconds[other]
+        reason = (
+            f"attention {other.attention} instead of {choice.candidate.attention}, {faster:.2f} times as fast"
+        )
+        rates = {**choice.rates, other: self._trials * size / seconds[other]}
+        return replace(choice, candidate=other, rates=rates, reasons=(*choice.reasons, reason))
 
     def _agreement(self, candidate: Candidate) -> Agreement | None:
         """Return how a candidate agrees with the simplest one; None if there is no time to compare them."""

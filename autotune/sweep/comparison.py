@@ -45,8 +45,9 @@ def _comparable(sweep: Sweep, other: Sweep) -> dict[str, Any]:
             entry.pop(field, None)
     if None in (sweep.task.positive, other.task.positive):
         kept["task"].pop("positive", None)
-    if AUTO in (sweep.model.precision, other.model.precision):
-        kept["model"].pop("precision", None)
+    for field in ("precision", "attention"):
+        if AUTO in (getattr(sweep.model, field), getattr(other.model, field)):
+            kept["model"].pop(field, None)
     if sweep.is_fidelity_open or other.is_fidelity_open:
         kept.pop("fidelity", None)
     if sweep.ladder and other.ladder and None in (sweep.ladder.costs, other.ladder.costs):

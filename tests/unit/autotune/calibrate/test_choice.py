@@ -10,9 +10,10 @@ import pytest
 
 import autotune.calibrate.choice as choice_module
 from autotune.calibrate.bench import Bench
-from autotune.calibrate.candidates import Candidate, candidates
+from autotune.calibrate.candidates import Candidate, by_rule, candidates, other_attention
 from autotune.calibrate.choice import VARIABLE, Calibration, calibrate
 from autotune.calibrate.measurement import Measurement
+from autotune.calibrate.race import Race
 from autotune.estimate import speed as speed_module
 from autotune.prepare.bound_base import bind_base
 from autotune.sweep.schema import Sweep, parse_sweep
@@ -48,11 +49,11 @@ def test_the_candidates_follow_the_device_and_the_sweep(
     sweep: Sweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert [str(each) for each in candidates(sweep)] == ["fp32", "bf16", "int8"]
-    assert candidates(with_model(sweep, precision="bf16")) == [Candidate("bf16")]
-    assert candidates(with_model(sweep, weights="bf16")) == [Candidate("bf16")]
-    assert candidates(with_model(sweep, weights="nf4")) == [Candidate("fp32")]
+    assert candidates(with_model(sweep, precision="bf16")) == [Candidate("bf16", "unfused")]
+    assert candidates(with_model(sweep, weights="bf16")) == [Candidate("bf16", "unfused")]
+    assert candidates(with_model(sweep, weights="nf4")) == [Candidate("fp32", "unfused")]
     monkeypatch.setattr(processor, "instructions", lambda: ("avx2",))
-    assert candidates(sweep) == [Candidate("fp32")]
+    assert candidates(sweep) == [Candidate("fp32", "unfused")]
 
 
 @pytest.mark.usefixtures("capable")
@@ -65,8 +66,36 @@ def test_bases_of_a_ladder_are_not_multiplied_in_int8(
 
 
 def test_a_precision_that_is_set_is_kept(sweep: Sweep) -> None:
-    model = ModelSpec(name=sweep.model.name, precision="bf16")
+    model = ModelSpec(name=sweep.model.name, precision="bf16", attention="unfused")
     assert chosen(with_model(sweep, precision="bf16")) == Calibration(model, sweep.executor)
+
+
+def test_the_attention_is_that_of_the_sweep_or_of_the_device(sweep: Sweep) -> None:
+    usual = by_rule(sweep.model)
+    assert usual.attention == "unfused"
+    assert other_attention(usual, sweep.model) == Candidate(usual.precision, "sdpa")
+    given = with_model(sweep, attention="sdpa").model
+    assert by_rule(given).attention == "sdpa"
+    assert other_attention(by_rule(given), given) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "chosen_attention"), [(1.0, "unfused"), (0.97, "unfused"), (0.5, "sdpa")]
+)
+def test_the_other_attention_is_chosen_if_it_is_faster(
+    seconds: float, chosen_attention: str, sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = bind_base(sweep)
+    bench = Bench(sweep.model, sweep.task, own.data, own.space.defaults()[0], False, 1)
+    fp32 = by_rule(with_model(sweep, precision="fp32").model)
+    measurement = Measurement(bench, [fp32], trials=1, batch_size=8, seconds=60.0)
+    monkeypatch.setattr(measurement, "_rates", lambda: (8, {fp32: 100.0}))
+    other = Candidate("fp32", "sdpa")
+    monkeypatch.setattr(Race, "run", lambda *_: {fp32: 1.0, other: seconds})
+    found = measurement.choose()
+    assert found.candidate.attention == chosen_attention
+    assert bench.base(other).unfused is False
+    assert bench.base(other).model is bench.base(fp32).model
 
 
 @pytest.mark.usefixtures("capable")
@@ -124,13 +153,13 @@ def test_a_measurement_that_fails_is_said(sweep: Sweep, monkeypatch: pytest.Monk
 
 
 def test_a_faster_precision_that_differs_is_not_chosen(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The candidate here halves every frozen matrix, and the race finds it faster."""
+    """The candidate here halves every normalization, and the race finds it faster."""
     own = bind_base(sweep)
     config = own.space.defaults()[0]
     bench = Bench(sweep.model, sweep.task, own.data, config, False, 1)
     fp32, bf16 = Candidate("fp32"), Candidate("bf16")
     for name, parameter in bench.base(bf16).model.named_parameters():
-        if "layer" in name:
+        if "LayerNorm" in name:
             parameter.data *= 0.5
     measurement = Measurement(bench, [fp32, bf16], trials=1, batch_size=8, seconds=60.0)
     monkeypatch.setattr(measurement, "_rates", lambda: (8, {fp32: 100.0, bf16: 300.0}))
