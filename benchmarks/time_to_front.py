@@ -309,6 +309,7 @@ def main() -> None:
         few = {"seeds": [0], "trials": 6, "samples": 160, "eval_samples": 100, "minutes": 1.0}
         vars(arguments).update(few)
     os.environ["AUTOTUNE_PREFIX_CACHE"] = "0"  # arms and seeds take nothing from each other
+    os.environ["AUTOTUNE_CALIBRATION"] = "new"  # nor a choice of defaults, whose measurement takes seconds
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     import torch
     import transformers
