@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from search_spaces.language.loader import load_space
 from tests.support.gpu import DEVICE, needs_card, needs_device
 from tests.support.packs import agree, alone, packed
 from tests.support.trials import COMMON
 from trials.execution.runner import Runner
+from trials.packing.pack import Pack
 from trials.records import Fidelity, Segment, TrialSpec, TrialStatus
 from trials.tasks.specs import find_spec
 
@@ -56,6 +59,34 @@ def test_a_pack_in_bf16_computes_what_its_trials_compute_alone(
     for together, given in zip(packed(runner, specs), specs, strict=True):
         agree(together, alone(runner, given), rel=2e-2)
         agree(together, alone(whole, given), rel=5e-2)
+
+
+class Casts(TorchDispatchMode):
+    """Collects the addresses of the tensors that are cast."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addresses: set[int] = set()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function is torch.ops.aten._to_copy.default:
+            self.addresses.add(args[0].data_ptr())
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("weights", ["fp32", "bf16"])
+def test_frozen_matrices_are_not_cast_in_a_step(weights: str, runners: Callable[..., Runner]) -> None:
+    """Autocast would cast them in every forward pass."""
+    runner = runners(precision="bf16", weights=weights)
+    layers = runner.base.model.get_submodule(runner.base.shape.layers_path)
+    frozen = {parameter.data_ptr() for parameter in layers.parameters() if parameter.dim() == 2}
+    pack = Pack(runner.base, runner.data)
+    for ticket in range(2):
+        assert pack.enter(ticket, spec(runner, "lora", ticket)) is None
+    with Casts() as casts:
+        pack.advance()
+    assert casts.addresses
+    assert not casts.addresses & frozen
 
 
 @pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="needs the extra `quantized`")
