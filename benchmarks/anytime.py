@@ -44,6 +44,7 @@ def setting(data_set: str, arguments: argparse.Namespace) -> Setting:
     """
     few = ["--out=", f"--minutes={arguments.minutes}", f"--trials={_MANY}", f"--workers={arguments.workers}"]
     sizes = [f"--samples={arguments.samples}", f"--eval-samples={arguments.eval_samples}"]
+    sizes += [f"--threads={arguments.threads}", "--hand-workers=1"]
     shared = time_to_front.setting(time_to_front.parser().parse_args([*few, *sizes]))
     folder = Path(os.environ.get("AUTOTUNE_DATA", "../shared/data")) / data_set
     if not (folder / "train.tsv").is_file():
