@@ -16,11 +16,11 @@ from autotune.formatting.compact import clock, points, short_config
 from autotune.formatting.units import counted, label, quantity, with_interval
 from autotune.objectives import is_cost
 from autotune.results.budget import budget_used
-from autotune.results.completion import confirmation_plan, is_finished
+from autotune.results.completion import confirmation_plan, has_confirmed, is_finished, is_spent
 from autotune.results.confirmation_plan import ConfirmationPlan
 from autotune.results.estimates import POSTERIOR
 from autotune.results.ladder_view import LadderView
-from autotune.results.recommendation import recommend
+from autotune.results.recommendation import Recommendation, recommend
 from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import configuration, confirmation_statistics
 from search_spaces.errors import InvalidInputError, Problem
@@ -94,12 +94,13 @@ def overview(results: SweepTables, *, next_steps: bool = True) -> RenderableType
     facts.add_row("budget", _budget_text(results))
     if results.ladder is not None:
         facts.add_row("ladder", _ladder_text(results.ladder))
-    if (plan := confirmation_plan(results)) is not None:
+    plan = confirmation_plan(results)
+    if plan is not None:
         facts.add_row("confirmation", _confirmation_text(plan))
     facts.add_row(*_front_row(results))
     metric = results.sweep.task.metric
+    found = recommend(results, results.front)
     if len(results.front):
-        found = recommend(results, results.front)
         if found.trial is None:
             facts.add_row("recommended", found.reason)
         elif not results.has_single_objective:
@@ -110,7 +111,8 @@ def overview(results: SweepTables, *, next_steps: bool = True) -> RenderableType
     if len(results.front):
         parts += [front_table(results), Text()]
     if next_steps:
-        parts.append(Text("\n".join(_next_steps(results))))
+        is_over = is_spent(results) and has_confirmed(plan)
+        parts.append(Text("\n".join(_next_steps(results, found, is_over))))
     return Group(*parts)
 
 
@@ -216,17 +218,17 @@ def _budget_text(results: SweepTables) -> str:
     return ", ".join(parts)
 
 
-def _next_steps(results: SweepTables) -> list[str]:
+def _next_steps(results: SweepTables, found: Recommendation, is_over: bool) -> list[str]:
     folder = shlex.quote(str(results.folder))
     steps = []
-    if not is_finished(results):
+    if not is_over:
         steps.append(f"continue   autotune resume {folder}")
     report = results.folder / "report.html"
     if report.is_file():
         steps.append(f"report     {report}")
     elif len(results.front):
         steps.append(f"report     autotune report {folder}")
-    if recommend(results, results.front).trial is not None:
+    if found.trial is not None:
         steps.append(f"export     autotune export {folder} --pick knee --to RUN")
     return steps
 

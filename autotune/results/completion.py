@@ -10,8 +10,12 @@ from autotune.results.sweep_tables import SweepTables
 
 def is_finished(results: SweepTables) -> bool:
     """Return whether a limit of the budget is reached and no run of the confirmation is left, if there is one."""
-    plan = confirmation_plan(results)
-    return is_spent(results) and (plan is None or not plan.runs)
+    return is_spent(results) and has_confirmed(confirmation_plan(results))
+
+
+def has_confirmed(plan: ConfirmationPlan | None) -> bool:
+    """Return whether the confirmation has no run left, or there is none."""
+    return plan is None or not plan.runs
 
 
 def is_spent(results: SweepTables) -> bool:

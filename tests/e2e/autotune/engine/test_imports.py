@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.import_graph import ROOT
 
 CODE = """
@@ -21,9 +23,10 @@ def check(command, *heavy):
     assert not loaded, (command, loaded)
 
 folder, run = sys.argv[1:]
-check(["status", folder], "torch", "gpytorch", "botorch")
-check(["report", folder], "torch", "gpytorch", "botorch")
-check(["export", folder, "--to", run, "--pick", "best"], "gpytorch", "botorch")
+slow = ["gpytorch", "botorch", "datasets", "bitsandbytes"]
+check(["status", folder], *slow, "torch", "transformers", "scipy.stats", "scipy.optimize", "sklearn", "plotly")
+check(["report", folder], *slow, "torch", "transformers")
+check(["export", folder, "--to", run, "--pick", "best"], *slow[:-1])  # peft imports bitsandbytes
 """
 
 
@@ -33,6 +36,23 @@ def test_reading_a_sweep_does_not_import_its_sampler(finished_sweep: Path, tmp_p
     command = [sys.executable, "-c", CODE, str(folder), str(tmp_path / "run")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        (
+            "autotune.export.run_folder",
+            ["peft", "surrogates.laws", "autotune.laws", "scipy.stats", "sklearn"],
+        ),
+        ("autotune.engine.plan", ["peft", "botorch", "datasets"]),
+        ("autotune.scaffold.sweep_file", ["peft", "datasets"]),
+    ],
+)
+def test_a_module_of_a_command_imports_what_few_calls_need_later(module: str, heavy: list[str]) -> None:
+    code = f"import sys, {module}\nprint([name for name in {heavy} if name in sys.modules])"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert ran.stdout.strip() == "[]"
 
 
 def test_the_registry_of_strategies_imports_none_of_them() -> None:
