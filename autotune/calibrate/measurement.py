@@ -67,7 +67,9 @@ class Measurement:
         size, rates = self._rates()
         choice = self._agreeing(size, rates)
         other = other_attention(choice.candidate, self._bench.model)
-        return choice if other is None else self._with_faster_attention(choice, other, size)
+        if other is None or size < min(_FEW, self._batch_size):
+            return choice
+        return self._with_faster_attention(choice, other, size)
 
     def _agreeing(self, size: int, rates: Mapping[Candidate, float]) -> Choice:
         """Return the fastest candidate that agrees with the simplest one."""
