@@ -6,7 +6,7 @@ import pytest
 
 from autotune.engine.sweep_run import run_sweep
 from autotune.ledger.folder_reader import FolderReader
-from tests.support.sweeps import small_sweep
+from tests.support.sweeps import light_sweeps, small_sweep
 
 SPACE = {
     "families": ["lora"],
@@ -27,7 +27,8 @@ def results(tiny_model, reviews, tmp_path_factory):
         confirm={"seeds": 1, "points": 1},
         executor={"name": "packed", "workers": 2},
     )
-    return run_sweep(sweep, tmp_path_factory.mktemp("sweep") / "out")
+    with light_sweeps():
+        return run_sweep(sweep, tmp_path_factory.mktemp("sweep") / "out")
 
 
 def test_trials_end_early_and_are_complete(results):
