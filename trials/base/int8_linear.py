@@ -98,10 +98,18 @@ class Int8Form(Form):
 
     def __init__(self, source: torch.Tensor) -> None:
         self.source = source
-        self.forward, self.backward = Int8Matrix(source), Int8Matrix(source.t())
+        self.matrix, self.transposed = Int8Matrix(source), Int8Matrix(source.t())
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Int8Form:
         return self
+
+    def forward(self, x: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+        """Return x, shape [n, inputs], times the transposed matrix plus `bias`; fp32, shape [n, outputs]."""
+        return self.matrix(x, bias)
+
+    def backward(self, grad: torch.Tensor) -> torch.Tensor:
+        """Return a gradient, shape [n, outputs], times the matrix; fp32, shape [n, inputs]."""
+        return self.transposed(grad)
 
     def with_other(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         """Return the product in fp32: rounding a matrix that changes in every step would take longer."""

@@ -197,7 +197,7 @@ def test_a_pack_is_near_its_trials_where_kernels_differ_by_the_number_of_rows(ti
     runner = Runner(model, classification(reviews))
     for module in runner.base.model.modules():
         if isinstance(module, FrozenLinear):
-            for matrix in (module.own_form.forward, module.own_form.backward):
+            for matrix in (module.own_form.matrix, module.own_form.transposed):
                 multiplied_as_by_amx(matrix)
     specs = [spec(runner, family, number) for number, family in enumerate(("lora", "ia3", "serial"))]
     for s, together in zip(specs, packed(runner, specs), strict=True):
