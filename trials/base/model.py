@@ -23,7 +23,7 @@ from search_spaces.model.reader import read_shape
 from search_spaces.model.shape import ModelShape
 from search_spaces.parameters.types import Value
 from trials.base import processor
-from trials.base.attention import UnfusedAttention
+from trials.base.attention import Fp32Attention
 from trials.base.frozen_linear import FrozenLinear, replace_linear
 from trials.base.half_precision import multiply_in_bf16, store_in_bf16
 from trials.base.int8_linear import Int8Form, check_int8
@@ -32,7 +32,7 @@ from trials.base.pretrained import check_complete, loading_errors, read_pretrain
 from trials.base.quantization import check_quantized, freeze_layout, quantization, quantized_parts
 from trials.data.task_data import TaskData
 from trials.reading.special_tokens import match_tokens
-from trials.tasks.specs import ModelSpec, TaskSpec, resolve_model
+from trials.tasks.specs import AUTO, ModelSpec, TaskSpec, resolve_model
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -49,7 +49,6 @@ class Base:
         device: The device of the model.
         autocast: The dtype of the forward and backward pass; fp32 means no autocast, also where the frozen matrices
             alone are multiplied in another format.
-        unfused: Whether attention consists of separate products where they are faster.
         new_heads: The paths of the head's modules whose weights are not in the checkpoint. Every trial initializes
             them from its seed.
     """
@@ -60,17 +59,21 @@ class Base:
     device: torch.device
     autocast: torch.dtype
     new_heads: tuple[str, ...]
-    unfused: bool = False
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """Compute forward passes in the base model's precision and with its attention."""
+        """Compute forward passes in the base model's precision."""
         is_half = self.autocast != torch.float32
         with (
             torch.autocast(self.device.type, dtype=self.autocast, enabled=is_half),
-            UnfusedAttention() if self.unfused else nullcontext(),
+            Fp32Attention() if self.attends_in_fp32 else nullcontext(),
         ):
             yield
+
+    @property
+    def attends_in_fp32(self) -> bool:
+        """Whether attention is computed in fp32 although autocast is on."""
+        return self.device.type == "cpu" and self.autocast != torch.float32
 
     @property
     def products(self) -> str:
@@ -121,6 +124,8 @@ def load_base(spec: ModelSpec, task: TaskSpec, data: TaskData) -> Base:
         InvalidInputError: There is no such model, it has no weights in safetensors, or it has no head for the task.
     """
     options: dict[str, Any] = {"dtype": torch.bfloat16 if spec.weights == "bf16" else torch.float32}
+    if spec.attention != AUTO:
+        options["attn_implementation"] = spec.attention
     device, shape = choose_device(spec.device), None
     check_machine(spec)
     if spec.quantized:  # the unquantized modules must be known before the weights are read
@@ -148,7 +153,7 @@ def load_base(spec: ModelSpec, task: TaskSpec, data: TaskData) -> Base:
     for name in shape.head_modules:
         model.get_submodule(name).float()
     autocast = _compute_in(spec, model, shape, device)
-    return Base(model, shape, task, device, autocast, new_heads, is_unfused(spec.attention, device))
+    return Base(model, shape, task, device, autocast, new_heads)
 
 
 def _compute_in(spec: ModelSpec, model: nn.Module, shape: ModelShape, device: torch.device) -> torch.dtype:
@@ -235,11 +240,6 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
         if device.type == "cpu" and processor.multiplies_bf16():
             return torch.bfloat16
     return torch.float32
-
-
-def is_unfused(attention: str, device: torch.device) -> bool:
-    """Return whether attention consists of separate products where they are faster; with `auto` it does on CPUs."""
-    return device.type == "cpu" and attention != "sdpa"
 
 
 def trainable_parameters(model: nn.Module) -> int:

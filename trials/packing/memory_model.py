@@ -38,7 +38,6 @@ from search_spaces.model.parts import Matrix
 from search_spaces.model.shape import ModelShape
 from search_spaces.parameters.training import optimizer_of
 from search_spaces.parameters.types import Configuration
-from trials.base.attention import LONGEST
 from trials.base.model import Base
 from trials.packing.layer_gates import reads_first_token
 
@@ -60,14 +59,14 @@ class Computation:
         activation: The name of the activation function in transformers.
         attention: The name of the attention implementation in transformers.
         number: Bytes per number that the matrices multiply: 2 under bf16, else 4.
-        unfused: Whether attention is that of `trials.base.attention`: in fp32, and of short texts in products.
+        attends_in_fp32: Whether attention is in fp32 where the matrices are multiplied in bf16.
         first_token: Whether the last layer runs for the first token only, except for keys and values.
     """
 
     activation: str = "gelu"
     attention: str = "sdpa"
     number: int = _FP32
-    unfused: bool = False
+    attends_in_fp32: bool = False
     first_token: bool = False
 
     @classmethod
@@ -84,7 +83,7 @@ class Computation:
             activation=activation,
             attention=str(attention),
             number=2 if half else _FP32,
-            unfused=base.unfused and attention == "sdpa",
+            attends_in_fp32=base.attends_in_fp32 and attention == "sdpa",
             first_token=attention == "sdpa" and reads_first_token(base.model),
         )
 
@@ -211,9 +210,9 @@ class MemoryModel:
         number, attention = how.number, shape.attention_width
         kept = self._norms(layer, gradients, saved, incoming)
         if gradients.mixed:
-            each = _FP32 if how.unfused else number
+            each = _FP32 if how.attends_in_fp32 else number
             kept["q"], kept["k"], kept["v"] = (float(each * attention),) * 3
-            if how.attention == "eager" or (how.unfused and length <= LONGEST):
+            if how.attention == "eager":
                 kept["probabilities"] = float(each * shape.heads * length)
             else:
                 kept["mixed"] = float(each * attention)

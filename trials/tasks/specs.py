@@ -22,7 +22,7 @@ POCKET = "builtin:pocket"
 
 Precision = Literal["auto", "fp32", "bf16", "int8"]
 Weights = Literal["fp32", "bf16", "int8", "nf4"]
-Attention = Literal["auto", "sdpa", "unfused"]
+Attention = Literal["auto", "sdpa", "eager"]
 AUTO: Final = "auto"
 """The precision or the device that is chosen when a sweep starts."""
 QUANTIZING = ("cuda", "cpu", "xpu")
@@ -92,8 +92,8 @@ class ModelSpec(BaseModel):
         precision: Data type of the forward and backward pass. `auto` is the fastest one that learns the same as fp32,
             measured when a sweep starts. `int8` multiplies with the frozen matrices in 8 bits, on CPUs; it is faster
             and not exact. Adapters and the optimizer's state stay in fp32.
-        attention: How attention is computed: `sdpa` by PyTorch's kernels, `unfused` in separate products where they
-            are faster (short texts on CPUs; the same up to rounding), `auto` as the device suggests.
+        attention: Implementation of attention in transformers: `sdpa` (PyTorch's fused kernels), `eager` (separate
+            products), or `auto`, which is the default of the architecture.
         weights: Data type in which the base model is stored. `bf16` halves its memory and computes in bf16; `int8`
             and `nf4` quantize the matrices of its layers to 8 and 4 bits (bitsandbytes).
         device: `auto` (CUDA, then Apple's GPU, then the CPU) or a PyTorch device.
