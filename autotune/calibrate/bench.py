@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -77,15 +77,9 @@ class Bench:
 
     def base(self, candidate: Candidate) -> Base:
         """Return the base model as a candidate computes, loaded once."""
-        from trials.base.model import is_unfused, load_base
+        from trials.base.model import load_base
 
-        alike = next(
-            (base for other, base in self._bases.items() if other.precision == candidate.precision), None
-        )
-        if candidate not in self._bases and alike is not None:
-            unfused = is_unfused(candidate.attention, alike.device)
-            self._bases[candidate] = replace(alike, unfused=unfused)
-        elif candidate not in self._bases:
+        if candidate not in self._bases:
             tick = time.perf_counter()
             self._bases[candidate] = load_base(candidate.of(self.model), self.task, self.data)
             self._loading += time.perf_counter() - tick

@@ -18,11 +18,11 @@ class Candidate:
 
     Args:
         precision: as in `ModelSpec`, but never `auto`.
-        attention: likewise.
+        attention: as in `ModelSpec`; `auto` is the default of the architecture.
     """
 
     precision: Precision
-    attention: Attention = "sdpa"
+    attention: Attention = AUTO
 
     def __str__(self) -> str:
         return self.precision
@@ -53,28 +53,19 @@ def candidates(sweep: Sweep) -> list[Candidate]:
     found: list[Precision] = ["fp32"]
     found += ["bf16"] if _multiplies_bf16(device) else []
     found += ["int8"] if _multiplies_int8(device) and not has_bases else []
-    return [Candidate(precision, _attention(model)) for precision in found]
+    return [Candidate(precision, model.attention) for precision in found]
 
 
 def other_attention(candidate: Candidate, model: ModelSpec) -> Candidate | None:
-    """Return the same with the other way to compute attention; None if the sweep or the device leaves no choice.
+    """Return the same with attention in separate products; None if the sweep or the device leaves no choice.
 
-    Results are the same up to rounding.
+    Results are the same up to rounding. Only on CPUs, and for short texts, it can be faster.
     """
     from trials.base.model import choose_device
 
     if model.attention != AUTO or choose_device(model.device).type != "cpu":
         return None
-    return replace(candidate, attention="sdpa" if candidate.attention == "unfused" else "unfused")
-
-
-def _attention(model: ModelSpec) -> Attention:
-    """Return the attention that the sweep sets, or else what suits the device in most cases."""
-    from trials.base.model import choose_device, is_unfused
-
-    if model.attention != AUTO:
-        return model.attention
-    return "unfused" if is_unfused(AUTO, choose_device(model.device)) else "sdpa"
+    return replace(candidate, attention="eager")
 
 
 def by_rule(model: ModelSpec) -> Candidate:
@@ -83,7 +74,7 @@ def by_rule(model: ModelSpec) -> Candidate:
 
     from trials.base.model import choose_device, choose_dtype
 
-    attention = _attention(model)
+    attention = model.attention
     if model.precision != AUTO:
         return Candidate(model.precision, attention)
     if model.weights == "bf16":

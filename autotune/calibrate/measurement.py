@@ -67,7 +67,8 @@ class Measurement:
         size, rates = self._rates()
         choice = self._agreeing(size, rates)
         other = other_attention(choice.candidate, self._bench.model)
-        if other is None or size < min(_FEW, self._batch_size):
+        enough = size >= min(_FEW, self._batch_size)
+        if other is None or not enough or not self._bench.base(choice.candidate).is_fused:
             return choice
         return self._with_faster_attention(choice, other, size)
 
@@ -108,9 +109,7 @@ class Measurement:
         if len(seconds) < len(both) or ranking(seconds, both)[0] == choice.candidate:
             return choice
         faster = seconds[choice.candidate] / seconds[other]
-        reason = (
-            f"attention {other.attention} instead of {choice.candidate.attention}, {faster:.2f} times as fast"
-        )
+        reason = f"attention {other.attention} instead of the usual one, {faster:.2f} times as fast"
         rates = {**choice.rates, other: self._trials * size / seconds[other]}
         return replace(choice, candidate=other, rates=rates, reasons=(*choice.reasons, reason))
 

@@ -71,6 +71,11 @@ class Base:
             yield
 
     @property
+    def is_fused(self) -> bool:
+        """Whether attention is one of PyTorch's fused kernels."""
+        return getattr(self.model.config, "_attn_implementation", None) == "sdpa"
+
+    @property
     def attends_in_fp32(self) -> bool:
         """Whether attention is computed in fp32 although autocast is on."""
         return self.device.type == "cpu" and self.autocast != torch.float32

@@ -49,11 +49,11 @@ def test_the_candidates_follow_the_device_and_the_sweep(
     sweep: Sweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert [str(each) for each in candidates(sweep)] == ["fp32", "bf16", "int8"]
-    assert candidates(with_model(sweep, precision="bf16")) == [Candidate("bf16", "unfused")]
-    assert candidates(with_model(sweep, weights="bf16")) == [Candidate("bf16", "unfused")]
-    assert candidates(with_model(sweep, weights="nf4")) == [Candidate("fp32", "unfused")]
+    assert candidates(with_model(sweep, precision="bf16")) == [Candidate("bf16")]
+    assert candidates(with_model(sweep, weights="bf16")) == [Candidate("bf16")]
+    assert candidates(with_model(sweep, weights="nf4")) == [Candidate("fp32")]
     monkeypatch.setattr(processor, "instructions", lambda: ("avx2",))
-    assert candidates(sweep) == [Candidate("fp32", "unfused")]
+    assert candidates(sweep) == [Candidate("fp32")]
 
 
 @pytest.mark.usefixtures("capable")
@@ -66,22 +66,20 @@ def test_bases_of_a_ladder_are_not_multiplied_in_int8(
 
 
 def test_a_precision_that_is_set_is_kept(sweep: Sweep) -> None:
-    model = ModelSpec(name=sweep.model.name, precision="bf16", attention="unfused")
+    model = ModelSpec(name=sweep.model.name, precision="bf16")
     assert chosen(with_model(sweep, precision="bf16")) == Calibration(model, sweep.executor)
 
 
-def test_the_attention_is_that_of_the_sweep_or_of_the_device(sweep: Sweep) -> None:
+def test_the_attention_is_that_of_the_sweep_or_open(sweep: Sweep) -> None:
     usual = by_rule(sweep.model)
-    assert usual.attention == "unfused"
-    assert other_attention(usual, sweep.model) == Candidate(usual.precision, "sdpa")
+    assert usual.attention == "auto"
+    assert other_attention(usual, sweep.model) == Candidate(usual.precision, "eager")
     given = with_model(sweep, attention="sdpa").model
     assert by_rule(given).attention == "sdpa"
     assert other_attention(by_rule(given), given) is None
 
 
-@pytest.mark.parametrize(
-    ("seconds", "chosen_attention"), [(1.0, "unfused"), (0.97, "unfused"), (0.5, "sdpa")]
-)
+@pytest.mark.parametrize(("seconds", "chosen_attention"), [(1.0, "auto"), (0.97, "auto"), (0.5, "eager")])
 def test_the_other_attention_is_chosen_if_it_is_faster(
     seconds: float, chosen_attention: str, sweep: Sweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,12 +88,12 @@ def test_the_other_attention_is_chosen_if_it_is_faster(
     fp32 = by_rule(with_model(sweep, precision="fp32").model)
     measurement = Measurement(bench, [fp32], trials=1, batch_size=8, seconds=60.0)
     monkeypatch.setattr(measurement, "_rates", lambda: (8, {fp32: 100.0}))
-    other = Candidate("fp32", "sdpa")
+    other = Candidate("fp32", "eager")
     monkeypatch.setattr(Race, "run", lambda *_: {fp32: 1.0, other: seconds})
     found = measurement.choose()
     assert found.candidate.attention == chosen_attention
-    assert bench.base(other).unfused is False
-    assert bench.base(other).model is bench.base(fp32).model
+    assert bench.base(fp32).is_fused
+    assert not bench.base(other).is_fused
 
 
 @pytest.mark.usefixtures("capable")
