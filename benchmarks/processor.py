@@ -9,10 +9,10 @@ import psutil
 
 
 def processor_seconds() -> float:
-    """Of this process, those that it has waited for, and those under it that still run."""
+    """Of this process and those under it, with the ended processes that any of them has waited for."""
     times = os.times()
     spent = times.user + times.system + times.children_user + times.children_system
     for child in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
-            spent += sum(child.cpu_times()[:2])
+            spent += sum(child.cpu_times()[:4])
     return spent
