@@ -184,12 +184,14 @@ def _memory(bench: Bench, k: int) -> dict[str, Any]:
     case, base = bench.case, bench.runner.base
     release(base.device)
     found = step_memory(base, bench.runner.data, bench.specs(k), _MEMORY_STEPS)
+    # The copies that a CPU multiplies in another format are no parameters, and are not measured here.
+    precision = case.precision if base.device.type == "cuda" else "fp32"
     tensors = {id(t): t.nbytes for t in (*base.model.parameters(), *base.model.buffers())}
     return {
         "k": k,
         "tokens": found.tokens,
         "length": found.length,
-        "base_predicted": MemoryModel(base.shape).base_bytes(case.weights),
+        "base_predicted": MemoryModel(base.shape).base_bytes(case.weights, precision, base.device.type),
         "base_measured": float(sum(tensors.values())),
         "predicted": found.predicted,
         "measured": found.measured,
