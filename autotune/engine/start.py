@@ -16,7 +16,7 @@ from autotune.prepare.fingerprint import changes_first, check_unchanged, sweep_f
 from autotune.prepare.prepared_sweep import PreparedSweep, prepare
 from autotune.sweep.sampler_spec import check_sampler
 from autotune.sweep.schema import Sweep
-from trials.tasks.specs import AUTO
+from trials.tasks.specs import AUTO, TaskSpec
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,14 @@ class SweepStart:
 
     Args:
         prepared: the sweep.
+        task: with which its data were loaded; a resumed sweep has the folder's version of them. The task of
+            `prepared` also names the positive class, so with it a process would load the same data again.
         fingerprint: of its data and base model.
         notes: warnings and notes, in sentences for the user.
     """
 
     prepared: PreparedSweep
+    task: TaskSpec
     fingerprint: Mapping[str, Any]
     notes: tuple[str, ...]
 
@@ -52,7 +55,7 @@ def prepare_start(sweep: Sweep, folder: Path) -> SweepStart:
         *prepared.notes,
         *sampler_notes(prepared),
     )
-    return SweepStart(prepared, fingerprint, notes)
+    return SweepStart(prepared, sweep.task, fingerprint, notes)
 
 
 def _with_precision(sweep: Sweep, folder: Path) -> tuple[Sweep, list[str]]:

@@ -82,7 +82,7 @@ def run_sweep(
         if has_ended and chosen.executor.name != "ray":  # Ray's slots are known once it has started
             executor = DeferredExecutor(executor)
     try:
-        executor.start(prepared.sweep.model, sweep.task)
+        executor.start(prepared.sweep.model, start.task)
         if sweep.task.type == "causal-lm":
             prepared = with_base_score(prepared, _score_base(executor, prepared))
         with claim_folder(folder, prepared.sweep), storage_errors(folder):

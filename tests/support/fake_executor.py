@@ -59,13 +59,14 @@ class FakeExecutor(Executor):
         super().__init__(workers)
         self._metrics, self._fails, self._loses, self._delay = metrics, fails, loses, delay
         self._task_type = "sequence-classification"
+        self.task: TaskSpec | None = None
         self._queue: deque[tuple[int, int, TrialSpec]] = deque()
         self.specs: list[TrialSpec] = []
         self.steps_trained = 0
         self.started = self.stopped = 0
 
     def start(self, model: ModelSpec, task: TaskSpec) -> None:
-        self._task_type = task.type
+        self._task_type, self.task = task.type, task
         self.started += 1
 
     def submit(self, ticket: int, spec: TrialSpec) -> None:

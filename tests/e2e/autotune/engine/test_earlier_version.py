@@ -79,6 +79,8 @@ def test_it_is_resumed(folder: Path) -> None:
     assert spent.sum() == 9
     assert len(after) == 10
     assert read_sweep(folder).task.data_version == ROWS_APART, "its data are split and scored as they were"
+    assert executor.task is not None
+    assert executor.task.data_version == ROWS_APART, "and those of its new trials alike"
     assert after["seed"][0] != executor.specs[0].seed, "a complete trial is not trained again"
 
 
