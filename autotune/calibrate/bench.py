@@ -85,7 +85,9 @@ class Bench:
             self._loading += time.perf_counter() - tick
         return self._bases[candidate]
 
-    def steps(self, candidate: Candidate, trials: int, size: int) -> Callable[[], Step]:
+    def steps(
+        self, candidate: Candidate, trials: int, size: int, chunk_tokens: int | None = None
+    ) -> Callable[[], Step]:
         """Return what starts trials of one configuration and returns one step of each of them.
 
         Every step reads the same examples, whose lengths are typical of the data, so all steps do the same work.
@@ -94,12 +96,15 @@ class Bench:
             candidate: how the base model computes.
             trials: the number of trials, which train as a pack.
             size: the examples of a batch.
+            chunk_tokens: the maximum number of tokens of one forward pass; by default what suits the device.
         """
 
         def start() -> Step:
             few = typical_examples(self.data, size)
             specs = [trial_of(self.config, few, _MANY_STEPS, seed) for seed in range(trials)]
-            return begin_training(self.base(candidate), few, specs, is_isolated=self.is_isolated)
+            return begin_training(
+                self.base(candidate), few, specs, is_isolated=self.is_isolated, chunk_tokens=chunk_tokens
+            )
 
         return start
 

@@ -38,6 +38,8 @@ def read_answer(question: Question) -> Answer | None:
     others = (other_attention(candidate, model) for candidate in question.candidates)
     if answer.candidate not in (*question.candidates, *others):
         return None
+    if answer.chunk_tokens not in (question.chunk_sizes or (None,)):
+        return None
     possible = [
         layout
         for division in question.layouts.divided
@@ -75,4 +77,5 @@ def _answer(stored: Mapping[str, Any]) -> Answer:
         layout=Layout(**stored["layout"]),
         rate=float(stored["rate"]),
         why=tuple(str(clause) for clause in stored["why"]),
+        chunk_tokens=stored["chunk_tokens"],
     )

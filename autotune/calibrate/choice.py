@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from autotune.calibrate.bench import Bench
 from autotune.calibrate.cache import keep_answer, read_answer
 from autotune.calibrate.candidates import by_rule, is_open
+from autotune.calibrate.chunk_size import choose_chunk_size
 from autotune.calibrate.layout import choose_layout
 from autotune.calibrate.measurement import Choice, Measurement
 from autotune.calibrate.question import Answer, Question
@@ -147,12 +148,28 @@ def _answer(question: Question, bench: Bench) -> Answer:
     )
     if question.seconds_at(rate) <= _WORKERS_PAY:
         divided = divided.of_one_process
-    if not divided.are_several:
+    if divided.are_several:
+        layout, is_complete = choose_layout(
+            bench, choice.candidate, divided, batch_size=question.batch_size, rate=rate, deadline=deadline
+        )
+        answer = replace(answer, layout=layout, is_complete=answer.is_complete and is_complete)
+    return _with_chunks(question, bench, answer, deadline)
+
+
+def _with_chunks(question: Question, bench: Bench, answer: Answer, deadline: float) -> Answer:
+    """Return an answer with a chunk size, as far as the sweep leaves it open."""
+    if not question.chunk_sizes:
         return answer
-    layout, is_complete = choose_layout(
-        bench, choice.candidate, divided, batch_size=question.batch_size, rate=rate, deadline=deadline
+    tokens, reason = choose_chunk_size(
+        bench,
+        answer.candidate,
+        answer.layout,
+        question.chunk_sizes,
+        batch_size=question.batch_size,
+        rate=answer.rate,
+        deadline=deadline,
     )
-    return replace(answer, layout=layout, is_complete=answer.is_complete and is_complete)
+    return replace(answer, chunk_tokens=tokens, why=(*answer.why, reason) if reason else answer.why)
 
 
 def _choice(question: Question, bench: Bench) -> Choice:

@@ -30,8 +30,8 @@ _TRIALS_PAY = 1.15
 """Twice as many trials at a time must be so many times as fast: a sampler that knows fewer results proposes worse."""
 _TRIALS_PER_SLOT = 8
 """The trials of a budget per trial at a time, at least, for the same reason."""
-_STEPS = 3
-"""The steps per layout for which a race must have time: one to warm up, and two that are timed."""
+STEPS = 3
+"""The steps per contender for which a race must have time: one to warm up, and two that are timed."""
 _PRODUCTS, _PRODUCTS_SECONDS = 20, 0.1
 """The products of matrices whose mean time shows whether threads wait for others, and the most seconds of them."""
 _PACK = {"cpu": (1, 2, 4), "cuda": (1, 2, 4, 8, 16)}
@@ -297,21 +297,35 @@ class _Race:
         if len(contenders) < 2:
             return {}
         trials = sum(layout.trials for layout in contenders)
-        examples = (deadline - self.bench.clock()) * self.rate / (_STEPS * trials)
+        examples = (deadline - self.bench.clock()) * self.rate / (STEPS * trials)
         size = min(self.batch_size, int(examples))
         if size < (self.batch_size if whole else 1):
             return {}
         is_serial = self.bench.is_on_cpu and all(layout.threads == 1 for layout in contenders)
         race = Race(deadline, self.bench.clock, time.process_time if is_serial else time.perf_counter)
-        seconds = race.run({layout: partial(self._start, layout, size) for layout in contenders})
+        seconds = race.run(
+            {layout: partial(begin_in, layout, self.bench, self.candidate, size) for layout in contenders}
+        )
         return {layout: layout.trials * size / took for layout, took in seconds.items()}
 
-    def _start(self, layout: Layout, size: int) -> Step:
+
+def begin_in(
+    layout: Layout, bench: Bench, candidate: Candidate, size: int, chunk_tokens: int | None = None
+) -> Step:
+    """Start the trials of one process of a layout, and return one step of them with its threads.
+
+    Args:
+        layout: of the processes.
+        bench: what is measured on.
+        candidate: how the base model computes.
+        size: the examples of a batch.
+        chunk_tokens: the maximum number of tokens of one forward pass; by default what suits the device.
+    """
+    with computing_with(layout.threads):
+        step = bench.steps(candidate, layout.trials, size, chunk_tokens)()
+
+    def one() -> None:
         with computing_with(layout.threads):
-            step = self.bench.steps(self.candidate, layout.trials, size)()
+            step()
 
-        def one() -> None:
-            with computing_with(layout.threads):
-                step()
-
-        return one
+    return one

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from autotune.calibrate.candidates import Candidate, candidates
+from autotune.calibrate.chunk_size import chunk_sizes
 from autotune.calibrate.layout import Layout, Layouts, layouts
 from autotune.estimate.speed import step_flops
 from autotune.estimate.sweep_time import Sizes, is_isolated, slot_of, sweep_time
@@ -43,6 +44,7 @@ class Answer:
         rate: the training examples per second with that candidate in one process, roughly.
         why: what was measured, in clauses for the user.
         is_complete: whether all was measured in time; otherwise another calibration may have another answer.
+        chunk_tokens: the maximum number of tokens of one forward pass of a pack; None for that of the sweep.
     """
 
     candidate: Candidate
@@ -50,6 +52,7 @@ class Answer:
     rate: float
     why: tuple[str, ...] = ()
     is_complete: bool = True
+    chunk_tokens: int | None = None
 
     @property
     def text(self) -> str:
@@ -81,6 +84,12 @@ class Question:
         """A typical configuration, which is measured."""
         return typical_configuration(self._configs, self.costs)
 
+    @cached_property
+    def chunk_sizes(self) -> tuple[int, ...]:
+        """The chunk sizes that the sweep leaves open, in tokens, the usual one first; empty if none is open."""
+        longest = int(self.data.lengths("train").max())
+        return chunk_sizes(self.sweep, self.config, longest, is_isolated=self.is_isolated)
+
     @property
     def batch_size(self) -> int:
         """The batch size of the typical configuration."""
@@ -108,7 +117,10 @@ class Question:
     def executor(self, answer: Answer) -> ExecutorSpec:
         """Return the sweep's executor with an answer."""
         is_open = self.sweep.is_executor_open and not self.is_isolated
-        return answer.layout.of(self.sweep.executor, is_open=is_open)
+        spec = answer.layout.of(self.sweep.executor, is_open=is_open)
+        if answer.chunk_tokens is None:
+            return spec
+        return spec.model_copy(update={"chunk_tokens": answer.chunk_tokens})
 
     @cached_property
     def digest(self) -> str:
@@ -125,6 +137,7 @@ class Question:
             "trial": [str(self.config["family"]), _bucket(self.batch_size), self.is_isolated],
             "candidates": [dataclasses.asdict(candidate) for candidate in self.candidates],
             "layouts": dataclasses.asdict(self.layouts),
+            "chunks": self.chunk_sizes,
         }
         text = json.dumps(asked, sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -25,7 +25,12 @@ Step = Callable[[], None]
 
 
 def begin_training(
-    base: Base, data: TaskData, specs: Sequence[TrialSpec], *, is_isolated: bool = False
+    base: Base,
+    data: TaskData,
+    specs: Sequence[TrialSpec],
+    *,
+    is_isolated: bool = False,
+    chunk_tokens: int | None = None,
 ) -> Step:
     """Start trials as an executor would, and return what trains one step of each.
 
@@ -35,13 +40,14 @@ def begin_training(
         specs: the trials, with more steps than the measurement makes, since the last one evaluates. They train as a
             pack if their adapters can.
         is_isolated: whether trials train by themselves, without states that earlier trials have left.
+        chunk_tokens: the maximum number of tokens of one forward pass of a pack; by default what suits the device.
     """
     from trials.packing.pack import Pack
     from trials.packing.prefix_cache import PrefixCache
     from trials.training.run import Run, train_batch
 
     if not is_isolated and not any(REGISTRY[str(spec.config["family"])].mixes_rows for spec in specs):
-        pack = Pack(base, data, prefixes=PrefixCache(limit=0))
+        pack = Pack(base, data, chunk_tokens, PrefixCache(limit=0))
         if all(pack.enter(ticket, spec) is None for ticket, spec in enumerate(specs)):
             return lambda: _check(pack.advance())
     runs = [Run(base, data, spec) for spec in specs]

@@ -37,7 +37,8 @@ def asked(sweep: Sweep) -> Question:
 
 
 def answer_to(question: Question, precision: str = "bf16") -> Answer:
-    return Answer(Candidate(precision), question.layouts.divided[0], 100.0, ("bf16 is fast",))  # type: ignore[arg-type]
+    layout = question.layouts.divided[0]
+    return Answer(Candidate(precision), layout, 100.0, ("bf16 is fast",), chunk_tokens=1024)  # type: ignore[arg-type]
 
 
 def test_an_answer_is_read_again(sweep: Sweep) -> None:
@@ -63,6 +64,8 @@ def test_another_question_has_another_answer(sweep: Sweep, monkeypatch: pytest.M
         ('"bf16"', '"fp8"'),
         ('"rate": 100.0', '"rate": "x"'),
         ('"processes": 1', '"processes": 64'),
+        ('"chunk_tokens": 1024', '"chunk_tokens": 1000'),
+        (',\n  "chunk_tokens": 1024', ""),  # of a version that did not choose it
     ],
 )
 def test_a_damaged_or_impossible_answer_is_none(sweep: Sweep, before: str, after: str) -> None:
@@ -90,6 +93,7 @@ def test_a_known_answer_is_used_and_said(sweep: Sweep, monkeypatch: pytest.Monke
     keep_answer(question, answer_to(question))
     found = calibrate(sweep, own.data, own.space, own.costs)
     assert found.model.precision == "bf16"
+    assert found.executor.chunk_tokens == 1024
     assert found.notes[0].startswith("calibration (of an earlier sweep on this machine): bf16, 1 process")
 
     def fails(*_: object) -> None:

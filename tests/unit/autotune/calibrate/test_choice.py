@@ -134,6 +134,10 @@ def test_a_long_sweep_is_measured_and_its_speed_is_kept(
     found = chosen(sweep)
     assert found.model.precision in ("fp32", "bf16")
     assert found.notes[0].startswith("calibration (")
+    assert found.executor.chunk_tokens == 2048, (
+        "a tiny batch fills no smaller chunk, and the size is set anyway"
+    )
+    assert "chunks of" not in found.notes[0]
     ((model, *_),) = kept  # type: ignore[misc]
     assert model == found.model
 
