@@ -92,6 +92,10 @@ class AdaLora(MatrixFamily):
         if model.active_peft_config.total_step > 1:
             model.base_model.update_and_allocate(step)
 
+    def learning_rate_factors(self, config: Mapping[str, Value]) -> Mapping[str, float]:
+        """Freeze the divisor of the update, the number of triplets: on a base in bf16, peft makes it trainable."""
+        return {"ranknum": 0.0}
+
     def training_state(self, model: PeftModel) -> dict[str, Tensor]:
         import torch
 

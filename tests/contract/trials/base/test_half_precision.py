@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from search_spaces.families import REGISTRY
 from tests.support.grids import REPRESENTATIVES
 from tests.support.packs import agree, alone, packed, spec
 from tests.support.trials import classification
@@ -82,6 +83,24 @@ def test_frozen_matrices_are_not_cast_in_a_forward_pass(runners):
     inside = exact.base.shape.layers_path
     assert any(name.startswith(inside) for name in cast_weights(exact.base.model, autocast, texts))
     assert not any(name.startswith(inside) for name in cast_weights(stored, autocast, texts))
+
+
+def test_no_family_trains_another_parameter_on_a_base_stored_in_bf16(tiny_model, reviews):
+    """peft moves an adapter to the dtype of the base, and makes tensors that it moves trainable."""
+    task, model = classification(reviews), ModelSpec(name=str(tiny_model("gpt2")), precision="fp32")
+    runner = Runner(model, task)
+    stored = Runner(model.model_copy(update={"precision": "bf16"}), task)
+    assert stored.base.autocast == torch.bfloat16
+    shape = runner.base.shape
+    for family in REPRESENTATIVES:
+        if REGISTRY[family].unsupported(shape, shape.task) is not None:
+            continue
+        config = spec(runner, family, 0).config
+        exact, half = (
+            {name for name, p in each.base.adapted(config, 0).named_parameters() if p.requires_grad}
+            for each in (runner, stored)
+        )
+        assert half == exact, family
 
 
 def cast_weights(model: nn.Module, context: Callable, inputs: dict[str, torch.Tensor]) -> set[str]:
