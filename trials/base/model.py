@@ -32,7 +32,7 @@ from trials.base.pretrained import check_complete, loading_errors, read_pretrain
 from trials.base.quantization import check_quantized, freeze_layout, quantization, quantized_parts
 from trials.data.task_data import TaskData
 from trials.reading.special_tokens import match_tokens
-from trials.tasks.specs import AUTO, ModelSpec, TaskSpec, resolve_model
+from trials.tasks.specs import ModelSpec, TaskSpec, resolve_model
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -129,8 +129,6 @@ def load_base(spec: ModelSpec, task: TaskSpec, data: TaskData) -> Base:
         InvalidInputError: There is no such model, it has no weights in safetensors, or it has no head for the task.
     """
     options: dict[str, Any] = {"dtype": torch.bfloat16 if spec.weights == "bf16" else torch.float32}
-    if spec.attention != AUTO:
-        options["attn_implementation"] = spec.attention
     device, shape = choose_device(spec.device), None
     check_machine(spec)
     if spec.quantized:  # the unquantized modules must be known before the weights are read

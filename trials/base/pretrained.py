@@ -10,7 +10,7 @@ from typing import Any
 from search_spaces.errors import InvalidInputError, Problem, first_line
 from search_spaces.model.shape import ModelShape
 from search_spaces.model.task_heads import MissingHeadError, missing_heads
-from trials.tasks.specs import ModelSpec, TaskSpec, resolve_model
+from trials.tasks.specs import AUTO, ModelSpec, TaskSpec, resolve_model
 
 
 def read_pretrained(spec: ModelSpec, task: TaskSpec, outputs: int, **options: Any) -> tuple[Any, set[str]]:
@@ -34,6 +34,8 @@ def read_pretrained(spec: ModelSpec, task: TaskSpec, outputs: int, **options: An
     if task.type != "causal-lm":
         problem = "regression" if task.type == "regression" else "single_label_classification"
         options |= {"num_labels": outputs, "problem_type": problem}
+    if spec.attention != AUTO:
+        options["attn_implementation"] = spec.attention
     with loading_errors(spec, task):
         model, loaded = auto.from_pretrained(
             resolve_model(spec.name),
@@ -129,6 +131,14 @@ def loading_errors(spec: ModelSpec, task: TaskSpec) -> Iterator[None]:
             )
         ) from error
     except (OSError, ValueError, SafetensorError) as error:
+        if spec.attention != AUTO and "attention implementation" in str(error):
+            raise InvalidInputError(
+                Problem(
+                    "model.attention",
+                    f"transformers has no {spec.attention} attention for {spec.name!r}",
+                    "Write attention: auto.",
+                )
+            ) from error
         raise InvalidInputError(
             Problem(
                 "model",

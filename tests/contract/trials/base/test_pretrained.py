@@ -19,7 +19,7 @@ from search_spaces.language.loader import load_space
 from tests.support.sweeps import small_sweep
 from tests.support.tiny_models import shape_of
 from tests.support.trials import COMMON, classification
-from trials.base.model import Base, load_base
+from trials.base.model import Base, check_base, load_base
 from trials.data.task_data import load_task
 from trials.execution.runner import Runner
 from trials.records import Fidelity, TrialSpec, TrialStatus
@@ -122,3 +122,16 @@ def test_other_missing_weights_are_refused_by_name(
         InvalidInputError, match=r"lacks the weights bert\.encoder\.layer\.1\.output\.dense\.bias\. "
     ):
         load_base(spec, task, load_task(task, spec))
+
+
+def test_attention_that_the_architecture_lacks_is_named(
+    tiny_model: Callable[[str], Path], reviews: Path
+) -> None:
+    """Also for the smaller base models of a ladder, before the first trial."""
+    model, task = ModelSpec(name=str(tiny_model("deberta")), attention="sdpa"), classification(reviews)
+    data = load_task(task, model)
+    for check in (check_base, load_base):
+        with pytest.raises(
+            InvalidInputError, match=r"model\.attention: transformers has no sdpa attention.*auto"
+        ):
+            check(model, task, data)
