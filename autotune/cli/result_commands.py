@@ -77,12 +77,15 @@ def export(
     [dim]$[/] autotune export sweeps/quickstart --pick 17 --to runs/17
     [dim]$[/] autotune export sweeps/reviews --scale-to tokens=20M,model=roberta-large --to runs/large
     """
+    from autotune.export.peft_import import import_peft_alone
     from autotune.export.run_folder import export_run
     from autotune.results.selection import pick_with_reason
     from autotune.results.sweep_tables import read_tables
 
     target, table = _target_and_law(scale_to, law)
     results = read_tables(folder)
+    if not results.sweep.model.quantized:
+        import_peft_alone()
     written = export_run(results, pick, where or [], to, target, table)
     if pick == "knee":
         found = pick_with_reason(results, pick, where or [])

@@ -22,7 +22,6 @@ from autotune.estimate.sweep_time import SweepTime
 from autotune.ledger.folder_reader import STUDY_FILE
 from autotune.ledger.ledger import SWEEP_FILE, Ledger, claim_folder, open_ledger, storage_errors
 from autotune.prepare.prepared_sweep import PreparedSweep, with_base_score
-from autotune.report.page import write_report
 from autotune.results.completion import is_finished
 from autotune.results.sweep_tables import SweepTables, read_tables
 from autotune.results.tables import write_tables
@@ -103,7 +102,7 @@ def run_sweep(
             )
             listener.progress(ended)
             write_tables(results)
-            write_report(results)
+            _write_report(results)
             listener.progress(replace(ended, phase="done"))
             return results
     finally:
@@ -184,3 +183,10 @@ def _tidy_interrupt(folder: Path, ledgers: Iterable[Ledger], executor: Executor)
         for ledger in ledgers:
             ledger.recover()
         raise SweepInterruptedError(str(folder)) from None
+
+
+def _write_report(results: SweepTables) -> None:
+    """Write the report; its figures import statistics and plotting, which no trial waits for."""
+    from autotune.report.page import write_report
+
+    write_report(results)

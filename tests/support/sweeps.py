@@ -57,7 +57,7 @@ def fake_run(
 def light_sweeps() -> Iterator[None]:
     """Sweeps without a report, which probe few configurations for the corners of the objectives."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("autotune.engine.sweep_run.write_report", lambda results: None)
+        patch.setattr("autotune.report.page.write_report", lambda results: None)
         patch.setattr("autotune.prepare.prepared_sweep._PROBES", 200)
         yield
 

@@ -26,7 +26,7 @@ folder, run = sys.argv[1:]
 slow = ["gpytorch", "botorch", "datasets", "bitsandbytes"]
 check(["status", folder], *slow, "torch", "transformers", "scipy.stats", "scipy.optimize", "sklearn", "plotly")
 check(["report", folder], *slow, "torch", "transformers")
-check(["export", folder, "--to", run, "--pick", "best"], *slow[:-1])  # peft imports bitsandbytes
+check(["export", folder, "--to", run, "--pick", "best"], *slow)
 """
 
 
@@ -46,6 +46,7 @@ def test_reading_a_sweep_does_not_import_its_sampler(finished_sweep: Path, tmp_p
             ["peft", "surrogates.laws", "autotune.laws", "scipy.stats", "sklearn"],
         ),
         ("autotune.engine.plan", ["peft", "botorch", "datasets"]),
+        ("autotune.engine.sweep_run", ["peft", "autotune.report", "autotune.figures", "scipy.stats"]),
         ("autotune.scaffold.sweep_file", ["peft", "datasets"]),
     ],
 )
