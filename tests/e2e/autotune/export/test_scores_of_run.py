@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -56,8 +55,8 @@ def both_scores(
     trainer = script.make_trainer(model, settings, {"train": [], "validation": []})
     split = script.load_split("validation")
     assert split == data.splits["validation"]
-    here: dict[str, Any] = {"device": torch.device("cpu"), "autocast": torch.float32}
-    searched = evaluate(model, data, data.splits["validation"], task_type=script.TASK["type"], **here)
+    held_out, task_type = data.splits["validation"], script.TASK["type"]
+    searched = evaluate(model, data, held_out, task_type=task_type, device=torch.device("cpu"))
     return searched.metrics, script.score_split(trainer, split)
 
 
