@@ -42,7 +42,7 @@ def calibrated_variant(
         }
     )
     own = bind_base(sweep)
-    with _measured_anew():
+    with _measured_again():
         found = calibrate(sweep, own.data, own.space, own.costs)
     executor = found.executor
     count = executor.processes or 1
@@ -51,7 +51,7 @@ def calibrated_variant(
 
 
 @contextmanager
-def _measured_anew() -> Iterator[None]:
+def _measured_again() -> Iterator[None]:
     before = os.environ.get(VARIABLE)
     os.environ[VARIABLE] = "new"
     try:

@@ -88,16 +88,21 @@ def replace_linear(part: nn.Module, make: Callable[[torch.Tensor], Form]) -> int
     """Replace every linear layer inside `part` by one with a form, and return how many there are."""
     found = [(path, module) for path, module in part.named_modules() if type(module) is nn.Linear]
     for path, module in found:
-        part.set_submodule(path, FrozenLinear(module, make(module.weight.detach())))
+        part.set_submodule(path, with_form(module, make))
     return len(found)
+
+
+def with_form(linear: nn.Linear, make: Callable[[torch.Tensor], Form]) -> FrozenLinear:
+    """Return the layer with a form of its weight; weight and bias are shared."""
+    return FrozenLinear(linear, make(linear.weight.detach()))
 
 
 def padded_rows(n: int) -> int:
     """Return the number of rows, at least n, that a product of n rows is computed with.
 
-    oneDNN compiles a kernel for every number of rows. A kernel takes half a millisecond and half a MiB, and packs of
-    texts without padding have a new number of tokens in every step. Here there are eight numbers per power of two,
-    which adds 3 % on average.
+    oneDNN compiles a kernel for every number of rows. A kernel takes half a millisecond and two thirds of a MiB,
+    and packs of texts without padding have a new number of tokens in every step. Here there are eight numbers per
+    power of two, which adds 3 % on average.
 
     Example:
         >>> padded_rows(1000), padded_rows(1025), padded_rows(5)

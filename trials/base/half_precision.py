@@ -19,7 +19,7 @@ from torch.nn import functional
 from transformers.pytorch_utils import Conv1D
 
 from search_spaces.model.shape import ModelShape
-from trials.base.frozen_linear import Form, FrozenLinear, padded_rows, replace_linear
+from trials.base.frozen_linear import Form, padded_rows, replace_linear, with_form
 
 
 class Bf16Form(Form):
@@ -81,7 +81,7 @@ def multiply_in_bf16(model: nn.Module, shape: ModelShape) -> bool:
     for name in (matrix.name for matrix in shape.head if matrix.name not in shape.head_modules):
         module = model.get_submodule(name)
         if type(module) is nn.Linear:
-            model.set_submodule(name, FrozenLinear(module, Bf16Form(module.weight.detach())))
+            model.set_submodule(name, with_form(module, Bf16Form))
     return True
 
 

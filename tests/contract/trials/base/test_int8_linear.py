@@ -18,7 +18,7 @@ from tests.support.packs import agree, alone, packed, spec
 from tests.support.processors import ROUNDING, needs_vnni
 from tests.support.trials import classification
 from trials.base import processor
-from trials.base.frozen_linear import FrozenLinear, replace_linear
+from trials.base.frozen_linear import FrozenLinear, replace_linear, with_form
 from trials.base.int8_linear import Int8Form, Int8Matrix, check_int8
 from trials.execution.runner import Runner
 from trials.packing.lora import add_products, plain_factors
@@ -41,7 +41,7 @@ def off(got: torch.Tensor, wanted: torch.Tensor) -> float:
 
 
 def in_int8(linear: nn.Linear) -> FrozenLinear:
-    return FrozenLinear(linear, Int8Form(linear.weight.detach()))
+    return with_form(linear, Int8Form)
 
 
 @needs_vnni

@@ -97,8 +97,8 @@ def test_a_known_answer_is_used_and_said(sweep: Sweep, monkeypatch: pytest.Monke
     assert found.notes[0].startswith("calibration (of an earlier sweep on this machine): bf16, 1 process")
 
     def fails(*_: object) -> None:
-        raise RuntimeError("measured anew")
+        raise RuntimeError("measured again")
 
     monkeypatch.setenv(VARIABLE, "new")
     monkeypatch.setattr(Bench, "seconds_per_example", fails)
-    assert "measured anew" in calibrate(sweep, own.data, own.space, own.costs).notes[0]
+    assert "measured again" in calibrate(sweep, own.data, own.space, own.costs).notes[0]
