@@ -15,8 +15,7 @@ from rich.text import Text
 from autotune.formatting.compact import clock, points, short_config
 from autotune.formatting.units import counted, label, quantity, with_interval
 from autotune.objectives import is_cost
-from autotune.results.budget import budget_used
-from autotune.results.completion import confirmation_plan, has_confirmed, is_finished, is_spent
+from autotune.results.completion import budget_used, confirmation_plan, has_confirmed, is_finished, is_spent
 from autotune.results.confirmation_plan import ConfirmationPlan
 from autotune.results.estimates import POSTERIOR
 from autotune.results.ladder_view import LadderView

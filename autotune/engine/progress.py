@@ -13,7 +13,7 @@ from autotune.ledger.clock import StudyClock
 from autotune.ledger.ledger import Ledger
 from autotune.objectives import Objective
 from autotune.results.estimates import feasible_rows, on_front, pool_repeats
-from autotune.results.sweep_tables import share_dominated
+from autotune.results.trial_tables import share_dominated
 from autotune.sampler.small_space import SmallSpace
 from autotune.sweep.schema import Sweep
 from autotune.trial_attributes import SPENT, TrialAttributes, trial_result

@@ -24,7 +24,7 @@ from autotune.figures.style import FAINT, INK, LINE, MUTED, NothingToShowError, 
 from autotune.figures.trial_points import objective_axis, positions, zero_edge
 from autotune.formatting.units import label
 from autotune.objectives import Objective, is_cost
-from autotune.results.sweep_tables import SweepTables
+from autotune.results.trial_tables import TrialTables
 
 _FADED = 0.32
 """Opacity of a dominated trial."""
@@ -34,7 +34,7 @@ _DASHES = {"limit": "dash", "baseline": "dash", "reference": "dot"}
 
 
 @says_why("The front")
-def plot_front(results: SweepTables) -> go.Figure:
+def plot_front(results: TrialTables) -> go.Figure:
     """Plot every complete trial, the front, and the confirmed means with their intervals.
 
     Returns:

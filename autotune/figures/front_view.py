@@ -14,8 +14,8 @@ from autotune.figures.trial_points import families, positions, trial_points, zer
 from autotune.formatting.units import is_share, label, quantity, within_sentence
 from autotune.objectives import Objective
 from autotune.pareto import non_dominated
-from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import confirmation_statistics, quality
+from autotune.results.trial_tables import TrialTables
 
 _NEAR = 1.6
 """The factor by which a marked value may enlarge the initial window; one farther off stays outside."""
@@ -58,7 +58,7 @@ class Mark:
     words: str
 
 
-def front_view(results: SweepTables) -> FrontView:
+def front_view(results: TrialTables) -> FrontView:
     """Return the values to draw.
 
     Raises:
@@ -70,7 +70,7 @@ def front_view(results: SweepTables) -> FrontView:
         quality=best,
         points=trial_points(results),
         confirmed={o.name: confirmation_statistics(results, o.name) for o in results.objectives},
-        baselines=dict(results.baselines) if results.sweep.task.metric == best.name else {},
+        baselines=dict(results.baselines) if results.metric == best.name else {},
         groups=families(results),
     )
 

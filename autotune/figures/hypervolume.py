@@ -15,7 +15,7 @@ from autotune.formatting.units import counted, duration, label, percent, quantit
 from autotune.objectives import Objective, unit_losses
 from autotune.pareto import hypervolume
 from autotune.results.estimates import pooled
-from autotune.results.sweep_tables import SweepTables
+from autotune.results.trial_tables import TrialTables
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Progress:
         return int(self.table.loc[reached, "ended"].iloc[0])
 
 
-def progress_view(results: SweepTables) -> Progress:
+def progress_view(results: TrialTables) -> Progress:
     """Compute the hypervolume of the search values after each trial; the last row has `results.search_hypervolume`.
 
     Raises:
@@ -95,7 +95,7 @@ def _best_so_far(objective: Objective, ended: pd.DataFrame, counts: NDArray[np.b
 
 
 @says_why("Progress")
-def plot_hypervolume(results: SweepTables) -> go.Figure:
+def plot_hypervolume(results: TrialTables) -> go.Figure:
     """Plot the normalized hypervolume over trials, or the best value of a single objective.
 
     Buttons switch the horizontal axis to training FLOPs and to time.

@@ -38,8 +38,8 @@ from autotune.figures.style import FAINT, INK, PALETTE, NothingToShowError, fini
 from autotune.figures.trial_points import trial_points
 from autotune.formatting.units import counted, label, percent, within_sentence
 from autotune.objectives import Objective
-from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import configuration
+from autotune.results.trial_tables import TrialTables
 from search_spaces.parameters.types import Configuration
 
 LEAST_TRIALS = 12
@@ -68,7 +68,7 @@ class ImportanceView:
     skipped: dict[str, int]
 
 
-def importance_view(results: SweepTables) -> ImportanceView:
+def importance_view(results: TrialTables) -> ImportanceView:
     """Compute the importance for each measured objective, over all trials and within each family that has enough.
 
     Raises:
@@ -194,7 +194,7 @@ def _quiet_optuna() -> Iterator[None]:
 
 
 @says_why("Importance of the parameters")
-def plot_importance(results: SweepTables) -> go.Figure:
+def plot_importance(results: TrialTables) -> go.Figure:
     """Plot the importance as bars, blue above the noise level, which a mark shows.
 
     Returns:

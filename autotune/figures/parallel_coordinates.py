@@ -14,8 +14,8 @@ from autotune.figures.style import INK, MUTED, QUALITY_SCALE, NothingToShowError
 from autotune.figures.trial_points import families, log_ticks, positions, trial_points, zero_edge
 from autotune.formatting.units import label, mask_of, quantity, si, value_text
 from autotune.objectives import Objective, is_cost
-from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import quality
+from autotune.results.trial_tables import TrialTables
 
 NOT_USED = -0.2
 """The position of an inactive parameter, in units of its axis: below the least value, with a gap."""
@@ -40,7 +40,7 @@ class ParallelAxis:
     ticks: tuple[tuple[float, str], ...]
 
 
-def parallel_axes(results: SweepTables) -> list[ParallelAxis]:
+def parallel_axes(results: TrialTables) -> list[ParallelAxis]:
     """Return the axes: parameters, costs, the quality, and whether the trial is on the front.
 
     Families with a parameter of the same name (`lora.rank`, `dora.rank`) share its axis, provided that all or none of
@@ -194,7 +194,7 @@ def color_range(objective: Objective, values: NDArray[np.float64]) -> tuple[floa
 
 
 @says_why("Configurations and objectives")
-def plot_parallel_coordinates(results: SweepTables) -> go.Figure:
+def plot_parallel_coordinates(results: TrialTables) -> go.Figure:
     """Plot configurations and objectives of the complete trials, colored by the quality.
 
     Returns:

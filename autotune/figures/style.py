@@ -6,11 +6,12 @@ import functools
 import html
 import textwrap
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import plotly.graph_objects as go
 import plotly.io as pio
 
-from autotune.results.sweep_tables import SweepTables
+from autotune.results.trial_tables import TrialTables
 from search_spaces.errors import AutotuneError
 
 # Okabe and Ito (2008), less yellow and black, which fail on white; wine and olive from Tol (2021).
@@ -25,6 +26,9 @@ QUALITY_SCALE = ((0.0, "#d9dfe7"), (0.45, "#8fb8d8"), (0.75, "#1f7fbf"), (1.0, "
 TEMPLATE = "autotune"
 _TOP_MARGIN = 96
 """Pixels above the plot: a title of one line and a legend of one line."""
+
+
+TablesT = TypeVar("TablesT", bound=TrialTables)
 
 
 class NothingToShowError(AutotuneError, ValueError):
@@ -132,12 +136,12 @@ def message(title: str, reason: str) -> go.Figure:
 
 def says_why(
     title: str,
-) -> Callable[[Callable[[SweepTables], go.Figure]], Callable[[SweepTables], go.Figure]]:
+) -> Callable[[Callable[[TablesT], go.Figure]], Callable[[TablesT], go.Figure]]:
     """Decorate a `plot_*` function so that `NothingToShowError` becomes a placeholder with the reason."""
 
-    def decorate(plot: Callable[[SweepTables], go.Figure]) -> Callable[[SweepTables], go.Figure]:
+    def decorate(plot: Callable[[TablesT], go.Figure]) -> Callable[[TablesT], go.Figure]:
         @functools.wraps(plot)
-        def plot_or_say(results: SweepTables) -> go.Figure:
+        def plot_or_say(results: TablesT) -> go.Figure:
             try:
                 return plot(results)
             except NothingToShowError as reason:

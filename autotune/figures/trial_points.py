@@ -13,15 +13,15 @@ from autotune.figures.style import NothingToShowError, text
 from autotune.formatting.units import axis, config_lines, counted, label, quantity, si
 from autotune.objectives import Objective, is_cost
 from autotune.results.estimates import with_pooled
-from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import complete_trials, configuration, confirmation_statistics
+from autotune.results.trial_tables import TrialTables
 
 _HOVER_LINES = 14
 ONE_GROUP = "trials"
 """The group of every trial in a space without families."""
 
 
-def families(results: SweepTables) -> list[str]:
+def families(results: TrialTables) -> list[str]:
     """Return the groups that get a color, in alphabetical order, over trials of every status."""
     return sorted(set(family_of(results.trials)))
 
@@ -33,13 +33,13 @@ def family_of(trials: pd.DataFrame) -> pd.Series:
     return trials["param.family"].map(str, na_action="ignore").fillna(ONE_GROUP)
 
 
-def count_by_status(results: SweepTables) -> str:
+def count_by_status(results: TrialTables) -> str:
     """Return the number of trials by status: `24 complete, 4 pruned, 2 failed`."""
     counts = results.trials["status"].value_counts()
     return ", ".join(f"{count} {status}" for status, count in counts.items()) or "none has started"
 
 
-def trial_points(results: SweepTables) -> pd.DataFrame:
+def trial_points(results: TrialTables) -> pd.DataFrame:
     """Return the complete trials of `results.trials` with the further columns `family` and `hover`.
 
     Every objective is the mean over the trials of the same configuration, so that the front is where it is drawn.

@@ -11,8 +11,8 @@ from plotly.subplots import make_subplots
 from autotune.figures.style import FAINT, SYMBOLS, NothingToShowError, finish, looks, says_why, text
 from autotune.figures.trial_points import families, family_of
 from autotune.formatting.units import axis, counted, label, quantity, value_text
-from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import quality
+from autotune.results.trial_tables import TrialTables
 
 _LOG_SPAN = 20.0
 """The ratio of the greatest to the least value above which the axis is logarithmic."""
@@ -32,13 +32,13 @@ class CurvesView:
     table: pd.DataFrame
 
 
-def curves_view(results: SweepTables) -> CurvesView:
+def curves_view(results: TrialTables) -> CurvesView:
     """Return the curves of the trials of every status.
 
     Raises:
         NothingToShowError: no curve was recorded.
     """
-    wanted = dict.fromkeys(["eval_loss", results.sweep.task.metric, quality(results).name])
+    wanted = dict.fromkeys(["eval_loss", results.metric, quality(results).name])
     columns = {f"metric.{name}": name for name in wanted if f"metric.{name}" in results.curves}
     names = [name for column, name in columns.items() if results.curves[column].notna().any()]
     if results.curves.empty or not names:
@@ -51,7 +51,7 @@ def curves_view(results: SweepTables) -> CurvesView:
 
 
 @says_why("Validation curves")
-def plot_curves(results: SweepTables) -> go.Figure:
+def plot_curves(results: TrialTables) -> go.Figure:
     """Plot validation loss and metric over training examples seen, with the trials on the front in color.
 
     Returns:

@@ -22,7 +22,7 @@ from autotune.formatting.units import (
     within_sentence,
 )
 from autotune.objectives import is_cost
-from autotune.results.budget import budget_used
+from autotune.results.completion import budget_used
 from autotune.results.recommendation import recommend
 from autotune.results.selection import best_trial
 from autotune.results.sweep_tables import SweepTables

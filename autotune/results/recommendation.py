@@ -28,8 +28,9 @@ from autotune.pareto import knee
 from autotune.results.estimates import estimates, searched_values
 from autotune.results.rescue import confirmed_rest, is_outnumbered, rescued_trials
 from autotune.results.run_noise import binomial_variances, run_noise
-from autotune.results.sweep_tables import TRAINED_HEAD, SweepTables
+from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import confirmation_statistics, quality
+from autotune.results.trial_tables import TRAINED_HEAD
 
 _NOISE = 2.0
 """Standard errors by which a bend must exceed a straight front: about 95 % confidence."""
@@ -146,7 +147,7 @@ def beats_baseline(results: SweepTables, rows: pd.DataFrame) -> NDArray[np.bool_
     A row is judged by its confirmed mean where it has one, and otherwise by its score in the search, whose standard
     error is unknown and counts as zero. Without a baseline every row passes.
     """
-    metric = results.sweep.task.metric
+    metric = results.metric
     baselines = untrained_baselines(results)
     if not baselines or f"metric.{metric}" not in rows:
         return np.ones(len(rows), dtype=bool)
@@ -170,7 +171,7 @@ def none_beats_baseline(results: SweepTables) -> str:
 
 def baseline_words(results: SweepTables) -> str:
     """Return the untrained baselines with their values, for messages."""
-    metric = results.sweep.task.metric
+    metric = results.metric
     known = untrained_baselines(results).items()
     return " and ".join(f"the baseline {within_sentence(name)} ({quantity(metric, v)})" for name, v in known)
 

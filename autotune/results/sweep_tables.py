@@ -9,13 +9,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
 from autotune.ledger.folder_reader import FolderReader
 from autotune.ledger.ledger import read_sweep
-from autotune.objectives import MEASURED_COSTS, Objective, unit_losses
-from autotune.pareto import hypervolume
+from autotune.objectives import MEASURED_COSTS, Objective
 from autotune.results.confirmation_runs import (
     ExampleScores,
     RunKey,
@@ -27,20 +25,17 @@ from autotune.results.estimates import (
     DEVIATION,
     POOLED,
     POSTERIOR,
-    confirmed_values,
     feasible_rows,
     first_trials,
     pool_repeats,
-    pooled,
     reported_front,
     search_front,
-    with_pooled,
 )
 from autotune.results.ladder_view import LadderView, ladder_view
 from autotune.results.probe_runs import failed_probes, probe_table
+from autotune.results.trial_tables import TRAINED_HEAD, TrialTables
 from autotune.sweep.schema import Sweep
 from autotune.trial_attributes import SPENT, TrialAttributes, trial_result
-from search_spaces.parameters.types import Configuration
 from trials.records import TrialStatus
 from trials.tasks.metrics import metric_direction
 
@@ -50,12 +45,9 @@ TRIAL_COLUMNS = (
 )  # fmt: skip
 """The columns of `SweepTables.trials` that do not depend on the sweep."""
 
-TRAINED_HEAD = "trained head"
-"""The name of the one baseline that takes training: the best head on the frozen base model."""
-
 
 @dataclass(frozen=True)
-class SweepTables:
+class SweepTables(TrialTables):
     """Everything that a sweep's folder holds, for the report, the figures and the export.
 
     Args:
@@ -111,24 +103,9 @@ class SweepTables:
         return tuple(self.sweep.objectives)
 
     @property
-    def search_seconds(self) -> float:
-        """Wall time of the search until its last trial ended, over all its sessions."""
-        return float(self.trials["elapsed"].fillna(0.0).max()) if len(self.trials) else 0.0
-
-    @property
-    def front(self) -> pd.DataFrame:
-        """The rows of `trials` on the front, by the second objective, ascending.
-
-        Every objective is the mean over the complete trials of the same configuration. With one objective the front
-        is the best trial.
-        """
-        rows = with_pooled(self.objectives, self.trials[self.trials["on_front"]])
-        return rows.sort_values(self.objectives[:2][-1].name)
-
-    @property
-    def has_single_objective(self) -> bool:
-        """Whether the sweep has one objective, so that its front is one trial: the best."""
-        return len(self.objectives) == 1
+    def metric(self) -> str:
+        """The metric of the task."""
+        return self.sweep.task.metric
 
     @property
     def has_tried_all(self) -> bool:
@@ -137,50 +114,6 @@ class SweepTables:
             return False
         tried = self.trials[self.trials["status"].isin(SPENT)]
         return len({frozenset(config.items()) for config in tried["config"]}) >= self.configurations
-
-    @property
-    def search_front(self) -> pd.DataFrame:
-        """The rows of `trials` on the front of the search, before any confirmation, in the same order."""
-        rows = with_pooled(self.objectives, self.trials[self.trials["on_search_front"]])
-        return rows.sort_values(self.objectives[:2][-1].name)
-
-    @property
-    def hypervolume(self) -> float:
-        """Share of the box between ideal and reference that the reported front dominates, in [0, 1].
-
-        The points have the values by which they are on the front; see `estimates.confirmed_values`.
-        """
-        values, _ = confirmed_values(self.objectives, self.trials, self.confirmations)
-        is_on_front = self.trials["on_front"].to_numpy(dtype=bool)
-        # The feasible trials are the range of an objective without bounds.
-        rows = is_on_front | self.trials["feasible"].to_numpy(dtype=bool)
-        return share_dominated(self.objectives, values[rows], is_on_front[rows])
-
-    @property
-    def search_hypervolume(self) -> float:
-        """Share of the box that the values of the feasible trials in the search dominate, in [0, 1].
-
-        It is biased upward if the scores are noisy: the best of many noisy scores is too good.
-        """
-        return share_dominated(self.objectives, self.values(self.trials[self.trials["feasible"]]))
-
-    @property
-    def first_trials(self) -> dict[int, int]:
-        """By trial, the first one of its configuration, which the confirmation runs belong to."""
-        return first_trials(self.objectives, self.trials)
-
-    def values(self, rows: pd.DataFrame) -> NDArray[np.float64]:
-        """Return the objectives of rows of `trials`, means over the same configuration, shape [n, objectives]."""
-        return np.column_stack([pooled(objective.name, rows) for objective in self.objectives])
-
-    def losses(self, rows: pd.DataFrame) -> NDArray[np.float64]:
-        """Return the loss coordinates of rows of `trials`, shape [n, objectives]; lower is better."""
-        return np.column_stack([objective.loss(rows[objective.name]) for objective in self.objectives])
-
-    def config(self, trial: int) -> Configuration:
-        """Return the configuration of a trial."""
-        row = self.trials.set_index("trial").loc[trial]
-        return dict(row["config"])
 
 
 def read_tables(folder: str | Path) -> SweepTables:
@@ -235,25 +168,6 @@ def with_confirmations(results: SweepTables, trials: Sequence[FrozenTrial]) -> S
     table, scores = confirmation_table(trials, first), stored_example_scores(trials, first)
     ended = frozenset(ended_runs(trials, first))
     return replace(results, confirmations=table, example_scores=scores, ended_confirmations=ended)
-
-
-def share_dominated(
-    objectives: Sequence[Objective],
-    values: NDArray[np.float64],
-    is_point: NDArray[np.bool_] | None = None,
-) -> float:
-    """Return the normalized hypervolume of some points.
-
-    Args:
-        objectives: the m objectives; one without bounds has the range of `values` as its box.
-        values: observed values, shape [n, m]; rows with NaN are ignored.
-        is_point: which rows are the points, shape [n]; all by default.
-    """
-    is_known = np.isfinite(values).all(axis=1)
-    if not is_known.any():
-        return 0.0
-    points = unit_losses(objectives, values[is_known])
-    return hypervolume(points if is_point is None else points[is_point[is_known]], np.ones(len(objectives)))
 
 
 def _trials(trials: Sequence[FrozenTrial], objectives: Sequence[Objective]) -> pd.DataFrame:

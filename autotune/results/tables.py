@@ -17,6 +17,7 @@ from autotune.objectives import Objective, is_cost
 from autotune.results.estimates import DEVIATION, POSTERIOR, estimates
 from autotune.results.run_noise import binomial_variances, run_noise
 from autotune.results.sweep_tables import SweepTables
+from autotune.results.trial_tables import TrialTables
 from search_spaces.parameters.types import Configuration
 from trials.tasks.metrics import metric_range
 
@@ -25,12 +26,12 @@ CONFIDENCE = 0.95
 _PARAM = "param."
 
 
-def quality(results: SweepTables) -> Objective:
+def quality(results: TrialTables) -> Objective:
     """Return the objective that counts as the quality: the first that is not a cost."""
     return next((o for o in results.objectives if not is_cost(o.name)), results.objectives[0])
 
 
-def complete_trials(results: SweepTables) -> pd.DataFrame:
+def complete_trials(results: TrialTables) -> pd.DataFrame:
     """Return the rows of `results.trials` that have every objective."""
     trials = results.trials
     names = [objective.name for objective in results.objectives]
@@ -61,7 +62,7 @@ def _plain(value: object) -> bool | int | float | str:
     return value
 
 
-def confirmation_statistics(results: SweepTables, metric: str) -> pd.DataFrame:
+def confirmation_statistics(results: TrialTables, metric: str) -> pd.DataFrame:
     """Summarize the confirmation runs for one metric.
 
     The bounds are those of two-sided t intervals whose variance is pooled over the points, cut off at the ends of the
@@ -110,7 +111,7 @@ def selection_bias(objective: Objective, searched: float, mean: float) -> float:
     return searched - mean if objective.direction == "maximize" else mean - searched
 
 
-def front_table(results: SweepTables) -> pd.DataFrame:
+def front_table(results: TrialTables) -> pd.DataFrame:
     """Return the front, one row per point, in ascending order of the second objective.
 
     Columns: `trial`; `search_runs`; every objective with its search value; for every score among them
@@ -146,7 +147,7 @@ def front_table(results: SweepTables) -> pd.DataFrame:
     return pd.concat([table, front[rest], front[params]], axis=1)
 
 
-def trials_table(results: SweepTables) -> pd.DataFrame:
+def trials_table(results: TrialTables) -> pd.DataFrame:
     """Return `results.trials` with one type per column, as Parquet requires.
 
     Integers and booleans with gaps become pandas' nullable types. A column of mixed types becomes text, and `config`

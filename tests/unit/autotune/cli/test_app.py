@@ -23,8 +23,7 @@ from autotune.cli.status import overview, overview_json
 from autotune.cli.terminal import EXIT_INTERNAL_ERROR
 from autotune.engine.events import Listener, Progress
 from autotune.ledger.ledger import LedgerError
-from autotune.results.budget import budget_used
-from autotune.results.completion import is_finished
+from autotune.results.completion import budget_used, is_finished
 from autotune.results.selection import pick_trial
 from autotune.results.sweep_tables import SweepTables
 from autotune.sweep.schema import Budget, Sweep, dump_sweep, load_sweep

@@ -14,7 +14,8 @@ from autotune.results.confirmation import chosen_points, confirmed_front, report
 from autotune.results.confirmation_plan import plan_confirmation
 from autotune.results.confirmation_runs import RunKey, empty_confirmations, ended_runs
 from autotune.results.estimates import estimates, reported_front, search_front
-from autotune.results.sweep_tables import SweepTables, share_dominated, with_confirmations
+from autotune.results.sweep_tables import SweepTables, with_confirmations
+from autotune.results.trial_tables import share_dominated
 from autotune.trial_attributes import stored
 from tests.support.confirmations import (
     Score,

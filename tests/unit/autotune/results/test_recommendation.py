@@ -13,8 +13,9 @@ import pytest
 from autotune.results.confirmation_runs import RunKey
 from autotune.results.recommendation import recommend, run_deviation
 from autotune.results.selection import marked_trials, pick_trial
-from autotune.results.sweep_tables import TRAINED_HEAD, SweepTables
+from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import confirmation_statistics
+from autotune.results.trial_tables import TRAINED_HEAD
 from search_spaces.errors import InvalidInputError
 from tests.support.synthetic import synthetic_results
 
