@@ -301,15 +301,15 @@ class MemoryModel:
     ) -> SavedActivations:
         read = [m for m in matrices if "input" in family.saved_sides(m)]
         written = [m for m in matrices if "output" in family.saved_sides(m)]
-        rank = float(r) if isinstance(r := values.get("rank", 0), int | float) else 0.0
-        own = len(matrices) * rank
+        values = family.fit_to_model(values, self.shape)
+        numbers = [family.saved_numbers(values, matrix) for matrix in matrices]
+        own = sum(per_token for per_token, _ in numbers)
         if float(values.get("dropout", 0.0)) > 0:  # the mask, one byte per number, and the masked input
             own += sum(m.inputs * (1 + 1 / self.computation.number) for m in read)
         if values.get("dora"):
             own += 3 * sum(m.outputs for m in matrices)
-        copies = family.saved_copies + family.saved_copies_of_rank * rank
         return SavedActivations(
             frozenset({*map(input_of, read), *map(output_of, written)}),
             own,
-            copies * sum(m.inputs * m.outputs for m in matrices),
+            sum(constant for _, constant in numbers),
         )

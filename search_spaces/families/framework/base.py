@@ -32,6 +32,8 @@ class AdapterCost(NamedTuple):
         backward_flops: FLOPs per token that it adds to the backward pass, for the gradients of its weights and of
             its inputs.
         step_flops: FLOPs that it adds to each training step, independent of the batch size.
+        adapter_flops: the share of `step_flops` that each adapter has once, however often its layer runs, such as a
+            penalty on its weights.
         forward_step_flops: the share of `step_flops` in the forward pass, which inference repeats if the adapter is
             not merged.
         sequence_flops: FLOPs per sequence that it adds to the backward pass, independent of the length.
@@ -50,6 +52,7 @@ class AdapterCost(NamedTuple):
     forward_flops: float = 0.0
     backward_flops: float = 0.0
     step_flops: float = 0.0
+    adapter_flops: float = 0.0
     forward_step_flops: float = 0.0
     sequence_flops: float = 0.0
     extra_tokens: int = 0
@@ -152,7 +155,12 @@ def adapter_cost(family: Family, config: Mapping[str, Value], shape: ModelShape)
         name: value for name, value in config.items() if not _PLACES_LAYERS.intersection(name.split("."))
     }
     runs = family.cost(everywhere, shape.unrolled)
-    return runs._replace(parameters=cost.parameters, saved_bytes=cost.stored_bytes)
+    return runs._replace(
+        parameters=cost.parameters,
+        saved_bytes=cost.stored_bytes,
+        step_flops=runs.step_flops - runs.adapter_flops + cost.adapter_flops,
+        adapter_flops=cost.adapter_flops,
+    )
 
 
 _PLACES_LAYERS = frozenset({"layers", "slope", "bump"})

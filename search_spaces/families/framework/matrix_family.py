@@ -35,7 +35,8 @@ class MatrixCost(NamedTuple):
         step: FLOPs each time that the matrix runs in a training step, forward and backward, independent of the
             number of tokens.
         forward_step: the share of `step` in the forward pass, for families that cannot be merged.
-        penalty: FLOPs of a penalty term of the loss in each training step.
+        penalty: FLOPs in each training step on the adapter's own weights: of a penalty term of the loss, or of a
+            projection of their gradients. A matrix that runs more than once has them once.
     """
 
     parameters: int
@@ -102,6 +103,17 @@ class MatrixFamily(Family):
         """Return the tensors of an adapted matrix that the backward pass keeps for it: `input`, `output`."""
         return _INPUT
 
+    def saved_numbers(self, config: Mapping[str, Value], matrix: Matrix) -> tuple[float, float]:
+        """Return how many numbers of its own an adapter keeps for the backward pass: per token, and constant ones.
+
+        Args:
+            config: the family's parameters under local names, after `fit_to_model`.
+            matrix: the matrix.
+        """
+        rank = float(config.get("rank", 0)) if isinstance(config.get("rank", 0), int | float) else 0.0
+        copies = self.saved_copies + self.saved_copies_of_rank * rank
+        return rank, copies * matrix.inputs * matrix.outputs
+
     def fit_to_model(self, config: Mapping[str, Value], shape: ModelShape) -> Mapping[str, Value]:
         """Return the configuration with values adjusted to the model; here unchanged."""
         return config
@@ -164,6 +176,7 @@ class MatrixFamily(Family):
             forward_flops=first.forward + sum(n * rest.forward for rest, n in above),
             backward_flops=first.backward + sum(n * rest.backward for rest, n in above),
             step_flops=first.step + first.penalty + sum(n * (rest.step + rest.penalty) for rest, n in above),
+            adapter_flops=first.penalty + sum(n * rest.penalty for rest, n in above),
             forward_step_flops=first.forward_step + sum(n * rest.forward_step for rest, n in above),
             mergeable=self.mergeable,
             saved_bytes=saved and saved[0] + sum(n * part.saved[1] for part, n in parts if part.saved),
@@ -218,6 +231,7 @@ class MatrixFamily(Family):
             forward_flops=sum([n * cost.forward for n, cost in total]),
             backward_flops=sum([n * cost.backward for n, cost in total]),
             step_flops=sum([n * (cost.step + cost.penalty) for n, cost in total]),
+            adapter_flops=sum([n * cost.penalty for n, cost in total]),
             forward_step_flops=sum([n * cost.forward_step for n, cost in total]),
             mergeable=self.mergeable,
             saved_bytes=stored if saved else None,

@@ -32,7 +32,20 @@ from tests.support.tiny_models import (
 )
 
 FITTED = sorted(name for name, family in REGISTRY.items() if isinstance(family, FittedFamily))
-LINEAR_ONLY = {"beft", "boft", "c3a", "delora", "glora", "hra", "lily", "miss", "oft", "peanut", "psoft"}
+LINEAR_ONLY = {
+    "adamss",
+    "beft",
+    "boft",
+    "c3a",
+    "delora",
+    "glora",
+    "hra",
+    "lily",
+    "miss",
+    "oft",
+    "peanut",
+    "psoft",
+}
 CLASSES = "sequence-classification"
 
 

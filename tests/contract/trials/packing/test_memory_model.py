@@ -74,7 +74,7 @@ def test_activations_of_every_family_are_those_that_autograd_keeps(runner):
         low, high = (0.66, 1.5) if name in ROUGH else (0.85, 1.15)
         if not low <= ratio <= high:
             off[name] = ratio
-    assert not off
+    assert not off, off
 
 
 LORAS = [
