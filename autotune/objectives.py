@@ -137,6 +137,20 @@ def is_cost(name: str) -> bool:
     return name in KNOWN_COSTS or name in MEASURED_COSTS
 
 
+def violations(objectives: Sequence[Objective], values: Sequence[float]) -> list[float]:
+    """Return by how much values exceed each hard limit, at most 0 where it is kept; empty without a limit.
+
+    Args:
+        objectives: the m objectives.
+        values: of one trial, shape [m].
+    """
+    found = []
+    for objective, value in zip(objectives, values, strict=True):
+        low, high = objective.limits
+        found += [excess for excess in (low - value, value - high) if math.isfinite(excess)]
+    return found
+
+
 def objective_defaults(name: str) -> dict[str, Any]:
     """Return the default direction and scale of an objective by its name."""
     if is_cost(name):

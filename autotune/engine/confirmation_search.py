@@ -11,11 +11,12 @@ from optuna.trial import TrialState
 
 from autotune.engine.events import Listener
 from autotune.engine.progress import SearchProgress, named_values
-from autotune.engine.sweep_store import measures_costs
+from autotune.engine.sweep_store import curve_of, measures_costs
 from autotune.ladder.promotion import Candidate
 from autotune.ladder.sweep_scheduler import NullScheduler, SweepScheduler
 from autotune.ledger.clock import StudyClock
 from autotune.ledger.ledger import Ledger
+from autotune.objectives import violations
 from autotune.prepare.prepared_sweep import PreparedSweep
 from autotune.results.confirmation_plan import ConfirmationPlan, plan_confirmation
 from autotune.results.confirmation_runs import RunKey, ended_runs, run_key
@@ -165,8 +166,11 @@ class _ConfirmationStore:
     def record(self, job: ConfirmationJob, outcome: TrialResult) -> Ended:
         """Write a result."""
         is_complete = outcome.status == TrialStatus.COMPLETE
+        points = curve_of(self._prepared.sweep.objectives, outcome)
+        self._ledger.show_curve(job.number, points, is_final=is_complete)
         values = self._prepared.values(job.config, outcome) if is_complete else None
-        self._ledger.tell(job.number, outcome, values, {"elapsed": self._clock.seconds})
+        broken = violations(self._prepared.sweep.objectives, values) if values is not None else ()
+        self._ledger.tell(job.number, outcome, values, {"elapsed": self._clock.seconds}, broken)
         self._scheduler.read(self._ledger.trial(job.number))
         return Ended.of(outcome)
 

@@ -52,6 +52,7 @@ def pareto_sampler(prepared: PreparedSweep, spec: ParetoSpec | None = None) -> P
         limits={i: o.limits for i, o in enumerate(objectives) if o.max is not None or o.min is not None},
         constraints=prepared.limits if len(prepared.limits) else None,
         trial_cost=cost("train_flops"),
+        models_constraints=False,  # the ledger's are the limits once more, for other samplers
         is_noisy=True,
         seed=prepared.sweep.seed,
         **_with_startup(spec or ParetoSpec(), prepared),

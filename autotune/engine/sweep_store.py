@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from optuna.trial import FrozenTrial
 
@@ -11,7 +11,7 @@ from autotune.ladder.promotion import Candidate, CandidateStatus
 from autotune.ladder.sweep_scheduler import SweepScheduler
 from autotune.ledger.clock import StudyClock
 from autotune.ledger.ledger import Ledger
-from autotune.objectives import MEASURED_COSTS
+from autotune.objectives import MEASURED_COSTS, Objective, is_cost, violations
 from autotune.prepare.prepared_sweep import PreparedSweep
 from autotune.sampler.small_space import SmallSpace
 from autotune.search.store import Ended, TrainingJob
@@ -89,12 +89,16 @@ class SweepStore:
             "baselines": self._prepared.baselines,
             "elapsed": self._clock.seconds,
         }
+        if job.spec.partial_run is None:  # the steps of a partial run are not those of the full one
+            points = curve_of(self._prepared.sweep.objectives, result)
+            ledger.show_curve(number, points, is_final=result.status == TrialStatus.COMPLETE)
         if result.status == TrialStatus.PAUSED:
             ledger.pause(number, job.candidate.next_rung, result, found)
             return
         is_complete = result.status == TrialStatus.COMPLETE
         values = self._prepared.values(job.config, result) if is_complete else None
-        ledger.tell(number, result, values, found)
+        broken = violations(self._prepared.sweep.objectives, values) if values is not None else ()
+        ledger.tell(number, result, values, found, broken)
         if is_lost and not has_paused:
             ledger.requeue(ledger.trial(number))
 
@@ -102,6 +106,12 @@ class SweepStore:
         """Write that a candidate is pruned, and delete its checkpoints."""
         self._ledger.stop(candidate.number)
         self._checkpoints.delete(candidate.number)
+
+
+def curve_of(objectives: Sequence[Objective], result: TrialResult) -> dict[int, float]:
+    """Return the validation curve of the first objective that is a score, by optimizer step; empty without one."""
+    name = next((objective.name for objective in objectives if not is_cost(objective.name)), None)
+    return {point.step: point.metrics[name] for point in result.curve if name in point.metrics}
 
 
 def tried_configurations(trials: Iterable[FrozenTrial]) -> list[Configuration]:

@@ -32,7 +32,7 @@ from autotune.ledger.folder_reader import (
     Part,
     study_name,
 )
-from autotune.ledger.optuna_storage import TrialWriter, open_storage
+from autotune.ledger.optuna_storage import TrialWriter, can_show_curve, open_storage
 from autotune.sweep.comparison import search_differences
 from autotune.sweep.schema import Sweep, dump_sweep, load_sweep
 from autotune.trial_attributes import Attributes, RungResult, TrialAttributes, stored
@@ -130,6 +130,7 @@ class Ledger:
         result: TrialResult,
         values: list[float] | None,
         attributes: Attributes | None = None,
+        violations: Sequence[float] = (),
     ) -> None:
         """Write the final result of a trial.
 
@@ -138,7 +139,10 @@ class Ledger:
             result: of its training.
             values: the objectives in the sweep's order, None unless the trial is complete.
             attributes: further ones to keep.
+            violations: of the hard limits, at most 0 where one is kept; Optuna's constraint values.
         """
+        if violations:
+            self._writer.set_constraints(number, violations)
         # Samplers read the status by itself: they ignore a lost trial and learn from a failed one.
         ending: Attributes = {"status": result.status, "values": values, "result": result}
         self._writer.set_attributes(number, {**stored(**(attributes or {})), **stored(**ending)})
@@ -151,6 +155,22 @@ class Ledger:
         earlier = self.attributes(number).rungs
         self.set(number, **(attributes or {}))
         self.set(number, rungs=[*earlier, RungResult(rung, result.flops_share, result)])
+
+    def show_curve(self, number: int, points: Mapping[int, float], *, is_final: bool) -> None:
+        """Write a validation curve as Optuna's intermediate values.
+
+        Args:
+            number: of a trial that has not ended.
+            points: value by optimizer step; points that are known are not written again.
+            is_final: whether the trial is complete, and not only on a rung of the ladder.
+        """
+        if not (is_final or can_show_curve(self.study)):
+            return
+        known = self.trial(number).intermediate_values
+        for step, value in points.items():
+            if step not in known:
+                self._writer.set_intermediate_value(number, step, value)
+        self.changed()
 
     def stop(self, number: int) -> None:
         """Prune a paused trial."""

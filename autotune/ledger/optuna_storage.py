@@ -7,11 +7,16 @@ that uses it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from optuna.samplers import TPESampler
 from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
+from optuna.study import Study
+
+_CONSTRAINTS = "constraints"
+"""The system attribute in which every version of Optuna finds the constraint values of a trial."""
 
 
 class TrialWriter:
@@ -37,11 +42,23 @@ class TrialWriter:
         """Write the value of a trial at a step, for Optuna's samplers and figures."""
         self._storage.set_trial_intermediate_value(self._trial_id(number), step, value)
 
+    def set_constraints(self, number: int, values: Sequence[float]) -> None:
+        """Write the constraint values of a trial for other samplers; it is feasible if all are at most 0."""
+        self._storage.set_trial_system_attr(self._trial_id(number), _CONSTRAINTS, list(values))
+
     def _trial_id(self, number: int) -> int:
         if number not in self._trial_ids:
             found = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
             self._trial_ids[number] = found
         return self._trial_ids[number]
+
+
+def can_show_curve(study: Study) -> bool:
+    """Return whether a trial that may still be pruned can have intermediate values.
+
+    With several objectives, Optuna's TPE fails on a pruned trial that has some.
+    """
+    return len(study.directions) == 1 or not isinstance(study.sampler, TPESampler)
 
 
 def open_storage(file: Path | None) -> BaseStorage:

@@ -91,7 +91,15 @@ class History:
         return [np.array(positions) for positions in found.values()]
 
     @classmethod
-    def read(cls, study: Study, trial: FrozenTrial, space: SearchSpace, observe: Observe) -> History:
+    def read(
+        cls,
+        study: Study,
+        trial: FrozenTrial,
+        space: SearchSpace,
+        observe: Observe,
+        *,
+        models_constraints: bool = True,
+    ) -> History:
         """Read the other trials of a study.
 
         Args:
@@ -99,6 +107,7 @@ class History:
             trial: the trial to propose a configuration for; it is left out.
             space: the space. Trials whose parameters it does not accept are left out.
             observe: returns a trial's objective values.
+            models_constraints: whether the constraint values that trials report are read.
         """
         reader = _Reader(space, observe)
         for other in study.get_trials(deepcopy=False):
@@ -109,7 +118,9 @@ class History:
             numbers=reader.numbers,
             values=np.array([list(o.values) for o in reader.observations], dtype=float),
             variances=np.array([list(o.variances) for o in reader.observations], dtype=float),
-            constraints=_table(reader.constraints),
+            constraints=_table(
+                reader.constraints if models_constraints else [[] for _ in reader.constraints]
+            ),
             pending=reader.pending,
             failed=reader.failed,
             seen=reader.seen,

@@ -63,7 +63,8 @@ class ParetoSampler(BaseSampler):
 
     Surrogates of the objectives are fitted to completed trials with finite values. Failed trials (state FAIL, or
     user attribute `status` set to "failed") inform the probability of feasibility; trials with the status "lost"
-    inform nothing. Constraint values that trials report are modeled like objectives with the limit 0.
+    inform nothing. Constraint values that trials report are modeled like objectives with the limit 0, unless
+    `models_constraints` is False.
 
     Args:
         space: a search space that is bound to a model; None to infer it from the finished trials.
@@ -79,6 +80,7 @@ class ParetoSampler(BaseSampler):
             to shape [c, k], at most 0 where satisfied. No proposal violates one, with the same exception.
         trial_cost: cost of a trial of a configuration, such as its training FLOPs: startup trials begin with the
             cheapest. By default the first known, minimized objective; None without one, which keeps their order.
+        models_constraints: whether constraint values that trials report are modeled; not where they repeat `limits`.
         strategy: how configurations are chosen after startup: `pareto`; `carbs`, a local search around the front; or
             `autopeft`, batches of four on sparse models.
         strategy_options: options of the strategy by name, each True or False: `copula` of `autopeft`, and `repeats`
@@ -120,6 +122,7 @@ class ParetoSampler(BaseSampler):
         limits: Mapping[int, Limit] | None = None,
         constraints: Excess | None = None,
         trial_cost: KnownObjective | None = None,
+        models_constraints: bool = True,
         strategy: str = "pareto",
         strategy_options: Mapping[str, Any] | None = None,
         surrogate: str = "auto",
@@ -147,6 +150,7 @@ class ParetoSampler(BaseSampler):
         self._limits = {index: _limit(index, *limit) for index, limit in (limits or {}).items()}
         self._constraints = constraints
         self._trial_cost = trial_cost
+        self._models_constraints = models_constraints
         self._strategy = strategy_entry(strategy)
         self._strategy.check_settings({"n_candidates": n_candidates, "resample": resample})
         self._strategy.check_surrogate(surrogate)
@@ -227,7 +231,9 @@ class ParetoSampler(BaseSampler):
             space=space,
             columns=EncodedSpace(space, trial.system_attrs.get("fixed_params")),
             objectives=self._objectives(study),
-            history=History.read(study, trial, space, self._observe),
+            history=History.read(
+                study, trial, space, self._observe, models_constraints=self._models_constraints
+            ),
             rng=np.random.default_rng([self._seed, abs(trial.number)]),
             number=trial.number,
             constraints=self._constraints,

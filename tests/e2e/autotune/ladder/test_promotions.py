@@ -159,8 +159,8 @@ def test_proposals_depend_on_the_lower_rungs(sweep, tmp_path, monkeypatch):
 
     read = module.History.read
 
-    def remember(*args: Any) -> Any:
-        history = read(*args)
+    def remember(*args: Any, **options: Any) -> Any:
+        history = read(*args, **options)
         seen.append(len(history.configs))
         return history
 
