@@ -14,6 +14,7 @@ from . import (  # each module registers its kinds of parts
     compacter,
     copies,
     low_rank,
+    mixture,
     prefix,
     rescaling,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "compacter",
     "copies",
     "low_rank",
+    "mixture",
     "prefix",
     "rescaling",
 ]

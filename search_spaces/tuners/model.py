@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Any, ClassVar
 
+import torch
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from torch import nn
 
@@ -13,8 +14,10 @@ from .bottleneck import Capture, Parallel
 from .config import CompositeConfig
 from .copies import Copy
 from .layer import CompositeLayer, Place
+from .mixture import Mixture
 from .part import KINDS, Part, build_part, matches, sizes
 from .prefix import Prefix
+from .routing import Routing, detach_routing, routing_of
 
 
 class CompositeModel(BaseTuner):
@@ -24,6 +27,24 @@ class CompositeModel(BaseTuner):
     tuner_layer_cls = CompositeLayer
     target_module_mapping: ClassVar[dict[str, list[str]]] = {}
 
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the base model with its hooks, which peft's method leaves out."""
+        return self.model(*args, **kwargs)
+
+    @property
+    def adds_to_loss(self) -> bool:
+        """Whether a part of an active adapter adds a term to the loss in training."""
+        parts = [build_part(part) for name in self.active_adapters for part in self.peft_config[name].parts]
+        return any(isinstance(part, Mixture) and part.adds_to_loss for part in parts)
+
+    def take_loss(self) -> torch.Tensor | None:
+        """Return the terms of the last forward pass that belong to the loss, or None if there are none.
+
+        The base model's own loss includes them. Code that computes the loss from the outputs adds them itself.
+        """
+        routing = routing_of(self.model)
+        return None if routing is None else routing.take()
+
     def _prepare_model(self, peft_config: CompositeConfig, model: nn.Module) -> None:
         """Assign the parts to modules, before peft iterates over the modules."""
         self._plan = plan_parts(peft_config, model)
@@ -31,6 +52,17 @@ class CompositeModel(BaseTuner):
         for path, parts in self._plan.items():
             if any(isinstance(part, Prefix) for part in parts):
                 with_prefixes(model, model.get_submodule(path.rpartition(".")[0]))
+        self._connect_routers(model)
+
+    def _connect_routers(self, model: nn.Module) -> None:
+        mixtures = [part for parts in self._plan.values() for part in parts if isinstance(part, Mixture)]
+        routing = routing_of(model)
+        if mixtures and routing is None:
+            routing = Routing()
+            routing.attach(model)
+        for part in mixtures:
+            assert routing is not None
+            part.routing = routing
 
     def _check_target_module_exists(self, peft_config: CompositeConfig, key: str) -> bool:
         return key in self._plan
@@ -64,6 +96,7 @@ class CompositeModel(BaseTuner):
     def _unload_and_optionally_merge(self, *args: Any, **kwargs: Any) -> nn.Module:
         model = super()._unload_and_optionally_merge(*args, **kwargs)
         without_prefixes(model)
+        detach_routing(model)
         return model
 
 

@@ -72,8 +72,10 @@ def join(
         if _attention(tree) != _attention(base):
             raise CannotJoinError(f"model {key} uses another attention implementation")
         tuner = models[key].base_model
-        if isinstance(tuner, BaseTuner) and type(tuner).forward is not BaseTuner.forward:
-            raise CannotJoinError(f"model {key} adds to the loss (AdaLoRA's penalty, say)")
+        if isinstance(tuner, BaseTuner) and _adds_to_loss(tuner):
+            raise CannotJoinError(
+                f"model {key} adds to the loss (AdaLoRA's penalty or a balance of experts, say)"
+            )
     shared = (*base.parameters(), *base.buffers(), *quantized_parts(base))
     joined = copy.deepcopy(base, {id(part): part for part in shared})
     config: Any = getattr(joined, "config", None)
@@ -132,6 +134,12 @@ def _changed(base: nn.Module, models: Mapping[int, nn.Module]) -> Iterator[tuple
             yield from walk(f"{path}.{name}" if path else name, child)
 
     yield from walk("", base)
+
+
+def _adds_to_loss(tuner: BaseTuner) -> bool:
+    """Return what a tuner says of itself; peft's own tuners with another forward pass add to the loss there."""
+    stated: bool | None = getattr(tuner, "adds_to_loss", None)
+    return type(tuner).forward is not BaseTuner.forward if stated is None else stated
 
 
 def _token_embeddings(model: Any) -> nn.Module | None:

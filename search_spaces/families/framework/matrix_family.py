@@ -254,21 +254,8 @@ class MatrixFamily(Family):
         )
 
     def chosen_layers(self, config: Mapping[str, Value], shape: ModelShape) -> tuple[int, ...]:
-        """Return the indices of the adapted layers, lowest first.
-
-        In an encoder-decoder with targets on one side, these are the top layers of that side, or the layers of a mask
-        or range on that side; if there are none, its top layer, so that every configuration is valid.
-        """
-        layers = adapted_layers(config, "layers", shape.depth, shape.decoder_depth)
-        if not shape.decoder_depth:
-            return layers
-        stacks = {matrix.stack for matrix in self.matrices(config, shape)}
-        if len(stacks) == 2:
-            return layers
-        side = range(shape.encoder_depth) if stacks == {0} else range(shape.encoder_depth, shape.depth)
-        if "layers" in config:
-            return tuple(side[-int(config["layers"]) :])
-        return tuple(layer for layer in layers if layer in side) or (side[-1],)
+        """Return the indices of the adapted layers, lowest first."""
+        return layers_with(self.matrices(config, shape), config, shape)
 
     def matrices(self, config: Mapping[str, Value], shape: ModelShape) -> tuple[Matrix, ...]:
         """Return the matrices of a layer, of each stack, that carry the adapter."""
@@ -284,6 +271,26 @@ class MatrixFamily(Family):
             "target_modules": shape.targets(layers, self.matrices(config, shape)),
             "modules_to_save": trained_modules(shape),
         }
+
+
+def layers_with(
+    matrices: Sequence[Matrix], config: Mapping[str, Value], shape: ModelShape
+) -> tuple[int, ...]:
+    """Return the indices of the layers that `layers` chooses for adapters on some matrices, lowest first.
+
+    In an encoder-decoder with targets on one side, these are the top layers of that side, or the layers of a mask or
+    range on that side; if there are none, its top layer, so that every configuration is valid.
+    """
+    layers = adapted_layers(config, "layers", shape.depth, shape.decoder_depth)
+    if not shape.decoder_depth:
+        return layers
+    stacks = {matrix.stack for matrix in matrices}
+    if len(stacks) == 2:
+        return layers
+    side = range(shape.encoder_depth) if stacks == {0} else range(shape.encoder_depth, shape.depth)
+    if "layers" in config:
+        return tuple(side[-int(config["layers"]) :])
+    return tuple(layer for layer in layers if layer in side) or (side[-1],)
 
 
 def _sum(costs: Sequence[MatrixCost]) -> MatrixCost:

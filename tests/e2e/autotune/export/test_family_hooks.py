@@ -71,3 +71,18 @@ def test_adalora_moves_its_ranks(trained: Callable[..., Any]) -> None:
     assert scores["validation"]["eval_loss"] == pytest.approx(
         float(results.trials["metric.eval_loss"][0]), abs=0.4
     )
+
+
+@pytest.mark.slow
+def test_a_mixture_balances_its_experts(trained: Callable[..., Any]) -> None:
+    """The exported run has the balance in its training loss, and reports the loss of the task."""
+    results, folder, scores = trained(
+        "molora", rank=2, experts=3, router="top-k", balance=0.1, targets="q+v", learning_rate=2e-3
+    )
+    saved = json.loads((folder / "adapter" / "adapter_config.json").read_text())
+    assert {part["balance"] for part in saved["parts"]} == {0.1}
+    assert (folder / "tuners" / "routing.py").is_file()
+    assert scores["validation"]["accuracy"] == pytest.approx(float(results.trials["accuracy"][0]), abs=0.13)
+    assert scores["validation"]["eval_loss"] == pytest.approx(
+        float(results.trials["metric.eval_loss"][0]), abs=0.3
+    )
