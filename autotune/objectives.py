@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict
 
 from search_spaces.costs.cost_model import KNOWN_COSTS
-from trials.tasks.metrics import METRICS, Direction, metric_direction
+from trials.kinds.kind import Direction
+from trials.tasks.metrics import METRICS, metric_direction
 
 MEASURED_COSTS = ("train_seconds", "peak_memory")
 """Costs that only a run determines."""

@@ -112,7 +112,7 @@ class Point:
         return peft_config(
             self.configuration,
             resolve_model(sweep.model.name) if model is None else model,
-            task=sweep.task.type,
+            task=sweep.task.shape_task,
             trust_remote_code=sweep.model.trust_remote_code,
         )
 

@@ -32,6 +32,7 @@ from trials.execution.deferred import DeferredExecutor
 from trials.execution.executors import make_executor
 from trials.execution.fork_server import preload_libraries
 from trials.execution.interface import Executor
+from trials.kinds.registry import find_kind
 from trials.records import TrialSpec, TrialStatus
 
 
@@ -82,7 +83,7 @@ def run_sweep(
             executor = DeferredExecutor(executor)
     try:
         executor.start(prepared.sweep.model, start.task)
-        if sweep.task.type == "causal-lm":
+        if find_kind(sweep.task.type).base_has_head:
             prepared = with_base_score(prepared, _score_base(executor, prepared))
         with claim_folder(folder, prepared.sweep), storage_errors(folder):
             estimates = [time_note(expected)] if expected is not None else []

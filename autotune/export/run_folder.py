@@ -37,7 +37,6 @@ from trials.data.sources import SPLITS
 from trials.data.task_data import TaskData
 from trials.reading.encoding import Encoded
 from trials.reading.fingerprint import Fingerprint
-from trials.tasks import scores
 from trials.tasks.specs import POCKET, ModelSpec, TaskSpec, resolve_model
 from trials.training.run import MAX_GRAD_NORM, count_tokens, learning_rate, sequence_length, subset
 from trials.training.schedules import transformers_schedule
@@ -48,11 +47,13 @@ if TYPE_CHECKING:
 _TEMPLATE = Path(__file__).parent / "templates" / "train.py"
 _OPTIM = {"adamw": "adamw_torch", "adafactor": "adafactor"}
 """The names of optimizers in transformers; train.py builds the others itself."""
-_SHARED_MODULES = (scores, parameter_groups)
+_SHARED_MODULES = (parameter_groups,)
 """Modules of the search that need none of its other modules, and that train.py imports beside itself."""
-_READING = Path(trials.__file__).parent / "reading"
+_TASK = "task"
+"""The package in an exported run that holds copies of the packages of `_OF_TASKS`."""
+_OF_TASKS = ("reading", "kinds")
 _TUNERS = Path(search_spaces.__file__).parent / "tuners"
-"""Packages with relative imports, of which an exported run carries a copy."""
+"""A package with relative imports, of which a run with a composite adapter carries a copy."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def export_run(
         export = _scaled(export, scale_to, law or law_of_probe(results, trial))
     sweep, config, data = export.sweep, export.config, export.data
     family = REGISTRY[str(config["family"])]
-    adapter = family.peft_config(local_config(family.name, config), export.shape, sweep.task.type)
+    adapter = family.peft_config(local_config(family.name, config), export.shape, sweep.task.shape_task)
     to.mkdir(parents=True, exist_ok=True)
     model = _place_model(sweep, to)
     adapter.base_model_name_or_path = model
@@ -159,12 +160,21 @@ def export_run(
     for module in _SHARED_MODULES:
         source = Path(str(module.__file__))
         shutil.copyfile(source, to / source.name)
-    packages = [_READING, *([_TUNERS] if adapter.peft_type == "COMPOSITE" else [])]
-    for package in packages:
-        shutil.copytree(package, to / package.name, ignore=shutil.ignore_patterns("__pycache__"))
+    (to / _TASK).mkdir()
+    (to / _TASK / "__init__.py").write_text(
+        '"""From a row of data to the scores of a model, as in the search."""\n'
+    )
+    for name in _OF_TASKS:
+        _copy_package(Path(trials.__file__).parent / name, to / _TASK)
+    if adapter.peft_type == "COMPOSITE":
+        _copy_package(_TUNERS, to)
     readme = _readme(export, own_tuner=(to / "tuners").is_dir())
     (to / "README.md").write_text(readme, encoding="utf-8")
     return to
+
+
+def _copy_package(package: Path, to: Path) -> None:
+    shutil.copytree(package, to / package.name, ignore=shutil.ignore_patterns("__pycache__"))
 
 
 def _as_searched(results: SweepTables, trial: int) -> _Export:

@@ -37,8 +37,8 @@ from autotune.sweep.comparison import search_differences
 from autotune.sweep.schema import Sweep, dump_sweep, load_sweep
 from autotune.trial_attributes import Attributes, RungResult, TrialAttributes, stored
 from search_spaces.errors import AutotuneError, InvalidInputError, Problem, first_line
+from trials.kinds.kind import Direction
 from trials.records import TrialResult, TrialStatus
-from trials.tasks.metrics import Direction
 from trials.tasks.specs import AUTO, ROWS_APART
 
 SWEEP_FILE, LOCK_FILE = "sweep.yaml", ".lock"

@@ -59,11 +59,11 @@ def bind_base(sweep: Sweep) -> BoundBase:
     """
     sweep, data, shape = read_base(sweep)
     _check_length(data, shape)
-    loaded = load_space(sweep.space, shape=shape, task=sweep.task.type)
+    loaded = load_space(sweep.space, shape=shape, task=sweep.task.shape_task)
     space = _with_room_for_virtual_tokens(loaded.space, data, shape)
     lengths = _sequence_lengths(sweep, space)
     rungs = rung_lengths(sweep, data, lengths)
-    costs = CostModel(shape, sweep.task.type, _workload(sweep, data, {*lengths, *rungs}))
+    costs = CostModel(shape, sweep.task.shape_task, _workload(sweep, data, {*lengths, *rungs}))
     cut = data.cuts["train"]
     notes = (cut_note(SEQUENCE_LENGTH.name, cut, lengths), cut_note("the ladder", cut, rungs))
     return BoundBase(data, shape, loaded, space, costs, tuple(filter(None, notes)))
@@ -100,7 +100,7 @@ def model_shape(sweep: Sweep, data: TaskData) -> ModelShape:
     try:
         shape = read_shape(
             resolve_model(sweep.model.name),
-            sweep.task.type,
+            sweep.task.shape_task,
             labels=data.outputs,
             trust_remote_code=sweep.model.trust_remote_code,
             quantized=sweep.model.quantized,

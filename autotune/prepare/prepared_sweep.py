@@ -30,6 +30,7 @@ from search_spaces.parameters.types import Configuration, Value
 from search_spaces.percentages import parse_percentage
 from search_spaces.space import SearchSpace
 from trials.data.task_data import TaskData, resolved_task
+from trials.kinds.registry import find_kind
 from trials.records import PartialRun, TrialResult
 from trials.tasks.metrics import METRICS
 from trials.training.evaluation import without_model
@@ -157,8 +158,8 @@ def prepare(sweep: Sweep) -> PreparedSweep:
             "ladder": bases.resolve(sweep.ladder),
         }
     )
-    name = "majority class" if sweep.task.type == "sequence-classification" else "mean label"
-    baselines = {name: baseline[sweep.task.metric]} if baseline else {}
+    kind = find_kind(sweep.task.type)
+    baselines = {kind.constant_name: baseline[sweep.task.metric]} if baseline else {}
     left_out = [f"{family} left out: {reason}" for family, reason in loaded.left_out.items()]
     narrowed = [f"{name}: {why}" for name, why in loaded.narrowed.items()]
     notes = (*data.notes, *_about_model(shape), *own.notes, *left_out, *narrowed, *bases.notes)
@@ -198,7 +199,7 @@ def with_base_score(prepared: PreparedSweep, metrics: Mapping[str, float]) -> Pr
     """Return the sweep with the scores of the base model as baseline, for tasks that it can do without training.
 
     Args:
-        prepared: the sweep, with task type causal-lm.
+        prepared: the sweep, whose base model comes with the head of the task.
         metrics: scores of the base model without an adapter, on validation.
     """
     sweep = prepared.sweep

@@ -178,4 +178,4 @@ def _whole(name: str, results: SweepTables) -> float:
     if "params" not in name:
         return 1.0
     sweep = results.sweep
-    return float(read_shape(resolve_model(sweep.model.name), sweep.task.type).base_parameters)
+    return float(read_shape(resolve_model(sweep.model.name), sweep.task.shape_task).base_parameters)

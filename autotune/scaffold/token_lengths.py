@@ -70,8 +70,9 @@ def measure_lengths(model: str, rows: Rows, found: DataInspection) -> TokenLengt
 
 
 def _generated_lengths(tokenizer: Any, rows: Rows, found: DataInspection) -> TokenLengths | None:
+    from trials.kinds.encoding import encode_rows
     from trials.reading.forms import required_columns
-    from trials.reading.splits import complete_rows, encode_rows
+    from trials.reading.splits import complete_rows
 
     fields = found.form.fields if found.form is not None else {}
     task = {"type": "causal-lm", "text": tuple(found.text), **fields, "max_length": _NO_LIMIT}

@@ -110,7 +110,7 @@ class Base:
         for name in self.new_heads:
             _draw_head(model.get_submodule(name), self.initializer_range)
         values = local_config(family, config)
-        peft_config = REGISTRY[family].peft_config(values, self.shape, self.task.type)
+        peft_config = REGISTRY[family].peft_config(values, self.shape, self.task.shape_task)
         adapted = get_peft_model(model, peft_config)
         assert isinstance(adapted, PeftModel)  # peft's class for mixed adapters is another one
         freeze(adapted, REGISTRY[family].learning_rate_factors(values))
@@ -135,7 +135,7 @@ def load_base(spec: ModelSpec, task: TaskSpec, data: TaskData) -> Base:
         with loading_errors(spec, task):
             shape = read_shape(
                 resolve_model(spec.name),
-                task.type,
+                task.shape_task,
                 labels=data.outputs,
                 trust_remote_code=spec.trust_remote_code,
                 quantized=True,
@@ -143,7 +143,7 @@ def load_base(spec: ModelSpec, task: TaskSpec, data: TaskData) -> Base:
             options["quantization_config"] = quantization(spec, shape)
             options["device_map"] = {"": _with_index(device)}  # else transformers takes the current GPU
     model, fresh = read_pretrained(spec, task, data.outputs, **options)
-    shape = shape or read_shape(model.config, task.type, labels=data.outputs)
+    shape = shape or read_shape(model.config, task.shape_task, labels=data.outputs)
     shape = shape.with_new_head_parts(fresh)
     new_heads = tuple(name for name in shape.head_modules if any(key.startswith(f"{name}.") for key in fresh))
     check_complete(spec, task, fresh, shape.head_modules)
@@ -188,7 +188,7 @@ def check_base(spec: ModelSpec, task: TaskSpec, data: TaskData) -> None:
         InvalidInputError: As in `load_base`.
     """
     model, fresh = read_pretrained(spec, task, data.outputs, device_map="meta")
-    shape = read_shape(model.config, task.type, labels=data.outputs).with_new_head_parts(fresh)
+    shape = read_shape(model.config, task.shape_task, labels=data.outputs).with_new_head_parts(fresh)
     check_complete(spec, task, fresh, shape.head_modules)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from search_spaces.errors import InvalidInputError, Problem, first_line
 from search_spaces.model.shape import ModelShape
 from search_spaces.model.task_heads import MissingHeadError, missing_heads
+from trials.kinds.registry import find_kind
 from trials.tasks.specs import AUTO, ModelSpec, TaskSpec, resolve_model
 
 
@@ -25,15 +26,14 @@ def read_pretrained(spec: ModelSpec, task: TaskSpec, outputs: int, **options: An
     Raises:
         InvalidInputError: There is no such model, it has no weights in safetensors, or it has no head for the task.
     """
-    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+    import transformers
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
     check_weights(spec)
-    auto = AutoModelForCausalLM if task.type == "causal-lm" else AutoModelForSequenceClassification
-    if task.type != "causal-lm":
-        problem = "regression" if task.type == "regression" else "single_label_classification"
-        options |= {"num_labels": outputs, "problem_type": problem}
+    kind = find_kind(task.type)
+    auto = getattr(transformers, kind.auto_model)
+    options |= kind.model_options(outputs)
     if spec.attention != AUTO:
         options["attn_implementation"] = spec.attention
     with loading_errors(spec, task):

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trials.data.notes import Notes
-from trials.reading.encoding import encode_fully
+from trials.kinds.encoding import encode_fully
 from trials.reading.forms import Chat, read_example, with_merged_system
 from trials.reading.tables.errors import RowError
 from trials.reading.tables.rows import Row, Rows

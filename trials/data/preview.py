@@ -10,7 +10,8 @@ from typing import Any
 from trials.data.notes import Notes
 from trials.data.task_data import TaskData, encode_split, read_rows
 from trials.data.tokenizers import load_tokenizer
-from trials.reading.encoding import IGNORED, Encoded, full_length
+from trials.kinds.encoding import full_length
+from trials.reading.encoding import IGNORED, Encoded
 from trials.reading.tables.rows import Row
 from trials.tasks.specs import ModelSpec, TaskSpec
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from search_spaces.errors import AutotuneError, InvalidInputError, Problem
 from trials.data.leakage import group_rows
 from trials.data.notes import Notes
+from trials.kinds.registry import find_kind
 from trials.reading.tables.rows import Rows
 from trials.tasks.specs import ROWS_APART, TaskSpec
 
@@ -95,7 +96,7 @@ def _reason(part: Indices, size: int) -> str:
 
 def _class_codes(train: Rows, task: TaskSpec) -> Indices:
     """Return the class of each row as a number, shape [n]; all 0 for tasks without classes."""
-    if task.type != "sequence-classification":
+    if not find_kind(task.type).has_classes:
         return np.zeros(len(train), dtype=np.int64)
     assert task.label is not None
     codes: dict[Any, int] = {}
@@ -230,7 +231,7 @@ def _note_classes(
     notes: Notes,
 ) -> None:
     """Report classes that stay in train because they have one text, and classes that a carved split lacks."""
-    if task.type != "sequence-classification":
+    if not find_kind(task.type).has_classes:
         return
     assert task.label is not None
     count = int(classes.max()) + 1

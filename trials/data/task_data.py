@@ -31,11 +31,13 @@ from trials.data.sources import SPLITS, read_splits
 from trials.data.special_tokens import note_special_tokens
 from trials.data.splitting import carve
 from trials.data.tokenizers import load_tokenizer
-from trials.reading.encoding import Encoded, encode
+from trials.kinds.encoding import EncodedRows, encode, encode_rows, with_targets
+from trials.kinds.kind import Scoring
+from trials.kinds.registry import find_kind
+from trials.reading.encoding import Encoded, token_count
 from trials.reading.fingerprint import Fingerprint
 from trials.reading.labels import TargetScale, label_text
 from trials.reading.lengths import Cut
-from trials.reading.splits import EncodedRows, encode_rows, with_targets
 from trials.reading.tables.errors import DataError
 from trials.reading.tables.rows import Rows
 from trials.tasks.specs import DOCSTRINGS, ModelSpec, TaskSpec
@@ -51,6 +53,7 @@ class TaskData:
         sources: Where `trials.reading.splits.read_source` finds a split again; a split that was carved out or
             embedded has none.
         classes: The label values in order for classification, else None.
+        fields: The fields of the task's spec.
         class_names: The names of the classes for classification, else None.
         tokenizer: The tokenizer, with a padding token.
         positive: The index of the class that f1 scores, if it scores one that is named or rarer.
@@ -66,6 +69,7 @@ class TaskData:
     raw: dict[str, Rows]
     sources: dict[str, dict[str, Any]]
     classes: tuple[Any, ...] | None
+    fields: dict[str, Any] = field(repr=False)
     tokenizer: Any
     notes: tuple[str, ...]
     fingerprint: dict[str, Fingerprint] = field(repr=False)
@@ -79,8 +83,8 @@ class TaskData:
     def at_length(self, task: TaskSpec, length: int | None) -> TaskData:
         """Return the data with examples truncated to `length` tokens; the same object if nothing is truncated.
 
-        Longer examples are encoded again, so that special tokens stay. In a causal-lm task only the training split is
-        truncated: the score is a mean over held-out tokens, which must be the same for every length. The result is
+        Longer examples are encoded again, so that special tokens stay. Only the training split is truncated where the
+        score is a mean over held-out tokens, as for causal-lm, which must be the same for every length. The result is
         cached, so each length is encoded once per process.
 
         Args:
@@ -101,9 +105,14 @@ class TaskData:
         """The number of outputs of the head: the number of classes, or 1."""
         return len(self.classes) if self.classes else 1
 
+    @property
+    def scoring(self) -> Scoring:
+        """What scores need to know of the data."""
+        return Scoring(self.positive, self.target_scale, self.classes, self.fields)
+
     def lengths(self, split: str) -> NDArray[np.int64]:
         """Return the number of tokens of each example of a split, shape [n]."""
-        return np.array([len(example["input_ids"]) for example in self.splits[split]])
+        return np.array([token_count(example) for example in self.splits[split]])
 
 
 def resolved_task(task: TaskSpec, data: TaskData) -> TaskSpec:
@@ -165,6 +174,7 @@ def _load_task(task: TaskSpec, model: ModelSpec, stamps: object) -> TaskData:
         raw=raw,
         sources=sources,
         classes=classes,
+        fields=task.model_dump(),
         tokenizer=tokenizer,
         notes=tuple(notes.facts),
         fingerprint=fingerprint,
@@ -265,12 +275,12 @@ def encode_split(
 def _cut(data: TaskData, task: TaskSpec, length: int) -> TaskData:
     fields = {**_fields(task, data.target_scale), "max_length": length}
     splits, raw = dict(data.splits), dict(data.raw)
-    for name in ("train",) if task.type == "causal-lm" else SPLITS:
+    for name in ("train",) if find_kind(task.type).scores_whole_texts else SPLITS:
         examples = list(splits[name])
-        longer = [index for index, example in enumerate(examples) if len(example["input_ids"]) > length]
+        longer = [index for index, example in enumerate(examples) if token_count(example) > length]
         for index in longer:
             examples[index] = encode(raw[name].row(index), fields, data.tokenizer, data.classes)
-        kept = with_targets(examples)
+        kept = with_targets(examples, fields)
         if not kept:
             raise InvalidInputError(
                 Problem(

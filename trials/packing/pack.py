@@ -21,22 +21,24 @@ import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
 from search_spaces.families import REGISTRY
 from search_spaces.parameters.types import Configuration
 from trials.base.model import Base
 from trials.data.task_data import TaskData
+from trials.kinds.kind import Batch
+from trials.kinds.registry import find_kind
 from trials.packing.joined_model import CannotJoinError, Rows, frozen_layers, join
 from trials.packing.layer_gates import EarlyExit, LayerSchedule, layer_interface
 from trials.packing.memory import free_memory
 from trials.packing.memory_model import Computation, MemoryModel
 from trials.packing.prefix_cache import PrefixCache
-from trials.reading.encoding import IGNORED, Encoded, collate
+from trials.reading.encoding import Encoded, token_count
 from trials.records import TrialResult, TrialSpec
 from trials.training.failures import failure
 from trials.training.length_batching import chunks, starting_cost, suited_tokens
@@ -76,6 +78,7 @@ class Pack:
         sharers: int = 1,
     ) -> None:
         self.base, self.data, self._sharers = base, data, sharers
+        self._kind = find_kind(base.task.type)
         self._suited_tokens = chunk_tokens or suited_tokens(base.device)
         self.chunk_tokens = self._most_tokens = self._suited_tokens
         self.memory = MemoryModel(base.shape, Computation.of(base))
@@ -121,6 +124,8 @@ class Pack:
         try:
             run = Run(self.base, self.data, spec)
             try:
+                if not self._kind.can_pack:
+                    raise CannotJoinError("the examples of the task cannot share a forward pass")
                 if REGISTRY[str(spec.config["family"])].mixes_rows:
                     raise CannotJoinError("the adapter mixes the rows of a batch, which a pack divides")
                 if not self._layers.rows_first:
@@ -129,7 +134,7 @@ class Pack:
             except CannotJoinError:
                 return train_to_end(run)
             self._runs[ticket] = run
-            run.forward = partial(self._logits, ticket)
+            run.forward = partial(self._output, ticket)
             self._fit_chunks()
         except Exception as error:  # a trial's error, also one of our own code, must not end the others
             result = failure(error, self.base.device, time.perf_counter() - started)
@@ -290,14 +295,13 @@ class Pack:
     ) -> None:
         owners = [ticket for ticket, batch in batches.items() for _ in batch]
         examples = [example for batch in batches.values() for example in batch]
-        weights = {ticket: 1.0 / _target_count(batch) for ticket, batch in batches.items()}
-        lengths = np.array([len(example["input_ids"]) for example in examples])
+        counts = {ticket: sum(map(self._kind.target_count, batch)) for ticket, batch in batches.items()}
+        lengths = np.array([token_count(example) for example in examples])
         for chunk in chunks(lengths, self.chunk_tokens, starting_cost(self.base.device)):
             # The joined model requires that the rows of a configuration are contiguous.
             rows = sorted(chunk.tolist(), key=lambda i: owners[i])
-            self._prepare(_parts([owners[i] for i in rows]), [examples[i] for i in rows], frozen)
-            each = self._row_losses(collate([examples[i] for i in rows], self.data.tokenizer))
-            parts = {ticket: weights[ticket] * each[part].sum() for ticket, part in self._rows.parts}
+            parts = self._part_losses([owners[i] for i in rows], [examples[i] for i in rows], frozen)
+            parts = {ticket: loss / counts[ticket] for ticket, loss in parts.items()}
             torch.stack(list(parts.values())).sum().backward()
             for ticket, loss in parts.items():
                 losses[ticket] = losses[ticket] + loss.detach()
@@ -316,46 +320,43 @@ class Pack:
     ) -> torch.Tensor:
         """Return the output of the base model's layer `stop`, given that of layer `start` in `below`."""
         schedule = self._layer_schedule
-        self._rows.parts = [(_NO_CONFIGURATION, slice(0, len(examples)))]
+        self._rows.parts = [(_NO_CONFIGURATION, self._rows_of(slice(0, len(examples))))]
         schedule.start, schedule.hidden, schedule.stop = start, below, stop
-        inputs = self._inputs(collate(examples, self.data.tokenizer))
-        inputs.pop("labels")
+        batch = self._kind.collate(examples, self.data.tokenizer)
         with contextlib.suppress(EarlyExit):
-            self._forward(inputs)
+            self._forward(batch.to(self.base.device))
         assert schedule.hidden is not None
         return schedule.hidden
 
-    def _logits(
-        self, ticket: int, examples: Sequence[Encoded], inputs: Mapping[str, torch.Tensor]
-    ) -> torch.Tensor:
-        """Return the logits of a configuration for its evaluation; `inputs` are the collated examples."""
-        self._prepare([(ticket, slice(0, len(examples)))], examples, self._frozen[ticket])
-        return self._forward(inputs)
+    def _output(self, ticket: int, examples: Sequence[Encoded], batch: Batch) -> Any:
+        """Return the output of a configuration for its evaluation on the batch of the examples."""
+        self._prepare([(ticket, self._rows_of(slice(0, len(examples))))], examples, self._frozen[ticket])
+        return self._forward(batch)
 
-    def _forward(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def _forward(self, batch: Batch) -> Any:
         assert self._joined is not None
         with self.base.computing():
-            logits: torch.Tensor = self._joined(**inputs).logits
-        return logits
+            return self._joined(**batch.inputs)
 
-    def _inputs(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        return {name: tensor.to(self.base.device) for name, tensor in batch.items()}
+    def _rows_of(self, examples: slice) -> slice:
+        """Return the rows of consecutive examples."""
+        rows = self._kind.rows_per_example
+        return slice(examples.start * rows, examples.stop * rows)
 
-    def _row_losses(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Return the loss of each row, shape [rows]; for a language model, the sum over its target tokens."""
-        inputs = self._inputs(batch)
-        labels = inputs.pop("labels")
-        logits = self._forward(inputs)
-        match self.base.task.type:
-            case "causal-lm":
-                logits = logits[:, :-1].float().transpose(1, 2)
-                return functional.cross_entropy(
-                    logits, labels[:, 1:], ignore_index=IGNORED, reduction="none"
-                ).sum(1)
-            case "regression":
-                return (logits.float().squeeze(-1) - labels) ** 2
-            case _:
-                return functional.cross_entropy(logits.float(), labels, reduction="none")
+    def _part_losses(
+        self, owners: Sequence[int], examples: Sequence[Encoded], frozen: int
+    ) -> dict[int, torch.Tensor]:
+        """Return the summed loss of each configuration's examples in one forward pass, by ticket."""
+        parts = _parts(owners)
+        self._prepare([(ticket, self._rows_of(part)) for ticket, part in parts], examples, frozen)
+        configs = [self._runs[ticket].spec.config for ticket in owners]
+        each = self._losses_of(self._kind.collate(examples, self.data.tokenizer), configs)
+        return {ticket: each[part].sum() for ticket, part in parts}
+
+    def _losses_of(self, batch: Batch, configs: Sequence[Configuration]) -> torch.Tensor:
+        """Return the loss of each example of a batch, whose configurations are given, shape [n]."""
+        batch = batch.to(self.base.device)
+        return self._kind.losses(self._forward(batch), batch.targets, configs)
 
 
 def _parts(owners: Sequence[int]) -> list[tuple[int, slice]]:
@@ -367,11 +368,3 @@ def _parts(owners: Sequence[int]) -> list[tuple[int, slice]]:
         else:
             parts.append((owner, slice(place, place + 1)))
     return parts
-
-
-def _target_count(batch: Sequence[Encoded]) -> int:
-    """Return the denominator of a batch's mean loss: its examples, or its target tokens."""
-    first = batch[0]["labels"]
-    if not isinstance(first, list):
-        return len(batch)
-    return sum(label != IGNORED for example in batch for label in example["labels"][1:])

@@ -1,28 +1,26 @@
-"""Encoding of rows of text as token ids and labels: the same in the search and in an exported run.
+"""Token ids and labels of texts, and their padding: the same in the search and in an exported run.
 
-`task` is the mapping of a task spec's fields. The loss does not cover labels of IGNORED.
+The loss does not cover labels of IGNORED.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .chat import render_chat
-from .chat_templates import AUTO, find_template, require_template
-from .forms import Chat, read_example, with_merged_system
-from .labels import TargetScale
 from .sequences import shared_length
 from .special_tokens import choose_padding
-from .tables.rows import Row
+
+if TYPE_CHECKING:
+    import torch
 
 IGNORED = -100
 """The label that torch's cross entropy excludes."""
 
 Encoded = dict[str, Any]
-_APART = 1
-"""The data version of sweeps that began when prompts and completions were encoded apart."""
+_NO_INPUTS = ("labels", "length")
+"""Entries of an example that the model does not read."""
 
 
 def prepare_tokenizer(tokenizer: Any) -> Any:
@@ -47,100 +45,27 @@ class Encoding:
     remarks: tuple[str, ...] = ()
 
 
-def encode(row: Row, task: Mapping[str, Any], tokenizer: Any, classes: Sequence[Any] | None) -> Encoded:
-    """Return the token ids (`input_ids`, and other inputs of the model) and `labels` of one row.
-
-    The labels of a causal language model are token ids, and IGNORED outside the target tokens. All of them are
-    IGNORED if no target token is within `max_length`.
-
-    Args:
-        row: The values by column.
-        task: The fields of the task's spec; for a regression also `target_scale`, the fields of a `TargetScale` by
-            which targets are standardized, or None.
-        tokenizer: The model's tokenizer.
-        classes: The label values in order for classification, else None.
-
-    Raises:
-        RowError: The row has another form than its task says, or the chat template refuses it.
-        DataError: The data are chats and there is no chat template.
-    """
-    return encode_fully(row, task, tokenizer, classes).example
-
-
-def encode_fully(
-    row: Row, task: Mapping[str, Any], tokenizer: Any, classes: Sequence[Any] | None
-) -> Encoding:
-    """Return what `encode` does, with the length before the cut and with remarks."""
-    if task["type"] == "causal-lm":
-        return _encode_causal(row, task, tokenizer)
-    texts = [row[column] for column in task["text"]]
-    encoded = dict(tokenizer(*texts, truncation=True, max_length=task["max_length"]))
-    length = len(encoded["input_ids"])
-    if length >= task["max_length"]:
-        length = len(tokenizer(*texts, verbose=False)["input_ids"])
-    label = row[task["label"]]
-    encoded["labels"] = _target(float(label), task) if classes is None else list(classes).index(label)
-    return Encoding(encoded, length)
-
-
-def _target(value: float, task: Mapping[str, Any]) -> float:
-    scale = task.get("target_scale")
-    return value if scale is None else float(TargetScale(**scale).standardize(value))
-
-
-def full_length(row: Row, task: Mapping[str, Any], tokenizer: Any, classes: Sequence[Any] | None) -> int:
-    """Return the number of tokens of a row before `max_length` cuts it."""
-    return encode_fully(row, task, tokenizer, classes).full_length
-
-
-def _encode_causal(row: Row, task: Mapping[str, Any], tokenizer: Any) -> Encoding:
-    if task.get("data_version") == _APART and task["completion"]:
-        return _encode_apart(row, task, tokenizer)
-    choice = task.get("chat_template", AUTO)
-    as_chat = not task["text"] and find_template(tokenizer, choice) is not None
-    example = read_example(row, task, as_chat=as_chat)
-    remarks = example.remarks
-    if isinstance(example, Chat):
-        example = with_merged_system(example) if task.get("merge_system") else example
-        template = require_template(tokenizer, choice, with_tools=bool(example.tools))
-        rendered = render_chat(example, template)
-        remarks = rendered.remarks
-        ids, labels = tokens_and_labels(rendered.text, rendered.spans, tokenizer, with_special_tokens=False)
-        if not rendered.is_closed and (end := tokenizer.eos_token_id) is not None:
-            ids, labels = [*ids, end], [*labels, end]
-    else:
-        text, start = example.prompt + example.completion, len(example.prompt)
-        ids, labels = tokens_and_labels(text, [(start, len(text))], tokenizer, with_special_tokens=True)
-        ids, labels = _closed(ids, labels, tokenizer)
-        if not example.prompt:
-            labels = list(ids)
-    return _cut(ids, labels, task, remarks)
-
-
-def _encode_apart(row: Row, task: Mapping[str, Any], tokenizer: Any) -> Encoding:
-    """Encode prompt and completion apart and without a chat template, as sweeps of data version 1 began."""
-    prompt = list(tokenizer(row[task["prompt"]], verbose=False)["input_ids"])
-    if prompt and prompt[-1] == tokenizer.eos_token_id:
-        prompt = prompt[:-1]  # some tokenizers end every text; the completion follows
-    completion = list(
-        tokenizer(row[task["completion"]], add_special_tokens=False, verbose=False)["input_ids"]
-    )
-    completion, _ = _closed(completion, completion, tokenizer)
-    return _cut(prompt + completion, [IGNORED] * len(prompt) + completion, task, ())
-
-
-def _cut(ids: list[int], labels: list[int], task: Mapping[str, Any], remarks: tuple[str, ...]) -> Encoding:
-    limit = task["max_length"]
+def cut_tokens(ids: list[int], labels: list[int], limit: int, remarks: tuple[str, ...]) -> Encoding:
+    """Return the encoding of token ids and labels that are cut at `limit` tokens."""
     cut = {"input_ids": ids[:limit], "attention_mask": [1] * len(ids[:limit]), "labels": labels[:limit]}
     return Encoding(cut, len(ids), count_targets(labels), remarks)
 
 
-def count_targets(labels: Any) -> int:
-    """Return how many tokens the loss covers; the first one is predicted from nothing. A label covers none."""
-    return len(labels[1:]) - labels[1:].count(IGNORED) if isinstance(labels, list) else 0
+def count_targets(labels: list[int]) -> int:
+    """Return how many tokens the loss covers; the first one is predicted from nothing."""
+    return len(labels[1:]) - labels[1:].count(IGNORED)
 
 
-def _closed(ids: list[int], labels: list[int], tokenizer: Any) -> tuple[list[int], list[int]]:
+def token_count(example: Encoded) -> int:
+    """Return how many tokens the model reads of an example, without padding.
+
+    An entry `length` states it for examples that have no `input_ids`, or more than these.
+    """
+    return example["length"] if "length" in example else len(example["input_ids"])
+
+
+def closed(ids: list[int], labels: list[int], tokenizer: Any) -> tuple[list[int], list[int]]:
+    """Return token ids and labels that end with the tokenizer's token for the end of a text, if it has one."""
     end = tokenizer.eos_token_id
     if end is None:
         return ids, labels
@@ -191,16 +116,16 @@ def _tokens_before(
     return shared_length(before, ids)
 
 
-def collate(examples: Sequence[Encoded], tokenizer: Any) -> dict[str, Any]:
-    """Return a batch of tensors, padded to its longest example: on the right, but see `match_tokens`."""
+def padded(examples: Sequence[Encoded], tokenizer: Any) -> dict[str, torch.Tensor]:
+    """Return the inputs of a batch, padded to its longest example: on the right, but see `match_tokens`."""
+    inputs = [{k: v for k, v in example.items() if k not in _NO_INPUTS} for example in examples]
+    side = "left" if getattr(tokenizer, "head_reads_last_position", False) else "right"
+    return dict(tokenizer.pad(inputs, padding_side=side, return_tensors="pt"))
+
+
+def padded_labels(examples: Sequence[Encoded], width: int) -> torch.Tensor:
+    """Return the labels of each token, IGNORED on the right of the shorter examples, shape [n, width]."""
     import torch
 
-    inputs = [{k: v for k, v in example.items() if k != "labels"} for example in examples]
-    side = "left" if getattr(tokenizer, "head_reads_last_position", False) else "right"
-    batch = dict(tokenizer.pad(inputs, padding_side=side, return_tensors="pt"))
-    labels = [example["labels"] for example in examples]
-    if isinstance(labels[0], list):
-        width = batch["input_ids"].shape[1]
-        labels = [row + [IGNORED] * (width - len(row)) for row in labels]
-    batch["labels"] = torch.tensor(labels)
-    return batch
+    rows = [example["labels"] for example in examples]
+    return torch.tensor([row + [IGNORED] * (width - len(row)) for row in rows])

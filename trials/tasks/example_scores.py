@@ -11,7 +11,6 @@ Shapes: n examples.
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,28 +21,6 @@ _BITS, _HALVES = "bits", "float16"
 _LARGEST = float(np.finfo(np.float16).max)
 _SMALL = 0.01
 """Scores whose largest is below it would lose digits: 16-bit floats are precise above 0.00006."""
-
-
-def example_scores(task_type: str, columns: Sequence[Array]) -> dict[str, Array]:
-    """Return the contribution of each example to every metric that is a mean over examples, shape [n] each.
-
-    Args:
-        task_type: The type of the task.
-        columns: (loss, outputs, references) per example, or (tokens, loss, correct) for causal-lm, where the first
-            and the last are numbers of target tokens and the loss is their sum in nats.
-    """
-    if task_type == "causal-lm":
-        tokens, loss, correct = columns
-        # The two scores are ratios of sums; the token counts are the same for every run on the same examples.
-        return {
-            "eval_loss": loss / tokens.mean(),
-            "token_accuracy": correct / tokens.mean(),
-            "exact_match": (correct == tokens).astype(float),
-        }
-    losses, outputs, references = columns
-    if task_type == "regression":
-        return {"eval_loss": losses, "mse": (outputs - references) ** 2}
-    return {"eval_loss": losses, "accuracy": (outputs.argmax(-1) == references).astype(float)}
 
 
 def encode_scores(scores: Array) -> str:

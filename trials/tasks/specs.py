@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Final, Literal, get_args
+from typing import Annotated, Final, Literal, cast, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from search_spaces.errors import InvalidInputError, Problem, did_you_mean, first_line, install_hint
+from search_spaces.model.shape import TaskType
+from trials.kinds.registry import find_kind
 from trials.reading.chat_templates import CHOICES
 from trials.reading.forms import columns_read, required_columns
 from trials.reading.tables.errors import DataError
@@ -304,6 +306,11 @@ class TaskSpec(BaseModel):
                 fix = "Remove it, or set type: causal-lm."
                 problems.append(Problem(f"task.{field}", f"is not for {self.type}", fix))
         return problems
+
+    @property
+    def shape_task(self) -> TaskType:
+        """The task of `search_spaces` that has the same head and the same costs."""
+        return cast(TaskType, find_kind(self.type).shape_task)
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
-from torch.nn import functional
 
 from trials.data.task_data import TaskData
-from trials.reading.encoding import IGNORED, Encoded, collate
-from trials.tasks.scores import TokenScores, causal_lm_scores, prediction_scores
+from trials.kinds.kind import Batch, Columns, doubles
+from trials.kinds.registry import find_kind
+from trials.reading.encoding import Encoded, token_count
 from trials.training.length_batching import chunks, starting_cost, suited_tokens
 from trials.training.out_of_memory import is_out_of_memory
 
@@ -22,12 +21,8 @@ EVAL_BATCH = 64
 """The maximum number of examples per batch in evaluation."""
 
 
-Forward = Callable[[Sequence[Encoded], Mapping[str, torch.Tensor]], torch.Tensor]
-"""(examples, the same examples collated without their labels) -> logits of the model."""
-
-Array = NDArray[np.float64]
-Columns = tuple[Array, ...]
-"""One array per quantity, with one row per example."""
+Forward = Callable[[Sequence[Encoded], Batch], Any]
+"""(examples, their batch) -> output of the model."""
 
 
 class Evaluation(NamedTuple):
@@ -35,7 +30,7 @@ class Evaluation(NamedTuple):
 
     Args:
         metrics: `eval_loss` and every metric of the task.
-        columns: What `trials.tasks.example_scores.example_scores` reads, per example in the order of the split.
+        columns: What the kind of task computes scores from, per example in the order of the split.
     """
 
     metrics: dict[str, float]
@@ -69,24 +64,22 @@ def evaluate(
         forward: A replacement for the model's own forward pass.
     """
     model.eval()
+    kind = find_kind(task_type)
 
     def score(indices: Sequence[int]) -> Columns:
         chosen = [examples[i] for i in indices]
-        batch = collate(chosen, data.tokenizer)
-        batch = {name: tensor.to(device) for name, tensor in batch.items()}
-        labels = batch.pop("labels")
+        batch = kind.collate(chosen, data.tokenizer).to(device)
         with computing():
-            logits = (forward(chosen, batch) if forward else model(**batch).logits).float()
-        return _score(logits, labels, task_type)
+            output = forward(chosen, batch) if forward else model(**batch.inputs)
+        return doubles(*kind.columns(output, batch.targets))
 
     outputs = list(_in_memory(score, list(_batches(examples, device)), device))
     order = np.argsort(np.concatenate([indices for indices, *_ in outputs]))
     columns = tuple(
         np.concatenate(column)[order] for column in zip(*(rest for _, *rest in outputs), strict=True)
     )
-    if task_type != "causal-lm":  # the labels of a batch are rounded to fp32
-        columns = _in_units(columns[0], columns[1], np.array([e["labels"] for e in examples]), data)
-    return Evaluation(_summarize(task_type, columns, data.positive), columns)
+    columns = kind.finish(columns, examples, data.scoring)
+    return Evaluation(kind.scores(columns, data.scoring), columns)
 
 
 def _in_memory(
@@ -114,66 +107,21 @@ def _in_memory(
             torch.cuda.empty_cache()
 
 
-def _in_units(losses: Array, outputs: Array, references: Array, data: TaskData) -> Columns:
-    """Return the columns with outputs and references in the units of the targets."""
-    scale = data.target_scale
-    if scale is None:
-        return losses, outputs, references.astype(float)
-    return losses, scale.restore(outputs), scale.restore(references)
-
-
 def _batches(examples: Sequence[Encoded], device: torch.device) -> Iterator[list[int]]:
-    lengths = np.array([len(example["input_ids"]) for example in examples])
+    lengths = np.array([token_count(example) for example in examples])
     for chunk in chunks(lengths, suited_tokens(device), starting_cost(device), EVAL_BATCH):
         yield chunk.tolist()
-
-
-def _score(logits: torch.Tensor, labels: torch.Tensor, task_type: str) -> Columns:
-    """Return (loss, outputs, references) per example, or (tokens, loss, correct) for causal-lm."""
-    if task_type == "causal-lm":
-        width = labels.shape[1]
-        logits, targets = logits[:, -width:-1], labels[:, 1:]  # virtual tokens precede the examples
-        is_target = targets != IGNORED
-        loss = functional.cross_entropy(
-            logits.transpose(1, 2), targets, ignore_index=IGNORED, reduction="none"
-        )
-        correct = (logits.argmax(-1) == targets) & is_target
-        return tuple(column.sum(1).double().cpu().numpy() for column in (is_target, loss, correct))
-    if task_type == "regression":
-        outputs = logits.squeeze(-1)
-        loss = (outputs - labels) ** 2
-    else:
-        outputs = logits
-        loss = functional.cross_entropy(logits, labels, reduction="none")
-    return tuple(column.double().cpu().numpy() for column in (loss, outputs, labels))
-
-
-def _summarize(task_type: str, columns: Columns, positive: int | None) -> dict[str, float]:
-    if task_type == "causal-lm":
-        tokens, loss, correct = columns
-        scores = TokenScores(tokens=tokens, loss=loss, correct=correct)
-        return {"eval_loss": float(loss.sum() / tokens.sum()), **causal_lm_scores(scores)}
-    losses, outputs, references = columns
-    if not np.isfinite(outputs).all():
-        return {"eval_loss": float("nan")}
-    return {"eval_loss": float(losses.mean()), **prediction_scores(task_type, outputs, references, positive)}
 
 
 def without_model(data: TaskData, task_type: str) -> dict[str, float]:
     """Return the validation metrics of the best constant answer, which reads no input.
 
     It predicts the share of each class in the training split, or the mean of the training labels. The result is empty
-    for causal-lm, whose baseline is the base model without an adapter.
+    for kinds of tasks that have no such answer, such as causal-lm, whose baseline is the base model without an
+    adapter.
     """
-    if task_type == "causal-lm":
+    kind, validation = find_kind(task_type), data.splits["validation"]
+    columns = kind.constant_columns(data.splits["train"], validation, data.outputs)
+    if columns is None:
         return {}
-    train = np.array([example["labels"] for example in data.splits["train"]])
-    labels = np.array([example["labels"] for example in data.splits["validation"]])
-    if task_type == "regression":
-        outputs = np.full(len(labels), train.mean())
-        losses = (outputs - labels) ** 2
-    else:
-        shares = np.bincount(train, minlength=data.outputs) / len(train)
-        outputs = np.tile(np.log(shares), (len(labels), 1))
-        losses = -outputs[np.arange(len(labels)), labels]
-    return _summarize(task_type, _in_units(losses, outputs, labels, data), data.positive)
+    return kind.scores(kind.finish(columns, validation, data.scoring), data.scoring)

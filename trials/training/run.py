@@ -26,12 +26,14 @@ from search_spaces.parameters.types import Value
 from trials.base.model import Base, trainable_parameters
 from trials.base.parameter_groups import decay_groups, scale_learning_rates
 from trials.data.task_data import TaskData
-from trials.reading.encoding import Encoded, collate
+from trials.kinds.kind import Batch, Columns
+from trials.kinds.registry import find_kind
+from trials.reading.encoding import Encoded, token_count
 from trials.records import CurvePoint, PartialRun, Segment, TrialResult, TrialSpec, TrialStatus
-from trials.tasks.example_scores import encode_scores, example_scores
+from trials.tasks.example_scores import encode_scores
 from trials.training.checkpoint import TrainingState
 from trials.training.early_stopping import EvaluationRecord
-from trials.training.evaluation import Columns, Evaluation, Forward, evaluate
+from trials.training.evaluation import Evaluation, Forward, evaluate
 from trials.training.optimizers import build_optimizer
 from trials.training.schedules import lr_schedule
 
@@ -70,7 +72,7 @@ class Run:
     def __init__(self, base: Base, data: TaskData, spec: TrialSpec) -> None:
         self._started = time.perf_counter()
         config, fidelity = spec.config, spec.fidelity
-        self.base, self.spec = base, spec
+        self.base, self.spec, self.kind = base, spec, find_kind(base.task.type)
         self.data = data.at_length(
             base.task, truncation_length(config, base.task.max_length, spec.partial_run)
         )
@@ -216,7 +218,7 @@ class Run:
         self._seconds_before = state.progress["seconds"]
 
     def _encoded(self, columns: Columns) -> dict[str, str]:
-        scores = example_scores(self.base.task.type, columns)
+        scores = self.kind.example_scores(columns)
         return {name: encode_scores(each) for name, each in scores.items()}
 
     def _score(self, split: Sequence[Encoded]) -> Evaluation:
@@ -246,7 +248,9 @@ def train_to_end(run: Run) -> TrialResult:
 def train_batch(run: Run, examples: Sequence[Encoded]) -> tuple[float, float]:
     """Run forward and backward on one batch of a run; return its loss and the wall time in seconds."""
     tick = time.perf_counter()
-    loss = training_step(run.model, collate(examples, run.data.tokenizer), run.base)
+    batch = run.kind.collate(examples, run.data.tokenizer)
+    targets = sum(map(run.kind.target_count, examples))
+    loss = training_step(run, batch, len(examples), targets)
     return loss, time.perf_counter() - tick
 
 
@@ -265,11 +269,22 @@ def training_mode(model: nn.Module) -> None:
             module.train()
 
 
-def training_step(model: nn.Module, batch: Mapping[str, torch.Tensor], base: Base) -> float:
-    """Run forward and backward on one batch; return its loss and leave the gradients on the parameters."""
-    inputs = {name: tensor.to(base.device) for name, tensor in batch.items()}
-    with base.computing():
-        loss = model(**inputs).loss
+def training_step(run: Run, batch: Batch, examples: int, targets: int) -> float:
+    """Run forward and backward on one batch; return its loss and leave the gradients on the parameters.
+
+    Args:
+        run: The run.
+        batch: The batch.
+        examples: The number of its examples.
+        targets: The number of its targets.
+    """
+    batch, kind = batch.to(run.base.device), run.kind
+    with run.base.computing():
+        if kind.model_computes_loss:
+            loss = run.model(**batch.inputs, **batch.targets).loss
+        else:
+            output = run.model(**batch.inputs)
+            loss = kind.losses(output, batch.targets, [run.spec.config] * examples).sum() / targets
     loss.backward()
     return float(loss.detach())
 
@@ -332,7 +347,7 @@ def batches(examples: Sequence[Encoded], batch_size: int, epochs: int, seed: int
     that little is padded and the order still changes from epoch to epoch.
     """
     rng = np.random.default_rng(seed)
-    lengths = np.array([len(example["input_ids"]) for example in examples])
+    lengths = np.array([token_count(example) for example in examples])
     for _ in range(epochs):
         order = rng.permutation(len(examples))
         epoch: list[list[int]] = []
@@ -345,12 +360,12 @@ def batches(examples: Sequence[Encoded], batch_size: int, epochs: int, seed: int
 
 def count_tokens(examples: Sequence[Any]) -> int:
     """Return the number of tokens of encoded examples, without padding."""
-    return sum(len(example["input_ids"]) for example in examples)
+    return sum(token_count(example) for example in examples)
 
 
 def padded_lengths(examples: Sequence[Any], batch_size: int, seed: int = 0) -> tuple[float, float]:
     """Return the mean and the mean square of the tokens per example once its batch is padded."""
-    lengths = np.array([len(example["input_ids"]) for example in examples], dtype=float)
+    lengths = np.array([token_count(example) for example in examples], dtype=float)
     widths = np.concatenate(
         [np.full(len(batch), lengths[batch].max()) for batch in batches(examples, batch_size, 1, seed)]
     )

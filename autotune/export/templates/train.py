@@ -4,10 +4,9 @@
     python train.py [--seed S] [--output DIR] [--changed-data]
 
 Beside this file: run.json (model, data, metric), training_args.json (for transformers.TrainingArguments),
-adapter_config.json (for peft), reading (how a file becomes rows and a row tokens, as in the search), scores.py and
-parameter_groups.py (how predictions are scored, and what each parameter's learning rate is) and, where peft lacks the
-adapter's method, tuners. The adapter is saved in `adapter/`, ready for PeftModel.from_pretrained, and the scores in
-`scores.json`.
+adapter_config.json (for peft), task (how a file becomes rows, a row tokens and predictions scores, as in the search),
+parameter_groups.py (what each parameter's learning rate is) and, where peft lacks the adapter's method, tuners. The
+adapter is saved in `adapter/`, ready for PeftModel.from_pretrained, and the scores in `scores.json`.
 """
 
 import argparse
@@ -28,18 +27,19 @@ warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", categor
 
 import numpy as np
 import torch
+import transformers
 from parameter_groups import freeze, has_decay, scale_learning_rates
 from peft import PeftConfig, get_peft_model
-from reading.base_model.fingerprint import model_changes, model_fingerprint
-from reading.encoding import IGNORED, collate, prepare_tokenizer
-from reading.fingerprint import split_changes, split_fingerprint
-from reading.labels import TargetScale, as_targets, class_positions, label_text
-from reading.special_tokens import match_tokens
-from reading.splits import complete_rows, encode_rows, read_source
-from scores import TokenScores, causal_lm_scores, prediction_scores
+from task.kinds.encoding import encode_rows
+from task.kinds.kind import Scoring, doubles
+from task.kinds.registry import find_kind
+from task.reading.base_model.fingerprint import model_changes, model_fingerprint
+from task.reading.encoding import prepare_tokenizer, token_count
+from task.reading.fingerprint import split_changes, split_fingerprint
+from task.reading.labels import TargetScale, as_targets, class_positions, label_text
+from task.reading.special_tokens import match_tokens
+from task.reading.splits import complete_rows, read_source
 from transformers import (
-    AutoModelForCausalLM,
-    AutoModelForSequenceClassification,
     AutoTokenizer,
     BitsAndBytesConfig,
     PrinterCallback,
@@ -61,7 +61,9 @@ POSITIVE = (
 )
 MODEL = str(HERE / RUN["model"]) if RUN["model"].startswith("./") else RUN["model"]
 HUB = {"revision": RUN["revision"], "trust_remote_code": RUN["trust_remote_code"]}
-CAUSAL = TASK["type"] == "causal-lm"
+KIND = find_kind(TASK["type"])
+SCALE = None if RUN["target_scale"] is None else TargetScale(**RUN["target_scale"])
+SCORING = Scoring(POSITIVE, SCALE, None if CLASSES is None else tuple(CLASSES), TASK)
 LOADING = """## Head
 
 `config.json` has the number of outputs and, for a classification, the names of the classes (`id2label`); for a
@@ -69,7 +71,7 @@ regression, the mean and the deviation of the training targets (`target_scale`):
 
 ```python
 config = AutoConfig.from_pretrained(folder)
-model = AutoModelForSequenceClassification.from_pretrained({model!r}, config=config)
+model = {auto_model}.from_pretrained({model!r}, config=config)
 model = PeftModel.from_pretrained(model, folder)
 ```
 """
@@ -110,7 +112,8 @@ def refuse_changes(is_meant):
 def load_split(name):
     """Return the encoded examples of a split as in the search, without rows that have no target tokens."""
     # As in the search, a language model is scored on whole examples, whatever length it was trained on.
-    length = TASK["max_length"] if CAUSAL and name != "train" else RUN["sequence_length"]
+    is_whole = KIND.scores_whole_texts and name != "train"
+    length = TASK["max_length"] if is_whole else RUN["sequence_length"]
     task = {**TASK, "max_length": length, "target_scale": RUN["target_scale"]}
     encoded = encode_rows(as_targets(read_split(name), TASK, CLASSES), task, tokenizer, CLASSES)
     if encoded.cut.count:
@@ -129,7 +132,11 @@ def load_model():
             bnb_4bit_compute_dtype=torch.float32,
             llm_int8_skip_modules=RUN["unquantized"],
         )
-    model = AutoModelForCausalLM.from_pretrained(MODEL, **options) if CAUSAL else load_classifier(options)
+    if not KIND.base_has_head:
+        options |= {**KIND.model_options(len(CLASSES or [None])), "ignore_mismatched_sizes": True}
+    if NAMES:
+        options |= {"id2label": dict(enumerate(NAMES)), "label2id": {n: i for i, n in enumerate(NAMES)}}
+    model = getattr(transformers, KIND.auto_model).from_pretrained(MODEL, **options)
     match_tokens(model, tokenizer)
     for module in model.modules():
         # On a CPU with AVX512-BF16, bitsandbytes would rewrite 4-bit weights for an inference kernel at the first
@@ -139,32 +146,10 @@ def load_model():
     return model
 
 
-def load_classifier(options):
-    """Return the base model with a head for sequence classification or regression, and the names of its classes."""
-    names = {"id2label": dict(enumerate(NAMES))} if NAMES else {"num_labels": 1}
-    if NAMES:
-        names["label2id"] = {name: index for index, name in enumerate(NAMES)}
-    return AutoModelForSequenceClassification.from_pretrained(
-        MODEL,
-        **names,
-        problem_type="regression" if TASK["type"] == "regression" else "single_label_classification",
-        ignore_mismatched_sizes=True,
-        **options,
-    )
-
-
-def shrink_logits(logits, labels):
-    """Return what is kept of a batch's logits.
-
-    For a language model, these are the loss of each token and whether it has the highest logit: all logits of a split
-    would not fit into memory.
-    """
-    logits = logits[0] if isinstance(logits, tuple) else logits
-    if not CAUSAL:
-        return logits
-    logits, targets = logits[:, -labels.shape[1] : -1].float(), labels[:, 1:]
-    picked = logits.log_softmax(-1).gather(-1, targets.clamp(min=0).unsqueeze(-1)).squeeze(-1)
-    return torch.stack([-picked, (logits.argmax(-1) == targets).float()], dim=-1)
+def collate(examples):
+    """Return a batch of examples as the arguments of the model."""
+    batch = KIND.collate(examples, tokenizer)
+    return {**batch.inputs, **batch.targets}
 
 
 def main():
@@ -201,7 +186,7 @@ def main():
     trainer.train()
     model.save_pretrained(options.output)
     tokenizer.save_pretrained(options.output)
-    if not CAUSAL:
+    if not KIND.base_has_head:
         describe_head(model, Path(options.output))
     report = {name: score_split(trainer, splits[name]) for name in ("validation", "test")}
     (HERE / "scores.json").write_text(json.dumps(report, indent=2))
@@ -225,11 +210,12 @@ def describe_head(model, folder):
         restored = f"{scale['deviation']!r} * output + {scale['mean']!r}"
         classes = f"\nThe output is standardized: {TASK['label']} = {restored}\n"
     text = card.read_text(encoding="utf-8") if card.is_file() else ""
-    card.write_text(f"{text}\n{LOADING.format(model=RUN['model'])}{classes}", encoding="utf-8")
+    loading = LOADING.format(model=RUN["model"], auto_model=KIND.auto_model)
+    card.write_text(f"{text}\n{loading}{classes}", encoding="utf-8")
 
 
 class SearchTrainer(Trainer):
-    """The Trainer with the weight decay and the learning rates of the search (see parameter_groups.py)."""
+    """The Trainer with the loss, the weight decay and the learning rates of the search (see parameter_groups.py)."""
 
     def get_decay_parameter_names(self, model):
         return [name for name, parameter in model.named_parameters() if has_decay(parameter)]
@@ -269,8 +255,7 @@ def make_trainer(model, settings, splits):
         args=TrainingArguments(output_dir=str(HERE / "checkpoints"), **settings),
         train_dataset=splits["train"],
         eval_dataset=splits["validation"],
-        data_collator=lambda examples: collate(examples, tokenizer),
-        preprocess_logits_for_metrics=shrink_logits,
+        data_collator=collate,
         optimizer_cls_and_kwargs=additional_optimizer(settings),
         callbacks=[RankBudget()] if model.active_peft_config.peft_type == "ADALORA" else [],
     )
@@ -289,30 +274,20 @@ def additional_optimizer(settings):
     return Lion, {"lr": settings["learning_rate"]}
 
 
-def score_split(trainer, split):
+@torch.inference_mode()
+def score_split(trainer, examples):
     """Return every metric of the search, and `eval_loss`."""
-    prediction = trainer.predict(split)
-    outputs, labels = prediction.predictions, prediction.label_ids
-    if TASK["type"] == "regression":
-        # The Trainer rounds labels to fp32.
-        outputs, labels = (
-            outputs.reshape(-1).astype(float),
-            np.array([example["labels"] for example in split]),
-        )
-        loss = float(np.mean((outputs - labels) ** 2))
-        if RUN["target_scale"]:
-            scale = TargetScale(**RUN["target_scale"])
-            outputs, labels = scale.restore(outputs), scale.restore(labels)
-        return {"eval_loss": loss, **prediction_scores("regression", outputs, labels)}
-    if not CAUSAL:
-        values = prediction_scores(TASK["type"], outputs.astype(float), labels, POSITIVE)
-        return {"eval_loss": prediction.metrics["test_loss"], **values}
-    is_target = labels[:, 1:] != IGNORED
-    loss = np.where(is_target, outputs[..., 0], 0.0).sum(1)
-    correct = ((outputs[..., 1] > 0.5) & is_target).sum(1)
-    values = causal_lm_scores(TokenScores(tokens=is_target.sum(1), loss=loss, correct=correct))
-    # The Trainer averages the loss over batches; the search averages it over target tokens.
-    return {"eval_loss": float(loss.sum() / is_target.sum()), **values}
+    model = trainer.model.eval()
+    order = np.argsort([token_count(example) for example in examples], kind="stable")[::-1]
+    size, found = trainer.args.per_device_eval_batch_size, []
+    for start in range(0, len(order), size):
+        chosen = [examples[i] for i in order[start : start + size]]
+        batch = KIND.collate(chosen, tokenizer).to(trainer.args.device)
+        with trainer.compute_loss_context_manager():
+            output = model(**batch.inputs)
+        found.append(doubles(*KIND.columns(output, batch.targets)))
+    columns = [np.concatenate(column)[np.argsort(order)] for column in zip(*found, strict=True)]
+    return KIND.scores(KIND.finish(tuple(columns), examples, SCORING), SCORING)
 
 
 tokenizer = prepare_tokenizer(AutoTokenizer.from_pretrained(MODEL, **HUB))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.support.tiny_models import TASKS, build, pairs
-from trials.reading.encoding import collate
+from trials.reading.encoding import padded as padded_inputs
 from trials.reading.special_tokens import match_tokens
 
 PAD, EOS = 0, 1
@@ -63,7 +63,7 @@ def test_xlnet_is_padded_on_the_left():
     tokenizer.pad = lambda rows, padding_side, return_tensors: tokenizer.sides.append(padding_side) or {}
     for network in (model, build("bert", "sequence-classification")):
         match_tokens(network, tokenizer)
-        collate([{"input_ids": [5], "labels": 0}], tokenizer)
+        padded_inputs([{"input_ids": [5], "labels": 0}], tokenizer)
     assert tokenizer.sides == ["left", "right"]
     assert gap(model, left=False) > 1e-4
 

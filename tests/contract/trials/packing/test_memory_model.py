@@ -39,17 +39,17 @@ def counted(runner: Runner, specs: Sequence[TrialSpec]) -> tuple[float, float] |
             return None
     models = [runner.base.model, *(run.model for run in pack._runs.values())]
     apart = [tensor for model in models for tensor in (*model.parameters(), *model.buffers())]
-    real, found = pack._row_losses, []
+    real, found = pack._losses_of, []
 
-    def noting(batch):
+    def noting(batch, configs):
         with SavedTensors(apart) as saved:
-            losses = real(batch)
-        rows, length = batch["input_ids"].shape
+            losses = real(batch, configs)
+        rows, length = batch.inputs["input_ids"].shape
         configs = [specs[ticket].config for ticket, _ in pack._rows.parts]
         found.append((saved.bytes, pack.memory.kept(configs, rows * length, length)))
         return losses
 
-    pack._row_losses = noting
+    pack._losses_of = noting
     pack.advance()
     assert not pack.unjoined
     bytes_, predicted = max(found)

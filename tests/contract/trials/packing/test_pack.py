@@ -13,6 +13,7 @@ from search_spaces.families import REGISTRY
 from tests.support.packs import agree, alone, packed, spec, supported
 from tests.support.texts import same_splits
 from trials.execution.runner import Runner
+from trials.kinds.kind import Batch
 from trials.packing import pack as pack_module
 from trials.packing.pack import Pack
 from trials.records import Fidelity, TrialResult, TrialStatus
@@ -177,15 +178,15 @@ def test_one_that_diverges_fails_alone(runner):
 @pytest.mark.parametrize("runner", ONE_ARCHITECTURE, indirect=True)
 def test_memory_that_runs_out_shrinks_the_chunks_and_loses_nothing(runner, monkeypatch):
     specs = [spec(runner, "lora", 1), spec(runner, "ia3", 2)]
-    real, refused = Pack._row_losses, []
+    real, refused = Pack._losses_of, []
 
-    def tight(self: Pack, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        if batch["input_ids"].numel() > 128:
-            refused.append(batch["input_ids"].numel())
+    def tight(self: Pack, batch: Batch, configs: list) -> torch.Tensor:
+        if (tokens := batch.inputs["input_ids"].numel()) > 128:
+            refused.append(tokens)
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(self, batch)
+        return real(self, batch, configs)
 
-    monkeypatch.setattr(Pack, "_row_losses", tight)
+    monkeypatch.setattr(Pack, "_losses_of", tight)
     results = packed(runner, specs, chunk_tokens=512)
     assert 1 <= len(refused) <= 3
     for s, result in zip(specs, results, strict=True):
@@ -206,7 +207,7 @@ def test_an_error_that_is_no_shortage_is_traced_to_its_configuration(runner, mon
         raise RuntimeError("shapes do not fit")
 
     monkeypatch.setattr(pack_module, "train_batch", blamed)
-    monkeypatch.setattr(Pack, "_row_losses", broken)
+    monkeypatch.setattr(Pack, "_losses_of", broken)
     complete, failed = packed(runner, specs, apart=True)
     assert failed.status == TrialStatus.FAILED
     assert failed.error == "RuntimeError: shapes do not fit"

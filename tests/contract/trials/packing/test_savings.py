@@ -14,12 +14,12 @@ from transformers import BertConfig, BertModel
 
 from tests.support.packs import agree, alone, packed, spec
 from trials.execution.runner import Runner
+from trials.kinds.registry import find_kind
 from trials.packing.joined_model import CannotJoinError, Rows, frozen_layers, join
 from trials.packing.layer_gates import EarlyExit, Gate, LayerSchedule, first_token_of, reads_first_token
 from trials.packing.lora import add_products, plain_factors
 from trials.packing.pack import Pack
 from trials.packing.prefix_cache import PrefixCache
-from trials.reading.encoding import collate
 from trials.tasks.specs import ModelSpec, TaskSpec
 from trials.training.run import Run, train_to_end
 
@@ -167,8 +167,9 @@ def test_the_first_token_alone_gives_the_same_logits_and_gradients(
         assert base.model.config.model_type in {"gpt2", "llama"}
         pytest.skip("its classifier reads the last token")
     model = base.adapted(spec(runner, "lora").config, 0)
-    batch = collate(runner.data.splits["train"][:8], runner.data.tokenizer)
-    labels = batch.pop("labels")
+    kind = find_kind(runner.base.task.type)
+    whole = kind.collate(runner.data.splits["train"][:8], runner.data.tokenizer)
+    batch, labels = whole.inputs, whole.targets["labels"]
     rows = Rows([(0, slice(0, 8))])
     joined = join(base.model, {0: model}, rows, base.shape.layers_path, LayerSchedule())
     last = joined.get_submodule(base.shape.layers_path)[-1]

@@ -15,7 +15,7 @@ from tests.support.exported_runs import script_of
 from tests.support.sweeps import fake_run, small_sweep
 from trials.base.model import load_base
 from trials.data.task_data import load_task
-from trials.reading.encoding import collate
+from trials.reading.encoding import padded
 
 pytestmark = pytest.mark.usefixtures("light_sweeps")
 
@@ -37,7 +37,7 @@ def test_the_search_and_the_export_compute_the_same_function(
     examples = data.splits["test"][:8]
 
     def logits(network: Any, chosen: list[dict[str, Any]]) -> torch.Tensor:
-        batch = {name: value for name, value in collate(chosen, data.tokenizer).items() if name != "labels"}
+        batch = padded(chosen, data.tokenizer)
         with torch.no_grad():
             return network(**batch).logits
 

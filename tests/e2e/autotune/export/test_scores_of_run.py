@@ -26,6 +26,12 @@ from trials.training.evaluation import evaluate
 COMPARED = {"sequence-classification": "f1", "regression": "mse"}
 
 
+def text_of(number: int) -> str:
+    """Return another text of known words for each number below 216, so that the outputs of a model differ."""
+    words = ["good", "film", "the", "was", "a", "story"]
+    return " ".join(words[number // place % 6] for place in (36, 6, 1))
+
+
 def exported(
     model: Path, folder: Path, data: Path, type: str, **task: object
 ) -> tuple[SweepTables, TaskData, Path]:
@@ -51,6 +57,10 @@ def both_scores(
     script = script_of(run, monkeypatch)
     torch.manual_seed(0)
     model = get_peft_model(script.load_model(), PeftConfig.from_pretrained(str(run)))
+    for (
+        parameter
+    ) in model.parameters():  # larger weights than at first, so that outputs differ by more than rounding
+        torch.nn.init.normal_(parameter, std=0.5)
     settings = {**json.loads((run / "training_args.json").read_text()), "bf16": False, "use_cpu": True}
     trainer = script.make_trainer(model, settings, {"train": [], "validation": []})
     split = script.load_split("validation")
@@ -100,7 +110,7 @@ def test_a_named_class_of_three_is_scored_against_the_rest(
 
 
 def test_a_regression_is_scored_in_the_units_of_its_targets(tiny_model, write_jsonl, tmp_path, monkeypatch):
-    rows = [{"text": f"house of {i} rooms", "label": 3000 * (40 + i)} for i in range(200)]
+    rows = [{"text": text_of(i), "label": 3000 * (40 + i)} for i in range(200)]
     results, data, run = exported(tiny_model("bert"), tmp_path, write_jsonl("p.jsonl", rows), "regression")
     searched, scored = both_scores(run, data, monkeypatch)
     assert scored == pytest.approx(searched, rel=1e-6)
@@ -116,7 +126,7 @@ def test_a_regression_is_scored_in_the_units_of_its_targets(tiny_model, write_js
 def test_the_adapter_of_a_regression_says_how_to_restore_its_output(
     tiny_model, write_jsonl, tmp_path, monkeypatch
 ):
-    rows = [{"text": f"house of {i} rooms", "label": 3000 * (40 + i)} for i in range(60)]
+    rows = [{"text": text_of(i), "label": 3000 * (40 + i)} for i in range(60)]
     _, data, run = exported(tiny_model("bert"), tmp_path, write_jsonl("p.jsonl", rows), "regression")
     script, folder = script_of(run, monkeypatch), tmp_path / "adapter"
     model = get_peft_model(script.load_model(), PeftConfig.from_pretrained(str(run)))
@@ -132,7 +142,7 @@ def test_the_adapter_of_a_regression_says_how_to_restore_its_output(
 def test_a_folder_of_the_first_version_is_exported_as_it_was_searched(
     tiny_model: Callable[[str], Path], write_jsonl, tmp_path, monkeypatch
 ):
-    rows = [{"text": f"house of {i} rooms", "label": float(i % 7)} for i in range(60)]
+    rows = [{"text": text_of(i), "label": float(i % 7)} for i in range(60)]
     path = write_jsonl("p.jsonl", rows)
     _, data, run = exported(tiny_model("bert"), tmp_path, path, "regression", data_version=1)
     assert data.target_scale is None

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from tests.support.chat_tokenizers import chat_tokenizer, marked_text
+from trials.kinds.encoding import encode_fully
 from trials.reading.chat import LAST_ONLY, NO_CALL, NO_REASONING
-from trials.reading.encoding import IGNORED, encode_fully
+from trials.reading.encoding import IGNORED
 from trials.reading.forms import EMPTY, MERGED
 from trials.reading.tables.errors import DataError, RowError
 from trials.reading.template_fit import DATED, NO_TOOLS, NOT_RENDERED

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from trials.data.tokenizers import load_tokenizer
-from trials.reading.encoding import IGNORED, collate, encode
+from trials.kinds.encoding import encode
+from trials.kinds.registry import find_kind
+from trials.reading.encoding import IGNORED
 from trials.tasks.specs import ModelSpec, TaskSpec
 
 
@@ -88,7 +90,8 @@ def test_examples_are_cut_at_max_length(tokenizer):
 def test_a_batch_is_padded_to_its_longest_and_padding_is_never_learned(tokenizer):
     task = fields(type="causal-lm", text=["a"])
     rows = [encode({"a": text}, task, tokenizer, None) for text in ("good", "the film was good")]
-    batch = collate(rows, tokenizer)
-    assert batch["input_ids"].shape == batch["labels"].shape == (2, 6)
-    assert batch["attention_mask"].sum(1).tolist() == [3, 6]
-    assert torch.equal(batch["labels"] == IGNORED, batch["attention_mask"] == 0)
+    batch = find_kind("causal-lm").collate(rows, tokenizer)
+    mask, labels = batch.inputs["attention_mask"], batch.targets["labels"]
+    assert batch.inputs["input_ids"].shape == labels.shape == (2, 6)
+    assert mask.sum(1).tolist() == [3, 6]
+    assert torch.equal(labels == IGNORED, mask == 0)

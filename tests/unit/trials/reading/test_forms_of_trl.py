@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from tests.support.chat_tokenizers import chat_tokenizer, marked_text
-from trials.reading.encoding import IGNORED, encode
+from trials.kinds.encoding import encode
+from trials.reading.encoding import IGNORED
 
 trl = pytest.importorskip("trl", reason="SFTTrainer prepares the expected examples")
 TEMPLATE = (Path(trl.__file__).parent / "chat_templates" / "qwen3_training.jinja").read_text(encoding="utf-8")

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tests.support.chat_tokenizers import chat_tokenizer, marked_text
+from trials.kinds.encoding import encode_fully
 from trials.reading.chat import NO_GENERATION_PROMPT
-from trials.reading.encoding import encode_fully
 from trials.reading.tables.errors import DataError, RowError
 from trials.reading.template_fit import DATED
 

@@ -11,9 +11,9 @@ import pytest
 
 from autotune.scaffold.inspection import inspect_data
 from tests.support.chat_tokenizers import chat_tokenizer
+from trials.kinds.encoding import EncodedRows, encode_rows
 from trials.reading.encoding import IGNORED
 from trials.reading.messages import read_messages
-from trials.reading.splits import EncodedRows, encode_rows
 from trials.reading.tables.errors import DataError
 from trials.reading.tables.files import read_file
 

@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 
 from tests.support.chat_tokenizers import chat_tokenizer
+from trials.kinds.encoding import encode_fully
 from trials.reading.chat import NO_CALL, NO_PREFIX
 from trials.reading.chat_templates import find_template
-from trials.reading.encoding import IGNORED, encode_fully
+from trials.reading.encoding import IGNORED
 from trials.reading.tables.errors import RowError
 from trials.reading.template_fit import fit_messages
 

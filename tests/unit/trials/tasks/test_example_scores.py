@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trials.tasks.example_scores import decode_scores, encode_scores, example_scores
+from trials.kinds.registry import find_kind
+from trials.tasks.example_scores import decode_scores, encode_scores
 
 
 def test_bits_of_any_number_of_examples_read_back() -> None:
@@ -45,21 +46,21 @@ def test_another_encoding_is_refused() -> None:
 def test_means_over_examples_are_the_metrics() -> None:
     logits = np.array([[2.0, 1.0], [0.0, 1.0], [3.0, 0.0], [0.0, 2.0]])
     losses, labels = np.array([0.1, 0.2, 0.3, 1.0]), np.array([0.0, 1.0, 1.0, 1.0])
-    found = example_scores("sequence-classification", (losses, logits, labels))
+    found = find_kind("sequence-classification").example_scores((losses, logits, labels))
     assert found["accuracy"].tolist() == [1.0, 1.0, 0.0, 1.0]
     assert found["eval_loss"].mean() == pytest.approx(0.4)
 
 
 def test_of_a_regression_the_loss_is_standardized_and_the_error_is_in_the_units_of_the_targets() -> None:
     losses, outputs, references = np.array([1.0, 4.0]), np.array([100.0, 300.0]), np.array([0.0, 100.0])
-    found = example_scores("regression", (losses, outputs, references))
+    found = find_kind("regression").example_scores((losses, outputs, references))
     assert found["eval_loss"].tolist() == [1.0, 4.0]
     assert found["mse"].tolist() == [10_000.0, 40_000.0]
 
 
 def test_of_a_language_model_they_are_weighted_by_tokens() -> None:
     tokens, loss, correct = np.array([1.0, 3.0]), np.array([1.0, 5.0]), np.array([1.0, 2.0])
-    found = example_scores("causal-lm", (tokens, loss, correct))
+    found = find_kind("causal-lm").example_scores((tokens, loss, correct))
     assert found["eval_loss"].mean() == pytest.approx(6 / 4)
     assert found["token_accuracy"].mean() == pytest.approx(3 / 4)
     assert found["exact_match"].tolist() == [1.0, 0.0]

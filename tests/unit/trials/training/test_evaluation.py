@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from trials.kinds.kind import Batch, Scoring
 from trials.training.evaluation import Evaluation, evaluate
 
 CPU = torch.device("cpu")
@@ -28,14 +29,15 @@ def scored(most: int | None, error: type[Exception] = torch.OutOfMemoryError) ->
     """The scores of a model that has memory for so many rows, and the rows of the batches that it scored."""
     rows: list[int] = []
 
-    def forward(_: object, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        ids = inputs["input_ids"]
+    def forward(_: object, batch: Batch) -> Any:
+        ids = batch.inputs["input_ids"]
         if most is not None and len(ids) > most:
             raise error("out of memory")
         rows.append(len(ids))
-        return torch.stack([ids[:, 0] % 3 == c for c in range(3)], 1).float() + ids.sum(1, keepdim=True) / 100
+        right = torch.stack([ids[:, 0] % 3 == c for c in range(3)], 1).float()
+        return SimpleNamespace(logits=right + ids.sum(1, keepdim=True) / 100)
 
-    data: Any = SimpleNamespace(tokenizer=PlainTokenizer(), positive=None, target_scale=None)
+    data: Any = SimpleNamespace(tokenizer=PlainTokenizer(), scoring=Scoring())
     task = "sequence-classification"
     found = evaluate(nn.Identity(), data, EXAMPLES, task_type=task, device=CPU, forward=forward)
     return found, rows

@@ -1,6 +1,6 @@
 """The scores of predictions against references: the same in the search and in an exported run.
 
-This file needs only numpy, and an exported run carries a copy of it.
+This file needs only numpy.
 """
 
 from __future__ import annotations
@@ -32,15 +32,6 @@ class TokenScores:
     tokens: Array
     loss: Array
     correct: Array
-
-
-def prediction_scores(
-    task_type: str, predictions: Array, references: Array | Indices, positive: int | None = None
-) -> dict[str, float]:
-    """Return every metric of a classification or regression task; arguments as in the two functions below."""
-    if task_type == "regression":
-        return regression_scores(predictions, references)
-    return classification_scores(predictions, references, positive)
 
 
 def classification_scores(

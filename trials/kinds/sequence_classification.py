@@ -1,0 +1,77 @@
+"""Classification of texts, or pairs of texts, into one of several classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from ..reading.encoding import Encoded, Encoding
+from .kind import Array, Columns, Metric, Scoring, TaskKind, Values
+from .labeled import encode_texts
+from .scores import classification_scores
+
+if TYPE_CHECKING:
+    import torch
+
+
+class SequenceClassification(TaskKind):
+    """One class per text. Columns: (loss, logits, class index)."""
+
+    name = "sequence-classification"
+    auto_model = "AutoModelForSequenceClassification"
+    shape_task = name
+    metrics: ClassVar = {
+        "accuracy": Metric("maximize", 1.0, worst=0.0),
+        "f1": Metric("maximize", 1.0, worst=0.0),
+        "matthews": Metric("maximize", 1.0, worst=-1.0),
+    }
+    default_metric = "accuracy"
+    constant_name = "majority class"
+    has_classes = True
+
+    def model_options(self, outputs: int) -> dict[str, Any]:
+        """Return the number of classes."""
+        return {"num_labels": outputs, "problem_type": "single_label_classification"}
+
+    def encode(
+        self, row: Mapping[str, Any], task: Mapping[str, Any], tokenizer: Any, classes: Sequence[Any] | None
+    ) -> Encoding:
+        """Return the encoding of the texts, with the index of their class."""
+        assert classes is not None, "a classification has classes"
+        return encode_texts(row, task, tokenizer, list(classes).index(row[task["label"]]))
+
+    def losses(
+        self, output: Any, targets: Mapping[str, torch.Tensor], configs: Sequence[Values] | None = None
+    ) -> torch.Tensor:
+        """Return the cross entropy in nats."""
+        from torch.nn import functional
+
+        return functional.cross_entropy(output.logits.float(), targets["labels"], reduction="none")
+
+    def columns(self, output: Any, targets: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        """Return (loss, logits, class index)."""
+        return self.losses(output, targets), output.logits.float(), targets["labels"]
+
+    def scores(self, columns: Columns, scoring: Scoring) -> dict[str, float]:
+        """Return the mean loss in nats, accuracy, F1 and the Matthews correlation."""
+        losses, logits, labels = columns
+        if not np.isfinite(logits).all():
+            return {"eval_loss": float("nan")}
+        return {"eval_loss": float(losses.mean()), **classification_scores(logits, labels, scoring.positive)}
+
+    def example_scores(self, columns: Columns) -> dict[str, Array]:
+        """Return the loss of each example, and whether its prediction is right."""
+        losses, logits, labels = columns
+        return {"eval_loss": losses, "accuracy": (logits.argmax(-1) == labels).astype(float)}
+
+    def constant_columns(
+        self, train: Sequence[Encoded], examples: Sequence[Encoded], outputs: int
+    ) -> Columns | None:
+        """Return the columns of predicting the share of each class in train."""
+        shares = np.bincount([example["labels"] for example in train], minlength=outputs) / len(train)
+        labels = np.array([example["labels"] for example in examples])
+        with np.errstate(divide="ignore"):
+            logits = np.tile(np.log(shares), (len(labels), 1))
+        return -logits[np.arange(len(labels)), labels], logits, labels
