@@ -113,7 +113,7 @@ def test_a_regression_is_scored_in_the_units_of_its_targets(tiny_model, write_js
     rows = [{"text": text_of(i), "label": 3000 * (40 + i)} for i in range(200)]
     results, data, run = exported(tiny_model("bert"), tmp_path, write_jsonl("p.jsonl", rows), "regression")
     searched, scored = both_scores(run, data, monkeypatch)
-    assert scored == pytest.approx(searched, rel=1e-6)
+    assert scored == pytest.approx(searched, rel=1e-5)
     assert searched["mse"] == pytest.approx(
         searched["eval_loss"] * np.var(data.raw["train"]["label"]), rel=1e-5
     )
@@ -147,5 +147,5 @@ def test_a_folder_of_the_first_version_is_exported_as_it_was_searched(
     _, data, run = exported(tiny_model("bert"), tmp_path, path, "regression", data_version=1)
     assert data.target_scale is None
     searched, scored = both_scores(run, data, monkeypatch)
-    assert scored == pytest.approx(searched, rel=1e-6)
+    assert scored == pytest.approx(searched, rel=1e-5)
     assert searched["mse"] == pytest.approx(searched["eval_loss"], rel=1e-5)
