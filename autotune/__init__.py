@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from autotune.version import __version__
 
 if TYPE_CHECKING:
-    from autotune.api.adapter import peft_config
+    from autotune.api.adapter import learning_rates, peft_config
     from autotune.api.results import SweepResults, export_run, load_results
     from autotune.api.run import plan, run
     from autotune.blackbox.objectives import Budget, Objective
@@ -49,6 +49,7 @@ __all__ = [
     "SweepResults",
     "__version__",
     "export_run",
+    "learning_rates",
     "load_results",
     "load_sweep",
     "optimize",
@@ -72,6 +73,7 @@ _MODULES = {
     "SweepInterruptedError": "autotune.engine.sweep_run",
     "SweepResults": "autotune.api.results",
     "export_run": "autotune.api.results",
+    "learning_rates": "autotune.api.adapter",
     "load_results": "autotune.api.results",
     "load_sweep": "autotune.sweep.schema",
     "optimize": "autotune.blackbox.optimization",

@@ -13,7 +13,7 @@ from search_spaces.families.framework.base import Family, local_config, unsuppor
 from search_spaces.language.loader import load_space
 from search_spaces.model.reader import read_shape
 from search_spaces.model.shape import ModelShape, TaskType
-from search_spaces.parameters.training import ON_REQUEST, TRAINING
+from search_spaces.parameters.training import ON_REQUEST, TRAINING, learning_rate_factor, learning_rate_name
 from search_spaces.parameters.types import Configuration, Value
 from trials.tasks.specs import resolve_model
 
@@ -75,6 +75,39 @@ def peft_config(
     except (KeyError, ValueError) as error:
         fix = "Give values that the family takes; see autotune spaces."
         raise InvalidInputError(Problem("configuration", first_line(error), fix)) from error
+
+
+def model_task_and_shape(model: object, task: str | None = None) -> tuple[TaskType, ModelShape]:
+    """Return the task of a model and its shape; the arguments are those of `peft_config`."""
+    kind = _task(task, model, False)
+    return kind, _shape(model, kind, False)
+
+
+def learning_rates(configuration: Mapping[str, Value]) -> dict[str, float]:
+    """Return the learning rates of a configuration by component of the parameters' names.
+
+    Args:
+        configuration: with `family` and the family's `learning_rate`; an optimizer's own factor is applied.
+
+    Returns:
+        the peak learning rate of all parameters under `""`, then that of the parameters whose dotted name has a
+        component, such as `lora_B` of LoRA+; 0 for parameters that stay frozen.
+
+    Raises:
+        InvalidInputError: the family is unknown, or the configuration has no learning rate.
+
+    Example:
+        >>> learning_rates({"family": "lora", "lora.learning_rate": 1e-4, "lora.lr_ratio": 4.0})
+        {'': 0.0001, 'lora_B': 0.0004}
+    """
+    family = _family(configuration)
+    name = learning_rate_name(configuration)
+    if name not in configuration:
+        fix = f"Give it, such as {name}: 3e-4."
+        raise InvalidInputError(Problem(name, "missing", fix))
+    rate = float(configuration[name]) * learning_rate_factor(configuration)
+    factors = family.learning_rate_factors(local_config(family.name, configuration))
+    return {"": rate, **{component: rate * factor for component, factor in factors.items()}}
 
 
 def _family(configuration: Mapping[str, Value]) -> Family:

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
+from autotune.blackbox.limits import FidelitySteps, KnownLimits
 from autotune.blackbox.objectives import Budget, Metric, Objective, Points, read_metrics
 from autotune.blackbox.study import BlackBoxStudy
 from autotune.ladder.promotion import Candidate, CandidateStatus, PromotionScheduler
+from autotune.objectives import violations
 from autotune.sampler.pareto_sampler import ParetoSampler
 from autotune.sampler.small_space import small_space
 from autotune.search.failures import SearchFailedError
@@ -24,10 +26,10 @@ from search_spaces.space import SearchSpace
 from trials.records import TrialStatus
 
 Metrics = Mapping[str, Metric]
-Answer = tuple[Metrics, Any]
-"""What an evaluation returns: metrics, and the state to resume from."""
-Evaluate = Callable[[Configuration, float, Any], Answer]
-"""(configuration, fidelity, state) -> (metrics, state)"""
+Answer = tuple[Metrics, Any] | Metrics
+"""What an evaluation returns: metrics and the state to resume from, or metrics alone where there is one rung."""
+Evaluate = Callable[[Configuration, float, Any], Answer] | Callable[[Configuration], Answer]
+"""(configuration, fidelity, state) -> (metrics, state), or configuration -> metrics without a ladder"""
 
 _MAX_SKIPS = 100
 """After this many proposals in a row that are no configuration of the space, the search gives up."""
@@ -58,6 +60,7 @@ class EvaluationStore:
         space: of the configurations.
         objectives: of the search.
         scheduler: of the search; its ladder has the rungs.
+        limits: that every evaluated configuration keeps.
     """
 
     def __init__(
@@ -66,13 +69,16 @@ class EvaluationStore:
         space: SearchSpace,
         objectives: Sequence[Objective],
         scheduler: PromotionScheduler,
+        limits: KnownLimits,
     ) -> None:
+        self._limits, self._steps = limits, FidelitySteps(scheduler.ladder)
         self._study, self._space, self._objectives = study, space, objectives
         self._scheduler, self._ladder = scheduler, scheduler.ladder
         sampler = study.study.sampler
         self._is_ours = isinstance(sampler, ParetoSampler)
         self._ends_when_tried = not (isinstance(sampler, ParetoSampler) and sampler.repeats_on_request)
-        self._small = small_space(space)
+        self._small = small_space(space, limits or None)
+        self._shown = next(j for j, objective in enumerate(objectives) if objective.known is None)
         self._configs: dict[int, Configuration] = {}
         self.endings: list[Ended] = []
         """How the trials of earlier calls ended."""
@@ -102,7 +108,7 @@ class EvaluationStore:
         elif trial.state == TrialState.PRUNED:
             candidate.status = CandidateStatus.STOPPED
         elif candidate.status == CandidateStatus.COMPLETE and not trial.state.is_finished():
-            self._study.finish(number, list(records[-1].values))
+            self._finish(number, list(records[-1].values))
         if candidate.status == CandidateStatus.WAITING and records:
             self._study.restore_state(number, records[-1].state)
 
@@ -114,7 +120,7 @@ class EvaluationStore:
         """
         for _ in range(_MAX_SKIPS):
             number, config = self._study.suggest(self._space)
-            problems = self._space.problems(config)
+            problems = self._space.problems(config) or self._limits.broken(config)
             if not problems and (untried := self._untried(config)):
                 self._study.study.enqueue_trial(dict(untried[number % len(untried)]))
                 problems = ["an earlier trial has this configuration, and others of the space are untried"]
@@ -122,7 +128,7 @@ class EvaluationStore:
                 return self._add(number, config)
             self._study.fail(number, "; ".join(problems), status=TrialStatus.LOST)
         raise SearchFailedError(
-            f"sampler: {_MAX_SKIPS} proposals in a row are outside the space, the last one because of: "
+            f"sampler: {_MAX_SKIPS} proposals in a row are outside the space or its limits, the last one because of: "
             f"{'; '.join(problems)}"
         )
 
@@ -164,6 +170,8 @@ class EvaluationStore:
         """
         if isinstance(outcome, Exception):
             return self._fail(job, f"{type(outcome).__name__}: {outcome}", outcome)
+        if isinstance(outcome, Mapping) and self._ladder.top == 0:
+            outcome = outcome, None  # there is no rung to resume on
         if not (isinstance(outcome, tuple) and len(outcome) == 2 and isinstance(outcome[0], Mapping)):
             raise ValueError(
                 f"evaluate: it returned {outcome!r}; return two things, a dictionary of metrics and the state to "
@@ -179,16 +187,34 @@ class EvaluationStore:
         record = RungValues(
             rung=job.rung, fidelity=job.fidelity, values=values, curves=curves, metrics=numbers, cost=job.cost
         )
+        is_final = job.rung == self._ladder.top
+        for fidelity, value in curves[self._shown]:
+            self._study.show_point(job.number, self._steps(fidelity), value, is_final=is_final)
         self._study.record(job.number, record, state)
         self._tell(job.candidate, job.rung, values, curves)
         if job.candidate.status != CandidateStatus.COMPLETE:
             return Ended(TrialStatus.PAUSED)
-        self._study.finish(job.number, values)
+        self._finish(job.number, values)
         return Ended(TrialStatus.COMPLETE)
 
     def stop(self, candidate: Candidate) -> None:
         """Write that a candidate is pruned."""
         self._study.stop(candidate.number)
+
+    def report(self, job: EvaluationJob, fidelity: float, metrics: Mapping[str, float]) -> None:
+        """Show a point of the curve of a running evaluation; `record` gets the whole curve.
+
+        Args:
+            job: that is running, maybe in a thread of its own.
+            fidelity: so far.
+            metrics: there; without the first objective that is not known, nothing is shown.
+        """
+        name = self._objectives[self._shown].name
+        if name in metrics:
+            self._study.show_point(job.number, self._steps(fidelity), float(metrics[name]))
+
+    def _finish(self, number: int, values: list[float]) -> None:
+        self._study.finish(number, values, violations([o.in_tables() for o in self._objectives], values))
 
     def _add(self, number: int, config: Configuration) -> Candidate:
         self._configs[number] = config

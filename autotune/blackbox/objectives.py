@@ -9,7 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from autotune.objectives import Objective as TableObjective
+from autotune.objectives import objective_defaults
+from search_spaces.costs.cost_model import KNOWN_COSTS
 from search_spaces.parameters.types import Value
+from trials.tasks.metrics import METRICS
+
+TINY = 1e-300
+"""The floor of a logarithmic objective that has none of its own: values at or below 0 fail their trial."""
 
 Array = NDArray[np.float64]
 Points = list[tuple[float, float]]
@@ -27,9 +34,13 @@ class Objective:
         known: returns its value for a configuration, for objectives that need no evaluation. It must be cheap.
         log: whether to compare values by ratio, for costs that span orders of magnitude. Values must be above 0.
         reference: the worst value of interest; None to derive it from the trials.
+        max: hard upper limit: a trial beyond it is never on the front, and is not evaluated if the value is known.
+        min: hard lower limit, likewise.
+        floor: smallest value on a logarithmic scale; smaller ones count as this. Without one, a value that is not
+            above 0 fails its trial.
 
     Raises:
-        ValueError: the direction is unknown.
+        ValueError: the direction is unknown, or the limits exclude every value.
 
     Example:
         >>> Objective("accuracy", "maximize").loss(0.9)
@@ -41,8 +52,13 @@ class Objective:
     known: Callable[[Mapping[str, Value]], float] | None = None
     log: bool = False
     reference: float | None = None
+    max: float | None = None
+    min: float | None = None
+    floor: float | None = None
 
     def __post_init__(self) -> None:
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min, max: {self.min}, {self.max} of {self.name!r}; no value is within both")
         if self.direction not in ("minimize", "maximize"):
             raise ValueError(f"direction: {self.direction!r} of {self.name!r}; give minimize or maximize")
 
@@ -53,9 +69,28 @@ class Objective:
 
     def loss(self, value: float) -> float:
         """Return the loss of a value, to minimize; NaN where a logarithmic objective is not above 0."""
+        if self.log and self.floor is not None:
+            value = max(value, self.floor)
         if self.log:
             value = math.log(value) if value > 0 else math.nan
         return self.sign * value
+
+    @property
+    def limits(self) -> tuple[float | None, float | None] | None:
+        """The hard limits (min, max); None if there is none."""
+        return None if self.min is None and self.max is None else (self.min, self.max)
+
+    def in_tables(self) -> TableObjective:
+        """Return the objective as figures and tables take it."""
+        return TableObjective(
+            name=self.name,
+            direction=self.direction,  # type: ignore[arg-type]
+            scale="log" if self.log else "linear",
+            max=self.max,
+            min=self.min,
+            reference=self.reference,
+            floor=(self.floor or TINY) if self.log else None,
+        )
 
     def value(self, loss: float) -> float:
         """Return the value of a loss: the inverse of `loss`."""
@@ -90,14 +125,14 @@ class Budget:
 
 
 def read_objectives(objectives: Sequence[str | Objective]) -> tuple[Objective, ...]:
-    """Return the objectives; a bare name is one to minimize.
+    """Return the objectives; a bare name is one to minimize, unless it names a metric of a task, such as `accuracy`.
 
     Raises:
         ValueError: they are a single text, there are none or more than four, two have one name, or all are known.
     """
     if isinstance(objectives, str):
         raise ValueError(f"objectives: {objectives!r} is a text; give a list such as [{objectives!r}]")
-    read = tuple(Objective(o) if isinstance(o, str) else o for o in objectives)
+    read = tuple(_named(o) if isinstance(o, str) else o for o in objectives)
     names = [objective.name for objective in read]
     if not 1 <= len(read) <= 4:
         raise ValueError(f"objectives: there are {len(read)}; give one to four")
@@ -108,6 +143,12 @@ def read_objectives(objectives: Sequence[str | Objective]) -> tuple[Objective, .
             f"objectives: {names} are all known, so nothing needs an evaluation; add one that does"
         )
     return read
+
+
+def _named(name: str) -> Objective:
+    if name not in METRICS and name not in KNOWN_COSTS:
+        return Objective(name)
+    return Objective(name, objective_defaults(name)["direction"], log=name in KNOWN_COSTS)
 
 
 def read_metrics(

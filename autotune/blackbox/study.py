@@ -8,7 +8,7 @@ that were running.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from autotune.ledger.optuna_storage import TrialWriter, open_storage
+from autotune.ledger.optuna_storage import TrialWriter, can_show_curve, open_storage
 from autotune.trial_attributes import RungValues, TrialAttributes, stored
 from search_spaces.parameters.types import Configuration
 from search_spaces.space import SearchSpace
@@ -132,11 +132,23 @@ class BlackBoxStudy:
         self._states[number] = state
         earlier = TrialAttributes(self.trials[number]).rung_values
         self._writer.set_attributes(number, stored(rungs=[*earlier, values]))
-        if len(values.values) == 1:  # Optuna allows intermediate values for one objective only
-            self._writer.set_intermediate_value(number, values.rung, values.values[0])
 
-    def finish(self, number: int, values: list[float]) -> None:
-        """Complete a trial."""
+    def show_point(self, number: int, step: int, value: float, *, is_final: bool = False) -> None:
+        """Write a point of the curve of the first objective as an intermediate value of Optuna's.
+
+        Args:
+            number: of a trial that has not ended. Several threads may write at a time.
+            step: how far it was trained; see `FidelitySteps`.
+            value: of the objective.
+            is_final: whether the trial is on the top rung, and cannot be pruned any more.
+        """
+        if is_final or can_show_curve(self.study):
+            self._writer.set_intermediate_value(number, step, value)
+
+    def finish(self, number: int, values: list[float], violations: Sequence[float] = ()) -> None:
+        """Complete a trial; `violations` of the hard limits are at most 0 where one is kept."""
+        if violations:
+            self._writer.set_constraints(number, violations)
         self.study.tell(number, values)
         self._states.pop(number, None)
 

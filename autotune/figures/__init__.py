@@ -1,14 +1,15 @@
 """The figures of a sweep: each computes what it shows as a value first, and then draws it with plotly.
 
 `FIGURES` is the registry of the figures in the report, in its order; a new figure is a module here and an entry.
-Every `plot_*` function takes `SweepTables` and returns a `plotly.graph_objects.Figure`. If there is nothing to show,
-the figure contains the reason.
+Every `plot_*` function takes `TrialTables` (`plot_probe_forecast`: those of a sweep) and returns a
+`plotly.graph_objects.Figure`. If there is nothing to show, the figure contains the reason.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -19,7 +20,6 @@ from autotune.figures.importance import plot_importance
 from autotune.figures.parallel_coordinates import plot_parallel_coordinates
 from autotune.figures.style import PALETTE, TEMPLATE, NothingToShowError
 from autotune.figures.validation_curves import plot_curves
-from autotune.results.sweep_tables import SweepTables
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class FigureEntry:
 
     key: str
     heading: str
-    plot: Callable[[SweepTables], go.Figure]
+    plot: Callable[[Any], go.Figure]
     reading: str
 
 

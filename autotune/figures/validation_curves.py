@@ -83,7 +83,7 @@ def plot_curves(results: TrialTables) -> go.Figure:
         values = view.table[name].dropna()
         if values.min() > 0 and values.max() / values.min() > _LOG_SPAN:
             figure.update_yaxes(type="log", row=row, col=1)
-    figure.update_xaxes(title_text="Training examples seen", row=len(view.names), col=1)
+    figure.update_xaxes(title_text=results.curve_axis, row=len(view.names), col=1)
     figure.update_xaxes(rangemode="tozero", tickformat="~s")
     total = view.table["trial"].nunique()
     title = f"Validation curves of {counted(total, 'trial')}; {len(front)} on the front in color"

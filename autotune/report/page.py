@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import json
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,11 @@ from autotune.formatting.units import label, percent, within_sentence
 from autotune.probe import text as forecast_text
 from autotune.probe.excluded_points import excluded_points
 from autotune.probe.forecast import ProbeForecast, forecast
-from autotune.report.front_rows import point_columns, point_rows
-from autotune.report.headline import headline, mean_selection_bias, summary
+from autotune.report.front_rows import PointRow, point_columns, point_rows
+from autotune.report.headline import Fact, headline, mean_selection_bias, summary
 from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import quality, write_whole
+from autotune.results.trial_tables import TrialTables
 from autotune.sweep.schema import as_mapping
 from autotune.version import __version__
 
@@ -78,30 +80,75 @@ def write_report(results: SweepTables, path: Path | None = None) -> Path:
 
 def report_html(results: SweepTables) -> str:
     """Return the report as a string."""
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    template = environment.get_template("report.html.jinja")
     predicted = forecast(results)
-    return template.render(
-        sweep=results.sweep,
+    return render_page(
+        title=results.sweep.name,
         summary=summary(results),
         facts=headline(results),
         columns=point_columns(results),
         points=point_rows(results),
         figures=[figure_block(entry, results) for entry in FIGURES],
+        failures=failure_rows(results),
+        statuses=count_by_status(results),
+        quality=within_sentence(label(quality(results).name)),
         ladder=results.ladder,
         forecast=forecast_tables(predicted),
         forecast_missing=forecast_text.exclusions_text(excluded_points(results, predicted)),
         ladder_used=percent(results.ladder.used) if results.ladder else "",
-        failures=failure_rows(results),
         notes=results.notes,
-        statuses=count_by_status(results),
         selection_bias=mean_selection_bias(results),
         confirmed=not results.confirmations.empty,
-        quality=within_sentence(label(quality(results).name)),
         yaml=yaml.safe_dump(as_mapping(results.sweep), sort_keys=False, allow_unicode=True),
+    )
+
+
+def render_page(
+    *,
+    title: str,
+    summary: str,
+    facts: Sequence[Fact],
+    columns: Sequence[str],
+    points: Sequence[PointRow],
+    figures: Sequence[FigureBlock],
+    failures: Sequence[Mapping[str, Any]],
+    statuses: str,
+    quality: str,
+    **of_sweep: Any,
+) -> str:
+    """Return the page of a search.
+
+    Args:
+        title: of the page.
+        summary: one sentence on the search.
+        facts: the cards at the top.
+        columns: headings of the table of the front.
+        points: rows of that table.
+        figures: in their order.
+        failures: see `failure_rows`.
+        statuses: number of trials by status, in words.
+        quality: the printed name of the objective that counts as the quality.
+        of_sweep: what only a sweep has, by its name in the template.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    template = environment.get_template("report.html.jinja")
+    only_of_sweeps: dict[str, Any] = {
+        "ladder": None, "forecast": [], "forecast_missing": "", "ladder_used": "", "notes": (),
+        "selection_bias": "", "confirmed": False, "yaml": "",
+    }  # fmt: skip
+    return template.render(
+        title=title,
+        summary=summary,
+        facts=facts,
+        columns=columns,
+        points=points,
+        figures=figures,
+        failures=failures,
+        statuses=statuses,
+        quality=quality,
+        **{**only_of_sweeps, **of_sweep},
         plotly=Markup(get_plotlyjs()),
         version=__version__,
     )
@@ -126,7 +173,7 @@ def forecast_tables(found: ProbeForecast | None) -> list[dict[str, Any]]:
     ]
 
 
-def failure_rows(results: SweepTables) -> list[dict[str, Any]]:
+def failure_rows(results: TrialTables) -> list[dict[str, Any]]:
     """Return the failures by message, the most frequent first: `status`, `message`, `count` and `trials`."""
     trials = results.trials
     bad = trials[trials["status"].isin(["failed", "lost"])]
@@ -145,7 +192,7 @@ def failure_rows(results: SweepTables) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: -row["count"])
 
 
-def figure_block(entry: FigureEntry, results: SweepTables) -> FigureBlock:
+def figure_block(entry: FigureEntry, results: TrialTables) -> FigureBlock:
     """Draw one figure for the page; an exception becomes the reason why it is missing."""
     try:
         figure = entry.plot(results)

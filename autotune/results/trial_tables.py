@@ -28,6 +28,7 @@ class TrialTables(ABC):
         confirmations: one row per complete confirmation run; empty where there is no confirmation.
         example_scores: of confirmation runs, by run and metric.
         baselines: the metric of what needs no adapter, by name.
+        curve_axis: what `samples` of the curves counts, in words.
     """
 
     trials: pd.DataFrame
@@ -35,6 +36,7 @@ class TrialTables(ABC):
     confirmations: pd.DataFrame
     example_scores: ExampleScores
     baselines: Mapping[str, float]
+    curve_axis: str = "Training examples seen"
 
     @property
     @abstractmethod

@@ -6,7 +6,7 @@ import autotune
 
 _GROUPS = {
     "Run a sweep": ("run", "plan", "Sweep", "load_sweep"),
-    "Use the results": ("load_results", "SweepResults", "export_run", "peft_config"),
+    "Use the results": ("load_results", "SweepResults", "export_run", "peft_config", "learning_rates"),
     "Optimize any black box": ("optimize", "Objective", "Budget", "Ladder", "ParetoSampler"),
 }
 _RETURNED = {

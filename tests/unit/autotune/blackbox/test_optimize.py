@@ -136,8 +136,9 @@ def test_a_metric_to_maximize_and_curves():
     assert result.best.values[0] == max(finals)
     curve = result.study.trials[result.best.number].user_attrs["rungs"][-1]["curves"][0]
     assert [f for f, _ in curve] == [4, 5, 6, 7, 8, 9]
-    # Where optuna allows it, its own samplers see the rungs.
-    assert len(result.study.trials[result.best.number].intermediate_values) == 3
+    shown = result.study.trials[result.best.number].intermediate_values
+    assert list(shown) == list(range(1, 10))
+    assert shown[9] == result.best.values[0]
 
 
 def test_without_a_state_every_rung_costs_its_full_fidelity():
