@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from autotune.blackbox.tables import OptimizeTables
 from autotune.figures import FIGURES
@@ -17,25 +16,33 @@ from autotune.formatting.units import (
     quantity,
     within_sentence,
 )
+from autotune.ladder.rank_correlation import Trust
 from autotune.report.front_rows import PointRow
 from autotune.report.headline import Fact
 from autotune.report.page import failure_rows, figure_block, render_page
 from autotune.results.tables import configuration, quality, write_whole
 
-if TYPE_CHECKING:
-    from autotune.blackbox.result import OptimizeResult
-
 _FIGURES = ("front", "hypervolume", "parallel", "importance", "curves")
 """The figures of a sweep's report that a black box has."""
 
 
-def write_optimize_report(result: OptimizeResult, tables: OptimizeTables, path: Path, title: str) -> Path:
-    """Write the report atomically, and return its path."""
+def write_optimize_report(
+    tables: OptimizeTables, path: Path, title: str, *, used: float, trust: Trust
+) -> Path:
+    """Write the report atomically, and return its path.
+
+    Args:
+        tables: of the search.
+        path: of the file.
+        title: of the page.
+        used: training in all, in the ladder's unit of fidelity.
+        trust: how well the lower rungs ranked.
+    """
     names = [within_sentence(label(objective.name)) for objective in tables.objectives]
     page = render_page(
         title=title,
-        summary=f"{counted(len(result.trials), 'trial')} for {' and '.join(names)}.",
-        facts=_facts(result, tables),
+        summary=f"{counted(len(tables.trials), 'trial')} for {' and '.join(names)}.",
+        facts=_facts(tables, used, trust),
         columns=[label(objective.name) for objective in tables.objectives],
         points=_points(tables),
         figures=[figure_block(entry, tables) for entry in FIGURES if entry.key in _FIGURES],
@@ -47,7 +54,7 @@ def write_optimize_report(result: OptimizeResult, tables: OptimizeTables, path: 
     return path
 
 
-def _facts(result: OptimizeResult, tables: OptimizeTables) -> list[Fact]:
+def _facts(tables: OptimizeTables, used: float, trust: Trust) -> list[Fact]:
     facts = []
     front = tables.front
     for objective in tables.objectives:
@@ -60,10 +67,10 @@ def _facts(result: OptimizeResult, tables: OptimizeTables) -> list[Fact]:
     if not tables.has_single_objective:
         words = f"hypervolume: {percent(tables.hypervolume)} of the box between ideal and reference"
         facts.append(Fact("Front", counted(len(front), "point"), words))
-    used = f"{result.used:g} of fidelity, {duration(tables.search_seconds)}"
-    facts.append(Fact("Budget used", counted(len(result.trials), "trial"), used))
-    if result.trust.rungs:
-        facts.append(Fact("Ladder", counted(len(result.trust.rungs) + 1, "rung"), result.trust.verdict))
+    spent = f"{used:g} of fidelity, {duration(tables.search_seconds)}"
+    facts.append(Fact("Budget used", counted(len(tables.trials), "trial"), spent))
+    if trust.rungs:
+        facts.append(Fact("Ladder", counted(len(trust.rungs) + 1, "rung"), trust.verdict))
     return facts
 
 

@@ -125,7 +125,7 @@ class OptimizeResult:
         """
         from autotune.blackbox.page import write_optimize_report
 
-        return write_optimize_report(self, self._tables, Path(path), title)
+        return write_optimize_report(self._tables, Path(path), title, used=self.used, trust=self.trust)
 
     @property
     def best(self) -> OptimizeTrial:
