@@ -85,7 +85,8 @@ class AdapterGroups:
         if name not in REGISTRY:
             raise ValueError(unregistered_message(name))
         family = REGISTRY[str(name)]
-        alike = not self._shape.decoder_depth and self._shape.repeats == 1
+        shape = self._shape
+        alike = not shape.decoder_depth and shape.repeats == 1 and shape.is_uniform
         if alike and isinstance(family, MatrixFamily) and type(family).cost is MatrixFamily.cost:
             return self._finder_of_matrices(family)
         tree = self._tree(family)

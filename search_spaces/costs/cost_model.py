@@ -241,12 +241,13 @@ class CostModel:
             return 0.0
         tokens, pairs = shape.attended(self.workload.tokens, self.workload.tokens_square)
         below = min(max(layer, 0), shape.depth)
-        matrices = 2.0 * sum(matrix.inputs * matrix.outputs for matrix in shape.matrices)
-        token = matrices + len(shape.position_terms) * self._term
-        one = token * tokens + 2.0 * (shape.query_width + shape.attention_width) * pairs
+        matrices = 2.0 * sum(m.inputs * m.outputs for i in range(below) for m in shape.in_layer(i))
+        token = matrices + below * len(shape.position_terms) * self._term
+        attentions = sum(map(shape.attends, range(below)))
+        pair = 2.0 * attentions * (shape.query_width + shape.attention_width)
         frozen = [part for part in shape.frozen_parts if part.layer < below]
         others = sum(part.forward * tokens + part.pair_forward * pairs + part.sequence for part in frozen)
-        return below * one + others
+        return token * tokens + pair * pairs + others
 
     def _train_sample(self, cost: AdapterCost) -> float:
         tokens, pairs = self._lengths(self.workload.tokens, self.workload.tokens_square, cost)
@@ -289,27 +290,31 @@ class CostModel:
             shape = self.shape.unrolled
             sites = dict(cost.layer_sites) or {cost.lowest_layer: cost.lowest_sites}
             by_layer = dict(reached_layers(shape, cost.lowest_layer, sites))
-            reached = Counter((shape.stack_of(layer), gradients) for layer, gradients in by_layer.items())
+            kinds = shape.layer_kinds
+            reached = Counter((kinds[layer], gradients) for layer, gradients in by_layer.items())
             per_token = per_pair = per_sequence = 0.0
-            for (stack, gradients), count in reached.items():
-                one_token, one_pair = self._layer_backward(stack, gradients)
+            for (layer, gradients), count in reached.items():
+                one_token, one_pair = self._layer_backward(layer, gradients)
                 per_token += count * one_token
                 per_pair += count * one_pair
             for part in shape.frozen_parts:
                 if part.layer in by_layer and by_layer[part.layer].enters(part.place):
                     per_token += part.backward
                     per_pair += part.pair_backward
-                    per_sequence += part.sequence
+                    per_sequence += part.sequence * part.sequence_products
             self._reached[key] = per_token, per_pair, per_sequence
         return self._reached[key]
 
-    def _layer_backward(self, stack: int, gradients: LayerGradients) -> tuple[float, float]:
+    def _layer_backward(self, layer: int, gradients: LayerGradients) -> tuple[float, float]:
         """Return the backward FLOPs of one layer of the frozen base model: per token; per pair of tokens."""
-        read = [m for m in self.shape.matrices if m.stack == stack and gradients.reads(m.site)]
+        shape = self.shape.unrolled
+        read = [matrix for matrix in shape.in_layer(layer) if gradients.reads(matrix.site)]
         per_token = 2.0 * sum(m.inputs * m.outputs for m in read)
         # The keys and queries of positions are frozen; a product propagates only the gradient of the tokens.
         terms = {"c2p": gradients.q, "p2c": gradients.k}
         per_token += self._term * sum(terms[term] for term in self.shape.position_terms)
+        if not shape.attends(layer):
+            return per_token, 0.0
         scores, values = 2.0 * self.shape.query_width, 2.0 * self.shape.attention_width
         per_pair = scores * gradients.score_products + values * gradients.value_products
         return per_token, per_pair + values * gradients.cross_products

@@ -90,6 +90,9 @@ class ParallelPart(PlannedPart):
     def sites(self, shape: ModelShape, layer: int) -> frozenset[str]:
         return frozenset({"down"})
 
+    def is_possible(self, shape: ModelShape, layer: int) -> bool:
+        return {m.role for m in shape.in_layer(layer)} >= {"down"} and bool(shape.in_layer(layer, "up"))
+
     def cost(self, shape: ModelShape, layer: int, state: LayerState) -> PartCost:
         inputs = shape.in_layer(layer, "up")[0].inputs
         outputs = shape.in_layer(layer, "down")[0].outputs

@@ -64,7 +64,9 @@ class FullFineTuning(Family):
             lowest_layer=-1,
             backward_flops=2.0 * (layers + below + per_token) + others + position_products,
             step_flops=2 * shape.position_flops,
-            sequence_flops=2.0 * once + shape.patch_flops + sum(part.sequence for part in shape.frozen_parts),
+            sequence_flops=2.0 * once
+            + shape.patch_flops
+            + sum(p.sequence for p in shape.frozen_parts if p.weights),
             mergeable=True,
         )
 

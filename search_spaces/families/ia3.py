@@ -52,8 +52,12 @@ class Ia3(MatrixFamily):
     def peft_config(self, config: Mapping[str, Value], shape: ModelShape, task: TaskType) -> PeftConfig:
         from peft import IA3Config
 
-        feed_forward = [matrix for matrix in self.matrices(config, shape) if matrix.role == "down"]
         layers = self.chosen_layers(config, shape)
+        feed_forward = [
+            matrix
+            for matrix in self.matrices(config, shape)
+            if matrix.role == "down" and not set(layers).isdisjoint(shape.layers_of(matrix))
+        ]
         return IA3Config(
             **self.common_arguments(config, shape, task),
             # An empty list, because peft replaces None by the defaults of the architecture.

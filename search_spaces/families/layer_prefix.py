@@ -35,6 +35,9 @@ class PrefixPart(PlannedPart):
     def sites(self, shape: ModelShape, layer: int) -> frozenset[str]:
         return frozenset({"prefix"})
 
+    def is_possible(self, shape: ModelShape, layer: int) -> bool:
+        return shape.attends(layer) and bool(shape.in_layer(layer, "k"))
+
     def cost(self, shape: ModelShape, layer: int, state: LayerState) -> PartCost:
         """Return the cost: 2 · size · d_kv parameters, and products of each query with `size` more keys.
 

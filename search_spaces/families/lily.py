@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping
 from itertools import permutations
 from typing import TYPE_CHECKING, Any
@@ -62,8 +61,8 @@ class Lily(FittedFamily):
         cost = super().cost(config, shape)
         rank, experts = _sizes(config)
         stride = int(config.get("stride", _DEFAULT_STRIDE))
-        layers = Counter(shape.stack_of(layer) for layer in self.chosen_layers(config, shape))
-        chosen = [(matrix, layers[matrix.stack]) for matrix in self.matrices(config, shape)]
+        layers = set(self.chosen_layers(config, shape))
+        chosen = [(m, len(layers.intersection(shape.layers_of(m)))) for m in self.matrices(config, shape)]
         saved_twice = 0
         for sizes in {_name_and_sizes(matrix) for matrix, count in chosen if count}:
             of_name = [(matrix, count) for matrix, count in chosen if _name_and_sizes(matrix) == sizes]

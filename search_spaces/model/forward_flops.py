@@ -40,8 +40,7 @@ class ForwardFlops(NamedTuple):
 def forward_flops(shape: ModelShape) -> ForwardFlops:
     """Return the FLOPs of a forward pass; a shared layer counts as often as it runs."""
     shape = shape.unrolled
-    depths = (shape.encoder_depth, shape.decoder_depth)
-    matrices = 2.0 * sum(m.inputs * m.outputs * depths[m.stack] for m in shape.matrices)
+    matrices = 2.0 * sum(m.inputs * m.outputs * len(shape.layers_of(m)) for m in shape.matrices)
     terms = 2.0 * shape.depth * len(shape.position_terms) * shape.attention_width * shape.positions
     below = 2.0 * sum(inputs * outputs for inputs, outputs in shape.input_matrices)
     head = {
@@ -49,7 +48,7 @@ def forward_flops(shape: ModelShape) -> ForwardFlops:
         for per_token in (True, False)
     }
     frozen = shape.frozen_parts
-    attentions = shape.encoder_depth + 2 * shape.decoder_depth
+    attentions = shape.encoder_depth + 2 * shape.decoder_depth - len(shape.without_attention)
     pair = 2.0 * (shape.query_width + shape.attention_width)
     return ForwardFlops(
         token=matrices + terms + below + head[True] + sum(part.forward for part in frozen),
@@ -67,32 +66,53 @@ def corrected(shape: ModelShape, network: nn.Module) -> ModelShape | None:
         network: the network, on the meta device.
     """
     most = shape.max_positions or max(_LENGTHS)
-    short, long = (min(_LENGTHS[0], most // 4), min(_LENGTHS[1], most // 2))
-    counted = [_counted(network, tokens) for tokens in (short, long)]
-    if None in counted:
+    lengths = (min(_LENGTHS[0], most // 4), min(_LENGTHS[1], most // 2))
+    counted = [seen for tokens in lengths if (seen := _counted(network, tokens)) is not None]
+    if len(counted) < len(lengths):
         return None
     lacking = [
-        float(seen or 0) - _predicted(shape, tokens)
-        for seen, tokens in zip(counted, (short, long), strict=True)
+        seen.get("", 0) - _predicted(shape, tokens) for seen, tokens in zip(counted, lengths, strict=True)
     ]
-    if all(abs(gap) <= _NEGLIGIBLE * float(seen or 0) for gap, seen in zip(lacking, counted, strict=True)):
+    if all(abs(gap) <= _NEGLIGIBLE * seen.get("", 0) for gap, seen in zip(lacking, counted, strict=True)):
         return shape
-    pair = (lacking[1] / long - lacking[0] / short) / (long - short)
-    token = lacking[0] / short - pair * short
-    depth = shape.unrolled.depth
-    parts = tuple(
-        FrozenPart(
-            layer,
-            "attention",
-            forward=token / depth,
-            backward=token / depth,
-            weights=token / depth,
-            pair_forward=pair / depth,
-            pair_backward=2 * pair / depth,
+    shares = [
+        _by_layer(shape, seen, gap, tokens)
+        for seen, gap, tokens in zip(counted, lacking, lengths, strict=True)
+    ]
+    parts = []
+    for layer, gaps in enumerate(zip(*shares, strict=True)):
+        per_token = [gap / tokens for gap, tokens in zip(gaps, lengths, strict=True)]
+        pair = (per_token[1] - per_token[0]) / (lengths[1] - lengths[0])
+        token = per_token[0] - pair * lengths[0]
+        parts.append(
+            FrozenPart(
+                layer,
+                "attention",
+                forward=token,
+                backward=token,
+                weights=token,
+                pair_forward=pair,
+                pair_backward=2 * pair,
+            )
         )
-        for layer in range(shape.depth)
-    )
     return replace(shape, frozen_parts=(*shape.frozen_parts, *parts))
+
+
+def _by_layer(shape: ModelShape, seen: dict[str, int], lacking: float, tokens: int) -> list[float]:
+    """Return what the closed form lacks in each layer, for one run of it; equal shares where layers are alike."""
+    if shape.is_uniform:
+        return [lacking / shape.unrolled.depth] * shape.depth
+    shape = shape.at_length(tokens)
+    shares = []
+    for layer in range(shape.depth):
+        token = 2.0 * sum(m.inputs * m.outputs for m in shape.in_layer(layer))
+        pair = 2.0 * shape.attends(layer) * (shape.query_width + shape.attention_width)
+        frozen = [part for part in shape.frozen_parts if part.layer == layer]
+        known = (token + sum(part.forward for part in frozen)) * tokens + sum(p.sequence for p in frozen)
+        known += (pair + sum(part.pair_forward for part in frozen)) * tokens**2
+        shares.append(seen.get(shape.layer_path(layer), 0) - known)
+    outside = (lacking - sum(shares)) / shape.depth
+    return [share + outside for share in shares]
 
 
 def _predicted(shape: ModelShape, tokens: int) -> float:
@@ -100,8 +120,12 @@ def _predicted(shape: ModelShape, tokens: int) -> float:
     return flops.token * tokens + flops.pair * tokens**2 + flops.sequence + flops.step
 
 
-def _counted(network: nn.Module, tokens: int) -> int | None:
-    """Return the FLOPs of the forward pass of one text, or None if the network does not run on the meta device."""
+def _counted(network: nn.Module, tokens: int) -> dict[str, int] | None:
+    """Return the FLOPs of the forward pass of one text, by module path and in total under "".
+
+    Returns:
+        None if the network does not run on the meta device.
+    """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -112,4 +136,7 @@ def _counted(network: nn.Module, tokens: int) -> int | None:
             network.eval()(input_ids=ids)
     except Exception:  # of any kind: it depends on what the network reads of its tensors
         return None
-    return counter.get_total_flops()
+    counts = {
+        path.partition(".")[2]: sum(by_kind.values()) for path, by_kind in counter.get_flop_counts().items()
+    }
+    return {**counts, "": counter.get_total_flops()}

@@ -12,16 +12,18 @@ from typing import Any, Literal
 from search_spaces.model.module_names import is_expert, is_in_attention
 from search_spaces.model.parts import FrozenPart
 
-STATE_SPACE = ("mamba", "falcon_mamba")
-"""Architectures whose layers are Mamba mixers. peft adapts none of their output matrices, because the fused kernel
-reads the weights."""
+STATE_SPACE = ("mamba", "mamba2", "falcon_mamba")
+"""Architectures whose layers are Mamba mixers and nothing else, so that their matrices have the roles of a
+feed-forward network."""
 
 _EXPERT_COUNTS = ("num_local_experts", "n_routed_experts", "num_experts", "moe_num_experts")
 _ACTIVE_COUNTS = ("num_experts_per_tok", "num_experts_per_token", "moe_top_k", "moe_k", "top_k")
 """Names in configurations of the number of experts, and of those that a token passes."""
 
 
-def frozen_part(layer: int, name: str, sizes: dict[str, tuple[int, ...]], config: Any) -> FrozenPart | None:
+def frozen_part(
+    layer: int, name: str, sizes: dict[str, tuple[int, ...]], config: Any, mixer: Any = None
+) -> FrozenPart | None:
     """Return one module's share of the FLOPs of its layer, or None if it multiplies nothing.
 
     Args:
@@ -29,27 +31,63 @@ def frozen_part(layer: int, name: str, sizes: dict[str, tuple[int, ...]], config
         name: module path below the layer.
         sizes: shapes of the module's own parameters, by name.
         config: the model's configuration.
+        mixer: the state-space mixer that the module is or is in, if any.
     """
+    if mixer is not None:
+        return _mixer_part(layer, sizes, mixer, "hidden" if config.model_type in STATE_SPACE else "mixer")
     share = _active_share(config) if is_expert(name) else 1.0
     flops = sum(2.0 * math.prod(size) * share for size in sizes.values() if _is_matrix(size, name))
     if not flops:
         return None
-    if config.model_type in STATE_SPACE:
-        return _state_space_part(layer, flops, sizes)
     place: Literal["attention", "feed-forward"] = "attention" if is_in_attention(name) else "feed-forward"
     return FrozenPart(layer, place, flops, flops, weights=flops)
 
 
-def _state_space_part(layer: int, flops: float, sizes: dict[str, tuple[int, ...]]) -> FrozenPart:
-    """Return a part of the mixer of Mamba (Gu and Dao, 2023, arXiv 2312.00752, algorithm 2).
+def _mixer_part(
+    layer: int, sizes: dict[str, tuple[int, ...]], mixer: Any, place: Literal["hidden", "mixer"]
+) -> FrozenPart | None:
+    """Return a part of the mixer of Mamba (Gu and Dao, 2023, arXiv 2312.00752, algorithm 2) or of Mamba-2.
 
-    The states are as large as the matrix A. Each token multiplies them with its own C, and both need a gradient. The
-    convolution runs over the padding before and after the sequence too.
+    In Mamba the states are as large as the matrix A. Each token multiplies them with its own C, and both need a
+    gradient. The convolution runs over the padding before and after the sequence too.
     """
+    if len(sizes.get("A_log", ())) == 1:
+        return _chunked_scan(layer, mixer, place)
+    flops = sum(2.0 * math.prod(size) for size in sizes.values() if len(size) > 1)
+    if not flops:
+        return None
     if "A_log" in sizes:
-        return FrozenPart(layer, "hidden", flops, 2 * flops, weights=0.0)
-    padding = sizes["weight"][2] - 1 if len(sizes["weight"]) == 3 else 0
-    return FrozenPart(layer, "hidden", flops, flops, weights=flops, sequence=padding * flops)
+        return FrozenPart(layer, place, flops, 2 * flops, weights=0.0)
+    padding = sizes["weight"][2] - 1 if len(sizes.get("weight", ())) == 3 else 0
+    return FrozenPart(layer, place, flops, flops, weights=flops, sequence=padding * flops)
+
+
+def _chunked_scan(layer: int, mixer: Any, place: Literal["hidden", "mixer"]) -> FrozenPart | None:
+    """Return the scan of Mamba-2 over chunks of tokens (Dao and Gu, 2024, arXiv 2405.21060, section 6).
+
+    Within a chunk of c tokens there are scores of C with B and their products with x, as in attention. The states at
+    the ends of the chunks are summed over all chunks before, starting with a state of zeros. Both factors of each
+    product need a gradient.
+    """
+    sizes = [getattr(mixer, name, None) for name in ("num_heads", "head_dim", "ssm_state_size", "chunk_size")]
+    if None in sizes:
+        return None  # a recurrence of another kind, whose FLOPs `forward_flops.corrected` counts
+    heads, width, state, chunk = (float(size or 0) for size in sizes)
+    states = 2.0 * heads * width * state
+    forward = 2.0 * heads * chunk * (state + width) + 2 * states + 2 * states / chunk
+    pair = states / chunk**2
+    return FrozenPart(
+        layer,
+        place,
+        forward=forward,
+        backward=2 * forward,
+        weights=0.0,
+        pair_forward=pair,
+        pair_backward=2 * pair,
+        sequence=states,
+        sequence_products=2,
+        chunk=int(chunk),
+    )
 
 
 def _is_matrix(size: tuple[int, ...], name: str) -> bool:

@@ -4,7 +4,7 @@ A frozen matrix costs a backward product only if its input needs a gradient, and
 trainable tensor precedes it in the forward pass. In the layers above the lowest adapted one, all tensors need one. In
 the lowest adapted layer it depends on the site of the adapter in the layer:
 
-* a role (`q`, `k`, `v`, `qkv`, `kv`, `o`, `gate`, `up`, `gate_up`, `down`): the output of that matrix;
+* a role (`q`, `k`, `v`, `qkv`, `kv`, `o`, `mixer`, `gate`, `up`, `gate_up`, `down`): the output of that matrix;
 * a place of a normalization (`attention`, `feed-forward`, `input` for both, `output`, or `q`, `k` for normalized
   queries or keys): the output of that normalization;
 * `prefix`: external keys and values, also in cross-attention; `down-input`: the input of the matrix `down`;
@@ -33,6 +33,7 @@ class LayerGradients:
         mixed: the output of attention, which is the input of the matrix o.
         feed_forward: the input of the matrices gate and up.
         hidden: the input of the matrix down.
+        mixer: what a state-space mixer computes, in place of attention or beside it.
         cross: the input of the matrix q of cross-attention.
         memory: the encoder's output, which is the input of the matrices k and v of cross-attention.
         cross_q: the queries of cross-attention.
@@ -48,6 +49,7 @@ class LayerGradients:
     mixed: bool
     feed_forward: bool
     hidden: bool
+    mixer: bool = False
     cross: bool = False
     memory: bool = False
     cross_q: bool = False
@@ -75,7 +77,12 @@ class LayerGradients:
 
     def enters(self, place: str) -> bool:
         """Return whether what a frozen part reads needs a gradient; see `FrozenPart.place`."""
-        return {"attention": self.attention, "feed-forward": self.feed_forward, "hidden": self.hidden}[place]
+        return {
+            "attention": self.attention,
+            "mixer": self.mixer,
+            "feed-forward": self.feed_forward,
+            "hidden": self.hidden,
+        }[place]
 
     @property
     def score_products(self) -> int:
@@ -126,7 +133,8 @@ def layer_gradients(
     k = fused or keys_and_values or "k" in sites
     v = fused or keys_and_values or "v" in sites
     mixed = q or k or v
-    residual = incoming if parallel else incoming or mixed or "o" in sites
+    mixer = attention or "mixer" in sites
+    residual = incoming if parallel else incoming or mixed or mixer or "o" in sites
     cross = decoder and (residual or "cross-attention" in sites)
     cross_q = decoder and (cross or "cross-q" in sites)
     cross_k = decoder and (memory or "prefix" in sites or "cross-k" in sites)
@@ -143,6 +151,7 @@ def layer_gradients(
         mixed=mixed,
         feed_forward=feed_forward,
         hidden=hidden,
+        mixer=mixer,
         cross=cross,
         memory=memory,
         cross_q=cross_q,

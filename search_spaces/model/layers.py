@@ -8,6 +8,18 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.model.frozen_parts import STATE_SPACE, frozen_part
+from search_spaces.model.layer_matrices import (
+    adaptable_matrices,
+    has_attention,
+    is_lookup,
+    is_shared,
+    is_state_space,
+    is_tied,
+    mixer_of,
+    mixers_of,
+    own_parameters,
+    tied_parameters,
+)
 from search_spaces.model.module_names import (
     DECODER_PLACES,
     PLACES,
@@ -24,6 +36,7 @@ if TYPE_CHECKING:
 KNOWN = (
     *(
         "albert",
+        "bamba",
         "bart",
         "bert",
         "bloom",
@@ -33,6 +46,7 @@ KNOWN = (
         "distilbert",
         "electra",
         "falcon",
+        "falcon_h1",
     ),
     *(
         "gemma",
@@ -41,8 +55,12 @@ KNOWN = (
         "gpt_neox",
         "gpt_oss",
         "gptj",
+        "granitemoehybrid",
+        "jamba",
+        "lfm2",
         "llama",
         "mamba",
+        "mamba2",
         "mbart",
         "mistral",
         "mixtral",
@@ -52,6 +70,7 @@ KNOWN = (
         "mpnet",
         "mpt",
         "mt5",
+        "nemotron_h",
         "opt",
         "phi",
         "phi3",
@@ -76,12 +95,13 @@ class Layers:
     """What the layers of one stack hold.
 
     Args:
-        matrices: matrices that every layer has.
+        matrices: matrices of the layers.
         norms: normalizations of all layers.
         frozen: weights that no adapter reaches.
         parallel: whether the feed-forward network reads the layer's input, as far as the normalizations show.
         plain_linear: whether the matrices are torch's own linear modules.
         has_experts: whether a layer has experts.
+        without_attention: indices of the layers in which tokens do not attend to each other.
     """
 
     matrices: tuple[Matrix, ...] = ()
@@ -90,6 +110,7 @@ class Layers:
     parallel: bool = False
     plain_linear: bool = True
     has_experts: bool = False
+    without_attention: list[int] = field(default_factory=list)
 
 
 def find_stacks(network: Any) -> list[tuple[str, list[nn.Module]]]:
@@ -112,7 +133,7 @@ def find_stacks(network: Any) -> list[tuple[str, list[nn.Module]]]:
             inside = any(name.startswith(f"{path}.") for path, _ in stacks)
             group = name.endswith("albert_layer_groups")  # which holds the list of the layers
             alike = len(module) == depths[len(stacks)] and not inside and not group
-            if alike and _has_matrices(module[0]):
+            if alike and any(map(_has_matrices, module)):
                 stacks.append((name, list(module)))
     if len(stacks) == len(depths):
         return stacks
@@ -162,35 +183,46 @@ def read_layers(
         order: position of each module's first call, where it is known (see `call_order`).
 
     Raises:
-        ValueError: The layers have no matrix in common.
+        ValueError: No layer has a matrix that an adapter can be put on.
     """
     from torch import nn
 
     found = Layers()
-    candidates = [_candidates(layer, stack, int(config.hidden_size)) for layer in layers]
-    common = [m for m in candidates[0].values() if all(m in others.values() for others in candidates)]
-    if config.model_type in STATE_SPACE:
-        common = [matrix for matrix in common if matrix.role != "down"]
-    if _renames_experts(config.model_type):
-        common = [matrix for matrix in common if is_in_attention(matrix.name)]
-    if not common:
+    mixers = [mixers_of(layer) for layer in layers]
+    tied = tied_parameters(layers)
+    by_layer = [
+        adaptable_matrices(layer, stack, config, its_mixers, tied)
+        for layer, its_mixers in zip(layers, mixers, strict=True)
+    ]
+    found.matrices = _with_layers(by_layer, first)
+    if not found.matrices:
         raise ValueError(
-            f"model: the layers in {path} have no matrix in common; known types: {', '.join(KNOWN)}"
+            f"model: the layers in {path} have no matrix that an adapter can be put on; its modules are "
+            f"{summary(n for layer in layers for n, m in layer.named_modules() if own_parameters(m))}; "
+            f"{known_types()}"
         )
-    found.matrices = tuple(common)
-    found.plain_linear = all(type(layers[0].get_submodule(m.name)) is nn.Linear for m in common)
+    found.plain_linear = all(
+        type(layer.get_submodule(matrix.name)) is nn.Linear
+        for layer, its_matrices in zip(layers, by_layer, strict=True)
+        for matrix in its_matrices
+    )
+    if any(mixers) and config.model_type not in STATE_SPACE:
+        found.without_attention = [
+            first + i for i, its_matrices in enumerate(by_layer) if not has_attention(its_matrices, mixers[i])
+        ]
     is_encoder_decoder = bool(getattr(config, "is_encoder_decoder", False))
     for index, layer in enumerate(layers):
         inside = f"{path}.{index}."
-        norms, frozen = _beside(layer, first + index, found.matrices, config)
+        here = tuple(by_layer[index])
         calls = {full.removeprefix(inside): at for full, at in order.items() if full.startswith(inside)}
-        places = _Places(stack, found.matrices, frozen, calls, is_encoder_decoder)
+        norms, frozen = _beside(layer, first + index, here, config, mixers[index], tied, calls)
+        places = _Places(stack, here, frozen, calls, is_encoder_decoder)
         placed = [
             Norm(first + index, inside + name, place, sizes["weight"][0], "bias" in sizes)
             for name, sizes in norms.items()
-            if (place := places.of(name)) is not None
+            if mixer_of(name, mixers[index]) is None and (place := places.of(name)) is not None
         ]
-        if _is_shared({norm.place for norm in placed}):
+        if places.has_two_blocks and _is_shared({norm.place for norm in placed}):
             found.parallel = True
             placed = [replace(norm, place="input") if norm.place == "attention" else norm for norm in placed]
         found.norms.extend(placed)
@@ -199,15 +231,24 @@ def read_layers(
     return found
 
 
-def _renames_experts(model_type: str) -> bool:
-    """Return whether peft takes the names of feed-forward matrices of a model for those of its experts."""
-    from transformers.conversion_mapping import _MODEL_TO_CONVERSION_PATTERN as PATTERNS
-
-    return model_type == "mixtral" or PATTERNS.get(model_type) in ("mixtral", "qwen2_moe")
+def _with_layers(by_layer: list[list[Matrix]], first: int) -> tuple[Matrix, ...]:
+    """Return the distinct matrices of all layers, with the indices of their layers where not every layer has them."""
+    found: dict[Matrix, list[int]] = {}
+    for index, matrices in enumerate(by_layer):
+        for matrix in matrices:
+            found.setdefault(matrix, []).append(first + index)
+    depth = len(by_layer)
+    return tuple(m if len(at) == depth else replace(m, layers=tuple(at)) for m, at in found.items())
 
 
 def _beside(
-    layer: nn.Module, index: int, matrices: tuple[Matrix, ...], config: Any
+    layer: nn.Module,
+    index: int,
+    matrices: tuple[Matrix, ...],
+    config: Any,
+    mixers: Mapping[str, nn.Module],
+    tied: set[int],
+    calls: Mapping[str, int],
 ) -> tuple[dict[str, dict[str, tuple[int, ...]]], dict[str, FrozenPart]]:
     """Return the normalizations and the frozen parts of a layer, by name below it."""
     known = {*(matrix.name for matrix in matrices), *POSITION_MATRICES}
@@ -215,56 +256,30 @@ def _beside(
     frozen: dict[str, FrozenPart] = {}
     for name, module in layer.named_modules():
         sizes = own_parameters(module)
-        if name in known or not sizes or _is_lookup(module):
+        if name in known or not sizes or is_lookup(module):
             continue
         if _is_norm(name, module, sizes):
             norms[name] = sizes
-        elif (part := frozen_part(index, name, sizes, config)) is not None:
-            frozen[name] = part
+            continue
+        first = _precedes_mixer(name, mixers, calls) or is_tied(module, tied)
+        if is_shared(name) and calls and name not in calls:
+            continue  # an adapter of the shared block for another layer (Zamba2)
+        mixer = mixer_of(name, mixers)
+        part = frozen_part(index, name, sizes, config, mixer if is_state_space(mixer) else None)
+        if part is not None:
+            frozen[name] = replace(part, place="attention") if first else part
     return norms, frozen
+
+
+def _precedes_mixer(name: str, mixers: Mapping[str, nn.Module], calls: Mapping[str, int]) -> bool:
+    """Return whether a module computes the input of the layer's mixer, as the shared block of Zamba does."""
+    starts = [calls[path] for path, mixer in mixers.items() if path in calls and is_state_space(mixer)]
+    return is_shared(name) or any(calls.get(name, start) < start for start in starts)
 
 
 def _is_shared(places: set[Place]) -> bool:
     """Return whether one normalization precedes both blocks of a layer, which are parallel then (GPT-J, Phi)."""
     return "attention" in places and not {"feed-forward", "output"} & places
-
-
-def _candidates(layer: nn.Module, stack: int, width: int) -> dict[tuple[str, bool], Matrix]:
-    """Return the matrices of a layer with a role, by role and whether they are in cross-attention."""
-    found: dict[tuple[str, bool], Matrix] = {}
-    for name, module in layer.named_modules():
-        if len(own_parameters(module).get("weight", ())) == 2 and not _is_lookup(module):
-            matrix = _matrix(name, module, stack)
-            if matrix is not None and _is_plausible(matrix, width):
-                found.setdefault((matrix.role, matrix.cross), matrix)
-    return found
-
-
-def _matrix(name: str, module: nn.Module, stack: int) -> Matrix | None:
-    from torch import nn
-    from transformers.pytorch_utils import Conv1D
-
-    role, cross = role_of(name)
-    conv1d = isinstance(module, Conv1D)
-    if role is None or not (conv1d or isinstance(module, nn.Linear)):
-        return None
-    rows, columns = own_parameters(module)["weight"]
-    inputs, outputs = (rows, columns) if conv1d else (columns, rows)
-    bias = "bias" in own_parameters(module)
-    return Matrix(role, name, inputs, outputs, bias, conv1d=conv1d, stack=stack, cross=cross)
-
-
-def _is_plausible(matrix: Matrix, width: int) -> bool:
-    """Return whether a matrix has the sizes of its role: it reads the hidden states, or writes to them."""
-    if matrix.role in ("o", "down"):
-        return matrix.outputs == width
-    return matrix.inputs == width or matrix.name.endswith("_b_proj")
-
-
-def _is_lookup(module: nn.Module) -> bool:
-    from torch import nn
-
-    return isinstance(module, nn.Embedding)
 
 
 def _is_norm(name: str, module: nn.Module, sizes: Mapping[str, tuple[int, ...]]) -> bool:
@@ -296,12 +311,18 @@ class _Places:
             if any(name in calls for name in names)
         }
 
+    @property
+    def has_two_blocks(self) -> bool:
+        """Whether the layer has attention and a feed-forward network, as far as its calls are known."""
+        return not self._starts or {"attention", "feed-forward"} <= self._starts.keys()
+
     def of(self, name: str) -> Place | None:
         """Return the place of a normalization, or None for one that is left frozen.
 
         Encoder-decoders use the same names for normalizations before a block (mBART) and after it (BART).
         """
         by_order = self._is_encoder_decoder and name.endswith("_layer_norm") and "." not in name
+        by_order = by_order or (name == "norm" and name in self._calls)  # of whichever block the layer has
         if name in self._known and not by_order:
             return self._known[name]
         if is_in_attention(name) and "." in name:
@@ -312,7 +333,7 @@ class _Places:
 
 
 _READERS: dict[Place, tuple[str, ...]] = {
-    "attention": ("q", "k", "v", "qkv", "kv"),
+    "attention": ("q", "k", "v", "qkv", "kv", "mixer"),
     "cross-attention": ("cross-q", "cross-k", "cross-v"),
     "feed-forward": ("up", "gate", "gate_up"),
 }
@@ -320,11 +341,6 @@ _READERS: dict[Place, tuple[str, ...]] = {
 
 _NORMALIZED: dict[str, Place] = {"q_norm": "q", "q_layernorm": "q", "k_norm": "k", "k_layernorm": "k"}
 """The last part of the names of normalizations of queries and keys."""
-
-
-def own_parameters(module: nn.Module) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of a module's own parameters, by name."""
-    return {name: tuple(p.shape) for name, p in module.named_parameters(recurse=False)}
 
 
 def summary(names: Iterable[str]) -> str:

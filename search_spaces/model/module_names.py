@@ -110,6 +110,7 @@ _ATTENTION_TAILS: dict[Role, tuple[str, ...]] = {
     "v": ("v", "v_proj", "value", "value_proj", "v_lin", "wv"),
     "kv": ("kv_b_proj",),
     "qkv": ("qkv", "qkv_proj", "query_key_value", "wqkv", "c_attn", "in_proj", "qkv_lin"),
+    "mixer": ("in_proj_qkvz", "in_proj_qkv"),
     "o": ("o", "o_proj", "out_proj", "out_lin", "wo", "dense", "c_proj", "output_proj"),
 }
 _FEED_FORWARD_TAILS: dict[Role, tuple[str, ...]] = {
@@ -120,6 +121,18 @@ _FEED_FORWARD_TAILS: dict[Role, tuple[str, ...]] = {
 }
 """The last part of a matrix's name, in lower case, by its role; attention and feed-forward blocks share some."""
 
+_OF_ATTENTION = (
+    "q_proj",
+    "k_proj",
+    "v_proj",
+    "o_proj",
+    "qkv_proj",
+    "q_lin",
+    "k_lin",
+    "v_lin",
+    "query_key_value",
+)
+"""Names that only matrices of attention have, whatever the module that they are in."""
 _ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
 _CROSS = re.compile(r"cross|encoder_attn|encdec", re.IGNORECASE)
 _EXPERTS = re.compile(r"(^|\.)experts(\.|$)")
@@ -144,7 +157,7 @@ def role_of(name: str) -> tuple[Role | None, bool]:
 
 def is_in_attention(name: str) -> bool:
     """Return whether a module is a part of attention, by its name below its layer."""
-    return bool(_ATTENTION.search(name))
+    return bool(_ATTENTION.search(name)) or name.rpartition(".")[2] in _OF_ATTENTION
 
 
 def is_expert(name: str) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-Role = Literal["q", "k", "v", "qkv", "kv", "o", "gate", "up", "gate_up", "down"]
-"""The role of a matrix in its layer."""
+Role = Literal["q", "k", "v", "qkv", "kv", "o", "mixer", "gate", "up", "gate_up", "down"]
+"""The role of a matrix in its layer; `mixer` is the input of a state-space mixer, which replaces attention or runs
+beside it."""
 Place = Literal["attention", "q", "k", "cross-attention", "feed-forward", "input", "output", "final"]
 """What reads the output of a normalization: attention (or only its queries or keys), the queries of cross-attention,
 the feed-forward network, both attention and the feed-forward network (`input`), the output of the layer, or, for the
@@ -19,7 +21,7 @@ FUSED: dict[str, Role] = {"q": "qkv", "k": "qkv", "v": "qkv", "gate": "gate_up",
 TARGETS: dict[str, tuple[str, ...]] = {
     "attention": ("q", "k", "v", "o"),
     "feed-forward": ("gate", "up", "down"),
-    "all": ("q", "k", "v", "o", "gate", "up", "down"),
+    "all": ("q", "k", "v", "o", "mixer", "gate", "up", "down"),
 }
 """Names of sets of roles."""
 
@@ -71,6 +73,7 @@ class Matrix:
         cross: whether it belongs to cross-attention.
         positions: number of relative-position embeddings that pass through it once per forward pass, in addition
             to the tokens (shared projections of DeBERTa).
+        layers: indices of its layers where not every layer of the stack has it; empty where every layer does.
     """
 
     role: Role
@@ -82,6 +85,11 @@ class Matrix:
     stack: int = 0
     cross: bool = False
     positions: int = 0
+    layers: tuple[int, ...] = ()
+
+    def is_in(self, layer: int) -> bool:
+        """Return whether a layer of its stack has the matrix."""
+        return not self.layers or layer in self.layers
 
     @property
     def site(self) -> str:
@@ -141,21 +149,40 @@ class FrozenPart:
 
     Args:
         layer: index of the layer.
-        place: what they read: the input of "attention" or of the "feed-forward" network, or "hidden", which the
-            matrices `up`, `gate` and `gate_up` write.
+        place: what they read: the input of "attention" or of the "feed-forward" network, "mixer", which
+            a state-space mixer computes from it, or "hidden", which the matrices `up`, `gate` and `gate_up` write.
         forward: forward FLOPs per token.
         backward: backward FLOPs per token for the gradient of what they read, where it needs one.
         weights: backward FLOPs per token for the gradients of the weights, if they are trained.
         pair_forward: forward FLOPs per pair of tokens.
         pair_backward: backward FLOPs per pair of tokens, where the input needs a gradient.
-        sequence: forward FLOPs per sequence, and as many backward, where the input needs a gradient.
+        sequence: forward FLOPs per sequence, and `sequence_products` times as many backward, where the input needs a
+            gradient.
+        sequence_products: number of backward products for each of those.
+        chunk: number of tokens to a multiple of which the sequence is padded; 0 without padding.
     """
 
     layer: int
-    place: Literal["attention", "feed-forward", "hidden"]
+    place: Literal["attention", "mixer", "feed-forward", "hidden"]
     forward: float
     backward: float
     weights: float
     pair_forward: float = 0.0
     pair_backward: float = 0.0
     sequence: float = 0.0
+    sequence_products: int = 1
+    chunk: int = 0
+
+    def padded(self, tokens: float) -> FrozenPart:
+        """Return the part with the FLOPs of the padding of sequences of `tokens` tokens."""
+        if not self.chunk:
+            return self
+        factor = math.ceil(tokens / self.chunk) * self.chunk / tokens
+        return replace(
+            self,
+            forward=self.forward * factor,
+            backward=self.backward * factor,
+            pair_forward=self.pair_forward * factor**2,
+            pair_backward=self.pair_backward * factor**2,
+            chunk=0,
+        )

@@ -55,6 +55,8 @@ def empty_network(model: str | PretrainedConfig, task: TaskType, labels: int, tr
         image = task == "image-classification"
         auto = AutoModelForImageClassification if image else AutoModelForSequenceClassification
         config.num_labels = 1 if task == "regression" else labels
+    # Experts are chosen by the values of the router, which are absent here; this form computes them for every token.
+    config._experts_implementation = "batched_mm"
     with torch.device("meta"), missing_heads():
         # The masks of torch's attention depend on their values, which are absent here.
         network = auto.from_config(config, trust_remote_code=trust_remote_code, attn_implementation="eager")
@@ -145,6 +147,7 @@ def shape_of_network(network: Any, task: TaskType) -> ModelShape:
         experts=expert_count(config) if any(stack.has_experts for stack in read) else 0,
         plain_linear=all(stack.plain_linear for stack in read),
         unused_parameters=sum(p.numel() for p in base.parameters(recurse=False)) if not image else 0,
+        without_attention=tuple(layer for stack in read for layer in stack.without_attention),
     )
     if image or config.model_type in KNOWN:
         return shape

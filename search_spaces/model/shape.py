@@ -11,22 +11,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Literal
 
-from search_spaces.model.parts import (
-    CROSS_ATTENTION,
-    SELECTABLE,
-    SIDES,
-    TARGETS,
-    FrozenPart,
-    HeadMatrix,
-    Matrix,
-    Norm,
-    resolve_role,
-)
+from search_spaces.model.parts import FrozenPart, HeadMatrix, Matrix, Norm, resolve_role
+from search_spaces.model.selection import select_matrices
 
 TaskType = Literal["sequence-classification", "regression", "causal-lm", "image-classification"]
 
@@ -48,8 +39,8 @@ class ModelShape:
         embedding_width: columns of the word embeddings.
         max_positions: maximum sequence length of the configuration, or None if there is no limit.
         layers_path: module path of the list of layers, of the encoder in an encoder-decoder.
-        matrices: matrices of one layer of each stack, whose layers are uniform, named below the layer, in module
-            order.
+        matrices: matrices of the layers of each stack, named below the layer, in module order; each says in which
+            layers it is.
         norms: normalizations of all layers and the last one, without that of the embeddings, which no family trains.
         input_matrices: (inputs, outputs) of the matrices between the embeddings and layer 0 (ELECTRA).
         head: matrices above the layers in the order of computation.
@@ -81,6 +72,8 @@ class ModelShape:
         flops_are_estimates: whether the FLOPs of the model could not be counted, so that those of its own kind of
             attention may be missing.
         unused_parameters: parameters of the base model outside of its modules, which no family trains.
+        without_attention: indices of the layers in which tokens do not attend to each other, such as those with a
+            state-space mixer.
     """
 
     model_type: str
@@ -124,6 +117,7 @@ class ModelShape:
     plain_linear: bool = True
     flops_are_estimates: bool = False
     unused_parameters: int = 0
+    without_attention: tuple[int, ...] = ()
 
     def __hash__(self) -> int:
         # Shapes are keys of caches, and hashing every matrix on each lookup is slow.
@@ -149,10 +143,13 @@ class ModelShape:
         )
 
     def at_length(self, tokens: float) -> ModelShape:
-        """Return the shape with the relative positions of sequences of `tokens` tokens."""
+        """Return the shape with the relative positions and the padding of sequences of `tokens` tokens."""
+        shape = self
+        if any(part.chunk for part in self.frozen_parts):
+            shape = replace(shape, frozen_parts=tuple(part.padded(tokens) for part in self.frozen_parts))
         if not self.positions_per_token:
-            return self
-        return replace(self, positions=min(self.positions, round(self.positions_per_token * tokens)))
+            return shape
+        return replace(shape, positions=min(self.positions, round(self.positions_per_token * tokens)))
 
     def attended(self, tokens: float, pairs: float) -> tuple[float, float]:
         """Return the tokens that the layers process and the pairs that attention multiplies, from those of a text.
@@ -191,7 +188,47 @@ class ModelShape:
 
     def in_layer(self, layer: int, targets: str | None = None) -> tuple[Matrix, ...]:
         """Return the matrices of one layer, or those that `targets` selects (see `select`)."""
-        return _matrices_of_stack(self, self.stack_of(layer), targets)
+        if self.is_uniform:
+            return _matrices_of_stack(self, self.stack_of(layer), targets)
+        return _matrices_of_layer(self, layer, targets)
+
+    @cached_property
+    def is_uniform(self) -> bool:
+        """Whether all layers of a stack have the same matrices and attention."""
+        return not self.without_attention and not any(matrix.layers for matrix in self.matrices)
+
+    def layers_of(self, matrix: Matrix) -> Sequence[int]:
+        """Return the indices of the layers that have a matrix."""
+        if matrix.layers:
+            return matrix.layers
+        return range(self.encoder_depth, self.depth) if matrix.stack else range(self.encoder_depth)
+
+    def attends(self, layer: int) -> bool:
+        """Return whether the tokens attend to each other in a layer."""
+        return layer not in self.without_attention
+
+    @cached_property
+    def layer_kinds(self) -> tuple[int, ...]:
+        """The lowest layer of the same stack with the same matrices and attention, for each layer."""
+        if self.is_uniform:
+            return tuple(self.encoder_depth * self.stack_of(layer) for layer in range(self.depth))
+        lowest: dict[object, int] = {}
+        return tuple(
+            lowest.setdefault((self.stack_of(i), self.attends(i), self.in_layer(i)), i)
+            for i in range(self.depth)
+        )
+
+    def with_matrices(self, layers: Sequence[int], matrices: Sequence[Matrix]) -> tuple[int, ...]:
+        """Return those of some layers that have one of the matrices; if none has, the highest layer that does.
+
+        So every choice of layers is valid in a model in which attention, say, is in every eighth layer.
+        """
+        if self.is_uniform:
+            return tuple(layers)
+        having = [
+            i for i in range(self.depth) if any(m.is_in(i) and m.stack == self.stack_of(i) for m in matrices)
+        ]
+        return tuple(layer for layer in layers if layer in having) or tuple(having[-1:])
 
     @property
     def new_head_parts(self) -> tuple[str, ...]:
@@ -237,7 +274,7 @@ class ModelShape:
         """Forward FLOPs per batch of the projections of relative positions in all layers."""
         shared = sum(m.inputs * m.outputs * m.positions for m in self.matrices)
         apart = sum(inputs * outputs * self.positions for inputs, outputs in self.position_matrices)
-        return 2.0 * self.depth * (shared + apart)
+        return 2.0 * self.depth * (shared + apart)  # layers with relative positions are alike
 
     @property
     def patch_flops(self) -> float:
@@ -292,20 +329,27 @@ class ModelShape:
             ValueError: None of the matrices is in one of the layers.
         """
         indices = tuple(layers)
-        found: dict[int, list[int]] = {}
-        for layer in indices:
-            found.setdefault(self.stack_of(layer), []).append(layer)
-        chosen = tuple(matrices)
         patterns = []
-        for stack, its_layers in found.items():
-            names = "|".join(re.escape(matrix.name) for matrix in chosen if matrix.stack == stack)
-            if names:
-                path, first = (self.decoder_path, self.encoder_depth) if stack else (self.layers_path, 0)
-                numbers = "|".join(str(layer - first) for layer in its_layers)
-                patterns.append(rf"{re.escape(str(path))}\.({numbers})\.({names})")
+        for layers_alike, names in self._alike(indices, tuple(matrices)):
+            stack = self.stack_of(layers_alike[0])
+            path, first = (self.decoder_path, self.encoder_depth) if stack else (self.layers_path, 0)
+            numbers = "|".join(str(layer - first) for layer in layers_alike)
+            patterns.append(rf"{re.escape(str(path))}\.({numbers})\.({'|'.join(map(re.escape, names))})")
         if not patterns:
             raise ValueError(f"layers: none of the layers {list(indices)} has a matrix of the targets")
         return "|".join(patterns)
+
+    def _alike(
+        self, layers: Iterable[int], matrices: tuple[Matrix, ...]
+    ) -> list[tuple[list[int], tuple[str, ...]]]:
+        """Group layers of one stack by the names of those of the matrices that they have; leave out those without."""
+        found: dict[tuple[int, tuple[str, ...]], list[int]] = {}
+        for layer in layers:
+            stack = self.stack_of(layer)
+            names = tuple(m.name for m in matrices if m.stack == stack and m.is_in(layer))
+            if names:
+                found.setdefault((stack, names), []).append(layer)
+        return [(its_layers, names) for (_, names), its_layers in found.items()]
 
 
 def _parameters_of(matrix: HeadMatrix) -> set[str]:
@@ -320,31 +364,12 @@ def _matrices_of_stack(shape: ModelShape, stack: int, targets: str | None) -> tu
     return tuple(matrix for matrix in pool if matrix.stack == stack)
 
 
+@lru_cache(maxsize=4096)
+def _matrices_of_layer(shape: ModelShape, layer: int, targets: str | None) -> tuple[Matrix, ...]:
+    pool = _matrices_of_stack(shape, shape.stack_of(layer), targets)
+    return tuple(matrix for matrix in pool if matrix.is_in(layer))
+
+
 @lru_cache(maxsize=1024)
 def _selected(shape: ModelShape, targets: str) -> tuple[Matrix, ...]:
-    if "," in targets:
-        either = [matrix for part in targets.split(",") for matrix in shape.select(part)]
-        return tuple(matrix for matrix in shape.matrices if matrix in either)
-    side, dot, named = targets.rpartition(".")
-    pool = shape.matrices
-    if dot:
-        pool = tuple(m for m in pool if shape.decoder_depth and m.stack == SIDES.get(side))
-    if named == CROSS_ATTENTION:
-        pool, named = tuple(m for m in pool if m.cross), "attention"
-    roles = TARGETS.get(named) or tuple(named.split("+"))
-    unknown = [role for role in roles if role not in SELECTABLE]
-    if unknown:
-        raise ValueError(
-            f"targets: {targets!r} names {unknown}; write {', '.join(TARGETS)}, or roles among "
-            f"{', '.join(SELECTABLE)} joined by '+'"
-        )
-    present = {matrix.role for matrix in pool}
-    resolved = {resolve_role(role, present) for role in roles}
-    selected = tuple(matrix for matrix in pool if matrix.role in resolved)
-    if not selected:
-        stacks = "two stacks (prefixes encoder. and decoder.)" if shape.decoder_depth else "one stack"
-        raise ValueError(
-            f"targets: {targets!r} matches no module in {shape.model_type}; it has "
-            f"{sorted({matrix.site for matrix in shape.matrices})} and {stacks}"
-        )
-    return selected
+    return select_matrices(shape.matrices, targets, shape.model_type, bool(shape.decoder_depth))

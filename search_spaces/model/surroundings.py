@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from search_spaces.model.layers import own_parameters
+from search_spaces.model.layer_matrices import own_parameters
 from search_spaces.model.module_names import ENCODER_NORMS, FINAL_NORMS
 from search_spaces.model.parts import HeadMatrix, Norm
 from search_spaces.model.shape import TaskType

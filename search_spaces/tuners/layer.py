@@ -92,8 +92,13 @@ class CompositeLayer(nn.Module, BaseTunerLayer):
             for part in self.composite_parts.get(adapter, ()):
                 yield part, self.own(adapter, part)
 
-    def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Run the module with the parts of the active adapters; see `part.py` for the order."""
+    def forward(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Run the module with the parts of the active adapters; see `part.py` for the order.
+
+        The input is the first argument, which some models (Bamba) pass by name.
+        """
+        x = args[0] if args else kwargs.pop(next(iter(kwargs)))
+        args = args[1:]
         if self.disable_adapters and self.merged:
             self.unmerge()
         active = list(self.active())

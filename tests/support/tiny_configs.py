@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from transformers import (
     AlbertConfig,
+    BambaConfig,
     BartConfig,
     BertConfig,
     BloomConfig,
@@ -18,14 +19,19 @@ from transformers import (
     DistilBertConfig,
     ElectraConfig,
     FalconConfig,
+    FalconH1Config,
     GemmaConfig,
     GPT2Config,
     GPTJConfig,
     GPTNeoConfig,
     GPTNeoXConfig,
     GptOssConfig,
+    GraniteMoeHybridConfig,
+    JambaConfig,
+    Lfm2Config,
     LlamaConfig,
     LongformerConfig,
+    Mamba2Config,
     MambaConfig,
     MBartConfig,
     MistralConfig,
@@ -33,6 +39,7 @@ from transformers import (
     ModernBertConfig,
     MPNetConfig,
     MptConfig,
+    NemotronHConfig,
     OPTConfig,
     Phi3Config,
     PhiConfig,
@@ -44,6 +51,7 @@ from transformers import (
     T5Config,
     ViTConfig,
     XLNetConfig,
+    Zamba2Config,
 )
 
 DEPTH = 3
@@ -101,6 +109,15 @@ _FALCON = {
     "pad_token_id": 0,
 }
 _EXPERTS = {**_LLAMA, "num_experts_per_tok": 2}
+
+_SCAN = {
+    "mamba_d_state": 5,
+    "mamba_n_heads": 4,
+    "mamba_d_head": 16,
+    "mamba_n_groups": 2,
+    "mamba_chunk_size": 5,
+}
+"""Sizes of the mixer of Mamba-2, in chunks of which 12 tokens are no multiple."""
 
 CONFIGS: dict[str, Callable[[], PretrainedConfig]] = {
     "bert": lambda: BertConfig(**_BERT),
@@ -209,6 +226,60 @@ CONFIGS: dict[str, Callable[[], PretrainedConfig]] = {
     ),
     "mamba": lambda: MambaConfig(
         vocab_size=90, hidden_size=32, num_hidden_layers=DEPTH, state_size=4, pad_token_id=0
+    ),
+    "mamba2": lambda: Mamba2Config(
+        vocab_size=90,
+        hidden_size=32,
+        num_hidden_layers=DEPTH,
+        state_size=5,
+        num_heads=4,
+        head_dim=16,
+        n_groups=2,
+        chunk_size=5,
+        pad_token_id=0,
+    ),
+    "jamba": lambda: JambaConfig(
+        **_EXPERTS,
+        num_experts=4,
+        attn_layer_period=2,
+        attn_layer_offset=1,
+        expert_layer_period=3,
+        expert_layer_offset=2,
+        mamba_d_state=5,
+        mamba_dt_rank=3,
+        use_mamba_kernels=False,
+    ),
+    "bamba": lambda: BambaConfig(**_LLAMA, **_SCAN, attn_layer_indices=[1]),
+    "falcon_h1": lambda: FalconH1Config(**_LLAMA, **_SCAN, head_dim=12, mamba_d_ssm=64),
+    "granitemoehybrid": lambda: GraniteMoeHybridConfig(
+        **_EXPERTS,
+        **_SCAN,
+        num_local_experts=4,
+        shared_intermediate_size=20,
+        layer_types=["mamba", "attention", "mamba"],
+    ),
+    "nemotron_h": lambda: NemotronHConfig(
+        **{**_LLAMA, "num_hidden_layers": None},
+        layers_block_type=["mamba", "attention", "mlp"],
+        head_dim=12,
+        mamba_num_heads=4,
+        mamba_head_dim=16,
+        ssm_state_size=5,
+        n_groups=2,
+        chunk_size=5,
+    ),
+    "zamba2": lambda: Zamba2Config(
+        **_LLAMA,
+        layers_block_type=["hybrid", "mamba", "hybrid"],
+        mamba_d_state=5,
+        mamba_ngroups=2,
+        n_mamba_heads=4,
+        chunk_size=5,
+        num_mem_blocks=1,
+        adapter_rank=3,
+    ),
+    "lfm2": lambda: Lfm2Config(
+        **_LLAMA, block_auto_adjust_ff_dim=False, layer_types=["conv", "full_attention", "conv"]
     ),
 }
 """The configuration of each architecture, with another value for each size."""

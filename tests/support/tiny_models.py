@@ -55,10 +55,14 @@ ENCODERS = (
 )
 MAIN = ("bert", "gpt2", "llama")
 """The architectures that every family is tried on with every kind of knob."""
-MASKED = (*MAIN, "deberta", "t5", "mixtral", "bart")
+MASKED = (*MAIN, "deberta", "t5", "mixtral", "bart", "jamba")
 """Those where every family is tried on a mask of layers too."""
 READ_ONLY = ("gemma", "phi3", "opt", "deberta_apart", "t5_gated", "longformer")
 """Architectures that are read and priced but whose adapters are not tried apart from their kin's."""
+HYBRIDS = ("bamba", "falcon_h1", "granitemoehybrid", "jamba", "lfm2", "nemotron_h", "zamba2")
+"""Architectures with attention in some layers, and a state-space mixer or a convolution in others or beside it."""
+HEADLESS = ("mamba", "mamba2", "bamba", "falcon_h1", "granitemoehybrid", "lfm2", "nemotron_h")
+"""Architectures for which transformers has no classification head."""
 LIKE_LLAMA = ("mistral", "qwen2")
 """Decoders that are tried as language models alone."""
 
@@ -185,7 +189,7 @@ def pairs() -> tuple[tuple[str, TaskType], ...]:
     """Every architecture with every task that it can do."""
     found: list[tuple[str, TaskType]] = []
     for model in CONFIGS:
-        tasks = TASKS[:2] if model in ENCODERS else TASKS[2:3] if model == "mamba" else TASKS[:3]
+        tasks = TASKS[:2] if model in ENCODERS else TASKS[2:3] if model in HEADLESS else TASKS[:3]
         found.extend((model, task) for task in (TASKS[3:] if model == "vit" else tasks))
     return tuple(found)
 
@@ -233,9 +237,19 @@ REPRESENTATIVES = ("lora", "ia3", "norm", "composite")
 
 
 FEW = ("lora", "norm")
-KIN = ("bloom", "falcon", "falcon_new", "falcon_sequential", "gpt_neo", "gptj", "mpt", "phi", "qwen3_moe")
-"""Decoders of which the layers are those of another architecture in the tests of every run, with other names: as
-language models they are tried with `FEW` families."""
+KIN = (
+    *("bloom", "falcon", "falcon_new", "falcon_sequential", "gpt_neo", "gptj", "mpt", "phi", "qwen3_moe"),
+    *("mamba2", "bamba", "falcon_h1", "granitemoehybrid", "lfm2", "nemotron_h", "zamba2"),
+)
+"""Decoders of which the layers are those of another architecture in the tests of every run, with other names or in
+another order: as language models they are tried with `FEW` families."""
+
+
+def _families_of(model: str, task: TaskType) -> tuple[str, ...]:
+    """Return the families that every run tests on an architecture."""
+    if model in HYBRIDS and task != TASKS[2]:
+        return FEW[:1]
+    return FEW if model in KIN and task == TASKS[2] else REPRESENTATIVES
 
 
 @cache
@@ -246,12 +260,12 @@ def pairwise() -> frozenset[Case]:
     layers, on one of `MAIN`. Regression, which differs in the head alone, is left to the slow tests.
     """
     by_place = {(c.family, c.model, c.task, c.number): c for c in cases() if c.task != "regression"}
-    masked = "mixtral"  # peft rewrites the targets of models with experts
+    masked = ("mixtral", "jamba")  # peft rewrites the targets of models with experts; layers differ
     chosen = {
         c
         for c in by_place.values()
-        if c.family in (FEW if c.model in KIN and c.task == TASKS[2] else REPRESENTATIVES)
-        and (c.number == 0 or c.model == masked)
+        if c.family in _families_of(c.model, c.task)
+        and (c.number == 0 or (c.model in masked and c.task == TASKS[2]))
     }
     for turn, family in enumerate(REGISTRY):
         number = turn % 2

@@ -111,7 +111,7 @@ class MemoryModel:
         """
         shape = self.shape
         matrices = sum(
-            matrix.inputs * matrix.outputs * len(self._layers_of(matrix.stack)) for matrix in shape.matrices
+            matrix.inputs * matrix.outputs * len(shape.layers_of(matrix)) for matrix in shape.matrices
         )
         rest = _BYTES["bf16"] if weights == "bf16" else _FP32
         head = _FP32 * shape.head_parameters
@@ -171,16 +171,12 @@ class MemoryModel:
         """Return the temporary memory of one layer: the feed-forward activations twice, and two hidden states."""
         shape = self.shape
         known = [m.outputs for m in shape.matrices if m.role in ("up", "gate", "gate_up")]
-        hidden = max(known, default=self._feed_forward_width())
+        hidden = max(known, default=self._frozen_width())
         return tokens * (2.0 * hidden * self.computation.number + 2.0 * shape.width * _FP32)
 
     def _cost(self, config: Configuration) -> AdapterCost:
         name = str(config["family"])
         return adapter_cost(REGISTRY[name], local_config(name, config), self.shape)
-
-    def _layers_of(self, stack: int) -> range:
-        shape = self.shape
-        return range(shape.encoder_depth, shape.depth) if stack else range(shape.encoder_depth)
 
     def _is_pooled(self, layer: int) -> bool:
         return self.computation.first_token and layer == self.shape.depth - 1
@@ -209,7 +205,7 @@ class MemoryModel:
         shape, how = self.shape, self.computation
         number, attention = how.number, shape.attention_width
         kept = self._norms(layer, gradients, saved, incoming)
-        if gradients.mixed:
+        if gradients.mixed and self._runs.attends(layer):
             each = _FP32 if how.attends_in_fp32 else number
             kept["q"], kept["k"], kept["v"] = (float(each * attention),) * 3
             if how.attention == "eager":
@@ -217,10 +213,11 @@ class MemoryModel:
             else:
                 kept["mixed"] = float(each * attention)
                 kept["mask"] = float(each * length + _FP32 * shape.heads)
-        inner = self._feed_forward_width()
+        matrices = self._runs.in_layer(layer)
+        inner = self._feed_forward_width(matrices)
         if gradients.hidden:
             kept["activation"] = float(number * inner * _SAVED.get(how.activation, 1))
-            if any(m.role in ("gate", "gate_up") for m in shape.matrices):
+            if any(m.role in ("gate", "gate_up") for m in matrices):
                 kept["product"] = 2.0 * number * inner
             elif how.activation == "relu":
                 kept["hidden"] = float(number * inner)
@@ -260,10 +257,10 @@ class MemoryModel:
         """Return a normalization's width; normalized queries and keys are as wide as all heads together."""
         return self.shape.attention_width if place in ("q", "k") else size
 
-    def _feed_forward_width(self) -> int:
-        """Return the number of activations inside the feed-forward block, per token."""
+    def _feed_forward_width(self, matrices: Sequence[Matrix]) -> int:
+        """Return the number of activations inside the feed-forward block of a layer, per token."""
         roles = ("up", "gate_up", "gate")
-        found = next((m for role in roles for m in self.shape.matrices if m.role == role), None)
+        found = next((m for role in roles for m in matrices if m.role == role), None)
         if found is None:
             return self._frozen_width()
         return found.outputs // (2 if found.role == "gate_up" else 1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from search_spaces.errors import InvalidInputError, Problem
@@ -75,6 +75,18 @@ class PlannedPart(ABC):
         """Return the sites that the part changes; see `LayerState.changed`."""
         return frozenset()
 
+    def is_possible(self, shape: ModelShape, layer: int) -> bool:
+        """Return whether a layer has what the part changes, in a model whose layers differ."""
+        return bool(self.sites(shape, layer))
+
+    def placed(self, shape: ModelShape) -> PlannedPart:
+        """Return the part on those of its layers where it is possible; if it is in none, on the highest possible."""
+        if shape.is_uniform or not self.layers:
+            return self
+        layers = tuple(layer for layer in self.layers if self.is_possible(shape, layer))
+        highest = [layer for layer in range(shape.depth) if self.is_possible(shape, layer)][-1:]
+        return replace(self, layers=layers or tuple(highest))
+
     @abstractmethod
     def cost(self, shape: ModelShape, layer: int, state: LayerState) -> PartCost:
         """Return the cost of the part in one of its layers."""
@@ -96,12 +108,17 @@ class PlannedPart(ABC):
         return {}
 
 
+def used_parts(parts: Sequence[PlannedPart], shape: ModelShape) -> list[PlannedPart]:
+    """Return the parts that are in some layer, on the layers that have what they change."""
+    return [placed for part in parts if (placed := part.placed(shape)).layers]
+
+
 def composite_cost(parts: Sequence[PlannedPart], shape: ModelShape) -> AdapterCost:
     """Return the cost of a composite adapter; without any part, only the head is trained.
 
     The cost of a part depends on the other parts of its layer only where some tensors need no gradient.
     """
-    used = [part for part in parts if part.layers]
+    used = used_parts(parts, shape)
     if not used:
         return AdapterCost(parameters=0, lowest_layer=shape.depth, mergeable=True)
     lowest = min([part.layers[0] for part in used])
@@ -137,7 +154,7 @@ def _in_layers_apart(
     """
     sites: dict[int, frozenset[str]] = {}
     total: list[tuple[int, PartCost]] = []
-    for here, layers in _alike(parts, lowest, layers_apart(shape, lowest)):
+    for here, layers in _alike(parts, shape, lowest, layers_apart(shape, lowest)):
         layer = layers[0]
         own = _NOTHING.union(*[part.sites(shape, layer) for part in here])
         changed = _NOTHING.union(*[part.changed(shape, layer) for part in here])
@@ -149,12 +166,12 @@ def _in_layers_apart(
 
 
 def _alike(
-    parts: Sequence[PlannedPart], lowest: int, apart: Sequence[int]
+    parts: Sequence[PlannedPart], shape: ModelShape, lowest: int, apart: Sequence[int]
 ) -> list[tuple[list[PlannedPart], list[int]]]:
     """Group the `layers_apart` with the same parts and the same gradients, and return the parts of each group."""
     if len(apart) == 1:
         return [([part for part in parts if part.layers[0] == lowest], [lowest])]
-    by_layer = any(part.by_layer for part in parts)
+    by_layer = not shape.is_uniform or any(part.by_layer for part in parts)
     alike: dict[object, tuple[list[PlannedPart], list[int]]] = {}
     for layer in apart:
         here = [part for part in parts if layer in part.layers]
@@ -174,7 +191,7 @@ def _in_open_layers(part: PlannedPart, shape: ModelShape, lowest: int) -> list[t
     above += above < len(layers) and layers[above] == encoder
     found = []
     for state, group in ((_OPEN_ENCODER, below), (_OPEN_DECODER, layers[above:])):
-        if part.by_layer:
+        if part.by_layer or not shape.is_uniform:
             found += [(1, part.cost(shape, layer, state)) for layer in group]
         elif group:
             found.append((len(group), part.cost(shape, group[0], state)))
@@ -209,7 +226,7 @@ def composite_config(parts: Sequence[PlannedPart], shape: ModelShape, task: Task
     """
     from search_spaces.tuners import CompositeConfig
 
-    used = [part for part in parts if part.layers]
+    used = used_parts(parts, shape)
     if not used and not shape.head_modules:
         what = "every part is off, and a language model has no head to train"
         raise InvalidInputError(Problem("space", what, "Switch on at least one part."))

@@ -133,8 +133,8 @@ class MatrixFamily(Family):
 
     def cost(self, config: Mapping[str, Value], shape: ModelShape) -> AdapterCost:
         layers = self.chosen_layers(config, shape)
-        if shape.decoder_depth:
-            return self._on_stacks(config, shape, layers)
+        if shape.decoder_depth or not shape.is_uniform:
+            return self._on_varied_layers(config, shape, layers)
         if not varies_by_layer(config, "rank"):
             return self.on_layers([(self.layer_cost(config, shape), len(layers))], layers[0])
         ranks = Counter(rank_at(config, "rank", layer, shape.depth, shape.width) for layer in layers)
@@ -142,7 +142,7 @@ class MatrixFamily(Family):
         return self.on_layers(parts, layers[0])
 
     def layer_cost(self, config: Mapping[str, Value], shape: ModelShape) -> LayerCost:
-        """Return the cost of the adapters of a layer, the same for all layers; not for an encoder-decoder."""
+        """Return the cost of the adapters of a layer, in a model whose layers are all alike."""
         config, matrices = self.fit_to_model(config, shape), self.matrices(config, shape)
         sites: frozenset[str] = frozenset([self.site(matrix) for matrix in matrices])
         lowest = layer_gradients(sites, parallel=shape.parallel)
@@ -182,52 +182,57 @@ class MatrixFamily(Family):
             saved_bytes=saved and saved[0] + sum(n * part.saved[1] for part, n in parts if part.saved),
         )
 
-    def _on_stacks(
+    def _on_varied_layers(
         self, config: Mapping[str, Value], shape: ModelShape, layers: tuple[int, ...]
     ) -> AdapterCost:
-        """Return the cost in an encoder-decoder, where the cost of decoder layers depends on the layers below."""
+        """Return the cost where the layers differ in their matrices or in what needs a gradient.
+
+        The latter is so in an encoder-decoder, where the cost of decoder layers depends on the layers below.
+        """
         lowest, encoder = layers[0], shape.encoder_depth
-        stacks = {lowest >= encoder, layers[-1] >= encoder}
-        chosen = [matrix for matrix in self.matrices(config, shape) if matrix.stack in stacks]
-        by_stack = [tuple([m for m in chosen if m.stack == stack]) for stack in (0, 1)]
-        sites = [frozenset([self.site(matrix) for matrix in matrices]) for matrices in by_stack]
+        selected = self.matrices(config, shape)
+        of_kind: dict[int, tuple[Matrix, ...]] = {}
+        for layer in layers:
+            kind = shape.layer_kinds[layer]
+            if kind not in of_kind:
+                here = shape.stack_of(kind)
+                of_kind[kind] = tuple([m for m in selected if m.stack == here and m.is_in(kind)])
+        sites = {k: frozenset([self.site(m) for m in matrices]) for k, matrices in of_kind.items()}
+        chosen = tuple(dict.fromkeys(matrix for matrices in of_kind.values() for matrix in matrices))
         sizes = shape.depth, shape.width, shape.decoder_depth
         varied = varies_by_layer(config, "rank")
-        # The lowest layer and the decoder's first have fewer gradients; the other layers of a stack are equal.
-        kinds = Counter(
-            [
-                (
-                    rank_at(config, "rank", layer, *sizes) if varied else None,
-                    layer >= encoder,
-                    layer in (lowest, encoder),
-                )
-                for layer in layers
-            ]
-        )
-        known: dict[tuple[int | None, bool, str, bool], MatrixCost] = {}
+        # The lowest layer and the decoder's first have fewer gradients; other layers of a kind are equal.
+        alike: dict[tuple[int | None, int, bool], list[int]] = {}
+        for layer in layers:
+            rank = rank_at(config, "rank", layer, *sizes) if varied else None
+            alike.setdefault((rank, shape.layer_kinds[layer], layer in (lowest, encoder)), []).append(layer)
+        known: dict[tuple[int | None, int, bool], MatrixCost] = {}
         usual = self.fit_to_model(config, shape)
-        saved = self.saved_bytes(usual, tuple(chosen))
-        total = [(1, MatrixCost(self.shared_parameters(usual, tuple(chosen))))]
+        saved = self.saved_bytes(usual, chosen)
+        total = [(1, MatrixCost(self.shared_parameters(usual, chosen)))]
         stored = saved[0] if saved else 0
-        for (rank, stack, first), count in kinds.items():
+        for (rank, kind, _), of_layers in alike.items():
             one = usual if rank is None else self.fit_to_model({**config, "rank": rank}, shape)
-            layer = (lowest if stack == (lowest >= encoder) else encoder) + (not first)
-            gradients = gradients_in(shape, layer, lowest, sites[stack])
+            gradients = gradients_in(shape, of_layers[0], lowest, sites[kind])
             costs = []
-            for matrix in by_stack[stack]:
-                key = rank, stack, matrix.site, gradients.reads(matrix.site)
+            for matrix in of_kind[kind]:
+                key = rank, id(matrix), gradients.reads(matrix.site)
                 if key not in known:
-                    known[key] = self._run_cost(one, matrix, key[3])
+                    known[key] = self._run_cost(one, matrix, key[2])
                 costs.append(known[key])
             cost = _sum(costs)
-            total.append((count, cost))
-            own = saved and self.saved_bytes(one, by_stack[stack])
-            stored += count * (own[1] if own else BYTES_PER_NUMBER * cost.parameters)
+            total.append((len(of_layers), cost))
+            own = saved and self.saved_bytes(one, of_kind[kind])
+            stored += len(of_layers) * (own[1] if own else BYTES_PER_NUMBER * cost.parameters)
         apart = layers_apart(shape, lowest)
+        lowest_sites = sites[shape.layer_kinds[lowest]]
         return AdapterCost(
             parameters=sum([n * cost.parameters for n, cost in total]),
             lowest_layer=lowest,
-            layer_sites=tuple([(i, sites[i >= encoder]) for i in layers if i in apart]),
+            lowest_sites=frozenset() if shape.decoder_depth else lowest_sites,
+            layer_sites=tuple([(i, sites[shape.layer_kinds[i]]) for i in layers if i in apart])
+            if shape.decoder_depth
+            else (),
             forward_flops=sum([n * cost.forward for n, cost in total]),
             backward_flops=sum([n * cost.backward for n, cost in total]),
             step_flops=sum([n * (cost.step + cost.penalty) for n, cost in total]),
@@ -279,11 +284,12 @@ def layers_with(
     """Return the indices of the layers that `layers` chooses for adapters on some matrices, lowest first.
 
     In an encoder-decoder with targets on one side, these are the top layers of that side, or the layers of a mask or
-    range on that side; if there are none, its top layer, so that every configuration is valid.
+    range on that side; if there are none, its top layer, so that every configuration is valid. Where layers differ,
+    those without one of the matrices are left out (see `ModelShape.with_matrices`).
     """
     layers = adapted_layers(config, "layers", shape.depth, shape.decoder_depth)
     if not shape.decoder_depth:
-        return layers
+        return shape.with_matrices(layers, matrices)
     stacks = {matrix.stack for matrix in matrices}
     if len(stacks) == 2:
         return layers

@@ -20,6 +20,7 @@ MATRIX_INPUTS = {
     "qkv": "in:attention",
     "kv": "in:attention",
     "o": "mixed",
+    "mixer": "in:attention",
     "gate": "in:feed-forward",
     "up": "in:feed-forward",
     "gate_up": "in:feed-forward",

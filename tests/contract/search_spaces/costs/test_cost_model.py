@@ -76,6 +76,60 @@ def test_composites_in_an_encoder_decoder(seed: int) -> None:
     assert estimated(case).train_flops == pytest.approx(expected, rel=EXACT)
 
 
+VARIED = {
+    "jamba": ("all", "attention", "mixer", "feed-forward"),
+    "falcon_h1": ("attention", "mixer"),
+    "nemotron_h": ("attention",),
+    "zamba2": ("all",),
+}
+"""Targets on models whose layers differ."""
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize(
+    ("model", "targets"), [(model, targets) for model, each in VARIED.items() for targets in each]
+)
+def test_layers_that_differ(model: str, targets: str, layers: int) -> None:
+    """Layers without a matrix of the targets carry nothing, and the backward pass ends at the lowest that has one."""
+    case = Case("lora", model, "causal-lm", 0, {"targets": targets, "layers": layers, "rank": 3})
+    adapted = case.adapted()
+    trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
+    assert estimated(case).trainable_params == trained
+    assert estimated(case).train_flops == pytest.approx(step(adapted, batch(case.task)), rel=EXACT)
+
+
+def test_layers_without_a_matrix_of_the_targets_are_left_out() -> None:
+    """Jamba's attention is in layer 1 alone; its layers 0 and 1 have a feed-forward network, 2 has experts."""
+    shape, lora = shape_of("jamba", "causal-lm"), REGISTRY["lora"]
+    assert isinstance(lora, MatrixFamily)
+    mask: Configuration = {f"layers.{layer}": layer == 2 for layer in range(3)}
+    for targets, config, expected in (
+        ("attention", {"layers": 3}, (1,)),
+        ("attention", {"layers": 1}, (1,)),
+        ("attention", mask, (1,)),
+        ("feed-forward", {"layers": 2}, (1,)),
+        ("mixer", mask, (2,)),
+        ("all", {"layers": 3}, (0, 1, 2)),
+    ):
+        assert lora.chosen_layers({**config, "targets": targets}, shape) == expected, (targets, config)
+    assert shape.without_attention == (0, 2)
+    assert not shape.is_uniform
+    assert shape_of("bert", "regression").is_uniform
+
+
+def test_costs_of_layers_that_differ_are_the_same_one_by_one_and_in_a_table() -> None:
+    costs = CostModel(shape_of("jamba", "causal-lm"), "causal-lm", workload("causal-lm"))
+    configs: list[Configuration] = [
+        {"family": "lora", "lora.targets": targets, "lora.layers": layers, "lora.rank": rank}
+        for targets in ("all", "q+v", "mixer")
+        for layers in (1, 2, 3)
+        for rank in (2, 5)
+    ]
+    table = costs.many(configs)
+    assert table.train_flops.tolist() == [costs(config).train_flops for config in configs]
+    assert table.trainable_params.tolist() == [costs(config).trainable_params for config in configs]
+
+
 def test_a_mask_off_the_side_of_the_targets_means_its_top_layer() -> None:
     shape = shape_of("t5", "regression")
     mask: Configuration = {f"layers.{layer}": layer == 1 for layer in range(5)}

@@ -45,9 +45,7 @@ def test_a_shape_counts_what_is_there(model: str, task: TaskType) -> None:
         p.numel() for name in shape.head_modules for p in modules[name].parameters()
     )
     for layer in range(shape.depth):
-        for matrix in shape.matrices:
-            if matrix.stack != shape.stack_of(layer):
-                continue
+        for matrix in shape.in_layer(layer):
             module = modules[f"{shape.layer_path(layer)}.{matrix.name}"]
             sizes = tuple(module.weight.shape)
             assert sizes == (
