@@ -61,12 +61,19 @@ def readme(export: ExportedTrial, own_tuner: bool) -> str:
 
 
 def _end_note(sweep: Sweep) -> str:
-    """Return how the end of the run differs from that of a trial; empty if it does not."""
-    if not sweep.fidelity.selects_evaluations:
+    """Return which evaluation of the run counts; empty if it is the last one in any case."""
+    fidelity = sweep.fidelity
+    if not fidelity.selects_evaluations:
         return ""
+    ends = (
+        ""
+        if fidelity.patience is None
+        else f" It ends after {fidelity.patience} in a row without a better value."
+    )
+    kept = "best" if fidelity.score == "best" else "last"
     return (
-        "\nA trial of the search could end early or be scored by its best evaluation; this run trains every step and "
-        "saves the last adapter.\n"
+        f"\nAs in the search, the run is scored on the validation split {fidelity.evaluations} times by "
+        f"`{sweep.task.metric}`.{ends} The adapter of the {kept} evaluation is saved.\n"
     )
 
 

@@ -15,7 +15,7 @@ import search_spaces
 import trials
 from autotune.export.exported_trial import as_searched, scaled_trial
 from autotune.export.readme import readme
-from autotune.export.training_arguments import exported_precision, training_arguments
+from autotune.export.training_arguments import evaluations, exported_precision, training_arguments
 from autotune.results.selection import pick_trial
 from autotune.results.sweep_tables import SweepTables
 from autotune.sweep.schema import Sweep
@@ -30,13 +30,14 @@ from trials.data.sources import SPLITS
 from trials.data.task_data import TaskData
 from trials.reading.fingerprint import Fingerprint
 from trials.tasks.specs import POCKET, TaskSpec, resolve_model
+from trials.training import early_stopping
 from trials.training.run import sequence_length
 
 if TYPE_CHECKING:
     from autotune.export.scaling import RateLaw, Target
 
 _TEMPLATE = Path(__file__).parent / "templates" / "train.py"
-_SHARED_MODULES = (parameter_groups,)
+_SHARED_MODULES = (parameter_groups, early_stopping)
 """Modules of the search that need none of its other modules, and that train.py imports beside itself."""
 _TASK = "task"
 """The package in an exported run that holds copies of the packages of `_OF_TASKS`."""
@@ -108,6 +109,7 @@ def export_run(
         "task": sweep.task.model_dump(),
         "sequence_length": min(sequence_length(config) or sweep.task.max_length, sweep.task.max_length),
         "optimizer": optimizer_of(config),
+        "evaluations": evaluations(sweep),
         "columns": list(sweep.task.columns),
         "required": list(sweep.task.required_columns),
         "classes": data.classes,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from autotune.export.exported_trial import ExportedTrial
+from autotune.sweep.schema import Sweep
 from search_spaces.parameters.training import optimizer_of
 from trials.tasks.specs import ModelSpec
-from trials.training.run import MAX_GRAD_NORM, learning_rate
+from trials.training.run import MAX_GRAD_NORM, learning_rate, selection_of
 from trials.training.schedules import transformers_schedule
 
 _OPTIM = {"adamw": "adamw_torch", "adafactor": "adafactor"}
@@ -38,6 +40,15 @@ def training_arguments(export: ExportedTrial) -> dict[str, Any]:
         "remove_unused_columns": False,
         "label_names": ["labels"],
     }
+
+
+def evaluations(sweep: Sweep) -> dict[str, Any] | None:
+    """Return when the run is evaluated and which evaluation counts; None if it is the last one in any case."""
+    fidelity = sweep.fidelity
+    if not fidelity.selects_evaluations:
+        return None
+    selection = asdict(selection_of(fidelity, sweep.task.metric))
+    return {"count": fidelity.evaluations, "selection": selection}
 
 
 def exported_precision(model: ModelSpec) -> str:

@@ -5,8 +5,9 @@
 
 Beside this file: run.json (model, data, metric), training_args.json (for transformers.TrainingArguments),
 adapter_config.json (for peft), task (how a file becomes rows, a row tokens and predictions scores, as in the search),
-parameter_groups.py (what each parameter's learning rate is) and, where peft lacks the adapter's method, tuners. The
-adapter is saved in `adapter/`, ready for PeftModel.from_pretrained, and the scores in `scores.json`.
+parameter_groups.py and early_stopping.py (the learning rate of each parameter and the choice among evaluations, as in
+the search) and, where peft lacks the adapter's method, tuners. The adapter is saved in `adapter/`, ready for
+PeftModel.from_pretrained, and the scores in `scores.json`.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import sys
 import warnings
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 # Before peft is imported: it imports bitsandbytes, which then advises some processors' owners to install an inference
 # kernel that training does not use.
@@ -28,6 +30,7 @@ warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", categor
 import numpy as np
 import torch
 import transformers
+from early_stopping import EvaluationRecord, Selection, evaluation_steps
 from parameter_groups import freeze, has_decay, scale_learning_rates
 from peft import PeftConfig, get_peft_model
 from task.kinds.encoding import encode_rows
@@ -248,6 +251,33 @@ class RankBudget(TrainerCallback):
         model.active_peft_config.orth_reg_weight = 0.0
 
 
+class Evaluations(TrainerCallback):
+    """Score the validation split as often as in the search, end by its patience, and keep the best adapter."""
+
+    def __init__(self, trainer, examples):
+        self.trainer, self.examples = trainer, examples
+        self.record = EvaluationRecord(Selection(**RUN["evaluations"]["selection"]), keeps_parameters=True)
+
+    def on_step_end(self, args, state, control, **others):
+        if state.global_step not in evaluation_steps(state.max_steps, RUN["evaluations"]["count"]):
+            return
+        metrics = score_split(self.trainer, self.examples)
+        self.record.add(SimpleNamespace(metrics=metrics), self.parameters)
+        metric = RUN["evaluations"]["selection"]["metric"]
+        print(
+            f"step {state.global_step} of {state.max_steps}: validation {metric} {metrics[metric]:.4g}",
+            flush=True,
+        )
+        control.should_training_stop = self.record.is_out_of_patience
+
+    def on_train_end(self, args, state, control, **others):
+        self.record.restore(self.parameters)
+
+    @property
+    def parameters(self):
+        return [parameter for parameter in self.trainer.model.parameters() if parameter.requires_grad]
+
+
 def make_trainer(model, settings, splits):
     """Return a Trainer with the optimizer and the batches of the search."""
     trainer = SearchTrainer(
@@ -262,6 +292,8 @@ def make_trainer(model, settings, splits):
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
     trainer.add_callback(ProgressLines())
+    if RUN["evaluations"] is not None:
+        trainer.add_callback(Evaluations(trainer, splits["validation"]))
     return trainer
 
 
