@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from autotune.sweep.schema import Sweep
-from trials.tasks.specs import AUTO, Attention, ModelSpec, Precision
+from trials.tasks.specs import AUTO, ModelSpec, Precision
 
 if TYPE_CHECKING:
     import torch
@@ -18,18 +18,18 @@ class Candidate:
 
     Args:
         precision: as in `ModelSpec`, but never `auto`.
-        attention: as in `ModelSpec`; `auto` is the default of the architecture.
+        attention: `attn_implementation` of `ModelSpec`; `auto` is the default of the architecture.
     """
 
     precision: Precision
-    attention: Attention = AUTO
+    attention: str = AUTO
 
     def __str__(self) -> str:
         return self.precision
 
     def of(self, model: ModelSpec) -> ModelSpec:
         """Return a base model that computes in this way."""
-        return model.model_copy(update={"precision": self.precision, "attention": self.attention})
+        return model.model_copy(update={"precision": self.precision, "attn_implementation": self.attention})
 
 
 def is_open(model: ModelSpec) -> bool:
@@ -53,7 +53,9 @@ def candidates(sweep: Sweep) -> list[Candidate]:
     found: list[Precision] = ["fp32"]
     found += ["bf16"] if _multiplies_bf16(device) else []
     found += ["int8"] if _multiplies_int8(device) and not has_bases else []
-    return [Candidate(precision, model.attention) for precision in found]
+    if model.attn_implementation.startswith("flash_attention") and "bf16" in found:
+        found = ["bf16"]  # it computes in half precision only
+    return [Candidate(precision, model.attn_implementation) for precision in found]
 
 
 def other_attention(candidate: Candidate, model: ModelSpec) -> Candidate | None:
@@ -63,7 +65,7 @@ def other_attention(candidate: Candidate, model: ModelSpec) -> Candidate | None:
     """
     from trials.base.model import choose_device
 
-    if model.attention != AUTO or choose_device(model.device).type != "cpu":
+    if model.attn_implementation != AUTO or choose_device(model.device).type != "cpu":
         return None
     return replace(candidate, attention="eager")
 
@@ -74,7 +76,7 @@ def by_rule(model: ModelSpec) -> Candidate:
 
     from trials.base.model import choose_device, choose_dtype
 
-    attention = model.attention
+    attention = model.attn_implementation
     if model.precision != AUTO:
         return Candidate(model.precision, attention)
     if model.weights == "bf16":

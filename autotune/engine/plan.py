@@ -252,10 +252,12 @@ def _memory(prepared: PreparedSweep, configs: list[Configuration]) -> Memory:
     """Predict the memory of trials; the chunk is the largest that suits the device, or one longest example."""
     from trials.base.model import choose_device
     from trials.packing.memory import free_memory
-    from trials.packing.memory_model import MemoryModel
+    from trials.packing.memory_model import Computation, MemoryModel
     from trials.training.length_batching import suited_tokens
 
-    device, model = choose_device(prepared.sweep.model.device), MemoryModel(prepared.shape)
+    computation = Computation(checkpointing=prepared.sweep.model.gradient_checkpointing)
+    device = choose_device(prepared.sweep.model.device)
+    model = MemoryModel(prepared.shape, computation)
     length = int(prepared.data.lengths("train").max())
     most, largest = prepared.sweep.executor.chunk_tokens or suited_tokens(device), 0.0
     for config in configs:

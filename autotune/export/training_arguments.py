@@ -1,32 +1,43 @@
-"""The settings of an exported run for transformers' Trainer."""
+"""The settings of an exported run: the loop of the search in the terms of `transformers.TrainingArguments`."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
-from autotune.export.exported_trial import ExportedTrial
-from autotune.sweep.schema import Sweep
 from search_spaces.parameters.training import optimizer_of
-from trials.tasks.specs import ModelSpec
-from trials.training.run import MAX_GRAD_NORM, learning_rate, selection_of
+from search_spaces.parameters.types import Configuration
+from trials.tasks.specs import AUTO, ModelSpec
+from trials.training.run import MAX_GRAD_NORM, learning_rate
 from trials.training.schedules import transformers_schedule
 
 _OPTIM = {"adamw": "adamw_torch", "adafactor": "adafactor"}
 """The names of optimizers in transformers; train.py builds the others itself."""
+_CHECKPOINTING: dict[str, Any] = {
+    "gradient_checkpointing": True,
+    "gradient_checkpointing_kwargs": {"use_reentrant": False},
+}
+"""Without reentry, layers below the lowest adapter need no gradient and are not run again."""
 
 
-def training_arguments(export: ExportedTrial) -> dict[str, Any]:
-    """Return the fields of `transformers.TrainingArguments` for the loop of the search on all of the data."""
-    config, model, steps = export.config, export.sweep.model, export.steps
-    seed = int(export.results.trials.set_index("trial")["seed"][export.trial])
+def training_arguments(
+    config: Configuration, model: ModelSpec, steps: int, seed: int, tokens: float | None = None
+) -> dict[str, Any]:
+    """Return the fields of `transformers.TrainingArguments` for the loop of the search on all of the data.
+
+    Args:
+        config: the configuration.
+        model: the base model.
+        steps: number of optimizer steps.
+        seed: of the trial.
+        tokens: number of training tokens; None for all epochs of the data.
+    """
     optimizer = optimizer_of(config)
     return {
         "learning_rate": learning_rate(config),
         "per_device_train_batch_size": int(config["batch_size"]),
         "per_device_eval_batch_size": 64,
         "num_train_epochs": int(config["epochs"]),
-        **({} if export.tokens is None else {"max_steps": steps}),
+        **({} if tokens is None else {"max_steps": steps}),
         "weight_decay": config["weight_decay"],
         **transformers_schedule(config, steps),
         "max_grad_norm": MAX_GRAD_NORM,
@@ -39,16 +50,8 @@ def training_arguments(export: ExportedTrial) -> dict[str, Any]:
         "report_to": "none",
         "remove_unused_columns": False,
         "label_names": ["labels"],
+        **(_CHECKPOINTING if model.gradient_checkpointing else {}),
     }
-
-
-def evaluations(sweep: Sweep) -> dict[str, Any] | None:
-    """Return when the run is evaluated and which evaluation counts; None if it is the last one in any case."""
-    fidelity = sweep.fidelity
-    if not fidelity.selects_evaluations:
-        return None
-    selection = asdict(selection_of(fidelity, sweep.task.metric))
-    return {"count": fidelity.evaluations, "selection": selection}
 
 
 def exported_precision(model: ModelSpec) -> str:
@@ -56,3 +59,8 @@ def exported_precision(model: ModelSpec) -> str:
     if model.weights == "bf16":
         return "bf16"
     return "fp32" if model.precision == "int8" else model.precision
+
+
+def exported_attention(model: ModelSpec) -> str | None:
+    """Return the implementation of attention that the exported run names; None for that of the architecture."""
+    return None if model.attn_implementation == AUTO else model.attn_implementation

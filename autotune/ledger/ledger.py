@@ -329,7 +329,9 @@ def continued(sweep: Sweep, folder: Path) -> Sweep:
         sweep = sweep.model_copy(update={"fidelity": before.fidelity})
     if sweep.is_executor_open:
         sweep = sweep.model_copy(update={"executor": before.executor})
-    open_fields = [name for name in ("precision", "attention") if getattr(sweep.model, name) == AUTO]
+    open_fields = [
+        name for name in ("precision", "attn_implementation") if getattr(sweep.model, name) == AUTO
+    ]
     kept = {name: getattr(before.model, name) for name in open_fields}
     sweep = sweep.model_copy(update={"model": sweep.model.model_copy(update=kept)})
     return _with_data_version(sweep, before.task.data_version)

@@ -63,7 +63,8 @@ def bind_base(sweep: Sweep) -> BoundBase:
     space = _with_room_for_virtual_tokens(loaded.space, data, shape)
     lengths = _sequence_lengths(sweep, space)
     rungs = rung_lengths(sweep, data, lengths)
-    costs = CostModel(shape, sweep.task.shape_task, _workload(sweep, data, {*lengths, *rungs}))
+    workload = _workload(sweep, data, {*lengths, *rungs})
+    costs = CostModel(shape, sweep.task.shape_task, workload, sweep.model.gradient_checkpointing)
     cut = data.cuts["train"]
     notes = (cut_note(SEQUENCE_LENGTH.name, cut, lengths), cut_note("the ladder", cut, rungs))
     return BoundBase(data, shape, loaded, space, costs, tuple(filter(None, notes)))

@@ -45,7 +45,7 @@ def _comparable(sweep: Sweep, other: Sweep) -> dict[str, Any]:
             entry.pop(field, None)
     if None in (sweep.task.positive, other.task.positive):
         kept["task"].pop("positive", None)
-    for field in ("precision", "attention"):
+    for field in ("precision", "attn_implementation"):
         if AUTO in (getattr(sweep.model, field), getattr(other.model, field)):
             kept["model"].pop(field, None)
     if sweep.is_fidelity_open or other.is_fidelity_open:

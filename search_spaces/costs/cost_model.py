@@ -94,21 +94,27 @@ class CostModel:
         shape: shape of the model.
         task: type of the task, that of the shape.
         workload: the training data.
+        checkpointing: whether layers run again in the backward pass. All of a layer is counted; torch stops within
+            the layer once it has what the backward pass reads, which may save the last product.
 
     Example:
         >>> costs = CostModel(shape, "sequence-classification", Workload(20.0, 420.0, train_samples=1000))
         >>> costs({"family": "lora", "lora.targets": "q+v", "lora.rank": 8}).trainable_params
     """
 
-    def __init__(self, shape: ModelShape, task: TaskType, workload: Workload) -> None:
+    def __init__(
+        self, shape: ModelShape, task: TaskType, workload: Workload, checkpointing: bool = False
+    ) -> None:
         if task != shape.task:
             raise ValueError(
                 f"task: {task!r} differs from the task of the shape, {shape.task!r}; read the shape for this task"
             )
         self.workload = workload
         self.shape = shape.at_length(workload.tokens)
-        self.task = task
-        self._cuts = {length: CostModel(shape, task, cut) for length, cut in workload.cuts.items()}
+        self.task, self._checkpointing = task, checkpointing
+        self._cuts = {
+            length: CostModel(shape, task, cut, checkpointing) for length, cut in workload.cuts.items()
+        }
         shape = self.shape.unrolled
         # Forward FLOPs: per token below the layers; per sample for an image's patches.
         self._below = 2.0 * sum(inputs * outputs for inputs, outputs in shape.input_matrices)
@@ -199,7 +205,7 @@ class CostModel:
     def _priced(self, cost: AdapterCost) -> tuple[int, int, float, float, float]:
         """Return the adapter's parameters, stored bytes, and FLOPs: per training sample, per step, per inference."""
         stored = cost.stored_bytes + BYTES_PER_NUMBER * self.shape.head_parameters
-        step = self._step + cost.step_flops
+        step = self._step + cost.step_flops + (self._second_run(cost)[1] if self._checkpointing else 0.0)
         return cost.parameters, stored, self._train_sample(cost), step, self._inference_sample(cost)
 
     def _many_lengths(
@@ -253,7 +259,24 @@ class CostModel:
         tokens, pairs = self._lengths(self.workload.tokens, self.workload.tokens_square, cost)
         forward = self._forward(tokens, pairs) + cost.forward_flops * tokens
         own = cost.backward_flops * tokens + cost.sequence_flops
-        return forward + self._backward(cost, tokens, pairs) + own
+        again = self._second_run(cost, tokens, pairs)[0] if self._checkpointing else 0.0
+        return forward + self._backward(cost, tokens, pairs) + own + again
+
+    def _second_run(self, cost: AdapterCost, tokens: float = 0.0, pairs: float = 0.0) -> tuple[float, float]:
+        """Return the FLOPs of a second run of the layers that backpropagation reaches: per sequence and per step."""
+        shape, lowest = self.shape.unrolled, max(cost.lowest_layer, 0)
+        runs = max(shape.encoder_depth - lowest, 0), shape.depth - max(lowest, shape.encoder_depth)
+        if not sum(runs):
+            return 0.0, 0.0
+        parts = [part for part in shape.frozen_parts if part.layer >= lowest]
+        token = 2.0 * sum(matrix.inputs * matrix.outputs * runs[matrix.stack] for matrix in shape.matrices)
+        token += sum(runs) * len(shape.position_terms) * self._term + cost.forward_flops
+        token += sum(part.forward for part in parts)
+        pair = 2.0 * (shape.query_width + shape.attention_width) * (runs[0] + 2 * runs[1])
+        pair += sum(part.pair_forward for part in parts)
+        sequence = sum(part.sequence for part in parts)
+        step = self._step * sum(runs) / shape.depth + cost.forward_step_flops
+        return token * tokens + pair * pairs + sequence, step
 
     def _inference_sample(self, cost: AdapterCost) -> float:
         length = self.workload.inference_tokens or self.workload.tokens

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-_BESIDE = ("task", "parameter_groups", "early_stopping")
+_BESIDE = ("reading", "scores", "parameter_groups")
 """The modules that stand beside train.py."""
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,7 +24,8 @@ from search_spaces.model.reader import read_shape
 from search_spaces.model.shape import ModelShape
 from search_spaces.parameters.types import Value
 from trials.base import processor
-from trials.base.attention import Fp32Attention
+from trials.base.attention import attends_in_fp32, attention_context, check_attention
+from trials.base.checkpointing import checkpoint_layers, is_checkpointed
 from trials.base.frozen_linear import FrozenLinear, replace_linear
 from trials.base.half_precision import multiply_in_bf16, store_in_bf16
 from trials.base.int8_linear import Int8Form, check_int8
@@ -66,7 +68,7 @@ class Base:
         is_half = self.autocast != torch.float32
         with (
             torch.autocast(self.device.type, dtype=self.autocast, enabled=is_half),
-            Fp32Attention() if self.attends_in_fp32 else nullcontext(),
+            attention_context(self.device, self.autocast),
         ):
             yield
 
@@ -78,7 +80,12 @@ class Base:
     @property
     def attends_in_fp32(self) -> bool:
         """Whether attention is computed in fp32 although autocast is on."""
-        return self.device.type == "cpu" and self.autocast != torch.float32
+        return attends_in_fp32(self.device, self.autocast)
+
+    @property
+    def is_checkpointed(self) -> bool:
+        """Whether the layers run again in the backward pass."""
+        return is_checkpointed(self.model)
 
     @property
     def products(self) -> str:
@@ -156,6 +163,8 @@ def load_base(spec: ModelSpec, task: TaskSpec, data: TaskData) -> Base:
     for name in shape.head_modules:
         model.get_submodule(name).float()
     autocast = _compute_in(spec, model, shape, device)
+    if spec.gradient_checkpointing:
+        checkpoint_layers(model, shape, partial(attention_context, device, autocast))
     return Base(model, shape, task, device, autocast, new_heads)
 
 
@@ -218,12 +227,13 @@ def _with_index(device: torch.device) -> torch.device:
 
 
 def check_machine(spec: ModelSpec) -> None:
-    """Reject number formats that this machine cannot multiply, or multiplies no faster than fp32.
+    """Reject attention that this machine cannot compute, and number formats that it multiplies no faster than fp32.
 
     Raises:
-        InvalidInputError: The machine does not support `precision` or `weights` of the spec.
+        InvalidInputError: The machine does not support `attn_implementation`, `precision` or `weights` of the spec.
     """
     device = choose_device(spec.device)
+    check_attention(spec, device)
     if spec.precision == "int8":
         check_int8(device)
     if spec.quantized:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,9 @@ from search_spaces.model.shape import ModelShape
 from search_spaces.model.task_heads import MissingHeadError, missing_heads
 from trials.kinds.registry import find_kind
 from trials.tasks.specs import AUTO, ModelSpec, TaskSpec, resolve_model
+
+_ATTENTION = re.compile(r"attention implementation|attn_implementation|FlashAttention|FlexAttention")
+"""What transformers says where a model lacks an implementation of attention."""
 
 
 def read_pretrained(spec: ModelSpec, task: TaskSpec, outputs: int, **options: Any) -> tuple[Any, set[str]]:
@@ -34,8 +38,8 @@ def read_pretrained(spec: ModelSpec, task: TaskSpec, outputs: int, **options: An
     kind = find_kind(task.type)
     auto = getattr(transformers, kind.auto_model)
     options |= kind.model_options(outputs)
-    if spec.attention != AUTO:
-        options["attn_implementation"] = spec.attention
+    if spec.attn_implementation != AUTO:
+        options["attn_implementation"] = spec.attn_implementation
     with loading_errors(spec, task):
         model, loaded = auto.from_pretrained(
             resolve_model(spec.name),
@@ -130,14 +134,11 @@ def loading_errors(spec: ModelSpec, task: TaskSpec) -> Iterator[None]:
                 "Choose a model that supports the task, or another task.",
             )
         ) from error
-    except (OSError, ValueError, SafetensorError) as error:
-        if spec.attention != AUTO and "attention implementation" in str(error):
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
+        if spec.attn_implementation != AUTO and _ATTENTION.search(str(error)):
+            what = f"{spec.name!r} has no {spec.attn_implementation} attention ({first_line(error, 120)})"
             raise InvalidInputError(
-                Problem(
-                    "model.attention",
-                    f"transformers has no {spec.attention} attention for {spec.name!r}",
-                    "Write attention: auto.",
-                )
+                Problem("model.attn_implementation", what, "Write attn_implementation: auto.")
             ) from error
         raise InvalidInputError(
             Problem(

@@ -61,6 +61,7 @@ class Computation:
         number: Bytes per number that the matrices multiply: 2 under bf16, else 4.
         attends_in_fp32: Whether attention is in fp32 where the matrices are multiplied in bf16.
         first_token: Whether the last layer runs for the first token only, except for keys and values.
+        checkpointing: Whether a layer keeps its input alone and runs again in the backward pass.
     """
 
     activation: str = "gelu"
@@ -68,6 +69,7 @@ class Computation:
     number: int = _FP32
     attends_in_fp32: bool = False
     first_token: bool = False
+    checkpointing: bool = False
 
     @classmethod
     def of(cls, base: Base) -> Computation:
@@ -85,6 +87,7 @@ class Computation:
             number=2 if half else _FP32,
             attends_in_fp32=base.attends_in_fp32 and attention == "sdpa",
             first_token=attention == "sdpa" and reads_first_token(base.model),
+            checkpointing=base.is_checkpointed,
         )
 
 
@@ -140,20 +143,36 @@ class MemoryModel:
         """Return what the forward pass of a chunk saves for its backward pass; arguments as in `step`."""
         shape, costs = self._runs, [self._cost(config) for config in configs]
         lowest = min(cost.lowest_layer for cost in costs)
-        total = self._above(tokens, lowest)
-        for layer in range(max(lowest, 0), shape.depth):
-            sites = frozenset[str]().union(
-                *[c.lowest_sites for c in costs if c.lowest_layer == layer == lowest]
-            )
-            gradients = gradients_in(shape, layer, lowest, sites)
-            saved = [self._saved(config, min(layer, self.shape.depth - 1)) for config in configs]
-            shared = frozenset[str]().union(*[each.shared for each in saved])
-            numbers = self._layer(layer, gradients, length, shared, incoming=layer > lowest)
-            own = sum(each.per_token for each in saved) / len(saved) * self.computation.number
-            share = 1 / length if self._is_pooled(layer) else 1.0
-            total += tokens * (sum(numbers.values()) + own * share)
-            total += sum(each.constant for each in saved) * _FP32
-        return total
+        layers = [
+            self._kept_in(layer, configs, costs, tokens, length)
+            for layer in range(max(lowest, 0), shape.depth)
+        ]
+        if self.computation.checkpointing and layers:
+            # The inputs of all layers, and what one of them keeps while it runs again.
+            in_layers = len(layers) * float(_FP32 * shape.width * tokens) + max(layers)
+        else:
+            in_layers = sum(layers)
+        return self._above(tokens, lowest) + in_layers
+
+    def _kept_in(
+        self,
+        layer: int,
+        configs: Sequence[Configuration],
+        costs: Sequence[AdapterCost],
+        tokens: int,
+        length: int,
+    ) -> float:
+        """Return what a layer saves for its backward pass, with the adapters of all configurations."""
+        lowest = min(cost.lowest_layer for cost in costs)
+        sites = frozenset[str]().union(*[c.lowest_sites for c in costs if c.lowest_layer == layer == lowest])
+        gradients = gradients_in(self._runs, layer, lowest, sites)
+        saved = [self._saved(config, min(layer, self.shape.depth - 1)) for config in configs]
+        shared = frozenset[str]().union(*[each.shared for each in saved])
+        numbers = self._layer(layer, gradients, length, shared, incoming=layer > lowest)
+        own = sum(each.per_token for each in saved) / len(saved) * self.computation.number
+        share = 1 / length if self._is_pooled(layer) else 1.0
+        total = tokens * (sum(numbers.values()) + own * share)
+        return total + sum(each.constant for each in saved) * _FP32
 
     def working(self, configs: Sequence[Configuration], tokens: int) -> float:
         """Return what is allocated beside `kept` at the worst moment: at the logits, or in the highest layer."""

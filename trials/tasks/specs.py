@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Final, Literal, cast, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from search_spaces.errors import InvalidInputError, Problem, did_you_mean, first_line, install_hint
 from search_spaces.model.shape import TaskType
@@ -24,7 +24,6 @@ POCKET = "builtin:pocket"
 
 Precision = Literal["auto", "fp32", "bf16", "int8"]
 Weights = Literal["fp32", "bf16", "int8", "nf4"]
-Attention = Literal["auto", "sdpa", "eager"]
 AUTO: Final = "auto"
 """The precision or the device that is chosen when a sweep starts."""
 QUANTIZING = ("cuda", "cpu", "xpu")
@@ -94,8 +93,11 @@ class ModelSpec(BaseModel):
         precision: Data type of the forward and backward pass. `auto` is the fastest one that learns the same as fp32,
             measured when a sweep starts. `int8` multiplies with the frozen matrices in 8 bits, on CPUs; it is faster
             and not exact. Adapters and the optimizer's state stay in fp32.
-        attention: Implementation of attention in transformers: `sdpa` (PyTorch's fused kernels), `eager` (separate
-            products), or `auto`, which is the default of the architecture.
+        attn_implementation: Implementation of attention in transformers: `sdpa` (PyTorch's fused kernels), `eager`
+            (separate products), `flash_attention_2`, `flash_attention_3`, `flex_attention` or another one that is
+            registered there, or `auto`, which is the default of the architecture. `attention` is its earlier name.
+        gradient_checkpointing: Whether each layer keeps its input alone for the backward pass and runs again there,
+            which takes less memory and more time.
         weights: Data type in which the base model is stored. `bf16` halves its memory and computes in bf16; `int8`
             and `nf4` quantize the matrices of its layers to 8 and 4 bits (bitsandbytes).
         device: `auto` (CUDA, then Apple's GPU, then the CPU) or a PyTorch device.
@@ -107,7 +109,12 @@ class ModelSpec(BaseModel):
     revision: str | None = None
     trust_remote_code: bool = False
     precision: Precision = AUTO
-    attention: Attention = AUTO
+    attn_implementation: str = Field(
+        default=AUTO,
+        pattern=r"^[A-Za-z0-9_|.-]+$",
+        validation_alias=AliasChoices("attn_implementation", "attention"),
+    )
+    gradient_checkpointing: bool = Field(default=False, strict=True)
     weights: Weights = "fp32"
     device: str = AUTO
 

@@ -29,11 +29,10 @@ from trials.data.task_data import TaskData
 from trials.kinds.kind import Batch, Columns
 from trials.kinds.registry import find_kind
 from trials.reading.encoding import Encoded, token_count
-from trials.records import CurvePoint, Fidelity, PartialRun, Segment, TrialResult, TrialSpec, TrialStatus
+from trials.records import CurvePoint, PartialRun, Segment, TrialResult, TrialSpec, TrialStatus
 from trials.tasks.example_scores import encode_scores
-from trials.tasks.metrics import metric_direction
 from trials.training.checkpoint import TrainingState
-from trials.training.early_stopping import EvaluationRecord, Selection, evaluation_steps
+from trials.training.early_stopping import EvaluationRecord
 from trials.training.evaluation import Evaluation, Forward, evaluate
 from trials.training.optimizers import build_optimizer
 from trials.training.schedules import lr_schedule
@@ -93,9 +92,7 @@ class Run:
         """The forward pass of evaluation; None for the model's own."""
         self._scored_steps = evaluation_steps(self.steps, fidelity.evaluations)
         self._step = self._seen = self._size = 0
-        self._evaluations = EvaluationRecord[CurvePoint](
-            selection_of(fidelity, base.task.metric), keeps_parameters=spec.score_test
-        )
+        self._evaluations = EvaluationRecord(fidelity, base.task.metric, keeps_parameters=spec.score_test)
         self._example_scores: dict[str, str] = {}
         self._train_seconds = self._seconds_before = 0.0
         self._until = self._begin_segment(spec.segment or Segment(until=1.0))
@@ -241,11 +238,6 @@ class Run:
         return found
 
 
-def selection_of(fidelity: Fidelity, metric: str) -> Selection:
-    """Return the rule by which a fidelity selects among the evaluations of a run, which `metric` compares."""
-    return Selection(metric, metric_direction(metric), fidelity.patience, fidelity.score)
-
-
 def train_to_end(run: Run) -> TrialResult:
     """Train a run by itself until its last requested step, and return its result."""
     while (examples := run.next_batch()) is not None:
@@ -293,8 +285,16 @@ def training_step(run: Run, batch: Batch, examples: int, targets: int) -> float:
         else:
             output = run.model(**batch.inputs)
             loss = kind.losses(output, batch.targets, [run.spec.config] * examples).sum() / targets
+            loss = loss + added_loss(run.model)
     loss.backward()
     return float(loss.detach())
+
+
+def added_loss(model: Any) -> torch.Tensor | float:
+    """Return what an adapter adds to a loss that the model has not computed, such as a balance of experts."""
+    take = getattr(model.base_model, "take_loss", None)
+    found: torch.Tensor | None = take() if take is not None else None
+    return 0.0 if found is None else found
 
 
 def learning_rate(config: Mapping[str, Value]) -> float:
@@ -330,6 +330,11 @@ def example_count(count: int, partial_run: PartialRun | None) -> int:
     if partial_run is None or partial_run.of != "data":
         return count
     return max(math.ceil(partial_run.share * count - 1e-6), 1)
+
+
+def evaluation_steps(steps: int, evaluations: int) -> frozenset[int]:
+    """Return the steps after which the validation split is scored: evenly spread, the last step always included."""
+    return frozenset(math.ceil(steps * (i + 1) / max(evaluations, 1)) for i in range(max(evaluations, 1)))
 
 
 def subset(examples: Sequence[Encoded], size: int | None, seed: int) -> Sequence[Encoded]:

@@ -5,9 +5,9 @@
 
 Beside this file: run.json (model, data, metric), training_args.json (for transformers.TrainingArguments),
 adapter_config.json (for peft), task (how a file becomes rows, a row tokens and predictions scores, as in the search),
-parameter_groups.py and early_stopping.py (the learning rate of each parameter and the choice among evaluations, as in
-the search) and, where peft lacks the adapter's method, tuners. The adapter is saved in `adapter/`, ready for
-PeftModel.from_pretrained, and the scores in `scores.json`.
+search_trainer.py and parameter_groups.py (the Trainer, and what each parameter's learning rate is) and, where peft
+lacks the adapter's method, tuners. The adapter is saved in `adapter/`, ready for PeftModel.from_pretrained, and the
+scores in `scores.json`.
 """
 
 import argparse
@@ -17,7 +17,6 @@ import sys
 import warnings
 from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
 
 # Before peft is imported: it imports bitsandbytes, which then advises some processors' owners to install an inference
 # kernel that training does not use.
@@ -30,9 +29,9 @@ warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", categor
 import numpy as np
 import torch
 import transformers
-from early_stopping import EvaluationRecord, Selection, evaluation_steps
-from parameter_groups import freeze, has_decay, scale_learning_rates
+from parameter_groups import freeze
 from peft import PeftConfig, get_peft_model
+from search_trainer import SearchTrainer
 from task.kinds.encoding import encode_rows
 from task.kinds.kind import Scoring, doubles
 from task.kinds.registry import find_kind
@@ -45,10 +44,6 @@ from task.reading.splits import complete_rows, read_source
 from transformers import (
     AutoTokenizer,
     BitsAndBytesConfig,
-    PrinterCallback,
-    ProgressCallback,
-    Trainer,
-    TrainerCallback,
     TrainingArguments,
     set_seed,
 )
@@ -127,6 +122,8 @@ def load_split(name):
 def load_model():
     """Return the base model, its weights in the format of the search."""
     options = {"dtype": torch.bfloat16 if RUN["weights"] == "bf16" else torch.float32, **HUB}
+    if RUN["attn_implementation"]:
+        options["attn_implementation"] = RUN["attn_implementation"]
     if RUN["weights"] in ("int8", "nf4"):
         bits = {"load_in_8bit": True} if RUN["weights"] == "int8" else {"load_in_4bit": True}
         options["quantization_config"] = BitsAndBytesConfig(
@@ -217,84 +214,17 @@ def describe_head(model, folder):
     card.write_text(f"{text}\n{loading}{classes}", encoding="utf-8")
 
 
-class SearchTrainer(Trainer):
-    """The Trainer with the loss, the weight decay and the learning rates of the search (see parameter_groups.py)."""
-
-    def get_decay_parameter_names(self, model):
-        return [name for name, parameter in model.named_parameters() if has_decay(parameter)]
-
-    def create_optimizer(self, *arguments, **options):
-        optimizer = super().create_optimizer(*arguments, **options)
-        scale_learning_rates(optimizer, self.model, RUN["learning_rate_factors"])
-        return optimizer
-
-
-class ProgressLines(TrainerCallback):
-    """One line per logging step."""
-
-    def on_log(self, args, state, control, logs=None, **others):
-        if "loss" in (logs or {}):
-            print(
-                f"step {state.global_step} of {state.max_steps}: training loss {float(logs['loss']):.4g}",
-                flush=True,
-            )
-
-
-class RankBudget(TrainerCallback):
-    """Move AdaLoRA's ranks after each step, and apply its penalty to the training loss only."""
-
-    def on_optimizer_step(self, args, state, control, model=None, **others):
-        if model.active_peft_config.total_step > 1:
-            model.base_model.update_and_allocate(state.global_step + 1)
-
-    def on_train_end(self, args, state, control, model=None, **others):
-        model.active_peft_config.orth_reg_weight = 0.0
-
-
-class Evaluations(TrainerCallback):
-    """Score the validation split as often as in the search, end by its patience, and keep the best adapter."""
-
-    def __init__(self, trainer, examples):
-        self.trainer, self.examples = trainer, examples
-        self.record = EvaluationRecord(Selection(**RUN["evaluations"]["selection"]), keeps_parameters=True)
-
-    def on_step_end(self, args, state, control, **others):
-        if state.global_step not in evaluation_steps(state.max_steps, RUN["evaluations"]["count"]):
-            return
-        metrics = score_split(self.trainer, self.examples)
-        self.record.add(SimpleNamespace(metrics=metrics), self.parameters)
-        metric = RUN["evaluations"]["selection"]["metric"]
-        print(
-            f"step {state.global_step} of {state.max_steps}: validation {metric} {metrics[metric]:.4g}",
-            flush=True,
-        )
-        control.should_training_stop = self.record.is_out_of_patience
-
-    def on_train_end(self, args, state, control, **others):
-        self.record.restore(self.parameters)
-
-    @property
-    def parameters(self):
-        return [parameter for parameter in self.trainer.model.parameters() if parameter.requires_grad]
-
-
 def make_trainer(model, settings, splits):
     """Return a Trainer with the optimizer and the batches of the search."""
-    trainer = SearchTrainer(
+    return SearchTrainer(
         model=model,
         args=TrainingArguments(output_dir=str(HERE / "checkpoints"), **settings),
         train_dataset=splits["train"],
         eval_dataset=splits["validation"],
         data_collator=collate,
         optimizer_cls_and_kwargs=additional_optimizer(settings),
-        callbacks=[RankBudget()] if model.active_peft_config.peft_type == "ADALORA" else [],
+        learning_rate_factors=RUN["learning_rate_factors"],
     )
-    for callback in (PrinterCallback, ProgressCallback):
-        trainer.remove_callback(callback)
-    trainer.add_callback(ProgressLines())
-    if RUN["evaluations"] is not None:
-        trainer.add_callback(Evaluations(trainer, splits["validation"]))
-    return trainer
 
 
 def additional_optimizer(settings):

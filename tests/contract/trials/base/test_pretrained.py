@@ -19,7 +19,7 @@ from search_spaces.language.loader import load_space
 from tests.support.sweeps import small_sweep
 from tests.support.tiny_models import shape_of
 from tests.support.trials import COMMON, classification
-from trials.base.model import Base, check_base, load_base
+from trials.base.model import Base, check_base, check_machine, load_base
 from trials.data.task_data import load_task
 from trials.execution.runner import Runner
 from trials.records import Fidelity, TrialSpec, TrialStatus
@@ -124,14 +124,44 @@ def test_other_missing_weights_are_refused_by_name(
         load_base(spec, task, load_task(task, spec))
 
 
+def attending(folder: Path, implementation: str) -> ModelSpec:
+    return ModelSpec(name=str(folder), attn_implementation=implementation)
+
+
+@pytest.mark.parametrize(
+    ("implementation", "message"),
+    [
+        ("flash_attention_2", "runs on CUDA devices only, and the device is cpu.*Write sdpa"),
+        ("flash_attention_3", "runs on CUDA devices only"),
+        ("flex_attention", "no backward pass of flex_attention on CPUs"),
+        ("flash_attention_9", "transformers has no attention 'flash_attention_9'"),
+        ("paged|eager", "transformers has no attention"),
+    ],
+)
+def test_attention_that_this_machine_lacks_is_named(
+    implementation: str, message: str, tiny_model: Callable[[str], Path]
+) -> None:
+    spec = attending(tiny_model("bert"), implementation).model_copy(update={"device": "cpu"})
+    with pytest.raises(InvalidInputError, match=rf"model\.attn_implementation: .*{message}"):
+        check_machine(spec)
+
+
+def test_the_earlier_name_of_the_attention_is_read() -> None:
+    spec = ModelSpec.model_validate({"name": "x", "attention": "eager"})
+    assert spec.attn_implementation == "eager"
+    assert "attention" not in spec.model_dump()
+    with pytest.raises(ValueError, match="attention"):
+        ModelSpec.model_validate({"name": "x", "attention": "eager", "attn_implementation": "sdpa"})
+
+
 def test_attention_that_the_architecture_lacks_is_named(
     tiny_model: Callable[[str], Path], reviews: Path
 ) -> None:
     """Also for the smaller base models of a ladder, before the first trial."""
-    model, task = ModelSpec(name=str(tiny_model("deberta")), attention="sdpa"), classification(reviews)
+    model, task = attending(tiny_model("deberta"), "sdpa"), classification(reviews)
     data = load_task(task, model)
     for check in (check_base, load_base):
         with pytest.raises(
-            InvalidInputError, match=r"model\.attention: transformers has no sdpa attention.*auto"
+            InvalidInputError, match=r"model\.attn_implementation: .* has no sdpa attention.*auto"
         ):
             check(model, task, data)

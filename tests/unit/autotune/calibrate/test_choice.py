@@ -74,7 +74,7 @@ def test_the_attention_is_that_of_the_sweep_or_open(sweep: Sweep) -> None:
     usual = by_rule(sweep.model)
     assert usual.attention == "auto"
     assert other_attention(usual, sweep.model) == Candidate(usual.precision, "eager")
-    given = with_model(sweep, attention="sdpa").model
+    given = with_model(sweep, attn_implementation="sdpa").model
     assert by_rule(given).attention == "sdpa"
     assert other_attention(by_rule(given), given) is None
 
