@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from autotune.sampler.pareto_sampler import ParetoSampler
     from autotune.search.failures import SearchFailedError
     from autotune.sweep.schema import Sweep, load_sweep
+    from autotune.trainer.callbacks import ReportCallback
+    from autotune.trainer.trial import TrainerTrial
+    from autotune.trainer.tuning import tune_trainer
     from search_spaces.errors import AutotuneError, InvalidInputError
     from trials.execution.errors import ExecutorError
     from trials.training.run import DivergedError
@@ -43,10 +46,12 @@ __all__ = [
     "LedgerError",
     "Objective",
     "ParetoSampler",
+    "ReportCallback",
     "SearchFailedError",
     "Sweep",
     "SweepInterruptedError",
     "SweepResults",
+    "TrainerTrial",
     "__version__",
     "export_run",
     "learning_rates",
@@ -56,6 +61,7 @@ __all__ = [
     "peft_config",
     "plan",
     "run",
+    "tune_trainer",
 ]
 
 _MODULES = {
@@ -68,10 +74,12 @@ _MODULES = {
     "LedgerError": "autotune.ledger.ledger",
     "Objective": "autotune.blackbox.objectives",
     "ParetoSampler": "autotune.sampler.pareto_sampler",
+    "ReportCallback": "autotune.trainer.callbacks",
     "SearchFailedError": "autotune.search.failures",
     "Sweep": "autotune.sweep.schema",
     "SweepInterruptedError": "autotune.engine.sweep_run",
     "SweepResults": "autotune.api.results",
+    "TrainerTrial": "autotune.trainer.trial",
     "export_run": "autotune.api.results",
     "learning_rates": "autotune.api.adapter",
     "load_results": "autotune.api.results",
@@ -80,6 +88,7 @@ _MODULES = {
     "peft_config": "autotune.api.adapter",
     "plan": "autotune.api.run",
     "run": "autotune.api.run",
+    "tune_trainer": "autotune.trainer.tuning",
 }
 """The module of each public name."""
 

@@ -183,7 +183,7 @@ class EvaluationStore:
         if not all(map(math.isfinite, losses)):
             names = [objective.name for objective in self._objectives]
             return self._fail(job, f"not finite: {dict(zip(names, values, strict=True))}")
-        numbers = {name: float(m) for name, m in metrics.items() if not isinstance(m, Mapping)}
+        numbers = {name: float(m[max(m)] if isinstance(m, Mapping) else m) for name, m in metrics.items()}
         record = RungValues(
             rung=job.rung, fidelity=job.fidelity, values=values, curves=curves, metrics=numbers, cost=job.cost
         )

@@ -144,6 +144,9 @@ class OptimizeResult:
         states = [trial.status for trial in self.trials]
         counts = ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(sorted(states)))
         found = f"{len(self.trials)} trials ({counts}), {self.used:g} of training used."
+        errors = list(dict.fromkeys(trial.error for trial in self.trials if trial.error))
+        if errors and not self.front:
+            found += f" No trial is on the front; the first that failed: {errors[0]}"
         return f"{found}\n{self.trust}" if self.trust.rungs else found
 
 

@@ -22,7 +22,7 @@ def blocks(page: str, language: str) -> list[str]:
 def test_the_blocks_run_and_say_what_the_text_says(tmp_path: Path, capsys) -> None:
     names: dict[str, Any] = {"math": math, "folder": tmp_path}
     found = blocks("black-box.md", "python")
-    assert len(found) == 4
+    assert len(found) == 6
     for block in found:
         exec(compile(block, "docs/guides/black-box.md", "exec"), names)
     assert names["Ladder"](2, 50, eta=3).rungs == (2, 6, 17, 50)
