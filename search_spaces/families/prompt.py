@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from search_spaces.families.framework.base import AdapterCost, Family, register
-from search_spaces.families.framework.peft_helpers import peft_task, trained_modules
+from search_spaces.families.framework.peft_helpers import peft_task, trained_modules, without_token_labels
 from search_spaces.model.shape import ModelShape, TaskType
 from search_spaces.parameters.types import Float, Int, Parameter, Value
 
@@ -35,6 +35,8 @@ class PromptTuning(Family):
     def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
         if not shape.accepts_embeddings:
             return f"{shape.model_type} accepts no embeddings in place of token ids, which prompt tuning requires"
+        if (reason := without_token_labels(task)) is not None:
+            return reason
         if task != "causal-lm" and any(matrix.per_token for matrix in shape.head):
             return (
                 f"{shape.model_type} classifies by the last token of its input ids; prompt tuning passes "

@@ -42,6 +42,7 @@ def empty_network(model: str | PretrainedConfig, task: TaskType, labels: int, tr
         AutoModelForCausalLM,
         AutoModelForImageClassification,
         AutoModelForSequenceClassification,
+        AutoModelForTokenClassification,
     )
 
     if isinstance(model, str):
@@ -49,11 +50,13 @@ def empty_network(model: str | PretrainedConfig, task: TaskType, labels: int, tr
     else:
         config = copy.deepcopy(model)
     encoder_decoder = bool(getattr(config, "is_encoder_decoder", False))  # a language model's is switched off
-    if task == "causal-lm":
-        auto = AutoModelForCausalLM
-    else:
-        image = task == "image-classification"
-        auto = AutoModelForImageClassification if image else AutoModelForSequenceClassification
+    heads = {
+        "causal-lm": AutoModelForCausalLM,
+        "image-classification": AutoModelForImageClassification,
+        "token-classification": AutoModelForTokenClassification,
+    }
+    auto = heads.get(task, AutoModelForSequenceClassification)
+    if task != "causal-lm":
         config.num_labels = 1 if task == "regression" else labels
     # Experts are chosen by the values of the router, which are absent here; this form computes them for every token.
     config._experts_implementation = "batched_mm"

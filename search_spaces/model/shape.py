@@ -19,7 +19,9 @@ from typing import Literal
 from search_spaces.model.parts import FrozenPart, HeadMatrix, Matrix, Norm, resolve_role
 from search_spaces.model.selection import select_matrices
 
-TaskType = Literal["sequence-classification", "regression", "causal-lm", "image-classification"]
+TaskType = Literal[
+    "sequence-classification", "token-classification", "regression", "causal-lm", "image-classification"
+]
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ class Surroundings:
         if task == "causal-lm":
             self._language_head(network, inside)
         else:
-            self._trained_head(network, inside)
+            self._trained_head(network, inside, task)
         self._count(network, embeddings)
 
     def _place(self, name: str, below: str, module: Any, embeddings: set[int]) -> None:
@@ -103,7 +103,7 @@ class Surroundings:
                 )
             self.head.append(_head_matrix(name, module, trained=False, per_token=True))
 
-    def _trained_head(self, network: Any, inside: str) -> None:
+    def _trained_head(self, network: Any, inside: str, task: TaskType) -> None:
         for child, part in network.named_children():
             if child == inside or not list(part.parameters()):
                 continue
@@ -111,7 +111,8 @@ class Surroundings:
             for name, module in part.named_modules(prefix=child):
                 if len(own_parameters(module).get("weight", ())) == 2:
                     # In transformers, decoders score every token and select the last; encoders pool first.
-                    self.head.append(_head_matrix(name, module, trained=True, per_token=child == "score"))
+                    per_token = child == "score" or task == "token-classification"
+                    self.head.append(_head_matrix(name, module, trained=True, per_token=per_token))
 
     def _count(self, network: Any, embeddings: set[int]) -> None:
         trained = {id(p) for name in self.head_modules for p in network.get_submodule(name).parameters()}

@@ -39,11 +39,24 @@ def words(rng: np.random.Generator, least: int = 3, most: int = 9) -> list[str]:
     return [str(word) for word in rng.choice(_WORDS, rng.integers(least, most))]
 
 
+def tagged(tokens: list[str], rng: np.random.Generator) -> dict[str, Any]:
+    """Return words with random tags."""
+    return {
+        "tokens": tokens,
+        "tags": [str(tag) for tag in rng.choice(["B-x", "I-x", "B-y", "O"], len(tokens))],
+    }
+
+
 SAMPLES: dict[str, TaskSample] = {
     "sequence-classification": TaskSample(
         "bert",
         lambda i, rng: {"text": " ".join(words(rng)), "label": "abc"[i % 3]},
         {"text": "text", "label": "label"},
+    ),
+    "token-classification": TaskSample(
+        "bert",
+        lambda i, rng: tagged(words(rng), rng),
+        {"text": "tokens", "label": "tags"},
     ),
     "regression": TaskSample(
         "bert",

@@ -23,6 +23,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForImageClassification,
     AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
 )
 
 from search_spaces.costs.cost_model import Workload
@@ -66,7 +67,12 @@ HEADLESS = ("mamba", "mamba2", "bamba", "falcon_h1", "granitemoehybrid", "lfm2",
 LIKE_LLAMA = ("mistral", "qwen2")
 """Decoders that are tried as language models alone."""
 
-TASKS: tuple[TaskType, ...] = ("sequence-classification", "regression", "causal-lm", "image-classification")
+TASKS: tuple[TaskType, ...] = (
+    *("sequence-classification", "regression", "causal-lm", "image-classification"),
+    "token-classification",
+)
+TAGGED = MAIN
+"""The architectures that are tried with a label for each token, whose head is the same in all of them."""
 
 
 def build(name: str, task: TaskType) -> Any:
@@ -94,6 +100,8 @@ def _built(name: str, task: TaskType) -> Any:
         config.num_labels = 1 if task == "regression" else LABELS
     if task == "image-classification":
         auto = AutoModelForImageClassification
+    if task == "token-classification":
+        auto = AutoModelForTokenClassification
     return auto.from_config(config, attn_implementation="eager").train()
 
 
@@ -120,6 +128,7 @@ def batch(task: TaskType, *, padded: bool = False, left: bool = False) -> dict[s
         "sequence-classification": torch.arange(BATCH) % LABELS,
         "regression": torch.linspace(-1, 1, BATCH),
         "causal-lm": ids.masked_fill(mask == 0, -100),
+        "token-classification": (ids % LABELS).masked_fill(mask == 0, -100),
     }[task]
     return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
@@ -190,7 +199,8 @@ def pairs() -> tuple[tuple[str, TaskType], ...]:
     found: list[tuple[str, TaskType]] = []
     for model in CONFIGS:
         tasks = TASKS[:2] if model in ENCODERS else TASKS[2:3] if model in HEADLESS else TASKS[:3]
-        found.extend((model, task) for task in (TASKS[3:] if model == "vit" else tasks))
+        found.extend((model, task) for task in (TASKS[3:4] if model == "vit" else tasks))
+        found.extend((model, TASKS[4]) for _ in range(model in TAGGED))
     return tuple(found)
 
 
@@ -209,8 +219,8 @@ def cases() -> tuple[Case, ...]:
                     shape_of(model, task),
                     samples(
                         family,
-                        masked=model in MASKED and task != "regression",
-                        drawn=6 if model in MAIN and task != "regression" else 0,
+                        masked=model in MASKED and task not in ("regression", TASKS[4]),
+                        drawn=6 if model in MAIN and task not in ("regression", TASKS[4]) else 0,
                         depth=shape_of(model, task).depth,
                         seed=len(found),
                     ),

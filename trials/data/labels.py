@@ -12,7 +12,9 @@ from unicodedata import category, normalize
 import numpy as np
 
 from search_spaces.errors import InvalidInputError, Problem, did_you_mean
+from trials.data.label_lists import check_words, each_label
 from trials.data.notes import Notes, listed
+from trials.kinds.registry import find_kind
 from trials.reading.labels import TargetScale, as_targets, class_positions, label_text, structure
 from trials.reading.tables.errors import DataError
 from trials.reading.tables.rows import Rows
@@ -39,6 +41,9 @@ def check_label_types(raw: Mapping[str, Rows], task: TaskSpec) -> None:
     if task.label is None:
         return
     for split, rows in raw.items():
+        if find_kind(task.type).labels_of == "words":
+            check_words(rows, split, task)
+            continue
         for column in task.text:
             _check_text_type(rows, split, column, task.label)
         _check_label_values(rows, split, task.label)
@@ -55,9 +60,9 @@ def _check_text_type(rows: Rows, split: str, column: str, label: str) -> None:
             labels = rows[label][index]
             per_word = isinstance(labels, list | tuple) and len(labels) == len(value)
             kind = "words with one label each, as in token classification" if per_word else "no text"
-            fix = "This task is not supported; " if per_word else ""
             what = f"{rows.place(index)} of {split} has {_short(value)} in {column!r}: {kind}"
-            raise InvalidInputError(Problem("task.text", what, f"{fix}name a column of texts.".capitalize()))
+            fix = "Set type: token-classification." if per_word else "Name a column of texts."
+            raise InvalidInputError(Problem("task.text", what, fix))
         if value is not None and (isinstance(value, bool) or not isinstance(value, str | int | float)):
             shown = (
                 str(value).lower() if isinstance(value, bool) else f"{type(value).__name__} ({_short(value)})"
@@ -110,12 +115,11 @@ def find_classes(raw: Mapping[str, Rows], task: TaskSpec, notes: Notes) -> tuple
     Raises:
         InvalidInputError: The labels of train are no classes, or a split has labels that train does not have.
     """
-    if task.type != "sequence-classification":
+    if task.label is None or task.type == "regression":
         return None
-    assert task.label is not None
-    labels = raw["train"][task.label]
+    labels = [label for _, label in each_label(raw["train"], task)]
     _check_kinds(labels)
-    _check_empty(raw, task.label)
+    _check_empty(raw, task)
     classes = tuple(sorted(_representatives(labels), key=lambda label: (str(type(label)), label)))
     if len(classes) < 2:
         what = f"train has only one label, {classes[0]!r}"
@@ -125,7 +129,7 @@ def find_classes(raw: Mapping[str, Rows], task: TaskSpec, notes: Notes) -> tuple
         fix = "Name a column of classes, or set type: regression for numbers."
         raise InvalidInputError(Problem("task.label", what, fix))
     for split, rows in raw.items():
-        _check_unseen(rows, split, task.label, classes)
+        _check_unseen(rows, split, task, classes)
     _warn_of_labels(classes, labels, notes)
     return classes
 
@@ -138,11 +142,11 @@ def _check_kinds(labels: Sequence[Any]) -> None:
         raise InvalidInputError(Problem("task.label", what, "Write all labels in one way."))
 
 
-def _check_empty(raw: Mapping[str, Rows], column: str) -> None:
+def _check_empty(raw: Mapping[str, Rows], task: TaskSpec) -> None:
     for split, rows in raw.items():
-        for index, label in enumerate(rows[column]):
+        for index, label in each_label(rows, task):
             if isinstance(label, str) and not label.strip():
-                what = f"{rows.place(index)} of {split} has an empty label in {column!r}"
+                what = f"{rows.place(index)} of {split} has an empty label in {task.label!r}"
                 raise InvalidInputError(Problem("task.label", what, "Remove the row or fill in its label."))
 
 
@@ -156,18 +160,16 @@ def _representatives(labels: Sequence[Any]) -> list[Any]:
     return list(values.values())
 
 
-def _check_unseen(rows: Rows, split: str, column: str, classes: tuple[Any, ...]) -> None:
+def _check_unseen(rows: Rows, split: str, task: TaskSpec, classes: tuple[Any, ...]) -> None:
     """Refuse labels that no class has, with the place of each."""
     positions = class_positions(classes)
-    unseen: dict[str, int] = {}
-    for index, label in enumerate(rows[column]):
+    unseen: dict[str, tuple[int, Any]] = {}
+    for index, label in each_label(rows, task):
         if label_text(label) not in positions:
-            unseen.setdefault(label_text(label), index)
+            unseen.setdefault(label_text(label), (index, label))
     if not unseen:
         return
-    shown = ", ".join(
-        f"{rows[column][index]!r} ({rows.place(index)})" for index in list(unseen.values())[:_SHOWN]
-    )
+    shown = ", ".join(f"{label!r} ({rows.place(index)})" for index, label in list(unseen.values())[:_SHOWN])
     more = f" and {len(unseen) - _SHOWN:,} more" if len(unseen) > _SHOWN else ""
     if set(unseen) == {"-1"}:
         fix = "-1 usually stands for an unknown label: use another split, or leave this one out."
@@ -325,7 +327,7 @@ def find_positive(
     Raises:
         InvalidInputError: The task names a class that train does not have.
     """
-    if classes is None:
+    if classes is None or not find_kind(task.type).has_classes:
         return None
     counts = Counter(labels)
     positive, hint = None, ""

@@ -11,6 +11,7 @@ from trials.data.notes import Notes
 from trials.data.task_data import TaskData, encode_split, read_rows
 from trials.data.tokenizers import load_tokenizer
 from trials.kinds.encoding import full_length
+from trials.kinds.registry import find_kind
 from trials.reading.encoding import IGNORED, Encoded
 from trials.reading.tables.rows import Row
 from trials.tasks.specs import ModelSpec, TaskSpec
@@ -89,7 +90,7 @@ def _preview(
     row: Row, example: Encoded, place: str, task: TaskSpec, tokenizer: Any, classes: Sequence[Any] | None
 ) -> ExamplePreview:
     ids, labels = example["input_ids"], example["labels"]
-    generates = isinstance(labels, list)
+    generates = task.label is None
     # A causal model predicts the next token, so the first one is never scored.
     learned = (
         [i > 0 and label != IGNORED for i, label in enumerate(labels)] if generates else [False] * len(ids)
@@ -100,9 +101,17 @@ def _preview(
         tokens=len(ids),
         learned=sum(learned) if generates else None,
         uncut=full_length(row, task.model_dump(), tokenizer, classes),
-        label=None if task.label is None else row[task.label],
-        label_index=None if classes is None else int(labels),
+        label=_label(row, task),
+        label_index=None if classes is None or isinstance(labels, list) else int(labels),
     )
+
+
+def _label(row: Row, task: TaskSpec) -> Any:
+    """Return the label to predict; for words with a tag each, the text of both."""
+    if task.label is None or find_kind(task.type).labels_of != "words":
+        return None if task.label is None else row[task.label]
+    pairs = zip(row[task.text[0]], row[task.label], strict=True)
+    return " ".join(f"{word}/{tag}" for word, tag in pairs)
 
 
 def _spans(ids: Sequence[int], learned: Sequence[bool], tokenizer: Any) -> list[Span]:

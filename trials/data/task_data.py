@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from search_spaces.errors import InvalidInputError, Problem
 from trials.data.columns import check_columns, without_empty_rows
 from trials.data.fingerprint import data_fingerprint, file_stamps
+from trials.data.label_lists import check_tags
 from trials.data.labels import (
     check_label_types,
     class_names,
@@ -108,7 +109,7 @@ class TaskData:
     @property
     def scoring(self) -> Scoring:
         """What scores need to know of the data."""
-        return Scoring(self.positive, self.target_scale, self.classes, self.fields)
+        return Scoring(self.positive, self.target_scale, self.classes, self.class_names, self.fields)
 
     def lengths(self, split: str) -> NDArray[np.int64]:
         """Return the number of tokens of each example of a split, shape [n]."""
@@ -148,6 +149,7 @@ def _load_task(task: TaskSpec, model: ModelSpec, stamps: object) -> TaskData:
     tokenizer = model_tokenizer()
     note_special_tokens(raw, task, tokenizer, notes)
     names = class_names(classes, raw["train"], task, notes)
+    check_tags(names, task, notes)
     positive = find_positive(_labels_before_carving(raw, sources, task), task, classes, notes)
     if positive is not None and classes is not None:
         warn_of_constant_f1(raw, task, classes[positive], notes)

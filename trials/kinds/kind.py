@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..reading.encoding import Encoded, Encoding, padded
+from ..reading.encoding import IGNORED, Encoded, Encoding, padded
 from ..reading.labels import TargetScale
 
 if TYPE_CHECKING:
@@ -75,12 +75,14 @@ class Scoring:
         positive: The index of the class that f1 scores, if it scores one that is named or rarer.
         target_scale: The scale by which the targets of a regression are standardized; None if they are not.
         classes: The label values in order, for tasks with classes.
+        names: The names of the classes in the same order.
         task: The fields of the task's spec.
     """
 
     positive: int | None = None
     target_scale: TargetScale | None = None
     classes: tuple[Any, ...] | None = None
+    names: tuple[str, ...] | None = None
     task: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -99,6 +101,8 @@ class TaskKind(ABC):
     """The metric of a task that names none."""
     constant_name: ClassVar[str] = ""
     """What `constant_columns` predicts, for the user."""
+    labels_of: ClassVar[Literal["examples", "words"]] = "examples"
+    """What has a label: the whole example, or each of its words, whose label is then a list."""
     has_classes: ClassVar[bool] = False
     """Whether each example has one class, which splits are stratified by."""
     scores_whole_texts: ClassVar[bool] = False
@@ -191,6 +195,20 @@ class TaskKind(ABC):
             outputs: The number of outputs of the head.
         """
         return None
+
+
+def joined(parts: Sequence[Columns]) -> Columns:
+    """Return the columns of several batches in one; rows that are as long as their batch are padded with IGNORED."""
+    return tuple(np.concatenate(_equally_wide(column)) for column in zip(*parts, strict=True))
+
+
+def _equally_wide(arrays: Sequence[Array]) -> list[Array]:
+    width = max(array.shape[-1] for array in arrays)
+    if arrays[0].ndim == 1 or all(array.shape[-1] == width for array in arrays):
+        return list(arrays)
+    return [
+        np.pad(array, ((0, 0), (0, width - array.shape[-1])), constant_values=IGNORED) for array in arrays
+    ]
 
 
 def doubles(*tensors: torch.Tensor) -> Columns:

@@ -8,9 +8,10 @@ from .causal_lm import CausalLM
 from .kind import Metric, TaskKind
 from .regression import Regression
 from .sequence_classification import SequenceClassification
+from .token_classification import TokenClassification
 
 KINDS: dict[str, TaskKind] = {
-    kind.name: kind for kind in (SequenceClassification(), Regression(), CausalLM())
+    kind.name: kind for kind in (SequenceClassification(), TokenClassification(), Regression(), CausalLM())
 }
 """Every kind of task by the `type` that a sweep file names."""
 

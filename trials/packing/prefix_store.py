@@ -41,7 +41,7 @@ from torch import nn
 
 from search_spaces.errors import InvalidInputError, Problem
 from trials.base.model import Base
-from trials.reading.encoding import Encoded
+from trials.reading.encoding import NO_INPUTS, Encoded
 
 _log = logging.getLogger(__name__)
 
@@ -282,7 +282,7 @@ def parse_size(text: str) -> int:
 
 def example_key(example: Encoded) -> bytes:
     """Return the digest of what the layers read of an example, 16 bytes."""
-    read = {name: value for name, value in sorted(example.items()) if name != "labels"}
+    read = {name: value for name, value in sorted(example.items()) if name not in NO_INPUTS}
     return hashlib.blake2b(json.dumps(read).encode(), digest_size=16).digest()
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from .sequences import shared_length
 from .special_tokens import choose_padding
@@ -19,7 +19,7 @@ IGNORED = -100
 """The label that torch's cross entropy excludes."""
 
 Encoded = dict[str, Any]
-_NO_INPUTS = ("labels", "length")
+NO_INPUTS = ("labels", "length", "tags", "words")
 """Entries of an example that the model does not read."""
 
 
@@ -116,10 +116,12 @@ def _tokens_before(
     return shared_length(before, ids)
 
 
-def padded(examples: Sequence[Encoded], tokenizer: Any) -> dict[str, torch.Tensor]:
-    """Return the inputs of a batch, padded to its longest example: on the right, but see `match_tokens`."""
-    inputs = [{k: v for k, v in example.items() if k not in _NO_INPUTS} for example in examples]
-    side = "left" if getattr(tokenizer, "head_reads_last_position", False) else "right"
+def padded(
+    examples: Sequence[Encoded], tokenizer: Any, side: Literal["left", "right"] | None = None
+) -> dict[str, torch.Tensor]:
+    """Return the inputs of a batch, padded to its longest example: on the right by default, see `match_tokens`."""
+    inputs = [{k: v for k, v in example.items() if k not in NO_INPUTS} for example in examples]
+    side = side or ("left" if getattr(tokenizer, "head_reads_last_position", False) else "right")
     return dict(tokenizer.pad(inputs, padding_side=side, return_tensors="pt"))
 
 

@@ -39,7 +39,7 @@ def split_fingerprint(rows: Rows, columns: Sequence[str], task: Mapping[str, Any
     """
     label = task["label"]
     if label is not None:
-        read = _class_name if task["type"] == "sequence-classification" else _as_number
+        read = _as_number if task["type"] == "regression" else _class_name
         rows = rows.with_column(label, [read(value) for value in rows[label]])
     digests = {name: hashlib.blake2b(digest_size=_DIGEST) for name in columns}
     whole = list[bytes]()
@@ -53,8 +53,10 @@ def split_fingerprint(rows: Rows, columns: Sequence[str], task: Mapping[str, Any
         "columns": {name: digest.hexdigest() for name, digest in digests.items()},
         "set": hashlib.blake2b(b"".join(sorted(whole)), digest_size=_DIGEST).hexdigest(),
     }
-    if task["type"] == "sequence-classification" and len(labels := set(rows[label])) <= _MOST_LABELS:
-        found["labels"] = sorted(labels)
+    if label is not None and task["type"] != "regression":
+        labels = {each for value in rows[label] for each in (value if isinstance(value, list) else [value])}
+        if len(labels) <= _MOST_LABELS:
+            found["labels"] = sorted(labels)
     return found
 
 
@@ -80,8 +82,13 @@ def _listed(labels: Sequence[str]) -> str:
     return "{" + ", ".join(labels) + "}"
 
 
-def _class_name(value: Any) -> str:
-    """Return the text by which a class is known, whatever its type and however true and false are written."""
+def _class_name(value: Any) -> Any:
+    """Return the text by which a class is known, whatever its type and however true and false are written.
+
+    A list of classes is a list of such texts.
+    """
+    if isinstance(value, list | tuple):
+        return [_class_name(item) for item in value]
     text = label_text(value)
     return text.lower() if text.lower() in ("true", "false") else text
 

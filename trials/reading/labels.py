@@ -97,14 +97,19 @@ def as_targets(rows: Rows, task: Mapping[str, Any], classes: Sequence[Any] | Non
     if classes is None:
         return rows.with_column(column, [_number(rows, column, index) for index in range(len(rows))])
     positions = class_positions(classes)
-    found = [positions.get(label_text(value)) for value in rows[column]]
-    if None in found:
-        index = found.index(None)
-        raise DataError(
-            f"{rows.place(index)} has the label {rows[column][index]!r}, which train does not have",
-            f"Correct the label, or use data whose labels are among {list(classes)[:10]}.",
-        )
-    return rows.with_column(column, [classes[index] for index in found if index is not None])
+
+    def as_class(value: Any, index: int) -> Any:
+        if isinstance(value, list | tuple):
+            return [as_class(item, index) for item in value]
+        position = positions.get(label_text(value))
+        if position is None:
+            raise DataError(
+                f"{rows.place(index)} has the label {value!r}, which train does not have",
+                f"Correct the label, or use data whose labels are among {list(classes)[:10]}.",
+            )
+        return classes[position]
+
+    return rows.with_column(column, [as_class(value, index) for index, value in enumerate(rows[column])])
 
 
 def _number(rows: Rows, column: str, index: int) -> float:
@@ -146,7 +151,7 @@ def structure(labels: Sequence[Any], texts: Sequence[Any] = ()) -> tuple[int, st
         return index, "a dictionary, as in data with several labels", _ONE_LABEL
     text = texts[index] if index < len(texts) else None
     if isinstance(text, list | tuple) and len(text) == len(value):
-        return index, "one label per word, as in token classification", _ONE_LABEL
+        return index, "one label per word, as in token classification", "Set type: token-classification."
     if any(isinstance(inner, Mapping) for inner in value):
         return index, "a list of spans, as in token classification", _ONE_LABEL
     if all(isinstance(each, list | tuple) and len(each) == 1 for each in labels):

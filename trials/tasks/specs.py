@@ -32,7 +32,7 @@ ROWS_APART: Final = 1
 TEXTS_TOGETHER: Final = 2
 """The versions of how data are split and scored, see `TaskSpec.data_version`."""
 _CHAT_COLUMNS = ("system", "history", "tools")
-TrialTask = Literal["sequence-classification", "regression", "causal-lm"]
+TrialTask = Literal["sequence-classification", "token-classification", "regression", "causal-lm"]
 """The tasks of trials; `search_spaces` also computes the costs of image classification."""
 
 
@@ -164,8 +164,10 @@ class TaskSpec(BaseModel):
         train: Training data: a file, a list of files, a folder, or the name of a split.
         validation: Validation data, which choose the front; by default a share of the training data.
         test: Test data, which are scored only for the confirmed front; by default a share of the training data.
-        text: One text column, or two that form a pair; for causal-lm the column of plain text.
-        label: Column to predict: any values for classification, numbers for regression.
+        text: One text column, or two that form a pair; for causal-lm the column of plain text, and for
+            token-classification a column of lists of words.
+        label: Column to predict: any values for classification, numbers for regression, and for token-classification
+            lists with one tag per word, such as B-person, I-person and O.
         prompt: For causal-lm, the prompts: a column of texts or of messages, a list of columns, whose texts a blank
             line joins, or a template such as `"{instruction}\\n\\n{input}"`. The loss covers only completion tokens.
         completion: For causal-lm, the completions that follow the prompts, given like `prompt`.
@@ -244,7 +246,7 @@ class TaskSpec(BaseModel):
             fix = f"Use one of: {', '.join(fitting)}." if known else did_you_mean(self.metric, fitting)
             problems.append(Problem("task.metric", what, fix))
         if self.positive is not None and self.type != "sequence-classification":
-            what, fix = f"{self.positive!r}: {self.type} has no classes", "Remove it."
+            what, fix = f"{self.positive!r}: {self.type} has no classes that f1 scores", "Remove it."
             problems.append(Problem("task.positive", what, fix))
         if problems:
             raise InvalidInputError(problems)
@@ -300,7 +302,10 @@ class TaskSpec(BaseModel):
         problems = []
         if not self.text:
             problems.append(Problem("task.text", "missing", "Name one text column, or a list of two."))
-        if len(self.text) > 2:
+        if len(self.text) > 1 and find_kind(self.type).labels_of == "words":
+            fix = "Name the column with the lists of words."
+            problems.append(Problem("task.text", f"{list(self.text)} is more than one", fix))
+        elif len(self.text) > 2:
             fix = "Name one text column, or two that are encoded as a pair."
             problems.append(Problem("task.text", f"{list(self.text)} is more than two", fix))
         if not self.label:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from trials.data.task_data import TaskData
-from trials.kinds.kind import Batch, Columns, doubles
+from trials.kinds.kind import Batch, Columns, doubles, joined
 from trials.kinds.registry import find_kind
 from trials.reading.encoding import Encoded, token_count
 from trials.training.length_batching import chunks, starting_cost, suited_tokens
@@ -75,9 +75,7 @@ def evaluate(
 
     outputs = list(_in_memory(score, list(_batches(examples, device)), device))
     order = np.argsort(np.concatenate([indices for indices, *_ in outputs]))
-    columns = tuple(
-        np.concatenate(column)[order] for column in zip(*(rest for _, *rest in outputs), strict=True)
-    )
+    columns = tuple(column[order] for column in joined([tuple(rest) for _, *rest in outputs]))
     columns = kind.finish(columns, examples, data.scoring)
     return Evaluation(kind.scores(columns, data.scoring), columns)
 

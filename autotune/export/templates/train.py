@@ -33,7 +33,7 @@ from parameter_groups import freeze
 from peft import PeftConfig, get_peft_model
 from search_trainer import SearchTrainer
 from task.kinds.encoding import encode_rows
-from task.kinds.kind import Scoring, doubles
+from task.kinds.kind import Scoring, doubles, joined
 from task.kinds.registry import find_kind
 from task.reading.base_model.fingerprint import model_changes, model_fingerprint
 from task.reading.encoding import prepare_tokenizer, token_count
@@ -61,7 +61,13 @@ MODEL = str(HERE / RUN["model"]) if RUN["model"].startswith("./") else RUN["mode
 HUB = {"revision": RUN["revision"], "trust_remote_code": RUN["trust_remote_code"]}
 KIND = find_kind(TASK["type"])
 SCALE = None if RUN["target_scale"] is None else TargetScale(**RUN["target_scale"])
-SCORING = Scoring(POSITIVE, SCALE, None if CLASSES is None else tuple(CLASSES), TASK)
+SCORING = Scoring(
+    POSITIVE,
+    SCALE,
+    None if CLASSES is None else tuple(CLASSES),
+    None if NAMES is None else tuple(NAMES),
+    TASK,
+)
 LOADING = """## Head
 
 `config.json` has the number of outputs and, for a classification, the names of the classes (`id2label`); for a
@@ -248,8 +254,8 @@ def score_split(trainer, examples):
         with trainer.compute_loss_context_manager():
             output = model(**batch.inputs)
         found.append(doubles(*KIND.columns(output, batch.targets)))
-    columns = [np.concatenate(column)[np.argsort(order)] for column in zip(*found, strict=True)]
-    return KIND.scores(KIND.finish(tuple(columns), examples, SCORING), SCORING)
+    columns = tuple(column[np.argsort(order)] for column in joined(found))
+    return KIND.scores(KIND.finish(columns, examples, SCORING), SCORING)
 
 
 tokenizer = prepare_tokenizer(AutoTokenizer.from_pretrained(MODEL, **HUB))

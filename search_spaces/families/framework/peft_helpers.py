@@ -16,7 +16,15 @@ def peft_task(task: TaskType) -> PeftTask | None:
 
     if task == "image-classification":
         return None
-    return PeftTask.CAUSAL_LM if task == "causal-lm" else PeftTask.SEQ_CLS
+    kinds = {"causal-lm": PeftTask.CAUSAL_LM, "token-classification": PeftTask.TOKEN_CLS}
+    return kinds.get(task, PeftTask.SEQ_CLS)
+
+
+def without_token_labels(task: TaskType) -> str | None:
+    """Return why virtual tokens do not work where each token has a label, or None for other tasks."""
+    if task != "token-classification":
+        return None
+    return "peft puts virtual tokens before the text, and the head scores them as well, but there are no labels for them"
 
 
 def trained_modules(shape: ModelShape) -> list[str] | None:

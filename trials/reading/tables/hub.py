@@ -83,10 +83,9 @@ def _rows(table: Dataset, split: str, notes: tuple[str, ...]) -> Rows:
     names = [name for name, feature in table.features.items() if not hasattr(feature, "decode_example")]
     found = [*notes]
     columns = {name: _column(table[name][:], name, split, found) for name in names}
-    # A ClassLabel, whose values are numbers.
-    classes = {
-        name: tuple(feature.names) for name, feature in table.features.items() if hasattr(feature, "int2str")
-    }
+    # A ClassLabel, or lists of it, whose values are numbers.
+    labels = {name: getattr(feature, "feature", feature) for name, feature in table.features.items()}
+    classes = {name: tuple(label.names) for name, label in labels.items() if hasattr(label, "int2str")}
     return Rows(columns, Places("row", range(1, len(table) + 1), split), tuple(found), classes)
 
 

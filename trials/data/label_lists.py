@@ -1,0 +1,86 @@
+"""Rows with several labels: one per word of a text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from search_spaces.errors import InvalidInputError, Problem
+from trials.data.notes import Notes
+from trials.kinds.registry import find_kind
+from trials.kinds.tags import OUTSIDE, has_prefix
+from trials.reading.tables.rows import Rows
+from trials.tasks.specs import TaskSpec
+
+_LISTS = "Write lists, as in JSON lines or Parquet; a cell of a CSV file cannot hold one."
+
+
+def each_label(rows: Rows, task: TaskSpec) -> Iterator[tuple[int, Any]]:
+    """Yield the index of a row and a label, for each label of each row."""
+    assert task.label is not None
+    has_lists = find_kind(task.type).labels_of != "examples"
+    for index, value in enumerate(rows[task.label]):
+        yield from ((index, label) for label in (value if has_lists else (value,)))
+
+
+def check_words(rows: Rows, split: str, task: TaskSpec) -> None:
+    """Check that each row has a list of words, and as many labels.
+
+    Raises:
+        InvalidInputError: It does not.
+    """
+    assert task.label is not None
+    text = task.text[0]
+    for index, (words, tags) in enumerate(zip(rows[text], rows[task.label], strict=True)):
+        if words is None:
+            continue  # the row is dropped, and counted
+        place = f"{rows.place(index)} of {split}"
+        for field, column, value in (("text", text, words), ("label", task.label, tags)):
+            if not isinstance(value, list | tuple) or not all(map(_is_single, value)):
+                what = f"{place} has {_short(value)} in {column!r}, which is no list of {_ITEMS[field]}"
+                raise InvalidInputError(Problem(f"task.{field}", what, _LISTS))
+        if len(words) != len(tags):
+            what = f"{place} has {len(words):,} words in {text!r} and {len(tags):,} tags in {task.label!r}"
+            raise InvalidInputError(Problem("task.label", what, "Give each word one tag, or remove the row."))
+
+
+_ITEMS = {"text": "words", "label": "tags"}
+
+
+def _is_single(value: object) -> bool:
+    return isinstance(value, str | int | float)
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def check_tags(names: Sequence[str] | None, task: TaskSpec, notes: Notes) -> None:
+    """Note the kinds of entities that the tags name, and refuse scores of entities where they name none.
+
+    Args:
+        names: The names of the tags; None for tasks without tags.
+        task: The task.
+        notes: Receives the kinds of entities.
+
+    Raises:
+        InvalidInputError: The metric scores entities, and no tag has a prefix.
+    """
+    if names is None or find_kind(task.type).labels_of != "words":
+        return
+    kinds = sorted({name[2:] for name in names if has_prefix(name)})
+    others = [name for name in names if not has_prefix(name) and name != OUTSIDE]
+    if not kinds and task.metric.startswith("entity_"):
+        what = f"no tag has a prefix, as in B-person ({', '.join(map(repr, names[:5]))}), so there are no entities"
+        fix = "Set metric: token_accuracy, or write the tags as B-type, I-type and O."
+        raise InvalidInputError(Problem("task.metric", what, fix))
+    if kinds:
+        notes.note(
+            f"entities: {len(kinds)} types ({', '.join(kinds)}), scored as in seqeval by type and extent"
+        )
+    if kinds and others:
+        notes.warn(
+            f"label: {', '.join(map(repr, others[:5]))} have no prefix such as B- or I-, and count as inside of "
+            "entities of their own"
+        )
