@@ -25,6 +25,7 @@ _HEADS: dict[str, TaskType] = {
     "LMHeadModel": "causal-lm",
     "ForImageClassification": "image-classification",
     "ForSequenceClassification": "sequence-classification",
+    "ForTokenClassification": "token-classification",
 }
 """The task of a model by the end of its class's name."""
 
@@ -45,9 +46,9 @@ def peft_config(
         configuration: `family` and its parameters as in results and search spaces, for example
             `{"family": "lora", "lora.rank": 8, "lora.targets": "all"}`.
         model: a hub id, a folder, a transformers configuration, or a transformers model.
-        task: `sequence-classification`, `regression`, `causal-lm` or `image-classification`; by default the task of
-            the model's class or of the `architectures` in its configuration, and `sequence-classification` where
-            these name none of them.
+        task: `sequence-classification`, `token-classification`, `regression`, `causal-lm` or
+            `image-classification`; by default the task of the model's class or of the `architectures` in its
+            configuration, and `sequence-classification` where these name none of them.
         trust_remote_code: whether code that comes with the model may run.
 
     Returns:

@@ -22,6 +22,7 @@ class TaskName(StrEnum):
     """Tasks that a sweep can train."""
 
     CLASSIFICATION = "sequence-classification"
+    TOKENS = "token-classification"
     REGRESSION = "regression"
     CAUSAL_LM = "causal-lm"
 

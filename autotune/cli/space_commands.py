@@ -16,6 +16,7 @@ class CostTask(StrEnum):
     """Tasks whose costs are known: those that a sweep can train, and image classification."""
 
     CLASSIFICATION = "sequence-classification"
+    TOKENS = "token-classification"
     REGRESSION = "regression"
     CAUSAL_LM = "causal-lm"
     IMAGES = "image-classification"

@@ -13,6 +13,7 @@ import numpy as np
 
 from autotune.scaffold.data_form import DataForm, find_form
 from autotune.scaffold.label_column import FEW_VALUES, IDS, find_label, is_number
+from autotune.scaffold.label_lists import find_tags, tags_metric
 from autotune.scaffold.training_data import read_training_data
 from search_spaces.errors import InvalidInputError, Problem, first_line
 from search_spaces.families.framework.base import TaskType
@@ -44,6 +45,7 @@ class DataInspection:
         majority: the share of the most frequent class.
         classes: the number of classes.
         rarer: the rarer of two classes.
+        metric: the usual metric of these data; empty for that of the task.
         words: the 0.98 quantile of the examples' lengths, in words.
         notes: one clause per decision, with its reason.
     """
@@ -57,6 +59,7 @@ class DataInspection:
     majority: float = 0.0
     classes: int = 0
     rarer: Any = None
+    metric: str = ""
     words: int = 0
     notes: list[str] = field(default_factory=list)
 
@@ -91,6 +94,9 @@ def inspect_rows(data: Rows, name: str, wanted: TaskType | None = None) -> DataI
         InvalidInputError: the data have no columns for the task.
     """
     rows, count = first_rows(data), len(data)
+    tags = find_tags(data) if wanted in (None, "token-classification") else None
+    if tags is not None:
+        return _as_tagged(data, tags)
     strings = [c for c in rows.columns if _is_text(rows[c])]
     form = find_form(data, strings.__contains__) if wanted in (None, "causal-lm") else None
     is_chat = wanted == "causal-lm" or (form is not None and form.is_certain)
@@ -111,6 +117,20 @@ def inspect_rows(data: Rows, name: str, wanted: TaskType | None = None) -> DataI
         what = f"no column of {name!r} holds text ({', '.join(rows.columns)})"
         raise InvalidInputError(Problem("--data", what, "Give a file with a column of text."))
     found.words = _words(rows, found)
+    return found
+
+
+def _as_tagged(data: Rows, columns: tuple[str, str]) -> DataInspection:
+    words, tags = columns
+    found = DataInspection(data.column_names, len(data), "token-classification", [words], tags)
+    different = len({tag for row in data[tags] for tag in row or ()})
+    found.metric = tags_metric(data, tags)
+    found.words = int(np.ceil(np.quantile([len(row or ()) for row in data[words]], 0.98)))
+    found.notes += [
+        *data.notes,
+        f"task: token-classification, since {words!r} and {tags!r} have lists of the same length in every row",
+        f"label: column {tags!r}, which has {different:,} different tags",
+    ]
     return found
 
 

@@ -23,10 +23,12 @@ from autotune.sweep.schema import parse_sweep
 from search_spaces.errors import InvalidInputError, Problem
 from search_spaces.families.framework.base import TaskType
 from search_spaces.language.yaml_io import dump_yaml, parse_yaml
+from trials.kinds.registry import KINDS
 from trials.reading.lengths import Cut
 from trials.tasks.metrics import metrics_for
 
 _TOKENS_PER_WORD = 1.4
+_KINDS = " | ".join(KINDS)
 
 _SEARCH = """\
 # The search space. `lora` searches the placement, rank, scale and variants of LoRA, its learning rate and the
@@ -150,7 +152,7 @@ def _task_lines(
 ) -> list[str]:
     lines = [
         "task:",
-        f"  type: {found.type}    # inferred; sequence-classification | regression | causal-lm",
+        f"  type: {found.type}    # inferred; {_KINDS}",
         *_data_lines(data, folder),
     ]
     others = [c for c in found.columns if c not in found.used]
@@ -240,6 +242,8 @@ def _max_length(
 
 
 def _metric(found: DataInspection, notes: list[str]) -> str:
+    if found.metric:
+        return found.metric
     if found.type == "regression":
         return "pearson"
     if found.type == "causal-lm":

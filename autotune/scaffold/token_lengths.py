@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from autotune.scaffold.first_example import local_model
 from autotune.scaffold.inspection import DataInspection
 from search_spaces.errors import InvalidInputError, Problem
+from trials.kinds.tags import as_text
 from trials.reading.tables.errors import DataError
 from trials.reading.tables.rows import Rows
 from trials.tasks.specs import ModelSpec
@@ -64,7 +65,7 @@ def measure_lengths(model: str, rows: Rows, found: DataInspection) -> TokenLengt
     if found.type != "causal-lm":
         columns = (rows[name] for name in found.text)
         pairs = zip(*columns, strict=True)
-        texts = [[str(text) for text in pair] for pair in pairs if None not in pair]
+        texts = [[as_text(text) for text in pair] for pair in pairs if None not in pair]
         return TokenLengths(np.array([len(tokenizer(*pair)["input_ids"]) for pair in texts], dtype=np.int64))
     return _generated_lengths(tokenizer, rows, found)
 

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from trials.data.notes import Notes
 from trials.kinds.encoding import encode_fully
+from trials.kinds.tags import as_text
 from trials.reading.forms import Chat, read_example, with_merged_system
 from trials.reading.tables.errors import RowError
 from trials.reading.tables.rows import Row, Rows
@@ -104,7 +105,7 @@ def text_keys(rows: Rows, task: TaskSpec) -> TextKeys:
 def _texts_read(row: Row, task: TaskSpec, fields: Mapping[str, Any]) -> list[str]:
     """Return the texts that the model reads of a row; all values, if the row cannot be read."""
     if task.type != "causal-lm":
-        return [_text_of(row[name]) for name in task.text]
+        return [as_text(row[name]) for name in task.text]
     try:
         example = read_example(row, fields, as_chat=False)
     except (RowError, ValueError, TypeError, KeyError):  # encoding reports the row
@@ -118,13 +119,6 @@ def _texts_read(row: Row, task: TaskSpec, fields: Mapping[str, Any]) -> list[str
         texts.append(str(message.get("content") or ""))
         texts += [_json(call["function"]) for call in message.get("tool_calls", ())]
     return texts
-
-
-def _text_of(value: Any) -> str:
-    """Return a text, or a list of words as a text."""
-    if isinstance(value, list | tuple):
-        return " ".join(map(str, value))
-    return value if isinstance(value, str) else _json(value)
 
 
 def _json(value: Any) -> str:
@@ -173,7 +167,7 @@ def _token_ids(row: Row, task: TaskSpec, tokenizer: Any) -> list[int] | None:
         if task.type == "causal-lm":
             fields = {**task.model_dump(), "max_length": _WHOLE}
             return list(encode_fully(row, fields, tokenizer, None).example["input_ids"])
-        return list(tokenizer(*(_text_of(row[name]) for name in task.text), verbose=False)["input_ids"])
+        return list(tokenizer(*(as_text(row[name]) for name in task.text), verbose=False)["input_ids"])
     except (ValueError, TypeError, KeyError):
         return None
 

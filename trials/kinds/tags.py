@@ -1,7 +1,7 @@
 """Entities in sequences of tags, as seqeval counts them without a strict scheme.
 
-A tag is `O`, or a prefix (`B`, `I`, `E` or `S`), a hyphen and the type of an entity, such as `B-person`. Any other tag
-counts as inside of an entity of its own type.
+A tag is `O`, or a prefix (`B`, `I`, `E` or `S`), a hyphen and the type of an entity, such as `B-person`. A tag of
+another form counts as inside of an entity of its own type.
 
 This file needs only numpy.
 """
@@ -18,7 +18,13 @@ Entities = set[tuple[int, int, int]]
 """(type, first word, last word) of each entity of a sentence."""
 
 OUTSIDE = "O"
+"""The tag of a word that belongs to no entity."""
 _PREFIXES = "BIES"
+
+
+def as_text(value: object) -> str:
+    """Return a list of words as a text, with a space between them, and any other value as its text."""
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def has_prefix(tag: str) -> bool:

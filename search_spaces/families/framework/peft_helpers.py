@@ -24,7 +24,9 @@ def without_token_labels(task: TaskType) -> str | None:
     """Return why virtual tokens do not work where each token has a label, or None for other tasks."""
     if task != "token-classification":
         return None
-    return "peft puts virtual tokens before the text, and the head scores them as well, but there are no labels for them"
+    return (
+        "peft puts virtual tokens before the text; the head scores them too, but there are no labels for them"
+    )
 
 
 def trained_modules(shape: ModelShape) -> list[str] | None:

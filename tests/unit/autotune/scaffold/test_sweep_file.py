@@ -132,8 +132,6 @@ def test_inferred_columns(tmp_path: Path, columns: dict[str, Any], expected: dic
         ({"text": TEXTS[0], "labels": [0, 2]}, "column 'labels' .* in .*1.*: a list, as in multi-label"),
         ({"text": TEXTS[0], "topic": {"a": 1}}, "column 'topic' .* a dictionary"),
         ({"text": TEXTS[0], "labels": [1], "source": "x"}, "a list with one label"),
-        ({"tokens": ["a", "b"], "ner_tags": [0, 1]}, "column 'ner_tags' .* as in token classification"),
-        ({"words": ["a", "b"], "pos": ["N", "V"]}, "column 'pos' .* as in token classification"),
         ({"text": TEXTS[0], "entities": [{"start": 0, "end": 1}]}, "a list of spans"),
     ],
 )

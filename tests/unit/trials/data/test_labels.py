@@ -73,7 +73,7 @@ def test_a_list_with_one_label_is_to_be_taken_out():
 
 def test_words_with_one_label_each_are_token_classification():
     rows = table([[0, 0], [0]], texts=[["a", "b"], ["c"]])
-    with pytest.raises(InvalidInputError, match=r"task.text: line 2 .* as in token classification"):
+    with pytest.raises(InvalidInputError, match=r"task.text: line 2 .* Set type: token-classification"):
         check_label_types({"train": rows}, TaskSpec(text="text", label="label"))
 
 

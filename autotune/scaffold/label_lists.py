@@ -1,0 +1,53 @@
+"""Inference of columns with several labels per row for `autotune init`: words with one tag each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from trials.kinds.tags import has_prefix
+from trials.reading.tables.rows import Rows
+
+_TAGS = ("ner_tags", "ner", "tags", "labels", "pos_tags", "pos")
+"""Names of columns of tags, the usual ones first."""
+
+
+def find_tags(data: Rows) -> tuple[str, str] | None:
+    """Return the column of words and that of their tags, or None: lists of the same length in every row."""
+    lists = [name for name in data.column_names if _has_lists(data[name])]
+    words = next(
+        (name for name in lists if _item(data[name], str) and not _looks_like_tags(data[name])), None
+    )
+    if words is None:
+        return None
+    sizes = [len(value or ()) for value in data[words]]
+    tags = [
+        name
+        for name in lists
+        if name != words
+        and [len(value or ()) for value in data[name]] == sizes
+        and _item(data[name], str | int)
+    ]
+    known = [name for name in _TAGS if name in map(str.lower, tags)]
+    return next(((words, tag) for name in known for tag in tags if tag.lower() == name), None) or (
+        (words, tags[0]) if len(tags) == 1 and max(sizes, default=0) > 1 else None
+    )
+
+
+def tags_metric(data: Rows, column: str) -> str:
+    """Return the usual metric: that of entities if a tag has a prefix, by its name where the data set has names."""
+    names = data.class_names.get(column, ()) or {str(tag) for tags in data[column] for tag in tags or ()}
+    return "entity_f1" if any(map(has_prefix, names)) else "token_accuracy"
+
+
+def _has_lists(values: Sequence[Any]) -> bool:
+    return any(values) and all(value is None or isinstance(value, list | tuple) for value in values)
+
+
+def _item(values: Sequence[Any], kind: Any) -> bool:
+    return all(isinstance(item, kind) for value in values for item in value or ())
+
+
+def _looks_like_tags(values: Sequence[Any]) -> bool:
+    """Return whether all items are `O` or have a prefix."""
+    return all(item == "O" or has_prefix(item) for value in values for item in value or ())
