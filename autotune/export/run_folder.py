@@ -35,7 +35,7 @@ from search_spaces.model.shape import ModelShape
 from search_spaces.parameters.training import OPTIMIZERS, optimizer_of
 from search_spaces.parameters.types import Configuration
 from search_spaces.transfer import transfer_configuration
-from trials.base import parameter_groups
+from trials.base import initialization, parameter_groups
 from trials.base.quantization import unquantized
 from trials.data.fingerprint import data_fingerprint, hub_commit, model_fingerprint
 from trials.data.sources import SPLITS
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from autotune.export.scaling import Change, RateLaw, Target
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_SHARED_MODULES = (parameter_groups,)
+_SHARED_MODULES = (parameter_groups, initialization)
 """Modules of the search that need none of its other modules, and that train.py imports beside itself."""
 _TASK = "task"
 """The package in an exported run that holds copies of the packages of `_OF_TASKS`."""
@@ -128,6 +128,7 @@ def export_run(
     sweep, config, data = export.sweep, export.config, export.data
     family = REGISTRY[str(config["family"])]
     adapter = family.peft_config(local_config(family.name, config), export.shape, sweep.task.shape_task)
+    preparation = family.preparation(local_config(family.name, config))
     to.mkdir(parents=True, exist_ok=True)
     model = _place_model(sweep, to)
     adapter.base_model_name_or_path = model
@@ -156,6 +157,7 @@ def export_run(
         "class_names": data.class_names,
         "target_scale": None if data.target_scale is None else asdict(data.target_scale),
         "learning_rate_factors": family.learning_rate_factors(local_config(family.name, config)),
+        "preparation": None if preparation is None else preparation._asdict(),
         "splits": {name: _place_split(data, name, to, sweep.task) for name in SPLITS},
         "fingerprint": {name: _split_fingerprint(data, name, sweep.task) for name in SPLITS},
         "model_fingerprint": model_fingerprint(sweep.model, data.tokenizer, sweep.task),

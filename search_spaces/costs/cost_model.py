@@ -18,10 +18,11 @@ from dataclasses import dataclass, field, fields
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from search_spaces.costs.batched import AdapterGroups, CostTable, unregistered_message
 from search_spaces.families import REGISTRY, AdapterCost, local_config
-from search_spaces.families.framework.base import BYTES_PER_NUMBER, adapter_cost
+from search_spaces.families.framework.base import BYTES_PER_NUMBER, Preparation, adapter_cost
 from search_spaces.model.forward_flops import forward_flops
 from search_spaces.model.gradient_flow import LayerGradients, reached_layers
 from search_spaces.model.shape import ModelShape, TaskType
@@ -161,11 +162,12 @@ class CostModel:
         cost = adapter_cost(REGISTRY[str(name)], local_config(str(name), config), self.shape)
         samples = self.workload.train_samples * float(config.get("epochs", 1))
         batch_size = float(config.get("batch_size", self.workload.batch_size))
-        parameters, stored, train_sample, step, inference = self._priced(cost)
+        parameters, stored, train_sample, step, inference, *before = self._priced(cost)
         return Costs(
             trainable_params=parameters,
             head_params=self.shape.head_parameters,
-            train_flops=samples * (train_sample + step / batch_size),
+            train_flops=samples * (train_sample + step / batch_size)
+            + float(self._prepare(np.array(before), np.array(batch_size))),
             inference_flops=inference,
             stored_bytes=stored,
         )
@@ -188,25 +190,46 @@ class CostModel:
         group = groups.indices(configs)
         priced = [self._priced(cost) for cost in groups.costs]
         numbers = np.array([of_group[:2] for of_group in priced], dtype=np.int64).reshape(-1, 2)
-        flops = np.array([of_group[2:] for of_group in priced], dtype=float).reshape(-1, 3)
+        flops = np.array([of_group[2:] for of_group in priced], dtype=float).reshape(-1, 6)
         parameters, stored = numbers[group].T
-        train_sample, step, inference = flops[group].T
+        train_sample, step, inference, *before = flops[group].T
         usual = self.workload.batch_size
         batch_size = np.array([config.get("batch_size", usual) for config in configs], dtype=float)
         epochs = np.array([config.get("epochs", 1) for config in configs], dtype=float)
         return CostTable(
             trainable_params=parameters,
             head_params=np.full(len(group), self.shape.head_parameters, dtype=np.int64),
-            train_flops=self.workload.train_samples * epochs * (train_sample + step / batch_size),
+            train_flops=self.workload.train_samples * epochs * (train_sample + step / batch_size)
+            + self._prepare(np.array(before), batch_size),
             inference_flops=inference,
             stored_bytes=stored,
         )
 
-    def _priced(self, cost: AdapterCost) -> tuple[int, int, float, float, float]:
-        """Return the adapter's parameters, stored bytes, and FLOPs: per training sample, per step, per inference."""
+    def _prepare(self, before: NDArray[np.float64], batch_size: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the FLOPs before the first step.
+
+        Args:
+            before: batches, FLOPs per sample of them and FLOPs once, shape [3, n].
+            batch_size: samples per batch, shape [n].
+        """
+        batches, sample, once = before
+        samples = np.minimum(batches * batch_size, self.workload.train_samples)
+        return samples * sample + np.ceil(samples / batch_size) * self._step + once
+
+    def _priced(self, cost: AdapterCost) -> tuple[int, int, float, float, float, int, float, float]:
+        """Return the adapter's parameters, stored bytes, and FLOPs: per training sample, per step, per inference.
+
+        The last three are the batches that its initial values are computed from, and the FLOPs per sample of these
+        batches and once.
+        """
         stored = cost.stored_bytes + BYTES_PER_NUMBER * self.shape.head_parameters
         step = self._step + cost.step_flops + (self._second_run(cost)[1] if self._checkpointing else 0.0)
-        return cost.parameters, stored, self._train_sample(cost), step, self._inference_sample(cost)
+        sample, before = self._train_sample(cost), cost.preparation
+        inference = self._inference_sample(cost)
+        if before is None:
+            return cost.parameters, stored, sample, step, inference, 0, 0.0, 0.0
+        prepare = self._prepare_sample(before)
+        return cost.parameters, stored, sample, step, inference, before.batches, prepare, before.flops
 
     def _many_lengths(
         self, configs: Sequence[Mapping[str, Value]], lengths: Sequence[Value | None]
@@ -277,6 +300,16 @@ class CostModel:
         sequence = sum(part.sequence for part in parts)
         step = self._step * sum(runs) / shape.depth + cost.forward_step_flops
         return token * tokens + pair * pairs + sequence, step
+
+    def _prepare_sample(self, before: Preparation) -> float:
+        """Return the FLOPs of a sample that passes through the base model before the first step."""
+        tokens, pairs = self.shape.attended(self.workload.tokens, self.workload.tokens_square)
+        flops = self._forward(tokens, pairs) + before.token_flops * tokens
+        if before.backward:
+            whole = AdapterCost(0, lowest_layer=-1)
+            flops += self._backward(whole, tokens, pairs)
+            flops += self._second_run(whole, tokens, pairs)[0] if self._checkpointing else 0.0
+        return flops
 
     def _inference_sample(self, cost: AdapterCost) -> float:
         length = self.workload.inference_tokens or self.workload.tokens

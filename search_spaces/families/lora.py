@@ -1,4 +1,4 @@
-"""LoRA and its variants rsLoRA, DoRA, LoRA+, LoRA-FA and PiSSA."""
+"""LoRA and its variants rsLoRA, DoRA, LoRA+ and LoRA-FA, with the initializations that peft knows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
-from search_spaces.families.framework.base import register
+from search_spaces.families.framework.base import Preparation, register
 from search_spaces.families.framework.matrix_family import LAYERS, TARGETS, MatrixCost, MatrixFamily
 from search_spaces.model.parts import Matrix
 from search_spaces.model.shape import ModelShape, TaskType
@@ -20,8 +20,24 @@ if TYPE_CHECKING:
 REFERENCE_RANK = 8
 """The rank at which `scale` is the multiplier of B·A."""
 
-_INITS: dict[str, bool | str] = {"kaiming": True, "orthogonal": "orthogonal", "pissa": "pissa"}
+_INITS: dict[str, bool | str] = {
+    "kaiming": True,
+    "orthogonal": "orthogonal",
+    "pissa": "pissa",
+    "olora": "olora",
+    # The others change a LoRA that starts as usual (`trials/base/initialization.py`), so that peft can load it.
+    "eva": True,
+    "corda": True,
+    "lora_ga": True,
+    "loftq": True,
+}
 """The initializations by their names in peft."""
+_BATCHES = {"eva": 8, "corda": 8, "lora_ga": 4, "loftq": 0}
+"""Number of training batches that an initialization reads."""
+_TRUNCATED = ("pissa", "olora")
+"""Initializations that give a matrix at most as many ranks as it has rows or columns."""
+_DOUBLED = ("corda", "lora_ga")
+"""Initializations that are subtracted from the weight, so that the saved adapter has twice the rank."""
 
 
 @register
@@ -43,6 +59,16 @@ class Lora(MatrixFamily):
       peft repeats the decomposition; so it is the exact one, since the faster randomized decomposition is not
       reproducible. It costs one decomposition per matrix at the start of every trial: fractions of a second for
       matrices of 768 rows, minutes in total for billions of parameters.
+      "olora" does the same with a QR decomposition (Büyükakyüz, 2024, arXiv 2406.01775).
+      Three read training data first, the same batches for the same seed, and their FLOPs are part of those of
+      training: "eva" sets A to the directions in which the inputs of W vary most (8 batches; Paischer et al.,
+      2024, arXiv 2410.07170), "corda" takes the largest components of W C out of W, C being the covariance of its
+      inputs (8 batches; Yang et al., 2024, arXiv 2406.05223), and "lora_ga" the singular vectors of W's gradient (4
+      batches; Wang et al., 2024, arXiv 2407.05000). While they are computed, "eva" and "corda" keep a matrix of
+      inputs² for each W, and "lora_ga" a gradient as large as W. An adapter from "corda" or "lora_ga" is saved with
+      twice the rank, as a difference to the original base model, on which it loads.
+      "loftq" sets B A to the largest components of what quantization has changed in W (Li et al., 2023, arXiv
+      2310.08659), so it requires weights in int8 or nf4, and memory for the original base model at the start.
     * `freeze_a` trains only B (LoRA-FA, Zhang et al., 2023, arXiv 2308.03303).
     * `lr_ratio` is the ratio of B's learning rate to that of all other parameters (LoRA+, Hayou et al., 2024,
       arXiv 2402.12354).
@@ -51,7 +77,10 @@ class Lora(MatrixFamily):
     name = "lora"
     title = "LoRA (Hu et al., 2021)"
     quantized = True
-    reads_weights: ClassVar[Mapping[str, tuple[Value, ...]]] = {"init": ("pissa",), "dora": (True,)}
+    reads_weights: ClassVar[Mapping[str, tuple[Value, ...]]] = {
+        "init": ("pissa", "olora", "corda", "lora_ga"),
+        "dora": (True,),
+    }
     saved_copies = 0.0
     parameters = (
         TARGETS,
@@ -81,25 +110,49 @@ class Lora(MatrixFamily):
         forward = 2.0 * rank * (inputs + outputs)
         backward = 2.0 * rank * (trained_a * inputs + (1 + (trained_a or differentiated)) * outputs)
         backward += differentiated * 2.0 * rank * inputs
+        starts = _prepare_flops(config, matrix)
         if not config.get("dora", False):
-            return MatrixCost(parameters, forward, backward)
+            return MatrixCost(parameters, forward, backward, prepare_token=starts[0], prepare=starts[1])
         if float(config.get("dropout", 0.0)) > 0:
             forward += 2 * inputs * outputs
             # peft wraps a transposed weight in a new parameter, whose unused gradient autograd computes.
             backward += (differentiated + matrix.conv1d) * 2 * inputs * outputs
+        step = 2.0 * rank * inputs * (inputs + outputs)
         return MatrixCost(
-            parameters + outputs, forward, backward, step=2.0 * rank * inputs * (inputs + outputs)
+            parameters + outputs, forward, backward, step, prepare_token=starts[0], prepare=starts[1]
         )
 
     def saved_bytes(
         self, config: Mapping[str, Value], matrices: tuple[Matrix, ...]
     ) -> tuple[int, int] | None:
-        """Return the bytes with a frozen A included, which is part of the adapter and random in every trial."""
-        if not config.get("freeze_a", False):
+        """Return the bytes with a frozen A included, which is random in every trial, and those of a doubled rank."""
+        copies = 2 if config.get("init") in _DOUBLED else 1
+        if not config.get("freeze_a", False) and copies == 1:
             return None
         dora = bool(config.get("dora", False))
-        numbers = sum(_matrix_rank(config, m) * (m.inputs + m.outputs) + dora * m.outputs for m in matrices)
+        numbers = sum(
+            copies * _matrix_rank(config, m) * (m.inputs + m.outputs) + dora * m.outputs for m in matrices
+        )
         return 0, 4 * numbers
+
+    def preparation(self, config: Mapping[str, Value]) -> Preparation | None:
+        method = str(config.get("init", "kaiming"))
+        if method not in _BATCHES:
+            return None
+        return Preparation(method, _BATCHES[method], backward=method == "lora_ga")
+
+    def owns_weights(self, config: Mapping[str, Value]) -> bool:
+        """Return whether the initialization is OLoRA's, which peft subtracts from the weight in place."""
+        return config.get("init") == "olora"
+
+    def excluded(self, shape: ModelShape) -> Mapping[str, Mapping[Value, str]]:
+        found = {name: dict(values) for name, values in super().excluded(shape).items()}
+        inits = found.setdefault("init", {})
+        if not shape.quantized:
+            inits["loftq"] = "corrects the error of quantized weights, and these are not quantized"
+        if shape.conv1d:
+            inits["olora"] = "decomposes transposed matrices (Conv1D) the wrong way in peft"
+        return found
 
     def peft_config(self, config: Mapping[str, Value], shape: ModelShape, task: TaskType) -> PeftConfig:
         from peft import LoraConfig
@@ -132,7 +185,25 @@ def _rank(config: Mapping[str, Value]) -> int:
 def _matrix_rank(config: Mapping[str, Value], matrix: Matrix) -> int:
     """Return the rank on one matrix; a decomposition has at most as many values as the matrix rows or columns."""
     rank = _rank(config)
-    return min(rank, matrix.inputs, matrix.outputs) if config.get("init") == "pissa" else rank
+    return min(rank, matrix.inputs, matrix.outputs) if config.get("init") in _TRUNCATED else rank
+
+
+def _prepare_flops(config: Mapping[str, Value], matrix: Matrix) -> tuple[float, float]:
+    """Return the FLOPs of an initialization on one matrix: per token that it reads, and once.
+
+    These are the products of inputs with inputs or gradients, of the weight with the covariance, and B A, which is
+    subtracted from the weight. LoRA-GA has at most half as many ranks as the matrix.
+    """
+    method, inputs, outputs = config.get("init"), matrix.inputs, matrix.outputs
+    side = min(inputs, outputs)
+    if method == "eva":
+        return 2.0 * inputs**2, 0.0
+    if method == "corda":
+        rank = min(_rank(config), side)
+        return 2.0 * inputs**2, 2.0 * outputs * inputs**2 + 2.0 * rank * inputs * outputs
+    if method == "lora_ga":
+        return 2.0 * inputs * outputs, 2.0 * min(_rank(config), side // 2) * inputs * outputs
+    return 0.0, 0.0
 
 
 def _rank_pattern(config: Mapping[str, Value], shape: ModelShape, layers: tuple[int, ...]) -> dict[str, int]:

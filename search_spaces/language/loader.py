@@ -290,8 +290,8 @@ def _fit(
         return _fit_subset(parameter, shape, problems)
     if local_name == "targets" and isinstance(parameter, Categorical):
         return _fit_targets(parameter, shape, narrowed, problems, side)
-    if shape.quantized and isinstance(parameter, Categorical):
-        return _fit_quantized(parameter, shape, narrowed, problems)
+    if isinstance(parameter, Categorical):
+        parameter = _fit_choices(parameter, shape, narrowed, problems)
     if local_name == "layers" and not isinstance(parameter, Structured):
         assert isinstance(parameter, Categorical | Int)
         deepest = max(map(int, parameter.choices)) if isinstance(parameter, Categorical) else parameter.high
@@ -351,17 +351,20 @@ def _fit_targets(
     return replace(parameter, choices=choices, default=default)
 
 
-def _fit_quantized(
+def _fit_choices(
     parameter: Categorical, shape: ModelShape, narrowed: dict[str, str], problems: list[Problem]
-) -> Parameter:
-    """Drop the choices that read the weights, which are quantized."""
+) -> Categorical:
+    """Drop the choices that the family excludes on the model."""
     family, _, local_name = parameter.name.partition(".")
-    reading = REGISTRY[family].reads_weights.get(local_name, ()) if family in REGISTRY else ()
-    choices = tuple(choice for choice in parameter.choices if choice not in reading)
-    if len(choices) == len(parameter.choices):
+    excluded = REGISTRY[family].excluded(shape).get(local_name, {}) if family in REGISTRY else {}
+    dropped = [choice for choice in parameter.choices if choice in excluded]
+    if not dropped:
         return parameter
-    read = [local_name if value is True else str(value) for value in reading]
-    what = f"{', '.join(read)} reads the weights, which are quantized"
+    by_reason: dict[str, list[str]] = {}
+    for choice in dropped:
+        by_reason.setdefault(excluded[choice], []).append(local_name if choice is True else str(choice))
+    what = "; ".join(f"{', '.join(names)} {reason}" for reason, names in by_reason.items())
+    choices = tuple(choice for choice in parameter.choices if choice not in excluded)
     if not choices:
         problems.append(Problem(f"parameters.{parameter.name}", what, "Give another value."))
         return parameter

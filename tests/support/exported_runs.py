@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-_BESIDE = ("reading", "scores", "parameter_groups")
+_BESIDE = ("reading", "scores", "parameter_groups", "initialization")
 """The modules that stand beside train.py."""
 
 

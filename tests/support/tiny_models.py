@@ -33,6 +33,14 @@ from search_spaces.model.shape import ModelShape, TaskType
 from search_spaces.parameters.types import Configuration, LayerMask, TopLayers
 from search_spaces.space import SearchSpace
 from tests.support.tiny_configs import CONFIGS, DEPTH
+from trials.base.initialization import (
+    REPLACES_WEIGHTS,
+    Pass,
+    choose_tokens,
+    initial_factors,
+    initialize,
+    save_adapter,
+)
 from trials.base.parameter_groups import freeze
 
 BATCH, TOKENS, LABELS = 4, 12, 3
@@ -177,13 +185,34 @@ class Case:
         """The configuration as a sweep writes it."""
         return {"family": self.family, **{f"{self.family}.{name}": v for name, v in self.config.items()}}
 
+    @property
+    def is_converted(self) -> bool:
+        """Whether the adapter is saved as a difference to its initial value, which rounds."""
+        preparation = REGISTRY[self.family].preparation(self.config)
+        return preparation is not None and preparation.method in REPLACES_WEIGHTS
+
     def adapted(self) -> Any:
         """A fresh peft model; the same base weights and the same adapter at every call."""
         shape = shape_of(self.model, self.task)
         model = build(self.model, self.task)
         torch.manual_seed(2)
         family = REGISTRY[self.family]
-        adapted = get_peft_model(model, family.peft_config(self.config, shape, self.task))
+        peft_config, inputs = family.peft_config(self.config, shape, self.task), batch(self.task, padded=True)
+        preparation = family.preparation(self.config)
+        passes = [Pass(inputs, lambda model: model(**inputs).loss)]
+        if preparation is not None:
+            choose_tokens(peft_config, preparation.method, passes)
+        adapted = get_peft_model(model, peft_config)
+        if preparation is not None:
+            adapted.eval()
+            original = dict(build(self.model, self.task).named_parameters())
+            initialize(
+                adapted,
+                preparation.method,
+                passes,
+                lambda path: original[f"{path}.weight"] + 0.01,
+            )
+            adapted.train()
         freeze(adapted, family.learning_rate_factors(self.config))
         return adapted
 
@@ -311,7 +340,7 @@ class Observation:
     Args:
         adapter, head: trainable parameters.
         wrong_gradients: parameters without a finite gradient that should have one, or the reverse.
-        train_flops: that torch counts in the forward and backward pass of one batch.
+        train_flops: that torch counts in the initialization from a batch and its forward and backward pass.
         change, reload_error, merge_error: the largest difference of the logits made by the step, by saving
             and loading, and by merging (None where the family does not merge).
         stored_bytes: of the tensors in the saved file.
@@ -332,11 +361,15 @@ class Observation:
 @cache
 def observe(case: Case) -> Observation:
     """Run one case once, for all the tests that look at it."""
-    model, inputs = case.adapted(), batch(case.task, padded=True)
+    with FlopCounterMode(display=False) as preparing:
+        model = case.adapted()
+    inputs = batch(case.task, padded=True)
+    is_prepared = REGISTRY[case.family].preparation(case.config) is not None
+    initial = initial_factors(model) if case.is_converted else None
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     head = sum(p.numel() for name, p in trained.items() if "modules_to_save" in name)
     before = logits(model, inputs)
-    train_flops = step(model, inputs)
+    train_flops = step(model, inputs) + preparing.get_total_flops() * is_prepared
     wrong = [
         name
         for name, p in model.named_parameters()
@@ -344,7 +377,7 @@ def observe(case: Case) -> Observation:
     ]
     after = logits(model, inputs)
     with TemporaryDirectory() as folder:
-        model.save_pretrained(folder, save_embedding_layers=False)
+        save_adapter(model, folder, initial)
         tensors = load_file(f"{folder}/adapter_model.safetensors").values()
         loaded = PeftModel.from_pretrained(build(case.model, case.task), folder)
     merge_error = None

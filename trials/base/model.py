@@ -8,11 +8,11 @@ milliseconds and no memory, and discards it. Only the head's tensors are copied.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
@@ -28,6 +28,7 @@ from trials.base.attention import attends_in_fp32, attention_context, check_atte
 from trials.base.checkpointing import checkpoint_layers, is_checkpointed
 from trials.base.frozen_linear import FrozenLinear, replace_linear
 from trials.base.half_precision import multiply_in_bf16, store_in_bf16
+from trials.base.initialization import Pass, choose_tokens, initialize, no_passes
 from trials.base.int8_linear import Int8Form, check_int8
 from trials.base.parameter_groups import freeze
 from trials.base.pretrained import check_complete, loading_errors, read_pretrained
@@ -37,7 +38,7 @@ from trials.reading.special_tokens import match_tokens
 from trials.tasks.specs import ModelSpec, TaskSpec, resolve_model
 
 if TYPE_CHECKING:
-    from peft import PeftModel
+    from peft import PeftConfig, PeftModel
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Base:
             alone are multiplied in another format.
         new_heads: The paths of the head's modules whose weights are not in the checkpoint. Every trial initializes
             them from its seed.
+        unquantized: Reads the base model again, on the CPU and before quantization; None if it is not quantized.
     """
 
     model: nn.Module
@@ -61,6 +63,7 @@ class Base:
     device: torch.device
     autocast: torch.dtype
     new_heads: tuple[str, ...]
+    unquantized: Callable[[], nn.Module] | None = None
 
     @contextmanager
     def computing(self) -> Iterator[None]:
@@ -107,21 +110,47 @@ class Base:
             shared |= {id(part): part for part in quantized_parts(self.model)}
         return copy.deepcopy(self.model, shared)
 
-    def adapted(self, config: Mapping[str, Value], seed: int) -> PeftModel:
-        """Return a model with a new adapter and head, initialized from `seed`, on the shared base model."""
+    def adapted(
+        self,
+        config: Mapping[str, Value],
+        seed: int,
+        passes: Callable[[int], Sequence[Pass]] = no_passes,
+    ) -> PeftModel:
+        """Return a model with a new adapter and head, initialized from `seed`, on the shared base model.
+
+        Args:
+            config: The configuration.
+            seed: The seed of the initial values.
+            passes: Returns a number of training batches, from which some adapters get their initial values.
+        """
         from peft import PeftModel, get_peft_model
 
-        family = str(config["family"])
+        family, values = REGISTRY[str(config["family"])], local_config(str(config["family"]), config)
         torch.manual_seed(seed)
         model = self.skeleton()
         for name in self.new_heads:
             _draw_head(model.get_submodule(name), self.initializer_range)
-        values = local_config(family, config)
-        peft_config = REGISTRY[family].peft_config(values, self.shape, self.task.shape_task)
+        peft_config = family.peft_config(values, self.shape, self.task.shape_task)
+        if family.owns_weights(values):
+            _own_matrices(model, peft_config)
+        preparation = family.preparation(values)
+        read = passes(preparation.batches) if preparation is not None else ()
+        if preparation is not None:
+            choose_tokens(peft_config, preparation.method, read)
         adapted = get_peft_model(model, peft_config)
         assert isinstance(adapted, PeftModel)  # peft's class for mixed adapters is another one
-        freeze(adapted, REGISTRY[family].learning_rate_factors(values))
+        if preparation is not None:
+            adapted.eval()
+            initialize(adapted, preparation.method, read, self._original_weights())
+        freeze(adapted, family.learning_rate_factors(values))
         return adapted
+
+    def _original_weights(self) -> Callable[[str], torch.Tensor] | None:
+        """Return a function from a module's path to its weight before quantization; the first call reads them."""
+        if (read := self.unquantized) is None:
+            return None
+        model = cache(read)
+        return lambda path: cast(torch.Tensor, model().get_submodule(path).weight)
 
     @property
     def initializer_range(self) -> float:
@@ -165,7 +194,12 @@ def load_base(spec: ModelSpec, task: TaskSpec, data: TaskData) -> Base:
     autocast = _compute_in(spec, model, shape, device)
     if spec.gradient_checkpointing:
         checkpoint_layers(model, shape, partial(attention_context, device, autocast))
-    return Base(model, shape, task, device, autocast, new_heads)
+    unquantized = partial(_read_unquantized, spec, task, data.outputs) if spec.quantized else None
+    return Base(model, shape, task, device, autocast, new_heads, unquantized)
+
+
+def _read_unquantized(spec: ModelSpec, task: TaskSpec, outputs: int) -> nn.Module:
+    return read_pretrained(spec, task, outputs, dtype=torch.float32)[0]
 
 
 def _compute_in(spec: ModelSpec, model: nn.Module, shape: ModelShape, device: torch.device) -> torch.dtype:
@@ -271,6 +305,15 @@ def _alias(tensor: torch.Tensor) -> torch.Tensor:
         return tensor
     alias = tensor.detach()
     return nn.Parameter(alias, requires_grad=False) if isinstance(tensor, nn.Parameter) else alias
+
+
+def _own_matrices(model: nn.Module, peft_config: PeftConfig) -> None:
+    """Give the matrices that an adapter changes in place their own memory."""
+    from peft.tuners.tuners_utils import check_target_module_exists
+
+    for path, module in model.named_modules():
+        if isinstance(module, nn.Linear) and check_target_module_exists(peft_config, path):
+            module.weight = nn.Parameter(module.weight.detach().clone(), requires_grad=False)
 
 
 def _draw_head(head: nn.Module, deviation: float) -> None:

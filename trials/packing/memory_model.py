@@ -317,8 +317,8 @@ class MemoryModel:
     ) -> SavedActivations:
         read = [m for m in matrices if "input" in family.saved_sides(m)]
         written = [m for m in matrices if "output" in family.saved_sides(m)]
-        values = family.fit_to_model(values, self.shape)
-        numbers = [family.saved_numbers(values, matrix) for matrix in matrices]
+        fitted = family.fit_to_model(values, self.shape)
+        numbers = [family.saved_numbers(fitted, matrix) for matrix in matrices]
         own = sum(per_token for per_token, _ in numbers)
         if float(values.get("dropout", 0.0)) > 0:  # the mask, one byte per number, and the masked input
             own += sum(m.inputs * (1 + 1 / self.computation.number) for m in read)

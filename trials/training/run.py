@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -23,6 +24,7 @@ from search_spaces.parameters.training import (
     optimizer_of,
 )
 from search_spaces.parameters.types import Value
+from trials.base.initialization import Pass
 from trials.base.model import Base, trainable_parameters
 from trials.base.parameter_groups import decay_groups, scale_learning_rates
 from trials.data.task_data import TaskData
@@ -80,8 +82,11 @@ class Run:
         examples = subset(self.data.splits["train"], fidelity.train_samples, seed=0)
         examples = subset(examples, example_count(len(examples), spec.partial_run), seed=0)
         batch_size, epochs = int(config["batch_size"]), int(config["epochs"])
+        order = partial(batches, examples, batch_size, epochs, spec.seed)
         self.steps = epochs * math.ceil(len(examples) / batch_size)
-        self.model = base.adapted(config, spec.seed)
+        self.model = base.adapted(
+            config, spec.seed, lambda number: self._passes(islice(order(), number), examples)
+        )
         training_mode(self.model)
         self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self._family = REGISTRY[str(config["family"])]
@@ -96,8 +101,18 @@ class Run:
         self._example_scores: dict[str, str] = {}
         self._train_seconds = self._seconds_before = 0.0
         self._until = self._begin_segment(spec.segment or Segment(until=1.0))
-        order = islice(batches(examples, batch_size, epochs, spec.seed), self._step, None)
-        self._batches = ([examples[i] for i in b] for b in order)
+        self._batches = ([examples[i] for i in b] for b in islice(order(), self._step, None))
+
+    def _passes(self, order: Iterable[list[int]], examples: Sequence[Encoded]) -> list[Pass]:
+        """Return the batches of the given indices, for the initial values of the adapter."""
+        found = []
+        for indices in order:
+            chosen = [examples[i] for i in indices]
+            batch = self.kind.collate(chosen, self.data.tokenizer).to(self.base.device)
+            targets = sum(map(self.kind.target_count, chosen))
+            loss = partial(batch_loss, self, batch, len(chosen), targets)
+            found.append(Pass(batch.inputs, loss))
+        return found
 
     def _build_optimizer(self) -> torch.optim.Optimizer:
         config = self.spec.config
@@ -278,16 +293,20 @@ def training_step(run: Run, batch: Batch, examples: int, targets: int) -> float:
         examples: The number of its examples.
         targets: The number of its targets.
     """
-    batch, kind = batch.to(run.base.device), run.kind
-    with run.base.computing():
-        if kind.model_computes_loss:
-            loss = run.model(**batch.inputs, **batch.targets).loss
-        else:
-            output = run.model(**batch.inputs)
-            loss = kind.losses(output, batch.targets, [run.spec.config] * examples).sum() / targets
-            loss = loss + added_loss(run.model)
+    loss = batch_loss(run, batch.to(run.base.device), examples, targets, run.model)
     loss.backward()
     return float(loss.detach())
+
+
+def batch_loss(run: Run, batch: Batch, examples: int, targets: int, model: nn.Module) -> torch.Tensor:
+    """Return the loss of a batch on the base model's device; other arguments as in `training_step`."""
+    with run.base.computing():
+        if run.kind.model_computes_loss:
+            loss: torch.Tensor = model(**batch.inputs, **batch.targets).loss
+            return loss
+        output = model(**batch.inputs)
+        loss = run.kind.losses(output, batch.targets, [run.spec.config] * examples).sum() / targets
+        return loss + added_loss(model)
 
 
 def added_loss(model: Any) -> torch.Tensor | float:

@@ -5,9 +5,9 @@
 
 Beside this file: run.json (model, data, metric), training_args.json (for transformers.TrainingArguments),
 adapter_config.json (for peft), task (how a file becomes rows, a row tokens and predictions scores, as in the search),
-search_trainer.py and parameter_groups.py (the Trainer, and what each parameter's learning rate is) and, where peft
-lacks the adapter's method, tuners. The adapter is saved in `adapter/`, ready for PeftModel.from_pretrained, and the
-scores in `scores.json`.
+search_trainer.py and parameter_groups.py (the Trainer, and what each parameter's learning rate is), initialization.py
+(the adapter's initial values) and, where peft lacks the adapter's method, tuners. The adapter is saved in `adapter/`,
+ready for PeftModel.from_pretrained, and the scores in `scores.json`.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import json
 import logging
 import sys
 import warnings
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 # Before peft is imported: it imports bitsandbytes, which then advises some processors' owners to install an inference
@@ -29,6 +29,14 @@ warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", categor
 import numpy as np
 import torch
 import transformers
+from initialization import (
+    REPLACES_WEIGHTS,
+    Pass,
+    choose_tokens,
+    initial_factors,
+    initialize,
+    save_adapter,
+)
 from parameter_groups import freeze
 from peft import PeftConfig, get_peft_model
 from search_trainer import SearchTrainer
@@ -68,6 +76,8 @@ SCORING = Scoring(
     None if NAMES is None else tuple(NAMES),
     TASK,
 )
+NO_PREPARATION = {"method": "", "batches": 0}
+QUANTIZED = ("int8", "nf4")
 LOADING = """## Head
 
 `config.json` has the number of outputs and, for a classification, the names of the classes (`id2label`); for a
@@ -125,13 +135,13 @@ def load_split(name):
     return encoded.examples
 
 
-def load_model():
-    """Return the base model, its weights in the format of the search."""
-    options = {"dtype": torch.bfloat16 if RUN["weights"] == "bf16" else torch.float32, **HUB}
+def load_model(weights=RUN["weights"]):
+    """Return the base model with its weights in a format: fp32, bf16, int8 or nf4."""
+    options = {"dtype": torch.bfloat16 if weights == "bf16" else torch.float32, **HUB}
     if RUN["attn_implementation"]:
         options["attn_implementation"] = RUN["attn_implementation"]
-    if RUN["weights"] in ("int8", "nf4"):
-        bits = {"load_in_8bit": True} if RUN["weights"] == "int8" else {"load_in_4bit": True}
+    if weights in QUANTIZED:
+        bits = {"load_in_8bit": True} if weights == "int8" else {"load_in_4bit": True}
         options["quantization_config"] = BitsAndBytesConfig(
             **bits,
             bnb_4bit_quant_type="nf4",
@@ -180,17 +190,12 @@ def main():
 
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()  # it reports each new head, which is what is trained here
-    model, adapter = load_model(), PeftConfig.from_pretrained(str(HERE))
-    adapter.base_model_name_or_path = model.name_or_path
-    for name in adapter.modules_to_save or []:
-        model.get_submodule(name).float()  # the head is trained in fp32, whatever the base model's format
-    model = get_peft_model(model, adapter)
-    freeze(model, RUN["learning_rate_factors"])
-    model.print_trainable_parameters()
     splits = {name: load_split(name) for name in ("train", "validation", "test")}
+    model, initial = adapt(load_model(), settings, splits["train"])
+    model.print_trainable_parameters()
     trainer = make_trainer(model, settings, splits)
     trainer.train()
-    model.save_pretrained(options.output)
+    save_adapter(model, options.output, initial)
     tokenizer.save_pretrained(options.output)
     if not KIND.base_has_head:
         describe_head(model, Path(options.output))
@@ -198,6 +203,52 @@ def main():
     (HERE / "scores.json").write_text(json.dumps(report, indent=2))
     for name, values in report.items():
         print(f"{name}: " + ", ".join(f"{metric} {value:.4g}" for metric, value in values.items()))
+
+
+def adapt(model, settings, train):
+    """Return the model with its adapter, initialized as in the search, and the values that it was initialized to.
+
+    The latter are None unless they were subtracted from the weights (see initialization.py).
+    """
+    adapter, preparation = PeftConfig.from_pretrained(str(HERE)), RUN["preparation"] or NO_PREPARATION
+    adapter.base_model_name_or_path = model.name_or_path
+    for name in adapter.modules_to_save or []:
+        model.get_submodule(name).float()  # the head is trained in fp32, whatever the base model's format
+    passes = ()
+    if preparation["batches"]:
+        arguments = TrainingArguments(output_dir=str(HERE / "checkpoints"), **settings)
+        if RUN["weights"] not in QUANTIZED:
+            model.to(arguments.device)
+        passes = first_batches(train, preparation["batches"], arguments)
+    choose_tokens(adapter, preparation["method"], passes)
+    model = get_peft_model(model, adapter).eval()
+    unquantized = cache(lambda: load_model("fp32"))
+    initialize(
+        model, preparation["method"], passes, lambda path: unquantized().get_submodule(path).weight.detach()
+    )
+    freeze(model, RUN["learning_rate_factors"])
+    return model, initial_factors(model) if preparation["method"] in REPLACES_WEIGHTS else None
+
+
+def first_batches(train, count, arguments):
+    """Return random batches of training examples, of which the seed decides, for the adapter's initial values."""
+    generator = torch.Generator().manual_seed(arguments.seed)
+    order, size = torch.randperm(len(train), generator=generator), arguments.per_device_train_batch_size
+    batches = [[train[i] for i in chosen] for chosen in order.split(size)[:count]]
+    return [
+        Pass(batch.inputs, partial(batch_loss, batch, sum(map(KIND.target_count, examples)), arguments.bf16))
+        for examples in batches
+        for batch in [KIND.collate(examples, tokenizer).to(arguments.device)]
+    ]
+
+
+def batch_loss(batch, targets, is_half, model):
+    """Return the training loss of a batch with a number of targets."""
+    with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=is_half):
+        if KIND.model_computes_loss:
+            return model(**batch.inputs, **batch.targets).loss
+        values = [RUN["configuration"]] * len(next(iter(batch.targets.values())))
+        return KIND.losses(model(**batch.inputs), batch.targets, values).sum() / targets
 
 
 def describe_head(model, folder):

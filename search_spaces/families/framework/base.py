@@ -20,6 +20,24 @@ BYTES_PER_NUMBER = 4
 """Bytes of one number in fp32, in which adapters are trained and saved."""
 
 
+class Preparation(NamedTuple):
+    """What an adapter's initial values are computed from, before the first training step.
+
+    Args:
+        method: the name of the method in `trials/base/initialization.py`.
+        batches: number of training batches that pass through the base model; 0 if only weights are read.
+        backward: whether their gradients are computed too, those of the embeddings' output included.
+        token_flops: FLOPs per token of these batches, beside those of the base model.
+        flops: FLOPs once, beside those of the decompositions.
+    """
+
+    method: str
+    batches: int
+    backward: bool = False
+    token_flops: float = 0.0
+    flops: float = 0.0
+
+
 class AdapterCost(NamedTuple):
     """The cost of one adapter on a base model.
 
@@ -44,6 +62,7 @@ class AdapterCost(NamedTuple):
             `lowest_sites`; the gradients of the decoder's layers depend on all of them.
         saved_bytes: bytes of the adapter's tensors in the saved file, without the head; None if these are the
             trainable parameters in fp32.
+        preparation: the pass over training data that gives the adapter its initial values, if there is one.
     """
 
     parameters: int
@@ -60,6 +79,7 @@ class AdapterCost(NamedTuple):
     mergeable: bool = False
     layer_sites: tuple[tuple[int, frozenset[str]], ...] = ()
     saved_bytes: int | None = None
+    preparation: Preparation | None = None
 
     @property
     def stored_bytes(self) -> int:
@@ -104,6 +124,24 @@ class Family(ABC):
     @abstractmethod
     def peft_config(self, config: Mapping[str, Value], shape: ModelShape, task: TaskType) -> PeftConfig:
         """Return a new peft configuration; it is never shared, because peft modifies it."""
+
+    def preparation(self, config: Mapping[str, Value]) -> Preparation | None:
+        """Return how the adapter gets its initial values from training data or weights, or None if peft sets them.
+
+        The result lacks the FLOPs that depend on the model, which `cost` adds.
+        """
+        return None
+
+    def owns_weights(self, config: Mapping[str, Value]) -> bool:
+        """Return whether peft writes to the adapted matrices, so that the model needs its own copies of them."""
+        return False
+
+    def excluded(self, shape: ModelShape) -> Mapping[str, Mapping[Value, str]]:
+        """Return the values that a model rules out, by local parameter name, each with the reason."""
+        if not shape.quantized:
+            return {}
+        reason = "reads the weights, which are quantized"
+        return {name: dict.fromkeys(values, reason) for name, values in self.reads_weights.items()}
 
     def learning_rate_factors(self, config: Mapping[str, Value]) -> Mapping[str, float]:
         """Return factors on the learning rate, by a component of the dotted parameter name.
@@ -160,7 +198,12 @@ def adapter_cost(family: Family, config: Mapping[str, Value], shape: ModelShape)
         saved_bytes=cost.stored_bytes,
         step_flops=runs.step_flops - runs.adapter_flops + cost.adapter_flops,
         adapter_flops=cost.adapter_flops,
+        preparation=runs.preparation and runs.preparation._replace(flops=_flops(cost.preparation)),
     )
+
+
+def _flops(preparation: Preparation | None) -> float:
+    return 0.0 if preparation is None else preparation.flops
 
 
 _PLACES_LAYERS = frozenset({"layers", "slope", "bump"})

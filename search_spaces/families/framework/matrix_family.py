@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-from search_spaces.families.framework.base import BYTES_PER_NUMBER, AdapterCost, Family
+from search_spaces.families.framework.base import BYTES_PER_NUMBER, AdapterCost, Family, Preparation
 from search_spaces.families.framework.peft_helpers import peft_task, trained_modules
 from search_spaces.model.gradient_flow import gradients_in, layer_gradients, layers_apart
 from search_spaces.model.parts import Matrix
@@ -37,6 +37,8 @@ class MatrixCost(NamedTuple):
         forward_step: the share of `step` in the forward pass, for families that cannot be merged.
         penalty: FLOPs in each training step on the adapter's own weights: of a penalty term of the loss, or of a
             projection of their gradients. A matrix that runs more than once has them once.
+        prepare_token: FLOPs per token of the batches that give the adapter its initial values.
+        prepare: FLOPs once, for these initial values.
     """
 
     parameters: int
@@ -45,6 +47,8 @@ class MatrixCost(NamedTuple):
     step: float = 0.0
     forward_step: float = 0.0
     penalty: float = 0.0
+    prepare_token: float = 0.0
+    prepare: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class LayerCost:
         first: cost in the lowest adapted layer.
         rest: cost in each adapted layer above it.
         saved: bytes of the saved adapter; see `MatrixFamily.saved_bytes`.
+        preparation: the pass that gives the adapters their initial values, without FLOPs.
     """
 
     shared: int
@@ -64,6 +69,7 @@ class LayerCost:
     first: MatrixCost
     rest: MatrixCost
     saved: tuple[int, int] | None
+    preparation: Preparation | None = None
 
 
 class MatrixFamily(Family):
@@ -157,6 +163,7 @@ class MatrixFamily(Family):
             _sum(first),
             _sum(rest),
             self.saved_bytes(config, matrices),
+            self.preparation(config),
         )
 
     def on_layers(self, parts: Sequence[tuple[LayerCost, int]], lowest: int) -> AdapterCost:
@@ -180,6 +187,7 @@ class MatrixFamily(Family):
             forward_step_flops=first.forward_step + sum(n * rest.forward_step for rest, n in above),
             mergeable=self.mergeable,
             saved_bytes=saved and saved[0] + sum(n * part.saved[1] for part, n in parts if part.saved),
+            preparation=_prepared(start.preparation, [(n, part.rest) for part, n in parts]),
         )
 
     def _on_varied_layers(
@@ -240,6 +248,7 @@ class MatrixFamily(Family):
             forward_step_flops=sum([n * cost.forward_step for n, cost in total]),
             mergeable=self.mergeable,
             saved_bytes=stored if saved else None,
+            preparation=_prepared(self.preparation(config), total),
         )
 
     def _run_cost(self, config: Mapping[str, Value], matrix: Matrix, differentiated: bool) -> MatrixCost:
@@ -299,13 +308,16 @@ def layers_with(
     return tuple(layer for layer in layers if layer in side) or (side[-1],)
 
 
+def _prepared(preparation: Preparation | None, costs: Sequence[tuple[int, MatrixCost]]) -> Preparation | None:
+    """Return a preparation with the FLOPs of n times each cost."""
+    if preparation is None:
+        return None
+    return preparation._replace(
+        token_flops=sum([n * cost.prepare_token for n, cost in costs]),
+        flops=sum([n * cost.prepare for n, cost in costs]),
+    )
+
+
 def _sum(costs: Sequence[MatrixCost]) -> MatrixCost:
-    parameters, forward, backward, step, forward_step, penalty = 0, 0.0, 0.0, 0.0, 0.0, 0.0
-    for cost in costs:
-        parameters += cost.parameters
-        forward += cost.forward
-        backward += cost.backward
-        step += cost.step
-        forward_step += cost.forward_step
-        penalty += cost.penalty
-    return MatrixCost(parameters, forward, backward, step, forward_step, penalty)
+    parameters = sum([cost.parameters for cost in costs])
+    return MatrixCost(parameters, *(sum(column) for column in list(zip(*costs, strict=True))[1:]))

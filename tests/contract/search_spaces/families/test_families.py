@@ -50,7 +50,7 @@ def test_it_trains_saves_loads_and_merges(case: Case) -> None:
     seen = observe(case)
     assert seen.wrong_gradients == ()
     assert seen.change > 1e-4  # a multiplicative adapter moves little where the weights are small
-    assert seen.reload_error < 1e-6
+    assert seen.reload_error < (1e-5 if case.is_converted else 1e-6)
     # Large changes of a weight (WaveFT's) cancel only up to rounding.
     assert seen.merge_error is None or seen.merge_error < 1e-4 + 1e-3 * seen.change
 

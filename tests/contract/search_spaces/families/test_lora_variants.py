@@ -46,7 +46,7 @@ def check(observed: Case) -> None:
     assert costs.train_flops == pytest.approx(seen.train_flops, rel=1e-9)
     assert seen.wrong_gradients == ()
     assert seen.change > 1e-3
-    assert seen.reload_error < 1e-6
+    assert seen.reload_error < (1e-5 if observed.is_converted else 1e-6)
     assert seen.merge_error is not None
     assert seen.merge_error < 1e-4
 
@@ -65,7 +65,7 @@ def test_what_is_unsupported() -> None:
 
 
 @pytest.mark.parametrize("model", MAIN)
-@pytest.mark.parametrize("init", ["kaiming", "orthogonal", "pissa"])
+@pytest.mark.parametrize("init", ["kaiming", "orthogonal", "pissa", "eva", "corda", "lora_ga", "loftq"])
 def test_lora_with_every_start_and_a_frozen_a(init: str, model: str) -> None:
     check(case("lora", model, rank=5, init=init, freeze_a=True, dora=init == "pissa", dropout=0.0))
 

@@ -186,7 +186,8 @@ def test_targets_that_are_the_same_or_nothing_here_are_dropped() -> None:
         name="lora.targets", choices=("q+v", "attention", "all"), default="all", when={"family": ("lora",)}
     )
     assert loaded.narrowed == {
-        "lora.targets": "k is the same as q+v in a gpt2; gate matches no module in a gpt2"
+        "lora.targets": "k is the same as q+v in a gpt2; gate matches no module in a gpt2",
+        "lora.init": "loftq corrects the error of quantized weights, and these are not quantized",
     }
     assert load_space("lora", shape=BERT).narrowed == {}
     found = problems({"families": ["lora"], "parameters": {"lora.targets": "gate"}}, shape=BERT)

@@ -16,6 +16,9 @@ from tests.support.tiny_models import shape_of
 T5 = shape_of("t5", "regression")
 
 
+NO_LOFTQ = {"lora.init": "loftq corrects the error of quantized weights, and these are not quantized"}
+
+
 def sided(spec: object, names: tuple[str, ...] = ("lora",), shape: ModelShape | None = T5) -> LoadedSpace:
     return load_space({"families": list(names), "parameters": spec}, shape=shape)
 
@@ -40,7 +43,10 @@ def test_each_side_has_parameters_of_its_own() -> None:
         "lora.rank.decoder.bump": 0.0,
     }
     assert "lora.layers" not in space
-    assert loaded.narrowed == {"lora.targets.decoder": "gate matches no module in the decoder of a t5"}
+    assert loaded.narrowed == {
+        **NO_LOFTQ,
+        "lora.targets.decoder": "gate matches no module in the decoder of a t5",
+    }
     assert load_space(parse_yaml(dump_yaml(loaded.spec)), shape=T5).space == space
     lines = ["lora.layers.encoder <= 1", "lora.rank.decoder.level <= 8"]
     spec = {"families": ["lora"], "parameters": entries, "constraints": lines}
@@ -65,7 +71,7 @@ def test_one_side_may_have_no_layer_but_not_both() -> None:
 def test_a_model_of_one_stack_has_no_sides() -> None:
     loaded = sided({"lora.layers": {"sides": True}, "lora.rank": {"high": 16, "sides": True}}, shape=BERT)
     said = "one for both sides, because a bert has one stack"
-    assert loaded.narrowed == {"lora.layers": said, "lora.rank": said}
+    assert loaded.narrowed == {**NO_LOFTQ, "lora.layers": said, "lora.rank": said}
     assert loaded.space["lora.layers"] == lora({}, shape=BERT).space["lora.layers"]
     assert loaded.space.default()["lora.rank"] == 8
 
