@@ -1,9 +1,9 @@
 """The user attributes of the trials in a study: every key, its type, and how it is read and written.
 
 Studies of the search hold `seed`, `first_rung`, `tries`, `costs`, `baselines`, `elapsed`, `status`, `values`,
-`result` and `rungs`; studies of the confirmation add `trial`; studies of probe runs hold `probe` and the columns of
-its table; studies of `autotune.optimize` hold `rungs`, `status`, `error` and `failed_cost`. The keys are part of the
-format of a sweep's folder: they never change.
+`result` and `rungs`; studies of the confirmation add `trial` and `fidelity`; studies of probe runs hold `probe` and
+the columns of its table; studies of `autotune.optimize` hold `rungs`, `status`, `error` and `failed_cost`. The keys
+are part of the format of a sweep's folder: they never change.
 
 Example:
     attributes = TrialAttributes(trial)
@@ -19,7 +19,7 @@ from typing import Any, TypedDict, Unpack
 
 from optuna.trial import FrozenTrial, TrialState
 
-from trials.records import TrialResult, TrialStatus
+from trials.records import Fidelity, TrialResult, TrialStatus
 
 SPENT = (TrialStatus.COMPLETE, TrialStatus.FAILED, TrialStatus.PAUSED, TrialStatus.STOPPED)
 """The statuses of trials that count towards a budget."""
@@ -95,6 +95,7 @@ class Attributes(TypedDict, total=False):
     rungs: Sequence[RungResult] | Sequence[RungValues]
     first_rung: int
     trial: int
+    fidelity: Fidelity
     error: str
     failed_cost: float
     probe: Mapping[str, Any]
@@ -117,6 +118,8 @@ def _plain(value: Any) -> Any:
         return [_plain(part) for part in value]
     if isinstance(value, TrialStatus):
         return str(value)
+    if isinstance(value, Fidelity):
+        return asdict(value)
     return dict(value) if isinstance(value, Mapping) else value
 
 
@@ -208,6 +211,12 @@ class TrialAttributes:
     def repeated_trial(self) -> int:
         """The trial of the search that a run of the confirmation repeats."""
         return int(self.trial.user_attrs["trial"])
+
+    @property
+    def fidelity(self) -> Fidelity | None:
+        """The fidelity of a run of the confirmation; None where it is that of the search."""
+        found = self._get("fidelity")
+        return None if found is None else Fidelity(**found)
 
     @property
     def error(self) -> str | None:

@@ -100,7 +100,7 @@ class Question:
         sweep, counts = self.sweep, {name: len(split) for name, split in self.data.splits.items()}
         train = min(sweep.fidelity.train_samples or counts["train"], counts["train"])
         evaluated = min(sweep.fidelity.eval_samples or counts["validation"], counts["validation"])
-        sizes = Sizes(train, evaluated, counts["test"])
+        sizes = Sizes(train, evaluated, counts["test"], (counts["train"], counts["validation"]))
         works = [TrialWork.of(config, self.costs) for config in self._configs]
         slot = slot_of(sweep, speed, self.costs.shape, self.costs.workload.tokens, sizes)
         return sweep_time(sweep, works, speed, slot, sizes).total.typical

@@ -172,6 +172,58 @@ def resume(context: typer.Context, folder: Folder, trials: Trials = None, quiet:
         _search(loaded, folder, context.obj, quiet=quiet)
 
 
+def confirm(
+    context: typer.Context,
+    folder: Folder,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Training runs per point on average.", show_default=False)
+    ] = None,
+    points: Annotated[
+        int | None, typer.Option(min=1, help="Maximum number of points of the front.", show_default=False)
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Examples of a run: search, or full for all data.", show_default=False)
+    ] = None,
+    stop: Annotated[
+        str | None,
+        typer.Option(help="End of a run and its score: search, none, last or best.", show_default=False),
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(min=1, help="Evaluations without an improvement that end a run.", show_default=False),
+    ] = None,
+    evaluations: Annotated[
+        int | None, typer.Option(min=1, help="Evaluations of a run that may stop.", show_default=False)
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Confirm the front of a finished search again, with other options: on all data, on more seeds or points.
+
+    Options that are not given are those of the sweep. Runs of earlier confirmations are kept, and count where their
+    data and their end are the same.
+
+    \b[dim]$[/] autotune confirm sweeps/quickstart --data full --stop best
+    [dim]$[/] autotune confirm sweeps/quickstart --seeds 5 --points 12
+    """
+    from autotune.ledger.ledger import read_sweep
+    from autotune.results.completion import is_spent
+    from autotune.results.sweep_tables import read_tables
+    from search_spaces.errors import InvalidInputError, Problem
+
+    given = {
+        "seeds": seeds, "points": points, "data": data, "stop": stop, "patience": patience,
+        "evaluations": evaluations,
+    }  # fmt: skip
+    from autotune.sweep.schema import changed_confirm
+
+    with terminal.problems_in(str(folder)):
+        sweep = changed_confirm(read_sweep(folder), {k: v for k, v in given.items() if v is not None})
+        if not is_spent(read_tables(folder)):
+            fix = f"Run: autotune resume {shlex.quote(str(folder))}"
+            raise InvalidInputError(Problem("DIR", "the search of the sweep has not ended", fix))
+        _search(sweep, folder, context.obj, quiet=quiet)
+
+
 def _with_options(sweep: Sweep, trials: int | None, seed: int | None) -> Sweep:
     """Return the sweep with the values that the command line replaces."""
     changes: dict[str, object] = {}

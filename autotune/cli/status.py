@@ -15,6 +15,7 @@ from rich.text import Text
 from autotune.formatting.compact import clock, points, short_config
 from autotune.formatting.units import counted, label, quantity, with_interval
 from autotune.objectives import is_cost
+from autotune.report.agreement import rank_agreement
 from autotune.results.completion import budget_used, confirmation_plan, has_confirmed, is_finished, is_spent
 from autotune.results.confirmation_plan import ConfirmationPlan
 from autotune.results.estimates import POSTERIOR
@@ -44,6 +45,7 @@ def overview_json(results: SweepTables) -> dict[str, Any]:
         "baselines": {name: _plain(value) for name, value in results.baselines.items()},
         "confirmations": len(results.confirmations),
         "confirmation": _confirmation_json(results),
+        "agreement": _agreement_json(results),
         "front": front,
         "recommended": recommend(results, results.front).trial,
         **({} if results.ladder is None else {"ladder": _ladder_json(results.ladder)}),
@@ -55,6 +57,24 @@ def _confirmation_json(results: SweepTables) -> dict[str, Any] | None:
     if plan is None:
         return None
     return {"ended": plan.ended, "total": plan.total, "complete": not plan.runs}
+
+
+def _agreement_json(results: SweepTables) -> dict[str, Any] | None:
+    found = rank_agreement(results)
+    if found is None:
+        return None
+    correlations = {"spearman": found.spearman, "kendall": found.kendall}
+    return {
+        "points": len(found.points),
+        **{
+            n: {"value": _plain(c.value), "low": _plain(c.low), "high": _plain(c.high)}
+            for n, c in correlations.items()
+        },
+        "reversed_pairs": found.reversed_pairs,
+        "clearly_reversed": found.clearly_reversed,
+        "moved": [point.trial for point in found.moved],
+        "recommended_by_search": found.search_choice,
+    }
 
 
 def _ladder_json(ladder: LadderView) -> dict[str, Any]:
@@ -96,6 +116,9 @@ def overview(results: SweepTables, *, next_steps: bool = True) -> RenderableType
     plan = confirmation_plan(results)
     if plan is not None:
         facts.add_row("confirmation", _confirmation_text(plan))
+    agreement = rank_agreement(results)
+    if agreement is not None:
+        facts.add_row("ranking", f"{agreement.summary}. {agreement.choice_words}")
     facts.add_row(*_front_row(results))
     metric = results.sweep.task.metric
     found = recommend(results, results.front)

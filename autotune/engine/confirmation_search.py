@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 import optuna
 from optuna.trial import TrialState
@@ -20,7 +21,7 @@ from autotune.objectives import violations
 from autotune.prepare.prepared_sweep import PreparedSweep
 from autotune.results.confirmation_plan import ConfirmationPlan, plan_confirmation
 from autotune.results.confirmation_runs import RunKey, ended_runs, run_key
-from autotune.results.sweep_tables import SweepTables, with_confirmations
+from autotune.results.sweep_tables import SweepTables, confirmation_trials, with_confirmations
 from autotune.search.evaluator import ExecutorEvaluator
 from autotune.search.failures import FailureRule
 from autotune.search.loop import SearchLoop
@@ -92,6 +93,7 @@ class _Repeats:
         self._space, self._searched = prepared.space, searched
         self._confirm, self._scheduler = confirm, scheduler
         self._first = searched.first_trials
+        self._fidelity = prepared.sweep.confirm.fidelity(prepared.sweep.fidelity)
 
     @property
     def left(self) -> int:
@@ -106,7 +108,7 @@ class _Repeats:
             run = self._next_run()
             assert run is not None, "a run can begin"
             config = self._searched.config(run.trial)
-            study.enqueue_trial(config, user_attrs=stored(trial=run.trial, seed=run.seed))
+            study.enqueue_trial(config, user_attrs=self._attributes(run))
         trial = study.ask()
         self._space.suggest(trial)
         self._confirm.changed()
@@ -133,11 +135,15 @@ class _Repeats:
         """Do nothing: the ledger holds the runs."""
 
     def _plan(self) -> ConfirmationPlan:
-        trials = self._confirm.trials
-        return plan_confirmation(with_confirmations(self._searched, trials), ended_runs(trials, self._first))
+        runs = confirmation_trials(self._searched.sweep, self._confirm.trials)
+        return plan_confirmation(with_confirmations(self._searched, runs), ended_runs(runs, self._first))
+
+    def _attributes(self, run: RunKey) -> dict[str, Any]:
+        return stored(trial=run.trial, seed=run.seed, fidelity=self._fidelity)
 
     def _next_run(self) -> RunKey | None:
-        is_running = {run_key(t, self._first) for t in self._confirm.trials if t.state == TrialState.RUNNING}
+        runs = confirmation_trials(self._searched.sweep, self._confirm.trials)
+        is_running = {run_key(trial, self._first) for trial in runs if trial.state == TrialState.RUNNING}
         return next((run for run in self._plan().runs if run not in is_running), None)
 
 
@@ -157,7 +163,7 @@ class _ConfirmationStore:
         spec = TrialSpec(
             config,
             attributes.seed,
-            self._prepared.sweep.fidelity,
+            attributes.fidelity or self._prepared.sweep.fidelity,
             score_test=True,
             is_isolated=self._is_isolated,
         )

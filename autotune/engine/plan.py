@@ -220,6 +220,7 @@ def _sizes(prepared: PreparedSweep) -> Sizes:
         min(fidelity.train_samples or counts["train"], counts["train"]),
         min(fidelity.eval_samples or counts["validation"], counts["validation"]),
         counts["test"],
+        whole=(counts["train"], counts["validation"]),
     )
 
 

@@ -119,9 +119,8 @@ def has_nothing_left(folder: Path, sweep: Sweep) -> bool:
     """
     if not all((folder / name).is_file() for name in (SWEEP_FILE, STUDY_FILE)):
         return False
-    results = read_tables(folder)
-    wanted = {"budget": sweep.budget, "confirm": sweep.confirm}
-    return is_finished(replace(results, sweep=results.sweep.model_copy(update=wanted)))
+    results = read_tables(folder, sweep.confirm)
+    return is_finished(replace(results, sweep=results.sweep.model_copy(update={"budget": sweep.budget})))
 
 
 def _score_base(executor: Executor, prepared: PreparedSweep) -> dict[str, float]:

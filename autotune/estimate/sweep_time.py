@@ -15,6 +15,7 @@ from autotune.sweep.schema import Sweep
 from search_spaces.model.shape import ModelShape
 from trials.execution.compute import Compute
 from trials.execution.executors import make_executor
+from trials.records import Fidelity
 
 _STATES_BYTES = 2**30
 """The memory for the states of frozen layers, as `trials.packing.prefix_cache` bounds it."""
@@ -49,11 +50,25 @@ class Range:
 
 @dataclass(frozen=True)
 class Sizes:
-    """The numbers of examples that a trial trains on per epoch, that one evaluation scores, and of the test split."""
+    """Numbers of examples.
+
+    Args:
+        train: that a trial trains on per epoch.
+        evaluated: that one evaluation scores.
+        test: of the test split.
+        whole: of the whole training and validation splits, for a confirmation on all data; None if it is unknown.
+    """
 
     train: int
     evaluated: int
     test: int
+    whole: tuple[int, int] | None = None
+
+    def of(self, fidelity: Fidelity) -> Sizes:
+        """Return the sizes of a run with all data where its fidelity says so."""
+        if self.whole is None or fidelity.train_samples is not None:
+            return self
+        return Sizes(*self.whole, self.test, self.whole)
 
 
 @dataclass(frozen=True)
@@ -66,7 +81,7 @@ class SweepTime:
         ended_by: the part of the budget that ends the search: `trials`, `hours` or `flops`; or `space`, if each
             configuration has then been trained.
         search: of the search, with all slots at work.
-        confirmation: of the confirmation runs after it.
+        confirmation: of the confirmation runs after it; runs that stop early take less.
         speed: that it is based on.
     """
 
@@ -160,9 +175,11 @@ def _sharing(sweep: Sweep) -> float:
     return max(1.0, slots / max(1, devices))
 
 
-def trial_seconds(sweep: Sweep, work: TrialWork, speed: Speed, slot: Slot, sizes: Sizes) -> float:
-    """Return the seconds of one full trial in its slot."""
-    scored = sweep.fidelity.evaluations * work.eval_seconds(speed, slot, sizes.evaluated)
+def trial_seconds(
+    sweep: Sweep, work: TrialWork, speed: Speed, slot: Slot, sizes: Sizes, fidelity: Fidelity | None = None
+) -> float:
+    """Return the seconds of one full trial in its slot, at the sweep's fidelity unless another is given."""
+    scored = (fidelity or sweep.fidelity).evaluations * work.eval_seconds(speed, slot, sizes.evaluated)
     return speed.seconds_per_trial + work.train_seconds(speed, slot, sizes.train) + scored
 
 
@@ -198,13 +215,18 @@ def sweep_time(
     count = math.floor(counts[ended_by]) + 1 if ended_by == "hours" else max(1, round(counts[ended_by]))
     limit = math.inf if sweep.budget.seconds is None else sweep.budget.seconds + mean
     runs = confirmation_runs(sweep, count)
-    tested = float(np.mean([work.eval_seconds(speed, slot, sizes.test) for work in works]))
+    confirmed = sweep.confirm.fidelity(sweep.fidelity)
+    run = sizes.of(confirmed)
+    per_run = [
+        trial_seconds(sweep, work, speed, slot, run, confirmed) + work.eval_seconds(speed, slot, sizes.test)
+        for work in works
+    ]
     return SweepTime(
         trial=Range(mean, min(float(low), mean), max(float(high), mean)),
         trials=count,
         ended_by=ended_by,
         search=_uncertain(count * per_trial).at_most(limit),  # the trials that run at its end finish
-        confirmation=_uncertain(runs * (mean + tested) / slots),
+        confirmation=_uncertain(runs * float(np.mean(per_run)) / slots),
         speed=speed,
     )
 

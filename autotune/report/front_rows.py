@@ -11,6 +11,7 @@ import pandas as pd
 from autotune.formatting.units import config_lines, difference, label, quantity
 from autotune.objectives import is_cost
 from autotune.report.headline import interval_text
+from autotune.results.confirmation_runs import is_as_search
 from autotune.results.estimates import POSTERIOR
 from autotune.results.recommendation import recommend
 from autotune.results.selection import best_trial
@@ -45,10 +46,14 @@ def point_columns(results: SweepTables) -> list[str]:
         if f"{POSTERIOR}{objective.name}" in results.trials:
             names.append("Posterior mean")
         if not is_cost(objective.name) and not confirmation_statistics(results, objective.name).empty:
-            names += ["Confirmed (95 % interval)", "Seeds", "Selection bias", "Test"]
+            names += ["Confirmed (95 % interval)", "Seeds", _difference_heading(results), "Test"]
     if not any(objective.name == "trainable_params" for objective in results.objectives):
         names.append(label("trainable_params"))
     return [*names, label("head_params")]
+
+
+def _difference_heading(results: SweepTables) -> str:
+    return "Selection bias" if is_as_search(results.confirmations) else "Gain of the full budget"
 
 
 def point_rows(results: SweepTables) -> list[PointRow]:
@@ -89,8 +94,9 @@ def _cells(results: SweepTables, row: pd.Series, found: dict[str, pd.DataFrame])
             cells += ["–"] * 4
             continue
         one = found[name].loc[row["trial"]]
-        bias = difference(name, selection_bias(objective, row[name], one["mean"]))
-        cells += [interval_text(name, one), str(int(one["seeds"])), bias, quantity(name, one["test"])]
+        bias = selection_bias(objective, row[name], one["mean"])
+        shown = difference(name, bias if is_as_search(results.confirmations) else -bias)
+        cells += [interval_text(name, one), str(int(one["seeds"])), shown, quantity(name, one["test"])]
     if not any(objective.name == "trainable_params" for objective in results.objectives):
         cells.append(quantity("trainable_params", row.get("cost.trainable_params", math.nan)))
     return [*cells, quantity("head_params", row.get("cost.head_params", math.nan))]

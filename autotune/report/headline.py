@@ -23,6 +23,7 @@ from autotune.formatting.units import (
 )
 from autotune.objectives import is_cost
 from autotune.results.completion import budget_used
+from autotune.results.confirmation_runs import is_as_search
 from autotune.results.recommendation import recommend
 from autotune.results.selection import best_trial
 from autotune.results.sweep_tables import SweepTables
@@ -172,7 +173,12 @@ def interval_text(name: str, row: pd.Series) -> str:
 
 
 def mean_selection_bias(results: SweepTables) -> str:
-    """Return the mean selection bias of the confirmed points of the search's front as text; empty without any."""
+    """Return the mean selection bias of the confirmed points of the search's front as text.
+
+    It is empty without any, and where the runs have another fidelity, whose scores differ for other reasons.
+    """
+    if not is_as_search(results.confirmations):
+        return ""
     best = quality(results)
     found = confirmation_statistics(results, best.name)
     found = found[found.index.isin(results.search_front["trial"])]

@@ -27,8 +27,10 @@ from autotune.formatting.units import label, percent, within_sentence
 from autotune.probe import text as forecast_text
 from autotune.probe.excluded_points import excluded_points
 from autotune.probe.forecast import ProbeForecast, forecast
+from autotune.report.agreement import rank_agreement
 from autotune.report.front_rows import PointRow, point_columns, point_rows
 from autotune.report.headline import Fact, headline, mean_selection_bias, summary
+from autotune.results.confirmation_runs import is_as_search
 from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import quality, write_whole
 from autotune.results.trial_tables import TrialTables
@@ -98,6 +100,8 @@ def report_html(results: SweepTables) -> str:
         notes=results.notes,
         selection_bias=mean_selection_bias(results),
         confirmed=not results.confirmations.empty,
+        is_as_search=is_as_search(results.confirmations),
+        agreement=rank_agreement(results),
         yaml=yaml.safe_dump(as_mapping(results.sweep), sort_keys=False, allow_unicode=True),
     )
 
@@ -136,7 +140,7 @@ def render_page(
     template = environment.get_template("report.html.jinja")
     only_of_sweeps: dict[str, Any] = {
         "ladder": None, "forecast": [], "forecast_missing": "", "ladder_used": "", "notes": (),
-        "selection_bias": "", "confirmed": False, "yaml": "",
+        "selection_bias": "", "confirmed": False, "yaml": "", "is_as_search": True, "agreement": None,
     }  # fmt: skip
     return template.render(
         title=title,

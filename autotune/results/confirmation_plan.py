@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 
 from autotune.objectives import Objective, is_cost
 from autotune.results.confirmation import chosen_points, report_seed
-from autotune.results.confirmation_runs import RunKey
+from autotune.results.confirmation_runs import RunKey, is_as_search
 from autotune.results.dominance import dominance_probabilities, paired_variances
 from autotune.results.estimates import DEVIATION, is_first, pooled, searched_values
 from autotune.results.run_noise import binomial_variances, run_noise
@@ -145,8 +145,7 @@ class _Rounds:
         others = trials[trials["feasible"] & ~is_chosen & is_first(results.objectives, trials)]
         if others.empty or not standing.is_noise_known:
             return []
-        values = searched_values(results.objectives, others)
-        losses = np.column_stack([o.loss(values[:, j]) for j, o in enumerate(results.objectives)])
+        losses = self._comparable_losses(others, standing)
         variances = np.zeros((len(others), m))
         for j, objective in enumerate(results.objectives):
             if not is_cost(objective.name):
@@ -163,6 +162,18 @@ class _Rounds:
         order = np.argsort(-on_front, kind="stable")[: max(1, p // 4)]
         numbers = others["trial"].to_numpy()
         return [int(numbers[i]) for i in order if on_front[i] >= _CHANCE]
+
+    def _comparable_losses(self, others: pd.DataFrame, standing: _Standing) -> Array:
+        """Return the losses of trials in the search, shifted by the mean difference of runs at another fidelity."""
+        objectives = self._results.objectives
+        values = searched_values(objectives, others)
+        losses = np.column_stack([o.loss(values[:, j]) for j, o in enumerate(objectives)])
+        if is_as_search(self._results.confirmations):
+            return losses
+        trials = self._results.trials.set_index("trial").loc[standing.points].reset_index()
+        values = searched_values(objectives, trials)
+        searched = np.column_stack([o.loss(values[:, j]) for j, o in enumerate(objectives)])
+        return np.asarray(losses + (standing.losses - searched).mean(axis=0))
 
     def _needy(self, number: int) -> list[int]:
         """Return the points that have a run in a round, those in most doubt first.
@@ -227,7 +238,7 @@ class _Standing:
     """
 
     def __init__(self, results: SweepTables, points: Sequence[int], runs: pd.DataFrame) -> None:
-        self._results, self._points, self._runs = results, points, runs
+        self._results, self.points, self._runs = results, list(points), runs
         shape = (len(points), len(results.objectives))
         self.losses, self.variances = np.full(shape, np.nan), np.zeros(shape)
         self.noise = np.zeros(shape[1])
@@ -253,7 +264,7 @@ class _Standing:
         p, m = self.losses.shape
         pairs = np.zeros((p, p, m))
         seeds = {
-            point: self._runs.loc[self._runs["trial"] == point, "seed"].tolist() for point in self._points
+            point: self._runs.loc[self._runs["trial"] == point, "seed"].tolist() for point in self.points
         }
         for j, objective in enumerate(self._results.objectives):
             if objective.scale == "linear" and not is_cost(objective.name):

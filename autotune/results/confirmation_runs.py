@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial
 
 from autotune.ledger.ledger import INTERRUPTED, MAX_TRIES
 from autotune.trial_attributes import TrialAttributes
-from trials.records import TrialStatus
+from trials.records import Fidelity, TrialStatus
 from trials.tasks.example_scores import decode_scores
 
 FirstTrials = Mapping[int, int]
@@ -39,18 +39,37 @@ class RunKey(NamedTuple):
     seed: int
 
 
-def confirmation_table(trials: Sequence[FrozenTrial], first: FirstTrials) -> pd.DataFrame:
-    """Return one row per complete run: `trial`, `seed`, `elapsed`, `metric.NAME` and `test.NAME`.
+AS_SEARCH = "as_search"
+"""Column of the table of runs: whether a run has the fidelity of the search, so that their scores are comparable."""
+
+
+def runs_at(trials: Sequence[FrozenTrial], fidelity: Fidelity, search: Fidelity) -> list[FrozenTrial]:
+    """Return the runs with one fidelity: a study may hold those of several confirmations.
+
+    Args:
+        trials: of the study of a confirmation.
+        fidelity: of the runs.
+        search: of the search, which is that of a run that says none.
+    """
+    return [trial for trial in trials if (TrialAttributes(trial).fidelity or search) == fidelity]
+
+
+def confirmation_table(
+    trials: Sequence[FrozenTrial], first: FirstTrials, *, as_search: bool = True
+) -> pd.DataFrame:
+    """Return one row per complete run: `trial`, `seed`, `elapsed`, `as_search`, `metric.NAME` and `test.NAME`.
 
     Args:
         trials: of the study of a confirmation.
         first: the trials that represent others.
+        as_search: whether the runs have the fidelity of the search.
     """
     rows = [
         {
             "trial": _first(attributes.repeated_trial, first),
             "seed": attributes.seed,
             "elapsed": attributes.elapsed,
+            AS_SEARCH: as_search,
             **{f"metric.{name}": value for name, value in result.metrics.items()},
             **{f"test.{name}": value for name, value in result.test_metrics.items()},
         }
@@ -65,6 +84,11 @@ def confirmation_table(trials: Sequence[FrozenTrial], first: FirstTrials) -> pd.
 def empty_confirmations() -> pd.DataFrame:
     """Return the table of a sweep without confirmation runs."""
     return pd.DataFrame(columns=["trial", "seed", "elapsed"])
+
+
+def is_as_search(confirmations: pd.DataFrame) -> bool:
+    """Return whether confirmation runs have the fidelity of the search; True without a run."""
+    return AS_SEARCH not in confirmations or bool(confirmations[AS_SEARCH].all())
 
 
 def stored_example_scores(trials: Sequence[FrozenTrial], first: FirstTrials) -> ExampleScores:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from autotune.objectives import Objective, is_cost
 from autotune.pareto import non_dominated
+from autotune.results.confirmation_runs import is_as_search
 from autotune.results.run_noise import run_noise
 from search_spaces.parameters.types import Configuration
 from trials.tasks.metrics import metric_direction
@@ -76,7 +77,8 @@ def estimates(name: str, trials: pd.DataFrame, confirmations: pd.DataFrame) -> p
     search knows. The search contributes the posterior mean where it stored one. With the noise variance v of one run,
     a posterior of variance s² is worth v / s² runs (the precision-weighted mean of normal variables), but counts as
     one run at most, so that a surrogate that is too sure of itself cannot outweigh the runs. Without a posterior, the
-    search contributes its value less the selection bias.
+    search contributes its value less the selection bias. Runs at another fidelity than that of the search, such as
+    all data, are not comparable with it: then the estimate is their mean.
 
     Args:
         name: of the score.
@@ -89,6 +91,8 @@ def estimates(name: str, trials: pd.DataFrame, confirmations: pd.DataFrame) -> p
     runs = confirmations[confirmations[column].notna()]
     groups = runs.groupby("trial")[column]
     counts, means = groups.count(), groups.mean()
+    if not is_as_search(runs):
+        return means
     found = trials.set_index("trial").reindex(means.index)
     searched, worth = _without_bias(name, found, means), pd.Series(1.0, means.index)
     if f"{POSTERIOR}{name}" in found:
@@ -113,6 +117,17 @@ def _without_bias(name: str, trials: pd.DataFrame, means: pd.Series) -> pd.Serie
     bias = float((searched - means)[on_front].mean()) if on_front.any() else 0.0
     # Selection makes a score too good, never too bad.
     return searched - (max(bias, 0.0) if metric_direction(name) == "maximize" else min(bias, 0.0))
+
+
+def _at_fidelity_of_runs(values: pd.Series, means: pd.Series) -> pd.Series:
+    """Return scores of the search shifted by the mean difference of the confirmation runs, at another fidelity.
+
+    Args:
+        values: scores in the search, by trial.
+        means: means of confirmation runs, by trial.
+    """
+    gain = (means - values.reindex(means.index)).mean()
+    return values + (0.0 if np.isnan(gain) else gain)
 
 
 def first_trials(objectives: Sequence[Objective], trials: pd.DataFrame) -> dict[int, int]:
@@ -203,7 +218,8 @@ def confirmed_values(
     """Return the objectives of trials with estimates in place of scores, and which trials have estimates.
 
     Returns:
-        shape [n, m], with the values of the search less the selection bias where there is no estimate, and shape [n].
+        shape [n, m], with the values of the search less the selection bias where there is no estimate (at another
+        fidelity: shifted by the mean difference of the runs), and shape [n].
     """
     values = searched_values(objectives, trials)
     is_confirmed = np.zeros(len(trials), dtype=bool)
@@ -213,8 +229,10 @@ def confirmed_values(
         if is_cost(objective.name) or column not in confirmations:
             continue
         found = estimates(objective.name, trials, confirmations).reindex(by_trial.index).to_numpy(float)
-        if f"{POSTERIOR}{objective.name}" not in trials:
-            means = confirmations.groupby("trial")[column].mean()
+        means = confirmations.groupby("trial")[column].mean()
+        if not is_as_search(confirmations):
+            values[:, j] = _at_fidelity_of_runs(pd.Series(values[:, j], by_trial.index), means)
+        elif f"{POSTERIOR}{objective.name}" not in trials:
             values[:, j] = _without_bias(objective.name, by_trial, means)
         is_known = np.isfinite(found)
         values[is_known, j] = found[is_known]

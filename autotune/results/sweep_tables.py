@@ -19,6 +19,7 @@ from autotune.results.confirmation_runs import (
     RunKey,
     confirmation_table,
     ended_runs,
+    runs_at,
     stored_example_scores,
 )
 from autotune.results.estimates import (
@@ -34,7 +35,7 @@ from autotune.results.estimates import (
 from autotune.results.ladder_view import LadderView, ladder_view
 from autotune.results.probe_runs import failed_probes, probe_table
 from autotune.results.trial_tables import TRAINED_HEAD, TrialTables
-from autotune.sweep.schema import Sweep
+from autotune.sweep.schema import Confirm, Sweep
 from autotune.trial_attributes import SPENT, TrialAttributes, trial_result
 from trials.records import TrialStatus
 from trials.tasks.metrics import metric_direction
@@ -116,19 +117,26 @@ class SweepTables(TrialTables):
         return len({frozenset(config.items()) for config in tried["config"]}) >= self.configurations
 
 
-def read_tables(folder: str | Path) -> SweepTables:
+def read_tables(folder: str | Path, confirm: Confirm | None = None) -> SweepTables:
     """Read a sweep's folder, finished or not, without changing it.
+
+    Args:
+        folder: of the sweep.
+        confirm: the confirmation whose runs are read; by default that of the folder.
 
     Raises:
         InvalidInputError: the folder holds no sweep.
     """
     folder = Path(folder)
     sweep = read_sweep(folder)
+    if confirm is not None:
+        sweep = sweep.model_copy(update={"confirm": confirm})
     stored = FolderReader(folder, sweep)
-    search, confirm, probes = stored.trials("search"), stored.trials("confirm"), stored.trials("probe")
+    search, probes = stored.trials("search"), stored.trials("probe")
+    runs = confirmation_trials(sweep, stored.trials("confirm"))
     trials = _trials(search, sweep.objectives)
     first = first_trials(sweep.objectives, trials)
-    confirmations = confirmation_table(confirm, first)
+    confirmations = confirmation_table(runs, first, as_search=confirms_as_search(sweep))
     for name, scores in stored.posterior.items():
         pairs = [scores.get(str(number), (np.nan, np.nan)) for number in trials["trial"]]
         trials[f"{POSTERIOR}{name}"], trials[f"{DEVIATION}{name}"] = zip(*pairs, strict=True)
@@ -146,8 +154,8 @@ def read_tables(folder: str | Path) -> SweepTables:
         trials=trials,
         curves=_curves(search),
         confirmations=confirmations,
-        example_scores=stored_example_scores(confirm, first),
-        ended_confirmations=frozenset(ended_runs(confirm, first)),
+        example_scores=stored_example_scores(runs, first),
+        ended_confirmations=frozenset(ended_runs(runs, first)),
         baselines={**baselines, **_trained_head(trials, sweep)},
         ladder=ladder_view(sweep, search),
         probes=probe_table(probes),
@@ -155,6 +163,16 @@ def read_tables(folder: str | Path) -> SweepTables:
         notes=tuple(stored.notes),
         configurations=stored.configurations,
     )
+
+
+def confirmation_trials(sweep: Sweep, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Return the runs of a study of confirmations that have the fidelity which the sweep confirms at."""
+    return runs_at(trials, sweep.confirm.fidelity(sweep.fidelity), sweep.fidelity)
+
+
+def confirms_as_search(sweep: Sweep) -> bool:
+    """Return whether a sweep confirms its front at the fidelity of its search."""
+    return sweep.confirm.fidelity(sweep.fidelity) == sweep.fidelity
 
 
 def with_confirmations(results: SweepTables, trials: Sequence[FrozenTrial]) -> SweepTables:
@@ -165,8 +183,10 @@ def with_confirmations(results: SweepTables, trials: Sequence[FrozenTrial]) -> S
         trials: of the study of a confirmation.
     """
     first = results.first_trials
-    table, scores = confirmation_table(trials, first), stored_example_scores(trials, first)
-    ended = frozenset(ended_runs(trials, first))
+    runs = confirmation_trials(results.sweep, trials)
+    table = confirmation_table(runs, first, as_search=confirms_as_search(results.sweep))
+    scores = stored_example_scores(runs, first)
+    ended = frozenset(ended_runs(runs, first))
     return replace(results, confirmations=table, example_scores=scores, ended_confirmations=ended)
 
 

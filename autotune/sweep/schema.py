@@ -24,6 +24,7 @@ from pydantic_core.core_schema import ValidationInfo
 
 from autotune.ladder.spec import LadderSpec, read_ladder
 from autotune.objectives import MEASURED_COSTS, Objective
+from autotune.sweep.confirm_spec import Confirm
 from autotune.sweep.executor_spec import ExecutorSpec
 from autotune.sweep.fidelity_field import FIDELITY_FIELDS, read_fidelity
 from autotune.sweep.objective_shorthand import expand_objectives
@@ -95,21 +96,6 @@ class Budget(BaseModel):
     def seconds(self) -> float | None:
         """The limit on wall time in seconds, or None."""
         return None if self.hours is None else self.hours * 3600
-
-
-class Confirm(BaseModel):
-    """The confirmation of the front after the search.
-
-    Args:
-        seeds: Training runs per point on average, on seeds that the search did not use; 0 for no confirmation. Points
-            in doubt have more runs than certain ones.
-        points: Maximum number of points of the front to confirm, spread over it.
-    """
-
-    model_config = _FROZEN
-
-    seeds: int = Field(default=3, ge=0, strict=True)
-    points: int = Field(default=8, ge=1, strict=True)
 
 
 def _named(value: object) -> object:
@@ -322,6 +308,17 @@ def dump_sweep(sweep: Sweep, path: str | Path, header: str = "") -> None:
         header: a comment at the top of the file.
     """
     write_yaml(as_mapping(sweep), path, header)
+
+
+def changed_confirm(sweep: Sweep, changes: Mapping[str, Any]) -> Sweep:
+    """Return the sweep with other options of its confirmation, checked as those of a file.
+
+    Raises:
+        InvalidInputError: an option is out of its range.
+    """
+    mapping = as_mapping(sweep)
+    checked = parse_sweep({**mapping, "confirm": {**mapping["confirm"], **changes}}, check_files=False)
+    return sweep.model_copy(update={"confirm": checked.confirm})
 
 
 def as_mapping(sweep: Sweep) -> dict[str, Any]:

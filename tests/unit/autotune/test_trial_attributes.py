@@ -37,7 +37,7 @@ def test_the_keys_are_those_of_earlier_folders() -> None:
             "rungs",
             "first_rung",
         ),
-        *("trial", "error", "failed_cost"),
+        *("trial", "fidelity", "error", "failed_cost"),
         *("probe", "examples", "tokens", "params", "learning_rate", "batch_size"),
     }
 

@@ -430,7 +430,7 @@ def test_the_resolved_file_has_every_default(tmp_path: Path, files: Path) -> Non
     for line in (
         "sampler: {name: pareto, strategy: pareto, surrogate: auto}",
         "seed: 0",
-        "confirm: {seeds: 3, points: 8}",
+        "confirm:\n  seeds: 3\n  points: 8\n  data: search\n  stop: search\n  evaluations: 10\n  patience: 3\n",
     ):
         assert line in text
     assert "lora.rank: {low: 1, high: 64, log: true, default: 8}" in text
