@@ -226,7 +226,8 @@ class TrialResult:
         """Rebuild a result from stored data.
 
         Results of earlier versions are accepted: they have one field `share` in place of `steps_share` and
-        `flops_share`, and no `failure` or `traceback`. Unknown fields are ignored.
+        `flops_share`, and no `failure` or `traceback`. Their teacher-forced score was named `exact_match`. Unknown
+        fields are ignored.
         """
         known = {each.name for each in fields(cls)}
         found = {name: value for name, value in data.items() if name in known}
@@ -235,10 +236,24 @@ class TrialResult:
         failure = data.get("failure")
         found |= {
             "status": TrialStatus(data["status"]),
-            "curve": tuple(CurvePoint(**point) for point in data["curve"]),
+            "curve": tuple(
+                CurvePoint(**{**point, "metrics": _renamed(point["metrics"])}) for point in data["curve"]
+            ),
             "failure": None if failure is None else FailureKind(failure),
         }
+        found |= {name: _renamed(found[name]) for name in _BY_METRIC if name in found}
         return cls(**found)
+
+
+_BY_METRIC = ("metrics", "test_metrics", "example_scores")
+_EARLIER, _TEACHER_FORCED = "exact_match", "teacher_forced_exact_match"
+
+
+def _renamed(by_metric: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values by metric with today's name of the teacher-forced score, which a generated one never replaces."""
+    if "token_accuracy" not in by_metric or _TEACHER_FORCED in by_metric:
+        return dict(by_metric)
+    return {_TEACHER_FORCED if name == _EARLIER else name: value for name, value in by_metric.items()}
 
 
 LOST = TrialResult(TrialStatus.LOST, error="the worker process died")

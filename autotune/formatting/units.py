@@ -23,6 +23,12 @@ _LABELS = {
     "perplexity": "Perplexity",
     "token_accuracy": "Token accuracy",
     "exact_match": "Exact match",
+    "teacher_forced_exact_match": "Teacher-forced exact match",
+    "rouge1": "ROUGE-1",
+    "rouge2": "ROUGE-2",
+    "rougeL": "ROUGE-L",
+    "bleu": "BLEU",
+    "chrf": "chrF",
     "eval_loss": "Validation loss",
     "forgetting": "Forgetting",
     "trainable_params": "Adapter parameters",
@@ -33,7 +39,7 @@ _LABELS = {
     "train_seconds": "Training time",
     "peak_memory": "Peak memory",
 }
-_SHARES = ("accuracy", "token_accuracy", "exact_match")
+_SHARES = ("accuracy", "token_accuracy", "exact_match", "teacher_forced_exact_match")
 _COUNTS = ("trainable_params", "head_params")
 _FLOPS = ("train_flops", "inference_flops")
 _BYTES = ("stored_bytes", "peak_memory")

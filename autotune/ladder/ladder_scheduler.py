@@ -165,6 +165,7 @@ class LadderScheduler(SweepScheduler):
             ranked_by = [
                 (x, p.metrics["eval_loss"] if self._by_loss else _loss(objective, p.metrics[name]))
                 for x, p in points
+                if name in p.metrics  # text is generated at the end of a run only
             ]
             values.append(ranked_by[-1][1])
             curves.append([*((x, y) for x, y in ranked_by[:-1] if before < x < share), (share, values[-1])])

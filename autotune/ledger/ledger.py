@@ -34,6 +34,7 @@ from autotune.ledger.folder_reader import (
 )
 from autotune.ledger.optuna_storage import TrialWriter, can_show_curve, open_storage
 from autotune.sweep.comparison import search_differences
+from autotune.sweep.data_version import at_data_version
 from autotune.sweep.schema import Sweep, dump_sweep, load_sweep
 from autotune.trial_attributes import Attributes, RungResult, TrialAttributes, stored
 from search_spaces.errors import AutotuneError, InvalidInputError, Problem, first_line
@@ -306,10 +307,8 @@ def read_sweep(folder: Path) -> Sweep:
                 "DIR", f"{str(folder)!r} holds no {SWEEP_FILE}", "Give the folder of a sweep that was run."
             )
         )
-    sweep = load_sweep(path, check_files=False)  # a finished sweep is readable after its data were moved
-    if "data_version" in sweep.task.model_fields_set:
-        return sweep
-    return _with_data_version(sweep, ROWS_APART)  # the folder is older than the field
+    # A finished sweep is readable after its data were moved. A folder without the version is older than the field.
+    return load_sweep(path, check_files=False, data_version=ROWS_APART)
 
 
 def continued(sweep: Sweep, folder: Path) -> Sweep:
@@ -334,11 +333,7 @@ def continued(sweep: Sweep, folder: Path) -> Sweep:
     ]
     kept = {name: getattr(before.model, name) for name in open_fields}
     sweep = sweep.model_copy(update={"model": sweep.model.model_copy(update=kept)})
-    return _with_data_version(sweep, before.task.data_version)
-
-
-def _with_data_version(sweep: Sweep, version: int) -> Sweep:
-    return sweep.model_copy(update={"task": sweep.task.model_copy(update={"data_version": version})})
+    return at_data_version(sweep, before.task.data_version)
 
 
 def check_same_sweep(folder: Path, sweep: Sweep) -> None:

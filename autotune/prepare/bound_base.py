@@ -20,10 +20,11 @@ from search_spaces.parameters.training import SEQUENCE_LENGTH
 from search_spaces.parameters.types import Categorical, Int
 from search_spaces.space import SearchSpace
 from trials.base.pretrained import check_weights, complete_shape
+from trials.data.generation import longest_generation
 from trials.data.lengths import cut_note
 from trials.data.task_data import TaskData, load_task
 from trials.data.tokens import check_tokens
-from trials.tasks.specs import resolve_model
+from trials.tasks.specs import TaskSpec, resolve_model
 from trials.training.run import padded_lengths, subset
 
 _TYPICAL_BATCH = 32
@@ -58,9 +59,9 @@ def bind_base(sweep: Sweep) -> BoundBase:
         InvalidInputError: the model, data or space makes the sweep impossible.
     """
     sweep, data, shape = read_base(sweep)
-    _check_length(data, shape)
+    _check_length(data, sweep.task, shape)
     loaded = load_space(sweep.space, shape=shape, task=sweep.task.shape_task)
-    space = _with_room_for_virtual_tokens(loaded.space, data, shape)
+    space = _with_room_for_virtual_tokens(loaded.space, data, sweep.task, shape)
     lengths = _sequence_lengths(sweep, space)
     rungs = rung_lengths(sweep, data, lengths)
     workload = _workload(sweep, data, {*lengths, *rungs})
@@ -127,12 +128,20 @@ def model_shape(sweep: Sweep, data: TaskData) -> ModelShape:
         ) from error
 
 
-def _longest(data: TaskData) -> int:
-    return max(int(data.lengths(split).max()) for split in data.splits)
+def _longest(data: TaskData, task: TaskSpec) -> int:
+    longest = max(int(data.lengths(split).max()) for split in data.splits)
+    return max(longest, longest_generation(task.generation, data.splits))
 
 
-def _check_length(data: TaskData, shape: ModelShape) -> None:
-    longest = _longest(data)
+def _check_length(data: TaskData, task: TaskSpec, shape: ModelShape) -> None:
+    longest = longest_generation(task.generation, data.splits)
+    if shape.max_positions is not None and longest > shape.max_positions:
+        what = (
+            f"the longest prompt and the text generated after it have {longest} tokens, the model has "
+            f"{shape.max_positions} positions"
+        )
+        raise InvalidInputError(Problem("task.generation.max_new_tokens", what, "Lower it, or max_length."))
+    longest = max(int(data.lengths(split).max()) for split in data.splits)
     if shape.max_positions is not None and longest > shape.max_positions:
         raise InvalidInputError(
             Problem(
@@ -143,11 +152,13 @@ def _check_length(data: TaskData, shape: ModelShape) -> None:
         )
 
 
-def _with_room_for_virtual_tokens(space: SearchSpace, data: TaskData, shape: ModelShape) -> SearchSpace:
+def _with_room_for_virtual_tokens(
+    space: SearchSpace, data: TaskData, task: TaskSpec, shape: ModelShape
+) -> SearchSpace:
     """Limit the virtual tokens (`FAMILY.tokens`) to the positions that the longest example leaves free."""
     if shape.max_positions is None:
         return space
-    room = shape.max_positions - _longest(data)
+    room = shape.max_positions - _longest(data, task)
     parameters = []
     for parameter in space.parameters:
         tokens = parameter.name.endswith(".tokens")

@@ -27,6 +27,7 @@ from autotune.objectives import MEASURED_COSTS, Objective
 from autotune.sweep.confirm_spec import Confirm
 from autotune.sweep.executor_spec import ExecutorSpec
 from autotune.sweep.fidelity_field import FIDELITY_FIELDS, read_fidelity
+from autotune.sweep.generated_scores import with_generated_scores
 from autotune.sweep.objective_shorthand import expand_objectives
 from autotune.sweep.sampler_spec import (
     NamedSamplerSpec,
@@ -195,9 +196,11 @@ class Sweep(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _default_objectives(cls, data: object) -> object:
-        if not isinstance(data, Mapping) or data.get("objectives") is not None:
+        if not isinstance(data, Mapping):
             return data
-        return {**data, "objectives": [_metric_of(data.get("task")), "trainable_params"]}
+        if data.get("objectives") is None:
+            data = {**data, "objectives": [_metric_of(data.get("task")), "trainable_params"]}
+        return with_generated_scores(data)
 
     @field_validator("space", mode="before")
     @classmethod
@@ -251,12 +254,13 @@ def builtin_names() -> list[str]:
     return sorted(path.stem for path in BUILTIN.glob("*.yaml"))
 
 
-def load_sweep(source: str | Path, *, check_files: bool = True) -> Sweep:
+def load_sweep(source: str | Path, *, check_files: bool = True, data_version: int | None = None) -> Sweep:
     """Read a sweep file or a built-in sweep.
 
     Args:
         source: the path of a YAML file, or the name of a built-in sweep. Paths in a file are relative to its folder.
         check_files: whether the files that the sweep names must exist and its sampler must be installed.
+        data_version: of a file that does not name one; by default the newest.
 
     Raises:
         InvalidInputError: the file has problems; the error lists all of them.
@@ -272,6 +276,8 @@ def load_sweep(source: str | Path, *, check_files: bool = True) -> Sweep:
             Problem(str(source), "is not a mapping of keys to values", f"Start with: {_EXAMPLES['model']}")
         )
     named = {"name": _folder_name(path.stem), **data}
+    if data_version is not None and isinstance(named.get("task"), Mapping):
+        named["task"] = {"data_version": data_version, **named["task"]}
     return parse_sweep(named, path.parent, check_files=check_files)
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from search_spaces.errors import InvalidInputError, Problem
 from trials.data.columns import check_columns, without_empty_rows
 from trials.data.fingerprint import data_fingerprint, file_stamps
+from trials.data.generation import note_generation
 from trials.data.label_lists import check_tags
 from trials.data.labels import (
     check_label_types,
@@ -158,7 +159,7 @@ def _load_task(task: TaskSpec, model: ModelSpec, stamps: object) -> TaskData:
     cuts: dict[str, Cut] = {}
     remarks: dict[str, dict[str, int]] = {}
     for name in SPLITS:
-        encoded = encode_split(raw[name], name, _fields(task, scale), tokenizer, classes, notes)
+        encoded = encode_split(raw[name], name, _fields(task, scale, name), tokenizer, classes, notes)
         splits[name], cuts[name] = encoded.examples, encoded.cut
         if len(encoded.kept) < len(raw[name]):
             raw[name] = raw[name].select(encoded.kept)
@@ -169,6 +170,7 @@ def _load_task(task: TaskSpec, model: ModelSpec, stamps: object) -> TaskData:
     for remark, counts in remarks.items():
         where = ", ".join(f"{name} {count:,}" for name, count in counts.items())
         notes.note(f"{sum(counts.values()):,} {remark} ({where})")
+    note_generation(task.generation, splits, tokenizer, notes)
     sizes = ", ".join(f"{len(splits[name]):,} {name}" for name in SPLITS)
     notes.note(f"examples: {sizes}")
     return TaskData(
@@ -196,9 +198,10 @@ def _labels_before_carving(raw: Mapping[str, Rows], sources: Mapping[str, Any], 
     return [label for name in parts for label in raw[name][task.label]]
 
 
-def _fields(task: TaskSpec, scale: TargetScale | None) -> dict[str, Any]:
-    """Return what `encode` reads of a task."""
-    return {**task.model_dump(), "target_scale": None if scale is None else asdict(scale)}
+def _fields(task: TaskSpec, scale: TargetScale | None, split: str) -> dict[str, Any]:
+    """Return what `encode` reads of a task; text is generated for held-out examples only."""
+    fields = {**task.model_dump(), "target_scale": None if scale is None else asdict(scale)}
+    return {**fields, "generation": None} if split == "train" else fields
 
 
 def read_rows(
@@ -275,9 +278,9 @@ def encode_split(
 
 
 def _cut(data: TaskData, task: TaskSpec, length: int) -> TaskData:
-    fields = {**_fields(task, data.target_scale), "max_length": length}
     splits, raw = dict(data.splits), dict(data.raw)
     for name in ("train",) if find_kind(task.type).scores_whole_texts else SPLITS:
+        fields = {**_fields(task, data.target_scale, name), "max_length": length}
         examples = list(splits[name])
         longer = [index for index, example in enumerate(examples) if token_count(example) > length]
         for index in longer:

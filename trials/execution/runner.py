@@ -135,5 +135,6 @@ class Runner:
             task_type=self.base.task.type,
             device=self.base.device,
             computing=self.base.computing,
+            generates=True,
         ).metrics
         return TrialResult(TrialStatus.COMPLETE, metrics=metrics, seconds=time.perf_counter() - started)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..reading.chat import render_chat
-from ..reading.chat_templates import AUTO, find_template, require_template
+from ..reading.chat import Rendered, render_chat
+from ..reading.chat_templates import AUTO, ChatTemplate, find_template, require_template
 from ..reading.encoding import (
     IGNORED,
     Encoded,
@@ -19,8 +20,10 @@ from ..reading.encoding import (
     tokens_and_labels,
 )
 from ..reading.forms import Chat, read_example, with_merged_system
+from .generation import with_prompt
 from .kind import Array, Batch, Columns, Metric, Scoring, TaskKind, Values
 from .scores import TokenScores, causal_lm_scores
+from .text_scores import TEXT_METRICS
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +41,8 @@ class CausalLM(TaskKind):
     metrics: ClassVar = {
         "perplexity": Metric("minimize", 1.0),
         "token_accuracy": Metric("maximize", 1.0, worst=0.0),
-        "exact_match": Metric("maximize", 1.0, worst=0.0),
+        "teacher_forced_exact_match": Metric("maximize", 1.0, worst=0.0),
+        **TEXT_METRICS,
     }
     scores_whole_texts = True
     base_has_head = True
@@ -87,7 +91,7 @@ class CausalLM(TaskKind):
         return {
             "eval_loss": loss / tokens.mean(),
             "token_accuracy": correct / tokens.mean(),
-            "exact_match": (correct == tokens).astype(float),
+            "teacher_forced_exact_match": (correct == tokens).astype(float),
         }
 
 
@@ -119,22 +123,53 @@ def encode_causal(row: Mapping[str, Any], task: Mapping[str, Any], tokenizer: An
         ids, labels = tokens_and_labels(rendered.text, rendered.spans, tokenizer, with_special_tokens=False)
         if not rendered.is_closed and (end := tokenizer.eos_token_id) is not None:
             ids, labels = [*ids, end], [*labels, end]
+        pair = _answered_chat(rendered, template, tokenizer)
     else:
         text, start = example.prompt + example.completion, len(example.prompt)
         ids, labels = tokens_and_labels(text, [(start, len(text))], tokenizer, with_special_tokens=True)
         ids, labels = closed(ids, labels, tokenizer)
         if not example.prompt:
             labels = list(ids)
-    return cut_tokens(ids, labels, task["max_length"], remarks)
+        pair = _prompt_tokens(example.prompt, tokenizer), example.completion
+    encoding = cut_tokens(ids, labels, task["max_length"], remarks)
+    if not task.get("generation"):
+        return encoding
+    return replace(encoding, example=with_prompt(encoding.example, *pair, task["max_length"]))
+
+
+def _answered_chat(rendered: Rendered, template: ChatTemplate, tokenizer: Any) -> tuple[list[int], str]:
+    """Return the tokens before the last learned answer of a chat, and the answer's text without special tokens."""
+    if not rendered.spans:
+        return [], ""
+    start, end = rendered.spans[-1]
+    answer = rendered.text[start:end]
+    for token in template.special_tokens:
+        answer = answer.replace(token, "")
+    return list(
+        tokenizer(rendered.text[:start], add_special_tokens=False, verbose=False)["input_ids"]
+    ), answer
+
+
+def _prompt_tokens(prompt: str, tokenizer: Any) -> list[int]:
+    """Return the tokens of a prompt with the special tokens before it; none for an empty prompt."""
+    if not prompt:
+        return []
+    ids = list(tokenizer(prompt, verbose=False)["input_ids"])
+    if ids and ids[-1] == tokenizer.eos_token_id:
+        ids.pop()  # some tokenizers end every text; the completion follows
+    return ids
 
 
 def _encode_apart(row: Mapping[str, Any], task: Mapping[str, Any], tokenizer: Any) -> Encoding:
     """Encode prompt and completion apart and without a chat template, as sweeps of data version 1 began."""
-    prompt = list(tokenizer(row[task["prompt"]], verbose=False)["input_ids"])
-    if prompt and prompt[-1] == tokenizer.eos_token_id:
-        prompt = prompt[:-1]  # some tokenizers end every text; the completion follows
+    prompt = _prompt_tokens(row[task["prompt"]], tokenizer)
     completion = list(
         tokenizer(row[task["completion"]], add_special_tokens=False, verbose=False)["input_ids"]
     )
     completion, _ = closed(completion, completion, tokenizer)
-    return cut_tokens(prompt + completion, [IGNORED] * len(prompt) + completion, task["max_length"], ())
+    labels = [IGNORED] * len(prompt) + completion
+    encoding = cut_tokens(prompt + completion, labels, task["max_length"], ())
+    if not task.get("generation"):
+        return encoding
+    pair = prompt, row[task["completion"]]
+    return replace(encoding, example=with_prompt(encoding.example, *pair, task["max_length"]))

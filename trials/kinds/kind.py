@@ -39,11 +39,13 @@ class Metric:
         direction: Which values are better.
         best: The best possible value, or None if there is no bound.
         worst: The worst possible value, or None if there is no bound.
+        is_generated: Whether it scores text that the model generates, and not its outputs for given texts.
     """
 
     direction: Direction
     best: float | None
     worst: float | None = None
+    is_generated: bool = False
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,9 @@ class TaskKind(ABC):
 
     @abstractmethod
     def scores(self, columns: Columns, scoring: Scoring) -> dict[str, float]:
-        """Return `eval_loss` and every metric; `eval_loss` alone, not finite, if the model's outputs are not finite.
+        """Return `eval_loss` and every metric that is not of generated text.
+
+        It is `eval_loss` alone, not finite, if the model's outputs are not finite.
 
         Args:
             columns: What `finish` returned.

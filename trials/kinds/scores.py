@@ -64,12 +64,15 @@ def regression_scores(predictions: Array, references: Array | Indices) -> dict[s
 
 
 def causal_lm_scores(scores: TokenScores) -> dict[str, float]:
-    """Return perplexity, the share of correct target tokens, and the share of examples that are entirely correct."""
+    """Return perplexity and the teacher-forced scores: each token is predicted from the true tokens before it.
+
+    They are the share of correct target tokens, and the share of examples of which every target token is correct.
+    """
     mean_loss = float(scores.loss.sum() / scores.tokens.sum())
     return {
         "perplexity": math.exp(min(mean_loss, _LARGEST_EXPONENT)),
         "token_accuracy": float(scores.correct.sum() / scores.tokens.sum()),
-        "exact_match": float(np.mean(scores.correct == scores.tokens)),
+        "teacher_forced_exact_match": float(np.mean(scores.correct == scores.tokens)),
     }
 
 

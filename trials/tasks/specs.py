@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Final, Literal, cast, get_args
@@ -11,10 +12,12 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 from search_spaces.errors import InvalidInputError, Problem, did_you_mean, first_line, install_hint
 from search_spaces.model.shape import TaskType
 from trials.kinds.registry import find_kind
+from trials.kinds.text_scores import TEXT_METRICS
 from trials.reading.chat_templates import CHOICES
 from trials.reading.forms import columns_read, required_columns
 from trials.reading.tables.errors import DataError
 from trials.reading.templates import columns_of
+from trials.tasks.generation_spec import GenerationSpec, with_generation
 from trials.tasks.metrics import METRICS, default_metric, metrics_for
 
 DOCSTRINGS = "builtin:docstrings"
@@ -30,6 +33,7 @@ QUANTIZING = ("cuda", "cpu", "xpu")
 """Devices that can multiply quantized weights."""
 ROWS_APART: Final = 1
 TEXTS_TOGETHER: Final = 2
+TEXTS_GENERATED: Final = 3
 """The versions of how data are split and scored, see `TaskSpec.data_version`."""
 _CHAT_COLUMNS = ("system", "history", "tools")
 TrialTask = Literal["sequence-classification", "token-classification", "regression", "causal-lm"]
@@ -186,12 +190,15 @@ class TaskSpec(BaseModel):
         bad_rows: For causal-lm, what is done with rows that the chat template refuses: `refuse` the data, or `drop`
             the rows.
         metric: Score by which trials are compared; by default the usual one of the task's kind.
+        generation: For causal-lm, how text is generated for the scores of generated text, such as exact_match and
+            rougeL. By default nothing is generated, unless the metric or an objective needs it.
         positive: For sequence-classification, the class that f1 scores. By default the rarer of two classes, and the
             mean over the classes if there are more.
         max_length: Tokens after which an example is cut.
         carve: Share of the training data that becomes missing validation data, and as much for missing test data.
         split_seed: Seed that fixes which examples are set aside.
-        data_version: Version of how data are split and scored; a folder keeps that of its first run. 2 carves by
+        data_version: Version of how data are split and scored; a folder keeps that of its first run. 3 scores
+            exact_match on generated text; before, it was what teacher_forced_exact_match is now. 2 carves by
             groups of equal texts, stratified by class, scores f1 of the rarer class, standardizes the targets of a
             regression, and gives prompts and completions the chat template. 1 carves rows at random, scores f1 of the
             second class, uses targets as they are, and encodes prompts and completions apart.
@@ -219,11 +226,12 @@ class TaskSpec(BaseModel):
     merge_system: bool = False
     bad_rows: Literal["refuse", "drop"] = "refuse"
     metric: str = ""
+    generation: GenerationSpec | None = None
     positive: str | int | float | bool | None = None
     max_length: int = Field(default=128, ge=2)
     carve: float = Field(default=0.15, gt=0, lt=0.5)
     split_seed: int = 0
-    data_version: Literal[1, 2] = TEXTS_TOGETHER
+    data_version: Literal[1, 2, 3] = TEXTS_GENERATED
 
     @model_validator(mode="before")
     @classmethod
@@ -233,8 +241,8 @@ class TaskSpec(BaseModel):
             fix = f"Use {', '.join(get_args(TrialTask))}, or call search_spaces.costs.cost_model for an image model."
             raise InvalidInputError(Problem("task.type", what, fix))
         if isinstance(data, dict) and not data.get("metric"):
-            return {**data, "metric": default_metric(data.get("type", "sequence-classification"))}
-        return data
+            data = {**data, "metric": default_metric(data.get("type", "sequence-classification"))}
+        return with_generation(data, [data["metric"]]) if isinstance(data, dict) else data
 
     @model_validator(mode="after")
     def _consistent(self) -> TaskSpec:
@@ -245,12 +253,24 @@ class TaskSpec(BaseModel):
             what = f"{self.metric!r} " + (f"does not score {self.type}" if known else "is not a metric")
             fix = f"Use one of: {', '.join(fitting)}." if known else did_you_mean(self.metric, fitting)
             problems.append(Problem("task.metric", what, fix))
+        problems += self._generation_problems(fitting)
         if self.positive is not None and self.type != "sequence-classification":
             what, fix = f"{self.positive!r}: {self.type} has no classes that f1 scores", "Remove it."
             problems.append(Problem("task.positive", what, fix))
         if problems:
             raise InvalidInputError(problems)
         return self
+
+    def _generation_problems(self, fitting: Sequence[str]) -> list[Problem]:
+        if self.generation is None:
+            return []
+        if not any(name in TEXT_METRICS for name in fitting):
+            what = f"{self.type} has no scores of generated text"
+            return [Problem("task.generation", what, "Remove it.")]
+        if self.text and not self.label:
+            fix = "Name prompt and completion, or use a score such as eval_loss or perplexity."
+            return [Problem("task.generation", "plain text has no prompts to continue", fix)]
+        return []
 
     def _causal_problems(self) -> list[Problem]:
         problems = self._form_problems()

@@ -70,5 +70,6 @@ class EvaluationRecord:
                 parameter.copy_(kept)
 
     def _loss(self, metrics: Mapping[str, float]) -> float:
-        value = self._sign * metrics[self._metric]
+        # An evaluation that decides nothing has no scores of generated text.
+        value = self._sign * metrics.get(self._metric, math.nan)
         return math.inf if math.isnan(value) else value

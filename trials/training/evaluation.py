@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,8 +12,10 @@ import torch
 from torch import nn
 
 from trials.data.task_data import TaskData
-from trials.kinds.kind import Batch, Columns, doubles, joined
+from trials.kinds.generation import Generated, generation_of
+from trials.kinds.kind import Array, Batch, Columns, doubles, joined
 from trials.kinds.registry import find_kind
+from trials.kinds.text_scores import TextScores
 from trials.reading.encoding import Encoded, token_count
 from trials.training.length_batching import chunks, starting_cost, suited_tokens
 from trials.training.out_of_memory import is_out_of_memory
@@ -31,10 +34,14 @@ class Evaluation(NamedTuple):
     Args:
         metrics: `eval_loss` and every metric of the task.
         columns: What the kind of task computes scores from, per example in the order of the split.
+        generated: The texts that the model generated, if it was to generate any.
+        example_scores: The scores of these texts per text, for scores that are means over them.
     """
 
     metrics: dict[str, float]
     columns: Columns
+    generated: tuple[Generated, ...] = ()
+    example_scores: Mapping[str, Array] = MappingProxyType({})
 
 
 @torch.inference_mode()
@@ -47,6 +54,7 @@ def evaluate(
     device: torch.device,
     computing: Callable[[], AbstractContextManager[object]] = nullcontext,
     forward: Forward | None = None,
+    generates: bool = False,
 ) -> Evaluation:
     """Compute `eval_loss` and every metric of the task. The model is left in evaluation mode.
 
@@ -62,6 +70,7 @@ def evaluate(
         device: The device of the model.
         computing: Returns the context of a forward pass, which decides its precision; see `Base.computing`.
         forward: A replacement for the model's own forward pass.
+        generates: Whether to generate texts with the model itself and score them, if the task says how.
     """
     model.eval()
     kind = find_kind(task_type)
@@ -77,13 +86,30 @@ def evaluate(
     order = np.argsort(np.concatenate([indices for indices, *_ in outputs]))
     columns = tuple(column[order] for column in joined([tuple(rest) for _, *rest in outputs]))
     columns = kind.finish(columns, examples, data.scoring)
-    return Evaluation(kind.scores(columns, data.scoring), columns)
+    metrics = kind.scores(columns, data.scoring)
+    if not generates or not data.scoring.task.get("generation"):
+        return Evaluation(metrics, columns)
+    with computing():
+        texts, generated = _generate(model, data, examples, device)
+    return Evaluation({**metrics, **texts.metrics}, columns, tuple(generated), texts.example_scores)
+
+
+def _generate(
+    model: nn.Module, data: TaskData, examples: Sequence[Encoded], device: torch.device
+) -> tuple[TextScores, list[Generated]]:
+    """Return the scores of the texts that the model generates, and the texts."""
+    generation = generation_of(model, data.tokenizer, data.scoring.task, examples)
+    texts: dict[int, str] = {}
+    batches = generation.batches(model)
+    for indices, *found in _in_memory(lambda chosen: generation.generate(model, chosen), batches, device):
+        texts |= dict(zip(indices, found, strict=True))
+    return generation.scored(texts)
 
 
 def _in_memory(
-    score: Callable[[Sequence[int]], Columns], waiting: list[list[int]], device: torch.device
+    score: Callable[[Sequence[int]], Sequence[Any]], waiting: list[list[int]], device: torch.device
 ) -> Iterator[tuple[Any, ...]]:
-    """Yield the indices and scores of each batch; batches for which memory does not suffice are halved.
+    """Yield the indices and results of each batch; batches for which memory does not suffice are halved.
 
     The logits of a language model with many words take more memory than a training step of the same batch, whose
     chunks the memory model has limited.

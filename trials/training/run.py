@@ -28,7 +28,7 @@ from trials.base.initialization import Pass
 from trials.base.model import Base, trainable_parameters
 from trials.base.parameter_groups import decay_groups, scale_learning_rates
 from trials.data.task_data import TaskData
-from trials.kinds.kind import Batch, Columns
+from trials.kinds.kind import Batch
 from trials.kinds.registry import find_kind
 from trials.reading.encoding import Encoded, token_count
 from trials.records import CurvePoint, PartialRun, Segment, TrialResult, TrialSpec, TrialStatus
@@ -158,11 +158,13 @@ class Run:
         self._schedule.step()
         self._train_seconds += seconds + time.perf_counter() - tick
         if self._step in self._scored_steps or self.is_done:
-            found = self._score(self._held_out)
+            # Generation is slow, so that only evaluations on which a decision depends generate.
+            decides = self.is_done or self.spec.fidelity.selects_evaluations
+            found = self._score(self._held_out, generates=decides)
             point = CurvePoint(self._step, self._seen, found.metrics)
             self._evaluations.add(point, self.parameters)
             if self.spec.score_test and self._evaluations.score is point:
-                self._example_scores = self._encoded(found.columns)
+                self._example_scores = self._encoded(found)
             if self._evaluations.is_out_of_patience:
                 self._until = self._step
 
@@ -192,7 +194,7 @@ class Run:
         test_metrics: dict[str, float] = {}
         if self.spec.score_test and complete:
             self._evaluations.restore(self.parameters)
-            test_metrics = self._score(self.data.splits["test"]).metrics
+            test_metrics = self._score(self.data.splits["test"], generates=True).metrics
         if not complete and self.spec.segment is not None and self.spec.segment.end is not None:
             self._state().save(self.spec.segment.end)
         return TrialResult(
@@ -232,11 +234,11 @@ class Run:
         self._train_seconds = state.progress["train_seconds"]
         self._seconds_before = state.progress["seconds"]
 
-    def _encoded(self, columns: Columns) -> dict[str, str]:
-        scores = self.kind.example_scores(columns)
+    def _encoded(self, found: Evaluation) -> dict[str, str]:
+        scores = {**self.kind.example_scores(found.columns), **found.example_scores}
         return {name: encode_scores(each) for name, each in scores.items()}
 
-    def _score(self, split: Sequence[Encoded]) -> Evaluation:
+    def _score(self, split: Sequence[Encoded], *, generates: bool) -> Evaluation:
         base = self.base
         found = evaluate(
             self.model,
@@ -246,6 +248,7 @@ class Run:
             device=base.device,
             computing=base.computing,
             forward=self.forward,
+            generates=generates,
         )
         training_mode(self.model)
         if not math.isfinite(found.metrics["eval_loss"]):

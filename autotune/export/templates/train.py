@@ -41,6 +41,7 @@ from parameter_groups import freeze
 from peft import PeftConfig, get_peft_model
 from search_trainer import SearchTrainer
 from task.kinds.encoding import encode_rows
+from task.kinds.generation import generation_of
 from task.kinds.kind import Scoring, doubles, joined
 from task.kinds.registry import find_kind
 from task.reading.base_model.fingerprint import model_changes, model_fingerprint
@@ -129,6 +130,7 @@ def load_split(name):
     is_whole = KIND.scores_whole_texts and name != "train"
     length = TASK["max_length"] if is_whole else RUN["sequence_length"]
     task = {**TASK, "max_length": length, "target_scale": RUN["target_scale"]}
+    task["generation"] = None if name == "train" else TASK["generation"]
     encoded = encode_rows(as_targets(read_split(name), TASK, CLASSES), task, tokenizer, CLASSES)
     if encoded.cut.count:
         print(encoded.cut.text(name))
@@ -306,7 +308,14 @@ def score_split(trainer, examples):
             output = model(**batch.inputs)
         found.append(doubles(*KIND.columns(output, batch.targets)))
     columns = tuple(column[np.argsort(order)] for column in joined(found))
-    return KIND.scores(KIND.finish(columns, examples, SCORING), SCORING)
+    scores = KIND.scores(KIND.finish(columns, examples, SCORING), SCORING)
+    if not TASK["generation"]:
+        return scores
+    generation, texts = generation_of(model, tokenizer, TASK, examples), {}
+    for indices in generation.batches(model):
+        with trainer.compute_loss_context_manager():
+            texts |= dict(zip(indices, generation.generate(model, indices), strict=True))
+    return {**scores, **generation.scored(texts)[0].metrics}
 
 
 tokenizer = prepare_tokenizer(AutoTokenizer.from_pretrained(MODEL, **HUB))

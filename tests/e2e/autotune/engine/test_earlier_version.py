@@ -22,7 +22,7 @@ from autotune.ledger.ledger import read_sweep
 from autotune.results.sweep_tables import read_tables
 from autotune.sweep.schema import Budget
 from tests.support.fake_executor import FakeExecutor
-from trials.tasks.specs import ROWS_APART, TEXTS_TOGETHER
+from trials.tasks.specs import ROWS_APART, TEXTS_GENERATED
 
 DATA = Path(__file__).parents[3] / "data" / "earlier_version"
 
@@ -66,7 +66,7 @@ def test_it_is_resumed(folder: Path) -> None:
     before = read_tables(folder).trials
     sweep = read_sweep(folder)
     assert sweep.task.data_version == ROWS_APART
-    task = sweep.task.model_copy(update={"data_version": TEXTS_TOGETHER})  # that of a sweep file today
+    task = sweep.task.model_copy(update={"data_version": TEXTS_GENERATED})  # that of a sweep file today
     sweep = sweep.model_copy(update={"task": task, "budget": Budget(trials=9)})
     executor = FakeExecutor()
     after = run_sweep(sweep, folder, executor=executor).trials

@@ -189,7 +189,7 @@ def test_a_causal_run_trains_and_scores_alike(tiny_model, write_jsonl, tmp_path)
     results = run_sweep(sweep, tmp_path / "out")
     scores = train_run(export_run(results, "best", [], tmp_path / "run"))
     assert scores["validation"]["eval_loss"] == pytest.approx(column(results, 0, "eval_loss"), abs=0.4)
-    assert scores["test"]["exact_match"] >= 0.5
+    assert scores["test"]["teacher_forced_exact_match"] >= 0.5
 
 
 # --- optimizers, schedules and sequence lengths: what the exported run does is what the search did

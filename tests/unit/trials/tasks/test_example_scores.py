@@ -63,4 +63,4 @@ def test_of_a_language_model_they_are_weighted_by_tokens() -> None:
     found = find_kind("causal-lm").example_scores((tokens, loss, correct))
     assert found["eval_loss"].mean() == pytest.approx(6 / 4)
     assert found["token_accuracy"].mean() == pytest.approx(3 / 4)
-    assert found["exact_match"].tolist() == [1.0, 0.0]
+    assert found["teacher_forced_exact_match"].tolist() == [1.0, 0.0]

@@ -10,6 +10,7 @@ from scipy import stats
 from sklearn import metrics as reference
 
 from trials.kinds.scores import TokenScores, causal_lm_scores, classification_scores, regression_scores
+from trials.kinds.text_scores import TEXT_METRICS, text_scores
 from trials.tasks.metrics import METRICS, metrics_for
 
 
@@ -67,7 +68,7 @@ def test_token_scores_are_means_over_tokens_and_examples() -> None:
     assert causal_lm_scores(scores) == {
         "perplexity": pytest.approx(math.e),
         "token_accuracy": 0.5,
-        "exact_match": 0.5,
+        "teacher_forced_exact_match": 0.5,
     }
 
 
@@ -76,7 +77,10 @@ def test_every_metric_of_a_task_is_computed() -> None:
     computed = {
         "sequence-classification": classification_scores(two, np.array([1, 0])),
         "regression": regression_scores(two[0], two[1]),
-        "causal-lm": causal_lm_scores(TokenScores(*np.ones((3, 2)))),
+        "causal-lm": {
+            **causal_lm_scores(TokenScores(*np.ones((3, 2)))),
+            **text_scores(["a"], ["a"], list(TEXT_METRICS)).metrics,
+        },
     }
     for task, found in computed.items():
         assert [*found, "eval_loss"] == metrics_for(task)
