@@ -24,9 +24,9 @@ _KEPT_IDS = ("bos_token_id", "decoder_start_token_id", "forced_bos_token_id")
 
 
 class Generated(NamedTuple):
-    """A generated text, with the index of its example among those that were scored."""
+    """A generated text, with the index of its example in the split."""
 
-    index: int
+    example: int
     prompt: str
     text: str
     reference: str

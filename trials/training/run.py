@@ -194,7 +194,7 @@ class Run:
         test_metrics: dict[str, float] = {}
         if self.spec.score_test and complete:
             self._evaluations.restore(self.parameters)
-            test_metrics = self._score(self.data.splits["test"], generates=True).metrics
+            test_metrics = self._score(self.data.splits["test"]).metrics
         if not complete and self.spec.segment is not None and self.spec.segment.end is not None:
             self._state().save(self.spec.segment.end)
         return TrialResult(
@@ -238,7 +238,7 @@ class Run:
         scores = {**self.kind.example_scores(found.columns), **found.example_scores}
         return {name: encode_scores(each) for name, each in scores.items()}
 
-    def _score(self, split: Sequence[Encoded], *, generates: bool) -> Evaluation:
+    def _score(self, split: Sequence[Encoded], *, generates: bool = True) -> Evaluation:
         base = self.base
         found = evaluate(
             self.model,

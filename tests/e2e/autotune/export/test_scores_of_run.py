@@ -66,7 +66,8 @@ def both_scores(
     split = script.load_split("validation")
     assert split == data.splits["validation"]
     held_out, task_type = data.splits["validation"], script.TASK["type"]
-    searched = evaluate(model, data, held_out, task_type=task_type, device=torch.device("cpu"))
+    device = torch.device("cpu")
+    searched = evaluate(model, data, held_out, task_type=task_type, device=device, generates=True)
     return searched.metrics, script.score_split(trainer, split)
 
 
@@ -149,3 +150,32 @@ def test_a_folder_of_the_first_version_is_exported_as_it_was_searched(
     searched, scored = both_scores(run, data, monkeypatch)
     assert scored == pytest.approx(searched, rel=1e-5)
     assert searched["mse"] == pytest.approx(searched["eval_loss"], rel=1e-5)
+
+
+def test_generated_text_is_scored_alike(tiny_model, write_jsonl, tmp_path, monkeypatch):
+    words = ["good", "film", "the", "was", "a", "story"]
+    rows = [{"prompt": text_of(i), "completion": words[i % 6]} for i in range(120)]
+    sweep = small_sweep(
+        tiny_model("gpt2"),
+        tmp_path,
+        task={
+            "type": "causal-lm",
+            "train": str(write_jsonl("c.jsonl", rows)),
+            "prompt": "prompt",
+            "completion": "completion",
+            "metric": "rougeL",
+            "max_length": 24,
+            "generation": {"max_new_tokens": 4, "samples": "all", "metrics": ["chrf"]},
+        },
+        objectives=["rougeL", "trainable_params"],
+        budget={"trials": 1},
+        confirm={"seeds": 0},
+    )
+    fake_run(sweep, tmp_path / "out")
+    results = read_tables(tmp_path / "out")
+    run = export_run(results, "0", [], tmp_path / "run")
+    data = load_task(results.sweep.task, results.sweep.model)
+    searched, scored = both_scores(run, data, monkeypatch)
+    assert scored == pytest.approx(searched, abs=1e-6)
+    assert searched["chrf"] > 0
+    assert {"rougeL", "chrf", "teacher_forced_exact_match"} <= set(scored)
