@@ -20,8 +20,8 @@ from search_spaces.parameters.training import SEQUENCE_LENGTH
 from search_spaces.parameters.types import Categorical, Int
 from search_spaces.space import SearchSpace
 from trials.base.pretrained import check_weights, complete_shape
-from trials.data.generation import longest_generation
 from trials.data.lengths import cut_note
+from trials.data.prompts import longest_generation
 from trials.data.task_data import TaskData, load_task
 from trials.data.tokens import check_tokens
 from trials.tasks.specs import TaskSpec, resolve_model

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from search_spaces.errors import InvalidInputError, Problem
 from trials.data.columns import check_columns, without_empty_rows
 from trials.data.fingerprint import data_fingerprint, file_stamps
-from trials.data.generation import note_generation
 from trials.data.label_lists import check_tags
 from trials.data.labels import (
     check_label_types,
@@ -28,7 +27,7 @@ from trials.data.labels import (
 from trials.data.leakage import keys_by_tokens, report_equal_texts, text_keys
 from trials.data.lengths import note_cuts
 from trials.data.notes import Notes
-from trials.data.prompts import note_prompts
+from trials.data.prompts import note_generation, note_prompts
 from trials.data.sources import SPLITS, read_splits
 from trials.data.special_tokens import note_special_tokens
 from trials.data.splitting import carve

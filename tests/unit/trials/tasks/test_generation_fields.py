@@ -10,8 +10,8 @@ import pytest
 from autotune.sweep.data_version import at_data_version
 from autotune.sweep.schema import Sweep, as_mapping, parse_sweep
 from search_spaces.errors import InvalidInputError
-from trials.data.generation import note_generation
 from trials.data.notes import Notes
+from trials.data.prompts import note_generation
 from trials.records import TrialResult
 from trials.tasks.generation_spec import GenerationSpec
 from trials.tasks.specs import TaskSpec
