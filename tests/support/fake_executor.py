@@ -21,7 +21,8 @@ from trials.execution.interface import Executor
 from trials.records import LOST, CurvePoint, TrialResult, TrialSpec, TrialStatus
 from trials.tasks.metrics import METRICS, metrics_for
 from trials.tasks.specs import ModelSpec, TaskSpec
-from trials.training.run import evaluation_steps, example_count
+from trials.training.early_stopping import evaluation_steps
+from trials.training.run import example_count
 
 Metrics = Callable[[Configuration, int, float], Mapping[str, float]]
 """(configuration, seed, share of the training done) -> metrics on the validation split."""

@@ -73,3 +73,8 @@ class EvaluationRecord:
         # An evaluation that decides nothing has no scores of generated text.
         value = self._sign * metrics.get(self._metric, math.nan)
         return math.inf if math.isnan(value) else value
+
+
+def evaluation_steps(steps: int, evaluations: int) -> frozenset[int]:
+    """Return the steps after which the validation split is scored: evenly spread, the last step always included."""
+    return frozenset(math.ceil(steps * (i + 1) / max(evaluations, 1)) for i in range(max(evaluations, 1)))

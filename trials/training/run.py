@@ -34,7 +34,7 @@ from trials.reading.encoding import Encoded, token_count
 from trials.records import CurvePoint, PartialRun, Segment, TrialResult, TrialSpec, TrialStatus
 from trials.tasks.example_scores import encode_scores
 from trials.training.checkpoint import TrainingState
-from trials.training.early_stopping import EvaluationRecord
+from trials.training.early_stopping import EvaluationRecord, evaluation_steps
 from trials.training.evaluation import Evaluation, Forward, evaluate
 from trials.training.optimizers import build_optimizer
 from trials.training.schedules import lr_schedule
@@ -352,11 +352,6 @@ def example_count(count: int, partial_run: PartialRun | None) -> int:
     if partial_run is None or partial_run.of != "data":
         return count
     return max(math.ceil(partial_run.share * count - 1e-6), 1)
-
-
-def evaluation_steps(steps: int, evaluations: int) -> frozenset[int]:
-    """Return the steps after which the validation split is scored: evenly spread, the last step always included."""
-    return frozenset(math.ceil(steps * (i + 1) / max(evaluations, 1)) for i in range(max(evaluations, 1)))
 
 
 def subset(examples: Sequence[Encoded], size: int | None, seed: int) -> Sequence[Encoded]:

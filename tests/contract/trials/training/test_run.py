@@ -25,12 +25,12 @@ from trials.reading.encoding import IGNORED
 from trials.records import CurvePoint, FailureKind, Fidelity, TrialResult, TrialSpec, TrialStatus
 from trials.tasks.example_scores import decode_scores
 from trials.tasks.specs import ModelSpec, TaskSpec
+from trials.training.early_stopping import evaluation_steps
 from trials.training.evaluation import evaluate
 from trials.training.optimizers import build_optimizer
 from trials.training.run import (
     Run,
     batches,
-    evaluation_steps,
     learning_rate,
     padded_lengths,
     subset,
