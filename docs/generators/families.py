@@ -64,11 +64,9 @@ alone. ViT stands for models that classify images (`--task image-classification`
 trained.
 
 The columns below stand for more types of models. These are read and priced exactly: {known}. Of other types, the
-matrices of attention and of the feed-forward network are found by their names and sizes. The rest stays frozen:
-experts, of which a token passes a few, XLNet's attention, Mamba's state space. The FLOPs of a type that is not in the
-list are counted on torch's meta device, and where that is impossible, the sweep says that they are estimates. A model
-is refused if its layers have no matrix in common. ALBERT's layers share their weights: it has one layer to adapt,
-which is computed in every run.
+matrices of attention and of the feed-forward network are found by their names, sizes and use. The FLOPs of a type
+that is not in the list are counted on torch's meta device, and where that is impossible, the sweep says that they
+are estimates.
 """
 
 

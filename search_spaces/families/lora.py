@@ -5,10 +5,16 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from search_spaces.families.framework.base import Preparation, register
 from search_spaces.families.framework.matrix_family import LAYERS, TARGETS, MatrixCost, MatrixFamily
+from search_spaces.families.framework.stacked_weights import (
+    saved_numbers,
+    target_arguments,
+    update_cost,
+    without_renamed,
+)
 from search_spaces.model.parts import Matrix
 from search_spaces.model.shape import ModelShape, TaskType
 from search_spaces.parameters.structured import rank_at, varies_by_layer
@@ -70,6 +76,9 @@ class Lora(MatrixFamily):
       "loftq" sets B A to the largest components of what quantization has changed in W (Li et al., 2023, arXiv
       2310.08659), so it requires weights in int8 or nf4, and memory for the original base model at the start.
     * `freeze_a` trains only B (LoRA-FA, Zhang et al., 2023, arXiv 2308.03303).
+    * On models with experts, the targets `experts` adapt the routed experts, in one update for each of them, and
+      `shared-experts` those that every token passes. peft adds these updates to the weights in each step, which it
+      supports without `dora` and `dropout` and from the initialization "kaiming".
     * `lr_ratio` is the ratio of B's learning rate to that of all other parameters (LoRA+, Hayou et al., 2024,
       arXiv 2402.12354).
     """
@@ -77,6 +86,7 @@ class Lora(MatrixFamily):
     name = "lora"
     title = "LoRA (Hu et al., 2021)"
     quantized = True
+    adapts_experts = True
     reads_weights: ClassVar[Mapping[str, tuple[Value, ...]]] = {
         "init": ("pissa", "olora", "corda", "lora_ga"),
         "dora": (True,),
@@ -106,6 +116,8 @@ class Lora(MatrixFamily):
         """
         inputs, outputs = matrix.inputs, matrix.outputs
         rank, trained_a = _matrix_rank(config, matrix), not config.get("freeze_a", False)
+        if matrix.by_parameter:
+            return update_cost(matrix, rank, trained_a)
         parameters = rank * (trained_a * inputs + outputs)
         forward = 2.0 * rank * (inputs + outputs)
         backward = 2.0 * rank * (trained_a * inputs + (1 + (trained_a or differentiated)) * outputs)
@@ -131,7 +143,8 @@ class Lora(MatrixFamily):
             return None
         dora = bool(config.get("dora", False))
         numbers = sum(
-            copies * _matrix_rank(config, m) * (m.inputs + m.outputs) + dora * m.outputs for m in matrices
+            copies * max(m.experts, 1) * _matrix_rank(config, m) * (m.inputs + m.outputs) + dora * m.outputs
+            for m in matrices
         )
         return 0, 4 * numbers
 
@@ -153,6 +166,20 @@ class Lora(MatrixFamily):
         if shape.conv1d:
             inits["olora"] = "decomposes transposed matrices (Conv1D) the wrong way in peft"
         return found
+
+    def saved_numbers(self, config: Mapping[str, Value], matrix: Matrix) -> tuple[float, float]:
+        return saved_numbers(matrix) if matrix.by_parameter else super().saved_numbers(config, matrix)
+
+    def selected(self, shape: ModelShape, targets: str) -> tuple[Matrix, ...]:
+        return without_renamed(shape, super().selected(shape, targets), targets)
+
+    def common_arguments(
+        self, config: Mapping[str, Value], shape: ModelShape, task: TaskType
+    ) -> dict[str, Any]:
+        arguments = super().common_arguments(config, shape, task)
+        return target_arguments(
+            arguments, shape, self.chosen_layers(config, shape), self.matrices(config, shape)
+        )
 
     def peft_config(self, config: Mapping[str, Value], shape: ModelShape, task: TaskType) -> PeftConfig:
         from peft import LoraConfig

@@ -26,6 +26,7 @@ from search_spaces.families import REGISTRY
 from search_spaces.families.framework.base import Family, TaskType, unsupported_reason
 from search_spaces.language.conditions import add_conditions, drop_impossible, sort_by_dependency
 from search_spaces.language.constraints import Constraint, read_constraints
+from search_spaces.language.expert_targets import expert_problems, roles_of_family, selected_by_family
 from search_spaces.language.includes import PRESETS, Composed, compose, find_spec, is_preset, preset_names
 from search_spaces.language.override_forms import override_entry
 from search_spaces.language.overrides import Override
@@ -126,6 +127,8 @@ def load_space(
         )
     names = _originals(families, read.training)
     fitted = {name: _fit(read.parameters[name], shape, narrowed, problems) for name in names}
+    if not problems:
+        problems += expert_problems(fitted.values(), shape)
     if problems:
         raise InvalidInputError(problems)
     space = _assemble(families, fitted, narrowed, problems)
@@ -332,9 +335,11 @@ def _fit_targets(
     dropped: list[str] = []
     for choice in parameter.choices:
         try:
-            matrices = shape.select(f"{side}.{choice}" if side else str(choice))
-        except ValueError:
-            dropped.append(f"{choice} matches no module in {of_model}")
+            matrices = selected_by_family(parameter.name, f"{side}.{choice}" if side else str(choice), shape)
+        except ValueError as error:
+            matches_none = "matches no module" in str(error)
+            why = f"matches no module in {of_model}" if matches_none else str(error).partition(" ")[2]
+            dropped.append(f"{choice} {why}" if matches_none else why)
             continue
         if matrices in kept:
             dropped.append(f"{choice} is the same as {kept[matrices]} in {of_model}")
@@ -379,4 +384,6 @@ def _fit_subset(parameter: TargetSubset, shape: ModelShape, problems: list[Probl
     except ValueError as error:
         what = str(error).removeprefix(f"{parameter.name}: ")
         problems.append(Problem(f"parameters.{parameter.name}.subset", what, "Name roles that it has."))
-    return parameter
+        return parameter
+    usable = roles_of_family(parameter.name, shape)
+    return replace(parameter, roles=tuple(role for role in parameter.roles or usable if role in usable))

@@ -7,10 +7,14 @@ elementwise and cost nothing.
 from __future__ import annotations
 
 import math
+import re
 from typing import Any, Literal
 
-from search_spaces.model.module_names import is_expert, is_in_attention
+from search_spaces.model.module_names import expert_role, is_expert, is_in_attention
 from search_spaces.model.parts import FrozenPart
+
+Place = Literal["attention", "mixer", "feed-forward", "hidden", "experts-hidden"]
+"""What a part reads; see `FrozenPart.place`."""
 
 STATE_SPACE = ("mamba", "mamba2", "falcon_mamba")
 """Architectures whose layers are Mamba mixers and nothing else, so that their matrices have the roles of a
@@ -21,10 +25,10 @@ _ACTIVE_COUNTS = ("num_experts_per_tok", "num_experts_per_token", "moe_top_k", "
 """Names in configurations of the number of experts, and of those that a token passes."""
 
 
-def frozen_part(
+def frozen_parts(
     layer: int, name: str, sizes: dict[str, tuple[int, ...]], config: Any, mixer: Any = None
-) -> FrozenPart | None:
-    """Return one module's share of the FLOPs of its layer, or None if it multiplies nothing.
+) -> list[FrozenPart]:
+    """Return one module's share of the FLOPs of its layer; nothing if it multiplies nothing.
 
     Args:
         layer: index of the layer.
@@ -34,18 +38,34 @@ def frozen_part(
         mixer: the state-space mixer that the module is or is in, if any.
     """
     if mixer is not None:
-        return _mixer_part(layer, sizes, mixer, "hidden" if config.model_type in STATE_SPACE else "mixer")
-    share = _active_share(config) if is_expert(name) else 1.0
-    flops = sum(2.0 * math.prod(size) * share for size in sizes.values() if _is_matrix(size, name))
-    if not flops:
-        return None
-    place: Literal["attention", "feed-forward"] = "attention" if is_in_attention(name) else "feed-forward"
-    return FrozenPart(layer, place, flops, flops, weights=flops)
+        place: Place = "hidden" if config.model_type in STATE_SPACE else "mixer"
+        part = _mixer_part(layer, sizes, mixer, place)
+        return [] if part is None else [part]
+    if is_expert(name):
+        return _expert_parts(layer, name, sizes, config)
+    flops = sum(2.0 * math.prod(size) for size in sizes.values() if len(size) >= 2)
+    place = "attention" if is_in_attention(name) else "feed-forward"
+    return [FrozenPart(layer, place, flops, flops, weights=flops)] if flops else []
 
 
-def _mixer_part(
-    layer: int, sizes: dict[str, tuple[int, ...]], mixer: Any, place: Literal["hidden", "mixer"]
-) -> FrozenPart | None:
+def _expert_parts(layer: int, name: str, sizes: dict[str, tuple[int, ...]], config: Any) -> list[FrozenPart]:
+    """Return a part for each matrix of experts, of which a token passes a few; their biases have two dimensions."""
+    dimensions = 2 if _SINGLE.search(name) else 3
+    found = []
+    for parameter, size in sizes.items():
+        if len(size) >= dimensions:
+            flops = 2.0 * math.prod(size) * _active_share(config)
+            role = expert_role(f"{name}.{parameter}")
+            place: Place = "experts-hidden" if role == "down" else "feed-forward"
+            found.append(FrozenPart(layer, place, flops, flops, weights=flops))
+    return found
+
+
+_SINGLE = re.compile(r"(^|\.)experts\.\d+\.")
+"""Modules of single experts, which are not stacked in one parameter."""
+
+
+def _mixer_part(layer: int, sizes: dict[str, tuple[int, ...]], mixer: Any, place: Place) -> FrozenPart | None:
     """Return a part of the mixer of Mamba (Gu and Dao, 2023, arXiv 2312.00752, algorithm 2) or of Mamba-2.
 
     In Mamba the states are as large as the matrix A. Each token multiplies them with its own C, and both need a
@@ -62,7 +82,7 @@ def _mixer_part(
     return FrozenPart(layer, place, flops, flops, weights=flops, sequence=padding * flops)
 
 
-def _chunked_scan(layer: int, mixer: Any, place: Literal["hidden", "mixer"]) -> FrozenPart | None:
+def _chunked_scan(layer: int, mixer: Any, place: Place) -> FrozenPart | None:
     """Return the scan of Mamba-2 over chunks of tokens (Dao and Gu, 2024, arXiv 2405.21060, section 6).
 
     Within a chunk of c tokens there are scores of C with B and their products with x, as in attention. The states at
@@ -90,11 +110,6 @@ def _chunked_scan(layer: int, mixer: Any, place: Literal["hidden", "mixer"]) -> 
     )
 
 
-def _is_matrix(size: tuple[int, ...], name: str) -> bool:
-    """Return whether a parameter multiplies tokens; the biases of experts have two dimensions too."""
-    return len(size) >= (3 if is_expert(name) else 2)
-
-
 def _active_share(config: Any) -> float:
     """Return the share of the experts that a token passes."""
     experts, active = expert_count(config), _first(config, _ACTIVE_COUNTS)
@@ -104,6 +119,11 @@ def _active_share(config: Any) -> float:
             f"({', '.join((*_EXPERT_COUNTS, *_ACTIVE_COUNTS))})"
         )
     return active / experts
+
+
+def active_count(config: Any) -> int:
+    """Return the number of experts that a token passes, or 0 if the configuration names none."""
+    return _first(config, _ACTIVE_COUNTS) or 0
 
 
 def expert_count(config: Any) -> int:

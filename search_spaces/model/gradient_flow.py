@@ -7,6 +7,7 @@ the lowest adapted layer it depends on the site of the adapter in the layer:
 * a role (`q`, `k`, `v`, `qkv`, `kv`, `o`, `mixer`, `gate`, `up`, `gate_up`, `down`): the output of that matrix;
 * a place of a normalization (`attention`, `feed-forward`, `input` for both, `output`, or `q`, `k` for normalized
   queries or keys): the output of that normalization;
+* `experts-gate_up`, `experts-down` and so on: the output of that matrix of the routed experts;
 * `prefix`: external keys and values, also in cross-attention; `down-input`: the input of the matrix `down`;
 * `cross-q`, `cross-k`, `cross-v`, `cross-o` and the place `cross-attention`: the same in the cross-attention of a
   decoder, which lies between its attention and its feed-forward network.
@@ -33,6 +34,7 @@ class LayerGradients:
         mixed: the output of attention, which is the input of the matrix o.
         feed_forward: the input of the matrices gate and up.
         hidden: the input of the matrix down.
+        experts_hidden: the input of the matrix down of routed experts.
         mixer: what a state-space mixer computes, in place of attention or beside it.
         cross: the input of the matrix q of cross-attention.
         memory: the encoder's output, which is the input of the matrices k and v of cross-attention.
@@ -49,6 +51,7 @@ class LayerGradients:
     mixed: bool
     feed_forward: bool
     hidden: bool
+    experts_hidden: bool = False
     mixer: bool = False
     cross: bool = False
     memory: bool = False
@@ -62,10 +65,12 @@ class LayerGradients:
         match site:
             case "o":
                 return self.mixed
-            case "gate" | "up" | "gate_up":
+            case "gate" | "up" | "gate_up" | "experts-gate" | "experts-up" | "experts-gate_up":
                 return self.feed_forward
             case "down":
                 return self.hidden
+            case "experts-down":
+                return self.experts_hidden
             case "cross-q":
                 return self.cross
             case "cross-k" | "cross-v":
@@ -82,6 +87,7 @@ class LayerGradients:
             "mixer": self.mixer,
             "feed-forward": self.feed_forward,
             "hidden": self.hidden,
+            "experts-hidden": self.experts_hidden,
         }[place]
 
     @property
@@ -143,6 +149,7 @@ def layer_gradients(
     residual = residual or cross_mixed or (decoder and "cross-o" in sites)
     feed_forward = residual or "feed-forward" in sites or "input" in sites
     hidden = feed_forward or bool(sites & {"gate", "up", "gate_up", "down-input"})
+    experts_hidden = feed_forward or bool(sites & {"experts-gate", "experts-up", "experts-gate_up"})
     return LayerGradients(
         attention=attention,
         q=q,
@@ -151,6 +158,7 @@ def layer_gradients(
         mixed=mixed,
         feed_forward=feed_forward,
         hidden=hidden,
+        experts_hidden=experts_hidden,
         mixer=mixer,
         cross=cross,
         memory=memory,

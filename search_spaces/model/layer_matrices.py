@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from search_spaces.model.frozen_parts import STATE_SPACE
-from search_spaces.model.module_names import is_in_attention, role_of
+from search_spaces.model.frozen_parts import STATE_SPACE, active_count, expert_count
+from search_spaces.model.module_names import expert_role, is_expert, is_in_shared_expert, role_of
 from search_spaces.model.parts import Matrix
 
 if TYPE_CHECKING:
@@ -33,8 +34,30 @@ def adaptable_matrices(
     if config.model_type in STATE_SPACE:
         matrices = [matrix for matrix in matrices if matrix.role != "down"]
     if _renames_experts(config.model_type):
-        matrices = [matrix for matrix in matrices if is_in_attention(matrix.name)]
+        matrices = [replace(m, is_renamed=m.name.endswith(_RENAMED)) for m in matrices]
     return matrices
+
+
+_RENAMED = (".gate_proj", ".up_proj", ".down_proj", ".w1", ".w2", ".w3")
+"""The ends of names that peft's LoRA takes for those of routed experts."""
+
+
+def expert_matrices(layer: nn.Module, stack: int, config: Any) -> list[Matrix]:
+    """Return the matrices of a layer's routed experts that are stacked in one parameter of shape [experts, …, …]."""
+    experts, active = expert_count(config), active_count(config)
+    found = []
+    for name, module in layer.named_modules():
+        for parameter, sizes in own_parameters(module).items():
+            path = f"{name}.{parameter}"
+            role = expert_role(path)
+            if is_expert(name) and role and active and len(sizes) == 3 and sizes[0] == experts:
+                outputs, inputs = sizes[1:]
+                if getattr(module, "is_transposed", False):
+                    inputs, outputs = outputs, inputs
+                found.append(
+                    Matrix(role, path, inputs, outputs, False, stack=stack, experts=experts, active=active)
+                )
+    return found
 
 
 def _mixer_matrix(name: str, module: Any) -> Matrix | None:
@@ -56,7 +79,10 @@ def _matrix(name: str, module: nn.Module, stack: int) -> Matrix | None:
     rows, columns = own_parameters(module)["weight"]
     inputs, outputs = (rows, columns) if conv1d else (columns, rows)
     bias = "bias" in own_parameters(module)
-    return Matrix(role, name, inputs, outputs, bias, conv1d=conv1d, stack=stack, cross=cross)
+    shared = is_in_shared_expert(name)
+    return Matrix(
+        role, name, inputs, outputs, bias, conv1d=conv1d, stack=stack, cross=cross, is_shared=shared
+    )
 
 
 def _is_plausible(matrix: Matrix, width: int) -> bool:

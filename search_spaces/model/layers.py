@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from search_spaces.model.frozen_parts import STATE_SPACE, frozen_part
+from search_spaces.model.frozen_parts import STATE_SPACE, frozen_parts
 from search_spaces.model.layer_matrices import (
     adaptable_matrices,
+    expert_matrices,
     has_attention,
     is_lookup,
     is_shared,
@@ -100,6 +101,7 @@ class Layers:
         frozen: weights that no adapter reaches.
         parallel: whether the feed-forward network reads the layer's input, as far as the normalizations show.
         plain_linear: whether the matrices are torch's own linear modules.
+        experts: matrices of routed experts.
         has_experts: whether a layer has experts.
         without_attention: indices of the layers in which tokens do not attend to each other.
     """
@@ -109,6 +111,7 @@ class Layers:
     frozen: list[FrozenPart] = field(default_factory=list)
     parallel: bool = False
     plain_linear: bool = True
+    experts: tuple[Matrix, ...] = ()
     has_experts: bool = False
     without_attention: list[int] = field(default_factory=list)
 
@@ -195,6 +198,7 @@ def read_layers(
         for layer, its_mixers in zip(layers, mixers, strict=True)
     ]
     found.matrices = _with_layers(by_layer, first)
+    found.experts = _with_layers([expert_matrices(layer, stack, config) for layer in layers], first)
     if not found.matrices:
         raise ValueError(
             f"model: the layers in {path} have no matrix that an adapter can be put on; its modules are "
@@ -226,7 +230,7 @@ def read_layers(
             found.parallel = True
             placed = [replace(norm, place="input") if norm.place == "attention" else norm for norm in placed]
         found.norms.extend(placed)
-        found.frozen.extend(frozen.values())
+        found.frozen.extend(part for parts in frozen.values() for part in parts)
         found.has_experts = found.has_experts or any(map(is_expert, frozen))
     return found
 
@@ -249,11 +253,11 @@ def _beside(
     mixers: Mapping[str, nn.Module],
     tied: set[int],
     calls: Mapping[str, int],
-) -> tuple[dict[str, dict[str, tuple[int, ...]]], dict[str, FrozenPart]]:
+) -> tuple[dict[str, dict[str, tuple[int, ...]]], dict[str, list[FrozenPart]]]:
     """Return the normalizations and the frozen parts of a layer, by name below it."""
     known = {*(matrix.name for matrix in matrices), *POSITION_MATRICES}
     norms: dict[str, dict[str, tuple[int, ...]]] = {}
-    frozen: dict[str, FrozenPart] = {}
+    frozen: dict[str, list[FrozenPart]] = {}
     for name, module in layer.named_modules():
         sizes = own_parameters(module)
         if name in known or not sizes or is_lookup(module):
@@ -265,9 +269,9 @@ def _beside(
         if is_shared(name) and calls and name not in calls:
             continue  # an adapter of the shared block for another layer (Zamba2)
         mixer = mixer_of(name, mixers)
-        part = frozen_part(index, name, sizes, config, mixer if is_state_space(mixer) else None)
-        if part is not None:
-            frozen[name] = replace(part, place="attention") if first else part
+        parts = frozen_parts(index, name, sizes, config, mixer if is_state_space(mixer) else None)
+        if parts:
+            frozen[name] = [replace(part, place="attention") for part in parts] if first else parts
     return norms, frozen
 
 
@@ -295,16 +299,16 @@ class _Places:
         self,
         stack: int,
         matrices: tuple[Matrix, ...],
-        frozen: Mapping[str, FrozenPart],
+        frozen: Mapping[str, list[FrozenPart]],
         calls: Mapping[str, int],
         is_encoder_decoder: bool,
     ) -> None:
         self._known = DECODER_PLACES if stack else PLACES
         self._calls, self._is_encoder_decoder = calls, is_encoder_decoder
         readers = {place: [m.name for m in matrices if m.site in sites] for place, sites in _READERS.items()}
-        for name, part in frozen.items():
-            if part.place in readers:
-                readers[part.place].append(name)
+        for name, parts in frozen.items():
+            if parts[0].place in readers:
+                readers[parts[0].place].append(name)
         self._starts: dict[Place, int] = {
             place: min(calls[name] for name in names if name in calls)
             for place, names in readers.items()

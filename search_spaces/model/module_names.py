@@ -116,8 +116,19 @@ _ATTENTION_TAILS: dict[Role, tuple[str, ...]] = {
 _FEED_FORWARD_TAILS: dict[Role, tuple[str, ...]] = {
     "gate": ("gate_proj", "wi_0", "w1"),
     "up": ("up_proj", "wi_1", "wi", "fc1", "fc_in", "c_fc", "lin1", "linear1", "w3", "dense_h_to_4h"),
-    "gate_up": ("gate_up_proj", "wi_gate_up"),
-    "down": ("down_proj", "wo", "fc2", "fc_out", "c_proj", "lin2", "linear2", "w2", "dense_4h_to_h"),
+    "gate_up": ("gate_up_proj", "wi_gate_up", "input_linear"),
+    "down": (
+        "down_proj",
+        "wo",
+        "fc2",
+        "fc_out",
+        "c_proj",
+        "lin2",
+        "linear2",
+        "w2",
+        "dense_4h_to_h",
+        "output_linear",
+    ),
 }
 """The last part of a matrix's name, in lower case, by its role; attention and feed-forward blocks share some."""
 
@@ -136,6 +147,7 @@ _OF_ATTENTION = (
 _ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
 _CROSS = re.compile(r"cross|encoder_attn|encdec", re.IGNORECASE)
 _EXPERTS = re.compile(r"(^|\.)experts(\.|$)")
+_SHARED_EXPERTS = re.compile(r"(^|\.)shared_(experts?|mlp)\.")
 
 
 def role_of(name: str) -> tuple[Role | None, bool]:
@@ -163,6 +175,17 @@ def is_in_attention(name: str) -> bool:
 def is_expert(name: str) -> bool:
     """Return whether a module holds the weights of experts, by its name below its layer."""
     return bool(_EXPERTS.search(name))
+
+
+def is_in_shared_expert(name: str) -> bool:
+    """Return whether a module is a part of a shared expert, by its name below its layer."""
+    return bool(_SHARED_EXPERTS.search(name))
+
+
+def expert_role(path: str) -> Role | None:
+    """Return the role of a matrix of experts by the path of its weight below its layer, or None."""
+    tail = path.removesuffix(".weight").rpartition(".")[2].lower()
+    return next((role for role, names in _FEED_FORWARD_TAILS.items() if tail in names), None)
 
 
 POSITION_MATRICES = (

@@ -31,6 +31,15 @@ SIDES: dict[str, int] = {"encoder": 0, "decoder": 1}
 CROSS_ATTENTION = "cross-attention"
 """The target name of all matrices of cross-attention."""
 
+EXPERTS = "experts"
+"""The target name of the matrices of routed experts, of which each token passes a few."""
+
+SHARED_EXPERTS = "shared-experts"
+"""The target name of the matrices of shared experts, which every token passes."""
+
+NAMED = (CROSS_ATTENTION, EXPERTS, SHARED_EXPERTS)
+"""Target names that are no sets of roles."""
+
 SELECTABLE = (*TARGETS["all"], "qkv", "kv", "gate_up")
 """The roles that can be selected by name."""
 
@@ -54,7 +63,7 @@ def is_targets(text: str) -> bool:
     if "," in text:
         return all(map(is_targets, text.split(",")))
     side, dot, named = text.rpartition(".")
-    known = named == CROSS_ATTENTION or named in TARGETS or set(named.split("+")) <= set(SELECTABLE)
+    known = named in NAMED or named in TARGETS or set(named.split("+")) <= set(SELECTABLE)
     return known and (not dot or side in SIDES)
 
 
@@ -74,6 +83,12 @@ class Matrix:
         positions: number of relative-position embeddings that pass through it once per forward pass, in addition
             to the tokens (shared projections of DeBERTa).
         layers: indices of its layers where not every layer of the stack has it; empty where every layer does.
+        experts: number of routed experts whose matrices are stacked in one parameter, whose path is the name; 0 for
+            a module. The sizes are those of one expert.
+        active: number of those experts that a token passes.
+        is_shared: whether it belongs to a shared expert.
+        is_renamed: whether peft's LoRA takes its name for that of routed experts, so that it can only be named as a
+            parameter.
     """
 
     role: Role
@@ -86,6 +101,10 @@ class Matrix:
     cross: bool = False
     positions: int = 0
     layers: tuple[int, ...] = ()
+    experts: int = 0
+    active: int = 1
+    is_shared: bool = False
+    is_renamed: bool = False
 
     def is_in(self, layer: int) -> bool:
         """Return whether a layer of its stack has the matrix."""
@@ -93,8 +112,15 @@ class Matrix:
 
     @property
     def site(self) -> str:
-        """The role, with the prefix `cross-` in cross-attention."""
+        """The role, with the prefix `cross-` in cross-attention and `experts-` in routed experts."""
+        if self.experts:
+            return f"experts-{self.role}"
         return f"cross-{self.role}" if self.cross else self.role
+
+    @property
+    def by_parameter(self) -> bool:
+        """Whether peft's LoRA reaches it as a parameter, whose weight it replaces in each forward pass."""
+        return self.is_renamed or self.experts > 0
 
 
 @dataclass(frozen=True)
@@ -150,7 +176,8 @@ class FrozenPart:
     Args:
         layer: index of the layer.
         place: what they read: the input of "attention" or of the "feed-forward" network, "mixer", which
-            a state-space mixer computes from it, or "hidden", which the matrices `up`, `gate` and `gate_up` write.
+            a state-space mixer computes from it, "hidden", which the matrices `up`, `gate` and `gate_up` write, or
+            "experts-hidden", which those of routed experts write.
         forward: forward FLOPs per token.
         backward: backward FLOPs per token for the gradient of what they read, where it needs one.
         weights: backward FLOPs per token for the gradients of the weights, if they are trained.
@@ -163,7 +190,7 @@ class FrozenPart:
     """
 
     layer: int
-    place: Literal["attention", "mixer", "feed-forward", "hidden"]
+    place: Literal["attention", "mixer", "feed-forward", "hidden", "experts-hidden"]
     forward: float
     backward: float
     weights: float

@@ -150,6 +150,7 @@ def shape_of_network(network: Any, task: TaskType) -> ModelShape:
         experts=expert_count(config) if any(stack.has_experts for stack in read) else 0,
         plain_linear=all(stack.plain_linear for stack in read),
         unused_parameters=sum(p.numel() for p in base.parameters(recurse=False)) if not image else 0,
+        expert_matrices=tuple(matrix for stack in read for matrix in stack.experts),
         without_attention=tuple(layer for stack in read for layer in stack.without_attention),
     )
     if image or config.model_type in KNOWN:

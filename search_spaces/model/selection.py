@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from search_spaces.model.parts import CROSS_ATTENTION, SELECTABLE, SIDES, TARGETS, Matrix, resolve_role
+from search_spaces.model.parts import (
+    CROSS_ATTENTION,
+    EXPERTS,
+    NAMED,
+    SELECTABLE,
+    SHARED_EXPERTS,
+    SIDES,
+    TARGETS,
+    Matrix,
+    resolve_role,
+)
 
 
 def select_matrices(
@@ -25,16 +35,20 @@ def select_matrices(
         parts = [select_matrices(matrices, part, model_type, has_decoder) for part in targets.split(",")]
         return tuple(matrix for matrix in matrices if any(matrix in part for part in parts))
     side, dot, named = targets.rpartition(".")
-    pool = matrices
+    pool = tuple(matrix for matrix in matrices if (matrix.experts > 0) == (named == EXPERTS))
     if dot:
         pool = tuple(m for m in pool if has_decoder and m.stack == SIDES.get(side))
     if named == CROSS_ATTENTION:
         pool, named = tuple(m for m in pool if m.cross), "attention"
+    elif named == SHARED_EXPERTS:
+        pool, named = tuple(m for m in pool if m.is_shared), "feed-forward"
+    elif named == EXPERTS:
+        named = "feed-forward"
     roles = TARGETS.get(named) or tuple(named.split("+"))
     unknown = [role for role in roles if role not in SELECTABLE]
     if unknown:
         raise ValueError(
-            f"targets: {targets!r} names {unknown}; write {', '.join(TARGETS)}, or roles among "
+            f"targets: {targets!r} names {unknown}; write {', '.join((*TARGETS, *NAMED))}, or roles among "
             f"{', '.join(SELECTABLE)} joined by '+'"
         )
     selected = tuple(matrix for matrix in pool if matrix in _with_roles(pool, roles))
@@ -42,9 +56,17 @@ def select_matrices(
         stacks = "two stacks (prefixes encoder. and decoder.)" if has_decoder else "one stack"
         raise ValueError(
             f"targets: {targets!r} matches no module in {model_type}; it has "
-            f"{sorted({matrix.site for matrix in matrices})} and {stacks}"
+            f"{sorted({matrix.site for matrix in matrices})} and {stacks}{_without_experts(matrices, targets)}"
         )
     return selected
+
+
+def _without_experts(matrices: Sequence[Matrix], targets: str) -> str:
+    """Return the end of a message on targets that name experts in a model that has none."""
+    if not targets.endswith(EXPERTS):
+        return ""
+    has_routed = any(matrix.experts for matrix in matrices)
+    return "; its experts are not shared" if has_routed else "; it has no experts that can be adapted"
 
 
 def _with_roles(pool: Sequence[Matrix], roles: Sequence[str]) -> list[Matrix]:

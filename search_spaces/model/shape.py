@@ -74,6 +74,7 @@ class ModelShape:
         flops_are_estimates: whether the FLOPs of the model could not be counted, so that those of its own kind of
             attention may be missing.
         unused_parameters: parameters of the base model outside of its modules, which no family trains.
+        expert_matrices: matrices of routed experts; their FLOPs are those of frozen parts.
         without_attention: indices of the layers in which tokens do not attend to each other, such as those with a
             state-space mixer.
     """
@@ -120,6 +121,7 @@ class ModelShape:
     flops_are_estimates: bool = False
     unused_parameters: int = 0
     without_attention: tuple[int, ...] = ()
+    expert_matrices: tuple[Matrix, ...] = ()
 
     def __hash__(self) -> int:
         # Shapes are keys of caches, and hashing every matrix on each lookup is slow.
@@ -197,7 +199,8 @@ class ModelShape:
     @cached_property
     def is_uniform(self) -> bool:
         """Whether all layers of a stack have the same matrices and attention."""
-        return not self.without_attention and not any(matrix.layers for matrix in self.matrices)
+        matrices = (*self.matrices, *self.expert_matrices)
+        return not self.without_attention and not any(matrix.layers for matrix in matrices)
 
     def layers_of(self, matrix: Matrix) -> Sequence[int]:
         """Return the indices of the layers that have a matrix."""
@@ -215,8 +218,12 @@ class ModelShape:
         if self.is_uniform:
             return tuple(self.encoder_depth * self.stack_of(layer) for layer in range(self.depth))
         lowest: dict[object, int] = {}
+
+        def experts(layer: int) -> tuple[Matrix, ...]:
+            return tuple(matrix for matrix in self.expert_matrices if matrix.is_in(layer))
+
         return tuple(
-            lowest.setdefault((self.stack_of(i), self.attends(i), self.in_layer(i)), i)
+            lowest.setdefault((self.stack_of(i), self.attends(i), self.in_layer(i), experts(i)), i)
             for i in range(self.depth)
         )
 
@@ -299,7 +306,9 @@ class ModelShape:
 
         Args:
             targets: "attention", "feed-forward", "all", or roles joined as in "q+v". A role within a fused matrix
-                selects that matrix, once; a role that the model lacks, such as a gate, selects nothing. In an
+                selects that matrix, once; a role that the model lacks, such as a gate, selects nothing.
+                "shared-experts" selects those of shared experts, which "feed-forward" and "all" include, and
+                "experts" those of routed experts, which no other word selects. In an
                 encoder-decoder, "attention" includes cross-attention, "cross-attention" selects only that, and the
                 prefixes "encoder." and "decoder." select on one side, as in "decoder.q+v"; "encoder.q,decoder.all"
                 combines both.
@@ -323,6 +332,16 @@ class ModelShape:
             return expression
         every = (f"{self.layer_path(i)}.{m.name}" for i in range(self.depth) for m in self.in_layer(i))
         return [name for name in every if re.fullmatch(expression, name)]
+
+    def parameters(self, layers: Iterable[int], matrices: Iterable[Matrix]) -> list[str]:
+        """Return the paths of the weights of matrices of some layers, for peft's `target_parameters`."""
+        chosen = tuple(matrices)
+        return [
+            f"{self.layer_path(i)}.{matrix.name}{'' if matrix.experts else '.weight'}"
+            for i in layers
+            for matrix in chosen
+            if matrix.stack == self.stack_of(i) and matrix.is_in(i)
+        ]
 
     def modules(self, layers: Iterable[int], matrices: Iterable[Matrix]) -> str:
         """Return a regular expression for peft that matches exactly the given matrices of the given layers.
@@ -374,4 +393,5 @@ def _matrices_of_layer(shape: ModelShape, layer: int, targets: str | None) -> tu
 
 @lru_cache(maxsize=1024)
 def _selected(shape: ModelShape, targets: str) -> tuple[Matrix, ...]:
-    return select_matrices(shape.matrices, targets, shape.model_type, bool(shape.decoder_depth))
+    matrices = (*shape.matrices, *shape.expert_matrices)
+    return select_matrices(matrices, targets, shape.model_type, bool(shape.decoder_depth))

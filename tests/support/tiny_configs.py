@@ -45,6 +45,7 @@ from transformers import (
     PhiConfig,
     PretrainedConfig,
     Qwen2Config,
+    Qwen2MoeConfig,
     Qwen3Config,
     Qwen3MoeConfig,
     RobertaConfig,
@@ -205,6 +206,9 @@ CONFIGS: dict[str, Callable[[], PretrainedConfig]] = {
     "longformer": lambda: LongformerConfig(**_BERT, attention_window=4),
     "mixtral": lambda: MixtralConfig(**_EXPERTS, num_local_experts=4),
     "qwen3_moe": lambda: Qwen3MoeConfig(**_EXPERTS, num_experts=4, moe_intermediate_size=24, head_dim=12),
+    "qwen2_moe": lambda: Qwen2MoeConfig(
+        **_EXPERTS, num_experts=4, moe_intermediate_size=24, shared_expert_intermediate_size=20
+    ),
     "gpt_oss": lambda: GptOssConfig(
         **_EXPERTS,
         num_local_experts=4,

@@ -278,7 +278,7 @@ REPRESENTATIVES = ("lora", "ia3", "norm", "composite")
 FEW = ("lora", "norm")
 KIN = (
     *("bloom", "falcon", "falcon_new", "falcon_sequential", "gpt_neo", "gptj", "mpt", "phi", "qwen3_moe"),
-    *("mamba2", "bamba", "falcon_h1", "granitemoehybrid", "lfm2", "nemotron_h", "zamba2"),
+    *("qwen2_moe", "mamba2", "bamba", "falcon_h1", "granitemoehybrid", "lfm2", "nemotron_h", "zamba2"),
 )
 """Decoders of which the layers are those of another architecture in the tests of every run, with other names or in
 another order: as language models they are tried with `FEW` families."""

@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
+from peft.tuners.lora.layer import ParamWrapper
 from peft.tuners.tuners_utils import BaseTuner
 from torch import nn
 
@@ -85,6 +86,10 @@ def join(
         module = base.get_submodule(path)
         if isinstance(module, nn.Embedding) and module is not _token_embeddings(base):
             raise CannotJoinError(f"models {sorted(modules)} train {path}, which is no token embedding")
+        if any(isinstance(own, ParamWrapper) for own in modules.values()):
+            raise CannotJoinError(
+                f"models {sorted(modules)} adapt the parameters of {path}, which is no matrix"
+            )
         joined.set_submodule(path, Joined(joined.get_submodule(path), modules, rows))
     reached = {id(parameter) for parameter in joined.parameters()}
     for key, model in models.items():
@@ -166,9 +171,11 @@ class Joined(nn.Module):
 
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Run the base module on all rows and each model's own module on its rows."""
-        parts = self._rows.parts
-        if len(x) == 1 and (whole := parts[-1][1].stop) > 1:
+        parts, whole = self._rows.parts, self._rows.parts[-1][1].stop
+        if len(x) == 1 and whole > 1:
             x = x.expand(whole, *x.shape[1:])  # for example positions, which are the same for all rows
+        elif len(x) != whole:
+            parts = _of_tokens(parts, x)
         if (factors := self._factors(x, parts)) is not None and not args and not kwargs:
             assert isinstance(self.base, nn.Linear)  # `plain_factors` accepts nothing else
             return add_products(x, self.base, factors)
@@ -219,6 +226,18 @@ class Joined(nn.Module):
             return super().__getattr__(name)
         except AttributeError:
             return getattr(super().__getattr__("base"), name)
+
+
+def _of_tokens(parts: list[tuple[int, slice]], x: torch.Tensor) -> list[tuple[int, slice]]:
+    """Return the owners of the tokens of all rows, one after another, as blocks of experts pass them on.
+
+    Raises:
+        RuntimeError: The input has another form; its configurations are then run by themselves.
+    """
+    tokens, rest = divmod(len(x), parts[-1][1].stop)
+    if x.dim() != 2 or rest or not tokens:
+        raise RuntimeError(f"an adapted module reads {tuple(x.shape)}, which are no rows of the batch")
+    return [(key, slice(rows.start * tokens, rows.stop * tokens)) for key, rows in parts]
 
 
 class _SharedOutput:

@@ -300,7 +300,9 @@ class MemoryModel:
         if isinstance(family, MatrixFamily):
             if layer not in family.chosen_layers(values, self.shape):
                 return SavedActivations()
-            matrices = [m for m in family.matrices(values, self.shape) if m in self.shape.in_layer(layer)]
+            stack = self.shape.stack_of(layer)
+            chosen = family.matrices(values, self.shape)
+            matrices = [matrix for matrix in chosen if matrix.stack == stack and matrix.is_in(layer)]
             return self._saved_on_matrices(family, values, matrices)
         if isinstance(family, CompositeFamily):
             parts = family.parts(values, self.shape)

@@ -82,6 +82,8 @@ class MatrixFamily(Family):
 
     mergeable: ClassVar[bool] = True
     default_targets: ClassVar[str] = "all"
+    adapts_experts: ClassVar[bool] = False
+    """Whether it adapts the matrices of routed experts, which are stacked in parameters and are no modules."""
     saved_copies: ClassVar[float] = 1.0
     """Number of tensors of the matrix's size that the backward pass keeps, because the adapter forms a full update;
     0 if it does not."""
@@ -154,7 +156,7 @@ class MatrixFamily(Family):
         lowest = layer_gradients(sites, parallel=shape.parallel)
         rest = [self._run_cost(config, matrix, True) for matrix in matrices]
         first = [
-            above if lowest.reads(matrix.role) else self._run_cost(config, matrix, False)
+            above if lowest.reads(matrix.site) else self._run_cost(config, matrix, False)
             for matrix, above in zip(matrices, rest, strict=True)
         ]
         return LayerCost(
@@ -273,7 +275,18 @@ class MatrixFamily(Family):
 
     def matrices(self, config: Mapping[str, Value], shape: ModelShape) -> tuple[Matrix, ...]:
         """Return the matrices of a layer, of each stack, that carry the adapter."""
-        return shape.select(selected_targets(config, "targets", self.default_targets))
+        return self.selected(shape, selected_targets(config, "targets", self.default_targets))
+
+    def selected(self, shape: ModelShape, targets: str) -> tuple[Matrix, ...]:
+        """Return the matrices that targets select and the family can adapt.
+
+        Raises:
+            ValueError: There is none, or the family cannot adapt routed experts.
+        """
+        found = shape.select(targets)
+        if any(matrix.experts for matrix in found) and not self.adapts_experts:
+            raise ValueError(f"targets: {targets!r} names routed experts, which {self.name} cannot adapt")
+        return found
 
     def common_arguments(
         self, config: Mapping[str, Value], shape: ModelShape, task: TaskType

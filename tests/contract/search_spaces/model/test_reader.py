@@ -248,22 +248,33 @@ def test_experts_stay_frozen_and_are_priced_by_those_that_a_token_passes() -> No
     assert [matrix.role for matrix in shape.matrices] == ["q", "k", "v", "o"]
     assert shape.experts == 4
     flops = {part.forward for part in shape.frozen_parts}
-    assert flops == {2 * 2 * 3 * 16 * 24, 2 * 16 * 4}
+    assert flops == {2 * 2 * 2 * 16 * 24, 2 * 2 * 16 * 24, 2 * 16 * 4}
     assert {(part.layer, part.place) for part in shape.frozen_parts} == {
-        (0, "feed-forward"),
-        (1, "feed-forward"),
+        (layer, place) for layer in (0, 1) for place in ("feed-forward", "experts-hidden")
     }
+    assert [(m.site, m.inputs, m.outputs, m.active) for m in shape.expert_matrices] == [
+        ("experts-gate_up", 16, 48, 2),
+        ("experts-down", 24, 16, 2),
+    ]
 
 
-def test_matrices_that_not_every_layer_has_stay_frozen() -> None:
-    """DeepSeek's first layer has no experts, so the layers have the matrices of attention in common."""
+def test_matrices_that_not_every_layer_has_name_their_layers() -> None:
+    """DeepSeek's first layer has a feed-forward network, the others shared and routed experts."""
     shape = shape_of("deepseek_v3", "causal-lm")
-    assert [matrix.role for matrix in shape.matrices] == ["q", "kv", "o"]
+    feed_forward = ["gate", "up", "down"]
+    assert [matrix.role for matrix in shape.matrices] == ["q", "kv", "o", *feed_forward, *feed_forward]
+    assert [matrix.layers for matrix in shape.matrices] == [(), (), (), *[(0,)] * 3, *[(1, 2)] * 3]
+    assert [matrix.layers for matrix in shape.expert_matrices] == [(1, 2)] * 2
     assert shape.query_width == 4 * (4 + 6)
     assert shape.attention_width == 4 * 8
-    dense = [part.forward for part in shape.frozen_parts if part.layer == 0 and part.place == "feed-forward"]
-    assert dense == [2 * 32 * 56] * 3
+    assert [(m.inputs, m.outputs) for m in shape.in_layer(0, "feed-forward")] == [
+        (32, 56),
+        (32, 56),
+        (56, 32),
+    ]
+    assert not [part for part in shape.frozen_parts if part.layer == 0 and part.place != "attention"]
     assert [m.role for m in shape.select("q+v")] == ["q", "kv"]
+    assert shape.modules((0, 1), shape.select("down")).count("down_proj") == 2
 
 
 def test_places_of_normalizations_follow_the_order_of_the_calls() -> None:
