@@ -23,6 +23,7 @@ class TaskName(StrEnum):
 
     CLASSIFICATION = "sequence-classification"
     TOKENS = "token-classification"
+    SETS = "multi-label-classification"
     REGRESSION = "regression"
     CAUSAL_LM = "causal-lm"
 

@@ -13,11 +13,11 @@ import numpy as np
 
 from autotune.scaffold.data_form import DataForm, find_form
 from autotune.scaffold.label_column import FEW_VALUES, IDS, find_label, is_number
-from autotune.scaffold.label_lists import find_tags, tags_metric
+from autotune.scaffold.label_lists import find_sets, find_tags, tags_metric
 from autotune.scaffold.training_data import read_training_data
 from search_spaces.errors import InvalidInputError, Problem, first_line
-from search_spaces.families.framework.base import TaskType
 from trials.reading.tables.rows import Rows
+from trials.tasks.specs import TrialTask
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,6 +41,7 @@ class DataInspection:
         type: the task.
         text: the text column, or the two columns of a text pair.
         label: the column to predict.
+        label_columns: the columns of 0 and 1 to predict, if there are several.
         form: the form of the data of a language model, if they are not plain text.
         majority: the share of the most frequent class.
         classes: the number of classes.
@@ -52,9 +53,10 @@ class DataInspection:
 
     columns: list[str]
     rows: int
-    type: TaskType
+    type: TrialTask
     text: list[str] = field(default_factory=list)
     label: str | None = None
+    label_columns: list[str] = field(default_factory=list)
     form: DataForm | None = None
     majority: float = 0.0
     classes: int = 0
@@ -66,7 +68,8 @@ class DataInspection:
     @property
     def used(self) -> list[str]:
         """The columns that the task uses."""
-        return [*self.text, *([self.label] if self.label else []), *(self.form.columns if self.form else [])]
+        labels = [self.label] if self.label else self.label_columns
+        return [*self.text, *labels, *(self.form.columns if self.form else [])]
 
 
 def first_rows(rows: Rows) -> pd.DataFrame:
@@ -76,13 +79,13 @@ def first_rows(rows: Rows) -> pd.DataFrame:
     return pd.DataFrame({name: pd.Series(values[:_MAX_ROWS]) for name, values in rows.columns.items()})
 
 
-def inspect_data(path: Path, wanted: TaskType | None = None) -> DataInspection:
+def inspect_data(path: Path, wanted: TrialTask | None = None) -> DataInspection:
     """Infer the task and its columns from a data file; see `inspect_rows`."""
     data = read_training_data([path])
     return inspect_rows(data.train, data.name, wanted)
 
 
-def inspect_rows(data: Rows, name: str, wanted: TaskType | None = None) -> DataInspection:
+def inspect_rows(data: Rows, name: str, wanted: TrialTask | None = None) -> DataInspection:
     """Infer the task and its columns from training data.
 
     Args:
@@ -98,6 +101,10 @@ def inspect_rows(data: Rows, name: str, wanted: TaskType | None = None) -> DataI
     if tags is not None:
         return _as_tagged(data, tags)
     strings = [c for c in rows.columns if _is_text(rows[c])]
+    if wanted in (None, "multi-label-classification") and strings:
+        sets = find_sets(data, is_wanted=wanted is not None)
+        if sets:
+            return _with_sets(data, rows, sets, strings)
     form = find_form(data, strings.__contains__) if wanted in (None, "causal-lm") else None
     is_chat = wanted == "causal-lm" or (form is not None and form.is_certain)
     label = None if is_chat else find_label(data, rows, wanted, may_be_lone=form is None)
@@ -134,8 +141,24 @@ def _as_tagged(data: Rows, columns: tuple[str, str]) -> DataInspection:
     return found
 
 
+def _with_sets(data: Rows, rows: pd.DataFrame, columns: list[str], strings: list[str]) -> DataInspection:
+    found = DataInspection(data.column_names, len(data), "multi-label-classification", metric="f1_micro")
+    found.notes.extend(data.notes)
+    if len(columns) == 1:
+        (found.label,) = columns
+        different = len({label for row in data[columns[0]] for label in row or ()})
+        reason = f"column {columns[0]!r} has lists of {different:,} different labels"
+    else:
+        found.label_columns = columns
+        reason = f"{len(columns)} columns have 0 and 1 alone ({', '.join(columns)})"
+    found.notes.append(f"task: multi-label-classification, since {reason}")
+    _find_text(found, rows, strings)
+    found.words = _words(rows, found)
+    return found
+
+
 def _as_labeled(
-    found: DataInspection, rows: pd.DataFrame, label: str, wanted: TaskType | None, strings: list[str]
+    found: DataInspection, rows: pd.DataFrame, label: str, wanted: TrialTask | None, strings: list[str]
 ) -> None:
     values = rows[label].dropna()
     numbers = is_number(values)
@@ -153,6 +176,11 @@ def _as_labeled(
         shares = values.value_counts(normalize=True)
         found.majority = float(shares.iloc[0])
         found.rarer = shares.index.tolist()[-1] if different == 2 else None
+    _find_text(found, rows, strings)
+
+
+def _find_text(found: DataInspection, rows: pd.DataFrame, strings: list[str]) -> None:
+    """Set the text column, or the pair of columns, of a task with labels."""
     named = {c.lower(): c for c in strings}
     pair = next(((named[a], named[b]) for a, b in _PAIRS if a in named and b in named), None)
     if pair:

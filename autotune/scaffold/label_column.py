@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from search_spaces.errors import InvalidInputError, Problem
-from search_spaces.families.framework.base import TaskType
 from trials.reading.labels import is_number_text, structure
 from trials.reading.tables.rows import Rows
+from trials.tasks.specs import TrialTask
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +27,7 @@ _MOSTLY = 0.9
 
 
 def find_label(
-    data: Rows, frame: pd.DataFrame, wanted: TaskType | None, *, may_be_lone: bool = True
+    data: Rows, frame: pd.DataFrame, wanted: TrialTask | None, *, may_be_lone: bool = True
 ) -> str | None:
     """Return the column that is most likely the label, or None.
 
@@ -68,7 +68,7 @@ def _is_named(column: str) -> bool:
     return column.lower() in _LABELS or column.lower().endswith("_label")
 
 
-def _can_be_label(data: Rows, column: pd.Series, wanted: TaskType | None) -> bool:
+def _can_be_label(data: Rows, column: pd.Series, wanted: TrialTask | None) -> bool:
     values = column.dropna()
     if values.empty or structure(data[str(column.name)]) is not None:
         return False

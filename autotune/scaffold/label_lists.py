@@ -1,4 +1,4 @@
-"""Inference of columns with several labels per row for `autotune init`: words with one tag each."""
+"""Inference of several labels per row for `autotune init`: words with tags, lists of labels, columns of 0 and 1."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ from trials.reading.tables.rows import Rows
 
 _TAGS = ("ner_tags", "ner", "tags", "labels", "pos_tags", "pos")
 """Names of columns of tags, the usual ones first."""
+
+_SETS = ("label", "labels", "tags", "categories", "classes", "topics", "emotions", "genres")
+"""Ends of names of columns with lists of labels."""
+_SINGLE = ("label", "target", "class", "category", "sentiment", "y", "gold", "intent")
+"""Names of columns that hold the label, beside which columns of 0 and 1 are something else."""
 
 
 def find_tags(data: Rows) -> tuple[str, str] | None:
@@ -34,6 +39,29 @@ def find_tags(data: Rows) -> tuple[str, str] | None:
     )
 
 
+def find_sets(data: Rows, *, is_wanted: bool) -> list[str]:
+    """Return the column of lists of labels, or the columns of 0 and 1 that are labels; empty if there are none.
+
+    Args:
+        data: The rows.
+        is_wanted: Whether the user named the task, so that two columns of 0 and 1 suffice, whatever their names are.
+    """
+    lists = [
+        name
+        for name in data.column_names
+        if _has_lists(data[name])
+        and _item(data[name], str | int)
+        and max(map(len, filter(None, data[name]))) > 1
+    ]
+    telling = [name for name in lists if name.lower().split("_")[-1] in _SETS]
+    if telling or (is_wanted and lists):
+        return (telling or lists)[:1]
+    if not is_wanted and any(name.lower() in _SINGLE for name in data.column_names):
+        return []
+    flags = [name for name in data.column_names if _are_flags(data[name])]
+    return flags if len(flags) > 2 - is_wanted else []
+
+
 def tags_metric(data: Rows, column: str) -> str:
     """Return the usual metric: that of entities if a tag has a prefix, by its name where the data set has names."""
     names = data.class_names.get(column, ()) or {str(tag) for tags in data[column] for tag in tags or ()}
@@ -41,7 +69,9 @@ def tags_metric(data: Rows, column: str) -> str:
 
 
 def _has_lists(values: Sequence[Any]) -> bool:
-    return any(values) and all(value is None or isinstance(value, list | tuple) for value in values)
+    return any(isinstance(value, list | tuple) and value for value in values) and all(
+        value is None or isinstance(value, list | tuple) for value in values
+    )
 
 
 def _item(values: Sequence[Any], kind: Any) -> bool:
@@ -51,3 +81,7 @@ def _item(values: Sequence[Any], kind: Any) -> bool:
 def _looks_like_tags(values: Sequence[Any]) -> bool:
     """Return whether all items are `O` or have a prefix."""
     return all(item == "O" or has_prefix(item) for value in values for item in value or ())
+
+
+def _are_flags(values: Sequence[Any]) -> bool:
+    return all(isinstance(value, int | float | bool) for value in values) and set(values) == {0, 1}

@@ -21,11 +21,11 @@ from autotune.scaffold.token_lengths import TokenLengths, measure_lengths
 from autotune.scaffold.training_data import TrainingData, add_sibling_files, read_training_data
 from autotune.sweep.schema import parse_sweep
 from search_spaces.errors import InvalidInputError, Problem
-from search_spaces.families.framework.base import TaskType
 from search_spaces.language.yaml_io import dump_yaml, parse_yaml
 from trials.kinds.registry import KINDS
 from trials.reading.lengths import Cut
 from trials.tasks.metrics import metrics_for
+from trials.tasks.specs import TrialTask
 
 _TOKENS_PER_WORD = 1.4
 _KINDS = " | ".join(KINDS)
@@ -71,7 +71,7 @@ class Scaffold:
 
 
 def write_scaffold(
-    model: str, data: Sequence[str | Path], out: Path, *, task: TaskType | None = None, force: bool = False
+    model: str, data: Sequence[str | Path], out: Path, *, task: TrialTask | None = None, force: bool = False
 ) -> Scaffold:
     """Write a sweep file that `load_sweep` reads.
 
@@ -104,7 +104,7 @@ def write_scaffold(
 
 
 def make_scaffold(
-    model: str, data: Sequence[str | Path], out: Path, *, task: TaskType | None = None
+    model: str, data: Sequence[str | Path], out: Path, *, task: TrialTask | None = None
 ) -> Scaffold:
     """Return the text of a sweep file.
 
@@ -163,8 +163,9 @@ def _task_lines(
     else:
         text = _inline(found.text if len(found.text) > 1 else found.text[0])
         lines.append(f"  text: {text}    # inferred; one column, or [two, columns] for text pairs{seen}")
-    if found.label:
-        lines.append(f"  label: {_inline(found.label)}    # inferred; the column to predict")
+    if found.label or found.label_columns:
+        label, what = found.label or found.label_columns, "column" if found.label else "columns of 0 and 1"
+        lines.append(f"  label: {_inline(label)}    # inferred; the {what} to predict")
     lines.append(f"  metric: {metric}    # {' | '.join(metrics_for(found.type))}")
     if metric == "f1" and found.rarer is not None:
         lines.append(

@@ -58,6 +58,14 @@ SAMPLES: dict[str, TaskSample] = {
         lambda i, rng: tagged(words(rng), rng),
         {"text": "tokens", "label": "tags"},
     ),
+    "multi-label-classification": TaskSample(
+        "bert",
+        lambda i, rng: {
+            "text": " ".join(words(rng)),
+            "labels": [name for name in "abc" if rng.random() < 0.4],
+        },
+        {"text": "text", "label": "labels"},
+    ),
     "regression": TaskSample(
         "bert",
         lambda i, rng: {"text": " ".join(words(rng)), "label": float(rng.normal())},

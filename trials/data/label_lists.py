@@ -1,8 +1,8 @@
-"""Rows with several labels: one per word of a text."""
+"""Rows with several labels: one per word of a text, or any number per text."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from search_spaces.errors import InvalidInputError, Problem
@@ -18,7 +18,7 @@ _LISTS = "Write lists, as in JSON lines or Parquet; a cell of a CSV file cannot 
 def each_label(rows: Rows, task: TaskSpec) -> Iterator[tuple[int, Any]]:
     """Yield the index of a row and a label, for each label of each row."""
     assert task.label is not None
-    has_lists = find_kind(task.type).labels_of != "examples"
+    has_lists = find_kind(task.type).label_form != "single"
     for index, value in enumerate(rows[task.label]):
         yield from ((index, label) for label in (value if has_lists else (value,)))
 
@@ -44,6 +44,54 @@ def check_words(rows: Rows, split: str, task: TaskSpec) -> None:
             raise InvalidInputError(Problem("task.label", what, "Give each word one tag, or remove the row."))
 
 
+def check_sets(rows: Rows, split: str, task: TaskSpec) -> None:
+    """Check that each row has a list of labels, which may be empty.
+
+    Raises:
+        InvalidInputError: It does not.
+    """
+    assert task.label is not None
+    values = rows[task.label]
+    for index, value in enumerate(values):
+        if not isinstance(value, list | tuple) or not all(map(_is_single, value)):
+            what = f"{rows.place(index)} of {split} has {_short(value)} in {task.label!r}, which is no list of labels"
+            raise InvalidInputError(
+                Problem(
+                    "task.label",
+                    what,
+                    f"{_LISTS} [] is no label. Columns of 0 and 1 are label: [first, second].",
+                )
+            )
+    lengths = {len(value) for value in values}
+    if len(lengths) == 1 and _are_flags(values):
+        what = f"{split} has lists of 0 and 1 in {task.label!r}, such as {_short(values[0])}, which name no label"
+        fix = "List the labels that apply, by name or number, or write one column of 0 and 1 per label."
+        raise InvalidInputError(Problem("task.label", what, fix))
+
+
+def _are_flags(values: Sequence[Sequence[Any]]) -> bool:
+    """Return whether lists are of 0 and 1 and repeat one of them, as a list of labels does not."""
+    return all(item in (0, 1) for value in values for item in value) and any(
+        len(set(value)) < len(value) for value in values
+    )
+
+
+def warn_of_absent_labels(
+    raw: Mapping[str, Rows], task: TaskSpec, classes: Sequence[Any] | None, notes: Notes
+) -> None:
+    """Warn of labels that no row of train has, since all their rows are in carved splits."""
+    if classes is None:
+        return
+    present = {label for _, label in each_label(raw["train"], task)}
+    absent = [label for label in classes if label not in present]
+    if absent:
+        notes.warn(
+            f"label: {', '.join(map(repr, absent[:5]))}{' and others' * (len(absent) > 5)} "
+            f"{'is' if len(absent) == 1 else 'are'} in no row of train once validation and test are carved out; "
+            "give more rows, or another split_seed"
+        )
+
+
 _ITEMS = {"text": "words", "label": "tags"}
 
 
@@ -67,7 +115,7 @@ def check_tags(names: Sequence[str] | None, task: TaskSpec, notes: Notes) -> Non
     Raises:
         InvalidInputError: The metric scores entities, and no tag has a prefix.
     """
-    if names is None or find_kind(task.type).labels_of != "words":
+    if names is None or find_kind(task.type).label_form != "words":
         return
     kinds = sorted({name[2:] for name in names if has_prefix(name)})
     others = [name for name in names if not has_prefix(name) and name != OUTSIDE]

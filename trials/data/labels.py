@@ -12,7 +12,7 @@ from unicodedata import category, normalize
 import numpy as np
 
 from search_spaces.errors import InvalidInputError, Problem, did_you_mean
-from trials.data.label_lists import check_words, each_label
+from trials.data.label_lists import check_sets, check_words, each_label
 from trials.data.notes import Notes, listed
 from trials.kinds.registry import find_kind
 from trials.reading.labels import TargetScale, as_targets, class_positions, label_text, structure
@@ -41,11 +41,14 @@ def check_label_types(raw: Mapping[str, Rows], task: TaskSpec) -> None:
     if task.label is None:
         return
     for split, rows in raw.items():
-        if find_kind(task.type).labels_of == "words":
+        if find_kind(task.type).label_form == "words":
             check_words(rows, split, task)
             continue
         for column in task.text:
             _check_text_type(rows, split, column, task.label)
+        if find_kind(task.type).label_form == "set":
+            check_sets(rows, split, task)
+            continue
         _check_label_values(rows, split, task.label)
         found = structure(rows[task.label], rows[task.text[0]])
         if found is not None:

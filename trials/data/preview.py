@@ -108,7 +108,7 @@ def _preview(
 
 def _label(row: Row, task: TaskSpec) -> Any:
     """Return the label to predict; for words with a tag each, the text of both."""
-    if task.label is None or find_kind(task.type).labels_of != "words":
+    if task.label is None or find_kind(task.type).label_form != "words":
         return None if task.label is None else row[task.label]
     pairs = zip(row[task.text[0]], row[task.label], strict=True)
     return " ".join(f"{word}/{tag}" for word, tag in pairs)

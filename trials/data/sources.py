@@ -46,6 +46,9 @@ def read_splits(task: TaskSpec, notes: Notes) -> tuple[dict[str, Rows], Sources]
     sources = find_sources(named, task.dataset, task.dataset_config)
     # A prompt or a completion of digits is text, whether or not all of a file are.
     texts = [column for column in task.columns if column != task.label]
+    if task.label_columns:
+        for source in sources.values():
+            source["label_columns"] = [*task.label_columns]
     splits = _read(sources, texts)
     if task.label is not None and task.label in mixed_columns([*splits.values()]):
         # One split alone does not show that its numbers are names: 1 and 2 in train, 1, 2 and n/a in test.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from search_spaces.errors import InvalidInputError, Problem
 from trials.data.columns import check_columns, without_empty_rows
 from trials.data.fingerprint import data_fingerprint, file_stamps
-from trials.data.label_lists import check_tags
+from trials.data.label_lists import check_tags, warn_of_absent_labels
 from trials.data.labels import (
     check_label_types,
     class_names,
@@ -150,6 +150,7 @@ def _load_task(task: TaskSpec, model: ModelSpec, stamps: object) -> TaskData:
     note_special_tokens(raw, task, tokenizer, notes)
     names = class_names(classes, raw["train"], task, notes)
     check_tags(names, task, notes)
+    warn_of_absent_labels(raw, task, classes, notes)
     positive = find_positive(_labels_before_carving(raw, sources, task), task, classes, notes)
     if positive is not None and classes is not None:
         warn_of_constant_f1(raw, task, classes[positive], notes)

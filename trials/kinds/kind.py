@@ -103,8 +103,8 @@ class TaskKind(ABC):
     """The metric of a task that names none."""
     constant_name: ClassVar[str] = ""
     """What `constant_columns` predicts, for the user."""
-    labels_of: ClassVar[Literal["examples", "words"]] = "examples"
-    """What has a label: the whole example, or each of its words, whose label is then a list."""
+    label_form: ClassVar[Literal["single", "words", "set"]] = "single"
+    """What a label is: a single value, a list with one value per word, or a list of any number of values."""
     has_classes: ClassVar[bool] = False
     """Whether each example has one class, which splits are stratified by."""
     scores_whole_texts: ClassVar[bool] = False

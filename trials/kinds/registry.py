@@ -6,12 +6,20 @@ from collections.abc import Mapping
 
 from .causal_lm import CausalLM
 from .kind import Metric, TaskKind
+from .multi_label_classification import MultiLabelClassification
 from .regression import Regression
 from .sequence_classification import SequenceClassification
 from .token_classification import TokenClassification
 
 KINDS: dict[str, TaskKind] = {
-    kind.name: kind for kind in (SequenceClassification(), TokenClassification(), Regression(), CausalLM())
+    kind.name: kind
+    for kind in (
+        SequenceClassification(),
+        TokenClassification(),
+        MultiLabelClassification(),
+        Regression(),
+        CausalLM(),
+    )
 }
 """Every kind of task by the `type` that a sweep file names."""
 

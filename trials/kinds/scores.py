@@ -54,6 +54,47 @@ def classification_scores(
     }
 
 
+def multi_label_scores(logits: Array, labels: NDArray[np.bool_]) -> dict[str, float]:
+    """Return the scores of predicted sets of labels; a label is predicted if its logit is above 0.
+
+    Args:
+        logits: Shape [n, labels].
+        labels: Whether each label applies, shape [n, labels].
+    """
+    predicted = logits > 0
+    right, support = (predicted & labels).sum(0), predicted.sum(0) + labels.sum(0)
+    each = 2 * right / np.maximum(support, 1)
+    precisions = [average_precision(column, known) for column, known in zip(logits.T, labels.T, strict=True)]
+    ranked = [value for value in precisions if value is not None]
+    return {
+        "f1_micro": float(2 * right.sum() / max(support.sum(), 1)),
+        "f1_macro": float(each[support > 0].mean()) if support.any() else 0.0,
+        "mean_average_precision": float(np.mean(ranked)) if ranked else 0.0,
+        "subset_accuracy": float((predicted == labels).all(1).mean()),
+        "hamming_loss": float((predicted != labels).mean()),
+    }
+
+
+def average_precision(values: Array, labels: NDArray[np.bool_]) -> float | None:
+    """Return the area under the steps of precision over recall; None if the label applies nowhere.
+
+    Args:
+        values: What examples are ranked by, shape [n]; equal values are one step.
+        labels: Whether the label applies, shape [n].
+
+    Example:
+        >>> average_precision(np.array([3.0, 2.0, 1.0]), np.array([True, False, True]))
+        0.8333333333333333
+    """
+    if not labels.any():
+        return None
+    order = np.argsort(-values, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(values[order])), len(values) - 1)
+    found = np.cumsum(labels[order])[ends]
+    gained = np.diff(found, prepend=0) / labels.sum()
+    return float((gained * found / (ends + 1)).sum())
+
+
 def regression_scores(predictions: Array, references: Array | Indices) -> dict[str, float]:
     """Return Pearson and Spearman correlation and the mean squared error; both arguments have shape [n]."""
     return {

@@ -36,7 +36,7 @@ class TokenClassification(TaskKind):
     }
     default_metric = "entity_f1"
     constant_name = "most frequent tag"
-    labels_of = "words"
+    label_form = "words"
     scores_whole_texts = True
 
     def model_options(self, outputs: int) -> dict[str, Any]:

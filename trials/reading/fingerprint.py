@@ -40,7 +40,10 @@ def split_fingerprint(rows: Rows, columns: Sequence[str], task: Mapping[str, Any
     label = task["label"]
     if label is not None:
         read = _as_number if task["type"] == "regression" else _class_name
-        rows = rows.with_column(label, [read(value) for value in rows[label]])
+        values = [read(value) for value in rows[label]]
+        if task["type"] == "multi-label-classification":
+            values = [sorted(set(each)) for each in values]
+        rows = rows.with_column(label, values)
     digests = {name: hashlib.blake2b(digest_size=_DIGEST) for name in columns}
     whole = list[bytes]()
     for values in zip(*(rows[name] for name in columns), strict=True):

@@ -100,7 +100,9 @@ def as_targets(rows: Rows, task: Mapping[str, Any], classes: Sequence[Any] | Non
 
     def as_class(value: Any, index: int) -> Any:
         if isinstance(value, list | tuple):
-            return [as_class(item, index) for item in value]
+            found = [as_class(item, index) for item in value]
+            # The order of a set says nothing, and equal sets are to be equal.
+            return found if task["type"] != "multi-label-classification" else _in_order(found, classes)
         position = positions.get(label_text(value))
         if position is None:
             raise DataError(
@@ -110,6 +112,10 @@ def as_targets(rows: Rows, task: Mapping[str, Any], classes: Sequence[Any] | Non
         return classes[position]
 
     return rows.with_column(column, [as_class(value, index) for index, value in enumerate(rows[column])])
+
+
+def _in_order(labels: Sequence[Any], classes: Sequence[Any]) -> list[Any]:
+    return [label for label in classes if label in labels]
 
 
 def _number(rows: Rows, column: str, index: int) -> float:
@@ -158,7 +164,7 @@ def structure(labels: Sequence[Any], texts: Sequence[Any] = ()) -> tuple[int, st
         return index, "a list with one label", "Take the label out of its list."
     if value and all(isinstance(inner, float) for inner in value):
         return index, "a list of numbers, as in a regression with several targets", _ONE_LABEL
-    return index, "a list, as in multi-label classification", _ONE_LABEL
+    return index, "a list, as in multi-label classification", "Set type: multi-label-classification."
 
 
 _ONE_LABEL = "This task is not supported; name a column with one class or one number per row."

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .label_columns import with_label_lists
 from .tables.files import read_files, with_text_columns
 from .tables.hub import read_split
 from .tables.rows import Rows
@@ -13,7 +14,7 @@ from .tables.rows import Rows
 Source = Mapping[str, Any]
 """Where a split is read from: `{"file": path}` or `{"files": [paths]}`; `{"disk": folder, "split": name}` for a
 folder that datasets saved; or the arguments of `datasets.load_dataset`. `text_columns` names
-columns whose numbers are text."""
+columns whose numbers are text, and `label_columns` columns of 0 and 1 that become one column of lists."""
 
 
 def read_source(source: Source, folder: Path = Path()) -> Rows:
@@ -26,6 +27,12 @@ def read_source(source: Source, folder: Path = Path()) -> Rows:
     Raises:
         DataError: It cannot be read.
     """
+    rows = _read(source, folder)
+    columns = source.get("label_columns", ())
+    return with_label_lists(rows, columns) if columns else rows
+
+
+def _read(source: Source, folder: Path) -> Rows:
     text_columns = source.get("text_columns", ())
     files = [source["file"]] if "file" in source else source.get("files")
     if files is not None:

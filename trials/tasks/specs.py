@@ -15,6 +15,7 @@ from trials.kinds.registry import find_kind
 from trials.kinds.text_scores import TEXT_METRICS
 from trials.reading.chat_templates import CHOICES
 from trials.reading.forms import columns_read, required_columns
+from trials.reading.label_columns import joined_name
 from trials.reading.tables.errors import DataError
 from trials.reading.templates import columns_of
 from trials.tasks.generation_spec import GenerationSpec, with_generation
@@ -36,7 +37,9 @@ TEXTS_TOGETHER: Final = 2
 TEXTS_GENERATED: Final = 3
 """The versions of how data are split and scored, see `TaskSpec.data_version`."""
 _CHAT_COLUMNS = ("system", "history", "tools")
-TrialTask = Literal["sequence-classification", "token-classification", "regression", "causal-lm"]
+TrialTask = Literal[
+    "sequence-classification", "token-classification", "multi-label-classification", "regression", "causal-lm"
+]
 """The tasks of trials; `search_spaces` also computes the costs of image classification."""
 
 
@@ -171,7 +174,9 @@ class TaskSpec(BaseModel):
         text: One text column, or two that form a pair; for causal-lm the column of plain text, and for
             token-classification a column of lists of words.
         label: Column to predict: any values for classification, numbers for regression, and for token-classification
-            lists with one tag per word, such as B-person, I-person and O.
+            lists with one tag per word, such as B-person, I-person and O. For multi-label-classification lists of
+            any number of labels, or several columns of 0 and 1.
+        label_columns: The columns of 0 and 1 that `label` names as a list.
         prompt: For causal-lm, the prompts: a column of texts or of messages, a list of columns, whose texts a blank
             line joins, or a template such as `"{instruction}\\n\\n{input}"`. The loss covers only completion tokens.
         completion: For causal-lm, the completions that follow the prompts, given like `prompt`.
@@ -214,6 +219,7 @@ class TaskSpec(BaseModel):
     test: Files | None = None
     text: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = ()
     label: str | None = None
+    label_columns: tuple[str, ...] = ()
     prompt: Columns | None = None
     completion: Columns | None = None
     messages: str | None = None
@@ -240,6 +246,12 @@ class TaskSpec(BaseModel):
             what = "image-classification has costs in search_spaces, but trials train on text only"
             fix = f"Use {', '.join(get_args(TrialTask))}, or call search_spaces.costs.cost_model for an image model."
             raise InvalidInputError(Problem("task.type", what, fix))
+        if isinstance(data, dict) and isinstance(columns := data.get("label"), list | tuple):
+            data = {
+                **data,
+                "label": joined_name(columns),
+                "label_columns": columns if len(columns) > 1 else (),
+            }
         if isinstance(data, dict) and not data.get("metric"):
             data = {**data, "metric": default_metric(data.get("type", "sequence-classification"))}
         return with_generation(data, [data["metric"]]) if isinstance(data, dict) else data
@@ -322,7 +334,7 @@ class TaskSpec(BaseModel):
         problems = []
         if not self.text:
             problems.append(Problem("task.text", "missing", "Name one text column, or a list of two."))
-        if len(self.text) > 1 and find_kind(self.type).labels_of == "words":
+        if len(self.text) > 1 and find_kind(self.type).label_form == "words":
             fix = "Name the column with the lists of words."
             problems.append(Problem("task.text", f"{list(self.text)} is more than one", fix))
         elif len(self.text) > 2:
@@ -333,6 +345,9 @@ class TaskSpec(BaseModel):
         elif self.label in self.text:
             what = f"{self.label!r} is also a text column, so that the model reads what it predicts"
             problems.append(Problem("task.label", what, "Name another column."))
+        if self.label_columns and find_kind(self.type).label_form != "set":
+            fix = "Name one column, or set type: multi-label-classification for columns of 0 and 1."
+            problems.append(Problem("task.label", f"{list(self.label_columns)} is more than one", fix))
         for field in ("prompt", "completion", "messages", "chosen", "rejected", *_CHAT_COLUMNS):
             if getattr(self, field):
                 fix = "Remove it, or set type: causal-lm."

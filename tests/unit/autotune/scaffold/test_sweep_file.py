@@ -129,7 +129,6 @@ def test_inferred_columns(tmp_path: Path, columns: dict[str, Any], expected: dic
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"text": TEXTS[0], "labels": [0, 2]}, "column 'labels' .* in .*1.*: a list, as in multi-label"),
         ({"text": TEXTS[0], "topic": {"a": 1}}, "column 'topic' .* a dictionary"),
         ({"text": TEXTS[0], "labels": [1], "source": "x"}, "a list with one label"),
         ({"text": TEXTS[0], "entities": [{"start": 0, "end": 1}]}, "a list of spans"),
@@ -143,6 +142,49 @@ def test_several_labels_per_row_name_the_task_they_belong_to(tmp_path, row, mess
         inspect_data(path)
     if "text" in row:
         assert inspect_data(path, "causal-lm").text == ["text"]
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        (
+            {"id": "x", "tokens": ["Bob", "ran"], "pos_tags": [1, 2], "ner_tags": ["B-per", "O"]},
+            {"type": "token-classification", "text": ["tokens"], "label": "ner_tags", "metric": "entity_f1"},
+        ),
+        (
+            {"words": ["a", "b"], "pos": ["N", "V"]},
+            {"type": "token-classification", "text": ["words"], "label": "pos", "metric": "token_accuracy"},
+        ),
+        (
+            {"text": TEXTS[0], "labels": ["a", "b"], "source": "x"},
+            {
+                "type": "multi-label-classification",
+                "text": ["text"],
+                "label": "labels",
+                "used": ["text", "labels"],
+            },
+        ),
+        (
+            {"id": "x", "text": TEXTS[0], "toxic": 0, "rude": 1, "threat": 0},
+            {
+                "type": "multi-label-classification",
+                "label": None,
+                "label_columns": ["toxic", "rude", "threat"],
+            },
+        ),
+    ],
+)
+def test_several_labels_per_row_are_recognized(tmp_path, row, expected) -> None:
+    flipped = {name: 1 - value if isinstance(value, int) else value for name, value in row.items()}
+    rows = [{**(row if i % 2 else flipped), "n": i} for i in range(80)]
+    path = tmp_path / "train.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = inspect_data(path)
+    assert {name: getattr(found, name) for name in expected} == expected
+    write_scaffold("builtin:pocket", [path], tmp_path / "sweep.yaml")
+    task = load_sweep(tmp_path / "sweep.yaml").task
+    assert task.type == expected["type"]
+    assert task.label == expected["label"] or list(task.label_columns) == expected["label_columns"]
 
 
 @pytest.mark.parametrize("value", ["inf", "1,200", "NaN", "n/a"])
