@@ -17,6 +17,7 @@ from autotune.estimate.training_steps import typical_examples
 from autotune.sweep.schema import Sweep
 from search_spaces.families import REGISTRY
 from search_spaces.parameters.types import Configuration
+from trials.kinds.registry import find_kind
 
 _FACTORS = (1.0, 0.5, 2.0)
 """The chunk sizes that are measured, as multiples of what usually suits the device; that one comes first."""
@@ -39,7 +40,10 @@ def chunk_sizes(sweep: Sweep, config: Configuration, longest: int, *, is_isolate
     from trials.training.length_batching import suited_tokens
 
     spec = sweep.executor
-    has_packs = not is_isolated and not REGISTRY[str(config["family"])].mixes_rows
+    mixes_rows = REGISTRY[str(config["family"])].mixes_rows
+    has_packs = (
+        not is_isolated and not mixes_rows and find_kind(sweep.task.type).packs(sweep.task.model_dump())
+    )
     if spec.chunk_tokens is not None or spec.name == "ray" or not has_packs:
         return ()
     usual = suited_tokens(choose_device(sweep.model.device))
@@ -72,7 +76,7 @@ def choose_chunk_size(
         the chunk size in tokens, and why it is not the usual one, in a clause; empty if it is.
     """
     usual = sizes[0]
-    lengths = typical_examples(bench.data, batch_size).lengths("train")
+    lengths = typical_examples(bench.data, batch_size).tokens("train")
     contenders = differing(np.tile(lengths, layout.trials), sizes, cost=_starting_cost(bench))
     examples = STEPS * len(contenders) * layout.trials * batch_size
     if len(contenders) < 2 or examples > (deadline - bench.clock()) * rate:

@@ -87,7 +87,7 @@ class Question:
     @cached_property
     def chunk_sizes(self) -> tuple[int, ...]:
         """The chunk sizes that the sweep leaves open, in tokens, the usual one first; empty if none is open."""
-        longest = int(self.data.lengths("train").max())
+        longest = int(self.data.tokens("train").max())
         return chunk_sizes(self.sweep, self.config, longest, is_isolated=self.is_isolated)
 
     @property

@@ -259,10 +259,10 @@ def _memory(prepared: PreparedSweep, configs: list[Configuration]) -> Memory:
     computation = Computation(checkpointing=prepared.sweep.model.gradient_checkpointing)
     device = choose_device(prepared.sweep.model.device)
     model = MemoryModel(prepared.shape, computation)
-    length = int(prepared.data.lengths("train").max())
+    length, longest = (int(of("train").max()) for of in (prepared.data.lengths, prepared.data.tokens))
     most, largest = prepared.sweep.executor.chunk_tokens or suited_tokens(device), 0.0
     for config in configs:
-        tokens = min(max(most, length), int(config.get("batch_size", 1)) * length)
+        tokens = min(max(most, longest), int(config.get("batch_size", 1)) * longest)
         largest = max(largest, model.step([config], tokens, length))
     slots = slots_of(prepared.sweep)
     spec = prepared.sweep.model

@@ -124,8 +124,9 @@ def step_flops(config: Configuration, costs: CostModel) -> Callable[[int], float
     """Return a function from a batch size to the FLOPs of one optimizer step of examples of mean length."""
 
     def flops(size: int) -> float:
-        one = {**config, "epochs": 1, "batch_size": size}
-        return size * costs(one).train_flops / costs.workload.train_samples
+        # A second epoch has nothing but steps; the reference of preference pairs is computed once.
+        one, two = (costs({**config, "epochs": epochs, "batch_size": size}) for epochs in (1, 2))
+        return size * (two.train_flops - one.train_flops) / costs.workload.train_samples
 
     return flops
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from search_spaces.families import REGISTRY
 from search_spaces.parameters.types import Configuration
 from trials.data.task_data import TaskData
+from trials.kinds.registry import find_kind
 from trials.records import Fidelity, TrialSpec
 
 if TYPE_CHECKING:
@@ -46,7 +47,9 @@ def begin_training(
     from trials.packing.prefix_cache import PrefixCache
     from trials.training.run import Run, train_batch
 
-    if not is_isolated and not any(REGISTRY[str(spec.config["family"])].mixes_rows for spec in specs):
+    can_pack = find_kind(base.task.type).packs(data.fields)
+    mixes_rows = any(REGISTRY[str(spec.config["family"])].mixes_rows for spec in specs)
+    if not is_isolated and can_pack and not mixes_rows:
         pack = Pack(base, data, chunk_tokens, PrefixCache(limit=0))
         if all(pack.enter(ticket, spec) is None for ticket, spec in enumerate(specs)):
             return lambda: _check(pack.advance())

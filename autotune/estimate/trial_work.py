@@ -84,12 +84,13 @@ class TrialWork:
         family = str(config["family"])
         lowest = REGISTRY[family].cost(local_config(family, config), costs.shape).lowest_layer
         frozen = costs.at(config).forward_flops_below(lowest)
+        scored = costs.workload.rows * found.inference_flops
         return cls(
             train_flops=found.train_flops / examples,
             frozen_flops=epochs * frozen,
             steps=epochs / float(config.get("batch_size", costs.workload.batch_size)),
-            eval_flops=found.inference_flops,
-            frozen_eval_flops=min(frozen, found.inference_flops),
+            eval_flops=scored,
+            frozen_eval_flops=min(frozen, scored),
         )
 
     def train_seconds(self, speed: Speed, slot: Slot, examples: float) -> float:

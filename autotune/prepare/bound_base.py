@@ -24,6 +24,7 @@ from trials.data.lengths import cut_note
 from trials.data.prompts import longest_generation
 from trials.data.task_data import TaskData, load_task
 from trials.data.tokens import check_tokens
+from trials.kinds.registry import find_kind
 from trials.tasks.specs import TaskSpec, resolve_model
 from trials.training.run import padded_lengths, subset
 
@@ -187,7 +188,7 @@ def _workload(sweep: Sweep, data: TaskData, lengths: Collection[int]) -> Workloa
     for length in lengths:
         cut = _measured(sweep, data.at_length(sweep.task, length))
         # A language model is scored and used on untruncated examples, whatever length it was trained on.
-        inference = whole.tokens if sweep.task.type == "causal-lm" else None
+        inference = whole.tokens if find_kind(sweep.task.type).scores_whole_texts else None
         cuts[length] = dataclasses.replace(cut, inference_tokens=inference)
     return dataclasses.replace(whole, cuts=cuts)
 
@@ -195,7 +196,15 @@ def _workload(sweep: Sweep, data: TaskData, lengths: Collection[int]) -> Workloa
 def _measured(sweep: Sweep, data: TaskData) -> Workload:
     examples = subset(data.splits["train"], sweep.fidelity.train_samples, seed=0)
     mean, mean_square = padded_lengths(examples, _TYPICAL_BATCH)
-    return Workload(tokens=mean, tokens_square=mean_square, train_samples=len(examples))
+    kind = find_kind(sweep.task.type)
+    rows = kind.rows_per_example
+    return Workload(
+        tokens=mean / rows,
+        tokens_square=mean_square / rows**2,
+        train_samples=len(examples),
+        rows=rows,
+        has_reference=kind.needs_reference(data.fields),
+    )
 
 
 def _sequence_lengths(sweep: Sweep, space: SearchSpace) -> list[int]:

@@ -40,6 +40,7 @@ from autotune.sweep.validation_errors import problems_of
 from search_spaces.errors import InvalidInputError, Problem, did_you_mean
 from search_spaces.language.loader import is_preset, load_space
 from search_spaces.language.yaml_io import load_yaml, write_yaml
+from search_spaces.parameters.preference import ON_PREFERENCES
 from trials.records import Fidelity
 from trials.tasks.metrics import METRICS, default_metric
 from trials.tasks.specs import ModelSpec, TaskSpec, TrialTask
@@ -158,6 +159,22 @@ class Sweep(BaseModel):
         return name
 
     @model_validator(mode="after")
+    def _parameters_of_loss(self) -> Sweep:
+        """Refuse parameters of a preference loss in a sweep that has none."""
+        unused = [name for name in ON_PREFERENCES if name in self.space["parameters"]]
+        if self.task.loss is None and unused:
+            raise InvalidInputError(
+                [
+                    Problem(
+                        f"space.parameters.{n}", f"has no effect on {self.task.type}", f"Remove it. {why}"
+                    )
+                    for n, why in ON_PREFERENCES.items()
+                    if n in unused
+                ]
+            )
+        return self
+
+    @model_validator(mode="after")
     def _smaller_bases(self) -> Sweep:
         if self.ladder is not None:
             self.ladder.check_below(self.model.name)
@@ -204,12 +221,12 @@ class Sweep(BaseModel):
 
     @field_validator("space", mode="before")
     @classmethod
-    def _spell_space_out(cls, value: object) -> object:
+    def _spell_space_out(cls, value: object, info: ValidationInfo) -> object:
         if not isinstance(value, str | Path | Mapping):
             fix = "Write the name of a preset, the path of a file, or a mapping of families and parameters."
             raise InvalidInputError(Problem("space", f"{value!r} is not a search space", fix))
         try:
-            return load_space(value).spec
+            return load_space(value, loss=getattr(info.data.get("task"), "loss", None)).spec
         except InvalidInputError as error:
             raise InvalidInputError([_in_space(problem, value) for problem in error.problems]) from None
 

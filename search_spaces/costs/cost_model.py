@@ -44,6 +44,10 @@ class Workload:
         train_samples: number of samples in one epoch.
         batch_size: samples per forward pass for configurations without `batch_size`.
         inference_tokens: mean number of tokens of a sample at inference; by default that of training.
+        rows: number of sequences of a sample; the numbers of tokens are those of one of them. A preference pair has
+            two, one with each answer.
+        has_reference: whether the base model's forward pass over every sample, once per training run, is part of the
+            costs, for losses that compare the trained model with it.
         cuts: the workload of the truncated data by maximum number of tokens, for configurations with
             `sequence_length`.
     """
@@ -53,6 +57,8 @@ class Workload:
     train_samples: int
     batch_size: int = 32
     inference_tokens: float | None = None
+    rows: int = 1
+    has_reference: bool = False
     cuts: Mapping[int, Workload] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -72,7 +78,7 @@ class Costs(NamedTuple):
     Args:
         trainable_params: number of trainable parameters of the adapter, without the head.
         head_params: number of parameters of the head, which is trained with the adapter.
-        train_flops: FLOPs of the whole training run, forward and backward.
+        train_flops: FLOPs of the whole training run, forward and backward, and of the reference's forward passes.
         inference_flops: FLOPs of one sample of mean length, with the adapter merged if it can be.
         stored_bytes: bytes of the saved adapter, head included, in fp32.
     """
@@ -167,7 +173,8 @@ class CostModel:
             trainable_params=parameters,
             head_params=self.shape.head_parameters,
             train_flops=samples * (train_sample + step / batch_size)
-            + float(self._prepare(np.array(before), np.array(batch_size))),
+            + float(self._prepare(np.array(before), np.array(batch_size)))
+            + self._reference(),
             inference_flops=inference,
             stored_bytes=stored,
         )
@@ -200,7 +207,8 @@ class CostModel:
             trainable_params=parameters,
             head_params=np.full(len(group), self.shape.head_parameters, dtype=np.int64),
             train_flops=self.workload.train_samples * epochs * (train_sample + step / batch_size)
-            + self._prepare(np.array(before), batch_size),
+            + self._prepare(np.array(before), batch_size)
+            + self._reference(),
             inference_flops=inference,
             stored_bytes=stored,
         )
@@ -257,8 +265,16 @@ class CostModel:
         parts = self.shape.unrolled.frozen_parts
         constant = sum(2 * part.forward - part.backward - part.weights for part in parts)
         constant = constant * tokens + self._patches
-        sample = 3 * (forward + self._step / self.workload.batch_size) - constant
-        return self.workload.train_samples * epochs * sample
+        sample = self.workload.rows * (3 * forward - constant) + 3 * self._step / self.workload.batch_size
+        return self.workload.train_samples * epochs * sample + self._reference()
+
+    def _reference(self) -> float:
+        """Return the FLOPs of the base model's forward pass over all samples; 0 where no loss reads it."""
+        work = self.workload
+        if not work.has_reference:
+            return 0.0
+        forward = self._forward(*self.shape.attended(work.tokens, work.tokens_square))
+        return work.train_samples * (work.rows * forward + self._step / work.batch_size)
 
     def forward_flops_below(self, layer: int) -> float:
         """Return the forward FLOPs of the layers below a layer of the encoder or decoder, for a mean training sample.
@@ -283,7 +299,7 @@ class CostModel:
         forward = self._forward(tokens, pairs) + cost.forward_flops * tokens
         own = cost.backward_flops * tokens + cost.sequence_flops
         again = self._second_run(cost, tokens, pairs)[0] if self._checkpointing else 0.0
-        return forward + self._backward(cost, tokens, pairs) + own + again
+        return self.workload.rows * (forward + self._backward(cost, tokens, pairs) + own + again)
 
     def _second_run(self, cost: AdapterCost, tokens: float = 0.0, pairs: float = 0.0) -> tuple[float, float]:
         """Return the FLOPs of a second run of the layers that backpropagation reaches: per sequence and per step."""
@@ -309,7 +325,7 @@ class CostModel:
             whole = AdapterCost(0, lowest_layer=-1)
             flops += self._backward(whole, tokens, pairs)
             flops += self._second_run(whole, tokens, pairs)[0] if self._checkpointing else 0.0
-        return flops
+        return self.workload.rows * flops
 
     def _inference_sample(self, cost: AdapterCost) -> float:
         length = self.workload.inference_tokens or self.workload.tokens

@@ -86,6 +86,7 @@ def load_space(
     shape: ModelShape | None = None,
     task: TaskType | None = None,
     folder: str | Path = "",
+    loss: str | None = None,
 ) -> LoadedSpace:
     """Load a search space and, if the model is known, bind it to the model.
 
@@ -95,6 +96,7 @@ def load_space(
             no module (or the same modules as another choice) are dropped, and structured parameters expand.
         task: type of the task; by default that of the shape.
         folder: folder for relative paths; those in a file are relative to the folder of the file.
+        loss: loss of a task on preference pairs, which adds parameters to the space.
 
     Raises:
         InvalidInputError: The specification is invalid (with all problems), or no family works on the model.
@@ -109,7 +111,7 @@ def load_space(
     composed = compose(mapping, inner, _check, problems, within)
     if composed.families is None and problems:  # an include that failed may have provided them
         raise InvalidInputError(problems)
-    read = _read(composed, problems)
+    read = _read(composed, problems, loss)
     if problems:
         raise InvalidInputError(problems)
     narrowed: dict[str, str] = {}
@@ -154,9 +156,9 @@ def _check(part: Composed) -> list[Problem]:
     return problems
 
 
-def _read(composed: Composed, problems: list[Problem]) -> _Read:
+def _read(composed: Composed, problems: list[Problem], loss: str | None = None) -> _Read:
     families = _families(composed.families, problems)
-    training = training_parameters(composed.parameters)
+    training = training_parameters(composed.parameters, loss)
     originals = _originals(families, training)
     entries = _entries(composed, originals, families, problems)
     changed = {

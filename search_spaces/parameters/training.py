@@ -6,6 +6,8 @@ without them train with AdamW and at the task's sequence length:
     optimizer: [adamw, lion, adafactor]       brings lion.learning_rate_factor, adafactor.learning_rate_factor
     schedule: [linear, constant-cooldown]     brings cooldown
     sequence_length: [64, 128]
+
+Sweeps on preference pairs add the parameters of their loss (`preference.py`).
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 
 from search_spaces.errors import Problem
+from search_spaces.parameters.preference import ON_PREFERENCES, loss_parameters
 from search_spaces.parameters.types import Categorical, Float, Int, Parameter, Value
 
 CONSTANT_COOLDOWN = "constant-cooldown"
@@ -78,6 +81,7 @@ ON_REQUEST: dict[str, str] = {
     OPTIMIZER.name: f"Give it choices among {', '.join(OPTIMIZERS)}.",
     SEQUENCE_LENGTH.name: "Give it choices, such as [64, 128].",
     COOLDOWN.name: f"Add {CONSTANT_COOLDOWN} to the choices of schedule.",
+    **ON_PREFERENCES,
     **{
         o.factor.name: f"Add {name} to the choices of optimizer."
         for name, o in OPTIMIZERS.items()
@@ -87,11 +91,12 @@ ON_REQUEST: dict[str, str] = {
 """The parameters that are in a space only if its file requests them, with the edit that requests them."""
 
 
-def training_parameters(entries: object) -> tuple[Parameter, ...]:
+def training_parameters(entries: object, loss: str | None = None) -> tuple[Parameter, ...]:
     """Return the training parameters of a space, before the overrides of its file.
 
     Args:
         entries: the entry `parameters` of the space file, by parameter name.
+        loss: the loss of the sweep's task, if it is on preference pairs.
     """
     named: Mapping[str, object] = entries if isinstance(entries, Mapping) else {}
     parameters: list[Parameter] = []
@@ -110,7 +115,7 @@ def training_parameters(entries: object) -> tuple[Parameter, ...]:
         parameters += [o.factor for name, o in OPTIMIZERS.items() if o.factor and name in offered]
     if SEQUENCE_LENGTH.name in named:
         parameters.append(SEQUENCE_LENGTH)
-    return tuple(parameters)
+    return (*parameters, *loss_parameters(named, loss))
 
 
 def missing_libraries(parameters: Mapping[str, Parameter]) -> list[Problem]:

@@ -76,6 +76,16 @@ SAMPLES: dict[str, TaskSample] = {
         lambda i, rng: {"question": " ".join(words(rng)), "answer": " ".join(words(rng, 1, 5))},
         {"prompt": "question", "completion": "answer", "chat_template": "none"},
     ),
+    "preference": TaskSample(
+        "gpt2",
+        lambda i, rng: {
+            "question": " ".join(words(rng)),
+            "better": " ".join(words(rng, 2, 5)) + " good",
+            "worse": " ".join(words(rng, 1, 6)),
+        },
+        {"prompt": "question", "chosen": "better", "rejected": "worse", "chat_template": "none"},
+        {"beta": 0.3},
+    ),
 }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -34,6 +34,7 @@ from trials.base.parameter_groups import freeze
 from trials.base.pretrained import check_complete, loading_errors, read_pretrained
 from trials.base.quantization import check_quantized, freeze_layout, quantization, quantized_parts
 from trials.data.task_data import TaskData
+from trials.reading.encoding import Encoded
 from trials.reading.special_tokens import match_tokens
 from trials.tasks.specs import ModelSpec, TaskSpec, resolve_model
 
@@ -55,6 +56,7 @@ class Base:
         new_heads: The paths of the head's modules whose weights are not in the checkpoint. Every trial initializes
             them from its seed.
         unquantized: Reads the base model again, on the CPU and before quantization; None if it is not quantized.
+        references: What the model says of examples, by the example's id, see `trials.training.references`.
     """
 
     model: nn.Module
@@ -64,6 +66,7 @@ class Base:
     autocast: torch.dtype
     new_heads: tuple[str, ...]
     unquantized: Callable[[], nn.Module] | None = None
+    references: dict[int, tuple[Encoded, Encoded]] = field(default_factory=dict, repr=False, compare=False)
 
     @contextmanager
     def computing(self) -> Iterator[None]:

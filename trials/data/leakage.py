@@ -1,12 +1,12 @@
 """Equal texts: repeated within a split, shared between splits, or labeled differently.
 
 What the model reads of a row decides, not what the file holds: both columns of a pair, the prompt with its
-completion, the turns of a chat whatever their form; neither the label, nor the worse answer of a preference pair, nor
-other keys of a message. Each row has two keys for two purposes:
+completion, the turns of a chat whatever their form, both answers of a preference pair unless only the better one is
+learned; neither the label nor other keys of a message. Each row has two keys for two purposes:
 
 * Carving keeps rows together that any usual tokenizer could encode alike: texts are similar if they are equal but for
   case, accents, white space, quotes, invisible characters and Unicode's forms of one character. The tokenizer has no
-  influence, so that the splits are the same for every base model.
+  influence, so that the splits are the same for every base model. Preference pairs are similar if their prompts are.
 * A report is of rows that the model cannot distinguish: their texts are equal but for white space and Unicode's
   composed form (NFC), or their token ids are equal.
 """
@@ -26,11 +26,12 @@ from numpy.typing import NDArray
 
 from trials.data.notes import Notes
 from trials.kinds.encoding import encode_fully
+from trials.kinds.registry import find_kind
 from trials.kinds.tags import as_text
-from trials.reading.forms import Chat, read_example, with_merged_system
+from trials.reading.forms import Chat, Passage, read_example, read_pair, read_preference, with_merged_system
 from trials.reading.tables.errors import RowError
 from trials.reading.tables.rows import Row, Rows
-from trials.tasks.specs import TaskSpec
+from trials.tasks.specs import GENERATING, TaskSpec
 
 _SEPARATOR = "\x1f"
 """Stands between the columns of a row; text does not contain it."""
@@ -91,25 +92,44 @@ def fold_text(text: str) -> str:
 
 def text_keys(rows: Rows, task: TaskSpec) -> TextKeys:
     """Return the keys of each row."""
-    fields, separator = task.model_dump(), "" if task.type == "causal-lm" else _SEPARATOR
+    fields, separator = task.model_dump(), "" if task.type in GENERATING else _SEPARATOR
     names = task.columns
     similar, exact = [], []
     for values in zip(*(rows[name] for name in names), strict=True):
-        texts = _texts_read(dict(zip(names, values, strict=True)), task, fields)
+        row = dict(zip(names, values, strict=True))
+        texts = _texts_read(row, task, fields)
         # The boundaries of turns and prompts are no text: another row may have them elsewhere.
-        similar.append(_digest(separator.join(map(fold_text, texts))))
+        kept_together = _prompt_texts(row, fields) if task.type == "preference" else texts
+        similar.append(_digest(separator.join(map(fold_text, kept_together or texts))))
         exact.append(_digest(_SEPARATOR.join(map(normalize_text, texts))))
     return TextKeys(similar, exact)
 
 
 def _texts_read(row: Row, task: TaskSpec, fields: Mapping[str, Any]) -> list[str]:
     """Return the texts that the model reads of a row; all values, if the row cannot be read."""
-    if task.type != "causal-lm":
+    if task.type not in GENERATING:
         return [as_text(row[name]) for name in task.text]
     try:
+        if task.type == "preference":  # in one order: a pair the other way round has the same texts
+            both = (_form_texts(form, task) for form in read_pair(row, fields, as_chat=False))
+            return [text for texts in sorted(both) for text in texts]
         example = read_example(row, fields, as_chat=False)
     except (RowError, ValueError, TypeError, KeyError):  # encoding reports the row
         return [_json(value) for value in row.values()]
+    return _form_texts(example, task)
+
+
+def _prompt_texts(row: Row, fields: Mapping[str, Any]) -> list[str]:
+    """Return the texts of a pair's prompt: the pairs of one prompt share answers."""
+    try:
+        prompt = read_preference(row, fields).prompt
+    except (RowError, ValueError, TypeError, KeyError):
+        return []
+    texts = [prompt] if isinstance(prompt, str) else [str(turn.get("content") or "") for turn in prompt]
+    return texts if any(text.strip() for text in texts) else []
+
+
+def _form_texts(example: Chat | Passage, task: TaskSpec) -> list[str]:
     if not isinstance(example, Chat):
         return [example.prompt, example.completion]
     example = with_merged_system(example) if task.merge_system else example
@@ -164,9 +184,11 @@ def keys_by_tokens(
 def _token_ids(row: Row, task: TaskSpec, tokenizer: Any) -> list[int] | None:
     """Return the token ids of a row that nothing cuts; None if it cannot be encoded, which encoding reports."""
     try:
-        if task.type == "causal-lm":
+        if task.type in GENERATING:
             fields = {**task.model_dump(), "max_length": _WHOLE}
-            return list(encode_fully(row, fields, tokenizer, None).example["input_ids"])
+            example = encode_fully(row, fields, tokenizer, None).example
+            rows = sorted(list(each["input_ids"]) for each in find_kind(task.type).rows(example))
+            return [token for ids in rows for token in ids]
         return list(tokenizer(*(as_text(row[name]) for name in task.text), verbose=False)["input_ids"])
     except (ValueError, TypeError, KeyError):
         return None

@@ -18,7 +18,7 @@ from trials.reading.messages import is_chat
 from trials.reading.tables.errors import RowError
 from trials.reading.tables.rows import Rows
 from trials.tasks.generation_spec import GenerationSpec
-from trials.tasks.specs import TaskSpec
+from trials.tasks.specs import GENERATING, TaskSpec
 
 _HELD_OUT = ("validation", "test")
 EXTRA = "generation"
@@ -43,14 +43,16 @@ def note_prompts(train: Rows, task: TaskSpec, notes: Notes) -> None:
     if unused:
         names = listed([repr(name) for name in unused])
         notes.note(f"columns with text that the task does not use: {names}")
-    if task.type != "causal-lm":
+    if task.type not in GENERATING:
         return
     for name in ("prompt", "completion"):
         columns = getattr(task, name)
         if isinstance(columns, tuple) and len(columns) > 1:
             named = listed([repr(column) for column in columns])
             notes.note(f"{name}: a blank line joins the texts of {named}, of which empty ones are left out")
-    if not task.text:
+    if (
+        not task.text and task.type != "preference"
+    ):  # several pairs of one prompt do not contradict each other
         _warn_of_shared_prompts(train, task, unused, notes)
 
 

@@ -112,7 +112,12 @@ class TaskData:
         return Scoring(self.positive, self.target_scale, self.classes, self.class_names, self.fields)
 
     def lengths(self, split: str) -> NDArray[np.int64]:
-        """Return the number of tokens of each example of a split, shape [n]."""
+        """Return the number of tokens of the longest row of each example of a split, shape [n]."""
+        kind = find_kind(self.fields["type"])
+        return np.array([kind.row_length(example) for example in self.splits[split]])
+
+    def tokens(self, split: str) -> NDArray[np.int64]:
+        """Return the number of tokens of each example of a split, all of its rows together, shape [n]."""
         return np.array([token_count(example) for example in self.splits[split]])
 
 
@@ -278,11 +283,11 @@ def encode_split(
 
 
 def _cut(data: TaskData, task: TaskSpec, length: int) -> TaskData:
-    splits, raw = dict(data.splits), dict(data.raw)
-    for name in ("train",) if find_kind(task.type).scores_whole_texts else SPLITS:
+    splits, raw, kind = dict(data.splits), dict(data.raw), find_kind(task.type)
+    for name in ("train",) if kind.scores_whole_texts else SPLITS:
         fields = {**_fields(task, data.target_scale, name), "max_length": length}
         examples = list(splits[name])
-        longer = [index for index, example in enumerate(examples) if token_count(example) > length]
+        longer = [index for index, example in enumerate(examples) if kind.row_length(example) > length]
         for index in longer:
             examples[index] = encode(raw[name].row(index), fields, data.tokenizer, data.classes)
         kept = with_targets(examples, fields)

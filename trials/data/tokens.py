@@ -8,6 +8,7 @@ from search_spaces.errors import InvalidInputError, Problem
 from search_spaces.model.shape import ModelShape
 from trials.data.notes import listed
 from trials.data.task_data import TaskData
+from trials.kinds.registry import find_kind
 
 
 def check_tokens(data: TaskData, shape: ModelShape) -> None:
@@ -38,9 +39,10 @@ def _padding_problem(data: TaskData, shape: ModelShape) -> Problem | None:
 
 
 def _vocabulary_problem(data: TaskData, shape: ModelShape) -> Problem | None:
+    kind = find_kind(data.fields["type"])
     for split, examples in data.splits.items():
         for index, example in enumerate(examples):
-            highest = max(example["input_ids"], default=0)
+            highest = max((token for row in kind.rows(example) for token in row["input_ids"]), default=0)
             if highest >= shape.vocabulary:
                 token = data.tokenizer.convert_ids_to_tokens(highest)
                 place = _place(data, split, index)

@@ -17,6 +17,7 @@ from trials.tasks.specs import ModelSpec, TaskSpec
 from trials.training.evaluation import evaluate
 from trials.training.failures import failure
 from trials.training.out_of_memory import is_out_of_memory
+from trials.training.references import with_references
 from trials.training.run import Run, subset, train_to_end
 
 
@@ -128,10 +129,11 @@ class Runner:
     def _score_base(self, spec: TrialSpec) -> TrialResult:
         """Score the base model without an adapter, which is a baseline if it comes with its head (causal-lm)."""
         started = time.perf_counter()
+        examples = subset(self.data.splits["validation"], spec.fidelity.eval_samples, seed=0)
         metrics = evaluate(
             self.base.model,
             self.data,
-            subset(self.data.splits["validation"], spec.fidelity.eval_samples, seed=0),
+            with_references(self.base, self.data, examples),
             task_type=self.base.task.type,
             device=self.base.device,
             computing=self.base.computing,

@@ -19,7 +19,7 @@ from ..reading.encoding import (
     padded_labels,
     tokens_and_labels,
 )
-from ..reading.forms import Chat, read_example, with_merged_system
+from ..reading.forms import Chat, Passage, read_example, with_merged_system
 from .generation import with_prompt
 from .kind import Array, Batch, Columns, Metric, Scoring, TaskKind, Values
 from .scores import TokenScores, causal_lm_scores
@@ -111,12 +111,20 @@ def encode_causal(row: Mapping[str, Any], task: Mapping[str, Any], tokenizer: An
     """Return the tokens of a chat or a text, and as labels those that the loss covers."""
     if task.get("data_version") == _APART and task["completion"]:
         return _encode_apart(row, task, tokenizer)
-    choice = task.get("chat_template", AUTO)
-    as_chat = not task["text"] and find_template(tokenizer, choice) is not None
-    example = read_example(row, task, as_chat=as_chat)
+    return encode_form(read_example(row, task, as_chat=reads_as_chat(task, tokenizer)), task, tokenizer)
+
+
+def reads_as_chat(task: Mapping[str, Any], tokenizer: Any) -> bool:
+    """Return whether texts of prompt and answer become the turns of a chat."""
+    return not task["text"] and find_template(tokenizer, task.get("chat_template", AUTO)) is not None
+
+
+def encode_form(example: Chat | Passage, task: Mapping[str, Any], tokenizer: Any) -> Encoding:
+    """Return the tokens of a chat or a text that was read from a row; see `encode_causal`."""
     remarks = example.remarks
     if isinstance(example, Chat):
         example = with_merged_system(example) if task.get("merge_system") else example
+        choice = task.get("chat_template", AUTO)
         template = require_template(tokenizer, choice, with_tools=bool(example.tools))
         rendered = render_chat(example, template)
         remarks = rendered.remarks

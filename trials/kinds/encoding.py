@@ -106,7 +106,7 @@ def encode_rows(
     remarks = Counter(remark for index in kept for remark in encodings[index].remarks)
     examples = [encodings[index].example for index in kept]
     kind = find_kind(task["type"])
-    within = [kind.target_count(e.example) if e.full_targets else 0 for e in encodings.values()]
+    within = [kind.learned_tokens(e.example) if e.full_targets else 0 for e in encodings.values()]
     lengths = [(e.full_length, e.full_targets) for e in encodings.values()]
     cut = measured_cut(task["max_length"], [(*pair, n) for pair, n in zip(lengths, within, strict=True)])
     return EncodedRows(examples, kept, cut, bad, len(errors), remarks)

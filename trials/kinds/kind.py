@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..reading.encoding import IGNORED, Encoded, Encoding, padded
+from ..reading.encoding import IGNORED, Encoded, Encoding, padded, token_count
 from ..reading.labels import TargetScale
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ Columns = tuple[Array, ...]
 """One array per quantity, with one row per example."""
 Values = Mapping[str, Any]
 """The active parameters of a configuration."""
+REFERENCE = "reference"
+"""The entry of an example with what the frozen base model says of it, see `TaskKind.reference`."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,48 @@ class TaskKind(ABC):
         """Return how many targets the loss of an example is a sum over; an example without any is dropped."""
         return 1
 
+    def learned_tokens(self, example: Encoded) -> int:
+        """Return how many tokens of an example the loss covers; by default its targets are tokens."""
+        return self.target_count(example)
+
+    def row_length(self, example: Encoded) -> int:
+        """Return the number of tokens of the example's longest row."""
+        return token_count(example) // self.rows_per_example
+
+    def rows(self, example: Encoded) -> Sequence[Encoded]:
+        """Return the rows of an example, each with what the model reads of it alone."""
+        return (example,)
+
+    def row_inputs(self, rows: Sequence[Encoded], tokenizer: Any) -> dict[str, torch.Tensor]:
+        """Return the model's inputs for rows of any examples, as `collate` pads them."""
+        return self.collate(rows, tokenizer).inputs
+
+    def needs_reference(self, task: Mapping[str, Any]) -> bool:
+        """Return whether losses and scores compare the model with the frozen base model."""
+        return False
+
+    def reference(self, columns: Columns) -> Sequence[Any]:
+        """Return the entry `REFERENCE` of each example.
+
+        Args:
+            columns: Those of the base model without an adapter, for the examples without this entry.
+        """
+        raise NotImplementedError(f"{self.name} has no reference")
+
+    def loss_values(self, task: Mapping[str, Any]) -> Values:
+        """Return what `losses` reads beside a configuration's parameters, from the fields of the task's spec."""
+        return {}
+
+    def packs(self, task: Mapping[str, Any]) -> bool:
+        """Return whether configurations of a task can share a forward pass.
+
+        A loss that reads all examples of a batch cannot, since a pack divides batches.
+
+        Args:
+            task: The fields of the task's spec.
+        """
+        return self.can_pack
+
     def collate(self, examples: Sequence[Encoded], tokenizer: Any) -> Batch:
         """Return a batch of examples, on the CPU."""
         import torch
@@ -151,7 +195,7 @@ class TaskKind(ABC):
         Args:
             output: What the model returned for the batch's inputs; its `logits` have the batch's rows.
             targets: The batch's targets.
-            configs: The active parameters of each example's configuration; None in evaluation.
+            configs: The active parameters of each example's configuration with `loss_values`; None in evaluation.
         """
 
     @abstractmethod

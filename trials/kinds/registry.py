@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from .causal_lm import CausalLM
 from .kind import Metric, TaskKind
 from .multi_label_classification import MultiLabelClassification
+from .preference import Preference
 from .regression import Regression
 from .sequence_classification import SequenceClassification
 from .token_classification import TokenClassification
@@ -19,6 +20,7 @@ KINDS: dict[str, TaskKind] = {
         MultiLabelClassification(),
         Regression(),
         CausalLM(),
+        Preference(),
     )
 }
 """Every kind of task by the `type` that a sweep file names."""

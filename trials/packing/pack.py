@@ -31,7 +31,7 @@ from search_spaces.families import REGISTRY
 from search_spaces.parameters.types import Configuration
 from trials.base.model import Base
 from trials.data.task_data import TaskData
-from trials.kinds.kind import Batch
+from trials.kinds.kind import Batch, Values
 from trials.kinds.registry import find_kind
 from trials.packing.joined_model import CannotJoinError, Rows, frozen_layers, join
 from trials.packing.layer_gates import EarlyExit, LayerSchedule, layer_interface
@@ -82,7 +82,7 @@ class Pack:
         self._suited_tokens = chunk_tokens or suited_tokens(base.device)
         self.chunk_tokens = self._most_tokens = self._suited_tokens
         self.memory = MemoryModel(base.shape, Computation.of(base))
-        self._longest = int(data.lengths("train").max())
+        self._longest = int(data.lengths("train").max())  # of a row; an example may have several
         self._runs: dict[int, Run] = {}
         self._rows, self._layer_schedule = Rows(), LayerSchedule()
         with base.computing():
@@ -106,7 +106,7 @@ class Pack:
         if not self._runs or free is None:
             return True
         configs = [*self._configs(), spec.config]
-        least = max(self._most_tokens // _MAX_CHUNK_DIVISION, self._longest)
+        least = max(self._most_tokens // _MAX_CHUNK_DIVISION, self._longest * self._kind.rows_per_example)
         try:
             needed = self._unallocated([spec.config]) + self._chunk_bytes(configs, least)
         except Exception:  # `enter` meets the same error and reports it as the trial's
@@ -124,7 +124,7 @@ class Pack:
         try:
             run = Run(self.base, self.data, spec)
             try:
-                if not self._kind.can_pack:
+                if not self._kind.packs(self.data.fields):
                     raise CannotJoinError("the examples of the task cannot share a forward pass")
                 if REGISTRY[str(spec.config["family"])].mixes_rows:
                     raise CannotJoinError("the adapter mixes the rows of a batch, which a pack divides")
@@ -311,18 +311,19 @@ class Pack:
         schedule, hidden = self._layer_schedule, None
         if frozen:
             stops = set(self._frozen.values())  # layers above which other configurations start
-            hidden = self.prefixes.get(examples, frozen, self._compute, stops)
+            rows = [row for example in examples for row in self._kind.rows(example)]
+            hidden = self.prefixes.get(rows, frozen, self._compute, stops)
         self._rows.parts = parts
         schedule.start, schedule.hidden, schedule.stop = frozen, hidden, None
 
     def _compute(
-        self, examples: Sequence[Encoded], start: int, below: torch.Tensor | None, stop: int
+        self, rows: Sequence[Encoded], start: int, below: torch.Tensor | None, stop: int
     ) -> torch.Tensor:
         """Return the output of the base model's layer `stop`, given that of layer `start` in `below`."""
         schedule = self._layer_schedule
-        self._rows.parts = [(_NO_CONFIGURATION, self._rows_of(slice(0, len(examples))))]
+        self._rows.parts = [(_NO_CONFIGURATION, slice(0, len(rows)))]
         schedule.start, schedule.hidden, schedule.stop = start, below, stop
-        batch = self._kind.collate(examples, self.data.tokenizer)
+        batch = Batch(self._kind.row_inputs(rows, self.data.tokenizer), {})
         with contextlib.suppress(EarlyExit):
             self._forward(batch.to(self.base.device))
         assert schedule.hidden is not None
@@ -349,14 +350,14 @@ class Pack:
         """Return the summed loss of each configuration's examples in one forward pass, by ticket."""
         parts = _parts(owners)
         self._prepare([(ticket, self._rows_of(part)) for ticket, part in parts], examples, frozen)
-        configs = [self._runs[ticket].spec.config for ticket in owners]
-        each = self._losses_of(self._kind.collate(examples, self.data.tokenizer), configs)
+        values = [self._runs[ticket].values for ticket in owners]
+        each = self._losses_of(self._kind.collate(examples, self.data.tokenizer), values)
         return {ticket: each[part].sum() for ticket, part in parts}
 
-    def _losses_of(self, batch: Batch, configs: Sequence[Configuration]) -> torch.Tensor:
-        """Return the loss of each example of a batch, whose configurations are given, shape [n]."""
+    def _losses_of(self, batch: Batch, values: Sequence[Values]) -> torch.Tensor:
+        """Return the loss of each example of a batch, whose `Run.values` are given, shape [n]."""
         batch = batch.to(self.base.device)
-        return self._kind.losses(self._forward(batch), batch.targets, configs)
+        return self._kind.losses(self._forward(batch), batch.targets, values)
 
 
 def _parts(owners: Sequence[int]) -> list[tuple[int, slice]]:

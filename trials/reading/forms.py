@@ -204,19 +204,43 @@ def _chat_pair(
     return Preference(before, answer, other, learned, remarks)
 
 
+def read_pair(row: Row, task: Mapping[str, Any], *, as_chat: bool) -> tuple[Chat | Passage, Chat | Passage]:
+    """Return a row as the prompt with the better answer and the prompt with the worse one; see `read_example`."""
+    pair = read_preference(row, task)
+    answers = (pair.chosen, pair.learned), (pair.rejected, _of_assistant(pair.rejected))
+    chosen, rejected = (_answered(pair, *each, row, task, as_chat, pair.remarks) for each in answers)
+    return chosen, rejected
+
+
+def _of_assistant(answer: list[Message] | str) -> tuple[bool, ...]:
+    return () if isinstance(answer, str) else tuple(message["role"] == "assistant" for message in answer)
+
+
 def _chosen(row: Row, task: Mapping[str, Any], as_chat: bool) -> Chat | Passage:
     pair = read_preference(row, task)
-    remarks = (REJECTED, *pair.remarks)
-    if isinstance(pair.prompt, str) and isinstance(pair.chosen, str):
+    return _answered(pair, pair.chosen, pair.learned, row, task, as_chat, (REJECTED, *pair.remarks))
+
+
+def _answered(
+    pair: Preference,
+    answer: list[Message] | str,
+    learned: tuple[bool, ...],
+    row: Row,
+    task: Mapping[str, Any],
+    as_chat: bool,
+    remarks: tuple[str, ...],
+) -> Chat | Passage:
+    """Return the prompt of a pair with one of its answers."""
+    if isinstance(pair.prompt, str) and isinstance(answer, str):
         turns = _turns_before(row, task)
         if not as_chat or not pair.prompt.strip():
-            return _passage(_after_turns(turns, pair.prompt), pair.chosen, remarks)
-        answer = pair.chosen.lstrip() if REPEATED in remarks else pair.chosen
+            return _passage(_after_turns(turns, pair.prompt), answer, remarks)
+        answer = answer.lstrip() if REPEATED in remarks else answer
         return _wrapped(turns, pair.prompt, answer, _tools(row, task), remarks)
     before = _as_turns(pair.prompt, "user")
-    after = _as_turns(pair.chosen, "assistant")
-    learned = [False] * len(before) + list(pair.learned or (True,))
-    return _checked(Chat([*before, *after], learned, _tools(row, task), remarks))
+    after = _as_turns(answer, "assistant")
+    covered = [False] * len(before) + list(learned or (True,))
+    return _checked(Chat([*before, *after], covered, _tools(row, task), remarks))
 
 
 def _chat_or_text(row: Row, column: str) -> ReadChat | str:

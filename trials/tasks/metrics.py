@@ -35,6 +35,10 @@ def metric_range(name: str) -> tuple[float, float]:
         ((0.0, 1.0), (1.0, inf))
     """
     metric = METRICS.get(name, Metric("minimize", 0.0))
-    best = metric.best if metric.best is not None else math.inf
-    worst = metric.worst if metric.worst is not None else math.inf
-    return (worst, best) if metric.direction == "maximize" else (best, worst)
+    if metric.direction == "maximize":
+        return _or(metric.worst, -math.inf), _or(metric.best, math.inf)
+    return _or(metric.best, -math.inf), _or(metric.worst, math.inf)
+
+
+def _or(bound: float | None, otherwise: float) -> float:
+    return otherwise if bound is None else bound

@@ -37,8 +37,16 @@ TEXTS_TOGETHER: Final = 2
 TEXTS_GENERATED: Final = 3
 """The versions of how data are split and scored, see `TaskSpec.data_version`."""
 _CHAT_COLUMNS = ("system", "history", "tools")
+PreferenceLoss = Literal["dpo", "ipo", "kto", "simpo", "orpo"]
+GENERATING = ("causal-lm", "preference")
+"""The tasks whose rows are texts or chats that a language model continues."""
 TrialTask = Literal[
-    "sequence-classification", "token-classification", "multi-label-classification", "regression", "causal-lm"
+    "sequence-classification",
+    "token-classification",
+    "multi-label-classification",
+    "regression",
+    "causal-lm",
+    "preference",
 ]
 """The tasks of trials; `search_spaces` also computes the costs of image classification."""
 
@@ -185,8 +193,10 @@ class TaskSpec(BaseModel):
         system: For causal-lm, a column of system messages.
         history: For causal-lm, a column of earlier turns, `[[question, answer], …]`.
         tools: For causal-lm, a column of the tools that a chat may call, as lists or JSON text.
-        chosen: For causal-lm, a column of the better answers of preference pairs, which are learned.
-        rejected: For causal-lm, the column of the worse answers, which are not learned.
+        chosen: For preference and causal-lm, a column of the better answers of preference pairs. The other fields of
+            causal-lm are for preference too.
+        rejected: The column of the worse answers, which causal-lm does not learn.
+        loss: For preference, the loss of a pair: `dpo` (the default), `ipo`, `kto`, `simpo` or `orpo`.
         chat_template: For causal-lm, how chats are formatted: `auto` (the tokenizer's template; texts of prompt and
             completion are joined without one if it has none), `tokenizer` (its template, always), `none` (texts are
             joined), `chatml`, or the path of a Jinja file, whose text is stored here.
@@ -228,6 +238,7 @@ class TaskSpec(BaseModel):
     tools: str | None = None
     chosen: str | None = None
     rejected: str | None = None
+    loss: PreferenceLoss | None = None
     chat_template: Annotated[str, BeforeValidator(_read_template)] = "auto"
     merge_system: bool = False
     bad_rows: Literal["refuse", "drop"] = "refuse"
@@ -252,13 +263,18 @@ class TaskSpec(BaseModel):
                 "label": joined_name(columns),
                 "label_columns": columns if len(columns) > 1 else (),
             }
+        if isinstance(data, dict) and data.get("type") == "preference" and not data.get("loss"):
+            data = {**data, "loss": "dpo"}
         if isinstance(data, dict) and not data.get("metric"):
             data = {**data, "metric": default_metric(data.get("type", "sequence-classification"))}
         return with_generation(data, [data["metric"]]) if isinstance(data, dict) else data
 
     @model_validator(mode="after")
     def _consistent(self) -> TaskSpec:
-        problems = self._causal_problems() if self.type == "causal-lm" else self._labeled_problems()
+        problems = self._causal_problems() if self.type in GENERATING else self._labeled_problems()
+        if self.loss is not None and self.type != "preference":
+            fix = "Remove it, or set type: preference with chosen and rejected."
+            problems.append(Problem("task.loss", f"{self.loss!r}: {self.type} has no choice of losses", fix))
         fitting = metrics_for(self.type)
         if self.metric not in fitting:
             known = self.metric in METRICS
@@ -290,7 +306,7 @@ class TaskSpec(BaseModel):
             problems.append(Problem("task.text", f"{list(self.text)} is more than one", "Name one column."))
         if self.label:
             fix = "Remove it, or set type: sequence-classification."
-            problems.append(Problem("task.label", f"{self.label!r}: causal-lm has no labels", fix))
+            problems.append(Problem("task.label", f"{self.label!r}: {self.type} has no labels", fix))
         for name in ("prompt", "completion"):
             try:
                 if getattr(self, name) is not None and not columns_of(getattr(self, name)):
@@ -306,6 +322,9 @@ class TaskSpec(BaseModel):
 
     def _form_problems(self) -> list[Problem]:
         problems = []
+        if self.type == "preference" and not self.chosen and not self.rejected:
+            fix = "Name the columns of the better and the worse answers: chosen and rejected."
+            return [Problem("task.chosen", "missing", fix)]
         if bool(self.chosen) != bool(self.rejected):
             missing = "rejected" if self.chosen else "chosen"
             fix = "Give both chosen and rejected, or the chosen answers as completion."

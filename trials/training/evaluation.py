@@ -72,6 +72,31 @@ def evaluate(
         forward: A replacement for the model's own forward pass.
         generates: Whether to generate texts with the model itself and score them, if the task says how.
     """
+    columns = columns_of(
+        model, data, examples, task_type=task_type, device=device, computing=computing, forward=forward
+    )
+    kind = find_kind(task_type)
+    columns = kind.finish(columns, examples, data.scoring)
+    metrics = kind.scores(columns, data.scoring)
+    if not generates or not data.scoring.task.get("generation"):
+        return Evaluation(metrics, columns)
+    with computing():
+        texts, generated = _generate(model, data, examples, device)
+    return Evaluation({**metrics, **texts.metrics}, columns, tuple(generated), texts.example_scores)
+
+
+@torch.inference_mode()
+def columns_of(
+    model: nn.Module,
+    data: TaskData,
+    examples: Sequence[Encoded],
+    *,
+    task_type: str,
+    device: torch.device,
+    computing: Callable[[], AbstractContextManager[object]] = nullcontext,
+    forward: Forward | None = None,
+) -> Columns:
+    """Return what scores are computed from, per example in the order of the split; arguments as in `evaluate`."""
     model.eval()
     kind = find_kind(task_type)
 
@@ -84,14 +109,7 @@ def evaluate(
 
     outputs = list(_in_memory(score, list(_batches(examples, device)), device))
     order = np.argsort(np.concatenate([indices for indices, *_ in outputs]))
-    columns = tuple(column[order] for column in joined([tuple(rest) for _, *rest in outputs]))
-    columns = kind.finish(columns, examples, data.scoring)
-    metrics = kind.scores(columns, data.scoring)
-    if not generates or not data.scoring.task.get("generation"):
-        return Evaluation(metrics, columns)
-    with computing():
-        texts, generated = _generate(model, data, examples, device)
-    return Evaluation({**metrics, **texts.metrics}, columns, tuple(generated), texts.example_scores)
+    return tuple(column[order] for column in joined([tuple(rest) for _, *rest in outputs]))
 
 
 def _generate(

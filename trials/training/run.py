@@ -37,6 +37,7 @@ from trials.training.checkpoint import TrainingState
 from trials.training.early_stopping import EvaluationRecord, evaluation_steps
 from trials.training.evaluation import Evaluation, Forward, evaluate
 from trials.training.optimizers import build_optimizer
+from trials.training.references import with_references
 from trials.training.schedules import lr_schedule
 
 MAX_GRAD_NORM = 1.0
@@ -78,9 +79,12 @@ class Run:
         self.data = data.at_length(
             base.task, truncation_length(config, base.task.max_length, spec.partial_run)
         )
-        self._held_out = subset(self.data.splits["validation"], fidelity.eval_samples, seed=0)
+        self.values = {**config, **self.kind.loss_values(self.data.fields)}
+        held_out = subset(self.data.splits["validation"], fidelity.eval_samples, seed=0)
+        self._held_out = with_references(base, self.data, held_out)
         examples = subset(self.data.splits["train"], fidelity.train_samples, seed=0)
         examples = subset(examples, example_count(len(examples), spec.partial_run), seed=0)
+        examples = with_references(base, self.data, examples)
         batch_size, epochs = int(config["batch_size"]), int(config["epochs"])
         order = partial(batches, examples, batch_size, epochs, spec.seed)
         self.steps = epochs * math.ceil(len(examples) / batch_size)
@@ -194,7 +198,8 @@ class Run:
         test_metrics: dict[str, float] = {}
         if self.spec.score_test and complete:
             self._evaluations.restore(self.parameters)
-            test_metrics = self._score(self.data.splits["test"]).metrics
+            test = with_references(self.base, self.data, self.data.splits["test"])
+            test_metrics = self._score(test).metrics
         if not complete and self.spec.segment is not None and self.spec.segment.end is not None:
             self._state().save(self.spec.segment.end)
         return TrialResult(
@@ -308,7 +313,7 @@ def batch_loss(run: Run, batch: Batch, examples: int, targets: int, model: nn.Mo
             loss: torch.Tensor = model(**batch.inputs, **batch.targets).loss
             return loss
         output = model(**batch.inputs)
-        loss = run.kind.losses(output, batch.targets, [run.spec.config] * examples).sum() / targets
+        loss = run.kind.losses(output, batch.targets, [run.values] * examples).sum() / targets
         return loss + added_loss(model)
 
 

@@ -5,11 +5,15 @@ from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCall
 
 
 class SearchTrainer(Trainer):
-    """The Trainer with the weight decay and the learning rates of the search (see parameter_groups.py)."""
+    """The Trainer with the weight decay and the learning rates of the search (see parameter_groups.py).
 
-    def __init__(self, *arguments, learning_rate_factors=None, **options):
+    With `losses`, which returns the summed loss of a batch for the model's outputs and the targets, batches are
+    `{inputs, targets, count}`: the arguments of the model, those of the loss, and the number of targets.
+    """
+
+    def __init__(self, *arguments, learning_rate_factors=None, losses=None, **options):
         super().__init__(*arguments, **options)
-        self._factors = learning_rate_factors or {}
+        self._factors, self._losses = learning_rate_factors or {}, losses
         for callback in (PrinterCallback, ProgressCallback):
             self.remove_callback(callback)
         self.add_callback(ProgressLines())
@@ -25,6 +29,29 @@ class SearchTrainer(Trainer):
         optimizer = super().create_optimizer(*arguments, **options)
         scale_learning_rates(optimizer, self.model, self._factors)
         return optimizer
+
+    def _get_num_items_in_batch(self, batch_samples, device):
+        if self._losses is None:
+            return super()._get_num_items_in_batch(batch_samples, device)
+        # The targets of all batches whose gradients are accumulated for a step.
+        return sum(batch["count"] for batch in batch_samples).to(device)
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        if self._losses is None:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        # The Trainer divides by the number of accumulated batches unless the loss is divided by all their targets.
+        self.loss_is_scaled_for_ga = self.model_accepts_loss_kwargs = num_items_in_batch is not None
+        outputs = model(**inputs["inputs"])
+        count = inputs["count"] if num_items_in_batch is None else num_items_in_batch
+        loss = self._losses(outputs, inputs["targets"]) / count
+        take = getattr(
+            self.model.base_model, "take_loss", None
+        )  # what the adapter adds, such as a balance of experts
+        if take is not None and (added := take()) is not None:
+            loss = loss + added / (
+                1 if num_items_in_batch is None else self.current_gradient_accumulation_steps
+            )
+        return (loss, outputs) if return_outputs else loss
 
 
 class ProgressLines(TrainerCallback):

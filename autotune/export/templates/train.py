@@ -42,7 +42,7 @@ from peft import PeftConfig, get_peft_model
 from search_trainer import SearchTrainer
 from task.kinds.encoding import encode_rows
 from task.kinds.generation import generation_of
-from task.kinds.kind import Scoring, doubles, joined
+from task.kinds.kind import REFERENCE, Scoring, doubles, joined
 from task.kinds.registry import find_kind
 from task.reading.base_model.fingerprint import model_changes, model_fingerprint
 from task.reading.encoding import prepare_tokenizer, token_count
@@ -70,6 +70,7 @@ MODEL = str(HERE / RUN["model"]) if RUN["model"].startswith("./") else RUN["mode
 HUB = {"revision": RUN["revision"], "trust_remote_code": RUN["trust_remote_code"]}
 KIND = find_kind(TASK["type"])
 SCALE = None if RUN["target_scale"] is None else TargetScale(**RUN["target_scale"])
+VALUES = {**RUN["configuration"], **KIND.loss_values(TASK)}
 SCORING = Scoring(
     POSITIVE,
     SCALE,
@@ -165,9 +166,18 @@ def load_model(weights=RUN["weights"]):
 
 
 def collate(examples):
-    """Return a batch of examples as the arguments of the model."""
+    """Return a batch of examples: the arguments of the model, or what `SearchTrainer` reads."""
     batch = KIND.collate(examples, tokenizer)
-    return {**batch.inputs, **batch.targets}
+    if KIND.model_computes_loss:
+        return {**batch.inputs, **batch.targets}
+    count = torch.tensor(sum(map(KIND.target_count, examples)))
+    return {"inputs": batch.inputs, "targets": batch.targets, "count": count}
+
+
+def losses(outputs, targets):
+    """Return the summed loss of a batch that the model does not compute itself."""
+    examples = len(outputs.logits) // KIND.rows_per_example
+    return KIND.losses(outputs, targets, [VALUES] * examples).sum()
 
 
 def main():
@@ -192,10 +202,14 @@ def main():
 
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()  # it reports each new head, which is what is trained here
-    splits = {name: load_split(name) for name in ("train", "validation", "test")}
-    model, initial = adapt(load_model(), settings, splits["train"])
+    arguments = TrainingArguments(output_dir=str(HERE / "checkpoints"), **settings)
+    splits, base = {name: load_split(name) for name in ("train", "validation", "test")}, load_model()
+    if KIND.needs_reference(TASK):  # of the base model as it is, before the adapter changes its modules
+        for examples in splits.values():
+            add_reference(base, arguments, examples)
+    model, initial = adapt(base, settings, splits["train"])
     model.print_trainable_parameters()
-    trainer = make_trainer(model, settings, splits)
+    trainer = make_trainer(model, arguments, splits)
     trainer.train()
     save_adapter(model, options.output, initial)
     tokenizer.save_pretrained(options.output)
@@ -249,8 +263,7 @@ def batch_loss(batch, targets, is_half, model):
     with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=is_half):
         if KIND.model_computes_loss:
             return model(**batch.inputs, **batch.targets).loss
-        values = [RUN["configuration"]] * len(next(iter(batch.targets.values())))
-        return KIND.losses(model(**batch.inputs), batch.targets, values).sum() / targets
+        return losses(model(**batch.inputs), batch.targets) / targets
 
 
 def describe_head(model, folder):
@@ -273,48 +286,65 @@ def describe_head(model, folder):
     card.write_text(f"{text}\n{loading}{classes}", encoding="utf-8")
 
 
-def make_trainer(model, settings, splits):
+def make_trainer(model, arguments, splits):
     """Return a Trainer with the optimizer and the batches of the search."""
     return SearchTrainer(
         model=model,
-        args=TrainingArguments(output_dir=str(HERE / "checkpoints"), **settings),
+        args=arguments,
         train_dataset=splits["train"],
         eval_dataset=splits["validation"],
         data_collator=collate,
-        optimizer_cls_and_kwargs=additional_optimizer(settings),
+        optimizer_cls_and_kwargs=additional_optimizer(arguments),
         learning_rate_factors=RUN["learning_rate_factors"],
+        losses=None if KIND.model_computes_loss else losses,
     )
 
 
-def additional_optimizer(settings):
+def additional_optimizer(arguments):
     """Return the class and arguments of an optimizer that TrainingArguments has no name for, else None."""
     if RUN["optimizer"] != "lion":
         return None
     from lion_pytorch import Lion
 
-    return Lion, {"lr": settings["learning_rate"]}
+    return Lion, {"lr": arguments.learning_rate}
+
+
+def add_reference(model, arguments, examples):
+    """Add to examples what the base model says of them, in the precision of the training."""
+    if RUN["weights"] not in QUANTIZED:
+        model.to(arguments.device)
+    is_half, kind_of_device = arguments.bf16, arguments.device.type
+    with torch.autocast(kind_of_device, dtype=torch.bfloat16, enabled=is_half):
+        columns = columns_of(model, arguments, examples)
+    for example, reference in zip(examples, KIND.reference(columns), strict=True):
+        example[REFERENCE] = reference
+
+
+@torch.inference_mode()
+def columns_of(model, arguments, examples):
+    """Return what scores are computed from, per example in their order."""
+    model.eval()
+    order = np.argsort([token_count(example) for example in examples], kind="stable")[::-1]
+    size, found = max(1, arguments.per_device_eval_batch_size // KIND.rows_per_example), []
+    for start in range(0, len(order), size):
+        chosen = [examples[i] for i in order[start : start + size]]
+        batch = KIND.collate(chosen, tokenizer).to(arguments.device)
+        found.append(doubles(*KIND.columns(model(**batch.inputs), batch.targets)))
+    return tuple(column[np.argsort(order)] for column in joined(found))
 
 
 @torch.inference_mode()
 def score_split(trainer, examples):
     """Return every metric of the search, and `eval_loss`."""
-    model = trainer.model.eval()
-    order = np.argsort([token_count(example) for example in examples], kind="stable")[::-1]
-    size, found = trainer.args.per_device_eval_batch_size, []
-    for start in range(0, len(order), size):
-        chosen = [examples[i] for i in order[start : start + size]]
-        batch = KIND.collate(chosen, tokenizer).to(trainer.args.device)
-        with trainer.compute_loss_context_manager():
-            output = model(**batch.inputs)
-        found.append(doubles(*KIND.columns(output, batch.targets)))
-    columns = tuple(column[np.argsort(order)] for column in joined(found))
+    with trainer.compute_loss_context_manager():
+        columns = columns_of(trainer.model, trainer.args, examples)
     scores = KIND.scores(KIND.finish(columns, examples, SCORING), SCORING)
     if not TASK["generation"]:
         return scores
-    generation, texts = generation_of(model, tokenizer, TASK, examples), {}
-    for indices in generation.batches(model):
+    generation, texts = generation_of(trainer.model, tokenizer, TASK, examples), {}
+    for indices in generation.batches(trainer.model):
         with trainer.compute_loss_context_manager():
-            texts |= dict(zip(indices, generation.generate(model, indices), strict=True))
+            texts |= dict(zip(indices, generation.generate(trainer.model, indices), strict=True))
     return {**scores, **generation.scored(texts)[0].metrics}
 
 

@@ -34,7 +34,7 @@ def model_fingerprint(
     Args:
         name: The folder of the model, or its name on the hub; it has been read on this machine.
         tokenizer: The model's tokenizer.
-        task_type: The type of the task; the chat template counts for causal-lm only.
+        task_type: The type of the task; the chat template counts for causal-lm and preference only.
         revision: The revision of a model of the hub.
         has_code: Whether code that comes with the model is run.
 
@@ -61,7 +61,7 @@ def tokenizer_fingerprint(tokenizer: Any, task_type: str) -> Fingerprint:
 
     Args:
         tokenizer: The tokenizer.
-        task_type: The type of the task; the chat template counts for causal-lm only.
+        task_type: The type of the task; the chat template counts for causal-lm and preference only.
     """
     vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: (item[1], item[0]))
     words = " ".join(token for token, _ in vocabulary[:: len(vocabulary) // _WORDS + 1])
@@ -75,7 +75,7 @@ def tokenizer_fingerprint(tokenizer: Any, task_type: str) -> Fingerprint:
         "special": {**special, "pad_token": str(tokenizer.pad_token)},
         "splitting": _digest(json.dumps([tokenizer(text, verbose=False)["input_ids"] for text in texts])),
     }
-    if task_type == "causal-lm" and tokenizer.chat_template is not None:
+    if task_type in ("causal-lm", "preference") and tokenizer.chat_template is not None:
         template = json.dumps(tokenizer.chat_template, sort_keys=True)
         found["template"] = _digest(template.replace("\\r\\n", "\\n"))
     return found

@@ -16,6 +16,7 @@ from trials.kinds.kind import doubles, joined
 from trials.kinds.registry import KINDS, find_kind
 from trials.tasks.metrics import metric_range, metrics_for
 from trials.training.evaluation import evaluate
+from trials.training.references import with_references
 
 
 @pytest.fixture(scope="module", params=list(KINDS))
@@ -63,7 +64,7 @@ def test_every_score_is_named_and_within_its_bounds(runner: Runner) -> None:
     found = evaluate(
         base.model,
         runner.data,
-        runner.data.splits["validation"],
+        with_references(base, runner.data, runner.data.splits["validation"]),
         task_type=base.task.type,
         device=base.device,
     )
