@@ -25,6 +25,13 @@ def example_preview(example: ExamplePreview) -> RenderableType:
     """Return an example with a line above that counts its tokens, and its label below."""
     heading = Text(f"Example ({visible(example.place)}): {_tokens(example)}", style="bold")
     parts: list[RenderableType] = [heading, Padding(_text(example.spans), (0, 2))]
+    if example.rejected:
+        parts[1:] = [
+            Text("  chosen:"),
+            parts[1],
+            Text("  rejected:"),
+            Padding(_text(example.rejected), (0, 2)),
+        ]
     if example.learned is None:
         parts.append(Text(f"  label: {_label(example)}"))
     return Group(*parts)
@@ -38,6 +45,7 @@ def example_json(example: ExamplePreview) -> dict[str, Any]:
         "tokens_without_limit": example.uncut,
         "learned_tokens": example.learned,
         "spans": [{"text": span.text, "is_learned": span.is_learned} for span in example.spans],
+        "rejected": [{"text": span.text, "is_learned": span.is_learned} for span in example.rejected],
         "label": example.label,
         "label_index": example.label_index,
     }

@@ -35,7 +35,7 @@ from search_spaces.model.shape import ModelShape
 from search_spaces.parameters.training import OPTIMIZERS, optimizer_of
 from search_spaces.parameters.types import Configuration
 from search_spaces.transfer import transfer_configuration
-from trials.base import initialization, parameter_groups
+from trials.base import added_loss, initialization, parameter_groups
 from trials.base.quantization import unquantized
 from trials.data.fingerprint import data_fingerprint, hub_commit, model_fingerprint
 from trials.data.sources import SPLITS
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from autotune.export.scaling import Change, RateLaw, Target
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_SHARED_MODULES = (parameter_groups, initialization)
+_SHARED_MODULES = (parameter_groups, initialization, added_loss)
 """Modules of the search that need none of its other modules, and that train.py imports beside itself."""
 _TASK = "task"
 """The package in an exported run that holds copies of the packages of `_OF_TASKS`."""

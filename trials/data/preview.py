@@ -45,6 +45,7 @@ class ExamplePreview:
         uncut: the number of tokens without the task's maximum length.
         label: the label to predict; None for a model that generates text.
         label_index: the index of the label among the classes; None without classes.
+        rejected: of a preference pair, the spans of the prompt with the worse answer.
     """
 
     place: str
@@ -54,6 +55,7 @@ class ExamplePreview:
     uncut: int
     label: Any = None
     label_index: int | None = None
+    rejected: tuple[Span, ...] = ()
 
 
 def preview_examples(data: TaskData, task: TaskSpec, count: int) -> list[ExamplePreview]:
@@ -89,21 +91,25 @@ def preview_first(task: TaskSpec, model: ModelSpec) -> ExamplePreview:
 def _preview(
     row: Row, example: Encoded, place: str, task: TaskSpec, tokenizer: Any, classes: Sequence[Any] | None
 ) -> ExamplePreview:
-    ids, labels = example["input_ids"], example["labels"]
-    generates = task.label is None
-    # A causal model predicts the next token, so the first one is never scored.
-    learned = (
-        [i > 0 and label != IGNORED for i, label in enumerate(labels)] if generates else [False] * len(ids)
-    )
+    rows, generates = find_kind(task.type).rows(example), task.label is None
+    learned = [_learned(each) if generates else [False] * len(each["input_ids"]) for each in rows]
+    spans = [tuple(_spans(r["input_ids"], which, tokenizer)) for r, which in zip(rows, learned, strict=True)]
+    has_index = classes is not None and not isinstance(rows[0]["labels"], list)
     return ExamplePreview(
         place=place,
-        spans=tuple(_spans(ids, learned, tokenizer)),
-        tokens=len(ids),
-        learned=sum(learned) if generates else None,
+        spans=spans[0],
+        tokens=max(len(each["input_ids"]) for each in rows),
+        learned=sum(map(sum, learned)) if generates else None,
         uncut=full_length(row, task.model_dump(), tokenizer, classes),
         label=_label(row, task),
-        label_index=None if classes is None or isinstance(labels, list) else int(labels),
+        label_index=int(rows[0]["labels"]) if has_index else None,
+        rejected=spans[1] if len(spans) > 1 else (),
     )
+
+
+def _learned(row: Encoded) -> list[bool]:
+    """Return whether the loss covers each token of a row; a causal model never predicts the first one."""
+    return [i > 0 and label != IGNORED for i, label in enumerate(row["labels"])]
 
 
 def _label(row: Row, task: TaskSpec) -> Any:

@@ -24,6 +24,7 @@ from search_spaces.parameters.training import (
     optimizer_of,
 )
 from search_spaces.parameters.types import Value
+from trials.base.added_loss import added_loss
 from trials.base.initialization import Pass
 from trials.base.model import Base, trainable_parameters
 from trials.base.parameter_groups import decay_groups, scale_learning_rates
@@ -315,13 +316,6 @@ def batch_loss(run: Run, batch: Batch, examples: int, targets: int, model: nn.Mo
         output = model(**batch.inputs)
         loss = run.kind.losses(output, batch.targets, [run.values] * examples).sum() / targets
         return loss + added_loss(model)
-
-
-def added_loss(model: Any) -> torch.Tensor | float:
-    """Return what an adapter adds to a loss that the model has not computed, such as a balance of experts."""
-    take = getattr(model.base_model, "take_loss", None)
-    found: torch.Tensor | None = take() if take is not None else None
-    return 0.0 if found is None else found
 
 
 def learning_rate(config: Mapping[str, Value]) -> float:
