@@ -18,7 +18,8 @@ import numpy as np
 from transformers import BertConfig
 
 from autotune.sampler.candidates import EncodedSpace
-from search_spaces.costs.cost_model import CostModel, Workload
+from search_spaces.costs.cost_model import CostModel
+from search_spaces.costs.workload import Workload
 from search_spaces.language.loader import load_space, preset_names
 from search_spaces.model.reader import read_shape
 from search_spaces.model.shape import ModelShape

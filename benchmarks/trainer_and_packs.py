@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from benchmarks.processor import processor_seconds
-from search_spaces.costs.cost_model import CostModel, Workload
+from search_spaces.costs.cost_model import CostModel
+from search_spaces.costs.workload import Workload
 from search_spaces.families import REGISTRY, local_config
 from search_spaces.model.shape import ModelShape
 from trials.data.task_data import TaskData

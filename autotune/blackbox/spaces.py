@@ -15,7 +15,8 @@ from optuna.distributions import BaseDistribution
 from autotune.api.adapter import model_task_and_shape
 from autotune.blackbox.objectives import Objective
 from autotune.prepare.hard_limits import HardLimits
-from search_spaces.costs.cost_model import KNOWN_COSTS, CostModel, Workload
+from search_spaces.costs.cost_model import KNOWN_COSTS, CostModel
+from search_spaces.costs.workload import Workload
 from search_spaces.errors import InvalidInputError, Problem
 from search_spaces.language.constraints import Constraint
 from search_spaces.language.loader import load_space

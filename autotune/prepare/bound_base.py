@@ -9,7 +9,8 @@ from typing import Any
 
 from autotune.prepare.partial_runs import rung_lengths
 from autotune.sweep.schema import Sweep
-from search_spaces.costs.cost_model import CostModel, Workload
+from search_spaces.costs.cost_model import CostModel
+from search_spaces.costs.workload import Workload
 from search_spaces.errors import InvalidInputError, Problem, first_line
 from search_spaces.language.loader import LoadedSpace, load_space
 from search_spaces.model.reader import read_shape

@@ -20,7 +20,8 @@ from rich.text import Text
 from autotune.formatting.units import label, quantity
 from autotune.spaces.summary import families_of, of_family
 from autotune.spaces.tables import share_text
-from search_spaces.costs.cost_model import BYTES_PER_NUMBER, KNOWN_COSTS, CostModel, Workload
+from search_spaces.costs.cost_model import BYTES_PER_NUMBER, KNOWN_COSTS, CostModel
+from search_spaces.costs.workload import Workload
 from search_spaces.model.shape import ModelShape
 from search_spaces.parameters.types import Configuration
 from search_spaces.space import SearchSpace

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.costs.batched import AdapterGroups, CostTable, unregistered_message
+from search_spaces.costs.workload import Workload
 from search_spaces.families import REGISTRY, AdapterCost, local_config
 from search_spaces.families.framework.base import BYTES_PER_NUMBER, Preparation, adapter_cost
 from search_spaces.model.forward_flops import forward_flops
@@ -31,45 +32,6 @@ from search_spaces.parameters.types import Value
 
 KNOWN_COSTS = ("trainable_params", "stored_bytes", "train_flops", "inference_flops")
 """Objectives that follow from the configuration and the model's shape; all are minimized."""
-
-
-@dataclass(frozen=True)
-class Workload:
-    """The amount of training data, which determines the FLOPs of a configuration.
-
-    Args:
-        tokens: mean number of tokens of a training sample, padding included; for images, the patches and the
-            class token.
-        tokens_square: mean of the squared number of tokens, padding included; attention is proportional to it.
-        train_samples: number of samples in one epoch.
-        batch_size: samples per forward pass for configurations without `batch_size`.
-        inference_tokens: mean number of tokens of a sample at inference; by default that of training.
-        rows: number of sequences of a sample; the numbers of tokens are those of one of them. A preference pair has
-            two, one with each answer.
-        has_reference: whether the base model's forward pass over every sample, once per training run, is part of the
-            costs, for losses that compare the trained model with it.
-        cuts: the workload of the truncated data by maximum number of tokens, for configurations with
-            `sequence_length`.
-    """
-
-    tokens: float
-    tokens_square: float
-    train_samples: int
-    batch_size: int = 32
-    inference_tokens: float | None = None
-    rows: int = 1
-    has_reference: bool = False
-    cuts: Mapping[int, Workload] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for name in ("tokens", "train_samples", "batch_size"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name}: {getattr(self, name)} is not positive; give a number above 0")
-        if self.tokens_square < self.tokens**2 * (1 - 1e-9):
-            raise ValueError(
-                f"tokens_square: {self.tokens_square} is below the square of the mean length, "
-                f"{self.tokens**2}; give the mean of the squares"
-            )
 
 
 class Costs(NamedTuple):

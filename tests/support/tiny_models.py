@@ -26,7 +26,7 @@ from transformers import (
     AutoModelForTokenClassification,
 )
 
-from search_spaces.costs.cost_model import Workload
+from search_spaces.costs.workload import Workload
 from search_spaces.families import REGISTRY, Family
 from search_spaces.model.reader import read_shape
 from search_spaces.model.shape import ModelShape, TaskType

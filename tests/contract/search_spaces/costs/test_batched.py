@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from search_spaces.costs.batched import AdapterGroups, CostTable
-from search_spaces.costs.cost_model import CostModel, Workload
+from search_spaces.costs.cost_model import CostModel
+from search_spaces.costs.workload import Workload
 from search_spaces.families import REGISTRY, AdapterCost, Family
 from search_spaces.families.lora import Lora
 from search_spaces.language.loader import load_space, preset_names

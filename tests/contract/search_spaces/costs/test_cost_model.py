@@ -9,7 +9,8 @@ import pytest
 import torch
 from transformers import BertConfig
 
-from search_spaces.costs.cost_model import KNOWN_COSTS, CostModel, Costs, Workload
+from search_spaces.costs.cost_model import KNOWN_COSTS, CostModel, Costs
+from search_spaces.costs.workload import Workload
 from search_spaces.families import REGISTRY
 from search_spaces.families.composite import PARTS
 from search_spaces.families.framework.matrix_family import MatrixFamily

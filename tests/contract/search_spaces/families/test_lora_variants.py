@@ -10,7 +10,8 @@ import torch
 from peft import PeftModel
 from peft.tuners.lokr.layer import factorization
 
-from search_spaces.costs.cost_model import CostModel, Workload
+from search_spaces.costs.cost_model import CostModel
+from search_spaces.costs.workload import Workload
 from search_spaces.families import REGISTRY
 from search_spaces.families.lokr import divided
 from search_spaces.parameters.types import Configuration

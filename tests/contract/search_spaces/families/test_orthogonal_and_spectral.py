@@ -10,7 +10,8 @@ import pytest
 import torch
 from transformers import BertConfig, GPT2Config, LlamaConfig
 
-from search_spaces.costs.cost_model import CostModel, Workload
+from search_spaces.costs.cost_model import CostModel
+from search_spaces.costs.workload import Workload
 from search_spaces.families import REGISTRY
 from search_spaces.families.framework.block_sizes import FittedFamily, largest_divisor, smallest_side
 from search_spaces.model.parts import Matrix

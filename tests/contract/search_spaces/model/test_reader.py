@@ -26,7 +26,8 @@ from transformers import (
     ViTConfig,
 )
 
-from search_spaces.costs.cost_model import CostModel, Workload
+from search_spaces.costs.cost_model import CostModel
+from search_spaces.costs.workload import Workload
 from search_spaces.model.parts import is_targets
 from search_spaces.model.reader import empty_network, read_shape, shape_of_network
 from search_spaces.model.shape import ModelShape, TaskType

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from search_spaces.costs.cost_model import CostModel, Workload
+from search_spaces.costs.cost_model import CostModel
+from search_spaces.costs.workload import Workload
 from search_spaces.model.shape import TaskType
 from search_spaces.parameters.structured import rank_at
 from search_spaces.parameters.types import Configuration

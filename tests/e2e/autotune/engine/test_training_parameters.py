@@ -7,7 +7,8 @@ import pytest
 from autotune.engine.sweep_run import run_sweep
 from autotune.formatting.compact import short_config
 from autotune.prepare.prepared_sweep import prepare
-from search_spaces.costs.cost_model import CostModel, Workload
+from search_spaces.costs.cost_model import CostModel
+from search_spaces.costs.workload import Workload
 from search_spaces.errors import InvalidInputError
 from tests.support.sweeps import SPACE, small_sweep
 from tests.support.texts import same_splits

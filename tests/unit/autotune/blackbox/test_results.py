@@ -16,7 +16,8 @@ import autotune
 from autotune import Budget, InvalidInputError, Ladder, Objective
 from autotune.blackbox.limits import FidelitySteps
 from autotune.blackbox.optimization import OptimizeResult
-from search_spaces.costs.cost_model import CostModel, Workload
+from search_spaces.costs.cost_model import CostModel
+from search_spaces.costs.workload import Workload
 from search_spaces.model.reader import read_shape
 
 SPACE = {"x": FloatDistribution(-1, 1), "width": IntDistribution(1, 8)}

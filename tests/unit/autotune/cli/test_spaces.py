@@ -17,7 +17,8 @@ from autotune.sampler.candidates import enumerate_configurations
 from autotune.scaffold.model_shape import shape_of_model
 from autotune.spaces.costs import QUANTILES, strip, view_costs
 from autotune.spaces.summary import presets, view_space
-from search_spaces.costs.cost_model import KNOWN_COSTS, CostModel, Workload
+from search_spaces.costs.cost_model import KNOWN_COSTS, CostModel
+from search_spaces.costs.workload import Workload
 from search_spaces.families import REGISTRY
 from search_spaces.language.loader import load_space, preset_names
 from search_spaces.model.reader import read_shape

@@ -19,7 +19,8 @@ from autotune.sampler.candidates import EncodedSpace
 from autotune.sampler.feasible_sampling import draw_feasible, sample_feasible, total_excess
 from autotune.sampler.pareto_sampler import ParetoSampler
 from autotune.sweep.schema import Sweep, load_sweep
-from search_spaces.costs.cost_model import CostModel, Workload
+from search_spaces.costs.cost_model import CostModel
+from search_spaces.costs.workload import Workload
 from search_spaces.errors import InvalidInputError
 from search_spaces.language.constraints import Constraint, read_constraints
 from search_spaces.language.loader import load_space

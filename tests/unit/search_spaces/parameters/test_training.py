@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from search_spaces.costs.cost_model import CostModel, Workload
+from search_spaces.costs.cost_model import CostModel
+from search_spaces.costs.workload import Workload
 from search_spaces.errors import InvalidInputError
 from search_spaces.language.loader import LoadedSpace, load_space, preset_names
 from search_spaces.language.yaml_io import dump_yaml, parse_yaml

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from search_spaces.costs.cost_model import CostModel, Workload
+from search_spaces.costs.cost_model import CostModel
+from search_spaces.costs.workload import Workload
 from search_spaces.families import REGISTRY
 from search_spaces.families.framework.plugins import GROUP, load_plugins
 from search_spaces.language.loader import load_space
