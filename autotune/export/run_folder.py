@@ -18,6 +18,7 @@ import trials
 from autotune.export.head_notes import head_notes, target_notes
 from autotune.export.training_arguments import (
     exported_attention,
+    exported_evaluations,
     exported_precision,
     training_arguments,
 )
@@ -43,13 +44,14 @@ from trials.data.task_data import TaskData
 from trials.reading.encoding import Encoded
 from trials.reading.fingerprint import Fingerprint
 from trials.tasks.specs import POCKET, TaskSpec, resolve_model
+from trials.training import early_stopping
 from trials.training.run import count_tokens, sequence_length, subset
 
 if TYPE_CHECKING:
     from autotune.export.scaling import Change, RateLaw, Target
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_SHARED_MODULES = (parameter_groups, initialization, added_loss)
+_SHARED_MODULES = (parameter_groups, initialization, early_stopping, added_loss)
 """Modules of the search that need none of its other modules, and that train.py imports beside itself."""
 _TASK = "task"
 """The package in an exported run that holds copies of the packages of `_OF_TASKS`."""
@@ -151,6 +153,7 @@ def export_run(
         "task": sweep.task.model_dump(),
         "sequence_length": min(sequence_length(config) or sweep.task.max_length, sweep.task.max_length),
         "optimizer": optimizer_of(config),
+        "evaluations": exported_evaluations(sweep),
         "columns": list(sweep.task.columns),
         "required": list(sweep.task.required_columns),
         "classes": data.classes,
@@ -342,12 +345,14 @@ def _readme(export: _Export, own_tuner: bool) -> str:
 
 
 def _end_note(sweep: Sweep) -> str:
-    """Return how the end of the run differs from that of a trial; empty if it does not."""
-    if not sweep.fidelity.selects_evaluations:
+    """Return which evaluation of the run counts; empty if it is the last one in any case."""
+    if (evaluations := exported_evaluations(sweep)) is None:
         return ""
+    patience, score = evaluations["selection"]["patience"], evaluations["selection"]["score"]
+    ends = "" if patience is None else f" It ends after {patience} in a row without a better value."
     return (
-        "\nA trial of the search could end early or be scored by its best evaluation; this run trains every step and "
-        "saves the last adapter.\n"
+        f"\nThe run is scored on the validation split {evaluations['count']} times by `{sweep.task.metric}`, as "
+        f"in the sweep.{ends} The adapter of the {score} evaluation is saved.\n"
     )
 
 

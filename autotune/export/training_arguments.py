@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
+from autotune.sweep.schema import Sweep
 from search_spaces.parameters.training import optimizer_of
 from search_spaces.parameters.types import Configuration
 from trials.tasks.specs import AUTO, ModelSpec
 from trials.training.run import MAX_GRAD_NORM, learning_rate
 from trials.training.schedules import transformers_schedule
+from trials.training.selection import selection_of
 
 _OPTIM = {"adamw": "adamw_torch", "adafactor": "adafactor"}
 """The names of optimizers in transformers; train.py builds the others itself."""
@@ -64,3 +67,14 @@ def exported_precision(model: ModelSpec) -> str:
 def exported_attention(model: ModelSpec) -> str | None:
     """Return the implementation of attention that the exported run names; None for that of the architecture."""
     return None if model.attn_implementation == AUTO else model.attn_implementation
+
+
+def exported_evaluations(sweep: Sweep) -> dict[str, Any] | None:
+    """Return how often the exported run is evaluated, and which evaluation counts, as in the confirmation.
+
+    It is None if the last one counts in any case.
+    """
+    fidelity = sweep.confirm.fidelity(sweep.fidelity)
+    if not fidelity.selects_evaluations:
+        return None
+    return {"count": fidelity.evaluations, "selection": asdict(selection_of(fidelity, sweep.task.metric))}

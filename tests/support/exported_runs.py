@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-_BESIDE = ("reading", "scores", "parameter_groups", "initialization")
+_BESIDE = ("task", "parameter_groups", "initialization", "early_stopping", "search_trainer")
 """The modules that stand beside train.py."""
 
 

@@ -40,6 +40,7 @@ from trials.training.evaluation import Evaluation, Forward, evaluate
 from trials.training.optimizers import build_optimizer
 from trials.training.references import with_references
 from trials.training.schedules import lr_schedule
+from trials.training.selection import selection_of
 
 MAX_GRAD_NORM = 1.0
 """The norm at which gradients are clipped."""
@@ -102,7 +103,9 @@ class Run:
         """The forward pass of evaluation; None for the model's own."""
         self._scored_steps = evaluation_steps(self.steps, fidelity.evaluations)
         self._step = self._seen = self._size = 0
-        self._evaluations = EvaluationRecord(fidelity, base.task.metric, keeps_parameters=spec.score_test)
+        self._evaluations = EvaluationRecord[CurvePoint](
+            selection_of(fidelity, base.task.metric), keeps_parameters=spec.score_test
+        )
         self._example_scores: dict[str, str] = {}
         self._train_seconds = self._seconds_before = 0.0
         self._until = self._begin_segment(spec.segment or Segment(until=1.0))

@@ -1,5 +1,8 @@
 """The Trainer of an exported run: optimizer and learning rates of the search, and callbacks."""
 
+from types import SimpleNamespace
+
+from early_stopping import EvaluationRecord, Selection, evaluation_steps
 from parameter_groups import has_decay, scale_learning_rates
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback
 
@@ -63,6 +66,30 @@ class ProgressLines(TrainerCallback):
                 f"step {state.global_step} of {state.max_steps}: training loss {float(logs['loss']):.4g}",
                 flush=True,
             )
+
+
+class Evaluations(TrainerCallback):
+    """Score the model as often as in the search, end by its patience, and keep the adapter of the best evaluation.
+
+    `score` returns the scores of the model on the validation split; `count` and `selection` are those of run.json.
+    """
+
+    def __init__(self, model, score, count, selection):
+        self.score, self.count, self.metric = score, count, selection["metric"]
+        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.record = EvaluationRecord(Selection(**selection), keeps_parameters=True)
+
+    def on_step_end(self, args, state, control, **others):
+        if state.global_step not in evaluation_steps(state.max_steps, self.count):
+            return
+        metrics = self.score()
+        self.record.add(SimpleNamespace(metrics=metrics), self.parameters)
+        at = f"step {state.global_step} of {state.max_steps}"
+        print(f"{at}: validation {self.metric} {metrics[self.metric]:.4g}", flush=True)
+        control.should_training_stop = self.record.is_out_of_patience
+
+    def on_train_end(self, args, state, control, **others):
+        self.record.restore(self.parameters)
 
 
 class FrozenInputs(TrainerCallback):

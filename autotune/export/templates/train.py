@@ -5,9 +5,9 @@
 
 Beside this file: run.json (model, data, metric), training_args.json (for transformers.TrainingArguments),
 adapter_config.json (for peft), task (how a file becomes rows, a row tokens and predictions scores, as in the search),
-search_trainer.py and parameter_groups.py (the Trainer, and what each parameter's learning rate is), initialization.py
-(the adapter's initial values) and, where peft lacks the adapter's method, tuners. The adapter is saved in `adapter/`,
-ready for PeftModel.from_pretrained, and the scores in `scores.json`.
+search_trainer.py, parameter_groups.py and early_stopping.py (the Trainer, what each parameter's learning rate is, and
+which evaluation counts), initialization.py (the adapter's initial values) and, where peft lacks the adapter's method,
+tuners. The adapter is saved in `adapter/`, ready for PeftModel.from_pretrained, and the scores in `scores.json`.
 """
 
 import argparse
@@ -39,7 +39,7 @@ from initialization import (
 )
 from parameter_groups import freeze
 from peft import PeftConfig, get_peft_model
-from search_trainer import SearchTrainer
+from search_trainer import Evaluations, SearchTrainer
 from task.kinds.encoding import encode_rows
 from task.kinds.generation import generation_of
 from task.kinds.kind import REFERENCE, Scoring, doubles, joined
@@ -288,7 +288,7 @@ def describe_head(model, folder):
 
 def make_trainer(model, arguments, splits):
     """Return a Trainer with the optimizer and the batches of the search."""
-    return SearchTrainer(
+    trainer = SearchTrainer(
         model=model,
         args=arguments,
         train_dataset=splits["train"],
@@ -298,6 +298,10 @@ def make_trainer(model, arguments, splits):
         learning_rate_factors=RUN["learning_rate_factors"],
         losses=None if KIND.model_computes_loss else losses,
     )
+    if RUN["evaluations"] is not None:
+        score = partial(score_split, trainer, splits["validation"])
+        trainer.add_callback(Evaluations(model, score, **RUN["evaluations"]))
+    return trainer
 
 
 def additional_optimizer(arguments):

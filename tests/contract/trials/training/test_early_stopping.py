@@ -18,7 +18,7 @@ from trials.records import CurvePoint, Fidelity, Segment, TrialResult, TrialSpec
 from trials.tasks.example_scores import decode_scores
 from trials.tasks.specs import ModelSpec
 from trials.training.early_stopping import EvaluationRecord
-from trials.training.run import Run, train_batch
+from trials.training.run import Run, selection_of, train_batch
 
 EVERY_EPOCH = Fidelity(train_samples=96, eval_samples=40, evaluations=6)
 EPOCHS = 6
@@ -41,9 +41,9 @@ IDLE, LEARNING = 1e-12, 1e-2
 """Learning rates at which the accuracy stays what it is, and at which it improves."""
 
 
-def record(values: list[float], fidelity: Fidelity, metric: str = "accuracy") -> EvaluationRecord:
+def record(values: list[float], fidelity: Fidelity, metric: str = "accuracy") -> EvaluationRecord[CurvePoint]:
     """The record after evaluations with these values, up to the one at which the patience ends."""
-    found = EvaluationRecord(fidelity, metric, keeps_parameters=True)
+    found = EvaluationRecord[CurvePoint](selection_of(fidelity, metric), keeps_parameters=True)
     for step, value in enumerate(values, start=1):
         found.add(CurvePoint(step, 16 * step, {metric: value}), [torch.tensor([float(step)])])
         if found.is_out_of_patience:

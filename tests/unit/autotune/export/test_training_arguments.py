@@ -19,6 +19,7 @@ from search_spaces.parameters.types import Configuration
 from tests.support.tiny_models import batch, build, shape_of
 from trials.base import parameter_groups
 from trials.tasks.specs import ModelSpec
+from trials.training import early_stopping
 
 CONFIG: Configuration = {
     "family": "lora",
@@ -45,10 +46,11 @@ def rows(count: int = 8) -> list[dict[str, torch.Tensor]]:
 def search_trainer(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The Trainer of exported runs, imported as there, from the folder of the run."""
     monkeypatch.syspath_prepend(str(Path(run_folder.__file__).parent / "templates"))
-    monkeypatch.syspath_prepend(str(Path(parameter_groups.__file__).parent))
+    for module in (parameter_groups, early_stopping):
+        monkeypatch.syspath_prepend(str(Path(module.__file__).parent))
     found = import_module("search_trainer")
     yield found
-    for name in ("search_trainer", "parameter_groups"):
+    for name in ("search_trainer", "parameter_groups", "early_stopping"):
         sys.modules.pop(name, None)
 
 
