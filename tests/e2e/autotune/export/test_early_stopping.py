@@ -6,6 +6,7 @@ import json
 
 import torch
 from peft import PeftConfig, get_peft_model
+from transformers import TrainingArguments
 
 from autotune.export.run_folder import export_run
 from autotune.results.sweep_tables import read_tables
@@ -32,6 +33,7 @@ def test_the_run_ends_by_its_patience_with_the_best_adapter(tiny_model, reviews,
     script = script_of(run, monkeypatch)
     model = get_peft_model(script.load_model(), PeftConfig.from_pretrained(str(run)))
     settings = {**json.loads((run / "training_args.json").read_text()), "use_cpu": True, "bf16": False}
+    settings |= {"max_steps": 10, "warmup_steps": 0}
     splits = {name: script.load_split(name)[:20] for name in ("train", "validation")}
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     seen: list[list[torch.Tensor]] = []
@@ -41,7 +43,7 @@ def test_the_run_ends_by_its_patience_with_the_best_adapter(tiny_model, reviews,
         return {"accuracy": ACCURACIES[len(seen) - 1]}
 
     monkeypatch.setattr(script, "score_split", scored)
-    trainer = script.make_trainer(model, {**settings, "max_steps": 10, "warmup_steps": 0}, splits)
+    trainer = script.make_trainer(model, TrainingArguments(str(tmp_path), **settings), splits)
     trainer.train()
     assert len(seen) == 4
     assert trainer.state.global_step == 8
