@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from search_spaces.model.call_order import Calls
 from search_spaces.model.frozen_parts import STATE_SPACE, active_count, expert_count
+from search_spaces.model.matrices_by_use import matrices_by_use
 from search_spaces.model.module_names import expert_role, is_expert, is_in_shared_expert, role_of
 from search_spaces.model.parts import Matrix
 
@@ -16,7 +18,12 @@ if TYPE_CHECKING:
 
 
 def adaptable_matrices(
-    layer: nn.Module, stack: int, config: Any, mixers: Mapping[str, nn.Module], tied: set[int]
+    layer: nn.Module,
+    stack: int,
+    config: Any,
+    mixers: Mapping[str, nn.Module],
+    tied: set[int],
+    calls: Calls,
 ) -> list[Matrix]:
     """Return the matrices of a layer that an adapter can be put on: one of each role, apart for cross-attention."""
     found: dict[tuple[str, bool], Matrix] = {}
@@ -30,6 +37,10 @@ def adaptable_matrices(
             matrix = _mixer_matrix(name, module)
         if matrix is not None and _is_plausible(matrix, int(config.hidden_size)):
             found.setdefault((matrix.role, matrix.cross), matrix)
+    width, names = int(config.hidden_size), [matrix.name for matrix in found.values()]
+    for matrix in matrices_by_use(layer, calls, width, names, stack):
+        if not is_tied(layer.get_submodule(matrix.name), tied) and mixer_of(matrix.name, mixers) is None:
+            found.setdefault((matrix.role, False), matrix)
     matrices = list(found.values())
     if config.model_type in STATE_SPACE:
         matrices = [matrix for matrix in matrices if matrix.role != "down"]

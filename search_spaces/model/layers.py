@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from search_spaces.model.call_order import Calls
 from search_spaces.model.frozen_parts import STATE_SPACE, frozen_parts
 from search_spaces.model.layer_matrices import (
     adaptable_matrices,
@@ -116,34 +117,51 @@ class Layers:
     without_attention: list[int] = field(default_factory=list)
 
 
-def find_stacks(network: Any) -> list[tuple[str, list[nn.Module]]]:
+def find_stacks(network: Any, config: Any, calls: Calls) -> list[tuple[str, list[nn.Module]]]:
     """Return the module path and the layers of each stack: one, or those of encoder and decoder.
 
-    Raises:
-        ValueError: There is no list of layers with matrices of known roles.
-    """
-    from torch import nn
+    Args:
+        network: the network.
+        config: the configuration of the part that reads text.
+        calls: the first calls of the network's modules, where they are known.
 
-    config = network.config
+    Raises:
+        ValueError: There is no list of layers with matrices.
+    """
     if getattr(config, "do_layer_norm_before", True) is False:
         raise ValueError(
             "model: do_layer_norm_before is off; the positions of its normalizations are not supported"
         )
     depths = _depths(config)
-    stacks: list[tuple[str, list[nn.Module]]] = []
-    for name, module in network.named_modules():
-        if isinstance(module, nn.ModuleList) and len(stacks) < len(depths) and len(module):
-            inside = any(name.startswith(f"{path}.") for path, _ in stacks)
-            group = name.endswith("albert_layer_groups")  # which holds the list of the layers
-            alike = len(module) == depths[len(stacks)] and not inside and not group
-            if alike and any(map(_has_matrices, module)):
-                stacks.append((name, list(module)))
-    if len(stacks) == len(depths):
-        return stacks
+    for is_candidate in (_has_named_matrices, _has_matrices):
+        stacks = _stacks_of(network, depths, calls, is_candidate)
+        if len(stacks) == len(depths):
+            return stacks
     raise ValueError(
         f"model: no list of {depths[len(stacks)]} layers with matrices to adapt in {type(network).__name__}; its "
         f"modules are {summary(n for n, m in network.named_modules() if own_parameters(m))}; {known_types()}"
     )
+
+
+def _stacks_of(
+    network: nn.Module, depths: list[int], calls: Calls, is_candidate: Callable[[nn.Module], bool]
+) -> list[tuple[str, list[nn.Module]]]:
+    """Return the first list of layers of each depth; in a single stack, among those that a pass of text calls."""
+    from torch import nn
+
+    lists = [
+        (name, module)
+        for name, module in network.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) and any(map(is_candidate, module))
+    ]
+    called = [(name, module) for name, module in lists if f"{name}.0" in calls.order]
+    stacks: list[tuple[str, list[nn.Module]]] = []
+    for name, module in called if called and len(depths) == 1 else lists:
+        inside = any(name.startswith(f"{path}.") for path, _ in stacks)
+        group = name.endswith("albert_layer_groups")  # which holds the list of the layers
+        if len(stacks) < len(depths) and len(module) == depths[len(stacks)] and not inside and not group:
+            stacks.append((name, list(module)))
+    return stacks
 
 
 def _depths(config: Any) -> list[int]:
@@ -161,6 +179,12 @@ def _depths(config: Any) -> list[int]:
 
 
 def _has_matrices(layer: nn.Module) -> bool:
+    from torch import nn
+
+    return any(isinstance(module, nn.Linear) for module in layer.modules())
+
+
+def _has_named_matrices(layer: nn.Module) -> bool:
     return any(
         role_of(name)[0] and len(own_parameters(module).get("weight", ())) == 2
         for name, module in layer.named_modules()
@@ -173,7 +197,7 @@ def read_layers(
     layers: list[nn.Module],
     first: int,
     config: Any,
-    order: Mapping[str, int],
+    calls: Calls,
 ) -> Layers:
     """Read the layers of a stack.
 
@@ -183,7 +207,7 @@ def read_layers(
         layers: its layers.
         first: index of the lowest one.
         config: the model's configuration.
-        order: position of each module's first call, where it is known (see `call_order`).
+        calls: the first calls of the network's modules, where they are known.
 
     Raises:
         ValueError: No layer has a matrix that an adapter can be put on.
@@ -193,9 +217,10 @@ def read_layers(
     found = Layers()
     mixers = [mixers_of(layer) for layer in layers]
     tied = tied_parameters(layers)
+    its_calls = [calls.inside(f"{path}.{index}") for index in range(len(layers))]
     by_layer = [
-        adaptable_matrices(layer, stack, config, its_mixers, tied)
-        for layer, its_mixers in zip(layers, mixers, strict=True)
+        adaptable_matrices(layer, stack, config, its_mixers, tied, own_calls)
+        for layer, its_mixers, own_calls in zip(layers, mixers, its_calls, strict=True)
     ]
     found.matrices = _with_layers(by_layer, first)
     found.experts = _with_layers([expert_matrices(layer, stack, config) for layer in layers], first)
@@ -218,9 +243,9 @@ def read_layers(
     for index, layer in enumerate(layers):
         inside = f"{path}.{index}."
         here = tuple(by_layer[index])
-        calls = {full.removeprefix(inside): at for full, at in order.items() if full.startswith(inside)}
-        norms, frozen = _beside(layer, first + index, here, config, mixers[index], tied, calls)
-        places = _Places(stack, here, frozen, calls, is_encoder_decoder)
+        its_order = its_calls[index].order
+        norms, frozen = _beside(layer, first + index, here, config, mixers[index], tied, its_order)
+        places = _Places(stack, here, frozen, its_order, is_encoder_decoder)
         placed = [
             Norm(first + index, inside + name, place, sizes["weight"][0], "bias" in sizes)
             for name, sizes in norms.items()

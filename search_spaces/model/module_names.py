@@ -133,15 +133,8 @@ _FEED_FORWARD_TAILS: dict[Role, tuple[str, ...]] = {
 """The last part of a matrix's name, in lower case, by its role; attention and feed-forward blocks share some."""
 
 _OF_ATTENTION = (
-    "q_proj",
-    "k_proj",
-    "v_proj",
-    "o_proj",
-    "qkv_proj",
-    "q_lin",
-    "k_lin",
-    "v_lin",
-    "query_key_value",
+    *("q_proj", "k_proj", "v_proj", "o_proj", "qkv_proj", "query_key_value"),
+    *("q_lin", "k_lin", "v_lin", "out_lin"),
 )
 """Names that only matrices of attention have, whatever the module that they are in."""
 _ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
@@ -249,6 +242,17 @@ FINAL_NORMS = (
     *("decoder.final_layer_norm", "decoder.layer_norm"),
 )
 """Names below the base model of the last normalization."""
+
+UNADAPTABLE = {
+    "canine": "its characters are embedded by hashes, without a table of embeddings that a tokenizer could index",
+    "funnel": "its blocks shorten the sequence, so that its layers are no list over the same tokens",
+    "ibert": "its matrices are quantized modules of its own, which peft does not adapt",
+    "jetmoe": "all of its matrices, also those of attention, belong to routed experts of a kind of their own",
+    "perceiver": "its layers read latents and not tokens",
+    "reformer": "its layers are reversible and recompute their inputs in the backward pass",
+    "xlstm": "its kernels do not run on torch's meta device, and its matrices have names of their own",
+}
+"""Why nothing can be adapted in some types of models."""
 
 POSITION_NORM = "encoder.LayerNorm"
 """DeBERTa's normalization of the embeddings of relative positions."""

@@ -12,11 +12,11 @@ import inspect
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from search_spaces.model.call_order import call_order
+from search_spaces.model.call_order import Calls, record_calls
 from search_spaces.model.forward_flops import corrected
 from search_spaces.model.frozen_parts import expert_count, longformer_parts, xlnet_parts
 from search_spaces.model.layers import KNOWN, find_stacks, known_types, read_layers
-from search_spaces.model.module_names import POSITION_MATRICES
+from search_spaces.model.module_names import POSITION_MATRICES, UNADAPTABLE
 from search_spaces.model.parts import Matrix
 from search_spaces.model.shape import ModelShape, TaskType
 from search_spaces.model.surroundings import Surroundings
@@ -86,18 +86,20 @@ def shape_of_network(network: Any, task: TaskType) -> ModelShape:
     Raises:
         ValueError: The model is not supported; see `read_shape`.
     """
-    config = network.config
+    config = text_config(network.config)
+    if (reason := UNADAPTABLE.get(network.config.model_type)) is not None:
+        raise ValueError(f"model: {network.config.model_type} cannot be adapted: {reason}")
     base = getattr(network, network.base_model_prefix)
-    stacks = find_stacks(network)
-    depths = [len(layers) for _, layers in stacks]
     image = task == "image-classification"
-    order = {} if image else call_order(network)
+    calls = Calls() if image else record_calls(network)
+    stacks = find_stacks(network, config, calls)
+    depths = [len(layers) for _, layers in stacks]
     read = [
-        read_layers(index, path, layers, depths[0] if index else 0, config, order)
+        read_layers(index, path, layers, depths[0] if index else 0, config, calls)
         for index, (path, layers) in enumerate(stacks)
     ]
     matrices = [matrix for stack in read for matrix in stack.matrices]
-    around = Surroundings(network, base, [path for path, _ in stacks], task, order)
+    around = Surroundings(network, base, [path for path, _ in stacks], task, calls.order)
     positions = _Positions(config, base, stacks[0][1][0])
     attention = _Attention(config, matrices)
     width = int(config.hidden_size)
@@ -111,7 +113,7 @@ def shape_of_network(network: Any, task: TaskType) -> ModelShape:
     shape = ModelShape(
         model_type=config.model_type,
         task=task,
-        labels=0 if task == "causal-lm" else int(config.num_labels),
+        labels=0 if task == "causal-lm" else int(network.config.num_labels),
         depth=sum(depths),
         width=width,
         heads=attention.heads,
@@ -156,6 +158,12 @@ def shape_of_network(network: Any, task: TaskType) -> ModelShape:
     if image or config.model_type in KNOWN:
         return shape
     return corrected(shape, network) or replace(shape, flops_are_estimates=True)
+
+
+def text_config(config: Any) -> Any:
+    """Return the configuration of the part that reads text, in a model that also reads images or sound."""
+    alone = getattr(config, "num_hidden_layers", None) or getattr(config, "is_encoder_decoder", False)
+    return config if alone else config.get_text_config()
 
 
 def _embedding_size(network: Any) -> tuple[int, int]:
@@ -205,12 +213,12 @@ class _Attention:
     def __init__(self, config: Any, matrices: list[Matrix]) -> None:
         by_role = {matrix.role: matrix for matrix in reversed(matrices) if not matrix.cross}
         self.heads = int(getattr(config, "num_attention_heads", None) or 0)
-        self.has_keys = "o" in by_role and "kv" not in by_role
+        self.has_keys = bool(self.heads) and "o" in by_role and "kv" not in by_role
         # peft reads the number of key and value heads under its usual name only.
         self.takes_prefix = self.has_keys and config.model_type != "falcon"
         self.score_width = 0
         self.kv_heads, self.head_width = self.heads, 0
-        if "o" not in by_role:
+        if "o" not in by_role or not self.heads:
             if self.heads:
                 self.head_width = int(config.hidden_size) // self.heads
             return

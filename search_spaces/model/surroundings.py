@@ -45,7 +45,7 @@ class Surroundings:
         )
         embeddings = {id(network.get_output_embeddings())} if task == "causal-lm" else set()
         for name, module in base.named_modules(prefix=inside):
-            below = name.removeprefix(f"{inside}.")
+            below = name.removeprefix(f"{inside}.").removeprefix("language_model.")
             if own_parameters(module) and not name.startswith(tuple(f"{path}." for path in paths)):
                 self._place(name, below, module, embeddings)
         if task == "causal-lm":
