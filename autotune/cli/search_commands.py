@@ -26,6 +26,7 @@ class TaskName(StrEnum):
     SETS = "multi-label-classification"
     REGRESSION = "regression"
     CAUSAL_LM = "causal-lm"
+    PREFERENCE = "preference"
 
 
 Trials = Annotated[

@@ -10,6 +10,7 @@ from trials.reading.forms import Chat, read_example
 from trials.reading.messages import is_chat, is_message, read_tools
 from trials.reading.tables.errors import RowError
 from trials.reading.tables.rows import Rows
+from trials.tasks.specs import TrialTask
 
 _SAMPLE = 200
 """Rows by which a column's kind is judged."""
@@ -36,12 +37,14 @@ class DataForm:
         reason: A clause that names the form and how it was recognized.
         comments: A comment for some of the fields.
         is_certain: Whether the columns can be nothing else; otherwise a label column is preferred.
+        task: The task that learns from the form.
     """
 
     fields: dict[str, str | list[str]]
     reason: str
     comments: dict[str, str] = field(default_factory=dict)
     is_certain: bool = True
+    task: TrialTask = "causal-lm"
 
     @property
     def columns(self) -> list[str]:
@@ -61,15 +64,19 @@ class DataForm:
         return sum(len(part.split()) for part in parts) + len(str(example.tools or "").split())
 
 
-def find_form(rows: Rows, is_text: Callable[[str], bool]) -> DataForm | None:
+def find_form(rows: Rows, is_text: Callable[[str], bool], wanted: TrialTask | None = None) -> DataForm | None:
     """Return the form of the rows for a language model; None if they may be plain text.
 
     Args:
         rows: The rows of a file.
         is_text: Whether a column holds texts, by its name.
+        wanted: The task if the user named it; preference pairs are then also data for causal-lm.
     """
     columns = _Columns(rows, is_text)
-    return _preference(columns) or _conversational(columns) or _chat(columns) or _instructions(columns)
+    pairs = _preference(columns, wanted or "preference")
+    if pairs or wanted == "preference":
+        return pairs
+    return _conversational(columns) or _chat(columns) or _instructions(columns)
 
 
 class _Columns:
@@ -114,7 +121,7 @@ class _Columns:
         return any(value not in ("", "[]", []) for value in self._values[name])
 
 
-def _preference(columns: _Columns) -> DataForm | None:
+def _preference(columns: _Columns, task: TrialTask) -> DataForm | None:
     kinds = (_is_string, lambda value: is_chat(value) or is_message(value))
     for kind in kinds:
         chosen, rejected = columns.find(("chosen",), kind), columns.find(("rejected",), kind)
@@ -130,11 +137,14 @@ def _preference(columns: _Columns) -> DataForm | None:
     elif prompt or text:
         fields["prompt"] = prompt or columns.with_input(str(text))
     fields |= {"chosen": chosen, "rejected": rejected, **columns.additions()}
-    reason = (
-        f"preference pairs in columns {chosen!r} and {rejected!r}, of which the chosen answers are learned"
-    )
-    comments = {"chosen": "the loss covers these answers", "rejected": "not learned"}
-    return DataForm(fields, reason, comments)
+    reason = f"preference pairs in columns {chosen!r} and {rejected!r}"
+    if task == "causal-lm":
+        reason += ", of which the chosen answers are learned"
+        return DataForm(
+            fields, reason, {"chosen": "the loss covers these answers", "rejected": "not learned"}
+        )
+    comments = {"chosen": "the better answers", "rejected": "the worse answers"}
+    return DataForm(fields, reason, comments, task=task)
 
 
 def _conversational(columns: _Columns) -> DataForm | None:

@@ -17,7 +17,7 @@ from autotune.scaffold.label_lists import find_sets, find_tags, tags_metric
 from autotune.scaffold.training_data import read_training_data
 from search_spaces.errors import InvalidInputError, Problem, first_line
 from trials.reading.tables.rows import Rows
-from trials.tasks.specs import TrialTask
+from trials.tasks.specs import GENERATING, TrialTask
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,22 +105,25 @@ def inspect_rows(data: Rows, name: str, wanted: TrialTask | None = None) -> Data
         sets = find_sets(data, is_wanted=wanted is not None)
         if sets:
             return _with_sets(data, rows, sets, strings)
-    form = find_form(data, strings.__contains__) if wanted in (None, "causal-lm") else None
-    is_chat = wanted == "causal-lm" or (form is not None and form.is_certain)
+    form = find_form(data, strings.__contains__, wanted) if wanted in (None, *GENERATING) else None
+    is_chat = wanted in GENERATING or (form is not None and form.is_certain)
     label = None if is_chat else find_label(data, rows, wanted, may_be_lone=form is None)
     found = DataInspection(list(rows.columns), count, wanted or "causal-lm")
     found.notes.extend(data.notes)
     if form is not None and (form.is_certain or label is None or label in form.columns):
-        found.form, found.type = form, "causal-lm"
-        found.notes.append(f"task: causal-lm, since the data are {form.reason}")
+        found.form, found.type = form, form.task
+        found.notes.append(f"task: {form.task}, since the data are {form.reason}")
     elif label is not None:
         _as_labeled(found, rows, label, wanted, [c for c in strings if c != label])
     elif wanted in (None, "causal-lm"):
         _as_plain_text(found, rows, strings)
+    elif wanted == "preference":
+        what = f"{name!r} has no columns chosen and rejected with texts or chats ({', '.join(rows.columns)})"
+        raise InvalidInputError(Problem("--data", what, "Rename the columns of the two answers."))
     else:
         what = f"no column of {name!r} looks like a label for {wanted} ({', '.join(rows.columns)})"
         raise InvalidInputError(Problem("--data", what, "Add a label column, or choose another --task."))
-    if not found.used or (found.type != "causal-lm" and not found.text):
+    if not found.used or (found.type not in GENERATING and not found.text):
         what = f"no column of {name!r} holds text ({', '.join(rows.columns)})"
         raise InvalidInputError(Problem("--data", what, "Give a file with a column of text."))
     found.words = _words(rows, found)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -24,8 +25,8 @@ from search_spaces.errors import InvalidInputError, Problem
 from search_spaces.language.yaml_io import dump_yaml, parse_yaml
 from trials.kinds.registry import KINDS
 from trials.reading.lengths import Cut
-from trials.tasks.metrics import metrics_for
-from trials.tasks.specs import TrialTask
+from trials.tasks.metrics import default_metric, metrics_for
+from trials.tasks.specs import GENERATING, PreferenceLoss, TrialTask
 
 _TOKENS_PER_WORD = 1.4
 _KINDS = " | ".join(KINDS)
@@ -121,9 +122,9 @@ def make_scaffold(
     training = read_training_data(data)
     found, about = inspect_rows(training.train, training.name, task), inspect_model(model)
     notes = [about.note if isinstance(about, ModelInspection) else about, *found.notes]
-    if isinstance(about, ModelInspection) and about.encoder and found.type == "causal-lm":
+    if isinstance(about, ModelInspection) and about.encoder and found.type in GENERATING:
         fix = "Choose a decoder such as gpt2, or data with a label column and another --task."
-        what = f"{about.architecture} is an encoder, which cannot generate text for causal-lm"
+        what = f"{about.architecture} is an encoder, which cannot generate text for {found.type}"
         raise InvalidInputError(Problem("--model", what, fix))
     add_sibling_files(training, found.used, notes)
     measured = measure_lengths(model, training.train, found)
@@ -155,6 +156,9 @@ def _task_lines(
         f"  type: {found.type}    # inferred; {_KINDS}",
         *_data_lines(data, folder),
     ]
+    if found.type == "preference":
+        lines[1] = "  type: preference    # inferred; or causal-lm, which learns the chosen answers only"
+        lines.append(f"  loss: dpo    # | {' | '.join(get_args(PreferenceLoss)[1:])}")
     others = [c for c in found.columns if c not in found.used]
     seen = f"; other columns: {', '.join(others)}" if others else ""
     if found.form is not None:
@@ -221,7 +225,7 @@ def _template_lines(measured: TokenLengths | None, notes: list[str]) -> list[str
 def _max_length(
     found: DataInspection, about: ModelInspection | str, measured: TokenLengths | None, notes: list[str]
 ) -> int:
-    ceiling = 1024 if found.type == "causal-lm" else 512
+    ceiling = 1024 if found.type in GENERATING else 512
     if isinstance(about, ModelInspection) and about.positions:
         ceiling = min(ceiling, about.positions)
     if measured is None:
@@ -247,8 +251,8 @@ def _metric(found: DataInspection, notes: list[str]) -> str:
         return found.metric
     if found.type == "regression":
         return "pearson"
-    if found.type == "causal-lm":
-        return "eval_loss"
+    if found.type in GENERATING:
+        return default_metric(found.type)
     if found.majority > 0.75:
         notes.append(f"metric: f1, since one class makes up {found.majority:.0%} of the examples")
         return "f1"

@@ -14,7 +14,7 @@ from search_spaces.errors import InvalidInputError, Problem
 from trials.kinds.tags import as_text
 from trials.reading.tables.errors import DataError
 from trials.reading.tables.rows import Rows
-from trials.tasks.specs import ModelSpec
+from trials.tasks.specs import GENERATING, ModelSpec
 
 _SAMPLE = 2_000
 """Examples that are measured, drawn at random if there are more."""
@@ -62,7 +62,7 @@ def measure_lengths(model: str, rows: Rows, found: DataInspection) -> TokenLengt
     if len(rows) > _SAMPLE:
         chosen = np.random.default_rng(0).choice(len(rows), _SAMPLE, replace=False)
         rows = rows.select(np.sort(chosen).tolist())
-    if found.type != "causal-lm":
+    if found.type not in GENERATING:
         columns = (rows[name] for name in found.text)
         pairs = zip(*columns, strict=True)
         texts = [[as_text(text) for text in pair] for pair in pairs if None not in pair]
@@ -76,7 +76,7 @@ def _generated_lengths(tokenizer: Any, rows: Rows, found: DataInspection) -> Tok
     from trials.reading.splits import complete_rows
 
     fields = found.form.fields if found.form is not None else {}
-    task = {"type": "causal-lm", "text": tuple(found.text), **fields, "max_length": _NO_LIMIT}
+    task = {"type": found.type, "text": tuple(found.text), **fields, "max_length": _NO_LIMIT}
     rows = rows.select(complete_rows(rows, required_columns(task)))
     causes = ""
     for template, merged in (("auto", False), ("auto", True), ("chatml", False)):

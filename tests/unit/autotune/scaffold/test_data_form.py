@@ -10,6 +10,7 @@ import pytest
 
 from autotune.scaffold.sweep_file import write_scaffold
 from autotune.sweep.schema import load_sweep
+from search_spaces.errors import InvalidInputError
 
 
 def user(text: str) -> dict[str, Any]:
@@ -111,12 +112,12 @@ def model(tmp_path: Path) -> str:
     return str(folder)
 
 
-def task_of(model: str, data: Path, out: Path) -> dict[str, Any]:
+def task_of(model: str, data: Path, out: Path, kind: str = "causal-lm", asked: Any = None) -> dict[str, Any]:
     """Return the task's fields in the sweep file that `autotune init` writes."""
-    scaffold = write_scaffold(model, [data], out)
-    assert any("task: causal-lm" in note for note in scaffold.notes)
+    scaffold = write_scaffold(model, [data], out, task=asked)
+    assert any(f"task: {kind}" in note for note in scaffold.notes)
     task = load_sweep(out).task
-    assert task.type == "causal-lm"
+    assert task.type == kind
     return {name: value for name in NAMES if (value := getattr(task, name))}
 
 
@@ -125,7 +126,10 @@ def test_a_form_is_recognized_and_written(form, model, tmp_path):
     row, expected = FORMS[form]
     path = tmp_path / "train.jsonl"
     path.write_text("".join(json.dumps(row(i)) + "\n" for i in range(60)))
-    assert task_of(model, path, tmp_path / "sweep.yaml") == expected
+    kind = "preference" if "chosen" in expected else "causal-lm"
+    assert task_of(model, path, tmp_path / "sweep.yaml", kind) == expected
+    if kind == "preference":  # on request, a language model learns the chosen answers
+        assert task_of(model, path, tmp_path / "other.yaml", "causal-lm", "causal-lm") == expected
 
 
 def test_how_columns_are_joined_stands_in_the_file(model, tmp_path):
@@ -135,3 +139,10 @@ def test_how_columns_are_joined_stands_in_the_file(model, tmp_path):
     line = next(line for line in text.splitlines() if line.strip().startswith("prompt:"))
     assert "[instruction, input]" in line
     assert 'joined by a blank line; or a template such as "{instruction}\\n{input}"' in line
+
+
+def test_data_without_pairs_are_refused_for_preference(model, tmp_path):
+    path = tmp_path / "train.json"
+    path.write_text(json.dumps([alpaca(i) for i in range(60)]))
+    with pytest.raises(InvalidInputError, match="has no columns chosen and rejected"):
+        write_scaffold(model, [path], tmp_path / "sweep.yaml", task="preference")
