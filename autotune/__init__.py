@@ -19,6 +19,7 @@ from autotune.version import __version__
 
 if TYPE_CHECKING:
     from autotune.api.adapter import learning_rates, peft_config
+    from autotune.api.own_score import metric
     from autotune.api.results import SweepResults, export_run, load_results
     from autotune.api.run import plan, run
     from autotune.blackbox.objectives import Budget, Objective
@@ -57,6 +58,7 @@ __all__ = [
     "learning_rates",
     "load_results",
     "load_sweep",
+    "metric",
     "optimize",
     "peft_config",
     "plan",
@@ -84,6 +86,7 @@ _MODULES = {
     "learning_rates": "autotune.api.adapter",
     "load_results": "autotune.api.results",
     "load_sweep": "autotune.sweep.schema",
+    "metric": "autotune.api.own_score",
     "optimize": "autotune.blackbox.optimization",
     "peft_config": "autotune.api.adapter",
     "plan": "autotune.api.run",

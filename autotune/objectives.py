@@ -7,7 +7,7 @@ and negated if it is maximized. Lower is better in loss coordinates.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict
 
 from search_spaces.costs.cost_model import KNOWN_COSTS
-from trials.kinds.kind import Direction
+from trials.kinds.kind import Direction, Metric
 from trials.tasks.metrics import METRICS, metric_direction
 
 MEASURED_COSTS = ("train_seconds", "peak_memory")
@@ -30,8 +30,8 @@ class Objective(BaseModel):
     """One objective of a sweep.
 
     Args:
-        name: A metric of the task, `eval_loss`, or a cost.
-        direction: Which way is better; it follows from the name.
+        name: A metric of the task, `eval_loss`, a score of your own, or a cost.
+        direction: Which way is better; it follows from the name, or from the code of your own score.
         scale: `log` for costs that span orders of magnitude; it follows from the name.
         max: Hard upper limit: a configuration beyond it is never on the front, and is not run if its cost is known.
             For `trainable_params` it may be a share of the base model's parameters, such as `0.5%`.
@@ -46,7 +46,7 @@ class Objective(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
-    direction: Direction
+    direction: Direction = "maximize"
     scale: Literal["linear", "log"] = "linear"
     max: float | str | None = None
     min: float | str | None = None
@@ -58,6 +58,11 @@ class Objective(BaseModel):
     def as_given(self) -> Objective:
         """Return the objective with only the bounds that the sweep's author gave."""
         return self.model_copy(update=dict.fromkeys((*(self.derived or ()), "derived")))
+
+    @property
+    def is_direction_open(self) -> bool:
+        """Whether the direction is still to be read from the code of the user's own score."""
+        return "direction" not in self.model_fields_set
 
     @property
     def known(self) -> bool:
@@ -152,8 +157,14 @@ def violations(objectives: Sequence[Objective], values: Sequence[float]) -> list
     return found
 
 
-def objective_defaults(name: str) -> dict[str, Any]:
-    """Return the default direction and scale of an objective by its name."""
+def objective_defaults(name: str, metrics: Mapping[str, Metric] = METRICS) -> dict[str, Any]:
+    """Return the default direction and scale of an objective by its name.
+
+    Args:
+        name: of the objective.
+        metrics: the properties of the task's scores; the direction of a score without them is that of a loss.
+    """
     if is_cost(name):
         return {"direction": "minimize", "scale": "log"}
-    return {"direction": metric_direction(name), "scale": "linear"}
+    metric = metrics.get(name)
+    return {"direction": metric_direction(name) if metric is None else metric.direction, "scale": "linear"}

@@ -218,8 +218,9 @@ def with_trainer(prepared: Any, config: Mapping[str, Any], seed: int, folder: st
     from search_spaces.families import REGISTRY, local_config
     from trials.base.parameter_groups import freeze
     from trials.tasks.specs import resolve_model
-    from trials.training.run import learning_rate, subset
+    from trials.training.run import learning_rate
     from trials.training.schedules import transformers_schedule
+    from trials.training.subsets import subset
 
     data, shape, fidelity = prepared.data, prepared.shape, prepared.sweep.fidelity
     train = subset(data.splits["train"], fidelity.train_samples, seed=0)

@@ -19,8 +19,8 @@ from trials.data.task_data import TaskData
 from trials.execution.executors import make_executor
 from trials.records import TrialResult, TrialSpec
 from trials.tasks.specs import ModelSpec, TaskSpec
-from trials.training.run import subset
 from trials.training.schedules import transformers_schedule
+from trials.training.subsets import subset
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ class FailureKind(StrEnum):
     * `diverged`: a training or validation loss is not finite.
     * `out_of_memory`: the configuration does not fit into the memory of the device or of the process.
     * `rejected`: the configuration is invalid for the model or the data, as reported by a check of this project or
-      by the library that raised the error (peft, transformers, torch).
+      by the library that raised the error (peft, transformers, torch); or the user's own score failed on it.
     * `internal`: an error in the code of this project; please report it with the traceback.
     """
 

@@ -13,7 +13,7 @@ from autotune.api.adapter import peft_config
 from autotune.api.argument_names import python_argument_names
 from autotune.export.run_folder import export_run
 from autotune.formatting.units import config_lines, label, quantity, within_sentence
-from autotune.objectives import is_cost
+from autotune.objectives import Objective, is_cost
 from autotune.results.estimates import POSTERIOR, estimates, with_pooled
 from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import confirmation_statistics
@@ -149,14 +149,19 @@ def make_point(tables: SweepTables, trial: int, reason: str = "") -> Point:
     return Point(
         trial=trial,
         configuration=dict(row["config"]),
-        scores={name: _score(tables, trial, name, float(row[name])) for name in names if not is_cost(name)},
+        scores={
+            objective.name: _score(tables, trial, objective, float(row[objective.name]))
+            for objective in tables.objectives
+            if not is_cost(objective.name)
+        },
         costs={name: costs[name] for name in dict.fromkeys(order) if name in costs},
         reason=reason,
         _tables=tables,
     )
 
 
-def _score(tables: SweepTables, trial: int, name: str, searched: float) -> Score:
+def _score(tables: SweepTables, trial: int, objective: Objective, searched: float) -> Score:
+    name = objective.name
     means = confirmation_statistics(tables, name)
     trials = tables.trials.set_index("trial")
     column = f"{POSTERIOR}{name}"
@@ -174,5 +179,5 @@ def _score(tables: SweepTables, trial: int, name: str, searched: float) -> Score
         test_interval=(row["test_low"], row["test_high"]),
         seeds=int(row["seeds"]),
         posterior=posterior,
-        estimate=float(estimates(name, tables.trials, tables.confirmations)[first]),
+        estimate=float(estimates(objective, tables.trials, tables.confirmations)[first]),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike, fspath
 from pathlib import Path
@@ -16,6 +16,7 @@ from autotune.cli.terminal import console
 from autotune.engine.events import Listener
 from autotune.engine.plan import SweepPlan, plan_sweep
 from autotune.engine.sweep_run import run_sweep
+from autotune.prepare.own_scores import with_code
 from autotune.sweep.schema import Sweep, as_mapping, load_sweep, parse_sweep
 from trials.execution.interface import Executor
 
@@ -31,6 +32,7 @@ def run(
     sampler: Mapping[str, Any] | str | None = None,
     trials: int | None = None,
     seed: int | None = None,
+    code: str | PathLike[str] | Sequence[str | PathLike[str]] = (),
     quiet: bool = False,
 ) -> SweepResults:
     """Run a sweep to its end and return its results.
@@ -48,6 +50,7 @@ def run(
             a sweep file.
         trials: the number of trials in all, instead of the sweep's own.
         seed: of the search, instead of the sweep's own.
+        code: a file of Python code, or several, with the scores of your own that the sweep names.
         quiet: whether to show no progress.
 
     Returns:
@@ -63,7 +66,7 @@ def run(
         >>> results = autotune.run("quickstart")
         >>> results.knee().configuration
     """
-    loaded = _changed(_load(sweep), executor, sampler, trials, seed)
+    loaded = _with_code(_changed(_load(sweep), executor, sampler, trials, seed), code)
     folder = Path("sweeps") / loaded.name if out is None else Path(out)
     instance = executor if isinstance(executor, Executor) else None
     with quiet_libraries(), _listener(quiet) as listener:
@@ -79,6 +82,7 @@ def plan(
     sampler: Mapping[str, Any] | str | None = None,
     trials: int | None = None,
     seed: int | None = None,
+    code: str | PathLike[str] | Sequence[str | PathLike[str]] = (),
 ) -> SweepPlan:
     """Return what a sweep will do, without training a trial or writing anything.
 
@@ -92,6 +96,7 @@ def plan(
         sampler: as for `run`.
         trials: as for `run`.
         seed: as for `run`.
+        code: as for `run`.
 
     Returns:
         the examples, the range of the adapters, the resolved sweep, and the predicted FLOPs, seconds and memory.
@@ -104,7 +109,7 @@ def plan(
         >>> plan.time.total.typical
         104.2
     """
-    loaded = _changed(_load(sweep), executor, sampler, trials, seed)
+    loaded = _with_code(_changed(_load(sweep), executor, sampler, trials, seed), code)
     folder = Path("sweeps") / loaded.name if out is None else Path(out)
     with quiet_libraries():
         return plan_sweep(loaded, folder)
@@ -116,6 +121,11 @@ def _load(sweep: Sweep | Mapping[str, Any] | str | PathLike[str]) -> Sweep:
     if isinstance(sweep, Mapping):
         return parse_sweep({"name": _UNNAMED, **sweep}, Path.cwd())
     return load_sweep(fspath(sweep))
+
+
+def _with_code(sweep: Sweep, code: str | PathLike[str] | Sequence[str | PathLike[str]]) -> Sweep:
+    files = [code] if isinstance(code, str | PathLike) else list(code)
+    return with_code(sweep, [Path(file) for file in files]) if files else sweep
 
 
 def _changed(

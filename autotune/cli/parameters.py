@@ -16,6 +16,16 @@ Folder = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+Code = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--code",
+        metavar="FILE",
+        help="A Python file with the scores of your own that the sweep names, such as my_score.py; can be repeated. "
+        "A sweep file alone runs no code.",
+        show_default=False,
+    ),
+]
 
 
 def help_text(command: Callable[..., None]) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from autotune.cli import terminal
-from autotune.cli.parameters import Folder
+from autotune.cli.parameters import Code, Folder
 from autotune.cli.terminal import console
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def probe(
         ),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each kind, with different seeds.")] = 1,
+    code: Code = None,
     plan: Annotated[
         bool, typer.Option("--plan", help="Print the number of runs and their cost, and train nothing.")
     ] = False,
@@ -81,6 +83,10 @@ def probe(
     from autotune.results.sweep_tables import read_tables
 
     results = read_tables(folder)
+    if code:
+        from autotune.prepare.own_scores import with_code
+
+        results = replace(results, sweep=with_code(results.sweep, code))
     runs = plan_probe(
         results,
         [part.strip() for part in points.split(",") if part.strip()],

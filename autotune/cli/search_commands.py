@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autotune.cli import terminal
-from autotune.cli.parameters import Folder, Json
+from autotune.cli.parameters import Code, Folder, Json
 from autotune.cli.terminal import Settings
 
 if TYPE_CHECKING:
@@ -96,6 +96,7 @@ def run(
     seed: Annotated[
         int | None, typer.Option(min=0, help="Replaces the seed of the sweep.", show_default=False)
     ] = None,
+    code: Code = None,
     quiet: Quiet = False,
     dry_run: Annotated[
         bool,
@@ -116,13 +117,14 @@ def run(
     \b[dim]$[/] autotune run quickstart --dry-run
     [dim]$[/] autotune run quickstart
     [dim]$[/] autotune run reviews.yaml --trials 60 --out sweeps/reviews-60
+    [dim]$[/] autotune run reviews.yaml --code my_score.py
     """
     from autotune.sweep.schema import load_sweep
 
     if as_json and not dry_run:
         raise typer.BadParameter("is an option of --dry-run; add --dry-run", param_hint="--json")
     with terminal.problems_in(sweep):
-        loaded = _with_options(load_sweep(sweep), trials, seed)
+        loaded = _with_options(load_sweep(sweep), trials, seed, code)
         folder = out or Path("sweeps") / loaded.name
         if dry_run:
             _plan(loaded, folder, context.obj, examples, as_json=as_json)
@@ -159,7 +161,9 @@ def status(
         terminal.console().print(overview(results))
 
 
-def resume(context: typer.Context, folder: Folder, trials: Trials = None, quiet: Quiet = False) -> None:
+def resume(
+    context: typer.Context, folder: Folder, trials: Trials = None, code: Code = None, quiet: Quiet = False
+) -> None:
     """Resume a sweep that was interrupted, or extend a finished sweep with --trials.
 
     No finished trial is lost or repeated. A trial that was running starts again with the same configuration and seed.
@@ -170,7 +174,7 @@ def resume(context: typer.Context, folder: Folder, trials: Trials = None, quiet:
     from autotune.ledger.ledger import read_sweep
 
     with terminal.problems_in(str(folder)):
-        loaded = _with_options(read_sweep(folder), trials, None)
+        loaded = _with_options(read_sweep(folder), trials, None, code)
         _search(loaded, folder, context.obj, quiet=quiet)
 
 
@@ -226,14 +230,21 @@ def confirm(
         _search(sweep, folder, context.obj, quiet=quiet)
 
 
-def _with_options(sweep: Sweep, trials: int | None, seed: int | None) -> Sweep:
+def _with_options(
+    sweep: Sweep, trials: int | None, seed: int | None, code: list[Path] | None = None
+) -> Sweep:
     """Return the sweep with the values that the command line replaces."""
     changes: dict[str, object] = {}
     if trials is not None:
         changes["budget"] = sweep.budget.model_copy(update={"trials": trials})
     if seed is not None:
         changes["seed"] = seed
-    return sweep.model_copy(update=changes)
+    sweep = sweep.model_copy(update=changes)
+    if not code:
+        return sweep
+    from autotune.prepare.own_scores import with_code
+
+    return with_code(sweep, code)
 
 
 def _plan(sweep: Sweep, folder: Path, settings: Settings, examples: int, *, as_json: bool) -> None:

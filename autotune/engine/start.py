@@ -13,6 +13,7 @@ from autotune.engine.samplers import sampler_notes
 from autotune.ledger.folder_reader import FolderReader
 from autotune.ledger.ledger import SWEEP_FILE, check_same_sweep, continued
 from autotune.prepare.fingerprint import changes_first, check_unchanged, sweep_fingerprint
+from autotune.prepare.own_scores import with_own_scores
 from autotune.prepare.prepared_sweep import PreparedSweep, prepare
 from autotune.sweep.sampler_spec import check_sampler
 from autotune.sweep.schema import Sweep
@@ -44,6 +45,7 @@ def prepare_start(sweep: Sweep, folder: Path) -> SweepStart:
         InvalidInputError: the sweep cannot be run, or the folder holds another one.
     """
     check_sampler(sweep.sampler)
+    sweep = with_own_scores(sweep)
     sweep, precision_notes = _with_precision(continued(sweep, folder), folder)
     with changes_first(folder, sweep):
         prepared = prepare(sweep)

@@ -21,6 +21,7 @@ from autotune.engine.start import prepare_start
 from autotune.estimate.sweep_time import SweepTime
 from autotune.ledger.folder_reader import STUDY_FILE
 from autotune.ledger.ledger import SWEEP_FILE, Ledger, claim_folder, open_ledger, storage_errors
+from autotune.prepare.own_scores import check_returned, keep_code
 from autotune.prepare.prepared_sweep import PreparedSweep, with_base_score
 from autotune.results.completion import is_finished
 from autotune.results.sweep_tables import SweepTables, read_tables
@@ -33,7 +34,10 @@ from trials.execution.executors import make_executor
 from trials.execution.fork_server import preload_libraries
 from trials.execution.interface import Executor
 from trials.kinds.registry import find_kind
-from trials.records import TrialSpec, TrialStatus
+from trials.records import Fidelity, TrialSpec, TrialStatus
+
+_FEW_EXAMPLES = 4
+"""Examples on which the user's own evaluation is tried, where the base model has no score without training."""
 
 
 class SweepInterruptedError(AutotuneError):
@@ -85,11 +89,14 @@ def run_sweep(
         executor.start(prepared.sweep.model, start.task)
         if find_kind(sweep.task.type).base_has_head:
             prepared = with_base_score(prepared, _score_base(executor, prepared))
+        elif start.task.evaluate is not None and not has_ended:
+            _score_base(executor, prepared, Fidelity(eval_samples=_FEW_EXAMPLES))
         with claim_folder(folder, prepared.sweep), storage_errors(folder):
             estimates = [time_note(expected)] if expected is not None else []
             listener.sweep_started(prepared.sweep, [*notes, *executor.notes, *estimates])
             ledger = open_ledger(folder, prepared.sweep)
             ledger.set_origin(start.fingerprint, notes)
+            keep_code(folder, start.task)
             if prepared.ends_when_tried and prepared.small_space is not None:
                 ledger.set_configurations(len(prepared.small_space))
             progress = _train(prepared, folder, executor, listener, expected)
@@ -123,11 +130,17 @@ def has_nothing_left(folder: Path, sweep: Sweep) -> bool:
     return is_finished(replace(results, sweep=results.sweep.model_copy(update={"budget": sweep.budget})))
 
 
-def _score_base(executor: Executor, prepared: PreparedSweep) -> dict[str, float]:
-    """Return the scores of the base model without an adapter, on the validation split."""
-    result = executor.run(TrialSpec(config={}, fidelity=prepared.sweep.fidelity))
+def _score_base(
+    executor: Executor, prepared: PreparedSweep, fidelity: Fidelity | None = None
+) -> dict[str, float]:
+    """Return the scores of the base model without an adapter, on the validation split.
+
+    The user's own evaluation is tried by this before any training.
+    """
+    result = executor.run(TrialSpec(config={}, fidelity=fidelity or prepared.sweep.fidelity))
     if result.status != TrialStatus.COMPLETE:
         raise SearchFailedError(f"the base model cannot be scored: {result.error}")
+    check_returned(prepared.sweep, result.metrics)
     return result.metrics
 
 

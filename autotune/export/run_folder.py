@@ -25,6 +25,7 @@ from autotune.export.training_arguments import (
 from autotune.objectives import Objective, is_cost
 from autotune.prepare.bound_base import model_shape, read_base
 from autotune.prepare.fingerprint import load_unchanged
+from autotune.prepare.own_scores import CODE_FOLDER
 from autotune.results.selection import pick_trial
 from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import confirmation_statistics
@@ -43,9 +44,11 @@ from trials.data.sources import SPLITS
 from trials.data.task_data import TaskData
 from trials.reading.encoding import Encoded
 from trials.reading.fingerprint import Fingerprint
+from trials.tasks.own_code import as_reference
 from trials.tasks.specs import POCKET, TaskSpec, resolve_model
 from trials.training import early_stopping
-from trials.training.run import count_tokens, sequence_length, subset
+from trials.training.run import count_tokens, sequence_length
+from trials.training.subsets import subset
 
 if TYPE_CHECKING:
     from autotune.export.scaling import Change, RateLaw, Target
@@ -55,7 +58,7 @@ _SHARED_MODULES = (parameter_groups, initialization, early_stopping, added_loss)
 """Modules of the search that need none of its other modules, and that train.py imports beside itself."""
 _TASK = "task"
 """The package in an exported run that holds copies of the packages of `_OF_TASKS`."""
-_OF_TASKS = ("reading", "kinds")
+_OF_TASKS = ("reading", "kinds", "scoring")
 _TUNERS = Path(search_spaces.__file__).parent / "tuners"
 """A package with relative imports, of which a run with a composite adapter carries a copy."""
 
@@ -98,8 +101,8 @@ def export_run(
     """Write a training run of a trial's configuration into a new folder.
 
     The folder gets adapter_config.json, training_args.json, run.json, train.py with the modules that it shares with
-    the search, a README, a copy of data or base models that have no public name, and for a composite adapter the
-    folder `tuners`.
+    the search, a README, a copy of data or base models that have no public name and of the user's own code, and for a
+    composite adapter the folder `tuners`.
 
     Args:
         results: The sweep.
@@ -158,6 +161,8 @@ def export_run(
         "required": list(sweep.task.required_columns),
         "classes": data.classes,
         "class_names": data.class_names,
+        "own_metrics": {name: as_reference(name) for name in sweep.task.own_metrics},
+        "evaluate": as_reference(sweep.task.evaluate) if sweep.task.evaluate else None,
         "target_scale": None if data.target_scale is None else asdict(data.target_scale),
         "learning_rate_factors": family.learning_rate_factors(local_config(family.name, config)),
         "preparation": None if preparation is None else preparation._asdict(),
@@ -176,6 +181,8 @@ def export_run(
     )
     for name in _OF_TASKS:
         _copy_package(Path(trials.__file__).parent / name, to / _TASK)
+    if (results.folder / CODE_FOLDER).is_dir():
+        _copy_package(results.folder / CODE_FOLDER, to)
     if adapter.peft_type == "COMPOSITE":
         _copy_package(_TUNERS, to)
     readme = _readme(export, own_tuner=(to / "tuners").is_dir())

@@ -77,4 +77,6 @@ def exported_evaluations(sweep: Sweep) -> dict[str, Any] | None:
     fidelity = sweep.confirm.fidelity(sweep.fidelity)
     if not fidelity.selects_evaluations:
         return None
-    return {"count": fidelity.evaluations, "selection": asdict(selection_of(fidelity, sweep.task.metric))}
+    metric = sweep.task.metric
+    selection = selection_of(fidelity, metric, sweep.task.metric_of(metric).direction)
+    return {"count": fidelity.evaluations, "selection": asdict(selection)}

@@ -43,7 +43,7 @@ def forecast_view(results: SweepTables) -> ForecastView:
     if found is None:
         raise NothingToShowError(no_forecast(results))
     seen = found.bases[0].curves
-    return ForecastView(found, seen.examples, values_of(found.score, seen.errors))
+    return ForecastView(found, seen.examples, values_of(found.metric, seen.errors))
 
 
 @says_why("With more data")

@@ -27,7 +27,8 @@ from trials.data.task_data import TaskData, load_task
 from trials.data.tokens import check_tokens
 from trials.kinds.registry import find_kind
 from trials.tasks.specs import TaskSpec, resolve_model
-from trials.training.run import padded_lengths, subset
+from trials.training.run import padded_lengths
+from trials.training.subsets import subset
 
 _TYPICAL_BATCH = 32
 """The batch size for which padding is measured; other batch sizes pad slightly more or less."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from autotune.ledger.folder_reader import FolderReader
+from autotune.prepare.own_scores import code_digests, with_own_scores
 from autotune.prepare.prepared_sweep import PreparedSweep
 from autotune.sweep.schema import Sweep
 from search_spaces.errors import InvalidInputError, Problem
@@ -20,13 +21,14 @@ _FIX = "Restore {}, or run a new sweep with --out and another folder."
 
 
 def sweep_fingerprint(prepared: PreparedSweep) -> dict[str, Any]:
-    """Return the fingerprint of a sweep's data and base models, as plain data."""
+    """Return the fingerprint of a sweep's data, its base models and the user's own code, as plain data."""
     sweep = prepared.sweep
     bases = {
         name: model_fingerprint(sweep.model.other(name), bound.data.tokenizer, sweep.task)
         for name, bound in prepared.bases.bases.items()
     }
-    return {**_own_fingerprint(sweep, prepared.data), "bases": bases}
+    code = code_digests(sweep)
+    return {**_own_fingerprint(sweep, prepared.data), "bases": bases, **({"code": code} if code else {})}
 
 
 def load_unchanged(folder: Path, sweep: Sweep) -> TaskData:
@@ -39,6 +41,19 @@ def load_unchanged(folder: Path, sweep: Sweep) -> TaskData:
         data = load_task(sweep.task, sweep.model)
     check_unchanged(FolderReader(folder, sweep).fingerprint, _own_fingerprint(sweep, data))
     return data
+
+
+def check_code(folder: Path, sweep: Sweep) -> None:
+    """Check that the user's own functions can be imported, and that their code is that of the sweep's beginning.
+
+    Raises:
+        InvalidInputError: a function cannot be imported, or its code changed.
+    """
+    with_own_scores(sweep)
+    before = FolderReader(folder, sweep).fingerprint
+    problems = [] if before is None else _code_changes(before, code_digests(sweep))
+    if problems:
+        raise InvalidInputError(problems)
 
 
 @contextmanager
@@ -76,13 +91,24 @@ def check_unchanged(before: Mapping[str, Any] | None, now: Mapping[str, Any]) ->
     for place, (name, base) in enumerate(now.get("bases", {}).items()):
         if name in before.get("bases", {}):
             parts[f"ladder.bases[{place}]"] = model_changes(before["bases"][name], base), repr(name)
-    problems = [
+    problems = _code_changes(before, now.get("code", {}))
+    problems += [
         Problem(where, f"{what} changed since the sweep began: {'; '.join(changes)}", _FIX.format(what))
         for where, (changes, what) in parts.items()
         if changes
     ]
     if problems:
         raise InvalidInputError(problems)
+
+
+def _code_changes(before: Mapping[str, Any], now: Mapping[str, str]) -> list[Problem]:
+    """Return a problem for each of the user's own functions whose code is not that of the sweep's beginning."""
+    known = before.get("code", {})
+    return [
+        Problem(f"the score {name!r}", "its code changed since the sweep began", _FIX.format("the code"))
+        for name, digest in now.items()
+        if known.get(name, digest) != digest
+    ]
 
 
 def _own_fingerprint(sweep: Sweep, data: TaskData) -> dict[str, Any]:

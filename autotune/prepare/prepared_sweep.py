@@ -17,6 +17,7 @@ from autotune.objectives import BOUNDS, KNOWN_COSTS, MEASURED_COSTS, Objective
 from autotune.prepare.base_rungs import BaseRungs
 from autotune.prepare.bound_base import bind_base
 from autotune.prepare.hard_limits import HardLimits
+from autotune.prepare.own_scores import own_baseline
 from autotune.prepare.partial_runs import partial_share
 from autotune.sampler.candidates import EncodedSpace
 from autotune.sampler.feasible_sampling import draw_feasible, sample_feasible
@@ -30,9 +31,9 @@ from search_spaces.parameters.types import Configuration, Value
 from search_spaces.percentages import parse_percentage
 from search_spaces.space import SearchSpace
 from trials.data.task_data import TaskData, resolved_task
+from trials.kinds.kind import Metric
 from trials.kinds.registry import find_kind
 from trials.records import PartialRun, TrialResult
-from trials.tasks.metrics import METRICS
 from trials.training.evaluation import without_model
 
 _PROBES = 2_000
@@ -149,8 +150,10 @@ def prepare(sweep: Sweep) -> PreparedSweep:
     bases = BaseRungs.read(sweep, own)
     limits = HardLimits(loaded.constraints, sweep.objectives, own.costs)
     probes = _probe(own.space, own.costs, limits, sweep.seed)
-    baseline = without_model(data, sweep.task.type)
-    objectives = [_resolve(objective, shape, probes, baseline) for objective in sweep.objectives]
+    baseline = {**without_model(data, sweep.task.type), **own_baseline(sweep, data)}
+    objectives = [
+        _resolve(objective, sweep.task.metrics, shape, probes, baseline) for objective in sweep.objectives
+    ]
     resolved = sweep.model_copy(
         update={
             "task": resolved_task(sweep.task, data),
@@ -248,6 +251,7 @@ def _probe(
 
 def _resolve(
     objective: Objective,
+    metrics: Mapping[str, Metric],
     shape: ModelShape,
     probes: Sequence[tuple[Configuration, Costs]],
     baseline: Mapping[str, float],
@@ -281,7 +285,7 @@ def _resolve(
         if objective.reference is None and objective.name in baseline:
             found["reference"] = baseline[objective.name]
         if objective.ideal is None:
-            found["ideal"] = METRICS[objective.name].best if objective.name in METRICS else 0.0
+            found["ideal"] = metrics[objective.name].best
     left_open = (bound for bound in BOUNDS if getattr(objective, bound) is None)
     found["derived"] = tuple(bound for bound in left_open if found.get(bound) is not None) or None
     return objective.model_copy(update=found)

@@ -20,7 +20,7 @@ from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import quality
 from surrogates.laws import FEWEST_POINTS, NoisyForecast, extrapolate_noisy
 from surrogates.laws.fitting import LEVEL
-from trials.tasks.metrics import METRICS
+from trials.kinds.kind import Metric
 
 Array = NDArray[np.float64]
 
@@ -132,19 +132,29 @@ class ProbeForecast:
         score: the name of the metric.
         level: the probability of the intervals.
         bases: one forecast per base model, that of the sweep's own first.
+        metric: the direction and the bounds of the score.
     """
 
     score: str
     level: float
     bases: tuple[BaseForecast, ...]
+    metric: Metric
 
 
 def forecast(results: SweepTables) -> ProbeForecast | None:
     """Return the forecast of a sweep's probe, or None if no point has a score on five shares of the data."""
     score = quality(results).name
+    metric = results.metric_of(score)
+    if not is_bounded(metric):
+        return None
     found = [_of_base(results, model, score) for model in _models(results)]
     bases = tuple(base for base in found if base is not None)
-    return ProbeForecast(score, LEVEL, bases) if bases else None
+    return ProbeForecast(score, LEVEL, bases, metric) if bases else None
+
+
+def is_bounded(metric: Metric) -> bool:
+    """Return whether a learning curve of the metric can be extrapolated: it approaches a best value, or is a loss."""
+    return metric.best is not None or metric.direction == "minimize"
 
 
 def _models(results: SweepTables) -> list[str]:
@@ -168,7 +178,7 @@ def curves(results: SweepTables, model: str, score: str) -> Curves:
     column = f"metric.{score}"
     if runs.empty or column not in runs:
         return Curves((), np.empty(0), np.empty((0, 0)))
-    logs = runs.assign(error=np.log(_errors(score, runs[column].to_numpy(dtype=float))))
+    logs = runs.assign(error=np.log(_errors(results.metric_of(score), runs[column].to_numpy(dtype=float))))
     table = logs.pivot_table("error", "trial", "examples")
     table = table.loc[:, table.notna().mean() > 0.5].dropna()
     by = "cost.trainable_params" if results.has_single_objective else results.objectives[1].name
@@ -185,9 +195,10 @@ def _of_base(results: SweepTables, model: str, score: str) -> BaseForecast | Non
     runs = results.probes[results.probes["model"] == model]
     full = max(_searched(runs), round(float(measured.examples[-1])))
     at_full = measured.errors[:, measured.examples == full]
-    now = _measured(score, at_full[:, 0]) if at_full.size else _predicted(score, measured.at(full))
+    metric = results.metric_of(score)
+    now = _measured(metric, at_full[:, 0]) if at_full.size else _predicted(metric, measured.at(full))
     ahead = [measured.at(factor * full) for factor in FACTORS]
-    later = zip(*(_predicted(score, each) for each in ahead), strict=True)
+    later = zip(*(_predicted(metric, each) for each in ahead), strict=True)
     return BaseForecast(
         model=model,
         params=int(runs["params"].iloc[0]),
@@ -220,37 +231,31 @@ def _swaps(found: NoisyForecast, measured: Curves) -> tuple[Swap, ...]:
     return tuple(Swap(*pair) for pair in pairs if pair[2] > _MIN_SWAP_PROBABILITY)
 
 
-def _errors(score: str, values: Array) -> Array:
+def _errors(metric: Metric, values: Array) -> Array:
     """Return the distance of scores from the best possible value, above 0."""
-    return np.maximum(np.abs(values - _best(score)), _MIN_ERROR)
+    return np.maximum(np.abs(values - (metric.best or 0.0)), _MIN_ERROR)
 
 
-def _measured(score: str, errors: Array) -> list[Expected]:
-    values = values_of(score, errors).tolist()
+def _measured(metric: Metric, errors: Array) -> list[Expected]:
+    values = values_of(metric, errors).tolist()
     return [Expected(value, value, value, is_measured=True) for value in values]
 
 
-def _predicted(score: str, found: NoisyForecast) -> list[Expected]:
+def _predicted(metric: Metric, found: NoisyForecast) -> list[Expected]:
     return [
         Expected(*ends)
         for ends in zip(
-            *(values_of(score, e).tolist() for e in (found.value, found.high, found.low)), strict=True
+            *(values_of(metric, e).tolist() for e in (found.value, found.high, found.low)), strict=True
         )
     ]
 
 
-def values_of(score: str, errors: Array) -> Array:
-    """Return the scores at given distances from the best possible value.
+def values_of(metric: Metric, errors: Array) -> Array:
+    """Return the scores at given distances from the best possible value, which is 0 for losses without a bound.
 
     Args:
-        score: the name of the metric.
+        metric: the direction and the bounds of the score.
         errors: distances, of any shape.
     """
-    rises = score in METRICS and METRICS[score].direction == "maximize"
-    return _best(score) - errors if rises else _best(score) + errors
-
-
-def _best(score: str) -> float:
-    """Return the best possible value of a score; 0 for losses and for scores without a bound."""
-    best = METRICS[score].best if score in METRICS else 0.0
-    return 0.0 if best is None else best
+    best = metric.best or 0.0
+    return best - errors if metric.direction == "maximize" else best + errors

@@ -20,7 +20,7 @@ from optuna.trial import TrialState
 from autotune.ledger.folder_reader import FolderReader
 from autotune.ledger.ledger import Ledger, claim_folder, open_ledger, storage_errors
 from autotune.prepare.bound_base import model_shape, read_base
-from autotune.prepare.fingerprint import load_unchanged
+from autotune.prepare.fingerprint import check_code, load_unchanged
 from autotune.results.confirmation import confirmed_front, report_seed
 from autotune.results.probe_runs import ProbeRun, run_of
 from autotune.results.selection import marked_trials, pick_trial
@@ -35,7 +35,8 @@ from surrogates.laws import FEWEST_POINTS
 from trials.execution.executors import make_executor
 from trials.execution.interface import Executor
 from trials.records import TrialResult, TrialSpec, TrialStatus
-from trials.training.run import count_tokens, sequence_length, subset
+from trials.training.run import count_tokens, sequence_length
+from trials.training.subsets import subset
 
 SHARES = tuple(2.0 ** (-k / 2) for k in range(6, -1, -1))
 """Seven shares from 1/8 to 1, each √2 times the last; predictions are tested on the same points."""
@@ -126,6 +127,7 @@ def run_probe(
     sweep, folder = results.sweep, results.folder
     with claim_folder(folder, sweep), storage_errors(folder):
         load_unchanged(folder, sweep)
+        check_code(folder, sweep)
         todo = missing_probes(folder, sweep, runs)
         ledger = open_ledger(folder, sweep, "probe")
         for model in dict.fromkeys(run.model for run in todo):

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from autotune.formatting.units import label, quantity, si
 from autotune.probe.excluded_points import ExcludedPoint
-from autotune.probe.forecast import FACTORS, BaseForecast, Expected, ProbeForecast, Swap
+from autotune.probe.forecast import FACTORS, BaseForecast, Expected, ProbeForecast, Swap, is_bounded
 from autotune.results.sweep_tables import SweepTables
+from autotune.results.tables import quality
 from surrogates.laws import FEWEST_POINTS
 
 
@@ -52,6 +53,9 @@ def method_text(base: BaseForecast) -> str:
 
 def no_forecast(results: SweepTables) -> str:
     """Return why there is no forecast, and the command that makes one."""
+    score = quality(results).name
+    if not is_bounded(results.metric_of(score)):
+        return f"The best possible value of {score} is not known, so there is no forecast. State it in task.scores."
     command = f"autotune probe {shlex.quote(str(results.folder))}"
     few = "was trained on shares of the data"
     if not (results.probes.empty and results.failed_probes.empty):

@@ -20,7 +20,6 @@ from autotune.pareto import non_dominated
 from autotune.results.confirmation_runs import is_as_search
 from autotune.results.run_noise import run_noise
 from search_spaces.parameters.types import Configuration
-from trials.tasks.metrics import metric_direction
 
 POSTERIOR, DEVIATION = "posterior.", "posterior_sd."
 """Prefixes of the columns with a score's posterior mean in the search and its standard deviation."""
@@ -70,7 +69,7 @@ def searched_values(objectives: Sequence[Objective], trials: pd.DataFrame) -> ND
     return np.column_stack(columns) if columns else np.empty((len(trials), 0))
 
 
-def estimates(name: str, trials: pd.DataFrame, confirmations: pd.DataFrame) -> pd.Series:
+def estimates(objective: Objective, trials: pd.DataFrame, confirmations: pd.DataFrame) -> pd.Series:
     """Return the best estimate of a score for every trial with confirmation runs, by trial.
 
     It is the mean of the runs with the search as one further run, which shrinks means of few runs towards what the
@@ -81,10 +80,11 @@ def estimates(name: str, trials: pd.DataFrame, confirmations: pd.DataFrame) -> p
     all data, are not comparable with it: then the estimate is their mean.
 
     Args:
-        name: of the score.
+        objective: the score.
         trials: see `SweepTables.trials`.
         confirmations: see `SweepTables.confirmations`.
     """
+    name = objective.name
     column = f"metric.{name}"
     if column not in confirmations:
         return pd.Series(dtype=float)
@@ -94,7 +94,7 @@ def estimates(name: str, trials: pd.DataFrame, confirmations: pd.DataFrame) -> p
     if not is_as_search(runs):
         return means
     found = trials.set_index("trial").reindex(means.index)
-    searched, worth = _without_bias(name, found, means), pd.Series(1.0, means.index)
+    searched, worth = _without_bias(objective, found, means), pd.Series(1.0, means.index)
     if f"{POSTERIOR}{name}" in found:
         posterior, deviation = (found[f"{p}{name}"].astype(float) for p in (POSTERIOR, DEVIATION))
         noise = run_noise(runs[column], runs["trial"]).variances
@@ -104,19 +104,19 @@ def estimates(name: str, trials: pd.DataFrame, confirmations: pd.DataFrame) -> p
     return (counts * means + worth * searched.fillna(0.0)) / (counts + worth)
 
 
-def _without_bias(name: str, trials: pd.DataFrame, means: pd.Series) -> pd.Series:
+def _without_bias(objective: Objective, trials: pd.DataFrame, means: pd.Series) -> pd.Series:
     """Return the scores of trials in the search less the mean selection bias of the search's front, 0 or more.
 
     Args:
-        name: of the score.
+        objective: the score.
         trials: rows to correct, by trial.
         means: means of confirmation runs, by trial.
     """
-    searched, means = pooled(name, trials), means.reindex(trials.index)
+    searched, means = pooled(objective.name, trials), means.reindex(trials.index)
     on_front = trials["on_search_front"].astype(bool) & means.notna()
     bias = float((searched - means)[on_front].mean()) if on_front.any() else 0.0
     # Selection makes a score too good, never too bad.
-    return searched - (max(bias, 0.0) if metric_direction(name) == "maximize" else min(bias, 0.0))
+    return searched - (max(bias, 0.0) if objective.direction == "maximize" else min(bias, 0.0))
 
 
 def _at_fidelity_of_runs(values: pd.Series, means: pd.Series) -> pd.Series:
@@ -228,12 +228,12 @@ def confirmed_values(
         column = f"metric.{objective.name}"
         if is_cost(objective.name) or column not in confirmations:
             continue
-        found = estimates(objective.name, trials, confirmations).reindex(by_trial.index).to_numpy(float)
+        found = estimates(objective, trials, confirmations).reindex(by_trial.index).to_numpy(float)
         means = confirmations.groupby("trial")[column].mean()
         if not is_as_search(confirmations):
             values[:, j] = _at_fidelity_of_runs(pd.Series(values[:, j], by_trial.index), means)
         elif f"{POSTERIOR}{objective.name}" not in trials:
-            values[:, j] = _without_bias(objective.name, by_trial, means)
+            values[:, j] = _without_bias(objective, by_trial, means)
         is_known = np.isfinite(found)
         values[is_known, j] = found[is_known]
         is_confirmed |= is_known

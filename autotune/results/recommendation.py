@@ -187,7 +187,7 @@ def trusted_values(results: SweepTables, rows: pd.DataFrame) -> NDArray[np.float
     for j, objective in enumerate(results.objectives):
         if is_cost(objective.name):
             continue
-        found = estimates(objective.name, results.trials, results.confirmations).reindex(rows["trial"])
+        found = estimates(objective, results.trials, results.confirmations).reindex(rows["trial"])
         if found.notna().any():
             values[:, j] = found
     return values
@@ -217,4 +217,6 @@ def _mean_error(results: SweepTables, objective: Objective) -> float:
 
 def _of_metric(results: SweepTables, metric: str) -> Objective:
     same = (objective for objective in results.objectives if objective.name == metric)
-    return next(same, Objective(name=metric, **objective_defaults(metric)))
+    return next(
+        same, Objective(name=metric, **objective_defaults(metric, {metric: results.metric_of(metric)}))
+    )

@@ -37,8 +37,8 @@ from autotune.results.probe_runs import failed_probes, probe_table
 from autotune.results.trial_tables import TRAINED_HEAD, TrialTables
 from autotune.sweep.schema import Confirm, Sweep
 from autotune.trial_attributes import SPENT, TrialAttributes, trial_result
+from trials.kinds.kind import Metric
 from trials.records import TrialStatus
-from trials.tasks.metrics import metric_direction
 
 TRIAL_COLUMNS = (
     "trial", "status", "started", "finished", "elapsed", "seconds", "seed", "error", "failure", "traceback",
@@ -107,6 +107,10 @@ class SweepTables(TrialTables):
     def metric(self) -> str:
         """The metric of the task."""
         return self.sweep.task.metric
+
+    def metric_of(self, name: str) -> Metric:
+        """Return the direction and the bounds of a score of the task."""
+        return self.sweep.task.metric_of(name)
 
     @property
     def has_tried_all(self) -> bool:
@@ -215,7 +219,7 @@ def _trained_head(trials: pd.DataFrame, sweep: Sweep) -> dict[str, float]:
     if "param.family" not in trials or column not in trials:
         return {}
     scores = trials.loc[(trials["param.family"] == "head") & trials["feasible"], column].astype(float)
-    best = scores.max() if metric_direction(sweep.task.metric) == "maximize" else scores.min()
+    best = scores.max() if sweep.task.metric_of(sweep.task.metric).direction == "maximize" else scores.min()
     return {} if scores.empty else {TRAINED_HEAD: float(best)}
 
 

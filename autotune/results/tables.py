@@ -77,7 +77,7 @@ def confirmation_statistics(results: TrialTables, metric: str) -> pd.DataFrame:
     runs = results.confirmations
     if runs.empty or f"metric.{metric}" not in runs:
         return pd.DataFrame(columns=columns, index=pd.Index([], name="trial"), dtype=float)
-    points, possible = runs["trial"], metric_range(metric)
+    points, possible = runs["trial"], metric_range(results.metric_of(metric))
     binomial = binomial_variances(results.example_scores, metric)
     validation = _intervals(runs[f"metric.{metric}"], points, possible, binomial)
     test = _intervals(runs.get(f"test.{metric}", pd.Series(np.nan, runs.index)), points, possible)
@@ -125,7 +125,8 @@ def front_table(results: TrialTables) -> pd.DataFrame:
     table = front[["trial", *names]].copy()
     table.insert(1, "search_runs", front["runs"])
     seeds = np.zeros(len(table), dtype=int)
-    for name in names:
+    for objective in results.objectives:
+        name = objective.name
         if is_cost(name):
             continue
         for column in (f"{POSTERIOR}{name}", f"{DEVIATION}{name}"):
@@ -138,7 +139,7 @@ def front_table(results: TrialTables) -> pd.DataFrame:
         ):
             for suffix, statistic in zip(("", ".low", ".high"), source, strict=True):
                 table[f"{column}.{name}{suffix}"] = found[statistic]
-        best = estimates(name, results.trials, results.confirmations)
+        best = estimates(objective, results.trials, results.confirmations)
         table[f"estimate.{name}"] = best.reindex(table["trial"]).to_numpy(dtype=float)
         seeds = np.maximum(seeds, found["seeds"].fillna(0).to_numpy(dtype=int))
     table["report_seeds"] = seeds

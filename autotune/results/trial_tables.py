@@ -14,6 +14,8 @@ from autotune.pareto import hypervolume
 from autotune.results.confirmation_runs import ExampleScores
 from autotune.results.estimates import confirmed_values, first_trials, pooled, with_pooled
 from search_spaces.parameters.types import Configuration
+from trials.kinds.kind import Metric
+from trials.tasks.metrics import metric_of
 
 TRAINED_HEAD = "trained head"
 """The name of the one baseline that takes training: the best head on the frozen base model."""
@@ -47,6 +49,10 @@ class TrialTables(ABC):
     @abstractmethod
     def metric(self) -> str:
         """The name of the metric that the baselines belong to."""
+
+    def metric_of(self, name: str) -> Metric:
+        """Return the direction and the bounds of a score."""
+        return metric_of(name)
 
     @property
     def search_seconds(self) -> float:

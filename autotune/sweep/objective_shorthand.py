@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from autotune.objectives import KNOWN_COSTS, MEASURED_COSTS, OBJECTIVE_NAMES, objective_defaults
 from search_spaces.errors import Problem, did_you_mean
 from search_spaces.percentages import format_percentage, parse_percentage
-from trials.tasks.metrics import METRICS, metrics_for
+from trials.kinds.kind import Metric
+from trials.tasks.metrics import METRICS, metric_of, metrics_for
+from trials.tasks.own_code import as_reference
+from trials.tasks.specs import TaskSpec
 
 
-def expand_objectives(value: object, task_type: str | None) -> tuple[object, list[Problem]]:
+def expand_objectives(
+    value: object, task_type: str | None, task: TaskSpec | None = None
+) -> tuple[object, list[Problem]]:
     """Expand a list of objectives to its full form.
 
     Args:
         value: the value of `objectives` in the file.
         task_type: decides which metrics are valid; None allows those of every task.
+        task: the task, which has further scores; None if it is not valid.
 
     Returns:
         The full form, and all problems except wrong types of fields, which the model reports.
@@ -24,7 +32,8 @@ def expand_objectives(value: object, task_type: str | None) -> tuple[object, lis
     if not isinstance(value, list | tuple):
         return value, []
     problems: list[Problem] = []
-    expanded = [_expand(item, f"objectives[{i}]", task_type, problems) for i, item in enumerate(value)]
+    scores = Scores.of(task_type, task)
+    expanded = [_expand(item, f"objectives[{i}]", scores, problems) for i, item in enumerate(value)]
     names = [
         item["name"] for item in expanded if isinstance(item, dict) and isinstance(item.get("name"), str)
     ]
@@ -47,7 +56,36 @@ def _are_costs(names: list[str]) -> bool:
     return all(name in KNOWN_COSTS for name in names) or (len(names) == 1 and names[0] in MEASURED_COSTS)
 
 
-def _expand(item: object, where: str, task_type: str | None, problems: list[Problem]) -> object:
+@dataclass(frozen=True)
+class Scores:
+    """The scores that a sweep may have as objectives.
+
+    Args:
+        metrics: those whose properties are known, by name.
+        task_type: of the task; None if it is not valid.
+        has_code: whether the task names code, which may return scores of any name.
+    """
+
+    metrics: Mapping[str, Metric]
+    task_type: str | None
+    has_code: bool
+
+    @classmethod
+    def of(cls, task_type: str | None, task: TaskSpec | None) -> Scores:
+        """Return the scores of a task."""
+        if task is not None:
+            return cls(task.metrics, task.type, has_code=bool(task.own_metrics or task.evaluate))
+        names = metrics_for(task_type) if task_type else [*METRICS, "eval_loss"]
+        return cls({name: metric_of(name) for name in names}, task_type, has_code=False)
+
+    def is_own(self, name: str) -> bool:
+        """Return whether a name is that of a score of the user's own code, whose properties may not be known."""
+        if name in self.metrics or name in OBJECTIVE_NAMES:
+            return False
+        return self.has_code or as_reference(name) is not None
+
+
+def _expand(item: object, where: str, scores: Scores, problems: list[Problem]) -> object:
     if hasattr(item, "model_dump"):
         item = item.model_dump(exclude_none=True)
     if isinstance(item, str):
@@ -58,24 +96,36 @@ def _expand(item: object, where: str, task_type: str | None, problems: list[Prob
     name = fields.get("name")
     if not isinstance(name, str):
         return {"direction": "minimize", **fields}  # the model reports the wrong name
-    problem = _name_problem(name, where, task_type)
+    if scores.is_own(name):
+        return _with_shares(fields, where, problems)
+    problem = _name_problem(name, where, scores)
     if problem is not None:
         problems.append(problem)
         return {**objective_defaults(name), **fields}
-    defaults = objective_defaults(name)
+    defaults = objective_defaults(name, scores.metrics)
     if fields.get("direction") in ("maximize", "minimize") and fields["direction"] != defaults["direction"]:
         what = f"{fields['direction']!r} is the wrong direction for {name}"
         fix = f"Write {defaults['direction']}, or remove direction."
         problems.append(Problem(f"{where}.direction", what, fix))
+    metric = scores.metrics.get(name)
     for side in ("max", "min"):
         if isinstance(fields.get(side), str):
-            fields[side] = _percentage(fields[side], name, f"{where}.{side}", problems)
-    _check_limits(name, fields, where, problems)
+            fields[side] = _percentage(fields[side], name, metric, f"{where}.{side}", problems)
+    _check_limits(name, metric, fields, where, problems)
     return {**defaults, **fields}
 
 
-def _name_problem(name: str, where: str, task_type: str | None) -> Problem | None:
-    metrics = metrics_for(task_type) if task_type else [*METRICS, "eval_loss"]
+def _with_shares(fields: dict[str, Any], where: str, problems: list[Problem]) -> dict[str, Any]:
+    """Return the fields of an own score with its limits as numbers; a percentage is a share."""
+    for side in ("max", "min"):
+        if isinstance(fields.get(side), str):
+            share = Metric("maximize", 1.0)
+            fields[side] = _percentage(fields[side], str(fields["name"]), share, f"{where}.{side}", problems)
+    return fields
+
+
+def _name_problem(name: str, where: str, scores: Scores) -> Problem | None:
+    metrics, task_type = list(scores.metrics), scores.task_type
     known = [*metrics, *KNOWN_COSTS, *MEASURED_COSTS]
     if name in known:
         return None
@@ -86,33 +136,38 @@ def _name_problem(name: str, where: str, task_type: str | None) -> Problem | Non
     return Problem(where, f"unknown objective {name!r}", did_you_mean(name, known))
 
 
-def _percentage(text: str, name: str, where: str, problems: list[Problem]) -> float | str | None:
+def _percentage(
+    text: str, name: str, metric: Metric | None, where: str, problems: list[Problem]
+) -> float | str | None:
     """Return the value of a percentage; one of the base model's parameters remains a percentage until it is read."""
     share = parse_percentage(text)
     if share is None or share < 0:
-        shares = " or a percentage such as 0.5%" if name == "trainable_params" or _is_share(name) else ""
+        shares = " or a percentage such as 0.5%" if name == "trainable_params" or _is_share(metric) else ""
         problems.append(Problem(where, f"{text!r} is not a number", f"Write a number{shares}."))
         return None
     if name == "trainable_params":
         return format_percentage(share, digits=12)
-    if _is_share(name):
+    if _is_share(metric):
         return share
     fix = "Write a number. Percentages are for trainable_params (of the base model's) and for scores up to 1."
     problems.append(Problem(where, f"{text!r} is a percentage, which {name} does not accept", fix))
     return None
 
 
-def _is_share(name: str) -> bool:
-    return name in METRICS and METRICS[name].best == 1.0 and METRICS[name].direction == "maximize"
+def _is_share(metric: Metric | None) -> bool:
+    return metric is not None and metric.best == 1.0 and metric.direction == "maximize"
 
 
-def _check_limits(name: str, fields: Mapping[str, Any], where: str, problems: list[Problem]) -> None:
+def _check_limits(
+    name: str, metric: Metric | None, fields: Mapping[str, Any], where: str, problems: list[Problem]
+) -> None:
     low, high = (_number(fields.get(side)) for side in ("min", "max"))
     if low is not None and high is not None and low > high:
         problems.append(Problem(f"{where}.min", f"{low:g} is above max, {high:g}", "Swap them."))
-    metric = METRICS.get(name)
-    if metric is None or metric.best is None:
-        best, direction = 0.0, "minimize"  # losses and costs
+    if metric is None:
+        best, direction = 0.0, "minimize"  # costs
+    elif metric.best is None:
+        best, direction = (math.inf if metric.direction == "maximize" else -math.inf), metric.direction
     else:
         best, direction = metric.best, metric.direction
     if direction == "maximize" and low is not None and low > best:

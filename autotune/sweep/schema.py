@@ -43,6 +43,7 @@ from search_spaces.language.yaml_io import load_yaml, write_yaml
 from search_spaces.parameters.preference import ON_PREFERENCES
 from trials.records import Fidelity
 from trials.tasks.metrics import METRICS, default_metric
+from trials.tasks.own_code import as_reference
 from trials.tasks.specs import ModelSpec, TaskSpec, TrialTask
 
 BUILTIN = Path(__file__).parent.parent / "builtin"
@@ -237,7 +238,7 @@ class Sweep(BaseModel):
     ) -> tuple[Objective, ...]:
         task = info.data.get("task")
         task_type = task.type if task is not None else (info.context or {}).get("task_type")
-        expanded, problems = expand_objectives(value, task_type)
+        expanded, problems = expand_objectives(value, task_type, task)
         try:
             objectives = handler(expanded)
         except ValidationError as error:
@@ -250,7 +251,7 @@ class Sweep(BaseModel):
 _FIELDS: dict[str, list[str]] = {
     "": list(Sweep.model_fields),
     "model": list(ModelSpec.model_fields),
-    "task": list(TaskSpec.model_fields),
+    "task": [name for name, field in TaskSpec.model_fields.items() if not field.exclude],
     "objectives": [field for field in Objective.model_fields if field != "derived"],
     "budget": [*Budget.model_fields, "minutes"],
     "fidelity": FIDELITY_FIELDS,
@@ -374,7 +375,9 @@ def _metric_of(task: object) -> str:
     if isinstance(task, TaskSpec):
         return task.metric
     named = task.get("metric") if isinstance(task, Mapping) else None
-    return str(named) if named == "eval_loss" or named in METRICS else default_metric(_task_type(task))
+    if isinstance(named, str) and (named == "eval_loss" or named in METRICS or as_reference(named)):
+        return named
+    return default_metric(_task_type(task))
 
 
 def _task_type(task: object) -> str | None:

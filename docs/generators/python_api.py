@@ -5,7 +5,7 @@ from __future__ import annotations
 import autotune
 
 _GROUPS = {
-    "Run a sweep": ("run", "plan", "Sweep", "load_sweep"),
+    "Run a sweep": ("run", "plan", "Sweep", "load_sweep", "metric"),
     "Use the results": ("load_results", "SweepResults", "export_run", "peft_config", "learning_rates"),
     "Optimize any black box": ("optimize", "Objective", "Budget", "Ladder", "ParetoSampler"),
     "Search with your own trainer": ("tune_trainer", "TrainerTrial", "ReportCallback"),

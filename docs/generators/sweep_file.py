@@ -60,6 +60,15 @@ def models(root: type[BaseModel]) -> Iterator[tuple[str, type]]:
     for name, field in root.model_fields.items():
         for nested in _nested(field.annotation):
             yield name, nested
+            yield from _inside(name, nested)
+
+
+def _inside(key: str, model: type) -> Iterator[tuple[str, type]]:
+    """Yield the models that the keys of a model can hold, with their paths in the file."""
+    if issubclass(model, BaseModel):
+        for name, field in model.model_fields.items():
+            if not field.exclude:
+                yield from ((f"{key}.{name}", nested) for nested in _nested(field.annotation))
 
 
 def documented_fields(model: type) -> dict[str, str]:
@@ -106,6 +115,8 @@ def _section(key: str, model: type) -> str:
 def _fields(model: type) -> Iterator[tuple[str, Any, Any]]:
     if issubclass(model, BaseModel):
         for name, field in model.model_fields.items():
+            if field.exclude:
+                continue
             default = field.default_factory() if field.default_factory else field.default  # type: ignore[call-arg]
             yield name, field.annotation, default
         return

@@ -14,11 +14,10 @@ from trials.packing.prefix_cache import LIMIT, PrefixCache
 from trials.packing.prefix_store import store_for
 from trials.records import TrialResult, TrialSpec, TrialStatus
 from trials.tasks.specs import ModelSpec, TaskSpec
-from trials.training.evaluation import evaluate
 from trials.training.failures import failure
+from trials.training.held_out import HeldOut
 from trials.training.out_of_memory import is_out_of_memory
-from trials.training.references import with_references
-from trials.training.run import Run, subset, train_to_end
+from trials.training.run import Run, train_to_end
 
 
 class Runner:
@@ -129,14 +128,9 @@ class Runner:
     def _score_base(self, spec: TrialSpec) -> TrialResult:
         """Score the base model without an adapter, which is a baseline if it comes with its head (causal-lm)."""
         started = time.perf_counter()
-        examples = subset(self.data.splits["validation"], spec.fidelity.eval_samples, seed=0)
-        metrics = evaluate(
+        held_out, model = (
+            HeldOut(self.base, self.data, "validation", spec.fidelity.eval_samples),
             self.base.model,
-            self.data,
-            with_references(self.base, self.data, examples),
-            task_type=self.base.task.type,
-            device=self.base.device,
-            computing=self.base.computing,
-            generates=True,
-        ).metrics
+        )
+        metrics = {**held_out.score(model).metrics, **held_out.final_scores(model)}
         return TrialResult(TrialStatus.COMPLETE, metrics=metrics, seconds=time.perf_counter() - started)

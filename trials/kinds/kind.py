@@ -232,6 +232,21 @@ class TaskKind(ABC):
         """Return the contribution of each example to every score that is a mean over examples, shape [n] each."""
         return {}
 
+    def answers(
+        self, columns: Columns, examples: Sequence[Encoded], scoring: Scoring
+    ) -> tuple[list[Any], list[Any]] | None:
+        """Return (predictions, references) as a person reads them, for a score of the user's own.
+
+        Args:
+            columns: Those of all batches, as for `finish`.
+            examples: The examples in the same order.
+            scoring: What the scores need to know.
+
+        Returns:
+            One prediction and one reference per example; None if the kind of task has none.
+        """
+        return None
+
     def constant_columns(
         self, train: Sequence[Encoded], examples: Sequence[Encoded], outputs: int
     ) -> Columns | None:

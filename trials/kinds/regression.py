@@ -73,6 +73,13 @@ class Regression(TaskKind):
         losses, outputs, targets = columns
         return {"eval_loss": losses, "mse": (outputs - targets) ** 2}
 
+    def answers(
+        self, columns: Columns, examples: Sequence[Encoded], scoring: Scoring
+    ) -> tuple[list[Any], list[Any]] | None:
+        """Return the predicted and the true numbers, in the units of the data."""
+        _, outputs, targets = self.finish(columns, examples, scoring)
+        return outputs.tolist(), targets.tolist()
+
     def constant_columns(
         self, train: Sequence[Encoded], examples: Sequence[Encoded], outputs: int
     ) -> Columns | None:

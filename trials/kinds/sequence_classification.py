@@ -66,6 +66,14 @@ class SequenceClassification(TaskKind):
         losses, logits, labels = columns
         return {"eval_loss": losses, "accuracy": (logits.argmax(-1) == labels).astype(float)}
 
+    def answers(
+        self, columns: Columns, examples: Sequence[Encoded], scoring: Scoring
+    ) -> tuple[list[Any], list[Any]] | None:
+        """Return the names of the predicted and of the true classes."""
+        _, logits, labels = columns
+        names = scoring.names or tuple(map(str, scoring.classes or range(logits.shape[1])))
+        return [names[i] for i in logits.argmax(-1)], [names[int(i)] for i in labels]
+
     def constant_columns(
         self, train: Sequence[Encoded], examples: Sequence[Encoded], outputs: int
     ) -> Columns | None:

@@ -132,6 +132,18 @@ class TokenClassification(TaskKind):
         found = {"eval_loss": loss / within.mean(), "token_accuracy": right / words.mean()}
         return found | ({"entity_recall": matched / known.mean()} if known.any() else {})
 
+    def answers(
+        self, columns: Columns, examples: Sequence[Encoded], scoring: Scoring
+    ) -> tuple[list[Any], list[Any]] | None:
+        """Return the names of the predicted and of the true tags, one list per example; see `finish`."""
+        names = scoring.names or ()
+        outside, found = TagScheme(names).outside, []
+        for example, tokens in zip(examples, columns[2], strict=True):
+            tags = np.full(len(example["tags"]), outside)
+            tags[example["words"]] = tokens[tokens != IGNORED]
+            found.append([names[int(tag)] for tag in tags])
+        return found, [[names[tag] for tag in example["tags"]] for example in examples]
+
     def constant_columns(
         self, train: Sequence[Encoded], examples: Sequence[Encoded], outputs: int
     ) -> Columns | None:

@@ -22,19 +22,23 @@ def default_metric(task_type: object) -> str:
     return "eval_loss" if kind is None else kind.default_metric
 
 
+def metric_of(name: str) -> Metric:
+    """Return the properties of a metric of a kind of task, or of `eval_loss`."""
+    return METRICS.get(name, Metric("minimize", 0.0))
+
+
 def metric_direction(name: str) -> Direction:
     """Return which values of a metric are better."""
-    return METRICS[name].direction if name in METRICS else "minimize"
+    return metric_of(name).direction
 
 
-def metric_range(name: str) -> tuple[float, float]:
+def metric_range(metric: Metric) -> tuple[float, float]:
     """Return the least and the largest possible value of a metric, infinite where there is no bound.
 
     Example:
-        >>> metric_range("accuracy"), metric_range("perplexity")
+        >>> metric_range(metric_of("accuracy")), metric_range(metric_of("perplexity"))
         ((0.0, 1.0), (1.0, inf))
     """
-    metric = METRICS.get(name, Metric("minimize", 0.0))
     if metric.direction == "maximize":
         return _or(metric.worst, -math.inf), _or(metric.best, math.inf)
     return _or(metric.best, -math.inf), _or(metric.worst, math.inf)

@@ -11,6 +11,7 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
 from search_spaces.errors import InvalidInputError, Problem, did_you_mean, first_line, install_hint
 from search_spaces.model.shape import TaskType
+from trials.kinds.kind import Metric
 from trials.kinds.registry import find_kind
 from trials.kinds.text_scores import TEXT_METRICS
 from trials.reading.chat_templates import CHOICES
@@ -19,7 +20,9 @@ from trials.reading.label_columns import joined_name
 from trials.reading.tables.errors import DataError
 from trials.reading.templates import columns_of
 from trials.tasks.generation_spec import GenerationSpec, with_generation
-from trials.tasks.metrics import METRICS, default_metric, metrics_for
+from trials.tasks.metrics import METRICS, default_metric, metric_of, metrics_for
+from trials.tasks.own_code import OwnCode, as_reference
+from trials.tasks.score_specs import OwnScore
 
 DOCSTRINGS = "builtin:docstrings"
 """The name of the embedded data set (`trials.tasks.pocket`)."""
@@ -204,7 +207,11 @@ class TaskSpec(BaseModel):
             templates that take no system turn.
         bad_rows: For causal-lm, what is done with rows that the chat template refuses: `refuse` the data, or `drop`
             the rows.
-        metric: Score by which trials are compared; by default the usual one of the task's kind.
+        metric: Score by which trials are compared; by default the usual one of the task's kind. `module:function`
+            is a function of your own, of (texts, predictions, references).
+        evaluate: A function of your own, `module:function`, of (model, tokenizer, rows), which scores each trial at
+            its end and returns a mapping of scores.
+        scores: Directions and bounds of the scores of your own functions, where their code does not state them.
         generation: For causal-lm, how text is generated for the scores of generated text, such as exact_match and
             rougeL. By default nothing is generated, unless the metric or an objective needs it.
         positive: For sequence-classification, the class that f1 scores. By default the rarer of two classes, and the
@@ -244,11 +251,14 @@ class TaskSpec(BaseModel):
     bad_rows: Literal["refuse", "drop"] = "refuse"
     metric: str = ""
     generation: GenerationSpec | None = None
+    evaluate: str | None = None
+    scores: tuple[OwnScore, ...] = ()
     positive: str | int | float | bool | None = None
     max_length: int = Field(default=128, ge=2)
     carve: float = Field(default=0.15, gt=0, lt=0.5)
     split_seed: int = 0
     data_version: Literal[1, 2, 3] = TEXTS_GENERATED
+    code: tuple[OwnCode, ...] = Field(default=(), exclude=True, repr=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -257,6 +267,10 @@ class TaskSpec(BaseModel):
             what = "image-classification has costs in search_spaces, but trials train on text only"
             fix = f"Use {', '.join(get_args(TrialTask))}, or call search_spaces.costs.cost_model for an image model."
             raise InvalidInputError(Problem("task.type", what, fix))
+        if isinstance(data, dict) and "code" in data:
+            what = "a sweep file names no code, since reading it must not run any"
+            fix = "Remove it, and name the file on the command line: autotune run SWEEP --code FILE."
+            raise InvalidInputError(Problem("task.code", what, fix))
         if isinstance(data, dict) and isinstance(columns := data.get("label"), list | tuple):
             data = {
                 **data,
@@ -276,7 +290,10 @@ class TaskSpec(BaseModel):
             fix = "Remove it, or set type: preference with chosen and rejected."
             problems.append(Problem("task.loss", f"{self.loss!r}: {self.type} has no choice of losses", fix))
         fitting = metrics_for(self.type)
-        if self.metric not in fitting:
+        if self.evaluate is not None and as_reference(self.evaluate) is None:
+            what, fix = f"{self.evaluate!r} names no function", "Write module:function."
+            problems.append(Problem("task.evaluate", what, fix))
+        if self.metric not in self.metrics and as_reference(self.metric) is None:
             known = self.metric in METRICS
             what = f"{self.metric!r} " + (f"does not score {self.type}" if known else "is not a metric")
             fix = f"Use one of: {', '.join(fitting)}." if known else did_you_mean(self.metric, fitting)
@@ -372,6 +389,28 @@ class TaskSpec(BaseModel):
                 fix = "Remove it, or set type: causal-lm."
                 problems.append(Problem(f"task.{field}", f"is not for {self.type}", fix))
         return problems
+
+    @property
+    def metrics(self) -> dict[str, Metric]:
+        """Every score whose properties are known, by name; own scores without them are known once a sweep starts."""
+        kind = {name: metric_of(name) for name in metrics_for(self.type)}
+        return {**kind, **{score.name: score.metric for score in self.scores}}
+
+    @property
+    def own_metrics(self) -> tuple[str, ...]:
+        """The names of the user's functions of (texts, predictions, references)."""
+        others = {*metrics_for(self.type), self.evaluate}
+        named = dict.fromkeys((self.metric, *(score.name for score in self.scores)))
+        return tuple(name for name in named if name not in others and as_reference(name) is not None)
+
+    @property
+    def has_final_scores(self) -> bool:
+        """Whether a trial has scores at its end only."""
+        return self.evaluate is not None
+
+    def metric_of(self, name: str) -> Metric:
+        """Return the properties of a score; see `metrics`."""
+        return self.metrics.get(name) or metric_of(name)
 
     @property
     def shape_task(self) -> TaskType:

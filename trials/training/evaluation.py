@@ -34,12 +34,14 @@ class Evaluation(NamedTuple):
     Args:
         metrics: `eval_loss` and every metric of the task.
         columns: What the kind of task computes scores from, per example in the order of the split.
+        outputs: The same before `TaskKind.finish`, from which follow the model's answers.
         generated: The texts that the model generated, if it was to generate any.
         example_scores: The scores of these texts per text, for scores that are means over them.
     """
 
     metrics: dict[str, float]
     columns: Columns
+    outputs: Columns
     generated: tuple[Generated, ...] = ()
     example_scores: Mapping[str, Array] = MappingProxyType({})
 
@@ -72,17 +74,17 @@ def evaluate(
         forward: A replacement for the model's own forward pass.
         generates: Whether to generate texts with the model itself and score them, if the task says how.
     """
-    columns = columns_of(
+    outputs = columns_of(
         model, data, examples, task_type=task_type, device=device, computing=computing, forward=forward
     )
     kind = find_kind(task_type)
-    columns = kind.finish(columns, examples, data.scoring)
+    columns = kind.finish(outputs, examples, data.scoring)
     metrics = kind.scores(columns, data.scoring)
     if not generates or not data.scoring.task.get("generation"):
-        return Evaluation(metrics, columns)
+        return Evaluation(metrics, columns, outputs)
     with computing():
         texts, generated = _generate(model, data, examples, device)
-    return Evaluation({**metrics, **texts.metrics}, columns, tuple(generated), texts.example_scores)
+    return Evaluation({**metrics, **texts.metrics}, columns, outputs, tuple(generated), texts.example_scores)
 
 
 @torch.inference_mode()
@@ -107,9 +109,9 @@ def columns_of(
             output = forward(chosen, batch) if forward else model(**batch.inputs)
         return doubles(*kind.columns(output, batch.targets))
 
-    outputs = list(_in_memory(score, list(_batches(examples, device)), device))
-    order = np.argsort(np.concatenate([indices for indices, *_ in outputs]))
-    return tuple(column[order] for column in joined([tuple(rest) for _, *rest in outputs]))
+    scored = list(_in_memory(score, list(_batches(examples, device)), device))
+    order = np.argsort(np.concatenate([indices for indices, *_ in scored]))
+    return tuple(column[order] for column in joined([tuple(rest) for _, *rest in scored]))
 
 
 def _generate(
@@ -162,8 +164,14 @@ def without_model(data: TaskData, task_type: str) -> dict[str, float]:
     for kinds of tasks that have no such answer, such as causal-lm, whose baseline is the base model without an
     adapter.
     """
-    kind, validation = find_kind(task_type), data.splits["validation"]
-    columns = kind.constant_columns(data.splits["train"], validation, data.outputs)
+    kind, columns = find_kind(task_type), constant_answer(data, task_type)
     if columns is None:
         return {}
-    return kind.scores(kind.finish(columns, validation, data.scoring), data.scoring)
+    return kind.scores(kind.finish(columns, data.splits["validation"], data.scoring), data.scoring)
+
+
+def constant_answer(data: TaskData, task_type: str) -> Columns | None:
+    """Return the columns of the best constant answer on validation, before `finish`; None if there is none."""
+    return find_kind(task_type).constant_columns(
+        data.splits["train"], data.splits["validation"], data.outputs
+    )

@@ -9,6 +9,7 @@ import torch
 
 from search_spaces.errors import InvalidInputError, first_line
 from trials.records import FailureKind, TrialResult, TrialStatus
+from trials.scoring.own import OwnScoreError
 from trials.training.out_of_memory import is_out_of_memory
 from trials.training.run import DivergedError
 
@@ -38,6 +39,8 @@ def failure(error: Exception, device: torch.device, seconds: float) -> TrialResu
             message = str(error)
         case FailureKind.OUT_OF_MEMORY:
             message = f"out of memory: {line}"
+        case FailureKind.REJECTED if isinstance(error, OwnScoreError):
+            message = f"your own score: {line}"
         case FailureKind.REJECTED:
             message = f"{type(error).__name__}: {line}"
         case FailureKind.INTERNAL:
@@ -54,15 +57,16 @@ def failure(error: Exception, device: torch.device, seconds: float) -> TrialResu
 def failure_kind(error: Exception) -> FailureKind:
     """Classify an exception that ended a trial.
 
-    A ValueError, RuntimeError or IndexError is a rejection of the configuration if another library raised it, and an
-    internal error if the innermost frame is code of this project. Exceptions of other types, such as AssertionError
-    and TypeError, are internal errors wherever they come from.
+    An error of the user's own score counts as a rejection. A ValueError, RuntimeError or IndexError is a rejection of
+    the configuration if another library raised it, and an internal error if the innermost frame is code of this
+    project. Exceptions of other types, such as AssertionError and TypeError, are internal errors wherever they come
+    from.
     """
     if isinstance(error, DivergedError):
         return FailureKind.DIVERGED
     if is_out_of_memory(error):
         return FailureKind.OUT_OF_MEMORY
-    if isinstance(error, InvalidInputError):
+    if isinstance(error, InvalidInputError | OwnScoreError):
         return FailureKind.REJECTED
     if isinstance(error, _REJECTIONS) and not _is_raised_by_us(error):
         return FailureKind.REJECTED

@@ -36,11 +36,13 @@ from trials.records import CurvePoint, PartialRun, Segment, TrialResult, TrialSp
 from trials.tasks.example_scores import encode_scores
 from trials.training.checkpoint import TrainingState
 from trials.training.early_stopping import EvaluationRecord, evaluation_steps
-from trials.training.evaluation import Evaluation, Forward, evaluate
+from trials.training.evaluation import Evaluation, Forward
+from trials.training.held_out import HeldOut
 from trials.training.optimizers import build_optimizer
 from trials.training.references import with_references
 from trials.training.schedules import lr_schedule
 from trials.training.selection import selection_of
+from trials.training.subsets import subset
 
 MAX_GRAD_NORM = 1.0
 """The norm at which gradients are clipped."""
@@ -82,8 +84,7 @@ class Run:
             base.task, truncation_length(config, base.task.max_length, spec.partial_run)
         )
         self.values = {**config, **self.kind.loss_values(self.data.fields)}
-        held_out = subset(self.data.splits["validation"], fidelity.eval_samples, seed=0)
-        self._held_out = with_references(base, self.data, held_out)
+        self._validation = HeldOut(base, self.data, "validation", fidelity.eval_samples)
         examples = subset(self.data.splits["train"], fidelity.train_samples, seed=0)
         examples = subset(examples, example_count(len(examples), spec.partial_run), seed=0)
         examples = with_references(base, self.data, examples)
@@ -104,7 +105,8 @@ class Run:
         self._scored_steps = evaluation_steps(self.steps, fidelity.evaluations)
         self._step = self._seen = self._size = 0
         self._evaluations = EvaluationRecord[CurvePoint](
-            selection_of(fidelity, base.task.metric), keeps_parameters=spec.score_test
+            selection_of(fidelity, base.task.metric, base.task.metric_of(base.task.metric).direction),
+            keeps_parameters=spec.score_test or base.task.has_final_scores,
         )
         self._example_scores: dict[str, str] = {}
         self._train_seconds = self._seconds_before = 0.0
@@ -168,7 +170,7 @@ class Run:
         if self._step in self._scored_steps or self.is_done:
             # Generation is slow, so that only evaluations on which a decision depends generate.
             decides = self.is_done or self.spec.fidelity.selects_evaluations
-            found = self._score(self._held_out, generates=decides)
+            found = self._score(self._validation, generates=decides)
             point = CurvePoint(self._step, self._seen, found.metrics)
             self._evaluations.add(point, self.parameters)
             if self.spec.score_test and self._evaluations.score is point:
@@ -199,16 +201,12 @@ class Run:
         """
         is_at_end = self._step == self.steps or self._evaluations.is_out_of_patience
         complete = is_at_end and self.spec.partial_run is None
-        test_metrics: dict[str, float] = {}
-        if self.spec.score_test and complete:
-            self._evaluations.restore(self.parameters)
-            test = with_references(self.base, self.data, self.data.splits["test"])
-            test_metrics = self._score(test).metrics
+        final, test_metrics = self._final_scores(scores_test=self.spec.score_test and complete)
         if not complete and self.spec.segment is not None and self.spec.segment.end is not None:
             self._state().save(self.spec.segment.end)
         return TrialResult(
             status=TrialStatus.COMPLETE if complete else TrialStatus.PAUSED,
-            metrics=self._evaluations.score.metrics,
+            metrics={**self._evaluations.score.metrics, **final},
             test_metrics=test_metrics,
             example_scores=self._example_scores if complete else {},
             curve=tuple(self._evaluations.curve),
@@ -218,6 +216,16 @@ class Run:
             steps_share=self._step / self.steps,
             flops_share=self._step / self.steps,
         )
+
+    def _final_scores(self, *, scores_test: bool) -> tuple[dict[str, float], dict[str, float]]:
+        """Return the scores that validation has at the end only, and all those of the test split if it is scored."""
+        self._evaluations.restore(self.parameters)
+        final, test = self._validation.final_scores(self.model), dict[str, float]()
+        if scores_test:
+            split = HeldOut(self.base, self.data, "test")
+            test = {**self._score(split).metrics, **split.final_scores(self.model)}
+        training_mode(self.model)
+        return final, test
 
     def _state(self) -> TrainingState:
         progress = {
@@ -247,18 +255,8 @@ class Run:
         scores = {**self.kind.example_scores(found.columns), **found.example_scores}
         return {name: encode_scores(each) for name, each in scores.items()}
 
-    def _score(self, split: Sequence[Encoded], *, generates: bool = True) -> Evaluation:
-        base = self.base
-        found = evaluate(
-            self.model,
-            self.data,
-            split,
-            task_type=base.task.type,
-            device=base.device,
-            computing=base.computing,
-            forward=self.forward,
-            generates=generates,
-        )
+    def _score(self, split: HeldOut, *, generates: bool = True) -> Evaluation:
+        found = split.score(self.model, self.forward, generates=generates)
         training_mode(self.model)
         if not math.isfinite(found.metrics["eval_loss"]):
             raise DivergedError(f"the validation loss became {found.metrics['eval_loss']}")
@@ -354,17 +352,6 @@ def example_count(count: int, partial_run: PartialRun | None) -> int:
     if partial_run is None or partial_run.of != "data":
         return count
     return max(math.ceil(partial_run.share * count - 1e-6), 1)
-
-
-def subset(examples: Sequence[Encoded], size: int | None, seed: int) -> Sequence[Encoded]:
-    """Return a random subset of at most `size` examples, the same for every trial.
-
-    A smaller subset is the beginning of a larger one.
-    """
-    if size is None or size >= len(examples):
-        return examples
-    order = np.random.default_rng(seed).permutation(len(examples))[:size]
-    return [examples[i] for i in order]
 
 
 def batches(examples: Sequence[Encoded], batch_size: int, epochs: int, seed: int) -> Iterator[list[int]]:

@@ -6,8 +6,9 @@
 Beside this file: run.json (model, data, metric), training_args.json (for transformers.TrainingArguments),
 adapter_config.json (for peft), task (how a file becomes rows, a row tokens and predictions scores, as in the search),
 search_trainer.py, parameter_groups.py and early_stopping.py (the Trainer, what each parameter's learning rate is, and
-which evaluation counts), initialization.py (the adapter's initial values) and, where peft lacks the adapter's method,
-tuners. The adapter is saved in `adapter/`, ready for PeftModel.from_pretrained, and the scores in `scores.json`.
+which evaluation counts), initialization.py (the adapter's initial values) and, where they are needed, tuners (the
+adapter's method, which peft lacks) and code (your own scores). The adapter is saved in `adapter/`, ready for
+PeftModel.from_pretrained, and the scores in `scores.json`.
 """
 
 import argparse
@@ -50,6 +51,7 @@ from task.reading.fingerprint import split_changes, split_fingerprint
 from task.reading.labels import TargetScale, as_targets, class_positions, label_text
 from task.reading.special_tokens import match_tokens
 from task.reading.splits import complete_rows, read_source
+from task.scoring.own import answers_of, call, generated_answers, load_function
 from transformers import (
     AutoTokenizer,
     BitsAndBytesConfig,
@@ -61,6 +63,7 @@ from transformers.utils import logging as transformers_logging
 HERE = Path(__file__).resolve().parent
 if (HERE / "tuners").is_dir():  # the adapter's method, which peft itself does not have
     import tuners  # noqa: F401
+sys.path.append(str(HERE / "code"))  # your own scores, if they are in files
 RUN = json.loads((HERE / "run.json").read_text())
 TASK, CLASSES, NAMES = RUN["task"], RUN["classes"], RUN["class_names"]
 POSITIVE = (
@@ -127,15 +130,22 @@ def refuse_changes(is_meant):
 
 def load_split(name):
     """Return the encoded examples of a split as in the search, without rows that have no target tokens."""
+    return load_rows(name)[0]
+
+
+@cache
+def load_rows(name):
+    """Return the encoded examples of a split, and their rows."""
     # As in the search, a language model is scored on whole examples, whatever length it was trained on.
     is_whole = KIND.scores_whole_texts and name != "train"
     length = TASK["max_length"] if is_whole else RUN["sequence_length"]
     task = {**TASK, "max_length": length, "target_scale": RUN["target_scale"]}
     task["generation"] = None if name == "train" else TASK["generation"]
-    encoded = encode_rows(as_targets(read_split(name), TASK, CLASSES), task, tokenizer, CLASSES)
+    rows = as_targets(read_split(name), TASK, CLASSES)
+    encoded = encode_rows(rows, task, tokenizer, CLASSES)
     if encoded.cut.count:
         print(encoded.cut.text(name))
-    return encoded.examples
+    return encoded.examples, rows.select(encoded.kept)
 
 
 def load_model(weights=RUN["weights"]):
@@ -215,7 +225,7 @@ def main():
     tokenizer.save_pretrained(options.output)
     if not KIND.base_has_head:
         describe_head(model, Path(options.output))
-    report = {name: score_split(trainer, splits[name]) for name in ("validation", "test")}
+    report = {name: score_split(trainer, splits[name], name) for name in ("validation", "test")}
     (HERE / "scores.json").write_text(json.dumps(report, indent=2))
     for name, values in report.items():
         print(f"{name}: " + ", ".join(f"{metric} {value:.4g}" for metric, value in values.items()))
@@ -299,7 +309,7 @@ def make_trainer(model, arguments, splits):
         losses=None if KIND.model_computes_loss else losses,
     )
     if RUN["evaluations"] is not None:
-        score = partial(score_split, trainer, splits["validation"])
+        score = partial(score_split, trainer, splits["validation"], is_final=False)
         trainer.add_callback(Evaluations(model, score, **RUN["evaluations"]))
     return trainer
 
@@ -338,18 +348,33 @@ def columns_of(model, arguments, examples):
 
 
 @torch.inference_mode()
-def score_split(trainer, examples):
-    """Return every metric of the search, and `eval_loss`."""
+def score_split(trainer, examples, split="validation", is_final=True):
+    """Return every metric of the search, `eval_loss` and your own scores among them.
+
+    Your own evaluation of the model runs at the end only, as in the search.
+    """
+    model, has_rows = trainer.model, RUN["own_metrics"] or RUN["evaluate"]
+    rows = load_rows(split)[1] if has_rows else None
     with trainer.compute_loss_context_manager():
-        columns = columns_of(trainer.model, trainer.args, examples)
-    scores = KIND.scores(KIND.finish(columns, examples, SCORING), SCORING)
-    if not TASK["generation"]:
-        return scores
-    generation, texts = generation_of(trainer.model, tokenizer, TASK, examples), {}
-    for indices in generation.batches(trainer.model):
+        outputs = columns_of(model, trainer.args, examples)
+    scores, answers = KIND.scores(KIND.finish(outputs, examples, SCORING), SCORING), None
+    if TASK["generation"]:
+        generation, texts = generation_of(model, tokenizer, TASK, examples), {}
+        for indices in generation.batches(model):
+            with trainer.compute_loss_context_manager():
+                texts |= dict(zip(indices, generation.generate(model, indices), strict=True))
+        scored, generated = generation.scored(texts)
+        scores |= scored.metrics
+        answers = generated_answers(generated)
+    elif RUN["own_metrics"]:
+        answers = answers_of(KIND, outputs, examples, rows, SCORING)
+    for name, reference in RUN["own_metrics"].items():
+        scores |= call(load_function(reference), name, *answers)
+    if is_final and RUN["evaluate"] is not None:
         with trainer.compute_loss_context_manager():
-            texts |= dict(zip(indices, generation.generate(trainer.model, indices), strict=True))
-    return {**scores, **generation.scored(texts)[0].metrics}
+            function = load_function(RUN["evaluate"])
+            scores |= call(function, RUN["evaluate"], model, tokenizer, [dict(row) for row in rows])
+    return scores
 
 
 tokenizer = prepare_tokenizer(AutoTokenizer.from_pretrained(MODEL, **HUB))

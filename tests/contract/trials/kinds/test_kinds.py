@@ -14,7 +14,7 @@ from tests.support.task_samples import SAMPLES, task_sample
 from trials.execution.runner import Runner
 from trials.kinds.kind import doubles, joined
 from trials.kinds.registry import KINDS, find_kind
-from trials.tasks.metrics import metric_range, metrics_for
+from trials.tasks.metrics import metric_of, metric_range, metrics_for
 from trials.training.evaluation import evaluate
 from trials.training.references import with_references
 
@@ -72,7 +72,7 @@ def test_every_score_is_named_and_within_its_bounds(runner: Runner) -> None:
     generated = {name for name, metric in kind.metrics.items() if metric.is_generated}
     assert set(found.metrics) == set(metrics_for(base.task.type)) - generated
     for name in set(kind.metrics) - generated:
-        low, high = metric_range(name)
+        low, high = metric_range(metric_of(name))
         assert low <= found.metrics[name] <= high, name
     for name, each in kind.example_scores(found.columns).items():
         assert float(each.mean()) == pytest.approx(found.metrics[name], rel=1e-6), name

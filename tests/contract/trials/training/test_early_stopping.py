@@ -16,9 +16,12 @@ from trials.execution.runner import Runner
 from trials.packing.pack import Pack
 from trials.records import CurvePoint, Fidelity, Segment, TrialResult, TrialSpec, TrialStatus
 from trials.tasks.example_scores import decode_scores
+from trials.tasks.metrics import metric_direction
 from trials.tasks.specs import ModelSpec
 from trials.training.early_stopping import EvaluationRecord
-from trials.training.run import Run, selection_of, train_batch
+from trials.training.held_out import HeldOut
+from trials.training.run import Run, train_batch
+from trials.training.selection import selection_of
 
 EVERY_EPOCH = Fidelity(train_samples=96, eval_samples=40, evaluations=6)
 EPOCHS = 6
@@ -43,7 +46,9 @@ IDLE, LEARNING = 1e-12, 1e-2
 
 def record(values: list[float], fidelity: Fidelity, metric: str = "accuracy") -> EvaluationRecord[CurvePoint]:
     """The record after evaluations with these values, up to the one at which the patience ends."""
-    found = EvaluationRecord[CurvePoint](selection_of(fidelity, metric), keeps_parameters=True)
+    found = EvaluationRecord[CurvePoint](
+        selection_of(fidelity, metric, metric_direction(metric)), keeps_parameters=True
+    )
     for step, value in enumerate(values, start=1):
         found.add(CurvePoint(step, 16 * step, {metric: value}), [torch.tensor([float(step)])])
         if found.is_out_of_patience:
@@ -111,7 +116,7 @@ def test_the_best_evaluation_scores_both_splits(runner):
         examples = until.next_batch()
         assert examples is not None
         until.update(*train_batch(until, examples))
-    expected = until._score(until.data.splits["test"]).metrics
+    expected = until._score(HeldOut(until.base, until.data, "test")).metrics
     assert result.test_metrics == pytest.approx(expected, abs=1e-6)
     correct = decode_scores(result.example_scores["accuracy"])
     assert correct.mean() == pytest.approx(best.metrics["accuracy"])

@@ -33,9 +33,9 @@ from trials.training.run import (
     batches,
     learning_rate,
     padded_lengths,
-    subset,
 )
 from trials.training.schedules import lr_schedule, transformers_schedule
+from trials.training.subsets import subset
 
 
 @pytest.fixture(scope="module")

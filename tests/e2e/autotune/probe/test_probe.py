@@ -37,7 +37,7 @@ from trials.execution.executors import EXECUTORS
 from trials.execution.in_process import LocalExecutor
 from trials.records import TrialResult, TrialSpec, TrialStatus
 from trials.tasks.specs import ModelSpec
-from trials.training.run import subset
+from trials.training.subsets import subset
 
 SHARES = (0.25, 0.4, 0.5, 0.7, 1.0)
 

@@ -25,7 +25,7 @@ from search_spaces.parameters.types import Configuration
 from tests.support.sweeps import small_sweep
 from tests.support.synthetic import synthetic_results
 from trials.data.task_data import load_task
-from trials.training.run import subset
+from trials.training.subsets import subset
 
 CONFIG: Configuration = {"family": "lora", "lora.learning_rate": 1e-3, "batch_size": 16, "epochs": 2}
 HERE = Scale(tokens=1e5, params=1e7)

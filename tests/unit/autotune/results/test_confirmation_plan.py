@@ -15,6 +15,7 @@ from autotune.results.confirmation_plan import plan_confirmation
 from autotune.results.confirmation_runs import RunKey, empty_confirmations, ended_runs
 from autotune.results.estimates import estimates, reported_front, search_front
 from autotune.results.sweep_tables import SweepTables, with_confirmations
+from autotune.results.tables import quality
 from autotune.results.trial_tables import share_dominated
 from autotune.trial_attributes import stored
 from tests.support.confirmations import (
@@ -160,7 +161,7 @@ def test_the_hypervolume_is_that_of_the_reported_front() -> None:
     front = reported_front(scored.objectives, scored.trials, scored.confirmations)
     results = replace(scored, trials=scored.trials.assign(on_front=front))
     assert results.front["trial"].tolist() == [1]
-    estimate = estimates("accuracy", results.trials, results.confirmations)[1]
+    estimate = estimates(quality(results), results.trials, results.confirmations)[1]
     by_hand = share_dominated(results.objectives, np.array([[estimate, 1e3]]))
     assert results.hypervolume == pytest.approx(by_hand)
     assert 0 < results.hypervolume < results.search_hypervolume == whole

@@ -9,6 +9,7 @@ import pytest
 from autotune.results.confirmation_runs import empty_confirmations
 from autotune.results.estimates import estimates, reported_front, search_front
 from autotune.results.sweep_tables import SweepTables
+from autotune.results.tables import quality
 from tests.support.confirmations import searched_sweep
 
 
@@ -27,14 +28,14 @@ def with_posterior(results: SweepTables, means: list[float], deviations: list[fl
 
 def test_without_runs_there_is_no_estimate() -> None:
     results = searched_sweep([1e3, 1e4], [0.8, 0.9])
-    assert estimates("accuracy", results.trials, empty_confirmations()).empty
+    assert estimates(quality(results), results.trials, empty_confirmations()).empty
 
 
 def test_the_search_counts_as_one_run_without_its_selection_bias() -> None:
     results = searched_sweep([1e3, 1e4], [0.83, 0.93])
     runs = runs_of((0, 0.80), (0, 0.80), (1, 0.92), (1, 0.92))
     # The bias is (0.03 + 0.01) / 2 = 0.02: the search says 0.81 and 0.91.
-    found = estimates("accuracy", results.trials, runs)
+    found = estimates(quality(results), results.trials, runs)
     assert found.to_dict() == pytest.approx({0: (1.6 + 0.81) / 3, 1: (1.84 + 0.91) / 3})
 
 
@@ -42,7 +43,7 @@ def test_a_posterior_counts_by_its_precision_and_as_one_run_at_most() -> None:
     results = searched_sweep([1e3, 1e4, 1e5], [0.83, 0.93, 0.95])
     trials = with_posterior(results, [0.81, 0.91, np.nan], [1.0, 1e-6, np.nan])
     runs = runs_of((0, 0.80), (0, 0.82), (1, 0.92), (1, 0.94), (2, 0.96), (2, 0.94))
-    found = estimates("accuracy", trials, runs)
+    found = estimates(quality(results), trials, runs)
     variance = 2e-4  # of one run: six deviations of 0.01 with three degrees of freedom
     assert found[0] == pytest.approx((2 * 0.81 + variance * 0.81) / (2 + variance))
     assert found[1] == pytest.approx((2 * 0.93 + 0.91) / 3)

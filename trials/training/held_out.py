@@ -1,0 +1,108 @@
+"""Scoring of a trial on a held-out split: the scores of its kind of task, and those of the user's own functions."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from trials.base.model import Base
+from trials.data.task_data import TaskData
+from trials.kinds.registry import find_kind
+from trials.reading.tables.rows import Rows
+from trials.scoring.own import Answers, answers_of, call, generated_answers
+from trials.tasks.own_code import load
+from trials.tasks.specs import TaskSpec
+from trials.training.evaluation import Evaluation, Forward, evaluate
+from trials.training.references import with_references
+from trials.training.subsets import subset
+
+
+class HeldOut:
+    """The examples of a split that a trial is scored on, and their rows.
+
+    Args:
+        base: The base model.
+        data: The task's data, encoded for the base model.
+        split: The name of the split.
+        size: The maximum number of examples; None for all of them.
+    """
+
+    def __init__(self, base: Base, data: TaskData, split: str, size: int | None = None) -> None:
+        self._base, self._data, self._split = base, data, split
+        self.order = subset(range(len(data.splits[split])), size, seed=0)
+        self.examples = with_references(base, data, [data.splits[split][i] for i in self.order])
+
+    @property
+    def rows(self) -> Rows:
+        """The rows of the examples, in the same order."""
+        return self._data.raw[self._split].select(self.order)
+
+    def score(
+        self, model: nn.Module, forward: Forward | None = None, *, generates: bool = True
+    ) -> Evaluation:
+        """Return every score that follows from the model's outputs; the model is left in evaluation mode.
+
+        Args:
+            model: The model.
+            forward: A replacement for the model's own forward pass.
+            generates: Whether to generate texts, if the task says how; without them, own scores of them are absent.
+
+        Raises:
+            OwnScoreError: A function of the user cannot be imported, or returns no finite numbers.
+        """
+        base, task = self._base, self._base.task
+        found = evaluate(
+            model,
+            self._data,
+            self.examples,
+            task_type=task.type,
+            device=base.device,
+            computing=base.computing,
+            forward=forward,
+            generates=generates,
+        )
+        is_absent = bool(task.generation) and not found.generated
+        if not task.own_metrics or is_absent or not math.isfinite(found.metrics["eval_loss"]):
+            return found
+        answers = (
+            generated_answers(found.generated)
+            if found.generated
+            else answers_of(find_kind(task.type), found.outputs, self.examples, self.rows, self._data.scoring)
+        )
+        return found._replace(metrics={**found.metrics, **own_scores(task, answers)})
+
+    def final_scores(self, model: nn.Module) -> dict[str, float]:
+        """Return the scores that a trial has at its end only: those of the task's own evaluation of the model.
+
+        The random state is restored afterwards, so that an evaluation that samples changes nothing in the training.
+
+        Args:
+            model: The model, which is left in evaluation mode.
+
+        Raises:
+            OwnScoreError: As for `score`.
+        """
+        base, task = self._base, self._base.task
+        if task.evaluate is None:
+            return {}
+        function = load(task.evaluate, task.code)
+        model.eval()
+        devices = [base.device] if base.device.type == "cuda" else []
+        with torch.no_grad(), torch.random.fork_rng(devices), base.computing():
+            return call(
+                function, task.evaluate, model, self._data.tokenizer, [dict(row) for row in self.rows]
+            )
+
+
+def own_scores(task: TaskSpec, answers: Answers) -> dict[str, float]:
+    """Return the scores of the model's answers by the task's own functions.
+
+    Raises:
+        OwnScoreError: A function cannot be imported, raised an exception, or returned no finite numbers.
+    """
+    found: dict[str, float] = {}
+    for name in task.own_metrics:
+        found |= call(load(name, task.code), name, *answers)
+    return found
