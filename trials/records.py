@@ -199,6 +199,8 @@ class TrialResult:
         flops_share: The training FLOPs of all runs of the trial so far, divided by those of its full training. It
             equals `steps_share` where runs resume from checkpoints, and exceeds 1 where a full run follows
             partial runs.
+        chunk_tokens: The fewest tokens to which a pack limited its forward passes in training, padding included; None
+            for a run whose batches were not divided.
     """
 
     status: TrialStatus
@@ -215,6 +217,7 @@ class TrialResult:
     traceback: str | None = None
     steps_share: float = 1.0
     flops_share: float = 1.0
+    chunk_tokens: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as JSON-compatible data."""

@@ -1,13 +1,18 @@
-"""The settings of an exported run: the loop of the search in the terms of `transformers.TrainingArguments`."""
+"""The settings of an exported run for transformers' Trainer."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
+from autotune.export.exported_trial import ExportedTrial, train_split
 from autotune.sweep.schema import Sweep
 from search_spaces.parameters.training import optimizer_of
-from search_spaces.parameters.types import Configuration
+from trials.kinds.registry import find_kind
+from trials.reading.encoding import token_count
 from trials.tasks.specs import AUTO, ModelSpec
 from trials.training.run import MAX_GRAD_NORM, learning_rate
 from trials.training.schedules import transformers_schedule
@@ -22,25 +27,32 @@ _CHECKPOINTING: dict[str, Any] = {
 """Without reentry, layers below the lowest adapter need no gradient and are not run again."""
 
 
-def training_arguments(
-    config: Configuration, model: ModelSpec, steps: int, seed: int, tokens: float | None = None
-) -> dict[str, Any]:
-    """Return the fields of `transformers.TrainingArguments` for the loop of the search on all of the data.
+def micro_batch(batch_size: int, longest: int, chunk_tokens: float) -> int:
+    """Return how many examples of a batch fit into one forward pass: the largest divisor of the batch size.
+
+    At least one; a trial, too, runs a text that is longer than a chunk.
 
     Args:
-        config: the configuration.
-        model: the base model.
-        steps: number of optimizer steps.
-        seed: of the trial.
-        tokens: number of training tokens; None for all epochs of the data.
+        batch_size: examples per optimizer step.
+        longest: tokens of the longest example, over all of its rows.
+        chunk_tokens: the most tokens of a forward pass, padding included.
     """
-    optimizer = optimizer_of(config)
+    fitting = (size for size in range(batch_size, 1, -1) if batch_size % size == 0)
+    return next((size for size in fitting if size * longest <= chunk_tokens), 1)
+
+
+def training_arguments(export: ExportedTrial) -> dict[str, Any]:
+    """Return the fields of `transformers.TrainingArguments` for the loop of the search on all of the data."""
+    config, model, steps = export.config, export.sweep.model, export.steps
+    seed = int(export.results.trials.set_index("trial")["seed"][export.trial])
+    optimizer, micro = optimizer_of(config), _micro_batch_of(export)
     return {
         "learning_rate": learning_rate(config),
-        "per_device_train_batch_size": int(config["batch_size"]),
+        "per_device_train_batch_size": micro,
+        "gradient_accumulation_steps": int(config["batch_size"]) // micro,
         "per_device_eval_batch_size": 64,
         "num_train_epochs": int(config["epochs"]),
-        **({} if tokens is None else {"max_steps": steps}),
+        **({} if export.tokens is None else {"max_steps": steps}),
         "weight_decay": config["weight_decay"],
         **transformers_schedule(config, steps),
         "max_grad_norm": MAX_GRAD_NORM,
@@ -55,6 +67,30 @@ def training_arguments(
         "label_names": ["labels"],
         **(_CHECKPOINTING if model.gradient_checkpointing else {}),
     }
+
+
+def _micro_batch_of(export: ExportedTrial) -> int:
+    """Return the examples of a forward pass, so that the run fits into memory where the trial did."""
+    batch_size = int(export.config["batch_size"])
+    tokens = float(export.results.trials.set_index("trial")["chunk_tokens"][export.trial])
+    if np.isnan(tokens):
+        return batch_size
+    longest = max(map(token_count, train_split(export.sweep, export.data, export.config)))
+    rows = find_kind(export.sweep.task.type).rows_per_example
+    return micro_batch(batch_size, longest * rows, tokens)
+
+
+def accumulation_note(arguments: Mapping[str, Any]) -> str:
+    """Return how the run divides its batches, for its README; empty if it does not."""
+    micro, count = arguments["per_device_train_batch_size"], arguments["gradient_accumulation_steps"]
+    if count == 1:
+        return ""
+    return (
+        f"\nEach step runs its {micro * count} examples in {count} micro-batches of {micro}, whose gradients add up\n"
+        "to those of the whole: no forward pass has more tokens than those of the trial. With more memory,\n"
+        "raise `per_device_train_batch_size` in training_args.json, and lower `gradient_accumulation_steps` by the\n"
+        "same factor.\n"
+    )
 
 
 def exported_precision(model: ModelSpec) -> str:

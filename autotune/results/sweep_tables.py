@@ -42,7 +42,7 @@ from trials.records import TrialStatus
 
 TRIAL_COLUMNS = (
     "trial", "status", "started", "finished", "elapsed", "seconds", "seed", "error", "failure", "traceback",
-    "share", "config",
+    "share", "chunk_tokens", "config",
 )  # fmt: skip
 """The columns of `SweepTables.trials` that do not depend on the sweep."""
 
@@ -58,7 +58,8 @@ class SweepTables(TrialTables):
             failed, lost, running), `started` and `finished` (timestamps), `elapsed` (wall seconds of
             search when it ended), `seconds` (from its start to its end, beside others), `seed`, `error`,
             `failure` (kind of the error), `traceback`, `share` (training FLOPs of its runs so far, divided by
-            those of its full training; known costs are those of the whole), `feasible`, `on_search_front` (the
+            those of its full training; known costs are those of the whole), `chunk_tokens` (the fewest to which a
+            pack limited a forward pass; NaN where batches were not divided), `feasible`, `on_search_front` (the
             front of the search), `on_front` (the reported front: after a confirmation, that of the estimates, see
             `estimates.reported_front`), on a ladder `rung` (what the highest was that it was trained on: measured
             costs are of there), `runs` (complete trials of the same configuration), one column per objective under
@@ -239,6 +240,7 @@ def _trial_row(trial: FrozenTrial, objectives: Sequence[Objective]) -> dict[str,
         "failure": None if result is None or result.failure is None else str(result.failure),
         "traceback": None if result is None else result.traceback,
         "share": np.nan if result is None else result.flops_share,
+        "chunk_tokens": np.nan if result is None else result.chunk_tokens or np.nan,
         "config": dict(trial.params),
         **{objective.name: value for objective, value in zip(objectives, values, strict=True)},
         **{f"param.{name}": value for name, value in trial.params.items()},

@@ -89,6 +89,10 @@ TRIALS = (
     Column("failure", "kind of its error: `diverged`, `out_of_memory`, `rejected` or `internal`"),
     Column("traceback", "traceback of its error"),
     Column("share", "training FLOPs of its runs so far, divided by those of its full training"),
+    Column(
+        "chunk_tokens",
+        "the fewest tokens to which a pack limited a forward pass in training; empty where batches were not divided",
+    ),
     Column("config", "its configuration, as JSON"),
     Column("rung", "with a ladder: the highest rung that it was trained on"),
     Column("feasible", "whether it has every objective and satisfies every limit"),

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-_BESIDE = ("task", "parameter_groups", "initialization", "early_stopping", "search_trainer")
+_BESIDE = ("task", "parameter_groups", "initialization", "early_stopping", "search_trainer", "added_loss")
 """The modules that stand beside train.py."""
 
 

@@ -179,6 +179,7 @@ def _trial(number: int, status: str, names: Sequence[str], rng: np.random.Genera
         if error is None
         else f"Traceback (most recent call last):\nDivergedError: {error}\n",
         "share": 1.0,
+        "chunk_tokens": np.nan,
         "config": config,
         **{name: known.get(name, np.nan) for name in names},
         **{f"param.{name}": value for name, value in config.items()},

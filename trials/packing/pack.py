@@ -269,6 +269,8 @@ class Pack:
                 self._forget_gradients(batches)
             else:
                 seconds = time.perf_counter() - started
+                for run in map(self._runs.__getitem__, batches):
+                    run.chunk_tokens = min(run.chunk_tokens or self.chunk_tokens, self.chunk_tokens)
                 tokens = {ticket: count_tokens(batch) for ticket, batch in batches.items()}
                 whole = sum(tokens.values())
                 return {ticket: (losses[ticket], seconds * n / whole) for ticket, n in tokens.items()}

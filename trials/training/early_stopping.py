@@ -98,7 +98,8 @@ class EvaluationRecord(Generic[Point]):
                 parameter.copy_(kept)
 
     def _loss(self, metrics: Mapping[str, float]) -> float:
-        value = self._sign * metrics[self._selection.metric]
+        # An evaluation that decides nothing has no scores of generated text.
+        value = self._sign * metrics.get(self._selection.metric, math.nan)
         return math.inf if math.isnan(value) else value
 
 

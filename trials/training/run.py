@@ -34,6 +34,7 @@ from trials.kinds.registry import find_kind
 from trials.reading.encoding import Encoded, token_count
 from trials.records import CurvePoint, PartialRun, Segment, TrialResult, TrialSpec, TrialStatus
 from trials.tasks.example_scores import encode_scores
+from trials.training.adapted_model import training_mode
 from trials.training.checkpoint import TrainingState
 from trials.training.early_stopping import EvaluationRecord, evaluation_steps
 from trials.training.evaluation import Evaluation, Forward
@@ -102,6 +103,8 @@ class Run:
         self._schedule = LambdaLR(self._optimizer, lr_schedule(config, self.steps))
         self.forward: Forward | None = None
         """The forward pass of evaluation; None for the model's own."""
+        self.chunk_tokens: int | None = None
+        """As in `TrialResult`."""
         self._scored_steps = evaluation_steps(self.steps, fidelity.evaluations)
         self._step = self._seen = self._size = 0
         self._evaluations = EvaluationRecord[CurvePoint](
@@ -215,6 +218,7 @@ class Run:
             trainable_params=trainable_parameters(self.model),
             steps_share=self._step / self.steps,
             flops_share=self._step / self.steps,
+            chunk_tokens=self.chunk_tokens,
         )
 
     def _final_scores(self, *, scores_test: bool) -> tuple[dict[str, float], dict[str, float]]:
@@ -277,21 +281,6 @@ def train_batch(run: Run, examples: Sequence[Encoded]) -> tuple[float, float]:
     targets = sum(map(run.kind.target_count, examples))
     loss = training_step(run, batch, len(examples), targets)
     return loss, time.perf_counter() - tick
-
-
-def training_mode(model: nn.Module) -> None:
-    """Switch the base model's dropout off and the adapter's on.
-
-    A trial is short and most of its model is frozen, so dropout in the base model adds more noise than
-    regularization. Without it, the layers below the lowest adapter compute the same in every epoch and for every
-    configuration. An exported run uses the dropout of the base model's own configuration.
-    """
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    model.eval()
-    for module in model.modules():
-        if isinstance(module, BaseTunerLayer):
-            module.train()
 
 
 def training_step(run: Run, batch: Batch, examples: int, targets: int) -> float:

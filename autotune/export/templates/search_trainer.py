@@ -1,18 +1,51 @@
-"""The Trainer of an exported run: optimizer and learning rates of the search, and callbacks."""
+"""The Trainer of an exported run: loss, optimizer and learning rates of the search, and callbacks."""
 
 from types import SimpleNamespace
 
+import torch
+from added_loss import added_loss
 from early_stopping import EvaluationRecord, Selection, evaluation_steps
 from parameter_groups import has_decay, scale_learning_rates
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback
 
+TARGETS = "target_counts"
+"""The entry of a batch with the number of targets of each example."""
+
+
+class Collator:
+    """Makes batches of a kind of task, as the arguments of the model with the number of targets beside them.
+
+    Args:
+        kind: the kind (see task/kinds/kind.py).
+        tokenizer: the tokenizer.
+    """
+
+    def __init__(self, kind, tokenizer):
+        self.kind, self.tokenizer = kind, tokenizer
+        self.names = ()
+        """The names of what only the loss reads."""
+
+    def __call__(self, examples):
+        batch = self.kind.collate(examples, self.tokenizer)
+        self.names = tuple(batch.targets)
+        counts = torch.tensor([self.kind.target_count(example) for example in examples])
+        return {**batch.inputs, **batch.targets, TARGETS: counts}
+
 
 class SearchTrainer(Trainer):
-    """The Trainer with the weight decay and the learning rates of the search (see parameter_groups.py).
+    """The Trainer with the loss, weight decay and learning rates of the search (see parameter_groups.py).
 
-    With `losses`, which returns the summed loss of a batch for the model's outputs and the targets, batches are
-    `{inputs, targets, count}`: the arguments of the model, those of the loss, and the number of targets.
+    The loss of an optimizer step is the sum over its targets divided by their number, as in the search, also where
+    the step accumulates the gradients of micro-batches or several processes divide its examples: each micro-batch
+    counts by its share of the targets, which holds for what an adapter adds to the loss too.
+
+    Args:
+        learning_rate_factors: factors on the learning rate by a part of the parameter's name.
+        losses: returns the summed loss of a batch for the model's outputs and the targets; None where the model
+            computes its mean itself.
     """
+
+    loss_is_scaled_for_ga = True
 
     def __init__(self, *arguments, learning_rate_factors=None, losses=None, **options):
         super().__init__(*arguments, **options)
@@ -25,6 +58,30 @@ class SearchTrainer(Trainer):
         if self.model.active_peft_config.peft_type == "ADALORA":
             self.add_callback(RankBudget())
 
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        """Return the micro-batches of a step, and the number of targets in all of them and all processes."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        count = sum(batch[TARGETS].sum() for batch in batches)
+        if batches and self.args.world_size > 1:
+            count = self.accelerator.gather(count.to(device)).sum()
+        return batches, count
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """Return the share of a micro-batch in the loss of its step; without a step, its mean loss."""
+        inputs = dict(inputs)
+        targets = inputs.pop(TARGETS).sum()
+        if self._losses is None:
+            outputs = model(**inputs)
+            loss = outputs.loss
+        else:
+            own = {name: inputs.pop(name) for name in self.data_collator.names}
+            outputs = model(**inputs)
+            loss = self._losses(outputs, own) / targets + added_loss(self.accelerator.unwrap_model(model))
+        if num_items_in_batch is not None:
+            # Processes average their gradients, so each counts as many times.
+            loss = loss * (targets * self.args.world_size / num_items_in_batch)
+        return (loss, outputs) if return_outputs else loss
+
     def get_decay_parameter_names(self, model):
         return [name for name, parameter in model.named_parameters() if has_decay(parameter)]
 
@@ -32,29 +89,6 @@ class SearchTrainer(Trainer):
         optimizer = super().create_optimizer(*arguments, **options)
         scale_learning_rates(optimizer, self.model, self._factors)
         return optimizer
-
-    def _get_num_items_in_batch(self, batch_samples, device):
-        if self._losses is None:
-            return super()._get_num_items_in_batch(batch_samples, device)
-        # The targets of all batches whose gradients are accumulated for a step.
-        return sum(batch["count"] for batch in batch_samples).to(device)
-
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        if self._losses is None:
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        # The Trainer divides by the number of accumulated batches unless the loss is divided by all their targets.
-        self.loss_is_scaled_for_ga = self.model_accepts_loss_kwargs = num_items_in_batch is not None
-        outputs = model(**inputs["inputs"])
-        count = inputs["count"] if num_items_in_batch is None else num_items_in_batch
-        loss = self._losses(outputs, inputs["targets"]) / count
-        take = getattr(
-            self.model.base_model, "take_loss", None
-        )  # what the adapter adds, such as a balance of experts
-        if take is not None and (added := take()) is not None:
-            loss = loss + added / (
-                1 if num_items_in_batch is None else self.current_gradient_accumulation_steps
-            )
-        return (loss, outputs) if return_outputs else loss
 
 
 class ProgressLines(TrainerCallback):

@@ -5,9 +5,10 @@
 
 Beside this file: run.json (model, data, metric), training_args.json (for transformers.TrainingArguments),
 adapter_config.json (for peft), task (how a file becomes rows, a row tokens and predictions scores, as in the search),
-search_trainer.py, parameter_groups.py and early_stopping.py (the Trainer, what each parameter's learning rate is, and
-which evaluation counts), initialization.py (the adapter's initial values) and, where they are needed, tuners (the
-adapter's method, which peft lacks) and code (your own scores). The adapter is saved in `adapter/`, ready for
+search_trainer.py, parameter_groups.py, early_stopping.py and added_loss.py (the Trainer, the learning rate of each
+parameter, which evaluation counts, and what the adapter adds to the loss), initialization.py (the adapter's initial
+values) and, where they are needed, tuners (the adapter's method, which peft lacks) and code (your own scores). The
+adapter is saved in `adapter/`, ready for
 PeftModel.from_pretrained, and the scores in `scores.json`.
 """
 
@@ -40,7 +41,7 @@ from initialization import (
 )
 from parameter_groups import freeze
 from peft import PeftConfig, get_peft_model
-from search_trainer import Evaluations, SearchTrainer
+from search_trainer import Collator, Evaluations, SearchTrainer
 from task.kinds.encoding import encode_rows
 from task.kinds.generation import generation_of
 from task.kinds.kind import REFERENCE, Scoring, doubles, joined
@@ -175,15 +176,6 @@ def load_model(weights=RUN["weights"]):
     return model
 
 
-def collate(examples):
-    """Return a batch of examples: the arguments of the model, or what `SearchTrainer` reads."""
-    batch = KIND.collate(examples, tokenizer)
-    if KIND.model_computes_loss:
-        return {**batch.inputs, **batch.targets}
-    count = torch.tensor(sum(map(KIND.target_count, examples)))
-    return {"inputs": batch.inputs, "targets": batch.targets, "count": count}
-
-
 def losses(outputs, targets):
     """Return the summed loss of a batch that the model does not compute itself."""
     examples = len(outputs.logits) // KIND.rows_per_example
@@ -260,6 +252,7 @@ def first_batches(train, count, arguments):
     """Return random batches of training examples, of which the seed decides, for the adapter's initial values."""
     generator = torch.Generator().manual_seed(arguments.seed)
     order, size = torch.randperm(len(train), generator=generator), arguments.per_device_train_batch_size
+    count *= arguments.gradient_accumulation_steps  # as many examples, in micro-batches
     batches = [[train[i] for i in chosen] for chosen in order.split(size)[:count]]
     return [
         Pass(batch.inputs, partial(batch_loss, batch, sum(map(KIND.target_count, examples)), arguments.bf16))
@@ -303,7 +296,7 @@ def make_trainer(model, arguments, splits):
         args=arguments,
         train_dataset=splits["train"],
         eval_dataset=splits["validation"],
-        data_collator=collate,
+        data_collator=Collator(KIND, tokenizer),
         optimizer_cls_and_kwargs=additional_optimizer(arguments),
         learning_rate_factors=RUN["learning_rate_factors"],
         losses=None if KIND.model_computes_loss else losses,

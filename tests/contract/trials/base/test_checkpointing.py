@@ -23,7 +23,7 @@ from trials.execution.runner import Runner
 from trials.packing.memory import SavedTensors
 from trials.packing.memory_model import Computation, MemoryModel
 from trials.tasks.specs import ModelSpec
-from trials.training.run import training_mode
+from trials.training.adapted_model import training_mode
 
 TASK = "sequence-classification"
 

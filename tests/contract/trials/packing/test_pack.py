@@ -190,6 +190,8 @@ def test_memory_that_runs_out_shrinks_the_chunks_and_loses_nothing(runner, monke
     results = packed(runner, specs, chunk_tokens=512)
     assert 1 <= len(refused) <= 3
     for s, result in zip(specs, results, strict=True):
+        assert result.chunk_tokens == 512 // 2 ** len(refused), "what the export divides its batches by"
+        assert alone(runner, s).chunk_tokens is None
         agree(result, alone(runner, s))
 
 

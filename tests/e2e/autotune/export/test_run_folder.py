@@ -161,7 +161,8 @@ def test_the_run_imports_nothing_of_this_project(results, tmp_path):
         )
     settings = json.loads((run / "training_args.json").read_text())
     config = results.config(pick_trial(results, "smallest"))
-    assert settings["per_device_train_batch_size"] == config["batch_size"]
+    micro, steps = settings["per_device_train_batch_size"], settings["gradient_accumulation_steps"]
+    assert micro * steps == config["batch_size"]
 
 
 @pytest.mark.slow

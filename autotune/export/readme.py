@@ -1,0 +1,82 @@
+"""The README of an exported run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from autotune.export.exported_trial import ExportedTrial
+from autotune.export.head_notes import head_notes, target_notes
+from autotune.export.training_arguments import accumulation_note, exported_evaluations
+from autotune.objectives import Objective, is_cost
+from autotune.results.sweep_tables import SweepTables
+from autotune.results.tables import confirmation_statistics
+from autotune.sweep.schema import Sweep
+from search_spaces.parameters.training import OPTIMIZERS, optimizer_of
+
+if TYPE_CHECKING:
+    from autotune.export.scaling import Change
+
+
+def _value_text(results: SweepTables, trial: int, objective: Objective) -> str:
+    """Return the value of an objective in the search and, for a score, on the confirmation seeds."""
+    value = f"{results.trials.set_index('trial')[objective.name][trial]:,.6g}"
+    if is_cost(objective.name):
+        return value
+    seen = confirmation_statistics(results, objective.name)
+    first = results.first_trials[trial]
+    if first not in seen.index:
+        return f"{value} (search, one seed)"
+    row = seen.loc[first]
+    test = f", {row['test']:.4g} on the test split" if np.isfinite(row["test"]) else ""
+    seeds = f"mean of {row['seeds']:.0f} seeds that the search did not use"
+    return f"{row['mean']:.4g} ({seeds}){test}; {value} in the search"
+
+
+def readme(export: ExportedTrial, arguments: Mapping[str, Any], own_tuner: bool) -> str:
+    results, sweep, config = export.results, export.sweep, export.config
+    objectives = "\n".join(f"* {o.name}: {_value_text(results, export.trial, o)}" for o in results.objectives)
+    settings = "\n".join(f"* `{name}`: {value}" for name, value in config.items())
+    package = OPTIMIZERS[optimizer_of(config)].package
+    needs = "" if package is None else f"\nThe optimizer also needs `pip install {package}`.\n"
+    if sweep.model.quantized:
+        needs += f"\nThe base model in {sweep.model.weights} also needs `pip install bitsandbytes`.\n"
+    loading = (
+        "Run `import tuners` (the folder here) once before peft loads this adapter.\n\n" if own_tuner else ""
+    )
+    extent = (
+        "all examples" if export.tokens is None else f"{export.tokens:,.0f} tokens, in {export.steps:,} steps"
+    )
+    return (
+        f"# Trial {export.trial} of the sweep `{sweep.name}`\n\n{objectives}\n\n"
+        "Train it with `python train.py`: it needs transformers, peft and datasets. The adapter is saved in\n"
+        "`adapter/` and the scores in `scores.json`. The search trained on "
+        f"{sweep.fidelity.train_samples or 'all'} examples per epoch; this run trains on {extent}.\n"
+        f"{_end_note(sweep)}{accumulation_note(arguments)}{needs}\n"
+        f"{loading}{head_notes(export.shape, export.data.class_names)}"
+        f"{target_notes(sweep.task, export.data.target_scale)}{_changes(export.changes)}"
+        f"## The configuration\n\n{settings}\n"
+    )
+
+
+def _end_note(sweep: Sweep) -> str:
+    """Return which evaluation of the run counts; empty if it is the last one in any case."""
+    if (evaluations := exported_evaluations(sweep)) is None:
+        return ""
+    patience, score = evaluations["selection"]["patience"], evaluations["selection"]["score"]
+    ends = "" if patience is None else f" It ends after {patience} in a row without a better value."
+    return (
+        f"\nThe run is scored on the validation split {evaluations['count']} times by `{sweep.task.metric}`, as "
+        f"in the sweep.{ends} The adapter of the {score} evaluation is saved.\n"
+    )
+
+
+def _changes(changes: Sequence[Change]) -> str:
+    """Return the table of the settings that differ from the search; empty without changes."""
+    if not changes:
+        return ""
+    rows = "\n".join(f"| {c.name} | {c.searched} | {c.exported} | {c.why} |" for c in changes)
+    head = "| | search | this run | reason |\n| --- | --- | --- | --- |"
+    return f"## Changes for the larger run\n\n{head}\n{rows}\n\n"
