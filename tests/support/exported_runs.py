@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -27,3 +29,8 @@ def script_of(run: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def _forget_modules() -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] in _BESIDE]:
         del sys.modules[name]
+
+
+def arguments_of(script: ModuleType, settings: Mapping[str, Any]) -> Any:
+    """The arguments of the Trainer as the script makes them of its settings."""
+    return script.TrainingArguments(output_dir=str(script.HERE / "checkpoints"), **settings)

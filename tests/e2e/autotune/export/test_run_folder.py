@@ -24,7 +24,7 @@ from autotune.results.sweep_tables import SweepTables, read_tables
 from autotune.sweep.schema import Sweep, parse_sweep
 from search_spaces.errors import InvalidInputError
 from search_spaces.parameters.training import optimizer_of
-from tests.support.exported_runs import script_of
+from tests.support.exported_runs import arguments_of, script_of
 from tests.support.sweeps import small_sweep
 from tests.support.texts import same_splits
 from trials.base.parameter_groups import decay_groups
@@ -250,7 +250,7 @@ def test_the_exported_run_takes_the_steps_of_the_search(exported, monkeypatch):
     ours = [torch.nn.Parameter(parameter.detach().clone()) for parameter in theirs]
     steps = int(config["epochs"]) * 15
     assert steps == 5 * math.ceil(240 / 16)
-    trainer = script.make_trainer(model, settings, {"train": [], "validation": []})
+    trainer = script.make_trainer(model, arguments_of(script, settings), {"train": [], "validation": []})
     trainer.create_optimizer_and_scheduler(steps)
     groups = decay_groups(ours, float(config["weight_decay"]))
     optimizer = build_optimizer(optimizer_of(config), groups, learning_rate(config))

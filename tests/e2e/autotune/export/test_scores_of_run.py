@@ -17,7 +17,7 @@ from autotune.ledger.ledger import read_sweep
 from autotune.report.headline import summary
 from autotune.results.sweep_tables import SweepTables, read_tables
 from search_spaces.errors import InvalidInputError
-from tests.support.exported_runs import script_of
+from tests.support.exported_runs import arguments_of, script_of
 from tests.support.sweeps import fake_run, small_sweep
 from trials.data.task_data import TaskData, load_task
 from trials.tasks.metrics import metrics_for
@@ -62,7 +62,7 @@ def both_scores(
     ) in model.parameters():  # larger weights than at first, so that outputs differ by more than rounding
         torch.nn.init.normal_(parameter, std=0.5)
     settings = {**json.loads((run / "training_args.json").read_text()), "bf16": False, "use_cpu": True}
-    trainer = script.make_trainer(model, settings, {"train": [], "validation": []})
+    trainer = script.make_trainer(model, arguments_of(script, settings), {"train": [], "validation": []})
     split = script.load_split("validation")
     assert split == data.splits["validation"]
     held_out, task_type = data.splits["validation"], script.TASK["type"]
