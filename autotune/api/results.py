@@ -16,6 +16,7 @@ from autotune.api.argument_names import python_argument_names
 from autotune.api.point import Point, make_point
 from autotune.export.run_folder import export_run as write_run
 from autotune.export.scaling import read_target
+from autotune.report.agreement import RankAgreement, rank_agreement
 from autotune.report.headline import Fact, headline, summary
 from autotune.results.selection import pick_with_reason
 from autotune.results.sweep_tables import SweepTables, read_tables
@@ -85,8 +86,18 @@ class SweepResults:
 
     @property
     def confirmations(self) -> pd.DataFrame:
-        """One row per confirmation run: `trial`, `seed`, `elapsed`, `metric.NAME` (validation), `test.NAME`."""
+        """One row per confirmation run: `trial`, `seed`, `elapsed`, `as_search` (whether it has the fidelity of the
+        search), `metric.NAME` (validation), `test.NAME`."""
         return self._tables.confirmations
+
+    @cached_property
+    def rank_agreement(self) -> RankAgreement | None:
+        """How far the search's ranking of the confirmed points held; None for fewer than three points.
+
+        `spearman` and `kendall` have a `value` and a 95 % interval (`low`, `high`), `points` the place of each point,
+        and `summary` one sentence.
+        """
+        return rank_agreement(self._tables)
 
     @property
     def baselines(self) -> Mapping[str, float]:

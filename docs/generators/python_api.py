@@ -12,7 +12,11 @@ _GROUPS = {
 }
 _RETURNED = {
     "Run a sweep": ("autotune.engine.plan.SweepPlan", "autotune.estimate.sweep_time.SweepTime"),
-    "Use the results": ("autotune.api.point.Point", "autotune.api.point.Score"),
+    "Use the results": (
+        "autotune.api.point.Point",
+        "autotune.api.point.Score",
+        "autotune.report.agreement.RankAgreement",
+    ),
     "Optimize any black box": (
         "autotune.blackbox.result.OptimizeResult",
         "autotune.blackbox.result.OptimizeTrial",

@@ -157,3 +157,18 @@ def test_the_speed_is_that_of_the_threads_of_one_worker(monkeypatch: pytest.Monk
     assert threads(large, name="packed", chunk_tokens=256) == 1
     assert threads(BERT, name="local") == 1
     assert threads(BERT, name="local", threads=3) == 3
+
+
+def test_a_confirmation_on_all_data_takes_longer():
+    sizes = replace(SIZES, whole=(10 * SIZES.train, 2 * SIZES.evaluated))
+    limited = {"train_samples": SIZES.train, "eval_samples": SIZES.evaluated, "evaluations": 4}
+
+    def confirmation(**confirm: Any) -> float:
+        given = sweep(fidelity=limited, confirm={"seeds": 1, "points": 1, **confirm})
+        return sweep_time(given, [WORK], SPEED, ALONE, sizes).confirmation.typical
+
+    test = 300 * (1e-3 + 0.01 / 96)
+    assert confirmation() == pytest.approx(TRIAL + test)
+    assert confirmation(data="full") == pytest.approx(0.5 + 10 * TRAINING + 4 * 2 * EVALUATION + test)
+    stops = {"data": "full", "stop": "best", "evaluations": 7}
+    assert confirmation(**stops) == pytest.approx(0.5 + 10 * TRAINING + 7 * 2 * EVALUATION + test)
