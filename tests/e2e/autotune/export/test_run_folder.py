@@ -210,7 +210,7 @@ def recipe_sweep(model: Path, data: Path, recipe: dict[str, object]) -> Sweep:
     parameters = {
         "epochs": 5, "batch_size": 16, "warmup": 0.1, "weight_decay": 0.1,
         "lora.targets": "all", "lora.learning_rate": 1e-2, "lora.dora": True, "lora.dropout": 0.0,
-        "lora.lr_ratio": 1.0,
+        "lora.lr_ratio": 1.0, "lora.freeze_a": False,
     }  # fmt: skip
     return small_sweep(
         model,
