@@ -18,7 +18,7 @@ COMMON = {"batch_size": 16, "epochs": 2, "weight_decay": 0.01, "warmup": 0.1, "s
 
 def spec(runner: Runner, family: str, seed: int = 0, **changes: object) -> TrialSpec:
     families = {"families": [family]}
-    space = load_space(families, shape=runner.base.shape, task=runner.base.task.type).space
+    space = load_space(families, shape=runner.base.shape, task=runner.base.task.shape_task).space
     return TrialSpec({**space.default(family=family), **COMMON, **changes}, seed, FIDELITY)
 
 
