@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from os import PathLike
@@ -40,7 +41,8 @@ def peft_config(
     """Return the adapter of a configuration as a configuration of peft.
 
     The result does not depend on the training parameters of the configuration (learning rate, batch size, epochs).
-    Parameters of the family that are not given take their defaults.
+    Parameters of the family that are not given take their defaults. Initial values that a search computes from
+    training data are not part of the result, which a warning says.
 
     Args:
         configuration: `family` and its parameters as in results and search spaces, for example
@@ -71,6 +73,14 @@ def peft_config(
         )
         raise InvalidInputError(problem)
     values = local_config(family.name, _with_defaults(family, configuration, shape, kind))
+    if (preparation := family.preparation(values)) is not None:
+        what = (
+            "trainable_token_indices are placeholders; set them to the ids of the tokens to train"
+            if preparation.method == "frequent_tokens"
+            else f"lora.init: {preparation.method} is computed from more than a configuration, so the adapter starts "
+            "with peft's default values; a run that autotune exports computes it"
+        )
+        warnings.warn(what, stacklevel=2)
     try:
         return family.peft_config(values, shape, kind)
     except (KeyError, ValueError) as error:

@@ -19,6 +19,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from search_spaces.families import REGISTRY, Family
 from search_spaces.families.framework.matrix_family import MatrixFamily
+from search_spaces.families.framework.peft_methods import UNSEARCHED
 from search_spaces.model.layers import KNOWN
 from search_spaces.model.reader import read_shape
 from search_spaces.model.shape import ModelShape, TaskType
@@ -78,7 +79,7 @@ def families_page() -> str:
     for task in (task for task in get_args(TaskType) if task != IMAGES):
         tables.setdefault(_support(task), []).append(task)
     parts += [f"## {', '.join(tasks)}\n\n{table}" for table, tasks in tables.items()]
-    return "\n".join(parts)
+    return "\n".join([*parts, _about_unsearched()])
 
 
 def built_in() -> list[Family]:
@@ -112,6 +113,12 @@ def _about_families() -> str:
     ]
     note = "i and o are the inputs and outputs of a matrix, d the width of the model, r the rank."
     return f"{_table(('family', 'name', 'trainable parameters', 'parameters'), rows)}\n{note}\n"
+
+
+def _about_unsearched() -> str:
+    rows = [(f"`{name}`", reason) for name, reason in sorted(UNSEARCHED.items())]
+    note = "peft has neither residual prompts nor other prompts of low rank than those of `MULTITASK_PROMPT_TUNING`."
+    return f"## Methods of peft that no family searches\n\n{_table(('method', 'reason'), rows)}\n{note}\n"
 
 
 def _parameters(family: Family) -> str:

@@ -196,7 +196,7 @@ class CostModel:
         step = self._step + cost.step_flops + (self._second_run(cost)[1] if self._checkpointing else 0.0)
         sample, before = self._train_sample(cost), cost.preparation
         inference = self._inference_sample(cost)
-        if before is None:
+        if before is None or not before.forward:
             return cost.parameters, stored, sample, step, inference, 0, 0.0, 0.0
         prepare = self._prepare_sample(before)
         return cost.parameters, stored, sample, step, inference, before.batches, prepare, before.flops

@@ -151,6 +151,7 @@ def shape_of_network(network: Any, task: TaskType) -> ModelShape:
         window=_window(config),
         experts=expert_count(config) if any(stack.has_experts for stack in read) else 0,
         plain_linear=all(stack.plain_linear for stack in read),
+        has_tied_head=task == "causal-lm" and _has_tied_head(network),
         unused_parameters=sum(p.numel() for p in base.parameters(recurse=False)) if not image else 0,
         expert_matrices=tuple(matrix for stack in read for matrix in stack.experts),
         without_attention=tuple(layer for stack in read for layer in stack.without_attention),
@@ -164,6 +165,11 @@ def text_config(config: Any) -> Any:
     """Return the configuration of the part that reads text, in a model that also reads images or sound."""
     alone = getattr(config, "num_hidden_layers", None) or getattr(config, "is_encoder_decoder", False)
     return config if alone else config.get_text_config()
+
+
+def _has_tied_head(network: Any) -> bool:
+    """Return whether the output embeddings are the input embeddings."""
+    return bool(network.get_output_embeddings().weight is network.get_input_embeddings().weight)
 
 
 def _embedding_size(network: Any) -> tuple[int, int]:

@@ -73,6 +73,7 @@ class ModelShape:
         plain_linear: whether the matrices of the layers are torch's own linear modules, and no subclass.
         flops_are_estimates: whether the FLOPs of the model could not be counted, so that those of its own kind of
             attention may be missing.
+        has_tied_head: whether a language head shares its matrix with the word embeddings.
         unused_parameters: parameters of the base model outside of its modules, which no family trains.
         expert_matrices: matrices of routed experts; their FLOPs are those of frozen parts.
         without_attention: indices of the layers in which tokens do not attend to each other, such as those with a
@@ -119,6 +120,7 @@ class ModelShape:
     experts: int = 0
     plain_linear: bool = True
     flops_are_estimates: bool = False
+    has_tied_head: bool = False
     unused_parameters: int = 0
     without_attention: tuple[int, ...] = ()
     expert_matrices: tuple[Matrix, ...] = ()

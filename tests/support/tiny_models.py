@@ -36,7 +36,7 @@ from tests.support.tiny_configs import CONFIGS, DEPTH
 from trials.base.initialization import (
     REPLACES_WEIGHTS,
     Pass,
-    choose_tokens,
+    complete_config,
     initial_factors,
     initialize,
     save_adapter,
@@ -199,9 +199,9 @@ class Case:
         family = REGISTRY[self.family]
         peft_config, inputs = family.peft_config(self.config, shape, self.task), batch(self.task, padded=True)
         preparation = family.preparation(self.config)
-        passes = [Pass(inputs, lambda model: model(**inputs).loss)]
+        passes = [Pass(inputs, lambda model: model(**inputs).loss, inputs["labels"])]
         if preparation is not None:
-            choose_tokens(peft_config, preparation.method, passes)
+            complete_config(peft_config, preparation.method, passes)
         adapted = get_peft_model(model, peft_config)
         if preparation is not None:
             adapted.eval()

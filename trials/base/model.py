@@ -28,7 +28,7 @@ from trials.base.attention import attends_in_fp32, attention_context, check_atte
 from trials.base.checkpointing import checkpoint_layers, is_checkpointed
 from trials.base.frozen_linear import FrozenLinear, replace_linear
 from trials.base.half_precision import multiply_in_bf16, store_in_bf16
-from trials.base.initialization import Pass, choose_tokens, initialize, no_passes
+from trials.base.initialization import Pass, complete_config, initialize, no_passes
 from trials.base.int8_linear import Int8Form, check_int8
 from trials.base.parameter_groups import freeze
 from trials.base.pretrained import check_complete, loading_errors, read_pretrained
@@ -139,7 +139,7 @@ class Base:
         preparation = family.preparation(values)
         read = passes(preparation.batches) if preparation is not None else ()
         if preparation is not None:
-            choose_tokens(peft_config, preparation.method, read)
+            complete_config(peft_config, preparation.method, read)
         adapted = get_peft_model(model, peft_config)
         assert isinstance(adapted, PeftModel)  # peft's class for mixed adapters is another one
         if preparation is not None:

@@ -124,7 +124,7 @@ class Run:
             batch = self.kind.collate(chosen, self.data.tokenizer).to(self.base.device)
             targets = sum(map(self.kind.target_count, chosen))
             loss = partial(batch_loss, self, batch, len(chosen), targets)
-            found.append(Pass(batch.inputs, loss))
+            found.append(Pass(batch.inputs, loss, batch.targets.get("labels")))
         return found
 
     def _build_optimizer(self) -> torch.optim.Optimizer:

@@ -34,7 +34,7 @@ import transformers
 from initialization import (
     REPLACES_WEIGHTS,
     Pass,
-    choose_tokens,
+    complete_config,
     initial_factors,
     initialize,
     save_adapter,
@@ -238,7 +238,7 @@ def adapt(model, settings, train):
         if RUN["weights"] not in QUANTIZED:
             model.to(arguments.device)
         passes = first_batches(train, preparation["batches"], arguments)
-    choose_tokens(adapter, preparation["method"], passes)
+    complete_config(adapter, preparation["method"], passes)
     model = get_peft_model(model, adapter).eval()
     unquantized = cache(lambda: load_model("fp32"))
     initialize(
@@ -254,11 +254,12 @@ def first_batches(train, count, arguments):
     order, size = torch.randperm(len(train), generator=generator), arguments.per_device_train_batch_size
     count *= arguments.gradient_accumulation_steps  # as many examples, in micro-batches
     batches = [[train[i] for i in chosen] for chosen in order.split(size)[:count]]
-    return [
-        Pass(batch.inputs, partial(batch_loss, batch, sum(map(KIND.target_count, examples)), arguments.bf16))
-        for examples in batches
-        for batch in [KIND.collate(examples, tokenizer).to(arguments.device)]
-    ]
+    passes = []
+    for examples in batches:
+        batch = KIND.collate(examples, tokenizer).to(arguments.device)
+        loss = partial(batch_loss, batch, sum(map(KIND.target_count, examples)), arguments.bf16)
+        passes.append(Pass(batch.inputs, loss, batch.targets.get("labels")))
+    return passes
 
 
 def batch_loss(batch, targets, is_half, model):

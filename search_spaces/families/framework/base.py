@@ -25,7 +25,8 @@ class Preparation(NamedTuple):
 
     Args:
         method: the name of the method in `trials/base/initialization.py`.
-        batches: number of training batches that pass through the base model; 0 if only weights are read.
+        batches: number of training batches that are read; 0 if only weights are.
+        forward: whether they pass through the base model.
         backward: whether their gradients are computed too, those of the embeddings' output included.
         token_flops: FLOPs per token of these batches, beside those of the base model.
         flops: FLOPs once, beside those of the decompositions.
@@ -33,6 +34,7 @@ class Preparation(NamedTuple):
 
     method: str
     batches: int
+    forward: bool = True
     backward: bool = False
     token_flops: float = 0.0
     flops: float = 0.0

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import CPTConfig, LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora.config import CordaConfig, LoraGAConfig
 from peft.tuners.lora.corda import preprocess_corda
 from peft.tuners.lora.loraga import preprocess_loraga
@@ -19,11 +19,12 @@ from search_spaces.language.loader import load_space
 from tests.support.packs import agree, alone, packed
 from tests.support.tiny_models import batch, build, logits
 from tests.support.trials import COMMON, classification
-from trials.base.initialization import Pass, choose_tokens, initialize, no_passes
+from trials.base.initialization import Pass, complete_config, initialize, no_passes, save_adapter
 from trials.execution.runner import Runner
 from trials.records import Fidelity, TrialSpec, TrialStatus
 from trials.tasks import specs
-from trials.tasks.specs import ModelSpec
+from trials.tasks.specs import ModelSpec, TaskSpec
+from trials.training.run import Run, batches, train_to_end
 
 TARGETS = ["query", "intermediate.dense"]
 TOP = "layer.2"
@@ -143,13 +144,11 @@ def test_trials_repeat_and_leave_the_base_alone_in_a_pack_as_by_themselves(init:
 
 def test_the_batches_are_the_first_of_the_run(runner: Runner) -> None:
     """So the seed decides them, and a run has as many as the initialization reads, if it has enough."""
-    from trials.training.run import Run, batches
-
     run = Run(runner.base, runner.data, trial(runner, "eva"))
     train = run.data.splits["train"]
     order = list(batches(train[:40], 16, 1, seed=3))
     passes = run._passes(order, train)
-    assert [len(inputs["input_ids"]) for inputs, _ in passes] == [len(indices) for indices in order]
+    assert [len(inputs["input_ids"]) for inputs, _, _ in passes] == [len(indices) for indices in order]
     with pytest.raises(ValueError, match="need 8 batches of training data"):
         runner.base.adapted(trial(runner, "eva").config, seed=0)
     assert no_passes(0) == ()
@@ -192,8 +191,40 @@ def test_the_most_frequent_tokens_are_chosen() -> None:
     ids = torch.tensor([[7, 7, 9, 0], [7, 9, 5, 4]])
     mask = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]])
     passes = [Pass({"input_ids": ids, "attention_mask": mask}, lambda model: torch.zeros(()))]
-    choose_tokens(config, "frequent_tokens", passes)
+    complete_config(config, "frequent_tokens", passes)
     assert config.trainable_token_indices == [4, 5, 7, 9]
     config.trainable_token_indices = list(range(6))
-    choose_tokens(config, "frequent_tokens", passes)
+    complete_config(config, "frequent_tokens", passes)
     assert config.trainable_token_indices == [0, 1, 4, 5, 7, 9]
+
+
+def test_the_context_is_the_first_examples_with_their_inputs_and_answers_told_apart() -> None:
+    config = CPTConfig(task_type="CAUSAL_LM", cpt_token_ids=[0] * 6)
+    ids = torch.tensor([[7, 8, 9, 0], [5, 6, 0, 0]])
+    labels = torch.tensor([[-100, 8, 9, -100], [5, 6, -100, -100]])
+    mask = (ids > 0).long()
+    passes = [Pass({"input_ids": ids, "attention_mask": mask}, lambda model: torch.zeros(()), labels)]
+    complete_config(config, "context_tokens", passes)
+    assert config.cpt_token_ids == [7, 8, 9, 5, 6, 7]
+    # The second is a text whose every token is learned; the last token is one that ends the context.
+    assert config.cpt_tokens_type_mask == [2, 4, 4, 6, 8, 12]
+
+
+@pytest.mark.parametrize("family", ["cpt", "trainable_tokens"])
+def test_tokens_of_the_data_are_trained_in_a_language_model(
+    family: str, tiny_model: Callable[[str], Path], reviews: Path, tmp_path: Path
+) -> None:
+    """The run repeats, and its adapter computes the same on a new base model."""
+    named = {name: str(reviews / f"{name}.tsv") for name in ("train", "validation", "test")}
+    task = TaskSpec(type="causal-lm", text="sentence", **named)
+    runner = Runner(ModelSpec(name=str(tiny_model("gpt2")), precision="fp32"), task)
+    space = load_space({"families": [family]}, shape=runner.base.shape, task="causal-lm").space
+    spec = TrialSpec({**space.default(family=family), **COMMON, "epochs": 1}, seed=3, fidelity=SMALL)
+    run = Run(runner.base, runner.data, spec)
+    assert train_to_end(run).metrics == pytest.approx(runner.run(spec).metrics, rel=1e-5)
+    save_adapter(run.model.eval(), tmp_path)
+    loaded = PeftModel.from_pretrained(runner.base.skeleton(), str(tmp_path)).eval()
+    ids = {"input_ids": torch.tensor([[5, 9, 10, 30, 3]])}
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(**ids).logits, run.model(**ids).logits)
+        assert float((loaded(**ids).logits[:, -5:] - runner.base.model(**ids).logits).abs().max()) > 1e-3

@@ -25,6 +25,11 @@ def test_it_follows_the_configuration(tiny_model: Callable[[str], Path]) -> None
     assert (found.r, found.lora_alpha, found.task_type) == (4, 32, "SEQ_CLS")
 
 
+def test_initial_values_from_data_are_said_to_be_missing(tiny_model: Callable[[str], Path]) -> None:
+    with pytest.warns(UserWarning, match="lora.init: eva is computed from more than a configuration"):
+        autotune.peft_config({**LORA, "lora.init": "eva"}, str(tiny_model("bert")))
+
+
 def test_every_kind_of_model_gives_the_same(tiny_model: Callable[[str], Path]) -> None:
     folder = tiny_model("bert")
     model = AutoModelForSequenceClassification.from_pretrained(folder)
@@ -58,7 +63,10 @@ def test_a_family_alone_is_enough(name: str, tiny_model: Callable[[str], Path]) 
     reason = unsupported_reason(
         REGISTRY[name], read_shape(config, "sequence-classification"), "sequence-classification"
     )
-    if reason is None:
+    if name == "trainable_tokens":
+        with pytest.warns(UserWarning, match="set them to the ids of the tokens to train"):
+            assert autotune.peft_config({"family": name}, config).trainable_token_indices == list(range(64))
+    elif reason is None:
         assert isinstance(autotune.peft_config({"family": name}, config), peft.PeftConfig)
     else:
         with pytest.raises(InvalidInputError, match="cannot work on this model"):
