@@ -29,7 +29,7 @@ from search_spaces.errors import InvalidInputError, Problem
 from search_spaces.families import REGISTRY
 from search_spaces.families.framework.base import local_config
 from search_spaces.parameters.training import optimizer_of
-from trials.base import added_loss, initialization, parameter_groups
+from trials.base import added_loss, initialization, parameter_groups, token_choice
 from trials.base.quantization import unquantized
 from trials.data.fingerprint import data_fingerprint, hub_commit, model_fingerprint
 from trials.data.sources import SPLITS
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from autotune.export.scaling import RateLaw, Target
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_SHARED_MODULES = (parameter_groups, initialization, early_stopping, added_loss)
+_SHARED_MODULES = (parameter_groups, initialization, token_choice, early_stopping, added_loss)
 """Modules of the search that need none of its other modules, and that train.py imports beside itself."""
 _TASK = "task"
 """The package in an exported run that holds copies of the packages of `_OF_TASKS`."""

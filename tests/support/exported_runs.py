@@ -11,7 +11,15 @@ from typing import Any
 
 import pytest
 
-_BESIDE = ("task", "parameter_groups", "initialization", "early_stopping", "search_trainer", "added_loss")
+_BESIDE = (
+    "task",
+    "parameter_groups",
+    "initialization",
+    "token_choice",
+    "early_stopping",
+    "search_trainer",
+    "added_loss",
+)
 """The modules that stand beside train.py."""
 
 

@@ -36,12 +36,12 @@ from tests.support.tiny_configs import CONFIGS, DEPTH
 from trials.base.initialization import (
     REPLACES_WEIGHTS,
     Pass,
-    complete_config,
     initial_factors,
     initialize,
     save_adapter,
 )
 from trials.base.parameter_groups import freeze
+from trials.base.token_choice import complete_config
 
 BATCH, TOKENS, LABELS = 4, 12, 3
 ENCODERS = (

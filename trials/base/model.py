@@ -28,11 +28,12 @@ from trials.base.attention import attends_in_fp32, attention_context, check_atte
 from trials.base.checkpointing import checkpoint_layers, is_checkpointed
 from trials.base.frozen_linear import FrozenLinear, replace_linear
 from trials.base.half_precision import multiply_in_bf16, store_in_bf16
-from trials.base.initialization import Pass, complete_config, initialize, no_passes
+from trials.base.initialization import Pass, initialize, no_passes
 from trials.base.int8_linear import Int8Form, check_int8
 from trials.base.parameter_groups import freeze
 from trials.base.pretrained import check_complete, loading_errors, read_pretrained
 from trials.base.quantization import check_quantized, freeze_layout, quantization, quantized_parts
+from trials.base.token_choice import complete_config
 from trials.data.task_data import TaskData
 from trials.reading.encoding import Encoded
 from trials.reading.special_tokens import match_tokens

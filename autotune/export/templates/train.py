@@ -6,10 +6,10 @@
 Beside this file: run.json (model, data, metric), training_args.json (for transformers.TrainingArguments),
 adapter_config.json (for peft), task (how a file becomes rows, a row tokens and predictions scores, as in the search),
 search_trainer.py, parameter_groups.py, early_stopping.py and added_loss.py (the Trainer, the learning rate of each
-parameter, which evaluation counts, and what the adapter adds to the loss), initialization.py (the adapter's initial
-values) and, where they are needed, tuners (the adapter's method, which peft lacks) and code (your own scores). The
-adapter is saved in `adapter/`, ready for
-PeftModel.from_pretrained, and the scores in `scores.json`.
+parameter, which evaluation counts, and what the adapter adds to the loss), initialization.py and
+token_choice.py (the adapter's initial values) and, where they are needed, tuners (the adapter's method, which peft
+lacks) and code (your own scores). The adapter is saved in `adapter/`, ready for PeftModel.from_pretrained, and the
+scores in `scores.json`.
 """
 
 import argparse
@@ -34,7 +34,6 @@ import transformers
 from initialization import (
     REPLACES_WEIGHTS,
     Pass,
-    complete_config,
     initial_factors,
     initialize,
     save_adapter,
@@ -53,6 +52,7 @@ from task.reading.labels import TargetScale, as_targets, class_positions, label_
 from task.reading.special_tokens import match_tokens
 from task.reading.splits import complete_rows, read_source
 from task.scoring.own import answers_of, call, generated_answers, load_function
+from token_choice import complete_config
 from transformers import (
     AutoTokenizer,
     BitsAndBytesConfig,

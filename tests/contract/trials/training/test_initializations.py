@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,10 @@ from search_spaces.language.loader import load_space
 from tests.support.packs import agree, alone, packed
 from tests.support.tiny_models import batch, build, logits
 from tests.support.trials import COMMON, classification
-from trials.base.initialization import Pass, complete_config, initialize, no_passes, save_adapter
+from trials.base.initialization import Pass, initialize, no_passes, save_adapter
+from trials.base.token_choice import complete_config
 from trials.execution.runner import Runner
 from trials.records import Fidelity, TrialSpec, TrialStatus
-from trials.tasks import specs
 from trials.tasks.specs import ModelSpec, TaskSpec
 from trials.training.run import Run, batches, train_to_end
 
@@ -31,7 +32,7 @@ TOP = "layer.2"
 """The layer whose output is read for the first token alone, so that its queries' gradient has a single direction."""
 SMALL = Fidelity(train_samples=48, eval_samples=40, evaluations=1)
 needs_bitsandbytes = pytest.mark.skipif(
-    specs.find_spec("bitsandbytes") is None, reason="needs the extra `quantized`"
+    find_spec("bitsandbytes") is None, reason="needs the extra `quantized`"
 )
 
 
