@@ -114,6 +114,7 @@ def export_run(
         "precision": exported_precision(sweep.model),
         "weights": sweep.model.weights,
         "attn_implementation": exported_attention(sweep.model),
+        "device_map": sweep.model.device_map,
         "unquantized": unquantized(export.shape),
         "task": sweep.task.model_dump(),
         "sequence_length": min(sequence_length(config) or sweep.task.max_length, sweep.task.max_length),

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from search_spaces.errors import InvalidInputError, Problem
+from trials.tasks.model_spec import ModelSpec
 
 _Count = Annotated[int, Field(ge=1, strict=True)]
 _Tokens = Annotated[int, Field(ge=64, strict=True)]
@@ -74,3 +75,15 @@ class ExecutorSpec(BaseModel):
             fix = f"Write workers: {self.processes} or more, or fewer processes."
             raise InvalidInputError(Problem("executor.processes", what, fix))
         return self
+
+
+def check_devices(executor: ExecutorSpec, model: ModelSpec) -> None:
+    """Refuse several processes, or packs, with a base model that is spread over the devices.
+
+    Raises:
+        InvalidInputError: The executor does not run one trial at a time in one process.
+    """
+    if model.device_map is not None and executor.name != "local":
+        what = f"executor {executor.name} cannot run trials on a model with device_map, one at a time"
+        fix = "Write executor: local, or remove device_map."
+        raise InvalidInputError(Problem("executor.name", what, fix))

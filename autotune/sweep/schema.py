@@ -25,7 +25,7 @@ from pydantic_core.core_schema import ValidationInfo
 from autotune.ladder.spec import LadderSpec, read_ladder
 from autotune.objectives import MEASURED_COSTS, Objective
 from autotune.sweep.confirm_spec import Confirm
-from autotune.sweep.executor_spec import ExecutorSpec
+from autotune.sweep.executor_spec import ExecutorSpec, check_devices
 from autotune.sweep.fidelity_field import FIDELITY_FIELDS, read_fidelity
 from autotune.sweep.generated_scores import with_generated_scores
 from autotune.sweep.objective_shorthand import expand_objectives
@@ -148,8 +148,8 @@ class Sweep(BaseModel):
 
     @property
     def is_executor_open(self) -> bool:
-        """Whether the executor is still to be chosen, like the fidelity."""
-        return "executor" not in self.model_fields_set
+        """Whether the executor is still to be chosen; a model on several devices leaves no choice."""
+        return "executor" not in self.model_fields_set and self.model.device_map is None
 
     @field_validator("name")
     @classmethod
@@ -191,8 +191,9 @@ class Sweep(BaseModel):
         raise InvalidInputError(Problem(f"fidelity.{key}", "cannot be combined with a ladder", fix))
 
     @model_validator(mode="after")
-    def _objectives_of_sampler(self) -> Sweep:
+    def _fitting_parts(self) -> Sweep:
         check_objectives(self.sampler, len(self.objectives))
+        check_devices(self.executor, self.model)
         return self
 
     @model_validator(mode="after")

@@ -31,6 +31,7 @@ from trials.base.half_precision import multiply_in_bf16, store_in_bf16
 from trials.base.initialization import Pass, initialize, no_passes
 from trials.base.int8_linear import Int8Form, check_int8
 from trials.base.parameter_groups import freeze
+from trials.base.placement import first_device
 from trials.base.pretrained import check_complete, loading_errors, read_pretrained
 from trials.base.quantization import check_quantized, freeze_layout, quantization, quantized_parts
 from trials.base.token_choice import complete_config
@@ -57,6 +58,7 @@ class Base:
         new_heads: The paths of the head's modules whose weights are not in the checkpoint. Every trial initializes
             them from its seed.
         unquantized: Reads the base model again, on the CPU and before quantization; None if it is not quantized.
+        is_sharded: Whether its parts are on several devices, of which `device` is the first.
         references: What the model says of examples, by the example's id, see `trials.training.references`.
     """
 
@@ -67,6 +69,7 @@ class Base:
     autocast: torch.dtype
     new_heads: tuple[str, ...]
     unquantized: Callable[[], nn.Module] | None = None
+    is_sharded: bool = False
     references: dict[int, tuple[Encoded, Encoded]] = field(default_factory=dict, repr=False, compare=False)
 
     @contextmanager
@@ -182,6 +185,8 @@ def load_base(spec: ModelSpec, task: TaskSpec, data: TaskData) -> Base:
             )
             options["quantization_config"] = quantization(spec, shape)
             options["device_map"] = {"": _with_index(device)}  # else transformers takes the current GPU
+    if spec.device_map is not None:
+        options["device_map"] = spec.device_map
     model, fresh = read_pretrained(spec, task, data.outputs, **options)
     shape = shape or read_shape(model.config, task.shape_task, labels=data.outputs)
     shape = shape.with_new_head_parts(fresh)
@@ -191,7 +196,9 @@ def load_base(spec: ModelSpec, task: TaskSpec, data: TaskData) -> Base:
     model.requires_grad_(False)
     if spec.quantized:
         freeze_layout(model)
-    else:
+    if spec.device_map is not None:
+        device = first_device(model)
+    elif not spec.quantized:
         model.to(device)
     for name in shape.head_modules:
         model.get_submodule(name).float()
@@ -199,7 +206,8 @@ def load_base(spec: ModelSpec, task: TaskSpec, data: TaskData) -> Base:
     if spec.gradient_checkpointing:
         checkpoint_layers(model, shape, partial(attention_context, device, autocast))
     unquantized = partial(_read_unquantized, spec, task, data.outputs) if spec.quantized else None
-    return Base(model, shape, task, device, autocast, new_heads, unquantized)
+    is_sharded = spec.device_map is not None
+    return Base(model, shape, task, device, autocast, new_heads, unquantized, is_sharded)
 
 
 def _read_unquantized(spec: ModelSpec, task: TaskSpec, outputs: int) -> nn.Module:

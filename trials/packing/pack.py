@@ -124,6 +124,8 @@ class Pack:
         try:
             run = Run(self.base, self.data, spec)
             try:
+                if self.base.is_sharded:
+                    raise CannotJoinError("the base model is on several devices")
                 if not self._kind.packs(self.data.fields):
                     raise CannotJoinError("the examples of the task cannot share a forward pass")
                 if REGISTRY[str(spec.config["family"])].mixes_rows:

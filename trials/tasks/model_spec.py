@@ -14,10 +14,14 @@ POCKET = "builtin:pocket"
 
 Precision = Literal["auto", "fp32", "bf16", "int8"]
 Weights = Literal["fp32", "bf16", "int8", "nf4"]
+Placement = Literal["auto", "balanced", "sequential"]
 AUTO: Final = "auto"
 """The precision or the device that is chosen when a sweep starts."""
 QUANTIZING = ("cuda", "cpu", "xpu")
 """Devices that can multiply quantized weights."""
+
+_NOT_COMPUTING = ("disk", "meta")
+"""Places of weights that are no devices."""
 
 
 def resolve_model(name: str) -> str:
@@ -47,6 +51,9 @@ class ModelSpec(BaseModel):
         weights: Data type in which the base model is stored. `bf16` halves its memory and computes in bf16; `int8`
             and `nf4` quantize the matrices of its layers to 8 and 4 bits (bitsandbytes).
         device: `auto` (CUDA, then Apple's GPU, then the CPU) or a PyTorch device.
+        device_map: For a model that does not fit on one device, where its parts are: `auto` or `balanced` (spread
+            over all GPUs), `sequential` (one GPU after another), or a device by module path, as in transformers. Its
+            devices run one after the other, and trials train one at a time.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -63,6 +70,7 @@ class ModelSpec(BaseModel):
     gradient_checkpointing: bool = Field(default=False, strict=True)
     weights: Weights = "fp32"
     device: str = AUTO
+    device_map: Placement | dict[str, int | str] | None = None
 
     @property
     def quantized(self) -> bool:
@@ -72,6 +80,24 @@ class ModelSpec(BaseModel):
     def other(self, name: str) -> ModelSpec:
         """Return the spec of another model with the same options, or this spec if the name is its own."""
         return self if name == self.name else self.model_copy(update={"name": name, "revision": None})
+
+    @model_validator(mode="after")
+    def _check_placement(self) -> ModelSpec:
+        if self.device_map is None:
+            return self
+        if self.device != AUTO:
+            what = f"{self.device!r} is given beside device_map, which places the model"
+            raise InvalidInputError(Problem("model.device", what, "Remove device, or device_map."))
+        if isinstance(self.device_map, dict):
+            if not self.device_map:
+                what = "places no module"
+                raise InvalidInputError(Problem("model.device_map", what, 'Write {"": 0}, or auto.'))
+            if away := sorted({d for d in self.device_map.values() if d in _NOT_COMPUTING}, key=str):
+                what = (
+                    f"{', '.join(map(str, away))} cannot compute, and trials need every weight in each step"
+                )
+                raise InvalidInputError(Problem("model.device_map", what, "Use devices, or weights: nf4."))
+        return self
 
     @model_validator(mode="after")
     def _check_weights(self) -> ModelSpec:

@@ -152,6 +152,8 @@ def load_rows(name):
 def load_model(weights=RUN["weights"]):
     """Return the base model with its weights in a format: fp32, bf16, int8 or nf4."""
     options = {"dtype": torch.bfloat16 if weights == "bf16" else torch.float32, **HUB}
+    if RUN["device_map"] is not None:
+        options["device_map"] = RUN["device_map"]
     if RUN["attn_implementation"]:
         options["attn_implementation"] = RUN["attn_implementation"]
     if weights in QUANTIZED:
@@ -180,6 +182,11 @@ def losses(outputs, targets):
     """Return the summed loss of a batch that the model does not compute itself."""
     examples = len(outputs.logits) // KIND.rows_per_example
     return KIND.losses(outputs, targets, [VALUES] * examples).sum()
+
+
+def is_movable():
+    """Return whether the base model can be moved to another device: neither quantized nor on several devices."""
+    return RUN["weights"] not in QUANTIZED and RUN["device_map"] is None
 
 
 def main():
@@ -235,7 +242,7 @@ def adapt(model, settings, train):
     passes = ()
     if preparation["batches"]:
         arguments = TrainingArguments(output_dir=str(HERE / "checkpoints"), **settings)
-        if RUN["weights"] not in QUANTIZED:
+        if is_movable():
             model.to(arguments.device)
         passes = first_batches(train, preparation["batches"], arguments)
     complete_config(adapter, preparation["method"], passes)
@@ -319,7 +326,7 @@ def additional_optimizer(arguments):
 
 def add_reference(model, arguments, examples):
     """Add to examples what the base model says of them, in the precision of the training."""
-    if RUN["weights"] not in QUANTIZED:
+    if is_movable():
         model.to(arguments.device)
     is_half, kind_of_device = arguments.bf16, arguments.device.type
     with torch.autocast(kind_of_device, dtype=torch.bfloat16, enabled=is_half):

@@ -38,7 +38,7 @@ def test_the_run_ends_by_its_patience_with_the_best_adapter(tiny_model, reviews,
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     seen: list[list[torch.Tensor]] = []
 
-    def scored(*_: object) -> dict[str, float]:
+    def scored(*_: object, **__: object) -> dict[str, float]:
         seen.append([parameter.detach().clone() for parameter in trained])
         return {"accuracy": ACCURACIES[len(seen) - 1]}
 
