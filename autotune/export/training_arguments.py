@@ -73,11 +73,11 @@ def _micro_batch_of(export: ExportedTrial) -> int:
     """Return the examples of a forward pass, so that the run fits into memory where the trial did."""
     batch_size = int(export.config["batch_size"])
     tokens = float(export.results.trials.set_index("trial")["chunk_tokens"][export.trial])
-    if np.isnan(tokens):
+    # A loss that reads the whole batch cannot be divided; its trial ran the batch in one pass, too.
+    if np.isnan(tokens) or not find_kind(export.sweep.task.type).packs(export.sweep.task.model_dump()):
         return batch_size
     longest = max(map(token_count, train_split(export.sweep, export.data, export.config)))
-    rows = find_kind(export.sweep.task.type).rows_per_example
-    return micro_batch(batch_size, longest * rows, tokens)
+    return micro_batch(batch_size, longest, tokens)
 
 
 def accumulation_note(arguments: Mapping[str, Any]) -> str:
