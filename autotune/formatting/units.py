@@ -16,6 +16,13 @@ import pandas as pd
 _LABELS = {
     "accuracy": "Accuracy",
     "f1": "F1",
+    "precision": "Precision",
+    "recall": "Recall",
+    "average_precision": "Average precision",
+    "roc_auc": "Area under the ROC curve",
+    "brier": "Brier score",
+    "ece": "Calibration error",
+    "ece_calibrated": "Calibration error at its temperature",
     "matthews": "Matthews correlation",
     "pearson": "Pearson correlation",
     "spearman": "Spearman correlation",

@@ -31,6 +31,9 @@ from autotune.results.tables import confirmation_statistics, quality, selection_
 from autotune.sweep.schema import Sweep
 from trials.reading.labels import label_text
 
+_OF_ONE_CLASS = ("f1", "precision", "recall", "average_precision", "roc_auc")
+"""The scores of one class against all others, if the task has such a class."""
+
 
 @dataclass(frozen=True)
 class Fact:
@@ -62,11 +65,14 @@ def summary(results: SweepTables) -> str:
 
 
 def positive_words(sweep: Sweep) -> str:
-    """Return a sentence with the class that f1 scores, after a space; empty where no f1 of one class is compared."""
+    """Return a sentence with the class that scores are of, after a space; empty where no score of one is compared."""
     compared = {sweep.task.metric, *(objective.name for objective in sweep.objectives)}
-    if sweep.task.positive is None or "f1" not in compared:
+    names = [label(name) for name in _OF_ONE_CLASS if name in compared]
+    if sweep.task.positive is None or not names:
         return ""
-    return f" F1 is that of class {label_text(sweep.task.positive)!r}."
+    listed = " and ".join([names[0], *map(within_sentence, names[1:])])
+    verb = "is that" if len(names) == 1 else "are those"
+    return f" {listed} {verb} of class {label_text(sweep.task.positive)!r}."
 
 
 def model_words(name: str) -> str:

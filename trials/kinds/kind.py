@@ -232,6 +232,14 @@ class TaskKind(ABC):
         """Return the contribution of each example to every score that is a mean over examples, shape [n] each."""
         return {}
 
+    def temperature(self, columns: Columns) -> float | None:
+        """Return what logits are divided by so that their softmax is calibrated; None for kinds without classes.
+
+        Args:
+            columns: What `finish` returned.
+        """
+        return None
+
     def answers(
         self, columns: Columns, examples: Sequence[Encoded], scoring: Scoring
     ) -> tuple[list[Any], list[Any]] | None:

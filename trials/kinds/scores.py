@@ -14,6 +14,12 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
+_BINS = 15
+"""The bins of the calibration error."""
+_HOTTEST = 20.0
+"""The largest temperature that is fitted, and the inverse of the smallest."""
+_BISECTIONS = 24
+"""They determine the logarithm of a temperature to 4e-7."""
 _LARGEST_EXPONENT = 700.0
 """exp overflows above it."""
 
@@ -37,20 +43,31 @@ class TokenScores:
 def classification_scores(
     predictions: Array, references: Array | Indices, positive: int | None = None
 ) -> dict[str, float]:
-    """Return accuracy, F1 and the Matthews correlation.
+    """Return the scores of predicted classes, of the ranking by probability, and of the probabilities themselves.
 
     Args:
         predictions: Logits, shape [n, classes].
         references: Class indices, shape [n].
-        positive: The index of the class that F1 scores, see `f1`.
+        positive: The index of the class that F1, precision, recall, average precision and the area under the ROC
+            curve score. Without it, they score the second of two classes, and the mean over the occurring ones if
+            there are more.
     """
-    classes = predictions.shape[-1]
-    confusion = np.zeros((classes, classes))  # rows are references, columns are predictions
-    np.add.at(confusion, (references.astype(int), predictions.argmax(-1)), 1)
+    confusion, chances = confusion_of(predictions, references), probabilities(predictions)
+    support = confusion.sum(0) + confusion.sum(1)
+    scored = np.flatnonzero(support) if positive is None and len(support) != 2 else [_positive(positive)]
+    precision, recall = precision_and_recall(confusion)
+    ranked = [(chances[:, c], references == c) for c in scored]
     return {
         "accuracy": float(np.trace(confusion) / confusion.sum()),
         "f1": f1(confusion, positive),
+        "precision": float(precision[scored].mean()),
+        "recall": float(recall[scored].mean()),
         "matthews": matthews(confusion),
+        "average_precision": float(np.mean([average_precision(*each) or 0.0 for each in ranked])),
+        "roc_auc": float(np.mean([roc_auc(*each) for each in ranked])),
+        "brier": float(brier_terms(chances, references).mean()),
+        "ece": calibration_error(chances, references),
+        "ece_calibrated": calibrated_error(predictions, references),
     }
 
 
@@ -115,6 +132,110 @@ def causal_lm_scores(scores: TokenScores) -> dict[str, float]:
         "token_accuracy": float(scores.correct.sum() / scores.tokens.sum()),
         "teacher_forced_exact_match": float(np.mean(scores.correct == scores.tokens)),
     }
+
+
+def probabilities(logits: Array) -> Array:
+    """Return the softmax of logits over the last axis."""
+    shifted = np.exp(logits - logits.max(-1, keepdims=True))
+    found: Array = shifted / shifted.sum(-1, keepdims=True)
+    return found
+
+
+def confusion_of(predictions: Array, references: Array | Indices) -> Array:
+    """Return the number of examples by reference (rows) and predicted class (columns).
+
+    Args:
+        predictions: Logits, shape [n, classes].
+        references: Class indices, shape [n].
+    """
+    classes = predictions.shape[-1]
+    confusion = np.zeros((classes, classes))
+    np.add.at(confusion, (references.astype(int), predictions.argmax(-1)), 1)
+    return confusion
+
+
+def precision_and_recall(confusion: Array) -> tuple[Array, Array]:
+    """Return the precision and the recall of each class; 0 for a class that is never predicted, or never occurs."""
+    right = np.diag(confusion)
+    return right / np.maximum(confusion.sum(0), 1), right / np.maximum(confusion.sum(1), 1)
+
+
+def roc_auc(values: Array, labels: NDArray[np.bool_]) -> float:
+    """Return the area under the ROC curve; 0.5 where the label applies everywhere or nowhere, and it is not defined.
+
+    It is the share of pairs of examples that are ranked right, half for equal values (Mann and Whitney, 1947).
+    Arguments as for `average_precision`.
+    """
+    positives, n = int(labels.sum()), len(values)
+    if positives in (0, n):
+        return 0.5
+    above = mean_ranks(values)[labels].sum() - positives * (positives + 1) / 2
+    return float(above / (positives * (n - positives)))
+
+
+def brier_terms(chances: Array, references: Array | Indices) -> Array:
+    """Return the squared error of the probabilities of each example, shape [n].
+
+    It is summed over the classes, and halved for two, whose errors are equal: the score is then that of the
+    probability of one class (Brier, 1950).
+
+    Args:
+        chances: Probabilities, shape [n, classes].
+        references: Class indices, shape [n].
+    """
+    classes = chances.shape[1]
+    errors = ((chances - np.eye(classes)[references.astype(int)]) ** 2).sum(1)
+    terms: Array = errors / 2 if classes == 2 else errors
+    return terms
+
+
+def calibration_error(chances: Array, references: Array | Indices) -> float:
+    """Return the expected calibration error: the mean over examples of |accuracy − confidence| of their bins.
+
+    The confidence of an example is the probability of its predicted class. The 15 bins have equal widths, and each
+    holds its upper edge (Guo et al., 2017). Arguments as for `brier_terms`.
+    """
+    confidence, is_right = chances.max(1), chances.argmax(1) == references
+    bins = np.clip(np.ceil(confidence * _BINS).astype(int) - 1, 0, _BINS - 1)
+    gaps = np.bincount(bins, weights=is_right - confidence, minlength=_BINS)
+    return float(np.abs(gaps).sum() / len(confidence))
+
+
+def calibrated_error(predictions: Array, references: Array | Indices) -> float:
+    """Return the calibration error of every second example, after the temperature that is fitted to the others.
+
+    Arguments as for `classification_scores`.
+    """
+    if len(predictions) < 2:
+        return calibration_error(probabilities(predictions), references)
+    temperature = fit_temperature(predictions[::2], references[::2])
+    return calibration_error(probabilities(predictions[1::2] / temperature), references[1::2])
+
+
+def fit_temperature(predictions: Array, references: Array | Indices) -> float:
+    """Return the temperature by which logits are divided so that their cross entropy is least, within [0.05, 20].
+
+    The cross entropy is convex in the inverse temperature, whose derivative changes its sign once; it is found by
+    bisection on a logarithmic scale. Arguments as for `classification_scores`.
+
+    Example:
+        >>> logits = np.log([[0.75, 0.25]] * 4)  # three of four are right, as they say
+        >>> round(fit_temperature(2 * logits, np.array([0, 0, 0, 1])), 3)
+        2.0
+    """
+    finite = np.maximum(predictions, -1e4)  # a class that is impossible stays so
+    own = finite[np.arange(len(finite)), references.astype(int)]
+    low, high = 1 / _HOTTEST, _HOTTEST
+    for _ in range(_BISECTIONS):
+        middle = math.sqrt(low * high)
+        rises = float(np.mean((probabilities(middle * finite) * finite).sum(1) - own)) > 0
+        low, high = (low, middle) if rises else (middle, high)
+    return 1 / math.sqrt(low * high)
+
+
+def _positive(positive: int | None) -> int:
+    """Return the class of two that scores of one class score: the second, unless another one is named."""
+    return 1 if positive is None else positive
 
 
 def f1(confusion: Array, positive: int | None = None) -> float:

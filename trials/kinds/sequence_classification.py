@@ -10,7 +10,7 @@ import numpy as np
 from ..reading.encoding import Encoded, Encoding
 from .kind import Array, Columns, Metric, Scoring, TaskKind, Values
 from .labeled import encode_texts
-from .scores import classification_scores
+from .scores import brier_terms, classification_scores, fit_temperature, probabilities
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +25,14 @@ class SequenceClassification(TaskKind):
     metrics: ClassVar = {
         "accuracy": Metric("maximize", 1.0, worst=0.0),
         "f1": Metric("maximize", 1.0, worst=0.0),
+        "precision": Metric("maximize", 1.0, worst=0.0),
+        "recall": Metric("maximize", 1.0, worst=0.0),
         "matthews": Metric("maximize", 1.0, worst=-1.0),
+        "average_precision": Metric("maximize", 1.0, worst=0.0),
+        "roc_auc": Metric("maximize", 1.0, worst=0.0),
+        "brier": Metric("minimize", 0.0, worst=2.0),
+        "ece": Metric("minimize", 0.0, worst=1.0),
+        "ece_calibrated": Metric("minimize", 0.0, worst=1.0),
     }
     default_metric = "accuracy"
     constant_name = "majority class"
@@ -55,16 +62,25 @@ class SequenceClassification(TaskKind):
         return self.losses(output, targets), output.logits.float(), targets["labels"]
 
     def scores(self, columns: Columns, scoring: Scoring) -> dict[str, float]:
-        """Return the mean loss in nats, accuracy, F1 and the Matthews correlation."""
+        """Return the mean loss in nats, and the scores of classes, rankings and probabilities."""
         losses, logits, labels = columns
         if not np.isfinite(logits).all():
             return {"eval_loss": float("nan")}
         return {"eval_loss": float(losses.mean()), **classification_scores(logits, labels, scoring.positive)}
 
     def example_scores(self, columns: Columns) -> dict[str, Array]:
-        """Return the loss of each example, and whether its prediction is right."""
+        """Return the loss of each example, whether its prediction is right, and the error of its probabilities."""
         losses, logits, labels = columns
-        return {"eval_loss": losses, "accuracy": (logits.argmax(-1) == labels).astype(float)}
+        return {
+            "eval_loss": losses,
+            "accuracy": (logits.argmax(-1) == labels).astype(float),
+            "brier": brier_terms(probabilities(logits), labels),
+        }
+
+    def temperature(self, columns: Columns) -> float | None:
+        """Return the temperature at which the logits are calibrated."""
+        _, logits, labels = columns
+        return fit_temperature(logits, labels)
 
     def answers(
         self, columns: Columns, examples: Sequence[Encoded], scoring: Scoring

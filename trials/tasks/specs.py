@@ -136,8 +136,8 @@ class TaskSpec(BaseModel):
         scores: Directions and bounds of the scores of your own functions, where their code does not state them.
         generation: For causal-lm, how text is generated for the scores of generated text, such as exact_match and
             rougeL. By default nothing is generated, unless the metric or an objective needs it.
-        positive: For sequence-classification, the class that f1 scores. By default the rarer of two classes, and the
-            mean over the classes if there are more.
+        positive: For sequence-classification, the class that f1, precision, recall, average_precision and roc_auc
+            score. By default the rarer of two classes, and the mean over the classes if there are more.
         max_length: Tokens after which an example is cut.
         carve: Share of the training data that becomes missing validation data, and as much for missing test data.
         split_seed: Seed that fixes which examples are set aside.

@@ -223,7 +223,9 @@ def main():
     save_adapter(model, options.output, initial)
     tokenizer.save_pretrained(options.output)
     if not KIND.base_has_head:
-        describe_head(model, Path(options.output))
+        outputs = columns_of(model, trainer.args, splits["validation"])
+        temperature = KIND.temperature(KIND.finish(outputs, splits["validation"], SCORING))
+        describe_head(model, Path(options.output), temperature)
     report = {name: score_split(trainer, splits[name], name) for name in ("validation", "test")}
     (HERE / "scores.json").write_text(json.dumps(report, indent=2))
     for name, values in report.items():
@@ -277,14 +279,17 @@ def batch_loss(batch, targets, is_half, model):
         return losses(model(**batch.inputs), batch.targets) / targets
 
 
-def describe_head(model, folder):
+def describe_head(model, folder, temperature=None):
     """Write the configuration of the model with its head beside the adapter, and how to load both to the model card.
 
-    peft saves neither the number of outputs nor the names of the classes.
+    peft saves neither the number of outputs nor the names of the classes. The temperature is None for tasks without
+    one class per example.
     """
     config, scale = model.get_base_model().config, RUN["target_scale"]
     if scale:
         config.target_scale = scale
+    if temperature is not None:
+        config.calibration_temperature = temperature
     config.save_pretrained(folder)
     card = folder / "README.md"
     rows = "".join(f"| {index} | {' '.join(name.split())} |\n" for index, name in enumerate(NAMES or []))
@@ -292,6 +297,9 @@ def describe_head(model, folder):
     if scale:
         restored = f"{scale['deviation']!r} * output + {scale['mean']!r}"
         classes = f"\nThe output is standardized: {TASK['label']} = {restored}\n"
+    if temperature is not None:
+        classes += f"\nProbabilities are calibrated on validation as softmax(logits / {temperature:.4g}); "
+        classes += "`config.calibration_temperature` holds the number.\n"
     text = card.read_text(encoding="utf-8") if card.is_file() else ""
     loading = LOADING.format(model=RUN["model"], auto_model=KIND.auto_model)
     card.write_text(f"{text}\n{loading}{classes}", encoding="utf-8")

@@ -15,6 +15,7 @@ from autotune.report.front_rows import point_columns
 from autotune.report.headline import mean_selection_bias
 from autotune.results.estimates import confirmed_values, estimates, reported_front
 from autotune.results.sweep_tables import SweepTables
+from autotune.results.tables import quality
 from tests.support.confirmations import searched_sweep
 
 COSTS = [10.0, 20.0, 30.0, 40.0, 50.0, 60.0]
@@ -110,9 +111,9 @@ def test_runs_at_another_fidelity_are_not_averaged_with_the_search():
     nan = float("nan")
     scores = [0.8, nan, 0.9, 0.9, 0.95, 1.0]
     full, same = confirmed(scores), confirmed(scores, as_search=True)
-    means = estimates("accuracy", full.trials, full.confirmations)
+    means = estimates(quality(full), full.trials, full.confirmations)
     assert means[0] == pytest.approx(0.8)
-    assert estimates("accuracy", same.trials, same.confirmations)[0] < 0.8
+    assert estimates(quality(same), same.trials, same.confirmations)[0] < 0.8
     values, is_confirmed = confirmed_values(full.objectives, full.trials, full.confirmations)
     gain = np.mean([0.8 - 0.5, 0.9 - 0.6, 0.9 - 0.65, 0.95 - 0.7, 1.0 - 0.75])
     assert values[1, 0] == pytest.approx(0.55 + gain)
