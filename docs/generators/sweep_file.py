@@ -37,6 +37,7 @@ _DERIVED = {
     ("objectives", "direction"): "by the name",
     ("objectives", "scale"): "by the name",
     ("task", "metric"): "by the type",
+    ("task", "loss"): "`dpo` for preference",
     ("executor", "workers"): "by the name",
     ("executor", "threads"): "by the cores",
     ("executor", "chunk_tokens"): "by the device",
