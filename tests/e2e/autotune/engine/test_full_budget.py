@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from autotune.cli.app import app
+from autotune.cli.status import overview
 from autotune.engine.sweep_run import has_nothing_left
 from autotune.ledger.ledger import open_ledger
 from autotune.report.agreement import rank_agreement
+from autotune.report.page import report_html
 from autotune.results.sweep_tables import SweepTables, read_tables
+from autotune.results.tables import front_table
 from autotune.sweep.schema import Sweep, changed_confirm
 from autotune.trial_attributes import TrialAttributes
 from search_spaces.errors import InvalidInputError
@@ -57,8 +62,6 @@ def test_estimates_are_the_means_of_the_runs_without_the_search(sweep, tmp_path)
     results = fake_run(sweep, tmp_path / "out")
     means = results.confirmations.groupby("trial")["metric.accuracy"].mean()
     front = results.front.set_index("trial")
-    from autotune.results.tables import front_table
-
     table = front_table(results).set_index("trial")
     for trial in front.index.intersection(means.index):
         assert table.loc[trial, "estimate.accuracy"] == pytest.approx(means[trial])
@@ -102,8 +105,9 @@ def test_status_and_report_say_how_far_the_ranking_held(searched, folder):
     if found is None:
         assert results.confirmations["trial"].nunique() < 3
         return
-    from autotune.report.page import report_html
-
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(overview(results))
+    assert "complete; on all data, stop: best" in console.export_text()
     page = report_html(results)
     assert "between search and the full budget" in page
     assert found.choice_words.split(":")[0] in page
