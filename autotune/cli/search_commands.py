@@ -24,6 +24,7 @@ class TaskName(StrEnum):
     CLASSIFICATION = "sequence-classification"
     TOKENS = "token-classification"
     SETS = "multi-label-classification"
+    IMAGES = "image-classification"
     REGRESSION = "regression"
     CAUSAL_LM = "causal-lm"
     PREFERENCE = "preference"

@@ -13,7 +13,7 @@ import numpy as np
 
 from autotune.scaffold.data_form import DataForm, find_form
 from autotune.scaffold.label_column import FEW_VALUES, IDS, find_label, is_number
-from autotune.scaffold.label_lists import find_sets, find_tags, tags_metric
+from autotune.scaffold.label_lists import find_images, find_sets, find_tags, tags_metric
 from autotune.scaffold.training_data import read_training_data
 from search_spaces.errors import InvalidInputError, Problem, first_line
 from trials.reading.tables.rows import Rows
@@ -40,6 +40,7 @@ class DataInspection:
         rows: the number of examples.
         type: the task.
         text: the text column, or the two columns of a text pair.
+        image: the column of images, for a task that reads them.
         label: the column to predict.
         label_columns: the columns of 0 and 1 to predict, if there are several.
         form: the form of the data of a language model, if they are not plain text.
@@ -55,6 +56,7 @@ class DataInspection:
     rows: int
     type: TrialTask
     text: list[str] = field(default_factory=list)
+    image: str | None = None
     label: str | None = None
     label_columns: list[str] = field(default_factory=list)
     form: DataForm | None = None
@@ -69,6 +71,7 @@ class DataInspection:
     def used(self) -> list[str]:
         """The columns that the task uses."""
         labels = [self.label] if self.label else self.label_columns
+        labels += [self.image] if self.image else []
         return [*self.text, *labels, *(self.form.columns if self.form else [])]
 
 
@@ -100,6 +103,9 @@ def inspect_rows(data: Rows, name: str, wanted: TrialTask | None = None) -> Data
     tags = find_tags(data) if wanted in (None, "token-classification") else None
     if tags is not None:
         return _as_tagged(data, tags)
+    image = find_images(data) if wanted in (None, "image-classification") else None
+    if image is not None:
+        return _with_images(data, rows, image)
     strings = [c for c in rows.columns if _is_text(rows[c])]
     if wanted in (None, "multi-label-classification") and strings:
         sets = find_sets(data, is_wanted=wanted is not None)
@@ -144,6 +150,19 @@ def _as_tagged(data: Rows, columns: tuple[str, str]) -> DataInspection:
     return found
 
 
+def _with_images(data: Rows, rows: pd.DataFrame, image: str) -> DataInspection:
+    found = DataInspection(data.column_names, len(data), "image-classification", image=image)
+    found.notes.extend(data.notes)
+    others = data.only(name for name in data.column_names if name != image)
+    label = find_label(others, rows.drop(columns=[image]), found.type)
+    if label is None:
+        what = f"no column looks like a label for the images in {image!r} ({', '.join(data.column_names)})"
+        raise InvalidInputError(Problem("--data", what, "Add a column of classes, or one folder per class."))
+    _as_classes(found, rows, label)
+    found.notes.insert(len(data.notes), f"task: image-classification, since column {image!r} holds images")
+    return found
+
+
 def _with_sets(data: Rows, rows: pd.DataFrame, columns: list[str], strings: list[str]) -> DataInspection:
     found = DataInspection(data.column_names, len(data), "multi-label-classification", metric="f1_micro")
     found.notes.extend(data.notes)
@@ -175,11 +194,16 @@ def _as_labeled(
     kind = "numbers" if found.type == "regression" else "classes"
     found.notes.append(f"task: {found.type}, since column {label!r} has {different:,} different {kind}")
     if found.type == "sequence-classification":
-        found.classes = different
-        shares = values.value_counts(normalize=True)
-        found.majority = float(shares.iloc[0])
-        found.rarer = shares.index.tolist()[-1] if different == 2 else None
+        _as_classes(found, rows, label)
     _find_text(found, rows, strings)
+
+
+def _as_classes(found: DataInspection, rows: pd.DataFrame, label: str) -> None:
+    """Set the label column and what is known of its classes."""
+    shares = rows[label].value_counts(normalize=True)
+    found.label, found.classes = label, len(shares)
+    found.majority = float(shares.iloc[0])
+    found.rarer = shares.index.tolist()[-1] if len(shares) == 2 else None
 
 
 def _find_text(found: DataInspection, rows: pd.DataFrame, strings: list[str]) -> None:

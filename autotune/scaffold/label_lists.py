@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trials.kinds.tags import has_prefix
+from trials.reading.images import ENDINGS
 from trials.reading.tables.rows import Rows
 
 _TAGS = ("ner_tags", "ner", "tags", "labels", "pos_tags", "pos")
@@ -37,6 +38,21 @@ def find_tags(data: Rows) -> tuple[str, str] | None:
     return next(((words, tag) for name in known for tag in tags if tag.lower() == name), None) or (
         (words, tags[0]) if len(tags) == 1 and max(sizes, default=0) > 1 else None
     )
+
+
+def find_images(data: Rows) -> str | None:
+    """Return the column of images: paths of image files, or the content of images in a Parquet file; else None."""
+    for name in data.column_names:
+        values = [value for value in data[name] if value is not None]
+        if values and all(map(_is_image, values)):
+            return name
+    return None
+
+
+def _is_image(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return isinstance(value.get("bytes"), bytes)
+    return isinstance(value, str) and value.lower().endswith(ENDINGS) and len(value.splitlines()) == 1
 
 
 def find_sets(data: Rows, *, is_wanted: bool) -> list[str]:

@@ -127,8 +127,8 @@ def make_scaffold(
         what = f"{about.architecture} is an encoder, which cannot generate text for {found.type}"
         raise InvalidInputError(Problem("--model", what, fix))
     add_sibling_files(training, found.used, notes)
-    measured = measure_lengths(model, training.train, found)
-    max_length = _max_length(found, about, measured, notes)
+    measured = None if found.image else measure_lengths(model, training.train, found)
+    max_length = 0 if found.image else _max_length(found, about, measured, notes)
     metric = _metric(found, notes)
     lines = [
         f"# A sweep on {training.name}. Run it with",
@@ -164,6 +164,8 @@ def _task_lines(
     if found.form is not None:
         lines += [_form_line(name, value, found.form) for name, value in found.form.fields.items()]
         lines[-1] += seen.replace("; ", "    # ", 1) if "#" not in lines[-1] else seen
+    elif found.image:
+        lines.append(f"  image: {_inline(found.image)}    # inferred; the column of images{seen}")
     else:
         text = _inline(found.text if len(found.text) > 1 else found.text[0])
         lines.append(f"  text: {text}    # inferred; one column, or [two, columns] for text pairs{seen}")
@@ -175,7 +177,8 @@ def _task_lines(
         lines.append(
             f"  positive: {_inline([found.rarer])[1:-1]}    # the class that f1 scores; inferred, the rarer one"
         )
-    lines.append(f"  max_length: {max_length}    # longer examples are truncated to this many tokens")
+    if found.image is None:
+        lines.append(f"  max_length: {max_length}    # longer examples are truncated to this many tokens")
     return lines
 
 

@@ -118,10 +118,30 @@ def write_model(folder: Path, kind: str) -> Path:
                 forced_eos_token_id=3,
             )
         )
+    elif kind == "vit":
+        return _write_image_model(folder)
     else:
         model = LlamaForCausalLM(
             LlamaConfig(**size, intermediate_size=64, num_key_value_heads=2, max_position_embeddings=64)
         )
     model.save_pretrained(str(folder))
     write_tokenizer(folder)
+    return folder
+
+
+def _write_image_model(folder: Path) -> Path:
+    """Write a model of images of 8 × 8 pixels in 4 patches, and its processor."""
+    from transformers import ViTConfig, ViTImageProcessor, ViTModel
+
+    config = ViTConfig(
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        image_size=8,
+        patch_size=4,
+        initializer_range=0.2,
+    )
+    ViTModel(config, add_pooling_layer=False).save_pretrained(str(folder))
+    ViTImageProcessor(size={"height": 8, "width": 8}).save_pretrained(str(folder))
     return folder

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,15 @@ def tagged(tokens: list[str], rng: np.random.Generator) -> dict[str, Any]:
     }
 
 
+def inline_image(rng: np.random.Generator, brightness: int) -> str:
+    """Return the content of a small random image in PNG, as text."""
+    from PIL import Image
+
+    pixels, file = rng.integers(0, 60, (12, 10, 3)) + 60 * brightness, BytesIO()
+    Image.fromarray(pixels.astype(np.uint8)).save(file, "PNG")
+    return "data:application/octet-stream;base64," + b64encode(file.getvalue()).decode("ascii")
+
+
 SAMPLES: dict[str, TaskSample] = {
     "sequence-classification": TaskSample(
         "bert",
@@ -65,6 +76,11 @@ SAMPLES: dict[str, TaskSample] = {
             "labels": [name for name in "abc" if rng.random() < 0.4],
         },
         {"text": "text", "label": "labels"},
+    ),
+    "image-classification": TaskSample(
+        "vit",
+        lambda i, rng: {"image": inline_image(rng, i % 3), "label": "abc"[i % 3]},
+        {"image": "image", "label": "label"},
     ),
     "regression": TaskSample(
         "bert",

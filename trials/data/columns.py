@@ -52,7 +52,8 @@ def without_empty_rows(raw: Mapping[str, Rows], task: TaskSpec, notes: Notes) ->
             _check_labels(rows, split, task.label)
         indices = complete_rows(rows, task.required_columns)
         if len(indices) < len(rows):
-            notes.note(f"{split}: {len(rows) - len(indices)} rows without text dropped")
+            what = "an image" if task.image else "text"
+            notes.note(f"{split}: {len(rows) - len(indices)} rows without {what} dropped")
             rows = rows.select(indices)
         kept[split] = rows
     return kept

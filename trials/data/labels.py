@@ -50,7 +50,7 @@ def check_label_types(raw: Mapping[str, Rows], task: TaskSpec) -> None:
             check_sets(rows, split, task)
             continue
         _check_label_values(rows, split, task.label)
-        found = structure(rows[task.label], rows[task.text[0]])
+        found = structure(rows[task.label], rows[task.text[0]] if task.text else ())
         if found is not None:
             index, kind, fix = found
             what = f"{rows.place(index)} of {split} has {_short(rows[task.label][index])} in {task.label!r}: {kind}"

@@ -29,6 +29,7 @@ from trials.kinds.encoding import encode_fully
 from trials.kinds.registry import find_kind
 from trials.kinds.tags import as_text
 from trials.reading.forms import Chat, Passage, read_example, read_pair, read_preference, with_merged_system
+from trials.reading.images import image_digest
 from trials.reading.tables.errors import RowError
 from trials.reading.tables.rows import Row, Rows
 from trials.tasks.specs import GENERATING, TaskSpec
@@ -92,6 +93,9 @@ def fold_text(text: str) -> str:
 
 def text_keys(rows: Rows, task: TaskSpec) -> TextKeys:
     """Return the keys of each row."""
+    if task.image:  # nothing tells two files of one image but their pixels, so equal files alone are found
+        digests = [image_digest(value) for value in rows[task.image]]
+        return TextKeys(digests, digests)
     fields, separator = task.model_dump(), "" if task.type in GENERATING else _SEPARATOR
     names = task.columns
     similar, exact = [], []

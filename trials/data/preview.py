@@ -9,10 +9,11 @@ from typing import Any
 
 from trials.data.notes import Notes
 from trials.data.task_data import TaskData, encode_split, read_rows
-from trials.data.tokenizers import load_tokenizer
+from trials.data.tokenizers import load_image_reader, load_tokenizer
 from trials.kinds.encoding import full_length
 from trials.kinds.registry import find_kind
-from trials.reading.encoding import IGNORED, Encoded
+from trials.reading.encoding import IGNORED, Encoded, token_count
+from trials.reading.images import image_text
 from trials.reading.tables.rows import Row
 from trials.tasks.specs import ModelSpec, TaskSpec
 
@@ -81,7 +82,8 @@ def preview_first(task: TaskSpec, model: ModelSpec) -> ExamplePreview:
     """
     notes = Notes()
     raw, _, classes = read_rows(task, notes)
-    tokenizer, rows = load_tokenizer(model), raw["train"]
+    tokenizer = load_image_reader(model) if task.image else load_tokenizer(model)
+    rows = raw["train"]
     few = rows.select(range(min(_FEW, len(rows))))
     encoded = encode_split(few, "train", task.model_dump(), tokenizer, classes, notes)
     first = encoded.kept[0]
@@ -91,6 +93,8 @@ def preview_first(task: TaskSpec, model: ModelSpec) -> ExamplePreview:
 def _preview(
     row: Row, example: Encoded, place: str, task: TaskSpec, tokenizer: Any, classes: Sequence[Any] | None
 ) -> ExamplePreview:
+    if task.image:
+        return _image_preview(row, example, place, task)
     rows, generates = find_kind(task.type).rows(example), task.label is None
     learned = [_learned(each) if generates else [False] * len(each["input_ids"]) for each in rows]
     spans = [tuple(_spans(r["input_ids"], which, tokenizer)) for r, which in zip(rows, learned, strict=True)]
@@ -105,6 +109,13 @@ def _preview(
         label_index=int(rows[0]["labels"]) if has_index else None,
         rejected=spans[1] if len(spans) > 1 else (),
     )
+
+
+def _image_preview(row: Row, example: Encoded, place: str, task: TaskSpec) -> ExamplePreview:
+    shape = " × ".join(map(str, example["pixel_values"].shape))
+    text, tokens = f"{image_text(row[str(task.image)])}, read as {shape}", token_count(example)
+    spans, label = (Span(text, False),), row[str(task.label)]
+    return ExamplePreview(place, spans, tokens, None, tokens, label, example["labels"])
 
 
 def _learned(row: Encoded) -> list[bool]:

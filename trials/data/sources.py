@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from search_spaces.errors import InvalidInputError, Problem
 from trials.data.notes import Notes
+from trials.reading.images import image_folders
 from trials.reading.splits import read_source
 from trials.reading.tables.errors import DataError
 from trials.reading.tables.files import expand_home, mixed_columns
@@ -46,6 +47,9 @@ def read_splits(task: TaskSpec, notes: Notes) -> tuple[dict[str, Rows], Sources]
     sources = find_sources(named, task.dataset, task.dataset_config)
     # A prompt or a completion of digits is text, whether or not all of a file are.
     texts = [column for column in task.columns if column != task.label]
+    if task.image:
+        for source in sources.values():
+            source["image_column"] = task.image
     if task.label_columns:
         for source in sources.values():
             source["label_columns"] = [*task.label_columns]
@@ -165,6 +169,8 @@ def _folder_splits(folder: Path) -> Sources:
     """Return the splits of a folder, of data files or saved by datasets."""
     if is_saved(folder):
         return {split: {"disk": str(folder), "split": split} for split in split_names({"disk": str(folder)})}
+    if not data_files(folder) and (images := image_folders(folder)):
+        return {split: {"images": str(path)} for split, path in images.items()}
     return {split: _files(paths) for split, paths in split_files(folder).items()}
 
 

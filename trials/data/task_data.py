@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -31,7 +31,7 @@ from trials.data.prompts import note_generation, note_prompts
 from trials.data.sources import SPLITS, read_splits
 from trials.data.special_tokens import note_special_tokens
 from trials.data.splitting import carve
-from trials.data.tokenizers import load_tokenizer
+from trials.data.tokenizers import load_image_reader, load_tokenizer
 from trials.kinds.encoding import EncodedRows, encode, encode_rows, with_targets
 from trials.kinds.kind import Scoring
 from trials.kinds.registry import find_kind
@@ -97,6 +97,12 @@ class TaskData:
         """
         if length is None or length >= task.max_length:
             return self
+        if find_kind(task.type).reads == "images":
+            what, fix = (
+                "images have no tokens that could be cut",
+                "Remove sequence_length, or the rungs of length.",
+            )
+            raise InvalidInputError(Problem("space.parameters.sequence_length", what, fix))
         if length not in self._cuts:
             self._cuts[length] = _cut(self, task, length)
         return self._cuts[length]
@@ -148,11 +154,13 @@ def load_task(task: TaskSpec, model: ModelSpec) -> TaskData:
 @functools.lru_cache(maxsize=4)
 def _load_task(task: TaskSpec, model: ModelSpec, stamps: object) -> TaskData:
     notes = Notes()
-    model_tokenizer = functools.cache(lambda: load_tokenizer(model))
+    has_images = find_kind(task.type).reads == "images"
+    model_tokenizer = functools.cache(lambda: (load_image_reader if has_images else load_tokenizer)(model))
     raw, sources, classes = read_rows(task, notes, model_tokenizer)
     fingerprint = data_fingerprint(raw, task)
     tokenizer = model_tokenizer()
-    note_special_tokens(raw, task, tokenizer, notes)
+    if not has_images:
+        note_special_tokens(raw, task, tokenizer, notes)
     names = class_names(classes, raw["train"], task, notes)
     check_tags(names, task, notes)
     warn_of_absent_labels(raw, task, classes, notes)
@@ -176,6 +184,8 @@ def _load_task(task: TaskSpec, model: ModelSpec, stamps: object) -> TaskData:
         where = ", ".join(f"{name} {count:,}" for name, count in counts.items())
         notes.note(f"{sum(counts.values()):,} {remark} ({where})")
     note_generation(task.generation, splits, tokenizer, notes)
+    if has_images:
+        notes.note(_memory_note(splits))
     sizes = ", ".join(f"{len(splits[name]):,} {name}" for name in SPLITS)
     notes.note(f"examples: {sizes}")
     return TaskData(
@@ -193,6 +203,14 @@ def _load_task(task: TaskSpec, model: ModelSpec, stamps: object) -> TaskData:
         positive=positive,
         target_scale=scale,
     )
+
+
+def _memory_note(splits: Mapping[str, Sequence[Encoded]]) -> str:
+    """Return how much memory the pixels take."""
+    pixels = splits["train"][0]["pixel_values"]
+    size = sum(example["pixel_values"].nbytes for split in splits.values() for example in split)
+    shape = " × ".join(map(str, pixels.shape))
+    return f"images: kept in memory as {shape} {pixels.dtype}, {size / 2**20:,.1f} MiB in all"
 
 
 def _labels_before_carving(raw: Mapping[str, Rows], sources: Mapping[str, Any], task: TaskSpec) -> list[Any]:

@@ -18,6 +18,8 @@ def check_tokens(data: TaskData, shape: ModelShape) -> None:
         InvalidInputError: A token has no row in the model's embedding, or the classifier of an encoder-decoder finds
             other than one end-of-text token per text.
     """
+    if shape.patches:
+        return  # images have no token ids
     problem = _padding_problem(data, shape) or _vocabulary_problem(data, shape)
     if problem is None and shape.decoder_path is not None:
         problem = _end_problem(data)

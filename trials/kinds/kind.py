@@ -105,6 +105,8 @@ class TaskKind(ABC):
     """The metric of a task that names none."""
     constant_name: ClassVar[str] = ""
     """What `constant_columns` predicts, for the user."""
+    reads: ClassVar[Literal["text", "images"]] = "text"
+    """What the model reads; for images, an `ImageReader` (`trials.reading.images`) takes the tokenizer's place."""
     label_form: ClassVar[Literal["single", "words", "set"]] = "single"
     """What a label is: a single value, a list with one value per word, or a list of any number of values."""
     has_classes: ClassVar[bool] = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from .causal_lm import CausalLM
+from .image_classification import ImageClassification
 from .kind import Metric, TaskKind
 from .multi_label_classification import MultiLabelClassification
 from .preference import Preference
@@ -18,6 +19,7 @@ KINDS: dict[str, TaskKind] = {
         SequenceClassification(),
         TokenClassification(),
         MultiLabelClassification(),
+        ImageClassification(),
         Regression(),
         CausalLM(),
         Preference(),

@@ -101,7 +101,7 @@ class LayerInterface:
 
 
 def layer_interface(model: nn.Module, shape: ModelShape) -> LayerInterface:
-    """Return what the layers receive and return, from a pass of one text of two tokens through the first one."""
+    """Return what the layers receive and return, from a pass of two tokens or one image through the first one."""
     found: list[LayerInterface] = []
 
     def stop(layer: nn.Module, inputs: Any, output: Any) -> None:
@@ -111,10 +111,18 @@ def layer_interface(model: nn.Module, shape: ModelShape) -> LayerInterface:
         raise _FirstLayerDoneError
 
     handle = next(model.get_submodule(shape.layers_path).children()).register_forward_hook(stop)
-    ids = torch.ones((1, 2), dtype=torch.long, device=next(model.parameters()).device)
+    device, config = next(model.parameters()).device, getattr(model, "config", None)
+    inputs: dict[str, torch.Tensor] = {}
+    if shape.patches and config is not None:
+        side = config.image_size
+        height, width = (side, side) if isinstance(side, int) else side
+        inputs["pixel_values"] = torch.zeros((1, config.num_channels, height, width), device=device)
+    else:
+        inputs["input_ids"] = torch.ones((1, 2), dtype=torch.long, device=device)
+        inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
     try:
         with torch.no_grad(), contextlib.suppress(_FirstLayerDoneError):
-            model(input_ids=ids, attention_mask=torch.ones_like(ids))
+            model(**inputs)
     finally:
         handle.remove()
     return found[0]

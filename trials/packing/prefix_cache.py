@@ -15,7 +15,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from trials.packing.prefix_store import PrefixStore, synchronize
-from trials.reading.encoding import Encoded
+from trials.reading.encoding import Encoded, token_count
 
 LIMIT = 2**30
 """The maximum number of bytes of hidden states in memory."""
@@ -60,7 +60,7 @@ class PrefixCache:
             tick = time.perf_counter()
             with torch.inference_mode(False), torch.no_grad():
                 found = compute(group, start, below, layers)
-            rows = [states[: len(e["input_ids"])] for e, states in zip(group, found, strict=True)]
+            rows = [states[: token_count(e)] for e, states in zip(group, found, strict=True)]
             fresh |= {id(example): states for example, states in zip(group, rows, strict=True)}
             if self.store is not None:
                 synchronize(found.device)

@@ -35,6 +35,7 @@ from typing import Any
 
 import torch
 import transformers
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -283,7 +284,11 @@ def parse_size(text: str) -> int:
 def example_key(example: Encoded) -> bytes:
     """Return the digest of what the layers read of an example, 16 bytes."""
     read = {name: value for name, value in sorted(example.items()) if name not in NO_INPUTS}
-    return hashlib.blake2b(json.dumps(read).encode(), digest_size=16).digest()
+    return hashlib.blake2b(json.dumps(read, default=_array_digest).encode(), digest_size=16).digest()
+
+
+def _array_digest(array: NDArray[Any]) -> str:
+    return f"{array.shape} {hashlib.blake2b(array.tobytes(), digest_size=16).hexdigest()}"
 
 
 _ABOUT_THE_HEAD = ("_name_or_path", "architectures", "id2label", "label2id", "problem_type", "num_labels")

@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .images import image_digest
 from .labels import is_number_text, label_text
 from .tables.rows import Rows
 
@@ -40,10 +41,12 @@ def split_fingerprint(rows: Rows, columns: Sequence[str], task: Mapping[str, Any
     label = task["label"]
     if label is not None:
         read = _as_number if task["type"] == "regression" else _class_name
-        values = [read(value) for value in rows[label]]
+        labels = [read(value) for value in rows[label]]
         if task["type"] == "multi-label-classification":
-            values = [sorted(set(each)) for each in values]
-        rows = rows.with_column(label, values)
+            labels = [sorted(set(each)) for each in labels]
+        rows = rows.with_column(label, labels)
+    if image := task.get("image"):
+        rows = rows.with_column(image, [image_digest(value).hex() for value in rows[image]])
     digests = {name: hashlib.blake2b(digest_size=_DIGEST) for name in columns}
     whole = list[bytes]()
     for values in zip(*(rows[name] for name in columns), strict=True):
@@ -57,9 +60,9 @@ def split_fingerprint(rows: Rows, columns: Sequence[str], task: Mapping[str, Any
         "set": hashlib.blake2b(b"".join(sorted(whole)), digest_size=_DIGEST).hexdigest(),
     }
     if label is not None and task["type"] != "regression":
-        labels = {each for value in rows[label] for each in (value if isinstance(value, list) else [value])}
-        if len(labels) <= _MOST_LABELS:
-            found["labels"] = sorted(labels)
+        names = {each for value in rows[label] for each in (value if isinstance(value, list) else [value])}
+        if len(names) <= _MOST_LABELS:
+            found["labels"] = sorted(names)
     return found
 
 

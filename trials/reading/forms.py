@@ -94,7 +94,7 @@ def columns_read(task: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     fields = {"text": tuple(task.get("text") or ())}
     for name in ("prompt", "completion"):
         fields[name] = columns_of(task.get(name))
-    for name in ("label", "messages", "chosen", "rejected", *_OPTIONAL):
+    for name in ("image", "label", "messages", "chosen", "rejected", *_OPTIONAL):
         fields[name] = (task[name],) if task.get(name) else ()
     return {name: columns for name, columns in fields.items() if columns}
 

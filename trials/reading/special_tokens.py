@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .images import ImageReader
 from .tables.errors import DataError
 
 
@@ -37,6 +38,8 @@ def match_tokens(model: Any, tokenizer: Any) -> None:
 
     XLNet's classifier reads the last position, so `collate` pads its texts on the left.
     """
+    if isinstance(tokenizer, ImageReader):
+        return
     tokenizer.head_reads_last_position = getattr(model.config, "model_type", "") == "xlnet"
     if any(
         getattr(module, "padding_idx", None) is not None

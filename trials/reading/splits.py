@@ -6,15 +6,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .images import read_image_folder, with_image_values
 from .label_columns import with_label_lists
 from .tables.files import read_files, with_text_columns
 from .tables.hub import read_split
 from .tables.rows import Rows
 
 Source = Mapping[str, Any]
-"""Where a split is read from: `{"file": path}` or `{"files": [paths]}`; `{"disk": folder, "split": name}` for a
-folder that datasets saved; or the arguments of `datasets.load_dataset`. `text_columns` names
-columns whose numbers are text, and `label_columns` columns of 0 and 1 that become one column of lists."""
+"""Where a split is read from: `{"file": path}` or `{"files": [paths]}`; `{"images": folder}` for a folder with one
+folder of images per class; `{"disk": folder, "split": name}` for a folder that datasets saved; or the arguments of
+`datasets.load_dataset`. `text_columns` names columns whose numbers are text, `image_column` a column of images, and
+`label_columns` columns of 0 and 1 that become one column of lists."""
 
 
 def read_source(source: Source, folder: Path = Path()) -> Rows:
@@ -28,11 +30,16 @@ def read_source(source: Source, folder: Path = Path()) -> Rows:
         DataError: It cannot be read.
     """
     rows = _read(source, folder)
+    if image := source.get("image_column"):
+        files = [source["file"]] if "file" in source else source.get("files", ())
+        rows = with_image_values(rows, image, [(folder / file).parent for file in files])
     columns = source.get("label_columns", ())
     return with_label_lists(rows, columns) if columns else rows
 
 
 def _read(source: Source, folder: Path) -> Rows:
+    if "images" in source:
+        return read_image_folder(folder / source["images"])
     text_columns = source.get("text_columns", ())
     files = [source["file"]] if "file" in source else source.get("files")
     if files is not None:

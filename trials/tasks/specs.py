@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Final, Literal, cast, get_args
+from typing import Annotated, Final, Literal, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -19,6 +19,7 @@ from trials.reading.label_columns import joined_name
 from trials.reading.tables.errors import DataError
 from trials.reading.templates import columns_of
 from trials.tasks.generation_spec import GenerationSpec, with_generation
+from trials.tasks.labeled_fields import labeled_problems
 from trials.tasks.metrics import METRICS, default_metric, metric_of, metrics_for
 from trials.tasks.model_spec import (  # noqa: F401  (both sections of the file are imported from here)
     AUTO,
@@ -46,11 +47,12 @@ TrialTask = Literal[
     "sequence-classification",
     "token-classification",
     "multi-label-classification",
+    "image-classification",
     "regression",
     "causal-lm",
     "preference",
 ]
-"""The tasks of trials; `search_spaces` also computes the costs of image classification."""
+"""The tasks of trials."""
 
 
 def _as_list(value: object) -> object:
@@ -106,6 +108,8 @@ class TaskSpec(BaseModel):
         test: Test data, which are scored only for the confirmed front; by default a share of the training data.
         text: One text column, or two that form a pair; for causal-lm the column of plain text, and for
             token-classification a column of lists of words.
+        image: For image-classification, a column of images: paths relative to the data file, or the images of a data
+            set. A folder with one folder of images per class has the columns `image` and `label`.
         label: Column to predict: any values for classification, numbers for regression, and for token-classification
             lists with one tag per word, such as B-person, I-person and O. For multi-label-classification lists of
             any number of labels, or several columns of 0 and 1.
@@ -157,6 +161,7 @@ class TaskSpec(BaseModel):
     validation: Files | None = None
     test: Files | None = None
     text: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = ()
+    image: str | None = None
     label: str | None = None
     label_columns: tuple[str, ...] = ()
     prompt: Columns | None = None
@@ -185,10 +190,6 @@ class TaskSpec(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _default_metric(cls, data: object) -> object:
-        if isinstance(data, dict) and data.get("type") == "image-classification":
-            what = "image-classification has costs in search_spaces, but trials train on text only"
-            fix = f"Use {', '.join(get_args(TrialTask))}, or call search_spaces.costs.cost_model for an image model."
-            raise InvalidInputError(Problem("task.type", what, fix))
         if isinstance(data, dict) and "code" in data:
             what = "a sweep file names no code, since reading it must not run any"
             fix = "Remove it, and name the file on the command line: autotune run SWEEP --code FILE."
@@ -207,7 +208,7 @@ class TaskSpec(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> TaskSpec:
-        problems = self._causal_problems() if self.type in GENERATING else self._labeled_problems()
+        problems = self._causal_problems() if self.type in GENERATING else labeled_problems(self)
         if self.loss is not None and self.type != "preference":
             fix = "Remove it, or set type: preference with chosen and rejected."
             problems.append(Problem("task.loss", f"{self.loss!r}: {self.type} has no choice of losses", fix))
@@ -221,7 +222,7 @@ class TaskSpec(BaseModel):
             fix = f"Use one of: {', '.join(fitting)}." if known else did_you_mean(self.metric, fitting)
             problems.append(Problem("task.metric", what, fix))
         problems += self._generation_problems(fitting)
-        if self.positive is not None and self.type != "sequence-classification":
+        if self.positive is not None and not find_kind(self.type).has_classes:
             what, fix = f"{self.positive!r}: {self.type} has no classes that f1 scores", "Remove it."
             problems.append(Problem("task.positive", what, fix))
         if problems:
@@ -243,6 +244,10 @@ class TaskSpec(BaseModel):
         problems = self._form_problems()
         if len(self.text) > 1:
             problems.append(Problem("task.text", f"{list(self.text)} is more than one", "Name one column."))
+        if self.image:
+            problems.append(
+                Problem("task.image", f"{self.image!r}: {self.type} reads no images", "Remove it.")
+            )
         if self.label:
             fix = "Remove it, or set type: sequence-classification."
             problems.append(Problem("task.label", f"{self.label!r}: {self.type} has no labels", fix))
@@ -286,30 +291,6 @@ class TaskSpec(BaseModel):
         if bool(self.prompt) != bool(self.completion) and not self.chosen:
             missing = "completion" if self.prompt else "prompt"
             problems.append(Problem(f"task.{missing}", "missing", "Give both prompt and completion."))
-        return problems
-
-    def _labeled_problems(self) -> list[Problem]:
-        problems = []
-        if not self.text:
-            problems.append(Problem("task.text", "missing", "Name one text column, or a list of two."))
-        if len(self.text) > 1 and find_kind(self.type).label_form == "words":
-            fix = "Name the column with the lists of words."
-            problems.append(Problem("task.text", f"{list(self.text)} is more than one", fix))
-        elif len(self.text) > 2:
-            fix = "Name one text column, or two that are encoded as a pair."
-            problems.append(Problem("task.text", f"{list(self.text)} is more than two", fix))
-        if not self.label:
-            problems.append(Problem("task.label", "missing", "Name the column to predict."))
-        elif self.label in self.text:
-            what = f"{self.label!r} is also a text column, so that the model reads what it predicts"
-            problems.append(Problem("task.label", what, "Name another column."))
-        if self.label_columns and find_kind(self.type).label_form != "set":
-            fix = "Name one column, or set type: multi-label-classification for columns of 0 and 1."
-            problems.append(Problem("task.label", f"{list(self.label_columns)} is more than one", fix))
-        for field in ("prompt", "completion", "messages", "chosen", "rejected", *_CHAT_COLUMNS):
-            if getattr(self, field):
-                fix = "Remove it, or set type: causal-lm."
-                problems.append(Problem(f"task.{field}", f"is not for {self.type}", fix))
         return problems
 
     @property

@@ -48,6 +48,7 @@ from task.kinds.registry import find_kind
 from task.reading.base_model.fingerprint import model_changes, model_fingerprint
 from task.reading.encoding import prepare_tokenizer, token_count
 from task.reading.fingerprint import split_changes, split_fingerprint
+from task.reading.images import load_reader
 from task.reading.labels import TargetScale, as_targets, class_positions, label_text
 from task.reading.special_tokens import match_tokens
 from task.reading.splits import complete_rows, read_source
@@ -386,7 +387,10 @@ def score_split(trainer, examples, split="validation", is_final=True):
     return scores
 
 
-tokenizer = prepare_tokenizer(AutoTokenizer.from_pretrained(MODEL, **HUB))
+if KIND.reads == "images":
+    tokenizer = load_reader(MODEL, **HUB)
+else:
+    tokenizer = prepare_tokenizer(AutoTokenizer.from_pretrained(MODEL, **HUB))
 
 if __name__ == "__main__":
     main()

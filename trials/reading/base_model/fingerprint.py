@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..fingerprint import Fingerprint
+from ..images import ImageReader
 from ..tables.errors import DataError
 from .weights import weights_digest
 
@@ -63,6 +64,8 @@ def tokenizer_fingerprint(tokenizer: Any, task_type: str) -> Fingerprint:
         tokenizer: The tokenizer.
         task_type: The type of the task; the chat template counts for causal-lm and preference only.
     """
+    if isinstance(tokenizer, ImageReader):
+        return {"processor": tokenizer.digest()}
     vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: (item[1], item[0]))
     words = " ".join(token for token, _ in vocabulary[:: len(vocabulary) // _WORDS + 1])
     texts = [*_PROBES, words, words.upper()]
@@ -108,6 +111,9 @@ def model_changes(before: Fingerprint, now: Fingerprint) -> list[str]:
 
 
 def _tokenizer_changes(before: Fingerprint, now: Fingerprint) -> list[str]:
+    if "processor" in before or "processor" in now:
+        is_same = before.get("processor") == now.get("processor")
+        return [] if is_same else ["the image processor makes other pixels"]
     found = []
     if before["size"] != now["size"]:
         found.append(f"the tokenizer's vocabulary has {now['size']:,} tokens and had {before['size']:,}")

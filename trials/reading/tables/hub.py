@@ -65,24 +65,33 @@ def read_split(source: Mapping[str, Any]) -> Rows:
                     f"{source['disk']!r} has no split {source['split']!r}", f"Use one of: {', '.join(saved)}."
                 )
             saved = saved[source["split"]]
-        return _rows(saved, source["split"], ())
+        return _rows(saved, source, ())
     from datasets import disable_progress_bars, load_dataset
 
     disable_progress_bars()
     arguments = {key: source[key] for key in ("path", "name", "split", "revision") if key in source}
     try:
         with _cache() as (options, notes):
-            return _rows(load_dataset(**arguments, **options), source["split"], notes)
+            return _rows(load_dataset(**arguments, **options), source, notes)
     except Exception as error:
         raise _unreadable(source, error) from error
 
 
-def _rows(table: Dataset, split: str, notes: tuple[str, ...]) -> Rows:
-    # Images and sounds would be decoded, which needs further packages; no task reads them.
+def _rows(table: Dataset, source: Mapping[str, Any], notes: tuple[str, ...]) -> Rows:
+    split, image = source["split"], source.get("image_column")
     table = table.with_format(None)
+    if image in table.features and hasattr(table.features[image], "decode_example"):
+        from datasets import Image
+
+        table = table.cast_column(image, Image(decode=False))
+        pictures = {image: table[image][:]}
+        table = table.remove_columns(image)
+    else:
+        pictures = {}
+    # Other images and sounds would be decoded, which needs further packages; no task reads them.
     names = [name for name, feature in table.features.items() if not hasattr(feature, "decode_example")]
     found = [*notes]
-    columns = {name: _column(table[name][:], name, split, found) for name in names}
+    columns = {name: _column(table[name][:], name, split, found) for name in names} | pictures
     # A ClassLabel, or lists of it, whose values are numbers.
     labels = {name: getattr(feature, "feature", feature) for name, feature in table.features.items()}
     classes = {name: tuple(label.names) for name, label in labels.items() if hasattr(label, "int2str")}

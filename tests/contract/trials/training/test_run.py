@@ -95,13 +95,6 @@ def test_other_architectures_train(kind, family, tiny_model, reviews):
     assert result.trainable_params == cost.parameters + runner.base.shape.head_parameters
 
 
-def test_images_are_priced_and_not_trained():
-    with pytest.raises(
-        ValueError, match=r"task\.type: image-classification has costs .* Use sequence-classif"
-    ):
-        TaskSpec(type="image-classification", text="image", label="label")
-
-
 def test_the_seed_decides_the_head_the_adapter_and_the_order(runner):
     specs = [TrialSpec(strong(runner), seed, QUICK) for seed in (1, 2, 1)]
     losses = {runner.run(spec).metrics["eval_loss"] for spec in specs}
