@@ -138,7 +138,7 @@ def inspect_rows(data: Rows, name: str, wanted: TrialTask | None = None) -> Data
 
 def _as_tagged(data: Rows, columns: tuple[str, str]) -> DataInspection:
     words, tags = columns
-    found = DataInspection(data.column_names, len(data), "token-classification", [words], tags)
+    found = DataInspection(data.column_names, len(data), "token-classification", [words], label=tags)
     different = len({tag for row in data[tags] for tag in row or ()})
     found.metric = tags_metric(data, tags)
     found.words = int(np.ceil(np.quantile([len(row or ()) for row in data[words]], 0.98)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trials.kinds.tags import has_prefix
+from trials.kinds.scoring.tags import has_prefix
 from trials.reading.images import ENDINGS
 from trials.reading.tables.rows import Rows
 

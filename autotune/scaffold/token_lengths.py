@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from autotune.scaffold.first_example import local_model
 from autotune.scaffold.inspection import DataInspection
 from search_spaces.errors import InvalidInputError, Problem
-from trials.kinds.tags import as_text
+from trials.kinds.scoring.tags import as_text
 from trials.reading.tables.errors import DataError
 from trials.reading.tables.rows import Rows
 from trials.tasks.specs import GENERATING, ModelSpec

@@ -8,7 +8,7 @@ from typing import Any
 from search_spaces.errors import InvalidInputError, Problem
 from trials.data.notes import Notes
 from trials.kinds.registry import find_kind
-from trials.kinds.tags import OUTSIDE, has_prefix
+from trials.kinds.scoring.tags import OUTSIDE, has_prefix
 from trials.reading.tables.rows import Rows
 from trials.tasks.specs import TaskSpec
 

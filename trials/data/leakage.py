@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from trials.data.notes import Notes
 from trials.kinds.encoding import encode_fully
 from trials.kinds.registry import find_kind
-from trials.kinds.tags import as_text
+from trials.kinds.scoring.tags import as_text
 from trials.reading.forms import Chat, Passage, read_example, read_pair, read_preference, with_merged_system
 from trials.reading.images import image_digest
 from trials.reading.tables.errors import RowError

@@ -22,7 +22,7 @@ from ..reading.encoding import (
 from ..reading.forms import Chat, Passage, read_example, with_merged_system
 from .generation import with_prompt
 from .kind import Array, Batch, Columns, Metric, Scoring, TaskKind, Values
-from .scores import TokenScores, causal_lm_scores
+from .scoring.scores import TokenScores, causal_lm_scores
 from .text_scores import TEXT_METRICS
 
 if TYPE_CHECKING:

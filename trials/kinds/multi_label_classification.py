@@ -13,7 +13,7 @@ import numpy as np
 from ..reading.encoding import Encoded, Encoding
 from .kind import Array, Columns, Metric, Scoring, TaskKind, Values
 from .labeled import encode_texts
-from .scores import multi_label_scores
+from .scoring.scores import multi_label_scores
 
 if TYPE_CHECKING:
     import torch

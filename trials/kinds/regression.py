@@ -11,7 +11,7 @@ from ..reading.encoding import Encoded, Encoding
 from ..reading.labels import TargetScale
 from .kind import Array, Columns, Metric, Scoring, TaskKind, Values
 from .labeled import encode_texts
-from .scores import regression_scores
+from .scoring.scores import regression_scores
 
 if TYPE_CHECKING:
     import torch

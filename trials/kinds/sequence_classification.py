@@ -10,7 +10,7 @@ import numpy as np
 from ..reading.encoding import Encoded, Encoding
 from .kind import Array, Columns, Metric, Scoring, TaskKind, Values
 from .labeled import encode_texts
-from .scores import brier_terms, classification_scores, fit_temperature, probabilities
+from .scoring.scores import brier_terms, classification_scores, fit_temperature, probabilities
 
 if TYPE_CHECKING:
     import torch

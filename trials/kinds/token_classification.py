@@ -14,7 +14,7 @@ import numpy as np
 from ..reading.encoding import IGNORED, Encoded, Encoding, padded, padded_labels
 from ..reading.tables.errors import DataError, RowError
 from .kind import Array, Batch, Columns, Metric, Scoring, TaskKind, Values
-from .tags import TagScheme, entity_counts, entity_scores
+from .scoring.tags import TagScheme, entity_counts, entity_scores
 
 if TYPE_CHECKING:
     import torch

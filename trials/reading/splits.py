@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from .images import read_image_folder, with_image_values
-from .label_columns import with_label_lists
 from .tables.files import read_files, with_text_columns
 from .tables.hub import read_split
+from .tables.label_columns import with_label_lists
 from .tables.rows import Rows
 
 Source = Mapping[str, Any]

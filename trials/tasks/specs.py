@@ -15,8 +15,8 @@ from trials.kinds.registry import find_kind
 from trials.kinds.text_scores import TEXT_METRICS
 from trials.reading.chat_templates import CHOICES
 from trials.reading.forms import columns_read, required_columns
-from trials.reading.label_columns import joined_name
 from trials.reading.tables.errors import DataError
+from trials.reading.tables.label_columns import joined_name
 from trials.reading.templates import columns_of
 from trials.tasks.generation_spec import GenerationSpec, with_generation
 from trials.tasks.labeled_fields import labeled_problems
@@ -208,7 +208,7 @@ class TaskSpec(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> TaskSpec:
-        problems = self._causal_problems() if self.type in GENERATING else labeled_problems(self)
+        problems = self._causal_problems() if self.type in GENERATING else labeled_problems(self.model_dump())
         if self.loss is not None and self.type != "preference":
             fix = "Remove it, or set type: preference with chosen and rejected."
             problems.append(Problem("task.loss", f"{self.loss!r}: {self.type} has no choice of losses", fix))

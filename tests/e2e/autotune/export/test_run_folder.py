@@ -152,7 +152,12 @@ def check_class_names(run: Path, names: list[str]) -> None:
 
 def test_the_run_imports_nothing_of_this_project(results, tmp_path):
     run = export_run(results, "smallest", [], tmp_path / "run")
-    for file in ("train.py", "task/reading/encoding.py", "task/kinds/scores.py", "parameter_groups.py"):
+    for file in (
+        "train.py",
+        "task/reading/encoding.py",
+        "task/kinds/scoring/scores.py",
+        "parameter_groups.py",
+    ):
         text = (run / file).read_text()
         assert not any(
             f"{verb} {room}" in text

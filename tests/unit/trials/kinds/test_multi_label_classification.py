@@ -13,7 +13,7 @@ from search_spaces.errors import InvalidInputError
 from trials.data.task_data import TaskData, load_task
 from trials.kinds.kind import Scoring
 from trials.kinds.multi_label_classification import MultiLabelClassification
-from trials.kinds.scores import multi_label_scores
+from trials.kinds.scoring.scores import multi_label_scores
 from trials.reading.fingerprint import split_fingerprint
 from trials.reading.splits import read_source
 from trials.tasks.specs import ModelSpec, TaskSpec

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trials.kinds.tags import TagScheme, entity_counts, entity_scores
+from trials.kinds.scoring.tags import TagScheme, entity_counts, entity_scores
 
 BIO = ["B-per", "B-loc", "I-per", "I-loc", "O"]
 BIOES = [*BIO, "E-per", "E-loc", "S-per", "S-loc"]

@@ -9,7 +9,7 @@ import pytest
 from scipy import optimize, special, stats
 from sklearn import metrics as reference
 
-from trials.kinds.scores import (
+from trials.kinds.scoring.scores import (
     TokenScores,
     calibration_error,
     causal_lm_scores,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .tables.errors import DataError
-from .tables.rows import Rows
+from .errors import DataError
+from .rows import Rows
 
 _TRUE = (1, True, "1", "true", "True", "TRUE")
 _FALSE = (0, False, "0", "false", "False", "FALSE")

@@ -1,0 +1,1 @@
+"""The scores of predictions against references, which need no model."""
