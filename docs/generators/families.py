@@ -64,10 +64,10 @@ cross-attention. Targets such as `encoder.q+v` or `decoder.all` stay on one side
 alone. ViT stands for models that classify images (`--task image-classification`), which can be priced and not
 trained.
 
-The columns below stand for more types of models. These are read and priced exactly: {known}. Of other types, the
-matrices of attention and of the feed-forward network are found by their names, sizes and use. The FLOPs of a type
-that is not in the list are counted on torch's meta device, and where that is impossible, the sweep says that they
-are estimates.
+The columns below stand for more types of models; [another page](architectures.md) has them all. These are read and
+priced exactly: {known}. Of other types, the matrices of attention and of the feed-forward network are found by
+their names, sizes and use. The FLOPs of a type that is not in the list are counted on torch's meta device, and where
+that is impossible, the sweep says that they are estimates.
 """
 
 

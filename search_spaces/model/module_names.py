@@ -139,6 +139,7 @@ _OF_ATTENTION = (
 """Names that only matrices of attention have, whatever the module that they are in."""
 _ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
 _CROSS = re.compile(r"cross|encoder_attn|encdec", re.IGNORECASE)
+_UNREAD = re.compile(r"(^|\.)indexer\.")
 _EXPERTS = re.compile(r"(^|\.)experts(\.|$)")
 _SHARED_EXPERTS = re.compile(r"(^|\.)shared_(experts?|mlp)\.")
 
@@ -146,13 +147,14 @@ _SHARED_EXPERTS = re.compile(r"(^|\.)shared_(experts?|mlp)\.")
 def role_of(name: str) -> tuple[Role | None, bool]:
     """Return the role of a matrix by its name below its layer, or None, and whether it is in cross-attention.
 
-    The matrices of single experts have no role: which of them a token passes depends on the token.
+    The matrices of single experts have no role: which of them a token passes depends on the token. Those that choose
+    the keys of sparse attention have none either: nothing differentiates through the choice.
     """
     if name in CROSS_ROLES:
         return CROSS_ROLES[name], True
     if name in ROLES:
         return ROLES[name], False
-    if _EXPERTS.search(name):
+    if _EXPERTS.search(name) or _UNREAD.search(name):
         return None, False
     tail = name.rpartition(".")[2].lower()
     tails = _ATTENTION_TAILS if is_in_attention(name) else _FEED_FORWARD_TAILS

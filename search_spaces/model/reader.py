@@ -89,7 +89,7 @@ def shape_of_network(network: Any, task: TaskType) -> ModelShape:
     config = text_config(network.config)
     if (reason := UNADAPTABLE.get(network.config.model_type)) is not None:
         raise ValueError(f"model: {network.config.model_type} cannot be adapted: {reason}")
-    base = getattr(network, network.base_model_prefix)
+    inside, base = base_of(network)
     image = task == "image-classification"
     calls = Calls() if image else record_calls(network)
     stacks = find_stacks(network, config, calls)
@@ -99,7 +99,7 @@ def shape_of_network(network: Any, task: TaskType) -> ModelShape:
         for index, (path, layers) in enumerate(stacks)
     ]
     matrices = [matrix for stack in read for matrix in stack.matrices]
-    around = Surroundings(network, base, [path for path, _ in stacks], task, calls.order)
+    around = Surroundings(network, inside, base, [path for path, _ in stacks], task, calls.order)
     positions = _Positions(config, base, stacks[0][1][0])
     attention = _Attention(config, matrices)
     width = int(config.hidden_size)
@@ -161,10 +161,19 @@ def shape_of_network(network: Any, task: TaskType) -> ModelShape:
     return corrected(shape, network) or replace(shape, flops_are_estimates=True)
 
 
+def base_of(network: Any) -> tuple[str, Any]:
+    """Return the name and the module of the model without its head."""
+    from transformers import PreTrainedModel
+
+    prefix = network.base_model_prefix
+    if hasattr(network, prefix):
+        return prefix, getattr(network, prefix)
+    return next((name, part) for name, part in network.named_children() if isinstance(part, PreTrainedModel))
+
+
 def text_config(config: Any) -> Any:
     """Return the configuration of the part that reads text, in a model that also reads images or sound."""
-    alone = getattr(config, "num_hidden_layers", None) or getattr(config, "is_encoder_decoder", False)
-    return config if alone else config.get_text_config()
+    return config if getattr(config, "is_encoder_decoder", False) else config.get_text_config()
 
 
 def _has_tied_head(network: Any) -> bool:

@@ -20,17 +20,24 @@ class Surroundings:
 
     Args:
         network: the model with its head.
-        base: the model without its head.
+        inside: name of the model without its head.
+        base: that model.
         paths: module paths of the lists of layers.
         task: type of the task, which determines the head.
-        order: position of each module's first call, where it is known (see `call_order`).
+        order: position of each module's first call, where it is known (see `Calls`).
 
     Raises:
         ValueError: The task is causal-lm and the model has more than output embeddings above its layers.
     """
 
     def __init__(
-        self, network: Any, base: nn.Module, paths: list[str], task: TaskType, order: Mapping[str, int]
+        self,
+        network: Any,
+        inside: str,
+        base: nn.Module,
+        paths: list[str],
+        task: TaskType,
+        order: Mapping[str, int],
     ) -> None:
         self.input_matrices: list[tuple[int, int]] = []
         self.head: list[HeadMatrix] = []
@@ -38,7 +45,7 @@ class Surroundings:
         self.patches = 0
         self.patch_matrix: tuple[int, int] | None = None
         self._norms: list[tuple[str, int, bool]] = []
-        self._inside = inside = network.base_model_prefix
+        self._inside = inside
         self._order = order
         self._first_layer = min(
             (at for name, at in order.items() if name.startswith(f"{paths[0]}.")), default=None

@@ -10,7 +10,16 @@ import pytest
 import autotune
 from autotune.results.tables import front_table, trials_table
 from benchmarks.result_files import FOLDER, Setup, Table, load
-from docs.generators import cli, output_files, packages, python_api, results, sweep_file
+from docs.generators import (
+    architectures,
+    cli,
+    markdown,
+    output_files,
+    packages,
+    python_api,
+    results,
+    sweep_file,
+)
 from docs.generators.families import ARCHITECTURES, PAGE, built_in, families_page, parameters_formula
 from search_spaces.families import REGISTRY
 from tests.import_graph import PACKAGES, ROOT
@@ -24,6 +33,29 @@ def test_the_page_of_families_is_what_the_script_makes() -> None:
         assert f"| `{family.name}` | {family.title} |" in page
     for name in ARCHITECTURES.values():
         assert f"| {name} |" in page
+
+
+def test_the_page_of_architectures_is_what_the_script_makes_of_some_of_them() -> None:
+    """Every sixteenth type, and the complete page on request: it takes half a minute."""
+    page = architectures.PAGE.read_text(encoding="utf-8")
+    notes = {reason: int(number) for number, reason in re.findall(r"^(\d+)\. (.+)$", page, re.MULTILINE)}
+    listed = re.findall(r"^\| `([\w-]+)` \|", page, re.MULTILINE)
+    assert sorted(listed) == architectures.kinds(), "run python -m docs.generators.architectures"
+    for kind in architectures.kinds()[::16]:
+        reading, known = architectures.read(kind), dict(notes)
+        cells = (f"`{kind}`", reading.reason) if reading.shape is None else architectures.row(reading, known)
+        assert markdown.table(cells, ()).splitlines()[0] in page, (
+            "run python -m docs.generators.architectures"
+        )
+        assert known == notes
+
+
+@pytest.mark.slow
+def test_the_whole_page_of_architectures_is_what_the_script_makes() -> None:
+    page = architectures.architectures_page([architectures.read(kind) for kind in architectures.kinds()])
+    assert architectures.PAGE.read_text(encoding="utf-8") == page, (
+        "run python -m docs.generators.architectures"
+    )
 
 
 def test_formulas_are_first_lines() -> None:
