@@ -16,6 +16,7 @@ from trials.data.fingerprint import data_changes, data_fingerprint, model_finger
 from trials.data.notes import Notes
 from trials.data.task_data import TaskData, load_task, read_rows
 from trials.reading.base_model.fingerprint import model_changes
+from trials.training.further import load_further
 
 _FIX = "Restore {}, or run a new sweep with --out and another folder."
 
@@ -27,8 +28,10 @@ def sweep_fingerprint(prepared: PreparedSweep) -> dict[str, Any]:
         name: model_fingerprint(sweep.model.other(name), bound.data.tokenizer, sweep.task)
         for name, bound in prepared.bases.bases.items()
     }
-    code = code_digests(sweep)
-    return {**_own_fingerprint(sweep, prepared.data), "bases": bases, **({"code": code} if code else {})}
+    code, further = code_digests(sweep), load_further(sweep.task, prepared.data)
+    also = {each.spec.name: each.fingerprint for each in further}
+    given = {name: part for name, part in {"code": code, "also": also}.items() if part}
+    return {**_own_fingerprint(sweep, prepared.data), "bases": bases, **given}
 
 
 def load_unchanged(folder: Path, sweep: Sweep) -> TaskData:
@@ -86,6 +89,7 @@ def check_unchanged(before: Mapping[str, Any] | None, now: Mapping[str, Any]) ->
     if before is None:
         return
     parts = {"task": (data_changes(before["data"], now["data"]), "the data")}
+    parts["task.also"] = data_changes(before.get("also", {}), now.get("also", {})), "the data"
     if "model" in before and "model" in now:
         parts["model"] = model_changes(before["model"], now["model"]), "the base model"
     for place, (name, base) in enumerate(now.get("bases", {}).items()):

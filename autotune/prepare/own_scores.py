@@ -14,7 +14,7 @@ from trials.kinds.registry import find_kind
 from trials.scoring.own import OwnScoreError, answers_of, stated_metrics
 from trials.tasks.metrics import metrics_for
 from trials.tasks.own_code import OwnCode, as_reference, digest, load
-from trials.tasks.score_specs import OwnScore
+from trials.tasks.score_specs import OwnScore, further_metrics
 from trials.tasks.specs import TaskSpec
 from trials.training.evaluation import constant_answer
 from trials.training.held_out import own_scores
@@ -167,7 +167,8 @@ def keep_code(folder: Path, task: TaskSpec) -> None:
 
 
 def _is_own(name: str, task: TaskSpec) -> bool:
-    return name not in OBJECTIVE_NAMES and name not in metrics_for(task.type)
+    others = {*OBJECTIVE_NAMES, *metrics_for(task.type), *further_metrics(task.also, task.type)}
+    return name not in others
 
 
 def _unknown_direction(where: str, name: str) -> Problem:

@@ -34,7 +34,9 @@ from trials.data.task_data import TaskData, resolved_task
 from trials.kinds.kind import Metric
 from trials.kinds.registry import find_kind
 from trials.records import PartialRun, TrialResult
+from trials.tasks.score_specs import further_metrics
 from trials.training.evaluation import without_model
+from trials.training.further import load_further
 
 _PROBES = 2_000
 """The number of random configurations that the range of the known costs is read from."""
@@ -161,11 +163,20 @@ def prepare(sweep: Sweep) -> PreparedSweep:
             "ladder": bases.resolve(sweep.ladder),
         }
     )
+    notes_of_sets = [note for each in load_further(sweep.task, data) for note in each.notes]
     kind = find_kind(sweep.task.type)
     baselines = {kind.constant_name: baseline[sweep.task.metric]} if baseline else {}
     left_out = [f"{family} left out: {reason}" for family, reason in loaded.left_out.items()]
     narrowed = [f"{name}: {why}" for name, why in loaded.narrowed.items()]
-    notes = (*data.notes, *_about_model(shape), *own.notes, *left_out, *narrowed, *bases.notes)
+    notes = (
+        *data.notes,
+        *_about_model(shape),
+        *own.notes,
+        *notes_of_sets,
+        *left_out,
+        *narrowed,
+        *bases.notes,
+    )
     notes += calibration.notes
     warnings = data.warnings
     if chosen is not None:
@@ -206,6 +217,8 @@ def with_base_score(prepared: PreparedSweep, metrics: Mapping[str, float]) -> Pr
         metrics: scores of the base model without an adapter, on validation.
     """
     sweep = prepared.sweep
+    # On further data the base model is often best, and is no worst value of interest.
+    further = further_metrics(sweep.task.also, sweep.task.type)
     objectives = tuple(
         objective.model_copy(
             update={
@@ -213,7 +226,7 @@ def with_base_score(prepared: PreparedSweep, metrics: Mapping[str, float]) -> Pr
                 "derived": (*(objective.derived or ()), "reference"),
             }
         )
-        if objective.reference is None and objective.name in metrics
+        if objective.reference is None and objective.name in metrics and objective.name not in further
         else objective
         for objective in sweep.objectives
     )

@@ -107,6 +107,10 @@ def _task(task: Mapping[str, Any], folder: Path, problems: list[Problem]) -> dic
     template = task.get("chat_template")
     if isinstance(template, str) and template not in CHOICES and "{" not in template:
         resolved["chat_template"] = str(_absolute(template, folder))
+    if isinstance(also := task.get("also"), list | tuple):
+        resolved["also"] = [
+            _further_set(each, f"task.also[{place}]", folder, problems) for place, each in enumerate(also)
+        ]
     dataset = task.get("dataset")
     if isinstance(dataset, str):
         path = _absolute(dataset, folder)
@@ -132,6 +136,23 @@ def _task(task: Mapping[str, Any], folder: Path, problems: list[Problem]) -> dic
                 for place, name in enumerate(given)
             ]
     return resolved
+
+
+def _further_set(given: object, where: str, folder: Path, problems: list[Problem]) -> object:
+    if not isinstance(given, Mapping):
+        return given
+    data, dataset = given.get("data"), given.get("dataset")
+    if isinstance(dataset, str):
+        path = _absolute(dataset, folder)
+        return {**given, "dataset": str(path)} if path.exists() else given
+    if isinstance(data, str):
+        return {**given, "data": _data_path(data, f"{where}.data", folder, problems)}
+    if isinstance(data, list | tuple) and all(isinstance(name, str) for name in data):
+        paths = [
+            _data_path(n, f"{where}.data[{i}]", folder, problems, is_in_list=True) for i, n in enumerate(data)
+        ]
+        return {**given, "data": paths}
+    return given
 
 
 def _data_path(

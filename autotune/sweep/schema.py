@@ -44,6 +44,7 @@ from search_spaces.parameters.preference import ON_PREFERENCES
 from trials.records import Fidelity
 from trials.tasks.metrics import METRICS, default_metric
 from trials.tasks.own_code import as_reference
+from trials.tasks.score_specs import FurtherSet, OwnScore
 from trials.tasks.specs import ModelSpec, TaskSpec, TrialTask
 
 BUILTIN = Path(__file__).parent.parent / "builtin"
@@ -253,6 +254,7 @@ _FIELDS: dict[str, list[str]] = {
     "": list(Sweep.model_fields),
     "model": list(ModelSpec.model_fields),
     "task": [name for name, field in TaskSpec.model_fields.items() if not field.exclude],
+    **{f"task.{key}": [*model.model_fields] for key, model in (("scores", OwnScore), ("also", FurtherSet))},
     "objectives": [field for field in Objective.model_fields if field != "derived"],
     "budget": [*Budget.model_fields, "minutes"],
     "fidelity": FIDELITY_FIELDS,
@@ -355,8 +357,7 @@ def as_mapping(sweep: Sweep) -> dict[str, Any]:
 
 
 def _find(source: str | Path) -> Path:
-    path = Path(source).expanduser()
-    if path.is_file():
+    if (path := Path(source).expanduser()).is_file():
         return path
     if path.is_dir():
         fix = f"Give a sweep file. To continue a sweep that was started: autotune resume {source}"
@@ -376,9 +377,8 @@ def _metric_of(task: object) -> str:
     if isinstance(task, TaskSpec):
         return task.metric
     named = task.get("metric") if isinstance(task, Mapping) else None
-    if isinstance(named, str) and (named == "eval_loss" or named in METRICS or as_reference(named)):
-        return named
-    return default_metric(_task_type(task))
+    is_known = isinstance(named, str) and (named in (*METRICS, "eval_loss") or as_reference(named))
+    return str(named) if is_known else default_metric(_task_type(task))
 
 
 def _task_type(task: object) -> str | None:

@@ -78,7 +78,8 @@ class RayActor:
 
 def local_files(model: ModelSpec, task: TaskSpec) -> tuple[str, ...]:
     """Return the paths of the model and the data that exist here; other names are of the hub, or of splits."""
-    data = [task.dataset] if task.dataset else [task.train, task.validation, task.test]
+    own = [task.dataset] if task.dataset else [task.train, task.validation, task.test]
+    data = [*own, *(each.dataset or each.data for each in task.also)]
     named = [
         model.name,
         *(path for each in data for path in ([each] if isinstance(each, str) else each or ())),

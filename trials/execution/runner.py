@@ -15,6 +15,7 @@ from trials.packing.prefix_store import store_for
 from trials.records import TrialResult, TrialSpec, TrialStatus
 from trials.tasks.specs import ModelSpec, TaskSpec
 from trials.training.failures import failure
+from trials.training.further import FurtherScores
 from trials.training.held_out import HeldOut
 from trials.training.out_of_memory import is_out_of_memory
 from trials.training.run import Run, train_to_end
@@ -133,4 +134,6 @@ class Runner:
             self.base.model,
         )
         metrics = {**held_out.score(model).metrics, **held_out.final_scores(model)}
+        if self.base.task.also:
+            metrics |= FurtherScores.of(self.base, self.data).scores(model)
         return TrialResult(TrialStatus.COMPLETE, metrics=metrics, seconds=time.perf_counter() - started)

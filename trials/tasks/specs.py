@@ -31,7 +31,7 @@ from trials.tasks.model_spec import (  # noqa: F401  (both sections of the file 
     resolve_model,
 )
 from trials.tasks.own_code import OwnCode, as_reference
-from trials.tasks.score_specs import OwnScore
+from trials.tasks.score_specs import FurtherSet, OwnScore, further_metrics, further_problems
 
 DOCSTRINGS = "builtin:docstrings"
 """The name of the embedded data set (`trials.tasks.pocket`)."""
@@ -138,6 +138,7 @@ class TaskSpec(BaseModel):
         evaluate: A function of your own, `module:function`, of (model, tokenizer, rows), which scores each trial at
             its end and returns a mapping of scores.
         scores: Directions and bounds of the scores of your own functions, where their code does not state them.
+        also: Further data sets that each trial is scored on at its end, such as one that shows what it forgets.
         generation: For causal-lm, how text is generated for the scores of generated text, such as exact_match and
             rougeL. By default nothing is generated, unless the metric or an objective needs it.
         positive: For sequence-classification, the class that f1, precision, recall, average_precision and roc_auc
@@ -180,6 +181,7 @@ class TaskSpec(BaseModel):
     generation: GenerationSpec | None = None
     evaluate: str | None = None
     scores: tuple[OwnScore, ...] = ()
+    also: tuple[FurtherSet, ...] = ()
     positive: str | int | float | bool | None = None
     max_length: int = Field(default=128, ge=2)
     carve: float = Field(default=0.15, gt=0, lt=0.5)
@@ -222,6 +224,7 @@ class TaskSpec(BaseModel):
             fix = f"Use one of: {', '.join(fitting)}." if known else did_you_mean(self.metric, fitting)
             problems.append(Problem("task.metric", what, fix))
         problems += self._generation_problems(fitting)
+        problems += further_problems(self.also, self.type)
         if self.positive is not None and not find_kind(self.type).has_classes:
             what, fix = f"{self.positive!r}: {self.type} has no classes that f1 scores", "Remove it."
             problems.append(Problem("task.positive", what, fix))
@@ -297,19 +300,20 @@ class TaskSpec(BaseModel):
     def metrics(self) -> dict[str, Metric]:
         """Every score whose properties are known, by name; own scores without them are known once a sweep starts."""
         kind = {name: metric_of(name) for name in metrics_for(self.type)}
-        return {**kind, **{score.name: score.metric for score in self.scores}}
+        own = {score.name: score.metric for score in self.scores}
+        return {**kind, **further_metrics(self.also, self.type), **own}
 
     @property
     def own_metrics(self) -> tuple[str, ...]:
         """The names of the user's functions of (texts, predictions, references)."""
-        others = {*metrics_for(self.type), self.evaluate}
+        others = {*metrics_for(self.type), *further_metrics(self.also, self.type), self.evaluate}
         named = dict.fromkeys((self.metric, *(score.name for score in self.scores)))
         return tuple(name for name in named if name not in others and as_reference(name) is not None)
 
     @property
     def has_final_scores(self) -> bool:
         """Whether a trial has scores at its end only."""
-        return self.evaluate is not None
+        return self.evaluate is not None or bool(self.also)
 
     def metric_of(self, name: str) -> Metric:
         """Return the properties of a score; see `metrics`."""

@@ -74,7 +74,7 @@ class HeldOut:
         return found._replace(metrics={**found.metrics, **own_scores(task, answers)})
 
     def final_scores(self, model: nn.Module) -> dict[str, float]:
-        """Return the scores that a trial has at its end only: those of the task's own evaluation of the model.
+        """Return the scores that a trial has at its end only: those of the user's evaluation of the model.
 
         The random state is restored afterwards, so that an evaluation that samples changes nothing in the training.
 

@@ -38,6 +38,7 @@ from trials.training.adapted_model import training_mode
 from trials.training.checkpoint import TrainingState
 from trials.training.early_stopping import EvaluationRecord, evaluation_steps
 from trials.training.evaluation import Evaluation, Forward
+from trials.training.further import FurtherScores
 from trials.training.held_out import HeldOut
 from trials.training.optimizers import build_optimizer
 from trials.training.references import with_references
@@ -225,11 +226,19 @@ class Run:
         """Return the scores that validation has at the end only, and all those of the test split if it is scored."""
         self._evaluations.restore(self.parameters)
         final, test = self._validation.final_scores(self.model), dict[str, float]()
+        if self.base.task.also:
+            final |= FurtherScores.of(self.base, self.data).scores(self.model)
+            self._check_finite(final)
         if scores_test:
             split = HeldOut(self.base, self.data, "test")
             test = {**self._score(split).metrics, **split.final_scores(self.model)}
         training_mode(self.model)
         return final, test
+
+    def _check_finite(self, scores: Mapping[str, float]) -> None:
+        for name, value in scores.items():
+            if not math.isfinite(value):
+                raise DivergedError(f"the score {name} became {value}")
 
     def _state(self) -> TrainingState:
         progress = {

@@ -22,7 +22,7 @@ def test_the_scores_of_the_guide_run(
     files = dict(re.findall(r'```python title="(\w+\.py)"\n(.*?)```', GUIDE, re.S))
     for name, text in files.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
-    first, directions, second = map(yaml.safe_load, re.findall(r"```yaml.*?\n(.*?)```", GUIDE, re.S))
+    first, directions, second, _ = map(yaml.safe_load, re.findall(r"```yaml.*?\n(.*?)```", GUIDE, re.S))
     given = {
         **first,
         "name": "guide",
@@ -39,3 +39,12 @@ def test_the_scores_of_the_guide_run(
     assert trials[["my_score:weighted_accuracy", "robustness", "accuracy"]].notna().all(axis=None)
     for objectives in (first["objectives"], second["objectives"]):
         assert parse_sweep({**given, "objectives": objectives}).objectives[0].name == objectives[0]
+
+
+def test_the_further_data_of_the_guide_are_read(tmp_path: Path) -> None:
+    *_, given = map(yaml.safe_load, re.findall(r"```yaml.*?\n(.*?)```", GUIDE, re.S))
+    for name in ("chats", "wikitext"):
+        (tmp_path / f"{name}.jsonl").write_text("{}\n", encoding="utf-8")
+    sweep = parse_sweep({"name": "guide", "model": "gpt2", "budget": {"trials": 1}, **given}, tmp_path)
+    assert sweep.objectives[1].direction == "minimize"
+    assert sweep.task.also[0].data == str(tmp_path / "wikitext.jsonl")
