@@ -21,6 +21,7 @@ from trials.kinds.kind import REFERENCE
 from trials.kinds.preference_losses import LOSSES, WITH_REFERENCE
 from trials.kinds.registry import find_kind
 from trials.packing.pack import Pack
+from trials.packing.prefix_cache import PrefixCache
 from trials.records import TrialSpec
 from trials.training.references import with_references
 from trials.training.run import Run, training_step
@@ -56,6 +57,21 @@ def test_every_loss_learns_the_pairs_alone_as_in_a_pack(loss: str, runner_of: Ru
     agree(in_pack, by_itself)
     assert by_itself.metrics["reward_accuracy"] > 0.9
     assert by_itself.metrics["reward_margin"] > 0
+
+
+@pytest.mark.parametrize("loss", ["dpo", "orpo"])
+def test_frozen_layers_run_once_per_row(loss: str, runner_of: Runners) -> None:
+    runner = runner_of(loss)
+    trials = [learning(runner, **{"lora.layers": 1, "epochs": 2}), learning(runner, epochs=2)]
+    pack = Pack(runner.base, runner.data, prefixes=PrefixCache())
+    for result, trial in zip(packed(runner, trials), trials, strict=True):
+        agree(result, alone(runner, trial))
+    result = pack.run(trials[0])
+    agree(result, alone(runner, trials[0]))
+    states = {key for known in pack.prefixes._states.values() for key in known}
+    kind, splits = find_kind("preference"), runner.data.splits
+    rows = {id(r) for name in ("train", "validation") for e in splits[name] for r in kind.rows(e)}
+    assert states == rows
 
 
 def test_a_loss_that_reads_the_batch_trains_alone(runner_of: Runners) -> None:
