@@ -148,6 +148,22 @@ CASES: dict[str, Case] = {
             ["eval_loss"],
             {"eval_samples": 80},
         ),
+        Case(
+            "preference",
+            "158 preference pairs, a small Llama",
+            small_decoder,
+            {"train": "chat/preference.jsonl"},
+            {
+                "messages": "conversations",
+                "chosen": "chosen",
+                "rejected": "rejected",
+                "chat_template": "chatml",
+                "max_length": 384,
+            },
+            ["reward_accuracy"],
+            {"eval_samples": 40},
+            {"epochs": 3},
+        ),
     )
 }
 """The cases by kind of task."""

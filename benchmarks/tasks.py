@@ -47,10 +47,14 @@ from types import SimpleNamespace
 sys.path.insert(0, sys.argv[1])
 import torch, train
 from peft import PeftModel
-model = PeftModel.from_pretrained(train.load_model(), sys.argv[1] + "/adapter")
-arguments = SimpleNamespace(device=torch.device("cpu"), per_device_eval_batch_size=16)
+base, splits = train.load_model(), {name: train.load_split(name) for name in ("validation", "test")}
+arguments = SimpleNamespace(device=torch.device("cpu"), per_device_eval_batch_size=16, bf16=False)
+if train.KIND.needs_reference(train.TASK):
+    for examples in splits.values():
+        train.add_reference(base, arguments, examples)
+model = PeftModel.from_pretrained(base, sys.argv[1] + "/adapter")
 trainer = SimpleNamespace(model=model, args=arguments, compute_loss_context_manager=nullcontext)
-print(json.dumps({name: train.score_split(trainer, train.load_split(name)) for name in ("validation", "test")}))
+print(json.dumps({name: train.score_split(trainer, splits[name], name) for name in splits}))
 """
 _BATCHES, _ROWS = 3, 8
 

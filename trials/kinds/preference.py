@@ -153,6 +153,13 @@ class Preference(TaskKind):
             return {"eval_loss": float("nan")}
         return {name: float(each.mean()) for name, each in self.example_scores(columns).items()}
 
+    def answers(
+        self, columns: Columns, examples: Sequence[Encoded], scoring: Scoring
+    ) -> tuple[list[Any], list[Any]] | None:
+        """Return the rewards of both answers, the better one first, and the name of the field with the better one."""
+        *_, better, worse = self.finish(columns, examples, scoring)
+        return list(zip(better.tolist(), worse.tolist(), strict=True)), ["chosen"] * len(better)
+
     def example_scores(self, columns: Columns) -> dict[str, Array]:
         """Return the loss of each pair, and every score, which is a mean over pairs."""
         chosen, rejected, chosen_tokens, rejected_tokens, _, _, losses, better, worse = columns

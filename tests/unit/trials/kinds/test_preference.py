@@ -84,6 +84,8 @@ def test_rewards_that_differ_by_rounding_count_half() -> None:
     scores = KIND.scores(found, scoring)
     assert scores["reward_accuracy"] == pytest.approx((1 + 0.5 + 0 + 1) / 4)
     assert scores["reward_margin"] == pytest.approx((1 + 0 - 1 + 4) / 4, abs=1e-5)
+    predictions, references = KIND.answers(found[:6], [], scoring) or ([], [])
+    assert (predictions[0], references) == ((-3.0, -4.0), ["chosen"] * 4)
     assert KIND.example_scores(found)["likelihood_accuracy"].tolist() == [1, 0.5, 0, 1]
     without = KIND.finish((*found[:4], nothing * np.nan, nothing), [], scoring)
     assert np.isnan(KIND.scores(without, scoring)["eval_loss"])
