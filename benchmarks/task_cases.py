@@ -29,6 +29,7 @@ class Case:
         objectives: The section `objectives`.
         fidelity: The section `fidelity`.
         parameters: The parameters of the space, of which the family is LoRA.
+        write: Writes the data below a folder where they are made of others, and returns the file of each split.
     """
 
     kind: str
@@ -39,6 +40,7 @@ class Case:
     objectives: list[str]
     fidelity: dict[str, Any] = field(default_factory=lambda: {"train_samples": 600, "eval_samples": 300})
     parameters: dict[str, Any] = field(default_factory=dict)
+    write: Callable[[Path], dict[str, str]] | None = None
 
     def sweep(self, folder: Path, trials: int) -> dict[str, Any]:
         """Return the content of a sweep file.
@@ -61,6 +63,8 @@ class Case:
 
     def _files(self, folder: Path) -> dict[str, str]:
         """Write the first rows of each split, so that an exported run, which trains on all, ends soon."""
+        if self.write is not None:
+            return self.write(folder)
         written = {}
         for split, name in self.files.items():
             path = folder / Path(name).name
@@ -120,6 +124,55 @@ def _write_tokenizer(folder: Path, texts: Sequence[str]) -> int:
     return len(tokenizer)
 
 
+def entity_types(folder: Path) -> dict[str, str]:
+    """Write the tweets of WNUT 17 with the set of the types of their entities."""
+    written = {}
+    for split, name in _splits("wnut17", "jsonl").items():
+        lines = (DATA / name).read_text(encoding="utf-8").splitlines()[: _ROWS[split]]
+        path = folder / f"{split}.jsonl"
+        with path.open("w", encoding="utf-8") as file:
+            for row in map(json.loads, lines):
+                types = sorted({tag[2:] for tag in row["ner_tags"] if tag != "O"})
+                file.write(json.dumps({"text": " ".join(row["tokens"]), "types": types}) + "\n")
+        written[split] = str(path)
+    return written
+
+
+def digits(folder: Path) -> dict[str, str]:
+    """Write scikit-learn's images of digits, 8 × 8 pixels, into one folder per class."""
+    import numpy as np
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    for number, (pixels, target) in enumerate(zip(found.images, found.target, strict=True)):
+        of_class = folder / "digits" / str(target)
+        of_class.mkdir(parents=True, exist_ok=True)
+        image = np.round(pixels * 255 / pixels.max()).astype(np.uint8)
+        Image.fromarray(image).save(of_class / f"{number:04}.png")
+    return {"train": str(folder / "digits")}
+
+
+def small_vit(folder: Path) -> str:
+    """Write a ViT of 0.3 M parameters with random weights, for images of 16 × 16 pixels."""
+    import torch
+    from transformers import ViTConfig, ViTImageProcessor, ViTModel
+
+    path = folder / "vit"
+    torch.manual_seed(0)
+    config = ViTConfig(
+        hidden_size=96,
+        num_hidden_layers=_LAYERS,
+        num_attention_heads=4,
+        intermediate_size=192,
+        image_size=16,
+        patch_size=4,
+    )
+    ViTModel(config, add_pooling_layer=False).save_pretrained(path)
+    ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(path)
+    return str(path)
+
+
 def _splits(name: str, suffix: str) -> dict[str, str]:
     return {split: f"{name}/{split}.{suffix}" for split in _ROWS}
 
@@ -134,6 +187,36 @@ CASES: dict[str, Case] = {
             _splits("sst2", "tsv"),
             {"text": "sentence", "label": "label", "max_length": 64},
             ["accuracy"],
+        ),
+        Case(
+            "token-classification",
+            "WNUT 17, MiniLM",
+            minilm,
+            _splits("wnut17", "jsonl"),
+            {"text": "tokens", "label": "ner_tags", "max_length": 64},
+            ["entity_f1"],
+            parameters={"epochs": 3, "lora.learning_rate": {"low": 1e-3, "high": 5e-3}},
+        ),
+        Case(
+            "multi-label-classification",
+            "types of entities in WNUT 17, MiniLM",
+            minilm,
+            {},
+            {"text": "text", "label": "types", "max_length": 64},
+            ["f1_micro"],
+            parameters={"epochs": 2, "lora.learning_rate": {"low": 1e-3, "high": 5e-3}},
+            write=entity_types,
+        ),
+        Case(
+            "image-classification",
+            "digits of scikit-learn, a small ViT",
+            small_vit,
+            {},
+            {"image": "image", "label": "label"},
+            ["accuracy"],
+            {"eval_samples": 270},
+            {"epochs": 6, "lora.learning_rate": {"low": 1e-3, "high": 5e-3}},
+            write=digits,
         ),
         Case(
             "causal-lm",
