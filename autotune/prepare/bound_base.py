@@ -27,7 +27,7 @@ from trials.data.task_data import TaskData, load_task
 from trials.data.tokens import check_tokens
 from trials.kinds.registry import find_kind
 from trials.tasks.specs import TaskSpec, resolve_model
-from trials.training.run import padded_lengths
+from trials.training.length_batching import padded_lengths
 from trials.training.subsets import subset
 
 _TYPICAL_BATCH = 32
@@ -133,11 +133,11 @@ def model_shape(sweep: Sweep, data: TaskData) -> ModelShape:
 
 def _longest(data: TaskData, task: TaskSpec) -> int:
     longest = max(int(data.lengths(split).max()) for split in data.splits)
-    return max(longest, longest_generation(task.generation, data.splits))
+    return max(longest, longest_generation(task, data.splits))
 
 
 def _check_length(data: TaskData, task: TaskSpec, shape: ModelShape) -> None:
-    longest = longest_generation(task.generation, data.splits)
+    longest = longest_generation(task, data.splits)
     if shape.max_positions is not None and longest > shape.max_positions:
         what = (
             f"the longest prompt and the text generated after it have {longest} tokens, the model has "
@@ -197,8 +197,13 @@ def _workload(sweep: Sweep, data: TaskData, lengths: Collection[int]) -> Workloa
 
 def _measured(sweep: Sweep, data: TaskData) -> Workload:
     examples = subset(data.splits["train"], sweep.fidelity.train_samples, seed=0)
-    mean, mean_square = padded_lengths(examples, _TYPICAL_BATCH)
     kind = find_kind(sweep.task.type)
+    above: tuple[float | None, float | None] = None, None
+    if kind.has_decoder:
+        mean, mean_square = padded_lengths(examples, _TYPICAL_BATCH, count=lambda e: len(e["input_ids"]))
+        above = padded_lengths(examples, _TYPICAL_BATCH, count=kind.target_count)
+    else:
+        mean, mean_square = padded_lengths(examples, _TYPICAL_BATCH)
     rows = kind.rows_per_example
     return Workload(
         tokens=mean / rows,
@@ -206,6 +211,8 @@ def _measured(sweep: Sweep, data: TaskData) -> Workload:
         train_samples=len(examples),
         rows=rows,
         has_reference=kind.needs_reference(data.fields),
+        target_tokens=above[0],
+        target_square=above[1],
     )
 
 

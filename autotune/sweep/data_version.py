@@ -5,7 +5,7 @@ from __future__ import annotations
 from autotune.objectives import Objective
 from autotune.sweep.generated_scores import with_earlier_name
 from autotune.sweep.schema import Sweep
-from trials.kinds.text_scores import TEXT_METRICS
+from trials.kinds.generation import TEXT_METRICS
 from trials.tasks.generation_spec import TEACHER_FORCED
 from trials.tasks.specs import TEXTS_GENERATED
 

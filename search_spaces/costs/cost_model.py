@@ -7,14 +7,15 @@ The backward pass follows autograd with eager attention. The tests compare the f
 
 DeBERTa (He et al., 2021, arXiv 2006.03654, equation 4) adds to each layer the projections of its R relative
 positions, once per batch, and their products with the tokens, 2·d·R per token and term. An encoder-decoder reads the
-input of a classification twice, so its decoder processes as many tokens as its encoder.
+input of a classification twice, so its decoder processes as many tokens as its encoder; for texts that are generated
+from others, the workload states the tokens of both.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -79,7 +80,7 @@ class CostModel:
                 f"task: {task!r} differs from the task of the shape, {shape.task!r}; read the shape for this task"
             )
         self.workload = workload
-        self.shape = shape.at_length(workload.tokens)
+        self.shape = replace(shape.at_length(workload.tokens), target_shares=workload.target_shares)
         self.task, self._checkpointing = task, checkpointing
         self._cuts = {
             length: CostModel(shape, task, cut, checkpointing) for length, cut in workload.cuts.items()
@@ -270,10 +271,13 @@ class CostModel:
         if not sum(runs):
             return 0.0, 0.0
         parts = [part for part in shape.frozen_parts if part.layer >= lowest]
-        token = 2.0 * sum(matrix.inputs * matrix.outputs * runs[matrix.stack] for matrix in shape.matrices)
+        shares = shape.target_shares
+        weights = ((m, runs[m.stack] * shares.of_matrix(m)) for m in shape.matrices)
+        token = 2.0 * sum(m.inputs * m.outputs * weight for m, weight in weights)
         token += sum(runs) * len(shape.position_terms) * self._term + cost.forward_flops
         token += sum(part.forward for part in parts)
-        pair = 2.0 * (shape.query_width + shape.attention_width) * (runs[0] + 2 * runs[1])
+        attentions = runs[0] + (shares.pair + shares.cross) * runs[1]
+        pair = 2.0 * (shape.query_width + shape.attention_width) * attentions
         pair += sum(part.pair_forward for part in parts)
         sequence = sum(part.sequence for part in parts)
         step = self._step * sum(runs) / shape.depth + cost.forward_step_flops
@@ -333,7 +337,7 @@ class CostModel:
                 per_pair += count * one_pair
             for part in shape.frozen_parts:
                 if part.layer in by_layer and by_layer[part.layer].enters(part.place):
-                    per_token += part.backward
+                    per_token += part.backward * shape.target_shares.of_stack(shape.stack_of(part.layer))
                     per_pair += part.pair_backward
                     per_sequence += part.sequence * part.sequence_products
             self._reached[key] = per_token, per_pair, per_sequence
@@ -343,7 +347,8 @@ class CostModel:
         """Return the backward FLOPs of one layer of the frozen base model: per token; per pair of tokens."""
         shape = self.shape.unrolled
         read = [matrix for matrix in shape.in_layer(layer) if gradients.reads(matrix.site)]
-        per_token = 2.0 * sum(m.inputs * m.outputs for m in read)
+        shares, stack = shape.target_shares, shape.stack_of(layer)
+        per_token = 2.0 * sum(m.inputs * m.outputs * shares.of_matrix(m) for m in read)
         # The keys and queries of positions are frozen; a product propagates only the gradient of the tokens.
         terms = {"c2p": gradients.q, "p2c": gradients.k}
         per_token += self._term * sum(terms[term] for term in self.shape.position_terms)
@@ -351,7 +356,8 @@ class CostModel:
             return per_token, 0.0
         scores, values = 2.0 * self.shape.query_width, 2.0 * self.shape.attention_width
         per_pair = scores * gradients.score_products + values * gradients.value_products
-        return per_token, per_pair + values * gradients.cross_products
+        crossing = shares.cross * values * gradients.cross_products
+        return per_token, per_pair * (shares.pair if stack else 1.0) + crossing
 
     def _head_gradients(self, flowing: bool) -> list[float]:
         """Return the number of backward products of each matrix of the head: for its weight and for its input."""
@@ -367,7 +373,7 @@ class CostModel:
         for count, matrix in zip(counts, self.shape.head, strict=True):
             flops = count * 2.0 * matrix.inputs * matrix.outputs
             per_token, once = (per_token + flops, once) if matrix.per_token else (per_token, once + flops)
-        return per_token, once
+        return per_token * self.shape.target_shares.of_stack(self.shape.decoder_depth), once
 
 
 def _without_length(config: Mapping[str, Value]) -> dict[str, Value]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from search_spaces.model.task_types import TargetShares
+
 
 @dataclass(frozen=True)
 class Workload:
@@ -16,6 +18,9 @@ class Workload:
         tokens_square: mean of the squared number of tokens, padding included; attention is proportional to it.
         train_samples: number of samples in one epoch.
         batch_size: samples per forward pass for configurations without `batch_size`.
+        target_tokens: mean number of tokens of the text that the decoder of an encoder-decoder processes; by default
+            as many as the encoder.
+        target_square: mean of their square.
         inference_tokens: mean number of tokens of a sample at inference; by default that of training.
         rows: number of sequences of a sample; the numbers of tokens are those of one of them. A preference pair has
             two, one with each answer.
@@ -29,6 +34,8 @@ class Workload:
     tokens_square: float
     train_samples: int
     batch_size: int = 32
+    target_tokens: float | None = None
+    target_square: float | None = None
     inference_tokens: float | None = None
     rows: int = 1
     has_reference: bool = False
@@ -43,3 +50,15 @@ class Workload:
                 f"tokens_square: {self.tokens_square} is below the square of the mean length, "
                 f"{self.tokens**2}; give the mean of the squares"
             )
+
+    @property
+    def target_shares(self) -> TargetShares:
+        """What the decoder processes per token of the encoder."""
+        if self.target_tokens is None:
+            return TargetShares()
+        square = self.target_tokens**2 if self.target_square is None else self.target_square
+        return TargetShares(
+            token=self.target_tokens / self.tokens,
+            pair=square / self.tokens_square,
+            cross=self.tokens * self.target_tokens / self.tokens_square,
+        )

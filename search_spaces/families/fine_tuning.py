@@ -41,6 +41,8 @@ class FullFineTuning(Family):
     def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
         if shape.experts:
             return f"the weights of the {shape.experts} experts of {shape.model_type} stay frozen"
+        if shape.decoder_path and not shape.decoder_path.startswith(shape.layers_path.partition(".")[0]):
+            return f"encoder and decoder of {shape.model_type} share embeddings that belong to neither"
         return None
 
     def cost(self, config: Mapping[str, Value], shape: ModelShape) -> AdapterCost:
@@ -49,13 +51,17 @@ class FullFineTuning(Family):
         The gradient of an embedding is a sum and not counted. Matrices that only patches or relative positions pass
         through are below the layers.
         """
+        shares = shape.target_shares
         layers = sum(
-            matrix.inputs * matrix.outputs for layer in range(shape.depth) for matrix in shape.in_layer(layer)
+            shares.of_matrix(matrix) * matrix.inputs * matrix.outputs
+            for layer in range(shape.depth)
+            for matrix in shape.in_layer(layer)
         )
         others = sum(part.weights for part in shape.frozen_parts)
         below = sum(inputs * outputs for inputs, outputs in shape.input_matrices)
         frozen = [matrix for matrix in shape.head if not matrix.trained]
-        per_token = sum(matrix.inputs * matrix.outputs for matrix in frozen if matrix.per_token)
+        share = shares.of_stack(shape.decoder_depth)
+        per_token = share * sum(matrix.inputs * matrix.outputs for matrix in frozen if matrix.per_token)
         once = sum(matrix.inputs * matrix.outputs for matrix in frozen if not matrix.per_token)
         terms = shape.depth * len(shape.position_terms)
         position_products = 2.0 * terms * shape.attention_width * shape.positions

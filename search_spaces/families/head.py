@@ -24,7 +24,7 @@ class HeadOnly(Family):
     parameters = (Float(name="learning_rate", low=1e-4, high=1e-2, log=True, default=1e-3),)
 
     def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
-        if task == "causal-lm":
+        if task in ("causal-lm", "seq2seq"):
             return "a language model has no head to train; its output embeddings belong to the base model"
         return None
 

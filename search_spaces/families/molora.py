@@ -82,8 +82,9 @@ class MixturePart(PlannedPart):
             differentiated = state.gradients.reads(matrix.site)
             parameters += self.experts * self.size * (matrix.inputs + matrix.outputs)
             parameters += self.logits * matrix.inputs + (self.router == "threshold")
-            forward += self._forward(matrix)
-            backward += self._backward(matrix, differentiated)
+            share = shape.target_shares.in_layer(matrix)
+            forward += share * self._forward(matrix)
+            backward += share * self._backward(matrix, differentiated)
             # Relative positions that pass through the matrix need no gradient.
             forward_step += matrix.positions * self._forward(matrix)
             step += matrix.positions * (self._forward(matrix) + self._backward(matrix, False))

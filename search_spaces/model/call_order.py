@@ -60,9 +60,9 @@ def record_calls(network: nn.Module) -> Calls:
     texts = torch.ones((2, 3), dtype=torch.long, device="meta")
     # Some networks read the values of the mask, and others look for padding where there is none. Where a pass ends
     # early, its error says nothing about the model.
-    for mask in ({}, {"attention_mask": texts}):
+    for others in ({}, {"attention_mask": texts}, {"decoder_input_ids": texts}):
         with contextlib.suppress(Exception), torch.no_grad():
-            network(input_ids=texts, **mask)
+            network(input_ids=texts, **others)
     for handle in handles:
         handle.remove()
     return Calls(order, reads)

@@ -40,7 +40,9 @@ class ForwardFlops(NamedTuple):
 def forward_flops(shape: ModelShape) -> ForwardFlops:
     """Return the FLOPs of a forward pass; a shared layer counts as often as it runs."""
     shape = shape.unrolled
-    matrices = 2.0 * sum(m.inputs * m.outputs * len(shape.layers_of(m)) for m in shape.matrices)
+    shares = shape.target_shares
+    weights = ((m, len(shape.layers_of(m)) * shares.of_matrix(m)) for m in shape.matrices)
+    matrices = 2.0 * sum(m.inputs * m.outputs * weight for m, weight in weights)
     terms = 2.0 * shape.depth * len(shape.position_terms) * shape.attention_width * shape.positions
     below = 2.0 * sum(inputs * outputs for inputs, outputs in shape.input_matrices)
     head = {
@@ -48,10 +50,15 @@ def forward_flops(shape: ModelShape) -> ForwardFlops:
         for per_token in (True, False)
     }
     frozen = shape.frozen_parts
-    attentions = shape.encoder_depth + 2 * shape.decoder_depth - len(shape.without_attention)
+    decoders = (shares.pair + shares.cross) * shape.decoder_depth
+    attentions = shape.encoder_depth + decoders - len(shape.without_attention)
     pair = 2.0 * (shape.query_width + shape.attention_width)
     return ForwardFlops(
-        token=matrices + terms + below + head[True] + sum(part.forward for part in frozen),
+        token=matrices
+        + terms
+        + below
+        + head[True] * (shares.token if shape.decoder_depth else 1.0)
+        + sum(part.forward * shares.of_stack(shape.stack_of(part.layer)) for part in frozen),
         pair=attentions * pair + sum(part.pair_forward for part in frozen),
         sequence=head[False] + shape.patch_flops + sum(part.sequence for part in frozen),
         step=shape.position_flops,

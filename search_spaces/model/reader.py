@@ -19,7 +19,7 @@ from search_spaces.model.layers import KNOWN, find_stacks, known_types, read_lay
 from search_spaces.model.module_names import POSITION_MATRICES, UNADAPTABLE
 from search_spaces.model.parts import Matrix
 from search_spaces.model.shape import ModelShape, TaskType
-from search_spaces.model.surroundings import Surroundings
+from search_spaces.model.surroundings import WITHOUT_LABELS, Surroundings
 from search_spaces.model.task_heads import missing_heads
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def empty_network(model: str | PretrainedConfig, task: TaskType, labels: int, tr
         AutoConfig,
         AutoModelForCausalLM,
         AutoModelForImageClassification,
+        AutoModelForSeq2SeqLM,
         AutoModelForSequenceClassification,
         AutoModelForTokenClassification,
     )
@@ -52,11 +53,12 @@ def empty_network(model: str | PretrainedConfig, task: TaskType, labels: int, tr
     encoder_decoder = bool(getattr(config, "is_encoder_decoder", False))  # a language model's is switched off
     heads = {
         "causal-lm": AutoModelForCausalLM,
+        "seq2seq": AutoModelForSeq2SeqLM,
         "image-classification": AutoModelForImageClassification,
         "token-classification": AutoModelForTokenClassification,
     }
     auto = heads.get(task, AutoModelForSequenceClassification)
-    if task != "causal-lm":
+    if task not in WITHOUT_LABELS:
         config.num_labels = 1 if task == "regression" else labels
     # Experts are chosen by the values of the router, which are absent here; this form computes them for every token.
     config._experts_implementation = "batched_mm"
@@ -113,7 +115,7 @@ def shape_of_network(network: Any, task: TaskType) -> ModelShape:
     shape = ModelShape(
         model_type=config.model_type,
         task=task,
-        labels=0 if task == "causal-lm" else int(network.config.num_labels),
+        labels=0 if task in WITHOUT_LABELS else int(network.config.num_labels),
         depth=sum(depths),
         width=width,
         heads=attention.heads,
@@ -168,6 +170,8 @@ def base_of(network: Any) -> tuple[str, Any]:
     prefix = network.base_model_prefix
     if hasattr(network, prefix):
         return prefix, getattr(network, prefix)
+    if getattr(network.config, "is_encoder_decoder", False):  # T5's head is beside its two stacks
+        return "", network
     return next((name, part) for name, part in network.named_children() if isinstance(part, PreTrainedModel))
 
 

@@ -14,14 +14,10 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from typing import Literal
 
 from search_spaces.model.parts import FrozenPart, HeadMatrix, Matrix, Norm, resolve_role
 from search_spaces.model.selection import select_matrices
-
-TaskType = Literal[
-    "sequence-classification", "token-classification", "regression", "causal-lm", "image-classification"
-]
+from search_spaces.model.task_types import TargetShares, TaskType
 
 
 @dataclass(frozen=True)
@@ -78,6 +74,7 @@ class ModelShape:
         expert_matrices: matrices of routed experts; their FLOPs are those of frozen parts.
         without_attention: indices of the layers in which tokens do not attend to each other, such as those with a
             state-space mixer.
+        target_shares: how many tokens the decoder of an encoder-decoder processes per token of the encoder.
     """
 
     model_type: str
@@ -124,6 +121,7 @@ class ModelShape:
     unused_parameters: int = 0
     without_attention: tuple[int, ...] = ()
     expert_matrices: tuple[Matrix, ...] = ()
+    target_shares: TargetShares = TargetShares()  # noqa: RUF009 - a tuple
 
     def __hash__(self) -> int:
         # Shapes are keys of caches, and hashing every matrix on each lookup is slow.

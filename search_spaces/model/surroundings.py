@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+WITHOUT_LABELS = ("causal-lm", "seq2seq")
+"""The tasks whose head is the output embeddings, which the model has before training."""
+
+
 class Surroundings:
     """The modules below and above the layers.
 
@@ -45,18 +49,25 @@ class Surroundings:
         self.patches = 0
         self.patch_matrix: tuple[int, int] | None = None
         self._norms: list[tuple[str, int, bool]] = []
-        self._inside = inside
+        self._prefix = prefix = f"{inside}." if inside else ""
         self._order = order
         self._first_layer = min(
             (at for name, at in order.items() if name.startswith(f"{paths[0]}.")), default=None
         )
-        embeddings = {id(network.get_output_embeddings())} if task == "causal-lm" else set()
+        from torch import nn
+
+        embeddings = {id(network.get_output_embeddings())} if task in WITHOUT_LABELS else set()
         for name, module in base.named_modules(prefix=inside):
-            below = name.removeprefix(f"{inside}.").removeprefix("language_model.")
-            if own_parameters(module) and not name.startswith(tuple(f"{path}." for path in paths)):
+            below = name.removeprefix(prefix).removeprefix("language_model.")
+            is_head = task in WITHOUT_LABELS and id(module) in embeddings and isinstance(module, nn.Linear)
+            if (
+                own_parameters(module)
+                and not is_head
+                and not name.startswith(tuple(f"{path}." for path in paths))
+            ):
                 self._place(name, below, module, embeddings)
-        if task == "causal-lm":
-            self._language_head(network, inside)
+        if task in WITHOUT_LABELS:
+            self._language_head(network, set(base.modules()) if inside else set())
         else:
             self._trained_head(network, inside, task)
         self._count(network, embeddings)
@@ -98,10 +109,12 @@ class Surroundings:
             else:
                 self.head.append(_head_matrix(name, module, trained=False, per_token="pooler" not in name))
 
-    def _language_head(self, network: Any, inside: str) -> None:
+    def _language_head(self, network: Any, below: set[nn.Module]) -> None:
         output = network.get_output_embeddings()
+        if not below:
+            below = {module for module in network.modules() if module is not output}
         for name, module in network.named_modules():
-            if not own_parameters(module) or name.startswith(f"{inside}."):
+            if not own_parameters(module) or module in below:
                 continue
             if module is not output:
                 raise ValueError(
@@ -133,7 +146,7 @@ class Surroundings:
 
     def final_norms(self, depths: list[int]) -> list[Norm]:
         """Return the last normalization of each stack, for stacks with the given numbers of layers."""
-        encoder = [f"{self._inside}.{name}" for name in ENCODER_NORMS] if len(depths) == 2 else []
+        encoder = [f"{self._prefix}{name}" for name in ENCODER_NORMS] if len(depths) == 2 else []
         return [
             Norm(depths[0] - 1 if name in encoder else sum(depths), name, "final", size, bias)
             for name, size, bias in self._norms

@@ -87,6 +87,11 @@ SAMPLES: dict[str, TaskSample] = {
         lambda i, rng: {"text": " ".join(words(rng)), "label": float(rng.normal())},
         {"text": "text", "label": "label"},
     ),
+    "seq2seq": TaskSample(
+        "t5",
+        lambda i, rng: {"question": " ".join(words(rng)), "answer": " ".join(words(rng, 1, 5))},
+        {"prompt": "question", "completion": "answer"},
+    ),
     "causal-lm": TaskSample(
         "gpt2",
         lambda i, rng: {"question": " ".join(words(rng)), "answer": " ".join(words(rng, 1, 5))},

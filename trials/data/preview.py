@@ -95,7 +95,8 @@ def _preview(
 ) -> ExamplePreview:
     if task.image:
         return _image_preview(row, example, place, task)
-    rows, generates = find_kind(task.type).rows(example), task.label is None
+    kind, generates = find_kind(task.type), task.label is None
+    rows = [_read_in_order(example)] if kind.has_decoder else kind.rows(example)
     learned = [_learned(each) if generates else [False] * len(each["input_ids"]) for each in rows]
     spans = [tuple(_spans(r["input_ids"], which, tokenizer)) for r, which in zip(rows, learned, strict=True)]
     has_index = classes is not None and not isinstance(rows[0]["labels"], list)
@@ -109,6 +110,12 @@ def _preview(
         label_index=int(rows[0]["labels"]) if has_index else None,
         rejected=spans[1] if len(spans) > 1 else (),
     )
+
+
+def _read_in_order(example: Encoded) -> Encoded:
+    """Return the tokens of encoder and decoder as one row."""
+    inputs, labels = example["input_ids"], example["labels"]
+    return {"input_ids": [*inputs, *labels], "labels": [IGNORED] * len(inputs) + labels}
 
 
 def _image_preview(row: Row, example: Encoded, place: str, task: TaskSpec) -> ExamplePreview:

@@ -10,8 +10,8 @@ from typing import Any
 
 from search_spaces.errors import InvalidInputError, Problem, install_hint
 from trials.data.notes import Notes, listed
-from trials.kinds.generation import chosen_examples
-from trials.kinds.text_scores import PACKAGES
+from trials.kinds.generation import PACKAGES, chosen_examples
+from trials.kinds.registry import find_kind
 from trials.reading.encoding import PROMPT, REFERENCE, Encoded
 from trials.reading.forms import Chat, read_example
 from trials.reading.messages import is_chat
@@ -136,12 +136,17 @@ def note_generation(
     )
 
 
-def longest_generation(spec: GenerationSpec | None, splits: Mapping[str, Sequence[Encoded]]) -> int:
-    """Return the most tokens of a prompt and the text that is generated after it; 0 without generation."""
-    if spec is None:
+def longest_generation(task: TaskSpec, splits: Mapping[str, Sequence[Encoded]]) -> int:
+    """Return the most tokens of a prompt and the text that is generated after it; 0 without generation.
+
+    An encoder-decoder reads and writes with different positions.
+    """
+    if task.generation is None:
         return 0
-    lengths = [len(example.get(PROMPT, ())) for name in _HELD_OUT for example in splits[name]]
-    return max(lengths) + spec.max_new_tokens
+    examples = [example for name in _HELD_OUT for example in splits[name] if PROMPT in example]
+    longest = max((len(example[PROMPT]) for example in examples), default=0)
+    new = task.generation.max_new_tokens
+    return max(longest, new + 1) if find_kind(task.type).has_decoder else longest + new
 
 
 def _check_packages(spec: GenerationSpec) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -20,10 +21,9 @@ from ..reading.encoding import (
     tokens_and_labels,
 )
 from ..reading.forms import Chat, Passage, read_example, with_merged_system
-from .generation import with_prompt
+from .generation import TEXT_METRICS, with_prompt
 from .kind import Array, Batch, Columns, Metric, Scoring, TaskKind, Values
 from .scoring.scores import TokenScores, causal_lm_scores
-from .text_scores import TEXT_METRICS
 
 if TYPE_CHECKING:
     import torch
@@ -32,12 +32,9 @@ _APART = 1
 """The data version of sweeps that began when prompts and completions were encoded apart."""
 
 
-class CausalLM(TaskKind):
-    """The next token of a text. Columns: (target tokens, their summed loss, how many have the highest logit)."""
+class LanguageModel(TaskKind):
+    """The tokens of a text. Columns: (target tokens, their summed loss, how many have the highest logit)."""
 
-    name = "causal-lm"
-    auto_model = "AutoModelForCausalLM"
-    shape_task = name
     metrics: ClassVar = {
         "perplexity": Metric("minimize", 1.0),
         "token_accuracy": Metric("maximize", 1.0, worst=0.0),
@@ -47,31 +44,19 @@ class CausalLM(TaskKind):
     scores_whole_texts = True
     base_has_head = True
 
-    def encode(
-        self, row: Mapping[str, Any], task: Mapping[str, Any], tokenizer: Any, classes: Sequence[Any] | None
-    ) -> Encoding:
-        """Return the tokens of a chat or a text; the loss covers its answers, or all of a plain text."""
-        return encode_causal(row, task, tokenizer)
-
-    def target_count(self, example: Encoded) -> int:
-        """Return the number of target tokens."""
-        return count_targets(example["labels"])
-
-    def collate(self, examples: Sequence[Encoded], tokenizer: Any) -> Batch:
-        """Return a batch whose labels are padded like its tokens."""
-        inputs = padded(examples, tokenizer)
-        return Batch(inputs, {"labels": padded_labels(examples, inputs["input_ids"].shape[1])})
+    @abstractmethod
+    def aligned(self, logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the logits in fp32 and the tokens that they predict."""
 
     def losses(
         self, output: Any, targets: Mapping[str, torch.Tensor], configs: Sequence[Values] | None = None
     ) -> torch.Tensor:
         """Return the cross entropy in nats, summed over the target tokens."""
-        logits, labels = aligned(output.logits, targets["labels"])
-        return token_losses(logits, labels).sum(1)
+        return token_losses(*self.aligned(output.logits, targets["labels"])).sum(1)
 
     def columns(self, output: Any, targets: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
         """Return (target tokens, their summed loss, how many have the highest logit)."""
-        logits, labels = aligned(output.logits, targets["labels"])
+        logits, labels = self.aligned(output.logits, targets["labels"])
         is_target = labels != IGNORED
         correct = (logits.argmax(-1) == labels) & is_target
         return is_target.sum(1), token_losses(logits, labels).sum(1), correct.sum(1)
@@ -95,16 +80,36 @@ class CausalLM(TaskKind):
         }
 
 
+class CausalLM(LanguageModel):
+    """The next token of a text. Columns: (target tokens, their summed loss, how many have the highest logit)."""
+
+    name = "causal-lm"
+    auto_model = "AutoModelForCausalLM"
+    shape_task = name
+
+    def encode(
+        self, row: Mapping[str, Any], task: Mapping[str, Any], tokenizer: Any, classes: Sequence[Any] | None
+    ) -> Encoding:
+        """Return the tokens of a chat or a text; the loss covers its answers, or all of a plain text."""
+        return encode_causal(row, task, tokenizer)
+
+    def target_count(self, example: Encoded) -> int:
+        """Return the number of target tokens."""
+        return count_targets(example["labels"])
+
+    def collate(self, examples: Sequence[Encoded], tokenizer: Any) -> Batch:
+        """Return a batch whose labels are padded like its tokens."""
+        inputs = padded(examples, tokenizer)
+        return Batch(inputs, {"labels": padded_labels(examples, inputs["input_ids"].shape[1])})
+
+    def aligned(self, logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the logits in fp32 and the tokens that they predict; virtual tokens may precede the examples."""
+        return aligned(logits, labels)
+
+
 def aligned(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the logits in fp32 and the tokens that they predict; virtual tokens may precede the examples."""
     return logits[:, -labels.shape[1] : -1].float(), labels[:, 1:]
-
-
-def token_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return the cross entropy of each token in nats, 0 where the loss does not cover it, shape [n, tokens]."""
-    from torch.nn import functional
-
-    return functional.cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none")
 
 
 def encode_causal(row: Mapping[str, Any], task: Mapping[str, Any], tokenizer: Any) -> Encoding:
@@ -181,3 +186,10 @@ def _encode_apart(row: Mapping[str, Any], task: Mapping[str, Any], tokenizer: An
         return encoding
     pair = prompt, row[task["completion"]]
     return replace(encoding, example=with_prompt(encoding.example, *pair, task["max_length"]))
+
+
+def token_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return the cross entropy of each token in nats, 0 where the loss does not cover it, shape [n, tokens]."""
+    from torch.nn import functional
+
+    return functional.cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none")

@@ -116,6 +116,8 @@ class TaskKind(ABC):
     that is a mean over tokens must be of the same tokens for every trial."""
     base_has_head: ClassVar[bool] = False
     """Whether the pre-trained model comes with the head, so that it has a score without training."""
+    has_decoder: ClassVar[bool] = False
+    """Whether the labels are the tokens of a decoder, and not of the text that the model is given."""
     rows_per_example: ClassVar[int] = 1
     """The rows of a batch that belong to one example; they are consecutive, and always in the same forward pass."""
     can_pack: ClassVar[bool] = True

@@ -10,6 +10,7 @@ from .kind import Metric, TaskKind
 from .multi_label_classification import MultiLabelClassification
 from .preference import Preference
 from .regression import Regression
+from .seq2seq import Seq2Seq
 from .sequence_classification import SequenceClassification
 from .token_classification import TokenClassification
 
@@ -22,6 +23,7 @@ KINDS: dict[str, TaskKind] = {
         ImageClassification(),
         Regression(),
         CausalLM(),
+        Seq2Seq(),
         Preference(),
     )
 }

@@ -42,6 +42,8 @@ from trials.base.model import Base
 from trials.packing.layer_gates import reads_first_token
 
 _FP32 = 4
+LANGUAGE = ("causal-lm", "seq2seq")
+"""The tasks of `search_spaces` whose head has an output for each word."""
 MOMENTS = {"adamw": 2, "lion": 1, "adafactor": 0}
 """Numbers per parameter that an optimizer keeps; Adafactor's row and column sums are negligible."""
 _BYTES = {"fp32": 4.0, "bf16": 2.0, "int8": 1.0, "nf4": 0.5 + 4 / 64}
@@ -177,7 +179,7 @@ class MemoryModel:
     def working(self, configs: Sequence[Configuration], tokens: int) -> float:
         """Return what is allocated beside `kept` at the worst moment: at the logits, or in the highest layer."""
         shape = self._runs
-        logits = 2.0 * _FP32 * shape.vocabulary * tokens if shape.task == "causal-lm" else 0.0
+        logits = 2.0 * _FP32 * shape.vocabulary * tokens if shape.task in LANGUAGE else 0.0
         if min(self._cost(config).lowest_layer for config in configs) >= shape.depth:
             return max(logits, self._layer_working(tokens))
         layer = self._layer_working(tokens)
@@ -209,7 +211,7 @@ class MemoryModel:
         shape = self.shape
         final = sum(n.size + 2 for n in shape.norms if n.place == "final" and lowest < shape.depth)
         head = sum(matrix.inputs for matrix in shape.head if matrix.trained and matrix.per_token)
-        logits = shape.vocabulary if shape.task == "causal-lm" else 0
+        logits = shape.vocabulary if shape.task in LANGUAGE else 0
         return float(_FP32 * tokens * (final + head + logits))
 
     def _layer(

@@ -19,7 +19,7 @@ IGNORED = -100
 """The label that torch's cross entropy excludes."""
 
 Encoded = dict[str, Any]
-PROMPT, REFERENCE = "prompt_ids", "reference"
+PROMPT, REFERENCE = "prompt_ids", "reference_text"
 """The entries of an example that generation reads: the tokens of its prompt, and the text that should follow."""
 NO_INPUTS = ("labels", "length", "tags", "words", PROMPT, REFERENCE)
 """Entries of an example that the model does not read."""

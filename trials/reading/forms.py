@@ -137,6 +137,20 @@ def read_example(row: Row, task: Mapping[str, Any], *, as_chat: bool) -> Chat | 
     return Passage("", text, remarks)
 
 
+def read_texts(row: Row, task: Mapping[str, Any]) -> Passage:
+    """Return the texts of prompt and completion of a row, which an encoder and a decoder read.
+
+    Raises:
+        RowError: A column holds messages, or another type than text.
+    """
+    prompt, completion = (_messages_or_text(row, task[name]) for name in ("prompt", "completion"))
+    if isinstance(prompt, ReadChat) or isinstance(completion, ReadChat):
+        fix = "Name columns of texts, or set type: causal-lm with a decoder."
+        raise RowError("prompt or completion holds messages, and an encoder-decoder reads texts", fix)
+    remarks = (*prompt[1], *completion[1], *(() if prompt[0].strip() else (NO_PROMPT,)))
+    return Passage(prompt[0], completion[0], (*remarks, *(() if completion[0].strip() else (EMPTY,))))
+
+
 def with_merged_system(chat: Chat) -> Chat:
     """Return a chat whose system messages are the beginning of its first user turn, if it has one."""
     texts = [str(message["content"]) for message in chat.messages if message["role"] in _SYSTEM_ROLES]

@@ -42,9 +42,14 @@ class Cut:
 
     def text(self, split: str) -> str:
         """Return a sentence about the cut examples; empty if there are none."""
+        whole = f"{len(self.lengths):,} {SPLIT_ADJECTIVES.get(split, split)} examples"
+        if not self.count and self.lost:  # of a decoder, whose limit is another
+            share = 100 * self.lost / self.targets
+            lost = f"lose the end of what is learned, {share:.2g} % of all target tokens"
+            return f"{self.shortened:,} of {whole} {lost}"
         if not self.count:
             return ""
-        examples = f"{self.count:,} of {len(self.lengths):,} {SPLIT_ADJECTIVES.get(split, split)} examples"
+        examples = f"{self.count:,} of {whole}"
         middle, longest = np.median(self.lengths), self.lengths.max()
         words = f"{examples} are cut at {self.limit:,} tokens (median {middle:,.0f}, longest {longest:,})"
         if self.lost:

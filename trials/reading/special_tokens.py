@@ -36,10 +36,12 @@ def match_tokens(model: Any, tokenizer: Any) -> None:
     A model that numbers positions from the padding id (RoBERTa) keeps its own: it was trained with these positions,
     and reads the first token.
 
-    XLNet's classifier reads the last position, so `collate` pads its texts on the left.
+    XLNet's classifier reads the last position, so `collate` pads its texts on the left. What a decoder reads first is
+    found by the model's own shift of labels; it is None where that is the last label.
     """
     if isinstance(tokenizer, ImageReader):
         return
+    tokenizer.decoder_start = _decoder_start(model)
     tokenizer.head_reads_last_position = getattr(model.config, "model_type", "") == "xlnet"
     if any(
         getattr(module, "padding_idx", None) is not None
@@ -51,3 +53,15 @@ def match_tokens(model: Any, tokenizer: Any) -> None:
         config.pad_token_id = tokenizer.pad_token_id
         if getattr(config, "is_encoder_decoder", False) and tokenizer.eos_token_id is not None:
             config.eos_token_id = tokenizer.eos_token_id
+
+
+def _decoder_start(model: Any) -> int | None:
+    """Return the token that a decoder reads first; None if it is the last label, or if the model shifts no labels."""
+    shift = getattr(model, "prepare_decoder_input_ids_from_labels", None)
+    if shift is None:
+        return None
+    import torch
+
+    labels = [5, 6, 7]
+    first = int(shift(labels=torch.tensor([labels]))[0, 0])
+    return None if first == labels[-1] else first

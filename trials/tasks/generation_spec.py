@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from search_spaces.errors import InvalidInputError, Problem, did_you_mean
 from search_spaces.percentages import parse_percentage
+from trials.kinds.generation import TEXT_METRICS
 from trials.kinds.registry import KINDS
-from trials.kinds.text_scores import TEXT_METRICS
 
 TEACHER_FORCED = "teacher_forced_exact_match"
 """What `exact_match` was called while a sweep had no generation: data of versions 1 and 2."""
@@ -114,3 +114,38 @@ def with_generation(task: Mapping[str, Any], scores: Iterable[str]) -> dict[str,
 def is_before_generation(task: Mapping[str, Any]) -> bool:
     """Return whether a task is of a data version in which `exact_match` is teacher-forced."""
     return task.get("data_version") in (1, 2)
+
+
+def generation_problems(task_type: str, metrics: Sequence[str], *, is_plain: bool) -> list[Problem]:
+    """Return why a task cannot have the section `generation`.
+
+    Args:
+        task_type: The type of the task.
+        metrics: The scores of such a task.
+        is_plain: Whether the data are plain text.
+    """
+    if not any(name in TEXT_METRICS for name in metrics):
+        return [Problem("task.generation", f"{task_type} has no scores of generated text", "Remove it.")]
+    if is_plain:
+        fix = "Name prompt and completion, or use a score such as eval_loss or perplexity."
+        return [Problem("task.generation", "plain text has no prompts to continue", fix)]
+    return []
+
+
+def pair_problems(fields: Mapping[str, Any]) -> list[Problem]:
+    """Return what is wrong with the columns of a task whose encoder reads prompts and whose decoder completions.
+
+    Args:
+        fields: The columns by field of the task.
+    """
+    named = ("prompt", "completion")
+    problems = [
+        Problem(f"task.{name}", "missing", "Give both prompt and completion, columns or templates.")
+        for name in named
+        if not fields[name]
+    ]
+    return problems + [
+        Problem(f"task.{name}", "is not for seq2seq", "Remove it; name prompt and completion.")
+        for name, value in fields.items()
+        if value and name not in named
+    ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final, Literal, cast
 
@@ -12,13 +11,17 @@ from search_spaces.errors import InvalidInputError, Problem, did_you_mean, first
 from search_spaces.model.shape import TaskType
 from trials.kinds.kind import Metric
 from trials.kinds.registry import find_kind
-from trials.kinds.text_scores import TEXT_METRICS
 from trials.reading.chat_templates import CHOICES
 from trials.reading.forms import columns_read, required_columns
 from trials.reading.tables.errors import DataError
 from trials.reading.tables.label_columns import joined_name
 from trials.reading.templates import columns_of
-from trials.tasks.generation_spec import GenerationSpec, with_generation
+from trials.tasks.generation_spec import (
+    GenerationSpec,
+    generation_problems,
+    pair_problems,
+    with_generation,
+)
 from trials.tasks.labeled_fields import labeled_problems
 from trials.tasks.metrics import METRICS, default_metric, metric_of, metrics_for
 from trials.tasks.model_spec import (  # noqa: F401  (both sections of the file are imported from here)
@@ -40,9 +43,10 @@ TEXTS_TOGETHER: Final = 2
 TEXTS_GENERATED: Final = 3
 """The versions of how data are split and scored, see `TaskSpec.data_version`."""
 _CHAT_COLUMNS = ("system", "history", "tools")
+_CHAT_FIELDS = ("text", "messages", "chosen", "rejected", *_CHAT_COLUMNS)
 PreferenceLoss = Literal["dpo", "ipo", "kto", "simpo", "orpo"]
-GENERATING = ("causal-lm", "preference")
-"""The tasks whose rows are texts or chats that a language model continues."""
+GENERATING = ("causal-lm", "seq2seq", "preference")
+"""The tasks whose rows are texts or chats that a language model continues or answers."""
 TrialTask = Literal[
     "sequence-classification",
     "token-classification",
@@ -50,6 +54,7 @@ TrialTask = Literal[
     "image-classification",
     "regression",
     "causal-lm",
+    "seq2seq",
     "preference",
 ]
 """The tasks of trials."""
@@ -143,7 +148,8 @@ class TaskSpec(BaseModel):
             rougeL. By default nothing is generated, unless the metric or an objective needs it.
         positive: For sequence-classification, the class that f1, precision, recall, average_precision and roc_auc
             score. By default the rarer of two classes, and the mean over the classes if there are more.
-        max_length: Tokens after which an example is cut.
+        max_length: Tokens after which an example is cut; for seq2seq, the prompt.
+        max_target_length: For seq2seq, tokens after which a completion is cut.
         carve: Share of the training data that becomes missing validation data, and as much for missing test data.
         split_seed: Seed that fixes which examples are set aside.
         data_version: Version of how data are split and scored; a folder keeps that of its first run. 3 scores
@@ -184,6 +190,7 @@ class TaskSpec(BaseModel):
     also: tuple[FurtherSet, ...] = ()
     positive: str | int | float | bool | None = None
     max_length: int = Field(default=128, ge=2)
+    max_target_length: int = Field(default=128, ge=2)
     carve: float = Field(default=0.15, gt=0, lt=0.5)
     split_seed: int = 0
     data_version: Literal[1, 2, 3] = TEXTS_GENERATED
@@ -223,7 +230,8 @@ class TaskSpec(BaseModel):
             what = f"{self.metric!r} " + (f"does not score {self.type}" if known else "is not a metric")
             fix = f"Use one of: {', '.join(fitting)}." if known else did_you_mean(self.metric, fitting)
             problems.append(Problem("task.metric", what, fix))
-        problems += self._generation_problems(fitting)
+        if self.generation is not None:
+            problems += generation_problems(self.type, fitting, is_plain=bool(self.text) and not self.label)
         problems += further_problems(self.also, self.type)
         if self.positive is not None and not find_kind(self.type).has_classes:
             what, fix = f"{self.positive!r}: {self.type} has no classes that f1 scores", "Remove it."
@@ -231,17 +239,6 @@ class TaskSpec(BaseModel):
         if problems:
             raise InvalidInputError(problems)
         return self
-
-    def _generation_problems(self, fitting: Sequence[str]) -> list[Problem]:
-        if self.generation is None:
-            return []
-        if not any(name in TEXT_METRICS for name in fitting):
-            what = f"{self.type} has no scores of generated text"
-            return [Problem("task.generation", what, "Remove it.")]
-        if self.text and not self.label:
-            fix = "Name prompt and completion, or use a score such as eval_loss or perplexity."
-            return [Problem("task.generation", "plain text has no prompts to continue", fix)]
-        return []
 
     def _causal_problems(self) -> list[Problem]:
         problems = self._form_problems()
@@ -269,6 +266,10 @@ class TaskSpec(BaseModel):
 
     def _form_problems(self) -> list[Problem]:
         problems = []
+        if self.type == "seq2seq":
+            return pair_problems(
+                {name: getattr(self, name) for name in (*_CHAT_FIELDS, "prompt", "completion")}
+            )
         if self.type == "preference" and not self.chosen and not self.rejected:
             fix = "Name the columns of the better and the worse answers: chosen and rejected."
             return [Problem("task.chosen", "missing", fix)]

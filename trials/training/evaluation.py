@@ -12,10 +12,9 @@ import torch
 from torch import nn
 
 from trials.data.task_data import TaskData
-from trials.kinds.generation import Generated, generation_of
+from trials.kinds.generation import Generated, TextScores, generation_of
 from trials.kinds.kind import Array, Batch, Columns, doubles, joined
 from trials.kinds.registry import find_kind
-from trials.kinds.text_scores import TextScores
 from trials.reading.encoding import Encoded, token_count
 from trials.training.length_batching import chunks, starting_cost, suited_tokens
 from trials.training.out_of_memory import is_out_of_memory

@@ -1,17 +1,23 @@
-"""Division of rows of different length into chunks with little padding."""
+"""Division of rows of different length into batches and chunks with little padding."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from trials.reading.encoding import Encoded, token_count
+
 _TOKENS = {"cpu": 2048, "cuda": 65536}
 """The maximum number of tokens per chunk, by device; more do not increase throughput."""
 _COST = {"cpu": 64, "cuda": 4096}
 """The cost of starting a chunk, in tokens: two chunks are faster than one only if they save more than this."""
+_CHUNK = 32
+"""The number of batches that are sorted by length together, so that a batch has similar lengths and yet every epoch
+has other batches."""
 
 
 def suited_tokens(device: torch.device) -> int:
@@ -52,3 +58,32 @@ def chunks(
         pieces = max(-(-len(rows) * int(sizes[end - 1]) // limit), -(-len(rows) // (most or len(rows))))
         yield from np.array_split(rows, min(max(pieces, 1), len(rows)))
         end = start[end]
+
+
+def batches(examples: Sequence[Encoded], batch_size: int, epochs: int, seed: int) -> Iterator[list[int]]:
+    """Yield the example indices of each batch.
+
+    The examples are shuffled, then sorted by length within chunks of some batches, then the batches are shuffled, so
+    that little is padded and the order still changes from epoch to epoch.
+    """
+    rng = np.random.default_rng(seed)
+    lengths = np.array([token_count(example) for example in examples])
+    for _ in range(epochs):
+        order = rng.permutation(len(examples))
+        epoch: list[list[int]] = []
+        for start in range(0, len(order), batch_size * _CHUNK):
+            chunk = order[start : start + batch_size * _CHUNK]
+            chunk = chunk[np.argsort(lengths[chunk], kind="stable")]
+            epoch += [chunk[i : i + batch_size].tolist() for i in range(0, len(chunk), batch_size)]
+        yield from (epoch[i] for i in rng.permutation(len(epoch)))
+
+
+def padded_lengths(
+    examples: Sequence[Any], batch_size: int, seed: int = 0, count: Callable[[Encoded], int] = token_count
+) -> tuple[float, float]:
+    """Return the mean and the mean square of the tokens per example once its batch is padded, as `count` counts."""
+    lengths = np.array([count(example) for example in examples], dtype=float)
+    widths = np.concatenate(
+        [np.full(len(batch), lengths[batch].max()) for batch in batches(examples, batch_size, 1, seed)]
+    )
+    return float(widths.mean()), float((widths**2).mean())

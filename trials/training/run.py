@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from itertools import islice
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
@@ -40,6 +39,7 @@ from trials.training.early_stopping import EvaluationRecord, evaluation_steps
 from trials.training.evaluation import Evaluation, Forward
 from trials.training.further import FurtherScores
 from trials.training.held_out import HeldOut
+from trials.training.length_batching import batches
 from trials.training.optimizers import build_optimizer
 from trials.training.references import with_references
 from trials.training.schedules import lr_schedule
@@ -48,10 +48,6 @@ from trials.training.subsets import subset
 
 MAX_GRAD_NORM = 1.0
 """The norm at which gradients are clipped."""
-_CHUNK = 32
-"""The number of batches that are sorted by length together, so that a batch has similar lengths and yet every epoch
-has other batches."""
-
 _SHORTEST = 8
 """The minimum number of tokens that a partial run of the length leaves of a text, special tokens included."""
 
@@ -352,33 +348,6 @@ def example_count(count: int, partial_run: PartialRun | None) -> int:
     return max(math.ceil(partial_run.share * count - 1e-6), 1)
 
 
-def batches(examples: Sequence[Encoded], batch_size: int, epochs: int, seed: int) -> Iterator[list[int]]:
-    """Yield the example indices of each batch.
-
-    The examples are shuffled, then sorted by length within chunks of some batches, then the batches are shuffled, so
-    that little is padded and the order still changes from epoch to epoch.
-    """
-    rng = np.random.default_rng(seed)
-    lengths = np.array([token_count(example) for example in examples])
-    for _ in range(epochs):
-        order = rng.permutation(len(examples))
-        epoch: list[list[int]] = []
-        for start in range(0, len(order), batch_size * _CHUNK):
-            chunk = order[start : start + batch_size * _CHUNK]
-            chunk = chunk[np.argsort(lengths[chunk], kind="stable")]
-            epoch += [chunk[i : i + batch_size].tolist() for i in range(0, len(chunk), batch_size)]
-        yield from (epoch[i] for i in rng.permutation(len(epoch)))
-
-
 def count_tokens(examples: Sequence[Any]) -> int:
     """Return the number of tokens of encoded examples, without padding."""
     return sum(token_count(example) for example in examples)
-
-
-def padded_lengths(examples: Sequence[Any], batch_size: int, seed: int = 0) -> tuple[float, float]:
-    """Return the mean and the mean square of the tokens per example once its batch is padded."""
-    lengths = np.array([token_count(example) for example in examples], dtype=float)
-    widths = np.concatenate(
-        [np.full(len(batch), lengths[batch].max()) for batch in batches(examples, batch_size, 1, seed)]
-    )
-    return float(widths.mean()), float((widths**2).mean())

@@ -161,7 +161,7 @@ def _in_layers_apart(
         state = LayerState(gradients_in(shape, layer, lowest, own), changed)
         for alike_layer in layers:
             sites[alike_layer] = own
-        total += [(len(layers), part.cost(shape, layer, state)) for part in here]
+        total += [(len(layers), _shared_out(part.cost(shape, layer, state), shape, layer)) for part in here]
     return sites, total
 
 
@@ -192,10 +192,16 @@ def _in_open_layers(part: PlannedPart, shape: ModelShape, lowest: int) -> list[t
     found = []
     for state, group in ((_OPEN_ENCODER, below), (_OPEN_DECODER, layers[above:])):
         if part.by_layer or not shape.is_uniform:
-            found += [(1, part.cost(shape, layer, state)) for layer in group]
+            found += [(1, _shared_out(part.cost(shape, layer, state), shape, layer)) for layer in group]
         elif group:
-            found.append((len(group), part.cost(shape, group[0], state)))
+            found.append((len(group), _shared_out(part.cost(shape, group[0], state), shape, group[0])))
     return found
+
+
+def _shared_out(cost: PartCost, shape: ModelShape, layer: int) -> PartCost:
+    """Return the cost of a part of a layer per token of the encoder."""
+    share = shape.target_shares.of_stack(shape.stack_of(layer))
+    return cost._replace(forward=share * cost.forward, backward=share * cost.backward)
 
 
 def _position_products(parts: Sequence[PlannedPart], shape: ModelShape) -> float:

@@ -228,7 +228,9 @@ class MatrixFamily(Family):
             for matrix in of_kind[kind]:
                 key = rank, id(matrix), gradients.reads(matrix.site)
                 if key not in known:
-                    known[key] = self._run_cost(one, matrix, key[2])
+                    cost = self._run_cost(one, matrix, key[2])
+                    share = shape.target_shares.of_matrix(matrix)
+                    known[key] = cost._replace(forward=share * cost.forward, backward=share * cost.backward)
                 costs.append(known[key])
             cost = _sum(costs)
             total.append((len(of_layers), cost))

@@ -43,9 +43,10 @@ class LowRankPart(PlannedPart):
         for matrix in shape.in_layer(layer, self.matrices):
             inputs, outputs = matrix.inputs, matrix.outputs
             parameters += self.size * (inputs + outputs)
-            forward += 2.0 * self.size * (inputs + outputs)
+            share = shape.target_shares.in_layer(matrix)
+            forward += share * 2.0 * self.size * (inputs + outputs)
             differentiated = state.gradients.reads(matrix.site)
-            backward += 2.0 * self.size * (inputs + 2 * outputs + differentiated * inputs)
+            backward += share * 2.0 * self.size * (inputs + 2 * outputs + differentiated * inputs)
             # Relative positions that pass through the matrix need no gradient.
             forward_step += 2.0 * self.size * (inputs + outputs) * matrix.positions
             step += 2.0 * self.size * (2 * inputs + 3 * outputs) * matrix.positions
@@ -183,7 +184,7 @@ def _layer_part(
     changed = frozenset([matrix.site for matrix in matrices])
     cost = PartCost(
         sum(map(kind.matrix_parameters, matrices)) + sum(map(kind.norm_parameters, norms)),
-        backward=sum(map(kind.matrix_flops, matrices)),
+        backward=sum(shape.target_shares.in_layer(m) * kind.matrix_flops(m) for m in matrices),
         step=sum(kind.matrix_flops(matrix) * matrix.positions for matrix in matrices),
     )
     return _LayerPart(changed | {norm.place for norm in norms}, changed, cost)

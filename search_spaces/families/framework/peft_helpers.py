@@ -16,7 +16,11 @@ def peft_task(task: TaskType) -> PeftTask | None:
 
     if task == "image-classification":
         return None
-    kinds = {"causal-lm": PeftTask.CAUSAL_LM, "token-classification": PeftTask.TOKEN_CLS}
+    kinds = {
+        "causal-lm": PeftTask.CAUSAL_LM,
+        "seq2seq": PeftTask.SEQ_2_SEQ_LM,
+        "token-classification": PeftTask.TOKEN_CLS,
+    }
     return kinds.get(task, PeftTask.SEQ_CLS)
 
 

@@ -14,16 +14,15 @@ from tests.support.packs import alone, packed, spec
 from tests.support.task_samples import task_sample
 from tests.support.tiny_models import Case, cases
 from trials.execution.runner import Runner
-from trials.kinds.generation import Generation, chosen_examples
-from trials.kinds.text_scores import text_scores
-from trials.reading.encoding import PROMPT
+from trials.kinds.generation import Generation, chosen_examples, text_scores
+from trials.reading.encoding import PROMPT, REFERENCE
 from trials.records import Fidelity, TrialSpec
 from trials.tasks.generation_spec import GenerationSpec
 
 NEW = 6
 FIELDS = GenerationSpec(max_new_tokens=NEW, samples=1.0, batch_size=4).model_dump()
 LENGTHS = (5, 9, 3, 9, 7)
-MECHANISMS = ("lora", "prompt", "p_tuning", "prefix", "layer_prefix", "lily", "bottleneck", "molora", "full")
+MECHANISMS = ("lora", "prompt", "p_tuning", "prefix", "layer-prefix", "lily", "serial", "molora", "full")
 """Families that every run tests: products, virtual tokens, prefixes, routers, parts in sequence, no adapter."""
 
 
@@ -76,7 +75,7 @@ def test_batches_with_a_cache_generate_what_a_plain_loop_does(case: Case) -> Non
                 parameter.add_(0.3 * torch.randn_like(parameter))
     rng = np.random.default_rng(3)
     prompts = [rng.integers(3, 60, length).tolist() for length in LENGTHS]
-    examples = [{PROMPT: prompt, "reference": "", "labels": [-100]} for prompt in prompts]
+    examples = [{PROMPT: prompt, REFERENCE: "", "labels": [-100]} for prompt in prompts]
     own = model.get_base_model().generation_config
     generation = Generation(FIELDS, Digits(), False, examples)
     texts: dict[int, str] = {}
@@ -130,7 +129,7 @@ def test_prompts_and_references_are_those_of_the_data(runner: Runner) -> None:
         strict=True,
     ):
         assert data.tokenizer.decode(example[PROMPT], skip_special_tokens=True) == question
-        assert example["reference"] == answer
+        assert example[REFERENCE] == answer
     note = next(note for note in data.notes if note.startswith("generation"))
     assert note == (
         "generation: greedy, at most 5 new tokens, for 12 of 24 validation examples and 12 of 24 test examples"

@@ -27,12 +27,12 @@ from trials.tasks.example_scores import decode_scores
 from trials.tasks.specs import ModelSpec, TaskSpec
 from trials.training.early_stopping import evaluation_steps
 from trials.training.evaluation import evaluate
+from trials.training.length_batching import padded_lengths
 from trials.training.optimizers import build_optimizer
 from trials.training.run import (
     Run,
     batches,
     learning_rate,
-    padded_lengths,
 )
 from trials.training.schedules import lr_schedule, transformers_schedule
 from trials.training.subsets import subset

@@ -12,7 +12,7 @@ from search_spaces.costs.workload import Workload
 from search_spaces.errors import InvalidInputError
 from tests.support.sweeps import SPACE, small_sweep
 from tests.support.texts import same_splits
-from trials.training.run import padded_lengths
+from trials.training.length_batching import padded_lengths
 from trials.training.subsets import subset
 
 ASKED = {

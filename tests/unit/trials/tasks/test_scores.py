@@ -9,6 +9,7 @@ import pytest
 from scipy import optimize, special, stats
 from sklearn import metrics as reference
 
+from trials.kinds.generation import TEXT_METRICS, text_scores
 from trials.kinds.scoring.scores import (
     TokenScores,
     calibration_error,
@@ -17,7 +18,6 @@ from trials.kinds.scoring.scores import (
     fit_temperature,
     regression_scores,
 )
-from trials.kinds.text_scores import TEXT_METRICS, text_scores
 from trials.tasks.metrics import metrics_for
 
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from trials.kinds.text_scores import TEXT_METRICS, MissingPackageError, text_scores
+from trials.kinds.generation import TEXT_METRICS, MissingPackageError, text_scores
 
 GENERATED = [" the cat sat on the mat\n", "hello", "a b c d e"]
 REFERENCES = ["the cat sat on the mat", "Hello", "a b c d e f g h"]
