@@ -199,7 +199,7 @@ class CostModel:
         inference = self._inference_sample(cost)
         if before is None or not before.forward:
             return cost.parameters, stored, sample, step, inference, 0, 0.0, 0.0
-        prepare = self._prepare_sample(before)
+        prepare = self._prepare_sample(cost, before)
         return cost.parameters, stored, sample, step, inference, before.batches, prepare, before.flops
 
     def _many_lengths(
@@ -283,15 +283,20 @@ class CostModel:
         step = self._step * sum(runs) / shape.depth + cost.forward_step_flops
         return token * tokens + pair * pairs + sequence, step
 
-    def _prepare_sample(self, before: Preparation) -> float:
-        """Return the FLOPs of a sample that passes through the base model before the first step."""
+    def _prepare_sample(self, cost: AdapterCost, before: Preparation) -> float:
+        """Return the FLOPs of a sample that passes through the base model before the first step.
+
+        In a backward pass, gradients arise at the adapted matrices, as in training. Their layers run a second time
+        with checkpointing, but for the lowest one, in which nothing needs a gradient yet.
+        """
         tokens, pairs = self.shape.attended(self.workload.tokens, self.workload.tokens_square)
         flops = self._forward(tokens, pairs) + before.token_flops * tokens
         if before.backward:
-            whole = AdapterCost(0, lowest_layer=-1)
-            flops += self._backward(whole, tokens, pairs)
-            flops += self._second_run(whole, tokens, pairs)[0] if self._checkpointing else 0.0
-        return self.workload.rows * flops
+            flops += self._backward(cost, tokens, pairs)
+            if self._checkpointing:
+                above = AdapterCost(0, lowest_layer=cost.lowest_layer + 1)
+                flops += self._second_run(above, tokens, pairs)[0]
+        return flops
 
     def _inference_sample(self, cost: AdapterCost) -> float:
         length = self.workload.inference_tokens or self.workload.tokens

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from tempfile import TemporaryDirectory
@@ -191,8 +192,11 @@ class Case:
         preparation = REGISTRY[self.family].preparation(self.config)
         return preparation is not None and preparation.method in REPLACES_WEIGHTS
 
-    def adapted(self) -> Any:
-        """A fresh peft model; the same base weights and the same adapter at every call."""
+    def adapted(self, preparing: AbstractContextManager[object] | None = None) -> Any:
+        """A fresh peft model; the same base weights and the same adapter at every call.
+
+        Its initial values from data are computed in the context `preparing`.
+        """
         shape = shape_of(self.model, self.task)
         model = build(self.model, self.task)
         torch.manual_seed(2)
@@ -206,12 +210,13 @@ class Case:
         if preparation is not None:
             adapted.eval()
             original = dict(build(self.model, self.task).named_parameters())
-            initialize(
-                adapted,
-                preparation.method,
-                passes,
-                lambda path: original[f"{path}.weight"] + 0.01,
-            )
+            with preparing or nullcontext():
+                initialize(
+                    adapted,
+                    preparation.method,
+                    passes,
+                    lambda path: original[f"{path}.weight"] + 0.01,
+                )
             adapted.train()
         freeze(adapted, family.learning_rate_factors(self.config))
         return adapted
@@ -245,6 +250,7 @@ def cases() -> tuple[Case, ...]:
         for name, family in REGISTRY.items():
             if family.unsupported(shape_of(model, task), task) is None:
                 configs = _fitted(
+                    family,
                     shape_of(model, task),
                     samples(
                         family,
@@ -258,10 +264,13 @@ def cases() -> tuple[Case, ...]:
     return tuple(found)
 
 
-def _fitted(shape: ModelShape, configs: Iterator[Configuration]) -> list[Configuration]:
-    """Return the configurations, with all matrices as targets where theirs match none, as a bound space does."""
-    fitted = []
+def _fitted(family: Family, shape: ModelShape, configs: Iterator[Configuration]) -> list[Configuration]:
+    """Return the configurations with values that the model can have, as in a bound space."""
+    fitted, excluded = [], family.excluded(shape)
+    defaults = {parameter.name: parameter.default for parameter in family.parameters}
     for config in configs:
+        wrong = [name for name, value in config.items() if value in excluded.get(name, {})]
+        config = {**config, **{name: defaults[name] for name in wrong}}
         if "targets" in config:
             try:
                 shape.select(str(config["targets"]))
@@ -361,15 +370,14 @@ class Observation:
 @cache
 def observe(case: Case) -> Observation:
     """Run one case once, for all the tests that look at it."""
-    with FlopCounterMode(display=False) as preparing:
-        model = case.adapted()
+    preparing = FlopCounterMode(display=False)
+    model = case.adapted(preparing)
     inputs = batch(case.task, padded=True)
-    is_prepared = REGISTRY[case.family].preparation(case.config) is not None
     initial = initial_factors(model) if case.is_converted else None
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     head = sum(p.numel() for name, p in trained.items() if "modules_to_save" in name)
     before = logits(model, inputs)
-    train_flops = step(model, inputs) + preparing.get_total_flops() * is_prepared
+    train_flops = step(model, inputs) + preparing.get_total_flops()
     wrong = [
         name
         for name, p in model.named_parameters()

@@ -191,9 +191,6 @@ def _statistics(
         layer.get_base_layer().register_forward_hook(note(found, path, current))
         for path, layer in layers.items()
     ]
-    if method == "lora_ga":
-        embeddings = model.get_base_model().get_input_embeddings()
-        handles.append(embeddings.register_forward_hook(lambda module, args, y: y.requires_grad_(True)))
     for layer in layers.values():
         layer.enable_adapters(False)
     try:
@@ -234,13 +231,18 @@ def _note_input(found: _Statistics, path: str, current: Mapping[str, torch.Tenso
     return hook
 
 
-def _note_gradient(found: _Statistics, path: str, current: Mapping[str, torch.Tensor]) -> Callable[..., None]:
+def _note_gradient(
+    found: _Statistics, path: str, current: Mapping[str, torch.Tensor]
+) -> Callable[..., torch.Tensor | None]:
     """Return a hook that adds up the gradient of a frozen matrix, shape [outputs, inputs]."""
 
-    def hook(module: nn.Module, arguments: tuple[torch.Tensor, ...], y: torch.Tensor) -> None:
+    def hook(module: nn.Module, arguments: tuple[torch.Tensor, ...], y: torch.Tensor) -> torch.Tensor | None:
         x = arguments[0].detach()
-        if not _has_tokens(x, current) or not y.requires_grad:
-            return
+        if not _has_tokens(x, current):
+            return None
+        is_lowest = not y.requires_grad
+        if is_lowest:
+            y.requires_grad_(True)
 
         def add(gradient: torch.Tensor) -> None:
             with torch.autocast(found.device_type, enabled=False):
@@ -249,6 +251,8 @@ def _note_gradient(found: _Statistics, path: str, current: Mapping[str, torch.Te
             found.of[path] = found.of[path] + product if path in found.of else product
 
         y.register_hook(add)
+        # A copy, because some architectures change what a matrix returns in place.
+        return y.clone() if is_lowest else None
 
     return hook
 

@@ -27,7 +27,7 @@ class Preparation(NamedTuple):
         method: the name of the method in `trials/base/initialization.py`.
         batches: number of training batches that are read; 0 if only weights are.
         forward: whether they pass through the base model.
-        backward: whether their gradients are computed too, those of the embeddings' output included.
+        backward: whether the gradients of the adapted matrices are computed too.
         token_flops: FLOPs per token of these batches, beside those of the base model.
         flops: FLOPs once, beside those of the decompositions.
     """
