@@ -70,7 +70,15 @@ def bind_base(sweep: Sweep) -> BoundBase:
     workload = _workload(sweep, data, {*lengths, *rungs})
     costs = CostModel(shape, sweep.task.shape_task, workload, sweep.model.gradient_checkpointing)
     cut = data.cuts["train"]
-    notes = (cut_note(SEQUENCE_LENGTH.name, cut, lengths), cut_note("the ladder", cut, rungs))
+    kind = find_kind(sweep.task.type)
+    reads_batch = kind.can_pack and not kind.packs(data.fields)
+    notes = (
+        cut_note(SEQUENCE_LENGTH.name, cut, lengths),
+        cut_note("the ladder", cut, rungs),
+        f"loss: {sweep.task.loss} reads all pairs of a batch, so trials do not share forward passes in packs"
+        if reads_batch
+        else "",
+    )
     return BoundBase(data, shape, loaded, space, costs, tuple(filter(None, notes)))
 
 
