@@ -9,6 +9,7 @@ import numpy as np
 
 from autotune.export.exported_trial import ExportedTrial
 from autotune.export.head_notes import head_notes, target_notes
+from autotune.export.processes import launch_note
 from autotune.export.training_arguments import accumulation_note, exported_evaluations
 from autotune.objectives import Objective, is_cost
 from autotune.results.sweep_tables import SweepTables
@@ -54,7 +55,7 @@ def readme(export: ExportedTrial, arguments: Mapping[str, Any], own_tuner: bool)
         "Train it with `python train.py`: it needs transformers, peft and datasets. The adapter is saved in\n"
         "`adapter/` and the scores in `scores.json`. The search trained on "
         f"{sweep.fidelity.train_samples or 'all'} examples per epoch; this run trains on {extent}.\n"
-        f"{_end_note(sweep)}{accumulation_note(arguments)}{needs}\n"
+        f"{_end_note(sweep)}{accumulation_note(arguments)}{launch_note(sweep)}{needs}\n"
         f"{loading}{head_notes(export.shape, export.data.class_names)}"
         f"{target_notes(sweep.task, export.data.target_scale)}{_changes(export.changes)}"
         f"## The configuration\n\n{settings}\n"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import search_spaces
 import trials
 from autotune.export.exported_trial import as_searched, scaled_trial
+from autotune.export.processes import launch_command, processes_of, write_config
 from autotune.export.readme import readme
 from autotune.export.training_arguments import (
     exported_attention,
@@ -115,6 +115,7 @@ def export_run(
         "weights": sweep.model.weights,
         "attn_implementation": exported_attention(sweep.model),
         "device_map": sweep.model.device_map,
+        "processes": processes_of(sweep),
         "unquantized": unquantized(export.shape),
         "task": sweep.task.model_dump(),
         "sequence_length": min(sequence_length(config) or sweep.task.max_length, sweep.task.max_length),
@@ -133,6 +134,7 @@ def export_run(
         "fingerprint": {name: _split_fingerprint(data, name, sweep.task) for name in SPLITS},
         "model_fingerprint": model_fingerprint(sweep.model, data.tokenizer, sweep.task),
     })  # fmt: skip
+    write_config(sweep, to)
     for template in _TEMPLATES.glob("*.py"):
         shutil.copyfile(template, to / template.name)
     for module in _SHARED_MODULES:
@@ -178,7 +180,7 @@ def train_run(run: str | Path, *, changed_data: bool = False) -> dict[str, dict[
                 Problem("RUN", f"{str(run)!r} has no {name}", "Give a folder that autotune export wrote.")
             )
     options = ["--changed-data"] if changed_data else []
-    code = subprocess.call([sys.executable, str(run.resolve() / "train.py"), *options])
+    code = subprocess.call([*launch_command(run), *options])
     if code:
         raise RuntimeError(f"{run / 'train.py'} ended with exit code {code}")
     found: dict[str, dict[str, float]] = json.loads((run / "scores.json").read_text(encoding="utf-8"))

@@ -301,6 +301,21 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
     return torch.float32
 
 
+def training_mode(model: nn.Module) -> None:
+    """Switch the base model's dropout off and the adapter's on.
+
+    A trial is short and most of its model is frozen, so dropout in the base model adds more noise than
+    regularization. Without it, the layers below the lowest adapter compute the same in every epoch and for every
+    configuration. An exported run uses the dropout of the base model's own configuration.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    model.eval()
+    for module in model.modules():
+        if isinstance(module, BaseTunerLayer):
+            module.train()
+
+
 def trainable_parameters(model: nn.Module) -> int:
     """Return the number of trainable parameters, adapter and head together."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

@@ -7,6 +7,7 @@ from trials.execution.errors import ExecutorError
 from trials.execution.in_process import LocalExecutor, PackedExecutor
 from trials.execution.interface import Executor
 from trials.execution.ray_workers import RayExecutor
+from trials.execution.together import AccelerateExecutor
 from trials.execution.workers import Workers, WorkersError
 from trials.records import TrialResult, TrialSpec
 from trials.tasks.specs import ModelSpec, TaskSpec
@@ -75,7 +76,8 @@ def _no_worker() -> ExecutorError:
 
 
 EXECUTORS: dict[str, type[Executor]] = {
-    executor.name: executor for executor in (LocalExecutor, PackedExecutor, ProcessExecutor, RayExecutor)
+    executor.name: executor
+    for executor in (LocalExecutor, PackedExecutor, ProcessExecutor, RayExecutor, AccelerateExecutor)
 }
 """All executors by their name in a sweep file."""
 
@@ -88,6 +90,7 @@ def make_executor(
     threads: int | None = None,
     chunk_tokens: int | None = None,
     device: str = "auto",
+    strategy: str = "ddp",
 ) -> Executor:
     """Build the executor that a sweep file describes.
 
@@ -97,12 +100,15 @@ def make_executor(
             and two on a CPU, whose cores are busy with one trial, and where a sampler that knows more results
             proposes better configurations; for Ray one per GPU or node of the cluster.
         address: The address of a Ray cluster.
-        processes: The number of processes that each train a pack; for `packed` only.
+        processes: The number of processes that each train a pack (`packed`), or one trial together (`accelerate`).
         threads: The number of threads of each process on a CPU; by default what suits its part of the cores.
         chunk_tokens: The maximum number of tokens of one forward pass of a pack; by default what suits the device.
         device: The device of the base model, as in `ModelSpec`.
+        strategy: How `accelerate` divides the work: `ddp`, by examples.
     """
     compute = Compute(threads, chunk_tokens)
+    if name == AccelerateExecutor.name:
+        return AccelerateExecutor(workers or 1, processes, compute=compute)
     is_packed, count = name == PackedExecutor.name, processes or 1
     if workers is None and name != RayExecutor.name:
         workers = count * _pack_size(device) if is_packed else 1

@@ -16,6 +16,7 @@ from trials.records import TrialResult, TrialSpec, TrialStatus
 from trials.tasks.specs import ModelSpec, TaskSpec
 from trials.training.failures import failure
 from trials.training.further import FurtherScores
+from trials.training.group import Group
 from trials.training.held_out import HeldOut
 from trials.training.out_of_memory import is_out_of_memory
 from trials.training.run import Run, train_to_end
@@ -33,6 +34,7 @@ class Runner:
         on_disk: Whether hidden states of frozen layers are also kept on disk. States that an earlier process
             computed agree with those of this process up to rounding, and so do the trials that use them.
         chunk_tokens: The maximum number of tokens of one forward pass of a pack; by default what suits the device.
+        group: The processes that train each trial together, this one among them; None for this one alone.
     """
 
     def __init__(
@@ -42,7 +44,9 @@ class Runner:
         sharers: int = 1,
         on_disk: bool = False,
         chunk_tokens: int | None = None,
+        group: Group | None = None,
     ) -> None:
+        self._group = group
         self._model, self._task = model, task
         self._sharers, self._on_disk, self._chunk_tokens = sharers, on_disk, chunk_tokens
         self._additional: dict[str, tuple[Base, TaskData]] = {}
@@ -97,8 +101,10 @@ class Runner:
     def _train(self, spec: TrialSpec) -> TrialResult:
         base, data = self.base_and_data(spec.model)
         with PeakMemory(base.device) as memory:
-            pack = None if spec.is_isolated else self.pack(spec.model)
-            result = train_to_end(Run(base, data, spec)) if pack is None else pack.run(spec)
+            if spec.is_isolated or self._group is not None:
+                result = train_to_end(Run(base, data, spec, self._group))
+            else:
+                result = self.pack(spec.model).run(spec)
         if result.status == TrialStatus.FAILED:
             return result
         return replace(result, peak_memory=max(0, memory.peak - self._unrelated_bytes(base)))

@@ -25,7 +25,7 @@ from search_spaces.parameters.training import (
 from search_spaces.parameters.types import Value
 from trials.base.added_loss import added_loss
 from trials.base.initialization import Pass
-from trials.base.model import Base, trainable_parameters
+from trials.base.model import Base, trainable_parameters, training_mode
 from trials.base.parameter_groups import decay_groups, scale_learning_rates
 from trials.data.task_data import TaskData
 from trials.kinds.kind import Batch
@@ -33,11 +33,11 @@ from trials.kinds.registry import find_kind
 from trials.reading.encoding import Encoded, token_count
 from trials.records import CurvePoint, PartialRun, Segment, TrialResult, TrialSpec, TrialStatus
 from trials.tasks.example_scores import encode_scores
-from trials.training.adapted_model import training_mode
 from trials.training.checkpoint import TrainingState
 from trials.training.early_stopping import EvaluationRecord, evaluation_steps
 from trials.training.evaluation import Evaluation, Forward
 from trials.training.further import FurtherScores
+from trials.training.group import Group
 from trials.training.held_out import HeldOut
 from trials.training.length_batching import batches
 from trials.training.optimizers import build_optimizer
@@ -68,16 +68,18 @@ class Run:
         base: The base model.
         data: The task's data, encoded for the base model.
         spec: The trial.
+        group: The processes that train it together; None for this one alone.
 
     Raises:
         DivergedError: From `update` and `result`, if a training or validation loss is not finite.
         torch.OutOfMemoryError: The configuration does not fit into memory; `trials.training.failures` classifies it.
     """
 
-    def __init__(self, base: Base, data: TaskData, spec: TrialSpec) -> None:
+    def __init__(self, base: Base, data: TaskData, spec: TrialSpec, group: Group | None = None) -> None:
         self._started = time.perf_counter()
         config, fidelity = spec.config, spec.fidelity
         self.base, self.spec, self.kind = base, spec, find_kind(base.task.type)
+        self.group = group
         self.data = data.at_length(
             base.task, truncation_length(config, base.task.max_length, spec.partial_run)
         )
@@ -202,7 +204,8 @@ class Run:
         is_at_end = self._step == self.steps or self._evaluations.is_out_of_patience
         complete = is_at_end and self.spec.partial_run is None
         final, test_metrics = self._final_scores(scores_test=self.spec.score_test and complete)
-        if not complete and self.spec.segment is not None and self.spec.segment.end is not None:
+        is_first = self.group is None or self.group.rank == 0
+        if not complete and self.spec.segment is not None and self.spec.segment.end is not None and is_first:
             self._state().save(self.spec.segment.end)
         return TrialResult(
             status=TrialStatus.COMPLETE if complete else TrialStatus.PAUSED,
@@ -265,7 +268,11 @@ class Run:
         return {name: encode_scores(each) for name, each in scores.items()}
 
     def _score(self, split: HeldOut, *, generates: bool = True) -> Evaluation:
-        found = split.score(self.model, self.forward, generates=generates)
+        def score() -> Evaluation:
+            found = split.score(self.model, self.forward, generates=generates)
+            return found._replace(example_scores=dict(found.example_scores))  # so that processes can send it
+
+        found = score() if self.group is None else self.group.from_first(score)
         training_mode(self.model)
         if not math.isfinite(found.metrics["eval_loss"]):
             raise DivergedError(f"the validation loss became {found.metrics['eval_loss']}")
@@ -281,14 +288,19 @@ def train_to_end(run: Run) -> TrialResult:
 
 def train_batch(run: Run, examples: Sequence[Encoded]) -> tuple[float, float]:
     """Run forward and backward on one batch of a run; return its loss and the wall time in seconds."""
-    tick = time.perf_counter()
-    batch = run.kind.collate(examples, run.data.tokenizer)
-    targets = sum(map(run.kind.target_count, examples))
-    loss = training_step(run, batch, len(examples), targets)
+    tick, group = time.perf_counter(), run.group
+    whole = sum(map(run.kind.target_count, examples))
+    mine = examples if group is None else group.share(examples)
+    loss, targets = 0.0, sum(map(run.kind.target_count, mine))
+    if mine:
+        batch = run.kind.collate(mine, run.data.tokenizer)
+        loss = training_step(run, batch, len(mine), targets, targets / whole)
+    if group is not None:
+        loss = group.add_up(run.parameters, loss)
     return loss, time.perf_counter() - tick
 
 
-def training_step(run: Run, batch: Batch, examples: int, targets: int) -> float:
+def training_step(run: Run, batch: Batch, examples: int, targets: int, share: float = 1.0) -> float:
     """Run forward and backward on one batch; return its loss and leave the gradients on the parameters.
 
     Args:
@@ -296,8 +308,9 @@ def training_step(run: Run, batch: Batch, examples: int, targets: int) -> float:
         batch: The batch.
         examples: The number of its examples.
         targets: The number of its targets.
+        share: A factor on the loss: the share of the batch in that of all processes.
     """
-    loss = batch_loss(run, batch.to(run.base.device), examples, targets, run.model)
+    loss = share * batch_loss(run, batch.to(run.base.device), examples, targets, run.model)
     loss.backward()
     return float(loss.detach())
 

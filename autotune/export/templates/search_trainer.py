@@ -1,8 +1,11 @@
 """The Trainer of an exported run: loss, optimizer and learning rates of the search, and callbacks."""
 
+import os
+import sys
 from types import SimpleNamespace
 
 import torch
+from accelerate.utils import broadcast_object_list
 from added_loss import added_loss
 from early_stopping import EvaluationRecord, Selection, evaluation_steps
 from parameter_groups import has_decay, scale_learning_rates
@@ -32,6 +35,43 @@ class Collator:
         return {**batch.inputs, **batch.targets, TARGETS: counts}
 
 
+def count_processes(device_map):
+    """Return the number of processes that torchrun or accelerate launch has started; all but the first are silent."""
+    count = int(os.environ.get("WORLD_SIZE", 1))
+    if count > 1 and device_map is not None:
+        raise SystemExit(
+            "The model is spread over all devices by device_map: run this script in one process."
+        )
+    if int(os.environ.get("RANK", 0)):
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    return count
+
+
+def additional_optimizer(name, arguments):
+    """Return the class and arguments of an optimizer that TrainingArguments has no name for, else None."""
+    if name != "lion":
+        return None
+    from lion_pytorch import Lion
+
+    return Lion, {"lr": arguments.learning_rate}
+
+
+def divided(settings, processes):
+    """Return the settings with which each of several processes runs its part of every batch.
+
+    A batch stays as large as in the search, and a forward pass has at most as many examples as in one process.
+    """
+    micro, count = settings["per_device_train_batch_size"], settings["gradient_accumulation_steps"]
+    whole = micro * count
+    if whole % processes:
+        raise SystemExit(
+            f"a batch of {whole} examples cannot be divided among {processes} processes; start as many as divide it"
+        )
+    mine = whole // processes
+    size = max(n for n in range(1, min(micro, mine) + 1) if mine % n == 0)
+    return {**settings, "per_device_train_batch_size": size, "gradient_accumulation_steps": mine // size}
+
+
 class SearchTrainer(Trainer):
     """The Trainer with the loss, weight decay and learning rates of the search (see parameter_groups.py).
 
@@ -50,6 +90,10 @@ class SearchTrainer(Trainer):
     def __init__(self, *arguments, learning_rate_factors=None, losses=None, **options):
         super().__init__(*arguments, **options)
         self._factors, self._losses = learning_rate_factors or {}, losses
+        if self.is_fsdp_enabled:
+            raise SystemExit(
+                "Adapters of models that FSDP divides are not saved: launch the script without FSDP."
+            )
         for callback in (PrinterCallback, ProgressCallback):
             self.remove_callback(callback)
         self.add_callback(ProgressLines())
@@ -116,7 +160,7 @@ class Evaluations(TrainerCallback):
     def on_step_end(self, args, state, control, **others):
         if state.global_step not in evaluation_steps(state.max_steps, self.count):
             return
-        metrics = self.score()
+        metrics = broadcast_object_list([self.score()])[0]  # so that all processes end at the same step
         self.record.add(SimpleNamespace(metrics=metrics), self.parameters)
         at = f"step {state.global_step} of {state.max_steps}"
         print(f"{at}: validation {self.metric} {metrics[self.metric]:.4g}", flush=True)

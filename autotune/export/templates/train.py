@@ -2,6 +2,7 @@
 (and lion-pytorch where run.json says that the optimizer is lion).
 
     python train.py [--seed S] [--output DIR] [--changed-data]
+    torchrun --nproc-per-node N train.py    # the same in N processes, also with `accelerate launch`
 
 Beside this file: run.json (model, data, metric), training_args.json (for transformers.TrainingArguments),
 adapter_config.json (for peft), task (how a file becomes rows, a row tokens and predictions scores, as in the search),
@@ -40,7 +41,14 @@ from initialization import (
 )
 from parameter_groups import freeze
 from peft import PeftConfig, get_peft_model
-from search_trainer import Collator, Evaluations, SearchTrainer
+from search_trainer import (
+    Collator,
+    Evaluations,
+    SearchTrainer,
+    additional_optimizer,
+    count_processes,
+    divided,
+)
 from task.kinds.encoding import encode_rows
 from task.kinds.generation import generation_of
 from task.kinds.kind import REFERENCE, Scoring, doubles, joined
@@ -199,6 +207,7 @@ def main():
         "--changed-data", action="store_true", help="train although data or base model changed"
     )
     options = parser.parse_args()
+    processes = count_processes(RUN["device_map"])
     refuse_changes(options.changed_data)
     settings = json.loads((HERE / "training_args.json").read_text())
     if options.seed is not None:
@@ -208,6 +217,7 @@ def main():
     if settings["bf16"] and not (torch.cuda.is_available() or torch.backends.mps.is_available()):
         settings["use_cpu"] = True  # transformers refuses bf16 on a CPU otherwise
     settings["dataloader_pin_memory"] = torch.cuda.is_available()
+    settings = divided(settings, processes)
     set_seed(settings["seed"])
 
     transformers_logging.disable_progress_bar()
@@ -221,6 +231,8 @@ def main():
     model.print_trainable_parameters()
     trainer = make_trainer(model, arguments, splits)
     trainer.train()
+    if not trainer.is_world_process_zero():
+        return
     save_adapter(model, options.output, initial)
     tokenizer.save_pretrained(options.output)
     if not KIND.base_has_head:
@@ -314,7 +326,7 @@ def make_trainer(model, arguments, splits):
         train_dataset=splits["train"],
         eval_dataset=splits["validation"],
         data_collator=Collator(KIND, tokenizer),
-        optimizer_cls_and_kwargs=additional_optimizer(arguments),
+        optimizer_cls_and_kwargs=additional_optimizer(RUN["optimizer"], arguments),
         learning_rate_factors=RUN["learning_rate_factors"],
         losses=None if KIND.model_computes_loss else losses,
     )
@@ -322,15 +334,6 @@ def make_trainer(model, arguments, splits):
         score = partial(score_split, trainer, splits["validation"], is_final=False)
         trainer.add_callback(Evaluations(model, score, **RUN["evaluations"]))
     return trainer
-
-
-def additional_optimizer(arguments):
-    """Return the class and arguments of an optimizer that TrainingArguments has no name for, else None."""
-    if RUN["optimizer"] != "lion":
-        return None
-    from lion_pytorch import Lion
-
-    return Lion, {"lr": arguments.learning_rate}
 
 
 def add_reference(model, arguments, examples):

@@ -19,11 +19,11 @@ from tests.support.packs import agree, alone, packed, spec
 from tests.support.tiny_models import DEPTH, batch, build, shape_of, workload
 from tests.support.trials import classification
 from trials.base.checkpointing import checkpoint_layers, is_checkpointed
+from trials.base.model import training_mode
 from trials.execution.runner import Runner
 from trials.packing.memory import SavedTensors
 from trials.packing.memory_model import Computation, MemoryModel
 from trials.tasks.specs import ModelSpec
-from trials.training.adapted_model import training_mode
 
 TASK = "sequence-classification"
 

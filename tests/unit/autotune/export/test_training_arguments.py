@@ -109,11 +109,13 @@ def adapted(task: TaskType, family: str = "lora", **config: Any) -> Any:
     return get_peft_model(base, REGISTRY[family].peft_config(local, shape, task))
 
 
-def trainer_of(module: Any, folder: Path, arguments: dict[str, Any], model: Any, task: TaskType) -> Any:
+def trainer_of(
+    module: Any, folder: Path, arguments: dict[str, Any], model: Any, task: TaskType, rows_of: int = 10
+) -> Any:
     return module.SearchTrainer(
         model=model,
         args=TrainingArguments(str(folder), **arguments),
-        train_dataset=rows(task, 10),
+        train_dataset=rows(task, rows_of),
         data_collator=module.Collator(find_kind(task), TOKENIZER),
     )
 
