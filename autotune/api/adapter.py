@@ -48,7 +48,7 @@ def peft_config(
         configuration: `family` and its parameters as in results and search spaces, for example
             `{"family": "lora", "lora.rank": 8, "lora.targets": "all"}`.
         model: a hub id, a folder, a transformers configuration, or a transformers model.
-        task: `sequence-classification`, `token-classification`, `regression`, `causal-lm` or
+        task: `sequence-classification`, `token-classification`, `regression`, `causal-lm`, `seq2seq` or
             `image-classification`; by default the task of the model's class or of the `architectures` in its
             configuration, and `sequence-classification` where these name none of them.
         trust_remote_code: whether code that comes with the model may run.

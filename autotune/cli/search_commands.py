@@ -27,6 +27,7 @@ class TaskName(StrEnum):
     IMAGES = "image-classification"
     REGRESSION = "regression"
     CAUSAL_LM = "causal-lm"
+    SEQ2SEQ = "seq2seq"
     PREFERENCE = "preference"
 
 

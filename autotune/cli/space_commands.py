@@ -19,6 +19,7 @@ class CostTask(StrEnum):
     TOKENS = "token-classification"
     REGRESSION = "regression"
     CAUSAL_LM = "causal-lm"
+    SEQ2SEQ = "seq2seq"
     IMAGES = "image-classification"
 
 
