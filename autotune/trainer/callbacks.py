@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from search_spaces.errors import AutotuneError
 from search_spaces.families.framework.base import Family
 from trials.training.run import DivergedError
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
 
-class RunLimitError(RuntimeError):
+class RunLimitError(AutotuneError, RuntimeError):
     """A training run exceeded a limit, so that it cannot be on the front."""
 
 
