@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from search_spaces.model.shape import ModelShape
+from trials.kinds.registry import find_kind
 from trials.reading.labels import TargetScale, label_text
 from trials.tasks.specs import TaskSpec
 
@@ -29,6 +30,8 @@ def target_notes(task: TaskSpec, scale: TargetScale | None) -> str:
     notes = ""
     if task.positive is not None:
         notes += f"`f1` is that of class {_cell(label_text(task.positive))}.\n\n"
+    if find_kind(task.type).label_form == "set":
+        notes += "A label is predicted where the sigmoid of its logit is above one half.\n\n"
     if scale is not None:
         notes += (
             "## Targets\n\nThe model predicts standardized targets, whose unit is the standard deviation of the "

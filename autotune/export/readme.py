@@ -42,6 +42,8 @@ def readme(export: ExportedTrial, arguments: Mapping[str, Any], own_tuner: bool)
     settings = "\n".join(f"* `{name}`: {value}" for name, value in config.items())
     package = OPTIMIZERS[optimizer_of(config)].package
     needs = "" if package is None else f"\nThe optimizer also needs `pip install {package}`.\n"
+    if sweep.task.image:
+        needs += "\nIt reads images with Pillow: `pip install pillow`.\n"
     if sweep.model.quantized:
         needs += f"\nThe base model in {sweep.model.weights} also needs `pip install bitsandbytes`.\n"
     loading = (

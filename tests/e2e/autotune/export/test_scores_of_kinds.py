@@ -43,6 +43,9 @@ def test_an_exported_run_scores_like_the_search(
     fake_run(sweep, tmp_path / "out")
     results = read_tables(tmp_path / "out")
     run = export_run(results, "0", [], tmp_path / "run")
+    readme = (run / "README.md").read_text(encoding="utf-8")
+    assert ("sigmoid" in readme) == kind.startswith("multi")
+    assert ("Pillow" in readme) == kind.startswith("image")
     data = load_task(results.sweep.task, results.sweep.model)
     script = script_of(run, monkeypatch)
     assert script.data_changes() == []

@@ -187,6 +187,25 @@ def test_several_labels_per_row_are_recognized(tmp_path, row, expected) -> None:
     assert task.label == expected["label"] or list(task.label_columns) == expected["label_columns"]
 
 
+@pytest.mark.parametrize("has_table", [False, True])
+def test_images_are_recognized_in_folders_and_columns(tmp_path: Path, has_table: bool) -> None:
+    image = pytest.importorskip("PIL.Image")
+    for number in range(40):
+        folder = tmp_path / "photos" / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        image.new("RGB", (4, 4), (number, 0, 0)).save(folder / f"{number}.png")
+    data, expected = tmp_path / "photos", ("image", "label")
+    if has_table:
+        data, expected = tmp_path / "train.csv", ("file", "kind")
+        paths = sorted((tmp_path / "photos").rglob("*.png"))
+        rows = [f"{path.relative_to(tmp_path)},{path.parent.name}" for path in paths]
+        data.write_text("\n".join(["file,kind", *rows]))
+    write_scaffold("google/vit-base-patch16-224", [data], tmp_path / "sweep.yaml")
+    task = load_sweep(tmp_path / "sweep.yaml").task
+    assert (task.type, task.image, task.label) == ("image-classification", *expected)
+    assert "max_length" not in (tmp_path / "sweep.yaml").read_text()
+
+
 @pytest.mark.parametrize("value", ["inf", "1,200", "NaN", "n/a"])
 def test_text_in_a_column_of_numbers_is_refused_with_its_place(tmp_path: Path, value: str) -> None:
     rows = pd.DataFrame({"text": TEXTS, "price": [value, *map(str, range(2, 2 * ROWS, 2))]})
