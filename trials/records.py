@@ -184,7 +184,8 @@ class TrialResult:
             selects: the last one by default; empty after a failure.
         test_metrics: The scores on the test split, if the spec requested them.
         example_scores: By metric, the score of each validation example as `trials.tasks.example_scores` encodes it,
-            for the metrics that are means over examples; only if the spec requested the test split.
+            for the metrics that are means over examples, and the indices of its classes and its group; only if the
+            spec requested the test split.
         curve: The validation scores during training, in the order of the steps.
         train_seconds: The wall time of the training steps, without evaluation, in seconds.
         seconds: The wall time of the whole trial, in seconds.

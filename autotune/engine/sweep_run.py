@@ -22,7 +22,7 @@ from autotune.estimate.sweep_time import SweepTime
 from autotune.ledger.folder_reader import STUDY_FILE
 from autotune.ledger.ledger import SWEEP_FILE, Ledger, claim_folder, open_ledger, storage_errors
 from autotune.prepare.own_scores import check_returned, keep_code
-from autotune.prepare.prepared_sweep import PreparedSweep, with_base_score
+from autotune.prepare.prepared_sweep import PreparedSweep, names_of_examples, with_base_score
 from autotune.results.completion import is_finished
 from autotune.results.sweep_tables import SweepTables, read_tables
 from autotune.results.tables import write_tables
@@ -97,6 +97,7 @@ def run_sweep(
             ledger = open_ledger(folder, prepared.sweep)
             ledger.set_origin(start.fingerprint, notes)
             keep_code(folder, start.task)
+            ledger.set_names(*names_of_examples(prepared))
             if prepared.ends_when_tried and prepared.small_space is not None:
                 ledger.set_configurations(len(prepared.small_space))
             progress = _train(prepared, folder, executor, listener, expected)

@@ -18,8 +18,9 @@ STUDY_FILE = "study.db"
 Part = Literal["search", "confirm", "probe"]
 """The part of a sweep whose trials a study holds."""
 POSTERIOR, FINGERPRINT, NOTES, CONFIGURATIONS = "posterior", "fingerprint", "notes", "configurations"
+NAMES = "names"
 """The attributes of a study of the search: the posterior of the scores, the fingerprint of data and models, the notes
-about them, and the number of configurations after which the search ends."""
+about them, the names of classes and groups, and the number of configurations after which the search ends."""
 
 
 class FolderReader:
@@ -69,6 +70,11 @@ class FolderReader:
     def notes(self) -> Sequence[str]:
         """The notes about the data, the space and the ladder of the search."""
         found: Sequence[str] = self._attributes.get(NOTES, [])
+        return found
+
+    def names(self, of: Literal["classes", "groups"]) -> Sequence[str]:
+        """Return the names of the classes, or of the groups; empty where they are not known."""
+        found: Sequence[str] = self._attributes.get(NAMES, {}).get(of, [])
         return found
 
     @property

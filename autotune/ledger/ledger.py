@@ -25,6 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from autotune.ledger.folder_reader import (
     CONFIGURATIONS,
     FINGERPRINT,
+    NAMES,
     NOTES,
     POSTERIOR,
     STUDY_FILE,
@@ -119,6 +120,12 @@ class Ledger:
         if FINGERPRINT not in self.study.user_attrs:
             self.study.set_user_attr(NOTES, list(notes))
             self.study.set_user_attr(FINGERPRINT, dict(fingerprint))
+
+    def set_names(self, classes: Sequence[str], groups: Sequence[str]) -> None:
+        """Write the names of the classes and of the groups, whose indices the runs of the confirmation hold."""
+        names = {"classes": list(classes), "groups": list(groups)}
+        if self.study.user_attrs.get(NAMES) != names:
+            self.study.set_user_attr(NAMES, names)
 
     def set_configurations(self, count: int) -> None:
         """Write after how many configurations the search ends, because the space has no others."""

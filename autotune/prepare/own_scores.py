@@ -11,6 +11,7 @@ from search_spaces.errors import InvalidInputError, Problem
 from trials.data.task_data import TaskData
 from trials.kinds.kind import Metric, TaskKind
 from trials.kinds.registry import find_kind
+from trials.scoring.groups import WORST_GROUP
 from trials.scoring.own import OwnScoreError, answers_of, stated_metrics
 from trials.tasks.metrics import metrics_for
 from trials.tasks.own_code import OwnCode, as_reference, digest, load
@@ -167,7 +168,7 @@ def keep_code(folder: Path, task: TaskSpec) -> None:
 
 
 def _is_own(name: str, task: TaskSpec) -> bool:
-    others = {*OBJECTIVE_NAMES, *metrics_for(task.type), *further_metrics(task.also, task.type)}
+    others = {WORST_GROUP, *OBJECTIVE_NAMES, *metrics_for(task.type), *further_metrics(task.also, task.type)}
     return name not in others
 
 

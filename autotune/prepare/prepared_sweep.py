@@ -34,6 +34,7 @@ from trials.data.task_data import TaskData, resolved_task
 from trials.kinds.kind import Metric
 from trials.kinds.registry import find_kind
 from trials.records import PartialRun, TrialResult
+from trials.scoring.groups import group_names
 from trials.tasks.score_specs import further_metrics
 from trials.training.evaluation import without_model
 from trials.training.further import load_further
@@ -194,6 +195,12 @@ def prepare(sweep: Sweep) -> PreparedSweep:
         notes=notes,
         warnings=warnings,
     )
+
+
+def names_of_examples(prepared: PreparedSweep) -> tuple[Sequence[str], Sequence[str]]:
+    """Return the names of the classes, and of the groups of validation examples; empty without any."""
+    data, groups = prepared.data, prepared.sweep.task.groups
+    return data.class_names or (), [] if groups is None else group_names(data.raw["validation"][groups])
 
 
 def _about_model(shape: ModelShape) -> list[str]:

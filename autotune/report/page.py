@@ -28,6 +28,7 @@ from autotune.probe import text as forecast_text
 from autotune.probe.excluded_points import excluded_points
 from autotune.probe.forecast import ProbeForecast, forecast
 from autotune.report.agreement import rank_agreement
+from autotune.report.class_rows import details
 from autotune.report.front_rows import PointRow, point_columns, point_rows
 from autotune.report.headline import Fact, headline, mean_selection_bias, summary
 from autotune.results.confirmation_runs import is_as_search
@@ -102,6 +103,7 @@ def report_html(results: SweepTables) -> str:
         confirmed=not results.confirmations.empty,
         is_as_search=is_as_search(results.confirmations),
         agreement=rank_agreement(results),
+        detailed=details(results),
         yaml=yaml.safe_dump(as_mapping(results.sweep), sort_keys=False, allow_unicode=True),
     )
 
@@ -141,6 +143,7 @@ def render_page(
     only_of_sweeps: dict[str, Any] = {
         "ladder": None, "forecast": [], "forecast_missing": "", "ladder_used": "", "notes": (),
         "selection_bias": "", "confirmed": False, "yaml": "", "is_as_search": True, "agreement": None,
+        "detailed": (None, []),
     }  # fmt: skip
     return template.render(
         title=title,

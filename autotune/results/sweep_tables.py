@@ -80,6 +80,8 @@ class SweepTables(TrialTables):
         ladder: who came how far on it, and whether it could be trusted; None for a sweep without one.
         probes: one row per complete run of `autotune probe`; see `probe_runs.probe_table`.
         failed_probes: one row per failed one; see `probe_runs.failed_probes`.
+        class_names: of the task's classes in order; empty where they are not known.
+        group_names: of the groups of examples, likewise.
         notes: what the start of the sweep said about its data, model and space, in sentences; warnings begin with
             `warning: `.
         configurations: the number of configurations after which the search ends; None if the space has too many to
@@ -98,6 +100,8 @@ class SweepTables(TrialTables):
     probes: pd.DataFrame = field(default_factory=lambda: probe_table([]))
     failed_probes: pd.DataFrame = field(default_factory=lambda: failed_probes([]))
     notes: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
+    group_names: tuple[str, ...] = ()
     configurations: int | None = None
 
     @property
@@ -166,6 +170,8 @@ def read_tables(folder: str | Path, confirm: Confirm | None = None) -> SweepTabl
         probes=probe_table(probes),
         failed_probes=failed_probes(probes),
         notes=tuple(stored.notes),
+        class_names=tuple(stored.names("classes")),
+        group_names=tuple(stored.names("groups")),
         configurations=stored.configurations,
     )
 

@@ -259,6 +259,14 @@ class TaskKind(ABC):
         """
         return None
 
+    def class_indices(self, columns: Columns) -> tuple[Array, Array] | None:
+        """Return (predicted, true) class indices, shape [n] each; None for kinds without one class per example.
+
+        Args:
+            columns: What `finish` returned.
+        """
+        return None
+
     def constant_columns(
         self, train: Sequence[Encoded], examples: Sequence[Encoded], outputs: int
     ) -> Columns | None:

@@ -82,6 +82,11 @@ class SequenceClassification(TaskKind):
         _, logits, labels = columns
         return fit_temperature(logits, labels)
 
+    def class_indices(self, columns: Columns) -> tuple[Array, Array] | None:
+        """Return (predicted, true) class indices."""
+        _, logits, labels = columns
+        return logits.argmax(-1).astype(float), labels
+
     def answers(
         self, columns: Columns, examples: Sequence[Encoded], scoring: Scoring
     ) -> tuple[list[Any], list[Any]] | None:

@@ -94,7 +94,7 @@ def columns_read(task: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     fields = {"text": tuple(task.get("text") or ())}
     for name in ("prompt", "completion"):
         fields[name] = columns_of(task.get(name))
-    for name in ("image", "label", "messages", "chosen", "rejected", *_OPTIONAL):
+    for name in ("image", "label", "messages", "chosen", "rejected", "groups", *_OPTIONAL):
         fields[name] = (task[name],) if task.get(name) else ()
     return {name: columns for name, columns in fields.items() if columns}
 
@@ -105,7 +105,9 @@ def required_columns(task: Mapping[str, Any]) -> tuple[str, ...]:
     partial = {
         name for name in ("prompt", "completion") if len(fields.get(name, ())) > 1
     }  # the other columns of a list or a template still make a text
-    names = [c for name, columns in fields.items() if name not in (*_OPTIONAL, *partial) for c in columns]
+    names = [
+        c for name, columns in fields.items() if name not in (*_OPTIONAL, *partial, "groups") for c in columns
+    ]
     return tuple(dict.fromkeys(names))
 
 

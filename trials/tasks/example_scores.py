@@ -17,6 +17,10 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+PREDICTED_CLASS, TRUE_CLASS, GROUP = "class.predicted", "class.true", "group"
+"""Indices that are stored with the scores of a classification: of the predicted and the true class of each example,
+and of its group; 16-bit floats hold up to `MOST_INDICES` of them exactly."""
+MOST_INDICES = 2048
 _BITS, _HALVES = "bits", "float16"
 _LARGEST = float(np.finfo(np.float16).max)
 _SMALL = 0.01

@@ -16,6 +16,7 @@ from trials.reading.forms import columns_read, required_columns
 from trials.reading.tables.errors import DataError
 from trials.reading.tables.label_columns import joined_name
 from trials.reading.templates import columns_of
+from trials.scoring.groups import WORST_GROUP
 from trials.tasks.generation_spec import (
     GenerationSpec,
     generation_problems,
@@ -148,6 +149,8 @@ class TaskSpec(BaseModel):
             rougeL. By default nothing is generated, unless the metric or an objective needs it.
         positive: For sequence-classification, the class that f1, precision, recall, average_precision and roc_auc
             score. By default the rarer of two classes, and the mean over the classes if there are more.
+        groups: For tasks that are scored by accuracy, a column whose values divide the examples into groups, of which
+            worst_group_accuracy is the least accuracy.
         max_length: Tokens after which an example is cut; for seq2seq, the prompt.
         max_target_length: For seq2seq, tokens after which a completion is cut.
         carve: Share of the training data that becomes missing validation data, and as much for missing test data.
@@ -189,6 +192,7 @@ class TaskSpec(BaseModel):
     scores: tuple[OwnScore, ...] = ()
     also: tuple[FurtherSet, ...] = ()
     positive: str | int | float | bool | None = None
+    groups: str | None = None
     max_length: int = Field(default=128, ge=2)
     max_target_length: int = Field(default=128, ge=2)
     carve: float = Field(default=0.15, gt=0, lt=0.5)
@@ -233,6 +237,9 @@ class TaskSpec(BaseModel):
         if self.generation is not None:
             problems += generation_problems(self.type, fitting, is_plain=bool(self.text) and not self.label)
         problems += further_problems(self.also, self.type)
+        if self.groups is not None and "accuracy" not in fitting:
+            what = f"{self.groups!r}: {self.type} has no accuracy of groups"
+            problems.append(Problem("task.groups", what, "Remove it."))
         if self.positive is not None and not find_kind(self.type).has_classes:
             what, fix = f"{self.positive!r}: {self.type} has no classes that f1 scores", "Remove it."
             problems.append(Problem("task.positive", what, fix))
@@ -302,12 +309,13 @@ class TaskSpec(BaseModel):
         """Every score whose properties are known, by name; own scores without them are known once a sweep starts."""
         kind = {name: metric_of(name) for name in metrics_for(self.type)}
         own = {score.name: score.metric for score in self.scores}
-        return {**kind, **further_metrics(self.also, self.type), **own}
+        groups = {WORST_GROUP: metric_of("accuracy")} if self.groups is not None else {}
+        return {**kind, **groups, **further_metrics(self.also, self.type), **own}
 
     @property
     def own_metrics(self) -> tuple[str, ...]:
         """The names of the user's functions of (texts, predictions, references)."""
-        others = {*metrics_for(self.type), *further_metrics(self.also, self.type), self.evaluate}
+        others = {WORST_GROUP, *metrics_for(self.type), *further_metrics(self.also, self.type), self.evaluate}
         named = dict.fromkeys((self.metric, *(score.name for score in self.scores)))
         return tuple(name for name in named if name not in others and as_reference(name) is not None)
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import nn
 
 from trials.base.model import Base
 from trials.data.task_data import TaskData
+from trials.kinds.kind import Array
 from trials.kinds.registry import find_kind
 from trials.reading.tables.rows import Rows
+from trials.scoring.groups import WORST_GROUP, group_means, group_name, group_names
 from trials.scoring.own import Answers, answers_of, call, generated_answers
+from trials.tasks.example_scores import GROUP, MOST_INDICES, PREDICTED_CLASS, TRUE_CLASS
 from trials.tasks.own_code import load
 from trials.tasks.specs import TaskSpec
 from trials.training.evaluation import Evaluation, Forward, evaluate
@@ -63,6 +67,10 @@ class HeldOut:
             forward=forward,
             generates=generates,
         )
+        if task.groups is not None and "accuracy" in found.metrics:
+            accuracy = find_kind(task.type).example_scores(found.columns)["accuracy"]
+            worst = min(group_means(accuracy, self.rows[task.groups]).values())
+            found = found._replace(metrics={**found.metrics, WORST_GROUP: worst})
         is_absent = bool(task.generation) and not found.generated
         if not task.own_metrics or is_absent or not math.isfinite(found.metrics["eval_loss"]):
             return found
@@ -72,6 +80,19 @@ class HeldOut:
             else answers_of(find_kind(task.type), found.outputs, self.examples, self.rows, self._data.scoring)
         )
         return found._replace(metrics={**found.metrics, **own_scores(task, answers)})
+
+    def indices(self, found: Evaluation) -> dict[str, Array]:
+        """Return the indices of the classes and of the group of each example, as far as the task has them."""
+        task, indices = self._base.task, find_kind(self._base.task.type).class_indices(found.columns)
+        stored: dict[str, Array] = {}
+        if indices is not None and len(self._data.classes or ()) <= MOST_INDICES:
+            stored[PREDICTED_CLASS], stored[TRUE_CLASS] = indices
+        if task.groups is not None:
+            names = {name: i for i, name in enumerate(group_names(self._data.raw[self._split][task.groups]))}
+            if len(names) <= MOST_INDICES:
+                groups = [names[group_name(value)] for value in self.rows[task.groups]]
+                stored[GROUP] = np.array(groups, float)
+        return stored
 
     def final_scores(self, model: nn.Module) -> dict[str, float]:
         """Return the scores that a trial has at its end only: those of the user's evaluation of the model.

@@ -264,7 +264,11 @@ class Run:
         self._seconds_before = state.progress["seconds"]
 
     def _encoded(self, found: Evaluation) -> dict[str, str]:
-        scores = {**self.kind.example_scores(found.columns), **found.example_scores}
+        scores = {
+            **self.kind.example_scores(found.columns),
+            **found.example_scores,
+            **self._validation.indices(found),
+        }
         return {name: encode_scores(each) for name, each in scores.items()}
 
     def _score(self, split: HeldOut, *, generates: bool = True) -> Evaluation:

@@ -60,6 +60,7 @@ from task.reading.images import load_reader
 from task.reading.labels import TargetScale, as_targets, class_positions, label_text
 from task.reading.special_tokens import match_tokens
 from task.reading.splits import complete_rows, read_source
+from task.scoring.groups import WORST_GROUP, group_means
 from task.scoring.own import answers_of, call, generated_answers, load_function
 from token_choice import complete_config
 from transformers import (
@@ -366,11 +367,15 @@ def score_split(trainer, examples, split="validation", is_final=True):
 
     Your own evaluation of the model runs at the end only, as in the search.
     """
-    model, has_rows = trainer.model, RUN["own_metrics"] or RUN["evaluate"]
+    model, has_rows = trainer.model, RUN["own_metrics"] or RUN["evaluate"] or TASK["groups"]
     rows = load_rows(split)[1] if has_rows else None
     with trainer.compute_loss_context_manager():
         outputs = columns_of(model, trainer.args, examples)
-    scores, answers = KIND.scores(KIND.finish(outputs, examples, SCORING), SCORING), None
+    columns, answers = KIND.finish(outputs, examples, SCORING), None
+    scores = KIND.scores(columns, SCORING)
+    if TASK["groups"]:
+        accuracy = KIND.example_scores(columns)["accuracy"]
+        scores[WORST_GROUP] = min(group_means(accuracy, rows[TASK["groups"]]).values())
     if TASK["generation"]:
         generation, texts = generation_of(model, tokenizer, TASK, examples), {}
         for indices in generation.batches(model):

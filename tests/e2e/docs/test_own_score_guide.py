@@ -22,7 +22,7 @@ def test_the_scores_of_the_guide_run(
     files = dict(re.findall(r'```python title="(\w+\.py)"\n(.*?)```', GUIDE, re.S))
     for name, text in files.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
-    first, directions, second, _ = map(yaml.safe_load, re.findall(r"```yaml.*?\n(.*?)```", GUIDE, re.S))
+    first, directions, second, *_ = map(yaml.safe_load, re.findall(r"```yaml.*?\n(.*?)```", GUIDE, re.S))
     given = {
         **first,
         "name": "guide",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from autotune.engine.sweep_run import run_sweep
 from autotune.export.run_folder import export_run, train_run
 from autotune.ledger.ledger import read_sweep
 from autotune.prepare.own_scores import with_code
+from autotune.report.class_rows import details
 from autotune.report.page import report_html
 from autotune.results.sweep_tables import SweepTables, read_tables
 from autotune.search.failures import SearchFailedError
@@ -56,7 +58,7 @@ def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def own_sweep(tiny_model: Callable[[str], Path], reviews: Path, **changes: object) -> Sweep:
     task = small_sweep(tiny_model("bert"), reviews).task.model_dump(exclude={"scores"})
-    own = {"metric": "own_scores:by_length", "evaluate": "own_scores:sizes"}
+    own = {"metric": "own_scores:by_length", "evaluate": "own_scores:sizes", "groups": "label"}
     given = {
         "task": {**task, **own},
         "objectives": [
@@ -95,6 +97,24 @@ def test_trials_and_confirmation_have_the_scores(finished: SweepTables) -> None:
         None,
     )
     assert "majority class" in finished.baselines
+
+
+def test_the_report_shows_one_point_by_class_and_by_group(finished: SweepTables) -> None:
+    trial, (classes, groups, further) = details(finished)
+    assert trial in set(finished.front["trial"])
+    assert [row[0] for row in classes.rows] == ["0", "1"]
+    assert sum(int(row[-1]) for row in classes.rows) == 40
+    # A group per label: its accuracy is the recall of the class.
+    assert [row[1] for row in groups.rows] == [row[2] for row in classes.rows]
+    assert [row[0].endswith(" (worst)") for row in groups.rows].count(True) == 1
+    assert {"Worst group accuracy", "Rows", "Spread"} <= {row[0] for row in further.rows} | {"Rows", "Spread"}
+    page = report_html(replace(finished, class_names=("<b>bad</b>", "good")))
+    assert "&lt;b&gt;bad&lt;/b&gt;" in page
+    assert "<b>bad</b>" not in page
+
+
+def test_the_worst_group_is_a_score(finished: SweepTables) -> None:
+    assert (finished.trials["metric.worst_group_accuracy"] <= finished.trials["metric.accuracy"]).all()
 
 
 def test_reading_a_folder_runs_no_code(finished: SweepTables) -> None:
