@@ -32,13 +32,7 @@ warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", categor
 import numpy as np
 import torch
 import transformers
-from initialization import (
-    REPLACES_WEIGHTS,
-    Pass,
-    initial_factors,
-    initialize,
-    save_adapter,
-)
+from initialization import REPLACES_WEIGHTS, Pass, initial_factors, initialize, save_adapter
 from parameter_groups import freeze
 from peft import PeftConfig, get_peft_model
 from search_trainer import (
@@ -63,12 +57,7 @@ from task.reading.splits import complete_rows, read_source
 from task.scoring.groups import WORST_GROUP, group_means
 from task.scoring.own import answers_of, call, generated_answers, load_function
 from token_choice import complete_config
-from transformers import (
-    AutoTokenizer,
-    BitsAndBytesConfig,
-    TrainingArguments,
-    set_seed,
-)
+from transformers import AutoTokenizer, BitsAndBytesConfig, TrainingArguments, set_seed
 from transformers.utils import logging as transformers_logging
 
 HERE = Path(__file__).resolve().parent
