@@ -18,6 +18,7 @@ import transformers
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from search_spaces.families import REGISTRY, Family
+from search_spaces.families.framework.base import Preparation
 from search_spaces.families.framework.matrix_family import MatrixFamily
 from search_spaces.families.framework.peft_methods import UNSEARCHED
 from search_spaces.model.layers import KNOWN
@@ -71,6 +72,30 @@ that is impossible, the sweep says that they are estimates.
 """
 
 
+_INITIAL_VALUES = """\
+## Initial values of LoRA
+
+`lora.init` chooses them. What reads training data reads the first batches of the trial, so the seed decides them, and
+their FLOPs are part of `train_flops`. Decompositions are not counted. An exported run computes the same from its own
+first batches, and every saved adapter loads on the unchanged base model.
+
+| `lora.init` | A and B | reads | saved |
+| --- | --- | --- | --- |
+| `kaiming` | A random, B zero | nothing | A, B |
+| `orthogonal` | random and orthogonal, B A zero | nothing | A, B |
+| `pissa` | largest singular values and vectors of W, subtracted | W | A, B; repeated at loading |
+| `olora` | QR decomposition of W, subtracted | W | A, B; repeated at loading |
+| `eva` | A the directions in which the inputs vary most, B zero | {eva} batches | A, B |
+| `corda` | largest components of W C, C the covariance of inputs, subtracted | {corda} batches, W | twice the rank |
+| `lora_ga` | singular vectors of the gradient, subtracted | {lora_ga} batches, gradients, W | twice the rank |
+| `loftq` | largest components of the error of quantization | W before quantization | A, B |
+
+`loftq` requires `model: {{weights: int8}}` or `nf4`; `pissa`, `olora`, `corda` and `lora_ga` require weights that are
+not quantized, and `olora` matrices that are not transposed (GPT-2). Values that a model cannot have leave its search
+space, which `autotune spaces` says.
+"""
+
+
 def families_page() -> str:
     """The page as Markdown."""
     introduction = _INTRODUCTION.format(known=", ".join(f"`{kind}`" for kind in KNOWN))
@@ -79,7 +104,8 @@ def families_page() -> str:
     for task in (task for task in get_args(TaskType) if task != IMAGES):
         tables.setdefault(_support(task), []).append(task)
     parts += [f"## {', '.join(tasks)}\n\n{table}" for table, tasks in tables.items()]
-    return "\n".join([*parts, _about_unsearched()])
+    batches = {name: found.batches for name in ("eva", "corda", "lora_ga") if (found := _preparation(name))}
+    return "\n".join([*parts, _INITIAL_VALUES.format(**batches), _about_unsearched()])
 
 
 def built_in() -> list[Family]:
@@ -113,6 +139,10 @@ def _about_families() -> str:
     ]
     note = "i and o are the inputs and outputs of a matrix, d the width of the model, r the rank."
     return f"{_table(('family', 'name', 'trainable parameters', 'parameters'), rows)}\n{note}\n"
+
+
+def _preparation(init: str) -> Preparation | None:
+    return REGISTRY["lora"].preparation({"init": init})
 
 
 def _about_unsearched() -> str:
