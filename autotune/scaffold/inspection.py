@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import urllib.request
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -134,6 +134,21 @@ def inspect_rows(data: Rows, name: str, wanted: TrialTask | None = None) -> Data
         raise InvalidInputError(Problem("--data", what, "Give a file with a column of text."))
     found.words = _words(rows, found)
     return found
+
+
+def as_seq2seq(found: DataInspection, reason: str) -> DataInspection:
+    """Return the inspection of data of a language model for an encoder-decoder.
+
+    Raises:
+        InvalidInputError: the data are not texts of prompts and completions.
+    """
+    fields = found.form.fields if found.form is not None else {}
+    if not {"prompt", "completion"} <= set(fields) or set(fields) - {"prompt", "completion"}:
+        what = "seq2seq needs columns of prompts and of completions, and nothing else"
+        fix = "Name them prompt and completion, or choose a decoder such as gpt2 with --task causal-lm."
+        raise InvalidInputError(Problem("--data", what, fix))
+    notes = [note for note in found.notes if not note.startswith("task: ")]
+    return replace(found, type="seq2seq", notes=[*notes, f"task: seq2seq, since {reason}"])
 
 
 def _as_tagged(data: Rows, columns: tuple[str, str]) -> DataInspection:
@@ -265,6 +280,7 @@ class ModelInspection:
         width: the hidden size, if the configuration has it.
         positions: the maximum sequence length; None if there is no limit.
         encoder: whether the model is an encoder, which cannot generate text.
+        encoder_decoder: whether an encoder reads the text that a decoder continues.
     """
 
     architecture: str
@@ -272,6 +288,7 @@ class ModelInspection:
     width: int | None
     positions: int | None
     encoder: bool
+    encoder_decoder: bool = False
 
     @property
     def note(self) -> str:
@@ -341,4 +358,5 @@ def _read_config(config: Mapping[str, Any]) -> ModelInspection:
         width=config.get("hidden_size") or config.get("n_embd"),
         positions=positions,
         encoder=encoder and not config.get("is_decoder"),
+        encoder_decoder=bool(config.get("is_encoder_decoder")),
     )

@@ -15,6 +15,7 @@ from autotune.scaffold.data_form import DataForm
 from autotune.scaffold.inspection import (
     DataInspection,
     ModelInspection,
+    as_seq2seq,
     inspect_model,
     inspect_rows,
 )
@@ -120,7 +121,13 @@ def make_scaffold(
     """
     folder = out.parent
     training = read_training_data(data)
-    found, about = inspect_rows(training.train, training.name, task), inspect_model(model)
+    wanted: TrialTask | None = "causal-lm" if task == "seq2seq" else task
+    found, about = inspect_rows(training.train, training.name, wanted), inspect_model(model)
+    if task == "seq2seq":
+        found = as_seq2seq(found, "--task says so")
+    elif task is None and isinstance(about, ModelInspection) and about.encoder_decoder:
+        reason = "the model is an encoder-decoder, and the data are prompts with completions"
+        found = as_seq2seq(found, reason) if found.type == "causal-lm" else found
     notes = [about.note if isinstance(about, ModelInspection) else about, *found.notes]
     if isinstance(about, ModelInspection) and about.encoder and found.type in GENERATING:
         fix = "Choose a decoder such as gpt2, or data with a label column and another --task."
@@ -208,6 +215,12 @@ def _data_lines(data: TrainingData, folder: Path) -> list[str]:
 
 def _template_lines(measured: TokenLengths | None, notes: list[str]) -> list[str]:
     lines = []
+    if measured is not None and measured.targets:
+        length = max(32, 32 * math.ceil(measured.targets / 32))
+        notes.append(f"max_target_length: {length} tokens, for 98 % of the completions")
+        lines.append(
+            f"  max_target_length: {length}    # longer completions are truncated to this many tokens"
+        )
     if measured is not None and measured.chat_template is not None:
         name = measured.chat_template
         notes.append(f"chat_template: {name}, since the model's tokenizer has no chat template")

@@ -31,12 +31,14 @@ class TokenLengths:
         chat_template: The chat template that the task must name, since the tokenizer has none; else None.
         bad: Which rows the chat template refuses and why, with their counts in the sample; empty if there are none.
         merge_system: Whether the task must merge system turns, without which the chat template refuses every row.
+        targets: For an encoder-decoder, the 0.98 quantile of the completions' tokens; else None.
     """
 
     tokens: NDArray[np.int64]
     chat_template: str | None = None
     bad: str = ""
     merge_system: bool = False
+    targets: int | None = None
 
 
 def measure_lengths(model: str, rows: Rows, found: DataInspection) -> TokenLengths | None:
@@ -77,6 +79,12 @@ def _generated_lengths(tokenizer: Any, rows: Rows, found: DataInspection) -> Tok
 
     fields = found.form.fields if found.form is not None else {}
     task = {"type": found.type, "text": tuple(found.text), **fields, "max_length": _NO_LIMIT}
+    if found.type == "seq2seq":
+        read = encode_rows(
+            rows, {**task, "max_target_length": _NO_LIMIT, "bad_rows": "drop"}, tokenizer, None
+        )
+        targets = int(np.quantile([len(example["labels"]) for example in read.examples] or [1], 0.98))
+        return TokenLengths(np.array(read.cut.lengths, dtype=np.int64), bad=read.bad, targets=targets)
     rows = rows.select(complete_rows(rows, required_columns(task)))
     causes = ""
     for template, merged in (("auto", False), ("auto", True), ("chatml", False)):

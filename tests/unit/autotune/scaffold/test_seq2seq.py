@@ -1,0 +1,30 @@
+"""`autotune init` for encoder-decoders: prompts and completions make the task seq2seq."""
+
+from __future__ import annotations
+
+import pytest
+
+from autotune.scaffold.sweep_file import make_scaffold
+from autotune.sweep.schema import parse_sweep
+from search_spaces.errors import InvalidInputError
+from search_spaces.language.yaml_io import parse_yaml
+
+ROWS = [{"prompt": "the film was good", "completion": "good film " * (1 + i % 3)} for i in range(40)]
+
+
+@pytest.mark.parametrize("task", [None, "seq2seq"])
+def test_an_encoder_decoder_reads_prompts_and_writes_completions(task, tiny_model, write_jsonl, tmp_path):
+    data = write_jsonl("train.jsonl", ROWS)
+    scaffold = make_scaffold(str(tiny_model("t5")), [data], tmp_path / "sweep.yaml", task=task)
+    sweep = parse_sweep({"name": "s", **parse_yaml(scaffold.text)}, tmp_path)
+    assert (sweep.task.type, sweep.task.prompt, sweep.task.completion) == ("seq2seq", "prompt", "completion")
+    assert (sweep.task.max_length, sweep.task.max_target_length) == (32, 32)
+    reason = "--task says so" if task else "the model is an encoder-decoder"
+    assert any(note.startswith(f"task: seq2seq, since {reason}") for note in scaffold.notes)
+
+
+def test_chats_are_refused_for_an_encoder_decoder(tiny_model, write_jsonl, tmp_path):
+    turns = [{"role": "user", "content": "good"}, {"role": "assistant", "content": "film"}]
+    data = write_jsonl("train.jsonl", [{"messages": turns}] * 20)
+    with pytest.raises(InvalidInputError, match="seq2seq needs columns of prompts"):
+        make_scaffold(str(tiny_model("t5")), [data], tmp_path / "sweep.yaml")
