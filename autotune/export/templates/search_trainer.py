@@ -69,7 +69,9 @@ def divided(settings, processes):
         )
     mine = whole // processes
     size = max(n for n in range(1, min(micro, mine) + 1) if mine % n == 0)
-    return {**settings, "per_device_train_batch_size": size, "gradient_accumulation_steps": mine // size}
+    found = {**settings, "per_device_train_batch_size": size, "gradient_accumulation_steps": mine // size}
+    # Without a GPU and without use_cpu, transformers would train in each process alone.
+    return found if processes == 1 or torch.cuda.is_available() else {**found, "use_cpu": True}
 
 
 class SearchTrainer(Trainer):
@@ -90,6 +92,10 @@ class SearchTrainer(Trainer):
     def __init__(self, *arguments, learning_rate_factors=None, losses=None, **options):
         super().__init__(*arguments, **options)
         self._factors, self._losses = learning_rate_factors or {}, losses
+        if (started := int(os.environ.get("WORLD_SIZE", 1))) != self.args.world_size:
+            raise SystemExit(
+                f"{started} processes were started, and transformers joins {self.args.world_size}"
+            )
         if self.is_fsdp_enabled:
             raise SystemExit(
                 "Adapters of models that FSDP divides are not saved: launch the script without FSDP."

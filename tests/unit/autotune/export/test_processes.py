@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import TrainingArguments
 
 from autotune.export import processes
 from autotune.export.processes import CONFIG, launch_command, launch_note, write_config
@@ -34,7 +35,8 @@ for folder in sys.argv[2:]:
     sys.path.insert(0, folder)
 import search_trainer
 from tests.unit.autotune.export.test_training_arguments import adapted, learned, settings, trainer_of
-arguments = search_trainer.divided(settings(), int(os.environ["WORLD_SIZE"]))
+given = {**settings(), "use_cpu": False}  # of a sweep on the device `auto`
+arguments = search_trainer.divided(given, int(os.environ["WORLD_SIZE"]))
 model = adapted("causal-lm")
 trainer = trainer_of(search_trainer, Path(sys.argv[1]).parent, arguments, model, "causal-lm", rows_of=8)
 assert trainer.args.world_size == 2
@@ -77,8 +79,19 @@ def test_a_batch_stays_as_large(
     found = search_trainer.divided(given, number)
     assert (found["per_device_train_batch_size"], found["gradient_accumulation_steps"]) == expected
     assert expected[0] * expected[1] * number == micro * count
+    assert found.get("use_cpu", False) == (not torch.cuda.is_available())
     with pytest.raises(SystemExit, match="cannot be divided among 7 processes"):
         search_trainer.divided(given, 7)
+
+
+def test_processes_that_are_not_joined_are_refused(
+    search_trainer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each would train alone on a part of every batch."""
+    arguments = TrainingArguments(str(tmp_path), **settings())
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SystemExit, match="2 processes were started, and transformers joins 1"):
+        search_trainer.SearchTrainer(model=adapted("causal-lm"), args=arguments)
 
 
 def sweep_with(executor: dict[str, Any], device: str = "cpu") -> Any:
