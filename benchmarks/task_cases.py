@@ -241,11 +241,11 @@ CASES: dict[str, Case] = {
                 "chosen": "chosen",
                 "rejected": "rejected",
                 "chat_template": "chatml",
-                "max_length": 384,
+                "max_length": 256,
             },
             ["reward_accuracy"],
-            {"eval_samples": 40},
-            {"epochs": 3},
+            {"train_samples": 64, "eval_samples": 24},
+            {"beta": 0.1},
         ),
     )
 }
