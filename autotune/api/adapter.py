@@ -30,6 +30,12 @@ _HEADS: dict[str, TaskType] = {
 }
 """The task of a model by the end of its class's name."""
 
+_PLACEHOLDERS = {
+    "frequent_tokens": "trainable_token_indices are placeholders; set them to the ids of the tokens to train",
+    "context_tokens": "cpt_token_ids and cpt_tokens_type_mask are placeholders; set them to the tokens of examples",
+}
+"""What a configuration of peft lacks that a search takes from its data, by the method of the preparation."""
+
 
 def peft_config(
     configuration: Mapping[str, Value],
@@ -74,11 +80,10 @@ def peft_config(
         raise InvalidInputError(problem)
     values = local_config(family.name, _with_defaults(family, configuration, shape, kind))
     if (preparation := family.preparation(values)) is not None:
-        what = (
-            "trainable_token_indices are placeholders; set them to the ids of the tokens to train"
-            if preparation.method == "frequent_tokens"
-            else f"lora.init: {preparation.method} is computed from more than a configuration, so the adapter starts "
-            "with peft's default values; a run that autotune exports computes it"
+        what = _PLACEHOLDERS.get(
+            preparation.method,
+            f"lora.init: {preparation.method} is computed from more than a configuration, so the adapter starts "
+            "with peft's default values; a run that autotune exports computes it",
         )
         warnings.warn(what, stacklevel=2)
     try:

@@ -28,6 +28,8 @@ def test_it_follows_the_configuration(tiny_model: Callable[[str], Path]) -> None
 def test_initial_values_from_data_are_said_to_be_missing(tiny_model: Callable[[str], Path]) -> None:
     with pytest.warns(UserWarning, match="lora.init: eva is computed from more than a configuration"):
         autotune.peft_config({**LORA, "lora.init": "eva"}, str(tiny_model("bert")))
+    with pytest.warns(UserWarning, match="cpt_token_ids and cpt_tokens_type_mask are placeholders"):
+        autotune.peft_config({"family": "cpt"}, str(tiny_model("gpt2")), task="causal-lm")
 
 
 def test_every_kind_of_model_gives_the_same(tiny_model: Callable[[str], Path]) -> None:
