@@ -179,7 +179,10 @@ def trial_seconds(
     sweep: Sweep, work: TrialWork, speed: Speed, slot: Slot, sizes: Sizes, fidelity: Fidelity | None = None
 ) -> float:
     """Return the seconds of one full trial in its slot, at the sweep's fidelity unless another is given."""
-    scored = (fidelity or sweep.fidelity).evaluations * work.eval_seconds(speed, slot, sizes.evaluated)
+    fidelity, section = fidelity or sweep.fidelity, sweep.task.generation
+    scored = fidelity.evaluations * work.eval_seconds(speed, slot, sizes.evaluated)
+    times = fidelity.evaluations if fidelity.selects_evaluations else 1
+    scored += times * work.generation_seconds(speed, slot, sizes.evaluated, section)
     return speed.seconds_per_trial + work.train_seconds(speed, slot, sizes.train) + scored
 
 
@@ -218,7 +221,9 @@ def sweep_time(
     confirmed = sweep.confirm.fidelity(sweep.fidelity)
     run = sizes.of(confirmed)
     per_run = [
-        trial_seconds(sweep, work, speed, slot, run, confirmed) + work.eval_seconds(speed, slot, sizes.test)
+        trial_seconds(sweep, work, speed, slot, run, confirmed)
+        + work.eval_seconds(speed, slot, sizes.test)
+        + work.generation_seconds(speed, slot, sizes.test, sweep.task.generation)
         for work in works
     ]
     return SweepTime(

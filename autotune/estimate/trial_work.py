@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from search_spaces.costs.cost_model import CostModel
 from search_spaces.families import REGISTRY, local_config
 from search_spaces.parameters.types import Configuration, Value
 from search_spaces.space import SearchSpace
+from trials.tasks.generation_spec import GenerationSpec
 
 _SAMPLES = 200
 """Random configurations whose mean and quantiles stand for those that a search tries."""
@@ -67,6 +69,7 @@ class TrialWork:
         steps: optimizer steps per training example.
         eval_flops: of one evaluation, per validation example.
         frozen_eval_flops: the part of them that is spent below the lowest adapter.
+        tokens: the mean number of tokens of an example.
     """
 
     train_flops: float
@@ -74,6 +77,7 @@ class TrialWork:
     steps: float
     eval_flops: float
     frozen_eval_flops: float
+    tokens: float = 1.0
 
     @classmethod
     def of(cls, config: Mapping[str, Value], costs: CostModel) -> TrialWork:
@@ -91,6 +95,7 @@ class TrialWork:
             steps=epochs / float(config.get("batch_size", costs.workload.batch_size)),
             eval_flops=scored,
             frozen_eval_flops=min(frozen, scored),
+            tokens=costs.at(config).workload.inference_tokens or costs.at(config).workload.tokens,
         )
 
     def train_seconds(self, speed: Speed, slot: Slot, examples: float) -> float:
@@ -105,6 +110,28 @@ class TrialWork:
         flops = self.eval_flops - slot.reuse * self.frozen_eval_flops
         overhead = _EVALUATION_STEP / _EVALUATION_BATCH * speed.seconds_per_step
         return examples * (flops * speed.seconds_per_flop * slot.sharing + overhead)
+
+    def generation_seconds(
+        self, speed: Speed, slot: Slot, examples: float, spec: GenerationSpec | None
+    ) -> float:
+        """Return the seconds of generating text for a split once, if every text reaches its maximum length.
+
+        The prompt is read once, and each new token is a pass over a batch of one token per text.
+
+        Args:
+            speed: of the machine.
+            slot: the conditions of the trial.
+            examples: the number of examples of the split.
+            spec: how text is generated; None for no generation.
+        """
+        if spec is None:
+            return 0.0
+        share = spec.samples * examples if isinstance(spec.samples, float) else float(spec.samples)
+        texts = min(share, examples)
+        flops = texts * spec.num_beams * self.eval_flops * (1 + spec.max_new_tokens / self.tokens)
+        passes = math.ceil(texts / spec.batch_size) * spec.max_new_tokens
+        overhead = _EVALUATION_STEP * speed.seconds_per_step
+        return flops * speed.seconds_per_flop * slot.sharing + passes * overhead
 
 
 def random_configurations(space: SearchSpace, seed: int) -> list[Configuration]:

@@ -14,6 +14,7 @@ from search_spaces.costs.cost_model import CostModel
 from search_spaces.costs.workload import Workload
 from search_spaces.model.shape import ModelShape
 from tests.support.shapes import BERT
+from trials.tasks.generation_spec import GenerationSpec
 
 SPEED = Speed(seconds_per_flop=1e-9, seconds_per_step=0.01, seconds_per_trial=0.5)
 WORK = TrialWork(train_flops=4e6, frozen_flops=1e6, steps=0.125, eval_flops=1e6, frozen_eval_flops=5e5)
@@ -172,3 +173,15 @@ def test_a_confirmation_on_all_data_takes_longer():
     assert confirmation(data="full") == pytest.approx(0.5 + 10 * TRAINING + 4 * 2 * EVALUATION + test)
     stops = {"data": "full", "stop": "best", "evaluations": 7}
     assert confirmation(**stops) == pytest.approx(0.5 + 10 * TRAINING + 7 * 2 * EVALUATION + test)
+
+
+def test_generated_text_takes_a_pass_per_new_token() -> None:
+    work = TrialWork(4e6, 0.0, 0.125, eval_flops=1e6, frozen_eval_flops=0.0, tokens=20.0)
+    speed = Speed(seconds_per_flop=1e-9, seconds_per_step=0.03, seconds_per_trial=0.0)
+    spec = GenerationSpec(max_new_tokens=10, samples=40, batch_size=16)
+    # 40 prompts of 1 MFLOP, 10 tokens of a twentieth of it, 3 batches; a pass has a third of a step's overhead.
+    expected = 40 * (1e6 + 10 * 5e4) * 1e-9 + 3 * 10 * 0.01
+    assert work.generation_seconds(speed, Slot(), 100, spec) == pytest.approx(expected)
+    half = spec.model_copy(update={"samples": 0.5})
+    assert work.generation_seconds(speed, Slot(), 80, half) == pytest.approx(expected)
+    assert work.generation_seconds(speed, Slot(), 100, None) == 0
