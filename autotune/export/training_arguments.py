@@ -74,7 +74,7 @@ def _micro_batch_of(export: ExportedTrial) -> int:
     batch_size = int(export.config["batch_size"])
     tokens = float(export.results.trials.set_index("trial")["chunk_tokens"][export.trial])
     # A loss that reads the whole batch cannot be divided; its trial ran the batch in one pass, too.
-    if np.isnan(tokens) or not find_kind(export.sweep.task.type).packs(export.sweep.task.model_dump()):
+    if np.isnan(tokens) or not find_kind(export.sweep.task.type).packs(export.data.fields):
         return batch_size
     longest = max(map(token_count, train_split(export.sweep, export.data, export.config)))
     return micro_batch(batch_size, longest, tokens)

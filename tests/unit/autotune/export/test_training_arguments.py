@@ -51,15 +51,18 @@ def settings(micro: int | None = None, **model: Any) -> dict[str, Any]:
     return found
 
 
-def exported(chunk_tokens: float = float("nan"), **model: Any) -> Any:
+def exported(chunk_tokens: float = float("nan"), task: dict[str, Any] | None = None, **model: Any) -> Any:
     """What the settings read of an exported trial; the longest example has 10 tokens."""
+    task = task or {"type": CAUSAL}
     return SimpleNamespace(
         config=CONFIG,
         sweep=SimpleNamespace(
             model=ModelSpec(name="x", device="cpu", precision="fp32", **model),
-            task=SimpleNamespace(type=CAUSAL),
+            task=SimpleNamespace(type=task["type"]),
         ),
-        data=SimpleNamespace(at_length=lambda *_: SimpleNamespace(splits={"train": rows(CAUSAL)})),
+        data=SimpleNamespace(
+            fields=task, at_length=lambda *_: SimpleNamespace(splits={"train": rows(CAUSAL)})
+        ),
         results=SimpleNamespace(trials=pd.DataFrame([{"trial": 7, "seed": 0, "chunk_tokens": chunk_tokens}])),
         trial=7,
         steps=3,
@@ -177,6 +180,14 @@ def test_an_export_divides_its_batches_as_its_trial_did(tokens: float, micro: in
     assert arguments["per_device_train_batch_size"] == micro
     assert arguments["per_device_train_batch_size"] * arguments["gradient_accumulation_steps"] == 4
     assert (f"micro-batches of {micro}," in accumulation_note(arguments)) == (micro < 4)
+
+
+def test_a_loss_of_the_whole_batch_is_not_divided() -> None:
+    sizes = {}
+    for loss in ("dpo", "kto"):
+        arguments = training_arguments(exported(20, {"type": "preference", "loss": loss}))
+        sizes[loss] = arguments["per_device_train_batch_size"]
+    assert sizes == {"dpo": 2, "kto": 4}
 
 
 def whole_losses(model: Any, task: TaskType, order: list[list[int]]) -> list[float]:
