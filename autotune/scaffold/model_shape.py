@@ -42,7 +42,7 @@ def shape_of_model(name: str, task: TaskType, labels: int = 2) -> ModelShape:
     except ValueError as error:
         text = first_line(error)
         where, _, what = text.partition(": ")
-        field, fix = "--model", "Choose a model whose layers are alike and of a known architecture."
+        field, fix = "--model", "Choose another model; docs/reference/architectures.md lists types that work."
         if where == "task":
             field, fix = "--task", "Choose another task, or another model."
         raise InvalidInputError(Problem(field, f"{name!r} cannot be used: {what or text}", fix)) from error

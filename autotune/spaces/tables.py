@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -71,15 +72,57 @@ def model_json(name: str, shape: ModelShape) -> dict[str, Any]:
         "task": shape.task,
         "layers": shape.depth,
         "width": shape.width,
+        "matrices": [
+            {"targets": targets, "layers": list(layers)} for layers, targets in _by_layers(shape).items()
+        ],
+        "routed_experts": shape.experts if shape.expert_matrices else 0,
+        "flops_are_estimates": shape.flops_are_estimates,
         "base_params": shape.base_parameters,
         "head_params": shape.head_parameters,
     }
 
 
 def model_line(name: str, shape: ModelShape) -> RenderableType:
-    """Return one line: `bert (bert): 12 layers of width 768, 109 M parameters, for sequence-classification`."""
+    """Return a line on the model and one on its targets.
+
+    `bert (bert): 12 layers of width 768, 109 M parameters, for sequence-classification`
+    `targets: q, k, v, o, up, down`
+    """
     size = f"{counted(shape.depth, 'layer')} of width {shape.width}, {si(shape.base_parameters)} parameters"
-    return Text(f"{name} ({shape.model_type}): {size}, for {shape.task}\n")
+    return Text(f"{name} ({shape.model_type}): {size}, for {shape.task}\n{_matrices(shape)}\n")
+
+
+def _matrices(shape: ModelShape) -> str:
+    """Return which matrices can be adapted, with their layers where not every layer has them."""
+    groups = []
+    for layers, targets in _by_layers(shape).items():
+        word = "layer" if len(layers) == 1 else "layers"
+        where = "" if len(layers) == shape.depth else f" (of {word} {_ranges(layers)})"
+        groups.append(f"{', '.join(targets)}{where}")
+    text = f"targets: {'; '.join(groups)}"
+    if shape.expert_matrices:
+        text += f"; experts ({shape.experts} routed ones in a layer, for lora, only where named)"
+    return text + ("; the FLOPs of this type of model are estimates" if shape.flops_are_estimates else "")
+
+
+def _by_layers(shape: ModelShape) -> dict[tuple[int, ...], list[str]]:
+    """Return the sites of the matrices by the layers that have them."""
+    groups: dict[tuple[int, ...], list[str]] = {}
+    for matrix in shape.matrices:
+        sites = groups.setdefault(tuple(shape.layers_of(matrix)), [])
+        sites.extend([matrix.site] if matrix.site not in sites else [])
+    return groups
+
+
+def _ranges(layers: Sequence[int]) -> str:
+    """Return numbers in ascending order, with runs of three or more as ranges, as in `0, 2, 4–7`."""
+    runs: list[list[int]] = []
+    for layer in layers:
+        if runs and runs[-1][-1] == layer - 1:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    return ", ".join(f"{run[0]}–{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs)
 
 
 def space_json(view: SpaceView) -> dict[str, Any]:

@@ -66,6 +66,7 @@ class CostModel:
         workload: the training data.
         checkpointing: whether layers run again in the backward pass. All of a layer is counted; torch stops within
             the layer once it has what the backward pass reads, which may save the last product.
+        extra_tokens: virtual tokens per sequence, for which mixers in chunks are padded.
 
     Example:
         >>> costs = CostModel(shape, "sequence-classification", Workload(20.0, 420.0, train_samples=1000))
@@ -73,14 +74,23 @@ class CostModel:
     """
 
     def __init__(
-        self, shape: ModelShape, task: TaskType, workload: Workload, checkpointing: bool = False
+        self,
+        shape: ModelShape,
+        task: TaskType,
+        workload: Workload,
+        checkpointing: bool = False,
+        extra_tokens: int = 0,
     ) -> None:
         if task != shape.task:
             raise ValueError(
                 f"task: {task!r} differs from the task of the shape, {shape.task!r}; read the shape for this task"
             )
         self.workload = workload
-        self.shape = replace(shape.at_length(workload.tokens), target_shares=workload.target_shares)
+        at_length = shape.at_length(workload.tokens, extra_tokens)
+        self.shape = replace(at_length, target_shares=workload.target_shares)
+        # A mixer in chunks pads the virtual tokens of prompts too, so prompts have a model for each of their lengths.
+        self._read, self._extra_tokens = shape, extra_tokens
+        self._is_padded = any(part.chunk for part in shape.frozen_parts)
         self.task, self._checkpointing = task, checkpointing
         self._cuts = {
             length: CostModel(shape, task, cut, checkpointing) for length, cut in workload.cuts.items()
@@ -193,6 +203,10 @@ class CostModel:
         The last three are the batches that its initial values are computed from, and the FLOPs per sample of these
         batches and once.
         """
+        if self._is_padded and cost.extra_tokens != self._extra_tokens:
+            uncut = replace(self.workload, cuts={})
+            extra = cost.extra_tokens
+            return CostModel(self._read, self.task, uncut, self._checkpointing, extra)._priced(cost)
         stored = cost.stored_bytes + BYTES_PER_NUMBER * self.shape.head_parameters
         step = self._step + cost.step_flops + (self._second_run(cost)[1] if self._checkpointing else 0.0)
         sample, before = self._train_sample(cost), cost.preparation

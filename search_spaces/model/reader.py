@@ -134,7 +134,10 @@ def shape_of_network(network: Any, task: TaskType) -> ModelShape:
         base_parameters=around.base_parameters,
         body_parameters=around.body_parameters,
         parallel=_is_parallel(config) or read[0].parallel,
-        accepts_prefix=len(stacks) == 1 and _accepts_prefix(base) and attention.takes_prefix,
+        accepts_prefix=len(stacks) == 1
+        and _accepts_prefix(base)
+        and attention.takes_prefix
+        and not any(matrix.role == "mixer" for matrix in matrices),
         attention_interface=base._can_set_attn_implementation() and attention.has_keys,
         accepts_embeddings=len(stacks) == 1
         and "inputs_embeds" in accepted

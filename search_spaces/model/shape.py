@@ -146,11 +146,15 @@ class ModelShape:
             frozen_parts=tuple(replace(part, layer=run) for run in runs for part in self.frozen_parts),
         )
 
-    def at_length(self, tokens: float) -> ModelShape:
-        """Return the shape with the relative positions and the padding of sequences of `tokens` tokens."""
+    def at_length(self, tokens: float, extra_tokens: int = 0) -> ModelShape:
+        """Return the shape with the relative positions and the padding of sequences of `tokens` tokens.
+
+        `extra_tokens` are virtual ones, which have no relative positions.
+        """
         shape = self
         if any(part.chunk for part in self.frozen_parts):
-            shape = replace(shape, frozen_parts=tuple(part.padded(tokens) for part in self.frozen_parts))
+            whole = tokens + extra_tokens
+            shape = replace(shape, frozen_parts=tuple(part.padded(whole) for part in self.frozen_parts))
         if not self.positions_per_token:
             return shape
         return replace(shape, positions=min(self.positions, round(self.positions_per_token * tokens)))
@@ -218,14 +222,11 @@ class ModelShape:
         if self.is_uniform:
             return tuple(self.encoder_depth * self.stack_of(layer) for layer in range(self.depth))
         lowest: dict[object, int] = {}
+        return tuple(lowest.setdefault(self._kind(layer), layer) for layer in range(self.depth))
 
-        def experts(layer: int) -> tuple[Matrix, ...]:
-            return tuple(matrix for matrix in self.expert_matrices if matrix.is_in(layer))
-
-        return tuple(
-            lowest.setdefault((self.stack_of(i), self.attends(i), self.in_layer(i), experts(i)), i)
-            for i in range(self.depth)
-        )
+    def _kind(self, layer: int) -> object:
+        experts = tuple(matrix for matrix in self.expert_matrices if matrix.is_in(layer))
+        return self.stack_of(layer), self.attends(layer), self.in_layer(layer), experts
 
     def with_matrices(self, layers: Sequence[int], matrices: Sequence[Matrix]) -> tuple[int, ...]:
         """Return those of some layers that have one of the matrices; if none has, the highest layer that does.

@@ -99,6 +99,13 @@ def test_layers_that_differ(model: str, targets: str, layers: int) -> None:
     assert estimated(case).train_flops == pytest.approx(step(adapted, batch(case.task)), rel=EXACT)
 
 
+@pytest.mark.parametrize(("family", "config"), [("prompt", {"tokens": 8}), ("prompt", {"tokens": 4})])
+def test_virtual_tokens_are_padded_to_the_chunks_of_a_mixer(family: str, config: Configuration) -> None:
+    """12 tokens make 3 chunks of 5, and 20 or 16 with those of the prompt 4."""
+    case = Case(family, "bamba", "causal-lm", 0, config)
+    assert estimated(case).train_flops == pytest.approx(step(case.adapted(), batch(case.task)), rel=EXACT)
+
+
 def test_layers_without_a_matrix_of_the_targets_are_left_out() -> None:
     """Jamba's attention is in layer 1 alone; its layers 0 and 1 have a feed-forward network, 2 has experts."""
     shape, lora = shape_of("jamba", "causal-lm"), REGISTRY["lora"]

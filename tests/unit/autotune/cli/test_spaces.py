@@ -23,6 +23,7 @@ from search_spaces.families import REGISTRY
 from search_spaces.language.loader import load_space, preset_names
 from search_spaces.model.reader import read_shape
 from search_spaces.model.shape import ModelShape
+from tests.support.tiny_configs import CONFIGS
 
 SMALL = {"vocab_size": 90, "hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 56}
 FINITE = """
@@ -109,6 +110,25 @@ def test_every_family_is_supported_or_has_a_reason(tmp_path: Path) -> None:
     text = words(invoke("spaces", "--model", tmp_path))
     assert "no distilbert accepts no keys and values from outside" in text
     assert "2 layers of width 32" in text
+
+
+def test_targets_name_their_layers_where_layers_differ(tmp_path: Path) -> None:
+    CONFIGS["jamba"]().save_pretrained(tmp_path)
+    found = asked("spaces", "--model", tmp_path, "--task", "causal-lm")["model"]
+    assert found["matrices"] == [
+        {"targets": ["mixer"], "layers": [0, 2]},
+        {"targets": ["gate", "up", "down"], "layers": [0, 1]},
+        {"targets": ["q", "k", "v", "o"], "layers": [1]},
+    ]
+    assert found["routed_experts"] == 4
+    text = words(invoke("spaces", "--model", tmp_path, "--task", "causal-lm"))
+    assert (
+        "targets: mixer (of layers 0, 2); gate, up, down (of layers 0, 1); q, k, v, o (of layer 1); " in text
+    )
+    assert "experts (4 routed ones in a layer, for lora, only where named)" in text
+    T5Config(d_model=32, d_kv=8, d_ff=56, num_layers=3, num_heads=4, vocab_size=90).save_pretrained(tmp_path)
+    text = words(invoke("spaces", "--model", tmp_path))
+    assert "targets: q, k, v, o, up, down (of layers 0–2); q, k, v, o, cross-q, " in text
 
 
 def test_support_depends_on_the_task(tmp_path: Path) -> None:
