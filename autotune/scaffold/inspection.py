@@ -107,12 +107,12 @@ def inspect_rows(data: Rows, name: str, wanted: TrialTask | None = None) -> Data
     if image is not None:
         return _with_images(data, rows, image)
     strings = [c for c in rows.columns if _is_text(rows[c])]
-    if wanted in (None, "multi-label-classification") and strings:
+    form = find_form(data, strings.__contains__, wanted) if wanted in (None, *GENERATING) else None
+    is_chat = wanted in GENERATING or (form is not None and form.is_certain)
+    if wanted in (None, "multi-label-classification") and strings and not is_chat:
         sets = find_sets(data, is_wanted=wanted is not None)
         if sets:
             return _with_sets(data, rows, sets, strings)
-    form = find_form(data, strings.__contains__, wanted) if wanted in (None, *GENERATING) else None
-    is_chat = wanted in GENERATING or (form is not None and form.is_certain)
     label = None if is_chat else find_label(data, rows, wanted, may_be_lone=form is None)
     found = DataInspection(list(rows.columns), count, wanted or "causal-lm")
     found.notes.extend(data.notes)

@@ -187,6 +187,13 @@ def test_several_labels_per_row_are_recognized(tmp_path, row, expected) -> None:
     assert task.label == expected["label"] or list(task.label_columns) == expected["label_columns"]
 
 
+def test_tags_of_an_instruction_are_no_labels(tmp_path: Path) -> None:
+    path = tmp_path / "train.jsonl"
+    row = {"instruction": TEXTS[0], "input": "", "output": TEXTS[1], "tags": ["a", "b"]}
+    path.write_text("".join(json.dumps({**row, "input": str(i)}) + "\n" for i in range(20)))
+    assert inspect_data(path).type == "causal-lm"
+
+
 @pytest.mark.parametrize("has_table", [False, True])
 def test_images_are_recognized_in_folders_and_columns(tmp_path: Path, has_table: bool) -> None:
     image = pytest.importorskip("PIL.Image")
