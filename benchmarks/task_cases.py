@@ -195,7 +195,8 @@ CASES: dict[str, Case] = {
             _splits("wnut17", "jsonl"),
             {"text": "tokens", "label": "ner_tags", "max_length": 64},
             ["entity_f1"],
-            parameters={"epochs": 3, "lora.learning_rate": {"low": 1e-3, "high": 5e-3}},
+            fidelity={"train_samples": 1000, "eval_samples": 300},
+            parameters={"epochs": 4, "batch_size": 8, "lora.learning_rate": {"low": 1e-3, "high": 4e-3}},
         ),
         Case(
             "multi-label-classification",
