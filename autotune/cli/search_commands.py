@@ -203,6 +203,7 @@ def confirm(
     evaluations: Annotated[
         int | None, typer.Option(min=1, help="Evaluations of a run that may stop.", show_default=False)
     ] = None,
+    code: Code = None,
     quiet: Quiet = False,
 ) -> None:
     """Confirm the front of a finished search again, with other options: on all data, on more seeds or points.
@@ -226,6 +227,7 @@ def confirm(
 
     with terminal.problems_in(str(folder)):
         sweep = changed_confirm(read_sweep(folder), {k: v for k, v in given.items() if v is not None})
+        sweep = _with_options(sweep, None, None, code)
         if not is_spent(read_tables(folder)):
             fix = f"Run: autotune resume {shlex.quote(str(folder))}"
             raise InvalidInputError(Problem("DIR", "the search of the sweep has not ended", fix))

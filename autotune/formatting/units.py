@@ -62,7 +62,8 @@ def is_share(name: str) -> bool:
 
 def label(name: str) -> str:
     """Return the printed name of an objective, metric or cost."""
-    return _LABELS.get(name, name.replace("_", " ").capitalize())
+    own = name if ":" in name else name.replace("_", " ").capitalize()  # a function keeps its reference
+    return _LABELS.get(name, own)
 
 
 def within_sentence(words: str) -> str:
