@@ -116,6 +116,9 @@ def test_the_sweep_page_describes_every_key() -> None:
     assert keys == {
         "model",
         "task",
+        "task.generation",
+        "task.scores",
+        "task.also",
         "objectives",
         "budget",
         "fidelity",
