@@ -54,7 +54,7 @@ def test_runs_of_a_configuration_keep_their_values_and_enter_the_front_as_their_
     tiny_model, reviews, tmp_path
 ):
     sampler = {"name": "pareto", "n_startup": 8, "n_candidates": 16, "resample": 0.5}
-    sweep = noisy_sweep(tiny_model, reviews, sampler=sampler, confirm={"seeds": 0})
+    sweep = noisy_sweep(tiny_model, reviews, sampler=sampler, confirm={"seeds": 0}, seed=1)
     fake_run(sweep, tmp_path / "out", executor=FakeExecutor(workers=1, metrics=noisy_metrics))
     results = read_tables(tmp_path / "out")
     trials = results.trials
