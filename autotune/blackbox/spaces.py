@@ -14,6 +14,7 @@ from optuna.distributions import BaseDistribution
 
 from autotune.api.adapter import model_task_and_shape
 from autotune.blackbox.objectives import Objective
+from autotune.blackbox.preparations import without_preparations
 from autotune.prepare.hard_limits import HardLimits
 from search_spaces.costs.cost_model import KNOWN_COSTS, CostModel
 from search_spaces.costs.workload import Workload
@@ -95,6 +96,9 @@ def read_space(
 ) -> BlackBoxSpace:
     """Read the space of a search.
 
+    Of adapter families it keeps those that work on the model and that `autotune.peft_config` describes in full; a
+    warning names the others.
+
     Args:
         space: see `SpaceLike`.
         model: a hub id, a folder, a transformers configuration or a transformers model, for the costs and for a
@@ -103,7 +107,7 @@ def read_space(
         lengths: number of tokens of each training example, for costs in FLOPs.
 
     Raises:
-        InvalidInputError: the space cannot be read, needs a model, or no family works on it.
+        InvalidInputError: the space cannot be read, needs a model, or no family is left.
         ValueError: a distribution is none of Optuna's.
     """
     shape = None
@@ -111,12 +115,10 @@ def read_space(
         kind, shape = model_task_and_shape(model, task)
     costs = None if shape is None else CostModel(shape, kind, _workload(lengths))
     if isinstance(space, SearchSpace):
-        return BlackBoxSpace(space, costs, has_lengths=lengths is not None)
+        return BlackBoxSpace(_described(space), costs, has_lengths=lengths is not None)
     if isinstance(space, Mapping) and not _is_specification(space):
-        distributions = cast(Mapping[str, BaseDistribution], space)
-        return BlackBoxSpace(
-            SearchSpace.from_distributions(distributions), costs, has_lengths=lengths is not None
-        )
+        given = SearchSpace.from_distributions(cast(Mapping[str, BaseDistribution], space))
+        return BlackBoxSpace(_described(given), costs, has_lengths=lengths is not None)
     if shape is None:
         fix = "Give model: a hub id, a folder, or the transformers model that is trained."
         what = "missing: a space of adapter families is bound to a model"
@@ -126,7 +128,15 @@ def read_space(
     if loaded.left_out:
         words = "; ".join(f"{family}: {reason}" for family, reason in loaded.left_out.items())
         warnings.warn(f"space: families that cannot work on this model are left out ({words})", stacklevel=3)
-    return BlackBoxSpace(loaded.space, costs, loaded.constraints, lengths is not None)
+    return BlackBoxSpace(_described(loaded.space), costs, loaded.constraints, lengths is not None)
+
+
+def _described(space: SearchSpace) -> SearchSpace:
+    """Return a space without what `autotune.peft_config` cannot set, and warn about it."""
+    kept, notes = without_preparations(space)
+    if notes:
+        warnings.warn(f"space: left out, because a sweep alone can do it ({'; '.join(notes)})", stacklevel=4)
+    return kept
 
 
 def _is_specification(space: Mapping[str, object]) -> bool:
