@@ -175,6 +175,15 @@ class CurvePoint:
 
 
 @dataclass(frozen=True)
+class TextSample:
+    """A text that a model generated, for the user to read; long parts are shortened, which they say."""
+
+    prompt: str
+    text: str
+    reference: str
+
+
+@dataclass(frozen=True)
 class TrialResult:
     """The outcome of a training run.
 
@@ -186,6 +195,8 @@ class TrialResult:
         example_scores: By metric, the score of each validation example as `trials.tasks.example_scores` encodes it,
             for the metrics that are means over examples, and the indices of its classes and its group; only if the
             spec requested the test split.
+        text_samples: Some of the texts that the model generated for validation prompts; only if the task generates
+            and the spec requested the test split.
         curve: The validation scores during training, in the order of the steps.
         train_seconds: The wall time of the training steps, without evaluation, in seconds.
         seconds: The wall time of the whole trial, in seconds.
@@ -208,6 +219,7 @@ class TrialResult:
     metrics: dict[str, float] = field(default_factory=dict)
     test_metrics: dict[str, float] = field(default_factory=dict)
     example_scores: dict[str, str] = field(default_factory=dict)
+    text_samples: tuple[TextSample, ...] = ()
     curve: tuple[CurvePoint, ...] = ()
     train_seconds: float = 0.0
     seconds: float = 0.0
@@ -244,6 +256,7 @@ class TrialResult:
                 CurvePoint(**{**point, "metrics": _renamed(point["metrics"])}) for point in data["curve"]
             ),
             "failure": None if failure is None else FailureKind(failure),
+            "text_samples": tuple(TextSample(**sample) for sample in data.get("text_samples", ())),
         }
         found |= {name: _renamed(found[name]) for name in _BY_METRIC if name in found}
         return cls(**found)

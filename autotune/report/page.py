@@ -28,7 +28,7 @@ from autotune.probe import text as forecast_text
 from autotune.probe.excluded_points import excluded_points
 from autotune.probe.forecast import ProbeForecast, forecast
 from autotune.report.agreement import rank_agreement
-from autotune.report.class_rows import details
+from autotune.report.detail_tables import details
 from autotune.report.front_rows import PointRow, point_columns, point_rows
 from autotune.report.headline import Fact, headline, mean_selection_bias, summary
 from autotune.results.confirmation_runs import is_as_search

@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial
 
 from autotune.ledger.ledger import INTERRUPTED, MAX_TRIES
 from autotune.trial_attributes import TrialAttributes
-from trials.records import Fidelity, TrialStatus
+from trials.records import Fidelity, TextSample, TrialStatus
 from trials.tasks.example_scores import decode_scores
 
 FirstTrials = Mapping[int, int]
@@ -25,6 +25,9 @@ FirstTrials = Mapping[int, int]
 
 ExampleScores = Mapping["RunKey", Mapping[str, NDArray[np.float64]]]
 """By run and metric, the score of each validation example."""
+
+TextSamples = Mapping["RunKey", Sequence[TextSample]]
+"""By run, some of the texts that its model generated for validation prompts."""
 
 
 class RunKey(NamedTuple):
@@ -100,6 +103,18 @@ def stored_example_scores(trials: Sequence[FrozenTrial], first: FirstTrials) -> 
         if (result := TrialAttributes(trial).outcome) is not None
         and result.status == TrialStatus.COMPLETE
         and result.example_scores
+    }
+
+
+def stored_text_samples(trials: Sequence[FrozenTrial], first: FirstTrials) -> TextSamples:
+    """Return the generated texts of the complete runs that have some; see `confirmation_table`."""
+    return {
+        run_key(trial, first): result.text_samples
+        # Of runs that occur twice, the first is to stay.
+        for trial in reversed(trials)
+        if (result := TrialAttributes(trial).outcome) is not None
+        and result.status == TrialStatus.COMPLETE
+        and result.text_samples
     }
 
 

@@ -17,10 +17,12 @@ from autotune.objectives import MEASURED_COSTS, Objective
 from autotune.results.confirmation_runs import (
     ExampleScores,
     RunKey,
+    TextSamples,
     confirmation_table,
     ended_runs,
     runs_at,
     stored_example_scores,
+    stored_text_samples,
 )
 from autotune.results.estimates import (
     DEVIATION,
@@ -74,6 +76,8 @@ class SweepTables(TrialTables):
             ended), `metric.NAME` on validation and `test.NAME` on the test split.
         example_scores: for confirmation runs, the score of each validation example by metric, for the metrics that
             are means over examples.
+        text_samples: for confirmation runs of a task that generates, some texts that the model generated for
+            validation prompts.
         ended_confirmations: confirmation runs that are not trained again, complete or not.
         baselines: the metric on validation of what needs no adapter, by name (`majority class`; the best
             `trained head` among the trials).
@@ -96,6 +100,7 @@ class SweepTables(TrialTables):
     baselines: dict[str, float]
     ladder: LadderView | None = None
     example_scores: ExampleScores = field(default_factory=dict)
+    text_samples: TextSamples = field(default_factory=dict)
     ended_confirmations: frozenset[RunKey] = frozenset()
     probes: pd.DataFrame = field(default_factory=lambda: probe_table([]))
     failed_probes: pd.DataFrame = field(default_factory=lambda: failed_probes([]))
@@ -164,6 +169,7 @@ def read_tables(folder: str | Path, confirm: Confirm | None = None) -> SweepTabl
         curves=_curves(search),
         confirmations=confirmations,
         example_scores=stored_example_scores(runs, first),
+        text_samples=stored_text_samples(runs, first),
         ended_confirmations=frozenset(ended_runs(runs, first)),
         baselines={**baselines, **_trained_head(trials, sweep)},
         ladder=ladder_view(sweep, search),
@@ -196,9 +202,13 @@ def with_confirmations(results: SweepTables, trials: Sequence[FrozenTrial]) -> S
     first = results.first_trials
     runs = confirmation_trials(results.sweep, trials)
     table = confirmation_table(runs, first, as_search=confirms_as_search(results.sweep))
-    scores = stored_example_scores(runs, first)
-    ended = frozenset(ended_runs(runs, first))
-    return replace(results, confirmations=table, example_scores=scores, ended_confirmations=ended)
+    return replace(
+        results,
+        confirmations=table,
+        example_scores=stored_example_scores(runs, first),
+        text_samples=stored_text_samples(runs, first),
+        ended_confirmations=frozenset(ended_runs(runs, first)),
+    )
 
 
 def _trials(trials: Sequence[FrozenTrial], objectives: Sequence[Objective]) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -10,9 +11,11 @@ from torch import nn
 
 from trials.base.model import Base
 from trials.data.task_data import TaskData
+from trials.kinds.generation import Generated
 from trials.kinds.kind import Array
 from trials.kinds.registry import find_kind
 from trials.reading.tables.rows import Rows
+from trials.records import TextSample
 from trials.scoring.groups import WORST_GROUP, group_means, group_name, group_names
 from trials.scoring.own import Answers, answers_of, call, generated_answers
 from trials.tasks.example_scores import GROUP, MOST_INDICES, PREDICTED_CLASS, TRUE_CLASS
@@ -21,6 +24,11 @@ from trials.tasks.specs import TaskSpec
 from trials.training.evaluation import Evaluation, Forward, evaluate
 from trials.training.references import with_references
 from trials.training.subsets import subset
+
+SAMPLES = 5
+"""The maximum number of generated texts that a result keeps."""
+_CHARACTERS = 500
+"""The maximum number of characters of a prompt, a text or a reference that a result keeps."""
 
 
 class HeldOut:
@@ -127,3 +135,25 @@ def own_scores(task: TaskSpec, answers: Answers) -> dict[str, float]:
     for name in task.own_metrics:
         found |= call(load(name, task.code), name, *answers)
     return found
+
+
+def text_samples(generated: Sequence[Generated]) -> tuple[TextSample, ...]:
+    """Return at most `SAMPLES` generated texts, spread evenly over the split: the same examples in every run.
+
+    A long prompt keeps its end, which the model continues; a long text or reference keeps its beginning.
+    """
+    places = np.linspace(0, len(generated) - 1, min(SAMPLES, len(generated))).round().astype(int)
+    return tuple(
+        TextSample(_end(each.prompt), _beginning(each.text), _beginning(each.reference))
+        for each in (generated[place] for place in places)
+    )
+
+
+def _beginning(text: str) -> str:
+    cut = len(text) - _CHARACTERS
+    return text if cut <= 0 else f"{text[:_CHARACTERS]} … ({cut:,} more characters)"
+
+
+def _end(text: str) -> str:
+    cut = len(text) - _CHARACTERS
+    return text if cut <= 0 else f"({cut:,} more characters) … {text[-_CHARACTERS:]}"

@@ -31,14 +31,14 @@ from trials.data.task_data import TaskData
 from trials.kinds.kind import Batch
 from trials.kinds.registry import find_kind
 from trials.reading.encoding import Encoded, token_count
-from trials.records import CurvePoint, PartialRun, Segment, TrialResult, TrialSpec, TrialStatus
+from trials.records import CurvePoint, PartialRun, Segment, TextSample, TrialResult, TrialSpec, TrialStatus
 from trials.tasks.example_scores import encode_scores
 from trials.training.checkpoint import TrainingState
 from trials.training.early_stopping import EvaluationRecord, evaluation_steps
 from trials.training.evaluation import Evaluation, Forward
 from trials.training.further import FurtherScores
 from trials.training.group import Group
-from trials.training.held_out import HeldOut
+from trials.training.held_out import HeldOut, text_samples
 from trials.training.length_batching import batches
 from trials.training.optimizers import build_optimizer
 from trials.training.references import with_references
@@ -111,6 +111,7 @@ class Run:
             keeps_parameters=spec.score_test or base.task.has_final_scores,
         )
         self._example_scores: dict[str, str] = {}
+        self._text_samples: tuple[TextSample, ...] = ()
         self._train_seconds = self._seconds_before = 0.0
         self._until = self._begin_segment(spec.segment or Segment(until=1.0))
         self._batches = ([examples[i] for i in b] for b in islice(order(), self._step, None))
@@ -177,6 +178,7 @@ class Run:
             self._evaluations.add(point, self.parameters)
             if self.spec.score_test and self._evaluations.score is point:
                 self._example_scores = self._encoded(found)
+                self._text_samples = text_samples(found.generated)
             if self._evaluations.is_out_of_patience:
                 self._until = self._step
 
@@ -212,6 +214,7 @@ class Run:
             metrics={**self._evaluations.score.metrics, **final},
             test_metrics=test_metrics,
             example_scores=self._example_scores if complete else {},
+            text_samples=self._text_samples if complete else (),
             curve=tuple(self._evaluations.curve),
             train_seconds=self._train_seconds,
             seconds=self.seconds,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from tests.support.tiny_models import Case, cases
 from trials.execution.runner import Runner
 from trials.kinds.generation import Generation, chosen_examples, text_scores
 from trials.reading.encoding import PROMPT, REFERENCE
-from trials.records import Fidelity, TrialSpec
+from trials.records import Fidelity, TrialResult, TrialSpec
 from trials.tasks.generation_spec import GenerationSpec
+from trials.training.held_out import SAMPLES
 
 NEW = 6
 FIELDS = GenerationSpec(max_new_tokens=NEW, samples=1.0, batch_size=4).model_dump()
@@ -108,6 +110,12 @@ def test_text_is_generated_at_the_end_of_a_run_and_in_a_pack_alike(runner: Runne
     assert {name: together.metrics[name] for name in names} == {name: one.metrics[name] for name in names}
     assert {"exact_match", "rougeL"} <= set(one.example_scores), "they are means over texts"
     assert "chrf" not in one.example_scores
+    assert 1 <= len(one.text_samples) <= SAMPLES
+    assert together.text_samples == one.text_samples
+    stored = json.loads(json.dumps(one.to_json()))
+    assert TrialResult.from_json(stored) == one
+    del stored["text_samples"]
+    assert TrialResult.from_json(stored).text_samples == (), "results of earlier versions have none"
     scores = runner.run(TrialSpec({}, 0, Fidelity())).metrics
     assert names <= set(scores), "the base model is the baseline"
 

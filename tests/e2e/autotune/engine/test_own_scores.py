@@ -14,7 +14,7 @@ from autotune.engine.sweep_run import run_sweep
 from autotune.export.run_folder import export_run, train_run
 from autotune.ledger.ledger import read_sweep
 from autotune.prepare.own_scores import with_code
-from autotune.report.class_rows import details
+from autotune.report.detail_tables import details
 from autotune.report.page import report_html
 from autotune.results.sweep_tables import SweepTables, read_tables
 from autotune.search.failures import SearchFailedError

@@ -1,4 +1,4 @@
-"""The report's tables on one point: its scores by class and by group, and those on further data."""
+"""The report's tables on one point: its scores by class, by group and on further data, and generated texts."""
 
 from __future__ import annotations
 
@@ -28,12 +28,14 @@ class Detail:
         columns: The headings.
         rows: The cells as text.
         reading: How to read it.
+        has_texts: Whether every column is text, whose line breaks are kept.
     """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     reading: str
+    has_texts: bool = False
 
 
 def details(results: SweepTables) -> tuple[int | None, list[Detail]]:
@@ -44,7 +46,12 @@ def details(results: SweepTables) -> tuple[int | None, list[Detail]]:
     trial = best_trial(results, results.front) if recommended is None else recommended
     point = results.first_trials[trial]
     runs = [scores for key, scores in results.example_scores.items() if key.trial == point]
-    found = [_classes(results, runs), _groups(results, runs), _further(results, point)]
+    found = [
+        _classes(results, runs),
+        _groups(results, runs),
+        _further(results, point),
+        _texts(results, point),
+    ]
     return trial, [table for table in found if table is not None]
 
 
@@ -122,3 +129,17 @@ def _further(results: SweepTables, point: int) -> Detail | None:
         f"Scores of further data, of groups and of your own code, the mean of {counted(len(runs), 'run')}."
     )
     return Detail("Further scores", ("Score", "Value"), rows, reading) if rows else None
+
+
+def _texts(results: SweepTables, point: int) -> Detail | None:
+    """Return texts that the model of the point's first confirmation run generated."""
+    runs = {key.seed: texts for key, texts in results.text_samples.items() if key.trial == point}
+    if not runs:
+        return None
+    seed = min(runs)
+    rows = tuple((each.prompt, each.text, each.reference) for each in runs[seed])
+    reading = (
+        f"{counted(len(rows), 'validation example')} of the confirmation run with seed {seed}, spread evenly over "
+        "the prompts that it continued. Long texts are shortened, as they say."
+    )
+    return Detail("Generated texts", ("Prompt", "Generated", "Reference"), rows, reading, has_texts=True)
