@@ -57,7 +57,7 @@ def readme(export: ExportedTrial, arguments: Mapping[str, Any], own_tuner: bool)
         "Train it with `python train.py`: it needs transformers, peft and datasets. The adapter is saved in\n"
         "`adapter/` and the scores in `scores.json`. The search trained on "
         f"{sweep.fidelity.train_samples or 'all'} examples per epoch; this run trains on {extent}.\n"
-        f"{_end_note(sweep)}{accumulation_note(arguments)}{launch_note(sweep)}{needs}\n"
+        f"{_end_note(sweep)}{accumulation_note(arguments)}{further_note(sweep)}{launch_note(sweep)}{needs}\n"
         f"{loading}{head_notes(export.shape, export.data.class_names)}"
         f"{target_notes(sweep.task, export.data.target_scale)}{_changes(export.changes)}"
         f"## The configuration\n\n{settings}\n"
@@ -74,6 +74,14 @@ def _end_note(sweep: Sweep) -> str:
         f"\nThe run is scored on the validation split {evaluations['count']} times by `{sweep.task.metric}`, as "
         f"in the sweep.{ends} The adapter of the {score} evaluation is saved.\n"
     )
+
+
+def further_note(sweep: Sweep) -> str:
+    """Return that the run does not score further data; empty if the task has none."""
+    if not sweep.task.also:
+        return ""
+    names = ", ".join(each.name for each in sweep.task.also)
+    return f"\nThe search also scored further data ({names}); `train.py` does not, so `scores.json` lacks them.\n"
 
 
 def _changes(changes: Sequence[Change]) -> str:
