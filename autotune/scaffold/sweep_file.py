@@ -148,6 +148,7 @@ def make_scaffold(
         "    # a Hugging Face model id, or a folder",
         "",
         *_task_lines(found, training, folder, metric, max_length),
+        *_target_lines(about, measured, notes),
         *_template_lines(measured, notes),
         "",
     ]
@@ -213,14 +214,21 @@ def _data_lines(data: TrainingData, folder: Path) -> list[str]:
     return lines
 
 
+def _target_lines(about: ModelInspection | str, measured: TokenLengths | None, notes: list[str]) -> list[str]:
+    """Return the line of the limit of a decoder's completions; none for other tasks, or without a tokenizer."""
+    if measured is None or not measured.targets:
+        return []
+    length = max(32, 32 * math.ceil(measured.targets / 32))
+    positions = about.positions if isinstance(about, ModelInspection) else None
+    chosen = min(length, positions or length)
+    limited = f", limited to {chosen} by the model" if chosen < length else ""
+    reason = f"since 98 % of the completions have at most {measured.targets:,} tokens{limited}"
+    notes.append(f"max_target_length: {chosen} tokens, {reason}")
+    return [f"  max_target_length: {chosen}    # longer completions are truncated to this many tokens"]
+
+
 def _template_lines(measured: TokenLengths | None, notes: list[str]) -> list[str]:
     lines = []
-    if measured is not None and measured.targets:
-        length = max(32, 32 * math.ceil(measured.targets / 32))
-        notes.append(f"max_target_length: {length} tokens, for 98 % of the completions")
-        lines.append(
-            f"  max_target_length: {length}    # longer completions are truncated to this many tokens"
-        )
     if measured is not None and measured.chat_template is not None:
         name = measured.chat_template
         notes.append(f"chat_template: {name}, since the model's tokenizer has no chat template")

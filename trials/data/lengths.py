@@ -29,9 +29,15 @@ def note_cuts(cuts: Mapping[str, Cut], tokenizer: Any, notes: Notes, *, is_meant
         is_meant: Whether the limit cuts on purpose, so that nothing is a warning.
     """
     for split, cut in cuts.items():
+        warns = split == "train" and not is_meant
         if text := cut.text(split):
-            if cut.share > TOLERATED and split == "train" and not is_meant:
+            if warns and cut.share > TOLERATED:
                 notes.warn(f"{text}; {_advice(cut, tokenizer)}")
+            else:
+                notes.note(text)
+        if text := cut.target_text(split):
+            if warns and cut.shortened > TOLERATED * len(cut.lengths):
+                notes.warn(f"{text}; raise max_target_length, or shorten them")
             else:
                 notes.note(text)
 

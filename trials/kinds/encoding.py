@@ -108,7 +108,8 @@ def encode_rows(
     kind = find_kind(task["type"])
     within = [kind.learned_tokens(e.example) if e.full_targets else 0 for e in encodings.values()]
     lengths = [(e.full_length, e.full_targets) for e in encodings.values()]
-    cut = measured_cut(task["max_length"], [(*pair, n) for pair, n in zip(lengths, within, strict=True)])
+    measured = [(*pair, n) for pair, n in zip(lengths, within, strict=True)]
+    cut = measured_cut(task["max_length"], measured, task["max_target_length"] if kind.has_decoder else None)
     return EncodedRows(examples, kept, cut, bad, len(errors), remarks)
 
 

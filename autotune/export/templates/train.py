@@ -143,8 +143,8 @@ def load_rows(name):
     task["generation"] = None if name == "train" else TASK["generation"]
     rows = as_targets(read_split(name), TASK, CLASSES)
     encoded = encode_rows(rows, task, tokenizer, CLASSES)
-    if encoded.cut.count:
-        print(encoded.cut.text(name))
+    for text in filter(None, (encoded.cut.text(name), encoded.cut.target_text(name))):
+        print(text)
     return encoded.examples, rows.select(encoded.kept)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from autotune.scaffold.sweep_file import make_scaffold
@@ -21,6 +23,18 @@ def test_an_encoder_decoder_reads_prompts_and_writes_completions(task, tiny_mode
     assert (sweep.task.max_length, sweep.task.max_target_length) == (32, 32)
     reason = "--task says so" if task else "the model is an encoder-decoder"
     assert any(note.startswith(f"task: seq2seq, since {reason}") for note in scaffold.notes)
+
+
+def test_the_length_of_completions_is_limited_by_the_positions_of_the_model(
+    tiny_model, write_jsonl, tmp_path
+):
+    data = write_jsonl("train.jsonl", [{**row, "completion": "film " * 400} for row in ROWS])
+    model = tiny_model("bart")
+    positions = json.loads((model / "config.json").read_text())["max_position_embeddings"]
+    assert positions < 400
+    scaffold = make_scaffold(str(model), [data], tmp_path / "sweep.yaml")
+    assert f"max_target_length: {positions} " in scaffold.text
+    assert any(note.endswith(f"tokens, limited to {positions} by the model") for note in scaffold.notes)
 
 
 def test_chats_are_refused_for_an_encoder_decoder(tiny_model, write_jsonl, tmp_path):

@@ -98,6 +98,19 @@ def test_a_language_model_that_loses_the_ends_of_its_answers_says_so(load):
     assert {example["labels"][-1] for example in data.splits["train"]} != set(whole)
 
 
+def test_prompts_and_completions_of_an_encoder_decoder_are_named_apart(load):
+    rows = [{"p": "film " * 40 + str(i), "c": "good film " * 10} for i in range(100)]
+    columns = {"type": "seq2seq", "prompt": "p", "completion": "c"}
+    data = load("t5", rows, **columns, max_length=20, max_target_length=8)
+    prompts, completions = data.warnings
+    assert prompts.startswith("60 of 60 training prompts are cut at 20 tokens (median ")
+    assert completions.startswith("60 of 60 training completions are cut at 8 tokens, and lose ")
+    assert completions.endswith(" % of all target tokens; raise max_target_length, or shorten them")
+    only = load("t5", rows, **columns, max_length=64, max_target_length=8)
+    assert only.warnings == (completions,)
+    assert any(note.startswith("20 of 20 test completions are cut at 8 tokens") for note in only.notes)
+
+
 def test_examples_that_are_dropped_count_as_cut(load):
     """A prompt that fills the limit leaves nothing to learn."""
     rows = [{"p": "film " * (30 if i < 50 else 3) + str(i), "c": "good"} for i in range(100)]
