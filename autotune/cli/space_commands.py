@@ -13,14 +13,16 @@ from autotune.cli.parameters import Json
 
 
 class CostTask(StrEnum):
-    """Tasks whose costs are known: those that a sweep can train, and image classification."""
+    """Tasks whose costs are known: those that a sweep can train."""
 
     CLASSIFICATION = "sequence-classification"
     TOKENS = "token-classification"
+    LABELS = "multi-label-classification"
+    IMAGES = "image-classification"
     REGRESSION = "regression"
     CAUSAL_LM = "causal-lm"
     SEQ2SEQ = "seq2seq"
-    IMAGES = "image-classification"
+    PREFERENCE = "preference"
 
 
 Task = Annotated[
@@ -72,7 +74,8 @@ def cost(
 ) -> None:
     """Show the costs of a search space before any training, absolute and relative to full fine-tuning.
 
-    Parameters, stored bytes and FLOPs follow from the shape of the model. Its weights are not needed.
+    Parameters, stored bytes and FLOPs follow from the shape of the model. Its weights are not needed. An example of
+    preference is two texts, one with each answer; training includes the base model's pass over both, as for dpo.
 
     \b[dim]$[/] autotune cost --model bert --space adapters
     [dim]$[/] autotune cost --model ./llama --space lora --task causal-lm --tokens 1024 --html costs.html

@@ -20,13 +20,13 @@ from autotune.spaces.tables import (
     space_json,
     space_table,
 )
+from autotune.spaces.task_forms import usual_form
 from search_spaces.errors import InvalidInputError, Problem
-from search_spaces.families.framework.base import TaskType
 from search_spaces.language.loader import load_space
 
 
 def show_spaces(
-    console: Console, model: str | None, task: TaskType | None, space: str | None, as_json: bool
+    console: Console, model: str | None, task: str | None, space: str | None, as_json: bool
 ) -> None:
     """Print the presets, the families that a model supports, a space, or a space on a model.
 
@@ -50,8 +50,9 @@ def show_spaces(
     shape = None
     if model is not None:
         task = task or usual_task(model)
-        shape = shape_of_model(model, task)
-    view = None if space is None else view_space(space, shape, task)
+        shape = shape_of_model(model, usual_form(task).shape_task)
+    form = None if task is None else usual_form(task)
+    view = None if space is None else view_space(space, shape, form)
     if as_json:
         data: dict[str, Any] = {}
         if model is not None and shape is not None:
@@ -74,7 +75,7 @@ def show_spaces(
 def show_costs(
     console: Console,
     model: str,
-    task: TaskType | None,
+    task: str | None,
     space: str,
     tokens: int,
     samples: int,
@@ -102,10 +103,10 @@ def show_costs(
         raise InvalidInputError(
             Problem("--html", f"there is no folder {str(html.parent)!r}", "Create it, or choose another.")
         )
-    task = task or usual_task(model)
-    shape = shape_of_model(model, task)
-    loaded = load_space(space, shape=shape, task=task)
-    view = view_costs(space, loaded.space, shape, tokens, samples)
+    form = usual_form(task or usual_task(model))
+    shape = shape_of_model(model, form.shape_task)
+    loaded = load_space(space, shape=shape, task=form.shape_task, loss=form.loss)
+    view = view_costs(space, loaded.space, shape, tokens, samples, form)
     if as_json:
         _print_json(
             console, {"model": model_json(model, shape), **costs_json(view), "left_out": loaded.left_out}

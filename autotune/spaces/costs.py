@@ -20,6 +20,7 @@ from rich.text import Text
 from autotune.formatting.units import label, quantity
 from autotune.spaces.summary import families_of, of_family
 from autotune.spaces.tables import share_text
+from autotune.spaces.task_forms import TaskForm
 from search_spaces.costs.cost_model import BYTES_PER_NUMBER, KNOWN_COSTS, CostModel
 from search_spaces.costs.workload import Workload
 from search_spaces.model.shape import ModelShape
@@ -38,10 +39,11 @@ class CostView:
     Args:
         name: of the space.
         shape: of the model.
-        tokens: per example.
+        tokens: per text.
         configs: the random configurations, by family.
         costs: by family and then by the name of a cost, an array over the family's configurations.
         full: the costs of full fine-tuning, by name.
+        texts: per training example.
     """
 
     name: str
@@ -50,24 +52,35 @@ class CostView:
     configs: dict[str, list[Configuration]]
     costs: dict[str, dict[str, NDArray[np.float64]]]
     full: dict[str, float]
+    texts: int = 1
 
     def shares(self, family: str, cost: str) -> NDArray[np.float64]:
         """Return the costs of a family's configurations relative to full fine-tuning."""
         return self.costs[family][cost] / self.full[cost]
 
 
-def view_costs(name: str, space: SearchSpace, shape: ModelShape, tokens: int, samples: int) -> CostView:
+def view_costs(
+    name: str,
+    space: SearchSpace,
+    shape: ModelShape,
+    tokens: int,
+    samples: int,
+    form: TaskForm | None = None,
+) -> CostView:
     """Compute the costs of random configurations of each family.
 
     Args:
         name: of the space.
         space: bound to the model.
         shape: of the model.
-        tokens: per example; ignored for images, which have one token per patch and one for the class.
+        tokens: per text; ignored for images, which have one token per patch and one for the class.
         samples: the number of configurations per family.
+        form: of the task; by default one text per example, as in the task of the shape.
     """
     tokens = shape.patches + 1 if shape.patches else tokens
-    model = CostModel(shape, shape.task, Workload(tokens, tokens**2, train_samples=1))
+    form = form or TaskForm(shape.task)
+    work = Workload(tokens, tokens**2, train_samples=1, rows=form.rows, has_reference=form.has_reference)
+    model = CostModel(shape, shape.task, work)
     rng = np.random.default_rng(0)
     configs, costs = {}, {}
     for family in families_of(space):
@@ -76,7 +89,7 @@ def view_costs(name: str, space: SearchSpace, shape: ModelShape, tokens: int, sa
         table = model.many([{**config, "epochs": 1} for config in drawn])
         configs[family] = drawn
         costs[family] = {cost: np.asarray(getattr(table, cost), dtype=float) for cost in KNOWN_COSTS}
-    return CostView(name, shape, tokens, configs, costs, _full_fine_tuning(model))
+    return CostView(name, shape, tokens, configs, costs, _full_fine_tuning(model), form.rows)
 
 
 def _full_fine_tuning(model: CostModel) -> dict[str, float]:
@@ -94,6 +107,7 @@ def costs_json(view: CostView) -> dict[str, Any]:
     return {
         "space": view.name,
         "tokens": view.tokens,
+        "texts": view.texts,
         "full_fine_tuning": view.full,
         "families": {
             family: {
@@ -116,10 +130,11 @@ def costs_tables(view: CostView) -> RenderableType:
     parts: list[RenderableType] = []
     for cost in KNOWN_COSTS:
         parts += [_cost_table(view, cost), Text()]
+    example = "example" if view.texts == 1 else f"example of {view.texts} texts"
     parts.append(
         Text(
-            f"Costs per training example and per inference, with {view.tokens} tokens; percentages are relative to "
-            "full fine-tuning.\nStrips: ─ all configurations, █ the middle half, on one scale per table.",
+            f"Costs per training {example} and per inference, with {view.tokens} tokens per text; percentages are "
+            "relative to full fine-tuning.\nStrips: ─ all configurations, █ the middle half, on one scale per table.",
             style="dim",
         )
     )

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from autotune.sampler.candidates import EncodedSpace
+from autotune.spaces.task_forms import TaskForm
 from search_spaces.costs.batched import AdapterGroups
 from search_spaces.families import REGISTRY
 from search_spaces.families.framework.base import TaskType, unsupported_reason
@@ -95,20 +96,21 @@ def supported(shape: ModelShape, task: TaskType) -> dict[str, str | None]:
 
 
 def view_space(
-    spec: str | Path | Mapping[str, Any], shape: ModelShape | None, task: TaskType | None = None
+    spec: str | Path | Mapping[str, Any], shape: ModelShape | None, form: TaskForm | None = None
 ) -> SpaceView:
     """Count the configurations of a space and find the range of their trainable parameters.
 
     Args:
         spec: a preset, a file, or a mapping.
         shape: of the model; None for no model.
-        task: by default the task of the shape.
+        form: of the task; by default the task of the shape.
 
     Raises:
         InvalidInputError: the space cannot be read, or the model supports none of its families.
     """
     name = spec if isinstance(spec, str) else "space"
-    loaded = load_space(spec, shape=shape, task=task)
+    task, loss = (None, None) if form is None else (form.shape_task, form.loss)
+    loaded = load_space(spec, shape=shape, task=task, loss=loss)
     if shape is None:
         return SpaceView(name, loaded, None, {}, None)
     space = loaded.space

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from search_spaces.parameters.types import Float, Parameter
 
 BETA, MARGIN = "beta", "margin"
+DEFAULT_LOSS = "dpo"
+"""The loss of a task on preference pairs that names none."""
 
 _OF_RATIOS = Float(name=BETA, low=0.01, high=1.0, log=True, default=0.1)
 """Around 0.1, the usual value (Rafailov et al., 2023, arXiv 2305.18290), also of IPO and KTO."""

@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from search_spaces.errors import InvalidInputError, Problem, did_you_mean, first_line
 from search_spaces.model.shape import TaskType
+from search_spaces.parameters.preference import DEFAULT_LOSS
 from trials.kinds.kind import Metric
 from trials.kinds.registry import find_kind
 from trials.reading.chat_templates import CHOICES
@@ -214,7 +215,7 @@ class TaskSpec(BaseModel):
                 "label_columns": columns if len(columns) > 1 else (),
             }
         if isinstance(data, dict) and data.get("type") == "preference" and not data.get("loss"):
-            data = {**data, "loss": "dpo"}
+            data = {**data, "loss": DEFAULT_LOSS}
         if isinstance(data, dict) and not data.get("metric"):
             data = {**data, "metric": default_metric(data.get("type", "sequence-classification"))}
         return with_generation(data, [data["metric"]]) if isinstance(data, dict) else data

@@ -131,6 +131,21 @@ def test_targets_name_their_layers_where_layers_differ(tmp_path: Path) -> None:
     assert "targets: q, k, v, o, up, down (of layers 0–2); q, k, v, o, cross-q, " in text
 
 
+def test_preference_pairs_cost_two_texts_and_the_reference(tmp_path: Path) -> None:
+    GPT2Config(vocab_size=90, n_embd=32, n_layer=2, n_head=4).save_pretrained(tmp_path)
+    place = ("--model", tmp_path, "--space", "lora-plain")
+    assert "beta" in json.dumps(asked("spaces", *place, "--task", "preference")["parameters"])
+    found = {
+        task: asked("cost", *place, "--tokens", 20, "--samples", 3, "--task", task)
+        for task in ("causal-lm", "preference")
+    }
+    one, two = found["causal-lm"]["full_fine_tuning"], found["preference"]["full_fine_tuning"]
+    assert (found["causal-lm"]["texts"], found["preference"]["texts"]) == (1, 2)
+    assert two["inference_flops"] == one["inference_flops"]
+    assert two["trainable_params"] == one["trainable_params"]
+    assert two["train_flops"] == pytest.approx(2 * (one["train_flops"] + one["inference_flops"]), rel=1e-9)
+
+
 def test_support_depends_on_the_task(tmp_path: Path) -> None:
     GPT2Config(n_embd=32, n_layer=2, n_head=4, vocab_size=90).save_pretrained(tmp_path)
     classified = asked("spaces", "--model", tmp_path)["families"]
