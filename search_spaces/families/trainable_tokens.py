@@ -37,7 +37,7 @@ class TrainableTokens(Family):
 
     def unsupported(self, shape: ModelShape, task: TaskType) -> str | None:
         if not shape.vocabulary:
-            return f"{shape.model_type} reads no tokens"
+            return f"{shape.model_type} reads pixels and no tokens, whose embeddings would be trained"
         if shape.decoder_depth:
             return (
                 f"both stacks of {shape.model_type} look up embeddings in modules of their own, of which peft adapts "
