@@ -106,10 +106,14 @@ def check_unchanged(before: Mapping[str, Any] | None, now: Mapping[str, Any]) ->
 
 
 def _code_changes(before: Mapping[str, Any], now: Mapping[str, str]) -> list[Problem]:
-    """Return a problem for each of the user's own functions whose code is not that of the sweep's beginning."""
+    """Return a problem for each own function, and file that it may import, that the sweep did not begin with."""
     known = before.get("code", {})
     return [
-        Problem(f"the score {name!r}", "its code changed since the sweep began", _FIX.format("the code"))
+        Problem(
+            f"{'--code' if name.endswith('.py') else 'the score'} {name!r}",
+            "its code changed since the sweep began",
+            _FIX.format("the code"),
+        )
         for name, digest in now.items()
         if known.get(name, digest) != digest
     ]

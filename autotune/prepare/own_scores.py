@@ -27,21 +27,21 @@ CODE_FOLDER = "code"
 def with_code(sweep: Sweep, files: Iterable[str | Path]) -> Sweep:
     """Return a sweep with the files of code that the command line names.
 
+    A file that no score names is made importable for the others.
+
     Raises:
-        InvalidInputError: a file cannot be read, or the sweep uses none of its functions.
+        InvalidInputError: a file cannot be read, or the sweep uses no function of any of them.
     """
     code = tuple(OwnCode.read(Path(file)) for file in files)
-    modules = {str(as_reference(name)).partition(":")[0] for name in own_functions(sweep)}
-    problems = [
-        Problem(
-            "--code", f"the sweep has no score of {each.module!r}", f"Write metric: {each.module}:FUNCTION."
-        )
-        for each in code
-        if each.module not in modules
-    ]
-    if problems:
-        raise InvalidInputError(problems)
+    modules = [each.module for each in code]
+    if code and not _scored_modules(sweep) & {*modules}:
+        what = f"the sweep has no score of {' or '.join(map(repr, modules))}"
+        raise InvalidInputError(Problem("--code", what, f"Write metric: {modules[0]}:FUNCTION."))
     return sweep.model_copy(update={"task": sweep.task.model_copy(update={"code": code})})
+
+
+def _scored_modules(sweep: Sweep) -> set[str]:
+    return {str(as_reference(name)).partition(":")[0] for name in own_functions(sweep)}
 
 
 def own_functions(sweep: Sweep) -> dict[str, str]:
@@ -156,8 +156,10 @@ def check_returned(sweep: Sweep, returned: Mapping[str, float]) -> None:
 
 
 def code_digests(sweep: Sweep) -> dict[str, str]:
-    """Return the digest of the code of each of the user's own functions."""
-    return {name: digest(name, sweep.task.code) for name in own_functions(sweep)}
+    """Return the digest of the code of each of the user's own functions, and of each file that they may import."""
+    scored = _scored_modules(sweep)
+    helpers = {f"{each.module}.py": each.digest for each in sweep.task.code if each.module not in scored}
+    return {name: digest(name, sweep.task.code) for name in own_functions(sweep)} | helpers
 
 
 def keep_code(folder: Path, task: TaskSpec) -> None:

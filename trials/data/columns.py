@@ -8,7 +8,7 @@ from search_spaces.errors import InvalidInputError, Problem, did_you_mean
 from trials.data.notes import Notes
 from trials.reading.forms import columns_read
 from trials.reading.splits import complete_rows
-from trials.reading.tables.rows import Rows
+from trials.reading.tables.rows import Rows, counted
 from trials.tasks.specs import TaskSpec
 
 
@@ -53,7 +53,7 @@ def without_empty_rows(raw: Mapping[str, Rows], task: TaskSpec, notes: Notes) ->
         indices = complete_rows(rows, task.required_columns)
         if len(indices) < len(rows):
             what = "an image" if task.image else "text"
-            notes.note(f"{split}: {len(rows) - len(indices)} rows without {what} dropped")
+            notes.note(f"{split}: {counted(len(rows) - len(indices), 'row')} without {what} dropped")
             rows = rows.select(indices)
         kept[split] = rows
     return kept
@@ -63,11 +63,13 @@ def _check_labels(rows: Rows, split: str, label: str) -> None:
     labeled = complete_rows(rows, [label])
     if len(labeled) == len(rows):
         return
+    lacking = len(rows) - len(labeled)
     first = next(index for index, kept in enumerate([*labeled, -1]) if index != kept)
     raise InvalidInputError(
         Problem(
             "task.label",
-            f"{len(rows) - len(labeled)} rows of {split} have no value in {label!r}, first {rows.place(first)}",
+            f"{counted(lacking, 'row')} of {split} {'has' if lacking == 1 else 'have'} no value in {label!r}, first "
+            f"{rows.place(first)}",
             "Remove the rows or fill in their labels.",
         )
     )

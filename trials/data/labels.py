@@ -121,6 +121,9 @@ def find_classes(raw: Mapping[str, Rows], task: TaskSpec, notes: Notes) -> tuple
     if task.label is None or task.type == "regression":
         return None
     labels = [label for _, label in each_label(raw["train"], task)]
+    if not labels:
+        what = f"train has no label: every list in {task.label!r} is empty"
+        raise InvalidInputError(Problem("task.label", what, "Name the column with the labels."))
     _check_kinds(labels)
     _check_empty(raw, task)
     classes = tuple(sorted(_representatives(labels), key=lambda label: (str(type(label)), label)))

@@ -40,7 +40,7 @@ from trials.reading.fingerprint import Fingerprint
 from trials.reading.labels import TargetScale, label_text
 from trials.reading.lengths import Cut
 from trials.reading.tables.errors import DataError
-from trials.reading.tables.rows import Rows
+from trials.reading.tables.rows import Rows, counted
 from trials.tasks.specs import DOCSTRINGS, ModelSpec, TaskSpec
 
 
@@ -182,7 +182,7 @@ def _load_task(task: TaskSpec, model: ModelSpec, stamps: object) -> TaskData:
     note_cuts(cuts, tokenizer, notes, is_meant=task.dataset == DOCSTRINGS)
     for remark, counts in remarks.items():
         where = ", ".join(f"{name} {count:,}" for name, count in counts.items())
-        notes.note(f"{sum(counts.values()):,} {remark} ({where})")
+        notes.note(f"in {counted(sum(counts.values()), 'example')}, {remark} ({where})")
     note_generation(task.generation, splits, tokenizer, notes)
     if has_images:
         notes.note(_memory_note(splits))
@@ -283,7 +283,8 @@ def encode_split(
         notes.warn(f"{name}: {encoded.bad}; these rows were dropped")
     if without_targets := len(rows) - len(encoded.kept) - encoded.bad_rows:
         notes.note(
-            f"{name}: {without_targets} examples dropped: no target tokens within {fields['max_length']} tokens"
+            f"{name}: {counted(without_targets, 'example')} dropped: no target tokens within "
+            f"{fields['max_length']} tokens"
         )
     if encoded.bad_rows == len(rows):
         raise InvalidInputError(

@@ -15,23 +15,40 @@ def check_tokens(data: TaskData, shape: ModelShape) -> None:
     """Check that a base model can read the encoded examples.
 
     Raises:
-        InvalidInputError: A token has no row in the model's embedding, or the classifier of an encoder-decoder finds
-            other than one end-of-text token per text.
+        InvalidInputError: A token has no row in the model's embedding, the classifier of an encoder-decoder finds
+            other than one end-of-text token per text, or its decoder has no end-of-text token to learn.
     """
     if shape.patches:
         return  # images have no token ids
     problem = _padding_problem(data, shape) or _vocabulary_problem(data, shape)
     if problem is None and shape.decoder_path is not None:
-        problem = _end_problem(data)
+        problem = _target_end_problem(data) if _has_decoder(data) else _end_problem(data)
     if problem is not None:
         raise InvalidInputError(problem)
+
+
+def _has_decoder(data: TaskData) -> bool:
+    """Return whether a decoder writes the targets, so that no classifier reads the end of a text."""
+    return find_kind(data.fields["type"]).has_decoder
+
+
+def _target_end_problem(data: TaskData) -> Problem | None:
+    """Return that a decoder cannot learn where a completion ends, if no token says so."""
+    if data.tokenizer.eos_token_id is not None:
+        return None
+    return Problem(
+        "model",
+        "the tokenizer has no end-of-text token, so the decoder cannot learn where a completion ends",
+        "Set tokenizer.eos_token to a token of its vocabulary, and save the tokenizer.",
+    )
 
 
 def _padding_problem(data: TaskData, shape: ModelShape) -> Problem | None:
     tokenizer = data.tokenizer
     if tokenizer.pad_token_id >= shape.vocabulary:
         return _without_row(tokenizer.pad_token_id, f"the padding token {tokenizer.pad_token!r}", shape)
-    if shape.decoder_path is not None and tokenizer.pad_token_id == tokenizer.eos_token_id:
+    reads_end = shape.decoder_path is not None and not _has_decoder(data)
+    if reads_end and tokenizer.pad_token_id == tokenizer.eos_token_id:
         return Problem(
             "model",
             f"the tokenizer pads with its end-of-text token {tokenizer.eos_token!r}, which the classifier reads",

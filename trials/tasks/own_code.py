@@ -69,10 +69,20 @@ class OwnCode(BaseModel):
         spec = getattr(sys.modules.get(self.module), "__spec__", None)
         return spec is not None and isinstance(spec.loader, _TextLoader) and spec.loader.text == self.text
 
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the text."""
+        return hashlib.sha256(self.text.encode("utf-8")).hexdigest()
+
+    @property
+    def is_importable(self) -> bool:
+        """Whether an import in this process gives the module with this text."""
+        found = next((f for f in sys.meta_path if getattr(f, "module", None) == self.module), None)
+        is_found = isinstance(found, _Finder) and found.text == self.text
+        return is_found and (self.module not in sys.modules or self.is_loaded)
+
     def install(self) -> None:
-        """Make the module importable in this process; it is imported by `load`."""
-        if self.is_loaded:
-            return
+        """Make the module importable in this process, without what was imported before."""
         sys.modules.pop(self.module, None)
         sys.meta_path[:] = [f for f in sys.meta_path if getattr(f, "module", None) != self.module]
         sys.meta_path.insert(0, _Finder(self.module, self.path, self.text))
@@ -97,7 +107,7 @@ class _Finder(importlib.abc.MetaPathFinder):
     """Finds the module of one file."""
 
     def __init__(self, module: str, path: str, text: str) -> None:
-        self.module, self._loader = module, _TextLoader(path, text)
+        self.module, self.text, self._loader = module, text, _TextLoader(path, text)
 
     def find_spec(
         self, fullname: str, path: object, target: object = None
@@ -133,13 +143,19 @@ def load(name: str, code: tuple[OwnCode, ...]) -> Function:
     if reference is None:
         raise OwnScoreError(f"no installed package has a score with the name {name!r}")
     module = reference.partition(":")[0]
-    for each in code:
-        if each.module == module:
-            each.install()
-            return load_function(reference)
+    if any(each.module == module for each in code):
+        _install(code)
+        return load_function(reference)
     if not is_installed(module):
         raise OwnScoreError(f"{module!r} is not an installed package, and no file of this name is given")
     return load_function(reference)
+
+
+def _install(code: tuple[OwnCode, ...]) -> None:
+    """Make all files importable, since one may import another; if one has changed, all are imported again."""
+    if not all(each.is_importable for each in code):
+        for each in code:
+            each.install()
 
 
 def is_installed(module: str) -> bool:

@@ -13,7 +13,7 @@ import pytest
 from autotune.engine.sweep_run import run_sweep
 from autotune.export.run_folder import export_run, train_run
 from autotune.ledger.ledger import read_sweep
-from autotune.prepare.own_scores import with_code
+from autotune.prepare.own_scores import code_digests, with_code
 from autotune.report.detail_tables import details
 from autotune.report.page import report_html
 from autotune.results.sweep_tables import SweepTables, read_tables
@@ -178,3 +178,16 @@ def test_an_unknown_direction_is_refused(
     file.write_text(CODE.replace("by_length.direction,", "by_length.other,"))
     with pytest.raises(InvalidInputError, match="maximized or minimized is not known"):
         run_sweep(with_code(own_sweep(tiny_model, reviews), [file]), tmp_path / "sweep")
+
+
+def test_a_file_that_no_score_names_helps_the_others(
+    tiny_model: Callable[[str], Path], reviews: Path, tmp_path: Path
+) -> None:
+    file, helper = tmp_path / "own_scores.py", tmp_path / "own_helper.py"
+    file.write_text(CODE)
+    helper.write_text("VALUE = 1\n")
+    sweep = with_code(own_sweep(tiny_model, reviews), [file, helper])
+    assert [each.module for each in sweep.task.code] == ["own_scores", "own_helper"]
+    assert {"own_helper.py"} == {name for name in code_digests(sweep) if name.endswith(".py")}
+    with pytest.raises(InvalidInputError, match="the sweep has no score of 'own_helper'"):
+        with_code(own_sweep(tiny_model, reviews), [helper])

@@ -61,7 +61,7 @@ def test_rows_without_text_are_left_out_and_said(reviews, bert, write_jsonl):
     rows = [{"sentence": f"film no. {i}", "label": i % 2} for i in range(40)]
     path = write_jsonl("train.jsonl", [*rows, {"sentence": None, "label": 1}])
     data = load_task(reviews_task(reviews, train=str(path)), bert)
-    assert any("1 rows without text" in note for note in data.notes)
+    assert any("1 row without text" in note for note in data.notes)
 
 
 def problem(task: TaskSpec, model: ModelSpec) -> str:
@@ -90,7 +90,7 @@ def test_a_label_unseen_in_training(reviews, bert, write_jsonl):
 
 def test_a_missing_label(reviews, bert, write_jsonl):
     path = write_jsonl("train.jsonl", [{"sentence": "good", "label": 1}, {"sentence": "bad", "label": None}])
-    assert "1 rows of train have no value in 'label'" in problem(reviews_task(reviews, train=str(path)), bert)
+    assert "1 row of train has no value in 'label'" in problem(reviews_task(reviews, train=str(path)), bert)
 
 
 def test_an_empty_split(reviews, bert, tmp_path):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer
 
 from search_spaces.errors import InvalidInputError
@@ -140,3 +141,26 @@ def test_special_tokens_in_prompts_are_warned_of_if_the_prompts_become_turns(
     task = TaskSpec(type="causal-lm", train=str(write_jsonl("pairs.jsonl", rows)), **columns)
     data = load_task(task, ModelSpec(name=str(tiny_model("llama"))))
     assert sum("special tokens of the tokenizer" in warning for warning in data.warnings) == warnings
+
+
+@pytest.mark.parametrize("has_end", [True, False])
+def test_completions_need_an_end_of_text_token_that_the_tokenizer_need_not_add(
+    has_end, tiny_model, tmp_path, write_jsonl
+):
+    model = tmp_path / "t5"
+    shutil.copytree(tiny_model("t5"), model)
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="$A")
+    if not has_end:
+        tokenizer.eos_token = None
+    tokenizer.save_pretrained(model)
+    path = write_jsonl("pairs.jsonl", [{"p": f"a film {i}", "c": f"good {i}"} for i in range(20)])
+    task = TaskSpec(type="seq2seq", train=str(path), prompt="p", completion="c", carve=0.2)
+    data = load_task(task, ModelSpec(name=str(model)))
+    shape = read_shape(str(model), "seq2seq", 1)
+    if has_end:
+        end = data.tokenizer.eos_token_id
+        assert all(end not in e["input_ids"] and e["labels"][-1] == end for e in data.splits["train"])
+        check_tokens(data, shape)
+    else:
+        assert "no end-of-text token, so the decoder" in message(lambda: check_tokens(data, shape))

@@ -121,3 +121,8 @@ def test_the_shares_of_train_are_the_best_constant_answer() -> None:
     shares = -(np.log(2 / 3) * 2 + np.log(1 / 3)) / 6
     assert scores["eval_loss"] == pytest.approx(shares)
     assert scores["f1_micro"] == pytest.approx(6 / 7)
+
+
+def test_data_without_any_label_are_refused(tiny_model: Any, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="train has no label: every list in 'labels' is empty"):
+        load(tiny_model, tmp_path, [[]] * 20)

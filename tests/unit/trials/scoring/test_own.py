@@ -38,6 +38,19 @@ def _no_own_modules() -> Iterator[None]:
     sys.meta_path[:] = [finder for finder in sys.meta_path if getattr(finder, "module", None) != "own_file"]
 
 
+def test_files_import_each_other_and_are_imported_again_if_one_changes(tmp_path: Path) -> None:
+    (tmp_path / "own_file.py").write_text("import own_help\n\ndef score(*_):\n    return own_help.VALUE\n")
+    try:
+        for value in (1, 2):
+            (tmp_path / "own_help.py").write_text(f"VALUE = {value}\n")
+            code = tuple(OwnCode.read(tmp_path / name) for name in ("own_file.py", "own_help.py"))
+            assert load("own_file:score", code)() == value
+            assert load("own_file:score", code) is load("own_file:score", code)
+    finally:
+        sys.modules.pop("own_help", None)
+        sys.meta_path[:] = [f for f in sys.meta_path if getattr(f, "module", None) != "own_help"]
+
+
 @pytest.mark.parametrize("name", ["accuracy", "a:", ":f", "a.b", "a b:f", "./a.py:f", "a:f.g", None, 3])
 def test_other_names_are_no_references(name: object) -> None:
     assert not is_reference(name)
