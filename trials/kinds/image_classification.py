@@ -30,8 +30,10 @@ class ImageClassification(SequenceClassification):
             classes: The label values in order.
         """
         assert classes is not None, "a classification has classes"
-        pixels, label = tokenizer.pixels(row[task["image"]]), list(classes).index(row[task["label"]])
-        return Encoding({"pixel_values": pixels, "labels": label, "length": tokenizer.tokens}, 0)
+        pixels, remarks = tokenizer.read(row[task["image"]])
+        label = list(classes).index(row[task["label"]])
+        example = {"pixel_values": pixels, "labels": label, "length": tokenizer.tokens}
+        return Encoding(example, 0, remarks=remarks)
 
     def collate(self, examples: Sequence[Encoded], tokenizer: Any) -> Batch:
         """Return a batch of pixels, scaled and normalized."""

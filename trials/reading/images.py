@@ -29,6 +29,14 @@ _INLINE = "data:application/octet-stream;base64,"
 _CHANNELS = 3
 _DIGEST = 16
 _TOLERANCE = 1e-5
+_STEP = 257
+"""The values of 16 bits per value of 8 bits: 65,535 / 255."""
+_OPAQUE = 255
+_AT_MOST_16_BITS = ("PNG", "PPM")
+"""The formats whose values have at most 16 bits, though Pillow keeps them in 32."""
+_WIDE_VALUES = {"I": "32 bits", "F": "floating point"}
+_RESCALED = "images of 16 bits per channel are rescaled to 8 bits"
+_COMPOSED = "images with transparency are composed onto white"
 
 
 def with_image_values(rows: Rows, column: str, folders: Sequence[Path]) -> Rows:
@@ -102,22 +110,51 @@ def image_text(value: Any) -> str:
 
 
 def open_image(value: Any) -> Any:
-    """Return an image of Pillow in RGB.
+    """Return an image of Pillow in RGB; see `read_image`."""
+    return read_image(value)[0]
+
+
+def read_image(value: Any) -> tuple[Any, tuple[str, ...]]:
+    """Return an image of Pillow in RGB, and what was decided to make it so.
 
     Raises:
-        RowError: It cannot be read.
+        RowError: It cannot be read, or its values have no known range.
         DataError: Pillow is not installed.
     """
     try:
-        from PIL import Image
+        from PIL import Image, UnidentifiedImageError
     except ImportError as error:
         raise DataError("images need Pillow, which is not installed", "Run: pip install pillow") from error
+    fix = "Correct the path, or remove the row."
     try:
-        return Image.open(BytesIO(_content(str(value)))).convert("RGB")
-    except (OSError, ValueError) as error:
-        raise RowError(
-            f"the image cannot be read ({first_line(error)})", "Correct the path, or remove the row."
-        ) from error
+        content = _content(str(value))
+        if not content:
+            raise RowError("the file of the image is empty", fix)
+        image = Image.open(BytesIO(content))
+        image.load()
+    except UnidentifiedImageError as error:
+        raise RowError("the image has no format that Pillow reads", fix) from error
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise RowError(f"the image cannot be read ({first_line(error)})", fix) from error
+    return _in_rgb(image)
+
+
+def _in_rgb(image: Any) -> tuple[Any, tuple[str, ...]]:
+    from PIL import Image
+
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in _AT_MOST_16_BITS):
+        values = np.asarray(image, np.float64) / _STEP
+        return Image.fromarray(np.round(values).astype(np.uint8)).convert("RGB"), (_RESCALED,)
+    if image.mode in ("I", "F"):
+        what = f"the image has values of {_WIDE_VALUES[image.mode]}, whose range is not known"
+        raise RowError(what, "Save it with 8 or 16 bits per channel.")
+    if not image.has_transparency_data:
+        return image.convert("RGB"), ()
+    image = image.convert("RGBA")
+    if image.getextrema()[-1][0] == _OPAQUE:
+        return image.convert("RGB"), ()
+    ground = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(ground, image).convert("RGB"), (_COMPOSED,)
 
 
 def _content(value: str) -> bytes:
@@ -147,13 +184,19 @@ class ImageReader:
         return tuple(self._processed(_probe()).shape)
 
     def pixels(self, value: Any) -> NDArray[Any]:
-        """Return the pixels of an image, shape [channels, height, width]: bytes before they are scaled, or fp32.
+        """Return the pixels of an image; see `read`."""
+        return self.read(value)[0]
+
+    def read(self, value: Any) -> tuple[NDArray[Any], tuple[str, ...]]:
+        """Return the pixels of an image, and what was decided to read it in RGB.
+
+        Pixels have the shape [channels, height, width]: bytes before they are scaled, or fp32.
 
         Raises:
             RowError: The image cannot be read.
         """
-        image = open_image(value)
-        return self._resized(image) if self.keeps_bytes else self._processed(image)
+        image, remarks = read_image(value)
+        return (self._resized(image) if self.keeps_bytes else self._processed(image)), remarks
 
     def batch(self, pixels: Sequence[NDArray[Any]]) -> torch.Tensor:
         """Return the pixels of images as the model reads them, shape [n, channels, height, width], in fp32."""

@@ -16,8 +16,9 @@ from trials.data.preview import preview_examples
 from trials.data.task_data import load_task
 from trials.data.tokenizers import load_image_reader
 from trials.packing.prefix_store import example_key
-from trials.reading.images import open_image, with_image_values
+from trials.reading.images import open_image, read_image, with_image_values
 from trials.reading.splits import read_source
+from trials.reading.tables.errors import RowError
 from trials.reading.tables.rows import Rows
 from trials.tasks.specs import ModelSpec, TaskSpec
 
@@ -142,6 +143,60 @@ def test_the_key_of_an_example_is_of_its_pixels(digits: Path, model: ModelSpec) 
     first, second = ({"pixel_values": reader.pixels(path), "labels": 0, "length": 5} for path in paths[:2])
     assert example_key(first) == example_key({**first, "labels": 1})
     assert example_key(first) != example_key(second)
+
+
+def gray(values: Any, mode: str) -> Any:
+    dtype = {"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode]
+    return Image.fromarray(np.asarray(values, dtype))
+
+
+def test_images_of_16_bits_are_rescaled(tmp_path: Path) -> None:
+    gray([[0, 257], [32_896, 65_535]], "I;16").save(path := tmp_path / "deep.png")
+    image, remarks = read_image(path)
+    assert np.asarray(image)[..., 0].tolist() == [[0, 1], [128, 255]]
+    assert remarks == ("images of 16 bits per channel are rescaled to 8 bits",)
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_images_of_an_unknown_range_are_refused(mode: str, tmp_path: Path) -> None:
+    gray([[0, 1], [2, 3]], mode).save(path := tmp_path / "wide.tif")
+    with pytest.raises(RowError, match="whose range is not known"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparent_images_are_composed_onto_white(mode: str, tmp_path: Path) -> None:
+    image = Image.new("RGBA", (2, 1), (0, 0, 0, 0))
+    image.putpixel((1, 0), (0, 0, 0, 255))
+    image.convert(mode).save(path := tmp_path / "clear.png")
+    read, remarks = read_image(path)
+    assert np.asarray(read)[0, :, 0].tolist() == [255, 0]
+    assert remarks == ("images with transparency are composed onto white",)
+    Image.new("RGBA", (2, 1), (9, 9, 9, 255)).save(path)
+    assert read_image(path)[1] == ()
+
+
+def test_decisions_about_images_are_counted(digits: Path, model: ModelSpec, tmp_path: Path) -> None:
+    folder = tmp_path / "digits"
+    shutil.copytree(digits, folder)
+    paths = sorted((folder / "1").iterdir())
+    for path in paths:
+        gray(np.asarray(Image.open(path), np.uint16) * 257, "I;16").save(path)
+    notes = load_task(task(train=str(folder)), model).notes
+    wanted = f"in {len(paths)} examples, images of 16 bits per channel are rescaled"
+    assert any(note.startswith(wanted) for note in notes)
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n", None])
+def test_files_that_hold_no_image_are_refused(
+    content: bytes | None, digits: Path, model: ModelSpec, tmp_path: Path
+) -> None:
+    folder = tmp_path / "digits"
+    shutil.copytree(digits, folder)
+    path = folder / "0" / "0.png"
+    path.write_bytes(next((digits / "1").iterdir()).read_bytes()[:60] if content is None else content)
+    with pytest.raises(InvalidInputError, match=r"the (file of the )?image .* first 0/0.png of digits"):
+        load_task(task(train=str(folder)), model)
 
 
 def test_a_processor_of_another_size_is_refused(tmp_path: Path) -> None:
