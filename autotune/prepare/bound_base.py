@@ -118,6 +118,7 @@ def model_shape(sweep: Sweep, data: TaskData) -> ModelShape:
             trust_remote_code=sweep.model.trust_remote_code,
             quantized=sweep.model.quantized,
         )
+        shape = dataclasses.replace(shape, attention=sweep.model.attn_implementation)
         return complete_shape(shape, sweep.model, sweep.task, data.outputs)
     except InvalidInputError:
         raise

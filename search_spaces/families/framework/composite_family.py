@@ -267,8 +267,15 @@ def no_feed_forward(shape: ModelShape) -> str | None:
     return f"the feed-forward network of {shape.model_type} is not a pair of matrices that all layers have"
 
 
+_WITH_KEYS = ("auto", "eager", "sdpa")
+"""The implementations of attention with which a layer can have additional keys and values (`tuners/attention.py`)."""
+
+
 def no_attention_interface(shape: ModelShape) -> str | None:
     """Return why a layer cannot have additional keys and values, or None if it can."""
-    if shape.attention_interface:
+    if shape.attention_interface and shape.attention in _WITH_KEYS:
         return None
+    if shape.attention_interface:
+        only = "keys and values can be added to eager and sdpa attention only"
+        return f"{only}, and model.attn_implementation is {shape.attention}"
     return f"{shape.model_type} has its own attention code, to which no keys and values can be added"
