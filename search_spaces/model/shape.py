@@ -58,8 +58,7 @@ class ModelShape:
         patches: number of patches of an image.
         patch_matrix: (inputs, outputs) of the matrix that embeds the patches.
         quantized: whether the matrices of the layers are stored in 8 or 4 bits, so that they cannot be changed.
-        attention: implementation of attention with which the model will be loaded, as in `model.attn_implementation`;
-            `auto` is the architecture's own.
+        attention: implementation of attention with which the model will be loaded; `auto` is that of the model.
         score_width: width of the queries in all heads where it differs from that of the values, else 0.
         frozen_parts: weights of the layers that are in no matrix.
         repeats: how often the one layer of the model runs in each forward pass (ALBERT shares its layer).
