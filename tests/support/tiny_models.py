@@ -295,7 +295,7 @@ another order: as language models they are tried with `FEW` families."""
 
 def _families_of(model: str, task: TaskType) -> tuple[str, ...]:
     """Return the families that every run tests on an architecture."""
-    if model in HYBRIDS and task != TASKS[2]:
+    if model not in (*ENCODERS, *MAIN) and task == TASKS[0]:  # its layers are those of the language model
         return FEW[:1]
     return FEW if model in KIN and task == TASKS[2] else REPRESENTATIVES
 

@@ -17,6 +17,7 @@ from search_spaces.families.framework.matrix_family import MatrixFamily
 from search_spaces.model.reader import read_shape
 from search_spaces.model.shape import TaskType
 from search_spaces.parameters.types import Configuration
+from tests.support.grids import pairwise
 from tests.support.tiny_models import (
     BATCH,
     MAIN,
@@ -33,6 +34,8 @@ from tests.support.tiny_models import (
 EXACT = 1e-9
 """Relative tolerance of FLOPs: both sides count the same products, so only rounding may differ."""
 
+OF_SIDES = ("k+down", "cross-attention", "encoder.q+v", "decoder.k", "decoder.v+o")
+"""Targets in the encoder, in the decoder, between them, and in both."""
 SITES = ("gate", "q", "k", "v", "o", "up", "down", "o+up", "k+down")
 
 
@@ -50,8 +53,7 @@ def test_truncation_inside_the_lowest_layer(family: str, model: str) -> None:
         assert estimated(case).train_flops == pytest.approx(expected, rel=EXACT), targets
 
 
-@pytest.mark.parametrize("targets", ["k+down", "cross-attention", "encoder.q+v", "decoder.k", "decoder.v+o"])
-@pytest.mark.parametrize("chosen", [1, 2, 3, 5, (1, 3), (0, 4)])
+@pytest.mark.parametrize(("chosen", "targets"), pairwise([1, 2, 3, 5, (1, 3), (0, 4)], OF_SIDES))
 def test_truncation_in_an_encoder_decoder(targets: str, chosen: int | tuple[int, ...]) -> None:
     """Whether the encoder's output needs a gradient decides what every layer of the decoder computes."""
     config: Configuration = {"targets": targets, "rank": 3}
@@ -155,8 +157,7 @@ def test_a_mask_off_the_side_of_the_targets_means_its_top_layer() -> None:
 
 
 @pytest.mark.parametrize("model", ["deberta", "deberta_apart"])
-@pytest.mark.parametrize("targets", ["q", "k", "v", "q+k"])
-@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize(("targets", "layers"), pairwise(["q", "k", "v", "q+k"], [1, 3]))
 def test_relative_positions(model: str, targets: str, layers: int) -> None:
     """Shared projections carry the adapter to the positions; those apart stay frozen."""
     config: Configuration = {"targets": targets, "layers": layers, "rank": 3, "dora": True}
@@ -166,8 +167,7 @@ def test_relative_positions(model: str, targets: str, layers: int) -> None:
 
 
 @pytest.mark.parametrize("model", MAIN)
-@pytest.mark.parametrize("dropout", [0.0, 0.1])
-@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize(("dropout", "layers"), pairwise([0.0, 0.1], [1, 3]))
 def test_dora_as_peft_computes_it(model: str, dropout: float, layers: int) -> None:
     config: Configuration = {"targets": "all", "layers": layers, "rank": 3, "dora": True, "dropout": dropout}
     case = Case("lora", model, "sequence-classification", 0, config)
@@ -175,7 +175,10 @@ def test_dora_as_peft_computes_it(model: str, dropout: float, layers: int) -> No
     assert estimated(case).train_flops == pytest.approx(expected, rel=EXACT)
 
 
-@pytest.mark.parametrize(("model", "task"), pairs())
+@pytest.mark.parametrize(
+    ("model", "task"),
+    [pytest.param(*pair, marks=pytest.mark.slow if pair[1] == "regression" else ()) for pair in pairs()],
+)
 def test_full_fine_tuning(model: str, task: TaskType) -> None:
     flops = CostModel(shape_of(model, task), task, workload(task)).full_fine_tuning_flops()
     network = build(model, task)

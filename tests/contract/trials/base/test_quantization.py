@@ -28,12 +28,12 @@ from trials.base.model import Base, load_base
 from trials.data.task_data import load_task
 from trials.execution.runner import Runner
 from trials.records import Fidelity, TrialSpec, TrialStatus
-from trials.tasks import specs
+from trials.tasks import model_spec
 from trials.tasks.specs import ModelSpec, TaskSpec
 
 KEPT = ("bf16", "int8", "nf4")
 needs_bitsandbytes = pytest.mark.skipif(
-    specs.find_spec("bitsandbytes") is None, reason="needs the extra `quantized`"
+    model_spec.find_spec("bitsandbytes") is None, reason="needs the extra `quantized`"
 )
 
 
@@ -44,7 +44,7 @@ def with_inference_kernel() -> Iterator[None]:
     bitsandbytes then rewrites 4-bit weights for its inference kernel unless it is told not to.
     """
     with pytest.MonkeyPatch.context() as patch:
-        if specs.find_spec("bitsandbytes") is not None:
+        if model_spec.find_spec("bitsandbytes") is not None:
             patch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: True)
         yield
 
@@ -297,7 +297,7 @@ def test_what_reads_the_weights_is_left_out_with_its_reason(tiny_model: Callable
 def test_what_cannot_be_is_said_when_the_sweep_is_read(
     fields: dict[str, str], installed: bool, where: str, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(specs, "find_spec", lambda name: object() if installed else None)
+    monkeypatch.setattr(model_spec, "find_spec", lambda name: object() if installed else None)
     with pytest.raises((InvalidInputError, ValidationError), match=what) as error:
         ModelSpec(name="m", **fields)  # type: ignore[arg-type]
     assert where in str(error.value)

@@ -98,7 +98,7 @@ def test_a_further_base_that_cannot_be_loaded_is_no_trials_failure(executor, tmp
     assert caught.value.problems[0].where == "model"
 
 
-@pytest.mark.parametrize("weights", ["fp32", "bf16", "nf4"])
+@pytest.mark.parametrize("weights", [pytest.param("fp32", marks=pytest.mark.slow), "bf16", "nf4"])
 def test_a_further_base_is_kept_as_the_sweeps_own(setup, deep_model, weights):
     if weights == "nf4":
         pytest.importorskip("bitsandbytes")

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from peft import PeftConfig, get_peft_model
 
 from autotune.engine.sweep_run import run_sweep
 from autotune.export.run_folder import export_run, train_run
@@ -20,6 +21,7 @@ from autotune.results.sweep_tables import SweepTables, read_tables
 from autotune.search.failures import SearchFailedError
 from autotune.sweep.schema import Sweep, parse_sweep
 from search_spaces.errors import InvalidInputError
+from tests.support.exported_runs import arguments_of, script_of
 from tests.support.sweeps import small_sweep
 
 CODE = """
@@ -136,12 +138,24 @@ def test_a_resumed_sweep_needs_the_same_code(finished: SweepTables, code: Path, 
     assert len(again.trials) == len(finished.trials)
 
 
-def test_an_exported_run_has_the_scores(finished: SweepTables, tmp_path: Path) -> None:
+def test_an_exported_run_has_the_scores(
+    finished: SweepTables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = export_run(finished, "best", [], tmp_path / "run")
     assert (run / "code" / "own_scores.py").read_text() == CODE
-    scores = train_run(run)
-    assert {"own_scores:by_length", "spread", "rows", "accuracy"} <= set(scores["test"])
     assert json.loads((run / "run.json").read_text())["evaluate"] == "own_scores:sizes"
+    script = script_of(run, monkeypatch)
+    adapted = get_peft_model(script.load_model(), PeftConfig.from_pretrained(str(run)))
+    settings = {**json.loads((run / "training_args.json").read_text()), "bf16": False, "use_cpu": True}
+    trainer = script.make_trainer(adapted, arguments_of(script, settings), {"train": [], "validation": []})
+    scores = script.score_split(trainer, script.load_split("test"), "test")
+    assert {"own_scores:by_length", "spread", "rows", "accuracy"} <= set(scores)
+
+
+@pytest.mark.slow
+def test_a_trained_run_has_the_scores(finished: SweepTables, tmp_path: Path) -> None:
+    scores = train_run(export_run(finished, "best", [], tmp_path / "run"))
+    assert {"own_scores:by_length", "spread", "rows", "accuracy"} <= set(scores["test"])
 
 
 def test_a_sweep_file_alone_runs_no_code(

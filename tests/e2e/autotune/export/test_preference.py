@@ -63,6 +63,7 @@ def exported(
     return export
 
 
+@pytest.mark.slow
 def test_a_trained_adapter_has_its_scores_when_it_is_loaded(exported: Any) -> None:
     runner, run = exported("dpo")
     scores = train_run(run)

@@ -39,6 +39,12 @@ def sweep(tiny_model, reviews) -> Sweep:
     return ladder_sweep(tiny_model, reviews)
 
 
+@pytest.fixture
+def quick_sweep(tiny_model, reviews) -> Sweep:
+    """The sweep without a model of its trials: its random proposals cost no time."""
+    return ladder_sweep(tiny_model, reviews, sampler="random")
+
+
 @pytest.fixture(scope="module")
 def whole(tiny_model, reviews, tmp_path_factory) -> SweepTables:
     """The sweep, uninterrupted."""
@@ -82,6 +88,7 @@ def test_a_resumed_sweep_gives_the_results_of_an_uninterrupted_one(after, sweep,
     assert len(watcher.finished) == sum(whole.ladder.reached) - after
 
 
+@pytest.mark.slow
 def test_without_its_checkpoints_a_sweep_gives_the_same_results(sweep, whole, tmp_path):
     with pytest.raises(SweepInterruptedError):
         fake_run(sweep, tmp_path / "out", Watcher(stop_at(6)))
@@ -90,16 +97,17 @@ def test_without_its_checkpoints_a_sweep_gives_the_same_results(sweep, whole, tm
     assert what_was_found(fake_run(sweep, tmp_path / "out")) == what_was_found(whole)
 
 
-def test_files_that_no_trial_resumes_from_are_deleted(sweep, tmp_path):
+def test_files_that_no_trial_resumes_from_are_deleted(quick_sweep, tmp_path):
     with pytest.raises(SweepInterruptedError):
-        fake_run(sweep, tmp_path / "out", Watcher(stop_at(4)))
+        fake_run(quick_sweep, tmp_path / "out", Watcher(stop_at(4)))
     folder = tmp_path / "out" / "states"
     for name in ("0-1.safetensors", ".3-0.safetensors.123.tmp", "99-0.safetensors"):
         (folder / name).write_bytes(b"left by a dead process")
-    fake_run(sweep, tmp_path / "out")
+    fake_run(quick_sweep, tmp_path / "out")
     assert states(tmp_path / "out") == waiting_states(tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_a_larger_budget_promotes_waiting_trials(tiny_model, reviews, tmp_path):
     ladder = {"random_share": 1}
     small = ladder_sweep(tiny_model, reviews, ladder=ladder, budget={"flops": 1.0})
@@ -170,7 +178,7 @@ def test_proposals_depend_on_the_lower_rungs(sweep, tmp_path, monkeypatch):
     assert max(seen) == len(results.trials) - 1 > complete
 
 
-def test_a_promotion_lost_too_often_ends_the_trial(sweep, tmp_path, monkeypatch):
+def test_a_promotion_lost_too_often_ends_the_trial(quick_sweep, tmp_path, monkeypatch):
     original, lost = FakeExecutor.next_result, []
 
     def dying(executor: FakeExecutor) -> tuple[int, TrialResult]:
@@ -183,7 +191,7 @@ def test_a_promotion_lost_too_often_ends_the_trial(sweep, tmp_path, monkeypatch)
         return original(executor)
 
     monkeypatch.setattr(FakeExecutor, "next_result", dying)
-    results = fake_run(sweep, tmp_path / "out")
+    results = fake_run(quick_sweep, tmp_path / "out")
     assert len(lost) == 3
     row = results.trials.set_index("seed").loc[lost[0]]
     assert row["status"] == "lost"
@@ -191,12 +199,12 @@ def test_a_promotion_lost_too_often_ends_the_trial(sweep, tmp_path, monkeypatch)
     assert (results.trials["status"] != "lost").sum() == 10
 
 
-def test_a_pruned_trial_stays_pruned(sweep, tmp_path, monkeypatch):
+def test_a_pruned_trial_stays_pruned(quick_sweep, tmp_path, monkeypatch):
     def prunable(promotion: PromotionScheduler) -> list[Any]:
         return [c for c in promotion.candidates.values() if c.status == "waiting" and c.rung == 0][:1]
 
     monkeypatch.setattr(PromotionScheduler, "prunable", prunable)
-    results = fake_run(sweep, tmp_path / "out")
+    results = fake_run(quick_sweep, tmp_path / "out")
     stopped = results.trials[results.trials["status"] == "stopped"]
     assert not stopped.empty
     assert stopped["accuracy"].isna().all()
@@ -205,12 +213,12 @@ def test_a_pruned_trial_stays_pruned(sweep, tmp_path, monkeypatch):
     pruned = [t.number for t in study.trials if t.state == optuna.trial.TrialState.PRUNED]
     assert pruned == stopped["trial"].tolist()
     watcher = Watcher()
-    again = fake_run(sweep, tmp_path / "out", watcher)
+    again = fake_run(quick_sweep, tmp_path / "out", watcher)
     assert what_was_found(again) == what_was_found(results)
     assert watcher.started == []
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
+@pytest.mark.parametrize("sampler", ["tpe", pytest.param("nsga2", marks=pytest.mark.slow)])
 def test_trials_are_promoted_with_every_sampler(sampler, tiny_model, reviews, tmp_path):
     results = fake_run(
         ladder_sweep(tiny_model, reviews, sampler=sampler, budget={"trials": 6}), tmp_path / "out"
@@ -218,7 +226,7 @@ def test_trials_are_promoted_with_every_sampler(sampler, tiny_model, reviews, tm
     assert (results.trials["status"] == "complete").sum() in range(1, 6)
 
 
-@pytest.mark.parametrize("judge", ["score", "loss"])
+@pytest.mark.parametrize("judge", [pytest.param("score", marks=pytest.mark.slow), "loss"])
 def test_a_rung_is_ranked_by_score_or_loss_as_the_sweep_asks(judge, tiny_model, reviews, tmp_path):
     sweep = ladder_sweep(tiny_model, reviews, ladder={"judge": judge}, budget={"trials": 5})
     first: dict[int, dict[str, float]] = {}
@@ -252,7 +260,7 @@ def test_confirmation_runs_train_in_full(tiny_model, reviews, tmp_path):
 
 
 def test_displays_show_the_rungs_and_their_rank_correlation(tiny_model, reviews, tmp_path):
-    sweep = ladder_sweep(tiny_model, reviews, ladder={"random_share": 0.6, "min": "12%"})
+    sweep = ladder_sweep(tiny_model, reviews, ladder={"random_share": 0.6, "min": "12%"}, sampler="random")
     console = Console(file=io.StringIO(), width=200)
     with PlainProgress(console) as watcher:
         results = fake_run(sweep, tmp_path / "out", watcher)
@@ -341,9 +349,9 @@ def test_a_ladder_cannot_be_added_to_a_folder(sweep, tiny_model, reviews, tmp_pa
         fake_run(sweep, tmp_path / "out")
 
 
-def test_recovery_keeps_waiting_trials(sweep, tmp_path):
+def test_recovery_keeps_waiting_trials(quick_sweep, tmp_path):
     with pytest.raises(SweepInterruptedError):
-        fake_run(sweep, tmp_path / "out", Watcher(stop_at(3)))
+        fake_run(quick_sweep, tmp_path / "out", Watcher(stop_at(3)))
     before = read_tables(tmp_path / "out").trials
     assert open_ledger(tmp_path / "out", read_sweep(tmp_path / "out")).recover() == 0
     assert read_tables(tmp_path / "out").trials["status"].tolist() == before["status"].tolist()

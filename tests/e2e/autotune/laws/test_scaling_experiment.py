@@ -51,6 +51,7 @@ def both(text: Tokens) -> list[ScaleRun]:
     return list(run_size(SMALL, BUDGETS, text))
 
 
+@pytest.mark.slow
 def test_each_budget_equals_a_separate_run(text: Tokens, both: list[ScaleRun]) -> None:
     """A copy that cools down leaves the longer run as it would have been; the tokens and the seed decide all."""
     (alone,) = run_size(SMALL, BUDGETS[1:], text)

@@ -350,14 +350,14 @@ def hypervolume(study: optuna.Study) -> float:
     return float(Hypervolume(reference).compute(-values[(values < -reference).all(dim=1)]))
 
 
-def test_it_finds_a_better_front_than_random_trials():
-    """For each of two seeds; the seeds are fixed, so the test does not fail by chance."""
-    for seed in range(2):
-        random = optuna.create_study(
-            directions=["minimize", "minimize"], sampler=optuna.samplers.RandomSampler(seed)
-        )
-        random.optimize(objective, n_trials=14)
-        assert hypervolume(search(14, seed=seed, log_objectives={1: 1.0})) > hypervolume(random)
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_it_finds_a_better_front_than_random_trials(seed):
+    """The seeds are fixed, so the test does not fail by chance."""
+    random = optuna.create_study(
+        directions=["minimize", "minimize"], sampler=optuna.samplers.RandomSampler(seed)
+    )
+    random.optimize(objective, n_trials=14)
+    assert hypervolume(search(14, seed=seed, log_objectives={1: 1.0})) > hypervolume(random)
 
 
 def test_limits_hold_and_constraints_are_learned():
@@ -365,7 +365,7 @@ def test_limits_hold_and_constraints_are_learned():
     assert all(trial.values[1] <= 20_000.0 for trial in study.trials)
 
 
-@pytest.mark.parametrize("directions", [["minimize"], ["minimize"] * 4])
+@pytest.mark.parametrize("directions", [["minimize"], pytest.param(["minimize"] * 4, marks=pytest.mark.slow)])
 def test_one_and_four_objectives_are_searched(directions):
     study = optuna.create_study(
         directions=directions, sampler=ParetoSampler(seed=0, strategy="autopeft", n_startup=4)
