@@ -136,19 +136,50 @@ def inspect_rows(data: Rows, name: str, wanted: TrialTask | None = None) -> Data
     return found
 
 
-def as_seq2seq(found: DataInspection, reason: str) -> DataInspection:
+def as_seq2seq(found: DataInspection, data: Rows, reason: str) -> DataInspection:
     """Return the inspection of data of a language model for an encoder-decoder.
+
+    Of exactly two columns of texts without usual names, the one with the longer texts holds the prompts.
+
+    Args:
+        found: the inspection.
+        data: the training rows.
+        reason: why the task is seq2seq.
 
     Raises:
         InvalidInputError: the data are not texts of prompts and completions.
     """
+    notes = [note for note in found.notes if not note.startswith(("task: ", "text: "))]
+    notes.append(f"task: seq2seq, since {reason}")
+    pair = _pair_by_length(data) if found.form is None else None
+    if pair is not None:
+        prompt, completion = pair
+        notes.append(
+            f"prompt: column {prompt!r}, whose texts are longer on average than those of {completion!r}"
+        )
+        named: dict[str, str | list[str]] = {"prompt": prompt, "completion": completion}
+        form = DataForm(named, notes[-1], dict.fromkeys(named, "inferred from the lengths of the texts"))
+        found = replace(found, text=[], form=form)
+        found.words = _words(first_rows(data), found)
     fields = found.form.fields if found.form is not None else {}
     if not {"prompt", "completion"} <= set(fields) or set(fields) - {"prompt", "completion"}:
-        what = "seq2seq needs columns of prompts and of completions, and nothing else"
-        fix = "Name them prompt and completion, or choose a decoder such as gpt2 with --task causal-lm."
+        what = f"seq2seq needs columns of prompts and of completions, and nothing else ({', '.join(found.columns)})"
+        fix = (
+            "Name the columns prompt and completion, or write a sweep file whose task has the fields prompt: COLUMN "
+            "and completion: COLUMN, or choose a decoder such as gpt2 with --task causal-lm."
+        )
         raise InvalidInputError(Problem("--data", what, fix))
-    notes = [note for note in found.notes if not note.startswith("task: ")]
-    return replace(found, type="seq2seq", notes=[*notes, f"task: seq2seq, since {reason}"])
+    return replace(found, type="seq2seq", notes=notes)
+
+
+def _pair_by_length(data: Rows) -> tuple[str, str] | None:
+    """Return the columns of prompts and completions if exactly two hold texts, the longer texts first."""
+    rows = first_rows(data)
+    lengths = {c: rows[c].dropna().str.len().mean() for c in rows.columns if _is_text(rows[c])}
+    if len(lengths) != 2:
+        return None
+    first, second = sorted(lengths, key=lambda column: -lengths[column])
+    return first, second
 
 
 def _as_tagged(data: Rows, columns: tuple[str, str]) -> DataInspection:

@@ -124,10 +124,10 @@ def make_scaffold(
     wanted: TrialTask | None = "causal-lm" if task == "seq2seq" else task
     found, about = inspect_rows(training.train, training.name, wanted), inspect_model(model)
     if task == "seq2seq":
-        found = as_seq2seq(found, "--task says so")
+        found = as_seq2seq(found, training.train, "--task says so")
     elif task is None and isinstance(about, ModelInspection) and about.encoder_decoder:
         reason = "the model is an encoder-decoder, and the data are prompts with completions"
-        found = as_seq2seq(found, reason) if found.type == "causal-lm" else found
+        found = as_seq2seq(found, training.train, reason) if found.type == "causal-lm" else found
     notes = [about.note if isinstance(about, ModelInspection) else about, *found.notes]
     if isinstance(about, ModelInspection) and about.encoder and found.type in GENERATING:
         fix = "Choose a decoder such as gpt2, or data with a label column and another --task."

@@ -281,11 +281,8 @@ def encode_split(
         raise InvalidInputError(Problem(f"task.{name}", error.what, error.fix)) from error
     if encoded.bad:
         notes.warn(f"{name}: {encoded.bad}; these rows were dropped")
-    if without_targets := len(rows) - len(encoded.kept) - encoded.bad_rows:
-        notes.note(
-            f"{name}: {counted(without_targets, 'example')} dropped: no target tokens within "
-            f"{fields['max_length']} tokens"
-        )
+    for reason, count in encoded.dropped.items():
+        notes.note(f"{name}: {counted(count, 'example')} dropped: {reason}")
     if encoded.bad_rows == len(rows):
         raise InvalidInputError(
             Problem(f"task.{name}", encoded.bad, "Give another chat template, or mend the rows.")
@@ -294,7 +291,7 @@ def encode_split(
         raise InvalidInputError(
             Problem(
                 f"task.{name}",
-                "no example has target tokens within max_length",
+                f"every example is dropped: {'; '.join(encoded.dropped)}",
                 "Raise max_length, or check the named columns.",
             )
         )

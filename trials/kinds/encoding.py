@@ -60,6 +60,7 @@ class EncodedRows:
         bad: What is wrong with the rows that were dropped, one clause per cause; empty if there are none.
         bad_rows: The number of these rows.
         remarks: How often something was decided or left out in a row.
+        dropped: How many examples were dropped, by the reason.
     """
 
     examples: list[Encoded]
@@ -68,6 +69,7 @@ class EncodedRows:
     bad: str
     bad_rows: int
     remarks: Counter[str]
+    dropped: Counter[str]
 
 
 def encode_rows(
@@ -110,7 +112,9 @@ def encode_rows(
     lengths = [(e.full_length, e.full_targets) for e in encodings.values()]
     measured = [(*pair, n) for pair, n in zip(lengths, within, strict=True)]
     cut = measured_cut(task["max_length"], measured, task["max_target_length"] if kind.has_decoder else None)
-    return EncodedRows(examples, kept, cut, bad, len(errors), remarks)
+    left = encodings.keys() - set(kept)
+    dropped = Counter(kind.drop_reason(encodings[i].example, task["max_length"]) for i in sorted(left))
+    return EncodedRows(examples, kept, cut, bad, len(errors), remarks, dropped)
 
 
 def _causes(rows: Rows, errors: Mapping[int, RowError]) -> str:

@@ -139,6 +139,10 @@ class TaskKind(ABC):
         """Return how many targets the loss of an example is a sum over; an example without any is dropped."""
         return 1
 
+    def drop_reason(self, example: Encoded, limit: int) -> str:
+        """Return why an example without targets is dropped, for the user; it was cut at `limit` tokens."""
+        return f"no target tokens within {limit} tokens"
+
     def learned_tokens(self, example: Encoded) -> int:
         """Return how many tokens of an example the loss covers; by default its targets are tokens."""
         return self.target_count(example)

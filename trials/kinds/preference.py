@@ -74,8 +74,14 @@ class Preference(TaskKind):
         return padded(rows, tokenizer)
 
     def target_count(self, example: Encoded) -> int:
-        """Return 1 for a pair, and 0 if an answer has no token within the maximum length."""
-        return int(all(count_targets(row["labels"]) for row in example[_ROWS]))
+        """Return 1 for a pair, and 0 if an answer has no token within the maximum length, or both are equal."""
+        return int(_has_tokens(example) and not _is_tie(example))
+
+    def drop_reason(self, example: Encoded, limit: int) -> str:
+        """Return that both answers are equal, which teaches and tests nothing, or that one has no token."""
+        if _has_tokens(example) and _is_tie(example):
+            return f"both answers are equal within {limit} tokens"
+        return super().drop_reason(example, limit)
 
     def learned_tokens(self, example: Encoded) -> int:
         """Return the number of tokens of both answers."""
@@ -169,6 +175,15 @@ class Preference(TaskKind):
             "reward_margin": better - worse,
             "likelihood_accuracy": _wins(chosen / chosen_tokens - rejected / rejected_tokens),
         }
+
+
+def _has_tokens(example: Encoded) -> bool:
+    return all(count_targets(row["labels"]) for row in example[_ROWS])
+
+
+def _is_tie(example: Encoded) -> bool:
+    better, worse = example[_ROWS]
+    return bool(better["input_ids"] == worse["input_ids"])
 
 
 def _wins(differences: Array) -> Array:

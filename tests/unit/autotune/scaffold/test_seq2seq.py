@@ -42,3 +42,13 @@ def test_chats_are_refused_for_an_encoder_decoder(tiny_model, write_jsonl, tmp_p
     data = write_jsonl("train.jsonl", [{"messages": turns}] * 20)
     with pytest.raises(InvalidInputError, match="seq2seq needs columns of prompts"):
         make_scaffold(str(tiny_model("t5")), [data], tmp_path / "sweep.yaml")
+
+
+@pytest.mark.parametrize("task", [None, "seq2seq"])
+def test_of_two_columns_of_texts_the_longer_one_is_the_prompt(task, tiny_model, write_jsonl, tmp_path):
+    rows = [{"summary": f"good {i} film", "article": f"the {i} film was good {i}"} for i in range(40)]
+    data = write_jsonl("train.jsonl", rows)
+    scaffold = make_scaffold(str(tiny_model("t5")), [data], tmp_path / "sweep.yaml", task=task)
+    sweep = parse_sweep({"name": "s", **parse_yaml(scaffold.text)}, tmp_path)
+    assert (sweep.task.type, sweep.task.prompt, sweep.task.completion) == ("seq2seq", "article", "summary")
+    assert any(note.startswith("prompt: column 'article', whose texts are longer") for note in scaffold.notes)

@@ -128,3 +128,12 @@ def test_a_preview_shows_both_answers() -> None:
     assert "the weather" in "".join(span.text for span in shown.spans if span.is_learned)
     assert "a tool" in "".join(span.text for span in shown.rejected if span.is_learned)
     assert shown.learned == KIND.learned_tokens(example)
+
+
+def test_pairs_of_equal_answers_are_dropped_and_counted() -> None:
+    same = {"p": "what", "c": "the weather", "r": "the weather"}
+    rows = Rows.of([FORMS["texts"], same, FORMS["texts"], same])
+    fields = task(prompt="p", chat_template="none", max_length=20).model_dump()
+    encoded = encode_rows(rows, fields, chat_tokenizer(CHATML), None)
+    assert encoded.kept == [0, 2]
+    assert encoded.dropped == {"both answers are equal within 20 tokens": 2}
