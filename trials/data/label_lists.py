@@ -10,6 +10,7 @@ from trials.data.notes import Notes
 from trials.kinds.registry import find_kind
 from trials.kinds.scoring.tags import OUTSIDE, has_prefix
 from trials.reading.tables.rows import Rows
+from trials.tasks.metrics import default_metric
 from trials.tasks.specs import TaskSpec
 
 _LISTS = "Write lists, as in JSON lines or Parquet; a cell of a CSV file cannot hold one."
@@ -120,10 +121,17 @@ def check_tags(names: Sequence[str] | None, task: TaskSpec, notes: Notes) -> Non
     kinds = sorted({name[2:] for name in names if has_prefix(name)})
     others = [name for name in names if not has_prefix(name) and name != OUTSIDE]
     if not kinds and task.metric.startswith("entity_"):
-        what = f"no tag has a prefix, as in B-person ({', '.join(map(repr, names[:5]))}), so there are no entities"
+        shown = ", ".join(map(repr, names[:5]))
+        what = f"{task.metric!r}: no tag has a prefix, as in B-person ({shown}), so there are no entities"
+        if task.metric == default_metric(task.type):
+            what += " for the usual metric of the task"
         fix = "Set metric: token_accuracy, or write the tags as B-type, I-type and O."
         raise InvalidInputError(Problem("task.metric", what, fix))
-    if kinds:
+    if not kinds:
+        notes.note(
+            f"entities: none, since no tag has a prefix such as B-; trials are scored by {task.metric}"
+        )
+    else:
         notes.note(
             f"entities: {len(kinds)} types ({', '.join(kinds)}), scored as in seqeval by type and extent"
         )

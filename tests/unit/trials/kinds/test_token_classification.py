@@ -108,6 +108,7 @@ def test_scores_of_entities_need_a_prefix(tiny_model: Any, tmp_path: Path) -> No
         load(tiny_model, tmp_path, rows)
     data = load(tiny_model, tmp_path, rows, metric="token_accuracy")
     assert data.class_names == ("A", "N")
+    assert any(note.startswith("entities: none, since no tag has a prefix") for note in data.notes)
 
 
 def test_two_columns_of_words_are_refused(tmp_path: Path) -> None:
