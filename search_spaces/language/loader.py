@@ -370,7 +370,10 @@ def _fit_choices(
     by_reason: dict[str, list[str]] = {}
     for choice in dropped:
         by_reason.setdefault(excluded[choice], []).append(local_name if choice is True else str(choice))
-    what = "; ".join(f"{', '.join(names)} {reason}" for reason, names in by_reason.items())
+    what = "; ".join(
+        f"{', '.join(names)}{': each' if len(names) > 1 else ''} {reason}"
+        for reason, names in by_reason.items()
+    )
     choices = tuple(choice for choice in parameter.choices if choice not in excluded)
     if not choices:
         problems.append(Problem(f"parameters.{parameter.name}", what, "Give another value."))

@@ -69,8 +69,6 @@ MASKED = (*MAIN, "deberta", "t5", "mixtral", "bart", "jamba")
 """Those where every family is tried on a mask of layers too."""
 READ_ONLY = ("gemma", "phi3", "opt", "deberta_apart", "t5_gated", "longformer")
 """Architectures that are read and priced but whose adapters are not tried apart from their kin's."""
-HYBRIDS = ("bamba", "falcon_h1", "granitemoehybrid", "jamba", "lfm2", "nemotron_h", "zamba2")
-"""Architectures with attention in some layers, and a state-space mixer or a convolution in others or beside it."""
 HEADLESS = ("mamba", "mamba2", "bamba", "falcon_h1", "granitemoehybrid", "lfm2", "nemotron_h")
 """Architectures for which transformers has no classification head."""
 LIKE_LLAMA = ("mistral", "qwen2")

@@ -69,6 +69,7 @@ def families(base: Base) -> list[str]:
         name
         for name, family in REGISTRY.items()
         if unsupported_reason(family, base.shape, base.task.type) is None
+        and name != "trainable_tokens"  # whose tokens are those of training data
     ]
 
 
@@ -272,9 +273,11 @@ def test_what_reads_the_weights_is_left_out_with_its_reason(tiny_model: Callable
     assert loaded.left_out == dict.fromkeys(
         ("full", "oft"), "it reads or changes the weights, which are quantized"
     )
-    assert loaded.narrowed["lora.init"] == "pissa reads the weights, which are quantized"
+    assert loaded.narrowed["lora.init"] == (
+        "pissa, olora, corda, lora_ga: each reads the weights, which are quantized"
+    )
     assert loaded.space["lora.dora"].choices == (False,)  # type: ignore[attr-defined]
-    assert loaded.space["lora.init"].choices == ("kaiming", "orthogonal")  # type: ignore[attr-defined]
+    assert loaded.space["lora.init"].choices == ("kaiming", "orthogonal", "eva", "loftq")  # type: ignore[attr-defined]
     spec = {"families": ["lora"], "parameters": {"lora.init": "pissa"}}
     with pytest.raises(InvalidInputError, match=r"pissa reads the weights.*Give another value"):
         load_space(spec, shape=shape)
