@@ -1,4 +1,4 @@
-"""Spaces for trainers of one's own lack the initial values that only a sweep computes."""
+"""Spaces for a user's own trainer lack the initial values that only a sweep computes."""
 
 from __future__ import annotations
 
