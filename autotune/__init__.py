@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from autotune.ledger.ledger import LedgerError
     from autotune.sampler.pareto_sampler import ParetoSampler
     from autotune.search.failures import SearchFailedError
-    from autotune.sweep.schema import Sweep, load_sweep
+    from autotune.sweep.schema import Sweep
+    from autotune.sweep.sweep_file import load_sweep
     from autotune.trainer.callbacks import ReportCallback
     from autotune.trainer.trial import TrainerTrial
     from autotune.trainer.tuning import tune_trainer
@@ -85,7 +86,7 @@ _MODULES = {
     "export_run": "autotune.api.results",
     "learning_rates": "autotune.api.adapter",
     "load_results": "autotune.api.results",
-    "load_sweep": "autotune.sweep.schema",
+    "load_sweep": "autotune.sweep.sweep_file",
     "metric": "autotune.api.own_score",
     "optimize": "autotune.blackbox.optimization",
     "peft_config": "autotune.api.adapter",

@@ -21,8 +21,11 @@ from autotune.engine.sweep_run import run_sweep
 from autotune.ladder.spec import LadderSpec
 from autotune.ledger.folder_reader import FolderReader
 from autotune.results.sweep_tables import SweepTables
+from autotune.sweep.budget_spec import Budget
+from autotune.sweep.confirm_spec import Confirm
 from autotune.sweep.executor_spec import ExecutorSpec
-from autotune.sweep.schema import Budget, Confirm, Fidelity, load_sweep
+from autotune.sweep.sweep_file import load_sweep
+from trials.records import Fidelity
 from trials.tasks.pocket import base_folder
 
 LAYERS = (1, 2)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from autotune.calibrate.choice import VARIABLE, calibrate
 from autotune.prepare.bound_base import bind_base
-from autotune.sweep.schema import parse_sweep
+from autotune.sweep.sweep_file import parse_sweep
 from benchmarks.trainer_and_packs import Variant
 from search_spaces.parameters.types import Configuration
 from trials.records import Fidelity

@@ -29,7 +29,8 @@ from rich.table import Table
 from autotune.engine.sweep_run import run_sweep
 from autotune.pareto import hypervolume
 from autotune.results.sweep_tables import SweepTables
-from autotune.sweep.schema import Sweep, parse_sweep
+from autotune.sweep.schema import Sweep
+from autotune.sweep.sweep_file import parse_sweep
 from search_spaces.families import REGISTRY
 from search_spaces.parameters.types import Float
 

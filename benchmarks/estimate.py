@@ -25,7 +25,8 @@ from autotune.engine.events import Progress, SilentListener
 from autotune.engine.plan import SweepPlan, plan_sweep
 from autotune.engine.sweep_run import run_sweep
 from autotune.formatting.units import duration
-from autotune.sweep.schema import Sweep, load_sweep, parse_sweep
+from autotune.sweep.schema import Sweep
+from autotune.sweep.sweep_file import load_sweep, parse_sweep
 from benchmarks.composite import minilm
 from benchmarks.result_files import Table, store
 from trials.tasks.specs import POCKET, resolve_model

@@ -163,7 +163,7 @@ def _work(
         from transformers import Trainer  # noqa: F401
 
         from autotune.prepare.prepared_sweep import prepare
-        from autotune.sweep.schema import parse_sweep
+        from autotune.sweep.sweep_file import parse_sweep
 
         torch.set_num_threads(threads)
         transformers.logging.set_verbosity_error()

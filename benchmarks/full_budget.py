@@ -21,7 +21,8 @@ from autotune.formatting.units import duration, quantity
 from autotune.report.agreement import RankAgreement, rank_agreement
 from autotune.results.completion import confirmation_plan
 from autotune.results.sweep_tables import SweepTables, read_tables
-from autotune.sweep.schema import Sweep, parse_sweep
+from autotune.sweep.schema import Sweep
+from autotune.sweep.sweep_file import parse_sweep
 from benchmarks.processor import processor_seconds
 from benchmarks.result_files import Table, store
 from search_spaces.parameters.types import Configuration

@@ -30,7 +30,8 @@ from typing import Any
 import psutil
 
 from autotune.engine.events import SilentListener
-from autotune.sweep.schema import Sweep, as_mapping, load_sweep, parse_sweep
+from autotune.sweep.schema import Sweep
+from autotune.sweep.sweep_file import as_mapping, load_sweep, parse_sweep
 from benchmarks.result_files import Table, store
 from trials.execution.executors import make_executor
 from trials.execution.in_process import LocalExecutor, PackedExecutor

@@ -94,7 +94,7 @@ def setting_of(model: str) -> tuple[ModelSpec, TaskSpec]:
         from benchmarks.throughput import setting
 
         return setting("cpu", "fp32")
-    from autotune.sweep.schema import load_sweep
+    from autotune.sweep.sweep_file import load_sweep
 
     sweep = load_sweep("quickstart")
     return sweep.model.model_copy(update={"precision": "fp32", "device": "cpu"}), sweep.task

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from autotune.sweep.schema import load_sweep
+from autotune.sweep.sweep_file import load_sweep
 from benchmarks.throughput import setting
 from trials.execution.runner import Runner
 from trials.packing.joined_model import join

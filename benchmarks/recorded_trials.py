@@ -29,9 +29,10 @@ import pandas as pd
 
 from autotune.pareto import hypervolume
 from autotune.prepare.prepared_sweep import prepare
+from autotune.sweep.confirm_spec import Confirm
 from autotune.sweep.executor_spec import ExecutorSpec
 from autotune.sweep.sampler_spec import read_sampler
-from autotune.sweep.schema import Confirm, Sweep
+from autotune.sweep.schema import Sweep
 from benchmarks import composite, front_surrogate
 from benchmarks.front_records import SMALLEST
 from benchmarks.sampler_comparison import main

@@ -21,8 +21,11 @@ import numpy as np
 from autotune.engine.sweep_run import run_sweep
 from autotune.ladder.spec import LadderSpec
 from autotune.results.sweep_tables import SweepTables
+from autotune.sweep.budget_spec import Budget
+from autotune.sweep.confirm_spec import Confirm
 from autotune.sweep.executor_spec import ExecutorSpec
-from autotune.sweep.schema import Budget, Confirm, Sweep, load_sweep
+from autotune.sweep.schema import Sweep
+from autotune.sweep.sweep_file import load_sweep
 
 ARMS = ("full", "ladder", "same training")
 

@@ -176,7 +176,7 @@ def spent(record: Record, given: Setting) -> bool:
 
 def sweep_of(arm: str, seed: int, given: Setting) -> Sweep:
     """The sweep of an arm of this project."""
-    from autotune.sweep.schema import parse_sweep
+    from autotune.sweep.sweep_file import parse_sweep
 
     scheduler = arm in ON_LADDER
     precision = {"int8": "int8", "plain8": "int8", "default": "auto"}.get(

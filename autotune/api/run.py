@@ -17,7 +17,8 @@ from autotune.engine.events import Listener
 from autotune.engine.plan import SweepPlan, plan_sweep
 from autotune.engine.sweep_run import run_sweep
 from autotune.prepare.own_scores import with_code
-from autotune.sweep.schema import Sweep, as_mapping, load_sweep, parse_sweep
+from autotune.sweep.schema import Sweep
+from autotune.sweep.sweep_file import as_mapping, load_sweep, parse_sweep
 from trials.execution.interface import Executor
 
 _UNNAMED = "sweep"

@@ -68,7 +68,7 @@ def init(
     from autotune.cli.example_preview import example_preview
     from autotune.scaffold.first_example import first_example
     from autotune.scaffold.sweep_file import write_scaffold
-    from autotune.sweep.schema import load_sweep
+    from autotune.sweep.sweep_file import load_sweep
 
     scaffold = write_scaffold(model, data, out, task=task.value if task else None, force=force)
     for note in scaffold.notes:
@@ -121,7 +121,7 @@ def run(
     [dim]$[/] autotune run reviews.yaml --trials 60 --out sweeps/reviews-60
     [dim]$[/] autotune run reviews.yaml --code my_score.py
     """
-    from autotune.sweep.schema import load_sweep
+    from autotune.sweep.sweep_file import load_sweep
 
     if as_json and not dry_run:
         raise typer.BadParameter("is an option of --dry-run; add --dry-run", param_hint="--json")
@@ -223,7 +223,7 @@ def confirm(
         "seeds": seeds, "points": points, "data": data, "stop": stop, "patience": patience,
         "evaluations": evaluations,
     }  # fmt: skip
-    from autotune.sweep.schema import changed_confirm
+    from autotune.sweep.sweep_file import changed_confirm
 
     with terminal.problems_in(str(folder)):
         sweep = changed_confirm(read_sweep(folder), {k: v for k, v in given.items() if v is not None})

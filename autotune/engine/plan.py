@@ -32,7 +32,8 @@ from autotune.estimate.trial_work import (
 from autotune.formatting.units import duration
 from autotune.ledger.folder_reader import FolderReader
 from autotune.prepare.prepared_sweep import PreparedSweep
-from autotune.sweep.schema import Sweep, as_mapping
+from autotune.sweep.schema import Sweep
+from autotune.sweep.sweep_file import as_mapping
 from autotune.trial_attributes import SPENT, trial_result
 from search_spaces.parameters.types import Configuration
 

@@ -36,7 +36,8 @@ from autotune.ledger.folder_reader import (
 from autotune.ledger.optuna_storage import TrialWriter, can_show_curve, open_storage
 from autotune.sweep.comparison import search_differences
 from autotune.sweep.data_version import at_data_version
-from autotune.sweep.schema import Sweep, dump_sweep, load_sweep
+from autotune.sweep.schema import Sweep
+from autotune.sweep.sweep_file import dump_sweep, load_sweep
 from autotune.trial_attributes import Attributes, RungResult, TrialAttributes, stored
 from search_spaces.errors import AutotuneError, InvalidInputError, Problem, first_line
 from trials.kinds.kind import Direction

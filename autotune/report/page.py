@@ -35,7 +35,7 @@ from autotune.results.confirmation_runs import is_as_search
 from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import quality, write_whole
 from autotune.results.trial_tables import TrialTables
-from autotune.sweep.schema import as_mapping
+from autotune.sweep.sweep_file import as_mapping
 from autotune.version import __version__
 
 _TEMPLATES = Path(__file__).parent

@@ -37,7 +37,8 @@ from autotune.results.estimates import (
 from autotune.results.ladder_view import LadderView, ladder_view
 from autotune.results.probe_runs import failed_probes, probe_table
 from autotune.results.trial_tables import TRAINED_HEAD, TrialTables
-from autotune.sweep.schema import Confirm, Sweep
+from autotune.sweep.confirm_spec import Confirm
+from autotune.sweep.schema import Sweep
 from autotune.trial_attributes import SPENT, TrialAttributes, trial_result
 from trials.kinds.kind import Metric
 from trials.records import TrialStatus

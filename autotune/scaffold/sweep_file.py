@@ -21,7 +21,7 @@ from autotune.scaffold.inspection import (
 )
 from autotune.scaffold.token_lengths import TokenLengths, measure_lengths
 from autotune.scaffold.training_data import TrainingData, add_sibling_files, read_training_data
-from autotune.sweep.schema import parse_sweep
+from autotune.sweep.sweep_file import parse_sweep
 from search_spaces.errors import InvalidInputError, Problem
 from search_spaces.language.yaml_io import dump_yaml, parse_yaml
 from trials.kinds.registry import KINDS

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from autotune.objectives import BOUNDS, Objective
-from autotune.sweep.schema import Sweep, as_mapping
+from autotune.sweep.schema import Sweep
+from autotune.sweep.sweep_file import as_mapping
 from trials.tasks.specs import AUTO
 
 _FREE = ("budget", "confirm", "executor")

@@ -1,7 +1,4 @@
-"""The sweep file: model, task, search space, objectives and budget of a search, validated on load.
-
-All problems of a file are reported at once, each with its path in the file, the value and the fix.
-"""
+"""The content of a sweep file: model, task, search space, objectives and budget of a search, validated on load."""
 
 from __future__ import annotations
 
@@ -24,6 +21,7 @@ from pydantic_core.core_schema import ValidationInfo
 
 from autotune.ladder.spec import LadderSpec, read_ladder
 from autotune.objectives import MEASURED_COSTS, Objective
+from autotune.sweep.budget_spec import Budget
 from autotune.sweep.confirm_spec import Confirm
 from autotune.sweep.executor_spec import ExecutorSpec, check_devices
 from autotune.sweep.fidelity_field import FIDELITY_FIELDS, read_fidelity
@@ -34,12 +32,10 @@ from autotune.sweep.sampler_spec import (
     ParetoSpec,
     check_objectives,
     read_sampler,
-    sampler_problems,
 )
 from autotune.sweep.validation_errors import problems_of
-from search_spaces.errors import InvalidInputError, Problem, did_you_mean
+from search_spaces.errors import InvalidInputError, Problem
 from search_spaces.language.loader import is_preset, load_space
-from search_spaces.language.yaml_io import load_yaml, write_yaml
 from search_spaces.parameters.preference import ON_PREFERENCES
 from trials.records import Fidelity
 from trials.tasks.metrics import METRICS, default_metric
@@ -47,59 +43,8 @@ from trials.tasks.own_code import as_reference
 from trials.tasks.score_specs import FurtherSet, OwnScore
 from trials.tasks.specs import ModelSpec, TaskSpec, TrialTask
 
-BUILTIN = Path(__file__).parent.parent / "builtin"
-
 _FROZEN = ConfigDict(extra="forbid", frozen=True)
-_Count = Annotated[int, Field(ge=1, strict=True)]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-
-
-class Budget(BaseModel):
-    """The limits at which a search ends; the first one that is reached counts, and at least one is set.
-
-    Args:
-        trials: Number of configurations to try.
-        hours: Wall time of the search in hours, over all its sessions; a file may say `minutes` instead.
-        flops: Training FLOPs of all trials together.
-    """
-
-    model_config = _FROZEN
-
-    trials: _Count | None = None
-    hours: float | None = Field(default=None, gt=0)
-    flops: float | None = Field(default=None, gt=0)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _minutes(cls, data: object) -> object:
-        if not isinstance(data, Mapping) or "minutes" not in data:
-            return data
-        minutes = data["minutes"]
-        rest = {key: value for key, value in data.items() if key != "minutes"}
-        if "hours" in data:
-            raise InvalidInputError(
-                Problem("budget.minutes", "hours is given as well", "Remove one of them.")
-            )
-        if not isinstance(minutes, int | float) or isinstance(minutes, bool) or not minutes > 0:
-            raise InvalidInputError(
-                Problem(
-                    "budget.minutes", f"{minutes!r} is not a number above 0", "Write a number, such as 30."
-                )
-            )
-        return {**rest, "hours": minutes / 60}
-
-    @model_validator(mode="after")
-    def _limited(self) -> Budget:
-        if self.trials is None and self.hours is None and self.flops is None:
-            raise InvalidInputError(
-                Problem("budget", "sets no limit", "Write at least one of trials, hours (or minutes), flops.")
-            )
-        return self
-
-    @property
-    def seconds(self) -> float | None:
-        """The limit on wall time in seconds, or None."""
-        return None if self.hours is None else self.hours * 3600
 
 
 def _named(value: object) -> object:
@@ -244,13 +189,13 @@ class Sweep(BaseModel):
         try:
             objectives = handler(expanded)
         except ValidationError as error:
-            problems += problems_of(error, expanded, _FIELDS, _EXAMPLES, inside=("objectives",))
+            problems += problems_of(error, expanded, FIELDS, EXAMPLES, inside=("objectives",))
         if problems:
             raise InvalidInputError(problems)
         return objectives
 
 
-_FIELDS: dict[str, list[str]] = {
+FIELDS: dict[str, list[str]] = {
     "": list(Sweep.model_fields),
     "model": list(ModelSpec.model_fields),
     "task": [name for name, field in TaskSpec.model_fields.items() if not field.exclude],
@@ -261,7 +206,7 @@ _FIELDS: dict[str, list[str]] = {
     "executor": list(ExecutorSpec.model_fields),
     "confirm": list(Confirm.model_fields),
 }
-_EXAMPLES = {
+EXAMPLES = {
     "model": "Write model: roberta-base (a Hugging Face model id, or a folder).",
     "task": "Write task: {train: train.tsv, text: sentence, label: label}.",
     "budget": "Write budget: {trials: 30}.",
@@ -270,118 +215,15 @@ _EXAMPLES = {
 }
 
 
-def builtin_names() -> list[str]:
-    """Return the names of the sweeps that come with the package."""
-    return sorted(path.stem for path in BUILTIN.glob("*.yaml"))
-
-
-def load_sweep(source: str | Path, *, check_files: bool = True, data_version: int | None = None) -> Sweep:
-    """Read a sweep file or a built-in sweep.
-
-    Args:
-        source: the path of a YAML file, or the name of a built-in sweep. Paths in a file are relative to its folder.
-        check_files: whether the files that the sweep names must exist and its sampler must be installed.
-        data_version: of a file that does not name one; by default the newest.
-
-    Raises:
-        InvalidInputError: the file has problems; the error lists all of them.
-
-    Example:
-        >>> load_sweep("quickstart").budget.trials
-        26
-    """
-    path = _find(source)
-    data = load_yaml(path)
-    if not isinstance(data, Mapping):
-        raise InvalidInputError(
-            Problem(str(source), "is not a mapping of keys to values", f"Start with: {_EXAMPLES['model']}")
-        )
-    named = {"name": _folder_name(path.stem), **data}
-    if data_version is not None and isinstance(named.get("task"), Mapping):
-        named["task"] = {"data_version": data_version, **named["task"]}
-    return parse_sweep(named, path.parent, check_files=check_files)
-
-
-def parse_sweep(data: Mapping[str, Any], folder: Path = Path(), *, check_files: bool = True) -> Sweep:
-    """Build a sweep from the content of a sweep file.
-
-    Args:
-        data: the content of the file, with a `name`.
-        folder: relative paths are relative to this folder.
-        check_files: whether the files that the sweep names must exist and its sampler must be installed.
-
-    Raises:
-        InvalidInputError: the content has problems; the error lists all of them.
-    """
-    from autotune.sweep.paths import resolve_paths  # here, so that the models do not need the file system
-
-    resolved, problems = resolve_paths(data, folder)
-    problems = problems + sampler_problems(resolved.get("sampler")) if check_files else []
-    try:
-        sweep = Sweep.model_validate(resolved, context={"task_type": _task_type(resolved.get("task"))})
-    except ValidationError as error:
-        problems = problems_of(error, resolved, _FIELDS, _EXAMPLES) + problems
-    if problems:
-        raise InvalidInputError(problems)
-    return sweep
-
-
-def dump_sweep(sweep: Sweep, path: str | Path, header: str = "") -> None:
-    """Write a sweep file with every default, from which `load_sweep` reads an equal sweep.
-
-    Args:
-        sweep: the sweep.
-        path: the file to write.
-        header: a comment at the top of the file.
-    """
-    write_yaml(as_mapping(sweep), path, header)
-
-
-def changed_confirm(sweep: Sweep, changes: Mapping[str, Any]) -> Sweep:
-    """Return the sweep with other options of its confirmation, checked as those of a file.
-
-    Raises:
-        InvalidInputError: an option is out of its range.
-    """
-    mapping = as_mapping(sweep)
-    checked = parse_sweep({**mapping, "confirm": {**mapping["confirm"], **changes}}, check_files=False)
-    return sweep.model_copy(update={"confirm": checked.confirm})
-
-
-def as_mapping(sweep: Sweep) -> dict[str, Any]:
-    """Return a sweep as lists and mappings, without fields that are None, or open as fidelity and executor may be."""
-    given = {"fidelity": sweep.is_fidelity_open, "executor": sweep.is_executor_open}
-    return sweep.model_dump(
-        mode="json", exclude_none=True, exclude={name for name, is_open in given.items() if is_open}
-    )
-
-
-def _find(source: str | Path) -> Path:
-    if (path := Path(source).expanduser()).is_file():
-        return path
-    if path.is_dir():
-        fix = f"Give a sweep file. To continue a sweep that was started: autotune resume {source}"
-        raise InvalidInputError(Problem(str(source), "is a folder, not a sweep file", fix))
-    builtin = BUILTIN / f"{source}.yaml"
-    if str(source) in builtin_names():
-        return builtin
-    fix = did_you_mean(str(source), builtin_names()) + " Or give the path of a sweep file."
-    raise InvalidInputError(Problem(str(source), "there is no such file and no such built-in sweep", fix))
-
-
-def _folder_name(stem: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip(".-_") or "sweep"
-
-
 def _metric_of(task: object) -> str:
     if isinstance(task, TaskSpec):
         return task.metric
     named = task.get("metric") if isinstance(task, Mapping) else None
     is_known = isinstance(named, str) and (named in (*METRICS, "eval_loss") or as_reference(named))
-    return str(named) if is_known else default_metric(_task_type(task))
+    return str(named) if is_known else default_metric(task_type_of(task))
 
 
-def _task_type(task: object) -> str | None:
+def task_type_of(task: object) -> str | None:
     """Return the task's type in the file, or None if it is not a valid type."""
     if not isinstance(task, Mapping):
         return None

@@ -15,7 +15,8 @@ import pytest
 from autotune.engine.events import Listener, SilentListener
 from autotune.engine.sweep_run import run_sweep
 from autotune.results.sweep_tables import SweepTables, read_tables
-from autotune.sweep.schema import Sweep, parse_sweep
+from autotune.sweep.schema import Sweep
+from autotune.sweep.sweep_file import parse_sweep
 from tests.support.fake_executor import FakeExecutor
 from tests.support.processes import forked_processes
 from trials.execution.interface import Executor

@@ -10,7 +10,7 @@ import yaml
 
 from autotune.engine.sweep_run import run_sweep
 from autotune.prepare.own_scores import with_code
-from autotune.sweep.schema import parse_sweep
+from autotune.sweep.sweep_file import parse_sweep
 from tests.support.sweeps import SPACE
 
 GUIDE = (Path(__file__).parents[3] / "docs" / "guides" / "own-score.md").read_text(encoding="utf-8")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from autotune.sweep.schema import Sweep, parse_sweep
+from autotune.sweep.schema import Sweep
+from autotune.sweep.sweep_file import parse_sweep
 from search_spaces.language.yaml_io import parse_yaml
 from trials.kinds.generation import TEXT_METRICS
 from trials.tasks.generation_spec import GenerationSpec

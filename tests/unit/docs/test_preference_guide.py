@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from autotune.sweep.schema import parse_sweep
+from autotune.sweep.sweep_file import parse_sweep
 from search_spaces.language.yaml_io import parse_yaml
 from search_spaces.parameters.preference import LOSS_PARAMETERS
 from trials.kinds.preference_losses import LOSSES, SCORED_AT

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from autotune.sweep.schema import parse_sweep
+from autotune.sweep.sweep_file import parse_sweep
 from search_spaces.errors import InvalidInputError
 
 ROOT = Path(__file__).parents[3]

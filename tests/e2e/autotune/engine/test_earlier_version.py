@@ -20,7 +20,7 @@ from autotune.cli.app import app
 from autotune.engine.sweep_run import run_sweep
 from autotune.ledger.ledger import read_sweep
 from autotune.results.sweep_tables import read_tables
-from autotune.sweep.schema import Budget
+from autotune.sweep.budget_spec import Budget
 from tests.support.fake_executor import FakeExecutor
 from trials.tasks.specs import ROWS_APART, TEXTS_GENERATED
 

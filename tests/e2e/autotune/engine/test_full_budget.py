@@ -18,7 +18,8 @@ from autotune.report.agreement import rank_agreement
 from autotune.report.page import report_html
 from autotune.results.sweep_tables import SweepTables, read_tables
 from autotune.results.tables import front_table
-from autotune.sweep.schema import Sweep, changed_confirm
+from autotune.sweep.schema import Sweep
+from autotune.sweep.sweep_file import changed_confirm
 from autotune.trial_attributes import TrialAttributes
 from search_spaces.errors import InvalidInputError
 from tests.support.fake_executor import FakeExecutor

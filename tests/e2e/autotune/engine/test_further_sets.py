@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from autotune.engine.sweep_run import run_sweep
-from autotune.sweep.schema import Sweep, parse_sweep
+from autotune.sweep.schema import Sweep
+from autotune.sweep.sweep_file import parse_sweep
 from search_spaces.errors import InvalidInputError
 from tests.support.sweeps import SPACE, small_sweep
 

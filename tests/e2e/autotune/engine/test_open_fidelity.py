@@ -10,7 +10,8 @@ import pytest
 from autotune.estimate.fidelity import FidelityChoice
 from autotune.ledger.ledger import read_sweep
 from autotune.prepare import prepared_sweep
-from autotune.sweep.schema import Sweep, as_mapping, parse_sweep
+from autotune.sweep.schema import Sweep
+from autotune.sweep.sweep_file import as_mapping, parse_sweep
 from search_spaces.errors import InvalidInputError
 from tests.support.fake_executor import FakeExecutor
 from tests.support.sweeps import Watcher, fake_run, small_sweep

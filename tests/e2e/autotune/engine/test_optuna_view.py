@@ -8,7 +8,8 @@ import pytest
 from autotune.ledger.ledger import Ledger
 from autotune.ledger.optuna_storage import open_storage
 from autotune.results.sweep_tables import SweepTables
-from autotune.sweep.schema import Budget, Confirm
+from autotune.sweep.budget_spec import Budget
+from autotune.sweep.confirm_spec import Confirm
 from tests.support.sweeps import fake_run, small_sweep
 
 pytestmark = pytest.mark.usefixtures("light_sweeps")

@@ -19,7 +19,8 @@ from autotune.report.detail_tables import details
 from autotune.report.page import report_html
 from autotune.results.sweep_tables import SweepTables, read_tables
 from autotune.search.failures import SearchFailedError
-from autotune.sweep.schema import Sweep, parse_sweep
+from autotune.sweep.schema import Sweep
+from autotune.sweep.sweep_file import parse_sweep
 from search_spaces.errors import InvalidInputError
 from tests.support.exported_runs import arguments_of, script_of
 from tests.support.sweeps import small_sweep

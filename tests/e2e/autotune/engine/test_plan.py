@@ -13,7 +13,7 @@ from autotune.engine.plan import plan_sweep, predict_time, time_note
 from autotune.engine.start import prepare_start
 from autotune.engine.sweep_run import run_sweep
 from autotune.estimate.trial_work import Speed
-from autotune.sweep.schema import Budget
+from autotune.sweep.budget_spec import Budget
 from tests.support.sweeps import SPACE, small_sweep
 
 

@@ -15,8 +15,9 @@ from autotune.engine.sweep_run import SearchFailedError, SweepInterruptedError
 from autotune.ledger.ledger import LedgerError, claim_folder, open_ledger
 from autotune.prepare.prepared_sweep import prepare
 from autotune.results.sweep_tables import SweepTables, read_tables
+from autotune.sweep.budget_spec import Budget
+from autotune.sweep.confirm_spec import Confirm
 from autotune.sweep.sampler_spec import NamedSamplerSpec, ParetoSpec
-from autotune.sweep.schema import Budget, Confirm
 from search_spaces.errors import InvalidInputError
 from tests.support.fake_executor import FakeExecutor
 from tests.support.sweeps import Watcher, fake_run, small_sweep, stop_at

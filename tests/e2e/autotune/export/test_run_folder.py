@@ -21,7 +21,8 @@ from autotune.engine.sweep_run import run_sweep
 from autotune.export.run_folder import export_run, train_run
 from autotune.results.selection import pick_trial
 from autotune.results.sweep_tables import SweepTables, read_tables
-from autotune.sweep.schema import Sweep, parse_sweep
+from autotune.sweep.schema import Sweep
+from autotune.sweep.sweep_file import parse_sweep
 from search_spaces.errors import InvalidInputError
 from search_spaces.parameters.training import optimizer_of
 from tests.support.exported_runs import arguments_of, script_of

@@ -12,8 +12,10 @@ from autotune.engine.sweep_run import run_sweep
 from autotune.ladder.rungs import SLOW_FAMILIES
 from autotune.ladder.spec import LadderSpec
 from autotune.results.sweep_tables import SweepTables
+from autotune.sweep.budget_spec import Budget
+from autotune.sweep.confirm_spec import Confirm
 from autotune.sweep.executor_spec import ExecutorSpec
-from autotune.sweep.schema import Budget, Confirm, load_sweep
+from autotune.sweep.sweep_file import load_sweep
 from tests.support.ladders import partial_sweep
 from tests.support.sweeps import run_and_kill, small_sweep
 from tests.support.texts import same_splits

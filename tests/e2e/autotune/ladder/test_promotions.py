@@ -24,7 +24,8 @@ from autotune.results.ladder_view import read_scheduler
 from autotune.results.sweep_tables import SweepTables, read_tables
 from autotune.sampler.history import Observation
 from autotune.sweep.comparison import search_differences
-from autotune.sweep.schema import Sweep, dump_sweep, load_sweep
+from autotune.sweep.schema import Sweep
+from autotune.sweep.sweep_file import dump_sweep, load_sweep
 from search_spaces.errors import InvalidInputError
 from tests.support.fake_executor import FakeExecutor
 from tests.support.ladders import ladder_sweep, states, waiting_states, what_was_found

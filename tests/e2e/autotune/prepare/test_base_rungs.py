@@ -24,7 +24,8 @@ from autotune.report.page import report_html
 from autotune.results.ladder_view import read_scheduler
 from autotune.results.sweep_tables import SweepTables
 from autotune.sweep.comparison import search_differences
-from autotune.sweep.schema import Sweep, as_mapping, load_sweep, parse_sweep
+from autotune.sweep.schema import Sweep
+from autotune.sweep.sweep_file import as_mapping, load_sweep, parse_sweep
 from search_spaces.errors import InvalidInputError
 from search_spaces.transfer import transfer_configuration
 from tests.support.ladders import what_was_found, with_config

@@ -16,7 +16,8 @@ from autotune import InvalidInputError, SweepResults
 from autotune.api import run as run_module
 from autotune.api.notebook_display import NotebookProgress, in_notebook
 from autotune.sweep.sampler_spec import NamedSamplerSpec
-from autotune.sweep.schema import Sweep, as_mapping, dump_sweep
+from autotune.sweep.schema import Sweep
+from autotune.sweep.sweep_file import as_mapping, dump_sweep
 from tests.support.fake_executor import FakeExecutor
 from tests.support.sweeps import light_sweeps, small_sweep
 

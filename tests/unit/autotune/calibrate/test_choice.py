@@ -16,7 +16,8 @@ from autotune.calibrate.measurement import Measurement
 from autotune.calibrate.race import Race
 from autotune.estimate import speed as speed_module
 from autotune.prepare.bound_base import bind_base
-from autotune.sweep.schema import Sweep, parse_sweep
+from autotune.sweep.schema import Sweep
+from autotune.sweep.sweep_file import parse_sweep
 from tests.support.sweeps import small_sweep
 from trials.base import processor
 from trials.tasks.specs import ModelSpec

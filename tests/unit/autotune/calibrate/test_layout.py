@@ -9,7 +9,8 @@ import pytest
 import autotune.calibrate.layout as layout_module
 from autotune.calibrate.layout import Layout, Layouts, best_division, best_pack, layouts
 from autotune.sweep.executor_spec import ExecutorSpec
-from autotune.sweep.schema import Sweep, parse_sweep
+from autotune.sweep.schema import Sweep
+from autotune.sweep.sweep_file import parse_sweep
 from tests.support.shapes import BERT
 
 ONE, TWO, FOUR = Layout(1, 4, 1), Layout(2, 2, 1), Layout(4, 1, 1)

@@ -26,7 +26,9 @@ from autotune.ledger.ledger import LedgerError
 from autotune.results.completion import budget_used, is_finished
 from autotune.results.selection import pick_trial
 from autotune.results.sweep_tables import SweepTables
-from autotune.sweep.schema import Budget, Sweep, dump_sweep, load_sweep
+from autotune.sweep.budget_spec import Budget
+from autotune.sweep.schema import Sweep
+from autotune.sweep.sweep_file import dump_sweep, load_sweep
 from search_spaces.errors import InvalidInputError, Problem
 from tests.support.confirmations import confirm_in_rounds, noisy, searched_sweep, with_runs
 from tests.support.synthetic import synthetic_results

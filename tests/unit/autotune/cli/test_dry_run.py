@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from autotune.cli.app import app
 from autotune.engine import plan as plan_module
 from autotune.estimate.trial_work import Speed
-from autotune.sweep.schema import dump_sweep
+from autotune.sweep.sweep_file import dump_sweep
 from tests.support.sweeps import fake_run, small_sweep
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from autotune.cli.live_display import LiveProgress, PlainProgress, watch
 from autotune.engine.events import Listener, Progress, SilentListener
 from autotune.formatting.compact import clock, points, short_config, sparkline
-from autotune.sweep.schema import parse_sweep
+from autotune.sweep.sweep_file import parse_sweep
 from search_spaces.parameters.types import Configuration
 from trials.records import TrialResult, TrialStatus
 

@@ -9,7 +9,7 @@ import pytest
 
 from autotune.estimate.fidelity import FidelityChoice, choose_fidelity, round_down
 from autotune.estimate.trial_work import Speed
-from autotune.sweep.schema import parse_sweep
+from autotune.sweep.sweep_file import parse_sweep
 from search_spaces.costs.cost_model import CostModel
 from search_spaces.costs.workload import Workload
 from search_spaces.language.loader import load_space

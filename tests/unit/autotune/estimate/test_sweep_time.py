@@ -9,7 +9,8 @@ import pytest
 
 from autotune.estimate.sweep_time import Sizes, SweepTime, confirmation_runs, sweep_time, threads_of
 from autotune.estimate.trial_work import Slot, Speed, TrialWork
-from autotune.sweep.schema import Sweep, parse_sweep
+from autotune.sweep.schema import Sweep
+from autotune.sweep.sweep_file import parse_sweep
 from search_spaces.costs.cost_model import CostModel
 from search_spaces.costs.workload import Workload
 from search_spaces.model.shape import ModelShape

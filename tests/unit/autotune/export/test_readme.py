@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from autotune.export.readme import further_note
-from autotune.sweep.schema import parse_sweep
+from autotune.sweep.sweep_file import parse_sweep
 
 
 def test_a_run_says_that_it_does_not_score_further_data(tmp_path: Path) -> None:

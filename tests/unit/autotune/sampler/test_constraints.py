@@ -18,7 +18,8 @@ from autotune.prepare.prepared_sweep import prepare
 from autotune.sampler.candidates import EncodedSpace
 from autotune.sampler.feasible_sampling import draw_feasible, sample_feasible, total_excess
 from autotune.sampler.pareto_sampler import ParetoSampler
-from autotune.sweep.schema import Sweep, load_sweep
+from autotune.sweep.schema import Sweep
+from autotune.sweep.sweep_file import load_sweep
 from search_spaces.costs.cost_model import CostModel
 from search_spaces.costs.workload import Workload
 from search_spaces.errors import InvalidInputError

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from autotune.scaffold.sweep_file import write_scaffold
-from autotune.sweep.schema import load_sweep
+from autotune.sweep.sweep_file import load_sweep
 from search_spaces.errors import InvalidInputError
 
 

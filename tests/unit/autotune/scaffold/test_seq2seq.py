@@ -7,7 +7,7 @@ import json
 import pytest
 
 from autotune.scaffold.sweep_file import make_scaffold
-from autotune.sweep.schema import parse_sweep
+from autotune.sweep.sweep_file import parse_sweep
 from search_spaces.errors import InvalidInputError
 from search_spaces.language.yaml_io import parse_yaml
 

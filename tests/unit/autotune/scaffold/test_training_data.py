@@ -10,7 +10,7 @@ import pytest
 from autotune.scaffold import training_data
 from autotune.scaffold.sweep_file import Scaffold, write_scaffold
 from autotune.scaffold.training_data import read_training_data
-from autotune.sweep.schema import load_sweep
+from autotune.sweep.sweep_file import load_sweep
 from search_spaces.errors import InvalidInputError
 from trials.data.notes import Notes
 from trials.data.sources import read_splits

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from autotune.sweep.schema import parse_sweep
+from autotune.sweep.sweep_file import parse_sweep
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import pytest
 from autotune.sampler.strategies import STRATEGIES
 from autotune.sweep.comparison import search_differences
 from autotune.sweep.sampler_spec import NamedSamplerSpec, ParetoSpec
-from autotune.sweep.schema import Sweep, as_mapping, dump_sweep, load_sweep, parse_sweep
+from autotune.sweep.schema import Sweep
+from autotune.sweep.sweep_file import as_mapping, dump_sweep, load_sweep, parse_sweep
 from search_spaces.errors import InvalidInputError
 
 MINIMAL: dict[str, Any] = {

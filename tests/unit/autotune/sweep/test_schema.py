@@ -10,14 +10,8 @@ import pytest
 from pydantic import ValidationError
 
 from autotune.sweep.comparison import search_differences
-from autotune.sweep.schema import (
-    Sweep,
-    as_mapping,
-    builtin_names,
-    dump_sweep,
-    load_sweep,
-    parse_sweep,
-)
+from autotune.sweep.schema import Sweep
+from autotune.sweep.sweep_file import as_mapping, builtin_names, dump_sweep, load_sweep, parse_sweep
 from search_spaces.errors import InvalidInputError
 from search_spaces.language.yaml_io import dump_yaml, load_yaml
 from trials.records import Fidelity

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from autotune.sweep.data_version import at_data_version
-from autotune.sweep.schema import Sweep, as_mapping, parse_sweep
+from autotune.sweep.schema import Sweep
+from autotune.sweep.sweep_file import as_mapping, parse_sweep
 from search_spaces.errors import InvalidInputError
 from trials.data.notes import Notes
 from trials.data.prompts import note_generation
