@@ -33,6 +33,7 @@ from autotune.sampler.feasible_sampling import Excess
 from autotune.sampler.history import History, Observe, completed_values
 from autotune.sampler.objectives import KnownObjective, Limit, StudyObjectives
 from autotune.sampler.proposal import Proposer
+from autotune.sampler.sources import SourceTrials, check_sources
 from autotune.sampler.strategies import StrategySettings, strategy_entry
 from search_spaces.parameters.types import Configuration
 from search_spaces.space import SearchSpace
@@ -93,6 +94,9 @@ class ParetoSampler(BaseSampler):
             they do not take it.
         is_noisy: whether a configuration is known to score differently in another trial, as training with another
             seed does. Otherwise only repeated trials in the study show noise.
+        sources: trials of earlier studies on other tasks or models, in this study's space. Surrogates of them inform
+            those of this study, weighted by how well each ranks the trials so far; one that misleads is dropped. The
+            strategy `pareto` uses them.
         n_startup: number of startup trials, which count whatever their status; see `strategies.default_startup`.
         n_candidates: number of random candidates per suggestion, by default 512; as many come from local search. The
             strategies `carbs` and `autopeft` have their own search and do not take it.
@@ -128,6 +132,7 @@ class ParetoSampler(BaseSampler):
         surrogate: str = "auto",
         resample: float | None = None,
         is_noisy: bool = False,
+        sources: Sequence[SourceTrials] = (),
         n_startup: int | None = None,
         n_candidates: int | None = None,
         seed: int | None = None,
@@ -152,7 +157,10 @@ class ParetoSampler(BaseSampler):
         self._trial_cost = trial_cost
         self._models_constraints = models_constraints
         self._strategy = strategy_entry(strategy)
-        self._strategy.check_settings({"n_candidates": n_candidates, "resample": resample})
+        self._strategy.check_settings(
+            {"n_candidates": n_candidates, "resample": resample, "sources": sources or None}
+        )
+        check_sources(sources, space)
         self._strategy.check_surrogate(surrogate)
         self._strategy.check_options(strategy_options or {})
         self._seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
@@ -164,6 +172,7 @@ class ParetoSampler(BaseSampler):
             options=dict(strategy_options or {}),
             resample=resample,
             is_noisy=is_noisy,
+            sources=tuple(sources),
         )
         self._observe = observe or completed_values
         self._warned_exhausted = False
@@ -257,6 +266,12 @@ class ParetoSampler(BaseSampler):
                 if not 0 <= index < m:
                     name = {"known": "known_objectives", "floors": "log_objectives"}.get(field, field)
                     raise ValueError(f"{name}: no objective {index}; the study has {m}, counted from 0")
+        for source in self._settings.sources:
+            if source.values.shape[1] != m:
+                raise ValueError(
+                    f"sources: {source.name} has values for {source.values.shape[1]} objectives, and the study has "
+                    f"{m}; give NaN for one that the source does not have"
+                )
         references = self._references if self._references is not None else [None] * m
         if len(references) != m:
             raise ValueError(f"references: {len(references)} values for {m} objectives; give one for each")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pkgutil import resolve_name
 from typing import Any, Protocol
 
 from autotune.sampler.proposal import Proposer
+from autotune.sampler.sources import SourceTrials
 from search_spaces.errors import did_you_mean
 from search_spaces.parameters.types import Configuration
 from search_spaces.space import SearchSpace
@@ -27,6 +28,7 @@ class StrategySettings:
         resample: share of the proposals after startup that run a finished configuration again; None to decide by the
             noise.
         is_noisy: whether a configuration is known to score differently in another trial.
+        sources: trials of earlier studies.
     """
 
     n_startup: int
@@ -36,6 +38,7 @@ class StrategySettings:
     options: Mapping[str, Any] = field(default_factory=dict)
     resample: float | None = None
     is_noisy: bool = False
+    sources: Sequence[SourceTrials] = ()
 
 
 class Strategy(Protocol):
@@ -131,7 +134,7 @@ STRATEGIES = {
         "autotune.sampler.pareto.strategy:ParetoStrategy",
         default_startup,
         surrogates=("auto", "matern", "saas", "saas-bayesian"),
-        settings=frozenset({"n_candidates", "resample"}),
+        settings=frozenset({"n_candidates", "resample", "sources"}),
     ),
     "carbs": StrategyEntry(
         "autotune.sampler.carbs.strategy:CarbsStrategy", default_configurations, frozenset({"repeats"})

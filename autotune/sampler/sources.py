@@ -1,0 +1,180 @@
+"""Trials of earlier studies in the space of this one, and which of their configurations to run first.
+
+Shapes: n trials of a source, m objectives of this study.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autotune.pareto import non_dominated
+from search_spaces.parameters.types import Configuration
+from search_spaces.space import SearchSpace
+
+if TYPE_CHECKING:
+    from optuna.study import StudyDirection
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SourceTrials:
+    """Finished trials of another study, such as a sweep on another task or model.
+
+    Only the ranking of a source's values within each objective is used, so their units need not agree with those of
+    this study.
+
+    Args:
+        name: name of the source, unique among the sources of a study.
+        configs: the n configurations, complete in the space of this study.
+        values: their objective values in the order and the directions of this study, shape [n, m]; NaN where the
+            source does not have an objective.
+
+    Raises:
+        ValueError: The shapes do not agree, or a value is infinite.
+
+    Example:
+        >>> source = SourceTrials(name="sst2", configs=[{"rank": 4}], values=np.array([[0.9, 1e5]]))
+        >>> source.values.shape
+        (1, 2)
+    """
+
+    name: str
+    configs: Sequence[Configuration]
+    values: Array
+
+    def __post_init__(self) -> None:
+        values = np.asarray(self.values, dtype=float)
+        if values.ndim != 2 or len(values) != len(self.configs):
+            raise ValueError(
+                f"sources: {self.name} has {len(self.configs)} configurations and values of shape {values.shape}; "
+                "give one row of values per configuration"
+            )
+        if np.isinf(values).any():
+            raise ValueError(f"sources: {self.name} has infinite values; give NaN where a value is missing")
+        object.__setattr__(self, "values", values)
+
+
+def check_sources(sources: Sequence[SourceTrials], space: SearchSpace | None) -> None:
+    """Check that sources have different names and configurations of the space.
+
+    Raises:
+        ValueError: The space is missing, a name repeats, or a configuration does not belong to the space.
+    """
+    if sources and space is None:
+        raise ValueError("sources: their configurations need a space; give `space`, too")
+    names = [source.name for source in sources]
+    if len(set(names)) < len(names):
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"sources: two sources have the name {repeated!r}; give each its own")
+    for source in sources:
+        for number, config in enumerate(source.configs):
+            assert space is not None
+            if problems := space.problems(config):
+                raise ValueError(
+                    f"sources: configuration {number} of {source.name} is not one of this space: {problems[0]}; "
+                    "translate or drop it"
+                )
+
+
+def first_configurations(
+    sources: Sequence[SourceTrials],
+    count: int,
+    *,
+    directions: Sequence[str | StudyDirection],
+    cost: Callable[[Configuration], float] | None = None,
+) -> list[Configuration]:
+    """Return configurations of the sources' fronts for the first trials of a study, cheapest first.
+
+    Each source's front is ordered by cost, and points at even distances along it are taken, its ends first. Sources
+    take turns, and a configuration of several fronts counts once.
+
+    Args:
+        sources: the sources, the most trusted one first.
+        count: maximum number of configurations.
+        directions: `minimize` or `maximize` for each objective.
+        cost: cost of a trial of a configuration; the last objective by default.
+
+    Raises:
+        ValueError: A source has values for another number of objectives.
+    """
+    if count < 1:
+        return []
+    orders = [_spread(_front(source, directions, cost)) for source in sources]
+    chosen: list[Configuration] = []
+    for turn in zip_longest(*orders):
+        for config in turn:
+            if config is not None and config not in chosen and len(chosen) < count:
+                chosen.append(config)
+    costs = _costs(chosen, sources, directions, cost)
+    return [chosen[i] for i in np.argsort(costs, kind="stable")]
+
+
+def _front(
+    source: SourceTrials,
+    directions: Sequence[str | StudyDirection],
+    cost: Callable[[Configuration], float] | None,
+) -> list[Configuration]:
+    """Return the non-dominated configurations of a source in ascending order of cost.
+
+    Objectives that the source lacks are left out, and so are trials that lack one of the others.
+    """
+    minimized = _minimized(source, directions)
+    minimized = minimized[:, ~np.isnan(minimized).all(axis=0)]
+    if not minimized.shape[1]:
+        return []
+    front = [source.configs[i] for i in np.flatnonzero(non_dominated(minimized))]
+    costs = _costs(front, [source], directions, cost)
+    return [front[i] for i in np.argsort(costs, kind="stable")]
+
+
+def _minimized(source: SourceTrials, directions: Sequence[str | StudyDirection]) -> Array:
+    if source.values.shape[1] != len(directions):
+        raise ValueError(
+            f"sources: {source.name} has values for {source.values.shape[1]} objectives, and the study has "
+            f"{len(directions)}; give NaN for one that the source does not have"
+        )
+    return source.values * np.array([-1.0 if _is_maximized(each) else 1.0 for each in directions])
+
+
+def _is_maximized(direction: str | StudyDirection) -> bool:
+    name = direction if isinstance(direction, str) else direction.name
+    return name.lower() == "maximize"
+
+
+def _costs(
+    configs: Sequence[Configuration],
+    sources: Sequence[SourceTrials],
+    directions: Sequence[str | StudyDirection],
+    cost: Callable[[Configuration], float] | None,
+) -> list[float]:
+    if cost is not None:
+        return [cost(config) for config in configs]
+    last = [
+        (config, value)
+        for source in sources
+        for config, value in zip(source.configs, _minimized(source, directions)[:, -1], strict=True)
+    ]
+    return [next(float(value) for other, value in last if other == config) for config in configs]
+
+
+def _spread(front: Sequence[Configuration]) -> Iterator[Configuration]:
+    """Yield the points of an ordered front: its ends, then each time the middle of the widest gap."""
+    taken: list[int] = []
+    for _ in front:
+        if not taken:
+            place = len(front) - 1
+        elif len(taken) == 1:
+            place = 0
+        else:
+            ends = sorted(taken)
+            gap = max(range(len(ends) - 1), key=lambda i: ends[i + 1] - ends[i])
+            place = (ends[gap] + ends[gap + 1]) // 2
+        taken.append(place)
+        yield front[place]
