@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autotune.cli.law_experiment import sweep
+from autotune.cli.law_suggest import suggest
 from autotune.cli.parameters import Json, help_text
 from autotune.cli.terminal import console, problems_in
 
@@ -213,5 +214,5 @@ def _print_json(value: object) -> None:
     typer.echo(json.dumps(finite(value), indent=2))
 
 
-for _command in (fit, predict, trends, sweep):
+for _command in (fit, predict, suggest, trends, sweep):
     law_app.command(help=help_text(_command))(_command)

@@ -5,7 +5,8 @@
     choice.predict([[7e9, 1.4e11]])                          # value, low, high
 
 `extrapolate` extrapolates learning curves, `fit_bowl` fits the best learning rate and batch size over scales,
-`trends_along` fits the hyperparameters of a front over cost, and `next_run` proposes the next measurement.
+`trends_along` fits the hyperparameters of a front over cost, and `next_run` proposes the next measurement. `advise`
+evaluates published laws of the learning rate and the batch size, which need no measurements.
 """
 
 from surrogates.laws.curve_extrapolation import Forecast, extrapolate, last_value, slope_rule
@@ -15,12 +16,14 @@ from surrogates.laws.functional_forms import FORMS, Form
 from surrogates.laws.noisy_curve_extrapolation import FEWEST_POINTS, NoisyForecast, extrapolate_noisy
 from surrogates.laws.observations import Points, guess_column, read_points
 from surrogates.laws.optimal_hyperparameters import BowlLaw, Optimum, fit_bowl
+from surrogates.laws.published import Advice, advise
 from surrogates.laws.selection import Choice, choose
 from surrogates.laws.trends import Trend, front_of, trends_along
 
 __all__ = [
     "FEWEST_POINTS",
     "FORMS",
+    "Advice",
     "BowlLaw",
     "Choice",
     "FittedLaw",
@@ -32,6 +35,7 @@ __all__ = [
     "Points",
     "Prediction",
     "Trend",
+    "advise",
     "bootstrap",
     "choose",
     "extrapolate",

@@ -48,5 +48,5 @@ def test_the_guide_runs_and_says_what_happens(tmp_path: Path, monkeypatch: pytes
             assert found == pytest.approx([float(n) for n in NUMBER.findall(wanted)], rel=0.02, abs=0.011), (
                 wanted
             )
-    assert commands == 7
+    assert commands == 9
     assert (tmp_path / "law.html").stat().st_size > 1000
