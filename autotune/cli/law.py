@@ -97,7 +97,7 @@ def fit(
     [dim]$[/] autotune law fit points.csv --law chinchilla --column loss=test_nll --figure law.html
     [dim]$[/] autotune law fit grid.csv --law step --column batch=batch_size --json
     """
-    from autotune.cli.law_tables import fit_parts
+    from autotune.laws.console_tables import fit_parts
 
     found = _fit(table, law, column or [], force_law)
     if figure is not None:
@@ -137,7 +137,7 @@ def predict(
     [dim]$[/] autotune law predict curve.csv --law rectified --at tokens=1e6 --level 0.9
     [dim]$[/] autotune law predict grid.csv --law step --at params=1e9,tokens=1e11
     """
-    from autotune.cli.law_tables import loss_lines, optimum_lines
+    from autotune.laws.console_tables import loss_lines, optimum_lines
     from autotune.laws.fit_table import target_of
     from autotune.laws.fits import StepFit
 
@@ -176,7 +176,7 @@ def trends(
     """
     from dataclasses import asdict
 
-    from autotune.cli.law_tables import trend_table
+    from autotune.laws.console_tables import trend_table
     from autotune.results.sweep_tables import read_tables
     from search_spaces.errors import InvalidInputError, Problem, did_you_mean
     from surrogates.laws import trends_along

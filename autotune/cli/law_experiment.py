@@ -42,8 +42,8 @@ def sweep(
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from autotune.cli.law_tables import fit_parts
     from autotune.formatting.json_values import finite
+    from autotune.laws.console_tables import fit_parts
     from autotune.laws.scaling_experiment import check_largest, plan, run_scale_sweep
     from trials.tasks.pocket.language_models import BUDGETS, SIZES
 
