@@ -26,9 +26,9 @@ from autotune.sweep.confirm_spec import Confirm
 from autotune.sweep.executor_spec import ExecutorSpec
 from autotune.sweep.sweep_file import load_sweep
 from trials.records import Fidelity
-from trials.tasks.pocket import base_folder
 
-LAYERS = (1, 2)
+LAYERS = ("25%", "50%")
+"""The shares of the four layers of the built-in base model."""
 
 
 @dataclass(frozen=True)
@@ -50,15 +50,6 @@ class Foretelling:
     kept: float
     shift: float
     trials: int
-
-
-def without_upper_layers(layers: int, folder: Path) -> str:
-    """The quickstart's base with its lowest layers alone, as a folder of its own."""
-    from transformers import AutoModel, AutoTokenizer
-
-    AutoModel.from_pretrained(base_folder(), num_hidden_layers=layers).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(base_folder()).save_pretrained(folder)
-    return str(folder)
 
 
 def promotion(spec: LadderSpec, trials: int, samples: int, folder: Path, seed: int = 0) -> SweepTables:
@@ -110,8 +101,7 @@ def predicted(results: SweepTables) -> list[Foretelling]:
 
 def measure(trials: int, samples: int, folder: Path, seed: int = 0) -> list[Foretelling]:
     """Rungs of bases, then rungs of the data of about the same cost."""
-    bases = tuple(without_upper_layers(n, folder / f"{n} of 4 layers") for n in LAYERS)
-    specs = {"base": LadderSpec(of="base", bases=bases), "data": LadderSpec(of="data", min=0.25)}
+    specs = {"base": LadderSpec(of="base", bases=LAYERS), "data": LadderSpec(of="data", min=0.25)}
     return [
         row
         for name, spec in specs.items()

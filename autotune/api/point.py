@@ -19,7 +19,8 @@ from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import confirmation_statistics
 from search_spaces.costs.cost_model import KNOWN_COSTS
 from search_spaces.parameters.types import Configuration
-from trials.tasks.specs import resolve_model
+from trials.base.pretrained import model_config
+from trials.tasks.specs import ModelSpec, resolve_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -111,7 +112,7 @@ class Point:
         sweep = self._tables.sweep
         return peft_config(
             self.configuration,
-            resolve_model(sweep.model.name) if model is None else model,
+            _own_model(sweep.model) if model is None else model,
             task=sweep.task.shape_task,
             trust_remote_code=sweep.model.trust_remote_code,
         )
@@ -131,6 +132,11 @@ class Point:
     def _repr_html_(self) -> str:
         """Return the same text for notebooks, escaped."""
         return f"<pre>{html.escape(str(self))}</pre>"
+
+
+def _own_model(model: ModelSpec) -> object:
+    """Return the name of a base model, or its configuration if it keeps only some of its layers."""
+    return resolve_model(model.name) if model.layers is None else model_config(model)
 
 
 def make_point(tables: SweepTables, trial: int, reason: str = "") -> Point:

@@ -16,6 +16,8 @@ from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import confirmation_statistics
 from autotune.sweep.schema import Sweep
 from search_spaces.parameters.training import OPTIMIZERS, optimizer_of
+from trials.base.pretrained import layer_settings
+from trials.kinds.registry import find_kind
 
 if TYPE_CHECKING:
     from autotune.export.scaling import Change
@@ -46,6 +48,7 @@ def readme(export: ExportedTrial, arguments: Mapping[str, Any], own_tuner: bool)
         needs += "\nIt reads images with Pillow: `pip install pillow`.\n"
     if sweep.model.quantized:
         needs += f"\nThe base model in {sweep.model.weights} also needs `pip install bitsandbytes`.\n"
+    needs += _layers_note(sweep)
     loading = (
         "Run `import tuners` (the folder here) once before peft loads this adapter.\n\n" if own_tuner else ""
     )
@@ -73,6 +76,19 @@ def _end_note(sweep: Sweep) -> str:
     return (
         f"\nThe run is scored on the validation split {evaluations['count']} times by `{sweep.task.metric}`, as "
         f"in the sweep.{ends} The adapter of the {score} evaluation is saved.\n"
+    )
+
+
+def _layers_note(sweep: Sweep) -> str:
+    """Return how to load a base model without its upper layers; empty for a whole one."""
+    if not (settings := layer_settings(sweep.model)):
+        return ""
+    given = ", ".join(f"{name}={value!r}" for name, value in settings.items())
+    auto = find_kind(sweep.task.type).auto_model
+    return (
+        f"\nThe base model is {sweep.model.name} with the lowest {sweep.model.layers} of its layers. Load it as "
+        f"`{auto}.from_pretrained({sweep.model.name!r}, {given})` before `PeftModel.from_pretrained`; on the whole "
+        "model the adapter computes something else.\n"
     )
 
 

@@ -30,6 +30,7 @@ from search_spaces.families import REGISTRY
 from search_spaces.families.framework.base import local_config
 from search_spaces.parameters.training import optimizer_of
 from trials.base import added_loss, initialization, parameter_groups, token_choice
+from trials.base.pretrained import layer_settings
 from trials.base.quantization import unquantized
 from trials.data.fingerprint import data_fingerprint, hub_commit, model_fingerprint
 from trials.data.sources import SPLITS
@@ -110,6 +111,7 @@ def export_run(
         "configuration": config,
         "model": model,
         "revision": hub_commit(sweep.model) or sweep.model.revision,
+        "layers": layer_settings(sweep.model),
         "trust_remote_code": sweep.model.trust_remote_code,
         "precision": exported_precision(sweep.model),
         "weights": sweep.model.weights,

@@ -33,7 +33,8 @@ class LadderSpec(BaseModel):
 
     Args:
         of: What a rung is a share of: `training`, `data`, `length`; or `base` for smaller base models.
-        bases: Hub ids or folders of the smaller models, the smallest first; only with `of: base`.
+        bases: The smaller models, the smallest first; only with `of: base`. Each is a hub id, a folder, or a share of
+            the layers of the sweep's model such as `25%`, which keeps its lowest layers.
         costs: Training FLOPs of each smaller model, as shares of those of the sweep's model; derived when a sweep
             starts.
         min: Share at the lowest rung; not with `of: base`. Below 20 % some configurations are still in their warmup.
@@ -77,7 +78,7 @@ class LadderSpec(BaseModel):
                 if key in given
             ]
             if not given.get("bases"):
-                fix = "Name smaller models, the smallest first: bases: [path/or/name]."
+                fix = "Name smaller models, the smallest first, or shares of its layers: bases: [25%, 50%]."
                 problems.append(Problem("ladder.bases", "missing", fix))
             data = {**data, **dict.fromkeys(_GEOMETRIC)}
         else:
@@ -201,12 +202,15 @@ def _problems(key: str, given: Any) -> list[Problem]:
 
 def _base_problems(given: object) -> list[Problem]:
     if not isinstance(given, list | tuple) or not given:
-        return [_wrong("ladder.bases", given, "List smaller models, the smallest first: [path/or/name].")]
+        fix = "List smaller models, or shares of the layers, the smallest first: [25%, 50%]."
+        return [_wrong("ladder.bases", given, fix)]
     problems = []
     for place, name in enumerate(given):
         where = f"ladder.bases[{place}]"
         if not isinstance(name, str) or not name:
-            problems.append(_wrong(where, name, "Write a hub id or a folder."))
+            problems.append(_wrong(where, name, "Write a hub id, a folder, or a share of the layers: 25%."))
+        elif (share := parse_percentage(name)) is not None and not 0 < share < 1:
+            problems.append(_wrong(where, name, "Write a share of the layers below 100%, such as 25%."))
         elif name in given[:place]:
             problems.append(Problem(where, f"{name!r} is there already", "Name each base once."))
     return problems

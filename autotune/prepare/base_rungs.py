@@ -14,7 +14,12 @@ from autotune.sweep.schema import Sweep
 from search_spaces.errors import InvalidInputError, Problem
 from search_spaces.parameters.types import Configuration
 from search_spaces.transfer import transfer_configuration
+from search_spaces.truncation import is_share_of_layers
 from trials.base.model import check_base
+
+_FIX_EQUAL = (
+    "Remove one of them, or change the share: it is rounded to a number of layers, and to at least 1."
+)
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,10 @@ class BaseRungs:
     def notes(self) -> list[str]:
         """The base models and the families that begin above the lowest rung, in sentences for the user."""
         labels = dict(zip(self.bases, base_labels([*self.bases]), strict=True))
-        rungs = [f"{labels[name]} ({100 * cost:.3g} % of the training)" for name, cost in self.costs.items()]
+        rungs = [
+            f"{labels[name]} ({self._layers_kept(name)}{100 * cost:.3g} % of the training)"
+            for name, cost in self.costs.items()
+        ]
         found = [f"ladder of base models: {', '.join(rungs)}"] if rungs else []
         for name, base in self.bases.items():
             for family, reason in base.loaded.left_out.items():
@@ -118,7 +126,15 @@ class BaseRungs:
                     found.append(f"{family} begins above {labels[name]}: {reason}")
         return found
 
+    def _layers_kept(self, name: str) -> str:
+        """Return the number of layers that a share of them stands for; empty for a model of its own."""
+        if not is_share_of_layers(name):
+            return ""
+        return f"{self.bases[name].shape.depth} of {self.home.shape.depth} layers, "
+
     def _order_problems(self, own: str) -> list[Problem]:
+        if same := self._equal_problems(own):
+            return same
         ranked = sorted(self.costs, key=self.costs.__getitem__)
         fix = f"List them by rising cost, and only those that cost less than {own!r}: {', '.join(ranked)}."
         return [
@@ -127,6 +143,17 @@ class BaseRungs:
             )
             for (low, cost), (high, above) in pairwise([*self.costs.items(), (own, 1.0)])
             if not cost < above
+        ]
+
+    def _equal_problems(self, own: str) -> list[Problem]:
+        """Return a problem for each share of the layers that keeps as many as the base model after it."""
+        depths = {name: base.shape.depth for name, base in self.bases.items()} | {own: self.home.shape.depth}
+        return [
+            Problem(
+                "ladder.bases", f"{low!r} keeps {depths[low]} layers, as {high!r} after it has", _FIX_EQUAL
+            )
+            for low, high in pairwise(depths)
+            if is_share_of_layers(low) and depths[low] == depths[high]
         ]
 
 

@@ -117,6 +117,7 @@ def model_shape(sweep: Sweep, data: TaskData) -> ModelShape:
             labels=data.outputs,
             trust_remote_code=sweep.model.trust_remote_code,
             quantized=sweep.model.quantized,
+            layers=sweep.model.share_of_layers,
         )
         shape = dataclasses.replace(shape, attention=sweep.model.attn_implementation)
         return complete_shape(shape, sweep.model, sweep.task, data.outputs)

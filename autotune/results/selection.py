@@ -178,4 +178,5 @@ def _whole(name: str, results: SweepTables) -> float:
     if "params" not in name:
         return 1.0
     sweep = results.sweep
-    return float(read_shape(resolve_model(sweep.model.name), sweep.task.shape_task).base_parameters)
+    name, layers = resolve_model(sweep.model.name), sweep.model.share_of_layers
+    return float(read_shape(name, sweep.task.shape_task, layers=layers).base_parameters)

@@ -21,13 +21,20 @@ from search_spaces.model.parts import Matrix
 from search_spaces.model.shape import ModelShape, TaskType
 from search_spaces.model.surroundings import WITHOUT_LABELS, Surroundings
 from search_spaces.model.task_heads import missing_heads
+from search_spaces.truncation import truncated_config
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PretrainedConfig
 
 
-def empty_network(model: str | PretrainedConfig, task: TaskType, labels: int, trust_remote_code: bool) -> Any:
+def empty_network(
+    model: str | PretrainedConfig,
+    task: TaskType,
+    labels: int,
+    trust_remote_code: bool,
+    layers: float | None = None,
+) -> Any:
     """Build the network of a model on torch's meta device, without weights.
 
     Args:
@@ -35,6 +42,7 @@ def empty_network(model: str | PretrainedConfig, task: TaskType, labels: int, tr
         task: type of the task, which determines the head.
         labels: number of classes of a classification.
         trust_remote_code: whether to run code that comes with the model.
+        layers: the share of the lowest layers that the network has; None for all of them.
     """
     import torch
     from transformers import (
@@ -50,6 +58,8 @@ def empty_network(model: str | PretrainedConfig, task: TaskType, labels: int, tr
         config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
     else:
         config = copy.deepcopy(model)
+    if layers is not None:
+        config = truncated_config(config, layers)
     encoder_decoder = bool(getattr(config, "is_encoder_decoder", False))  # a language model's is switched off
     heads = {
         "causal-lm": AutoModelForCausalLM,
@@ -300,6 +310,7 @@ def read_shape(
     *,
     trust_remote_code: bool = False,
     quantized: bool = False,
+    layers: float | None = None,
 ) -> ModelShape:
     """Read the shape of a model from its configuration, without loading or allocating weights.
 
@@ -309,15 +320,16 @@ def read_shape(
         labels: number of classes of a classification; ignored for regressions and language models.
         trust_remote_code: whether to run code that comes with the model.
         quantized: whether the model will be loaded with its matrices in 8 or 4 bits.
+        layers: the share of its lowest layers with which the model will be loaded; None for all of them.
 
     Raises:
         MissingHeadError: transformers has no head for the task on the architecture.
         ValueError: The task is causal-lm and the model is not a decoder, or the layers of the model have no matrix
-            in common that an adapter can be put on.
+            in common that an adapter can be put on, or cannot be cut.
 
     Example:
         >>> read_shape("roberta-base", "sequence-classification").depth
         12
     """
-    shape = shape_of_network(empty_network(model, task, labels, trust_remote_code), task)
+    shape = shape_of_network(empty_network(model, task, labels, trust_remote_code, layers), task)
     return replace(shape, quantized=quantized)

@@ -11,8 +11,8 @@ from benchmarks.base_rungs import measure
 def test_every_rung_is_measured_for_every_trial(tmp_path):
     rows = measure(3, 32, tmp_path)
     assert [row.rung.split(" ", 2)[2] for row in rows] == [
-        "(1 of 4 layers)",
-        "(2 of 4 layers)",
+        "(25%)",
+        "(50%)",
         "of the examples",
         "of the examples",
     ]

@@ -182,6 +182,7 @@ def load_base(spec: ModelSpec, task: TaskSpec, data: TaskData) -> Base:
                 labels=data.outputs,
                 trust_remote_code=spec.trust_remote_code,
                 quantized=True,
+                layers=spec.share_of_layers,
             )
             options["quantization_config"] = quantization(spec, shape)
             options["device_map"] = {"": _with_index(device)}  # else transformers takes the current GPU

@@ -11,6 +11,7 @@ from typing import Any
 from search_spaces.errors import InvalidInputError, Problem, first_line
 from search_spaces.model.shape import ModelShape
 from search_spaces.model.task_heads import MissingHeadError, missing_heads
+from search_spaces.truncation import truncated_config, truncated_settings
 from trials.kinds.registry import find_kind
 from trials.tasks.specs import AUTO, ModelSpec, TaskSpec, resolve_model
 
@@ -41,6 +42,7 @@ def read_pretrained(spec: ModelSpec, task: TaskSpec, outputs: int, **options: An
     if spec.attn_implementation != AUTO:
         options["attn_implementation"] = spec.attn_implementation
     with loading_errors(spec, task):
+        options |= layer_settings(spec)
         model, loaded = auto.from_pretrained(
             resolve_model(spec.name),
             revision=spec.revision,
@@ -51,6 +53,35 @@ def read_pretrained(spec: ModelSpec, task: TaskSpec, outputs: int, **options: An
             **options,
         )
     return model, {*loaded["missing_keys"], *(key[0] for key in loaded["mismatched_keys"])}
+
+
+def layer_settings(spec: ModelSpec) -> dict[str, Any]:
+    """Return the arguments of `from_pretrained` that leave a model its lowest layers; empty if it keeps all.
+
+    Raises:
+        ValueError: The model's layers cannot be cut.
+    """
+    if spec.share_of_layers is None:
+        return {}
+    return truncated_settings(_whole_config(spec), spec.share_of_layers)
+
+
+def model_config(spec: ModelSpec) -> Any:
+    """Return the configuration of a base model, with the layers that it keeps.
+
+    Raises:
+        ValueError: The model's layers cannot be cut.
+    """
+    config = _whole_config(spec)
+    return config if spec.share_of_layers is None else truncated_config(config, spec.share_of_layers)
+
+
+def _whole_config(spec: ModelSpec) -> Any:
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(
+        resolve_model(spec.name), revision=spec.revision, trust_remote_code=spec.trust_remote_code
+    )
 
 
 def check_weights(spec: ModelSpec) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from trials.base.model import Base, load_base
 from trials.data.task_data import TaskData, load_task
 from trials.execution.errors import ExecutorError
+from trials.execution.shared_tensors import can_share, share_tensors
 from trials.packing.memory import PeakMemory, free_memory
 from trials.packing.pack import Pack
 from trials.packing.prefix_cache import LIMIT, PrefixCache
@@ -66,7 +67,9 @@ class Runner:
         if name is None:
             return self.base, self.data
         if name not in self._additional:
-            self._additional[name] = self._load(name)
+            loaded = self._additional[name] = self._load(name)
+            if can_share(self._model, self._model.other(name)):
+                share_tensors(loaded[0], self.base)
         return self._additional[name]
 
     def pack(self, name: str | None = None) -> Pack:
@@ -128,9 +131,17 @@ class Runner:
         if base.device.type != "cuda":
             return 0
         loaded = (self.base, *(additional for additional, _ in self._additional.values()))
-        models = [other.model for other in loaded if other is not base]
-        others = sum(tensor.nbytes for model in models for tensor in (*model.parameters(), *model.buffers()))
-        return others + sum(pack.prefixes.bytes for pack in self.packs.values())
+        others = {
+            tensor.data_ptr(): tensor.nbytes
+            for other in loaded
+            for tensor in (*other.model.parameters(), *other.model.buffers())
+        }
+        for tensor in (
+            *base.model.parameters(),
+            *base.model.buffers(),
+        ):  # truncated base models share tensors
+            others.pop(tensor.data_ptr(), None)
+        return sum(others.values()) + sum(pack.prefixes.bytes for pack in self.packs.values())
 
     def _score_base(self, spec: TrialSpec) -> TrialResult:
         """Score the base model without an adapter, which is a baseline if it comes with its head (causal-lm)."""

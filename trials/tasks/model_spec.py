@@ -5,9 +5,10 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Final, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from search_spaces.errors import InvalidInputError, Problem, install_hint
+from search_spaces.percentages import parse_percentage
 
 POCKET = "builtin:pocket"
 """The name of the embedded base model (`trials.tasks.pocket`)."""
@@ -39,6 +40,8 @@ class ModelSpec(BaseModel):
     Args:
         name: Hub id, local folder, or `builtin:pocket` for the model that comes with the package.
         revision: Branch, tag or commit of the hub repository.
+        layers: Share of its layers that the model keeps, such as `50%`: the lowest ones, with the embeddings, the
+            final normalization and the head. By default all of them.
         trust_remote_code: Whether to run code that comes with the model; only for models you trust.
         precision: Data type of the forward and backward pass. `auto` is the fastest one that learns the same as fp32,
             measured when a sweep starts. `int8` multiplies with the frozen matrices in 8 bits, on CPUs; it is faster
@@ -60,6 +63,7 @@ class ModelSpec(BaseModel):
 
     name: str = Field(min_length=1)
     revision: str | None = None
+    layers: str | None = None
     trust_remote_code: bool = False
     precision: Precision = AUTO
     attn_implementation: str = Field(
@@ -77,9 +81,35 @@ class ModelSpec(BaseModel):
         """Whether the weights are quantized."""
         return self.weights in ("int8", "nf4")
 
+    @property
+    def share_of_layers(self) -> float | None:
+        """The share of the lowest layers that the model keeps; None if it keeps all of them."""
+        return None if self.layers is None else parse_percentage(self.layers)
+
     def other(self, name: str) -> ModelSpec:
-        """Return the spec of another model with the same options, or this spec if the name is its own."""
-        return self if name == self.name else self.model_copy(update={"name": name, "revision": None})
+        """Return the spec of another model with the same options, or this spec if the name is its own.
+
+        Args:
+            name: Hub id or folder of the other model; or a share such as `25%`, for this one with that share of its
+                layers.
+        """
+        if name == self.name:
+            return self
+        if parse_percentage(name) is not None:
+            return self.model_copy(update={"layers": name})
+        return self.model_copy(update={"name": name, "revision": None, "layers": None})
+
+    @field_validator("layers", mode="before")
+    @classmethod
+    def _check_layers(cls, layers: object) -> object:
+        """Refuse what is not the share of the layers of a model."""
+        if layers is None:
+            return None
+        share = parse_percentage(layers) if isinstance(layers, str) else None
+        if share is None or not 0 < share <= 1:
+            fix = "Write a share of its layers, such as 50%."
+            raise InvalidInputError(Problem("model.layers", f"{layers!r} does not fit", fix))
+        return layers
 
     @model_validator(mode="after")
     def _check_placement(self) -> ModelSpec:

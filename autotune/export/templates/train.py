@@ -150,7 +150,7 @@ def load_rows(name):
 
 def load_model(weights=RUN["weights"]):
     """Return the base model with its weights in a format: fp32, bf16, int8 or nf4."""
-    options = {"dtype": torch.bfloat16 if weights == "bf16" else torch.float32, **HUB}
+    options = {"dtype": torch.bfloat16 if weights == "bf16" else torch.float32, **HUB, **RUN["layers"]}
     if RUN["device_map"] is not None:
         options["device_map"] = RUN["device_map"]
     if RUN["attn_implementation"]:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from optuna.trial import TrialState
+from transformers import AutoModel
 
 from autotune.engine.sweep_run import run_sweep
 from autotune.ledger.folder_reader import FolderReader
@@ -21,6 +22,7 @@ from search_spaces.transfer import transfer_configuration
 from tests.support.ladders import with_config
 from tests.support.sweeps import run_and_kill, small_sweep
 from trials.base.model import choose_dtype
+from trials.execution.runner import Runner
 
 pytestmark = pytest.mark.usefixtures("light_sweeps")
 
@@ -177,3 +179,37 @@ def test_a_base_that_cannot_be_loaded_is_reported_before_the_first_trial(on_base
     assert "lacks the weights" in said[2]
     assert "tokenizer" in said[3] or "vocabulary" in said[3]
     assert not (tmp_path / "out").exists()
+
+
+def test_shares_of_the_layers_are_bases(on_bases, deep_model, tmp_path):
+    sweep = on_bases(ladder={"bases": ["25%", "50%"], "random_share": 1.0}, budget={"trials": 2})
+    bases = prepare(sweep).bases
+    assert [base.shape.depth for base in bases.bases.values()] == [1, 2]
+    assert bases.notes[0].startswith("ladder of base models: 25% (1 of 4 layers, ")
+    results = run_sweep(sweep, tmp_path / "out")
+    assert results.ladder is not None
+    assert results.ladder.reached == (2, 2, 2)
+    cut = AutoModel.from_pretrained(deep_model, num_hidden_layers=2)
+    folder = shutil.copytree(deep_model, tmp_path / "half")
+    cut.save_pretrained(folder)
+    same = run_sweep(on_bases(ladder={"bases": [str(folder)]}, budget={"trials": 2}), tmp_path / "saved")
+    mine, yours = (FolderReader(r.folder, r.sweep).trials() for r in (results, same))
+    for here, there in zip(mine, yours, strict=True):
+        loss = here.user_attrs["rungs"][1]["result"]["metrics"]["eval_loss"]
+        assert loss == pytest.approx(there.user_attrs["rungs"][0]["result"]["metrics"]["eval_loss"], rel=1e-6)
+
+
+def test_shares_that_keep_the_same_layers_are_refused(on_bases):
+    with pytest.raises(InvalidInputError, match=r"'20%' keeps 1 layers, as '30%' after it has"):
+        prepare(on_bases(ladder={"bases": ["20%", "30%"]}))
+
+
+def test_truncated_bases_share_the_memory_of_the_whole_one(on_bases):
+    sweep = on_bases()
+    runner = Runner(sweep.model, sweep.task)
+    whole, half = runner.base.model, runner.base_and_data("50%")[0].model
+    assert half.config.num_hidden_layers == 2
+    theirs = {path: weight.data_ptr() for path, weight in whole.named_parameters()}
+    assert {path: weight.data_ptr() for path, weight in half.named_parameters()} == {
+        path: theirs[path] for path, _ in half.named_parameters()
+    }
