@@ -1,0 +1,151 @@
+"""The benchmark of transfer between sweeps: its table of training runs, and its figures on searches made by hand."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from benchmarks import transfer, transfer_trials
+from benchmarks.transfer_tables import Ratio, Search, agreement_table, transfer_table, trial_ratio
+from benchmarks.transfer_trials import Setting, TableExecutor, TrialTable, configurations, fill, sweep_of
+from trials.execution.interface import Executor
+from trials.records import TrialResult, TrialSpec, TrialStatus
+
+SPACE = {
+    "families": ["lora", "ia3"],
+    "parameters": {
+        "lora.targets": "q+v",
+        "lora.layers": 1,
+        "lora.rank": [1, 4],
+        "lora.scale": 2.0,
+        "lora.rslora": True,
+        "lora.dora": False,
+        "lora.init": "kaiming",
+        "lora.freeze_a": False,
+        "lora.dropout": 0.0,
+        "lora.lr_ratio": 1.0,
+        "lora.learning_rate": [1e-3, 1e-2],
+        "ia3.targets": "k+v",
+        "ia3.layers": [1, 2],
+        "ia3.learning_rate": 1e-2,
+        "epochs": 1,
+        "batch_size": 8,
+        "weight_decay": 0.01,
+        "warmup": 0.0,
+        "schedule": "linear",
+    },
+}
+"""Six configurations."""
+
+
+class FakeTraining(Executor):
+    """Scores a configuration by its learning rate and its task, and counts the training runs."""
+
+    name = "fake"
+    runs = 0
+
+    def start(self, model: object, task: object) -> None:
+        self._bonus = 0.1 if "trec" in str(task.train) else 0.0  # type: ignore[attr-defined]
+        self._queue: list[tuple[int, TrialSpec]] = []
+
+    def submit(self, ticket: int, spec: TrialSpec) -> None:
+        self._queue.append((ticket, spec))
+
+    def next_result(self) -> tuple[int, TrialResult]:
+        ticket, spec = self._queue.pop(0)
+        type(self).runs += 1
+        rate = next(v for k, v in spec.config.items() if k.endswith("learning_rate"))
+        accuracy = 0.6 + 20 * float(rate) + self._bonus
+        return ticket, TrialResult(TrialStatus.COMPLETE, metrics={"accuracy": accuracy, "eval_loss": 0.5})
+
+    def stop(self) -> None:
+        self._queue = []
+
+
+@pytest.fixture
+def setting(tmp_path: Path) -> Setting:
+    for task in ("sst2", "cr", "trec"):
+        folder = tmp_path / "data" / task
+        folder.mkdir(parents=True)
+        for split in ("train", "validation", "test"):
+            rows = [f"{split} {task} text {i}\t{'good' if i % 3 else 'bad'}" for i in range(12)]
+            (folder / f"{split}.tsv").write_text("\n".join(["sentence\tlabel", *rows]) + "\n")
+    return Setting(tmp_path / "data", "builtin:pocket", 8, 8, trials=4, space=SPACE, precision="fp32")
+
+
+@pytest.fixture
+def training(monkeypatch: pytest.MonkeyPatch) -> type[FakeTraining]:
+    monkeypatch.setattr(transfer_trials, "PackedExecutor", FakeTraining)
+    FakeTraining.runs = 0
+    return FakeTraining
+
+
+def test_a_configuration_is_trained_once_per_task_and_read_from_the_file(
+    setting: Setting, training: type[FakeTraining], tmp_path: Path
+) -> None:
+    path, configs = tmp_path / "out" / "trials.jsonl", configurations(setting)
+    assert len(configs) == 6
+    table = TrialTable(path, setting)
+    executor = TableExecutor(table, "cr", setting)
+    sweep = sweep_of("cr", 0, setting)
+    executor.start(sweep.model, sweep.task)
+    first = executor.run(TrialSpec(configs[0]))
+    assert executor.run(TrialSpec(configs[0], seed=5)) == first
+    assert training.runs == 1
+    fill(table, setting, workers=2, chunk=4)
+    assert training.runs == 3 * len(configs)
+    again = TrialTable(path, setting)
+    assert len(again) == 3 * len(configs)
+    assert again.get("cr", configs[0]) == first
+    assert not again.missing("trec", configs)
+    other = Setting(setting.data, setting.model, 9, 8, space=SPACE)
+    assert len(TrialTable(path, other)) == 0
+
+
+def test_arms_run_once_and_make_the_tables(
+    setting: Setting, training: type[FakeTraining], tmp_path: Path
+) -> None:
+    out, configs = tmp_path / "out", configurations(setting)
+    table = TrialTable(out / "trials.jsonl", setting)
+    fill(table, setting)
+    for _ in range(2):
+        transfer.run("source", "sst2", sweep_of("sst2", 1, setting), out, table, setting)
+        for task in ("cr", "trec"):
+            transfer.run("cold", task, transfer.arm_sweep("cold", task, 1, out, setting), out, table, setting)
+    assert len((out / "runs.jsonl").read_text().splitlines()) == 3
+    front = transfer.source_front(transfer.source_folder(out, 1))
+    assert front
+    assert all(config in configs for config in front)
+    found = transfer.searches(out, [0, 1])
+    assert [(each.arm, each.task, len(each.volumes)) for each in found] == [
+        ("cold", "cr", 4),
+        ("cold", "trec", 4),
+    ]
+    assert list(found[0].volumes) == sorted(found[0].volumes)
+    rows = transfer_table(found, table, configs, setting).rows
+    assert [row[:2] for row in rows] == [("CR", "`cold`"), ("TREC", "`cold`")]
+    agreement = agreement_table(table, configs, setting).rows
+    assert [row[1:3] for row in agreement] == [("1.00", "1.00")] * 3
+
+
+def search(arm: str, *volumes: float, seed: int = 0) -> Search:
+    return Search(arm, "cr", seed, volumes)
+
+
+def test_trials_to_a_volume_and_what_did_not_reach_it() -> None:
+    cold, fast = search("cold", 0.1, 0.2, 0.3, 0.4), search("start", 0.3, 0.3, 0.3, 0.3)
+    assert cold.trials_to(0.3) == 3
+    assert trial_ratio(fast, cold, 0.3) == pytest.approx(1 / 3)
+    assert trial_ratio(fast, cold, 0.35) == math.inf
+    assert trial_ratio(cold, fast, 0.35) == pytest.approx(4 / 4)
+
+
+def test_a_ratio_is_the_median_over_seeds_with_its_intervals() -> None:
+    ratio = Ratio.of([0.5, 0.5, 0.5, 0.5, 0.5])
+    assert (ratio.median, ratio.likely, ratio.ends) == (0.5, (0.5, 0.5), (0.5, 0.5))
+    unreached = Ratio.of([0.2, 0.4, math.inf])
+    assert unreached.median == 0.4
+    assert unreached.ends == (0.2, math.inf)
+    assert str(unreached) == "0.40; 0.20 to ∞; 0.20 to ∞"
