@@ -1,9 +1,9 @@
 """The user attributes of the trials in a study: every key, its type, and how it is read and written.
 
-Studies of the search hold `seed`, `first_rung`, `tries`, `costs`, `baselines`, `elapsed`, `status`, `values`,
-`result` and `rungs`; studies of the confirmation add `trial` and `fidelity`; studies of probe runs hold `probe` and
-the columns of its table; studies of `autotune.optimize` hold `rungs`, `status`, `error` and `failed_cost`. The keys
-are part of the format of a sweep's folder: they never change.
+Studies of the search hold `seed`, `origin`, `first_rung`, `tries`, `costs`, `baselines`, `elapsed`, `status`,
+`values`, `result` and `rungs`; studies of the confirmation add `trial` and `fidelity`; studies of probe runs hold
+`probe` and the columns of its table; studies of `autotune.optimize` hold `rungs`, `status`, `error` and
+`failed_cost`. The keys are part of the format of a sweep's folder: they never change.
 
 Example:
     attributes = TrialAttributes(trial)
@@ -81,6 +81,27 @@ class RungValues:
         return cls(**stored)
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where the configuration of a trial comes from that no sampler proposed.
+
+    Args:
+        number: position in `try` of the sweep file, or the trial of an earlier sweep.
+        source: name of the earlier sweep; None for `try`.
+    """
+
+    number: int
+    source: str | None = None
+
+    def __str__(self) -> str:
+        """Return `try[0]`, or `sst2: trial 17`."""
+        return f"try[{self.number}]" if self.source is None else f"{self.source}: trial {self.number}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the origin as it is stored."""
+        return asdict(self)
+
+
 class Attributes(TypedDict, total=False):
     """Every key and the type of its value; see `TrialAttributes` for their meaning."""
 
@@ -91,6 +112,7 @@ class Attributes(TypedDict, total=False):
     baselines: Mapping[str, float]
     elapsed: float
     seed: int
+    origin: Origin
     tries: int
     rungs: Sequence[RungResult] | Sequence[RungValues]
     first_rung: int
@@ -112,7 +134,7 @@ def stored(**attributes: Unpack[Attributes]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, TrialResult | RungResult | RungValues):
+    if isinstance(value, TrialResult | RungResult | RungValues | Origin):
         return value.to_json()
     if isinstance(value, list | tuple):
         return [_plain(part) for part in value]
@@ -196,6 +218,12 @@ class TrialAttributes:
     def seed(self) -> int | None:
         """The seed of the training run."""
         return self._get("seed")
+
+    @property
+    def origin(self) -> Origin | None:
+        """Where the configuration comes from; None if the sampler proposed it."""
+        found = self._get("origin")
+        return None if found is None else Origin(**found)
 
     @property
     def tries(self) -> int:

@@ -212,7 +212,7 @@ def by_sweep(record: Record, path: Path, given: Setting, out: Path) -> None:
     clock = Clock(record)
 
     class Watch(SilentListener):
-        def trial_started(self, number: int, config: Any, *, seed: int) -> None:
+        def trial_started(self, number: int, config: Any, *, seed: int, origin: str = "") -> None:
             configs[number] = config
 
         def trial_finished(

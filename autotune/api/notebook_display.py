@@ -45,6 +45,7 @@ class NotebookProgress(SilentListener):
         self._sweep: Sweep | None = None
         self._state = Progress(phase="loading")
         self._configs: dict[int, Configuration] = {}
+        self._origins: dict[int, str] = {}
         self._rows: deque[tuple[str, str, str, str]] = deque(maxlen=_SHOWN)
         self._handle: Any = None
         self._updated = 0.0
@@ -52,8 +53,9 @@ class NotebookProgress(SilentListener):
     def sweep_started(self, sweep: Sweep, notes: list[str]) -> None:
         self._sweep = sweep
 
-    def trial_started(self, number: int, config: Configuration, *, seed: int) -> None:
+    def trial_started(self, number: int, config: Configuration, *, seed: int, origin: str = "") -> None:
         self._configs[number] = dict(config)
+        self._origins[number] = f"{origin}: " if origin else ""
 
     def trial_finished(
         self, number: int, result: TrialResult, values: dict[str, float], on_front: bool
@@ -64,7 +66,7 @@ class NotebookProgress(SilentListener):
             outcome = str(result.status) + (f": {result.error}" if result.error else "")
         confirms = self._state.phase == "confirm"
         what = f"confirm {number}" if confirms else f"trial {number}{' ★' if on_front else ''}"
-        config = short_config(self._configs.get(number, {}))
+        config = self._origins.get(number, "") + short_config(self._configs.get(number, {}))
         self._rows.append((what.replace(" ", _FIXED), config, outcome, f"{result.seconds:.1f}{_FIXED}s"))
 
     def progress(self, progress: Progress) -> None:

@@ -18,6 +18,7 @@ from autotune.engine.plan import SweepPlan, plan_sweep
 from autotune.engine.sweep_run import run_sweep
 from autotune.prepare.own_scores import with_code
 from autotune.sweep.schema import Sweep
+from autotune.sweep.start_spec import START_FROM, TRY
 from autotune.sweep.sweep_file import as_mapping, load_sweep, parse_sweep
 from trials.execution.interface import Executor
 
@@ -33,6 +34,8 @@ def run(
     sampler: Mapping[str, Any] | str | None = None,
     trials: int | None = None,
     seed: int | None = None,
+    try_: Sequence[Mapping[str, Any]] | Mapping[str, Any] | None = None,
+    start_from: str | PathLike[str] | Sequence[str | PathLike[str]] | None = None,
     code: str | PathLike[str] | Sequence[str | PathLike[str]] = (),
     quiet: bool = False,
 ) -> SweepResults:
@@ -51,6 +54,9 @@ def run(
             a sweep file.
         trials: the number of trials in all, instead of the sweep's own.
         seed: of the search, instead of the sweep's own.
+        try_: configurations to train first, instead of the sweep's own, such as
+            `[{"family": "lora", "lora.rank": 8}]`; a `Point.configuration` of other results is one.
+        start_from: folders of earlier sweeps to start from, instead of the sweep's own.
         code: a file of Python code, or several, with the scores of your own that the sweep names.
         quiet: whether to show no progress.
 
@@ -67,7 +73,7 @@ def run(
         >>> results = autotune.run("quickstart")
         >>> results.knee().configuration
     """
-    loaded = _with_code(_changed(_load(sweep), executor, sampler, trials, seed), code)
+    loaded = _with_code(_changed(_load(sweep), executor, sampler, trials, seed, try_, start_from), code)
     folder = Path("sweeps") / loaded.name if out is None else Path(out)
     instance = executor if isinstance(executor, Executor) else None
     with quiet_libraries(), _listener(quiet) as listener:
@@ -83,6 +89,8 @@ def plan(
     sampler: Mapping[str, Any] | str | None = None,
     trials: int | None = None,
     seed: int | None = None,
+    try_: Sequence[Mapping[str, Any]] | Mapping[str, Any] | None = None,
+    start_from: str | PathLike[str] | Sequence[str | PathLike[str]] | None = None,
     code: str | PathLike[str] | Sequence[str | PathLike[str]] = (),
 ) -> SweepPlan:
     """Return what a sweep will do, without training a trial or writing anything.
@@ -97,6 +105,8 @@ def plan(
         sampler: as for `run`.
         trials: as for `run`.
         seed: as for `run`.
+        try_: as for `run`.
+        start_from: as for `run`.
         code: as for `run`.
 
     Returns:
@@ -110,7 +120,7 @@ def plan(
         >>> plan.time.total.typical
         104.2
     """
-    loaded = _with_code(_changed(_load(sweep), executor, sampler, trials, seed), code)
+    loaded = _with_code(_changed(_load(sweep), executor, sampler, trials, seed, try_, start_from), code)
     folder = Path("sweeps") / loaded.name if out is None else Path(out)
     with quiet_libraries():
         return plan_sweep(loaded, folder)
@@ -135,6 +145,8 @@ def _changed(
     sampler: Mapping[str, Any] | str | None,
     trials: int | None,
     seed: int | None,
+    try_: Sequence[Mapping[str, Any]] | Mapping[str, Any] | None = None,
+    start_from: str | PathLike[str] | Sequence[str | PathLike[str]] | None = None,
 ) -> Sweep:
     """Return the sweep with the arguments of `run` in place of its own values, checked as a file is."""
     mapping = as_mapping(sweep)
@@ -148,6 +160,11 @@ def _changed(
         mapping["executor"] = dict(executor)
     if sampler is not None:
         mapping["sampler"] = sampler if isinstance(sampler, str) else dict(sampler)
+    if try_ is not None:
+        mapping[TRY] = try_
+    if start_from is not None:
+        folders = [start_from] if isinstance(start_from, str | PathLike) else start_from
+        mapping[START_FROM] = [fspath(folder) for folder in folders]
     return sweep if mapping == as_mapping(sweep) else parse_sweep(mapping, check_files=False)
 
 

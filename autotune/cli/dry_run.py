@@ -48,6 +48,7 @@ def _rows(plan: SweepPlan) -> dict[str, str]:
         f"{'once' if evaluations == 1 else f'{evaluations} times'}",
         "space": f"{len(plan.families)} {'family' if len(plan.families) == 1 else 'families'} "
         f"({', '.join(plan.families)}), {counted(plan.parameters, 'parameter')}",
+        **_tried_first(plan),
         "smallest": _adapter(plan.smallest),
         "largest": _adapter(plan.largest),
         "training": f"{_range('train_flops', plan.train_flops)} per trial",
@@ -69,6 +70,13 @@ def _rows(plan: SweepPlan) -> dict[str, str]:
     steps = f" and {overhead:.2g} ms per step" if overhead else ""
     rows["speed"] = f"{rate}{steps}, measured on this machine now"
     return {**rows, **_memory(plan)}
+
+
+def _tried_first(plan: SweepPlan) -> dict[str, str]:
+    """Return the configurations that are trained before the sampler proposes any, one per line."""
+    first = plan.start.first.trials
+    lines = [f"{each.origin}: {short_config(each.config)}" for each in first]
+    return {"tried first": "\n".join(lines)} if lines else {}
 
 
 def _end(plan: SweepPlan) -> str:

@@ -68,6 +68,7 @@ class _Row:
     Args:
         number: of the trial.
         config: the configuration.
+        origin: where it comes from; empty if the sampler proposed it.
         started: the time on the monotonic clock, in seconds.
         result: None while the run is in progress.
         values: the objectives of a complete run.
@@ -77,11 +78,17 @@ class _Row:
 
     number: int
     config: Configuration
+    origin: str = ""
     started: float = field(default_factory=time.monotonic)
     result: TrialResult | None = None
     values: dict[str, float] | None = None
     on_front: bool = False
     confirms: bool = False
+
+    @property
+    def text(self) -> str:
+        """The configuration on one line, after its origin."""
+        return f"{self.origin}: {short_config(self.config)}" if self.origin else short_config(self.config)
 
 
 class _Watcher:
@@ -103,10 +110,11 @@ class _Watcher:
         for note in notes:
             self._say(Text(f"· {note}", style="yellow" if note.startswith(WARNING) else "dim"))
 
-    def trial_started(self, number: int, config: Configuration, *, seed: int) -> None:
+    def trial_started(self, number: int, config: Configuration, *, seed: int, origin: str = "") -> None:
         """Add a row for the run."""
         with self.lock:
-            self.rows.append(_Row(number, dict(config), confirms=self.state.phase == "confirm"))
+            confirms = self.state.phase == "confirm"
+            self.rows.append(_Row(number, dict(config), origin=origin, confirms=confirms))
 
     def trial_finished(
         self, number: int, result: TrialResult, values: dict[str, float], on_front: bool
@@ -242,7 +250,7 @@ class LiveProgress(_Watcher):
         assert self.sweep is not None
         names = [objective.name for objective in self.sweep.objectives]
         seconds = time.monotonic() - row.started if row.result is None else row.result.seconds
-        text = Text(short_config(row.config))
+        text = Text(row.text)
         if row.result is not None and row.result.error:
             text = Text(f"{row.result.status}: {row.result.error}")
         values = [quantity(name, row.values[name]) if row.values else "" for name in names]
@@ -273,12 +281,13 @@ class PlainProgress(_Watcher):
         names = ", ".join(f"{_name(o.name)} ({o.direction})" for o in sweep.objectives)
         self._line(f"{sweep.name}: {sweep.model.name}; {names}")
 
-    def trial_started(self, number: int, config: Configuration, *, seed: int) -> None:
+    def trial_started(self, number: int, config: Configuration, *, seed: int, origin: str = "") -> None:
         """Print a line until the first trial has ended: a long trial is silent otherwise."""
-        super().trial_started(number, config, seed=seed)
+        super().trial_started(number, config, seed=seed, origin=origin)
         if self.state.trial_seconds is not None:
             expected = quantity("seconds", self.state.trial_seconds)
-            self._line(f"trial {number} started; a trial takes about {expected}: {short_config(config)}")
+            shown = self.rows[-1].text
+            self._line(f"trial {number} started; a trial takes about {expected}: {shown}")
 
     def progress(self, progress: Progress) -> None:
         """Print a line for a new phase, and one for every run that has ended."""
@@ -315,7 +324,7 @@ class PlainProgress(_Watcher):
         where = f"{self._progress_text()}, {clock(state.remaining)} left"
         if state.rungs:
             where = f"rungs {_rungs(state)}, {where}"
-        return f"[{of}] {what}: {short_config(row.config)} → {outcome} ({row.result.seconds:.1f} s; {where})"
+        return f"[{of}] {what}: {row.text} → {outcome} ({row.result.seconds:.1f} s; {where})"
 
     def _progress_text(self) -> str:
         """Return the size and the hypervolume of the front, or the best value of a single objective."""

@@ -33,7 +33,12 @@ def overview_json(results: SweepTables) -> dict[str, Any]:
     """Return the state of a sweep as values that JSON can represent; NaN becomes None."""
     names = [objective.name for objective in results.objectives]
     front = [
-        {"trial": int(row["trial"]), "config": configuration(row), **{n: _plain(row[n]) for n in names}}
+        {
+            "trial": int(row["trial"]),
+            **({"origin": row["origin"]} if isinstance(row["origin"], str) else {}),
+            "config": configuration(row),
+            **{n: _plain(row[n]) for n in names},
+        }
         for _, row in results.front.iterrows()
     ]
     return {
@@ -41,6 +46,7 @@ def overview_json(results: SweepTables) -> dict[str, Any]:
         "folder": str(results.folder),
         "finished": is_finished(results),
         "trials": {str(k): int(v) for k, v in results.trials["status"].value_counts().items()},
+        "tried_first": {str(origin): int(trial) for trial, origin in _tried_first(results)},
         "hypervolume": _plain(results.hypervolume),
         "budget": {n: {"used": used, "limit": limit} for n, (used, limit) in budget_used(results).items()},
         "baselines": {name: _plain(value) for name, value in results.baselines.items()},
@@ -109,6 +115,8 @@ def overview(results: SweepTables, *, next_steps: bool = True) -> RenderableType
     facts.add_row("sweep", f"{results.sweep.name} ({results.sweep.model.name})")
     facts.add_row("folder", str(results.folder))
     facts.add_row("trials", states or "none yet")
+    if first := _tried_first(results):
+        facts.add_row("tried first", Text(", ".join(f"trial {trial} ({origin})" for trial, origin in first)))
     if "failed" in counts:
         facts.add_row("failures", Text(_failures_text(results)))
     facts.add_row("budget", _budget_text(results))
@@ -137,6 +145,12 @@ def overview(results: SweepTables, *, next_steps: bool = True) -> RenderableType
         is_over = is_spent(results) and has_confirmed(plan)
         parts.append(Text("\n".join(_next_steps(results, found, is_over))))
     return Group(*parts)
+
+
+def _tried_first(results: SweepTables) -> list[tuple[int, str]]:
+    """Return the trials whose configuration no sampler proposed, with its origin; a lost trial runs again."""
+    rows = results.trials[results.trials["origin"].notna() & (results.trials["status"] != "lost")]
+    return list(zip(rows["trial"], rows["origin"], strict=True))
 
 
 def _confirmation_text(plan: ConfirmationPlan, sweep: Sweep) -> str:
@@ -211,7 +225,8 @@ def front_table(results: SweepTables) -> Table:
         for heading in ("confirmed", "seeds", "test"):
             table.add_column(heading, justify="right")
     for _, row in results.front.iterrows():
-        cells = [str(row["trial"]), short_config(configuration(row))]
+        origin = f"{row['origin']}: " if isinstance(row["origin"], str) else ""
+        cells: list[RenderableType] = [str(row["trial"]), Text(origin + short_config(configuration(row)))]
         cells += [quantity(o.name, float(row[o.name])) for o in results.objectives]
         if posterior is not None:
             cells.append(quantity(str(score), float(row[posterior])))

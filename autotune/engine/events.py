@@ -68,13 +68,14 @@ class Listener(Protocol):
                 should act on come first and begin with `WARNING`.
         """
 
-    def trial_started(self, number: int, config: Configuration, *, seed: int) -> None:
+    def trial_started(self, number: int, config: Configuration, *, seed: int, origin: str = "") -> None:
         """A training run has started.
 
         Args:
             number: of the trial; in the confirmation, of the trial whose configuration is trained again.
             config: the active parameters.
             seed: of the run.
+            origin: where the configuration comes from, such as `try[0]`; empty if the sampler proposed it.
         """
 
     def trial_finished(
@@ -99,7 +100,7 @@ class SilentListener:
     def sweep_started(self, sweep: Sweep, notes: list[str]) -> None:
         """Ignore it."""
 
-    def trial_started(self, number: int, config: Configuration, *, seed: int) -> None:
+    def trial_started(self, number: int, config: Configuration, *, seed: int, origin: str = "") -> None:
         """Ignore it."""
 
     def trial_finished(

@@ -116,6 +116,9 @@ class SweepPlan:
             "sweep": as_mapping(self.sweep),
             "notes": list(self.notes),
             "finished": self.finished,
+            "tried_first": [
+                {"origin": str(first.origin), "config": first.config} for first in self.start.first.trials
+            ],
             "examples": self.examples,
             "trial": {"train_samples": self.sizes.train, "eval_samples": self.sizes.evaluated},
             "families": list(self.families),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from autotune.search.failures import FailureRule, SearchFailedError
 from autotune.search.loop import SearchLoop
 from autotune.search.store import Ended, TrainingJob
 from autotune.sweep.sampler_spec import ParetoSpec
+from autotune.transfer.first_trials import FirstTrial, enqueue_first
 from autotune.trial_attributes import trial_result
 from search_spaces.errors import first_line
 from search_spaces.parameters.types import Configuration
@@ -68,6 +70,7 @@ def sweep_search(
     executor: Executor,
     listener: Listener,
     expected: SweepTime | None = None,
+    first: Sequence[FirstTrial] = (),
 ) -> SweepSearch:
     """Assemble the search of a sweep, where its ledger stands.
 
@@ -78,8 +81,10 @@ def sweep_search(
         executor: started.
         listener: of the sweep's events.
         expected: the predicted duration, if there is one.
+        first: what is trained before the sampler proposes anything.
     """
     sweep = prepared.sweep
+    enqueue_first(ledger, first)
     scheduler = make_scheduler(sweep.objectives, sweep.ladder, sweep.seed, ledger.trials)
     checkpoints = Checkpoints(folder.absolute() / _CHECKPOINTS)
     checkpoints.delete_unused(scheduler.candidates.values())
@@ -187,7 +192,10 @@ class _Events:
 
     def started(self, job: TrainingJob) -> None:
         """Report a trial that is trained, and the progress."""
-        self._listener.trial_started(job.number, job.config, seed=job.spec.seed)
+        origin = self._progress.ledger.attributes(job.number).origin
+        self._listener.trial_started(
+            job.number, job.config, seed=job.spec.seed, origin="" if origin is None else str(origin)
+        )
         self._listener.progress(self._progress.progress("search"))
 
     def ended(self, job: TrainingJob, ended: Ended) -> None:

@@ -17,7 +17,7 @@ from autotune.engine.plan import predict_time, time_note
 from autotune.engine.posterior import store_posterior
 from autotune.engine.progress import SearchProgress
 from autotune.engine.search import sweep_search
-from autotune.engine.start import prepare_start
+from autotune.engine.start import SweepStart, prepare_start
 from autotune.estimate.sweep_time import SweepTime
 from autotune.ledger.folder_reader import STUDY_FILE
 from autotune.ledger.ledger import SWEEP_FILE, Ledger, claim_folder, open_ledger, storage_errors
@@ -100,7 +100,7 @@ def run_sweep(
             ledger.set_names(*names_of_examples(prepared))
             if prepared.ends_when_tried and prepared.small_space is not None:
                 ledger.set_configurations(len(prepared.small_space))
-            progress = _train(prepared, folder, executor, listener, expected)
+            progress = _train(start, prepared, folder, executor, listener, expected)
             results = read_tables(folder)
             # The confirmation may have moved points: the front is no longer that of the search.
             ended = replace(
@@ -146,6 +146,7 @@ def _score_base(
 
 
 def _train(
+    start: SweepStart,
     prepared: PreparedSweep,
     folder: Path,
     executor: Executor,
@@ -159,7 +160,13 @@ def _train(
     for ledger in ledgers:
         ledger.recover()
     search = sweep_search(
-        prepared, folder, search_ledger, executor=executor, listener=listener, expected=expected
+        prepared,
+        folder,
+        search_ledger,
+        executor=executor,
+        listener=listener,
+        expected=expected,
+        first=start.first.trials,
     )
     with _tidy_interrupt(folder, ledgers, executor), _traceback_hint(folder):
         search.run()

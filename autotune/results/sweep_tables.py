@@ -44,7 +44,7 @@ from trials.kinds.kind import Metric
 from trials.records import TrialStatus
 
 TRIAL_COLUMNS = (
-    "trial", "status", "started", "finished", "elapsed", "seconds", "seed", "error", "failure", "traceback",
+    "trial", "status", "started", "finished", "elapsed", "seconds", "seed", "origin", "error", "failure", "traceback",
     "share", "chunk_tokens", "config",
 )  # fmt: skip
 """The columns of `SweepTables.trials` that do not depend on the sweep."""
@@ -59,7 +59,8 @@ class SweepTables(TrialTables):
         sweep: the resolved sweep; its objectives have references, ideals and floors where they are known.
         trials: one row per trial, in order: `trial` (number), `status` (complete, paused, stopped, pruned,
             failed, lost, running), `started` and `finished` (timestamps), `elapsed` (wall seconds of
-            search when it ended), `seconds` (from its start to its end, beside others), `seed`, `error`,
+            search when it ended), `seconds` (from its start to its end, beside others), `seed`, `origin` (what gave
+            the configuration, such as `try[0]`; None if the sampler proposed it), `error`,
             `failure` (kind of the error), `traceback`, `share` (training FLOPs of its runs so far, divided by
             those of its full training; known costs are those of the whole), `chunk_tokens` (the fewest to which a
             pack limited a forward pass; NaN where batches were not divided), `feasible`, `on_search_front` (the
@@ -253,6 +254,7 @@ def _trial_row(trial: FrozenTrial, objectives: Sequence[Objective]) -> dict[str,
         "elapsed": np.nan if attributes.elapsed is None else attributes.elapsed,
         "seconds": np.nan if result is None else result.seconds,
         "seed": attributes.seed,
+        "origin": None if attributes.origin is None else str(attributes.origin),
         "error": None if result is None else result.error,
         "failure": None if result is None or result.failure is None else str(result.failure),
         "traceback": None if result is None else result.traceback,

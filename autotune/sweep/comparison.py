@@ -7,6 +7,7 @@ from typing import Any
 
 from autotune.objectives import BOUNDS, Objective
 from autotune.sweep.schema import Sweep
+from autotune.sweep.start_spec import START_FROM, comparable_folders
 from autotune.sweep.sweep_file import as_mapping
 from trials.tasks.specs import AUTO
 
@@ -35,6 +36,8 @@ def search_differences(a: Sweep, b: Sweep, *, compare_paths: bool = True) -> lis
             pair = first[section].get(field), second[section].get(field)
             if all(isinstance(path, str) and Path(path).is_absolute() for path in pair):
                 first[section][field] = second[section][field]
+    for mapping in (first, second):
+        mapping[START_FROM] = comparable_folders(mapping[START_FROM], compare_paths=compare_paths)
     return _differences(first, second)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from autotune.sweep.start_spec import START_FROM, absolute_folders
 from search_spaces.errors import Problem
 from search_spaces.language.loader import is_preset
 from trials.reading.chat_templates import CHOICES
@@ -37,6 +38,8 @@ def resolve_paths(data: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any]
         resolved["ladder"] = {**ladder, "bases": _bases(ladder["bases"], folder, problems)}
     if isinstance(data.get("task"), Mapping):
         resolved["task"] = _task(data["task"], folder, problems)
+    if START_FROM in data:
+        resolved[START_FROM] = absolute_folders(data[START_FROM], folder)
     space = data.get("space")
     if isinstance(space, str) and not is_preset(space):
         resolved["space"] = str(_absolute(space, folder))

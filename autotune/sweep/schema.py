@@ -33,6 +33,7 @@ from autotune.sweep.sampler_spec import (
     check_objectives,
     read_sampler,
 )
+from autotune.sweep.start_spec import read_start_from, read_tries, start_fields
 from autotune.sweep.validation_errors import problems_of
 from search_spaces.errors import InvalidInputError, Problem
 from search_spaces.language.loader import is_preset, load_space
@@ -43,7 +44,6 @@ from trials.tasks.own_code import as_reference
 from trials.tasks.score_specs import FurtherSet, OwnScore
 from trials.tasks.specs import ModelSpec, TaskSpec, TrialTask
 
-_FROZEN = ConfigDict(extra="forbid", frozen=True)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -70,9 +70,13 @@ class Sweep(BaseModel):
             measured speed, and is `local` where nothing is measured.
         seed: Seed of the search. Trials and confirmation runs derive their seeds from it and never share one.
         confirm: Confirmation of the front after the search.
+        try_: Configurations to train first, each a mapping such as `{family: lora, lora.rank: 8}`; parameters that it
+            does not name take the defaults of the space.
+        start_from: Folders of earlier sweeps, on other tasks or models. Their fronts are trained first, and the
+            sampler learns from their trials.
     """
 
-    model_config = _FROZEN
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     name: str
     model: Annotated[ModelSpec, BeforeValidator(_named)]
@@ -86,6 +90,8 @@ class Sweep(BaseModel):
     executor: Annotated[ExecutorSpec, BeforeValidator(_named)] = ExecutorSpec()
     seed: int = Field(default=0, ge=0, strict=True)
     confirm: Confirm = Confirm()
+    try_: Annotated[tuple[dict[str, Any], ...], BeforeValidator(read_tries)] = Field(default=(), alias="try")
+    start_from: Annotated[tuple[str, ...], BeforeValidator(read_start_from)] = ()
 
     @property
     def is_fidelity_open(self) -> bool:
@@ -196,7 +202,7 @@ class Sweep(BaseModel):
 
 
 FIELDS: dict[str, list[str]] = {
-    "": list(Sweep.model_fields),
+    "": start_fields(Sweep.model_fields),
     "model": list(ModelSpec.model_fields),
     "task": [name for name, field in TaskSpec.model_fields.items() if not field.exclude],
     **{f"task.{key}": [*model.model_fields] for key, model in (("scores", OwnScore), ("also", FurtherSet))},

@@ -103,7 +103,10 @@ def as_mapping(sweep: Sweep) -> dict[str, Any]:
     """Return a sweep as lists and mappings, without fields that are None, or open as fidelity and executor may be."""
     given = {"fidelity": sweep.is_fidelity_open, "executor": sweep.is_executor_open}
     return sweep.model_dump(
-        mode="json", exclude_none=True, exclude={name for name, is_open in given.items() if is_open}
+        mode="json",
+        by_alias=True,
+        exclude_none=True,
+        exclude={name for name, is_open in given.items() if is_open},
     )
 
 

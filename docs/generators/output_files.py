@@ -85,6 +85,7 @@ TRIALS = (
     Column("elapsed", "wall time of the search when it ended, in seconds, over all sessions"),
     Column("seconds", "wall time from its start to its end, in seconds, other trials running beside it"),
     Column("seed", "its random seed"),
+    Column("origin", "what gave the configuration, such as `try[0]`; missing if the sampler proposed it"),
     Column("error", "message of a failed trial"),
     Column("failure", "kind of its error: `diverged`, `out_of_memory`, `rejected` or `internal`"),
     Column("traceback", "traceback of its error"),

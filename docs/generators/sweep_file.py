@@ -103,27 +103,28 @@ def _section(key: str, model: type) -> str:
     described = documented_fields(model)
     rows = [
         (
-            f"`{name}`",
+            f"`{shown}`",
             _type(annotation),
             _DERIVED.get((key, name), _default(default)),
             described.get(name, ""),
         )
-        for name, annotation, default in _fields(model)
+        for name, shown, annotation, default in _fields(model)
     ]
     return f"{heading(key, model)}\n\n{summary}\n\n{table(('key', 'value', 'default', 'meaning'), rows)}"
 
 
-def _fields(model: type) -> Iterator[tuple[str, Any, Any]]:
+def _fields(model: type) -> Iterator[tuple[str, str, Any, Any]]:
+    """Yield the name in Python and in the file, the type and the default of each field."""
     if issubclass(model, BaseModel):
         for name, field in model.model_fields.items():
             if field.exclude:
                 continue
             default = field.default_factory() if field.default_factory else field.default  # type: ignore[call-arg]
-            yield name, field.annotation, default
+            yield name, field.alias or name, field.annotation, default
         return
     hints = typing.get_type_hints(model)
     for item in dataclasses.fields(model):
-        yield item.name, hints[item.name], item.default
+        yield item.name, item.name, hints[item.name], item.default
 
 
 _NAMES = {

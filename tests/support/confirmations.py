@@ -27,6 +27,7 @@ def searched_sweep(costs: Sequence[float], scores: Sequence[float], **confirm: A
         {
             "trial": range(len(costs)),
             "status": "complete",
+            "origin": None,
             "config": [{"epochs": 1, "rank": rank} for rank in range(len(costs))],
             "accuracy": [float(score) for score in scores],
             "trainable_params": [float(cost) for cost in costs],

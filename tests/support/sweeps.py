@@ -113,7 +113,7 @@ class Watcher(SilentListener):
     def sweep_started(self, sweep: Sweep, notes: list[str]) -> None:
         self.notes = notes
 
-    def trial_started(self, number: int, config: Any, *, seed: int) -> None:
+    def trial_started(self, number: int, config: Any, *, seed: int, origin: str = "") -> None:
         self.started.append(number)
 
     def trial_finished(self, number: int, result: Any, values: dict[str, float], on_front: bool) -> None:

@@ -173,6 +173,7 @@ def _trial(number: int, status: str, names: Sequence[str], rng: np.random.Genera
         "elapsed": 30 * number + seconds,
         "seconds": seconds,
         "seed": number,
+        "origin": None,
         "error": error,
         "failure": None if error is None else "diverged",
         "traceback": None
