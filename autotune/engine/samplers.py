@@ -12,6 +12,7 @@ from autotune.prepare.prepared_sweep import PreparedSweep
 from autotune.sampler.named_samplers import build_sampler
 from autotune.sampler.pareto_sampler import ParetoSampler
 from autotune.sampler.strategies import strategy_entry
+from autotune.sweep.prior_spec import prior_notes, sampler_prior
 from autotune.sweep.sampler_spec import ParetoSpec
 from search_spaces.parameters.types import Categorical, Value
 from search_spaces.space import SearchSpace
@@ -40,6 +41,8 @@ def pareto_sampler(prepared: PreparedSweep, spec: ParetoSpec | None = None) -> P
         spec: options of the sampler; the defaults if None.
     """
     objectives = prepared.sweep.objectives
+    spec = spec or ParetoSpec()
+    entry = strategy_entry(spec.strategy)
 
     def cost(name: str) -> Callable[[Mapping[str, Value]], float]:
         return lambda config: float(getattr(prepared.costs(config), name))
@@ -54,8 +57,9 @@ def pareto_sampler(prepared: PreparedSweep, spec: ParetoSpec | None = None) -> P
         trial_cost=cost("train_flops"),
         models_constraints=False,  # the ledger's are the limits once more, for other samplers
         is_noisy=True,
+        prior=sampler_prior(prepared.sweep.priors, prepared.space) if "prior" in entry.settings else None,
         seed=prepared.sweep.seed,
-        **_with_startup(spec or ParetoSpec(), prepared),
+        **_with_startup(spec, prepared),
     )
 
 
@@ -72,6 +76,7 @@ def sampler_notes(prepared: PreparedSweep) -> list[str]:
     """Return what the sampler cannot use of a sweep, in sentences for the user."""
     name, space = prepared.sweep.sampler.name, prepared.space
     notes = [*_startup_notes(prepared), *_small_space_notes(prepared)]
+    notes += prior_notes(prepared.sweep.priors, space)
     if name in ("gp", "cmaes"):
         ignored = _drawn_at_random(name, space)
         if ignored:

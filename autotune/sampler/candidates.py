@@ -63,14 +63,18 @@ class EncodedSpace:
 
     def sobol(self, start: int, count: int, seed: int) -> Array:
         """Return points `start` to `start + count` of a scrambled Sobol sequence, encoded, shape [count, d]."""
+        units = self.sobol_units(start, count, seed)
+        return self.resolve(self.from_unit_cube(units), np.random.default_rng(seed))
+
+    def sobol_units(self, start: int, count: int, seed: int) -> Array:
+        """Return points `start` to `start + count` of a scrambled Sobol sequence, shape [count, d], in [0, 1]."""
         from scipy.stats.qmc import Sobol  # slow to import; reading a sweep does not need it
 
         sobol = Sobol(max(len(self.space), 1), scramble=True, rng=seed)
         with warnings.catch_warnings():
             # A count that is not a power of two loses the balance of the last few points; acceptable here.
             warnings.simplefilter("ignore", UserWarning)
-            units = sobol.random(start + count)[start:, : len(self.space)]
-        return self.resolve(self.from_unit_cube(units), np.random.default_rng(seed))
+            return np.asarray(sobol.random(start + count)[start:, : len(self.space)])
 
     def neighbors(self, base: Array, count: int, step: float, rng: np.random.Generator) -> Array:
         """Return random rows of `base`, each with one or two active parameters changed.

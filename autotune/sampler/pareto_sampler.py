@@ -32,6 +32,7 @@ from autotune.sampler.candidates import EncodedSpace
 from autotune.sampler.feasible_sampling import Excess
 from autotune.sampler.history import History, Observe, completed_values
 from autotune.sampler.objectives import KnownObjective, Limit, StudyObjectives
+from autotune.sampler.prior import Prior
 from autotune.sampler.proposal import Proposer
 from autotune.sampler.sources import SourceTrials, check_sources
 from autotune.sampler.strategies import StrategySettings, strategy_entry
@@ -97,6 +98,8 @@ class ParetoSampler(BaseSampler):
         sources: trials of earlier studies on other tasks or models, in this study's space. Surrogates of them inform
             those of this study, weighted by how well each ranks the trials so far; one that misleads is dropped. The
             strategy `pareto` uses them.
+        prior: the user's prior on good configurations, which guides early proposals and fades with the number of
+            trials (`prior.py`); None without one. The strategies `carbs` and `autopeft` do not take it.
         n_startup: number of startup trials, which count whatever their status; see `strategies.default_startup`.
         n_candidates: number of random candidates per suggestion, by default 512; as many come from local search. The
             strategies `carbs` and `autopeft` have their own search and do not take it.
@@ -133,6 +136,7 @@ class ParetoSampler(BaseSampler):
         resample: float | None = None,
         is_noisy: bool = False,
         sources: Sequence[SourceTrials] = (),
+        prior: Prior | None = None,
         n_startup: int | None = None,
         n_candidates: int | None = None,
         seed: int | None = None,
@@ -155,10 +159,18 @@ class ParetoSampler(BaseSampler):
         self._limits = {index: _limit(index, *limit) for index, limit in (limits or {}).items()}
         self._constraints = constraints
         self._trial_cost = trial_cost
+        self._prior = prior
+        if prior is not None and space is not None:
+            prior.check(space)
         self._models_constraints = models_constraints
         self._strategy = strategy_entry(strategy)
         self._strategy.check_settings(
-            {"n_candidates": n_candidates, "resample": resample, "sources": sources or None}
+            {
+                "n_candidates": n_candidates,
+                "resample": resample,
+                "sources": sources or None,
+                "prior": prior,
+            }
         )
         check_sources(sources, space)
         self._strategy.check_surrogate(surrogate)
@@ -236,9 +248,10 @@ class ParetoSampler(BaseSampler):
         return self._proposer(study, _NO_TRIAL, self._space or SearchSpace.from_distributions(distributions))
 
     def _proposer(self, study: Study, trial: FrozenTrial, space: SearchSpace) -> Proposer:
+        columns = EncodedSpace(space, trial.system_attrs.get("fixed_params"))
         return Proposer(
             space=space,
-            columns=EncodedSpace(space, trial.system_attrs.get("fixed_params")),
+            columns=columns,
             objectives=self._objectives(study),
             history=History.read(
                 study, trial, space, self._observe, models_constraints=self._models_constraints
@@ -249,6 +262,7 @@ class ParetoSampler(BaseSampler):
             trial_cost=self._order(study),
             memory=_memory(study, trial),
             has_defaults=self._space is not None,
+            prior=None if self._prior is None else self._prior.on(columns),
         )
 
     def _order(self, study: Study) -> Callable[[Sequence[Configuration]], Array] | None:

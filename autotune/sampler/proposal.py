@@ -18,6 +18,7 @@ from autotune.sampler.candidates import EncodedSpace, enumerate_configurations
 from autotune.sampler.feasible_sampling import Excess, draw_feasible
 from autotune.sampler.history import History
 from autotune.sampler.objectives import StudyObjectives
+from autotune.sampler.prior import EncodedPrior
 from autotune.sampler.startup import startup_sequence
 from search_spaces.parameters.types import Configuration
 from search_spaces.space import SearchSpace
@@ -32,6 +33,9 @@ _STEPS = (0.2, 0.1, 0.05, 0.02, 0.01)
 
 _LOCAL_STARTS = 6
 """Candidates from which the local search continues after each step size."""
+
+_PREFERRED = 256
+"""Points of the prior that the startup design is chosen from."""
 
 _MIN_CANDIDATES = 32
 """With fewer feasible candidates than this, more are drawn by `draw_feasible`."""
@@ -89,6 +93,8 @@ class Proposer:
         trial_cost: cost of a trial of each of c configurations, shape [c], which orders the startup trials.
         memory: what the latest earlier proposal of the study left in `notes`; empty at first.
         has_defaults: whether the default configurations of the space are among the startup trials.
+        prior: the user's prior on good configurations, of which half of the startup design and of the random
+            candidates are drawn; None without one.
         notes: what this proposal leaves for later ones, as JSON values; it is stored with the trial.
         is_exhausted: set to True if every configuration has been proposed and one is repeated.
     """
@@ -103,6 +109,7 @@ class Proposer:
     trial_cost: Callable[[Sequence[Configuration]], Array] | None = None
     memory: Mapping[str, Any] = field(default_factory=dict)
     has_defaults: bool = False
+    prior: EncodedPrior | None = None
     notes: dict[str, Any] = field(default_factory=dict)
     is_exhausted: bool = False
 
@@ -139,8 +146,18 @@ class Proposer:
     def _sequence(self, count: int, seed: int) -> Iterator[Configuration]:
         # Fixed values of an enqueued trial hold in the encoded space and not in the default configurations.
         first = self.space.defaults() if self.has_defaults and not self.columns.fixed else []
+        preferred = None
+        if self.prior is not None:
+            first = [self.prior.centered(config) for config in first]
+            preferred = self.prior.sobol(_PREFERRED, seed + 1)
         return startup_sequence(
-            self.columns, first, count, seed=seed, costs=self._costs, trial_cost=self.trial_cost
+            self.columns,
+            first,
+            count,
+            seed=seed,
+            costs=self._costs,
+            trial_cost=self.trial_cost,
+            preferred=preferred,
         )
 
     def _costs(self, configs: Sequence[Configuration]) -> Array:
@@ -166,7 +183,7 @@ class Proposer:
             keep: number of candidates to return, at least; a local search has several starts.
         """
         keep = max(keep, _LOCAL_STARTS)
-        rows = self.columns.random(n_candidates, self.rng)
+        rows = self._random(n_candidates)
         neighbors = self.columns.neighbors(near, n_candidates // 2, _STEPS[0], self.rng)
         pool = self.at_least_one(np.concatenate([neighbors, rows]))
         if len(pool.configs) < _MIN_CANDIDATES:
@@ -181,6 +198,13 @@ class Proposer:
                 first = self._first_of_equals(pool)
                 pool, scores = pool.take(first).best(scores[first], keep)
         return pool, scores
+
+    def _random(self, count: int) -> Array:
+        """Draw encoded rows of shape [count, d], half of them from the prior if there is one."""
+        if self.prior is None:
+            return self.columns.random(count, self.rng)
+        preferred = self.prior.random(count // 2, self.rng)
+        return np.concatenate([preferred, self.columns.random(count - count // 2, self.rng)])
 
     def known(self, configs: Sequence[Configuration]) -> Array:
         """Return the known objectives of configurations, shape [c, m + k], NaN in the other columns."""

@@ -3,7 +3,8 @@
 The first part has as many configurations as there are startup trials: the default configuration of each family,
 and points of a scrambled Sobol sequence of which there is one in each of equal intervals of a known cost. It is in
 ascending order of the cost of a trial, so that a front exists after a few short trials and a search that ends early
-has seen the cheap half of the space. The Sobol sequence follows.
+has seen the cheap half of the space. The Sobol sequence follows. With a prior, its points alternate with those of the
+sequence in the first part alone, so that what follows can correct a wrong prior.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ def startup_sequence(
     seed: int,
     costs: Costs,
     trial_cost: Callable[[Sequence[Configuration]], Array] | None,
+    preferred: Array | None = None,
 ) -> Iterator[Configuration]:
     """Yield the configurations of the sequence without end; infeasible ones are among them after the first `count`.
 
@@ -45,9 +47,13 @@ def startup_sequence(
         costs: known costs that the design is spread over; k may be 0.
         trial_cost: cost of a trial of each of c configurations, shape [c], which orders the design; None to keep the
             order of defaults and sequence.
+        preferred: encoded rows of a prior, shape [p, d], which alternate with the points of the sequence in the
+            design; None without a prior.
     """
-    pool = columns.configurations(columns.sobol(0, _POOL, seed))
-    design = _design(list(defaults)[:count], pool, count, costs)
+    rows = columns.sobol(0, _POOL, seed)
+    pool = columns.configurations(rows)
+    offered = pool if preferred is None else columns.configurations(_alternated(preferred, rows))
+    design = _design(list(defaults)[:count], offered, count, costs)
     if trial_cost is not None and design:
         design = [design[i] for i in np.argsort(trial_cost(design), kind="stable")]
     yield from design
@@ -57,6 +63,13 @@ def startup_sequence(
     while True:
         yield from columns.configurations(columns.sobol(start, length, seed))
         start, length = start + length, 2 * length
+
+
+def _alternated(first: Array, second: Array) -> Array:
+    """Return the rows of two arrays of equal width in turn, then the rest of the longer one."""
+    shared = min(len(first), len(second))
+    turns = np.stack([first[:shared], second[:shared]], axis=1).reshape(2 * shared, -1)
+    return np.concatenate([turns, first[shared:], second[shared:]])
 
 
 def _design(

@@ -134,7 +134,7 @@ STRATEGIES = {
         "autotune.sampler.pareto.strategy:ParetoStrategy",
         default_startup,
         surrogates=("auto", "matern", "saas", "saas-bayesian"),
-        settings=frozenset({"n_candidates", "resample", "sources"}),
+        settings=frozenset({"n_candidates", "resample", "sources", "prior"}),
     ),
     "carbs": StrategyEntry(
         "autotune.sampler.carbs.strategy:CarbsStrategy", default_configurations, frozenset({"repeats"})

@@ -27,6 +27,7 @@ from autotune.sweep.executor_spec import ExecutorSpec, check_devices
 from autotune.sweep.fidelity_field import FIDELITY_FIELDS, read_fidelity
 from autotune.sweep.generated_scores import with_generated_scores
 from autotune.sweep.objective_shorthand import expand_objectives
+from autotune.sweep.prior_spec import Priors, check_priors, read_priors
 from autotune.sweep.sampler_spec import (
     NamedSamplerSpec,
     ParetoSpec,
@@ -66,6 +67,7 @@ class Sweep(BaseModel):
             starts, from the budget, the FLOPs of a trial and the measured speed.
         ladder: Rungs on which weak trials end early; none by default.
         sampler: Component that proposes configurations.
+        priors: Beliefs about good values of parameters; none by default.
         executor: Where trials run, and how many at a time; by default it is chosen when the sweep starts, from the
             measured speed, and is `local` where nothing is measured.
         seed: Seed of the search. Trials and confirmation runs derive their seeds from it and never share one.
@@ -87,6 +89,7 @@ class Sweep(BaseModel):
     fidelity: Annotated[Fidelity, BeforeValidator(read_fidelity)] = Fidelity()
     ladder: Annotated[LadderSpec | None, BeforeValidator(read_ladder)] = None
     sampler: Annotated[ParetoSpec | NamedSamplerSpec, BeforeValidator(read_sampler)] = ParetoSpec()
+    priors: Annotated[Priors | None, BeforeValidator(read_priors)] = None
     executor: Annotated[ExecutorSpec, BeforeValidator(_named)] = ExecutorSpec()
     seed: int = Field(default=0, ge=0, strict=True)
     confirm: Confirm = Confirm()
@@ -141,6 +144,13 @@ class Sweep(BaseModel):
         key = "patience" if self.fidelity.patience is not None else "score"
         fix = f"Remove ladder, or remove fidelity.{key}."
         raise InvalidInputError(Problem(f"fidelity.{key}", "cannot be combined with a ladder", fix))
+
+    @model_validator(mode="after")
+    def _fitting_priors(self) -> Sweep:
+        if self.priors is not None:
+            space = load_space(self.space, loss=self.task.loss).space
+            check_priors(self.priors, space, self.sampler)
+        return self
 
     @model_validator(mode="after")
     def _fitting_parts(self) -> Sweep:

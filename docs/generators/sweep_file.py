@@ -26,6 +26,7 @@ file.
 | `model: roberta-base` | `model: {name: roberta-base}` |
 | `executor: packed` | `executor: {name: packed}` |
 | `sampler: tpe` | `sampler: {name: tpe}` |
+| `priors: {schedule: cosine}` | `priors: {schedule: {cosine: 4}}`, the weight against 1 of every other choice |
 | `ladder: true` | a ladder with its defaults |
 | `objectives: [accuracy, train_flops]` | objectives with their usual directions and scales |
 | `budget: {minutes: 30}` | `budget: {hours: 0.5}` |

@@ -73,20 +73,31 @@ class ParetoStrategy:
         """
         seed = int(proposer.rng.integers(2**31))
 
-        def maximum(value: LogAcquisition, keep: int) -> tuple[Candidates, Array]:
-            return proposer.maximize(
-                _scores(posterior, value), posterior.front_rows, self._settings.n_candidates, keep
-            )
+        def with_prior(value: LogAcquisition) -> Callable[[Candidates], Array]:
+            return self._with_prior(_scores(posterior, value), proposer)
+
+        def maximum(score: Callable[[Candidates], Array], keep: int) -> tuple[Candidates, Array]:
+            return proposer.maximize(score, posterior.front_rows, self._settings.n_candidates, keep)
 
         is_batch = bool(proposer.history.pending) and len(proposer.objectives) in _NOISY_OBJECTIVES
-        pool, scores = maximum(posterior.log_acquisition(seed), _RANKED if is_batch else 1)
+        pool, scores = maximum(with_prior(posterior.log_acquisition(seed)), _RANKED if is_batch else 1)
         if not np.isfinite(scores).any():
             # Every expected improvement is 0 in double precision: explore instead.
-            pool, scores = maximum(posterior.log_uncertainty, 1)
+            pool, scores = maximum(_scores(posterior, posterior.log_uncertainty), 1)
         elif is_batch and posterior.is_uncertain:
-            again = _scores(posterior, posterior.log_noisy_acquisition(seed, _BASELINE))(pool)
+            again = with_prior(posterior.log_noisy_acquisition(seed, _BASELINE))(pool)
             pool, _ = pool.best(again, 1)
         return pool.configs[0]
+
+    def _with_prior(
+        self, score: Callable[[Candidates], Array], proposer: Proposer
+    ) -> Callable[[Candidates], Array]:
+        """Return the log acquisition of candidates with the decaying influence of the prior, if there is one."""
+        prior = proposer.prior
+        if prior is None:
+            return score
+        number = proposer.history.started - self._settings.n_startup + 1
+        return lambda candidates: score(candidates) + prior.log_bonus(candidates.rows, number)
 
     def _is_interleaved(self, proposer: Proposer) -> bool:
         since_startup = proposer.history.started - self._settings.n_startup
