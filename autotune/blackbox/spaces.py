@@ -21,6 +21,7 @@ from search_spaces.costs.workload import Workload
 from search_spaces.errors import InvalidInputError, Problem
 from search_spaces.language.constraints import Constraint
 from search_spaces.language.loader import load_space
+from search_spaces.parameters.amounts import TRAIN_SAMPLES, TrainSamples
 from search_spaces.parameters.types import Value
 from search_spaces.space import SearchSpace
 
@@ -124,7 +125,16 @@ def read_space(
         what = "missing: a space of adapter families is bound to a model"
         raise InvalidInputError(Problem("model", what, fix))
     source = space if isinstance(space, str | Mapping) else Path(space)
-    loaded = load_space(cast("str | Path | Mapping[str, object]", source), shape=shape, task=kind)
+    loaded = load_space(
+        cast("str | Path | Mapping[str, object]", source),
+        shape=shape,
+        task=kind,
+        examples=None if lengths is None else len(lengths),
+    )
+    if any(isinstance(parameter, TrainSamples) for parameter in loaded.space.parameters):
+        fix = "Give lengths: the number of tokens of each training example. Or give numbers of examples."
+        what = "has shares of training data whose size is unknown"
+        raise InvalidInputError(Problem(f"space.parameters.{TRAIN_SAMPLES.name}", what, fix))
     if loaded.left_out:
         words = "; ".join(f"{family}: {reason}" for family, reason in loaded.left_out.items())
         warnings.warn(f"space: families that cannot work on this model are left out ({words})", stacklevel=3)

@@ -36,6 +36,7 @@ from autotune.estimate.trial_work import (
 from autotune.formatting.units import duration
 from autotune.sweep.schema import Sweep
 from search_spaces.costs.cost_model import CostModel
+from search_spaces.parameters.amounts import TRAIN_SAMPLES
 from search_spaces.space import SearchSpace
 from trials.data.task_data import TaskData
 from trials.records import Fidelity
@@ -108,6 +109,8 @@ def choose_fidelity(
         measure: measures the speed; see `measured_speed`.
     """
     train, held_out = len(data.splits["train"]), len(data.splits["validation"])
+    if TRAIN_SAMPLES.name in space:
+        return _evaluated_only(sweep, held_out)
     everything = FidelityChoice(
         replace(sweep.fidelity, train_samples=None, eval_samples=None),
         f"fidelity: all {train:,} training and {held_out:,} validation examples per trial",
@@ -139,6 +142,19 @@ def choose_fidelity(
         "to change it"
     )
     return FidelityChoice(fidelity, note, _warning(sweep, trials, examples, evaluated, limit, most))
+
+
+def _evaluated_only(sweep: Sweep, held_out: int) -> FidelityChoice:
+    """Return the fidelity of a sweep whose configurations set their numbers of training examples."""
+    evaluated = min(held_out, _MOST_EVALUATED)
+    note = (
+        f"fidelity: {_of(evaluated, held_out)} validation examples per trial; each configuration trains on its own "
+        f"{TRAIN_SAMPLES.name}"
+    )
+    found = replace(
+        sweep.fidelity, train_samples=None, eval_samples=None if evaluated == held_out else evaluated
+    )
+    return FidelityChoice(found, note)
 
 
 def _limit(sweep: Sweep) -> float:

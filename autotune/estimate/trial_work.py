@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from search_spaces.costs.cost_model import CostModel
+from search_spaces.costs.training_amount import TrainingAmount
 from search_spaces.families import REGISTRY, local_config
 from search_spaces.parameters.types import Configuration, Value
 from search_spaces.space import SearchSpace
@@ -64,7 +65,7 @@ class TrialWork:
     """The computation of a trial of one configuration, per example.
 
     Args:
-        train_flops: of all epochs, per training example.
+        train_flops: of all epochs, per example of the training data, whether the configuration trains on it or not.
         frozen_flops: the part of them that is spent on forward passes below the lowest adapter.
         steps: optimizer steps per training example.
         eval_flops: of one evaluation, per validation example.
@@ -84,15 +85,15 @@ class TrialWork:
         """Return the work of a configuration whose known costs `costs` returns."""
         found = costs(config)
         examples = costs.workload.train_samples
-        epochs = float(config.get("epochs", 1))
+        amount = TrainingAmount.of(config, costs.workload)
         family = str(config["family"])
         lowest = REGISTRY[family].cost(local_config(family, config), costs.shape).lowest_layer
         frozen = costs.at(config).forward_flops_below(lowest)
         scored = costs.workload.rows * found.inference_flops
         return cls(
             train_flops=found.train_flops / examples,
-            frozen_flops=epochs * frozen,
-            steps=epochs / float(config.get("batch_size", costs.workload.batch_size)),
+            frozen_flops=amount.samples / examples * frozen,
+            steps=amount.steps / examples,
             eval_flops=scored,
             frozen_eval_flops=min(frozen, scored),
             tokens=costs.at(config).workload.inference_tokens or costs.at(config).workload.tokens,

@@ -11,11 +11,13 @@ from autotune.prepare.fingerprint import load_unchanged
 from autotune.results.sweep_tables import SweepTables
 from autotune.sweep.schema import Sweep
 from search_spaces.model.shape import ModelShape
+from search_spaces.parameters.amounts import TRAIN_SAMPLES, examples_of, optimizer_steps
 from search_spaces.parameters.types import Configuration
 from search_spaces.transfer import transfer_configuration
 from trials.data.task_data import TaskData
 from trials.reading.encoding import Encoded
-from trials.training.run import count_tokens, sequence_length
+from trials.records import TrialSpec
+from trials.training.run import count_tokens, sequence_length, training_examples
 from trials.training.subsets import subset
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExportedTrial:
-    """What is exported: a configuration, possibly scaled, on a base model and all of the data.
+    """What is exported: a configuration, possibly scaled, on a base model and its data.
 
     Args:
         results: The sweep.
@@ -50,21 +52,30 @@ class ExportedTrial:
 
 
 def as_searched(results: SweepTables, trial: int) -> ExportedTrial:
-    """Return the trial with its own configuration and base model, on all of the data."""
+    """Return the trial with its own configuration and base model.
+
+    It trains on the configuration's own `train_samples`, and otherwise on all of the data.
+    """
     sweep, config = results.sweep, results.config(trial)
     data = load_unchanged(results.folder, sweep)
-    steps = int(config["epochs"]) * -(-len(train_split(sweep, data, config)) // int(config["batch_size"]))
+    count = len(exported_examples(sweep, data, config))
+    steps = optimizer_steps(float(config["epochs"]), count, int(config["batch_size"]))
     return ExportedTrial(results, trial, sweep, data, model_shape(sweep, data), config, steps)
 
 
 def scaled_trial(export: ExportedTrial, target: Target, law: RateLaw) -> ExportedTrial:
-    """Return the trial scaled to the target's base model and tokens by a law."""
+    """Return the trial scaled to the target's base model and tokens by a law.
+
+    With a number of tokens it trains on all of the data; the configuration's `train_samples` are dropped.
+    """
     from autotune.export.scaling import Change, Scale, scaled
 
-    sweep, config, changes = export.sweep, export.config, list[Change]()
-    searched = subset(train_split(sweep, export.data, config), sweep.fidelity.train_samples, seed=0)
+    sweep, config, changes = export.sweep, dict(export.config), list[Change]()
+    searched = training_examples(
+        train_split(sweep, export.data, config), TrialSpec(config, fidelity=sweep.fidelity)
+    )
     searched_tokens = count_tokens(searched)
-    here = Scale(int(config["epochs"]) * searched_tokens, export.shape.base_parameters)
+    here = Scale(round(float(config["epochs"]) * searched_tokens), export.shape.base_parameters)
     data, shape = export.data, export.shape
     if target.model is not None and target.model != sweep.model.name:
         changes.append(Change("base", sweep.model.name, target.model, "requested"))
@@ -80,14 +91,19 @@ def scaled_trial(export: ExportedTrial, target: Target, law: RateLaw) -> Exporte
             for name in sorted({*export.config, *config})
             if export.config.get(name) != config.get(name)
         ]
-    train = train_split(sweep, data, config)
+    if target.tokens is not None and TRAIN_SAMPLES.name in config:
+        whole = f"all {len(data.splits['train']):,}"
+        own = f"{config.pop(TRAIN_SAMPLES.name):,}"
+        changes.append(Change("training examples", own, whole, "the number of tokens is requested"))
+    train = exported_examples(sweep, data, config)
     one_pass = count_tokens(train)
-    passes = int(config["epochs"]) * one_pass
-    tokens = float(passes) if target.tokens is None else target.tokens
+    passes = float(config["epochs"]) * one_pass
+    tokens = passes if target.tokens is None else target.tokens
     config, moved = scaled(config, law, here, Scale(tokens, shape.base_parameters))
     batch_tokens = int(config["batch_size"]) * one_pass / len(train)
     steps = max(1, round(tokens / batch_tokens))
-    why = "requested" if target.tokens is not None else "all epochs of all the data"
+    own_data = "its own examples" if TRAIN_SAMPLES.name in config else "all the data"
+    why = "requested" if target.tokens is not None else f"all epochs of {own_data}"
     if tokens > 1.01 * passes:
         why += f"; {tokens / one_pass:.1f} passes over the data, against {config['epochs']} in the search"
     changes += [*moved, Change("training tokens", f"{here.tokens:,.0f}", f"{tokens:,.0f}", why)]
@@ -98,6 +114,12 @@ def scaled_trial(export: ExportedTrial, target: Target, law: RateLaw) -> Exporte
     return ExportedTrial(
         export.results, export.trial, sweep, data, shape, config, steps, tokens, tuple(changes)
     )
+
+
+def exported_examples(sweep: Sweep, data: TaskData, config: Configuration) -> Sequence[Encoded]:
+    """Return the examples that an exported run trains on: the configuration's own `train_samples`, or all."""
+    examples = train_split(sweep, data, config)
+    return subset(examples, examples_of(config, len(examples)), seed=0)
 
 
 def train_split(sweep: Sweep, data: TaskData, config: Configuration) -> Sequence[Encoded]:

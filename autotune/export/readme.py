@@ -15,6 +15,7 @@ from autotune.objectives import Objective, is_cost
 from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import confirmation_statistics
 from autotune.sweep.schema import Sweep
+from search_spaces.parameters.amounts import TRAIN_SAMPLES
 from search_spaces.parameters.training import OPTIMIZERS, optimizer_of
 from trials.base.pretrained import layer_settings
 from trials.kinds.registry import find_kind
@@ -52,19 +53,32 @@ def readme(export: ExportedTrial, arguments: Mapping[str, Any], own_tuner: bool)
     loading = (
         "Run `import tuners` (the folder here) once before peft loads this adapter.\n\n" if own_tuner else ""
     )
-    extent = (
-        "all examples" if export.tokens is None else f"{export.tokens:,.0f} tokens, in {export.steps:,} steps"
-    )
     return (
         f"# Trial {export.trial} of the sweep `{sweep.name}`\n\n{objectives}\n\n"
         "Train it with `python train.py`: it needs transformers, peft and datasets. The adapter is saved in\n"
-        "`adapter/` and the scores in `scores.json`. The search trained on "
-        f"{sweep.fidelity.train_samples or 'all'} examples per epoch; this run trains on {extent}.\n"
+        f"`adapter/` and the scores in `scores.json`. {_extent(export)}\n"
         f"{_end_note(sweep)}{accumulation_note(arguments)}{further_note(sweep)}{launch_note(sweep)}{needs}\n"
         f"{loading}{head_notes(export.shape, export.data.class_names)}"
         f"{target_notes(sweep.task, export.data.target_scale)}{_changes(export.changes)}"
         f"## The configuration\n\n{settings}\n"
     )
+
+
+def _extent(export: ExportedTrial) -> str:
+    """Return on which data the search trained, and on which this run trains."""
+    searched = export.results.config(export.trial).get(TRAIN_SAMPLES.name)
+    whole = len(export.data.splits["train"])
+    if searched is not None and export.tokens is None:
+        return (
+            f"It trains on the {searched:,} of {whole:,} training examples\nthat the search trained on. For all of "
+            "them, export it with `--scale-to tokens=NUMBER`, which also moves the\nlearning rate where the sweep "
+            "has a law for it."
+        )
+    examples = searched or export.sweep.fidelity.train_samples or "all"
+    extent = (
+        "all examples" if export.tokens is None else f"{export.tokens:,.0f} tokens, in {export.steps:,} steps"
+    )
+    return f"The search trained on {examples} examples per epoch; this run trains on {extent}."
 
 
 def _end_note(sweep: Sweep) -> str:

@@ -38,14 +38,14 @@ from trials.data.task_data import TaskData
 from trials.reading.fingerprint import Fingerprint
 from trials.tasks.own_code import as_reference
 from trials.tasks.specs import POCKET, TaskSpec, resolve_model
-from trials.training import early_stopping
+from trials.training import early_stopping, subsets
 from trials.training.run import sequence_length
 
 if TYPE_CHECKING:
     from autotune.export.scaling import RateLaw, Target
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_SHARED_MODULES = (parameter_groups, initialization, token_choice, early_stopping, added_loss)
+_SHARED_MODULES = (parameter_groups, initialization, token_choice, early_stopping, added_loss, subsets)
 """Modules of the search that need none of its other modules, and that train.py imports beside itself."""
 _TASK = "task"
 """The package in an exported run that holds copies of the packages of `_OF_TASKS`."""

@@ -42,17 +42,18 @@ def micro_batch(batch_size: int, longest: int, chunk_tokens: float) -> int:
 
 
 def training_arguments(export: ExportedTrial) -> dict[str, Any]:
-    """Return the fields of `transformers.TrainingArguments` for the loop of the search on all of the data."""
+    """Return the fields of `transformers.TrainingArguments` for the loop of the search on the exported data."""
     config, model, steps = export.config, export.sweep.model, export.steps
     seed = int(export.results.trials.set_index("trial")["seed"][export.trial])
-    optimizer, micro = optimizer_of(config), _micro_batch_of(export)
+    optimizer, micro, epochs = optimizer_of(config), _micro_batch_of(export), float(config["epochs"])
     return {
         "learning_rate": learning_rate(config),
         "per_device_train_batch_size": micro,
         "gradient_accumulation_steps": int(config["batch_size"]) // micro,
         "per_device_eval_batch_size": 64,
-        "num_train_epochs": int(config["epochs"]),
-        **({} if export.tokens is None else {"max_steps": steps}),
+        "num_train_epochs": int(epochs) if epochs.is_integer() else epochs,
+        # transformers would round part of an epoch to other steps than the search.
+        **({} if export.tokens is None and epochs.is_integer() else {"max_steps": steps}),
         "weight_decay": config["weight_decay"],
         **transformers_schedule(config, steps),
         "max_grad_norm": MAX_GRAD_NORM,

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from autotune.formatting.units import mask_of, ranges, significant
+from autotune.formatting.units import mask_of, ranges, si, significant
 from search_spaces.model.parts import SIDES
+from search_spaces.parameters.amounts import TRAIN_SAMPLES
 
 _BARS = "▁▂▃▄▅▆▇█"
 _SHORT = {
@@ -26,6 +27,7 @@ _SHORT = {
     "batch_size": "batch {}",
     "epochs": "{} ep",
     "sequence_length": "{} long",
+    "train_samples": "{} ex",
     "learning_rate_factor": "lr ×{}",
 }
 _LEFT_OUT = ("family", "weight_decay", "warmup", "schedule", "cooldown")
@@ -53,7 +55,9 @@ def short_config(config: Mapping[str, object]) -> str:
             continue
         else:
             other = "{}" if isinstance(value, str) else parameter.replace("_", " ") + " {}"
-            text = parameter if value is True else _SHORT.get(parameter, other).format(_short_value(value))
+            is_count = name == TRAIN_SAMPLES.name and isinstance(value, int)
+            shown = si(value) if is_count else _short_value(value)
+            text = parameter if value is True else _SHORT.get(parameter, other).format(shown)
             parts.append(side + text)
     parts = [f"layers {ranges(masks[part])}" if part in masks else part for part in parts]
     family = str(config.get("family", ""))

@@ -63,7 +63,9 @@ def bind_base(sweep: Sweep) -> BoundBase:
     """
     sweep, data, shape = read_base(sweep)
     _check_length(data, sweep.task, shape)
-    loaded = load_space(sweep.space, shape=shape, task=sweep.task.shape_task)
+    loaded = load_space(
+        sweep.space, shape=shape, task=sweep.task.shape_task, examples=len(data.splits["train"])
+    )
     space = _with_room_for_virtual_tokens(loaded.space, data, sweep.task, shape)
     lengths = _sequence_lengths(sweep, space)
     rungs = rung_lengths(sweep, data, lengths)

@@ -148,7 +148,7 @@ class HardLimits:
             case "stored_bytes":
                 return float(self._model.shape.base_parameters * BYTES_PER_NUMBER)
             case "train_flops":
-                return self._model.full_fine_tuning_flops(float(config.get("epochs", 1)))
+                return self._model.full_fine_tuning_flops(config)
             case _:
                 return self._base.inference_flops
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from autotune.sweep.schema import Sweep
 from search_spaces.costs.cost_model import CostModel
 from search_spaces.errors import InvalidInputError, Problem
+from search_spaces.parameters.amounts import examples_of, samples_seen
 from search_spaces.parameters.training import SEQUENCE_LENGTH
 from search_spaces.parameters.types import Value
 from trials.data.task_data import TaskData
@@ -29,8 +30,8 @@ def partial_share(
     if part is None:
         return 1.0
     if part.of == "data":
-        count = costs.at(config).workload.train_samples
-        return example_count(count, part) / count
+        count, epochs = examples_of(config, costs.workload.train_samples), float(config.get("epochs", 1))
+        return samples_seen(epochs, example_count(count, part)) / samples_seen(epochs, count)
     cut = truncation_length(config, task.max_length, part)
     assert cut is not None
     return costs({**config, SEQUENCE_LENGTH.name: cut}).train_flops / costs(config).train_flops

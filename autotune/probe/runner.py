@@ -28,6 +28,7 @@ from autotune.results.sweep_tables import SweepTables
 from autotune.sweep.schema import Sweep
 from autotune.trial_attributes import stored
 from search_spaces.errors import InvalidInputError, Problem
+from search_spaces.parameters.amounts import TRAIN_SAMPLES, examples_of
 from search_spaces.parameters.training import learning_rate_name
 from search_spaces.parameters.types import Configuration
 from search_spaces.transfer import transfer_configuration
@@ -152,7 +153,7 @@ class _Prober:
         own = self.sweep.model == results.sweep.model
         self._home = self.shape if own else model_shape(results.sweep, self.data)
         whole = len(self.data.splits["train"])
-        self.full = min(self.sweep.fidelity.train_samples or whole, whole)
+        self._full = min(self.sweep.fidelity.train_samples or whole, whole)
 
     def run(
         self, runs: Sequence[ProbeRun], executor: Executor
@@ -179,13 +180,17 @@ class _Prober:
             evaluations=fidelity.evaluations if fidelity.score == "best" else 1,
             patience=None,
         )
-        return TrialSpec(self.config(run), run.seed, cut)
+        config = self.config(run)
+        if TRAIN_SAMPLES.name in config:
+            config[TRAIN_SAMPLES.name] = self.examples(run)
+        return TrialSpec(config, run.seed, cut)
 
     def examples(self, run: ProbeRun) -> int:
         """Return the training examples of an epoch."""
-        wanted, there = max(1, round(run.share * self.full)), len(self.data.splits["train"])
+        full = examples_of(self.results.config(run.trial), self._full)
+        wanted, there = max(1, round(run.share * full)), len(self.data.splits["train"])
         if wanted > there:
-            fix = f"The training split has {there} examples: give shares up to {there / self.full:.3g}."
+            fix = f"The training split has {there} examples: give shares up to {there / full:.3g}."
             raise InvalidInputError(Problem("--shares", f"{run.share:g} needs {wanted} examples", fix))
         return wanted
 
@@ -203,7 +208,7 @@ class _Prober:
         """Return the tokens that a trial trains on, without padding, counting every epoch."""
         train = self.data.at_length(self.sweep.task, sequence_length(spec.config)).splits["train"]
         seen = subset(train, spec.fidelity.train_samples, seed=0)
-        return int(spec.config["epochs"]) * count_tokens(seen)
+        return round(float(spec.config["epochs"]) * count_tokens(seen))
 
 
 def _record(ledger: Ledger, run: ProbeRun, spec: TrialSpec, result: TrialResult, prober: _Prober) -> None:

@@ -24,6 +24,7 @@ from autotune.spaces.task_forms import TaskForm
 from search_spaces.costs.cost_model import BYTES_PER_NUMBER, KNOWN_COSTS, CostModel
 from search_spaces.costs.workload import Workload
 from search_spaces.model.shape import ModelShape
+from search_spaces.parameters.amounts import TRAIN_SAMPLES
 from search_spaces.parameters.types import Configuration
 from search_spaces.space import SearchSpace
 
@@ -86,10 +87,15 @@ def view_costs(
     for family in families_of(space):
         columns = of_family(space, family)
         drawn = columns.configurations(columns.random(samples, rng))
-        table = model.many([{**config, "epochs": 1} for config in drawn])
+        table = model.many([_one_example(config) for config in drawn])
         configs[family] = drawn
         costs[family] = {cost: np.asarray(getattr(table, cost), dtype=float) for cost in KNOWN_COSTS}
     return CostView(name, shape, tokens, configs, costs, _full_fine_tuning(model), form.rows)
+
+
+def _one_example(config: Configuration) -> Configuration:
+    """Return a configuration whose training is one pass over the example of the workload."""
+    return {name: value for name, value in config.items() if name != TRAIN_SAMPLES.name} | {"epochs": 1}
 
 
 def _full_fine_tuning(model: CostModel) -> dict[str, float]:

@@ -18,7 +18,7 @@ class Confirm(BaseModel):
             in doubt have more runs than certain ones.
         points: Maximum number of points of the front to confirm, spread over it.
         data: Examples of a run: those of the `search`, by its fidelity, or `full` for all of the training and the
-            validation split.
+            validation split. A configuration with `train_samples` trains on its own number in both.
         stop: When a run ends, and which evaluation is its score: as in the `search`, by its fidelity; `best`: it ends
             when the task's metric no longer improves, and the best evaluation counts; `last`: likewise, and the last
             one counts; `none`: it is trained to its end.

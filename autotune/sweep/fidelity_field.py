@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from search_spaces.errors import InvalidInputError, Problem, did_you_mean
+from search_spaces.parameters.amounts import TRAIN_SAMPLES
 from trials.records import Fidelity
 
 FIDELITY_FIELDS = [field.name for field in fields(Fidelity)]
@@ -47,3 +48,14 @@ def read_fidelity(value: object) -> object:
     if problems:
         raise InvalidInputError(problems)
     return value
+
+
+def check_examples(fidelity: Fidelity, space: Mapping[str, Any]) -> None:
+    """Raise InvalidInputError if both the fidelity and the configurations set the number of training examples."""
+    if fidelity.train_samples is None or TRAIN_SAMPLES.name not in space["parameters"]:
+        return
+    what = f"{fidelity.train_samples:,}, and space.parameters.{TRAIN_SAMPLES.name} sets the number for each trial"
+    fix = (
+        f"Remove it, and give {fidelity.train_samples} as the high of {TRAIN_SAMPLES.name} if it is the most."
+    )
+    raise InvalidInputError(Problem("fidelity.train_samples", what, fix))

@@ -24,7 +24,7 @@ from autotune.objectives import MEASURED_COSTS, Objective
 from autotune.sweep.budget_spec import Budget
 from autotune.sweep.confirm_spec import Confirm
 from autotune.sweep.executor_spec import ExecutorSpec, check_devices
-from autotune.sweep.fidelity_field import FIDELITY_FIELDS, read_fidelity
+from autotune.sweep.fidelity_field import FIDELITY_FIELDS, check_examples, read_fidelity
 from autotune.sweep.generated_scores import with_generated_scores
 from autotune.sweep.objective_shorthand import expand_objectives
 from autotune.sweep.prior_spec import Priors, check_priors, read_priors
@@ -128,6 +128,11 @@ class Sweep(BaseModel):
                     if n in unused
                 ]
             )
+        return self
+
+    @model_validator(mode="after")
+    def _one_number_of_examples(self) -> Sweep:
+        check_examples(self.fidelity, self.space)
         return self
 
     @model_validator(mode="after")

@@ -13,6 +13,7 @@ from autotune.api.adapter import learning_rates, peft_config
 from search_spaces.errors import InvalidInputError, Problem
 from search_spaces.families import REGISTRY
 from search_spaces.families.framework.base import Family, local_config
+from search_spaces.parameters.amounts import TRAIN_SAMPLES
 from search_spaces.parameters.training import DEFAULT_OPTIMIZER, learning_rate_name, optimizer_of
 from search_spaces.parameters.types import Configuration
 
@@ -82,13 +83,15 @@ class TrainerTrial:
         """Return the trainer of this configuration, ready for `train()`.
 
         It has the optimizer of the configuration where the user set none: parameters with their own learning rates
-        (LoRA+), and weight decay for matrices only.
+        (LoRA+), and weight decay for matrices only. With `train_samples` in the configuration, it trains on that many
+        examples of its `train_dataset`; those of a smaller number are among those of a larger one.
 
         Args:
             trainer_init: builds the trainer, as for `tune_trainer`.
 
         Raises:
-            InvalidInputError: the trainer's own optimizer cannot have the configuration's learning rates.
+            InvalidInputError: the trainer's own optimizer cannot have the configuration's learning rates, or its
+                dataset has fewer examples than the configuration trains on, or no length.
         """
         import transformers
 
@@ -102,6 +105,8 @@ class TrainerTrial:
             what = f"it returned a {type(trainer).__name__}"
             fix = "Return a transformers.Trainer, or a trainer derived from it, such as trl.SFTTrainer."
             raise InvalidInputError(Problem("trainer_init", what, fix))
+        if TRAIN_SAMPLES.name in self.config:
+            trainer.train_dataset = _subset(trainer.train_dataset, int(self.config[TRAIN_SAMPLES.name]))
         if (family := self._family) is not None:
             _set_optimizer(trainer, self.config, family)
             trainer.add_callback(AdapterCallback(family))
@@ -137,6 +142,23 @@ def _per_device(batch_size: int, arguments: Any) -> int:
         fix = "Change gradient_accumulation_steps, or the choices of batch_size."
         raise InvalidInputError(Problem("batch_size", what, fix))
     return batch_size // parts
+
+
+def _subset(dataset: Any, count: int) -> Any:
+    """Return `count` examples of a dataset, which depend on nothing but its size."""
+    from torch.utils.data import Subset
+
+    from trials.training.subsets import subset
+
+    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+        what = "the trainer's train_dataset has no length, so that no examples can be chosen from it"
+        fix = "Give a dataset with a length, or leave train_samples out of the space."
+        raise InvalidInputError(Problem("train_samples", what, fix))
+    if count > len(dataset):
+        what = f"{count:,} is above the {len(dataset):,} examples of the trainer's train_dataset"
+        raise InvalidInputError(Problem("train_samples", what, f"Give at most {len(dataset)} in the space."))
+    chosen = list(subset(range(len(dataset)), count, seed=0))
+    return dataset.select(chosen) if hasattr(dataset, "select") else Subset(dataset, chosen)
 
 
 def _schedule_values(config: Configuration) -> dict[str, Any]:

@@ -62,7 +62,8 @@ def tune_trainer(
         trainer_init: builds the trainer of a trial, with the adapter `trial.peft_config(model)` and the arguments
             `trial.arguments(TrainingArguments(...))`.
         space: see `optimize`. The training parameters `batch_size`, `epochs`, `weight_decay`, `warmup` and `schedule`
-            and the learning rate of the family reach the trainer through `trial.arguments`.
+            and the learning rate of the family reach the trainer through `trial.arguments`. With `train_samples`, a
+            trial trains on that many examples of the trainer's `train_dataset`.
         objectives: one to four: metrics of the trainer's evaluation with or without `eval_`, among them those of its
             `compute_metrics`; `train_seconds`; and costs of the model, such as `trainable_params`. The direction of
             other metrics than those of autotune must be given as an `Objective`.

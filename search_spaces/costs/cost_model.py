@@ -16,12 +16,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from typing import NamedTuple
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.costs.batched import AdapterGroups, CostTable, unregistered_message
+from search_spaces.costs.training_amount import TrainingAmount
 from search_spaces.costs.workload import Workload
 from search_spaces.families import REGISTRY, AdapterCost, local_config
 from search_spaces.families.framework.base import BYTES_PER_NUMBER, Preparation, adapter_cost
@@ -57,8 +59,8 @@ class CostModel:
     """The known costs of the configurations of one model, task and workload.
 
     A configuration has a `family`, the family's parameters as `family.name`, and optionally `epochs` (default 1),
-    `batch_size` (default: that of the workload) and `sequence_length` (one of the workload's cuts; default: not
-    truncated). Other values are ignored.
+    `batch_size` (default: that of the workload), `train_samples` (default: all of the workload, whose mean lengths
+    stand for those of its subsets) and `sequence_length` (one of the workload's cuts; default: not truncated).
 
     Args:
         shape: shape of the model.
@@ -139,15 +141,12 @@ class CostModel:
         if name not in REGISTRY:
             raise ValueError(unregistered_message(name))
         cost = adapter_cost(REGISTRY[str(name)], local_config(str(name), config), self.shape)
-        samples = self.workload.train_samples * float(config.get("epochs", 1))
-        batch_size = float(config.get("batch_size", self.workload.batch_size))
+        amount = TrainingAmount.of(config, self.workload)
         parameters, stored, train_sample, step, inference, *before = self._priced(cost)
         return Costs(
             trainable_params=parameters,
             head_params=self.shape.head_parameters,
-            train_flops=samples * (train_sample + step / batch_size)
-            + float(self._prepare(np.array(before), np.array(batch_size)))
-            + self._reference(),
+            train_flops=float(self._train_flops(amount, train_sample, step, np.array(before))),
             inference_flops=inference,
             stored_bytes=stored,
         )
@@ -173,29 +172,24 @@ class CostModel:
         flops = np.array([of_group[2:] for of_group in priced], dtype=float).reshape(-1, 6)
         parameters, stored = numbers[group].T
         train_sample, step, inference, *before = flops[group].T
-        usual = self.workload.batch_size
-        batch_size = np.array([config.get("batch_size", usual) for config in configs], dtype=float)
-        epochs = np.array([config.get("epochs", 1) for config in configs], dtype=float)
+        amount = TrainingAmount.of_each(configs, self.workload)
         return CostTable(
             trainable_params=parameters,
             head_params=np.full(len(group), self.shape.head_parameters, dtype=np.int64),
-            train_flops=self.workload.train_samples * epochs * (train_sample + step / batch_size)
-            + self._prepare(np.array(before), batch_size)
-            + self._reference(),
+            train_flops=self._train_flops(amount, train_sample, step, np.array(before)),
             inference_flops=inference,
             stored_bytes=stored,
         )
 
-    def _prepare(self, before: NDArray[np.float64], batch_size: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the FLOPs before the first step.
-
-        Args:
-            before: batches, FLOPs per sample of them and FLOPs once, shape [3, n].
-            batch_size: samples per batch, shape [n].
-        """
-        batches, sample, once = before
-        samples = np.minimum(batches * batch_size, self.workload.train_samples)
-        return samples * sample + np.ceil(samples / batch_size) * self._step + once
+    def _train_flops(
+        self, amount: TrainingAmount, sample: Any, step: Any, before: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Return the FLOPs of runs from those of a sample, of a step, and `before` the first step, shape [3, n]."""
+        batches, prepared, once = before
+        first = np.minimum(batches * amount.batch_size, np.minimum(amount.examples, amount.samples))
+        preparation = first * prepared + np.ceil(first / amount.batch_size) * self._step + once
+        training = amount.samples * sample + amount.steps * step
+        return np.asarray(training + preparation + amount.examples * self._reference)
 
     def _priced(self, cost: AdapterCost) -> tuple[int, int, float, float, float, int, float, float]:
         """Return the adapter's parameters, stored bytes, and FLOPs: per training sample, per step, per inference.
@@ -231,8 +225,10 @@ class CostModel:
         }
         return CostTable(**columns)
 
-    def full_fine_tuning_flops(self, epochs: float = 1) -> float:
+    def full_fine_tuning_flops(self, config: Mapping[str, Value] | None = None) -> float:
         """Return the training FLOPs of full fine-tuning, the reference for percentages of `train_flops`.
+
+        They are those of as much training as that of `config`, which is by default one epoch.
 
         Each product of the forward pass has two in the backward pass, but for those with a constant input: an image
         and relative positions need no gradient.
@@ -243,15 +239,17 @@ class CostModel:
         constant = sum(2 * part.forward - part.backward - part.weights for part in parts)
         constant = constant * tokens + self._patches
         sample = self.workload.rows * (3 * forward - constant) + 3 * self._step / self.workload.batch_size
-        return self.workload.train_samples * epochs * sample + self._reference()
+        amount = TrainingAmount.of(config or {}, self.workload)
+        return float(amount.samples * sample + amount.examples * self._reference)
 
+    @cached_property
     def _reference(self) -> float:
-        """Return the FLOPs of the base model's forward pass over all samples; 0 where no loss reads it."""
+        """The FLOPs of the base model's forward pass over a sample; 0 where no loss reads it."""
         work = self.workload
         if not work.has_reference:
             return 0.0
         forward = self._forward(*self.shape.attended(work.tokens, work.tokens_square))
-        return work.train_samples * (work.rows * forward + self._step / work.batch_size)
+        return work.rows * forward + self._step / work.batch_size
 
     def forward_flops_below(self, layer: int) -> float:
         """Return the forward FLOPs of the layers below a layer of the encoder or decoder, for a mean training sample.

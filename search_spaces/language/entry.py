@@ -21,7 +21,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "dropout": (0.0, 0.95),
     "rank": (1, math.inf),
     "batch_size": (1, math.inf),
-    "epochs": (1, math.inf),
+    "epochs": (_TINY, math.inf),
     "weight_decay": (0.0, math.inf),
     "warmup": (0.0, 1.0),
     "cooldown": (0.0, 1.0),

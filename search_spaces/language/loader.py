@@ -24,6 +24,7 @@ from pathlib import Path
 from search_spaces.errors import InvalidInputError, Problem, did_you_mean
 from search_spaces.families import REGISTRY
 from search_spaces.families.framework.base import Family, TaskType, unsupported_reason
+from search_spaces.language.amounts import bind_split
 from search_spaces.language.conditions import add_conditions, drop_impossible, sort_by_dependency
 from search_spaces.language.constraints import Constraint, read_constraints
 from search_spaces.language.expert_targets import expert_problems, roles_of_family, selected_by_family
@@ -87,6 +88,7 @@ def load_space(
     task: TaskType | None = None,
     folder: str | Path = "",
     loss: str | None = None,
+    examples: int | None = None,
 ) -> LoadedSpace:
     """Load a search space and, if the model is known, bind it to the model.
 
@@ -97,6 +99,7 @@ def load_space(
         task: type of the task; by default that of the shape.
         folder: folder for relative paths; those in a file are relative to the folder of the file.
         loss: loss of a task on preference pairs, which adds parameters to the space.
+        examples: number of training examples, to which shares and numbers of them are bound.
 
     Raises:
         InvalidInputError: The specification is invalid (with all problems), or no family works on the model.
@@ -111,12 +114,12 @@ def load_space(
     composed = compose(mapping, inner, _check, problems, within)
     if composed.families is None and problems:  # an include that failed may have provided them
         raise InvalidInputError(problems)
-    read = _read(composed, problems, loss)
+    read, narrowed = _read(composed, problems, loss), dict[str, str]()
+    bound = bind_split(read.parameters, examples, narrowed, problems)
     if problems:
         raise InvalidInputError(problems)
-    narrowed: dict[str, str] = {}
     if shape is None:
-        space = _assemble(read.families, read.parameters, narrowed, problems)
+        space = _assemble(read.families, bound, narrowed, problems)
         return LoadedSpace(space, read.spec, {}, narrowed, read.constraints)
     left_out = {
         f.name: why for f in read.families if (why := unsupported_reason(f, shape, task or shape.task))
@@ -128,7 +131,7 @@ def load_space(
             Problem("families", f"none works on this model and task ({reasons})", "Add others, such as head.")
         )
     names = _originals(families, read.training)
-    fitted = {name: _fit(read.parameters[name], shape, narrowed, problems) for name in names}
+    fitted = {name: _fit(bound[name], shape, narrowed, problems) for name in names}
     if not problems:
         problems += expert_problems(fitted.values(), shape)
     if problems:

@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from search_spaces.errors import did_you_mean
+from search_spaces.language.amounts import amount_fields
 from search_spaces.language.entry import ROLES, Entry, is_role_set
 from search_spaces.model.parts import SIDES, TARGETS
+from search_spaces.parameters.amounts import TrainSamples
 from search_spaces.parameters.centered import KINDS, Centered, Kind, to_entry
 from search_spaces.parameters.structured import RankProfile, Sides, TargetSubset
 from search_spaces.parameters.types import (
@@ -161,6 +163,8 @@ def _spell_form(parameter: Parameter, original: Parameter) -> dict[str, object]:
             return {"range": True} | ({} if parameter.default is None else {"default": parameter.default})
         case TopLayers():
             return {"mask": False} | ({} if parameter.default is None else {"default": parameter.default})
+        case TrainSamples():
+            return amount_fields(parameter)
         case TargetSubset():
             return {"subset": list(parameter.roles) or True, "default": parameter.default}
         case RankProfile():

@@ -12,9 +12,11 @@ A scalar fixes the parameter, a list gives its choices, and a mapping changes si
     lora.targets: {subset: true}                       one switch per role; or {subset: [q, v, o]}
     lora.layers: {sides: true}                         separate for encoder and decoder; or {sides: {decoder: 2}}
     lora.scale: {when: {lora.dora: true}}              a condition, with any of the mappings above
+    train_samples: {low: 5%, high: all}                numbers or shares of the split: low, high, log, default
 
 `Override` reads all of these except conditions, which `conditions.py` reads; `override_forms.py` has the forms from
-`center` on. The guide `docs/guides/search-spaces.md` has an example of each.
+`center` on, and `amounts.py` the numbers of training examples. The guide `docs/guides/search-spaces.md` has an
+example of each.
 """
 
 from __future__ import annotations
@@ -26,8 +28,10 @@ from typing import Any
 
 from search_spaces.errors import did_you_mean
 from search_spaces.language import override_forms
+from search_spaces.language.amounts import train_samples
 from search_spaces.language.entry import CENTERED_FIELDS, Entry, is_targets_parameter, limits
 from search_spaces.model.parts import SIDES
+from search_spaces.parameters.amounts import TrainSamples
 from search_spaces.parameters.structured import RankProfile, Sides
 from search_spaces.parameters.types import (
     Categorical,
@@ -57,6 +61,8 @@ class Override(Entry):
         return parameter if len(self.problems) > before else changed
 
     def _apply(self, parameter: Parameter, raw: object) -> Parameter:
+        if isinstance(parameter, TrainSamples) and raw is not None:
+            return train_samples(self, parameter, raw)
         if isinstance(raw, Mapping):
             fields = _fields(parameter)
             for field in raw:

@@ -6,6 +6,8 @@ without them train with AdamW and at the task's sequence length:
     optimizer: [adamw, lion, adafactor]       brings lion.learning_rate_factor, adafactor.learning_rate_factor
     schedule: [linear, constant-cooldown]     brings cooldown
     sequence_length: [64, 128]
+    train_samples: {low: 200, high: 8000}     a number of examples, or shares such as 5%; see `amounts.py`
+    epochs: {low: 0.25, high: 4, log: true}   real numbers, where the file gives a fraction
 
 Sweeps on preference pairs add the parameters of their loss (`preference.py`).
 """
@@ -17,6 +19,7 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 
 from search_spaces.errors import Problem
+from search_spaces.parameters.amounts import REAL_EPOCHS, TRAIN_SAMPLES, has_real_epochs
 from search_spaces.parameters.preference import ON_PREFERENCES, loss_parameters
 from search_spaces.parameters.types import Categorical, Float, Int, Parameter, Value
 
@@ -80,6 +83,7 @@ OPTIMIZER = Categorical(name="optimizer", choices=tuple(OPTIMIZERS), default=DEF
 ON_REQUEST: dict[str, str] = {
     OPTIMIZER.name: f"Give it choices among {', '.join(OPTIMIZERS)}.",
     SEQUENCE_LENGTH.name: "Give it choices, such as [64, 128].",
+    TRAIN_SAMPLES.name: "Give it a range, such as {low: 200, high: 8000} or {low: 5%, high: 100%}.",
     COOLDOWN.name: f"Add {CONSTANT_COOLDOWN} to the choices of schedule.",
     **ON_PREFERENCES,
     **{
@@ -107,6 +111,8 @@ def training_parameters(entries: object, loss: str | None = None) -> tuple[Param
             parameters.append(parameter)
             if CONSTANT_COOLDOWN in _choices(named[parameter.name], parameter):
                 parameters.append(COOLDOWN)
+        elif parameter.name == REAL_EPOCHS.name and has_real_epochs(named.get(parameter.name)):
+            parameters.append(REAL_EPOCHS)
         else:
             parameters.append(parameter)
     if OPTIMIZER.name in named:
@@ -115,6 +121,8 @@ def training_parameters(entries: object, loss: str | None = None) -> tuple[Param
         parameters += [o.factor for name, o in OPTIMIZERS.items() if o.factor and name in offered]
     if SEQUENCE_LENGTH.name in named:
         parameters.append(SEQUENCE_LENGTH)
+    if TRAIN_SAMPLES.name in named:
+        parameters.append(TRAIN_SAMPLES)
     return (*parameters, *loss_parameters(named, loss))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from search_spaces.parameters.amounts import samples_seen
 from trials.reading.encoding import Encoded, token_count
 
 _TOKENS = {"cpu": 2048, "cuda": 65536}
@@ -60,16 +61,18 @@ def chunks(
         end = start[end]
 
 
-def batches(examples: Sequence[Encoded], batch_size: int, epochs: int, seed: int) -> Iterator[list[int]]:
+def batches(examples: Sequence[Encoded], batch_size: int, epochs: float, seed: int) -> Iterator[list[int]]:
     """Yield the example indices of each batch.
 
     The examples are shuffled, then sorted by length within chunks of some batches, then the batches are shuffled, so
-    that little is padded and the order still changes from epoch to epoch.
+    that little is padded and the order still changes from epoch to epoch. A last epoch that is not whole has the
+    first examples of its own shuffled order.
     """
     rng = np.random.default_rng(seed)
     lengths = np.array([token_count(example) for example in examples])
-    for _ in range(epochs):
-        order = rng.permutation(len(examples))
+    seen = samples_seen(epochs, len(examples))
+    for before in range(0, seen, len(examples)):
+        order = rng.permutation(len(examples))[: seen - before]
         epoch: list[list[int]] = []
         for start in range(0, len(order), batch_size * _CHUNK):
             chunk = order[start : start + batch_size * _CHUNK]

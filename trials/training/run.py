@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from search_spaces.errors import AutotuneError
 from search_spaces.families import REGISTRY, local_config
+from search_spaces.parameters.amounts import TRAIN_SAMPLES, examples_of, optimizer_steps
 from search_spaces.parameters.training import (
     SEQUENCE_LENGTH,
     learning_rate_factor,
@@ -85,12 +86,11 @@ class Run:
         )
         self.values = {**config, **self.kind.loss_values(self.data.fields)}
         self._validation = HeldOut(base, self.data, "validation", fidelity.eval_samples)
-        examples = subset(self.data.splits["train"], fidelity.train_samples, seed=0)
-        examples = subset(examples, example_count(len(examples), spec.partial_run), seed=0)
+        examples = training_examples(self.data.splits["train"], spec)
         examples = with_references(base, self.data, examples)
-        batch_size, epochs = int(config["batch_size"]), int(config["epochs"])
+        batch_size, epochs = int(config["batch_size"]), float(config["epochs"])
         order = partial(batches, examples, batch_size, epochs, spec.seed)
-        self.steps = epochs * math.ceil(len(examples) / batch_size)
+        self.steps = optimizer_steps(epochs, len(examples), batch_size)
         self.model = base.adapted(
             config, spec.seed, lambda number: self._passes(islice(order(), number), examples)
         )
@@ -359,6 +359,20 @@ def truncation_length(
         return length
     whole = min(length or max_length, max_length)
     return max(math.ceil(partial_run.share * whole - 1e-6), min(_SHORTEST, whole))
+
+
+def training_examples(examples: Sequence[Encoded], spec: TrialSpec) -> Sequence[Encoded]:
+    """Return the examples of the training split that a trial trains on.
+
+    Those of a configuration's `train_samples` are among those of every configuration with more, and so are those of
+    its partial runs.
+    """
+    size = spec.fidelity.train_samples
+    if TRAIN_SAMPLES.name not in spec.config:
+        searched = subset(examples, size, seed=0)
+        return subset(searched, example_count(len(searched), spec.partial_run), seed=0)
+    count = examples_of(spec.config, min(size or len(examples), len(examples)))
+    return subset(examples, example_count(count, spec.partial_run), seed=0)
 
 
 def example_count(count: int, partial_run: PartialRun | None) -> int:

@@ -6,11 +6,11 @@
 
 Beside this file: run.json (model, data, metric), training_args.json (for transformers.TrainingArguments),
 adapter_config.json (for peft), task (how a file becomes rows, a row tokens and predictions scores, as in the search),
-search_trainer.py, parameter_groups.py, early_stopping.py and added_loss.py (the Trainer, the learning rate of each
-parameter, which evaluation counts, and what the adapter adds to the loss), initialization.py and
-token_choice.py (the adapter's initial values) and, where they are needed, tuners (the adapter's method, which peft
-lacks) and code (your own scores). The adapter is saved in `adapter/`, ready for PeftModel.from_pretrained, and the
-scores in `scores.json`.
+search_trainer.py, parameter_groups.py, early_stopping.py, subsets.py and added_loss.py (the Trainer, the learning
+rate of each parameter, which evaluation counts, which examples are read, and what the adapter adds to the loss),
+initialization.py and token_choice.py (the adapter's initial values) and, where they are needed, tuners (the adapter's
+method, which peft lacks) and code (your own scores). The adapter is saved in `adapter/`, ready for
+PeftModel.from_pretrained, and the scores in `scores.json`.
 """
 
 import argparse
@@ -43,6 +43,7 @@ from search_trainer import (
     count_processes,
     divided,
 )
+from subsets import subset
 from task.kinds.encoding import encode_rows
 from task.kinds.generation import generation_of
 from task.kinds.kind import REFERENCE, Scoring, doubles, joined
@@ -214,6 +215,7 @@ def main():
     transformers_logging.set_verbosity_error()  # it reports each new head, which is what is trained here
     arguments = TrainingArguments(output_dir=str(HERE / "checkpoints"), **settings)
     splits, base = {name: load_split(name) for name in ("train", "validation", "test")}, load_model()
+    splits["train"] = subset(splits["train"], RUN["configuration"].get("train_samples"), seed=0)
     if KIND.needs_reference(TASK):  # of the base model as it is, before the adapter changes its modules
         for examples in splits.values():
             add_reference(base, arguments, examples)

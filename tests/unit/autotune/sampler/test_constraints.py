@@ -64,7 +64,7 @@ def test_shares_are_of_what_training_the_base_has() -> None:
         [
             costs.trainable_params / BERT.base_parameters,
             costs.stored_bytes / (4 * BERT.base_parameters),
-            costs.train_flops / COSTS.full_fine_tuning_flops(2),
+            costs.train_flops / COSTS.full_fine_tuning_flops({"epochs": 2}),
             costs.inference_flops / base,
             8,
             np.nan,
@@ -136,7 +136,7 @@ def test_two_constraints_that_pull_apart() -> None:
     configs = sample_feasible(LOADED.space, found, 20, np.random.default_rng(0))
     for config in configs:
         assert COSTS(config).trainable_params >= 5000
-        assert COSTS(config).train_flops <= 0.7 * COSTS.full_fine_tuning_flops(4)
+        assert COSTS(config).train_flops <= 0.7 * COSTS.full_fine_tuning_flops({"epochs": 4})
         assert config["epochs"] == 4
         assert config["lora.rank"] <= 7  # type: ignore[operator]
 
