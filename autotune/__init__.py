@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from autotune.ladder.rungs import Ladder
     from autotune.ledger.ledger import LedgerError
     from autotune.sampler.pareto_sampler import ParetoSampler
+    from autotune.sampler.prior import Near, Prior, Weights
     from autotune.search.failures import SearchFailedError
     from autotune.sweep.schema import Sweep
     from autotune.sweep.sweep_file import load_sweep
@@ -46,14 +47,17 @@ __all__ = [
     "InvalidInputError",
     "Ladder",
     "LedgerError",
+    "Near",
     "Objective",
     "ParetoSampler",
+    "Prior",
     "ReportCallback",
     "SearchFailedError",
     "Sweep",
     "SweepInterruptedError",
     "SweepResults",
     "TrainerTrial",
+    "Weights",
     "__version__",
     "export_run",
     "learning_rates",
@@ -75,14 +79,17 @@ _MODULES = {
     "InvalidInputError": "search_spaces.errors",
     "Ladder": "autotune.ladder.rungs",
     "LedgerError": "autotune.ledger.ledger",
+    "Near": "autotune.sampler.prior",
     "Objective": "autotune.blackbox.objectives",
     "ParetoSampler": "autotune.sampler.pareto_sampler",
+    "Prior": "autotune.sampler.prior",
     "ReportCallback": "autotune.trainer.callbacks",
     "SearchFailedError": "autotune.search.failures",
     "Sweep": "autotune.sweep.schema",
     "SweepInterruptedError": "autotune.engine.sweep_run",
     "SweepResults": "autotune.api.results",
     "TrainerTrial": "autotune.trainer.trial",
+    "Weights": "autotune.sampler.prior",
     "export_run": "autotune.api.results",
     "learning_rates": "autotune.api.adapter",
     "load_results": "autotune.api.results",

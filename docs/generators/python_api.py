@@ -8,6 +8,7 @@ _GROUPS = {
     "Run a sweep": ("run", "plan", "Sweep", "load_sweep", "metric"),
     "Use the results": ("load_results", "SweepResults", "export_run", "peft_config", "learning_rates"),
     "Optimize any black box": ("optimize", "Objective", "Budget", "Ladder", "ParetoSampler"),
+    "State priors": ("Prior", "Near", "Weights"),
     "Search with your own trainer": ("tune_trainer", "TrainerTrial", "ReportCallback"),
 }
 _RETURNED = {

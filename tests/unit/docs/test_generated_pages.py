@@ -124,6 +124,7 @@ def test_the_sweep_page_describes_every_key() -> None:
         "fidelity",
         "ladder",
         "sampler",
+        "priors",
         "executor",
         "confirm",
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from autotune.sweep.prior_spec import bound_prior, read_priors
 from autotune.sweep.schema import Sweep
 from autotune.sweep.sweep_file import as_mapping, parse_sweep
 from search_spaces.errors import InvalidInputError
+from search_spaces.language.yaml_io import parse_yaml
 from search_spaces.parameters.structured import TargetSubset
 from search_spaces.parameters.types import Categorical, Float, TopLayers
 from search_spaces.space import SearchSpace
@@ -79,6 +82,16 @@ def test_mistakes_are_named_with_their_fix(priors: object, words: str) -> None:
 def test_samplers_without_priors_are_refused(sampler: object) -> None:
     with pytest.raises(InvalidInputError, match=r"priors: .* does not take priors"):
         sweep({"family": "lora"}, sampler=sampler)
+
+
+def test_the_example_of_the_guide_is_valid() -> None:
+    guide = Path(__file__).parents[4] / "docs" / "guides" / "search-spaces.md"
+    (example,) = re.findall(
+        r"^```text\n(priors:.*?)^```$", guide.read_text("utf-8"), re.MULTILINE | re.DOTALL
+    )
+    found = sweep(parse_yaml(example)["priors"]).priors
+    assert found is not None
+    assert found.beliefs["schedule"] == {"cosine": 4.0}
 
 
 def test_what_the_model_changes_is_noted() -> None:
