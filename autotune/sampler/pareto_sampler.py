@@ -34,7 +34,7 @@ from autotune.sampler.history import History, Observe, completed_values
 from autotune.sampler.objectives import KnownObjective, Limit, StudyObjectives
 from autotune.sampler.prior import Prior
 from autotune.sampler.proposal import Proposer
-from autotune.sampler.sources import SourceTrials, check_sources
+from autotune.sampler.sources import NOTES, SourceTrials, check_sources
 from autotune.sampler.strategies import StrategySettings, strategy_entry
 from search_spaces.parameters.types import Configuration
 from search_spaces.space import SearchSpace
@@ -49,8 +49,6 @@ _NO_TRIAL = create_trial(state=TrialState.WAITING)
 """Stands for the trial to propose where none is proposed; its number, -1, is that of no trial."""
 _CANDIDATES = 512
 """Default number of random candidates per suggestion."""
-_MEMORY = "autotune:proposal"
-"""System attribute of a trial with what its proposal left for later ones."""
 
 
 class ParetoSampler(BaseSampler):
@@ -101,6 +99,7 @@ class ParetoSampler(BaseSampler):
         prior: the user's prior on good configurations, which guides early proposals and fades with the number of
             trials (`prior.py`); None without one. The strategies `carbs` and `autopeft` do not take it.
         n_startup: number of startup trials, which count whatever their status; see `strategies.default_startup`.
+            Half as many are enough if the trials agree with a source.
         n_candidates: number of random candidates per suggestion, by default 512; as many come from local search. The
             strategies `carbs` and `autopeft` have their own search and do not take it.
         seed: seed of all random numbers; with it, proposals are a function of the trials in the study.
@@ -223,13 +222,13 @@ class ParetoSampler(BaseSampler):
         space = self._space or SearchSpace.from_distributions(search_space)
         proposer = self._proposer(study, trial, space)
         history = proposer.history
-        is_startup = history.started < self._settings.n_startup or len(history.configs) < 2
+        is_startup = history.started < self._settings.fewest_startup or len(history.configs) < 2
         if is_startup:
             config = proposer.startup_point(self._settings.n_startup, self._seed)
         else:
             config = self._strategy.build(self._settings).propose(proposer)
         if proposer.notes:
-            study._storage.set_trial_system_attr(trial._trial_id, _MEMORY, proposer.notes)
+            study._storage.set_trial_system_attr(trial._trial_id, NOTES, proposer.notes)
         if proposer.is_exhausted and not self._warned_exhausted:
             self._warned_exhausted = True
             warnings.warn("every configuration has been proposed; proposals repeat from now on", stacklevel=2)
@@ -333,7 +332,7 @@ def _memory(study: Study, trial: FrozenTrial) -> Mapping[str, Any]:
     """Return what the latest earlier proposal of the study left for later ones."""
     earlier = [other for other in study.get_trials(deepcopy=False) if other.number < trial.number]
     for other in reversed(earlier):
-        if _MEMORY in other.system_attrs:
-            found: Mapping[str, Any] = other.system_attrs[_MEMORY]
+        if NOTES in other.system_attrs:
+            found: Mapping[str, Any] = other.system_attrs[NOTES]
             return found
     return {}

@@ -1,11 +1,11 @@
-"""Trials of earlier studies in the space of this one, and which of their configurations to run first.
+"""Trials of earlier studies in the space of this one, their first configurations, and how far they are trusted.
 
 Shapes: n trials of a source, m objectives of this study.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING
@@ -19,8 +19,12 @@ from search_spaces.space import SearchSpace
 
 if TYPE_CHECKING:
     from optuna.study import StudyDirection
+    from optuna.trial import FrozenTrial
 
 Array = NDArray[np.float64]
+
+NOTES = "autotune:proposal"
+"""System attribute of a trial with what its proposal left for later ones."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -59,6 +63,53 @@ class SourceTrials:
         if np.isinf(values).any():
             raise ValueError(f"sources: {self.name} has infinite values; give NaN where a value is missing")
         object.__setattr__(self, "values", values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceTrust:
+    """How far each source informed one objective in one proposal.
+
+    A source that has fewer than four values of the objective, or equal ones, does not inform it and is not named.
+
+    Args:
+        n: number of distinct finished configurations that the sources were ranked on.
+        own: weight of the study's own surrogate.
+        weights: weight of each source by name, 0 if it is dropped or is the best model of no sample; with `own` they
+            sum to 1.
+        agreement: Kendall's rank correlation of the source's predictions with the finished trials, -1 to 1, by name;
+            None for fewer than five trials.
+        dropped: names of the sources that mislead; see `surrogates.gaussian_processes.ranking_ensemble`.
+    """
+
+    n: int
+    own: float
+    weights: Mapping[str, float]
+    agreement: Mapping[str, float | None]
+    dropped: Sequence[str]
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the agreement is measured and a source is not dropped."""
+        return any(value is not None and name not in self.dropped for name, value in self.agreement.items())
+
+
+def source_trust(trials: Sequence[FrozenTrial]) -> dict[int, SourceTrust]:
+    """Return how far sources informed the latest proposal that used them, by objective index.
+
+    The system attribute `autotune:proposal` of a trial holds it as `{"sources": {objective index as text: fields of
+    SourceTrust}}`.
+
+    Args:
+        trials: trials of a study in order of their numbers.
+
+    Returns:
+        The trust by objective; empty for a study without sources, or one whose trials are all startup trials.
+    """
+    for trial in reversed(trials):
+        noted = trial.system_attrs.get(NOTES, {}).get("sources")
+        if noted:
+            return {int(objective): SourceTrust(**fields) for objective, fields in noted.items()}
+    return {}
 
 
 def check_sources(sources: Sequence[SourceTrials], space: SearchSpace | None) -> None:
@@ -129,7 +180,7 @@ def _front(
     minimized = minimized[:, ~np.isnan(minimized).all(axis=0)]
     if not minimized.shape[1]:
         return []
-    front = [source.configs[i] for i in np.flatnonzero(non_dominated(minimized))]
+    front = [source.configs[i] for i in np.flatnonzero(non_dominated(minimized)).tolist()]
     costs = _costs(front, [source], directions, cost)
     return [front[i] for i in np.argsort(costs, kind="stable")]
 

@@ -40,6 +40,14 @@ class StrategySettings:
     is_noisy: bool = False
     sources: Sequence[SourceTrials] = ()
 
+    @property
+    def fewest_startup(self) -> int:
+        """Number of startup trials after which the strategy may propose: half of them if there are sources.
+
+        A strategy with sources returns the next startup trial itself until one of them agrees with the trials.
+        """
+        return (self.n_startup + 1) // 2 if self.sources else self.n_startup
+
 
 class Strategy(Protocol):
     """Chooses the configurations after startup. A strategy keeps no state between proposals."""

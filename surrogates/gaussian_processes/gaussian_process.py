@@ -279,6 +279,14 @@ class GaussianProcess(Model):
             mean, variance = self._moments(X[:, : self._Z.shape[-1]].unsqueeze(1))
         return mean[:, 0], variance[:, 0, 0].sqrt()
 
+    def mean(self, X: Tensor) -> Tensor:
+        """Return the posterior mean at features X [..., >= p], shape [...], without gradients."""
+        with torch.no_grad():
+            Z = X[..., : self._Z.shape[-1]]
+            cross = self._kernel.forward(Z.reshape(-1, Z.shape[-1]), self._Z)
+            mean = self.offset + self.scale * (cross @ self._weights).reshape(Z.shape[:-1])
+            return mean if self.prior_mean is None else mean + self.prior_mean(Z)
+
     def predict(self, X: Array, noise: bool = False) -> tuple[Array, Array]:
         """Return the posterior mean and standard deviation of the latent function at X [m, d], in units of y.
 
@@ -312,11 +320,24 @@ class GaussianProcess(Model):
 
         Hyperparameters are those of all observations (Rasmussen and Williams 2006, eq. 5.10 to 5.12).
         """
-        inverse = torch.cholesky_inverse(self._factor)
-        variance = 1.0 / inverse.diagonal()
-        residuals = self._weights * variance
+        residuals, variance = self._leave_one_out_residuals()
         densities = -0.5 * (residuals.square() / variance + variance.log() + float(np.log(2 * np.pi)))
         return np.asarray(densities.numpy() - np.log(self.scale))
+
+    def leave_one_out_moments(self) -> tuple[Array, Array]:
+        """Return mean and standard deviation of the latent function at each observation given the others, [n]."""
+        residuals, variance = self._leave_one_out_residuals()
+        observations = self.observations
+        noise = (
+            self.hyperparameters.noise / observations.replicates + observations.extra_noise / self.scale**2
+        )
+        latent = np.maximum(variance.numpy() - noise, 1e-12)
+        return observations.y - self.scale * residuals.numpy(), self.scale * np.sqrt(latent)
+
+    def _leave_one_out_residuals(self) -> tuple[Tensor, Tensor]:
+        """Return y minus its prediction from the others, and the variance of that, shape [n], standardized."""
+        variance = 1.0 / torch.cholesky_inverse(self._factor).diagonal()
+        return self._weights * variance, variance
 
     def _moments(self, Z: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean [..., q] and covariance [..., q, q] at features Z [..., q, p], in units of y."""

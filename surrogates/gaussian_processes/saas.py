@@ -19,21 +19,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
-from botorch.acquisition.objective import PosteriorTransform
-from botorch.models.model import Model
-from botorch.posteriors import Posterior
-from botorch.posteriors.gpytorch import GPyTorchPosterior
-from gpytorch.distributions import MultivariateNormal
-from linear_operator.operators import DenseLinearOperator, DiagLinearOperator
 from numpy.typing import NDArray
 from torch import Tensor
 
 from surrogates.gaussian_processes.embedding import Embedding
 from surrogates.gaussian_processes.gaussian_process import GaussianProcess, Hyperparameters
+from surrogates.gaussian_processes.mixture import Mixture
 from surrogates.gaussian_processes.observations import WithinGroups
 
 Array = NDArray[np.float64]
@@ -43,22 +37,18 @@ TAU_SCALE = 0.1
 _MEMBERS = 4
 
 
-class SaasEnsemble(Model):
+class SaasEnsemble(Mixture):
     """An equal mixture of Gaussian processes; `fit` builds it.
 
-    Mean and covariance are those of the mixture. `posterior` is the Gaussian with these moments, so that acquisition
-    functions in closed form apply; an acquisition function that averages over the mixture takes its `members`.
+    An acquisition function that averages over the mixture takes its `members`.
 
     Args:
         members: processes of the same observations with different hyperparameters, at least one.
     """
 
-    num_outputs = 1
-
     def __init__(self, members: Sequence[GaussianProcess]) -> None:
-        super().__init__()
-        assert members, "a mixture needs a member"
-        self.members = tuple(members)
+        super().__init__(members)
+        self.members: tuple[GaussianProcess, ...] = tuple(members)
 
     @classmethod
     def fit(
@@ -121,59 +111,9 @@ class SaasEnsemble(Model):
         noise = {"extra_noise": extra_noise, "replicates": replicates}
         return cls([GaussianProcess.of(X, y, embedding, each, **noise) for each in hyperparameters])
 
-    @property
-    def noise_variance(self) -> float:
-        """The mean variance of the noise of one run over the members, in units of y squared."""
-        return float(np.mean([member.noise_variance for member in self.members]))
-
-    @property
-    def batch_shape(self) -> torch.Size:
-        """The shape of a batch of models: one model."""
-        return torch.Size([])
-
-    def posterior(
-        self,
-        X: Tensor,
-        output_indices: list[int] | None = None,
-        observation_noise: bool | Tensor = False,
-        posterior_transform: PosteriorTransform | None = None,
-        **_: Any,
-    ) -> Posterior:
-        """Return the Gaussian with the mixture's moments at features X [..., q, >= p], in units of y."""
-        each = [member.posterior(X, observation_noise=observation_noise) for member in self.members]
-        means = torch.stack([posterior.mean.squeeze(-1) for posterior in each])
-        mean = means.mean(dim=0)
-        spread = means - mean
-        if X.shape[-2] == 1:
-            variance = torch.stack([posterior.variance.squeeze(-1) for posterior in each]).mean(dim=0)
-            covariance = DiagLinearOperator(variance + spread.square().mean(dim=0))
-        else:
-            within = torch.stack([posterior.distribution.covariance_matrix for posterior in each]).mean(dim=0)
-            between = (spread.unsqueeze(-1) * spread.unsqueeze(-2)).mean(dim=0)
-            covariance = DenseLinearOperator(within + between)
-        mixed = GPyTorchPosterior(MultivariateNormal(mean, covariance))
-        return mixed if posterior_transform is None else posterior_transform(mixed)
-
-    def predict(self, X: Array, noise: bool = False) -> tuple[Array, Array]:
-        """Return mean and standard deviation of the mixture at X [m, d], in units of y, as `GaussianProcess`."""
-        means, stds = map(np.array, zip(*(member.predict(X, noise) for member in self.members), strict=True))
-        variance = (stds**2).mean(axis=0) + means.var(axis=0)
-        return means.mean(axis=0), np.sqrt(variance)
-
-    def moments(self, X: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and standard deviation of the mixture at features X [c, >= p], shape [c] each."""
-        means, stds = map(torch.stack, zip(*(member.moments(X) for member in self.members), strict=True))
-        variance = stds.square().mean(dim=0) + means.var(dim=0, correction=0)
-        return means.mean(dim=0), variance.sqrt()
-
     def condition_on(self, X: Array, y: Array | None = None) -> SaasEnsemble:
         """Return the ensemble with further observations at X [m, d]; without y each member takes its own mean."""
         return SaasEnsemble([member.condition_on(X, y) for member in self.members]) if len(X) else self
-
-    def leave_one_out(self) -> Array:
-        """Return the log density of the mixture for each observation given the others, shape [n], in units of 1/y."""
-        each = np.array([member.leave_one_out() for member in self.members])
-        return np.logaddexp.reduce(each, axis=0) - math.log(len(each))
 
 
 def tau_quantiles(count: int) -> list[float]:

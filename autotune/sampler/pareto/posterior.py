@@ -10,7 +10,7 @@ FLOPs more smoothly than on the parameters that they follow from.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,9 +29,11 @@ from autotune.sampler.pareto.acquisition import (
     log_noisy_improvement,
     log_probability_within,
 )
+from autotune.sampler.pareto.source_surrogates import SourceData, source_process
 from autotune.sampler.pareto.surrogates import Data, Surrogate, SurrogateFits
 from surrogates.gaussian_processes.embedding import Embedding
 from surrogates.gaussian_processes.feasibility import Feasibility
+from surrogates.gaussian_processes.gaussian_process import GaussianProcess
 from surrogates.gaussian_processes.observations import WithinGroups
 
 Array = NDArray[np.float64]
@@ -53,6 +55,7 @@ class StudyData:
         known_pending: known objectives of the running trials, shape [r, m + k], NaN in the other columns.
         X_failed: encoded configurations that failed through their own fault, shape [f, d].
         known_failed: known objectives of these, shape [f, m + k].
+        sources: the trials of earlier studies.
     """
 
     X: Array
@@ -64,6 +67,7 @@ class StudyData:
     known_pending: Array
     X_failed: Array
     known_failed: Array
+    sources: Sequence[SourceData] = ()
 
 
 class Posterior:
@@ -87,7 +91,9 @@ class Posterior:
         fits: SurrogateFits | None = None,
     ) -> None:
         self._objectives, m = objectives, len(objectives)
-        self._inputs = _CostInputs(objectives, data.outcomes)
+        # The inputs of a source's process must not change with each trial of this study, or it would be fitted again.
+        scaled = np.concatenate([each.outcomes for each in data.sources] or [data.outcomes])
+        self._inputs = _CostInputs(objectives, scaled)
         self._embedding = Embedding(counts, linear=self._inputs.count)
         X, X_pending = self._inputs(data.X, data.outcomes), self._inputs(data.X_pending, data.known_pending)
         outcomes = data.outcomes.copy()
@@ -107,6 +113,7 @@ class Posterior:
                     extra_noise=data.extra_noise[:, j] / self._scale[j] ** 2,
                     replicates=data.replicates,
                     within=self._within(data, j),
+                    sources=self._source_processes(data.sources, j),
                 ),
             )
             for j in range(outcomes.shape[1])
@@ -127,6 +134,10 @@ class Posterior:
         self.front = np.flatnonzero(feasible)[non_dominated(self.plug_in_values[feasible])]
         self.front_rows = self.rows[self.front] if len(self.front) else self.rows
         self.finished = len(data.X)
+        names = {name for trust in fits.trust.values() for name, w in trust.weights.items() if w > 0}
+        trusted = [source.X[source.is_front] for source in data.sources if source.name in names]
+        self.source_front_rows = np.concatenate([data.X[:0], *trusted])
+        self.agrees_with_source = any(trust.agrees for trust in fits.trust.values())
         self._tensors = self.tensor(self.rows, known)
         self.is_feasible = feasible
 
@@ -138,6 +149,17 @@ class Posterior:
         is_plain = ~self.is_clipped[:, j] & (data.extra_noise[:, j] == 0)
         squares = float(data.squares[is_plain, j].sum() / self._scale[j] ** 2)
         return WithinGroups(squares, float((data.replicates[is_plain] - 1.0).sum()))
+
+    def _source_processes(self, sources: Sequence[SourceData], j: int) -> dict[str, GaussianProcess]:
+        """Return the processes of one outcome by the names of their sources, of the sources that have the outcome."""
+        found = {}
+        for source in sources:
+            inputs = self._inputs(source.X, source.outcomes)
+            clipped = -_without_outliers(source.outcomes[:, j], source.is_front)
+            process = source_process(inputs, clipped, source.is_front, self._embedding)
+            if process is not None:
+                found[source.name] = process
+        return found
 
     @property
     def is_uncertain(self) -> bool:
@@ -308,9 +330,11 @@ def _without_outliers(values: Array, front: Mask) -> Array:
     """Clip bad outliers, such as diverged runs, to Tukey's fence, so that they do not set the surrogate's scale.
 
     Points of the observed front are not clipped: the cheap end of a front may have much worse quality than the
-    rest.
+    rest. Missing values stay missing.
     """
-    low, high = np.quantile(values, [0.25, 0.75])
+    if np.isnan(values).all():
+        return values
+    low, high = np.nanquantile(values, [0.25, 0.75])
     if high <= low:
         return values
-    return np.minimum(values, max(high + 1.5 * (high - low), values[front].max()))
+    return np.minimum(values, np.nanmax([high + 1.5 * (high - low), *values[front]]))

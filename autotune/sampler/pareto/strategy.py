@@ -7,7 +7,7 @@ configurations, a surrogate that predicts no gain elsewhere would otherwise neve
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,10 @@ from autotune.sampler.pareto.resampling import (
     repeated_point,
     trial_posteriors,
 )
+from autotune.sampler.pareto.source_surrogates import source_data
 from autotune.sampler.pareto.surrogates import SurrogateFits
 from autotune.sampler.proposal import Candidates, Proposer
+from autotune.sampler.sources import SourceTrials
 from autotune.sampler.strategies import StrategySettings
 from search_spaces.parameters.types import Categorical, Configuration
 from search_spaces.space import SearchSpace
@@ -50,15 +52,24 @@ class ParetoStrategy:
         Rejected alternative: the acquisition value per FLOP of the trial (Snoek, Larochelle and Adams 2012, section
         3.2). On a surrogate of 595 recorded trials it ran more trials and found a worse front for the same FLOPs.
         """
+        if proposer.history.started < self._settings.n_startup:
+            return self._early_candidate(proposer)
         is_interleaved = self._is_interleaved(proposer)
         if is_interleaved and not is_due(proposer, self._settings):
             return self._startup_point(proposer)
-        posterior = fitted_posterior(proposer, self._settings.surrogate)
+        posterior = fitted_posterior(proposer, self._settings.surrogate, self._settings.sources)
         if (repeated := repeated_point(proposer, posterior, self._settings)) is not None:
             return repeated
         if is_interleaved:
             return self._startup_point(proposer)
         return self._best_candidate(proposer, posterior)
+
+    def _early_candidate(self, proposer: Proposer) -> Configuration:
+        """Return the best candidate if a source agrees with the first trials, else the next startup trial."""
+        posterior = fitted_posterior(proposer, self._settings.surrogate, self._settings.sources)
+        if posterior.agrees_with_source:
+            return self._best_candidate(proposer, posterior)
+        return self._startup_point(proposer)
 
     def _startup_point(self, proposer: Proposer) -> Configuration:
         return proposer.startup_point(self._settings.n_startup, self._settings.seed)
@@ -72,12 +83,13 @@ class ParetoStrategy:
         changed nothing (48 searches).
         """
         seed = int(proposer.rng.integers(2**31))
+        near = np.concatenate([posterior.front_rows, posterior.source_front_rows])
 
         def with_prior(value: LogAcquisition) -> Callable[[Candidates], Array]:
             return self._with_prior(_scores(posterior, value), proposer)
 
         def maximum(score: Callable[[Candidates], Array], keep: int) -> tuple[Candidates, Array]:
-            return proposer.maximize(score, posterior.front_rows, self._settings.n_candidates, keep)
+            return proposer.maximize(score, near, self._settings.n_candidates, keep)
 
         is_batch = bool(proposer.history.pending) and len(proposer.objectives) in _NOISY_OBJECTIVES
         pool, scores = maximum(with_prior(posterior.log_acquisition(seed)), _RANKED if is_batch else 1)
@@ -96,7 +108,8 @@ class ParetoStrategy:
         prior = proposer.prior
         if prior is None:
             return score
-        number = proposer.history.started - self._settings.n_startup + 1
+        # With sources that agree, proposals begin before the last startup trial.
+        number = max(proposer.history.started - self._settings.n_startup + 1, 1)
         return lambda candidates: score(candidates) + prior.log_bonus(candidates.rows, number)
 
     def _is_interleaved(self, proposer: Proposer) -> bool:
@@ -112,13 +125,16 @@ def _scores(posterior: Posterior, value: LogAcquisition) -> Callable[[Candidates
     )
 
 
-def fitted_posterior(proposer: Proposer, surrogate: str = "auto") -> Posterior:
-    """Return the surrogates of a study, with notes on them for later proposals."""
+def fitted_posterior(
+    proposer: Proposer, surrogate: str = "auto", sources: Sequence[SourceTrials] = ()
+) -> Posterior:
+    """Return the surrogates of a study, informed by sources, with notes on them for later proposals."""
     fits = SurrogateFits(surrogate, proposer.memory, proposer.notes)
-    return Posterior(proposer.objectives, choice_counts(proposer.space), study_data(proposer), fits)
+    data = study_data(proposer, sources)
+    return Posterior(proposer.objectives, choice_counts(proposer.space), data, fits)
 
 
-def study_data(proposer: Proposer) -> StudyData:
+def study_data(proposer: Proposer, sources: Sequence[SourceTrials] = ()) -> StudyData:
     """Return the trials of a study as surrogates need them; the mean of repeats is one observation."""
     history, space, objectives = proposer.history, proposer.space, proposer.objectives
     outcomes = [objectives.minimized(history.values[:, j], j) for j in range(len(objectives))]
@@ -137,6 +153,7 @@ def study_data(proposer: Proposer) -> StudyData:
         known_pending=proposer.known(history.pending),
         X_failed=space.encode(history.failed),
         known_failed=proposer.known(history.failed),
+        sources=source_data(proposer, sources),
     )
 
 
