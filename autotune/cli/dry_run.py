@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -44,14 +45,14 @@ def _rows(plan: SweepPlan) -> dict[str, str]:
     evaluations = sweep.fidelity.evaluations
     rows = {
         "examples": ", ".join(f"{count:,} {split}" for split, count in plan.examples.items()),
-        "per trial": f"{sizes.train:,} training examples per epoch; {sizes.evaluated:,} validation examples, scored "
-        f"{'once' if evaluations == 1 else f'{evaluations} times'}",
+        "per trial": f"{_examples(plan)} training examples per epoch; {sizes.evaluated:,} validation examples, "
+        f"scored {'once' if evaluations == 1 else f'{evaluations} times'}",
         "space": f"{len(plan.families)} {'family' if len(plan.families) == 1 else 'families'} "
         f"({', '.join(plan.families)}), {counted(plan.parameters, 'parameter')}",
         **_tried_first(plan),
         "smallest": _adapter(plan.smallest),
         "largest": _adapter(plan.largest),
-        "training": f"{_range('train_flops', plan.train_flops)} per trial",
+        "training": f"{_range('train_flops', plan.train_flops)} per trial{_span(plan)}",
     }
     if not time.speed.is_measured:
         return {**rows, "time": "unknown: no configuration could be trained here", **_memory(plan)}
@@ -70,6 +71,17 @@ def _rows(plan: SweepPlan) -> dict[str, str]:
     steps = f" and {overhead:.2g} ms per step" if overhead else ""
     rows["speed"] = f"{rate}{steps}, measured on this machine now"
     return {**rows, **_memory(plan)}
+
+
+def _examples(plan: SweepPlan) -> str:
+    least, most = plan.train_samples
+    return f"{most:,}" if least == most else f"{least:,} to {most:,}"
+
+
+def _span(plan: SweepPlan) -> str:
+    """Return over how many decades the training FLOPs of the trials span, where there is more than one."""
+    decades = math.log10(plan.flops_span)
+    return f", {decades:.1f} decades from the smallest to the largest" if decades >= 1 else ""
 
 
 def _tried_first(plan: SweepPlan) -> dict[str, str]:

@@ -35,6 +35,7 @@ from autotune.prepare.prepared_sweep import PreparedSweep
 from autotune.sweep.schema import Sweep
 from autotune.sweep.sweep_file import as_mapping
 from autotune.trial_attributes import SPENT, trial_result
+from search_spaces.parameters.amounts import TRAIN_SAMPLES, smallest_and_largest
 from search_spaces.parameters.types import Configuration
 
 _TRIAL_QUANTILES = (0.1, 0.9)
@@ -84,6 +85,7 @@ class SweepPlan:
         smallest: the adapter with the fewest parameters of the random configurations and the families' defaults.
         largest: the one with the most.
         train_flops: the training FLOPs of a trial.
+        flops_span: the largest training FLOPs of the random configurations, divided by the smallest.
         time: the predicted duration.
         memory: the predicted peak memory.
     """
@@ -97,6 +99,7 @@ class SweepPlan:
     smallest: Adapter
     largest: Adapter
     train_flops: Range
+    flops_span: float
     time: SweepTime
     memory: Memory
 
@@ -106,12 +109,22 @@ class SweepPlan:
         return self.start.prepared.sweep
 
     @property
+    def train_samples(self) -> tuple[int, int]:
+        """The smallest and the largest number of training examples of a trial, per epoch."""
+        space = self.start.prepared.space
+        if TRAIN_SAMPLES.name not in space:
+            return self.sizes.train, self.sizes.train
+        return smallest_and_largest(space[TRAIN_SAMPLES.name])
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Warnings and notes about the data, the space and the ladder, in sentences for the user."""
         return self.start.notes
 
     def as_mapping(self) -> dict[str, Any]:
         """Return the plan as values that JSON can represent: seconds, bytes and FLOPs as numbers."""
+        least, most = self.train_samples
+        trial = {"train_samples": most, "eval_samples": self.sizes.evaluated}
         return {
             "sweep": as_mapping(self.sweep),
             "notes": list(self.notes),
@@ -120,12 +133,12 @@ class SweepPlan:
                 {"origin": str(first.origin), "config": first.config} for first in self.start.first.trials
             ],
             "examples": self.examples,
-            "trial": {"train_samples": self.sizes.train, "eval_samples": self.sizes.evaluated},
+            "trial": trial if least == most else {**trial, "least_train_samples": least},
             "families": list(self.families),
             "parameters": self.parameters,
             "smallest": asdict(self.smallest),
             "largest": asdict(self.largest),
-            "train_flops": asdict(self.train_flops),
+            "train_flops": {**asdict(self.train_flops), "span": self.flops_span},
             "time": {**asdict(self.time), "total": asdict(self.time.total)},
             "memory": asdict(self.memory),
         }
@@ -161,6 +174,7 @@ def plan_sweep(sweep: Sweep, folder: Path) -> SweepPlan:
         smallest=_adapter(prepared, configs[order[0]]),
         largest=_adapter(prepared, configs[order[-1]]),
         train_flops=Range(float(np.median(flops)), float(low), float(high)),
+        flops_span=float(flops.max() / flops.min()),
         time=_time(prepared, configs, speed),
         memory=_memory(prepared, configs),
     )

@@ -179,6 +179,14 @@ def amount_text(amount: Amount) -> str:
     return ALL if amount == 1.0 else format_percentage(amount, 12)
 
 
+def smallest_and_largest(parameter: Parameter) -> tuple[int, int]:
+    """Return the smallest and the largest number of examples of a bound `train_samples`."""
+    if isinstance(parameter, Categorical):
+        return int(parameter.choices[0]), int(parameter.choices[-1])
+    assert isinstance(parameter, Int), "it is bound to a training split"
+    return parameter.low, parameter.high
+
+
 def examples_of(config: Mapping[str, Value], available: int) -> int:
     """Return the training examples per epoch of a configuration.
 

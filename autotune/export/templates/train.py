@@ -130,8 +130,12 @@ def refuse_changes(is_meant):
 
 
 def load_split(name):
-    """Return the encoded examples of a split as in the search, without rows that have no target tokens."""
-    return load_rows(name)[0]
+    """Return the encoded examples of a split as in the search, without rows that have no target tokens.
+
+    For training they are those of the configuration, where it has a number of them.
+    """
+    count = RUN["configuration"].get("train_samples") if name == "train" else None
+    return subset(load_rows(name)[0], count, seed=0)
 
 
 @cache
@@ -215,7 +219,6 @@ def main():
     transformers_logging.set_verbosity_error()  # it reports each new head, which is what is trained here
     arguments = TrainingArguments(output_dir=str(HERE / "checkpoints"), **settings)
     splits, base = {name: load_split(name) for name in ("train", "validation", "test")}, load_model()
-    splits["train"] = subset(splits["train"], RUN["configuration"].get("train_samples"), seed=0)
     if KIND.needs_reference(TASK):  # of the base model as it is, before the adapter changes its modules
         for examples in splits.values():
             add_reference(base, arguments, examples)

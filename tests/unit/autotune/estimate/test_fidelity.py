@@ -48,7 +48,7 @@ def choose(
     counts = {"train": train, "validation": held_out, "test": held_out}
     data = SimpleNamespace(splits={k: range(n) for k, n in counts.items()}, classes=tuple(range(classes)))
     costs = CostModel(BERT, "sequence-classification", Workload(2_000.0, 4e6, train_samples=train))
-    space = load_space(sweep.space, shape=BERT, task=sweep.task.type).space
+    space = load_space(sweep.space, shape=BERT, task=sweep.task.type, examples=train).space
     per_flop = 0.0 if seconds is None else seconds * train / costs(space.defaults()[0]).train_flops
     speed = Speed(per_flop, 0.0, 0.0)
 
@@ -147,6 +147,14 @@ def test_many_validation_examples_beside_few_training_examples_are_reduced() -> 
     assert choice.fidelity.train_samples is None
     assert choice.fidelity.eval_samples in (1_000, 2_000)
     assert "all 800 training examples" in choice.note
+
+
+def test_configurations_that_set_their_own_number_of_examples_are_not_cut() -> None:
+    searched = {**SPACE, "parameters": {**SPACE["parameters"], "train_samples": {"low": 100, "high": "all"}}}
+    choice = choose(50_000, 5_000, space=searched)
+    assert sizes(choice) == (None, 2_000)
+    assert "each configuration trains on its own train_samples" in choice.note
+    assert sizes(choose(50_000, 500, space=searched)) == (None, None)
 
 
 def test_nearly_all_examples_become_all() -> None:
