@@ -180,6 +180,22 @@ def test_the_arguments_and_the_optimizer_are_those_of_the_configuration(tmp_path
     assert all("lora_B" in name for name in fast)
 
 
+def test_a_number_of_examples_and_fractional_epochs_reach_the_trainer(tmp_path):
+    few, more = (
+        TrainerTrial({"train_samples": count, "epochs": 0.5}, tmp_path).trainer(TrainerInit())
+        for count in (4, 9)
+    )
+    assert [id(example) for example in few.train_dataset] == [id(example) for example in more.train_dataset][
+        :4
+    ]
+    assert few.args.num_train_epochs == 0.5
+    shares = {**LORA, "parameters": {**LORA["parameters"], "train_samples": {"low": "25%"}}}
+    with pytest.raises(InvalidInputError, match="shares of training data whose size is unknown"):
+        tune(tmp_path / "shares", space=shares)
+    search = tune(tmp_path / "all", space=shares, lengths=[6] * len(TRAIN), budget=1.0)
+    assert 6 <= search.trials[0].config["train_samples"] <= 24
+
+
 def test_any_field_of_the_arguments_can_be_searched_without_an_adapter(tmp_path):
     space = {
         "learning_rate": FloatDistribution(1e-4, 1e-2, log=True),
@@ -248,6 +264,7 @@ def test_what_cannot_be_searched_is_refused_before_a_run(options, message, tmp_p
         ({"gradient_accumulation_steps": 3}, {"batch_size": 8}, "cannot be divided into 3 micro-batches"),
         ({}, {"schedule": "constant-cooldown"}, "needs the number of steps"),
         ({"optim": "sgd"}, {"lora.lr_ratio": 2.0}, "lacks those of the configuration"),
+        ({}, {"train_samples": 99}, "99 is above the 24 examples of the trainer's train_dataset"),
     ],
 )
 def test_arguments_that_overrule_the_configuration_are_refused(options, config, message, tmp_path):
