@@ -5,8 +5,9 @@
     choice.predict([[7e9, 1.4e11]])                          # value, low, high
 
 `extrapolate` extrapolates learning curves, `fit_bowl` fits the best learning rate and batch size over scales,
-`trends_along` fits the hyperparameters of a front over cost, and `next_run` proposes the next measurement. `advise`
-evaluates published laws of the learning rate and the batch size, which need no measurements.
+`search_laws` the best value of every hyperparameter over cost from the trials of a search, and `trends_along` the
+hyperparameters of a front. `next_run` proposes the next measurement. `advise` evaluates published laws of the
+learning rate and the batch size, which need no measurements.
 """
 
 from surrogates.laws.curve_extrapolation import Forecast, extrapolate, last_value, slope_rule
@@ -17,6 +18,7 @@ from surrogates.laws.noisy_curve_extrapolation import FEWEST_POINTS, NoisyForeca
 from surrogates.laws.observations import Points, guess_column, read_points
 from surrogates.laws.optimal_hyperparameters import BowlLaw, Optimum, fit_bowl
 from surrogates.laws.published import Advice, advise
+from surrogates.laws.search_laws import NoLaw, SearchLaw, search_laws
 from surrogates.laws.selection import Choice, choose
 from surrogates.laws.trends import Trend, front_of, trends_along
 
@@ -30,10 +32,12 @@ __all__ = [
     "Forecast",
     "Form",
     "NextRun",
+    "NoLaw",
     "NoisyForecast",
     "Optimum",
     "Points",
     "Prediction",
+    "SearchLaw",
     "Trend",
     "advise",
     "bootstrap",
@@ -49,6 +53,7 @@ __all__ = [
     "outliers",
     "read_points",
     "require_identifiable",
+    "search_laws",
     "slope_rule",
     "trends_along",
 ]
