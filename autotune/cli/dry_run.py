@@ -86,7 +86,7 @@ def _span(plan: SweepPlan) -> str:
 
 def _tried_first(plan: SweepPlan) -> dict[str, str]:
     """Return the configurations that are trained before the sampler proposes any, one per line."""
-    first = plan.start.first.trials
+    first = plan.start.search.first
     lines = [f"{each.origin}: {short_config(each.config)}" for each in first]
     return {"tried first": "\n".join(lines)} if lines else {}
 

@@ -130,7 +130,7 @@ class SweepPlan:
             "notes": list(self.notes),
             "finished": self.finished,
             "tried_first": [
-                {"origin": str(first.origin), "config": first.config} for first in self.start.first.trials
+                {"origin": str(first.origin), "config": first.config} for first in self.start.search.first
             ],
             "examples": self.examples,
             "trial": trial if least == most else {**trial, "least_train_samples": least},

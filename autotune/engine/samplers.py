@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -11,6 +11,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from autotune.prepare.prepared_sweep import PreparedSweep
 from autotune.sampler.named_samplers import build_sampler
 from autotune.sampler.pareto_sampler import ParetoSampler
+from autotune.sampler.sources import SourceTrials
 from autotune.sampler.strategies import strategy_entry
 from autotune.sweep.prior_spec import prior_notes, sampler_prior
 from autotune.sweep.sampler_spec import ParetoSpec
@@ -21,24 +22,33 @@ _FEWEST_STARTUP = 4
 """Startup trials of a sweep that has hardly more trials."""
 
 
-def make_sampler(prepared: PreparedSweep) -> optuna.samplers.BaseSampler:
+def make_sampler(
+    prepared: PreparedSweep, sources: Sequence[SourceTrials] = ()
+) -> optuna.samplers.BaseSampler:
     """Return the sampler that a sweep names, with the sweep's seed.
+
+    Args:
+        prepared: the sweep.
+        sources: trials of earlier sweeps, for a sampler that learns from them.
 
     Raises:
         InvalidInputError: the sampler cannot be imported or does not accept its arguments.
     """
     spec = prepared.sweep.sampler
     if isinstance(spec, ParetoSpec):
-        return pareto_sampler(prepared, spec)
+        return pareto_sampler(prepared, spec, sources)
     return build_sampler(spec.name, spec.arguments, prepared.sweep.seed)
 
 
-def pareto_sampler(prepared: PreparedSweep, spec: ParetoSpec | None = None) -> ParetoSampler:
+def pareto_sampler(
+    prepared: PreparedSweep, spec: ParetoSpec | None = None, sources: Sequence[SourceTrials] = ()
+) -> ParetoSampler:
     """Return a `ParetoSampler` with the space, the known costs, the limits and the references of a sweep.
 
     Args:
         prepared: the sweep.
         spec: options of the sampler; the defaults if None.
+        sources: trials of earlier sweeps; a strategy that does not learn from them is given none.
     """
     objectives = prepared.sweep.objectives
     spec = spec or ParetoSpec()
@@ -58,6 +68,7 @@ def pareto_sampler(prepared: PreparedSweep, spec: ParetoSpec | None = None) -> P
         models_constraints=False,  # the ledger's are the limits once more, for other samplers
         is_noisy=True,
         prior=sampler_prior(prepared.sweep.priors, prepared.space) if "prior" in entry.settings else None,
+        sources=sources if "sources" in entry.settings else (),
         seed=prepared.sweep.seed,
         **_with_startup(spec, prepared),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from autotune.search.failures import FailureRule, SearchFailedError
 from autotune.search.loop import SearchLoop
 from autotune.search.store import Ended, TrainingJob
 from autotune.sweep.sampler_spec import ParetoSpec
-from autotune.transfer.first_trials import FirstTrial, enqueue_first
+from autotune.transfer.start import SearchStart, keep_start
 from autotune.trial_attributes import trial_result
 from search_spaces.errors import first_line
 from search_spaces.parameters.types import Configuration
@@ -70,7 +69,7 @@ def sweep_search(
     executor: Executor,
     listener: Listener,
     expected: SweepTime | None = None,
-    first: Sequence[FirstTrial] = (),
+    start: SearchStart | None = None,
 ) -> SweepSearch:
     """Assemble the search of a sweep, where its ledger stands.
 
@@ -81,14 +80,16 @@ def sweep_search(
         executor: started.
         listener: of the sweep's events.
         expected: the predicted duration, if there is one.
-        first: what is trained before the sampler proposes anything.
+        start: what the search starts from.
     """
-    sweep = prepared.sweep
-    enqueue_first(ledger, first)
+    sweep, start = prepared.sweep, start or SearchStart()
+    keep_start(start, prepared, folder, ledger)
     scheduler = make_scheduler(sweep.objectives, sweep.ladder, sweep.seed, ledger.trials)
     checkpoints = Checkpoints(folder.absolute() / _CHECKPOINTS)
     checkpoints.delete_unused(scheduler.candidates.values())
-    ledger.study.sampler = scheduler.inform(make_sampler(prepared))
+    ledger.study.sampler = scheduler.inform(
+        make_sampler(prepared, [each.for_sampler for each in start.sources])
+    )
     clock = StudyClock(ledger)
     space = prepared.small_space if prepared.ends_when_tried else None
     progress = SearchProgress(sweep, ledger, clock, scheduler, expected, space)

@@ -17,7 +17,7 @@ from autotune.prepare.own_scores import with_own_scores
 from autotune.prepare.prepared_sweep import PreparedSweep, prepare
 from autotune.sweep.sampler_spec import check_sampler
 from autotune.sweep.schema import Sweep
-from autotune.transfer.first_trials import FirstTrials, read_tries
+from autotune.transfer.start import SearchStart, search_start
 from trials.tasks.specs import AUTO, TaskSpec
 
 
@@ -31,14 +31,14 @@ class SweepStart:
             `prepared` also names the positive class, so with it a process would load the same data again.
         fingerprint: of its data and base model.
         notes: warnings and notes, in sentences for the user.
-        first: what is trained before the sampler proposes anything.
+        search: what the search starts from: the user's own configurations and earlier sweeps.
     """
 
     prepared: PreparedSweep
     task: TaskSpec
     fingerprint: Mapping[str, Any]
     notes: tuple[str, ...]
-    first: FirstTrials
+    search: SearchStart
 
 
 def prepare_start(sweep: Sweep, folder: Path) -> SweepStart:
@@ -52,17 +52,18 @@ def prepare_start(sweep: Sweep, folder: Path) -> SweepStart:
     sweep, precision_notes = _with_precision(continued(sweep, folder), folder)
     with changes_first(folder, sweep):
         prepared = prepare(sweep)
-    first = read_tries(prepared)
     fingerprint = sweep_fingerprint(prepared)
+    origin_notes = _origin_notes(folder, sweep, fingerprint)
+    search = search_start(prepared, folder)
     notes = (
         *(f"{WARNING}{text}" for text in prepared.warnings),
-        *_origin_notes(folder, sweep, fingerprint),
+        *origin_notes,
         *precision_notes,
         *prepared.notes,
-        *first.notes,
+        *search.notes,
         *sampler_notes(prepared),
     )
-    return SweepStart(prepared, sweep.task, fingerprint, notes, first)
+    return SweepStart(prepared, sweep.task, fingerprint, notes, search)
 
 
 def _with_precision(sweep: Sweep, folder: Path) -> tuple[Sweep, list[str]]:

@@ -166,7 +166,7 @@ def _train(
         executor=executor,
         listener=listener,
         expected=expected,
-        first=start.first.trials,
+        start=start.search,
     )
     with _tidy_interrupt(folder, ledgers, executor), _traceback_hint(folder):
         search.run()

@@ -18,9 +18,10 @@ STUDY_FILE = "study.db"
 Part = Literal["search", "confirm", "probe"]
 """The part of a sweep whose trials a study holds."""
 POSTERIOR, FINGERPRINT, NOTES, CONFIGURATIONS = "posterior", "fingerprint", "notes", "configurations"
-NAMES = "names"
+NAMES, SOURCES = "names", "start_from"
 """The attributes of a study of the search: the posterior of the scores, the fingerprint of data and models, the notes
-about them, the names of classes and groups, and the number of configurations after which the search ends."""
+about them, the names of classes and groups, the fingerprint of what was carried over from earlier sweeps, and the
+number of configurations after which the search ends."""
 
 
 class FolderReader:
@@ -81,6 +82,12 @@ class FolderReader:
     def configurations(self) -> int | None:
         """The number of configurations after which the search ends; None if its space has too many to try."""
         found: int | None = self._attributes.get(CONFIGURATIONS)
+        return found
+
+    @property
+    def sources_digest(self) -> str | None:
+        """The fingerprint of what was carried over from earlier sweeps; None if the search began without any."""
+        found: str | None = self._attributes.get(SOURCES)
         return found
 
     @cached_property

@@ -28,6 +28,7 @@ from autotune.ledger.folder_reader import (
     NAMES,
     NOTES,
     POSTERIOR,
+    SOURCES,
     STUDY_FILE,
     FolderReader,
     Part,
@@ -127,6 +128,16 @@ class Ledger:
         names = {"classes": list(classes), "groups": list(groups)}
         if self.study.user_attrs.get(NAMES) != names:
             self.study.set_user_attr(NAMES, names)
+
+    @property
+    def sources_digest(self) -> str | None:
+        """The fingerprint of what was carried over from earlier sweeps; None before it is stored."""
+        found: str | None = self.study.user_attrs.get(SOURCES)
+        return found
+
+    def set_sources_digest(self, digest: str) -> None:
+        """Write the fingerprint of what was carried over from earlier sweeps."""
+        self.study.set_user_attr(SOURCES, digest)
 
     def set_configurations(self, count: int) -> None:
         """Write after how many configurations the search ends, because the space has no others."""

@@ -75,6 +75,11 @@ class WrittenForms:
         self._shape = shape
         self._places = dict(_places(parameters, shape))
 
+    @property
+    def stems(self) -> tuple[str, ...]:
+        """The names that have forms: of parameters, and of their sides in an encoder-decoder."""
+        return tuple(self._places)
+
     def concrete(self, name: str, value: object) -> dict[str, Any]:
         """Return the concrete parameters that a written value stands for, by name.
 
@@ -91,6 +96,8 @@ class WrittenForms:
             return {k: v for side in SIDES for k, v in self.concrete(f"{name}.{side}", value).items()}
         if isinstance(parameter, RankProfile):
             return {f"{name}.level": value, f"{name}.slope": 0.0, f"{name}.bump": 0.0}
+        if name.rpartition(".")[2] == "rank":
+            return {name: value}
         if isinstance(parameter, TargetSubset):
             return self._switches(name, value, place)
         if isinstance(parameter, Categorical) and name.rpartition(".")[2] != "layers":
@@ -144,7 +151,7 @@ def _has_forms(parameter: Parameter) -> bool:
     if isinstance(parameter, TopLayers | TargetSubset | RankProfile):
         return True
     local = parameter.name.rpartition(".")[2]
-    return (local == "layers" and isinstance(parameter, Int | Categorical)) or (
+    return (local in ("layers", "rank") and isinstance(parameter, Int | Categorical)) or (
         local == "targets" and isinstance(parameter, Categorical)
     )
 

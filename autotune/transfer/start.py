@@ -1,0 +1,150 @@
+"""What a search starts from, together: the user's own configurations, then the fronts of earlier sweeps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from autotune.formatting.units import counted
+from autotune.ledger.folder_reader import FolderReader
+from autotune.ledger.ledger import Ledger
+from autotune.prepare.prepared_sweep import PreparedSweep
+from autotune.sampler.sources import first_configurations
+from autotune.sampler.strategies import strategy_entry
+from autotune.sweep.sampler_spec import ParetoSpec
+from autotune.sweep.start_spec import START_FROM
+from autotune.transfer.carry_over import CarriedSource, carry_over
+from autotune.transfer.first_trials import FirstTrial, enqueue_first, read_tries
+from autotune.transfer.source_folders import read_source, source_names
+from autotune.transfer.stored_sources import digest_of, read_stored, sources_text, write_sources
+from autotune.trial_attributes import Origin
+from search_spaces.errors import InvalidInputError, Problem
+
+_SHARE = 4
+"""At most one in so many trials of the budget trains a configuration of an earlier front first."""
+_FEWEST, _MOST = 3, 12
+"""Bounds of that number; the upper one also holds for a budget without a number of trials."""
+
+
+@dataclass(frozen=True)
+class SearchStart:
+    """What a search starts from.
+
+    Args:
+        first: what is trained before the sampler proposes anything.
+        sources: what was carried over from earlier sweeps.
+        notes: what was carried over, filled in or left out, in sentences for the user.
+    """
+
+    first: tuple[FirstTrial, ...] = ()
+    sources: tuple[CarriedSource, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def search_start(prepared: PreparedSweep, folder: Path) -> SearchStart:
+    """Read what a search starts from. Nothing is written.
+
+    A sweep that has begun uses what its folder keeps of the earlier ones, which may be gone.
+
+    Args:
+        prepared: the sweep.
+        folder: that it runs in.
+
+    Raises:
+        InvalidInputError: a configuration or an earlier sweep cannot be used, with every problem.
+    """
+    tries = read_tries(prepared)
+    sources = read_sources(prepared, folder)
+    room = None if (trials := prepared.sweep.budget.trials) is None else trials - len(tries.trials)
+    own = [each.config for each in tries.trials]
+    first = [each for each in front_trials(sources, prepared, _front_count(trials)) if each.config not in own]
+    first = first if room is None else first[: max(0, room)]
+    notes = [*tries.notes, *(source.note for source in sources)]
+    if sources:
+        notes.append(
+            f"{counted(len(first), 'point')} of the earlier fronts {'is' if len(first) == 1 else 'are'} "
+            "trained first and count as trials"
+        )
+        notes += _sampler_notes(prepared)
+    return SearchStart((*tries.trials, *first), tuple(sources), tuple(notes))
+
+
+def read_sources(prepared: PreparedSweep, folder: Path) -> list[CarriedSource]:
+    """Return what is carried over from the earlier sweeps of `start_from`, or was when the sweep began.
+
+    Raises:
+        InvalidInputError: an earlier sweep cannot be used, with every problem.
+    """
+    folders = prepared.sweep.start_from
+    if not folders:
+        return []
+    if digest := FolderReader(folder, prepared.sweep).sources_digest:
+        return read_stored(folder, digest, prepared)
+    found, problems = list[CarriedSource](), list[Problem]()
+    for place, (each, name) in enumerate(zip(folders, source_names(folders), strict=True)):
+        where = f"{START_FROM}[{place}]"
+        if Path(each).resolve() == folder.resolve():
+            problems.append(
+                Problem(where, "is the folder of this sweep itself", "Use --out with another folder.")
+            )
+            continue
+        try:
+            found.append(carry_over(read_source(Path(each), name, where), prepared))
+        except InvalidInputError as error:
+            problems += error.problems
+    if problems:
+        raise InvalidInputError(problems)
+    return found
+
+
+def front_trials(sources: Sequence[CarriedSource], prepared: PreparedSweep, count: int) -> list[FirstTrial]:
+    """Return points of the fronts of earlier sweeps, at most `count`, cheapest first."""
+    configs = first_configurations(
+        [source.for_sampler for source in sources],
+        count,
+        directions=[objective.direction for objective in prepared.sweep.objectives],
+        cost=lambda config: float(prepared.costs(config).train_flops),
+    )
+    found = []
+    for config in configs:
+        source, trial = next((s, t) for s in sources if (t := s.trial_of(config)) is not None)
+        found.append(FirstTrial(config, Origin(trial, source.name)))
+    return found
+
+
+def keep_start(start: SearchStart, prepared: PreparedSweep, folder: Path, ledger: Ledger) -> None:
+    """Keep what was carried over in the folder of the sweep, and put the first trials into the queue, each once.
+
+    Args:
+        start: what the search starts from.
+        prepared: the sweep.
+        folder: of the sweep, which this process has claimed.
+        ledger: of the search.
+    """
+    if start.sources:
+        text = sources_text(start.sources, prepared)
+        digest = digest_of(text)
+        if ledger.sources_digest != digest:
+            write_sources(folder, text)
+            ledger.set_sources_digest(digest)
+    enqueue_first(ledger, start.first)
+
+
+def _front_count(trials: int | None) -> int:
+    """Return how many points of earlier fronts are trained first, by the budget of trials."""
+    return _MOST if trials is None else min(_MOST, max(_FEWEST, trials // _SHARE))
+
+
+def uses_sources(prepared: PreparedSweep) -> bool:
+    """Return whether the sampler of a sweep learns from the trials of earlier sweeps."""
+    spec = prepared.sweep.sampler
+    return isinstance(spec, ParetoSpec) and "sources" in strategy_entry(spec.strategy).settings
+
+
+def _sampler_notes(prepared: PreparedSweep) -> list[str]:
+    spec = prepared.sweep.sampler
+    if uses_sources(prepared):
+        return []
+    name = f"strategy {spec.strategy}" if isinstance(spec, ParetoSpec) else f"sampler {spec.name}"
+    return [f"{name} does not learn from the other trials of earlier sweeps; sampler pareto does"]
