@@ -46,23 +46,41 @@ def transfer_configuration(
     Raises:
         InvalidInputError: The other model cannot have the configuration; the message says why.
     """
-    unbound = load_space(spec).space
-    carried = dict(config)
-    for parameter in unbound.parameters:
-        if isinstance(parameter, TopLayers | Sides | TargetSubset):
-            carried = _placed(parameter, carried, here, there)
-    loaded = load_space(spec, shape=there)
-    family = str(config.get("family", ""))
-    reason = loaded.left_out.get(family)
-    carried = _with_known_targets(carried, loaded.space.parameters, there)
-    problems = [reason] if reason else loaded.space.problems(carried)
-    if problems:
-        what = f"a {there.model_type} of {there.depth} layers cannot have this configuration"
-        raise InvalidInputError(
-            [Problem("model", f"{what}: {problem}", "Choose another model or point.") for problem in problems]
-        )
-    order = loaded.space.names
-    return {name: carried[name] for name in order if name in carried}
+    return Transfer(spec, here, there)(config)
+
+
+class Transfer:
+    """The transfer of configurations from one model to another; the space is read once.
+
+    Args:
+        spec: the space, in the form that `load_space` accepts.
+        here: shape of the model of the configurations.
+        there: shape of the other model, for the same task.
+    """
+
+    def __init__(self, spec: Mapping[str, object], here: ModelShape, there: ModelShape) -> None:
+        self._here, self._there = here, there
+        self._placed = [
+            parameter
+            for parameter in load_space(spec).space.parameters
+            if isinstance(parameter, TopLayers | Sides | TargetSubset)
+        ]
+        self._loaded = load_space(spec, shape=there)
+
+    def __call__(self, config: Mapping[str, Value]) -> Configuration:
+        """Transfer a configuration; result and errors as in `transfer_configuration`."""
+        there, carried = self._there, dict(config)
+        for parameter in self._placed:
+            carried = _placed(parameter, carried, self._here, there)
+        reason = self._loaded.left_out.get(str(config.get("family", "")))
+        space = self._loaded.space
+        carried = _with_known_targets(carried, space.parameters, there)
+        problems = [reason] if reason else space.problems(carried)
+        if problems:
+            what = f"a {there.model_type} of {there.depth} layers cannot have this configuration"
+            fix = "Choose another model or point."
+            raise InvalidInputError([Problem("model", f"{what}: {problem}", fix) for problem in problems])
+        return {name: carried[name] for name in space.names if name in carried}
 
 
 def _with_known_targets(

@@ -127,6 +127,8 @@ class TrialSpec:
             scored by its last evaluation, since a checkpoint does not hold the parameters of earlier evaluations.
         partial_run: The cheaper run to train instead of the full one; None for the full run. A spec has a segment or
             a partial run, not both.
+        base: The hub id, folder or share of layers of the base model that the configuration chooses; None for the
+            sweep's own. A partial run on a smaller model has its own.
         is_isolated: Whether the measured time and memory must be those of this configuration alone. An isolated
             trial does not share a pack and reuses no hidden states of earlier trials.
     """
@@ -138,6 +140,7 @@ class TrialSpec:
     segment: Segment | None = None
     partial_run: PartialRun | None = None
     is_isolated: bool = False
+    base: str | None = None
 
     def __post_init__(self) -> None:
         assert self.segment is None or not self.fidelity.selects_evaluations, (
@@ -147,7 +150,8 @@ class TrialSpec:
     @property
     def model(self) -> str | None:
         """The base model to train on; None for the sweep's own."""
-        return None if self.partial_run is None else self.partial_run.model
+        part = self.partial_run
+        return self.base if part is None or part.model is None else part.model
 
     def to_json(self) -> dict[str, Any]:
         """Return the spec as JSON-compatible data."""

@@ -16,6 +16,7 @@ from search_spaces.model.reader import read_shape
 from search_spaces.model.shape import ModelShape, TaskType
 from search_spaces.parameters.training import ON_REQUEST, TRAINING, learning_rate_factor, learning_rate_name
 from search_spaces.parameters.types import Configuration, Value
+from trials.tasks.model_spec import CHOSEN
 from trials.tasks.specs import resolve_model
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def _family(configuration: Mapping[str, Value]) -> Family:
     family = REGISTRY[name]
     known = {f"{name}.{each.name}" for each in family.parameters}
     groups = tuple(f"{each}." for each in known)
-    others = {"family", *ON_REQUEST, *(parameter.name for parameter in TRAINING)}
+    others = {"family", CHOSEN, *ON_REQUEST, *(parameter.name for parameter in TRAINING)}
     unknown = [
         given
         for given in configuration
@@ -204,7 +205,7 @@ def _transformers_config(model: object, trust_remote_code: bool) -> Any:
         try:
             return AutoConfig.from_pretrained(_place(model), trust_remote_code=trust_remote_code)
         except (OSError, ValueError) as error:
-            raise _unreadable(model, error) from error
+            raise unreadable(model, error) from error
     config = getattr(model, "config", model)
     if getattr(model, "peft_config", None) is not None:
         fix = "Give the model before get_peft_model, or model.get_base_model()."
@@ -226,10 +227,10 @@ def _shape(model: object, task: TaskType, trust_remote_code: bool) -> ModelShape
     except (OSError, ValueError) as error:
         if isinstance(error, InvalidInputError):
             raise
-        raise _unreadable(model, error) from error
+        raise unreadable(model, error) from error
 
 
-def _unreadable(model: object, error: Exception) -> InvalidInputError:
+def unreadable(model: object, error: Exception) -> InvalidInputError:
     name = repr(str(model)) if isinstance(model, str | PathLike) else type(model).__name__
     fix = (
         "Give a hub id, a folder, a transformers configuration or a transformers model that can do the task."

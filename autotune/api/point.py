@@ -9,15 +9,19 @@ from dataclasses import dataclass, field
 from os import PathLike
 from typing import TYPE_CHECKING
 
-from autotune.api.adapter import peft_config
+from autotune.api.adapter import peft_config, unreadable
 from autotune.api.argument_names import python_argument_names
 from autotune.export.run_folder import export_run
 from autotune.formatting.units import config_lines, label, quantity, within_sentence
 from autotune.objectives import Objective, is_cost
+from autotune.prepare.chosen_model import as_trained
 from autotune.results.estimates import POSTERIOR, estimates, with_pooled
 from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import confirmation_statistics
+from autotune.sweep.schema import Sweep
 from search_spaces.costs.cost_model import KNOWN_COSTS
+from search_spaces.model.reader import read_shape
+from search_spaces.model.shape import ModelShape
 from search_spaces.parameters.types import Configuration
 from trials.base.pretrained import model_config
 from trials.tasks.specs import ModelSpec, resolve_model
@@ -107,11 +111,11 @@ class Point:
         """Return the point's adapter as a configuration of peft.
 
         Args:
-            model: as in `autotune.peft_config`; by default the sweep's own model.
+            model: as in `autotune.peft_config`; by default the base model of the point.
         """
-        sweep = self._tables.sweep
+        sweep, config = as_trained(self._tables.sweep, self.configuration, _shape_of)
         return peft_config(
-            self.configuration,
+            config,
             _own_model(sweep.model) if model is None else model,
             task=sweep.task.shape_task,
             trust_remote_code=sweep.model.trust_remote_code,
@@ -137,6 +141,13 @@ class Point:
 def _own_model(model: ModelSpec) -> object:
     """Return the name of a base model, or its configuration if it keeps only some of its layers."""
     return resolve_model(model.name) if model.layers is None else model_config(model)
+
+
+def _shape_of(sweep: Sweep) -> ModelShape:
+    try:
+        return read_shape(model_config(sweep.model), sweep.task.shape_task)
+    except (OSError, ValueError) as error:
+        raise unreadable(sweep.model.name, error) from error
 
 
 def make_point(tables: SweepTables, trial: int, reason: str = "") -> Point:

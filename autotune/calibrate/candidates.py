@@ -49,7 +49,7 @@ def candidates(sweep: Sweep) -> list[Candidate]:
     if model.precision != AUTO or model.weights != "fp32":
         return [by_rule(model)]
     device = choose_device(model.device)
-    has_bases = sweep.ladder is not None and bool(sweep.ladder.bases)
+    has_bases = bool(sweep.model.choices) or (sweep.ladder is not None and bool(sweep.ladder.bases))
     found: list[Precision] = ["fp32"]
     found += ["bf16"] if _multiplies_bf16(device) else []
     found += ["int8"] if _multiplies_int8(device) and not has_bases else []

@@ -161,11 +161,12 @@ class _ConfirmationStore:
         config, attributes = dict(trial.params), TrialAttributes(trial)
         assert attributes.seed is not None, "a run gets its seed when it is proposed"
         spec = TrialSpec(
-            config,
+            self._prepared.run_configuration(None, config),
             attributes.seed,
             attributes.fidelity or self._prepared.sweep.fidelity,
             score_test=True,
             is_isolated=self._is_isolated,
+            base=self._prepared.sweep.model.choice_of(config),
         )
         return ConfirmationJob(candidate, config, spec, attributes.repeated_trial)
 

@@ -35,8 +35,10 @@ from autotune.prepare.prepared_sweep import PreparedSweep
 from autotune.sweep.schema import Sweep
 from autotune.sweep.sweep_file import as_mapping
 from autotune.trial_attributes import SPENT, trial_result
+from search_spaces.costs.model_costs import home_costs
 from search_spaces.parameters.amounts import TRAIN_SAMPLES, smallest_and_largest
 from search_spaces.parameters.types import Configuration
+from search_spaces.truncation import is_share_of_layers
 
 _TRIAL_QUANTILES = (0.1, 0.9)
 
@@ -61,7 +63,7 @@ class Memory:
     """The predicted peak memory of a trial, in bytes.
 
     Args:
-        base: of the base model, which all trials of a process share.
+        base: of the base models, which all trials of a process share; a truncated one shares the whole one's memory.
         trial: of the largest of the random configurations, without the base model.
         free: what can be allocated on this machine; None if that is unknown.
     """
@@ -256,7 +258,7 @@ def _measured(prepared: PreparedSweep, configs: list[Configuration]) -> Speed | 
         sweep.model,
         sweep.task,
         config,
-        prepared.costs,
+        home_costs(prepared.costs),
         is_isolated=is_isolated(sweep),
         threads=threads_of(sweep, prepared.shape),
     )
@@ -284,5 +286,10 @@ def _memory(prepared: PreparedSweep, configs: list[Configuration]) -> Memory:
         largest = max(largest, model.step([config], tokens, length))
     slots = slots_of(prepared.sweep)
     spec = prepared.sweep.model
-    base = model.base_bytes(spec.weights, spec.precision, device.type)
+    others = {**prepared.bases.bases, **prepared.choices.smaller.bases}
+    shapes = [prepared.shape, *(base.shape for name, base in others.items() if not is_share_of_layers(name))]
+    base = sum(
+        MemoryModel(shape, computation).base_bytes(spec.weights, spec.precision, device.type)
+        for shape in shapes
+    )
     return Memory(base, largest * slots, free_memory(device))

@@ -63,6 +63,7 @@ class SweepStore:
             segment=segment,
             partial_run=part,
             is_isolated=self._is_isolated,
+            base=self._prepared.sweep.model.choice_of(config),
         )
         return TrainingJob(candidate, config, spec)
 

@@ -36,6 +36,7 @@ from autotune.estimate.trial_work import (
 from autotune.formatting.units import duration
 from autotune.sweep.schema import Sweep
 from search_spaces.costs.cost_model import CostModel
+from search_spaces.costs.model_costs import ModelCosts, home_costs
 from search_spaces.parameters.amounts import TRAIN_SAMPLES
 from search_spaces.space import SearchSpace
 from trials.data.task_data import TaskData
@@ -73,7 +74,12 @@ class _Trials:
     """The mean trial of a sweep at a speed, for any number of examples."""
 
     def __init__(
-        self, sweep: Sweep, data: TaskData, costs: CostModel, works: Sequence[TrialWork], speed: Speed
+        self,
+        sweep: Sweep,
+        data: TaskData,
+        costs: CostModel | ModelCosts,
+        works: Sequence[TrialWork],
+        speed: Speed,
     ) -> None:
         self._sweep, self._works, self._speed, self._costs = sweep, works, speed, costs
         self._test = len(data.splits["test"])
@@ -96,7 +102,7 @@ def choose_fidelity(
     sweep: Sweep,
     data: TaskData,
     space: SearchSpace,
-    costs: CostModel,
+    costs: CostModel | ModelCosts,
     measure: Callable[..., Speed | None] = measured_speed,
 ) -> FidelityChoice:
     """Choose the examples of a trial for a sweep that leaves its fidelity open.
@@ -123,9 +129,9 @@ def choose_fidelity(
     most = _affordable_by_flops(sweep, works, train)
     if most == train and _Trials(sweep, data, costs, works, PESSIMISTIC).seconds(train, held_out) <= limit:
         return everything
-    config = typical_configuration(configs, costs)
+    config, own = typical_configuration(configs, costs), home_costs(costs)
     threads = threads_of(sweep, costs.shape)
-    found = measure(sweep.model, sweep.task, config, costs, is_isolated=is_isolated(sweep), threads=threads)
+    found = measure(sweep.model, sweep.task, config, own, is_isolated=is_isolated(sweep), threads=threads)
     trials = _Trials(sweep, data, costs, works, found or PESSIMISTIC)
     if most == train and trials.seconds(train, held_out) <= limit:
         return everything

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from search_spaces.costs.cost_model import CostModel
+from search_spaces.costs.model_costs import ModelCosts, on_chosen_model
 from search_spaces.costs.training_amount import TrainingAmount
 from search_spaces.families import REGISTRY, local_config
 from search_spaces.parameters.types import Configuration, Value
@@ -81,8 +82,9 @@ class TrialWork:
     tokens: float = 1.0
 
     @classmethod
-    def of(cls, config: Mapping[str, Value], costs: CostModel) -> TrialWork:
+    def of(cls, config: Mapping[str, Value], costs: CostModel | ModelCosts) -> TrialWork:
         """Return the work of a configuration whose known costs `costs` returns."""
+        config, costs = on_chosen_model(config, costs)
         found = costs(config)
         examples = costs.workload.train_samples
         amount = TrainingAmount.of(config, costs.workload)
@@ -141,7 +143,7 @@ def random_configurations(space: SearchSpace, seed: int) -> list[Configuration]:
     return [space.sample(rng) for _ in range(_SAMPLES)]
 
 
-def typical_configuration(configs: Sequence[Configuration], costs: CostModel) -> Configuration:
+def typical_configuration(configs: Sequence[Configuration], costs: CostModel | ModelCosts) -> Configuration:
     """Return the configuration with the median training FLOPs."""
     flops = [costs(config).train_flops for config in configs]
     return configs[int(np.argsort(flops, kind="stable")[len(flops) // 2])]

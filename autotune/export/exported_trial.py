@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from autotune.prepare.bound_base import model_shape, read_base
+from autotune.prepare.chosen_model import as_trained
 from autotune.prepare.fingerprint import load_unchanged
 from autotune.results.sweep_tables import SweepTables
 from autotune.sweep.schema import Sweep
@@ -52,12 +53,13 @@ class ExportedTrial:
 
 
 def as_searched(results: SweepTables, trial: int) -> ExportedTrial:
-    """Return the trial with its own configuration and base model.
+    """Return the trial with its own configuration and the base model that it chose.
 
     It trains on the configuration's own `train_samples`, and otherwise on all of the data.
     """
-    sweep, config = results.sweep, results.config(trial)
-    data = load_unchanged(results.folder, sweep)
+    searched, chosen = results.sweep, results.config(trial)
+    data = load_unchanged(results.folder, searched, chosen)
+    sweep, config = as_trained(searched, chosen, lambda each: model_shape(each, data))
     count = len(exported_examples(sweep, data, config))
     steps = optimizer_steps(float(config["epochs"]), count, int(config["batch_size"]))
     return ExportedTrial(results, trial, sweep, data, model_shape(sweep, data), config, steps)
@@ -77,9 +79,11 @@ def scaled_trial(export: ExportedTrial, target: Target, law: RateLaw) -> Exporte
     searched_tokens = count_tokens(searched)
     here = Scale(round(float(config["epochs"]) * searched_tokens), export.shape.base_parameters)
     data, shape = export.data, export.shape
-    if target.model is not None and target.model != sweep.model.name:
-        changes.append(Change("base", sweep.model.name, target.model, "requested"))
-        sweep, data, shape = read_base(sweep, target.model)
+    entire = sweep.model.model_copy(update={"layers": None})
+    if target.model is not None and entire.other(target.model) != sweep.model:
+        changes.append(Change("base", sweep.model.title, target.model, "requested"))
+        model = entire.other(target.model)
+        sweep, data, shape = read_base(sweep.model_copy(update={"model": model}))
         config = transfer_configuration(config, sweep.space, export.shape, shape)
         changes += [
             Change(

@@ -30,13 +30,13 @@ _SHORT = {
     "train_samples": "{} ex",
     "learning_rate_factor": "lr ×{}",
 }
-_LEFT_OUT = ("family", "weight_decay", "warmup", "schedule", "cooldown")
+_LEFT_OUT = ("family", "model", "weight_decay", "warmup", "schedule", "cooldown")
 
 
 def short_config(config: Mapping[str, object]) -> str:
     """Return a configuration on one line: `lora all · top 4 · r8 · ×2 · dora · lr 3e-4 · batch 32 · 3 ep`.
 
-    Weight decay, warm-up, schedule and switches that are off are left out.
+    Weight decay, warm-up, schedule and switches that are off are left out. A chosen base model comes first.
     """
     parts: list[str] = []
     masks: dict[str, list[int]] = {}
@@ -61,7 +61,8 @@ def short_config(config: Mapping[str, object]) -> str:
             parts.append(side + text)
     parts = [f"layers {ranges(masks[part])}" if part in masks else part for part in parts]
     family = str(config.get("family", ""))
-    return " ".join(filter(None, [family, " · ".join(parts)]))
+    model = f"{config['model']}:" if "model" in config else ""
+    return " ".join(filter(None, [model, family, " · ".join(parts)]))
 
 
 def sparkline(values: Sequence[float], width: int = 24) -> str:

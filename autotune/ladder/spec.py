@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import PurePath
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -12,6 +11,7 @@ from autotune.ladder.rungs import SLOW_FAMILIES, Ladder
 from search_spaces.errors import InvalidInputError, Problem, did_you_mean
 from search_spaces.families import REGISTRY
 from search_spaces.percentages import parse_percentage
+from trials.tasks.model_spec import model_labels
 
 _KINDS = ("training", "data", "length", "base")
 _GEOMETRIC = ("min", "eta")
@@ -122,16 +122,8 @@ class LadderSpec(BaseModel):
         shares = [f"{100 * share:.3g} %" for share in self.ladder.rungs]
         if self.bases is None:
             return [f"{share}{_WHAT[self.of]}" for share in shares]
-        names = base_labels([*self.bases, model])
+        names = model_labels([*self.bases, model])
         return [f"{share} ({name})" for share, name in zip(shares, names, strict=True)]
-
-
-def base_labels(names: Sequence[str]) -> list[str]:
-    """Return short names of models: the last part of each path or hub id, where those differ."""
-    short = [PurePath(name).name for name in names]
-    if len(set(short)) == len(short):
-        return short
-    return ["/".join(PurePath(name).parts[-2:]) for name in names]
 
 
 def read_ladder(value: object) -> object:

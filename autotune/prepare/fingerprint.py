@@ -12,12 +12,16 @@ from autotune.prepare.own_scores import code_digests, with_own_scores
 from autotune.prepare.prepared_sweep import PreparedSweep
 from autotune.sweep.schema import Sweep
 from search_spaces.errors import InvalidInputError, Problem
+from search_spaces.parameters.types import Value
 from trials.data.fingerprint import data_changes, data_fingerprint, model_fingerprint
 from trials.data.notes import Notes
 from trials.data.task_data import TaskData, load_task, read_rows
 from trials.reading.base_model.fingerprint import model_changes
+from trials.tasks.model_spec import CHOSEN
 from trials.training.further import load_further
 
+CHOICES = "choices"
+"""The part of a fingerprint with the base models that a sweep chooses among, by their labels."""
 _FIX = "Restore {}, or run a new sweep with --out and another folder."
 
 
@@ -28,21 +32,37 @@ def sweep_fingerprint(prepared: PreparedSweep) -> dict[str, Any]:
         name: model_fingerprint(sweep.model.other(name), bound.data.tokenizer, sweep.task)
         for name, bound in prepared.bases.bases.items()
     }
+    choices = {
+        prepared.choices.labels[name]: model_fingerprint(
+            sweep.model.other(name), bound.data.tokenizer, sweep.task
+        )
+        for name, bound in prepared.choices.smaller.bases.items()
+    }
     code, further = code_digests(sweep), load_further(sweep.task, prepared.data)
     also = {each.spec.name: each.fingerprint for each in further}
-    given = {name: part for name, part in {"code": code, "also": also}.items() if part}
+    parts = {"code": code, "also": also, CHOICES: choices}
+    given = {name: part for name, part in parts.items() if part}
     return {**_own_fingerprint(sweep, prepared.data), "bases": bases, **given}
 
 
-def load_unchanged(folder: Path, sweep: Sweep) -> TaskData:
+def load_unchanged(folder: Path, sweep: Sweep, config: Mapping[str, Value] | None = None) -> TaskData:
     """Load the data of a sweep, and check that they and the base model are those that its folder began with.
+
+    Args:
+        folder: of the sweep.
+        sweep: the sweep.
+        config: a configuration, whose base model is meant where the sweep chooses among several; by default the last.
 
     Raises:
         InvalidInputError: they changed, with every change; or they cannot be loaded.
     """
+    model = sweep.model.chosen_by(config or {})
     with changes_first(folder, sweep):
-        data = load_task(sweep.task, sweep.model)
-    check_unchanged(FolderReader(folder, sweep).fingerprint, _own_fingerprint(sweep, data))
+        data = load_task(sweep.task, model)
+    now = _own_fingerprint(sweep.model_copy(update={"model": model}), data)
+    if config is not None and sweep.model.choice_of(config) is not None:
+        now[CHOICES] = {str(config[CHOSEN]): now.pop("model")}
+    check_unchanged(FolderReader(folder, sweep).fingerprint, now)
     return data
 
 
@@ -95,6 +115,9 @@ def check_unchanged(before: Mapping[str, Any] | None, now: Mapping[str, Any]) ->
     for place, (name, base) in enumerate(now.get("bases", {}).items()):
         if name in before.get("bases", {}):
             parts[f"ladder.bases[{place}]"] = model_changes(before["bases"][name], base), repr(name)
+    for label, base in now.get(CHOICES, {}).items():
+        if label in before.get(CHOICES, {}):
+            parts[f"model.choices, {label}"] = model_changes(before[CHOICES][label], base), repr(label)
     problems = _code_changes(before, now.get("code", {}))
     problems += [
         Problem(where, f"{what} changed since the sweep began: {'; '.join(changes)}", _FIX.format(what))

@@ -7,8 +7,10 @@ the distance by which a configuration breaks a limit, relative to the limit: at 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,7 @@ from autotune.objectives import Objective
 from autotune.sampler.candidates import EncodedSpace
 from autotune.sampler.feasible_sampling import draw_feasible
 from search_spaces.costs.cost_model import BYTES_PER_NUMBER, CostModel, Costs
+from search_spaces.costs.model_costs import ModelCosts
 from search_spaces.errors import Problem
 from search_spaces.language.constraints import Comparison, Constraint
 from search_spaces.parameters.types import Configuration, Value
@@ -28,6 +31,39 @@ _REMEMBERED = 8192
 """The number of configurations whose costs are cached: a search needs those of one configuration several times."""
 
 
+@dataclass(frozen=True)
+class Possibility:
+    """The limit that the base model which a configuration chooses can have it.
+
+    Args:
+        problem: returns why the model cannot have a configuration, or None.
+    """
+
+    problem: Callable[[Mapping[str, Value]], str | None]
+    name: ClassVar[str] = "model"
+    percent: ClassVar[bool] = False
+    on_cost: ClassVar[bool] = False
+
+    def applies(self, config: Mapping[str, Value]) -> bool:
+        """Return whether the configuration chooses a base model."""
+        return self.name in config
+
+    def value(self, config: Mapping[str, Value]) -> float:
+        """Return 0 for a configuration that its model can have, and 1 for another one."""
+        return 0.0 if self.problem(config) is None else 1.0
+
+    def excess(self, value: float) -> float:
+        """Return the distance from what is possible."""
+        return value or -1.0
+
+    def violation(self, config: Mapping[str, Value]) -> str:
+        """Return the limit that a configuration breaks, with the reason."""
+        return f"the choice of the model ({self.problem(config)})"
+
+    def __str__(self) -> str:
+        return "what the chosen model can have"
+
+
 class HardLimits:
     """The limits that every configuration of a sweep keeps. Call it for the excess over each of them.
 
@@ -35,18 +71,27 @@ class HardLimits:
         constraints: of the space.
         objectives: whose `max` and `min` are limits if they are known costs.
         costs: returns the known costs of a configuration.
+        possibility: that the chosen base model can have a configuration; None if there is no choice.
     """
 
     def __init__(
-        self, constraints: Iterable[Constraint], objectives: Iterable[Objective], costs: CostModel
+        self,
+        constraints: Iterable[Constraint],
+        objectives: Iterable[Objective],
+        costs: CostModel | ModelCosts,
+        possibility: Possibility | None = None,
     ) -> None:
-        placed = [(f"space.constraints[{i}]", constraint) for i, constraint in enumerate(constraints)]
+        placed: list[tuple[str, Constraint | Possibility]] = [
+            (f"space.constraints[{i}]", constraint) for i, constraint in enumerate(constraints)
+        ]
         placed += [
             (f"objectives[{i}]", constraint)
             for i, objective in enumerate(objectives)
             if objective.known
             for constraint in limits_of(objective)
         ]
+        if possibility is not None:
+            placed.append(("model.choices", possibility))
         self.places = tuple(place for place, _ in placed)
         self.constraints = tuple(constraint for _, constraint in placed)
         self._model = costs
@@ -73,7 +118,10 @@ class HardLimits:
                 if not constraint.applies(config):
                     continue
                 if costs is None or not constraint.on_cost:
-                    table[i, j] = float(config[constraint.name])
+                    if isinstance(constraint, Possibility):
+                        table[i, j] = constraint.value(config)
+                    else:
+                        table[i, j] = float(config[constraint.name])
                     continue
                 table[i, j] = getattr(costs, constraint.name)
                 if constraint.percent:
@@ -93,7 +141,9 @@ class HardLimits:
         """Return a sentence with the limits that a configuration breaks, or None."""
         values, excess = self.values([config])[0], self([dict(config)])[0]
         found = [
-            f"{constraint} ({constraint.name} is {_quantity(constraint, value)})"
+            constraint.violation(config)
+            if isinstance(constraint, Possibility)
+            else f"{constraint} ({constraint.name} is {_quantity(constraint, value)})"
             for constraint, value, over in zip(self.constraints, values, excess, strict=True)
             if over > 0
         ]
@@ -122,6 +172,9 @@ class HardLimits:
             return alone
         problems = []
         for j in broken:
+            if isinstance(self.constraints[j], Possibility):
+                problems.append(self._infeasibility_of(int(j), nearest))
+                continue
             values = self.values(nearest)[:, j]
             found = [_quantity(self.constraints[j], float(pick(values))) for pick in (np.nanmin, np.nanmax)]
             what = f"no configuration of the space keeps {self.constraints[j]} together with the other limits"
@@ -131,6 +184,10 @@ class HardLimits:
 
     def _infeasibility_of(self, j: int, nearest: Sequence[Configuration]) -> Problem:
         constraint, values = self.constraints[j], self.values(nearest)[:, j]
+        if isinstance(constraint, Possibility):
+            reason = constraint.problem(nearest[0])
+            what = f"no configuration keeps the other limits on a model that can have it ({reason})"
+            return Problem(self.places[j], what, "Relax the limits, or remove that model.")
         low, high = (_quantity(constraint, float(pick(values))) for pick in (np.nanmin, np.nanmax))
         reached = f"found {low} to {high}"
         if constraint.limit.op in ("<=", "<"):
@@ -173,5 +230,5 @@ def limits_of(objective: Objective) -> list[Constraint]:
     return found
 
 
-def _quantity(constraint: Constraint, value: float) -> str:
+def _quantity(constraint: Constraint | Possibility, value: float) -> str:
     return format_percentage(value) if constraint.percent else f"{value:,.4g}"

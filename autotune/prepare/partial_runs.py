@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from autotune.sweep.schema import Sweep
 from search_spaces.costs.cost_model import CostModel
+from search_spaces.costs.model_costs import ModelCosts
 from search_spaces.errors import InvalidInputError, Problem
 from search_spaces.parameters.amounts import examples_of, samples_seen
 from search_spaces.parameters.training import SEQUENCE_LENGTH
@@ -17,14 +18,14 @@ from trials.training.run import example_count, truncation_length
 
 
 def partial_share(
-    part: PartialRun | None, config: Mapping[str, Value], costs: CostModel, task: TaskSpec
+    part: PartialRun | None, config: Mapping[str, Value], costs: CostModel | ModelCosts, task: TaskSpec
 ) -> float:
     """Return the training FLOPs of a configuration's partial run, as a share of those of its full run.
 
     Args:
         part: the partial run; None for the full run.
         config: the active parameters.
-        costs: of the sweep's base model.
+        costs: of the sweep's base model, or of those that it chooses from.
         task: of the sweep.
     """
     if part is None:

@@ -16,7 +16,8 @@ from autotune.estimate.fidelity import choose_fidelity
 from autotune.objectives import BOUNDS, KNOWN_COSTS, MEASURED_COSTS, Objective
 from autotune.prepare.base_rungs import BaseRungs
 from autotune.prepare.bound_base import bind_base
-from autotune.prepare.hard_limits import HardLimits
+from autotune.prepare.hard_limits import HardLimits, Possibility
+from autotune.prepare.model_choices import ModelChoices
 from autotune.prepare.own_scores import own_baseline
 from autotune.prepare.partial_runs import partial_share
 from autotune.sampler.candidates import EncodedSpace
@@ -25,6 +26,7 @@ from autotune.sampler.small_space import SmallSpace, small_space
 from autotune.sweep.sampler_spec import ParetoSpec
 from autotune.sweep.schema import Sweep
 from search_spaces.costs.cost_model import CostModel, Costs
+from search_spaces.costs.model_costs import ModelCosts
 from search_spaces.errors import InvalidInputError
 from search_spaces.model.shape import ModelShape
 from search_spaces.parameters.types import Configuration, Value
@@ -54,11 +56,12 @@ class PreparedSweep:
             has numbers for its limits and, where they can be known, its reference, ideal and floor.
         data: the tokenized task.
         shape: of the base model.
-        space: bound to the base model.
-        costs: returns the known costs of a configuration.
+        space: bound to the base model, with the choice of the model where the sweep searches it.
+        costs: returns the known costs of a configuration on the model that it chooses.
         baselines: scores on validation that need no adapter, by name.
         limits: the space's constraints and the objectives' limits on known costs.
         bases: the smaller base models of the ladder; empty for every other ladder.
+        choices: the base models that the search chooses from.
         notes: facts about the data, the space and the ladder, in sentences for the user.
         warnings: facts about the data that the user should act on, in sentences.
     """
@@ -67,10 +70,11 @@ class PreparedSweep:
     data: TaskData
     shape: ModelShape
     space: SearchSpace
-    costs: CostModel
+    costs: CostModel | ModelCosts
     baselines: dict[str, float]
     limits: HardLimits
     bases: BaseRungs
+    choices: ModelChoices
     notes: tuple[str, ...]
     warnings: tuple[str, ...] = ()
 
@@ -92,8 +96,10 @@ class PreparedSweep:
         return sample_feasible(self.space, self.limits, 1, np.random.default_rng(seed))[0]
 
     def run_configuration(self, part: PartialRun | None, config: Configuration) -> Configuration:
-        """Return the configuration of a partial run: transferred to the run's base model if it has its own."""
-        return config if part is None or part.model is None else self.bases.transfer(config, part.model)
+        """Return the configuration of a run: transferred to the run's base model, or to the one that it chooses."""
+        if part is not None and part.model is not None:
+            return self.bases.transfer(config, part.model)
+        return self.choices.configuration(config)
 
     def share(self, part: PartialRun | None, config: Configuration) -> float:
         """Return the training FLOPs of a configuration's partial run, as a share of those of its full run."""
@@ -145,14 +151,18 @@ def prepare(sweep: Sweep) -> PreparedSweep:
     own = bind_base(sweep)
     calibration = calibrate(sweep, own.data, own.space, own.costs)
     sweep = sweep.model_copy(update={"model": calibration.model, "executor": calibration.executor})
-    chosen = choose_fidelity(sweep, own.data, own.space, own.costs) if sweep.is_fidelity_open else None
+    choices, chosen = ModelChoices.read(sweep, own), None
+    if sweep.is_fidelity_open:
+        chosen = choose_fidelity(sweep, own.data, choices.space, choices.costs)
     if chosen is not None:
         sweep = sweep.model_copy(update={"fidelity": chosen.fidelity})
         own = bind_base(sweep)
+        choices = ModelChoices.read(sweep, own)
     data, shape, loaded = own.data, own.shape, own.loaded
     bases = BaseRungs.read(sweep, own)
-    limits = HardLimits(loaded.constraints, sweep.objectives, own.costs)
-    probes = _probe(own.space, own.costs, limits, sweep.seed)
+    possibility = Possibility(choices.problem) if sweep.model.choices else None
+    limits = HardLimits(loaded.constraints, sweep.objectives, choices.costs, possibility)
+    probes = _probe(choices.space, choices.costs, limits, sweep.seed)
     baseline = {**without_model(data, sweep.task.type), **own_baseline(sweep, data)}
     objectives = [
         _resolve(objective, sweep.task.metrics, shape, probes, baseline) for objective in sweep.objectives
@@ -177,6 +187,7 @@ def prepare(sweep: Sweep) -> PreparedSweep:
         *left_out,
         *narrowed,
         *bases.notes,
+        *choices.notes,
     )
     notes += calibration.notes
     warnings = data.warnings
@@ -187,11 +198,12 @@ def prepare(sweep: Sweep) -> PreparedSweep:
         sweep=resolved,
         data=data,
         shape=shape,
-        space=own.space,
-        costs=own.costs,
+        space=choices.space,
+        costs=choices.costs,
         baselines=baselines,
         limits=limits,
         bases=bases,
+        choices=choices,
         notes=notes,
         warnings=warnings,
     )
@@ -245,7 +257,7 @@ def with_base_score(prepared: PreparedSweep, metrics: Mapping[str, float]) -> Pr
 
 
 def _probe(
-    space: SearchSpace, costs: CostModel, limits: HardLimits, seed: int
+    space: SearchSpace, costs: CostModel | ModelCosts, limits: HardLimits, seed: int
 ) -> list[tuple[Configuration, Costs]]:
     """Draw random configurations that keep the limits.
 

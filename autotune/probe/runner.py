@@ -28,14 +28,17 @@ from autotune.results.sweep_tables import SweepTables
 from autotune.sweep.schema import Sweep
 from autotune.trial_attributes import stored
 from search_spaces.errors import InvalidInputError, Problem
+from search_spaces.model.shape import ModelShape
 from search_spaces.parameters.amounts import TRAIN_SAMPLES, examples_of
 from search_spaces.parameters.training import learning_rate_name
 from search_spaces.parameters.types import Configuration
 from search_spaces.transfer import transfer_configuration
 from surrogates.laws import FEWEST_POINTS
+from trials.data.task_data import TaskData
 from trials.execution.executors import make_executor
 from trials.execution.interface import Executor
 from trials.records import TrialResult, TrialSpec, TrialStatus
+from trials.tasks.model_spec import CHOSEN
 from trials.training.run import count_tokens, sequence_length
 from trials.training.subsets import subset
 
@@ -145,13 +148,13 @@ def run_probe(
 
 
 class _Prober:
-    """The probe runs on one base model."""
+    """The probe runs on one base model; on the sweep's own one, each point on the model that it chose."""
 
     def __init__(self, results: SweepTables, model: str) -> None:
-        self.results = results
+        self.results, self._is_own = results, model == results.sweep.model.name
         self.sweep, self.data, self.shape = read_base(results.sweep, model)
-        own = self.sweep.model == results.sweep.model
-        self._home = self.shape if own else model_shape(results.sweep, self.data)
+        self._home = self.shape if self._is_own else model_shape(results.sweep, self.data)
+        self._bases: dict[str | None, tuple[TaskData, ModelShape]] = {None: (self.data, self.shape)}
         whole = len(self.data.splits["train"])
         self._full = min(self.sweep.fidelity.train_samples or whole, whole)
 
@@ -183,7 +186,7 @@ class _Prober:
         config = self.config(run)
         if TRAIN_SAMPLES.name in config:
             config[TRAIN_SAMPLES.name] = self.examples(run)
-        return TrialSpec(config, run.seed, cut)
+        return TrialSpec(config, run.seed, cut, base=self._choice(run))
 
     def examples(self, run: ProbeRun) -> int:
         """Return the training examples of an epoch."""
@@ -197,16 +200,29 @@ class _Prober:
     def config(self, run: ProbeRun) -> Configuration:
         """Return the configuration of a run, adapted to the base model."""
         config = self.results.config(run.trial)
-        if self.shape != self._home:
-            config = transfer_configuration(config, self.sweep.space, self._home, self.shape)
+        config.pop(CHOSEN, None)
+        shape = self.base(self._choice(run))[1]
+        if shape != self._home:
+            config = transfer_configuration(config, self.sweep.space, self._home, shape)
         rate = learning_rate_name(config)
         config[rate] = float(config[rate]) * run.rate
         config[BATCH_SIZE] = max(1, round(int(config[BATCH_SIZE]) * run.batch))
         return config
 
+    def base(self, choice: str | None) -> tuple[TaskData, ModelShape]:
+        """Return the data and the shape of the base model that a point chose; None for that of the prober."""
+        if choice not in self._bases:
+            self._bases[choice] = read_base(self.results.sweep, choice)[1:]
+        return self._bases[choice]
+
+    def _choice(self, run: ProbeRun) -> str | None:
+        """Return the base model that a point chose; None for a run on another one."""
+        return self.results.sweep.model.choice_of(self.results.config(run.trial)) if self._is_own else None
+
     def tokens(self, spec: TrialSpec) -> int:
         """Return the tokens that a trial trains on, without padding, counting every epoch."""
-        train = self.data.at_length(self.sweep.task, sequence_length(spec.config)).splits["train"]
+        data = self.base(spec.base)[0]
+        train = data.at_length(self.sweep.task, sequence_length(spec.config)).splits["train"]
         seen = subset(train, spec.fidelity.train_samples, seed=0)
         return round(float(spec.config["epochs"]) * count_tokens(seen))
 
@@ -218,7 +234,7 @@ def _record(ledger: Ledger, run: ProbeRun, spec: TrialSpec, result: TrialResult,
         probe=asdict(run),
         examples=spec.fidelity.train_samples,
         tokens=prober.tokens(spec),
-        params=prober.shape.base_parameters,
+        params=prober.base(spec.base)[1].base_parameters,
         learning_rate=float(config[learning_rate_name(config)]),
         batch_size=int(config[BATCH_SIZE]),
         result=result,

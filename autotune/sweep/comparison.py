@@ -9,6 +9,7 @@ from autotune.objectives import BOUNDS, Objective
 from autotune.sweep.schema import Sweep
 from autotune.sweep.start_spec import START_FROM, comparable_folders
 from autotune.sweep.sweep_file import as_mapping
+from trials.tasks.model_spec import model_labels
 from trials.tasks.specs import AUTO
 
 _FREE = ("budget", "confirm", "executor")
@@ -36,9 +37,17 @@ def search_differences(a: Sweep, b: Sweep, *, compare_paths: bool = True) -> lis
             pair = first[section].get(field), second[section].get(field)
             if all(isinstance(path, str) and Path(path).is_absolute() for path in pair):
                 first[section][field] = second[section][field]
+        _same_choices(first["model"], second["model"])
     for mapping in (first, second):
         mapping[START_FROM] = comparable_folders(mapping[START_FROM], compare_paths=compare_paths)
     return _differences(first, second)
+
+
+def _same_choices(first: dict[str, Any], second: dict[str, Any]) -> None:
+    """Give two sweeps the same texts of those of their base models to choose from whose labels are equal."""
+    names = first.get("choices") or (), second.get("choices") or ()
+    if model_labels(names[0]) == model_labels(names[1]):
+        first["choices"] = second["choices"] = list(names[1])
 
 
 def _comparable(sweep: Sweep, other: Sweep) -> dict[str, Any]:

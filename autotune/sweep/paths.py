@@ -31,11 +31,11 @@ def resolve_paths(data: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any]
     model = data.get("model")
     if isinstance(model, str):
         resolved["model"] = _model(model, "model", folder, problems)
-    elif isinstance(model, Mapping) and isinstance(model.get("name"), str):
-        resolved["model"] = {**model, "name": _model(model["name"], "model.name", folder, problems)}
+    elif isinstance(model, Mapping):
+        resolved["model"] = _model_section(model, folder, problems)
     ladder = data.get("ladder")
     if isinstance(ladder, Mapping) and isinstance(ladder.get("bases"), list | tuple):
-        resolved["ladder"] = {**ladder, "bases": _bases(ladder["bases"], folder, problems)}
+        resolved["ladder"] = {**ladder, "bases": _bases(ladder["bases"], "ladder.bases", folder, problems)}
     if isinstance(data.get("task"), Mapping):
         resolved["task"] = _task(data["task"], folder, problems)
     if START_FROM in data:
@@ -98,9 +98,18 @@ def _model(name: str, where: str, folder: Path, problems: list[Problem]) -> str:
     return name
 
 
-def _bases(given: Sequence[object], folder: Path, problems: list[Problem]) -> list[object]:
+def _model_section(model: Mapping[str, Any], folder: Path, problems: list[Problem]) -> dict[str, Any]:
+    found = dict(model)
+    if isinstance(model.get("name"), str):
+        found["name"] = _model(model["name"], "model.name", folder, problems)
+    if isinstance(model.get("choices"), list | tuple):
+        found["choices"] = _bases(model["choices"], "model.choices", folder, problems)
+    return found
+
+
+def _bases(given: Sequence[object], where: str, folder: Path, problems: list[Problem]) -> list[object]:
     return [
-        _model(name, f"ladder.bases[{place}]", folder, problems) if isinstance(name, str) else name
+        _model(name, f"{where}[{place}]", folder, problems) if isinstance(name, str) else name
         for place, name in enumerate(given)
     ]
 

@@ -137,8 +137,13 @@ class Sweep(BaseModel):
 
     @model_validator(mode="after")
     def _smaller_bases(self) -> Sweep:
-        if self.ladder is not None:
-            self.ladder.check_below(self.model.name)
+        if self.ladder is None:
+            return self
+        self.ladder.check_below(self.model.name)
+        if self.model.choices is not None and self.ladder.of == "base":
+            what = "base: models cannot be rungs and choices of a configuration at once"
+            fix = "Write of: training (or data, length), or remove model.choices."
+            raise InvalidInputError(Problem("ladder.of", what, fix))
         return self
 
     @model_validator(mode="after")

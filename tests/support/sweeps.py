@@ -27,7 +27,7 @@ SPACE = {
 }
 
 
-def small_sweep(model: Path, data: Path, precision: str = "auto", **changes: Any) -> Sweep:
+def small_sweep(model: Path, data: Path, /, precision: str = "auto", **changes: Any) -> Sweep:
     """Six trials of three optimizer steps each, two seeds for two points."""
     given: dict[str, Any] = {
         "name": "small",

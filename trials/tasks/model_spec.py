@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
-from typing import Final, Literal
+from pathlib import PurePath
+from typing import Any, Final, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from search_spaces.errors import InvalidInputError, Problem, install_hint
+from search_spaces.parameters.types import Value
 from search_spaces.percentages import parse_percentage
 
 POCKET = "builtin:pocket"
@@ -21,8 +24,72 @@ AUTO: Final = "auto"
 QUANTIZING = ("cuda", "cpu", "xpu")
 """Devices that can multiply quantized weights."""
 
+CHOSEN: Final = "model"
+"""The parameter of a configuration that chooses the base model."""
+_FIX_CHOICES = (
+    "List at least two models by rising cost, such as [small, base], or shares of the layers: [50%, 100%]."
+)
+
 _NOT_COMPUTING = ("disk", "meta")
 """Places of weights that are no devices."""
+
+
+def model_labels(names: Sequence[str]) -> list[str]:
+    """Return short names of models: as few of the last parts of each path or hub id as tell them apart.
+
+    Example:
+        >>> model_labels(["models/small", "models/base"])
+        ['small', 'base']
+    """
+    most = max((len(PurePath(name).parts) for name in names), default=1)
+    for count in range(1, most):
+        short = ["/".join(PurePath(name).parts[-count:]) for name in names]
+        if len(set(short)) == len(short):
+            return short
+    return list(names)
+
+
+def read_choices(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Check the choices of a `model` section, and derive the sweep's own model from the last one.
+
+    Returns:
+        The section with `name`, and with `layers` if the last choice is a share of the layers below 100 %.
+
+    Raises:
+        InvalidInputError: The choices do not fit.
+    """
+    choices, name = data["choices"], data.get("name")
+    if not isinstance(choices, list | tuple) or len(choices) < 2:
+        raise InvalidInputError(Problem("model.choices", f"{choices!r} is no choice", _FIX_CHOICES))
+    problems = []
+    for place, choice in enumerate(choices):
+        where = f"model.choices[{place}]"
+        if not isinstance(choice, str) or not choice:
+            problems.append(Problem(where, f"{choice!r} is no model", _FIX_CHOICES))
+        elif choice in choices[:place]:
+            problems.append(Problem(where, f"{choice!r} is there already", "Name each model once."))
+        elif (share := parse_percentage(choice)) is not None and not 0 < share <= 1:
+            problems.append(Problem(where, f"{choice!r} is no share of the layers", "Write one such as 25%."))
+    if problems:
+        raise InvalidInputError(problems)
+    last, layers = choices[-1], data.get("layers")
+    if (share := parse_percentage(last)) is None:
+        if name is not None and name != last:
+            what = f"{name!r} is not the last choice, {last!r}, which is the sweep's own model"
+            raise InvalidInputError(Problem("model.name", what, "Remove it, or list it last."))
+        name, own = last, None
+    else:
+        own = None if share == 1 else last
+        if name is None:
+            fix = "Write name: with the model whose layers the shares are."
+            raise InvalidInputError(Problem("model.name", "missing beside shares of layers", fix))
+        if name in choices:
+            what = f"{name!r} is the whole model, and {last} of it is after it"
+            raise InvalidInputError(Problem("model.choices", what, "Write 100% instead, and list it last."))
+    if layers not in (None, own):
+        fix = "Remove it: the choices say which layers stay."
+        raise InvalidInputError(Problem("model.layers", f"{layers!r} is given beside choices", fix))
+    return {**data, "name": name, "layers": own}
 
 
 def resolve_model(name: str) -> str:
@@ -42,6 +109,9 @@ class ModelSpec(BaseModel):
         revision: Branch, tag or commit of the hub repository.
         layers: Share of its layers that the model keeps, such as `50%`: the lowest ones, with the embeddings, the
             final normalization and the head. By default all of them.
+        choices: Base models among which the search chooses, by rising cost: hub ids, folders, or shares of the layers
+            of `name` such as `25%`. The last one is the sweep's own, on which configurations are described; without
+            `name` it is that model.
         trust_remote_code: Whether to run code that comes with the model; only for models you trust.
         precision: Data type of the forward and backward pass. `auto` is the fastest one that learns the same as fp32,
             measured when a sweep starts. `int8` multiplies with the frozen matrices in 8 bits, on CPUs; it is faster
@@ -64,6 +134,7 @@ class ModelSpec(BaseModel):
     name: str = Field(min_length=1)
     revision: str | None = None
     layers: str | None = None
+    choices: tuple[str, ...] | None = None
     trust_remote_code: bool = False
     precision: Precision = AUTO
     attn_implementation: str = Field(
@@ -86,6 +157,11 @@ class ModelSpec(BaseModel):
         """The share of the lowest layers that the model keeps; None if it keeps all of them."""
         return None if self.layers is None else parse_percentage(self.layers)
 
+    @property
+    def title(self) -> str:
+        """The name of the model, with the share of the layers that it keeps."""
+        return self.name if self.layers is None else f"{self.name} ({self.layers} of its layers)"
+
     def other(self, name: str) -> ModelSpec:
         """Return the spec of another model with the same options, or this spec if the name is its own.
 
@@ -96,8 +172,38 @@ class ModelSpec(BaseModel):
         if name == self.name:
             return self
         if parse_percentage(name) is not None:
-            return self.model_copy(update={"layers": name})
-        return self.model_copy(update={"name": name, "revision": None, "layers": None})
+            return self.model_copy(update={"layers": name, "choices": None})
+        return self.model_copy(update={"name": name, "revision": None, "layers": None, "choices": None})
+
+    @property
+    def smaller(self) -> tuple[str, ...]:
+        """The choices below the last one, which is this model; empty without choices."""
+        return (self.choices or ())[:-1]
+
+    def choice_of(self, config: Mapping[str, Value]) -> str | None:
+        """Return the name of the base model that a configuration chooses; None for this one.
+
+        Raises:
+            InvalidInputError: The configuration is not one of a sweep with these choices.
+        """
+        label = config.get(CHOSEN)
+        if label is None:
+            return None
+        names = dict(zip(model_labels(self.choices or ()), self.choices or (), strict=True))
+        if label not in names:
+            what = f"{label!r} is not one of the choices ({', '.join(names) or 'none'})"
+            raise InvalidInputError(Problem("model.choices", what, "Restore the model section of the sweep."))
+        return None if names[str(label)] == (self.choices or ())[-1] else names[str(label)]
+
+    def chosen_by(self, config: Mapping[str, Value]) -> ModelSpec:
+        """Return the spec of the base model that a configuration chooses, without choices."""
+        name = self.choice_of(config)
+        return self.model_copy(update={"choices": None}) if name is None else self.other(name)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_choices(cls, data: object) -> object:
+        return read_choices(data) if isinstance(data, Mapping) and data.get("choices") is not None else data
 
     @field_validator("layers", mode="before")
     @classmethod
