@@ -108,8 +108,7 @@ class ParetoStrategy:
         prior = proposer.prior
         if prior is None:
             return score
-        # With sources that agree, proposals begin before the last startup trial.
-        number = max(proposer.history.started - self._settings.n_startup + 1, 1)
+        number = proposer.history.started - self._settings.n_startup + 1
         return lambda candidates: score(candidates) + prior.log_bonus(candidates.rows, number)
 
     def _is_interleaved(self, proposer: Proposer) -> bool:
