@@ -17,7 +17,8 @@ How the coefficients were verified:
 * `minicpm`: formula and model sizes as in section 3 of the paper; at its loss of 2.5 the law returns the 4 million
   tokens that MiniCPM trained with.
 * `lora-llama`, `lora-qwen3`: formula as the documentation of Tinker gives it, on the authors' later sweep of learning
-  rates: mean excess loss 0.4 %, at most 1.6 %, over 7 models (same test). The domain is that sweep.
+  rates: mean excess loss 0.4 %, at most 1.6 %, over 7 models (same test). The widths are those of that sweep, and
+  the ranks those of the article.
 
 Laws whose constant or units could not be verified are left out, such as that of Bjorck et al. 2024 (arXiv
 2409.19913).

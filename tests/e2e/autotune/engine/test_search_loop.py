@@ -66,6 +66,20 @@ def test_the_startup_has_the_defaults_of_each_family_and_begins_with_the_least_t
     assert results.trials["cost.train_flops"].is_monotonic_increasing
 
 
+def test_priors_guide_the_startup_and_what_the_model_cannot_offer_is_said(tiny_model, reviews, tmp_path):
+    beliefs = {"lora.learning_rate": {"center": 1e-3, "spread": 1.5}, "lora.layers": {"center": 40, "spread": 2}}
+    sweep = small_sweep(
+        tiny_model("bert"), reviews, priors=beliefs, budget={"trials": 4}, confirm={"seeds": 0}
+    )
+    [note] = [each for each in sampler_notes(prepare(sweep)) if each.startswith("priors.")]
+    assert note.startswith("priors.lora.layers: the center 40 is outside 1 to ")
+    startup = fake_run(sweep, tmp_path / "out").trials["config"].tolist()
+    rates = [config["lora.learning_rate"] for config in startup if "lora.learning_rate" in config]
+    assert pytest.approx(1e-3) in rates
+    with pytest.raises(InvalidInputError, match="priors"):
+        fake_run(sweep.model_copy(update={"priors": None}), tmp_path / "out")
+
+
 def test_running_again_repeats_nothing(sweep, finished):
     watcher = Watcher()
     fake_run(sweep, finished, watcher)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from autotune.sampler.prior import Near, Weights
-from autotune.sweep.prior_spec import bound_prior, read_priors
+from autotune.sampler.prior import STRENGTH, Near, Weights
+from autotune.sweep.prior_spec import Priors, bound_prior, read_priors
 from autotune.sweep.schema import Sweep
 from autotune.sweep.sweep_file import as_mapping, parse_sweep
 from search_spaces.errors import InvalidInputError
@@ -82,6 +82,10 @@ def test_mistakes_are_named_with_their_fix(priors: object, words: str) -> None:
 def test_samplers_without_priors_are_refused(sampler: object) -> None:
     with pytest.raises(InvalidInputError, match=r"priors: .* does not take priors"):
         sweep({"family": "lora"}, sampler=sampler)
+
+
+def test_the_strength_is_that_of_the_sampler_by_default() -> None:
+    assert Priors().strength == STRENGTH
 
 
 def test_the_example_of_the_guide_is_valid() -> None:
