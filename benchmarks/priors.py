@@ -1,6 +1,6 @@
 """What a right, a wrong and no prior do to a search on the problems of `benchmarks.sampler_toy`.
 
-    python -m benchmarks.priors --cache priors.jsonl [--seeds 12] [--trials 40] [--strength 10] [--write]
+    python -m benchmarks.priors --cache priors.jsonl [--seeds 12] [--trials 40] [--strength 3] [--write]
 
 The right prior is centered within a factor of two of the best values, and the wrong one at the end of each range.
 Both have a factor of two to three as their spread, and the wrong one prefers the worst family. Gaps are those of
@@ -25,7 +25,7 @@ PAGE = "priors"
 _CHECKPOINTS = (5, 10, 15, 20, 30, 40)
 _NONE = "no prior"
 
-BELIEFS = {
+MARGINALS = {
     "adapters": {
         "right prior": {
             "lora.lr": Near(center=3e-4, spread=2.5),
@@ -47,7 +47,7 @@ BELIEFS = {
         "wrong prior": {"lr": Near(center=1e-2, spread=2.5), "rank": Near(center=64, spread=2.0)},
     },
 }
-"""The beliefs of each arm by problem."""
+"""The marginals of each arm by problem."""
 
 
 def run_missing(cache: Path, seeds: Sequence[int], trials: int, strength: float) -> None:
@@ -56,10 +56,10 @@ def run_missing(cache: Path, seeds: Sequence[int], trials: int, strength: float)
     problems = {name: build() for name, build in PROBLEMS.items()}
     for seed in seeds:
         for name, problem in problems.items():
-            for label, beliefs in {_NONE: None, **BELIEFS[name]}.items():
+            for label, marginals in {_NONE: None, **MARGINALS[name]}.items():
                 if runs.has(label, name, seed, trials):
                     continue
-                options = {} if beliefs is None else {"prior": Prior(beliefs, strength)}
+                options = {} if marginals is None else {"prior": Prior(marginals, strength)}
                 run = search(problem, "pareto", seed, trials, label, options)
                 append(cache, run)
                 print(

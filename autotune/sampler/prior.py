@@ -4,9 +4,10 @@ The method is πBO (Hvarfner et al. 2022, arXiv 2204.11051, eq. 6): proposal n a
 function times π(x)^(β/n), so that a wrong prior loses its influence as trials accumulate. Part of the startup design
 and of the candidates is drawn from the prior as well.
 
-Every belief is relative to its mode, where its density is 1. So a belief about a parameter of one family does not
-raise or lower that family against the others, for which the parameter is inactive; a belief about `family` does. Far
-from a center the density is 0.01, not that of a normal distribution, so that tens of trials overcome a wrong prior.
+The marginal of every parameter is relative to its mode, where its density is 1. So the prior on a parameter of one
+family does not raise or lower that family against the others, for which the parameter is inactive; that on `family`
+does. Far from a center the density is 0.01, not that of a normal distribution, so that tens of trials overcome a
+wrong prior.
 
 Shapes: c encoded rows of d columns.
 """
@@ -25,7 +26,6 @@ from autotune.sampler.candidates import EncodedSpace
 from search_spaces.parameters.centered import UNITS_PER_SCALE, Centered
 from search_spaces.parameters.types import (
     Categorical,
-    Configuration,
     Float,
     Int,
     Parameter,
@@ -36,8 +36,11 @@ from search_spaces.space import SearchSpace
 
 Array = NDArray[np.float64]
 
-STRENGTH = 10.0
-"""Default β: the tenth proposal after startup multiplies the acquisition function by π itself."""
+STRENGTH = 3.0
+"""Default β: the third proposal after startup multiplies the acquisition function by π itself.
+
+On `benchmarks.priors`, 10 found no better fronts with a right prior and took longer to overcome a wrong one.
+"""
 _DOUBT = 0.01
 """Density far from a center, relative to the mode.
 
@@ -50,7 +53,7 @@ _TAIL = 1e-9
 
 @dataclass(frozen=True, kw_only=True)
 class Near:
-    """A normal belief about an ordered parameter, truncated to its range.
+    """A normal prior on an ordered parameter, truncated to its range.
 
     Args:
         center: the most likely value.
@@ -64,7 +67,7 @@ class Near:
 
 @dataclass(frozen=True)
 class Weights:
-    """A belief about choices.
+    """A prior on choices.
 
     Args:
         of: relative weight by choice; every other choice has the weight 1.
@@ -73,15 +76,15 @@ class Weights:
     of: Mapping[Value, float]
 
 
-Belief = Near | Weights
+Marginal = Near | Weights
 
 
 @dataclass(frozen=True)
 class Prior:
-    """Beliefs about the parameters of a space, independent of each other.
+    """A prior on the configurations of a space, as independent priors on its parameters.
 
     Args:
-        beliefs: the belief about each parameter, by name. Names that a space does not have are ignored.
+        marginals: the prior on each parameter, by name. Names that a space does not have are ignored.
         strength: β; the prior's influence on proposal n after startup is β/n.
 
     Raises:
@@ -91,7 +94,7 @@ class Prior:
         >>> prior = Prior({"lr": Near(center=3e-4, spread=3.0), "family": Weights({"lora": 3.0})})
     """
 
-    beliefs: Mapping[str, Belief]
+    marginals: Mapping[str, Marginal]
     strength: float = STRENGTH
 
     def __post_init__(self) -> None:
@@ -99,16 +102,16 @@ class Prior:
             raise ValueError(f"prior: the strength {self.strength} is not a number above 0")
 
     def check(self, space: SearchSpace) -> None:
-        """Raise ValueError if a belief does not fit its parameter of a space."""
-        for name, belief in self.beliefs.items():
-            if name in space and (problem := belief_problem(space[name], belief)):
+        """Raise ValueError if a marginal does not fit its parameter of a space."""
+        for name, marginal in self.marginals.items():
+            if name in space and (problem := marginal_problem(space[name], marginal)):
                 raise ValueError(f"prior: {name}: {problem}")
 
     def on(self, columns: EncodedSpace) -> EncodedPrior:
         """Return the prior on the encoded configurations of a space."""
         space = columns.space
-        names = [name for name in space.names if name in self.beliefs and name not in columns.fixed]
-        return EncodedPrior(columns, {name: self.beliefs[name] for name in names}, self.strength)
+        names = [name for name in space.names if name in self.marginals and name not in columns.fixed]
+        return EncodedPrior(columns, {name: self.marginals[name] for name in names}, self.strength)
 
 
 class EncodedPrior:
@@ -116,29 +119,24 @@ class EncodedPrior:
 
     Args:
         columns: the encoded space.
-        beliefs: the belief about each parameter, by name; all names are in the space.
+        marginals: the prior on each parameter, by name; all names are in the space.
         strength: see `Prior`.
     """
 
-    def __init__(self, columns: EncodedSpace, beliefs: Mapping[str, Belief], strength: float) -> None:
+    def __init__(self, columns: EncodedSpace, marginals: Mapping[str, Marginal], strength: float) -> None:
         space = columns.space
         self._columns = columns
         self._strength = strength
-        self._centers = {
-            name: space[name].from_unit(space[name].to_unit(belief.center))
-            for name, belief in beliefs.items()
-            if isinstance(belief, Near)
-        }
         self._normal: dict[int, tuple[float, float]] = {}
         self._shares: dict[int, tuple[Array, Array]] = {}
-        for name, belief in beliefs.items():
+        for name, marginal in marginals.items():
             parameter, j = space[name], space.names.index(name)
-            if isinstance(belief, Near):
-                self._normal[j] = parameter.to_unit(belief.center), _unit_spread(parameter, belief.spread)
+            if isinstance(marginal, Near):
+                self._normal[j] = parameter.to_unit(marginal.center), _unit_spread(parameter, marginal.spread)
             else:
                 assert isinstance(parameter, Categorical)
                 units = np.array([parameter.to_unit(choice) for choice in parameter.choices])
-                weights = np.array([float(belief.of.get(choice, 1.0)) for choice in parameter.choices])
+                weights = np.array([float(marginal.of.get(choice, 1.0)) for choice in parameter.choices])
                 self._shares[j] = units, weights
 
     def log_density(self, rows: Array) -> Array:
@@ -168,7 +166,7 @@ class EncodedPrior:
     def draw(self, units: Array, rng: np.random.Generator) -> Array:
         """Return encoded rows of the prior at points of the unit cube, shape [c, d].
 
-        Parameters without a belief are distributed as `EncodedSpace.random`.
+        Parameters without a marginal are distributed as `EncodedSpace.random`.
         """
         raw = self._columns.from_unit_cube(units)
         for j, (center, spread) in self._normal.items():
@@ -190,23 +188,19 @@ class EncodedPrior:
         """Return points of a scrambled Sobol sequence in the prior's quantiles, encoded, shape [count, d]."""
         return self.draw(self._columns.sobol_units(0, count, seed), np.random.default_rng(seed))
 
-    def centered(self, config: Configuration) -> Configuration:
-        """Return a configuration with the centers of the beliefs about its numbers in place of their values."""
-        return {name: self._centers.get(name, value) for name, value in config.items()}
 
-
-def belief_problem(parameter: Parameter, belief: Belief) -> str | None:
-    """Return why a belief does not fit a parameter, or None."""
-    if isinstance(belief, Weights):
-        return _weights_problem(parameter, belief)
+def marginal_problem(parameter: Parameter, marginal: Marginal) -> str | None:
+    """Return why a marginal does not fit a parameter, or None."""
+    if isinstance(marginal, Weights):
+        return _weights_problem(parameter, marginal)
     if parameter.nominal:
         return "its values have no order; give weights of choices"
-    if problem := _center_problem(parameter, belief.center):
+    if problem := _center_problem(parameter, marginal.center):
         return f"the center {problem}"
     is_factor = _is_log(parameter)
-    if not (0 < belief.spread < math.inf) or (is_factor and belief.spread <= 1):
+    if not (0 < marginal.spread < math.inf) or (is_factor and marginal.spread <= 1):
         least = "1; on a logarithmic scale it is a factor, such as 3" if is_factor else "0"
-        return f"the spread {belief.spread:g} is not a number above {least}"
+        return f"the spread {marginal.spread:g} is not a number above {least}"
     return None
 
 
@@ -220,10 +214,10 @@ def _center_problem(parameter: Parameter, center: Value) -> str | None:
     return range_problem(center, parameter.low, parameter.high)
 
 
-def _weights_problem(parameter: Parameter, belief: Weights) -> str | None:
+def _weights_problem(parameter: Parameter, marginal: Weights) -> str | None:
     if not isinstance(parameter, Categorical):
         return "it is a number; give a center and a spread"
-    for choice, weight in belief.of.items():
+    for choice, weight in marginal.of.items():
         if problem := parameter.problem(choice):
             return problem
         if not 0 < weight < math.inf:

@@ -93,8 +93,9 @@ class Proposer:
         trial_cost: cost of a trial of each of c configurations, shape [c], which orders the startup trials.
         memory: what the latest earlier proposal of the study left in `notes`; empty at first.
         has_defaults: whether the default configurations of the space are among the startup trials.
-        prior: the user's prior on good configurations, of which half of the startup design and of the random
-            candidates are drawn; None without one.
+        prior: the user's prior on good configurations, from which half of the startup design and of the random
+            candidates are drawn; None without one. The default configurations are kept as they are: with the
+            centers of a wrong prior, every startup trial of a space with several families would be a bad one.
         notes: what this proposal leaves for later ones, as JSON values; it is stored with the trial.
         is_exhausted: set to True if every configuration has been proposed and one is repeated.
     """
@@ -148,7 +149,6 @@ class Proposer:
         first = self.space.defaults() if self.has_defaults and not self.columns.fixed else []
         preferred = None
         if self.prior is not None:
-            first = [self.prior.centered(config) for config in first]
             preferred = self.prior.sobol(_PREFERRED, seed + 1)
         return startup_sequence(
             self.columns,

@@ -1,4 +1,4 @@
-"""The user's beliefs about good regions in a sweep file, as `priors`."""
+"""The user's priors on good regions in a sweep file, as `priors`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from search_spaces.parameters.types import Categorical, Parameter, Structured, V
 from search_spaces.percentages import parse_number
 
 if TYPE_CHECKING:
-    from autotune.sampler.prior import Belief, Prior
+    from autotune.sampler.prior import Marginal, Prior
     from search_spaces.space import SearchSpace
 
 PREFERRED = 4.0
@@ -23,7 +23,7 @@ _NEAR = ("center", "spread")
 
 
 class Priors(BaseModel):
-    """Beliefs about good values, which guide the search early and fade with its trials.
+    """Priors on good values, which guide the search early and fade with its trials.
 
     Further keys are parameters of the space, such as `lora.learning_rate: {center: 3e-4, spread: 3}`, with one
     standard deviation as the spread (a factor on a logarithmic scale); for choices relative weights, such as
@@ -36,11 +36,11 @@ class Priors(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    strength: float = Field(default=10.0, gt=0, allow_inf_nan=False)
+    strength: float = Field(default=3.0, gt=0, allow_inf_nan=False)
 
     @property
-    def beliefs(self) -> dict[str, dict[str, Any]]:
-        """The belief about each parameter: `center` and `spread`, or weights by choice."""
+    def marginals(self) -> dict[str, dict[str, Any]]:
+        """The prior on each parameter: `center` and `spread`, or weights by choice."""
         return dict(self.model_extra or {})
 
 
@@ -48,29 +48,27 @@ def read_priors(value: object) -> Priors | None:
     """Check the value of `priors` in a sweep file, without the space.
 
     Returns:
-        The beliefs with short forms spelled out, or None for none.
+        The priors with short forms spelled out, or None for none.
 
     Raises:
         InvalidInputError: with every problem.
 
     Example:
-        >>> read_priors({"schedule": "cosine"}).beliefs
+        >>> read_priors({"schedule": "cosine"}).marginals
         {'schedule': {'cosine': 4.0}}
     """
     if value is None or isinstance(value, Priors):
         return value
     if not isinstance(value, Mapping):
         fix = "Write priors: {lora.learning_rate: {center: 3e-4, spread: 3}}."
-        raise InvalidInputError(
-            Problem("priors", f"{value!r} is not a mapping of parameters to beliefs", fix)
-        )
+        raise InvalidInputError(Problem("priors", f"{value!r} is not a mapping of parameters to priors", fix))
     fields: dict[str, Any] = {}
     problems: list[Problem] = []
     for name, given in value.items():
         if name == "strength":
             fields[name] = _number(given)
             if not fields[name] or fields[name] < 0:
-                what, fix = f"{given!r} is not a number above 0", "Write strength: 10, or remove it."
+                what, fix = f"{given!r} is not a number above 0", "Write strength: 3, or remove it."
                 problems.append(Problem("priors.strength", what, fix))
         else:
             fields[str(name)] = _spelled_out(given)
@@ -81,10 +79,10 @@ def read_priors(value: object) -> Priors | None:
 
 
 def check_priors(priors: Priors, space: SearchSpace, sampler: SamplerSpec) -> None:
-    """Check beliefs against the space before it is bound to a model.
+    """Check priors against the space before it is bound to a model.
 
     Args:
-        priors: the beliefs.
+        priors: the priors.
         space: the space; structured parameters are checked by `bound_prior`, once the model is known.
         sampler: the sampler, which must take priors.
 
@@ -92,10 +90,10 @@ def check_priors(priors: Priors, space: SearchSpace, sampler: SamplerSpec) -> No
         InvalidInputError: with every problem.
     """
     problems = _sampler_problems(sampler)
-    for name, given in priors.beliefs.items():
+    for name, given in priors.marginals.items():
         if name in space:
             if not isinstance(space[name], Structured):
-                problems += _belief(name, given, space[name])[1]
+                problems += _marginal(name, given, space[name])[1]
         elif not _is_part(name, space):
             what = f"{name!r} is not a parameter of the space"
             problems.append(Problem(f"priors.{name}", what, did_you_mean(name, space.names)))
@@ -104,17 +102,17 @@ def check_priors(priors: Priors, space: SearchSpace, sampler: SamplerSpec) -> No
 
 
 def bound_prior(priors: Priors, space: SearchSpace) -> tuple[Prior, list[str]]:
-    """Return the prior on a space that is bound to a model, and notes on beliefs that the model changes.
+    """Return the prior on a space that is bound to a model, and notes on parts of it that the model changes.
 
     Raises:
-        InvalidInputError: a belief does not fit a parameter that only the model determines.
+        InvalidInputError: a prior does not fit a parameter that only the model determines.
     """
     from autotune.sampler.prior import Prior
 
-    beliefs: dict[str, Belief] = {}
+    marginals: dict[str, Marginal] = {}
     notes: list[str] = []
     problems: list[Problem] = []
-    for name, given in priors.beliefs.items():
+    for name, given in priors.marginals.items():
         if name not in space:
             notes.append(f"priors.{name} has no effect: the space of this model does not have the parameter")
             continue
@@ -127,17 +125,17 @@ def bound_prior(priors: Priors, space: SearchSpace) -> tuple[Prior, list[str]]:
             notes.append(f"priors.{name}: {note}")
         if not fitted:
             continue
-        belief, found = _belief(name, fitted, parameter)
+        marginal, found = _marginal(name, fitted, parameter)
         problems += found
-        if belief is not None:
-            beliefs[name] = belief
+        if marginal is not None:
+            marginals[name] = marginal
     if problems:
         raise InvalidInputError(problems)
-    return Prior(beliefs, priors.strength), notes
+    return Prior(marginals, priors.strength), notes
 
 
 def _spelled_out(given: object) -> object:
-    """Return a belief with numbers as numbers and choices as text, and a preferred value as weights."""
+    """Return a marginal with numbers as numbers and choices as text, and a preferred value as weights."""
     if not isinstance(given, Mapping):
         return given if given is None else {_key(given): PREFERRED}
     if set(given) & set(_NEAR):
@@ -148,35 +146,37 @@ def _spelled_out(given: object) -> object:
     }
 
 
-def _shape_problems(name: str, belief: object) -> Iterator[Problem]:
-    """Yield why a belief is neither a center with its spread nor weights."""
+def _shape_problems(name: str, marginal: object) -> Iterator[Problem]:
+    """Yield why a prior is neither a center with its spread nor weights."""
     where = f"priors.{name}"
-    if not isinstance(belief, dict) or not belief:
+    if not isinstance(marginal, dict) or not marginal:
         fix = f"Write {name}: {{center: 3, spread: 1}}, or weights of choices, or remove it."
-        yield Problem(where, "gives no belief", fix)
-    elif set(belief) & set(_NEAR):
-        for key in belief.keys() - set(_NEAR):
+        yield Problem(where, "gives neither a center nor weights", fix)
+    elif set(marginal) & set(_NEAR):
+        for key in marginal.keys() - set(_NEAR):
             yield Problem(f"{where}.{key}", "is not known", did_you_mean(key, _NEAR))
         for key in _NEAR:
-            if key not in belief:
+            if key not in marginal:
                 yield Problem(f"{where}.{key}", "is missing", f"Add {key}: NUMBER.")
-        if not isinstance(belief.get("spread", 1.0), float):
-            yield Problem(f"{where}.spread", f"{belief['spread']!r} is not a number", "Write spread: 3.")
+        if not isinstance(marginal.get("spread", 1.0), float):
+            yield Problem(f"{where}.spread", f"{marginal['spread']!r} is not a number", "Write spread: 3.")
     else:
-        for choice, weight in belief.items():
+        for choice, weight in marginal.items():
             if not isinstance(weight, float) or weight <= 0:
                 what, fix = f"the weight {weight!r} is not a number above 0", f"Write {choice}: 3."
                 yield Problem(f"{where}.{choice}", what, fix)
 
 
-def _belief(name: str, given: Mapping[str, Any], parameter: Parameter) -> tuple[Belief | None, list[Problem]]:
-    """Return the belief about a parameter, or None with the problems."""
-    from autotune.sampler.prior import Near, Weights, belief_problem
+def _marginal(
+    name: str, given: Mapping[str, Any], parameter: Parameter
+) -> tuple[Marginal | None, list[Problem]]:
+    """Return the marginal of a parameter, or None with the problems."""
+    from autotune.sampler.prior import Near, Weights, marginal_problem
 
     where = f"priors.{name}"
     if set(given) & set(_NEAR):
         near = Near(center=_value(given["center"], parameter), spread=given["spread"])
-        problem = belief_problem(parameter, near)
+        problem = marginal_problem(parameter, near)
         return (None, [_problem(where, problem, parameter)]) if problem else (near, [])
     if not isinstance(parameter, Categorical):
         written = next(iter(given))
@@ -197,7 +197,7 @@ def _problem(where: str, what: str, parameter: Parameter) -> Problem:
         choices = ", ".join(_key(choice) for choice in parameter.choices)  # type: ignore[attr-defined]
         return Problem(where, what, f"Write the weight of each choice you prefer, among {choices}.")
     example = f"{{center: {parameter.default}, spread: {_example_spread(parameter)}}}"
-    return Problem(where, what, f"Write a belief inside the range, such as {example}.")
+    return Problem(where, what, f"Write a center inside the range, such as {example}.")
 
 
 def _example_spread(parameter: Parameter) -> str:
@@ -206,7 +206,7 @@ def _example_spread(parameter: Parameter) -> str:
 
 
 def _fitted(given: Mapping[str, Any], parameter: Parameter) -> tuple[Mapping[str, Any], str | None]:
-    """Return a belief within what the model offers, empty if nothing is left, and a note on what was changed."""
+    """Return a marginal within what the model offers, empty if nothing is left, and a note on what was changed."""
     if set(given) & set(_NEAR):
         center = _value(given["center"], parameter)
         low, high = getattr(parameter, "low", -math.inf), getattr(parameter, "high", math.inf)
@@ -275,5 +275,5 @@ def sampler_prior(priors: Priors | None, space: SearchSpace) -> Prior | None:
 
 
 def prior_notes(priors: Priors | None, space: SearchSpace) -> list[str]:
-    """Return notes on beliefs that have no effect on the sweep's model, or another one than written."""
+    """Return notes on priors that have no effect on the sweep's model, or another one than written."""
     return [] if priors is None else bound_prior(priors, space)[1]

@@ -67,7 +67,7 @@ class Sweep(BaseModel):
             starts, from the budget, the FLOPs of a trial and the measured speed.
         ladder: Rungs on which weak trials end early; none by default.
         sampler: Component that proposes configurations.
-        priors: Beliefs about good values of parameters; none by default.
+        priors: Priors on good values of parameters; none by default.
         executor: Where trials run, and how many at a time; by default it is chosen when the sweep starts, from the
             measured speed, and is `local` where nothing is measured.
         seed: Seed of the search. Trials and confirmation runs derive their seeds from it and never share one.

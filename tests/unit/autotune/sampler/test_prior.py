@@ -10,7 +10,7 @@ import pytest
 
 from autotune.sampler.candidates import EncodedSpace
 from autotune.sampler.pareto_sampler import ParetoSampler
-from autotune.sampler.prior import Near, Prior, Weights, belief_problem
+from autotune.sampler.prior import Near, Prior, Weights, marginal_problem
 from search_spaces.parameters.centered import Centered
 from search_spaces.parameters.types import Categorical, Configuration, Float, Int
 from search_spaces.space import SearchSpace
@@ -56,7 +56,7 @@ def test_an_inactive_parameter_does_not_favor_a_family() -> None:
     assert log_density(other) == pytest.approx(math.log(1 / 3))
 
 
-def test_draws_follow_the_beliefs_and_stay_within_the_range() -> None:
+def test_draws_follow_the_marginals_and_stay_within_the_range() -> None:
     columns = EncodedSpace(SPACE)
     configs = columns.configurations(PRIOR.on(columns).random(4000, np.random.default_rng(0)))
     rates = np.log([float(config["lora.lr"]) for config in configs if "lora.lr" in config])
@@ -84,13 +84,13 @@ def test_a_centered_parameter_takes_a_factor() -> None:
 def test_the_influence_fades_with_the_proposals() -> None:
     prior = PRIOR.on(EncodedSpace(SPACE))
     rows = SPACE.encode([{**MODE, "lora.lr": 2e-4}])
-    assert prior.log_bonus(rows, 1) == pytest.approx(10 * prior.log_density(rows))
-    assert prior.log_bonus(rows, 10) == pytest.approx(prior.log_density(rows))
+    assert prior.log_bonus(rows, 1) == pytest.approx(3 * prior.log_density(rows))
+    assert prior.log_bonus(rows, 3) == pytest.approx(prior.log_density(rows))
     assert prior.log_bonus(rows, 1000) == pytest.approx([0.0], abs=0.01)
 
 
 @pytest.mark.parametrize(
-    ("name", "belief", "words"),
+    ("name", "marginal", "words"),
     [
         ("lora.lr", Near(center=1.0, spread=2.0), "the center"),
         ("lora.lr", Near(center=1e-4, spread=0.5), "a factor"),
@@ -102,10 +102,10 @@ def test_the_influence_fades_with_the_proposals() -> None:
         ("batch", Near(center=12, spread=1.0), "12"),
     ],
 )
-def test_a_belief_that_does_not_fit_is_refused(name: str, belief: Near | Weights, words: str) -> None:
-    assert words in (belief_problem(SPACE[name], belief) or "")
+def test_a_marginal_that_does_not_fit_is_refused(name: str, marginal: Near | Weights, words: str) -> None:
+    assert words in (marginal_problem(SPACE[name], marginal) or "")
     with pytest.raises(ValueError, match="prior: "):
-        ParetoSampler(space=SPACE, prior=Prior({name: belief}))
+        ParetoSampler(space=SPACE, prior=Prior({name: marginal}))
 
 
 @pytest.mark.parametrize("strategy", ["carbs", "autopeft"])
@@ -131,14 +131,14 @@ def test_half_of_the_startup_design_is_drawn_from_the_prior() -> None:
     prior = Prior({"x": Near(center=0.9, spread=0.02)})
     found = [float(config["x"]) for config in searched(prior, 6)]
     near = [abs(x - 0.9) < 0.08 for x in found]
-    # The default is at the center, and points of the prior alternate with those of the sequence.
-    assert near == [True, True, False, True, False, True]
+    # After the default configuration, points of the prior alternate with those of the sequence.
+    assert near == [False, True, False, True, False, True]
 
 
 def test_proposals_are_a_function_of_seed_trials_and_prior() -> None:
     prior = Prior({"x": Near(center=0.2, spread=0.1)})
     assert searched(prior, 9) == searched(prior, 9)
-    assert searched(prior, 9)[6:] != searched(Prior(prior.beliefs, strength=1.0), 9)[6:]
+    assert searched(prior, 9)[6:] != searched(Prior(prior.marginals, strength=1.0), 9)[6:]
     assert searched(prior, 6) != searched(None, 6)
 
 
@@ -149,7 +149,7 @@ def test_a_right_prior_finds_the_optimum_early_and_a_wrong_one_is_overcome() -> 
     def distance(config: Configuration) -> float:
         return math.hypot(float(config["x"]) - 0.1, float(config["y"]) - 0.1)
 
-    assert distance(searched(right, 1)[0]) < 0.01
-    with_wrong = searched(wrong, 24)
-    assert min(map(distance, with_wrong[:1])) > 0.8
+    assert min(map(distance, searched(right, 4))) < 0.15
+    with_wrong = searched(wrong, 18)
+    assert min(map(distance, with_wrong[:4])) > 0.15
     assert min(map(distance, with_wrong)) < 0.05

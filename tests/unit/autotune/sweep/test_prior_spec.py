@@ -1,4 +1,4 @@
-"""`priors` of a sweep file: short forms, suggestions, and what a model changes about a belief."""
+"""`priors` of a sweep file: short forms, suggestions, and what a model changes about a marginal."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_short_forms_are_spelled_out_and_survive_the_sweep_file() -> None:
     )
     assert found.priors is not None
     assert found.priors.strength == 5.0
-    assert found.priors.beliefs == {
+    assert found.priors.marginals == {
         "lora.learning_rate": {"center": 3e-4, "spread": 3.0},
         "family": {"lora": 3.0},
         "schedule": {"cosine": 4.0},
@@ -67,8 +67,8 @@ def test_short_forms_are_spelled_out_and_survive_the_sweep_file() -> None:
         ({"epochs": {"center": 3, "spread": "wide"}}, "priors.epochs.spread: 'wide' is not a number"),
         ({"lora.learning_rate": {"center": 30, "spread": 3}}, "the center 30.0 is outside"),
         ({"lora.learning_rate": {"center": 3e-4, "spread": 0.5}}, "it is a factor, such as 3"),
-        ({"family": {}}, "priors.family: gives no belief"),
-        ({"family": None}, "priors.family: gives no belief"),
+        ({"family": {}}, "priors.family: gives neither a center nor weights"),
+        ({"family": None}, "priors.family: gives neither a center nor weights"),
         ({"strength": 0}, "priors.strength: 0 is not a number above 0"),
     ],
 )
@@ -95,7 +95,7 @@ def test_the_example_of_the_guide_is_valid() -> None:
     )
     found = sweep(parse_yaml(example)["priors"]).priors
     assert found is not None
-    assert found.beliefs["schedule"] == {"cosine": 4.0}
+    assert found.marginals["schedule"] == {"cosine": 4.0}
 
 
 def test_what_the_model_changes_is_noted() -> None:
@@ -120,7 +120,7 @@ def test_what_the_model_changes_is_noted() -> None:
     )
     assert priors is not None
     prior, notes = bound_prior(priors, space)
-    assert prior.beliefs == {
+    assert prior.marginals == {
         "layers": Near(center=6, spread=2.0),
         "targets.q": Weights({True: 4.0}),
         "family": Weights({"lora": 3.0}),
@@ -134,7 +134,7 @@ def test_what_the_model_changes_is_noted() -> None:
     ]
 
 
-def test_a_belief_that_only_the_model_can_refuse_is_refused_then() -> None:
+def test_a_marginal_that_only_the_model_can_refuse_is_refused_then() -> None:
     space = SearchSpace((TargetSubset(name="targets"),)).bind(6, ["q", "v"])
     priors = read_priors({"targets.q": {"center": 3, "spread": 1}})
     assert priors is not None
