@@ -12,7 +12,7 @@ from autotune.cli.law import law_app
 from autotune.cli.parameters import help_text
 from autotune.cli.probe import probe
 from autotune.cli.result_commands import export, report, train
-from autotune.cli.search_commands import confirm, init, resume, run, status
+from autotune.cli.search_commands import confirm, init, resume, run, status, transfer
 from autotune.cli.space_commands import cost, spaces
 from autotune.cli.terminal import Commands, Settings
 from autotune.version import __version__
@@ -41,7 +41,7 @@ QUIETING = {
 """Environment variables that silence other libraries; worker processes inherit them."""
 
 _PANELS = {
-    "Search": (init, run, status, resume, confirm),
+    "Search": (init, run, status, resume, confirm, transfer),
     "Use the result": (report, export, train),
     "Scaling laws": (probe,),
     "Search spaces and costs": (spaces, cost),

@@ -15,7 +15,9 @@ from autotune.cli.parameters import Code, Folder, Json
 from autotune.cli.terminal import Settings
 
 if TYPE_CHECKING:
+    from autotune.results.sweep_tables import SweepTables
     from autotune.sweep.schema import Sweep
+    from autotune.transfer.old_front import OldFront
 
 
 class TaskName(StrEnum):
@@ -234,6 +236,68 @@ def confirm(
         _search(sweep, folder, context.obj, quiet=quiet)
 
 
+def transfer(
+    context: typer.Context,
+    folder: Folder,
+    to: Annotated[
+        str, typer.Option(metavar="SWEEP", help="The sweep file of the new task.", show_default=False)
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="The folder for all results; by default sweeps/NAME.", show_default=False
+        ),
+    ] = None,
+    points: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Number of configurations; by default the front, and others up to 6 where it is smaller.",
+            show_default=False,
+        ),
+    ] = None,
+    code: Code = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Train only the front of a finished sweep on another task, and say how far its order held.
+
+    The points are carried over to the new task, model and space by relative depth and role of matrices. Each is
+    trained once, at the fidelity of the new sweep. The table has the scores and places there and here, the rank
+    correlation with its interval, the points that stay on the front, and what choosing the old best point costs.
+
+    On a front, larger adapters are better, so its order alone says little. Points that it dominates are trained, too,
+    if it has fewer than 6, or if --points asks for more.
+
+    The folder is that of a sweep like any other: [bold]autotune run[/] with the same sweep file and --out searches on
+    from these trials.
+
+    \b[dim]$[/] autotune transfer sweeps/sst2 --to reviews.yaml
+    [dim]$[/] autotune transfer sweeps/sst2 --to reviews.yaml --points 12 --out sweeps/reviews --json
+    [dim]$[/] autotune run reviews.yaml --out sweeps/reviews
+    """
+    import json
+
+    from autotune.sweep.sweep_file import load_sweep
+    from autotune.transfer.old_front import OldFront
+    from autotune.transfer.outcome import source_outcomes
+    from autotune.transfer.text import transfer_overview
+
+    with terminal.problems_in(to):
+        loaded = _with_options(load_sweep(to), None, None, code)
+        target = out or Path("sweeps") / loaded.name
+        results = _run(
+            loaded, target, context.obj, quiet=quiet or as_json, old_front=OldFront(folder, points)
+        )
+    outcomes = source_outcomes(results)
+    if as_json:
+        found = [outcome.as_mapping() for outcome in outcomes]
+        typer.echo(json.dumps({"folder": str(target), "sources": found}, indent=2))
+        return
+    command = f"autotune run {shlex.quote(to)} --out {shlex.quote(str(target))}"
+    terminal.console().print(transfer_overview(outcomes, command))
+
+
 def _with_options(
     sweep: Sweep, trials: int | None, seed: int | None, code: list[Path] | None = None
 ) -> Sweep:
@@ -267,6 +331,16 @@ def _plan(sweep: Sweep, folder: Path, settings: Settings, examples: int, *, as_j
 
 
 def _search(sweep: Sweep, folder: Path, settings: Settings, *, quiet: bool) -> None:
+    """Run a sweep with a live display, and print its state; the arguments are those of `_run`."""
+    results = _run(sweep, folder, settings, quiet=quiet)
+    from autotune.cli.status import overview
+
+    terminal.console().print(overview(results))
+
+
+def _run(
+    sweep: Sweep, folder: Path, settings: Settings, *, quiet: bool, old_front: OldFront | None = None
+) -> SweepTables:
     """Run a sweep with a live display; after Ctrl-C, print the command that continues it.
 
     Args:
@@ -274,6 +348,7 @@ def _search(sweep: Sweep, folder: Path, settings: Settings, *, quiet: bool) -> N
         folder: receives the study and all results.
         settings: whether other libraries may print messages.
         quiet: print the final result only.
+        old_front: the front of an earlier sweep that is trained alone; None for a search.
     """
     console = terminal.console()
     if not quiet:
@@ -285,7 +360,6 @@ def _search(sweep: Sweep, folder: Path, settings: Settings, *, quiet: bool) -> N
 
         preload_libraries(sweep.model.device)  # beside the imports of this process
     from autotune.cli.live_display import watch
-    from autotune.cli.status import overview
     from autotune.engine.sweep_run import SweepInterruptedError, run_sweep
 
     terminal.quiet_optuna(settings)
@@ -293,13 +367,14 @@ def _search(sweep: Sweep, folder: Path, settings: Settings, *, quiet: bool) -> N
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with watch(console, quiet=quiet) as listener:
-            results = run_sweep(sweep, folder, listener)
+            return run_sweep(sweep, folder, listener, old_front=old_front)
     except (KeyboardInterrupt, SweepInterruptedError):
-        if (folder / "study.db").is_file():
+        if old_front is not None and (folder / "study.db").is_file():
+            message = "Stopped. All finished trials are saved. Run the same command to go on."
+        elif (folder / "study.db").is_file():
             command = f"autotune resume {shlex.quote(str(folder))}"
             message = f"Stopped. All finished trials are saved. Continue with: {command}"
         else:
             message = "Stopped before the search started. Run the same command to start again."
         terminal.console(stderr=True).print(message, soft_wrap=True, markup=False)
         raise typer.Exit(terminal.EXIT_INTERRUPTED) from None
-    console.print(overview(results))

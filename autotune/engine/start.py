@@ -17,6 +17,7 @@ from autotune.prepare.own_scores import with_own_scores
 from autotune.prepare.prepared_sweep import PreparedSweep, prepare
 from autotune.sweep.sampler_spec import check_sampler
 from autotune.sweep.schema import Sweep
+from autotune.transfer.old_front import OldFront
 from autotune.transfer.start import SearchStart, search_start
 from trials.tasks.specs import AUTO, TaskSpec
 
@@ -41,8 +42,13 @@ class SweepStart:
     search: SearchStart
 
 
-def prepare_start(sweep: Sweep, folder: Path) -> SweepStart:
+def prepare_start(sweep: Sweep, folder: Path, old_front: OldFront | None = None) -> SweepStart:
     """Prepare a sweep, and check the folder that it will run in.
+
+    Args:
+        sweep: the sweep.
+        folder: that it will run in.
+        old_front: the front of an earlier sweep that is trained alone, without a search; None for a search.
 
     Raises:
         InvalidInputError: the sweep cannot be run, or the folder holds another one.
@@ -54,7 +60,7 @@ def prepare_start(sweep: Sweep, folder: Path) -> SweepStart:
         prepared = prepare(sweep)
     fingerprint = sweep_fingerprint(prepared)
     origin_notes = _origin_notes(folder, sweep, fingerprint)
-    search = search_start(prepared, folder)
+    search = search_start(prepared, folder, old_front)
     notes = (
         *(f"{WARNING}{text}" for text in prepared.warnings),
         *origin_notes,

@@ -19,7 +19,7 @@ from autotune.engine.progress import SearchProgress
 from autotune.engine.search import sweep_search
 from autotune.engine.start import SweepStart, prepare_start
 from autotune.estimate.sweep_time import SweepTime
-from autotune.ledger.folder_reader import STUDY_FILE
+from autotune.ledger.folder_reader import STUDY_FILE, FolderReader
 from autotune.ledger.ledger import SWEEP_FILE, Ledger, claim_folder, open_ledger, storage_errors
 from autotune.prepare.own_scores import check_returned, keep_code
 from autotune.prepare.prepared_sweep import PreparedSweep, names_of_examples, with_base_score
@@ -28,6 +28,8 @@ from autotune.results.sweep_tables import SweepTables, read_tables
 from autotune.results.tables import write_tables
 from autotune.search.failures import SearchFailedError
 from autotune.sweep.schema import Sweep
+from autotune.transfer.old_front import OldFront
+from autotune.transfer.start import first_trials_alone
 from search_spaces.errors import AutotuneError
 from trials.execution.deferred import DeferredExecutor
 from trials.execution.executors import make_executor
@@ -49,6 +51,7 @@ def run_sweep(
     folder: str | Path,
     listener: Listener | None = None,
     executor: Executor | None = None,
+    old_front: OldFront | None = None,
 ) -> SweepTables:
     """Run a sweep in its folder, from where the folder stands to the report.
 
@@ -59,6 +62,7 @@ def run_sweep(
         folder: of the ledger and the outputs.
         listener: receives events while the sweep runs; by default none does.
         executor: trains the trials, started and stopped here; by default the one that the sweep describes.
+        old_front: the front of an earlier sweep, which is trained alone; the folder can then be run as any other.
 
     Returns:
         The finished sweep, read from its folder.
@@ -76,8 +80,10 @@ def run_sweep(
         sweep = sweep.model_copy(update={"executor": sweep.executor})
     elif sweep.executor.uses_processes and not has_ended:
         preload_libraries(sweep.model.device)
-    start, expected = prepare_start(sweep, folder), None
+    start, expected = prepare_start(sweep, folder, old_front), None
     prepared, notes = start.prepared, start.notes
+    if start.search.ends_after_first:
+        prepared = first_trials_alone(prepared, start.search, FolderReader(folder, sweep).trials())
     if executor is None:
         if not (folder / STUDY_FILE).is_file():  # a resumed sweep knows the pace of its own trials
             expected = predict_time(prepared)
@@ -91,7 +97,7 @@ def run_sweep(
             prepared = with_base_score(prepared, _score_base(executor, prepared))
         elif start.task.evaluate is not None and not has_ended:
             _score_base(executor, prepared, Fidelity(eval_samples=_FEW_EXAMPLES))
-        with claim_folder(folder, prepared.sweep), storage_errors(folder):
+        with claim_folder(folder, _whole(prepared.sweep, start)), storage_errors(folder):
             estimates = [time_note(expected)] if expected is not None else []
             listener.sweep_started(prepared.sweep, [*notes, *executor.notes, *estimates])
             ledger = open_ledger(folder, prepared.sweep)
@@ -116,6 +122,14 @@ def run_sweep(
             return results
     finally:
         executor.stop()
+
+
+def _whole(sweep: Sweep, start: SweepStart) -> Sweep:
+    """Return the sweep that the folder keeps: of one that trains an earlier front alone, the one that can follow."""
+    if not start.search.ends_after_first:
+        return sweep
+    own = start.prepared.sweep
+    return sweep.model_copy(update={"budget": own.budget, "ladder": own.ladder, "confirm": own.confirm})
 
 
 def has_nothing_left(folder: Path, sweep: Sweep) -> bool:

@@ -16,33 +16,23 @@ from numpy.typing import NDArray
 
 from autotune.formatting.units import counted, label, quantity, with_interval, within_sentence
 from autotune.objectives import Objective
+from autotune.rank_statistics import (
+    ENOUGH,
+    FEWEST,
+    RESAMPLES,
+    Correlation,
+    interval,
+    kendall,
+    ranks,
+    spearman,
+)
 from autotune.results.confirmation_runs import empty_confirmations, is_as_search
 from autotune.results.estimates import searched_values
 from autotune.results.recommendation import recommend
 from autotune.results.sweep_tables import SweepTables
-from autotune.results.tables import CONFIDENCE, confirmation_statistics, quality
+from autotune.results.tables import confirmation_statistics, quality
 
 Array = NDArray[np.float64]
-
-FEWEST = 3
-"""Points below which there is no rank correlation."""
-ENOUGH = 6
-"""Points below which there is no interval: the bootstrap of fewer is too narrow."""
-_RESAMPLES = 2000
-
-
-@dataclass(frozen=True)
-class Correlation:
-    """A rank correlation with its 95 % interval, NaN where there are too few points."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        if math.isnan(self.low):
-            return f"{self.value:.2f}"
-        return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
 
 
 @dataclass(frozen=True)
@@ -172,7 +162,7 @@ def rank_agreement(results: SweepTables) -> RankAgreement | None:
     searched = searched_values(results.objectives, trials)[:, j]
     means = found.reindex(trials["trial"])
     here, there = objective.loss(searched), objective.loss(means["mean"].to_numpy(dtype=float))
-    ranks, search_ranks = _ranks(there[None])[0], _ranks(here[None])[0]
+    places, search_places = ranks(there[None])[0], ranks(here[None])[0]
     points = [
         RankedPoint(
             trial=int(trial),
@@ -180,8 +170,8 @@ def rank_agreement(results: SweepTables) -> RankAgreement | None:
             confirmed=float(means["mean"].iloc[i]),
             low=float(means["low"].iloc[i]),
             high=float(means["high"].iloc[i]),
-            search_rank=math.ceil(search_ranks[i]),
-            rank=math.ceil(ranks[i]),
+            search_rank=math.ceil(search_places[i]),
+            rank=math.ceil(places[i]),
             test=float(means["test"].iloc[i]),
         )
         for i, trial in enumerate(trials["trial"])
@@ -215,46 +205,20 @@ def _correlations(
 ) -> tuple[Correlation, Correlation]:
     """Return the correlations of n losses, `here` in the search and `there` in the confirmation, with intervals."""
     n = len(here)
-    values = [float(measure(here[None], there[None])[0]) for measure in (_spearman, _kendall)]
+    values = [float(measure(here[None], there[None])[0]) for measure in (spearman, kendall)]
     if n < ENOUGH:
         return Correlation(values[0], math.nan, math.nan), Correlation(values[1], math.nan, math.nan)
     rng = np.random.default_rng(0)
-    chosen = rng.integers(n, size=(_RESAMPLES, n))
+    chosen = rng.integers(n, size=(RESAMPLES, n))
     runs = results.confirmations.dropna(subset=[f"metric.{objective.name}"])
     losses = pd.Series(objective.loss(runs[f"metric.{objective.name}"]), runs.index)
     groups = [losses[runs["trial"] == trial].to_numpy(dtype=float) for trial in trials["trial"]]
-    resampled = np.empty((_RESAMPLES, n))
+    resampled = np.empty((RESAMPLES, n))
     for i, group in enumerate(groups):
         at = chosen == i
         draws = rng.integers(len(group), size=(int(at.sum()), len(group)))
         resampled[at] = group[draws].mean(axis=1)
-    ends = 100 * np.array([(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     found = []
-    for value, measure in zip(values, (_spearman, _kendall), strict=True):
-        low, high = np.nanpercentile(measure(here[chosen], resampled), ends)
-        found.append(Correlation(value, float(low), float(high)))
+    for value, measure in zip(values, (spearman, kendall), strict=True):
+        found.append(Correlation(value, *interval(measure(here[chosen], resampled))))
     return found[0], found[1]
-
-
-def _ranks(losses: Array) -> Array:
-    """Return the mid-ranks in each row, shape [b, n]; 1 is the lowest loss."""
-    below = (losses[:, None, :] < losses[:, :, None]).sum(axis=2)
-    equal = (losses[:, None, :] == losses[:, :, None]).sum(axis=2)
-    return np.asarray(below + (equal + 1) / 2)
-
-
-def _spearman(a: Array, b: Array) -> Array:
-    """Return Spearman's rank correlation of each row, shape [b]; NaN where all values of a row are equal."""
-    x, y = (_ranks(values) - (values.shape[1] + 1) / 2 for values in (a, b))
-    return _ratio((x * y).sum(axis=1), (x**2).sum(axis=1), (y**2).sum(axis=1))
-
-
-def _kendall(a: Array, b: Array) -> Array:
-    """Return Kendall's tau-b of each row, shape [b]; NaN where all values of a row are equal."""
-    x, y = (np.sign(values[:, :, None] - values[:, None, :]) for values in (a, b))
-    return _ratio((x * y).sum(axis=(1, 2)), (x**2).sum(axis=(1, 2)), (y**2).sum(axis=(1, 2)))
-
-
-def _ratio(product: Array, first: Array, second: Array) -> Array:
-    scale = np.sqrt(first * second)
-    return np.divide(product, scale, out=np.full(len(product), np.nan), where=scale > 0)

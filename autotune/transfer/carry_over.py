@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from autotune.formatting.units import counted
 from autotune.objectives import Objective, is_cost
 from autotune.prepare.prepared_sweep import PreparedSweep
-from autotune.sampler.sources import SourceTrials
+from autotune.transfer.carried_source import CarriedSource
 from autotune.transfer.source_folders import SourceSweep, shape_of_source
 from autotune.transfer.value_mapping import (
     MODEL,
@@ -26,37 +25,6 @@ from search_spaces.errors import InvalidInputError, Problem
 from search_spaces.parameters.types import Configuration
 
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class CarriedSource:
-    """What a sweep takes from an earlier one.
-
-    Args:
-        name: of the earlier sweep, unique among the sources.
-        folder: where it was.
-        trials: its n trials that were carried over, by number there.
-        configs: their configurations in the space of this sweep, all different.
-        values: their values for the objectives of this sweep, shape [n, m]; NaN where it has none. Costs that are
-            known in closed form are those of this sweep.
-        note: how much was carried over and what changed, in a sentence.
-    """
-
-    name: str
-    folder: str
-    trials: tuple[int, ...]
-    configs: tuple[Configuration, ...]
-    values: Array
-    note: str
-
-    @property
-    def for_sampler(self) -> SourceTrials:
-        """The trials as the sampler takes them."""
-        return SourceTrials(name=self.name, configs=self.configs, values=self.values)
-
-    def trial_of(self, config: Configuration) -> int | None:
-        """Return the earlier trial of a configuration, or None if it is not among them."""
-        return next((t for t, each in zip(self.trials, self.configs, strict=True) if each == config), None)
 
 
 def carry_over(source: SourceSweep, prepared: PreparedSweep) -> CarriedSource:
@@ -106,6 +74,7 @@ def carry_over(source: SourceSweep, prepared: PreparedSweep) -> CarriedSource:
         elif (column := values[j]) is not None:
             table[:, j] = [float(np.mean(column[[kept[i] for i in group]])) for group in groups]
     table[~np.isfinite(table)] = np.nan
+    front = set(source.tables.front["trial"])
     repeated = len(configs) - len(groups)
     parts = [
         f"{source.name}: {len(kept)} of {counted(len(found), 'trial')} carried over"
@@ -121,6 +90,7 @@ def carry_over(source: SourceSweep, prepared: PreparedSweep) -> CarriedSource:
         trials=tuple(found[kept[group[0]]][0] for group in groups),
         configs=tuple(first),
         values=table,
+        is_on_front=tuple(any(found[kept[i]][0] in front for i in group) for group in groups),
         note="; ".join(parts),
     )
 

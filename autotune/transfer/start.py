@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from optuna.trial import FrozenTrial
 
 from autotune.formatting.units import counted
 from autotune.ledger.folder_reader import FolderReader
 from autotune.ledger.ledger import Ledger
+from autotune.objectives import Objective
 from autotune.prepare.prepared_sweep import PreparedSweep
 from autotune.sampler.sources import first_configurations
 from autotune.sampler.strategies import strategy_entry
+from autotune.sweep.budget_spec import Budget
 from autotune.sweep.sampler_spec import ParetoSpec
 from autotune.sweep.start_spec import START_FROM
-from autotune.transfer.carry_over import CarriedSource, carry_over
+from autotune.transfer.carried_source import CarriedSource
+from autotune.transfer.carry_over import carry_over
 from autotune.transfer.first_trials import FirstTrial, enqueue_first, read_tries
+from autotune.transfer.old_front import OldFront, chosen_points
 from autotune.transfer.source_folders import read_source, source_names
 from autotune.transfer.stored_sources import digest_of, read_stored, sources_text, write_sources
-from autotune.trial_attributes import Origin
+from autotune.trial_attributes import SPENT, Origin, TrialAttributes, trial_result
 from search_spaces.errors import InvalidInputError, Problem
 
 _SHARE = 4
@@ -35,14 +41,16 @@ class SearchStart:
         first: what is trained before the sampler proposes anything.
         sources: what was carried over from earlier sweeps.
         notes: what was carried over, filled in or left out, in sentences for the user.
+        ends_after_first: whether nothing but the first trials is trained.
     """
 
     first: tuple[FirstTrial, ...] = ()
     sources: tuple[CarriedSource, ...] = ()
     notes: tuple[str, ...] = ()
+    ends_after_first: bool = False
 
 
-def search_start(prepared: PreparedSweep, folder: Path) -> SearchStart:
+def search_start(prepared: PreparedSweep, folder: Path, old_front: OldFront | None = None) -> SearchStart:
     """Read what a search starts from. Nothing is written.
 
     A sweep that has begun uses what its folder keeps of the earlier ones, which may be gone.
@@ -50,10 +58,13 @@ def search_start(prepared: PreparedSweep, folder: Path) -> SearchStart:
     Args:
         prepared: the sweep.
         folder: that it runs in.
+        old_front: the front of an earlier sweep that is trained alone, without a search; None for a search.
 
     Raises:
         InvalidInputError: a configuration or an earlier sweep cannot be used, with every problem.
     """
+    if old_front is not None:
+        return old_front_start(prepared, folder, old_front)
     tries = read_tries(prepared)
     sources = read_sources(prepared, folder)
     room = None if (trials := prepared.sweep.budget.trials) is None else trials - len(tries.trials)
@@ -80,7 +91,7 @@ def read_sources(prepared: PreparedSweep, folder: Path) -> list[CarriedSource]:
     if not folders:
         return []
     if digest := FolderReader(folder, prepared.sweep).sources_digest:
-        return read_stored(folder, digest, prepared)
+        return read_stored(folder, digest, names_of(prepared.sweep.objectives), prepared.space)
     found, problems = list[CarriedSource](), list[Problem]()
     for place, (each, name) in enumerate(zip(folders, source_names(folders), strict=True)):
         where = f"{START_FROM}[{place}]"
@@ -96,6 +107,33 @@ def read_sources(prepared: PreparedSweep, folder: Path) -> list[CarriedSource]:
     if problems:
         raise InvalidInputError(problems)
     return found
+
+
+def old_front_start(prepared: PreparedSweep, folder: Path, old_front: OldFront) -> SearchStart:
+    """Return the trials that say how far the order of an earlier front holds, and nothing else.
+
+    Raises:
+        InvalidInputError: the earlier sweep cannot be used, or the sweep starts from other ones, too.
+    """
+    where, given = old_front.where, prepared.sweep.start_from
+    if given and [Path(each).resolve() for each in given] != [old_front.folder.resolve()]:
+        fix = f"Remove start_from, or write start_from: {old_front.folder}."
+        raise InvalidInputError(Problem(START_FROM, "names other sweeps than the one to transfer", fix))
+    if folder.resolve() == old_front.folder.resolve():
+        fix = "Use --out with another folder."
+        raise InvalidInputError(Problem("--out", "is the folder of the earlier sweep", fix))
+    if digest := FolderReader(folder, prepared.sweep).sources_digest:
+        sources = read_stored(folder, digest, names_of(prepared.sweep.objectives), prepared.space)
+    else:
+        [name] = source_names([str(old_front.folder.resolve())])
+        sources = [carry_over(read_source(old_front.folder, name, where), prepared)]
+    first, note = chosen_points(sources[0], prepared, old_front.points)
+    return SearchStart(first, tuple(sources), (sources[0].note, note), ends_after_first=True)
+
+
+def names_of(objectives: Sequence[Objective]) -> list[str]:
+    """Return the names of objectives."""
+    return [objective.name for objective in objectives]
 
 
 def front_trials(sources: Sequence[CarriedSource], prepared: PreparedSweep, count: int) -> list[FirstTrial]:
@@ -123,12 +161,33 @@ def keep_start(start: SearchStart, prepared: PreparedSweep, folder: Path, ledger
         ledger: of the search.
     """
     if start.sources:
-        text = sources_text(start.sources, prepared)
+        text = sources_text(start.sources, names_of(prepared.sweep.objectives))
         digest = digest_of(text)
         if ledger.sources_digest != digest:
             write_sources(folder, text)
             ledger.set_sources_digest(digest)
     enqueue_first(ledger, start.first)
+
+
+def first_trials_alone(
+    prepared: PreparedSweep, start: SearchStart, trials: Sequence[FrozenTrial]
+) -> PreparedSweep:
+    """Return a sweep that trains its first trials in full and nothing else.
+
+    Args:
+        prepared: the sweep.
+        start: what it starts from.
+        trials: of its folder.
+    """
+    wanted = {each.origin for each in start.first}
+    spent = [t for t in trials if (result := trial_result(t)) is not None and result.status in SPENT]
+    others = sum(TrialAttributes(trial).origin not in wanted for trial in spent)
+    changes = {
+        "budget": Budget(trials=others + len(wanted)),
+        "ladder": None,
+        "confirm": prepared.sweep.confirm.model_copy(update={"seeds": 0}),
+    }
+    return replace(prepared, sweep=prepared.sweep.model_copy(update=changes))
 
 
 def _front_count(trials: int | None) -> int:

@@ -11,10 +11,10 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, StrictBool, StrictFloat, StrictInt, StrictStr, ValidationError
 
-from autotune.prepare.prepared_sweep import PreparedSweep
 from autotune.results.tables import write_whole
-from autotune.transfer.carry_over import CarriedSource
+from autotune.transfer.carried_source import CarriedSource
 from search_spaces.errors import InvalidInputError, Problem, first_line
+from search_spaces.space import SearchSpace
 
 SOURCES_FILE = "start_from.json"
 _FIX = "Restore the file, or run a new sweep with --out and another folder."
@@ -29,6 +29,7 @@ class _Trial(BaseModel):
     trial: StrictInt
     config: dict[str, StrictBool | StrictInt | StrictFloat | StrictStr]
     values: list[float | None]
+    on_front: StrictBool
 
 
 class _Source(BaseModel):
@@ -52,11 +53,16 @@ class _File(BaseModel):
     sources: list[_Source]
 
 
-def sources_text(sources: Sequence[CarriedSource], prepared: PreparedSweep) -> str:
-    """Return the content of the file that keeps what was carried over."""
+def sources_text(sources: Sequence[CarriedSource], objectives: Sequence[str]) -> str:
+    """Return the content of the file that keeps what was carried over.
+
+    Args:
+        sources: what was carried over.
+        objectives: names of the objectives of the sweep.
+    """
     content = _File(
         version=1,
-        objectives=[objective.name for objective in prepared.sweep.objectives],
+        objectives=list(objectives),
         sources=[
             _Source(
                 name=source.name,
@@ -67,8 +73,11 @@ def sources_text(sources: Sequence[CarriedSource], prepared: PreparedSweep) -> s
                         trial=trial,
                         config=config,
                         values=[float(v) if np.isfinite(v) else None for v in row],
+                        on_front=on_front,
                     )
-                    for trial, config, row in zip(source.trials, source.configs, source.values, strict=True)
+                    for trial, config, row, on_front in zip(
+                        source.trials, source.configs, source.values, source.is_on_front, strict=True
+                    )
                 ],
             )
             for source in sources
@@ -87,13 +96,16 @@ def write_sources(folder: Path, text: str) -> None:
     write_whole(folder / SOURCES_FILE, lambda path: path.write_text(text, encoding="utf-8"))
 
 
-def read_stored(folder: Path, digest: str, prepared: PreparedSweep) -> list[CarriedSource]:
+def read_stored(
+    folder: Path, digest: str, objectives: Sequence[str], space: SearchSpace | None = None
+) -> list[CarriedSource]:
     """Read what a sweep carried over when it began.
 
     Args:
         folder: of the sweep.
         digest: the fingerprint in its ledger.
-        prepared: the sweep.
+        objectives: names of its objectives.
+        space: its bound space, which the configurations must belong to; None where nothing is trained with them.
 
     Raises:
         InvalidInputError: the file is missing, changed, or not of this sweep.
@@ -107,23 +119,25 @@ def read_stored(folder: Path, digest: str, prepared: PreparedSweep) -> list[Carr
     if digest_of(text) != digest:
         what = f"{str(path)!r} changed since the sweep began"
         raise InvalidInputError(Problem("start_from", what, _FIX))
-    return parse_sources(text, path, prepared)
+    return parse_sources(text, path, objectives, space)
 
 
-def parse_sources(text: str, path: Path, prepared: PreparedSweep) -> list[CarriedSource]:
+def parse_sources(
+    text: str, path: Path, objectives: Sequence[str], space: SearchSpace | None = None
+) -> list[CarriedSource]:
     """Return what the content of a file holds, checked against the space and the objectives of the sweep.
 
     Raises:
         InvalidInputError: it is not what `sources_text` writes for this sweep.
     """
-    names = [objective.name for objective in prepared.sweep.objectives]
+    names = list(objectives)
     try:
         content = _File.model_validate_json(text)
     except ValidationError as error:
         what = f"{str(path)!r} has another form ({first_line(error)})"
         raise InvalidInputError(Problem("start_from", what, _FIX)) from None
     trials = [trial for source in content.sources for trial in source.trials]
-    problems = [problem for trial in trials for problem in prepared.space.problems(trial.config)]
+    problems = [] if space is None else [each for trial in trials for each in space.problems(trial.config)]
     problems += [
         f"trial {trial.trial} has {len(trial.values)} values"
         for trial in trials
@@ -141,6 +155,7 @@ def parse_sources(text: str, path: Path, prepared: PreparedSweep) -> list[Carrie
             trials=tuple(trial.trial for trial in source.trials),
             configs=tuple(dict(trial.config) for trial in source.trials),
             values=np.array([trial.values for trial in source.trials], dtype=float).reshape(-1, len(names)),
+            is_on_front=tuple(trial.on_front for trial in source.trials),
             note=source.note,
         )
         for source in content.sources
