@@ -66,7 +66,8 @@ def test_the_table_divides_by_the_cold_start_and_counts_what_was_not_reached():
     assert rows["cold"][:3] == ("3", "3 of 3", "10")
     assert rows["transfer"][:4] == ("3", "3 of 3", "5", "0.50 (0.50 to 0.50)")
     assert rows["reversed"][1] == "0 of 3"
-    assert rows["reversed"][4].startswith("0.526")
+    assert (rows["cold"][4], rows["transfer"][4], rows["reversed"][4]) == ("10", "5", "10")
+    assert rows["reversed"][5].startswith("0.526")
     assert "fcnet" not in tables(runs)
     assert to_share(run_of("cold", 0, [0.5, 0.5])) == 2
 
