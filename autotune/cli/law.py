@@ -162,41 +162,52 @@ def trends(
     cost: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="The cost objective; by default the second objective.", show_default=False
+            metavar="NAME",
+            help="The cost; by default train_flops, or the second objective if that cost spans more.",
+            show_default=False,
         ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show how each hyperparameter changes with cost along the Pareto front of a sweep, and with what probability.
+    """Show the best value of each ordered hyperparameter as a function of cost, from all finished trials of a sweep.
 
-    Points of cost 0, such as a classification head without an adapter, are left out, since cost is on a log scale.
+    Each law has 80 % intervals at the largest cost of a trial and at ten times that. A hyperparameter without a law
+    is listed with the reason. Below, the choices along the Pareto front are compared at low and at high cost. Trials
+    of cost 0, such as a classification head without an adapter, are left out, since cost is on a log scale.
 
     \b[dim]$[/] autotune law trends sweeps/quickstart
-    [dim]$[/] autotune law trends sweeps/quickstart --cost train_flops --json
+    [dim]$[/] autotune law trends sweeps/reviews --cost trainable_params --json
     """
     from dataclasses import asdict
 
-    from autotune.laws.console_tables import trend_table
+    from autotune.laws.console_tables import law_table, trend_table
+    from autotune.laws.front_trends import choices_along
+    from autotune.laws.sweep_law_text import as_json as laws_as_json
+    from autotune.laws.sweep_law_text import footnote, missing, reasons, summary
+    from autotune.laws.sweep_laws import laws_of_sweep
     from autotune.results.sweep_tables import read_tables
-    from search_spaces.errors import InvalidInputError, Problem, did_you_mean
-    from surrogates.laws import trends_along
 
     results = read_tables(folder)
-    names = [objective.name for objective in results.objectives]
-    cost = cost or names[1]
-    if cost not in names:
-        what = f"{cost!r} is not an objective of the sweep"
-        raise InvalidInputError(Problem("--cost", what, did_you_mean(cost, names)))
-    front = results.front[results.front[cost] > 0]
-    parameters = [str(column) for column in front.columns if str(column).startswith("param.")]
-    found = trends_along(front[[cost, *parameters]], cost)
+    found = laws_of_sweep(results, cost)
+    front = choices_along(results, found.cost)
     if as_json:
-        _print_json([asdict(trend) for trend in found])
+        _print_json(laws_as_json(found) | {"front": [asdict(trend) for trend in front.trends]})
         return
-    console().print(trend_table(found, cost))
-    left_out = len(results.front) - len(front)
-    if left_out:
-        console().print(f"[dim]Points of cost 0, left out: {left_out}[/]")
+    for line in (summary(found), f"Cost: {found.cost} ({found.why_cost})."):
+        console().print(line, soft_wrap=True, markup=False)
+    if found.found:
+        console().print(law_table(found))
+        console().print(footnote(found), soft_wrap=True, markup=False, style="dim")
+    else:
+        console().print(missing(found), soft_wrap=True, markup=False)
+    for line in reasons(found):
+        console().print(f"  no law for {line}", soft_wrap=True, markup=False, style="dim")
+    if front.trends:
+        console().print(trend_table(front.trends, found.cost))
+    elif front.reason:
+        console().print(front.reason, soft_wrap=True, markup=False, style="dim")
+    if found.left_out:
+        console().print(f"[dim]Trials of cost 0, left out: {found.left_out}[/]")
 
 
 def _fit(table: Path, law: LawName, pairs: list[str], force_law: bool) -> LossFit | StepFit:

@@ -18,6 +18,7 @@ from autotune.figures.front_plot import plot_front
 from autotune.figures.hypervolume import plot_hypervolume
 from autotune.figures.importance import plot_importance
 from autotune.figures.parallel_coordinates import plot_parallel_coordinates
+from autotune.figures.search_laws import plot_search_laws
 from autotune.figures.style import PALETTE, TEMPLATE, NothingToShowError
 from autotune.figures.validation_curves import plot_curves
 
@@ -90,6 +91,15 @@ FIGURES: tuple[FigureEntry, ...] = (
         "extrapolation of their learning curves. Intervals are prediction intervals for one new run. The "
         "forecast for ten times the data extrapolates as far as the measured curves extend.",
     ),
+    FigureEntry(
+        "laws",
+        "Best hyperparameters by cost",
+        plot_search_laws,
+        "One panel per hyperparameter whose best value can be estimated as a function of cost, and one mark per "
+        "complete trial; darker marks are better than others of a similar cost. The line is the estimate of the best "
+        "value, dashed beyond the most expensive trial, and the band its 80 % interval. All trials inform it, not "
+        "only the front.",
+    ),
 )
 
 __all__ = [
@@ -104,4 +114,5 @@ __all__ = [
     "plot_importance",
     "plot_parallel_coordinates",
     "plot_probe_forecast",
+    "plot_search_laws",
 ]

@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
+from rich.markup import escape
 from rich.table import Table
 
+from autotune.laws import sweep_law_text
 from autotune.laws.fits import Interval, LossFit, LossPrediction, OptimumPrediction, StepFit
+from autotune.laws.sweep_laws import SweepLaws
 from surrogates.laws.fitting import LEVEL
 
 if TYPE_CHECKING:
@@ -76,6 +79,18 @@ def optimum_lines(prediction: OptimumPrediction) -> list[str]:
         f"{best.plateau[0]:.3g} to {best.plateau[1]:.3g} increases the loss by at most 0.2 %"
         for name, best in prediction.optima.items()
     ]
+
+
+def law_table(found: SweepLaws) -> Table:
+    """Return the laws of a sweep, one row per hyperparameter that has one."""
+    table = Table(
+        title=f"best hyperparameters over {found.cost}", title_justify="left", box=None, pad_edge=False
+    )
+    for name in sweep_law_text.columns(found):
+        table.add_column(name)
+    for row in sweep_law_text.rows(found):
+        table.add_row(*map(escape, row))
+    return table
 
 
 def trend_table(found: Sequence[Trend], cost: str) -> Table:

@@ -10,7 +10,7 @@ import html
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from autotune.probe import text as forecast_text
 from autotune.probe.excluded_points import excluded_points
 from autotune.probe.forecast import ProbeForecast, forecast
 from autotune.report.agreement import rank_agreement
+from autotune.report.best_hyperparameters import LawSection, law_section
 from autotune.report.detail_tables import details
 from autotune.report.front_rows import PointRow, point_columns, point_rows
 from autotune.report.headline import Fact, headline, mean_selection_bias, summary
@@ -84,13 +85,15 @@ def write_report(results: SweepTables, path: Path | None = None) -> Path:
 def report_html(results: SweepTables) -> str:
     """Return the report as a string."""
     predicted = forecast(results)
+    laws = law_section(results)
     return render_page(
         title=results.sweep.name,
         summary=summary(results),
         facts=headline(results),
         columns=point_columns(results),
         points=point_rows(results),
-        figures=[figure_block(entry, results) for entry in FIGURES],
+        figures=[figure_block(_with_laws(entry, laws), results) for entry in FIGURES],
+        laws=laws,
         failures=failure_rows(results),
         statuses=count_by_status(results),
         quality=within_sentence(label(quality(results).name)),
@@ -143,7 +146,7 @@ def render_page(
     only_of_sweeps: dict[str, Any] = {
         "ladder": None, "forecast": [], "forecast_missing": "", "ladder_used": "", "notes": (),
         "selection_bias": "", "confirmed": False, "yaml": "", "is_as_search": True, "agreement": None,
-        "detailed": (None, []),
+        "detailed": (None, []), "laws": None,
     }  # fmt: skip
     return template.render(
         title=title,
@@ -159,6 +162,11 @@ def render_page(
         plotly=Markup(get_plotlyjs()),
         version=__version__,
     )
+
+
+def _with_laws(entry: FigureEntry, laws: LawSection) -> FigureEntry:
+    """Return the figure of laws with the laws that are fitted already, and other figures as they are."""
+    return replace(entry, plot=laws.plot) if entry.key == "laws" else entry
 
 
 def forecast_tables(found: ProbeForecast | None) -> list[dict[str, Any]]:

@@ -275,7 +275,7 @@ def _positions(columns: _Columns, name: str, rows: Mask) -> Array:
 
 
 def _indicators(column: pd.Series) -> Array:
-    labels = column.astype(str).to_numpy()
+    labels = np.array([str(value) for value in column])
     options = np.unique(labels)
     return np.asarray(labels[:, None] == options[None], dtype=float)[
         :, : len(options) if len(options) > 1 else 0

@@ -231,9 +231,27 @@ def test_trends_of_a_sweep(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     monkeypatch.setattr(results_module, "read_tables", lambda folder: made)
     shown = law("trends", str(tmp_path))
     assert shown.exit_code == 0, shown.output
-    assert f"hyperparameters along the front, over {made.objectives[1].name}" in shown.output
-    assert "Points of cost 0, left out: 1" in shown.output
+    assert "finished trials over trainable_params" in shown.output
+    assert "best hyperparameters over trainable_params" in shown.output
+    assert "batch_size" in shown.output
+    assert "no law for lora.rank:" in shown.output
+    assert "finished trials with a value and a score; a law needs 12" in shown.output
+    assert "hyperparameters along the front, over trainable_params" in shown.output
+    assert "Trials of cost 0, left out: 7" in shown.output
     found = json.loads(law("trends", str(tmp_path), "--json").output)
-    assert found
-    assert all(0 <= trend["probability"] <= 1 and trend["name"].startswith("param.") for trend in found)
+    [batch] = [each for each in found["laws"] if each["name"] == "batch_size"]
+    assert 0 <= batch["changes"] <= 1
+    assert batch["best"][1] < batch["best"][0] < batch["best"][2]
+    assert all(
+        0 <= trend["probability"] <= 1 and trend["name"].startswith("param.") for trend in found["front"]
+    )
     assert law("trends", str(tmp_path), "--cost", "parameters").exit_code == 2
+
+
+def test_trends_of_few_trials_say_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    made = synthetic_results(tmp_path, trials=8)
+    monkeypatch.setattr(results_module, "read_tables", lambda folder: made)
+    shown = law("trends", str(tmp_path))
+    assert shown.exit_code == 0, shown.output
+    assert "a law needs 12" in shown.output
+    assert json.loads(law("trends", str(tmp_path), "--json").output)["trials"] < 12
