@@ -12,6 +12,7 @@ from search_spaces.costs.cost_model import CostModel
 from search_spaces.costs.model_costs import ModelCosts, on_chosen_model
 from search_spaces.costs.training_amount import TrainingAmount
 from search_spaces.families import REGISTRY, local_config
+from search_spaces.parameters.amounts import TRAIN_SAMPLES
 from search_spaces.parameters.types import Configuration, Value
 from search_spaces.space import SearchSpace
 from trials.tasks.generation_spec import GenerationSpec
@@ -144,6 +145,10 @@ def random_configurations(space: SearchSpace, seed: int) -> list[Configuration]:
 
 
 def typical_configuration(configs: Sequence[Configuration], costs: CostModel | ModelCosts) -> Configuration:
-    """Return the configuration with the median training FLOPs."""
+    """Return the configuration with the median training FLOPs, for a measurement, which has examples of its own.
+
+    It is therefore without `train_samples`.
+    """
     flops = [costs(config).train_flops for config in configs]
-    return configs[int(np.argsort(flops, kind="stable")[len(flops) // 2])]
+    typical = configs[int(np.argsort(flops, kind="stable")[len(flops) // 2])]
+    return {name: value for name, value in typical.items() if name != TRAIN_SAMPLES.name}

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from autotune.estimate.speed import step_flops
 from autotune.estimate.sweep_time import Sizes, SweepTime, confirmation_runs, sweep_time, threads_of
-from autotune.estimate.trial_work import Slot, Speed, TrialWork
+from autotune.estimate.trial_work import Slot, Speed, TrialWork, typical_configuration
 from autotune.sweep.schema import Sweep
 from autotune.sweep.sweep_file import parse_sweep
 from search_spaces.costs.cost_model import CostModel
@@ -141,6 +142,17 @@ def test_the_work_of_a_configuration_follows_its_costs() -> None:
     assert per_layer == 2.0 * 20 * (4 * 32 * 32 + 2 * 32 * 64) + 4 * 32 * 420
     assert work.frozen_flops == 3 * 2 * per_layer  # the top two of four layers are adapted
     assert head.frozen_flops == 3 * 4 * per_layer
+
+
+def test_the_time_of_a_trial_follows_its_own_examples_and_its_speed_does_not() -> None:
+    costs = CostModel(BERT, "sequence-classification", Workload(20.0, 420.0, train_samples=1_000))
+    config = {"family": "lora", "lora.targets": "q+v", "lora.rank": 4, "epochs": 2.0, "batch_size": 10}
+    few = {**config, "train_samples": 100}
+    whole, tenth = (TrialWork.of(each, costs).train_seconds(SPEED, ALONE, 1_000) for each in (config, few))
+    assert tenth == pytest.approx(whole / 10)
+    measured = typical_configuration([few], costs)
+    assert measured == config
+    assert step_flops(measured, costs)(10) == pytest.approx(costs(config).train_flops / 200)
 
 
 def test_the_speed_is_that_of_the_threads_of_one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
