@@ -48,7 +48,8 @@ def export(
         typer.Option(
             metavar="TARGET",
             help="Adapt the run to a larger scale: tokens=20M (training tokens), model=NAME, or both, separated by a "
-            "comma. Learning rate and batch size follow the scaling measured by autotune probe.",
+            "comma. Learning rate and batch size follow the scaling measured by autotune probe, all other "
+            "hyperparameters the laws of the sweep's own trials.",
             show_default=False,
         ),
     ] = None,

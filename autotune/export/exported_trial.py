@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from autotune.prepare.bound_base import model_shape, read_base
+from autotune.prepare.bound_base import flops_per_example, model_shape, read_base
 from autotune.prepare.chosen_model import as_trained
 from autotune.prepare.fingerprint import load_unchanged
 from autotune.results.sweep_tables import SweepTables
@@ -66,11 +66,14 @@ def as_searched(results: SweepTables, trial: int) -> ExportedTrial:
 
 
 def scaled_trial(export: ExportedTrial, target: Target, law: RateLaw) -> ExportedTrial:
-    """Return the trial scaled to the target's base model and tokens by a law.
+    """Return the trial scaled to the target's base model and tokens.
 
-    With a number of tokens it trains on all of the data; the configuration's `train_samples` are dropped.
+    The given law scales learning rate and batch size as far as it can, and the laws of the sweep's own trials every
+    other hyperparameter. With a number of tokens it trains on all of the data; the configuration's `train_samples`
+    are dropped.
     """
-    from autotune.export.scaling import Change, Scale, scaled
+    from autotune.export.law_scaling import scaled_by_trials
+    from autotune.export.scaling import Change, Scale, scaled, settings_of
 
     sweep, config, changes = export.sweep, dict(export.config), list[Change]()
     searched = training_examples(
@@ -103,7 +106,13 @@ def scaled_trial(export: ExportedTrial, target: Target, law: RateLaw) -> Exporte
     one_pass = count_tokens(train)
     passes = float(config["epochs"]) * one_pass
     tokens = passes if target.tokens is None else target.tokens
+    of_one, of_target = searched_tokens / len(searched), one_pass / len(train)
+    growth = flops_per_example(sweep, data, shape, config) * tokens / of_target
+    growth /= flops_per_example(export.sweep, export.data, export.shape, export.config) * here.tokens / of_one
     config, moved = scaled(config, law, here, Scale(tokens, shape.base_parameters))
+    config, moved = scaled_by_trials(
+        export.results, export.trial, config, growth, moved, settings_of(law, config)
+    )
     batch_tokens = int(config["batch_size"]) * one_pass / len(train)
     steps = max(1, round(tokens / batch_tokens))
     own_data = "its own examples" if TRAIN_SAMPLES.name in config else "all the data"

@@ -1,8 +1,9 @@
 """Scaling of a point to a larger run: its learning rate, batch size and steps, and its layers in another base model.
 
-The laws come from the sweep's own probe (`autotune probe`), or from a table of runs that the user provides. They are
-used as ratios: the optimal learning rate at the target divided by the optimal one at the searched scale, times the
-point's own. A setting without a law is kept, and the reason is recorded with it.
+The laws of learning rate and batch size come from a table of runs that the user provides, or from the sweep's own
+probe (`autotune probe`). Where these have none, and for all other hyperparameters, the laws of the sweep's own trials
+are used (`law_scaling`). All are used as ratios: the optimal learning rate at the target divided by the optimal one
+at the searched scale, times the point's own. A setting without a law is kept, and the reason is recorded with it.
 """
 
 from __future__ import annotations
@@ -191,7 +192,7 @@ def scaled(
     else:
         factor, why = _factor(law, _BATCH, here, there)
     found["batch_size"] = (
-        _rounded(int(config["batch_size"]) * factor) if factor != 1.0 else config["batch_size"]
+        rounded_batch(int(config["batch_size"]) * factor) if factor != 1.0 else config["batch_size"]
     )
     changes.append(Change("batch size", str(config["batch_size"]), str(found["batch_size"]), why))
     return found, changes
@@ -224,7 +225,16 @@ def _factor(law: RateLaw, setting: str, here: Scale, there: Scale) -> tuple[floa
     return (float(np.exp(log_factor)), words) if moves else (1.0, f"kept: {words}")
 
 
-def _rounded(batch_size: float) -> int:
+def settings_of(law: RateLaw, config: Configuration) -> set[str]:
+    """Return the names of the parameters that the law scales."""
+    if law.law is None:
+        return set()
+    names = {_RATE: learning_rate_name(config), _BATCH: "batch_size"}
+    return {names[setting] for setting in law.law.hyperparameters if setting in names}
+
+
+def rounded_batch(batch_size: float) -> int:
+    """Return a batch size as a whole number, above eight a multiple of eight."""
     if batch_size > _EIGHT:
         return _EIGHT * max(1, round(batch_size / _EIGHT))
     return max(1, round(batch_size))

@@ -16,9 +16,10 @@ from search_spaces.language.loader import LoadedSpace, load_space
 from search_spaces.model.reader import read_shape
 from search_spaces.model.shape import ModelShape
 from search_spaces.model.task_heads import MissingHeadError
+from search_spaces.parameters.amounts import TRAIN_SAMPLES
 from search_spaces.parameters.centered import Centered
 from search_spaces.parameters.training import SEQUENCE_LENGTH
-from search_spaces.parameters.types import Categorical, Int
+from search_spaces.parameters.types import Categorical, Configuration, Int
 from search_spaces.space import SearchSpace
 from trials.base.pretrained import check_weights, complete_shape
 from trials.data.lengths import cut_note
@@ -193,6 +194,15 @@ def _with_room_for_virtual_tokens(
             parameter = dataclasses.replace(parameter, **changes)
         parameters.append(parameter)
     return dataclasses.replace(space, parameters=tuple(parameters))
+
+
+def flops_per_example(sweep: Sweep, data: TaskData, shape: ModelShape, config: Configuration) -> float:
+    """Return the training FLOPs of a configuration per example seen, on a sweep's base model and data."""
+    lengths = [int(config[SEQUENCE_LENGTH.name])] if SEQUENCE_LENGTH.name in config else []
+    workload = _workload(sweep, data, lengths)
+    costs = CostModel(shape, sweep.task.shape_task, workload, sweep.model.gradient_checkpointing)
+    one_pass = {name: value for name, value in config.items() if name != TRAIN_SAMPLES.name} | {"epochs": 1}
+    return costs(one_pass).train_flops / workload.train_samples
 
 
 def _workload(sweep: Sweep, data: TaskData, lengths: Collection[int]) -> Workload:

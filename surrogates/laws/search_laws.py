@@ -106,6 +106,10 @@ class SearchLaw:
         position = self._median_position(cost)
         return "" if abs(position) < 1.0 else "upper" if position > 0 else "lower"
 
+    def is_in_domain(self, value: float) -> bool:
+        """Return whether a value is on the law's scale: above 0, between 0 and 1, or any number."""
+        return self.scale == "linear" or (value > 0 and (self.scale == "log" or value < 1))
+
     def moved(self, value: float, cost: float, to: float) -> float:
         """Return a value scaled from one cost to another along the law.
 
