@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from autotune.sweep.sampler_spec import ParetoSpec, SamplerSpec
 from search_spaces.errors import InvalidInputError, Problem, did_you_mean
+from search_spaces.parameters.amounts import TrainSamples
 from search_spaces.parameters.types import Categorical, Parameter, Structured, Value
 from search_spaces.percentages import parse_number
+from trials.tasks.model_spec import CHOSEN, model_labels
 
 if TYPE_CHECKING:
     from autotune.sampler.prior import Marginal, Prior
@@ -83,7 +86,7 @@ def check_priors(priors: Priors, space: SearchSpace, sampler: SamplerSpec) -> No
 
     Args:
         priors: the priors.
-        space: the space; structured parameters are checked by `bound_prior`, once the model is known.
+        space: the space; parameters that depend on the model or the data are checked by `bound_prior`.
         sampler: the sampler, which must take priors.
 
     Raises:
@@ -92,13 +95,21 @@ def check_priors(priors: Priors, space: SearchSpace, sampler: SamplerSpec) -> No
     problems = _sampler_problems(sampler)
     for name, given in priors.marginals.items():
         if name in space:
-            if not isinstance(space[name], Structured):
-                problems += _marginal(name, given, space[name])[1]
+            problems += _early_problems(name, given, space[name])
         elif not _is_part(name, space):
             what = f"{name!r} is not a parameter of the space"
             problems.append(Problem(f"priors.{name}", what, did_you_mean(name, space.names)))
     if problems:
         raise InvalidInputError(problems)
+
+
+def with_model_choice(space: SearchSpace, choices: Sequence[str] | None) -> SearchSpace:
+    """Return the space with the parameter `model` of a sweep that chooses among base models."""
+    if not choices:
+        return space
+    labels = tuple(model_labels(choices))
+    chosen = Categorical(name=CHOSEN, choices=labels, ordered=True, default=labels[-1])
+    return replace(space, parameters=(chosen, *space.parameters))
 
 
 def bound_prior(priors: Priors, space: SearchSpace) -> tuple[Prior, list[str]]:
@@ -165,6 +176,17 @@ def _shape_problems(name: str, marginal: object) -> Iterator[Problem]:
             if not isinstance(weight, float) or weight <= 0:
                 what, fix = f"the weight {weight!r} is not a number above 0", f"Write {choice}: 3."
                 yield Problem(f"{where}.{choice}", what, fix)
+
+
+def _early_problems(name: str, given: Mapping[str, Any], parameter: Parameter) -> list[Problem]:
+    """Return why a prior does not fit a parameter, as far as that is known before the model and the data are."""
+    if isinstance(parameter, TrainSamples):
+        center = given.get("center")
+        if isinstance(center, float) and center > 1.0:
+            return []
+        what = "takes a center in examples, since the training split is not read yet"
+        return [Problem(f"priors.{name}", what, f"Write {name}: {{center: 2000, spread: 2}}.")]
+    return [] if isinstance(parameter, Structured) else _marginal(name, given, parameter)[1]
 
 
 def _marginal(

@@ -27,7 +27,7 @@ from autotune.sweep.executor_spec import ExecutorSpec, check_devices
 from autotune.sweep.fidelity_field import FIDELITY_FIELDS, check_examples, read_fidelity
 from autotune.sweep.generated_scores import with_generated_scores
 from autotune.sweep.objective_shorthand import expand_objectives
-from autotune.sweep.prior_spec import Priors, check_priors, read_priors
+from autotune.sweep.prior_spec import Priors, check_priors, read_priors, with_model_choice
 from autotune.sweep.sampler_spec import (
     NamedSamplerSpec,
     ParetoSpec,
@@ -159,7 +159,7 @@ class Sweep(BaseModel):
     def _fitting_priors(self) -> Sweep:
         if self.priors is not None:
             space = load_space(self.space, loss=self.task.loss).space
-            check_priors(self.priors, space, self.sampler)
+            check_priors(self.priors, with_model_choice(space, self.model.choices), self.sampler)
         return self
 
     @model_validator(mode="after")

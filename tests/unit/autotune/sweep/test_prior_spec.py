@@ -84,6 +84,21 @@ def test_samplers_without_priors_are_refused(sampler: object) -> None:
         sweep({"family": "lora"}, sampler=sampler)
 
 
+def test_the_choice_of_the_model_takes_a_prior() -> None:
+    found = sweep({"model": "small"}, model={"choices": ["small", "base"]})
+    assert found.priors is not None
+    assert found.priors.marginals == {"model": {"small": 4.0}}
+    with pytest.raises(InvalidInputError, match="Did you mean 'small'"):
+        sweep({"model": "smal"}, model={"choices": ["small", "base"]})
+
+
+def test_amounts_of_data_take_a_number_of_examples() -> None:
+    space = {"families": ["lora"], "parameters": {"train_samples": {"low": "10%", "high": "100%"}}}
+    assert sweep({"train_samples": {"center": 2000, "spread": 2}}, space=space).priors is not None
+    with pytest.raises(InvalidInputError, match="takes a center in examples"):
+        sweep({"train_samples": {"center": "50%", "spread": 2}}, space=space)
+
+
 def test_the_strength_is_that_of_the_sampler_by_default() -> None:
     assert Priors().strength == STRENGTH
 
