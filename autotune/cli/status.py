@@ -24,6 +24,7 @@ from autotune.results.recommendation import Recommendation, recommend
 from autotune.results.sweep_tables import SweepTables, confirms_as_search
 from autotune.results.tables import configuration, confirmation_statistics
 from autotune.sweep.schema import Sweep
+from autotune.transfer.outcome import SourceOutcome, readable_outcomes
 from search_spaces.errors import InvalidInputError, Problem
 
 _STATUSES = ("complete", "paused", "stopped", "failed", "pruned", "lost", "running")
@@ -53,6 +54,7 @@ def overview_json(results: SweepTables) -> dict[str, Any]:
         "confirmations": len(results.confirmations),
         "confirmation": _confirmation_json(results),
         "agreement": _agreement_json(results),
+        **_sources_json(results),
         "front": front,
         "recommended": recommend(results, results.front).trial,
         **({} if results.ladder is None else {"ladder": _ladder_json(results.ladder)}),
@@ -64,6 +66,17 @@ def _confirmation_json(results: SweepTables) -> dict[str, Any] | None:
     if plan is None:
         return None
     return {"ended": plan.ended, "total": plan.total, "complete": not plan.runs}
+
+
+def _sources_json(results: SweepTables) -> dict[str, Any]:
+    """Return what earlier sweeps said, without their points; empty for a sweep that started from none."""
+    outcomes, problem = readable_outcomes(results)
+    if problem:
+        return {"start_from": problem}
+    found = [outcome.as_mapping() for outcome in outcomes]
+    for each in found:
+        del each["points"]
+    return {"start_from": found} if found else {}
 
 
 def _agreement_json(results: SweepTables) -> dict[str, Any] | None:
@@ -128,6 +141,10 @@ def overview(results: SweepTables, *, next_steps: bool = True) -> RenderableType
     agreement = rank_agreement(results)
     if agreement is not None:
         facts.add_row("ranking", f"{agreement.summary}. {agreement.choice_words}")
+    outcomes, problem = readable_outcomes(results)
+    for words in [problem, *(". ".join(filter(None, _source_words(each))) for each in outcomes)]:
+        if words:
+            facts.add_row("started from", Text(words))
     facts.add_row(*_front_row(results))
     metric = results.sweep.task.metric
     found = recommend(results, results.front)
@@ -145,6 +162,13 @@ def overview(results: SweepTables, *, next_steps: bool = True) -> RenderableType
         is_over = is_spent(results) and has_confirmed(plan)
         parts.append(Text("\n".join(_next_steps(results, found, is_over))))
     return Group(*parts)
+
+
+def _source_words(outcome: SourceOutcome) -> list[str]:
+    """Return what an earlier sweep said: what was carried over, how far its order held, and its weight."""
+    points = counted(outcome.on_final_front, "point")
+    come = "come" if outcome.on_final_front != 1 else "comes"
+    return [outcome.note, outcome.summary, outcome.trust_words, f"{points} of the front {come} from it"]
 
 
 def _tried_first(results: SweepTables) -> list[tuple[int, str]]:

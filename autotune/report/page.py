@@ -23,7 +23,7 @@ from plotly.offline import get_plotlyjs
 from autotune.figures import FIGURES, FigureEntry
 from autotune.figures.style import TITLE_LINE, TITLE_ROOM
 from autotune.figures.trial_points import count_by_status
-from autotune.formatting.units import label, percent, within_sentence
+from autotune.formatting.units import counted, label, percent, within_sentence
 from autotune.probe import text as forecast_text
 from autotune.probe.excluded_points import excluded_points
 from autotune.probe.forecast import ProbeForecast, forecast
@@ -37,6 +37,8 @@ from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import quality, write_whole
 from autotune.results.trial_tables import TrialTables
 from autotune.sweep.sweep_file import as_mapping
+from autotune.transfer import text as transfer_text
+from autotune.transfer.outcome import readable_outcomes
 from autotune.version import __version__
 
 _TEMPLATES = Path(__file__).parent
@@ -106,6 +108,7 @@ def report_html(results: SweepTables) -> str:
         confirmed=not results.confirmations.empty,
         is_as_search=is_as_search(results.confirmations),
         agreement=rank_agreement(results),
+        earlier=earlier_sweeps(results),
         detailed=details(results),
         yaml=yaml.safe_dump(as_mapping(results.sweep), sort_keys=False, allow_unicode=True),
     )
@@ -146,7 +149,7 @@ def render_page(
     only_of_sweeps: dict[str, Any] = {
         "ladder": None, "forecast": [], "forecast_missing": "", "ladder_used": "", "notes": (),
         "selection_bias": "", "confirmed": False, "yaml": "", "is_as_search": True, "agreement": None,
-        "detailed": (None, []), "laws": None,
+        "earlier": [], "detailed": (None, []), "laws": None,
     }  # fmt: skip
     return template.render(
         title=title,
@@ -167,6 +170,27 @@ def render_page(
 def _with_laws(entry: FigureEntry, laws: LawSection) -> FigureEntry:
     """Return the figure of laws with the laws that are fitted already, and other figures as they are."""
     return replace(entry, plot=laws.plot) if entry.key == "laws" else entry
+
+
+def earlier_sweeps(results: SweepTables) -> list[dict[str, Any]]:
+    """Return what each earlier sweep that the search started from said, for the template."""
+    outcomes, problem = readable_outcomes(results)
+    if problem:
+        return [{"name": "", "lines": [problem], "columns": [], "rows": []}]
+    return [
+        {
+            "name": outcome.name,
+            "lines": [
+                outcome.note,
+                *filter(None, [outcome.trust_words]),
+                *transfer_text.sentences(outcome),
+                f"final front: {counted(outcome.on_final_front, 'point')} of {len(results.front)} from this sweep",
+            ],
+            "columns": transfer_text.point_columns(outcome),
+            "rows": transfer_text.point_rows(outcome),
+        }
+        for outcome in outcomes
+    ]
 
 
 def forecast_tables(found: ProbeForecast | None) -> list[dict[str, Any]]:

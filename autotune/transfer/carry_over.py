@@ -15,7 +15,6 @@ from autotune.prepare.prepared_sweep import PreparedSweep
 from autotune.transfer.carried_source import CarriedSource
 from autotune.transfer.source_folders import SourceSweep, shape_of_source
 from autotune.transfer.value_mapping import (
-    MODEL,
     Changes,
     NotCarriedError,
     SpaceMapping,
@@ -23,6 +22,7 @@ from autotune.transfer.value_mapping import (
 )
 from search_spaces.errors import InvalidInputError, Problem
 from search_spaces.parameters.types import Configuration
+from trials.tasks.model_spec import CHOSEN
 
 Array = NDArray[np.float64]
 
@@ -47,10 +47,10 @@ def carry_over(source: SourceSweep, prepared: PreparedSweep) -> CarriedSource:
     )
     kept, configs, reasons, changes = list[int](), list[Configuration](), Counter[str](), Changes()
     found = source.configurations()
-    home = source.tables.sweep.model.name
+    earlier_model = source.tables.sweep.model
     for row, (_, config) in enumerate(found):
         try:
-            if MODEL not in prepared.space and config.get(MODEL, home) != home:
+            if CHOSEN not in prepared.space and earlier_model.choice_of(config) is not None:
                 raise NotCarriedError(Problem(source.where, "trained another base model", ""))
             mapped = mapping.map(config, changes)
         except NotCarriedError as error:

@@ -19,6 +19,7 @@ from autotune.sampler.sources import SourceTrust, source_trust
 from autotune.transfer.carried_source import CarriedSource
 from autotune.transfer.stored_sources import read_stored
 from autotune.trial_attributes import Origin, TrialAttributes
+from search_spaces.errors import InvalidInputError
 from search_spaces.parameters.types import Configuration
 from trials.records import TrialStatus
 
@@ -171,6 +172,14 @@ def source_outcomes(results: SweepTables) -> list[SourceOutcome]:
     score = next((j for j, each in enumerate(results.objectives) if not is_cost(each.name)), 0)
     trust = source_trust(trials).get(score)
     return [_outcome(results, source, newest, score, trust) for source in sources]
+
+
+def readable_outcomes(results: SweepTables) -> tuple[list[SourceOutcome], str]:
+    """Return what `source_outcomes` returns, and in place of its error a sentence, for pages on a finished sweep."""
+    try:
+        return source_outcomes(results), ""
+    except InvalidInputError as error:
+        return [], f"What earlier sweeps said cannot be read: {error.problems[0].what}"
 
 
 def _outcome(

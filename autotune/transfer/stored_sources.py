@@ -29,7 +29,7 @@ class _Trial(BaseModel):
     trial: StrictInt
     config: dict[str, StrictBool | StrictInt | StrictFloat | StrictStr]
     values: list[float | None]
-    on_front: StrictBool
+    on_front: StrictBool = False
 
 
 class _Source(BaseModel):

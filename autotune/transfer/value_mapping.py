@@ -18,9 +18,7 @@ from search_spaces.parameters.structured import selected_targets
 from search_spaces.parameters.types import Categorical, Configuration, Parameter, Value, adapted_layers
 from search_spaces.space import SearchSpace
 from search_spaces.transfer import transfer_configuration
-
-MODEL = "model"
-"""The parameter that chooses the base model of a trial, where a sweep searches several."""
+from trials.tasks.model_spec import CHOSEN
 
 
 class NotCarriedError(InvalidInputError):
@@ -87,10 +85,8 @@ class SpaceMapping:
         self._source, self._here = source, here
         self._space, self._there = space, there
         self._forms = WrittenForms(load_space(spec).space.parameters, there)
-        families = (
-            each for each in space.parameters if each.name == "family" and isinstance(each, Categorical)
-        )
-        self._families = next((family.choices for family in families), ())  # type: ignore[attr-defined]
+        every = [each for each in space.parameters if isinstance(each, Categorical) and each.name == "family"]
+        self._families = every[0].choices if every else ()
 
     def map(self, config: Configuration, changes: Changes) -> Configuration:
         """Return the counterpart of a configuration.
@@ -105,8 +101,8 @@ class SpaceMapping:
         family = config.get("family")
         if self._families and family is not None and family not in self._families:
             raise _not_carried(f"use {family}, which this space lacks")
-        model = {MODEL: config[MODEL]} if MODEL in config else {}
-        placed = self._placed({name: value for name, value in config.items() if name != MODEL})
+        model = {CHOSEN: config[CHOSEN]} if CHOSEN in config else {}
+        placed = self._placed({name: value for name, value in config.items() if name != CHOSEN})
         found, own = {**model, **self._in_forms_of_space(placed)}, Changes()
         mapped: Configuration = {}
         for parameter in self._space.parameters:

@@ -133,15 +133,15 @@ class ConfigurationReader:
         same = [each for each in known if each.startswith(f"{family}.")] if "." in name else []
         return Problem(path, "is not a parameter of the space", did_you_mean(name, same or known))
 
-    def _fix(self, parameter: Parameter, value: object) -> str:
+    def _fix(self, parameter: Parameter, value: Any) -> str:
         name = parameter.name
         if isinstance(parameter, Categorical):
             return did_you_mean(str(value), map(str, parameter.choices))
         if isinstance(parameter, Int | Float):
             if isinstance(parameter, Float) and parameter.step is not None and _is_number(value):
-                return f"Write {parameter.from_unit(parameter.to_unit(float(value))):g}."  # type: ignore[arg-type]
-            if isinstance(parameter, Int) and _is_number(value) and parameter.low <= value <= parameter.high:  # type: ignore[operator]
-                return f"Write {parameter.from_unit(parameter.to_unit(float(value)))}."  # type: ignore[arg-type]
+                return f"Write {parameter.from_unit(parameter.to_unit(float(value))):g}."
+            if isinstance(parameter, Int) and _is_number(value) and parameter.low <= value <= parameter.high:
+                return f"Write {parameter.from_unit(parameter.to_unit(float(value)))}."
             return f"Write {parameter.low:g} to {parameter.high:g}, or widen space.parameters.{name}."
         if isinstance(parameter, Centered):
             return f"Write {parameter.low:g} to {parameter.high:g}."
@@ -180,27 +180,27 @@ class ConfigurationReader:
         return problems
 
 
-def as_value(parameter: Parameter, value: object) -> Value:
+def as_value(parameter: Parameter, value: Any) -> Value:
     """Return a value in the type that its parameter uses, where it is the same number or text; else unchanged."""
     if isinstance(parameter, Categorical):
         same = [c for c in parameter.choices if c == value and isinstance(c, bool) == isinstance(value, bool)]
-        return same[0] if same else value  # type: ignore[return-value]
+        return same[0] if same else value
     if not _is_number(value):
-        return value  # type: ignore[return-value]
+        return value
     if isinstance(parameter, Float) or (isinstance(parameter, Centered) and not parameter.whole):
-        return float(value)  # type: ignore[arg-type]
-    return int(value) if float(value).is_integer() else value  # type: ignore[arg-type, return-value]
+        return float(value)
+    return int(value) if float(value).is_integer() else value
 
 
-def _off_grid(parameter: Parameter, value: object) -> str | None:
+def _off_grid(parameter: Parameter, value: Any) -> str | None:
     """Return why a number is not on the grid of its parameter, or None."""
     if not isinstance(parameter, Float) or parameter.step is None or not _is_number(value):
         return None
-    steps = (float(value) - parameter.low) / parameter.step  # type: ignore[arg-type]
+    steps = (float(value) - parameter.low) / parameter.step
     if abs(steps - round(steps)) <= _ROUNDING * max(1.0, abs(steps)):
         return None
     return f"{value} is not {parameter.low:g} plus a multiple of {parameter.step:g}"
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -55,7 +55,7 @@ class Engine:
         vars(module).update(run_sweep=self.run, SweepInterruptedError=self.interrupted)
         monkeypatch.setitem(sys.modules, "autotune.engine.sweep_run", module)
 
-    def run(self, sweep: Sweep, folder: Path, listener: Listener) -> SweepTables:
+    def run(self, sweep: Sweep, folder: Path, listener: Listener, *, old_front: object = None) -> SweepTables:
         self.calls.append((sweep, folder))
         listener.progress(Progress("loading"))
         self.then(folder)
