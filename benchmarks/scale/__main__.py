@@ -18,7 +18,7 @@ from benchmarks.result_files import store
 from benchmarks.scale.cases import BASES, CASES, EXAMPLES, Case
 from benchmarks.scale.exports import compared_arms, scaled_point
 from benchmarks.scale.grids import best_on_grid, grid_plans, rank_plans
-from benchmarks.scale.laws import LAWS, checked_laws
+from benchmarks.scale.laws import checked_laws, searched_names
 from benchmarks.scale.runs import read_runs, train_missing
 from benchmarks.scale.tables import (
     ExportCheck,
@@ -101,12 +101,13 @@ def _train_grids(folder: Path, cases: dict[str, Case]) -> None:
         plans = grid_plans(case, repeat_all=is_both)
         grid = train_missing(path, plans, case.model_spec(), case.task_spec())
         if is_both:
-            rate = best_on_grid(grid, next(iter(LAWS))).value
+            rate = best_on_grid(grid, next(iter(searched_names(case)))).value
             train_missing(path, rank_plans(case, rate), case.model_spec(), case.task_spec())
 
 
 def _train_exports(folder: Path, searched: Searched, seeds: range) -> None:
-    point, case = scaled_point(read_tables(folder / searched.folder)), searched.case
+    case = searched.case
+    point = scaled_point(case, read_tables(folder / searched.folder))
     print(f"{searched.name}: {point.examples} examples of {point.base}; " + "\n  ".join(point.reasons))
     path = folder / f"arms-{searched.folder}.jsonl"
     train_missing(path, point.plans(seeds), case.model_spec(point.base), case.task_spec())
@@ -119,8 +120,8 @@ def _report(folder: Path, sweeps: Sequence[Searched], seeds: range, *, is_writte
             continue
         case, results = searched.case, read_tables(folder / searched.folder)
         grid = [run for run in read_runs(_grid_file(folder, searched.grid)) if run.examples == case.held_out]
-        laws += checked_laws(searched.name, results, grid, case.held_out)
-        point = scaled_point(results)
+        laws += checked_laws(searched.name, case, results, grid)
+        point = scaled_point(case, results)
         keys = {plan.key for plan in point.plans(seeds)}
         runs = [run for run in read_runs(folder / f"arms-{searched.folder}.jsonl") if run.key in keys]
         if runs:

@@ -11,9 +11,11 @@ from typing import Any
 
 from autotune.sweep.schema import Sweep
 from autotune.sweep.sweep_file import parse_sweep
+from benchmarks.task_cases import small_decoder
 from trials.tasks.specs import ModelSpec, TaskSpec
 
 DATA = Path(os.environ.get("AUTOTUNE_DATA", "../shared/data"))
+BUILD = Path("build/scale").absolute()
 RATES = tuple(3e-4 * 2**step for step in range(7))
 """The learning rates of the grids, over the range of the sweeps."""
 BATCHES = (8, 16, 32, 64)
@@ -37,17 +39,13 @@ CENTER: dict[str, Any] = {
 }
 """The fixed parameters of every run."""
 _LENGTH = 64
-_SEARCHED = {
-    "lora.learning_rate": {"low": RATES[0], "high": 3e-2, "default": 2e-3},
-    "lora.rank": {"low": RANKS[0], "high": RANKS[-1]},
-    "batch_size": list(BATCHES),
-}
-"""The hyperparameters that sweeps search, which are those of the laws."""
+_RATE = {"low": RATES[0], "high": 3e-2, "default": 2e-3}
+_DECODER_RATE = {"low": 1e-3, "high": 0.2, "default": 1e-2}
 
 
 @dataclass(frozen=True)
 class Case:
-    """A task for MiniLM.
+    """A task with a base model.
 
     Args:
         name: The name in tables.
@@ -56,6 +54,7 @@ class Case:
         held_out: The number of training examples of the grid at the held-out scale.
         task: The section `task` without its files.
         suffix: The suffix of the data files.
+        decoder: Whether the base model is the small decoder, all of which is trained, not MiniLM.
     """
 
     name: str
@@ -64,6 +63,7 @@ class Case:
     held_out: int
     task: Mapping[str, Any] = field(default_factory=lambda: {"text": "sentence", "label": "label"})
     suffix: str = "tsv"
+    decoder: bool = False
 
     def sweep(
         self,
@@ -82,13 +82,20 @@ class Case:
         """
         low, high = examples or self.examples
         bases = {"choices": list(choices)} if choices else {}
-        searched = {**_SEARCHED, "train_samples": {"low": low, "high": high}}
-        fixed = {name: value for name, value in CENTER.items() if name not in (*searched, "family")}
+        center, family = self.center, self.center["family"]
+        rate = f"{family}.learning_rate"
+        searched = {
+            rate: _DECODER_RATE if self.decoder else _RATE,
+            "batch_size": list(BATCHES),
+            "train_samples": {"low": low, "high": high},
+            **({} if self.decoder else {"lora.rank": {"low": RANKS[0], "high": RANKS[-1]}}),
+        }
+        fixed = {name: value for name, value in center.items() if name not in (*searched, "family")}
         return parse_sweep({
             "name": f"scale-{self.name}".lower().replace(" ", "-").replace(",", ""),
-            "model": {"name": minilm(), "precision": "fp32", "device": "cpu", **bases},
+            "model": {"name": self.model(), "precision": "fp32", "device": "cpu", **bases},
             "task": {**self.task, "max_length": _LENGTH, **self.files()},
-            "space": {"families": ["lora"], "parameters": {**fixed, **searched}},
+            "space": {"families": [family], "parameters": {**fixed, **searched}},
             "objectives": ["eval_loss", "train_flops"],
             "budget": {"trials": trials},
             "fidelity": {"eval_samples": eval_samples, "evaluations": 1},
@@ -96,13 +103,29 @@ class Case:
             "confirm": {"seeds": 0},
         })  # fmt: skip
 
+    @property
+    def center(self) -> dict[str, Any]:
+        """The parameters that are not searched; the rank is where the space has none."""
+        shared = {name: value for name, value in CENTER.items() if "." not in name}
+        return {**shared, "family": "full"} if self.decoder else CENTER
+
+    @property
+    def available(self) -> int:
+        """The number of training examples."""
+        lines = Path(self.files()["train"]).read_text(encoding="utf-8").splitlines()
+        return len(lines) - (self.suffix == "tsv")
+
+    def model(self) -> str:
+        """Return the folder of the base model."""
+        return decoder(BUILD) if self.decoder else minilm()
+
     def model_spec(self, base: str | None = None) -> ModelSpec:
         """Return the base model of runs outside a sweep.
 
         Args:
             base: Its share of the layers, such as `17%`; None for all.
         """
-        return ModelSpec(name=minilm(), layers=base, precision="fp32", device="cpu")
+        return ModelSpec(name=self.model(), layers=base, precision="fp32", device="cpu")
 
     def task_spec(self) -> TaskSpec:
         """Return the task of runs outside a sweep."""
@@ -120,6 +143,30 @@ class Case:
         return {split: str(folder / f"{split}.{self.suffix}") for split in ("train", "validation", "test")}
 
 
+def decoder(folder: Path) -> str:
+    """Write a Llama of 0.25 M parameters with random weights, and return its folder."""
+    path = folder / "decoder-64"
+    if not path.is_dir():
+        import torch
+        from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+        folder.mkdir(parents=True, exist_ok=True)
+        larger = small_decoder(folder)
+        config = LlamaConfig.from_pretrained(
+            larger,
+            hidden_size=64,
+            intermediate_size=192,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            head_dim=32,
+        )
+        torch.manual_seed(0)
+        AutoTokenizer.from_pretrained(larger).save_pretrained(path)
+        LlamaForCausalLM(config).save_pretrained(path)
+    return str(path)
+
+
 def minilm() -> str:
     """Return the folder of MiniLM.
 
@@ -132,12 +179,20 @@ def minilm() -> str:
     return str(Path(found.origin).parent / "model")
 
 
+_TEXT = {"type": "causal-lm", "text": "sentence"}
 _TAGS = {"type": "token-classification", "text": "tokens", "label": "ner_tags"}
 CASES = {
     "sst2": Case("SST-2, MiniLM", "sst2", (80, 800), held_out=8000),
     "cr": Case("CR, MiniLM", "cr", (60, 600), held_out=2500),
     "trec": Case("TREC, MiniLM", "trec", (80, 800), held_out=4000),
     "wnut17": Case("WNUT 17, MiniLM", "wnut17", (60, 600), held_out=2000, task=_TAGS, suffix="jsonl"),
+    "sst2-text": Case(
+        "sentences of SST-2, decoder", "sst2", (40, 400), held_out=4000, task=_TEXT, decoder=True
+    ),
+    "cr-text": Case("sentences of CR, decoder", "cr", (25, 250), held_out=2500, task=_TEXT, decoder=True),
+    "trec-text": Case(
+        "questions of TREC, decoder", "trec", (40, 400), held_out=4000, task=_TEXT, decoder=True
+    ),
 }
 """The cases of exported runs; that of the sweep over two bases is `sst2`."""
 BASES, EXAMPLES = ("17%", "100%"), (200, 8000)

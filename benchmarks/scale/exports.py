@@ -7,22 +7,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autotune.export.exported_trial import as_searched, scaled_trial
-from autotune.export.scaling import Target
+from autotune.laws.sweep_laws import laws_of_sweep
 from autotune.results.selection import pick_trial
 from autotune.results.sweep_tables import SweepTables
 from benchmarks.scale.cases import Case
 from benchmarks.scale.grids import TIMES
+from benchmarks.scale.laws import COST, searched_names
 from benchmarks.scale.runs import FinishedRun, RunPlan
 from benchmarks.scale.statistics import compared
 from benchmarks.scale.tables import ExportCheck
 from search_spaces.parameters.training import learning_rate_name
 from search_spaces.parameters.types import Configuration
-from trials.training.run import count_tokens
-from trials.training.subsets import subset
+from surrogates.laws import SearchLaw
 
 UNSCALED, SCALED = "unscaled", "scaled"
-_EXAMPLES, _MODEL = "train_samples", "model"
+_EXAMPLES, _MODEL, _EIGHT = "train_samples", "model", 8
 
 
 @dataclass(frozen=True)
@@ -34,8 +33,8 @@ class ScaledPoint:
         base: The base model of the point, among those of the sweep; None where there is one.
         available: The number of training examples of the task.
         searched: Its configuration, without the number of examples.
-        scaled: The configuration that `autotune export --scale-to tokens=…` writes, likewise.
-        reasons: What the export says of each setting.
+        scaled: The configuration at ten times its training FLOPs, likewise.
+        reasons: What the laws say of each hyperparameter.
     """
 
     examples: int
@@ -57,20 +56,34 @@ class ScaledPoint:
         ]
 
 
-def scaled_point(results: SweepTables) -> ScaledPoint:
-    """Return the recommended point of a sweep, and its configuration at ten times its tokens."""
+def scaled_point(case: Case, results: SweepTables) -> ScaledPoint:
+    """Return the recommended point of a sweep, and its configuration at ten times its training FLOPs.
+
+    Every hyperparameter that has a law moves along it, also where the law is uncertain; `SearchLaw.moved` shrinks the
+    step by the probability that the best value changes at all.
+    """
     trial = pick_trial(results, "knee")
-    export = as_searched(results, trial)
-    examples = int(export.config[_EXAMPLES])
-    own = subset(export.data.splits["train"], examples, seed=0)
-    moved = scaled_trial(export, Target(tokens=float(TIMES * count_tokens(own))))
-    reasons = tuple(
-        f"{change.name}: {change.searched} → {change.exported}, {change.why}" for change in moved.changes
+    config = results.config(trial)
+    cost = float(results.trials.set_index("trial").loc[trial, COST])
+    laws = laws_of_sweep(results, COST)
+    searched, scaled, reasons = _of_run(config), _of_run(config), []
+    for name in searched_names(case):
+        law = laws.law_of(name)
+        if not isinstance(law, SearchLaw):
+            reasons.append(f"{name}: kept, {law.reason if law is not None else 'it has one value'}")
+            continue
+        moved = law.moved(float(searched[name]), cost, TIMES * cost)
+        scaled[name] = moved if isinstance(searched[name], float) else _whole(name, moved)
+        slope, low, high = law.slope()
+        reasons.append(
+            f"{name}: {searched[name]:.3g} → {scaled[name]:.3g}, cost^{slope:.2f} ({low:.2f} to {high:.2f}), it "
+            f"changes with probability {law.changes:.2f}"
+        )
+    base = config.get(_MODEL)
+    examples = int(config[_EXAMPLES])
+    return ScaledPoint(
+        examples, None if base is None else str(base), case.available, searched, scaled, tuple(reasons)
     )
-    available = len(export.data.splits["train"])
-    base = results.config(trial).get(_MODEL)
-    configs = (_of_run(export.config), _of_run(moved.config))
-    return ScaledPoint(examples, None if base is None else str(base), available, *configs, reasons)
 
 
 def compared_arms(name: str, case: Case, point: ScaledPoint, runs: Sequence[FinishedRun]) -> ExportCheck:
@@ -91,6 +104,13 @@ def compared_arms(name: str, case: Case, point: ScaledPoint, runs: Sequence[Fini
         metric,
         compared(gains),
     )
+
+
+def _whole(name: str, value: float) -> int:
+    """Return a whole number; batch sizes above 8 are multiples of 8, as in exported runs."""
+    if name == "batch_size" and value > _EIGHT:
+        return _EIGHT * round(value / _EIGHT)
+    return max(1, round(value))
 
 
 def _setting(config: Configuration) -> tuple[float, int]:
