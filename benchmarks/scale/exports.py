@@ -7,21 +7,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autotune.laws.sweep_laws import laws_of_sweep
+from autotune.export.law_scaling import scaled_by_trials
 from autotune.results.selection import pick_trial
 from autotune.results.sweep_tables import SweepTables
 from benchmarks.scale.cases import Case
 from benchmarks.scale.grids import TIMES
-from benchmarks.scale.laws import COST, searched_names
 from benchmarks.scale.runs import FinishedRun, RunPlan
 from benchmarks.scale.statistics import compared
 from benchmarks.scale.tables import ExportCheck
 from search_spaces.parameters.training import learning_rate_name
 from search_spaces.parameters.types import Configuration
-from surrogates.laws import SearchLaw
 
 UNSCALED, SCALED = "unscaled", "scaled"
-_EXAMPLES, _MODEL, _EIGHT = "train_samples", "model", 8
+_EXAMPLES, _MODEL = "train_samples", "model"
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class ScaledPoint:
         available: The number of training examples of the task.
         searched: Its configuration, without the number of examples.
         scaled: The configuration at ten times its training FLOPs, likewise.
-        reasons: What the laws say of each hyperparameter.
+        reasons: What the export says of each hyperparameter.
     """
 
     examples: int
@@ -44,45 +42,40 @@ class ScaledPoint:
     scaled: Configuration
     reasons: tuple[str, ...]
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether scaling keeps every hyperparameter."""
+        return self.scaled == self.searched
+
     def plans(self, seeds: Sequence[int]) -> list[RunPlan]:
-        """Return the runs of both arms on ten times the examples; those are repeated where there are too few."""
+        """Return the runs on ten times the examples, which are repeated where there are too few.
+
+        Where scaling keeps every hyperparameter, both arms are the same runs, which are planned once.
+        """
         wanted = TIMES * self.examples
         examples = min(wanted, self.available)
-        arms = ((UNSCALED, self.searched), (SCALED, self.scaled))
+        arms = {UNSCALED: self.searched, **({} if self.is_kept else {SCALED: self.scaled})}
         return [
             RunPlan(arm, {**config, "epochs": wanted / examples}, examples, seed)
-            for arm, config in arms
+            for arm, config in arms.items()
             for seed in seeds
         ]
 
 
 def scaled_point(case: Case, results: SweepTables) -> ScaledPoint:
-    """Return the recommended point of a sweep, and its configuration at ten times its training FLOPs.
-
-    Every hyperparameter that has a law moves along it, also where the law is uncertain; `SearchLaw.moved` shrinks the
-    step by the probability that the best value changes at all.
-    """
+    """Return the recommended point of a sweep, and what an export to ten times its training FLOPs makes of it."""
     trial = pick_trial(results, "knee")
     config = results.config(trial)
-    cost = float(results.trials.set_index("trial").loc[trial, COST])
-    laws = laws_of_sweep(results, COST)
-    searched, scaled, reasons = _of_run(config), _of_run(config), []
-    for name in searched_names(case):
-        law = laws.law_of(name)
-        if not isinstance(law, SearchLaw):
-            reasons.append(f"{name}: kept, {law.reason if law is not None else 'it has one value'}")
-            continue
-        moved = law.moved(float(searched[name]), cost, TIMES * cost)
-        scaled[name] = moved if isinstance(searched[name], float) else _whole(name, moved)
-        slope, low, high = law.slope()
-        reasons.append(
-            f"{name}: {searched[name]:.3g} → {scaled[name]:.3g}, cost^{slope:.2f} ({low:.2f} to {high:.2f}), it "
-            f"changes with probability {law.changes:.2f}"
-        )
+    moved, changes = scaled_by_trials(results, trial, config, TIMES, (), ())
+    reasons = tuple(f"{each.name}: {each.searched} → {each.exported}; {each.why}" for each in changes)
     base = config.get(_MODEL)
-    examples = int(config[_EXAMPLES])
     return ScaledPoint(
-        examples, None if base is None else str(base), case.available, searched, scaled, tuple(reasons)
+        int(config[_EXAMPLES]),
+        None if base is None else str(base),
+        case.available,
+        _of_run(config),
+        _of_run(moved),
+        reasons,
     )
 
 
@@ -90,6 +83,8 @@ def compared_arms(name: str, case: Case, point: ScaledPoint, runs: Sequence[Fini
     """Return the comparison of the arms on the test split."""
     metric = case.task_spec().metric
     arms = {arm: {run.seed: run.test for run in runs if run.arm == arm} for arm in (UNSCALED, SCALED)}
+    if point.is_kept:
+        arms[SCALED] = arms[UNSCALED]
     seeds = sorted(arms[UNSCALED].keys() & arms[SCALED].keys())
     losses = {arm: [arms[arm][seed]["eval_loss"] for seed in seeds] for arm in arms}
     scores = {arm: float(np.mean([arms[arm][seed][metric] for seed in seeds])) for arm in arms}
@@ -104,13 +99,6 @@ def compared_arms(name: str, case: Case, point: ScaledPoint, runs: Sequence[Fini
         metric,
         compared(gains),
     )
-
-
-def _whole(name: str, value: float) -> int:
-    """Return a whole number; batch sizes above 8 are multiples of 8, as in exported runs."""
-    if name == "batch_size" and value > _EIGHT:
-        return _EIGHT * round(value / _EIGHT)
-    return max(1, round(value))
 
 
 def _setting(config: Configuration) -> tuple[float, int]:

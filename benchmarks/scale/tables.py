@@ -129,7 +129,7 @@ def export_table(checks: Sequence[ExportCheck]) -> Table:
             f"{check.gain.mean:+.4f} ({check.gain.low:+.4f} to {check.gain.high:+.4f})",
             _yes(check.gain.is_no_worse),
             _yes(check.gain.is_better),
-            f"{check.metric} {100 * check.scores[0]:.1f} % → {100 * check.scores[1]:.1f} %",
+            f"{check.metric} {_score(check.scores[0])} → {_score(check.scores[1])}",
         )
         for check in checks
     ]
@@ -199,6 +199,11 @@ def _number(value: float) -> str:
 
 def _with_range(value: float, low: float, high: float) -> str:
     return f"{_number(value)} ({_number(low)} to {_number(high)})"
+
+
+def _score(value: float) -> str:
+    """Return a share as a percentage, and another score, such as a perplexity, as a number."""
+    return f"{100 * value:.1f} %" if value <= 1 else f"{value:.1f}"
 
 
 def _setting(setting: tuple[float, int]) -> str:
