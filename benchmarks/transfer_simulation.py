@@ -46,6 +46,7 @@ ARMS = {
 """The arms of each group of targets, in the order in which they run."""
 SHARE = 0.9
 CHECKPOINTS = (10, 20, 30, 40)
+_ROUNDING = 1e-9
 _FIRST = 5
 """Number of trials of the sources' fronts: half of the ten startup trials."""
 
@@ -128,7 +129,7 @@ def _sources(name: str, arm: str, seed: int, runs: Runs) -> list[SourceTrials]:
 
 def to_share(run: Run, share: float = SHARE) -> int:
     """Return the number of trials to a share of the reference hypervolume; all trials if it is not reached."""
-    reached = np.flatnonzero(np.array(run.gaps) <= 1.0 - share)
+    reached = np.flatnonzero(np.array(run.gaps) <= 1.0 - share + _ROUNDING)
     return int(reached[0]) + 1 if len(reached) else len(run.gaps)
 
 
