@@ -55,6 +55,7 @@ budget: {{trials: 30, hours: 2}}
 # At the end, points of the Pareto front are trained again with new seeds. seeds: 0 skips this.
 confirm: {{seeds: 3, points: 8}}
 
+# start_from: sweeps/NAME    # an earlier sweep on another task or model; see docs/guides/transfer.md
 # ladder: true     # train each trial in steps and promote only the best; see docs/guides/ladder.md
 sampler: pareto    # | {{strategy: carbs}} | {{strategy: autopeft}} | gp | tpe | nsga2 | random
 

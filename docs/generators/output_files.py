@@ -33,6 +33,7 @@ class Column:
 FILES = (
     ("sweep.yaml", "the sweep with every default written out; `autotune resume` reads it"),
     ("study.db", "an Optuna study (SQLite): every trial with its parameters, values and attributes"),
+    ("start_from.json", "what was carried over from the sweeps of `start_from`, if there are any"),
     ("front.csv", "one row per point of the front"),
     ("trials.parquet", "one row per trial"),
     ("report.html", "figures and tables in one file that opens offline"),
