@@ -13,7 +13,7 @@ import numpy as np
 
 from autotune.calibrate.choice import calibrate
 from autotune.estimate.fidelity import choose_fidelity
-from autotune.objectives import BOUNDS, KNOWN_COSTS, MEASURED_COSTS, Objective
+from autotune.objectives import BOUNDS, KNOWN_COSTS, MEASURED_COSTS, Objective, is_cost
 from autotune.prepare.base_rungs import BaseRungs
 from autotune.prepare.bound_base import bind_base
 from autotune.prepare.hard_limits import HardLimits, Possibility
@@ -29,6 +29,7 @@ from search_spaces.costs.cost_model import CostModel, Costs
 from search_spaces.costs.model_costs import ModelCosts
 from search_spaces.errors import InvalidInputError
 from search_spaces.model.shape import ModelShape
+from search_spaces.parameters.amounts import TRAIN_SAMPLES
 from search_spaces.parameters.types import Configuration, Value
 from search_spaces.percentages import parse_percentage
 from search_spaces.space import SearchSpace
@@ -83,9 +84,15 @@ class PreparedSweep:
         """The worst value of interest of each objective for which the sweep's author gave one, else None.
 
         A derived reference (the majority class, say) bounds the hypervolume that is reported, but is so far below
-        every trained model that the search learns nothing from configurations that improve on it.
+        every trained model that the search learns nothing from configurations that improve on it. This does not hold
+        where the numbers of training examples are searched: the cheapest runs learn nothing, and a search without the
+        reference would spend its trials on the cheapest of them.
         """
-        return tuple(objective.as_given().reference for objective in self.sweep.objectives)
+        searches_examples = TRAIN_SAMPLES.name in self.space
+        return tuple(
+            (each if searches_examples and not is_cost(each.name) else each.as_given()).reference
+            for each in self.sweep.objectives
+        )
 
     def broken_limits(self, config: Mapping[str, Value]) -> str | None:
         """Return a sentence with the hard limits that a configuration breaks, or None."""

@@ -52,6 +52,14 @@ def test_the_bound_space_and_its_costs_follow_the_split(tiny_model, reviews) -> 
     assert half == pytest.approx(whole / 2)
     assert prepared.share(PartialRun("data", 0.5), {**config, "epochs": 1.5}) == pytest.approx(0.5)
     assert prepared.sweep.fidelity.train_samples is None
+    accuracy, flops = prepared.sweep.objectives
+    assert prepared.references == (accuracy.reference, None), (
+        "runs below the majority class are of no interest"
+    )
+    assert accuracy.reference == pytest.approx(0.5, abs=0.1)
+    assert flops.scale == "log"
+    plain = prepare(searching(tiny_model("bert"), reviews, {}))
+    assert plain.references == (None, None)
 
 
 def test_a_fidelity_of_training_examples_is_refused(tiny_model, reviews) -> None:
