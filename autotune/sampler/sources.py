@@ -143,8 +143,9 @@ def first_configurations(
 ) -> list[Configuration]:
     """Return configurations of the sources' fronts for the first trials of a study, cheapest first.
 
-    Each source's front is ordered by cost, and points at even distances along it are taken, its ends first. Sources
-    take turns, and a configuration of several fronts counts once.
+    Each source's front is ordered by cost, and points at even distances along it are taken, its ends first. Where it
+    has too few points, the front of the other trials follows, and so on: a point just below a front may be on it in
+    this study. Sources take turns, and a configuration of several fronts counts once.
 
     Args:
         sources: the sources, the most trusted one first.
@@ -157,7 +158,7 @@ def first_configurations(
     """
     if count < 1:
         return []
-    orders = [_spread(_front(source, directions, cost)) for source in sources]
+    orders = [_by_front(source, count, directions, cost) for source in sources]
     chosen: list[Configuration] = []
     for turn in zip_longest(*orders):
         for config in turn:
@@ -167,22 +168,30 @@ def first_configurations(
     return [chosen[i] for i in np.argsort(costs, kind="stable")]
 
 
-def _front(
+def _by_front(
     source: SourceTrials,
+    count: int,
     directions: Sequence[str | StudyDirection],
     cost: Callable[[Configuration], float] | None,
 ) -> list[Configuration]:
-    """Return the non-dominated configurations of a source in ascending order of cost.
+    """Return at least `count` different configurations, if a source has them: its front, then the front of the rest.
 
-    Objectives that the source lacks are left out, and so are trials that lack one of the others.
+    Each front is in the order of `_spread`. Objectives that the source lacks are left out, and so are trials that
+    lack one of the others. Of a source that lacks an objective, only the front is returned: the trials below it may
+    be as poor as any.
     """
     minimized = _minimized(source, directions)
-    minimized = minimized[:, ~np.isnan(minimized).all(axis=0)]
-    if not minimized.shape[1]:
-        return []
-    front = [source.configs[i] for i in np.flatnonzero(non_dominated(minimized)).tolist()]
-    costs = _costs(front, [source], directions, cost)
-    return [front[i] for i in np.argsort(costs, kind="stable")]
+    has_values = ~np.isnan(minimized).all(axis=0)
+    minimized = minimized[:, has_values]
+    left = np.flatnonzero(~np.isnan(minimized).any(axis=1)) if has_values.any() else np.array([], dtype=int)
+    found: list[Configuration] = []
+    while len(left) and len(found) < (count if has_values.all() else 1):
+        is_front = non_dominated(minimized[left])
+        front = [config for i in left[is_front].tolist() if (config := source.configs[i]) not in found]
+        costs = _costs(front, [source], directions, cost)
+        found += _spread([front[i] for i in np.argsort(costs, kind="stable")])
+        left = left[~is_front]
+    return found
 
 
 def _minimized(source: SourceTrials, directions: Sequence[str | StudyDirection]) -> Array:

@@ -33,6 +33,15 @@ def test_first_configurations_are_on_the_front_spread_along_it_and_cheapest_firs
     assert ranks(first_configurations([source("a", *front)], 1, directions=BOTH)) == [9]
 
 
+def test_the_next_front_follows_where_a_front_has_too_few_points():
+    trials = source("a", (1, 1.0), (2, 0.9), (4, 2.0), (6, 1.5), (8, 1.6), (9, 0.1))
+    assert ranks(first_configurations([trials], 2, directions=BOTH)) == [1, 4]
+    assert ranks(first_configurations([trials], 3, directions=BOTH)) == [1, 4, 8]
+    assert ranks(first_configurations([trials], 5, directions=BOTH)) == [1, 2, 4, 6, 8]
+    repeated = source("a", (4, 2.0), (4, 1.0), (5, 1.0))
+    assert ranks(first_configurations([repeated], 3, directions=BOTH)) == [4, 5]
+
+
 def test_sources_take_turns_and_share_configurations():
     one, two = source("a", (1, 1.0), (2, 2.0)), source("b", (2, 1.0), (3, 2.0))
     assert ranks(first_configurations([one, two], 2, directions=BOTH)) == [2, 3]
