@@ -15,11 +15,14 @@ from autotune.sampler.sources import SourceTrials
 from autotune.sampler.strategies import strategy_entry
 from autotune.sweep.prior_spec import prior_notes, sampler_prior
 from autotune.sweep.sampler_spec import ParetoSpec
+from autotune.sweep.start_spec import FRONT_SHARE
 from search_spaces.parameters.types import Categorical, Value
 from search_spaces.space import SearchSpace
 
 _FEWEST_STARTUP = 4
 """Startup trials of a sweep that has hardly more trials."""
+_STARTUP_SHARE = 2
+"""At most one in so many trials of the budget is a startup trial; with sources, one in `FRONT_SHARE`."""
 
 
 def make_sampler(
@@ -70,16 +73,22 @@ def pareto_sampler(
         prior=sampler_prior(prepared.sweep.priors, prepared.space) if "prior" in entry.settings else None,
         sources=sources if "sources" in entry.settings else (),
         seed=prepared.sweep.seed,
-        **_with_startup(spec, prepared),
+        **_with_startup(spec, prepared, has_sources=bool(sources)),
     )
 
 
-def _with_startup(spec: ParetoSpec, prepared: PreparedSweep) -> dict[str, Any]:
-    """Return the arguments of the sampler, with at most half of the budgeted trials for startup by default."""
+def _with_startup(spec: ParetoSpec, prepared: PreparedSweep, *, has_sources: bool) -> dict[str, Any]:
+    """Return the arguments of the sampler, with a share of the budgeted trials at most for startup by default.
+
+    The share with sources is that of the points of earlier fronts, which are trained first and take the place of a
+    startup design. Startup trials after them delayed a search that starts from a related one
+    (`docs/results/transfer.md`).
+    """
     arguments, trials = spec.arguments, prepared.sweep.budget.trials
     if trials is not None:
         usual = strategy_entry(spec.strategy).default_startup(prepared.space)
-        arguments.setdefault("n_startup", min(usual, max(_FEWEST_STARTUP, trials // 2)))
+        most = trials // (FRONT_SHARE if has_sources else _STARTUP_SHARE)
+        arguments.setdefault("n_startup", min(usual, max(_FEWEST_STARTUP, most)))
     return arguments
 
 

@@ -10,6 +10,8 @@ from search_spaces.errors import InvalidInputError, Problem
 
 TRY, START_FROM = "try", "start_from"
 """The keys of a sweep file."""
+FRONT_SHARE = 4
+"""At most one in so many trials of the budget trains a configuration of an earlier front first."""
 _EXAMPLE = "Write try: [{family: lora, lora.rank: 8}], with parameters as in space.parameters."
 
 

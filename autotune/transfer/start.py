@@ -17,7 +17,7 @@ from autotune.sampler.sources import first_configurations
 from autotune.sampler.strategies import strategy_entry
 from autotune.sweep.budget_spec import Budget
 from autotune.sweep.sampler_spec import ParetoSpec
-from autotune.sweep.start_spec import START_FROM
+from autotune.sweep.start_spec import FRONT_SHARE, START_FROM
 from autotune.transfer.carried_source import CarriedSource
 from autotune.transfer.carry_over import carry_over
 from autotune.transfer.first_trials import FirstTrial, enqueue_first, read_tries
@@ -27,8 +27,6 @@ from autotune.transfer.stored_sources import digest_of, read_stored, sources_tex
 from autotune.trial_attributes import SPENT, Origin, TrialAttributes, trial_result
 from search_spaces.errors import InvalidInputError, Problem
 
-_SHARE = 4
-"""At most one in so many trials of the budget trains a configuration of an earlier front first."""
 _FEWEST, _MOST = 3, 12
 """Bounds of that number; the upper one also holds for a budget without a number of trials."""
 
@@ -192,7 +190,7 @@ def first_trials_alone(
 
 def _front_count(trials: int | None) -> int:
     """Return how many points of earlier fronts are trained first, by the budget of trials."""
-    return _MOST if trials is None else min(_MOST, max(_FEWEST, trials // _SHARE))
+    return _MOST if trials is None else min(_MOST, max(_FEWEST, trials // FRONT_SHARE))
 
 
 def uses_sources(prepared: PreparedSweep) -> bool:
