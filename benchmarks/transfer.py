@@ -36,7 +36,15 @@ from autotune.sweep.schema import Sweep
 from benchmarks.processor import processor_seconds
 from benchmarks.result_files import store
 from benchmarks.run_cache import environment
-from benchmarks.transfer_tables import Search, agreement_table, search_of, transfer_table
+from benchmarks.transfer_tables import (
+    Search,
+    Trust,
+    agreement_table,
+    search_of,
+    transfer_table,
+    trust_of,
+    trust_table,
+)
 from benchmarks.transfer_trials import (
     SOURCE,
     TARGETS,
@@ -114,6 +122,13 @@ def searches(out: Path, seeds: list[int]) -> list[Search]:
     ]
 
 
+def trusts_of(out: Path, seeds: list[int]) -> list[Trust]:
+    """Return how far the finished searches of the arm `start` relied on their sources."""
+    folders = [(task, out / f"start-{task}-{seed}") for task in TARGETS for seed in seeds]
+    finished = [(task, folder) for task, folder in folders if (folder / "report.html").exists()]
+    return [trust for task, folder in finished if (trust := trust_of(task, folder)) is not None]
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     found = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -148,6 +163,8 @@ def main() -> None:
         "transfer": transfer_table(found, table, configs, setting),
         "agreement": agreement_table(table, configs, setting),
     }
+    if trusts := trusts_of(out, given.seeds):
+        tables["trust"] = trust_table(trusts)
     for each in tables.values():
         print(f"\n{each.as_markdown()}\n\n{each.caption}")
     if given.write:

@@ -71,9 +71,10 @@ def search_start(prepared: PreparedSweep, folder: Path, old_front: OldFront | No
     first = first if room is None else first[: max(0, room)]
     notes = [*tries.notes, *(source.note for source in sources)]
     if sources:
+        verb = "is" if len(first) == 1 else "are"
         notes.append(
-            f"{counted(len(first), 'point')} of the earlier fronts {'is' if len(first) == 1 else 'are'} "
-            "trained first and count as trials"
+            f"{counted(len(first), 'configuration')} on or next to the earlier fronts {verb} trained first and "
+            f"{'counts as a trial' if len(first) == 1 else 'count as trials'}"
         )
         notes += _sampler_notes(prepared)
     return SearchStart((*tries.trials, *first), tuple(sources), tuple(notes))
@@ -135,7 +136,7 @@ def names_of(objectives: Sequence[Objective]) -> list[str]:
 
 
 def front_trials(sources: Sequence[CarriedSource], prepared: PreparedSweep, count: int) -> list[FirstTrial]:
-    """Return points of the fronts of earlier sweeps, at most `count`, cheapest first."""
+    """Return points of the fronts of earlier sweeps and next to them, at most `count`, cheapest first."""
     configs = first_configurations(
         [source.for_sampler for source in sources],
         count,
