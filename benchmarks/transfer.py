@@ -13,7 +13,8 @@ whose seed is also that of their source:
 The space has 144 configurations. Each is trained once per task; a sweep that proposes it again, in another arm or
 with another seed, reads the result from the table DIR/trials.jsonl (`benchmarks.transfer_trials`). So arms and seeds
 differ in what they propose and not in the noise of training, and the reference is the front of all configurations.
-`--fill` trains all of them, else sweeps train what they need. Every sweep runs in a folder of DIR, and resumes there.
+`--fill` trains all of them, else searches train what they need. A source is a sweep in a folder of DIR. A search of a
+target has the sampler and the first trials of its sweep, in a study in memory; DIR/searches.jsonl keeps its result.
 
 Hypervolume is of accuracy on validation data and the logarithm of the trainable parameters, between the bounds that
 a sweep derives: the accuracy of the majority class and the largest adapter of the space.
@@ -22,28 +23,34 @@ a sweep derives: the accuracy of the majority class and the largest adapter of t
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
+import time
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import optuna
+
+from autotune.engine.samplers import make_sampler
+from autotune.engine.start import prepare_start
 from autotune.engine.sweep_run import run_sweep
 from autotune.results.sweep_tables import read_tables
 from autotune.sampler.sources import SourceTrials, first_configurations
 from autotune.sweep.schema import Sweep
-from benchmarks.processor import processor_seconds
 from benchmarks.result_files import store
 from benchmarks.run_cache import environment
 from benchmarks.transfer_tables import (
     Search,
-    Trust,
     agreement_table,
-    search_of,
     transfer_table,
     trust_of,
     trust_table,
+    volume_of,
 )
 from benchmarks.transfer_trials import (
     SOURCE,
@@ -57,6 +64,7 @@ from benchmarks.transfer_trials import (
     sweep_of,
 )
 from search_spaces.parameters.types import Configuration
+from trials.records import TrialSpec
 
 PAGE = "transfer"
 TRIES = 6
@@ -91,42 +99,58 @@ def arm_sweep(arm: str, task: str, seed: int, out: Path, setting: Setting) -> Sw
     return sweep_of(task, seed, setting, **CHANGES[arm](source_folder(out, seed)))
 
 
-def run(name: str, task: str, sweep: Sweep, out: Path, table: TrialTable, setting: Setting) -> None:
-    """Run a sweep in its folder unless it is finished, and record what it took."""
-    folder, record = out / f"{name}-{task}-{sweep.seed}", out / "runs.jsonl"
-    if (folder / "report.html").exists():
-        return
-    before, trained = processor_seconds(), len(table)
-    results = run_sweep(sweep, folder, executor=TableExecutor(table, task, setting))
-    entry = {
-        "folder": folder.name,
-        "trained": len(table) - trained,
-        "cpu": processor_seconds() - before,
-        "load": os.getloadavg()[0],
-        "notes": list(results.notes),
-        **environment(),
-    }
-    with record.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(entry) + "\n")
-    print(f"{folder.name}: {len(results.trials)} trials, {entry['cpu']:.0f} s of processor time", flush=True)
+def run_source(seed: int, out: Path, table: TrialTable, setting: Setting) -> None:
+    """Run the source sweep with a seed in its folder, unless it is finished."""
+    if not (source_folder(out, seed) / "report.html").exists():
+        executor = TableExecutor(table, SOURCE, setting)
+        run_sweep(sweep_of(SOURCE, seed, setting), source_folder(out, seed), executor=executor)
 
 
-def searches(out: Path, seeds: list[int]) -> list[Search]:
-    """Return the finished searches of the targets in a folder."""
-    return [
-        search_of(arm, task, seed, folder)
-        for task in TARGETS
-        for arm in CHANGES
-        for seed in seeds
-        if ((folder := out / f"{arm}-{task}-{seed}") / "report.html").exists()
-    ]
+def search(arm: str, task: str, seed: int, out: Path, table: TrialTable, setting: Setting) -> Search:
+    """Run a search of a target: the sampler and the first trials of its sweep, in a study in memory."""
+    before = time.process_time()
+    sweep = arm_sweep(arm, task, seed, out, setting)
+    start = prepare_start(sweep, out / f"{arm}-{task}-{seed}")
+    prepared, sources = start.prepared, [each.for_sampler for each in start.search.sources]
+    objectives = prepared.sweep.objectives
+    study = optuna.create_study(
+        directions=[objective.direction for objective in objectives], sampler=make_sampler(prepared, sources)
+    )
+    for first in start.search.first:
+        study.enqueue_trial(dict(first.config))
+    values: list[list[float]] = []
+    executor = TableExecutor(table, task, setting)
+    executor.start(prepared.sweep.model, prepared.sweep.task)
+    for _ in range(setting.trials):
+        trial = study.ask()
+        config = prepared.space.suggest(trial)
+        values.append(prepared.values(config, executor.run(TrialSpec(config))))
+        study.tell(trial, values[-1])
+    executor.stop()
+    volumes = tuple(volume_of(objectives, np.array(values[:n])) for n in range(1, len(values) + 1))
+    seconds = time.process_time() - before
+    return Search(arm, task, seed, volumes, trust_of(study.trials), round(seconds, 1), **environment())
 
 
-def trusts_of(out: Path, seeds: list[int]) -> list[Trust]:
-    """Return how far the finished searches of the arm `start` relied on their sources."""
-    folders = [(task, out / f"start-{task}-{seed}") for task in TARGETS for seed in seeds]
-    finished = [(task, folder) for task, folder in folders if (folder / "report.html").exists()]
-    return [trust for task, folder in finished if (trust := trust_of(task, folder)) is not None]
+def load(out: Path) -> list[Search]:
+    """Return the finished searches of a folder."""
+    path = out / "searches.jsonl"
+    lines = path.read_text("utf-8").splitlines() if path.exists() else []
+    return [Search.from_json(json.loads(line)) for line in lines]
+
+
+def run(given: argparse.Namespace, table: TrialTable, setting: Setting) -> None:
+    """Run what is missing in the folder."""
+    for seed in given.seeds if given.arms else ():
+        run_source(seed, given.out, table, setting)
+        done = {(each.arm, each.task, each.seed) for each in load(given.out)}
+        for arm, task in itertools.product(given.arms, TARGETS):
+            if (arm, task, seed) in done:
+                continue
+            found = search(arm, task, seed, given.out, table, setting)
+            with (given.out / "searches.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(asdict(found)) + "\n")
+            print(f"{arm} {task} {seed}: {found.seconds:.0f} s of processor time", flush=True)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -143,6 +167,7 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Run what is missing in the folder, and print the tables."""
     given = parser().parse_args()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning)
     import torch
     import transformers
@@ -153,18 +178,15 @@ def main() -> None:
     out, table = given.out, TrialTable(given.out / "trials.jsonl", setting)
     if given.fill:
         fill(table, setting)
-    for seed in given.seeds if given.arms else []:
-        run("source", SOURCE, sweep_of(SOURCE, seed, setting), out, table, setting)
-        for arm in given.arms:
-            for task in TARGETS:
-                run(arm, task, arm_sweep(arm, task, seed, out, setting), out, table, setting)
-    found, configs = searches(out, given.seeds), configurations(setting)
+    run(given, table, setting)
+    found = [each for each in load(out) if each.seed in given.seeds]
+    configs = configurations(setting)
     tables = {
         "transfer": transfer_table(found, table, configs, setting),
         "agreement": agreement_table(table, configs, setting),
     }
-    if trusts := trusts_of(out, given.seeds):
-        tables["trust"] = trust_table(trusts)
+    if any(each.trust for each in found):
+        tables["trust"] = trust_table(found)
     for each in tables.values():
         print(f"\n{each.as_markdown()}\n\n{each.caption}")
     if given.write:

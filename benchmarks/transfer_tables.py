@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from optuna.trial import FrozenTrial
 from scipy.stats import kendalltau, spearmanr
 
-from autotune.ledger.folder_reader import FolderReader
 from autotune.objectives import Objective, unit_losses
 from autotune.pareto import hypervolume
 from autotune.prepare.prepared_sweep import PreparedSweep, prepare
-from autotune.results.sweep_tables import read_tables
 from autotune.sampler.sources import source_trust
 from benchmarks.result_files import Table
 from benchmarks.transfer_trials import SOURCE, TARGETS, Setting, TrialTable, sweep_of
@@ -32,6 +31,23 @@ _RESAMPLES = 10_000
 
 
 @dataclass(frozen=True)
+class Trust:
+    """How far the surrogates of a search relied on its source.
+
+    Args:
+        proposals: Proposals before which the agreement was measured.
+        dropped: Those in which the source was dropped.
+        weight: Mean weight of the source over these proposals.
+        agreement: Kendall's rank correlation of the source with the trials at the last proposal.
+    """
+
+    proposals: int
+    dropped: int
+    weight: float
+    agreement: float
+
+
+@dataclass(frozen=True)
 class Search:
     """A finished search.
 
@@ -40,12 +56,28 @@ class Search:
         task: Name of the target.
         seed: Seed of the sweep and of its source.
         volumes: Hypervolume after 1, 2, … trials, as a share of the box between the objectives' bounds.
+        trust: How far it relied on its source; None without one.
+        seconds: Processor seconds, those of training runs that the table lacked among them.
+        commit: Commit of the measured code.
+        processor: Name of the processor.
+        versions: Versions of packages.
     """
 
     arm: str
     task: str
     seed: int
     volumes: tuple[float, ...]
+    trust: Trust | None = None
+    seconds: float = 0.0
+    commit: str = ""
+    processor: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Search:
+        """Rebuild a search from stored data."""
+        trust = data.get("trust")
+        return cls(**{**data, "volumes": tuple(data["volumes"]), "trust": trust and Trust(**trust)})
 
     def trials_to(self, volume: float) -> float:
         """Return the number of trials to a hypervolume; infinite if the search ended below it."""
@@ -57,48 +89,22 @@ def volume_of(objectives: Sequence[Objective], values: Array) -> float:
     return hypervolume(unit_losses(objectives, values), np.ones(len(objectives)))
 
 
-@dataclass(frozen=True)
-class Trust:
-    """How far the surrogates of a search relied on its source.
-
-    Args:
-        task: Name of the target.
-        proposals: Proposals before which the agreement was measured.
-        dropped: Those in which the source was dropped.
-        weight: Mean weight of the source over these proposals.
-        agreement: Kendall's rank correlation of the source with the trials at the last proposal.
-    """
-
-    task: str
-    proposals: int
-    dropped: int
-    weight: float
-    agreement: float
-
-
-def trust_of(task: str, folder: Path) -> Trust | None:
-    """Read how far a finished search relied on its source; None without a source."""
-    results = read_tables(folder)
-    trials = FolderReader(folder, results.sweep).trials()
+def trust_of(trials: Sequence[FrozenTrial]) -> Trust | None:
+    """Return how far a search relied on its source, by its trials; None without a source."""
     found = [trust for trial in trials if (trust := source_trust([trial]).get(0)) is not None]
-    agreements = [next(iter(each.agreement.values())) for each in found]
-    measured = [(each, value) for each, value in zip(found, agreements, strict=True) if value is not None]
+    measured = [(each, a) for each in found if (a := next(iter(each.agreement.values()))) is not None]
     if not measured:
         return None
-    return Trust(
-        task,
-        len(measured),
-        sum(bool(each.dropped) for each, _ in measured),
-        float(np.mean([sum(each.weights.values()) for each, _ in measured])),
-        measured[-1][1],
-    )
+    weights = [sum(each.weights.values()) for each, _ in measured]
+    dropped = sum(bool(each.dropped) for each, _ in measured)
+    return Trust(len(measured), dropped, float(np.mean(weights)), measured[-1][1])
 
 
-def trust_table(found: Sequence[Trust]) -> Table:
+def trust_table(found: Sequence[Search]) -> Table:
     """Return one row per target."""
     rows = []
     for task in TARGETS:
-        own = [each for each in found if each.task == task]
+        own = [each.trust for each in found if each.task == task and each.trust is not None]
         if not own:
             continue
         proposals, dropped = sum(each.proposals for each in own), sum(each.dropped for each in own)
@@ -118,15 +124,6 @@ def trust_table(found: Sequence[Trust]) -> Table:
 
 def _range(values: Sequence[float]) -> str:
     return f"{np.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
-
-
-def search_of(arm: str, task: str, seed: int, folder: Path) -> Search:
-    """Read a finished search from its folder."""
-    results = read_tables(folder)
-    complete = results.trials[results.trials["status"] == "complete"].sort_values("trial")
-    values = complete[[objective.name for objective in results.objectives]].to_numpy(float)
-    volumes = tuple(volume_of(results.objectives, values[:n]) for n in range(1, len(values) + 1))
-    return Search(arm, task, seed, volumes)
 
 
 @dataclass(frozen=True)
