@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from benchmarks import transfer, transfer_trials
-from benchmarks.transfer_tables import Ratio, Search, agreement_table, transfer_table, trial_ratio
+from benchmarks.transfer_tables import (
+    Ratio,
+    Search,
+    Trust,
+    agreement_table,
+    transfer_table,
+    trial_ratio,
+    trust_table,
+)
 from benchmarks.transfer_trials import Setting, TableExecutor, TrialTable, configurations, fill, sweep_of
 from trials.execution.interface import Executor
 from trials.records import TrialResult, TrialSpec, TrialStatus
@@ -104,30 +114,37 @@ def test_a_configuration_is_trained_once_per_task_and_read_from_the_file(
     assert len(TrialTable(path, other)) == 0
 
 
-def test_arms_run_once_and_make_the_tables(
+def test_searches_run_once_and_make_the_tables(
     setting: Setting, training: type[FakeTraining], tmp_path: Path
 ) -> None:
     out, configs = tmp_path / "out", configurations(setting)
     table = TrialTable(out / "trials.jsonl", setting)
     fill(table, setting)
+    given = transfer.parser().parse_args(["--out", str(out), "--seeds", "1", "--arms", "cold", "start"])
     for _ in range(2):
-        transfer.run("source", "sst2", sweep_of("sst2", 1, setting), out, table, setting)
-        for task in ("cr", "trec"):
-            transfer.run("cold", task, transfer.arm_sweep("cold", task, 1, out, setting), out, table, setting)
-    assert len((out / "runs.jsonl").read_text().splitlines()) == 3
+        transfer.run(given, table, setting)
     front = transfer.source_front(transfer.source_folder(out, 1))
     assert front
     assert all(config in configs for config in front)
-    found = transfer.searches(out, [0, 1])
-    assert [(each.arm, each.task, len(each.volumes)) for each in found] == [
-        ("cold", "cr", 4),
-        ("cold", "trec", 4),
+    found = transfer.load(out)
+    assert [(each.task, each.arm, len(each.volumes)) for each in found] == [
+        (task, arm, 4) for arm in ("cold", "start") for task in ("cr", "trec")
     ]
-    assert list(found[0].volumes) == sorted(found[0].volumes)
+    assert all(list(each.volumes) == sorted(each.volumes) for each in found)
     rows = transfer_table(found, table, configs, setting).rows
-    assert [row[:2] for row in rows] == [("CR", "`cold`"), ("TREC", "`cold`")]
+    assert [row[:2] for row in rows] == [
+        (task, arm) for task in ("CR", "TREC") for arm in ("`cold`", "`start`")
+    ]
     agreement = agreement_table(table, configs, setting).rows
     assert [row[1:3] for row in agreement] == [("1.00", "1.00")] * 3
+
+
+def test_trust_is_counted_over_seeds() -> None:
+    trusts = [Trust(10, 2, 0.4, 0.5), Trust(10, 0, 0.6, 0.7)]
+    found = [Search("start", "trec", seed, (0.5,), trust) for seed, trust in enumerate(trusts)]
+    rows = trust_table([*found, search("cold", 0.5)]).rows
+    assert rows == (("TREC", "2 of 20", "0.50 (0.40 to 0.60)", "0.60 (0.50 to 0.70)", "2"),)
+    assert Search.from_json(json.loads(json.dumps(asdict(found[0])))) == found[0]
 
 
 def search(arm: str, *volumes: float, seed: int = 0) -> Search:
