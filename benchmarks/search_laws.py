@@ -117,6 +117,72 @@ def _front_interval(case: Case, law: SearchLaw) -> tuple[float, float] | None:
     return float(low[0]), float(high[0])
 
 
+@dataclass(frozen=True)
+class Scaling:
+    """The best trial of a case at the target's cost, unscaled and scaled along the laws.
+
+    Args:
+        group: the table of cases that it belongs to.
+        target: what was predicted.
+        unscaled: loss of its own values, in % above the best of the target.
+        scaled: that of its values along the laws.
+    """
+
+    group: str
+    target: str
+    unscaled: float
+    scaled: float
+
+
+def scaling(case: Case) -> Scaling | None:
+    """Scale the best trial of a case to the target's cost; None for a simulation."""
+    if case.measured is None:
+        return None
+    laws = search_laws(
+        case.trials, "cost", "loss", case.parameters, maximize=False, groups=case.groups,
+        determine_cost=case.determine_cost, only=list(case.best),
+    )  # fmt: skip
+    point = case.trials.loc[case.trials["loss"].idxmin()]
+    own = {str(name): point[name] for name in (*case.parameters, *case.groups)}
+    moved = {
+        law.name: law.moved(float(own[law.name]), float(point["cost"]), case.cost)
+        for law in laws
+        if isinstance(law, SearchLaw) and not law.is_flat and law.is_in_domain(float(own[law.name]))
+    }
+    lowest = float(case.measured["loss"].min())
+
+    def above(loss: float) -> float:
+        return 100.0 * ((10.0 ** (loss - lowest) if case.is_log10 else loss / lowest) - 1.0)
+
+    return Scaling(case.group, case.target, above(case.loss_of(own)), above(case.loss_of({**own, **moved})))
+
+
+def scaling_table(rows: list[Scaling]) -> Table:
+    """Return one row per target: the mean over draws of the loss of the best trial, unscaled and scaled."""
+    frame = pd.DataFrame([asdict(row) for row in rows])
+    cells = []
+    for (group, target), part in frame.groupby(["group", "target"], sort=False):
+        gain = part["unscaled"] - part["scaled"]
+        counts = " / ".join(
+            str(int(count)) for count in ((gain > 0).sum(), (gain == 0).sum(), (gain < 0).sum())
+        )
+        cells.append(
+            (
+                str(group),
+                str(target),
+                f"{part['unscaled'].mean():.2f}",
+                f"{part['scaled'].mean():.2f}",
+                counts,
+            )
+        )
+    return Table(
+        "The best trial of each draw at the target's cost: loss above the best of the target in %, mean over draws, with "
+        "its own values and with those scaled along the laws, each at the nearest run of the table.",
+        ("cases", "target", "unscaled", "scaled", "draws better / equal / worse"),
+        tuple(cells),
+    )
+
+
 def coverage_table(rows: list[Outcome]) -> Table:
     """Return one row per group of cases and hyperparameter."""
     frame = pd.DataFrame([asdict(row) for row in rows])
@@ -205,8 +271,12 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=list(PARTS), choices=list(PARTS))
     parser.add_argument("--seeds", type=int, default=3, help="draws of trials per target")
     arguments = parser.parse_args()
-    rows = [row for name in arguments.only for case in PARTS[name](arguments.seeds) for row in outcomes(case)]
+    cases = [case for name in arguments.only for case in PARTS[name](arguments.seeds)]
+    rows = [row for case in cases for row in outcomes(case)]
+    scaled = [each for case in cases if (each := scaling(case)) is not None]
     tables = {"required": required_table(rows), "coverage": coverage_table(rows)}
+    if scaled:
+        tables["scaling"] = scaling_table(scaled)
     print("\n\n".join(f"{each.caption}\n\n{each.as_markdown()}" for each in tables.values()))
     if arguments.json:
         arguments.json.write_text(json.dumps([asdict(row) for row in rows], indent=1), encoding="utf-8")

@@ -67,6 +67,8 @@ class Case:
         determine_cost: those that set the scale of a run.
         cost: the cost at which the best is measured.
         best: the measured best by hyperparameter.
+        measured: runs at that cost, with the columns of `trials`; None for a simulation.
+        is_log10: whether losses are logarithms to base 10.
     """
 
     group: str
@@ -77,6 +79,27 @@ class Case:
     determine_cost: Sequence[str]
     cost: float
     best: Mapping[str, Best]
+    measured: pd.DataFrame | None = None
+    is_log10: bool = False
+
+    def loss_of(self, values: Mapping[str, object]) -> float:
+        """Return the mean loss of the runs at the target's cost that are nearest to a configuration.
+
+        Args:
+            values: the values of `parameters` and `groups`; those that set the scale of a run are ignored.
+        """
+        assert self.measured is not None
+        rows = self.measured
+        for name in self.groups:
+            if name not in self.determine_cost:
+                rows = rows[rows[name] == values[name]]
+        for name, scale in self.parameters.items():
+            if name in self.determine_cost or name.startswith("n_units"):
+                continue
+            column, value = rows[name].to_numpy(dtype=float), float(values[name])  # type: ignore[arg-type]
+            away = np.abs(np.log(column / value)) if scale == "log" else np.abs(column - value)
+            rows = rows[away <= away.min() + 1e-9]
+        return float(rows["loss"].mean())
 
 
 def _measured(cell: pd.DataFrame, name: str, noise: float, is_log: bool) -> Best:
@@ -112,7 +135,7 @@ def step_law_cases(seeds: int, draws: int = 80) -> Iterator[Case]:
                     yield Case(
                         group, f"{cost:.3g} from {cap:.3g}", cheap.sample(draws, random_state=seed),
                         dict.fromkeys((*best, "tokens", "non_embedding_params"), "log"),
-                        (), ("tokens", "non_embedding_params"), cost, best,
+                        (), ("tokens", "non_embedding_params"), cost, best, target,
                     )  # fmt: skip
 
 
@@ -154,7 +177,7 @@ def fcnet_cases(seeds: int, draws: int = 100) -> Iterator[Case]:
                     yield Case(
                         f"FCNet, {role}", f"{data_set} {share:g}", rows.assign(loss=run),
                         {**scales, "n_units_1": "log"}, ("activation_fn_1", "activation_fn_2", "lr_schedule"), (),
-                        cost, best,
+                        cost, best, cell, is_log10=True,
                     )  # fmt: skip
 
 
@@ -195,7 +218,7 @@ def lora_cases(seeds: int, draws: int = 60) -> Iterator[Case]:
                     "LoRA grid", str(model), cheap.sample(draws, random_state=seed),
                     {"learning_rate": "log", "lora_rank": "log"}, ("model",), ("model",),
                     float(cell["cost"].iloc[0]),
-                    {"learning_rate": _measured(cell, "learning_rate", _LORA_NOISE, True)},
+                    {"learning_rate": _measured(cell, "learning_rate", _LORA_NOISE, True)}, cell,
                 )  # fmt: skip
 
 
