@@ -99,7 +99,7 @@ def scaled_by_trials(
     column = f"cost.{FLOPS}" if f"cost.{FLOPS}" in results.trials else FLOPS
     if column not in results.trials:
         return config, list(changes)
-    searched = float(results.trials.set_index("trial").loc[trial, column])
+    [searched] = results.trials.loc[results.trials["trial"] == trial, column].astype(float)
     laws = laws_of_sweep(results, FLOPS)
     spec = load_space(results.sweep.space, loss=results.sweep.task.loss).space
     parameters = {parameter.name: parameter for parameter in spec.parameters}
