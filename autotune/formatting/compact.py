@@ -55,8 +55,9 @@ def short_config(config: Mapping[str, object]) -> str:
             continue
         else:
             other = "{}" if isinstance(value, str) else parameter.replace("_", " ") + " {}"
-            is_count = name == TRAIN_SAMPLES.name and isinstance(value, int)
-            shown = si(value) if is_count else _short_value(value)
+            shown = _short_value(value)
+            if name == TRAIN_SAMPLES.name and isinstance(value, int):
+                shown = si(value)
             text = parameter if value is True else _SHORT.get(parameter, other).format(shown)
             parts.append(side + text)
     parts = [f"layers {ranges(masks[part])}" if part in masks else part for part in parts]
