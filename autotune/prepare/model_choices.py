@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 
 from autotune.prepare.bound_base import BoundBase
 from autotune.prepare.smaller_bases import SmallerBases
+from autotune.sweep.prior_spec import with_model_choice
 from autotune.sweep.schema import Sweep
 from search_spaces.costs.cost_model import CostModel
 from search_spaces.costs.model_costs import ChosenModel, ModelCosts
 from search_spaces.errors import InvalidInputError
-from search_spaces.parameters.types import Categorical, Configuration, Value
+from search_spaces.parameters.types import Configuration, Value
 from search_spaces.space import SearchSpace
 from trials.tasks.model_spec import CHOSEN, ModelSpec, model_labels
 
@@ -46,12 +46,7 @@ class ModelChoices:
     @cached_property
     def space(self) -> SearchSpace:
         """The space of the sweep's own base model, with the choice of the model as its first parameter."""
-        home = self.smaller.home.space
-        if not self.labels:
-            return home
-        labels = tuple(self.labels.values())
-        choice = Categorical(name=CHOSEN, choices=labels, ordered=True, default=labels[-1])
-        return dataclasses.replace(home, parameters=(choice, *home.parameters))
+        return with_model_choice(self.smaller.home.space, self.model.choices)
 
     @cached_property
     def costs(self) -> CostModel | ModelCosts:

@@ -29,7 +29,9 @@ from autotune.results.selection import best_trial
 from autotune.results.sweep_tables import SweepTables
 from autotune.results.tables import confirmation_statistics, quality, selection_bias
 from autotune.sweep.schema import Sweep
+from search_spaces.truncation import is_share_of_layers
 from trials.reading.labels import label_text
+from trials.tasks.model_spec import ModelSpec, model_labels
 
 _OF_ONE_CLASS = ("f1", "precision", "recall", "average_precision", "roc_auc")
 """The scores of one class against all others, if the task has such a class."""
@@ -58,7 +60,7 @@ def summary(results: SweepTables) -> str:
     kinds = f" over {len(found)} adapter families ({', '.join(found)})" if len(found) > 1 else ""
     trials = int(budget_used(results)["trials"][0])
     return (
-        f"{model_words(sweep.model.name)} on {data} ({sweep.task.type}): "
+        f"{base_words(sweep.model)} on {data} ({sweep.task.type}): "
         f"{counted(trials, 'trial')}{kinds} for {' and '.join(filter(None, [', '.join(names[:-1]), names[-1]]))}."
         f"{positive_words(sweep)}"
     )
@@ -73,6 +75,16 @@ def positive_words(sweep: Sweep) -> str:
     listed = " and ".join([names[0], *map(within_sentence, names[1:])])
     verb = "is that" if len(names) == 1 else "are those"
     return f" {listed} {verb} of class {label_text(sweep.task.positive)!r}."
+
+
+def base_words(model: ModelSpec) -> str:
+    """Return the base model of a sweep, or those that its configurations choose among."""
+    name = model_words(model.name)
+    if model.choices is None:
+        return name if model.layers is None else f"{name} with {model.layers} of its layers"
+    *smaller, last = model_labels(model.choices)
+    listed = f"{', '.join(smaller)} or {last}"
+    return f"{name} with {listed} of its layers" if all(map(is_share_of_layers, model.choices)) else listed
 
 
 def model_words(name: str) -> str:
