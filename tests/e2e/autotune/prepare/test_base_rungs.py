@@ -17,7 +17,6 @@ from autotune.engine.sweep_run import SweepInterruptedError
 from autotune.figures.validation_curves import plot_curves
 from autotune.ladder.promotion import PromotionScheduler
 from autotune.ladder.rungs import Ladder
-from autotune.ladder.spec import base_labels
 from autotune.ledger.folder_reader import FolderReader
 from autotune.prepare.prepared_sweep import prepare
 from autotune.report.page import report_html
@@ -31,6 +30,7 @@ from search_spaces.transfer import transfer_configuration
 from tests.support.ladders import what_was_found, with_config
 from tests.support.sweeps import SPACE, Watcher, fake_run, small_sweep
 from trials.records import PartialRun
+from trials.tasks.model_spec import model_labels
 
 pytestmark = pytest.mark.usefixtures("light_sweeps")
 
@@ -95,7 +95,7 @@ def test_every_display_labels_the_rungs(whole, small, deep_model):
     assert ladder is not None
     (cost,) = whole.sweep.ladder.costs
     assert 0.4 < cost < 0.6  # half the layers
-    names = base_labels([str(small), str(deep_model)])
+    names = model_labels([str(small), str(deep_model)])
     words = [f"{100 * cost:.3g} % ({names[0]})", f"100 % ({names[1]})"]
     assert [row.share for row in ladder.rows] == words
     assert set(whole.trials["rung"]) == set(words)
@@ -175,7 +175,7 @@ def test_a_base_without_room_for_all_virtual_tokens(on_bases, small, tmp_path):
     short = with_config(small, tmp_path / "short", max_position_embeddings=24)
     space = {"families": ["prompt"], "parameters": {"epochs": 1, "prompt.tokens": {"low": 1, "high": 20}}}
     bases = prepare(on_bases(space=space, ladder={"bases": [str(short)]})).bases
-    few, many = ({**bases.home.space.defaults()[0], "prompt.tokens": tokens} for tokens in (2, 20))
+    few, many = ({**bases.smaller.home.space.defaults()[0], "prompt.tokens": tokens} for tokens in (2, 20))
     assert bases.first(few) == 0
     assert bases.first(many) == 1
     with pytest.raises(InvalidInputError, match=r"ladder\.bases: .*short'"):
@@ -208,12 +208,12 @@ def test_the_costs_of_the_bases_must_rise(on_bases, small, smaller, deep_model, 
 @pytest.mark.parametrize(
     ("ladder", "message"),
     [
-        ({"of": "base"}, r"ladder\.bases: missing\. Name smaller models, the smallest first: bases: "),
+        ({"of": "base"}, r"ladder\.bases: missing\. Name smaller models, the smallest first, or shares"),
         ({"of": "base", "bases": []}, r"ladder\.bases: \[\] does not fit"),
         ({"of": "base", "bases": "bert"}, r"ladder\.bases: 'bert' does not fit\. List smaller models"),
         (
             {"of": "base", "bases": ["bert", 3]},
-            r"ladder\.bases\[1\]: 3 does not fit\. Write a hub id or a folder",
+            r"ladder\.bases\[1\]: 3 does not fit\. Write a hub id, a folder",
         ),
         ({"of": "base", "bases": ["bert", "bert"]}, r"ladder\.bases\[1\]: 'bert' is there already"),
         ({"bases": ["bert"]}, r"ladder\.bases: has an effect only with of: base\. Add of: base"),
@@ -289,8 +289,8 @@ def test_the_bias_of_a_base_is_modeled():
 
 
 def test_names_are_short_where_they_differ():
-    assert base_labels(["a/bert-tiny", "/models/bert-base"]) == ["bert-tiny", "bert-base"]
-    assert base_labels(["/models/tiny/final", "/models/base/final"]) == ["tiny/final", "base/final"]
+    assert model_labels(["a/bert-tiny", "/models/bert-base"]) == ["bert-tiny", "bert-base"]
+    assert model_labels(["/models/tiny/final", "/models/base/final"]) == ["tiny/final", "base/final"]
 
 
 def test_a_ladder_with_given_rungs():
