@@ -218,12 +218,12 @@ def _row(group: str, name: str, part: pd.DataFrame) -> tuple[str, ...]:
 def required_table(rows: list[Outcome]) -> Table:
     """Return whether the intervals cover as required, by hyperparameter of held-out cases and by simulation."""
     frame = pd.DataFrame([asdict(row) for row in rows])
+    frame = frame.assign(name=frame["name"].map(_kind))
     is_held_out = frame["group"].str.contains("held out")
     is_other = ~is_held_out & ~frame["group"].str.contains("simulation|4×")
     cells: list[tuple[str, ...]] = []
     for words, chosen in (("held-out tables", is_held_out), ("tables seen in development", is_other)):
-        named = frame[chosen].assign(name=frame["name"].map(_kind))
-        for name, part in named.groupby("name", sort=False):
+        for name, part in frame[chosen].groupby("name", sort=False):
             share, targets = float(part["covers"].mean()), part["target"].nunique()
             measured = f"{share:.2f} of {len(part)} draws, {targets} targets"
             is_reached = share >= 0.8 and len(part) >= 10
