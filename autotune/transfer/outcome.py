@@ -132,7 +132,7 @@ class SourceOutcome:
             "on_final_front": self.on_final_front,
             "sampler": None if self.trust is None else self._trust_mapping(),
             "points": [
-                {**asdict(point), "earlier_score": _plain(point.earlier_score), "score": _plain(point.score)}
+                {**asdict(point), "costs": {name: _plain(cost) for name, cost in point.costs.items()}}
                 for point in self.points
             ],
         }

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from autotune.cli.status import overview_json
 from autotune.engine.sweep_run import run_sweep
 from autotune.ledger.ledger import read_sweep
+from autotune.report.page import earlier_sweeps
 from autotune.results.sweep_tables import read_tables
 from autotune.sweep.schema import Sweep
 from autotune.transfer.old_front import OldFront
@@ -76,6 +78,10 @@ def test_the_front_and_controls_are_trained_and_nothing_else(
     assert outcome.regret == pytest.approx(max(scores) - (scores[0] if sign == 1 else min(scores)))
     assert [point.rank for point in outcome.points] == sorted(point.rank for point in outcome.points)
     assert outcome.as_mapping()["spearman"]["value"] == pytest.approx(sign)
+    [section] = earlier_sweeps(results)
+    assert (section["name"], len(section["rows"])) == ("earlier", 7)
+    [said] = overview_json(results)["start_from"]
+    assert (said["n"], said["on_final_front"]) == (7, len(results.front))
 
 
 def test_the_folder_is_that_of_the_whole_sweep_and_searches_on(

@@ -13,7 +13,7 @@ import pytest
 
 from autotune.scaffold.inspection import ModelInspection, inspect_data, inspect_model
 from autotune.scaffold.sweep_file import Scaffold, write_scaffold
-from autotune.sweep.schema import load_sweep
+from autotune.sweep.sweep_file import load_sweep
 from search_spaces.errors import InvalidInputError
 
 ROWS = 200
