@@ -28,8 +28,9 @@ import json
 import os
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ from autotune.engine.sweep_run import run_sweep
 from autotune.results.sweep_tables import read_tables
 from autotune.sampler.sources import SourceTrials, first_configurations
 from autotune.sweep.schema import Sweep
-from benchmarks.result_files import store
+from benchmarks.result_files import store, this_run
 from benchmarks.run_cache import environment
 from benchmarks.transfer_tables import (
     Search,
@@ -67,6 +68,8 @@ from search_spaces.parameters.types import Configuration
 from trials.records import TrialSpec
 
 PAGE = "transfer"
+CHOSEN_ON = 8
+"""Seeds below this one took part in the choice of rules (`benchmarks/notes/transfer.md`)."""
 TRIES = 6
 """Configurations of the source's front that the arm `front` trains first."""
 
@@ -139,6 +142,13 @@ def load(out: Path) -> list[Search]:
     return [Search.from_json(json.loads(line)) for line in lines]
 
 
+def paired(found: list[Search]) -> list[Search]:
+    """Return the searches of the seeds that have all arms on all targets."""
+    arms = {(each.arm, each.task) for each in found}
+    counts = Counter(each.seed for each in found)
+    return [each for each in found if counts[each.seed] == len(arms)]
+
+
 def run(given: argparse.Namespace, table: TrialTable, setting: Setting) -> None:
     """Run what is missing in the folder."""
     for seed in given.seeds if given.arms else ():
@@ -179,18 +189,18 @@ def main() -> None:
     if given.fill:
         fill(table, setting)
     run(given, table, setting)
-    found = [each for each in load(out) if each.seed in given.seeds]
+    found = paired([each for each in load(out) if each.seed in given.seeds])
     configs = configurations(setting)
-    tables = {
-        "transfer": transfer_table(found, table, configs, setting),
-        "agreement": agreement_table(table, configs, setting),
-    }
-    if any(each.trust for each in found):
-        tables["trust"] = trust_table(found)
+    tables = {"agreement": agreement_table(table, configs, setting)}
+    if found:
+        tables |= {"transfer": transfer_table(found, table, configs, setting), "trust": trust_table(found)}
+    if later := [each for each in found if each.seed >= CHOSEN_ON]:
+        tables["later-seeds"] = transfer_table(later, table, configs, setting)
     for each in tables.values():
         print(f"\n{each.as_markdown()}\n\n{each.caption}")
     if given.write:
-        store(PAGE, tables)
+        made = replace(this_run(), commit=", ".join(dict.fromkeys(each.commit for each in found)))
+        store(PAGE, tables, made)
 
 
 if __name__ == "__main__":

@@ -166,3 +166,9 @@ def test_a_ratio_is_the_median_over_seeds_with_its_intervals() -> None:
     assert unreached.median == 0.4
     assert unreached.ends == (0.2, math.inf)
     assert str(unreached) == "0.40; 0.20 to ∞; 0.20 to ∞"
+
+
+def test_only_seeds_with_all_arms_are_compared() -> None:
+    whole = [search(arm, 0.5, seed=seed) for arm in ("cold", "start") for seed in (0, 1)]
+    assert transfer.paired(whole) == whole
+    assert [each.seed for each in transfer.paired(whole[:-1])] == [0, 0]
