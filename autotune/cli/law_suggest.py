@@ -29,7 +29,7 @@ def suggest(
         str,
         typer.Option(
             metavar="QUANTITIES",
-            help="The run: params (without embeddings), params_with_head, tokens, flops, loss, seq (tokens per "
+            help="The run: params (without embeddings), params_with_head, tokens, flops, seq (tokens per "
             "sequence); for LoRA hidden, rank and family (llama or qwen3). Suffixes: k, M, B and T.",
         ),
     ],
@@ -45,7 +45,7 @@ def suggest(
     never used outside its domain: the output says which quantity lies outside which range, and if no law covers the
     run, the command prints no number. Where laws disagree, the spread says by how much.
 
-    \b[bold]pretraining[/]  step-law, deepseek, porian, kaplan, minicpm
+    \b[bold]pretraining[/]  step-law, deepseek, porian, kaplan
     [bold]lora[/]         lora-llama, lora-qwen3
 
     Runs of your own are better evidence: fit them with autotune law fit grid.csv --law step.
@@ -74,7 +74,7 @@ def _table(advice: Advice, length: float | None) -> Table:
         table.add_column(title, justify="right")
     for each in advice.suggestions:
         batch = each.batch_tokens
-        sequences = [_count(None if batch is None else batch / length)] if length else []
+        sequences = [_sequences(batch, length)] if length else []
         table.add_row(each.law.name, _rate(each.learning_rate), _count(batch), *sequences)
     return table
 
@@ -114,6 +114,12 @@ def _rate(value: float | None) -> str:
 
 def _count(value: float | None) -> str:
     return "-" if value is None else f"{value:,.0f}"
+
+
+def _sequences(batch: float | None, length: float) -> str:
+    if batch is not None and batch < length:
+        return "less than 1"
+    return _count(None if batch is None else batch / length)
 
 
 def _as_json(advice: Advice, length: float | None) -> dict[str, Any]:

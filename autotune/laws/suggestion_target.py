@@ -9,6 +9,7 @@ from search_spaces.errors import InvalidInputError, Problem, did_you_mean
 from surrogates.laws.published import MODEL_FAMILIES, QUANTITIES
 
 KEYS = (*QUANTITIES, "seq", "family")
+_EXAMPLES = {"seq": "seq=2048", "hidden": "hidden=4096", "rank": "rank=16"}
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def read_suggestion_target(text: str) -> SuggestionTarget:
                 problems.append(Problem("--at", what, did_you_mean(written, MODEL_FAMILIES)))
         elif value is None:
             what = f"{part!r} is not a positive number"
-            problems.append(Problem("--at", what, f"Write {key}=7e9 or {key}=7B."))
+            problems.append(Problem("--at", what, f"Write {_EXAMPLES.get(key, f'{key}=7e9 or {key}=7B')}."))
         else:
             numbers[key] = value
     if not problems and not numbers.keys() - {"seq"}:

@@ -76,6 +76,9 @@ def read_priors(value: object) -> Priors | None:
         else:
             fields[str(name)] = _spelled_out(given)
             problems += _shape_problems(str(name), fields[str(name)])
+    if not fields.keys() - {"strength"}:
+        fix = "Add a parameter, such as lora.learning_rate: {center: 3e-4, spread: 3}, or remove priors."
+        problems.append(Problem("priors", "names no parameter", fix))
     if problems:
         raise InvalidInputError(problems)
     return Priors(**fields)
@@ -148,7 +151,7 @@ def bound_prior(priors: Priors, space: SearchSpace) -> tuple[Prior, list[str]]:
 def _spelled_out(given: object) -> object:
     """Return a marginal with numbers as numbers and choices as text, and a preferred value as weights."""
     if not isinstance(given, Mapping):
-        return given if given is None else {_key(given): PREFERRED}
+        return given if given is None or isinstance(given, list) else {_key(given): PREFERRED}
     if set(given) & set(_NEAR):
         return {str(key): _number(each) if _number(each) is not None else each for key, each in given.items()}
     return {
@@ -173,8 +176,8 @@ def _shape_problems(name: str, marginal: object) -> Iterator[Problem]:
             yield Problem(f"{where}.spread", f"{marginal['spread']!r} is not a number", "Write spread: 3.")
     else:
         for choice, weight in marginal.items():
-            if not isinstance(weight, float) or weight <= 0:
-                what, fix = f"the weight {weight!r} is not a number above 0", f"Write {choice}: 3."
+            if not isinstance(weight, float) or not 0 < weight < math.inf:
+                what, fix = f"the weight {weight!r} is not a finite number above 0", f"Write {choice}: 3."
                 yield Problem(f"{where}.{choice}", what, fix)
 
 

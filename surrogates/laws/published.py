@@ -14,14 +14,12 @@ How the coefficients were verified:
   0.0047 · (N / 1.08e8)^-0.36 and 160 · (N / 1.08e8)^0.703 sequences of 2,048 tokens, within 3 %. The range of the
   fit, 25 to 110 million parameters at a constant learning rate, is that of the authors' code.
 * `kaplan`: formula and range as in appendix D.6 and section 2 of the paper, against one implementation.
-* `minicpm`: formula and model sizes as in section 3 of the paper; at its loss of 2.5 the law returns the 4 million
-  tokens that MiniCPM trained with.
 * `lora-llama`, `lora-qwen3`: formula as the documentation of Tinker gives it, on the authors' later sweep of learning
   rates: mean excess loss 0.4 %, at most 1.6 %, over 7 models (same test). The widths are those of that sweep, and
   the ranks those of the article.
 
-Laws whose constant or units could not be verified are left out, such as that of Bjorck et al. 2024 (arXiv
-2409.19913).
+Laws whose constant, units or domain could not be verified are left out, such as those of Bjorck et al. 2024 (arXiv
+2409.19913) and the batch over the final loss of MiniCPM (Hu et al. 2024, arXiv 2404.06395).
 """
 
 from __future__ import annotations
@@ -37,7 +35,6 @@ QUANTITIES = {
     "params_with_head": "parameters without embeddings, with the output layer",
     "tokens": "training tokens",
     "flops": "training FLOPs without embeddings; by default 6 · params · tokens",
-    "loss": "the final loss in nats per token",
     "hidden": "width of the residual stream",
     "rank": "rank of the LoRA adapter",
 }
@@ -199,14 +196,6 @@ LAWS = (
         source="Kaplan et al. 2020, arXiv 2001.08361, eq. D.1",
     ),
     PublishedLaw(
-        name="minicpm",
-        purpose="pretraining",
-        batch=PowerLaw(1.21e9, {"loss": -6.24}),
-        domain={"params": Range(low=9e6, high=1.7e8)},
-        setting="dense decoder with maximal-update parametrization, cosine, learning rate 0.01, loss on C4",
-        source="Hu et al. 2024, arXiv 2404.06395, section 3",
-    ),
-    PublishedLaw(
         name="lora-llama",
         purpose="lora",
         learning_rate=PowerLaw(5e-5 * 10 * 2000**0.781, {"hidden": -0.781}),
@@ -316,7 +305,7 @@ def advise(at: Mapping[str, float], purpose: str = "pretraining", model_family: 
         else:
             refusals.append(refusal)
     if not suggestions:
-        raise _uncovered(refusals)
+        raise _uncovered(refusals, at)
     return Advice(full, tuple(suggestions), tuple(refusals), notes)
 
 
@@ -373,10 +362,14 @@ def _missing(name: str) -> str:
     return f"it needs {given[0]} ({given[1]})"
 
 
-def _uncovered(refusals: list[Refusal]) -> InvalidInputError:
+def _uncovered(refusals: list[Refusal], at: Mapping[str, float]) -> InvalidInputError:
     """Return the error for a target that no law covers, which names the law with the nearest domain."""
-    # Among laws that miss a quantity, the one with the fewest reasons is nearest.
-    nearest = min(refusals, key=lambda each: (each.distance, len(each.reasons)))
+
+    # Among laws that miss a quantity, one that uses a given quantity is nearest, with the fewest reasons.
+    def order(each: Refusal) -> tuple[float, bool, int]:
+        return each.distance, not set(each.law.needs) & at.keys(), len(each.reasons)
+
+    nearest = min(refusals, key=order)
     what = f"no published law covers this target; the nearest is {nearest.law.name}: " + "; ".join(
         nearest.reasons
     )

@@ -71,7 +71,6 @@ def values(name: str, at: dict[str, float]) -> list[float]:
         # DeepSeek LLM 7B was trained on 2e12 tokens with these values.
         ("deepseek", {"flops": 6 * 6.5e9 * 2e12}, [4.2e-4, 2304 * 4096]),
         ("porian", {"params_with_head": 1.08e8}, [0.0047, 160 * 2048]),
-        ("minicpm", {"loss": 2.5}, [4e6]),
     ],
 )
 def test_a_law_returns_the_values_of_its_paper(
