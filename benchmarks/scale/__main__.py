@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from benchmarks.scale.cases import BASES, CASES, EXAMPLES, Case
 from benchmarks.scale.exports import compared_arms, scaled_point
 from benchmarks.scale.grids import best_on_grid, grid_plans, rank_plans
 from benchmarks.scale.laws import checked_laws, searched_names
-from benchmarks.scale.runs import read_runs, train_missing
+from benchmarks.scale.runs import FinishedRun, RunPlan, read_runs, train_missing
 from benchmarks.scale.tables import (
     ExportCheck,
     FrontPoint,
@@ -60,7 +60,12 @@ class Searched:
 
 
 BOTH = Searched("SST-2, two bases", "both", "sst2")
-SWEEPS = {"both": BOTH, **{name: Searched(case.name, name, name) for name, case in CASES.items()}}
+LONG = Searched(f"{CASES['cr-text'].name}, more trials", "cr-text-long", "cr-text")
+SWEEPS = {
+    BOTH.folder: BOTH,
+    **{name: Searched(case.name, name, name) for name, case in CASES.items()},
+    LONG.folder: LONG,
+}
 
 
 def main() -> None:
@@ -122,10 +127,13 @@ def _report(folder: Path, sweeps: Sequence[Searched], seeds: range, *, is_writte
         grid = [run for run in read_runs(_grid_file(folder, searched.grid)) if run.examples == case.held_out]
         laws += checked_laws(searched.name, case, results, grid)
         point = scaled_point(case, results)
-        keys = {plan.key for plan in point.plans(seeds)}
-        runs = [run for run in read_runs(folder / f"arms-{searched.folder}.jsonl") if run.key in keys]
-        if runs:
-            exports.append(compared_arms(searched.name, case, point, runs))
+        plans = {plan.key: plan for plan in point.plans(seeds)}
+        done = [run for run in read_runs(folder / f"arms-{searched.folder}.jsonl") if run.key in plans]
+        paired = [run for run in done if _has_both(run.seed, plans.values(), done)]
+        if len(paired) >= 2 * len({run.arm for run in paired}) > 0:
+            exports.append(compared_arms(searched.name, case, point, paired))
+        else:
+            print(f"{searched.name}: {len(done)} of {len(plans)} runs of the arms have ended")
     points, caption = _front(read_tables(folder / BOTH.folder))
     tables = {
         "required": required_table(points, laws, exports),
@@ -137,6 +145,11 @@ def _report(folder: Path, sweeps: Sequence[Searched], seeds: range, *, is_writte
         print(f"\n{table.as_markdown()}\n\n{table.caption}")
     if is_written:
         store(PAGE, tables)
+
+
+def _has_both(seed: int, plans: Iterable[RunPlan], done: Sequence[FinishedRun]) -> bool:
+    """Return whether every planned run with a seed has ended."""
+    return {plan.arm for plan in plans} <= {run.arm for run in done if run.seed == seed}
 
 
 def _front(results: SweepTables) -> tuple[list[FrontPoint], str]:
