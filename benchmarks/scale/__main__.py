@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import benchmarks.scale
@@ -14,7 +14,7 @@ from autotune.formatting.units import duration
 from autotune.results.sweep_tables import SweepTables, read_tables
 from autotune.sweep.schema import Sweep
 from benchmarks.processor import processor_seconds
-from benchmarks.result_files import store
+from benchmarks.result_files import store, this_run
 from benchmarks.scale.cases import BASES, CASES, EXAMPLES, Case
 from benchmarks.scale.exports import compared_arms, scaled_point
 from benchmarks.scale.grids import best_on_grid, grid_plans, rank_plans
@@ -82,7 +82,7 @@ def main() -> None:
         for searched in sweeps:
             _train_exports(given.runs, searched, seeds)
     else:
-        _report(given.runs, sweeps, seeds, is_written=given.write)
+        _report(given.runs, sweeps, seeds, given.load if given.write else None)
     load = ", ".join(f"{each:.1f}" for each in os.getloadavg())
     print(f"{duration(processor_seconds() - before)} of processor time; load {load}")
 
@@ -97,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     found.add_argument("--trials", type=int, default=30, help="of each sweep")
     found.add_argument("--seeds", type=int, default=6, help="of each exported point")
     found.add_argument("--write", action="store_true", help="store the tables of the page")
+    found.add_argument("--load", default="1", help="of the machine during the runs, for --write: 9 to 15")
     return found
 
 
@@ -118,7 +119,7 @@ def _train_exports(folder: Path, searched: Searched, seeds: range) -> None:
     train_missing(path, point.plans(seeds), case.model_spec(point.base), case.task_spec())
 
 
-def _report(folder: Path, sweeps: Sequence[Searched], seeds: range, *, is_written: bool) -> None:
+def _report(folder: Path, sweeps: Sequence[Searched], seeds: range, load: str | None) -> None:
     laws, exports = list[LawCheck](), list[ExportCheck]()
     for searched in sweeps:
         if not (folder / searched.folder).is_dir():
@@ -143,8 +144,9 @@ def _report(folder: Path, sweeps: Sequence[Searched], seeds: range, *, is_writte
     }
     for table in tables.values():
         print(f"\n{table.as_markdown()}\n\n{table.caption}")
-    if is_written:
-        store(PAGE, tables)
+    if load is not None:
+        setup = this_run()
+        store(PAGE, tables, replace(setup, hardware=f"{setup.hardware} at a load of {load}"))
 
 
 def _has_both(seed: int, plans: Iterable[RunPlan], done: Sequence[FinishedRun]) -> bool:
