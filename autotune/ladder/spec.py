@@ -144,7 +144,9 @@ def read_ladder(value: object) -> object:
     if not isinstance(value, Mapping):
         fix = "Write ladder: true, or ladder: {min: 20%}."
         raise InvalidInputError(Problem("ladder", f"{value!r} is neither true nor a mapping", fix))
-    fields: dict[str, Any] = {str(key): _share(given) for key, given in value.items()}
+    fields: dict[str, Any] = {
+        str(key): given if key in _OF_BASES else _share(given) for key, given in value.items()
+    }
     problems = [problem for key, given in fields.items() for problem in _problems(key, given)]
     if problems:
         raise InvalidInputError(problems)

@@ -64,9 +64,7 @@ def bind_base(sweep: Sweep) -> BoundBase:
     """
     sweep, data, shape = read_base(sweep)
     _check_length(data, sweep.task, shape)
-    loaded = load_space(
-        sweep.space, shape=shape, task=sweep.task.shape_task, examples=len(data.splits["train"])
-    )
+    loaded = _bound_space(sweep, data, shape)
     space = _with_room_for_virtual_tokens(loaded.space, data, sweep.task, shape)
     lengths = _sequence_lengths(sweep, space)
     rungs = rung_lengths(sweep, data, lengths)
@@ -142,6 +140,20 @@ def model_shape(sweep: Sweep, data: TaskData) -> ModelShape:
                 "Give a hub id or a local folder of a transformers model.",
             )
         ) from error
+
+
+def _bound_space(sweep: Sweep, data: TaskData, shape: ModelShape) -> LoadedSpace:
+    """Bind the space of a sweep to its base model and its training split.
+
+    Raises:
+        InvalidInputError: with paths in the sweep file.
+    """
+    examples = len(data.splits["train"])
+    try:
+        return load_space(sweep.space, shape=shape, task=sweep.task.shape_task, examples=examples)
+    except InvalidInputError as error:
+        problems = [dataclasses.replace(each, where=f"space.{each.where}") for each in error.problems]
+        raise InvalidInputError(problems) from error
 
 
 def _longest(data: TaskData, task: TaskSpec) -> int:

@@ -15,7 +15,7 @@ from search_spaces.parameters.types import Configuration, Value
 from search_spaces.transfer import Transfer
 from search_spaces.truncation import is_share_of_layers
 from trials.base.model import check_base
-from trials.tasks.model_spec import model_labels
+from trials.tasks.model_spec import ModelSpec, model_labels
 
 _FIX_EQUAL = (
     "Remove one of them, or change the share: it is rounded to a number of layers, and to at least 1."
@@ -60,7 +60,7 @@ class SmallerBases:
             except InvalidInputError as error:
                 problems += [_on(f"{where}[{place}]", name, problem) for problem in error.problems]
         found = cls(home, sweep.space, bases, where)
-        problems = problems or found._order_problems(sweep.model.name)
+        problems = problems or found._order_problems(sweep.model)
         if problems:
             raise InvalidInputError(problems)
         return found
@@ -112,11 +112,16 @@ class SmallerBases:
         known = self.home.loaded.left_out
         return {f: why for f, why in self.bases[name].loaded.left_out.items() if f not in known}
 
-    def _order_problems(self, own: str) -> list[Problem]:
+    def _order_problems(self, model: ModelSpec) -> list[Problem]:
+        """Return a problem for each base model that costs as much as the one after it, or more.
+
+        Args:
+            model: of the sweep, which costs more than the others.
+        """
+        own = (model.choices or (model.title,))[-1]
         if same := self._equal_problems(own):
             return same
-        ranked = sorted(self.costs, key=self.costs.__getitem__)
-        fix = f"List them by rising cost, and only those that cost less than {own!r}: {', '.join(ranked)}."
+        fix = _order_fix({**self.costs, own: 1.0}, "" if model.choices else own)
         return [
             Problem(self.where, f"{low!r} costs {cost / above:.3g} times what {high!r} after it costs", fix)
             for (low, cost), (high, above) in pairwise([*self.costs.items(), (own, 1.0)])
@@ -127,10 +132,29 @@ class SmallerBases:
         """Return a problem for each share of the layers that keeps as many as the base model after it."""
         depths = {name: base.shape.depth for name, base in self.bases.items()} | {own: self.home.shape.depth}
         return [
-            Problem(self.where, f"{low!r} keeps {depths[low]} layers, as {high!r} after it has", _FIX_EQUAL)
+            Problem(self.where, f"{low!r} keeps {_layers(depths[low])}, as {high!r} after it has", _FIX_EQUAL)
             for low, high in pairwise(depths)
             if is_share_of_layers(low) and depths[low] == depths[high]
         ]
+
+
+def _layers(count: int) -> str:
+    return f"{count} layer{'' if count == 1 else 's'}"
+
+
+def _order_fix(costs: Mapping[str, float], own: str) -> str:
+    """Return the list of base models to write.
+
+    Args:
+        costs: FLOPs of training each base model, as a share of those of the sweep's own, by name.
+        own: name of the sweep's own base model if the list leaves it out, or else an empty text.
+    """
+    ranked = sorted((name for name in costs if name != own), key=costs.__getitem__)
+    if not own:
+        return f"List them by rising cost: [{', '.join(ranked)}]."
+    smaller = [name for name in ranked if costs[name] < 1.0]
+    written = f", by rising cost: [{', '.join(smaller)}]" if smaller else ""
+    return f"List only those that cost less than {own!r}{written}."
 
 
 def _on(where: str, name: str, problem: Problem) -> Problem:

@@ -200,7 +200,7 @@ def test_shares_of_the_layers_are_bases(on_bases, deep_model, tmp_path):
 
 
 def test_shares_that_keep_the_same_layers_are_refused(on_bases):
-    with pytest.raises(InvalidInputError, match=r"'20%' keeps 1 layers, as '30%' after it has"):
+    with pytest.raises(InvalidInputError, match=r"'20%' keeps 1 layer, as '30%' after it has"):
         prepare(on_bases(ladder={"bases": ["20%", "30%"]}))
 
 

@@ -193,14 +193,13 @@ def test_texts_that_are_too_long_for_a_base(on_bases, small, tmp_path):
 
 
 def test_the_costs_of_the_bases_must_rise(on_bases, small, smaller, deep_model, tmp_path):
-    fix = (
-        rf"List them by rising cost, and only those that cost less than '{deep_model}': {smaller}, {small}\."
-    )
+    fix = rf"List only those that cost less than '{deep_model}', by rising cost: \[{smaller}, {small}\]\."
     with pytest.raises(InvalidInputError, match=rf"ladder\.bases: '{small}' costs 1\.9\d times .*{fix}"):
         prepare(on_bases(ladder={"bases": [str(small), str(smaller)]}))
     twin = shutil.copytree(deep_model, tmp_path / "twin")
     with pytest.raises(
-        InvalidInputError, match=rf"'{twin}' costs 1 times what '{deep_model}' after it costs"
+        InvalidInputError,
+        match=rf"'{twin}' costs 1 times what .* costs\. List only those that cost less than '{deep_model}'\.",
     ):
         prepare(on_bases(ladder={"bases": [str(twin)]}))
 
@@ -210,6 +209,7 @@ def test_the_costs_of_the_bases_must_rise(on_bases, small, smaller, deep_model, 
     [
         ({"of": "base"}, r"ladder\.bases: missing\. Name smaller models, the smallest first, or shares"),
         ({"of": "base", "bases": []}, r"ladder\.bases: \[\] does not fit"),
+        ({"of": "base", "bases": "25%"}, r"ladder\.bases: '25%' does not fit\. List smaller models"),
         ({"of": "base", "bases": "bert"}, r"ladder\.bases: 'bert' does not fit\. List smaller models"),
         (
             {"of": "base", "bases": ["bert", 3]},

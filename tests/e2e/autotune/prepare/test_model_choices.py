@@ -158,7 +158,20 @@ def test_the_plan_counts_the_memory_of_every_model(choosing, deep_model, reviews
     assert both > 1.3 * one
 
 
-def test_models_that_do_not_rise_in_cost_are_refused(choosing, deep_model):
-    model = {"name": str(deep_model), "choices": ["50%", "25%", "100%"]}
-    with pytest.raises(InvalidInputError, match=r"model.choices: '50%' costs .* times what '25%'"):
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        (["50%", "25%", "100%"], r"'50%' costs .* times what '25%' .* by rising cost: \[25%, 50%, 100%\]\."),
+        (["100%", "25%"], r"'100%' costs .* times what '25%' .* by rising cost: \[25%, 100%\]\."),
+    ],
+)
+def test_models_that_do_not_rise_in_cost_are_refused(choosing, deep_model, choices, message):
+    model = {"name": str(deep_model), "choices": choices}
+    with pytest.raises(InvalidInputError, match=rf"model.choices: {message}"):
         prepare(choosing(model=model))
+
+
+def test_a_problem_of_the_training_split_names_the_field_of_the_sweep_file(choosing):
+    space = {**SPACE, "parameters": {**SPACE["parameters"], "train_samples": [9_000_000]}}
+    with pytest.raises(InvalidInputError, match=r"^space\.parameters\.train_samples: 9,000,000 is above"):
+        prepare(choosing(space=space, fidelity={}))
