@@ -3,6 +3,7 @@
     python -m benchmarks.scale grid --runs build/scale        # runs at the held-out scale; they need no sweep
     python -m benchmarks.scale sweep --runs build/scale       # a sweep over two bases, and a cheap one of each task
     python -m benchmarks.scale export --runs build/scale      # their points at ten times the tokens
+    python -m benchmarks.scale at-law --runs build/scale      # the same with the learning rates of the laws
     python -m benchmarks.scale report --runs build/scale --write
 
 Every part resumes in its folder. The data are in AUTOTUNE_DATA (default ../shared/data); MiniLM is that of the

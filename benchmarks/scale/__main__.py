@@ -16,7 +16,7 @@ from autotune.sweep.schema import Sweep
 from benchmarks.processor import processor_seconds
 from benchmarks.result_files import store, this_run
 from benchmarks.scale.cases import BASES, CASES, EXAMPLES, Case
-from benchmarks.scale.exports import compared_arms, scaled_point
+from benchmarks.scale.exports import at_the_law, compared_arms, scaled_point
 from benchmarks.scale.grids import best_on_grid, grid_plans, rank_plans
 from benchmarks.scale.laws import checked_laws, searched_names
 from benchmarks.scale.runs import FinishedRun, RunPlan, read_runs, train_missing
@@ -81,6 +81,13 @@ def main() -> None:
     elif given.part == "export":
         for searched in sweeps:
             _train_exports(given.runs, searched, seeds)
+    elif given.part == "at-law":
+        for searched in sweeps:
+            results = read_tables(given.runs / searched.folder)
+            point = at_the_law(results, scaled_point(searched.case, results))
+            plans = [plan for plan in point.plans(seeds) if plan.arm == point.arm]
+            path, case = _arms_file(given.runs, searched), searched.case
+            train_missing(path, plans, case.model_spec(point.base), case.task_spec())
     else:
         _report(given.runs, sweeps, seeds, given.load if given.write else None)
     load = ", ".join(f"{each:.1f}" for each in os.getloadavg())
@@ -91,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(
         prog="python -m benchmarks.scale", description=(benchmarks.scale.__doc__ or "").splitlines()[0]
     )
-    found.add_argument("part", choices=["grid", "sweep", "export", "report"])
+    found.add_argument("part", choices=["grid", "sweep", "export", "at-law", "report"])
     found.add_argument("--runs", type=Path, default=Path("build/scale"), help="the folder of runs and sweeps")
     found.add_argument("--cases", nargs="+", choices=SWEEPS, default=list(SWEEPS), help="by default all")
     found.add_argument("--trials", type=int, default=30, help="of each sweep")
@@ -115,12 +122,12 @@ def _train_exports(folder: Path, searched: Searched, seeds: range) -> None:
     case = searched.case
     point = scaled_point(case, read_tables(folder / searched.folder))
     print(f"{searched.name}: {point.examples} examples of {point.base}; " + "\n  ".join(point.reasons))
-    path = folder / f"arms-{searched.folder}.jsonl"
+    path = _arms_file(folder, searched)
     train_missing(path, point.plans(seeds), case.model_spec(point.base), case.task_spec())
 
 
 def _report(folder: Path, sweeps: Sequence[Searched], seeds: range, load: str | None) -> None:
-    laws, exports = list[LawCheck](), list[ExportCheck]()
+    laws, exports, at_law = list[LawCheck](), list[ExportCheck](), list[ExportCheck]()
     for searched in sweeps:
         if not (folder / searched.folder).is_dir():
             continue
@@ -128,25 +135,32 @@ def _report(folder: Path, sweeps: Sequence[Searched], seeds: range, load: str | 
         grid = [run for run in read_runs(_grid_file(folder, searched.grid)) if run.examples == case.held_out]
         laws += checked_laws(searched.name, case, results, grid)
         point = scaled_point(case, results)
-        plans = {plan.key: plan for plan in point.plans(seeds)}
-        done = [run for run in read_runs(folder / f"arms-{searched.folder}.jsonl") if run.key in plans]
-        paired = [run for run in done if _has_both(run.seed, plans.values(), done)]
-        if len(paired) >= 2 * len({run.arm for run in paired}) > 0:
-            exports.append(compared_arms(searched.name, case, point, paired))
-        else:
-            print(f"{searched.name}: {len(done)} of {len(plans)} runs of the arms have ended")
+        done = read_runs(_arms_file(folder, searched))
+        for each, found in ((point, exports), (at_the_law(results, point), at_law)):
+            plans = {plan.key: plan for plan in each.plans(seeds)}
+            ended = [run for run in done if run.key in plans]
+            paired = [run for run in ended if _has_both(run.seed, plans.values(), ended)]
+            if len(paired) >= 2 * len({run.arm for run in paired}) > 0:
+                found.append(compared_arms(searched.name, case, each, paired))
+            else:
+                print(f"{searched.name}: {len(ended)} of {len(plans)} runs of the arm {each.arm} have ended")
     points, caption = _front(read_tables(folder / BOTH.folder))
     tables = {
         "required": required_table(points, laws, exports),
         "front": front_table(points, caption),
         "laws": law_table(laws),
         "exports": export_table(exports),
+        "at-law": export_table(at_law),
     }
     for table in tables.values():
         print(f"\n{table.as_markdown()}\n\n{table.caption}")
     if load is not None:
         setup = this_run()
         store(PAGE, tables, replace(setup, hardware=f"{setup.hardware} at a load of {load}"))
+
+
+def _arms_file(folder: Path, searched: Searched) -> Path:
+    return folder / f"arms-{searched.folder}.jsonl"
 
 
 def _has_both(seed: int, plans: Iterable[RunPlan], done: Sequence[FinishedRun]) -> bool:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from autotune.export.law_scaling import scaled_by_trials
+from autotune.laws.sweep_laws import laws_of_sweep
 from autotune.results.selection import pick_trial
 from autotune.results.sweep_tables import SweepTables
 from benchmarks.scale.cases import Case
 from benchmarks.scale.grids import TIMES
+from benchmarks.scale.laws import COST
 from benchmarks.scale.runs import FinishedRun, RunPlan
 from benchmarks.scale.statistics import compared
 from benchmarks.scale.tables import ExportCheck
 from search_spaces.parameters.training import learning_rate_name
 from search_spaces.parameters.types import Configuration
+from surrogates.laws import SearchLaw
 
-UNSCALED, SCALED = "unscaled", "scaled"
+UNSCALED, SCALED, AT_LAW = "unscaled", "scaled", "law"
 _EXAMPLES, _MODEL = "train_samples", "model"
 
 
@@ -33,6 +36,7 @@ class ScaledPoint:
         searched: Its configuration, without the number of examples.
         scaled: The configuration at ten times its training FLOPs, likewise.
         reasons: What the export says of each hyperparameter.
+        arm: The name of the arm of the scaled runs.
     """
 
     examples: int
@@ -41,6 +45,7 @@ class ScaledPoint:
     searched: Configuration
     scaled: Configuration
     reasons: tuple[str, ...]
+    arm: str = SCALED
 
     @property
     def is_kept(self) -> bool:
@@ -54,7 +59,7 @@ class ScaledPoint:
         """
         wanted = TIMES * self.examples
         examples = min(wanted, self.available)
-        arms = {UNSCALED: self.searched, **({} if self.is_kept else {SCALED: self.scaled})}
+        arms = {UNSCALED: self.searched, **({} if self.is_kept else {self.arm: self.scaled})}
         return [
             RunPlan(arm, {**config, "epochs": wanted / examples}, examples, seed)
             for arm, config in arms.items()
@@ -79,23 +84,39 @@ def scaled_point(case: Case, results: SweepTables) -> ScaledPoint:
     )
 
 
+def at_the_law(results: SweepTables, point: ScaledPoint) -> ScaledPoint:
+    """Return a point whose learning rate at ten times its training FLOPs is the law's own, whatever the point's was.
+
+    Raises:
+        ValueError: The learning rate has no law.
+    """
+    trial = pick_trial(results, "knee")
+    cost = float(results.trials.set_index("trial").loc[trial, COST])
+    name = learning_rate_name(point.searched)
+    law = laws_of_sweep(results, COST).law_of(name)
+    if not isinstance(law, SearchLaw):
+        raise ValueError(f"{name} has no law")
+    rate = float(f"{law.at(TIMES * cost)[0]:.4g}")
+    return replace(point, scaled={**point.searched, name: rate}, reasons=(), arm=AT_LAW)
+
+
 def compared_arms(name: str, case: Case, point: ScaledPoint, runs: Sequence[FinishedRun]) -> ExportCheck:
     """Return the comparison of the arms on the test split."""
     metric = case.task_spec().metric
-    arms = {arm: {run.seed: run.test for run in runs if run.arm == arm} for arm in (UNSCALED, SCALED)}
+    arms = {arm: {run.seed: run.test for run in runs if run.arm == arm} for arm in (UNSCALED, point.arm)}
     if point.is_kept:
-        arms[SCALED] = arms[UNSCALED]
-    seeds = sorted(arms[UNSCALED].keys() & arms[SCALED].keys())
+        arms[point.arm] = arms[UNSCALED]
+    seeds = sorted(arms[UNSCALED].keys() & arms[point.arm].keys())
     losses = {arm: [arms[arm][seed]["eval_loss"] for seed in seeds] for arm in arms}
     scores = {arm: float(np.mean([arms[arm][seed][metric] for seed in seeds])) for arm in arms}
-    gains = [before - after for before, after in zip(losses[UNSCALED], losses[SCALED], strict=True)]
+    gains = [before - after for before, after in zip(losses[UNSCALED], losses[point.arm], strict=True)]
     return ExportCheck(
         name,
         point.examples,
         _setting(point.searched),
         _setting(point.scaled),
-        (float(np.mean(losses[UNSCALED])), float(np.mean(losses[SCALED]))),
-        (scores[UNSCALED], scores[SCALED]),
+        (float(np.mean(losses[UNSCALED])), float(np.mean(losses[point.arm]))),
+        (scores[UNSCALED], scores[point.arm]),
         metric,
         compared(gains),
     )
