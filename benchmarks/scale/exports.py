@@ -91,7 +91,7 @@ def at_the_law(results: SweepTables, point: ScaledPoint) -> ScaledPoint:
         ValueError: The learning rate has no law.
     """
     trial = pick_trial(results, "knee")
-    cost = float(results.trials.set_index("trial").loc[trial, COST])
+    cost = float(results.trials.set_index("trial")[COST].to_dict()[trial])
     name = learning_rate_name(point.searched)
     law = laws_of_sweep(results, COST).law_of(name)
     if not isinstance(law, SearchLaw):
