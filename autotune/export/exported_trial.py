@@ -60,8 +60,7 @@ def as_searched(results: SweepTables, trial: int) -> ExportedTrial:
     searched, chosen = results.sweep, results.config(trial)
     data = load_unchanged(results.folder, searched, chosen)
     sweep, config = as_trained(searched, chosen, lambda each: model_shape(each, data))
-    count = len(exported_examples(sweep, data, config))
-    steps = optimizer_steps(float(config["epochs"]), count, int(config["batch_size"]))
+    steps = _steps(config, len(exported_examples(sweep, data, config)))
     return ExportedTrial(results, trial, sweep, data, model_shape(sweep, data), config, steps)
 
 
@@ -114,19 +113,28 @@ def scaled_trial(export: ExportedTrial, target: Target, law: RateLaw) -> Exporte
         export.results, export.trial, config, growth, moved, settings_of(law, config)
     )
     batch_tokens = int(config["batch_size"]) * one_pass / len(train)
-    steps = max(1, round(tokens / batch_tokens))
+    before = _steps(export.config, len(searched))
+    # Without a number of tokens the epochs stand, whose last batches may be smaller.
+    steps = _steps(config, len(train)) if target.tokens is None else max(1, round(tokens / batch_tokens))
+    if target.tokens is not None:
+        config["epochs"] = round(tokens / one_pass, 4)
     own_data = "its own examples" if TRAIN_SAMPLES.name in config else "all the data"
     why = "requested" if target.tokens is not None else f"all epochs of {own_data}"
     if tokens > 1.01 * passes:
-        why += f"; {tokens / one_pass:.1f} passes over the data, against {config['epochs']} in the search"
+        why += (
+            f"; {tokens / one_pass:.1f} passes over the data, against {export.config['epochs']} in the search"
+        )
     changes += [*moved, Change("training tokens", f"{here.tokens:,.0f}", f"{tokens:,.0f}", why)]
-    before = round(here.tokens / (int(export.config["batch_size"]) * searched_tokens / len(searched)))
-    changes.append(
-        Change("steps", f"{before:,}", f"{steps:,}", "training tokens divided by the tokens per batch")
-    )
+    why = "batches of the epochs" if target.tokens is None else "training tokens divided by those of a batch"
+    changes.append(Change("steps", f"{before:,}", f"{steps:,}", why))
     return ExportedTrial(
         export.results, export.trial, sweep, data, shape, config, steps, tokens, tuple(changes)
     )
+
+
+def _steps(config: Configuration, examples: int) -> int:
+    """Return the number of optimizer steps of a configuration on so many examples."""
+    return optimizer_steps(float(config["epochs"]), examples, int(config["batch_size"]))
 
 
 def exported_examples(sweep: Sweep, data: TaskData, config: Configuration) -> Sequence[Encoded]:

@@ -120,6 +120,12 @@ def _scaled(
     """Return the value at the target and the reason."""
     if isinstance(law, NoLaw):
         return value, f"kept: there is no law for it ({law.reason})"
+    if law.is_flat and law.name == POOLED_RATE:
+        low, high = law.tried  # multiples of the mean rate of each family
+        return (
+            value,
+            f"kept: rates {low:.2g} to {high:.2g} times the mean of their family do as well in the search",
+        )
     if law.is_flat:
         low, high = law.tried
         return value, f"kept: any value from {low:.3g} to {high:.3g} does as well in the search"

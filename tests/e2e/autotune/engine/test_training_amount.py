@@ -109,11 +109,22 @@ def test_the_exported_run_trains_on_the_examples_and_steps_of_the_trial(
 def test_a_number_of_tokens_trains_on_all_examples(results: SweepTables, tmp_path: Path) -> None:
     law = RateLaw(None, "no law")
     run = export_run(results, "1", [], tmp_path / "run", Target(tokens=5_000.0), law)
-    assert "train_samples" not in json.loads((run / "run.json").read_text())["configuration"]
+    config = json.loads((run / "run.json").read_text())["configuration"]
+    assert "train_samples" not in config
+    tokens = sum(len(each["input_ids"]) for each in prepare(results.sweep).data.splits["train"])
+    assert config["epochs"] == pytest.approx(5_000 / tokens, abs=1e-4)
     assert (
         f"| training examples | {results.config(1)['train_samples']} | all 240 |"
         in (run / "README.md").read_text()
     )
+
+
+def test_an_unchanged_amount_keeps_the_steps_of_the_trial(results: SweepTables, tmp_path: Path) -> None:
+    config = results.config(1)
+    run = export_run(results, "1", [], tmp_path / "run", Target(), RateLaw(None, "no law"))
+    steps = optimizer_steps(float(config["epochs"]), int(config["train_samples"]), int(config["batch_size"]))
+    assert json.loads((run / "training_args.json").read_text())["max_steps"] == steps
+    assert f"| steps | {steps} | {steps} |" in (run / "README.md").read_text()
 
 
 def test_a_probe_takes_shares_of_the_examples_of_the_point(results: SweepTables) -> None:

@@ -79,6 +79,13 @@ def test_a_flat_hyperparameter_and_one_without_a_law_are_kept_with_the_reason() 
     assert why["batch_size"].startswith("kept: ")
 
 
+def test_a_flat_law_of_all_families_speaks_of_multiples() -> None:
+    flat = law(POOLED_RATE, -0.2, (0.1, 10.0), curved=0.1)
+    config, why = along(NoLaw("lora.learning_rate", 3, "3 trials"), flat)
+    assert config == CONFIG
+    assert "0.1 to 10 times the mean of their family" in why["lora.learning_rate"]
+
+
 def test_values_end_at_the_tried_range_and_say_so() -> None:
     config, why = along(law("lora.dropout", -0.1, (0.0, 0.3), "linear"))
     assert config["lora.dropout"] == 0.0
