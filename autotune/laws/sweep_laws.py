@@ -19,19 +19,15 @@ from autotune.results.tables import complete_trials, quality
 from autotune.sweep.schema import Sweep
 from search_spaces.errors import InvalidInputError, Problem, did_you_mean
 from search_spaces.language.loader import load_space
-from search_spaces.parameters.centered import Centered
-from search_spaces.parameters.types import Categorical, Parameter
 from surrogates.laws import NoLaw, SearchLaw, search_laws
+from surrogates.laws.parameter_scales import SETS_COST, value_scale
 from surrogates.laws.search_laws import ValueScale
 
 FLOPS = "train_flops"
 POOLED_RATE = "learning_rate (all families)"
 """Name of the pooled law, whose values are multiples of the geometric mean of a family's rates."""
 TENFOLD = 10.0
-_SETS_COST = ("train_samples", "epochs", "model")
 _PREFIX = "param."
-_WIDE = 8.0
-"""Ratio of the largest to the smallest value above which a scale that the space does not name is logarithmic."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +94,7 @@ def laws_of_sweep(results: SweepTables, cost: str | None = None) -> SweepLaws:
     laws: list[SearchLaw | NoLaw] = []
     if len(rows):
         laws = search_laws(
-            frame, "cost ", "loss ", scales, maximize=False, groups=groups, determine_cost=_SETS_COST
+            frame, "cost ", "loss ", scales, maximize=False, groups=groups, determine_cost=SETS_COST
         )
         laws += _pooled(frame, scales, groups)
     known = frame["cost "]
@@ -149,16 +145,8 @@ def _scales(sweep: Sweep, frame: pd.DataFrame) -> dict[str, ValueScale]:
         values = frame[name].dropna()
         if values.nunique() < 2 or values.map(lambda value: isinstance(value, bool | str)).any():
             continue
-        found[str(name)] = _scale(known.get(str(name)), values.astype(float).to_numpy())
+        found[str(name)] = value_scale(known.get(str(name)), values.astype(float).to_numpy())
     return found
-
-
-def _scale(parameter: Parameter | None, values: np.ndarray) -> ValueScale:
-    if isinstance(parameter, Centered):
-        return parameter.kind
-    if parameter is not None and not isinstance(parameter, Categorical) and hasattr(parameter, "log"):
-        return "log" if parameter.log else "linear"
-    return "log" if values.min() > 0 and values.max() >= _WIDE * values.min() else "linear"
 
 
 def _is_choice(column: pd.Series) -> bool:
@@ -176,5 +164,5 @@ def _pooled(frame: pd.DataFrame, scales: dict[str, ValueScale], groups: list[str
     shared: dict[str, ValueScale] = {name: scale for name, scale in scales.items() if "." not in name}
     return search_laws(
         frame.assign(**{POOLED_RATE: multiples}), "cost ", "loss ", {**shared, POOLED_RATE: "log"}, maximize=False,
-        groups=groups, determine_cost=_SETS_COST, only=[POOLED_RATE],
+        groups=groups, determine_cost=SETS_COST, only=[POOLED_RATE],
     )  # fmt: skip

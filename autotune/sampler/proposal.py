@@ -169,7 +169,12 @@ class Proposer:
         return np.where(infeasible[:, None], np.nan, costs)
 
     def maximize(
-        self, score: Callable[[Candidates], Array], near: Array, n_candidates: int, keep: int = 1
+        self,
+        score: Callable[[Candidates], Array],
+        near: Array,
+        n_candidates: int,
+        keep: int = 1,
+        further: Array | None = None,
     ) -> tuple[Candidates, Array]:
         """Return the best feasible, new candidates by a score, best first, and their scores.
 
@@ -181,11 +186,13 @@ class Proposer:
             near: encoded rows around which half of the candidates are drawn, shape [k, d].
             n_candidates: number of random candidates; half as many neighbors come with them.
             keep: number of candidates to return, at least; a local search has several starts.
+            further: encoded rows of further candidates to start from, shape [l, d].
         """
         keep = max(keep, _LOCAL_STARTS)
         rows = self._random(n_candidates)
         neighbors = self.columns.neighbors(near, n_candidates // 2, _STEPS[0], self.rng)
-        pool = self.at_least_one(np.concatenate([neighbors, rows]))
+        parts = [neighbors, rows] if further is None else [neighbors, rows, further]
+        pool = self.at_least_one(np.concatenate(parts))
         if len(pool.configs) < _MIN_CANDIDATES:
             pool = self._distinct(pool.joined(self.feasible(self._draw_feasible(_MIN_CANDIDATES))))
         pool, scores = pool.best(score(pool), keep)

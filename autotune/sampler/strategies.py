@@ -141,6 +141,7 @@ STRATEGIES = {
     "pareto": StrategyEntry(
         "autotune.sampler.pareto.strategy:ParetoStrategy",
         default_startup,
+        frozenset({"laws"}),
         surrogates=("auto", "matern", "saas", "saas-bayesian"),
         settings=frozenset({"n_candidates", "resample", "sources", "prior"}),
     ),

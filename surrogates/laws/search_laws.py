@@ -110,19 +110,22 @@ class SearchLaw:
         """Return whether a value is on the law's scale: above 0, between 0 and 1, or any number."""
         return self.scale == "linear" or (value > 0 and (self.scale == "log" or value < 1))
 
+    @property
+    def expected_slope(self) -> float:
+        """Posterior mean of the slope on the law's scale, which is zero with the probability 1 - `changes`."""
+        return self.changes * self.slope()[0]
+
     def moved(self, value: float, cost: float, to: float) -> float:
         """Return a value scaled from one cost to another along the law.
 
-        The shift on the law's scale is the posterior mean of a slope that is zero with the probability 1 - `changes`,
-        so that a law without evidence moves little.
+        The shift on the law's scale is by `expected_slope`, so that a law without evidence moves little.
 
         Args:
             value: a value at `cost`, inside the scale's domain.
             cost: the cost at which the value was used.
             to: the cost at which it is to be used.
         """
-        shift = self.changes * self.slope()[0] * float(np.log(to / cost))
-        return _back(float(_forward(np.array(value), self.scale)) + shift, self.scale)
+        return shifted(value, self.scale, self.expected_slope * float(np.log(to / cost)))
 
     def _median_position(self, cost: float) -> float:
         return float(weighted_quantiles(self.bowl.at(np.log(cost)), self.bowl.weights, (0.5,))[0])
@@ -131,6 +134,11 @@ class SearchLaw:
         """Return the center and half the width of the tried range on the scale."""
         low, high = (float(_forward(np.array(end), self.scale)) for end in self.tried)
         return (low + high) / 2, (high - low) / 2
+
+
+def shifted(value: float, scale: ValueScale, shift: float) -> float:
+    """Return a value moved by a shift on its scale; it must be inside the scale's domain."""
+    return _back(float(_forward(np.array(value), scale)) + shift, scale)
 
 
 @dataclass(frozen=True)

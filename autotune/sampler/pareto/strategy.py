@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autotune.sampler.pareto.acquisition import LogAcquisition
+from autotune.sampler.pareto.law_candidates import keep_laws, law_candidates
 from autotune.sampler.pareto.posterior import Posterior, StudyData
 from autotune.sampler.pareto.resampling import (
     PosteriorScores,
@@ -58,6 +59,7 @@ class ParetoStrategy:
         if is_interleaved and not is_due(proposer, self._settings):
             return self._startup_point(proposer)
         posterior = fitted_posterior(proposer, self._settings.surrogate, self._settings.sources)
+        keep_laws(proposer)
         if (repeated := repeated_point(proposer, posterior, self._settings)) is not None:
             return repeated
         if is_interleaved:
@@ -84,12 +86,17 @@ class ParetoStrategy:
         """
         seed = int(proposer.rng.integers(2**31))
         near = np.concatenate([posterior.front_rows, posterior.source_front_rows])
+        along = (
+            law_candidates(proposer, posterior.front_rows)
+            if self._settings.options.get("laws", True)
+            else None
+        )
 
         def with_prior(value: LogAcquisition) -> Callable[[Candidates], Array]:
             return self._with_prior(_scores(posterior, value), proposer)
 
         def maximum(score: Callable[[Candidates], Array], keep: int) -> tuple[Candidates, Array]:
-            return proposer.maximize(score, near, self._settings.n_candidates, keep)
+            return proposer.maximize(score, near, self._settings.n_candidates, keep, along)
 
         is_batch = bool(proposer.history.pending) and len(proposer.objectives) in _NOISY_OBJECTIVES
         pool, scores = maximum(with_prior(posterior.log_acquisition(seed)), _RANKED if is_batch else 1)
