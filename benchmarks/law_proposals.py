@@ -4,8 +4,8 @@
 
 In `moving`, the best learning rate is proportional to cost^-0.3, the best batch size to cost^0.3, and the best weight
 decay to cost^-0.2, over two decades of cost; in `fixed`, they do not depend on cost. The error also has a term that
-falls with cost, and noise. Gaps are of the noise-free (error, log10 cost), relative to the known front. Runs that the
-cache has are not repeated.
+falls with cost, and noise. The surrogate is `matern`. Gaps are of the noise-free (error, log10 cost), relative to the
+known front. Runs that the cache has are not repeated.
 """
 
 from __future__ import annotations
@@ -93,6 +93,7 @@ def run_missing(cache: Path, problems: Sequence[str], seeds: Sequence[int], tria
                     continue
                 options = {
                     "strategy_options": strategy_options,
+                    "surrogate": "matern",
                     "trial_cost": lambda config: float(config["train_samples"]),
                 }
                 run = search(problem, "pareto", seed, trials, label, options)

@@ -83,8 +83,8 @@ class ParetoSampler(BaseSampler):
         models_constraints: whether constraint values that trials report are modeled; not where they repeat `limits`.
         strategy: how configurations are chosen after startup: `pareto`; `carbs`, a local search around the front; or
             `autopeft`, batches of four on sparse models.
-        strategy_options: options of the strategy by name, each True or False: `copula` of `autopeft`, and `repeats`
-            of `carbs`.
+        strategy_options: options of the strategy by name, each True or False: `laws` of `pareto`, which is on by
+            default (`pareto/law_candidates.py`), `copula` of `autopeft`, and `repeats` of `carbs`.
         surrogate: the surrogate of uncertain objectives: `matern`, `saas`, `saas-bayesian`, or `auto`, which
             chooses by leave-one-out predictive likelihood. Strategies have different ones.
         resample: share of the proposals after startup that run a point near the front again, to reduce the noise of

@@ -40,8 +40,9 @@ class ParetoSpec(BaseModel):
         name: `pareto`.
         strategy: How configurations are chosen after startup: `pareto` takes the largest expected improvement of the
             front, `carbs` searches around the front, `autopeft` proposes batches of four from sparse models.
-        strategy_options: Options of the strategy, true or false: `copula` of `autopeft` models the ranks of scores,
-            and `repeats` of `carbs` runs members of the front again.
+        strategy_options: Options of the strategy, true or false: `laws` of `pareto`, on by default, adds candidates
+            along the laws of hyperparameters, `copula` of `autopeft` models the ranks of scores, and `repeats` of
+            `carbs` runs members of the front again.
         surrogate: Surrogate of scores that only training can measure; `auto` chooses.
         resample: Share of the proposals after startup that train a point near the front again on a new seed, such as
             `20%`; 0 for none. By default a fifth where the noise between seeds is worth it.

@@ -1,4 +1,4 @@
-"""How the parameters of a search space enter laws: the scale of each, and which of them set the amount of training."""
+"""Parameters of a search space in laws: the scale of each, and which of them set the amount of training."""
 
 from __future__ import annotations
 

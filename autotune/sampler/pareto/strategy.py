@@ -86,11 +86,8 @@ class ParetoStrategy:
         """
         seed = int(proposer.rng.integers(2**31))
         near = np.concatenate([posterior.front_rows, posterior.source_front_rows])
-        along = (
-            law_candidates(proposer, posterior.front_rows)
-            if self._settings.options.get("laws", True)
-            else None
-        )
+        uses_laws = self._settings.options.get("laws", True)
+        along = law_candidates(proposer, posterior.front_rows) if uses_laws else None
 
         def with_prior(value: LogAcquisition) -> Callable[[Candidates], Array]:
             return self._with_prior(_scores(posterior, value), proposer)

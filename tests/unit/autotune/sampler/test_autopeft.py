@@ -313,7 +313,7 @@ def test_the_copula_is_off_by_default_and_an_option_changes_proposals(searched):
     [
         ({"strategy_options": {"copla": True}}, "'copla' is unknown; this strategy has copula"),
         ({"strategy_options": {"copula": "yes"}}, "copula is 'yes'; give True or False"),
-        ({"strategy": "pareto", "strategy_options": {"copula": True}}, "this strategy has no options"),
+        ({"strategy": "pareto", "strategy_options": {"copula": True}}, "this strategy has laws"),
     ],
 )
 def test_options_are_checked(changes, message):

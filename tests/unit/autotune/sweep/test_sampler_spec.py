@@ -67,7 +67,7 @@ def test_options_are_kept() -> None:
         (
             {"strategy_options": {"copula": True}},
             "sampler.strategy_options",
-            "'copula' is unknown | This strategy has no options.",
+            "'copula' is unknown | This strategy has laws.",
         ),
         (
             {"strategy_options": {"copula": "yes"}},
