@@ -145,7 +145,7 @@ def _scales(sweep: Sweep, frame: pd.DataFrame) -> dict[str, ValueScale]:
         values = frame[name].dropna()
         if values.nunique() < 2 or values.map(lambda value: isinstance(value, bool | str)).any():
             continue
-        found[str(name)] = value_scale(known.get(str(name)), values.astype(float).to_numpy())
+        found[str(name)] = value_scale(known.get(str(name)), np.asarray(values, dtype=float))
     return found
 
 
