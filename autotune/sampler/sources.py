@@ -39,6 +39,8 @@ class SourceTrials:
         configs: the n configurations, complete in the space of this study.
         values: their objective values in the order and the directions of this study, shape [n, m]; NaN where the
             source does not have an objective.
+        is_on_front: which configurations are on the source's front by its own estimates, shape [n]; by default, or
+            where none is, those whose values no other configuration dominates.
 
     Raises:
         ValueError: The shapes do not agree, or a value is infinite.
@@ -52,6 +54,7 @@ class SourceTrials:
     name: str
     configs: Sequence[Configuration]
     values: Array
+    is_on_front: Sequence[bool] | None = None
 
     def __post_init__(self) -> None:
         values = np.asarray(self.values, dtype=float)
@@ -62,6 +65,11 @@ class SourceTrials:
             )
         if np.isinf(values).any():
             raise ValueError(f"sources: {self.name} has infinite values; give NaN where a value is missing")
+        if self.is_on_front is not None and len(self.is_on_front) != len(self.configs):
+            raise ValueError(
+                f"sources: {self.name} has {len(self.configs)} configurations, and is_on_front has "
+                f"{len(self.is_on_front)} entries; give one per configuration"
+            )
         object.__setattr__(self, "values", values)
 
 
@@ -143,9 +151,10 @@ def first_configurations(
 ) -> list[Configuration]:
     """Return configurations of the sources' fronts for the first trials of a study, cheapest first.
 
-    Each source's front is ordered by cost, and points at even distances along it are taken, its ends first. Where it
-    has too few points, the front of the other trials follows, and so on: a point just below a front may be on it in
-    this study. Sources take turns, and a configuration of several fronts counts once.
+    Each source's front, by its own estimates if it gives them, is ordered by cost, and points at even distances along
+    it are taken, its ends first. Where it has too few points, the front of the other trials follows, and so on: a
+    point just below a front may be on it in this study. Sources take turns, and a configuration of several fronts
+    counts once.
 
     Args:
         sources: the sources, the most trusted one first.
@@ -185,8 +194,11 @@ def _by_front(
     minimized = minimized[:, has_values]
     left = np.flatnonzero(~np.isnan(minimized).any(axis=1)) if has_values.any() else np.array([], dtype=int)
     found: list[Configuration] = []
+    given = np.zeros(len(minimized), dtype=bool)
+    if source.is_on_front is not None:
+        given = np.asarray(source.is_on_front, dtype=bool)
     while len(left) and len(found) < (count if has_values.all() else 1):
-        is_front = non_dominated(minimized[left])
+        is_front = given[left] if not found and given[left].any() else non_dominated(minimized[left])
         front = [config for i in left[is_front].tolist() if (config := source.configs[i]) not in found]
         costs = _costs(front, [source], directions, cost)
         found += _spread([front[i] for i in np.argsort(costs, kind="stable")])

@@ -39,7 +39,9 @@ class CarriedSource:
     @property
     def for_sampler(self) -> SourceTrials:
         """The trials as the sampler takes them."""
-        return SourceTrials(name=self.name, configs=self.configs, values=self.values)
+        return SourceTrials(
+            name=self.name, configs=self.configs, values=self.values, is_on_front=self.is_on_front
+        )
 
     def trial_of(self, config: Configuration) -> int | None:
         """Return the earlier trial of a configuration, or None if it is not among them."""

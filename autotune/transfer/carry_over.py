@@ -14,6 +14,7 @@ from autotune.objectives import Objective, is_cost
 from autotune.prepare.prepared_sweep import PreparedSweep
 from autotune.transfer.carried_source import CarriedSource
 from autotune.transfer.source_folders import SourceSweep, shape_of_source
+from autotune.transfer.source_settings import SourceSettings
 from autotune.transfer.value_mapping import (
     Changes,
     NotCarriedError,
@@ -25,6 +26,7 @@ from search_spaces.parameters.types import Configuration
 from trials.tasks.model_spec import CHOSEN
 
 Array = NDArray[np.float64]
+_UNKNOWN = "its folder does not tell the number of training examples that they belong to"
 
 
 def carry_over(source: SourceSweep, prepared: PreparedSweep) -> CarriedSource:
@@ -45,6 +47,7 @@ def carry_over(source: SourceSweep, prepared: PreparedSweep) -> CarriedSource:
         prepared.space,
         prepared.shape,
     )
+    settings = SourceSettings.read(source.tables, prepared.sweep.model, prepared.space)
     kept, configs, reasons, changes = list[int](), list[Configuration](), Counter[str](), Changes()
     found = source.configurations()
     earlier_model = source.tables.sweep.model
@@ -52,7 +55,7 @@ def carry_over(source: SourceSweep, prepared: PreparedSweep) -> CarriedSource:
         try:
             if CHOSEN not in prepared.space and earlier_model.choice_of(config) is not None:
                 raise NotCarriedError(Problem(source.where, "trained another base model", ""))
-            mapped = mapping.map(config, changes)
+            mapped = mapping.map(config, changes, settings.implied(config))
         except NotCarriedError as error:
             reasons[error.problems[0].what] += 1
             continue
@@ -74,6 +77,9 @@ def carry_over(source: SourceSweep, prepared: PreparedSweep) -> CarriedSource:
         elif (column := values[j]) is not None:
             table[:, j] = [float(np.mean(column[[kept[i] for i in group]])) for group in groups]
     table[~np.isfinite(table)] = np.nan
+    unknown = [any(settings.lacks_examples(found[kept[i]][1]) for i in group) for group in groups]
+    uncertain = [not objective.known for objective in prepared.sweep.objectives]
+    table[np.ix_(unknown, uncertain)] = np.nan
     front = set(source.tables.front["trial"])
     repeated = len(configs) - len(groups)
     parts = [
@@ -82,6 +88,8 @@ def carry_over(source: SourceSweep, prepared: PreparedSweep) -> CarriedSource:
         *([_listed(reasons)] if reasons else []),
         *([f"{repeated} become equal to others"] if repeated else []),
         *changes.sentences(len(kept)),
+        *settings.notes,
+        *([f"{sum(unknown)} without scores: {_UNKNOWN}"] if any(unknown) else []),
         *said,
     ]
     return CarriedSource(

@@ -71,11 +71,7 @@ def search_start(prepared: PreparedSweep, folder: Path, old_front: OldFront | No
     first = first if room is None else first[: max(0, room)]
     notes = [*tries.notes, *(source.note for source in sources)]
     if sources:
-        verb = "is" if len(first) == 1 else "are"
-        notes.append(
-            f"{counted(len(first), 'configuration')} on or next to the earlier fronts {verb} trained first and "
-            f"{'counts as a trial' if len(first) == 1 else 'count as trials'}"
-        )
+        notes.append(_front_note(sources, first))
         notes += _sampler_notes(prepared)
     return SearchStart((*tries.trials, *first), tuple(sources), tuple(notes))
 
@@ -148,6 +144,28 @@ def front_trials(sources: Sequence[CarriedSource], prepared: PreparedSweep, coun
         source, trial = next((s, t) for s in sources if (t := s.trial_of(config)) is not None)
         found.append(FirstTrial(config, Origin(trial, source.name)))
     return found
+
+
+def _front_note(sources: Sequence[CarriedSource], first: Sequence[FirstTrial]) -> str:
+    """Return how many points of earlier fronts, and of the fronts below them, are trained first."""
+    if not first:
+        return "no configuration of the earlier sweeps is trained first"
+    on_front = {
+        Origin(trial, source.name)
+        for source in sources
+        for trial, is_on_front in zip(source.trials, source.is_on_front, strict=True)
+        if is_on_front
+    }
+    points = sum(each.origin in on_front for each in first)
+    below = len(first) - points
+    counts = (
+        "is trained first and counts as a trial"
+        if len(first) == 1
+        else "are trained first and count as trials"
+    )
+    parts = [counted(points, "point") + " of the earlier fronts"] if points else []
+    parts += [f"{below} of the fronts that follow when these are left out"] if below else []
+    return f"{counted(len(first), 'configuration')} {counts}: {', and '.join(parts)}"
 
 
 def keep_start(start: SearchStart, prepared: PreparedSweep, folder: Path, ledger: Ledger) -> None:

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from autotune.formatting.units import value_text
@@ -20,6 +21,9 @@ from search_spaces.space import SearchSpace
 from search_spaces.transfer import transfer_configuration
 from trials.tasks.model_spec import CHOSEN
 
+NOTHING: Mapping[str, Value] = MappingProxyType({})
+"""What a trial implies of another space where its configuration says everything."""
+
 
 class NotCarriedError(InvalidInputError):
     """A configuration has no counterpart in the other space; the problem's text is the reason, for counting."""
@@ -33,17 +37,20 @@ class Changes:
         clipped: configurations by parameter and the value that theirs was moved to.
         filled: configurations by parameter that took the default.
         dropped: configurations by parameter that the new space lacks.
+        implied: configurations by parameter that the earlier space lacks and the value that its trials used.
     """
 
     clipped: Counter[tuple[str, Value]] = field(default_factory=Counter)
     filled: Counter[tuple[str, Value]] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
+    implied: Counter[tuple[str, Value]] = field(default_factory=Counter)
 
     def add(self, other: Changes) -> None:
         """Count the changes of another record, too."""
         self.clipped += other.clipped
         self.filled += other.filled
         self.dropped += other.dropped
+        self.implied += other.implied
 
     def sentences(self, carried: int) -> list[str]:
         """Return the changes as parts of a sentence.
@@ -55,12 +62,17 @@ class Changes:
             f"{name} of {n} clipped to {value_text(v)}"
             for (name, v), n in sorted(self.clipped.items(), key=str)
         ]
-        every = [f"{name} {value_text(v)}" for (name, v), n in self.filled.items()]
-        if every:
-            found.append(f"defaults fill in {', '.join(every)}")
+        if self.implied:
+            found.insert(0, f"its trials used {_listed(self.implied)}")
+        if self.filled:
+            found.append(f"defaults fill in {_listed(self.filled)}")
         if self.dropped:
             found.append(f"without {', '.join(self.dropped)}, which this space lacks")
         return found
+
+
+def _listed(values: Counter[tuple[str, Value]]) -> str:
+    return ", ".join(f"{name} {value_text(value)}" for name, value in values)
 
 
 class SpaceMapping:
@@ -88,12 +100,15 @@ class SpaceMapping:
         every = [each for each in space.parameters if isinstance(each, Categorical) and each.name == "family"]
         self._families = every[0].choices if every else ()
 
-    def map(self, config: Configuration, changes: Changes) -> Configuration:
+    def map(
+        self, config: Configuration, changes: Changes, implied: Mapping[str, Value] = NOTHING
+    ) -> Configuration:
         """Return the counterpart of a configuration.
 
         Args:
             config: of the earlier sweep.
             changes: receives what changed, if the configuration has a counterpart.
+            implied: what its trial used of this space beside the configuration, such as the base model.
 
         Raises:
             NotCarriedError: it has none.
@@ -101,9 +116,11 @@ class SpaceMapping:
         family = config.get("family")
         if self._families and family is not None and family not in self._families:
             raise _not_carried(f"use {family}, which this space lacks")
-        model = {CHOSEN: config[CHOSEN]} if CHOSEN in config else {}
+        if CHOSEN in config and CHOSEN in self._space and CHOSEN not in implied:
+            raise _not_carried(f"trained {config[CHOSEN]}, which is none of the choices of {CHOSEN}")
         placed = self._placed({name: value for name, value in config.items() if name != CHOSEN})
-        found, own = {**model, **self._in_forms_of_space(placed)}, Changes()
+        found, own = {**self._in_forms_of_space(placed), **implied}, Changes()
+        own.implied.update((name, value) for name, value in implied.items() if name not in config)
         mapped: Configuration = {}
         for parameter in self._space.parameters:
             if not parameter.active(mapped):
@@ -117,7 +134,7 @@ class SpaceMapping:
                 own.clipped[parameter.name, mapped[parameter.name]] += 1
         if problems := self._space.problems(mapped):
             raise _not_carried(f"are not possible here ({problems[0]})")
-        own.dropped.update(name for name in found if name not in mapped)
+        own.dropped.update(name for name in found if name not in mapped and name not in implied)
         changes.add(own)
         return mapped
 

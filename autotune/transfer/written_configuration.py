@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,7 @@ from search_spaces.parameters.types import Categorical, Configuration, Float, In
 from search_spaces.space import SearchSpace
 
 _ROUNDING = 1e-9
+_LARGEST = sys.float_info.max
 
 
 @dataclass(frozen=True)
@@ -115,9 +116,12 @@ class ConfigurationReader:
             problems.append(self._unknown(name, path))
             return str(value)
         parameter = self._space[name]
-        if name == "family" and value in self._left_out:
+        if name == "family" and isinstance(value, str) and value in self._left_out:
             problems.append(self._unknown(str(value), path))
             return str(value)
+        if isinstance(value, int) and abs(value) > _LARGEST:
+            problems.append(Problem(path, "is too large a number", self._fix(parameter, value)))
+            return str(name)
         found = as_value(parameter, value)
         problem = parameter.problem(found) or _off_grid(parameter, found)
         if problem is not None:
@@ -203,4 +207,6 @@ def _off_grid(parameter: Parameter, value: Any) -> str | None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) <= _LARGEST  # an int may exceed every float; NaN is not below it

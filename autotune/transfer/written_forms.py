@@ -32,7 +32,7 @@ from search_spaces.parameters.types import (
     layer_switches,
 )
 
-_RANGE = re.compile(r"(\d+)(?:\s*[-–]\s*(\d+))?")
+_RANGE = re.compile(r"(\d{1,9})(?:\s*[-–]\s*(\d{1,9}))?")
 
 
 class FormError(AutotuneError, ValueError):
@@ -212,8 +212,11 @@ def _chosen_layers(value: object, depth: int) -> list[int]:
     for match in matches:
         if match is None:
             raise FormError(f"{value!r} names no layers", fix)
-        chosen |= set(range(int(match[1]), int(match[2] or match[1]) + 1))
-    if not chosen or max(chosen) >= depth:
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last >= depth or first > last:
+            raise FormError(f"{value!r} does not fit a model whose layers are 0 to {depth - 1}", fix)
+        chosen |= set(range(first, last + 1))
+    if not chosen:
         raise FormError(f"{value!r} does not fit a model whose layers are 0 to {depth - 1}", fix)
     return sorted(chosen)
 

@@ -109,6 +109,17 @@ def test_other_models_spaces_and_objectives(
         assert values[1] == start.prepared.costs(config).train_flops
 
 
+def test_the_number_of_examples_is_that_of_the_earlier_trials(
+    sweep: Any, source: Path, tmp_path: Path
+) -> None:
+    space = {"families": ["lora", "norm", "head"], "parameters": {"train_samples": [20, 48, 60]}}
+    start = prepare_start(sweep(start_from=str(source), space=space, fidelity={}), tmp_path / "out")
+    [carried] = start.search.sources
+    assert {config["train_samples"] for config in carried.configs} == {48}
+    assert "its trials used train_samples 48" in carried.note
+    assert {first.config["train_samples"] for first in start.search.first} == {48}
+
+
 def test_sources_that_cannot_be_used_are_refused(sweep: Any, source: Path, tmp_path: Path) -> None:
     def refused(**changes: Any) -> str:
         with pytest.raises(InvalidInputError) as error:

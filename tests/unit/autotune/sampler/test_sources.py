@@ -65,6 +65,18 @@ def test_an_objective_that_the_source_lacks_does_not_decide():
     assert ranks(first_configurations([lacking], 3, directions=BOTH)) == [1]
 
 
+def test_the_front_that_a_source_reports_comes_before_trials_that_look_better():
+    values = np.array([[0.5, 1.0], [0.9, 2.0], [0.8, 3.0], [0.4, 4.0]])
+    configs: list[Configuration] = [{"rank": 1}, {"rank": 2}, {"rank": 3}, {"rank": 4}]
+    for is_on_front, expected in (((True, False, True, False), [1, 3]), ((False,) * 4, [1, 2])):
+        own = SourceTrials(name="a", configs=configs, values=values, is_on_front=is_on_front)
+        assert ranks(first_configurations([own], 2, directions=BOTH)) == expected
+    own = SourceTrials(name="a", configs=configs, values=values, is_on_front=(True, False, True, False))
+    assert ranks(first_configurations([own], 3, directions=BOTH)) == [1, 2, 3]
+    with pytest.raises(ValueError, match="is_on_front has 1 entries"):
+        SourceTrials(name="a", configs=configs, values=values, is_on_front=(True,))
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [(np.ones(2), "one row of values"), (np.ones((1, 2)), "one row"), (np.full((2, 2), np.inf), "infinite")],

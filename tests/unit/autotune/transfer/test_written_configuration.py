@@ -175,3 +175,20 @@ def test_a_broken_limit_is_refused_with_its_value() -> None:
     assert written is None
     assert problems[0].where == "try[0]"
     assert "breaks it with 8" in problems[0].what
+
+
+@pytest.mark.parametrize("spec", [PLAIN, STRUCTURED])
+@pytest.mark.parametrize(
+    "value",
+    [None, [], ["lora"], [[1]], [None], [{"a": 1}], {"a": {"b": 1}}, {"rank": [1]}, (1, 2), b"x", "0-9999999999",
+     "3-1", 10**400, float("nan"), float("inf"), ""],
+)  # fmt: skip
+def test_a_value_of_any_type_is_read_or_a_problem(spec: Any, value: Any) -> None:
+    names = load_space(spec, shape=BERT).space.names
+    for name in (*names, "family", "lora", "lora.layers", "lora.targets", "lora.rank", "nope", ""):
+        for raw in ({name: value}, {"family": "lora", name: value}):
+            written, problems = read(raw, spec)
+            assert (written is None) == bool(problems)
+            assert all(problem.what and problem.fix for problem in problems)
+            if written is not None:
+                assert load_space(spec, shape=BERT).space.problems(written.config) == []
