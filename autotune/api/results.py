@@ -169,6 +169,10 @@ class SweepResults:
         """Plot the forecast of `autotune probe`: scores over training data, with prediction intervals."""
         return figures.plot_probe_forecast(self._tables)
 
+    def plot_search_laws(self) -> go.Figure:
+        """Plot the best value of each hyperparameter over cost, estimated from all trials."""
+        return figures.plot_search_laws(self._tables)
+
     def __repr__(self) -> str:
         counts = f"{len(self.trials)} trials, {len(self._tables.front)} on the front"
         return f"SweepResults({str(self.folder)!r}: {counts})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from autotune.prepare.chosen_model import as_trained
 from autotune.prepare.fingerprint import load_unchanged
 from autotune.results.sweep_tables import SweepTables
 from autotune.sweep.schema import Sweep
+from search_spaces.errors import InvalidInputError, Problem
 from search_spaces.model.shape import ModelShape
 from search_spaces.parameters.amounts import TRAIN_SAMPLES, examples_of, optimizer_steps
 from search_spaces.parameters.types import Configuration
@@ -112,11 +114,11 @@ def scaled_trial(export: ExportedTrial, target: Target, law: RateLaw) -> Exporte
     config, moved = scaled_by_trials(
         export.results, export.trial, config, growth, moved, settings_of(law, config)
     )
-    batch_tokens = int(config["batch_size"]) * one_pass / len(train)
     before = _steps(export.config, len(searched))
     # Without a number of tokens the epochs stand, whose last batches may be smaller.
-    steps = _steps(config, len(train)) if target.tokens is None else max(1, round(tokens / batch_tokens))
+    steps = _steps(config, len(train))
     if target.tokens is not None:
+        steps = _steps_of_tokens(target.tokens, int(config["batch_size"]), of_target)
         config["epochs"] = round(tokens / one_pass, 4)
     own_data = "its own examples" if TRAIN_SAMPLES.name in config else "all the data"
     why = "requested" if target.tokens is not None else f"all epochs of {own_data}"
@@ -135,6 +137,27 @@ def scaled_trial(export: ExportedTrial, target: Target, law: RateLaw) -> Exporte
 def _steps(config: Configuration, examples: int) -> int:
     """Return the number of optimizer steps of a configuration on so many examples."""
     return optimizer_steps(float(config["epochs"]), examples, int(config["batch_size"]))
+
+
+def _steps_of_tokens(tokens: float, batch_size: int, length: float) -> int:
+    """Return the optimizer steps of a number of training tokens.
+
+    Args:
+        tokens: The training tokens, repetitions included.
+        batch_size: Examples per step.
+        length: Mean number of tokens per example.
+
+    Raises:
+        InvalidInputError: They are fewer than those of one batch.
+    """
+    per_batch = batch_size * length
+    if tokens < per_batch:
+        what = (
+            f"{tokens:,.0f} tokens are fewer than the {per_batch:,.0f} of one batch of {batch_size} examples"
+        )
+        fix = f"Write tokens={math.ceil(per_batch)} or more."
+        raise InvalidInputError(Problem("--scale-to", what, fix))
+    return round(tokens / per_batch)
 
 
 def exported_examples(sweep: Sweep, data: TaskData, config: Configuration) -> Sequence[Encoded]:

@@ -39,7 +39,15 @@ def _value_text(results: SweepTables, trial: int, objective: Objective) -> str:
     return f"{row['mean']:.4g} ({seeds}){test}; {value} in the search"
 
 
-def readme(export: ExportedTrial, arguments: Mapping[str, Any], own_tuner: bool) -> str:
+def readme(export: ExportedTrial, arguments: Mapping[str, Any], model: str, own_tuner: bool) -> str:
+    """Return the text of the README.
+
+    Args:
+        export: What is exported.
+        arguments: The fields of training_args.json.
+        model: Name of the base model in the run, as transformers loads it.
+        own_tuner: Whether the run has tuners that peft does not know.
+    """
     results, sweep, config = export.results, export.sweep, export.config
     objectives = "\n".join(f"* {o.name}: {_value_text(results, export.trial, o)}" for o in results.objectives)
     settings = "\n".join(f"* `{name}`: {value}" for name, value in config.items())
@@ -49,7 +57,7 @@ def readme(export: ExportedTrial, arguments: Mapping[str, Any], own_tuner: bool)
         needs += "\nIt reads images with Pillow: `pip install pillow`.\n"
     if sweep.model.quantized:
         needs += f"\nThe base model in {sweep.model.weights} also needs `pip install bitsandbytes`.\n"
-    needs += _layers_note(sweep)
+    needs += layers_note(sweep, model)
     loading = (
         "Run `import tuners` (the folder here) once before peft loads this adapter.\n\n" if own_tuner else ""
     )
@@ -93,16 +101,20 @@ def _end_note(sweep: Sweep) -> str:
     )
 
 
-def _layers_note(sweep: Sweep) -> str:
-    """Return how to load a base model without its upper layers; empty for a whole one."""
-    if not (settings := layer_settings(sweep.model)):
+def layers_note(sweep: Sweep, model: str) -> str:
+    """Return how to load a base model without its upper layers; empty for a whole one.
+
+    Args:
+        sweep: The sweep with the run's base model.
+        model: Name of the base model in the run, as transformers loads it.
+    """
+    if not layer_settings(sweep.model):
         return ""
-    given = ", ".join(f"{name}={value!r}" for name, value in settings.items())
     auto = find_kind(sweep.task.type).auto_model
     return (
-        f"\nThe base model is {sweep.model.name} with the lowest {sweep.model.layers} of its layers. Load it as "
-        f"`{auto}.from_pretrained({sweep.model.name!r}, {given})` before `PeftModel.from_pretrained`; on the whole "
-        "model the adapter computes something else.\n"
+        f"\nThe base model is {sweep.model.name} with the lowest {sweep.model.layers} of its layers. After the "
+        f"training, load it as\n`{auto}.from_pretrained({model!r}, config=AutoConfig.from_pretrained('adapter'))`\n"
+        "before `PeftModel.from_pretrained`; on the whole model the adapter computes something else.\n"
     )
 
 

@@ -152,7 +152,7 @@ def export_run(
         _copy_package(results.folder / CODE_FOLDER, to)
     if adapter.peft_type == "COMPOSITE":
         _copy_package(_TUNERS, to)
-    text = readme(export, settings, own_tuner=(to / "tuners").is_dir())
+    text = readme(export, settings, model, own_tuner=(to / "tuners").is_dir())
     (to / "README.md").write_text(text, encoding="utf-8")
     return to
 

@@ -218,6 +218,14 @@ def test_a_run_of_more_tokens_has_more_steps(results: SweepTables, tmp_path: Pat
     assert f"| steps | 3 | {settings['max_steps']} |" in readme
     assert "passes over the data, against 1 in the search" in readme
     assert "no other learning rates were tried" in readme
+    assert settings["num_train_epochs"] == config["epochs"] > 1, "the passes of the run"
+
+
+def test_fewer_tokens_than_those_of_a_batch_are_refused(results: SweepTables, tmp_path: Path) -> None:
+    with pytest.raises(
+        InvalidInputError, match=r"--scale-to: 10 tokens are fewer than the \d+ of one batch of 16"
+    ):
+        export_run(results, "best", [], tmp_path / "run", Target(tokens=10))
 
 
 def test_every_epoch_of_the_search_counts(results: SweepTables, tmp_path: Path) -> None:
