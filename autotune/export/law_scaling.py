@@ -1,9 +1,9 @@
 """Scaling of every hyperparameter of a point along the laws of the sweep's own trials.
 
-A law is used as a ratio, like that of a probe: the point's own value times what the best value at the target's cost
-is to the best value at the point's cost, on the law's scale. The shift is the posterior mean of a trend that is zero
-with the probability that nothing changes (`SearchLaw.moved`), so a law without evidence moves little and no threshold
-is needed. Learning rates and batch sizes may leave the tried range; other values end at its ends.
+The point's own value is one more observation of the best value at its cost, and the result is the posterior mean at
+the target's cost, with a trend that is zero with the probability that nothing changes (`SearchLaw.moved`). So a law
+without evidence moves little, no threshold is needed, and a value that is best by luck gives way to a law that is
+certain. Learning rates and batch sizes may leave the tried range; other values end at its ends.
 """
 
 from __future__ import annotations
@@ -131,7 +131,8 @@ def _scaled(
         return value, f"kept: any value from {low:.3g} to {high:.3g} does as well in the search"
     if not law.is_in_domain(float(value)):
         return value, f"kept: {_text(value)} is not on the {law.scale} scale of its law"
-    moved = law.moved(float(value), cost.searched, cost.target)
+    move = law.scaled if law.name == POOLED_RATE else law.moved  # the pooled law is of multiples of rates
+    moved = move(float(value), cost.searched, cost.target)
     words = (
         f"the best value goes {trend_text(law)} and changes with a probability of {100 * law.changes:.0f} %"
     )

@@ -41,11 +41,13 @@ class Searched:
         name: The name in tables.
         folder: The name of its folder.
         grid: The case whose grid is its held-out scale.
+        seed: The seed of the search.
     """
 
     name: str
     folder: str
     grid: str
+    seed: int = 0
 
     @property
     def case(self) -> Case:
@@ -56,7 +58,7 @@ class Searched:
         """Return the sweep."""
         if self == BOTH:
             return self.case.sweep(trials, EXAMPLES, BASES, eval_samples=600)
-        return self.case.sweep(trials)
+        return self.case.sweep(trials, seed=self.seed)
 
 
 BOTH = Searched("SST-2, two bases", "both", "sst2")
@@ -65,6 +67,10 @@ SWEEPS = {
     BOTH.folder: BOTH,
     **{name: Searched(case.name, name, name) for name, case in CASES.items()},
     LONG.folder: LONG,
+    **{
+        f"{name}-1": Searched(f"{CASES[name].name}, second sweep", f"{name}-1", name, seed=1)
+        for name in ("sst2-text", "cr-text", "trec-text")
+    },
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -55,6 +56,7 @@ class Case:
         task: The section `task` without its files.
         suffix: The suffix of the data files.
         decoder: Whether the base model is the small decoder, all of which is trained, not MiniLM.
+        joins_tokens: Whether the data have lists of tokens, which are joined into sentences.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Case:
     task: Mapping[str, Any] = field(default_factory=lambda: {"text": "sentence", "label": "label"})
     suffix: str = "tsv"
     decoder: bool = False
+    joins_tokens: bool = False
 
     def sweep(
         self,
@@ -71,6 +74,7 @@ class Case:
         examples: tuple[int, int] | None = None,
         choices: tuple[str, ...] = (),
         eval_samples: int = 400,
+        seed: int = 0,
     ) -> Sweep:
         """Return the sweep over the number of training examples, and over base models.
 
@@ -79,6 +83,7 @@ class Case:
             examples: The range of the number of examples; by default that of the cheap sweep.
             choices: The base models to choose from, as in `model.choices`.
             eval_samples: The number of validation examples.
+            seed: The seed of the search.
         """
         low, high = examples or self.examples
         bases = {"choices": list(choices)} if choices else {}
@@ -98,6 +103,7 @@ class Case:
             "space": {"families": [family], "parameters": {**fixed, **searched}},
             "objectives": ["eval_loss", "train_flops"],
             "budget": {"trials": trials},
+            "seed": seed,
             "fidelity": {"eval_samples": eval_samples, "evaluations": 1},
             "executor": {"name": "packed", "workers": 4},
             "confirm": {"seeds": 0},
@@ -140,7 +146,21 @@ class Case:
         folder = (DATA / self.data).resolve()
         if not folder.is_dir():
             raise SystemExit(f"no {folder}; set AUTOTUNE_DATA to the folder of the data")
+        if self.joins_tokens:
+            folder = _with_sentences(folder, BUILD / self.data)
         return {split: str(folder / f"{split}.{self.suffix}") for split in ("train", "validation", "test")}
+
+
+def _with_sentences(data: Path, folder: Path) -> Path:
+    """Write tables of the sentences whose tokens a folder of data has, and return their folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for split in ("train", "validation", "test"):
+        path = folder / f"{split}.jsonl"
+        if not path.is_file():
+            lines = (data / path.name).read_text(encoding="utf-8").splitlines()
+            sentences = [{"sentence": " ".join(json.loads(line)["tokens"])} for line in lines]
+            path.write_text("".join(json.dumps(each) + "\n" for each in sentences), encoding="utf-8")
+    return folder
 
 
 def decoder(folder: Path) -> str:
@@ -193,7 +213,11 @@ CASES = {
     "trec-text": Case(
         "questions of TREC, decoder", "trec", (40, 400), held_out=4000, task=_TEXT, decoder=True
     ),
-}
+    "wnut17-text": Case(
+        "posts of WNUT 17, decoder", "wnut17", (20, 200), held_out=2000, task=_TEXT, suffix="jsonl", decoder=True,
+        joins_tokens=True,
+    ),
+}  # fmt: skip
 """The cases of exported runs; that of the sweep over two bases is `sst2`."""
 BASES, EXAMPLES = ("17%", "100%"), (200, 8000)
 """The base models and the range of the number of examples of the sweep over both, whose grid is that of `sst2`."""

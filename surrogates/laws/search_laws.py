@@ -36,6 +36,8 @@ _MOST_TRIALS = 256
 """With more trials, the best ones at their cost are used."""
 _LOG_SLOPE = 0.25
 """Scale of the prior of an exponent."""
+_WIDTHS = (0.05, 1.0)
+"""Limits of the standard deviation of a value that did well, in half of the tried range."""
 _LINEAR_SLOPE = 0.05
 """Scale of the prior of another slope: share of the tried range per factor e of cost."""
 
@@ -116,14 +118,36 @@ class SearchLaw:
         return self.changes * self.slope()[0]
 
     def moved(self, value: float, cost: float, to: float) -> float:
-        """Return a value scaled from one cost to another along the law.
+        """Return what the law makes of a value at another cost.
 
-        The shift on the law's scale is by `expected_slope`, so that a law without evidence moves little.
+        A value that did well at its cost is one more observation of the best value there, with the half width of the
+        plateau as its standard deviation: the best of many noisy trials is good by luck as well. The value moves with
+        the posterior mean of the line, whose slope is zero with the probability 1 - `changes`, and toward that line:
+        not at its own cost, where it was tested, and by nine tenths of the distance at ten times that cost if the
+        hyperparameter surely matters, less with a lower probability, down to nothing where it is flat.
 
         Args:
             value: a value at `cost`, inside the scale's domain.
             cost: the cost at which the value was used.
             to: the cost at which it is to be used.
+        """
+        center, half = self._ends()
+        own = (float(_forward(np.array(value), self.scale)) - center) / half
+        here, there = self.bowl.at(np.log(cost)), self.bowl.at(np.log(to))
+        width = float(np.clip(self.bowl.halfwidth, *_WIDTHS))
+        log_weights = np.log(self.bowl.weights + 1e-300) - 0.5 * ((own - here) / width) ** 2
+        weights = np.exp(log_weights - log_weights.max())
+        weights /= weights.sum()
+        best = float(weights @ here)
+        shift = self.changes * (float(weights @ there) - best)
+        way = max(2.0 * self.bowl.curved - 1.0, 0.0) * (1.0 - min(cost, to) / max(cost, to))
+        return _back(center + half * (own + shift + way * (best - own)), self.scale)
+
+    def scaled(self, value: float, cost: float, to: float) -> float:
+        """Return a value moved by the law's trend alone, on its scale by `expected_slope`.
+
+        Unlike `moved`, it takes values in any unit where the scale is logarithmic, such as rates where the law is of
+        multiples of rates.
         """
         return shifted(value, self.scale, self.expected_slope * float(np.log(to / cost)))
 

@@ -46,7 +46,7 @@ def test_values_are_multiplied_by_the_ratio_of_their_laws() -> None:
     config, why = along(
         law("lora.learning_rate", -0.3, (1e-4, 1e-2)),
         law("lora.rank", 0.4, (1, 64)),
-        law("batch_size", 0.5, (4, 256)),
+        law("batch_size", 0.5, (1, 256)),
     )
     assert config["lora.learning_rate"] == pytest.approx(1e-3 * 10**-0.3, rel=1e-3)
     assert config["lora.rank"] == 20
@@ -54,6 +54,11 @@ def test_values_are_multiplied_by_the_ratio_of_their_laws() -> None:
     assert config["epochs"] == 2
     assert "∝ cost^-0.30 (-0.31 to -0.29)" in why["lora.learning_rate"]
     assert "from 60 trials" in why["lora.rank"]
+
+
+def test_a_value_far_from_a_certain_law_comes_most_of_the_way() -> None:
+    config, _ = along(law("lora.rank", 0.0, (4, 1024)))
+    assert config["lora.rank"] == round(64 * (8 / 64) ** 0.1)
 
 
 def test_an_improbable_change_moves_little() -> None:
@@ -71,7 +76,7 @@ def test_the_same_cost_changes_nothing() -> None:
 def test_a_flat_hyperparameter_and_one_without_a_law_are_kept_with_the_reason() -> None:
     config, why = along(
         law("lora.rank", 0.4, (1, 64), curved=0.1), NoLaw("lora.dropout", 3, "3 finished trials"),
-        law("batch_size", 0.0, (4, 256)),
+        law("batch_size", 0.0, (1, 256)),
     )  # fmt: skip
     assert config == CONFIG
     assert why["lora.rank"] == "kept: any value from 1 to 64 does as well in the search"
@@ -87,7 +92,7 @@ def test_a_flat_law_of_all_families_speaks_of_multiples() -> None:
 
 
 def test_values_end_at_the_tried_range_and_say_so() -> None:
-    config, why = along(law("lora.dropout", -0.1, (0.0, 0.3), "linear"))
+    config, why = along(law("lora.dropout", -0.1, (0.0, 0.2), "linear"))
     assert config["lora.dropout"] == 0.0
     assert "-0.13 is outside the tried range, so it ends at 0" in why["lora.dropout"]
     config, why = along(law("lora.rank", 3.0, (1, 64)))

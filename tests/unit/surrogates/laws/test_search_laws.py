@@ -63,7 +63,14 @@ def test_intervals_cover_the_optimum_as_often_as_they_say() -> None:
 def test_a_constant_optimum_is_found_constant() -> None:
     found = law(search(exponent=0.0))
     assert found.changes < 0.5
-    assert found.moved(0.003, 1.0, 100.0) == pytest.approx(0.003, rel=0.1)
+    assert found.moved(0.01, 1.0, 100.0) == pytest.approx(0.01, rel=0.1)
+
+
+def test_a_value_that_is_good_by_luck_gives_way_to_a_certain_law() -> None:
+    found = law(search(exponent=0.0, noise=0.001))
+    assert found.moved(0.002, 1.0, 1.0) == pytest.approx(0.002)
+    assert 0.002 < found.moved(0.002, 1.0, 1.5) < found.moved(0.002, 1.0, 10.0) < 0.0105
+    assert found.scaled(0.002, 1.0, 10.0) == pytest.approx(0.002, rel=0.1)
 
 
 def test_a_hyperparameter_without_effect_is_flat() -> None:
