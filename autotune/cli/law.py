@@ -200,7 +200,7 @@ def trends(
         console().print(footnote(found), soft_wrap=True, markup=False, style="dim")
     else:
         console().print(missing(found), soft_wrap=True, markup=False)
-    for line in reasons(found):
+    for line in reasons(found) if found.found else []:  # without a law, `missing` gives the reasons
         console().print(f"  no law for {line}", soft_wrap=True, markup=False, style="dim")
     if front.trends:
         console().print(trend_table(front.trends, found.cost))

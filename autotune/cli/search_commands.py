@@ -279,13 +279,15 @@ def transfer(
     import json
 
     from autotune.sweep.sweep_file import load_sweep
-    from autotune.transfer.old_front import OldFront
+    from autotune.transfer.old_front import OldFront, check_earlier_folder
     from autotune.transfer.outcome import source_outcomes
     from autotune.transfer.text import transfer_overview
 
     with terminal.problems_in(to):
         loaded = _with_options(load_sweep(to), None, None, code)
-        target = out or Path("sweeps") / loaded.name
+    target = out or Path("sweeps") / loaded.name
+    check_earlier_folder(folder, target)
+    with terminal.problems_in(to):
         results = _run(
             loaded, target, context.obj, quiet=quiet or as_json, old_front=OldFront(folder, points)
         )

@@ -133,8 +133,9 @@ def _chosen_cost(results: SweepTables, trials: pd.DataFrame, cost: str | None) -
     others = [name for name in objectives[:1] if name != FLOPS]
     if others and (other := _span(trials, others[0])) > flops:
         return others[0], f"it spans a factor of {other:.3g}, {FLOPS} one of {flops:.3g}"
-    beside = f", {others[0]} one of {_span(trials, others[0]):.3g}" if others else ""
-    return FLOPS, f"it spans a factor of {flops:.3g}{beside}"
+    if others:
+        return FLOPS, f"it spans a factor of {flops:.3g}, {others[0]} one of {_span(trials, others[0]):.3g}"
+    return FLOPS, "the default"
 
 
 def _scales(sweep: Sweep, frame: pd.DataFrame) -> dict[str, ValueScale]:

@@ -81,11 +81,13 @@ def carry_over(source: SourceSweep, prepared: PreparedSweep) -> CarriedSource:
     uncertain = [not objective.known for objective in prepared.sweep.objectives]
     table[np.ix_(unknown, uncertain)] = np.nan
     front = set(source.tables.front["trial"])
+    lost = front - {found[row][0] for row in kept}
     repeated = len(configs) - len(groups)
     parts = [
         f"{source.name}: {len(kept)} of {counted(len(found), 'trial')} carried over"
         + ("" if source.is_finished else ", of a search that has not ended"),
         *([_listed(reasons)] if reasons else []),
+        *([f"{len(lost)} of {counted(len(front), 'point')} of its front left out"] if lost else []),
         *([f"{repeated} become equal to others"] if repeated else []),
         *changes.sentences(len(kept)),
         *settings.notes,

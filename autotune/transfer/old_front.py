@@ -17,7 +17,10 @@ from autotune.prepare.prepared_sweep import PreparedSweep
 from autotune.rank_statistics import ENOUGH
 from autotune.transfer.carried_source import CarriedSource
 from autotune.transfer.first_trials import FirstTrial
+from autotune.transfer.source_folders import read_source
+from autotune.transfer.stored_sources import SOURCES_FILE
 from autotune.trial_attributes import Origin
+from search_spaces.errors import InvalidInputError, Problem
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,37 @@ class OldFront:
     folder: Path
     points: int | None = None
     where: str = "DIR"
+
+
+def check_earlier_folder(folder: Path, target: Path) -> None:
+    """Check that the folder of an earlier sweep can be read, before anything else is loaded.
+
+    Args:
+        folder: of the earlier sweep.
+        target: folder of the sweep on the other task; one that keeps what it carried over needs no earlier folder.
+
+    Raises:
+        InvalidInputError: the folder holds no sweep with a complete trial.
+    """
+    if not (target / SOURCES_FILE).is_file():
+        read_source(folder, folder.name, OldFront(folder).where)
+
+
+def check_has_front(source: CarriedSource, where: str) -> None:
+    """Check that points of the earlier front can be trained.
+
+    Args:
+        source: what was carried over from the earlier sweep.
+        where: the argument that names its folder.
+
+    Raises:
+        InvalidInputError: only trials that the front dominates were carried over.
+    """
+    if any(source.is_on_front):
+        return
+    what = f"no point of the front of {source.name} can be carried over ({source.note})"
+    fix = f"Widen the space or the models of the sweep, or search with start_from: {source.folder}."
+    raise InvalidInputError(Problem(where, what, fix))
 
 
 def chosen_points(

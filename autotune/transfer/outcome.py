@@ -34,8 +34,9 @@ class TransferredPoint:
         trial: of this sweep.
         earlier_trial: of the earlier sweep.
         config: as this sweep trained it.
-        earlier_score: its score there, the confirmed mean where there is one.
-        score: its score here.
+        earlier_score: its estimate there when it was carried over: the confirmed mean with the search as one further
+            run; without a confirmation the posterior mean of the search, or its score less the selection bias.
+        score: its estimate here, likewise; the observed score as long as the search stored no posterior.
         earlier_rank: its place by the earlier score among the transferred points, 1 for the best.
         rank: its place by the score here.
         costs: the objectives here that are costs, by name.

@@ -166,4 +166,6 @@ def shape_of_source(source: SourceSweep, own: ModelSpec, here: ModelShape) -> Mo
 
 
 def _of_source(where: str, folder: Path, problem: Problem) -> Problem:
+    if problem.where == "DIR":  # it says itself that it is about the folder
+        return Problem(where, problem.what, problem.fix)
     return Problem(where, f"{str(folder)!r} cannot be read: {problem.where}: {problem.what}", _FIX)

@@ -21,7 +21,7 @@ from autotune.sweep.start_spec import FRONT_SHARE, START_FROM
 from autotune.transfer.carried_source import CarriedSource
 from autotune.transfer.carry_over import carry_over
 from autotune.transfer.first_trials import FirstTrial, enqueue_first, read_tries
-from autotune.transfer.old_front import OldFront, chosen_points
+from autotune.transfer.old_front import OldFront, check_has_front, chosen_points
 from autotune.transfer.source_folders import read_source, source_names
 from autotune.transfer.stored_sources import digest_of, read_stored, sources_text, write_sources
 from autotune.trial_attributes import SPENT, Origin, TrialAttributes, trial_result
@@ -122,6 +122,7 @@ def old_front_start(prepared: PreparedSweep, folder: Path, old_front: OldFront) 
     else:
         [name] = source_names([str(old_front.folder.resolve())])
         sources = [carry_over(read_source(old_front.folder, name, where), prepared)]
+        check_has_front(sources[0], where)
     first, note = chosen_points(sources[0], prepared, old_front.points)
     return SearchStart(first, tuple(sources), (sources[0].note, note), ends_after_first=True)
 

@@ -87,7 +87,10 @@ def sentences(outcome: SourceOutcome) -> list[str]:
     if outcome.waiting:
         found.append(f"{counted(outcome.waiting, 'point')} still to be trained here")
     if outcome.points:
-        found.append("scores here are of one seed unless they are confirmed, so close places may be noise")
+        found.append(
+            "scores are estimates: confirmed means, or what a search estimates from one seed (a posterior mean where "
+            "it has one), so close places may be noise"
+        )
     return found
 
 
