@@ -278,11 +278,14 @@ def transfer(
     """
     import json
 
+    from autotune.ledger.ledger import read_sweep
     from autotune.sweep.sweep_file import load_sweep
     from autotune.transfer.old_front import OldFront, check_earlier_folder
     from autotune.transfer.outcome import source_outcomes
     from autotune.transfer.text import transfer_overview
 
+    with terminal.problems_in(str(folder)):
+        read_sweep(folder)  # before anything is loaded
     with terminal.problems_in(to):
         loaded = _with_options(load_sweep(to), None, None, code)
     target = out or Path("sweeps") / loaded.name
@@ -354,7 +357,9 @@ def _run(
     """
     console = terminal.console()
     if not quiet:
-        console.print(f"[dim]Loading libraries ...[/] (results: {folder})", highlight=False)
+        from rich.markup import escape
+
+        console.print(f"[dim]Loading libraries ...[/] (results: {escape(str(folder))})", highlight=False)
     if (
         sweep.executor.uses_processes and not (folder / "study.db").is_file()
     ):  # an existing sweep may be finished

@@ -125,8 +125,8 @@ def overview(results: SweepTables, *, next_steps: bool = True) -> RenderableType
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="dim", no_wrap=True)
     facts.add_column()
-    facts.add_row("sweep", f"{results.sweep.name} ({results.sweep.model.name})")
-    facts.add_row("folder", str(results.folder))
+    facts.add_row("sweep", Text(f"{results.sweep.name} ({results.sweep.model.name})"))
+    facts.add_row("folder", Text(str(results.folder)))
     facts.add_row("trials", states or "none yet")
     if first := _tried_first(results):
         facts.add_row("tried first", Text(", ".join(f"trial {trial} ({origin})" for trial, origin in first)))

@@ -74,9 +74,10 @@ def scaled_trial(export: ExportedTrial, target: Target, law: RateLaw) -> Exporte
     are dropped.
     """
     from autotune.export.law_scaling import scaled_by_trials
-    from autotune.export.scaling import Change, Scale, scaled, settings_of
+    from autotune.export.scaling import Change, Scale, joined_changes, scaled, settings_of
 
     sweep, config, changes = export.sweep, dict(export.config), list[Change]()
+    transferred = list[Change]()
     searched = training_examples(
         train_split(sweep, export.data, config), TrialSpec(config, fidelity=sweep.fidelity)
     )
@@ -89,7 +90,7 @@ def scaled_trial(export: ExportedTrial, target: Target, law: RateLaw) -> Exporte
         model = entire.other(target.model)
         sweep, data, shape = read_base(sweep.model_copy(update={"model": model}))
         config = transfer_configuration(config, sweep.space, export.shape, shape)
-        changes += [
+        transferred = [
             Change(
                 name,
                 str(export.config.get(name, "–")),
@@ -114,6 +115,7 @@ def scaled_trial(export: ExportedTrial, target: Target, law: RateLaw) -> Exporte
     config, moved = scaled_by_trials(
         export.results, export.trial, config, growth, moved, settings_of(law, config)
     )
+    changes += joined_changes(transferred, moved)
     before = _steps(export.config, len(searched))
     # Without a number of tokens the epochs stand, whose last batches may be smaller.
     steps = _steps(config, len(train))
@@ -126,7 +128,7 @@ def scaled_trial(export: ExportedTrial, target: Target, law: RateLaw) -> Exporte
         why += (
             f"; {tokens / one_pass:.1f} passes over the data, against {export.config['epochs']} in the search"
         )
-    changes += [*moved, Change("training tokens", f"{here.tokens:,.0f}", f"{tokens:,.0f}", why)]
+    changes.append(Change("training tokens", f"{here.tokens:,.0f}", f"{tokens:,.0f}", why))
     why = "batches of the epochs" if target.tokens is None else "training tokens divided by those of a batch"
     changes.append(Change("steps", f"{before:,}", f"{steps:,}", why))
     return ExportedTrial(

@@ -43,10 +43,10 @@ def readme(export: ExportedTrial, arguments: Mapping[str, Any], model: str, own_
     """Return the text of the README.
 
     Args:
-        export: What is exported.
-        arguments: The fields of training_args.json.
-        model: Name of the base model in the run, as transformers loads it.
-        own_tuner: Whether the run has tuners that peft does not know.
+        export: what is exported.
+        arguments: those of `transformers.TrainingArguments`.
+        model: the base model as the run names it: a hub id, or a folder, which may be relative to the run's.
+        own_tuner: whether the run carries the adapter's method in a folder `tuners`.
     """
     results, sweep, config = export.results, export.sweep, export.config
     objectives = "\n".join(f"* {o.name}: {_value_text(results, export.trial, o)}" for o in results.objectives)
@@ -57,7 +57,7 @@ def readme(export: ExportedTrial, arguments: Mapping[str, Any], model: str, own_
         needs += "\nIt reads images with Pillow: `pip install pillow`.\n"
     if sweep.model.quantized:
         needs += f"\nThe base model in {sweep.model.weights} also needs `pip install bitsandbytes`.\n"
-    needs += layers_note(sweep, model)
+    needs += layers_note(sweep, model, own_tuner)
     loading = (
         "Run `import tuners` (the folder here) once before peft loads this adapter.\n\n" if own_tuner else ""
     )
@@ -101,21 +101,43 @@ def _end_note(sweep: Sweep) -> str:
     )
 
 
-def layers_note(sweep: Sweep, model: str) -> str:
-    """Return how to load a base model without its upper layers; empty for a whole one.
+def layers_note(sweep: Sweep, model: str, own_tuner: bool) -> str:
+    """Return how to load a base model without its upper layers and the adapter; empty for a whole one.
 
     Args:
-        sweep: The sweep with the run's base model.
-        model: Name of the base model in the run, as transformers loads it.
+        sweep: with the base model of the run.
+        model: that base model as the run names it: a hub id, or a folder, which may be relative to the run's.
+        own_tuner: whether the run carries the adapter's method in a folder `tuners`.
     """
-    if not layer_settings(sweep.model):
+    if not (settings := layer_settings(sweep.model)):
         return ""
-    auto = find_kind(sweep.task.type).auto_model
+    kind = find_kind(sweep.task.type)
+    hub: dict[str, Any] = {"trust_remote_code": True} if sweep.model.trust_remote_code else {}
+    revision = {} if sweep.model.revision is None else {"revision": sweep.model.revision}
+    lines = [*(["import tuners"] if own_tuner else []), "from peft import PeftModel"]
+    if kind.base_has_head:
+        saved = "the adapter"
+        lines += [f"from transformers import {kind.auto_model}", ""]
+        given = _arguments(model, **settings, **hub, **revision)
+    else:  # The new head has as many outputs as the adapter's, whatever head the checkpoint has.
+        saved = "the adapter and the configuration of its base model"
+        lines += [f"from transformers import AutoConfig, {kind.auto_model}", ""]
+        lines.append(f"config = AutoConfig.from_pretrained({_arguments('adapter', **hub)})")
+        given = _arguments(model, **hub, **revision, ignore_mismatched_sizes=True) + ", config=config"
+    lines.append(f"model = {kind.auto_model}.from_pretrained({given})")
+    lines.append("model = PeftModel.from_pretrained(model, 'adapter')")
+    code = "\n".join(lines)
     return (
-        f"\nThe base model is {sweep.model.name} with the lowest {sweep.model.layers} of its layers. After the "
-        f"training, load it as\n`{auto}.from_pretrained({model!r}, config=AutoConfig.from_pretrained('adapter'))`\n"
-        "before `PeftModel.from_pretrained`; on the whole model the adapter computes something else.\n"
+        f"\nThe base model is {sweep.model.name} with the lowest {sweep.model.layers} of its layers; on the whole\n"
+        f"model the adapter computes something else. `train.py` saves {saved}\n"
+        "in `adapter/`. To load them, run this in the folder of this README:\n\n"
+        f"```python\n{code}\n```\n"
     )
+
+
+def _arguments(name: str, **named: Any) -> str:
+    """Return the arguments of a call of `from_pretrained`, as Python writes them."""
+    return ", ".join([repr(name), *(f"{key}={value!r}" for key, value in named.items())])
 
 
 def further_note(sweep: Sweep) -> str:
@@ -132,4 +154,4 @@ def _changes(changes: Sequence[Change]) -> str:
         return ""
     rows = "\n".join(f"| {c.name} | {c.searched} | {c.exported} | {c.why} |" for c in changes)
     head = "| | search | this run | reason |\n| --- | --- | --- | --- |"
-    return f"## Changes for the larger run\n\n{head}\n{rows}\n\n"
+    return f"## Changes from the search\n\n{head}\n{rows}\n\n"

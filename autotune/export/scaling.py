@@ -8,6 +8,7 @@ at the searched scale, times the point's own. A setting without a law is kept, a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -231,6 +232,26 @@ def settings_of(law: RateLaw, config: Configuration) -> set[str]:
         return set()
     names = {_RATE: learning_rate_name(config), _BATCH: "batch_size"}
     return {names[setting] for setting in law.law.hyperparameters if setting in names}
+
+
+def joined_changes(transferred: Sequence[Change], moved: Sequence[Change]) -> list[Change]:
+    """Return one entry per setting where another base model and the laws both name it.
+
+    Args:
+        transferred: from the searched values to those on the other base model.
+        moved: from those to the ones that the laws give.
+    """
+    laws = {each.name: each for each in moved}
+    both = [(each, laws.pop(each.name, None)) for each in transferred]
+    first = [each if law is None else _joined(each, law) for each, law in both]
+    return first + [each for each in moved if each.name in laws]
+
+
+def _joined(transferred: Change, law: Change) -> Change:
+    if law.searched == law.exported:
+        return transferred
+    why = f"{transferred.why} ({law.searched}), then: {law.why}"
+    return Change(transferred.name, transferred.searched, law.exported, why)
 
 
 def rounded_batch(batch_size: float) -> int:

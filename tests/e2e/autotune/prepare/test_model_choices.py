@@ -146,7 +146,7 @@ def test_a_point_is_exported_on_its_own_model(searched, tmp_path):
     written = json.loads((run / "run.json").read_text())
     assert written["layers"] == {"num_hidden_layers": 2}
     assert written["configuration"] == executor.specs[number].config
-    assert "config=AutoConfig.from_pretrained('adapter'))`" in (run / "README.md").read_text()
+    assert "config = AutoConfig.from_pretrained('adapter')\n" in (run / "README.md").read_text()
     assert make_point(results, number).peft_config() is not None
 
 

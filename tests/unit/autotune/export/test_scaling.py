@@ -17,7 +17,17 @@ from typer.testing import CliRunner
 from autotune.cli.app import QUIETING, app
 from autotune.engine.sweep_run import run_sweep
 from autotune.export.run_folder import export_run, train_run
-from autotune.export.scaling import RateLaw, Scale, Target, law_of_probe, law_of_table, read_target, scaled
+from autotune.export.scaling import (
+    Change,
+    RateLaw,
+    Scale,
+    Target,
+    joined_changes,
+    law_of_probe,
+    law_of_table,
+    read_target,
+    scaled,
+)
 from autotune.results.selection import pick_trial
 from autotune.results.sweep_tables import SweepTables
 from search_spaces.errors import InvalidInputError
@@ -190,6 +200,14 @@ def test_a_target_is_tokens_and_a_base(tmp_path: Path) -> None:
     assert read_target("model=roberta-large") == Target(None, "roberta-large")
 
 
+def test_a_setting_that_the_base_model_and_a_law_change_has_one_entry() -> None:
+    layers, rank = Change("lora.layers", "1", "2", "the same depth"), Change("lora.rank", "4", "8", "a law")
+    kept = Change("lora.layers", "2", "2", "kept: there is no law for it")
+    assert joined_changes([layers], [kept, rank]) == [layers, rank]
+    [found] = joined_changes([layers], [Change("lora.layers", "2", "3", "a law")])
+    assert found == Change("lora.layers", "1", "3", "the same depth (2), then: a law")
+
+
 # --- the exported run
 
 
@@ -208,7 +226,7 @@ def results(
 def test_a_run_of_more_tokens_has_more_steps(results: SweepTables, tmp_path: Path) -> None:
     plain = export_run(results, "best", [], tmp_path / "plain")
     assert "max_steps" not in json.loads((plain / "training_args.json").read_text())
-    assert "Changes for the larger run" not in (plain / "README.md").read_text()
+    assert "Changes from the search" not in (plain / "README.md").read_text()
     run = export_run(results, "best", [], tmp_path / "run", Target(tokens=6000))
     settings = json.loads((run / "training_args.json").read_text())
     config = json.loads((run / "run.json").read_text())["configuration"]
