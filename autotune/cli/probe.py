@@ -106,7 +106,7 @@ def probe(
         return
     terminal.quiet_optuna(context.obj)
     if missing:
-        console(stderr=True).print(f"[dim]{summary} Results: {folder}[/]", soft_wrap=True)
+        console(stderr=True).print(f"{summary} Results: {folder}", style="dim", markup=False, soft_wrap=True)
     _train(results, runs, cost)
     _print_forecast(folder)
 

@@ -278,14 +278,11 @@ def transfer(
     """
     import json
 
-    from autotune.ledger.ledger import read_sweep
     from autotune.sweep.sweep_file import load_sweep
     from autotune.transfer.old_front import OldFront, check_earlier_folder
     from autotune.transfer.outcome import source_outcomes
     from autotune.transfer.text import transfer_overview
 
-    with terminal.problems_in(str(folder)):
-        read_sweep(folder)  # before anything is loaded
     with terminal.problems_in(to):
         loaded = _with_options(load_sweep(to), None, None, code)
     target = out or Path("sweeps") / loaded.name

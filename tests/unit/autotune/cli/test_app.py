@@ -268,6 +268,22 @@ def test_status_as_json(results: SweepTables) -> None:
     assert costs == sorted(costs)
 
 
+def test_the_name_of_a_folder_is_no_markup(results: SweepTables) -> None:
+    output = io.StringIO()
+    Console(file=output, width=120).print(overview(replace(results, folder=Path("sweeps/b[red]x"))))
+    assert "sweeps/b[red]x" in output.getvalue()
+
+
+def test_a_transfer_names_the_folder_that_holds_no_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = invoke("transfer", "nofolder", "--to", "quickstart")
+    assert found.exit_code == 2
+    assert "error in nofolder" in found.stderr
+    assert "Loading libraries" not in found.output
+
+
 def test_the_next_steps_depend_on_the_budget(tmp_path: Path) -> None:
     def text(**changes: Any) -> str:
         made = synthetic_results(tmp_path, sweep=changes)

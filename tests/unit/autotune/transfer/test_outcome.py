@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,8 +16,9 @@ from autotune.sampler.sources import SourceTrust
 from autotune.transfer.carried_source import CarriedSource
 from autotune.transfer.old_front import chosen_points
 from autotune.transfer.outcome import SourceOutcome, TransferredPoint
-from autotune.transfer.source_folders import source_names
+from autotune.transfer.source_folders import read_source, source_names
 from autotune.transfer.text import point_columns, point_rows, sentences
+from search_spaces.errors import InvalidInputError
 
 ACCURACY = Objective(name="accuracy")
 
@@ -138,3 +140,8 @@ def test_the_front_and_others_over_the_ranking(count: int | None, chosen: list[i
 def test_names_of_sources_are_unique() -> None:
     assert source_names(["sweeps/sst2", "a/cr", "b/cr"]) == ["sst2", "a/cr", "b/cr"]
     assert source_names(["x/a/cr", "y/a/cr"]) == ["x/a/cr", "y/a/cr"]
+
+
+def test_a_folder_without_a_sweep_is_named_by_the_field_alone(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match=r"^start_from: '[^']*' holds no sweep\.yaml\. Check"):
+        read_source(tmp_path, "a", "start_from")
