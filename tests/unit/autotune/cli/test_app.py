@@ -280,7 +280,7 @@ def test_a_transfer_names_the_folder_that_holds_no_sweep(
     monkeypatch.chdir(tmp_path)
     found = invoke("transfer", "nofolder", "--to", "quickstart")
     assert found.exit_code == 2
-    assert "error in nofolder" in found.stderr
+    assert "1 error:\n  • DIR: there is no folder 'nofolder'" in found.stderr
     assert "Loading libraries" not in found.output
 
 

@@ -143,5 +143,5 @@ def test_names_of_sources_are_unique() -> None:
 
 
 def test_a_folder_without_a_sweep_is_named_by_the_field_alone(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInputError, match=r"^start_from: '[^']*' holds no sweep\.yaml\. Check"):
+    with pytest.raises(InvalidInputError, match=r"^start_from: '[^']*' holds no sweep\.yaml\. Give"):
         read_source(tmp_path, "a", "start_from")
