@@ -28,8 +28,8 @@ from autotune.trial_attributes import SPENT, Origin, TrialAttributes, trial_resu
 from search_spaces.errors import InvalidInputError, Problem
 
 _FEWEST, _MOST = 3, 12
-"""Bounds of the number of points of earlier fronts that are trained first; the upper one also holds for a budget without
-a number of trials."""
+"""Bounds of the number of points of earlier fronts that are trained first; the upper one also holds without a budget
+of trials."""
 
 
 @dataclass(frozen=True)
