@@ -32,9 +32,10 @@ def test_the_blocks_run_and_say_what_the_text_says(tmp_path: Path, capsys) -> No
 
 
 def test_the_defaults_of_a_sweeps_ladder_are_those_that_the_text_shows() -> None:
-    short, long, bases = [
+    short, long, shares, bases = [
         LadderSpec.model_validate(read_ladder(yaml.safe_load(block)["ladder"]))
         for block in blocks("ladder.md", "yaml")
     ]
     assert short == long == LadderSpec()
+    assert shares == LadderSpec(of="base", bases=("25%", "50%"))
     assert bases == LadderSpec(of="base", bases=("prajjwal1/bert-tiny", "prajjwal1/bert-small"))

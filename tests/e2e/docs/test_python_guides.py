@@ -40,5 +40,5 @@ def test_the_guide_to_the_python_interface_runs(
 
 
 def test_the_sampler_runs_in_any_study() -> None:
-    study = run_blocks("concepts/sampler.md", 1)["study"]
+    study = run_blocks("concepts/sampler.md", 2)["study"]
     assert len(study.trials) == 12  # type: ignore[attr-defined]
