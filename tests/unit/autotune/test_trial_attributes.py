@@ -23,7 +23,7 @@ def read(state: TrialState = TrialState.FAIL, **attributes) -> TrialAttributes:
     return TrialAttributes(create_trial(state=state, user_attrs=plain))
 
 
-def test_the_keys_are_those_of_earlier_folders() -> None:
+def test_the_keys_are_those_that_folders_hold() -> None:
     assert set(Attributes.__annotations__) == {
         *(
             "status",
@@ -36,6 +36,7 @@ def test_the_keys_are_those_of_earlier_folders() -> None:
             "tries",
             "rungs",
             "first_rung",
+            "origin",
         ),
         *("trial", "fidelity", "error", "failed_cost"),
         *("probe", "examples", "tokens", "params", "learning_rate", "batch_size"),
