@@ -26,25 +26,20 @@ from trials.records import TrialResult, TrialSpec, TrialStatus
 SPACE = {
     "families": ["lora", "ia3"],
     "parameters": {
+        **{
+            name: value
+            for name, value in transfer_trials.SPACE["parameters"].items()
+            if not name.startswith(("parallel.", "bitfit."))
+        },
         "lora.targets": "q+v",
         "lora.layers": 1,
         "lora.rank": [1, 4],
-        "lora.scale": 2.0,
-        "lora.rslora": True,
-        "lora.dora": False,
-        "lora.init": "kaiming",
-        "lora.freeze_a": False,
-        "lora.dropout": 0.0,
-        "lora.lr_ratio": 1.0,
         "lora.learning_rate": [1e-3, 1e-2],
         "ia3.targets": "k+v",
         "ia3.layers": [1, 2],
         "ia3.learning_rate": 1e-2,
         "epochs": 1,
-        "batch_size": 8,
-        "weight_decay": 0.01,
         "warmup": 0.0,
-        "schedule": "linear",
     },
 }
 """Six configurations."""
